@@ -1,0 +1,67 @@
+//! What can go wrong with a store, in classes the caller acts on.
+
+use std::fmt;
+
+/// The class of a store's failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No object under the key.
+    NotFound,
+    /// A create-only write met another object.
+    Exists,
+    /// The credentials may not do this (403), or there are none.
+    Denied,
+    /// The bucket or directory does not exist.
+    NoPlace,
+    /// The settings do not lead to a store: wrong endpoint, path style, region.
+    Misconfigured,
+    /// The clocks of this machine and the store differ too much.
+    ClockSkew,
+    /// What is stored is not what was sent.
+    Damaged,
+    /// No room: the disk is full or the upload would need more parts than allowed.
+    Full,
+    /// Everything else: the network, the service, the file system.
+    Failed,
+}
+
+/// A store's failure: what was tried on which object, why it failed, and what to do next.
+#[derive(Debug)]
+pub struct Error {
+    /// The class.
+    pub kind: Kind,
+    /// What was being done, with the object's full place, e.g. `cannot write s3://b/p/manifest.json`.
+    pub doing: String,
+    /// The cause, in the store's words where it has some. No secrets.
+    pub cause: String,
+    /// The next step for a person, if one is known.
+    pub hint: Option<String>,
+}
+
+/// A store's answer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error without a hint.
+    pub fn new(kind: Kind, doing: impl Into<String>, cause: impl fmt::Display) -> Error {
+        Error { kind, doing: doing.into(), cause: cause.to_string(), hint: None }
+    }
+
+    /// Adds the next step.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.doing, self.cause)?;
+        match &self.hint {
+            Some(hint) => write!(f, ". {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,129 @@
+//! Where backups are kept: an S3 bucket or a local directory, behind one trait.
+//!
+//! A store holds objects under keys with `/` between their parts, relative to the store's root (the
+//! prefix in a bucket, the backup directory). It knows nothing of backups. Large objects go up in parts
+//! of one size, in any order, and exist only once [`Upload::complete`] has answered; small ones by
+//! [`Store::create`], which never replaces what is there.
+
+pub mod error;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+pub use error::{Error, Kind, Result};
+
+/// What a store tells of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// The key, relative to the store's root.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: DateTime<Utc>,
+}
+
+/// What a store can take in one multi-part upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The smallest size in bytes of a part that is not the last.
+    pub min_part: u64,
+    /// The largest size of a part in bytes.
+    pub max_part: u64,
+    /// How many parts one upload may have.
+    pub max_parts: u32,
+}
+
+/// What is uploaded: a key, the size of its parts, and names that stay with it.
+#[derive(Debug, Clone)]
+pub struct UploadSpec {
+    /// The key, relative to the store's root.
+    pub key: String,
+    /// Size in bytes of every part but the last.
+    pub part_size: u64,
+    /// Raw estimate of the whole in bytes, if known: a directory compares it with its free space.
+    pub estimate: Option<u64>,
+    /// Metadata kept with the object (a directory store drops it).
+    pub metadata: Vec<(String, String)>,
+}
+
+/// The whole object as its writer knows it; [`Upload::complete`] holds the store to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// Size in bytes.
+    pub size: u64,
+    /// CRC-64/NVME of all bytes.
+    pub crc64nvme: u64,
+    /// The number of parts given to [`Upload::put_part`].
+    pub parts: u32,
+}
+
+/// A place for objects.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The place in words a person can act on (`s3://bucket/prefix/`, `/var/backups/mongodb`); no secrets.
+    fn place(&self) -> String;
+
+    /// The limits of one multi-part upload.
+    fn limits(&self) -> Limits;
+
+    /// Proves, without writing, that the store is there and may be listed.
+    async fn check(&self) -> Result<()>;
+
+    /// Writes an object, replacing what was there.
+    async fn put(&self, key: &str, body: Bytes) -> Result<()>;
+
+    /// Writes an object unless the key exists. An answer that leaves doubt (412, 409, a lost
+    /// connection) is settled by reading the object back: identical bytes are a success, others
+    /// [`Kind::Exists`].
+    async fn create(&self, key: &str, body: Bytes) -> Result<()>;
+
+    /// Reads an object; [`Kind::NotFound`] if there is none.
+    async fn get(&self, key: &str) -> Result<Bytes>;
+
+    /// Reads the bytes `range` of an object; fewer than asked for is [`Kind::Damaged`].
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
+
+    /// Asks for an object's size and time; `None` if there is none.
+    async fn head(&self, key: &str) -> Result<Option<Object>>;
+
+    /// All objects whose key starts with `prefix`, every page, sorted by key.
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>>;
+
+    /// Deletes an object; deleting what is not there is a success.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Begins a multi-part upload. Nothing is visible under the key until it is completed.
+    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>>;
+
+    /// Ends an upload that a dead process left behind, by its key and [`Upload::id`]; one that is
+    /// gone is a success.
+    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()>;
+
+    /// The store's own clock (the `Date` of its answers; the system's for a directory).
+    async fn clock(&self) -> Result<DateTime<Utc>>;
+}
+
+/// An upload under way. Dropped without [`complete`](Upload::complete) or [`abort`](Upload::abort),
+/// it stays behind as rubbish in the store, never as an object.
+#[async_trait]
+pub trait Upload: Send + Sync {
+    /// What names this upload to [`Store::abort_left`].
+    fn id(&self) -> &str;
+
+    /// Stores part `index` (from 0). Parts may come in any order and at the same time; all have
+    /// the size of [`UploadSpec::part_size`] but the last, which may be shorter.
+    async fn put_part(&self, index: u32, body: Bytes) -> Result<()>;
+
+    /// Makes the object exist, then asks the store for its size and checksum and compares them
+    /// with `whole`. If they differ the object is deleted and the error is [`Kind::Damaged`].
+    async fn complete(&self, whole: &Whole) -> Result<()>;
+
+    /// Ends the upload and frees what it stored.
+    async fn abort(&self) -> Result<()>;
+}
