@@ -1,5 +1,8 @@
 //! MongoDB backups that restore.
 
+pub mod artifact;
+pub mod error;
 pub mod exit;
 pub mod secret;
+pub mod source;
 pub mod store;

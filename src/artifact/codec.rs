@@ -1,0 +1,190 @@
+//! Compression of independent pieces: each piece becomes a gzip member (RFC 1952) or a zstd frame
+//! (RFC 8878) of its own, so that stock tools read the whole as one stream and a reader of ours can
+//! start at any piece.
+
+use crate::error::{Error, Result};
+
+/// How pieces are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// gzip members; level 1 (fast) to 12 (small), as libdeflate counts them.
+    Gzip {
+        /// The level.
+        level: i32,
+    },
+    /// zstd frames; level 1 (fast) to 19 (small).
+    Zstd {
+        /// The level.
+        level: i32,
+    },
+}
+
+/// A compressor with its working memory, for one thread.
+pub struct Encoder {
+    inner: Inner,
+}
+
+enum Inner {
+    Gzip(Box<libdeflater::Compressor>),
+    Zstd(Box<zstd::bulk::Compressor<'static>>),
+}
+
+impl Codec {
+    /// A compressor of this codec.
+    pub fn encoder(self) -> Result<Encoder> {
+        let inner = match self {
+            Codec::Gzip { level } => {
+                let level = libdeflater::CompressionLvl::new(level).map_err(|_| {
+                    Error::usage(format!("compression level {level} is not one of gzip's 1 to 12"))
+                })?;
+                Inner::Gzip(Box::new(libdeflater::Compressor::new(level)))
+            }
+            Codec::Zstd { level } => {
+                let mut encoder = zstd::bulk::Compressor::new(level)
+                    .map_err(|e| Error::failed("cannot set up the zstd compressor").caused_by(e))?;
+                encoder
+                    .include_checksum(true)
+                    .map_err(|e| Error::failed("cannot switch on zstd's checksum").caused_by(e))?;
+                Inner::Zstd(Box::new(encoder))
+            }
+        };
+        Ok(Encoder { inner })
+    }
+
+    /// The levels that may be asked for.
+    pub fn levels(self) -> std::ops::RangeInclusive<i32> {
+        match self {
+            Codec::Gzip { .. } => 1..=12,
+            Codec::Zstd { .. } => 1..=19,
+        }
+    }
+
+    /// The file name's ending.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Codec::Gzip { .. } => "gz",
+            Codec::Zstd { .. } => "zst",
+        }
+    }
+
+    /// The length of [`stored`](Codec::stored) for `len` bytes: it depends on nothing else, so room
+    /// can be kept for content that is not known yet.
+    pub fn stored_len(self, len: usize) -> usize {
+        match self {
+            Codec::Gzip { .. } => 10 + 5 + len + 8,
+            // Single segment with a two-byte content size, which covers 256 to 65,791 bytes.
+            Codec::Zstd { .. } => 4 + 1 + 2 + 3 + len,
+        }
+    }
+
+    /// `content` as a member or frame with an uncompressed body.
+    ///
+    /// # Panics
+    /// If `content` is shorter than 256 or longer than 65,535 bytes, which the fixed framing cannot express.
+    pub fn stored(self, content: &[u8]) -> Vec<u8> {
+        assert!((256..=65_535).contains(&content.len()), "a stored piece has 256 to 65,535 bytes");
+        let len = content.len() as u16;
+        let mut out = Vec::with_capacity(self.stored_len(content.len()));
+        match self {
+            Codec::Gzip { .. } => {
+                // RFC 1952 header: deflate, no flags, no time, no hint, system unknown.
+                out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
+                // RFC 1951, 3.2.4: one final stored block.
+                out.push(1);
+                out.extend_from_slice(&len.to_le_bytes());
+                out.extend_from_slice(&(!len).to_le_bytes());
+                out.extend_from_slice(content);
+                out.extend_from_slice(&libdeflater::crc32(content).to_le_bytes());
+                out.extend_from_slice(&u32::from(len).to_le_bytes());
+            }
+            Codec::Zstd { .. } => {
+                // RFC 8878, 3.1.1: magic, single segment + two-byte size (which counts from 256).
+                out.extend_from_slice(&0xfd2f_b528u32.to_le_bytes());
+                out.push(0b0110_0000);
+                out.extend_from_slice(&(len - 256).to_le_bytes());
+                // One last raw block: size << 3 | raw << 1 | last.
+                out.extend_from_slice(&((u32::from(len) << 3) | 1).to_le_bytes()[..3]);
+                out.extend_from_slice(content);
+            }
+        }
+        out
+    }
+}
+
+impl Encoder {
+    /// Compresses one piece into `out`, which is cleared first.
+    pub fn encode(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        match &mut self.inner {
+            Inner::Gzip(encoder) => {
+                out.resize(encoder.gzip_compress_bound(raw.len()), 0);
+                let len = encoder
+                    .gzip_compress(raw, out)
+                    .map_err(|e| Error::failed("gzip compression failed").caused_by(e.to_string()))?;
+                out.truncate(len);
+            }
+            Inner::Zstd(encoder) => {
+                out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+                encoder
+                    .compress_to_buffer(raw, out)
+                    .map_err(|e| Error::failed("zstd compression failed").caused_by(e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn decode(codec: Codec, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match codec {
+            Codec::Gzip { .. } => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut out).unwrap(),
+            Codec::Zstd { .. } => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut out).unwrap(),
+        };
+        out
+    }
+
+    const CODECS: [Codec; 2] = [Codec::Gzip { level: 4 }, Codec::Zstd { level: 3 }];
+
+    #[test]
+    fn pieces_decode_as_one_stream() {
+        for codec in CODECS {
+            let mut encoder = codec.encoder().unwrap();
+            let mut stream = Vec::new();
+            let mut piece = Vec::new();
+            let stored = codec.stored(&[7u8; 512]);
+            assert_eq!(stored.len(), codec.stored_len(512));
+            stream.extend_from_slice(&stored);
+            encoder.encode(b"hello hello hello", &mut piece).unwrap();
+            stream.extend_from_slice(&piece);
+            encoder.encode(b"", &mut piece).unwrap();
+            stream.extend_from_slice(&piece);
+            stream.extend_from_slice(&codec.stored(&[9u8; 1536]));
+            let raw = decode(codec, &stream);
+            assert_eq!(raw, [&[7u8; 512][..], b"hello hello hello", &[9u8; 1536]].concat());
+        }
+    }
+
+    #[test]
+    fn a_tar_header_takes_535_bytes_as_gzip_and_522_as_zstd() {
+        assert_eq!(CODECS.map(|c| c.stored_len(512)), [535, 522]);
+        for len in [256, 512, 1024, 65_535] {
+            for codec in CODECS {
+                let content = vec![3u8; len];
+                assert_eq!(codec.stored(&content).len(), codec.stored_len(len));
+                assert_eq!(decode(codec, &codec.stored(&content)), content);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_level_is_named() {
+        let error = Codec::Gzip { level: 99 }.encoder().err().unwrap();
+        assert!(error.to_string().contains("99"), "{error}");
+    }
+}

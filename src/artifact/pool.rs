@@ -1,0 +1,275 @@
+//! Compression by all cores, with the results in the order of the questions and memory bounded by
+//! the raw bytes in flight.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use crc_fast::CrcAlgorithm::Crc64Xz;
+
+use crate::error::{Error, Result};
+
+/// Compresses one piece into the buffer, which it clears first.
+pub type Encode = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> Result<()> + Send>;
+/// Gives back the raw bytes of a compressed piece.
+pub type Decode = Box<dyn Fn(&[u8]) -> Result<Vec<u8>> + Send>;
+
+/// What a worker does with a block beside compressing it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    /// Compute the CRC-64/XZ of the raw bytes, which mongodump's archive needs.
+    pub crc64: bool,
+}
+
+/// A block that was compressed.
+pub struct Packed {
+    /// The gzip member or zstd frame.
+    pub compressed: Vec<u8>,
+    /// How many documents are in it.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_len: u64,
+    /// The sum, modulo 2^128, of the documents' XXH3-128 hashes.
+    pub sum: u128,
+    /// CRC-64/XZ of the raw bytes, 0 if it was not asked for.
+    pub crc64: u64,
+    _room: Room,
+}
+
+/// The answer to come for a block.
+pub struct Pending(Receiver<Result<Packed>>);
+
+impl Pending {
+    /// Waits for the block.
+    pub fn wait(self) -> Result<Packed> {
+        self.0.recv().unwrap_or_else(|_| Err(Error::failed("a compressor thread ended unexpectedly")))
+    }
+}
+
+struct Job {
+    raw: Vec<u8>,
+    room: Room,
+    answer: SyncSender<Result<Packed>>,
+}
+
+/// The workers. Dropping it lets them finish what they have and end.
+pub struct Pool {
+    jobs: SyncSender<Job>,
+    budget: Arc<Budget>,
+    spare: Arc<Mutex<VecDeque<Vec<u8>>>>,
+}
+
+impl Pool {
+    /// Starts `workers` threads that may hold `budget` raw bytes at a time (a single larger block is
+    /// let through alone). `encode` makes a compressor for each; with `decode` each block is
+    /// decompressed again and compared before it counts.
+    pub fn start(
+        workers: usize,
+        budget: usize,
+        extras: Extras,
+        encode: impl Fn() -> Result<Encode>,
+        decode: impl Fn() -> Option<Decode>,
+    ) -> Result<Pool> {
+        let (jobs, queue) = sync_channel::<Job>(workers * 2);
+        let queue = Arc::new(Mutex::new(queue));
+        let spare = Arc::new(Mutex::new(VecDeque::new()));
+        for n in 0..workers {
+            let worker = Worker { encode: encode()?, decode: decode(), extras };
+            let queue = queue.clone();
+            let spare = spare.clone();
+            thread::Builder::new()
+                .name(format!("compress-{n}"))
+                .spawn(move || worker.run(&queue, &spare))
+                .map_err(|e| Error::failed("cannot start a compressor thread").caused_by(e))?;
+        }
+        Ok(Pool { jobs, budget: Budget::new(budget), spare })
+    }
+
+    /// An empty buffer, one that was used before where there is one.
+    pub fn buffer(&self, capacity: usize) -> Vec<u8> {
+        let spare = self.spare.lock().expect("no holder panics").pop_front();
+        let mut buffer = spare.unwrap_or_default();
+        buffer.reserve(capacity);
+        buffer
+    }
+
+    /// Hands in a block of whole documents; waits while too much is in flight.
+    pub fn submit(&self, raw: Vec<u8>) -> Result<Pending> {
+        let room = self.budget.take(raw.len());
+        let (answer, pending) = sync_channel(1);
+        self.jobs
+            .send(Job { raw, room, answer })
+            .map_err(|_| Error::failed("the compressor threads ended unexpectedly"))?;
+        Ok(Pending(pending))
+    }
+}
+
+struct Worker {
+    encode: Encode,
+    decode: Option<Decode>,
+    extras: Extras,
+}
+
+/// Buffers kept for reuse are at most this large: rare huge documents do not stay in memory.
+const KEEP: usize = 2 << 20;
+/// How many buffers are kept for reuse.
+const SPARES: usize = 8;
+
+impl Worker {
+    fn run(mut self, queue: &Mutex<Receiver<Job>>, spare: &Mutex<VecDeque<Vec<u8>>>) {
+        let mut scratch = Vec::new();
+        loop {
+            let job = queue.lock().expect("no holder panics").recv();
+            let Ok(Job { mut raw, room, answer }) = job else { return };
+            let packed = self.pack(&raw, &mut scratch, room);
+            // Nobody waits any more when the run was ended.
+            let _ = answer.send(packed);
+            if raw.capacity() <= KEEP {
+                raw.clear();
+                let mut spare = spare.lock().expect("no holder panics");
+                if spare.len() < SPARES {
+                    spare.push_back(raw);
+                }
+            }
+            if scratch.capacity() > KEEP {
+                scratch = Vec::new();
+            }
+        }
+    }
+
+    fn pack(&mut self, raw: &[u8], scratch: &mut Vec<u8>, room: Room) -> Result<Packed> {
+        (self.encode)(raw, scratch)?;
+        if let Some(decode) = &self.decode
+            && decode(scratch)? != raw
+        {
+            return Err(Error::failed("a compressed block does not decompress to what went in").hint(
+                "The memory or the processor of this machine is faulty: do not trust it with backups",
+            ));
+        }
+        let (documents, sum) = sum_documents(raw)?;
+        Ok(Packed {
+            compressed: scratch.as_slice().to_vec(),
+            documents,
+            raw_len: raw.len() as u64,
+            sum,
+            crc64: if self.extras.crc64 { crc_fast::checksum(Crc64Xz, raw) } else { 0 },
+            _room: room,
+        })
+    }
+}
+
+/// Counts the BSON documents that stand one after the other in `raw`, and sums their hashes.
+///
+/// XXH3-128 with seed 0 of each document's bytes, added modulo 2^128, so that the order does not
+/// matter. It tells a restored collection from a different one; against tampering the segments
+/// carry BLAKE3.
+pub fn sum_documents(raw: &[u8]) -> Result<(u64, u128)> {
+    let (mut rest, mut documents, mut sum) = (raw, 0, 0u128);
+    while !rest.is_empty() {
+        let len = rest.first_chunk::<4>().map(|b| i32::from_le_bytes(*b) as usize);
+        let Some((document, after)) = len.filter(|l| *l >= 5).and_then(|len| rest.split_at_checked(len))
+        else {
+            return Err(Error::failed("a document's length does not fit its bytes"));
+        };
+        documents += 1;
+        sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128(document));
+        rest = after;
+    }
+    Ok((documents, sum))
+}
+
+/// How many raw bytes may be in flight.
+struct Budget {
+    limit: usize,
+    used: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A share of the budget, given back on drop.
+struct Room {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    fn new(limit: usize) -> Arc<Budget> {
+        Arc::new(Budget { limit, used: Mutex::new(0), freed: Condvar::new() })
+    }
+
+    fn take(self: &Arc<Budget>, bytes: usize) -> Room {
+        let bytes = bytes.min(self.limit);
+        let used = self.used.lock().expect("no holder panics");
+        let mut used =
+            self.freed.wait_while(used, |used| *used + bytes > self.limit).expect("no holder panics");
+        *used += bytes;
+        Room { budget: self.clone(), bytes }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *self.budget.used.lock().expect("no holder panics") -= self.bytes;
+        self.budget.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(n: u8) -> Vec<u8> {
+        vec![12, 0, 0, 0, 0x10, b'a', 0, n, 0, 0, 0, 0]
+    }
+
+    fn copying() -> Result<Encode> {
+        Ok(Box::new(|raw, out| {
+            out.clear();
+            out.extend_from_slice(raw);
+            Ok(())
+        }))
+    }
+
+    #[test]
+    fn answers_come_in_order_and_within_the_budget() {
+        let pool = Pool::start(3, 40, Extras { crc64: true }, copying, || None).unwrap();
+        for round in 0..100u8 {
+            let raw = [document(round), document(round.wrapping_add(1))].concat();
+            let packed = pool.submit(raw.clone()).unwrap().wait().unwrap();
+            assert_eq!((packed.documents, packed.raw_len), (2, 24));
+            assert_eq!(packed.compressed, raw);
+            assert_eq!(packed.crc64, crc_fast::checksum(Crc64Xz, &raw));
+        }
+    }
+
+    #[test]
+    fn the_sum_does_not_depend_on_the_order() {
+        let (a, b) = (document(1), document(2));
+        let one = sum_documents(&[a.clone(), b.clone()].concat()).unwrap();
+        assert_eq!(one, sum_documents(&[b.clone(), a].concat()).unwrap());
+        assert_ne!(one, sum_documents(&[b.clone(), b].concat()).unwrap());
+    }
+
+    #[test]
+    fn a_broken_compressor_is_found_when_asked() {
+        let broken = || -> Result<Encode> {
+            Ok(Box::new(|raw, out| {
+                out.clear();
+                out.extend_from_slice(raw);
+                out[7] ^= 1;
+                Ok(())
+            }))
+        };
+        let decode = || Some(Box::new(|c: &[u8]| Ok(c.to_vec())) as Decode);
+        let pool = Pool::start(1, 100, Extras::default(), broken, decode).unwrap();
+        let error = pool.submit(document(1)).unwrap().wait().err().unwrap();
+        assert!(error.to_string().contains("does not decompress"), "{error}");
+    }
+
+    #[test]
+    fn lengths_that_lie_are_an_error() {
+        for raw in [&b"\x05\0\0\0"[..], b"\x04\0\0\0\0", b"\xff\xff\xff\xff\0", b"\x0c\0\0\0\0", b"\0"] {
+            assert!(sum_documents(raw).is_err(), "{raw:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! One error type for everything above the store: what failed, why, what to do next, and how the
+//! run must end because of it.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::exit::Exit;
+use crate::store;
+
+/// What the caller does about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Wrong settings or arguments: a person must change them.
+    Usage,
+    /// It failed, and trying the same again at once would fail too.
+    Failed,
+    /// What was read so far is worthless, but a new run from the start may well succeed.
+    Restart,
+    /// Stored data does not match its manifest.
+    Mismatch,
+    /// The run was ended by this signal.
+    Signal(u8),
+}
+
+/// A failure with its place, its cause and the next step.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The answer of everything that can fail above the store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` whose message names the thing that failed.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), hint: None, source: None }
+    }
+
+    /// Wrong settings or arguments.
+    pub fn usage(message: impl Into<String>) -> Error {
+        Error::new(Kind::Usage, message)
+    }
+
+    /// A plain failure.
+    pub fn failed(message: impl Into<String>) -> Error {
+        Error::new(Kind::Failed, message)
+    }
+
+    /// A failure that a new run from the start may cure.
+    pub fn restart(message: impl Into<String>) -> Error {
+        Error::new(Kind::Restart, message)
+    }
+
+    /// Adds the next step for a person.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the cause.
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The class.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The next step, if one is known.
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The code the process ends with.
+    pub fn exit(&self) -> Exit {
+        match self.kind {
+            Kind::Usage => Exit::Usage,
+            Kind::Failed | Kind::Restart => Exit::Failed,
+            Kind::Mismatch => Exit::Mismatch,
+            Kind::Signal(n) => Exit::Signal(n),
+        }
+    }
+
+    /// Message and causes in one line, `: ` between them.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let next = error.to_string();
+            if !text.ends_with(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Error {
+        let kind = match error.kind {
+            store::Kind::Misconfigured => Kind::Usage,
+            store::Kind::Damaged => Kind::Failed,
+            store::Kind::NotFound
+            | store::Kind::Exists
+            | store::Kind::Denied
+            | store::Kind::NoPlace
+            | store::Kind::ClockSkew
+            | store::Kind::Full
+            | store::Kind::Failed => Kind::Failed,
+        };
+        let mut out = Error::new(kind, format!("{}: {}", error.doing, error.cause));
+        out.hint = error.hint;
+        out
+    }
+}

@@ -1,0 +1,72 @@
+//! Where the data comes from: a MongoDB server, read by one of two engines that make the same artifact.
+
+use std::fmt;
+
+use bson::RawDocumentBuf;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// What a namespace is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Type {
+    /// An ordinary collection, capped and clustered ones included.
+    Collection,
+    /// A view: options, no documents.
+    View,
+    /// A time series: its documents are those of its bucket collection.
+    Timeseries,
+}
+
+/// A namespace as it was when the backup began.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Namespace {
+    /// The database.
+    pub db: String,
+    /// The collection's name as users know it.
+    pub collection: String,
+    /// What it is.
+    pub kind: Type,
+    /// The collection that holds the documents, where it has another name (`system.buckets.…`).
+    pub buckets: Option<String>,
+    /// The collection's UUID, 32 hex digits; views have none.
+    pub uuid: Option<String>,
+    /// `listCollections`' options, verbatim.
+    pub options: RawDocumentBuf,
+    /// `listIndexes`' documents, verbatim and in order.
+    pub indexes: Vec<RawDocumentBuf>,
+    /// The text of `metadata.json` (canonical Extended JSON).
+    pub metadata: String,
+}
+
+impl Namespace {
+    /// The name of the collection that holds the documents.
+    pub fn data_collection(&self) -> &str {
+        self.buckets.as_deref().unwrap_or(&self.collection)
+    }
+
+    /// Whether it has documents of its own to read.
+    pub fn has_documents(&self) -> bool {
+        self.kind != Type::View
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.db, self.collection)
+    }
+}
+
+/// Takes what a source reads, in the order of the artifact. A namespace is begun, gets its documents
+/// and is ended before the next one begins.
+pub trait Sink {
+    /// All namespaces, before anything else.
+    fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()>;
+    /// The next documents belong to this namespace of the prelude.
+    fn begin(&mut self, namespace: usize) -> Result<()>;
+    /// One whole BSON document, as the server sent it.
+    fn document(&mut self, raw: &[u8]) -> Result<()>;
+    /// The namespace is complete.
+    fn end(&mut self) -> Result<()>;
+}
