@@ -1,1 +1,7 @@
+//! Real servers, fixtures and fault injectors for the tests, the quickstart and the bench.
+//!
+//! Everything here starts on one Linux machine without Docker. Nothing is shared between two tests:
+//! each server has its own port, folder and lifetime, so tests run side by side.
 
+pub mod mongod;
+pub mod replica_set;

@@ -1,0 +1,215 @@
+//! How a server is started.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bson::doc;
+
+use super::process::PortTaken;
+use super::tls::TlsFiles;
+use super::{Mongod, ROOT_PASSWORD, ROOT_USER, binary, connect};
+
+/// Small, so that many servers fit on one machine.
+pub const DEFAULT_CACHE_GB: f64 = 0.25;
+
+const PORT_TRIES: u32 = 8;
+
+/// Options of a server; `Mongod::builder()` makes one.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    pub(super) replica_set: Option<String>,
+    pub(super) uninitiated: bool,
+    pub(super) auth: bool,
+    tls: bool,
+    tls_files: Option<TlsFiles>,
+    key: Option<String>,
+    parameters: Vec<(String, String)>,
+    args: Vec<OsString>,
+    cache_gb: Option<f64>,
+    binary: Option<PathBuf>,
+}
+
+impl Builder {
+    /// A replica set of this one member, which is primary when `start` returns.
+    pub fn replica_set(mut self, name: &str) -> Self {
+        self.replica_set = Some(name.to_owned());
+        self
+    }
+
+    /// Do not initiate the set: another member will add this one.
+    pub fn uninitiated(mut self) -> Self {
+        self.uninitiated = true;
+        self
+    }
+
+    /// Check users; creates [`ROOT_USER`] (unless the set is not initiated).
+    pub fn auth(mut self) -> Self {
+        self.auth = true;
+        self
+    }
+
+    /// The key that members of a set with `auth` share; base64 letters. One is made up when none is given.
+    pub fn key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
+    /// Take only TLS, with a certificate for `127.0.0.1` and `localhost` signed by a new CA.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Take only TLS, with these files (of another member, or made to be wrong).
+    pub fn tls_files(mut self, files: TlsFiles) -> Self {
+        self.tls = true;
+        self.tls_files = Some(files);
+        self
+    }
+
+    /// A `--setParameter`.
+    pub fn parameter(mut self, name: &str, value: &str) -> Self {
+        self.parameters.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Allow `configureFailPoint` and other commands for tests.
+    pub fn test_commands(self) -> Self {
+        self.parameter("enableTestCommands", "1")
+    }
+
+    /// Any other argument of mongod.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// `--wiredTigerCacheSizeGB`; 0.25 is the smallest the server takes.
+    pub fn cache_gb(mut self, size: f64) -> Self {
+        self.cache_gb = Some(size);
+        self
+    }
+
+    /// Another binary than [`binary::find`] gives.
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
+        self
+    }
+
+    /// Starts the server, and returns when it can be used.
+    pub async fn start(self) -> Result<Mongod> {
+        let binary = match &self.binary {
+            Some(path) => path.clone(),
+            None => tokio::task::spawn_blocking(binary::find).await??,
+        };
+        let dir = tempfile::Builder::new().prefix("uzima-mongod-").tempdir()?;
+        std::fs::create_dir(dir.path().join("db"))?;
+        let tls = match (&self.tls_files, self.tls) {
+            (Some(files), _) => Some(files.clone()),
+            (None, true) => Some(TlsFiles::create(dir.path())?),
+            (None, false) => None,
+        };
+        if self.auth && self.replica_set.is_some() {
+            write_key_file(&dir.path().join("key"), self.key.as_deref())?;
+        }
+        let mut server = Mongod { process: None, settings: self, port: 0, binary, tls, dir };
+        for left in (0..PORT_TRIES).rev() {
+            server.port = free_port()?;
+            server.process = Some(server.spawn()?);
+            match server.wait_until_it_answers().await {
+                Ok(()) => break,
+                Err(error) if error.is::<PortTaken>() && left > 0 => {
+                    let _ = std::fs::remove_file(server.dir().join("mongod.log"));
+                }
+                Err(error) => return Err(error).context("mongod"),
+            }
+        }
+        server.prepare().await?;
+        Ok(server)
+    }
+
+    /// `start` for callers without a runtime.
+    pub fn start_blocking(self) -> Result<Mongod> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.start())
+    }
+
+    pub(super) fn arguments(&self, port: u16, dir: &Path, tls: Option<&TlsFiles>) -> Vec<OsString> {
+        let mut args: Vec<OsString> = Vec::new();
+        let mut add = |flag: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+            args.push(flag.into());
+            args.push(value.as_ref().into());
+        };
+        add("--dbpath", &dir.join("db"));
+        add("--port", &port.to_string());
+        add("--bind_ip", &"127.0.0.1");
+        add("--wiredTigerCacheSizeGB", &self.cache_gb.unwrap_or(DEFAULT_CACHE_GB).to_string());
+        // Its recorder of server figures costs disk and time and is of no use to a test.
+        add("--setParameter", &"diagnosticDataCollectionEnabled=false");
+        for (name, value) in &self.parameters {
+            add("--setParameter", &format!("{name}={value}"));
+        }
+        if let Some(name) = &self.replica_set {
+            add("--replSet", name);
+            add("--oplogSize", &"200");
+            if self.auth {
+                add("--keyFile", &dir.join("key"));
+            }
+        }
+        if let Some(files) = tls {
+            add("--tlsMode", &"requireTLS");
+            add("--tlsCertificateKeyFile", &files.server);
+            add("--tlsCAFile", &files.ca);
+            args.push("--tlsAllowConnectionsWithoutCertificates".into());
+        }
+        args.extend(["--quiet", "--nounixsocket"].map(OsString::from));
+        if self.auth {
+            args.push("--auth".into());
+        }
+        args.extend(self.args.iter().cloned());
+        args
+    }
+}
+
+impl Mongod {
+    /// What a new server needs before a test can use it: a primary, then a user.
+    async fn prepare(&self) -> Result<()> {
+        if self.settings.uninitiated {
+            return Ok(());
+        }
+        // The localhost exception: with no user yet, a client on this machine may initiate and create one.
+        let client = connect(&self.uri_parts().direct().build()).await?;
+        let admin = client.database("admin");
+        if let Some(name) = &self.settings.replica_set {
+            let settings = doc! { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 };
+            let members = [doc! { "_id": 0, "host": self.host() }];
+            let config = doc! { "_id": name, "members": &members[..], "settings": settings };
+            admin.run_command(doc! { "replSetInitiate": config }).await.context("replSetInitiate")?;
+            self.wait_for_primary().await?;
+        }
+        if self.settings.auth {
+            let create = doc! { "createUser": ROOT_USER, "pwd": ROOT_PASSWORD, "roles": ["root"] };
+            admin.run_command(create).await.context("creating the root user")?;
+        }
+        Ok(())
+    }
+}
+
+/// A port that is free now. Somebody may take it before the server does; `start` then tries another.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn write_key_file(path: &Path, key: Option<&str>) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let key = key.map_or_else(|| format!("{:032x}", rand::random::<u128>()), str::to_owned);
+    if key.len() < 6 {
+        bail!("a key for a key file has at least 6 letters");
+    }
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    std::io::Write::write_all(&mut &file, key.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! A CA and a server certificate, made anew for each test.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// Where the PEM files lie.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The CA's certificate, for clients.
+    pub ca: PathBuf,
+    /// The server's certificate and key in one file, as mongod wants it.
+    pub server: PathBuf,
+}
+
+impl TlsFiles {
+    /// A certificate for this machine.
+    pub fn create(dir: &Path) -> Result<Self> {
+        Self::create_for(dir, &["127.0.0.1", "localhost"])
+    }
+
+    /// A certificate for these host names or addresses: give it others to see a client refuse it.
+    pub fn create_for(dir: &Path, names: &[&str]) -> Result<Self> {
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        ca.distinguished_name.push(DnType::CommonName, "uzima test CA");
+        let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
+
+        let mut leaf = CertificateParams::new(names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>())?;
+        leaf.distinguished_name.push(DnType::CommonName, "uzima test server");
+        leaf.use_authority_key_identifier_extension = true;
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        // Members of a set are each other's clients.
+        leaf.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate()?;
+        let certificate = leaf.signed_by(&key, &issuer)?;
+
+        let files = TlsFiles { ca: dir.join("ca.pem"), server: dir.join("server.pem") };
+        std::fs::write(&files.ca, issuer.pem())?;
+        std::fs::write(&files.server, certificate.pem() + &key.serialize_pem())?;
+        Ok(files)
+    }
+}

@@ -1,0 +1,238 @@
+//! A replica set of two members whose record ids differ for the same documents.
+//!
+//! The first member is filled while it is alone; the second joins afterwards, and its initial sync packs the
+//! record ids anew. So what goes on at a record id of the other member goes wrong visibly: use
+//! [`insert_with_gaps`] (or delete documents) while filling, else both count 1, 2, 3 … alike.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::{Client, Collection};
+
+use crate::mongod::{Builder, Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, connect, percent_encode};
+
+/// Two data-bearing members, and an arbiter if one was asked for.
+pub struct ReplicaSet {
+    pub members: Vec<Mongod>,
+    pub arbiter: Option<Mongod>,
+    name: String,
+    auth: bool,
+    /// Holds what the members read when they are started again.
+    _certificates: tempfile::TempDir,
+}
+
+/// How the set is made; [`ReplicaSet::builder`].
+pub struct SetBuilder {
+    name: String,
+    member: Builder,
+    arbiter: bool,
+    auth: bool,
+    tls: bool,
+}
+
+impl SetBuilder {
+    /// With an arbiter the other member is elected even when the primary was killed; without, only when it
+    /// steps down in an orderly way.
+    pub fn arbiter(mut self) -> Self {
+        self.arbiter = true;
+        self
+    }
+
+    /// Check users, with root as in [`Builder::auth`].
+    pub fn auth(mut self) -> Self {
+        self.auth = true;
+        self
+    }
+
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Options that hold for every member: parameters, arguments, cache.
+    pub fn members(mut self, change: impl FnOnce(Builder) -> Builder) -> Self {
+        self.member = change(self.member);
+        self
+    }
+
+    /// Starts the first member, lets `fill` write to it, then adds the second and waits for its sync.
+    pub async fn start_filled(self, fill: impl AsyncFnOnce(&Client) -> Result<()>) -> Result<ReplicaSet> {
+        let mut member = self.member.replica_set(&self.name);
+        if self.auth {
+            member = member.auth().key(&format!("{:032x}", rand::random::<u128>()));
+        }
+        let certificates = tempfile::tempdir()?;
+        if self.tls {
+            member = member.tls_files(TlsFiles::create(certificates.path())?);
+        }
+        let first = member.clone().start().await?;
+        let client = first.client().await?;
+        fill(&client).await.context("filling the first member")?;
+        // With an arbiter the server wants the default write concern to be said.
+        let concern = doc! { "setDefaultRWConcern": 1, "defaultWriteConcern": { "w": "majority" } };
+        client.database("admin").run_command(concern).await?;
+
+        let second = member.clone().uninitiated().start().await?;
+        add_member(&client, doc! { "_id": 1, "host": second.host() }).await?;
+        second.wait_for_member_state(&["SECONDARY"]).await?;
+        let mut set = ReplicaSet {
+            members: vec![first, second],
+            arbiter: None,
+            name: self.name,
+            auth: self.auth,
+            _certificates: certificates,
+        };
+        if self.arbiter {
+            let arbiter = member.uninitiated().start().await?;
+            add_member(&client, doc! { "_id": 2, "host": arbiter.host(), "arbiterOnly": true }).await?;
+            arbiter.wait_for_member_state(&["ARBITER"]).await?;
+            set.arbiter = Some(arbiter);
+        }
+        wait_for_votes(&client, if self.arbiter { 3 } else { 2 }).await?;
+        Ok(set)
+    }
+
+    pub async fn start(self) -> Result<ReplicaSet> {
+        self.start_filled(async |_: &Client| Ok(())).await
+    }
+}
+
+impl ReplicaSet {
+    pub fn builder(name: &str) -> SetBuilder {
+        let member = Mongod::builder();
+        SetBuilder { name: name.to_owned(), member, arbiter: false, auth: false, tls: false }
+    }
+
+    /// A URI with both members as seeds.
+    pub fn uri(&self) -> String {
+        let hosts: Vec<_> = self.members.iter().map(Mongod::host).collect();
+        let mut uri = "mongodb://".to_owned();
+        if self.auth {
+            uri += &format!("{}:{}@", percent_encode(ROOT_USER), percent_encode(ROOT_PASSWORD));
+        }
+        uri += &format!("{}/?replicaSet={}", hosts.join(","), self.name);
+        if self.auth {
+            uri += "&authSource=admin";
+        }
+        if let Some(ca) = self.members[0].ca_file() {
+            uri += &format!("&tls=true&tlsCAFile={}", percent_encode(&ca.to_string_lossy()));
+        }
+        uri
+    }
+
+    pub async fn client(&self) -> Result<Client> {
+        connect(&self.uri()).await
+    }
+
+    /// The index in `members` of the primary, waiting up to 60 s for one.
+    pub async fn primary(&self) -> Result<usize> {
+        self.wait_for_primary_other_than(None).await
+    }
+
+    /// Makes the primary step down and returns the index of the one elected instead.
+    pub async fn stepdown(&self) -> Result<usize> {
+        let old = self.primary().await?;
+        let command = doc! { "replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 30 };
+        self.members[old].direct_client().await?.database("admin").run_command(command).await?;
+        self.wait_for_primary_other_than(Some(old)).await
+    }
+
+    async fn wait_for_primary_other_than(&self, old: Option<usize>) -> Result<usize> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            for (index, member) in self.members.iter().enumerate() {
+                if Some(index) == old || member.pid().is_none() {
+                    continue;
+                }
+                let hello =
+                    member.direct_client().await?.database("admin").run_command(doc! {"hello": 1}).await;
+                if hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false)) {
+                    return Ok(index);
+                }
+            }
+            if Instant::now() > deadline {
+                bail!("the set {} has no new primary after 60 s", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Adds one member (the server takes one voting member at a time).
+async fn add_member(client: &Client, member: Document) -> Result<()> {
+    let admin = client.database("admin");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = admin.run_command(doc! { "replSetGetConfig": 1 }).await?;
+        let mut config = answer.get_document("config")?.clone();
+        config.insert("version", config.get_i32("version")? + 1);
+        config.get_array_mut("members")?.push(Bson::Document(member.clone()));
+        match admin.run_command(doc! { "replSetReconfig": config }).await {
+            Ok(_) => return Ok(()),
+            // The configuration before is not yet committed by a majority.
+            Err(error) if Instant::now() > deadline => return Err(error).context("replSetReconfig"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Waits until all members vote and know that they do: the server gives a new member its vote only some time
+/// after its sync, by one more configuration, and who has not heard of it cannot be elected.
+async fn wait_for_votes(client: &Client, votes: i32) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let admin = client.database("admin");
+    loop {
+        let status = admin.run_command(doc! { "replSetGetStatus": 1 }).await?;
+        let config = admin.run_command(doc! { "replSetGetConfig": 1 }).await?;
+        let version = config.get_document("config")?.get_i32("version")?;
+        let heard = status.get_array("members")?.iter().all(|member| {
+            let member = member.as_document();
+            member.is_some_and(|member| member.get_i32("configVersion").ok() == Some(version))
+        });
+        if heard && status.get_i32("votingMembersCount")? == votes {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("the set does not have {votes} votes after 60 s: {status}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Inserts the documents so that between two of them a record id is unused: each is preceded by one that is
+/// deleted afterwards.
+pub async fn insert_with_gaps(
+    collection: &Collection<RawDocumentBuf>,
+    documents: &[RawDocumentBuf],
+) -> Result<()> {
+    for chunk in documents.chunks(500) {
+        let spaced = chunk.iter().flat_map(|document| {
+            let spacer = bson::rawdoc! { "_id": bson::oid::ObjectId::new(), "spacer": "uzima" };
+            [spacer, document.clone()]
+        });
+        collection.insert_many(spaced).await?;
+    }
+    collection.delete_many(doc! { "spacer": "uzima" }).await?;
+    Ok(())
+}
+
+/// The record ids of all documents in the order of the record ids, read from one member.
+pub async fn record_ids(member: &Mongod, database: &str, collection: &str) -> Result<Vec<(Bson, i64)>> {
+    let client = member.direct_client().await?;
+    let find = doc! {
+        "find": collection, "hint": { "$natural": 1 }, "projection": { "_id": 1 }, "showRecordId": true,
+    };
+    let any =
+        mongodb::options::SelectionCriteria::ReadPreference(mongodb::options::ReadPreference::Nearest {
+            options: None,
+        });
+    let mut cursor = client.database(database).run_cursor_command(find).selection_criteria(any).await?;
+    let mut ids = Vec::new();
+    while cursor.advance().await? {
+        let document: Document = cursor.deserialize_current()?;
+        let id = document.get("_id").context("a document without _id")?.clone();
+        ids.push((id, document.get_i64("$recordId")?));
+    }
+    Ok(ids)
+}

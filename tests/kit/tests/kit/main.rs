@@ -1,0 +1,4 @@
+//! The kit's own tests: one binary, a module per subject. They need a `mongod` and fail without one.
+
+mod mongod;
+mod replica_set;
