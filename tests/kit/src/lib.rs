@@ -4,4 +4,7 @@
 //! each server has its own port, folder and lifetime, so tests run side by side.
 
 pub mod mongod;
+pub mod raw;
+pub mod read_all;
 pub mod replica_set;
+pub mod torture;

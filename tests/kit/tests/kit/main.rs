@@ -2,3 +2,4 @@
 
 mod mongod;
 mod replica_set;
+mod torture;
