@@ -5,7 +5,11 @@
 //! of one size, in any order, and exist only once [`Upload::complete`] has answered; small ones by
 //! [`Store::create`], which never replaces what is there.
 
+pub mod checksum;
+pub mod dir;
 pub mod error;
+mod key;
+pub mod s3;
 
 use std::fmt;
 use std::ops::Range;
@@ -15,7 +19,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+pub use dir::{DirOptions, DirStore};
 pub use error::{Error, Kind, Result};
+pub use s3::{S3Options, S3Store};
 
 /// What a store tells of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +43,32 @@ pub struct Limits {
     pub max_part: u64,
     /// How many parts one upload may have.
     pub max_parts: u32,
+}
+
+impl Default for Limits {
+    /// Amazon S3's limits, but parts of 8 MiB or more: each costs a request.
+    fn default() -> Limits {
+        Limits { min_part: 8 << 20, max_part: 5 << 30, max_parts: 10_000 }
+    }
+}
+
+impl Limits {
+    /// Refuses an upload that cannot end well, with the class and the cause.
+    fn check(&self, spec: &UploadSpec) -> std::result::Result<(), (Kind, String)> {
+        let (size, min, max) = (spec.part_size, self.min_part, self.max_part);
+        if size < min || size > max || size == 0 {
+            return Err((
+                Kind::Misconfigured,
+                format!("parts of {size} bytes are not within {min} to {max}"),
+            ));
+        }
+        let parts = spec.estimate.unwrap_or(0).div_ceil(size);
+        if parts > u64::from(self.max_parts) {
+            let cause = format!("about {parts} parts are needed, {} are allowed", self.max_parts);
+            return Err((Kind::Full, cause));
+        }
+        Ok(())
+    }
 }
 
 /// What is uploaded: a key, the size of its parts, and names that stay with it.

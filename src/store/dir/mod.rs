@@ -1,0 +1,186 @@
+//! A directory on this machine as a store.
+//!
+//! An object is a file below the root, mode 0600, its folders 0700. Whatever is being written is a
+//! [partial](partial) beside its final name, locked while its writer lives, and gets that name only
+//! when it is complete and on the disk. Nothing here is tried twice: after a failed `fsync` the kernel
+//! may have dropped the dirty pages, so a second one that succeeds proves nothing.
+
+mod files;
+mod partial;
+mod space;
+mod upload;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::{Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
+use files::Root;
+
+/// How a directory is used as a store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirOptions {
+    /// The directory. It, or at least its parent, must exist: a disk that is not mounted must not
+    /// become a green backup on the root file system.
+    pub root: PathBuf,
+    /// The share of the file system, from 0 to 1, that uploads leave free.
+    pub min_free: f64,
+    /// The limits of one upload.
+    pub limits: Limits,
+}
+
+impl DirOptions {
+    /// The defaults: a tenth of the file system stays free, parts from 8 MiB to 5 GiB.
+    pub fn new(root: impl Into<PathBuf>) -> DirOptions {
+        DirOptions { root: root.into(), min_free: 0.10, limits: Limits::default() }
+    }
+}
+
+/// A directory as a store; see the [module](self).
+pub struct DirStore {
+    root: Arc<Root>,
+    min_free: f64,
+    limits: Limits,
+}
+
+impl DirStore {
+    /// Opens the directory, and creates its last component (never its parents) where it is missing.
+    ///
+    /// Errors: [`Kind::NoPlace`] if there is no such directory, [`Kind::Denied`] if it may not be used.
+    pub fn new(options: DirOptions) -> Result<DirStore> {
+        let root = Root::open(&options.root)?;
+        Ok(DirStore { root: Arc::new(root), min_free: options.min_free, limits: options.limits })
+    }
+
+    /// The partials below the root whose writer is dead, as keys and upload ids for
+    /// [`Store::abort_left`].
+    pub async fn dead_partials(&self) -> Result<Vec<(String, String)>> {
+        self.blocking(|root| partial::dead(&root)).await
+    }
+
+    /// Runs file work where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Root>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let root = Arc::clone(&self.root);
+        files::blocking(move || work(root)).await
+    }
+}
+
+impl fmt::Debug for DirStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DirStore").field(&self.root.path()).finish()
+    }
+}
+
+#[async_trait]
+impl Store for DirStore {
+    fn place(&self) -> String {
+        self.root.path().display().to_string()
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.blocking(|root| root.check()).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        key::check(key)?;
+        let key = key.to_owned();
+        self.blocking(move |root| {
+            let partial = partial::Partial::create(&root, &key)?;
+            partial.write_at(&body, 0)?;
+            partial.replace()
+        })
+        .await
+    }
+
+    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+        key::check(key)?;
+        let key = key.to_owned();
+        self.blocking(move |root| {
+            let partial = partial::Partial::create(&root, &key)?;
+            partial.write_at(&body, 0)?;
+            match partial.publish() {
+                Err(e) if e.kind == Kind::Exists && root.read(&key)? == body => Ok(()),
+                other => other,
+            }
+        })
+        .await
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        key::check(key)?;
+        let key = key.to_owned();
+        self.blocking(move |root| root.read(&key)).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        key::check(key)?;
+        let key = key.to_owned();
+        self.blocking(move |root| root.read_range(&key, range)).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        key::check(key)?;
+        let key = key.to_owned();
+        self.blocking(move |root| root.stat(&key)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        let prefix = prefix.to_owned();
+        self.blocking(move |root| {
+            let mut objects = Vec::new();
+            root.walk(&prefix, &mut |entry| {
+                if !partial::is_partial(&entry.key) {
+                    objects.push(entry.object()?);
+                }
+                Ok(())
+            })?;
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(objects)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        key::check(key)?;
+        let key = key.to_owned();
+        self.blocking(move |root| root.delete(&key)).await
+    }
+
+    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
+        key::check(&spec.key)?;
+        self.limits.check(spec).map_err(|cause| {
+            Error::new(
+                cause.0,
+                format!("cannot write {}", self.root.path().join(&spec.key).display()),
+                cause.1,
+            )
+        })?;
+        let (spec, min_free) = (spec.clone(), self.min_free);
+        let max_parts = self.limits.max_parts;
+        let upload =
+            self.blocking(move |root| upload::DirUpload::begin(root, spec, min_free, max_parts)).await?;
+        Ok(Arc::new(upload))
+    }
+
+    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
+        key::check(key)?;
+        let (key, id) = (key.to_owned(), upload_id.to_owned());
+        self.blocking(move |root| partial::remove_dead(&root, &key, &id)).await
+    }
+
+    async fn clock(&self) -> Result<DateTime<Utc>> {
+        Ok(Utc::now())
+    }
+}

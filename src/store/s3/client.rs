@@ -1,0 +1,192 @@
+//! The SDK's client: how it is built, rebuilt for another region, and what it learns from answers.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    Builder, ConfigBag, Credentials, Intercept, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, RuntimeComponents, StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
+use chrono::{DateTime, Utc};
+
+use super::failure::{Failure, parse_date};
+use super::options::{ChecksumMode, S3Options};
+use crate::secret::ExposeSecret;
+
+/// The longest pause between two attempts.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
+
+/// Whether the bucket's name goes into the path.
+pub(super) fn path_style(options: &S3Options) -> bool {
+    options.force_path_style.unwrap_or(options.endpoint_url.is_some())
+}
+
+/// The client in use, with what it needs to be rebuilt.
+pub(super) struct Connection {
+    client: Mutex<Client>,
+    seen: Arc<Seen>,
+}
+
+impl Connection {
+    /// Prepares a client; nothing is sent to the store.
+    pub async fn new(options: &S3Options) -> Connection {
+        let region = match (&options.region, &options.endpoint_url) {
+            (Some(region), _) => Some(Region::new(region.clone())),
+            // The SDK's chain ends in a question to the cloud's metadata service, which answers
+            // slowly or not at all elsewhere.
+            (None, Some(_)) => Some(Region::new(
+                std::env::var("AWS_REGION").ok().filter(|r| !r.is_empty()).unwrap_or("us-east-1".into()),
+            )),
+            (None, None) => None,
+        };
+        let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest());
+        if let Some(region) = region {
+            loader = loader.region(region);
+        }
+        if let Some((id, secret)) = &options.credentials {
+            loader = loader.credentials_provider(Credentials::new(
+                id,
+                secret.expose_secret(),
+                None,
+                None,
+                "S3Options",
+            ));
+        }
+        let shared = loader.load().await;
+        let seen = Arc::new(Seen::default());
+        let mut builder = aws_sdk_s3::config::Builder::from(&shared);
+        if shared.region().is_none() {
+            builder = builder.region(Region::new("us-east-1"));
+        }
+        let client = Client::from_conf(configure(builder, options, &seen).build());
+        Connection { client: Mutex::new(client), seen }
+    }
+
+    /// Sends a request, once more in the region that the answer names if the bucket is there.
+    pub async fn send<T, E, F, S>(&self, send: S) -> Result<T, Failure>
+    where
+        S: Fn(Client) -> F,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let client = self.client();
+        let failure = match send(client.clone()).await {
+            Ok(done) => return Ok(done),
+            Err(e) => Failure::of(e),
+        };
+        let region = match &failure.region {
+            Some(region) if failure.other_region() => Region::new(region.clone()),
+            _ => return Err(failure),
+        };
+        if client.config().region() == Some(&region) {
+            return Err(failure);
+        }
+        log::info!("the bucket is in {region}: asking there");
+        let moved = Client::from_conf(client.config().to_builder().region(region).build());
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = moved.clone();
+        send(moved).await.map_err(Failure::of)
+    }
+
+    fn client(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The service's clock in its last answer, and whether there was any.
+    pub fn last_date(&self) -> Option<DateTime<Utc>> {
+        *self.seen.date.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the service answered an S3 request well before.
+    pub fn answered(&self) -> bool {
+        *self.seen.well.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_answered(&self) {
+        *self.seen.well.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder {
+    let times = options.timeouts;
+    let validation = match options.checksum {
+        ChecksumMode::None => ResponseChecksumValidation::WhenRequired,
+        _ => ResponseChecksumValidation::WhenSupported,
+    };
+    let retry = RetryConfig::standard()
+        .with_max_attempts(options.max_attempts.max(1))
+        .with_initial_backoff(options.first_backoff)
+        .with_max_backoff(LONGEST_BACKOFF);
+    // `read_timeout` is left out: it also runs while a body is sent.
+    let timeout = TimeoutConfig::builder()
+        .connect_timeout(times.connect)
+        .operation_attempt_timeout(times.attempt(0))
+        .build();
+    let stall = StalledStreamProtectionConfig::enabled()
+        .upload_enabled(true)
+        .download_enabled(true)
+        .grace_period(times.stall)
+        .build();
+    let mut builder = builder
+        .force_path_style(path_style(options))
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(validation)
+        .retry_config(retry)
+        // The SDK's own bucket of retries is shared by all clients of a process and runs dry in a
+        // long burst of 503; `max_attempts` bounds each request well enough.
+        .retry_partition(
+            RetryPartition::custom(options.bucket.clone()).token_bucket(TokenBucket::unlimited()).build(),
+        )
+        .timeout_config(timeout)
+        .stalled_stream_protection(stall)
+        // A wrong clock also gives wrong backup ids: it is an error, not something to work around.
+        .disable_clock_skew_correction(true)
+        .interceptor(Listener(Arc::clone(seen)));
+    if let Some(endpoint) = &options.endpoint_url {
+        builder = builder.endpoint_url(endpoint);
+    }
+    builder
+}
+
+/// The time limits for an attempt that moves `bytes`, for `customize().config_override`.
+pub(super) fn patience(options: &S3Options, bytes: u64) -> Builder {
+    let timeout = TimeoutConfig::builder()
+        .connect_timeout(options.timeouts.connect)
+        .operation_attempt_timeout(options.timeouts.attempt(bytes))
+        .build();
+    aws_sdk_s3::config::Config::builder().timeout_config(timeout)
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    date: Mutex<Option<DateTime<Utc>>>,
+    well: Mutex<bool>,
+}
+
+/// Notes the `Date` of every answer; the SDK's outputs do not have it.
+#[derive(Debug)]
+struct Listener(Arc<Seen>);
+
+impl Intercept for Listener {
+    fn name(&self) -> &'static str {
+        "Listener"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(date) = context.response().headers().get("date").and_then(parse_date) {
+            *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Failures in classes the caller acts on, with the next step for a person.
+
+use super::super::{Error, Kind};
+use super::failure::{Failure, skew};
+use super::options::S3Options;
+
+/// What a request needs of the bucket's policy.
+pub(super) type Action = &'static str;
+
+/// Gives a failed request its class and says what to do.
+///
+/// `answered`: whether this service answered anything before; it tells an outage from a wrong address.
+pub(super) fn explain(
+    failure: &Failure,
+    action: Action,
+    doing: String,
+    options: &S3Options,
+    answered: bool,
+) -> Error {
+    let error = |kind| Error::new(kind, doing.clone(), failure.text());
+    let bucket = &options.bucket;
+    if failure.is(&["NoSuchBucket"]) {
+        return error(Kind::NoPlace).hint(format!(
+            "Create the bucket {bucket}, or correct S3_BACKUP_BUCKET; a bucket exists at one endpoint only"
+        ));
+    }
+    if failure.is(&["RequestTimeTooSkewed", "RequestExpired"]) {
+        let measured = match failure.date.map(skew) {
+            Some(ahead) if ahead >= 0 => format!("; this machine's clock is {ahead} s behind the store's"),
+            Some(ahead) => format!("; this machine's clock is {} s ahead of the store's", -ahead),
+            None => String::new(),
+        };
+        return Error::new(Kind::ClockSkew, doing.clone(), failure.text() + &measured)
+            .hint("Set this machine's clock (run `timedatectl` or a time daemon)");
+    }
+    if failure.other_region() {
+        return error(Kind::Misconfigured).hint(match &failure.region {
+            Some(region) => format!("The bucket {bucket} is in {region}: set AWS_REGION={region}"),
+            None => format!("Set AWS_REGION to the region of the bucket {bucket}"),
+        });
+    }
+    if failure.unsent && failure.message.contains("credential") {
+        return error(Kind::Denied)
+            .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile, or the machine's role)");
+    }
+    if failure.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"]) {
+        return error(Kind::Denied)
+            .hint("Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)");
+    }
+    if failure.status == Some(403) || failure.is(&["AccessDenied", "AllAccessDisabled"]) {
+        return error(Kind::Denied)
+            .hint(format!("Allow {action} on the bucket {bucket} for these credentials"));
+    }
+    if failure.is(&["NoSuchKey"]) {
+        return error(Kind::NotFound);
+    }
+    if let Some(endpoint) = &options.endpoint_url
+        && !answered
+        && no_s3(failure)
+    {
+        return error(Kind::Misconfigured).hint(format!(
+            "Check S3_ENDPOINT_URL ({endpoint}) and S3_FORCE_PATH_STYLE (now {}): what answers there, if \
+             anything, is not an S3 service with this bucket",
+            super::client::path_style(options)
+        ));
+    }
+    if failure.not_found() {
+        return error(Kind::NotFound);
+    }
+    if failure.is(&["BadDigest", "InvalidPart", "XAmzContentChecksumMismatch"]) {
+        return error(Kind::Damaged);
+    }
+    if failure.unsupported() {
+        return error(Kind::Failed)
+            .hint("If the service does not know S3's checksum headers, set the checksum to `none` for it");
+    }
+    if failure.is(&["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"]) || failure.status == Some(507) {
+        return error(Kind::Full).hint("Give the bucket more room, or let cleanup keep fewer backups");
+    }
+    error(Kind::Failed)
+}
+
+/// Nothing answered, or what answered does not speak S3.
+fn no_s3(failure: &Failure) -> bool {
+    let silent = failure.status.is_none();
+    let other = failure.code.is_none() && !failure.head && !matches!(failure.status, Some(500..));
+    silent || other || failure.is(&["MethodNotAllowed"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(failure: Failure) -> Error {
+        let mut options = S3Options::new("b", "p/");
+        options.endpoint_url = Some("http://store:9000".into());
+        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, false)
+    }
+
+    fn answer(status: u16, code: &str) -> Failure {
+        Failure { status: Some(status), code: Some(code.into()), ..Failure::default() }
+    }
+
+    #[test]
+    fn classes() {
+        assert_eq!(said(answer(404, "NoSuchBucket")).kind, Kind::NoPlace);
+        assert_eq!(said(answer(404, "NoSuchKey")).kind, Kind::NotFound);
+        assert_eq!(said(answer(503, "SlowDown")).kind, Kind::Failed);
+        let denied = said(answer(403, "AccessDenied"));
+        assert_eq!(denied.kind, Kind::Denied);
+        assert!(denied.to_string().contains("s3:ListBucket on the bucket b"));
+        let page = said(Failure { status: Some(404), ..Failure::default() });
+        assert_eq!(page.kind, Kind::Misconfigured);
+        assert!(page.to_string().contains("S3_ENDPOINT_URL (http://store:9000)"));
+        let moved = said(Failure { region: Some("eu-west-1".into()), ..answer(301, "PermanentRedirect") });
+        assert!(moved.to_string().contains("AWS_REGION=eu-west-1"));
+    }
+}

@@ -1,0 +1,179 @@
+//! What the SDK says when a request fails, in one shape for all operations.
+
+use std::error::Error as StdError;
+use std::time::SystemTime;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use chrono::{DateTime, Utc};
+
+/// A failed request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failure {
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// S3's error code, if the answer held one.
+    pub code: Option<String>,
+    /// What S3 or the transport said.
+    pub message: String,
+    /// The region that the answer names, where it names one.
+    pub region: Option<String>,
+    /// The service's clock in the answer.
+    pub date: Option<DateTime<Utc>>,
+    /// There was no whole answer: whether the request had an effect is unknown.
+    pub lost: bool,
+    /// The request never left: no credentials, or settings that make no request.
+    pub unsent: bool,
+    /// The request was a HEAD, whose errors have no body and therefore no code.
+    pub head: bool,
+}
+
+impl Failure {
+    pub fn of<E>(error: SdkError<E, HttpResponse>) -> Failure
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let mut failure = Failure::default();
+        if let Some(raw) = error.raw_response() {
+            failure.status = Some(raw.status().as_u16());
+            failure.region = raw.headers().get("x-amz-bucket-region").map(str::to_owned);
+            failure.date = raw.headers().get("date").and_then(parse_date);
+            if failure.region.is_none() {
+                failure.region = raw.body().bytes().and_then(region_in_body);
+            }
+        }
+        if let Some(meta) = error.as_service_error().map(ProvideErrorMetadata::meta) {
+            failure.code = meta.code().map(str::to_owned);
+            failure.message = meta.message().unwrap_or_default().to_owned();
+        }
+        failure.lost = match &error {
+            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
+            // A refused connection or an unknown host: nothing was sent.
+            SdkError::DispatchFailure(e) => !refused(e.as_connector_error().map(|e| e as &dyn StdError)),
+            SdkError::ServiceError(_) => failure.status.is_some_and(|s| s >= 500),
+            _ => false,
+        };
+        failure.unsent = match &error {
+            SdkError::ConstructionFailure(_) => true,
+            SdkError::DispatchFailure(e) => e.as_other().is_some() || e.is_user(),
+            _ => false,
+        };
+        if failure.message.is_empty() {
+            failure.message = match &error {
+                SdkError::TimeoutError(_) => format!("no answer in time ({})", chain(&error)),
+                _ => chain(&error),
+            };
+        }
+        failure
+    }
+
+    pub fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or_default()
+    }
+
+    pub fn is(&self, codes: &[&str]) -> bool {
+        codes.contains(&self.code())
+    }
+
+    /// The object, or something of it, is not there.
+    pub fn not_found(&self) -> bool {
+        self.is(&["NoSuchKey", "NotFound"]) || (self.status == Some(404) && self.code.is_none())
+    }
+
+    /// What arrived at the service was not what was sent: sending it again is right.
+    pub fn damaged_on_the_way(&self) -> bool {
+        self.is(&[
+            "BadDigest",
+            "InvalidDigest",
+            "XAmzContentSHA256Mismatch",
+            "XAmzContentChecksumMismatch",
+            "IncompleteBody",
+        ])
+    }
+
+    /// A header or feature that the service does not know. Which one, it rarely says.
+    pub fn unsupported(&self) -> bool {
+        self.status == Some(501)
+            || self.is(&["NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument"])
+    }
+
+    /// The bucket is in another region than the one asked.
+    pub fn other_region(&self) -> bool {
+        self.is(&["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"])
+            || matches!(self.status, Some(301 | 307))
+            || (self.head && self.status == Some(400) && self.region.is_some())
+    }
+
+    /// The cause in words.
+    pub fn text(&self) -> String {
+        match (&self.code, self.status) {
+            (Some(code), Some(status)) if self.message.is_empty() => format!("{code} (HTTP {status})"),
+            (Some(code), Some(status)) => format!("{code}: {} (HTTP {status})", self.message.trim()),
+            (None, Some(status)) => format!("HTTP {status}: {}", self.message.trim()),
+            _ => self.message.trim().to_owned(),
+        }
+    }
+}
+
+/// The error and its causes on one line.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts.join(": ")
+}
+
+/// Whether nothing listened or the name is unknown.
+fn refused(mut error: Option<&(dyn StdError + 'static)>) -> bool {
+    while let Some(e) = error {
+        if let Some(io) = e.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return true;
+        }
+        if e.to_string().contains("dns error") {
+            return true;
+        }
+        error = e.source();
+    }
+    false
+}
+
+/// `<Region>` of an error's XML: `AuthorizationHeaderMalformed` names it only there.
+fn region_in_body(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, after) = text.split_once("<Region>")?;
+    let (region, _) = after.split_once("</Region>")?;
+    let plain = !region.is_empty() && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    plain.then(|| region.to_owned())
+}
+
+/// An HTTP date (RFC 9110, IMF-fixdate).
+pub(super) fn parse_date(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
+}
+
+/// How far the service's clock is ahead of ours, in seconds.
+pub(super) fn skew(date: DateTime<Utc>) -> i64 {
+    (date - DateTime::<Utc>::from(SystemTime::now())).num_seconds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_answers_say() {
+        let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        assert_eq!(region_in_body(body).as_deref(), Some("eu-west-1"));
+        assert_eq!(region_in_body(b"<Region>a b</Region>"), None);
+        let date = parse_date("Sun, 06 Nov 1994 08:49:37 GMT").map(|d| d.timestamp());
+        assert_eq!(date, Some(784_111_777));
+    }
+}

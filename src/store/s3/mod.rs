@@ -1,0 +1,122 @@
+//! A bucket of Amazon S3, or of a service that speaks its protocol, as a store.
+//!
+//! Requests are sent through the AWS SDK with its standard retries, bounded. What the SDK leaves open
+//! is decided here: checksums are computed by us and compared with what the store says, an answer that
+//! got lost is settled by asking for the object, and a listing either walks every page or fails.
+//! Protocol: the Amazon S3 API reference; where services differ, the code names them.
+
+mod bucket;
+mod client;
+mod create;
+mod explain;
+mod failure;
+mod list;
+mod object;
+mod options;
+mod sums;
+mod upload;
+mod verify;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+pub use options::{ChecksumMode, S3Options, Sse, Timeouts};
+
+use super::{Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
+use bucket::Bucket;
+
+/// A bucket as a store; see the [module](self).
+pub struct S3Store {
+    bucket: Arc<Bucket>,
+}
+
+impl S3Store {
+    /// Prepares the connection: region and credentials are looked up, the store is not yet asked.
+    pub async fn connect(options: S3Options) -> Result<S3Store> {
+        Ok(S3Store { bucket: Arc::new(Bucket::new(options).await?) })
+    }
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("S3Store").field(&self.place()).finish()
+    }
+}
+
+#[async_trait]
+impl Store for S3Store {
+    fn place(&self) -> String {
+        self.bucket.place("")
+    }
+
+    fn limits(&self) -> Limits {
+        self.bucket.options.limits
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.bucket.check().await
+    }
+
+    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        key::check(key)?;
+        self.bucket.put(key, body).await
+    }
+
+    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+        key::check(key)?;
+        self.bucket.create(key, body).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        key::check(key)?;
+        self.bucket.get(key).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        key::check(key)?;
+        self.bucket.get_range(key, range).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        key::check(key)?;
+        self.bucket.head(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        self.bucket.list(prefix).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        key::check(key)?;
+        self.bucket.delete(key).await
+    }
+
+    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
+        key::check(&spec.key)?;
+        self.limits().check(spec).map_err(|(kind, cause)| {
+            Error::new(kind, format!("cannot write {}", self.bucket.place(&spec.key)), cause)
+        })?;
+        Ok(Arc::new(upload::S3Upload::begin(Arc::clone(&self.bucket), spec).await?))
+    }
+
+    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
+        key::check(key)?;
+        self.bucket.abort(key, upload_id).await
+    }
+
+    async fn clock(&self) -> Result<DateTime<Utc>> {
+        self.bucket.check().await?;
+        self.bucket.connection.last_date().ok_or_else(|| {
+            Error::new(
+                Kind::Failed,
+                format!("cannot read the clock of {}", self.place()),
+                "the answer has no Date",
+            )
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Small objects: put, get, head, delete.
+
+use std::ops::Range;
+
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::primitives::{ByteStream, DateTime as SdkDateTime};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::super::checksum::crc64nvme;
+use super::super::{Error, Kind, Object, Result};
+use super::bucket::Bucket;
+use super::client::patience;
+use super::failure::Failure;
+
+impl Bucket {
+    pub async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        self.put_object(key, &body, false).await.map_err(|e| self.error(&e, "s3:PutObject", "write", key))
+    }
+
+    /// One PutObject, sent again while it is damaged on the way. Small objects take the bucket's own
+    /// storage class: a manifest in an archive class could not be read back.
+    pub(super) async fn put_object(
+        &self,
+        key: &str,
+        body: &Bytes,
+        only_new: bool,
+    ) -> std::result::Result<(), Failure> {
+        let mode = self.options.checksum;
+        let headers = mode.headers(body, mode.sum(body, crc64nvme(body)));
+        let (sse, kms_key) = self.encryption();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let sent = self
+                .send(|client| {
+                    client
+                        .put_object()
+                        .bucket(self.name())
+                        .key(self.full(key))
+                        .set_checksum_crc64_nvme(headers.crc64nvme.clone())
+                        .set_checksum_crc32_c(headers.crc32c.clone())
+                        .set_content_md5(headers.content_md5.clone())
+                        .set_server_side_encryption(sse.clone())
+                        .set_ssekms_key_id(kms_key.clone())
+                        .set_if_none_match(only_new.then(|| "*".to_owned()))
+                        .body(ByteStream::from(body.clone()))
+                        .customize()
+                        .config_override(patience(&self.options, body.len() as u64))
+                        .send()
+                })
+                .await;
+            match sent {
+                Ok(_) => return Ok(()),
+                Err(e) if e.damaged_on_the_way() && tried < self.tries() => self.pause(tried).await,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    pub async fn get(&self, key: &str) -> Result<Bytes> {
+        self.read(key, None).await
+    }
+
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let bytes = self.read(key, Some(&range)).await?;
+        let wanted = range.end - range.start;
+        if bytes.len() as u64 != wanted {
+            let cause =
+                format!("{wanted} bytes from {} on were asked for, {} came", range.start, bytes.len());
+            return Err(Error::new(Kind::Damaged, format!("cannot read {}", self.place(key)), cause));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads an object or a part of it; a body that breaks off is asked for again.
+    async fn read(&self, key: &str, range: Option<&Range<u64>>) -> Result<Bytes> {
+        let doing = || format!("cannot read {}", self.place(key));
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let header = range.map(|r| format!("bytes={}-{}", r.start, r.end - 1));
+            let answer = self
+                .send(|client| {
+                    client
+                        .get_object()
+                        .bucket(self.name())
+                        .key(self.full(key))
+                        .set_range(header.clone())
+                        .send()
+                })
+                .await;
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(e) if range.is_some() && (e.status == Some(416) || e.is(&["InvalidRange"])) => {
+                    return Err(Error::new(
+                        Kind::Damaged,
+                        doing(),
+                        format!("it ends before byte {}", header.unwrap_or_default()),
+                    ));
+                }
+                Err(e) => return Err(self.error(&e, "s3:GetObject", "read", key)),
+            };
+            match whole_body(answer, range).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(cause) if tried < self.tries() => {
+                    log::debug!("{}: {cause}: asking again", doing());
+                    self.pause(tried).await;
+                }
+                Err(cause) => return Err(Error::new(Kind::Failed, doing(), cause)),
+            }
+        }
+    }
+
+    pub async fn head(&self, key: &str) -> Result<Option<Object>> {
+        let answer = self
+            .send(|client| client.head_object().bucket(self.name()).key(self.full(key)).send())
+            .await
+            .map_err(|e| Failure { head: true, ..e });
+        match answer {
+            Ok(head) => Ok(Some(Object {
+                key: key.to_owned(),
+                size: u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
+                modified: time(head.last_modified()),
+            })),
+            Err(e) if e.not_found() => Ok(None),
+            Err(e) => Err(self.error(&e, "s3:GetObject and s3:ListBucket", "look at", key)),
+        }
+    }
+
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let answer =
+            self.send(|client| client.delete_object().bucket(self.name()).key(self.full(key)).send()).await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(e) if e.is(&["NoSuchKey"]) => Ok(()),
+            Err(e) => Err(self.error(&e, "s3:DeleteObject", "delete", key)),
+        }
+    }
+}
+
+/// The body, if it is as long as its header said and, for a range, begins where it should.
+async fn whole_body(
+    answer: GetObjectOutput,
+    range: Option<&Range<u64>>,
+) -> std::result::Result<Bytes, String> {
+    let (length, said) = (answer.content_length(), answer.content_range().map(str::to_owned));
+    if let (Some(range), Some(said)) = (range, &said)
+        && !said.starts_with(&format!("bytes {}-", range.start))
+    {
+        return Err(format!("bytes from {} on were asked for, {said} came", range.start));
+    }
+    let bytes = answer.body.collect().await.map_err(|e| format!("the answer broke off: {e}"))?.into_bytes();
+    match length.and_then(|l| u64::try_from(l).ok()) {
+        Some(length) if length != bytes.len() as u64 => {
+            Err(format!("the answer broke off after {} of {length} bytes", bytes.len()))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// A time as the SDK gives it; one that is missing or beyond reason is the epoch.
+pub(super) fn time(time: Option<&SdkDateTime>) -> DateTime<Utc> {
+    time.and_then(|t| DateTime::from_timestamp(t.secs(), t.subsec_nanos())).unwrap_or_default()
+}

@@ -1,0 +1,113 @@
+//! Settings of a bucket, all of them given, none read from the environment here.
+
+use std::time::Duration;
+
+use super::super::Limits;
+use crate::secret::Secret;
+
+/// How a bucket is reached and what is asked of it.
+///
+/// `Debug` shows no secret: the only one is wrapped.
+#[derive(Debug, Clone)]
+pub struct S3Options {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What all keys start with; a `/` is added at its end where it is missing.
+    pub prefix: String,
+    /// The region; else the SDK's chain (`AWS_REGION`, profile), else `us-east-1`.
+    pub region: Option<String>,
+    /// The service's URL, where it is not Amazon's.
+    pub endpoint_url: Option<String>,
+    /// The bucket's name in the path instead of the host name; `None`: on with an endpoint.
+    pub force_path_style: Option<bool>,
+    /// What the store is asked to check objects with.
+    pub checksum: ChecksumMode,
+    /// The storage class of new objects, in S3's words (`STANDARD_IA`).
+    pub storage_class: Option<String>,
+    /// Encryption by the service; `None`: the bucket's default.
+    pub sse: Option<Sse>,
+    /// What one upload may have; tests lower it.
+    pub limits: Limits,
+    /// When to give up waiting.
+    pub timeouts: Timeouts,
+    /// How often a request is sent before it fails; at least 1.
+    pub max_attempts: u32,
+    /// The first pause before a request is sent again; it doubles, with jitter, up to 20 s.
+    pub first_backoff: Duration,
+    /// Key id and secret instead of the SDK's chain of providers; for tests.
+    pub credentials: Option<(String, Secret)>,
+}
+
+impl S3Options {
+    /// Everything by default but the place.
+    pub fn new(bucket: impl Into<String>, prefix: impl Into<String>) -> S3Options {
+        S3Options {
+            bucket: bucket.into(),
+            prefix: prefix.into(),
+            region: None,
+            endpoint_url: None,
+            force_path_style: None,
+            checksum: ChecksumMode::default(),
+            storage_class: None,
+            sse: None,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            max_attempts: 6,
+            first_backoff: Duration::from_millis(500),
+            credentials: None,
+        }
+    }
+}
+
+/// The checksum that is sent with each part and asked back of the whole object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChecksumMode {
+    /// CRC-64/NVME of the full object: Amazon S3, MinIO, Versity Gateway.
+    #[default]
+    Crc64Nvme,
+    /// CRC-32C of the full object.
+    Crc32c,
+    /// None: parts carry `Content-MD5`, and size and multipart ETag are compared. For services that
+    /// answer 501 or 400 to the checksum headers.
+    None,
+}
+
+/// Encryption by the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sse {
+    /// With the service's own keys (`AES256`).
+    Aes256,
+    /// With a key of the key management service, by its id or ARN (`aws:kms`).
+    Kms(String),
+}
+
+/// When to give up waiting for the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For an answer, beside the time that the body's bytes need at `slowest` bytes a second.
+    pub answer: Duration,
+    /// For a body of which no byte moves.
+    pub stall: Duration,
+    /// The slowest rate in bytes a second at which a body is still waited for; above 0.
+    pub slowest: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
+            stall: Duration::from_secs(20),
+            slowest: 32 << 10,
+        }
+    }
+}
+
+impl Timeouts {
+    /// How long one attempt may take that moves `bytes`.
+    pub(super) fn attempt(&self, bytes: u64) -> Duration {
+        self.answer + Duration::from_secs(bytes / self.slowest.max(1))
+    }
+}
