@@ -5,11 +5,15 @@
 //! mongodump archive ([`tar`], [`archive`]) and cut into parts for the store ([`parts`]).
 //! [`manifest`] and [`index`] describe the result; docs/format.md is their specification.
 
+pub mod archive;
 pub mod codec;
 pub mod extjson;
+pub mod format;
+pub mod index;
 pub mod names;
 pub mod out;
 pub mod pack;
 pub mod parts;
 pub mod pool;
 pub mod tar;
+pub mod writer;

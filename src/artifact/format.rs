@@ -1,0 +1,92 @@
+//! The four formats of an artifact.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::codec::Codec;
+
+/// How the documents are framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// A tar of a mongodump directory.
+    Tar,
+    /// mongodump's archive.
+    Archive,
+}
+
+/// A container and its compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// The framing.
+    pub container: Container,
+    /// The compression.
+    pub codec: Codec,
+}
+
+/// The names of the formats, as settings, manifests and file names spell them.
+pub const NAMES: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
+
+impl Format {
+    /// The format with another compression level; `None` if the codec has no such level.
+    pub fn at_level(self, level: i32) -> Option<Format> {
+        let codec = match self.codec {
+            Codec::Gzip { .. } => Codec::Gzip { level },
+            Codec::Zstd { .. } => Codec::Zstd { level },
+        };
+        codec.levels().contains(&level).then_some(Format { codec, ..self })
+    }
+
+    /// The artifact's file name.
+    pub fn file(self) -> String {
+        format!("dump.{self}")
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let container = match self.container {
+            Container::Tar => "tar",
+            Container::Archive => "archive",
+        };
+        write!(f, "{container}.{}", self.codec.suffix())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Format, String> {
+        // Level 4 of libdeflate and level 3 of zstd: at these the size is that of gzip -6 and
+        // zstd -3 within a few percent, and the bench of examples/bench.rs is bound by mongod.
+        let (gzip, zstd) = (Codec::Gzip { level: 4 }, Codec::Zstd { level: 3 });
+        let (container, codec) = match text {
+            "tar.gz" => (Container::Tar, gzip),
+            "tar.zst" => (Container::Tar, zstd),
+            "archive.gz" => (Container::Archive, gzip),
+            "archive.zst" => (Container::Archive, zstd),
+            _ => return Err(format!("the formats are {}", NAMES.join(", "))),
+        };
+        Ok(Format { container, codec })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for name in NAMES {
+            assert_eq!(name.parse::<Format>().unwrap().to_string(), name);
+        }
+        assert!("tar".parse::<Format>().unwrap_err().contains("tar.zst"));
+    }
+
+    #[test]
+    fn levels_are_checked() {
+        let format: Format = "tar.gz".parse().unwrap();
+        assert!(
+            format.at_level(12).is_some() && format.at_level(13).is_none() && format.at_level(0).is_none()
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The index of an artifact: where each segment stands, so that one collection can be read by ranges
+//! and many in parallel. docs/format.md is its specification.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The version of the index's format.
+pub const FORMAT: u32 = 1;
+
+/// The file's name beside the artifact: JSON in one zstd frame.
+pub const FILE: &str = "index.json.zst";
+
+/// All segments of an artifact, in its order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The backup's id.
+    pub id: String,
+    /// The segments.
+    pub segments: Vec<Segment>,
+}
+
+/// A run of whole documents of one namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Which namespace: its place, from 0, in the manifest's list.
+    pub namespace: usize,
+    /// How many documents.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// BLAKE3 of the raw bytes, hex.
+    pub blake3: String,
+    /// Where the segment's first member or frame begins in the artifact, in bytes.
+    pub offset: u64,
+    /// The length of its members or frames in bytes.
+    pub length: u64,
+}
+
+impl Index {
+    /// The bytes of the index's object.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let json =
+            serde_json::to_vec(self).map_err(|e| Error::failed("cannot write the index").caused_by(e))?;
+        zstd::bulk::compress(&json, 9).map_err(|e| Error::failed("cannot compress the index").caused_by(e))
+    }
+
+    /// Reads an index's object.
+    pub fn decode(bytes: &[u8]) -> Result<Index> {
+        let broken =
+            |e: Box<dyn std::error::Error + Send + Sync>| Error::failed("the index is damaged").caused_by(e);
+        let json = zstd::decode_all(bytes).map_err(|e| broken(e.into()))?;
+        serde_json::from_slice(&json).map_err(|e| broken(e.into()))
+    }
+}

@@ -1,0 +1,79 @@
+//! How far a run is: counters that the data path raises and a renderer samples.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::source::Namespace;
+
+/// The counters of a run.
+#[derive(Debug, Default)]
+pub struct Meter {
+    documents: AtomicU64,
+    raw_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+    namespaces: AtomicU64,
+    expected_bytes: AtomicU64,
+    expected_namespaces: AtomicU64,
+    current: Mutex<String>,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Documents written.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// The artifact's length in bytes.
+    pub stored_bytes: u64,
+    /// Namespaces completed.
+    pub namespaces: u64,
+    /// Raw bytes to come in all, as the server estimates; 0 if it does not say.
+    pub expected_bytes: u64,
+    /// Namespaces in all.
+    pub expected_namespaces: u64,
+    /// The namespace being written; empty before the first.
+    pub current: String,
+}
+
+impl Meter {
+    /// Starts again from zero with what is expected now: a second try of the same run.
+    pub fn expect(&self, raw_bytes: Option<u64>, namespaces: u64) {
+        for counter in [&self.documents, &self.raw_bytes, &self.stored_bytes, &self.namespaces] {
+            counter.store(0, Relaxed);
+        }
+        self.expected_bytes.store(raw_bytes.unwrap_or(0), Relaxed);
+        self.expected_namespaces.store(namespaces, Relaxed);
+    }
+
+    /// A namespace begins.
+    pub fn begin(&self, namespace: &Namespace) {
+        *self.current.lock().expect("no holder panics") = namespace.to_string();
+    }
+
+    /// Documents were written, and the artifact is `stored` bytes long.
+    pub fn add(&self, documents: u64, raw_bytes: u64, stored: u64) {
+        self.documents.fetch_add(documents, Relaxed);
+        self.raw_bytes.fetch_add(raw_bytes, Relaxed);
+        self.stored_bytes.store(stored, Relaxed);
+    }
+
+    /// The namespace is complete.
+    pub fn end(&self, stored: u64) {
+        self.namespaces.fetch_add(1, Relaxed);
+        self.stored_bytes.store(stored, Relaxed);
+    }
+
+    /// The counters now.
+    pub fn read(&self) -> Reading {
+        Reading {
+            documents: self.documents.load(Relaxed),
+            raw_bytes: self.raw_bytes.load(Relaxed),
+            stored_bytes: self.stored_bytes.load(Relaxed),
+            namespaces: self.namespaces.load(Relaxed),
+            expected_bytes: self.expected_bytes.load(Relaxed),
+            expected_namespaces: self.expected_namespaces.load(Relaxed),
+            current: self.current.lock().expect("no holder panics").clone(),
+        }
+    }
+}
