@@ -1,5 +1,13 @@
 //! Where the data comes from: a MongoDB server, read by one of two engines that make the same artifact.
 
+pub mod describe;
+pub mod errors;
+pub mod metadata;
+pub mod native;
+pub mod pattern;
+pub mod selection;
+pub mod server;
+
 use std::fmt;
 
 use bson::RawDocumentBuf;

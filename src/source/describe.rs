@@ -1,0 +1,198 @@
+//! What there is to read: databases, namespaces, their options and indexes, and how much it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{RawDocumentBuf, rawdoc};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::selection::Selection;
+use super::server::{self, Server};
+use super::{Namespace, Type, errors, metadata};
+use crate::error::{Error, Result};
+
+/// How many questions are under way at once.
+const ASKING: usize = 8;
+
+/// The UUIDs of collections by database and name.
+pub type Uuids = BTreeMap<(String, String), String>;
+
+/// What a backup will read.
+#[derive(Debug)]
+pub struct Description {
+    /// The namespaces, in the order of the artifact: users, roles and their version first, which a
+    /// reader of an archive must meet before anything else; then by name.
+    pub namespaces: Vec<Namespace>,
+    /// The UUIDs of all collections in the databases that are read.
+    pub uuids: Uuids,
+    /// Raw bytes of the documents, as far as the server tells.
+    pub raw_bytes: Option<u64>,
+}
+
+/// Describes what `selection` wants of the server.
+///
+/// # Errors
+/// When a database or a namespace may not be read: it is named, never left out. When a database or an
+/// `include` pattern finds nothing.
+pub async fn describe(server: &Server, selection: &Selection) -> Result<Description> {
+    let databases = databases(server, selection).await?;
+    let mut rows = Vec::new();
+    let mut uuids = Uuids::new();
+    for db in &databases {
+        let found = list(server, db).await?;
+        if found.is_empty() && !selection.whole_server() {
+            return Err(Error::failed(format!(
+                "the database '{db}' does not exist on {}",
+                server.hello.address
+            ))
+            .hint("Check the spelling in --db, BACKUP_DATABASES or MONGO_URI; names are case-sensitive"));
+        }
+        collect_uuids(db, &found, &mut uuids);
+        rows.extend(found.into_iter().map(|row| (db.clone(), row)));
+    }
+    let mut wanted = Vec::new();
+    for (db, row) in &rows {
+        let name = row.get_str("name").map_err(|e| malformed(server, e))?;
+        if selection.wants(db, name) {
+            wanted.push((db.as_str(), name, row));
+        }
+    }
+    for pattern in &selection.include {
+        if !wanted.iter().any(|(db, name, _)| pattern.matches(&format!("{db}.{name}"))) {
+            return Err(Error::failed(format!(
+                "no namespace on {} matches the include pattern '{pattern}'",
+                server.hello.address
+            ))
+            .hint("Check the spelling; a pattern is matched against the whole of database.collection"));
+        }
+    }
+    wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));
+    let namespaces = stream::iter(wanted)
+        .map(|(db, name, row)| namespace(server, db, name, row))
+        .buffered(ASKING)
+        .try_filter_map(|found| async move { Ok(found) })
+        .try_collect()
+        .await?;
+    let raw_bytes = estimate(server, &databases).await;
+    Ok(Description { namespaces, uuids, raw_bytes })
+}
+
+/// The UUIDs of all collections now, in the databases that `selection` wants.
+pub async fn uuids(server: &Server, selection: &Selection) -> Result<Uuids> {
+    let mut out = Uuids::new();
+    for db in databases(server, selection).await? {
+        collect_uuids(&db, &list(server, &db).await?, &mut out);
+    }
+    Ok(out)
+}
+
+async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>> {
+    if !selection.whole_server() {
+        let unique: BTreeSet<&String> = selection.databases.iter().collect();
+        return Ok(unique.into_iter().cloned().collect());
+    }
+    // Without authorizedDatabases: false a limited user is shown only its own databases, without error.
+    let reply = server
+        .client()
+        .database("admin")
+        .run_command(bson::doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false})
+        .selection_criteria(server::any_member())
+        .await
+        .map_err(|e| server.explain("cannot list all databases", e))?;
+    let rows = reply.get_array("databases").map_err(|e| malformed(server, e))?;
+    let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
+    let mut names: Vec<String> =
+        names.filter(|name| selection.wants_database(name)).map(str::to_string).collect();
+    names.sort();
+    Ok(names)
+}
+
+async fn list(server: &Server, db: &str) -> Result<Vec<RawDocumentBuf>> {
+    server::list_collections(&server.client().database(db))
+        .await
+        .map_err(|e| server.explain(&format!("cannot list the collections of database '{db}'"), e))
+}
+
+fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {
+    for row in rows {
+        if let (Ok(name), Some(uuid)) = (row.get_str("name"), server::uuid_of(row)) {
+            uuids.insert((db.to_string(), name.to_string()), uuid);
+        }
+    }
+}
+
+/// Users, roles and their version come first.
+fn rank(db: &str, name: &str) -> u8 {
+    match (db, name) {
+        ("admin", "system.users") => 0,
+        ("admin", "system.roles") => 1,
+        ("admin", "system.version") => 2,
+        _ => 3,
+    }
+}
+
+/// A row of `listCollections` with its indexes; `None` if the collection was dropped meanwhile.
+async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) -> Result<Option<Namespace>> {
+    let kind = match row.get_str("type").unwrap_or("collection") {
+        "view" => Type::View,
+        "timeseries" => Type::Timeseries,
+        _ => Type::Collection,
+    };
+    let options = row.get_document("options").map(|d| d.to_owned()).unwrap_or_default();
+    let indexes = if kind == Type::View {
+        Vec::new()
+    } else {
+        match server::list_indexes(&server.client().database(db), name).await {
+            Ok(indexes) => indexes,
+            Err(e) if errors::classify(&e) == errors::Class::CollectionGone => {
+                log::warn!("{db}.{name} was dropped before it could be read");
+                return Ok(None);
+            }
+            Err(e) => return Err(server.explain(&format!("cannot read the indexes of {db}.{name}"), e)),
+        }
+    };
+    let uuid = server::uuid_of(row);
+    let metadata = metadata::render(name, kind, uuid.as_deref(), &options, &indexes).map_err(|e| {
+        Error::failed(format!("the options or indexes of {db}.{name} cannot be written as JSON")).caused_by(e)
+    })?;
+    Ok(Some(Namespace {
+        db: db.into(),
+        collection: name.into(),
+        kind,
+        buckets: (kind == Type::Timeseries).then(|| format!("system.buckets.{name}")),
+        uuid,
+        options,
+        indexes,
+        metadata,
+    }))
+}
+
+/// The raw bytes of the databases, where the user may ask for them.
+async fn estimate(server: &Server, databases: &[String]) -> Option<u64> {
+    let mut total = 0;
+    for db in databases {
+        let command = rawdoc! {"dbStats": 1_i32, "scale": 1_i32};
+        let reply = server
+            .client()
+            .database(db)
+            .run_raw_command(command)
+            .selection_criteria(server::any_member())
+            .await
+            .ok()?;
+        total += number(reply.get("dataSize")?)?;
+    }
+    Some(total)
+}
+
+fn number(value: &bson::Bson) -> Option<u64> {
+    match value {
+        bson::Bson::Int32(n) => u64::try_from(*n).ok(),
+        bson::Bson::Int64(n) => u64::try_from(*n).ok(),
+        bson::Bson::Double(n) => Some(*n as u64),
+        _ => None,
+    }
+}
+
+fn malformed(server: &Server, error: impl std::fmt::Display) -> Error {
+    Error::failed(format!("MongoDB at {} sent a malformed reply", server.hello.address))
+        .caused_by(error.to_string())
+}

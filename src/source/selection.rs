@@ -1,0 +1,110 @@
+//! What is part of a backup: mongodump's own rules, narrowed by databases and patterns.
+
+use super::pattern::Pattern;
+
+/// Which namespaces are wanted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Selection {
+    /// Only these databases; empty means all.
+    pub databases: Vec<String>,
+    /// Only namespaces that match one of these; empty means all.
+    pub include: Vec<Pattern>,
+    /// No namespace that matches one of these.
+    pub exclude: Vec<Pattern>,
+}
+
+/// The database of the tool's own records, never part of a dump: restored from an old dump they
+/// would speak of runs that are long over.
+pub const RECORDS_DB: &str = "uzima_backup";
+
+/// What mongodump takes of `config` in a dump of a whole server (`mongodump/prepare.go`).
+const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
+
+impl Selection {
+    /// Whether a whole server is wanted, with its users and roles.
+    pub fn whole_server(&self) -> bool {
+        self.databases.is_empty()
+    }
+
+    /// Whether nothing narrows the selection within its databases.
+    pub fn unfiltered(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether the database is read at all.
+    pub fn wants_database(&self, db: &str) -> bool {
+        if self.databases.is_empty() {
+            db != "local" && db != RECORDS_DB && !db.starts_with("__mdb_internal")
+        } else {
+            self.databases.iter().any(|d| d == db)
+        }
+    }
+
+    /// Whether the collection, by the name users know, is part of the backup.
+    pub fn wants(&self, db: &str, collection: &str) -> bool {
+        if !self.wants_database(db) || !self.is_dumped(db, collection) {
+            return false;
+        }
+        let namespace = format!("{db}.{collection}");
+        (self.include.is_empty() || self.include.iter().any(|p| p.matches(&namespace)))
+            && !self.exclude.iter().any(|p| p.matches(&namespace))
+    }
+
+    /// mongodump's rules for system collections (`mongodump/prepare.go`, `shouldSkipSystemNamespace`).
+    fn is_dumped(&self, db: &str, collection: &str) -> bool {
+        if collection.contains('$') && !collection.contains(".oplog.$") {
+            return false;
+        }
+        match db {
+            "admin" => collection != "system.keys",
+            "config" if self.whole_server() => CONFIG.contains(&collection),
+            "config" => true,
+            _ => !collection.starts_with("system.") || collection == "system.js",
+        }
+    }
+
+    /// The name of the selection in a job's name: `all`, or the databases.
+    pub fn label(&self) -> String {
+        if self.databases.is_empty() { "all".into() } else { self.databases.join("+") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_server_is_what_mongodump_takes() {
+        let all = Selection::default();
+        for (db, collection, want) in [
+            ("shop", "orders", true),
+            ("shop", "system.js", true),
+            ("shop", "system.views", false),
+            ("shop", "system.profile", false),
+            ("shop", "system.buckets.w", false),
+            ("shop", "a$b", false),
+            ("admin", "system.users", true),
+            ("admin", "system.keys", false),
+            ("local", "oplog.rs", false),
+            ("config", "settings", true),
+            ("config", "transactions", false),
+            ("uzima_backup", "runs", false),
+            ("__mdb_internal_x", "c", false),
+        ] {
+            assert_eq!(all.wants(db, collection), want, "{db}.{collection}");
+        }
+    }
+
+    #[test]
+    fn databases_and_patterns_narrow_it() {
+        let selection = Selection {
+            databases: vec!["shop".into()],
+            include: vec!["shop.*".parse().unwrap()],
+            exclude: vec!["*.tmp*".parse().unwrap()],
+        };
+        assert!(selection.wants("shop", "orders"));
+        assert!(!selection.wants("shop", "tmp1"));
+        assert!(!selection.wants("other", "orders"));
+        assert_eq!(selection.label(), "shop");
+    }
+}

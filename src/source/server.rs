@@ -1,0 +1,213 @@
+//! The server that is backed up: found by MONGO_URI, then one member of it for the whole run.
+
+use bson::raw::cstr;
+use bson::{RawDocument, RawDocumentBuf, rawdoc};
+use futures_util::StreamExt;
+use mongodb::options::{
+    ClientOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress,
+};
+use mongodb::{Client, Database};
+use serde::{Deserialize, Serialize};
+
+use super::errors;
+use crate::error::{Error, Result};
+use crate::secret::{ExposeSecret, Secret};
+
+/// One member of a deployment, to which every read of a run goes.
+pub struct Server {
+    client: Client,
+    options: ClientOptions,
+    /// Who it was at the start.
+    pub hello: Hello,
+}
+
+/// What a member says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hello {
+    /// `host:port`.
+    pub address: String,
+    /// The deployment's kind.
+    pub topology: Topology,
+    /// The replica set's name.
+    pub set_name: Option<String>,
+    /// Whether it takes writes.
+    pub primary: bool,
+    /// Changes when the process is started again; unknown before 4.4.
+    pub process: Option<String>,
+}
+
+/// The deployment's kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// A single server without an oplog.
+    Standalone,
+    /// A member of a replica set.
+    ReplicaSet,
+    /// The router of a sharded cluster.
+    Mongos,
+}
+
+impl Server {
+    /// Connects to the deployment, picks the member that the URI's read preference asks for, and
+    /// holds on to it.
+    pub async fn connect(uri: &Secret) -> Result<Server> {
+        let mut options = ClientOptions::parse(uri.expose_secret())
+            .await
+            .map_err(|e| Error::failed("MONGO_URI cannot be resolved").caused_by(errors::tidy(&e)))?;
+        options.app_name.get_or_insert_with(|| "uzima-backup".into());
+        options.direct_connection.get_or_insert(false);
+        let places: Vec<String> = options.hosts.iter().map(ServerAddress::to_string).collect();
+        let user = options.credential.as_ref().and_then(|c| c.username.clone());
+        let doing = format!("cannot connect to MongoDB at {}", places.join(","));
+        let fail = |e| errors::explain(doing.clone(), user.as_deref(), e);
+
+        let seed = Client::with_options(options.clone()).map_err(fail)?;
+        let criteria = options.selection_criteria.clone();
+        let wish = criteria.unwrap_or(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        let reply = seed
+            .database("admin")
+            .run_command(bson::doc! {"hello": 1})
+            .selection_criteria(wish)
+            .await
+            .map_err(fail)?;
+        let member = match reply.get_str("me") {
+            // `me` is the member's name in the set's configuration, by which the driver reached it.
+            Ok(me) if options.direct_connection != Some(true) => ServerAddress::parse(me).map_err(fail)?,
+            _ => options.hosts[0].clone(),
+        };
+        seed.shutdown().await;
+
+        options.hosts = vec![member];
+        options.direct_connection = Some(true);
+        options.selection_criteria = None;
+        let client = Client::with_options(options.clone()).map_err(fail)?;
+        let hello = hello(&client, &options.hosts[0]).await.map_err(fail)?;
+        Ok(Server { client, options, hello })
+    }
+
+    /// The client of the member.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Another client of the same member, on the runtime of the caller.
+    pub fn another_client(&self) -> Result<Client> {
+        Client::with_options(self.options.clone()).map_err(|e| self.explain("cannot connect to MongoDB", e))
+    }
+
+    /// The user of MONGO_URI.
+    pub fn user(&self) -> Option<&str> {
+        self.options.credential.as_ref().and_then(|c| c.username.as_deref())
+    }
+
+    /// An error of ours that names the member.
+    pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
+        errors::explain(format!("{doing} (MongoDB at {})", self.hello.address), self.user(), error)
+    }
+
+    /// Who the member is now.
+    pub async fn hello_now(&self, client: &Client) -> mongodb::error::Result<Hello> {
+        hello(client, &self.options.hosts[0]).await
+    }
+
+    /// Whether `now` is the process that the run began with, in the same role: only then record ids
+    /// mean the same. In words what changed, if not.
+    pub fn changed(&self, now: &Hello) -> Option<String> {
+        if now.process != self.hello.process {
+            Some(format!("MongoDB at {} was restarted", self.hello.address))
+        } else if now.primary != self.hello.primary {
+            let role = if now.primary { "became primary" } else { "stepped down" };
+            Some(format!("MongoDB at {} {role}", self.hello.address))
+        } else {
+            None
+        }
+    }
+
+    /// The server's version, `a.b.c`.
+    pub async fn version(&self) -> Result<String> {
+        let reply = self
+            .client
+            .database("admin")
+            .run_command(bson::doc! {"buildInfo": 1})
+            .await
+            .map_err(|e| self.explain("cannot ask for the version", e))?;
+        Ok(reply.get_str("version").unwrap_or("unknown").to_string())
+    }
+
+    /// The replica set's id, where the user may read it.
+    pub async fn replica_set_id(&self) -> Option<String> {
+        let local = self.client.database("local");
+        let find = rawdoc! {"find": "system.replset", "limit": 1_i32};
+        let rows = documents(&local, find).await.ok()?;
+        let settings = rows.first()?.get_document("settings").ok()?;
+        settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
+    }
+}
+
+async fn hello(client: &Client, address: &ServerAddress) -> mongodb::error::Result<Hello> {
+    let reply = client
+        .database("admin")
+        .run_command(bson::doc! {"hello": 1})
+        .selection_criteria(any_member())
+        .await?;
+    let set_name = reply.get_str("setName").ok().map(str::to_string);
+    let topology = if reply.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+        Topology::Mongos
+    } else if set_name.is_some() {
+        Topology::ReplicaSet
+    } else {
+        Topology::Standalone
+    };
+    let process = reply.get_document("topologyVersion").and_then(|v| v.get_object_id("processId"));
+    Ok(Hello {
+        address: address.to_string(),
+        topology,
+        set_name,
+        primary: reply.get_bool("isWritablePrimary").unwrap_or(false),
+        process: process.ok().map(|id| id.to_hex()),
+    })
+}
+
+/// The member that a direct connection leads to, whatever it is.
+pub fn any_member() -> SelectionCriteria {
+    SelectionCriteria::ReadPreference(ReadPreference::PrimaryPreferred {
+        options: Some(ReadPreferenceOptions::default()),
+    })
+}
+
+/// All documents that a cursor command answers, as raw bytes.
+pub async fn documents(
+    db: &Database,
+    command: RawDocumentBuf,
+) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
+    let mut cursor = db.run_raw_cursor_command(command).selection_criteria(any_member()).batch().await?;
+    let mut out = Vec::new();
+    while let Some(batch) = cursor.next().await {
+        for document in batch?.doc_slices()? {
+            if let Some(document) = document?.as_document() {
+                out.push(document.to_owned());
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// `listCollections` of a database, in full.
+pub async fn list_collections(db: &Database) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
+    documents(db, rawdoc! {"listCollections": 1_i32, "cursor": {"batchSize": 10_000_i32}}).await
+}
+
+/// The UUID of a `listCollections` row as hex digits; views have none.
+pub fn uuid_of(row: &RawDocument) -> Option<String> {
+    let uuid = row.get_document("info").ok()?.get_binary("uuid").ok()?;
+    Some(uuid.bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// `listIndexes` of a collection, verbatim.
+pub async fn list_indexes(db: &Database, collection: &str) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
+    let mut command = RawDocumentBuf::new();
+    command.append(cstr!("listIndexes"), collection);
+    command.append(cstr!("cursor"), rawdoc! {"batchSize": 1_000_i32});
+    documents(db, command).await
+}
