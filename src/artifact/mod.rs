@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod codec;
+pub mod demux;
 pub mod extjson;
 pub mod format;
 pub mod index;

@@ -3,7 +3,9 @@
 pub mod describe;
 pub mod errors;
 pub mod metadata;
+pub mod mongodump;
 pub mod native;
+pub mod notes;
 pub mod pattern;
 pub mod selection;
 pub mod server;

@@ -1,1 +1,151 @@
+//! The native engine: driver cursors over one member, raw batches, a few namespaces read ahead.
+//!
+//! A thread with its own runtime reads; each namespace is a task that hands on whole batches and goes
+//! on by itself when its cursor is lost ([`scan`]). The thread of [`read`] takes them in order. The
+//! first batches of the next namespaces are fetched meanwhile, so that thousands of tiny collections
+//! do not wait for a round trip each.
+
+mod scan;
 mod token;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bson::RawDocument;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::scan::{Batch, Scan};
+use super::describe::Uuids;
+use super::notes::Notes;
+use super::server::Server;
+use super::{Namespace, Sink};
+use crate::error::{Error, Result};
+
+/// How many namespaces are open at once, the one being written included.
+const AHEAD: usize = 6;
+
+/// A namespace on its way.
+struct Incoming {
+    batches: mpsc::Receiver<Result<Batch>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Reads all documents of `namespaces` into `sink`. Blocks; runs on a thread of its own.
+///
+/// # Errors
+/// [`crate::error::Kind::Restart`] when what was read so far is worthless but a new run may succeed.
+pub fn read(
+    server: &Arc<Server>,
+    namespaces: &[Namespace],
+    uuids: &Uuids,
+    notes: &Notes,
+    cancel: &CancellationToken,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    sink.prelude(namespaces.to_vec())?;
+    let (order, mut arriving) = mpsc::unbounded_channel();
+    let scans: Vec<Scan> = namespaces
+        .iter()
+        .filter(|n| n.has_documents())
+        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone()))
+        .collect();
+    let reader = {
+        let (server, cancel) = (server.clone(), cancel.clone());
+        thread::Builder::new()
+            .name("read".into())
+            .spawn(move || run(&server, scans, &order, &cancel))
+            .map_err(|e| Error::failed("cannot start the reading thread").caused_by(e))?
+    };
+    for (at, namespace) in namespaces.iter().enumerate() {
+        sink.begin(at)?;
+        if namespace.has_documents() {
+            let Some(incoming) = arriving.blocking_recv() else {
+                // The reading thread ends early only with an error.
+                return Err(joined(reader)
+                    .err()
+                    .unwrap_or_else(|| Error::failed("the reading thread ended")));
+            };
+            take(incoming, namespace, cancel, sink)?;
+        }
+        sink.end()?;
+    }
+    drop(arriving);
+    joined(reader)
+}
+
+fn joined(reader: thread::JoinHandle<Result<()>>) -> Result<()> {
+    reader.join().unwrap_or_else(|_| Err(Error::failed("the reading thread panicked")))
+}
+
+/// Hands one namespace's batches to the sink.
+fn take(
+    mut incoming: Incoming,
+    namespace: &Namespace,
+    cancel: &CancellationToken,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Error::failed("the run was cancelled"));
+        }
+        // A task that ends without saying so must never look like a namespace that is complete.
+        let batch =
+            incoming.batches.blocking_recv().unwrap_or_else(|| Err(Error::failed("a reading task ended")))?;
+        let malformed = |e: &dyn std::fmt::Display| {
+            Error::failed(format!("MongoDB sent a malformed reply for {namespace}")).caused_by(e.to_string())
+        };
+        match batch {
+            Batch::Reply(reply) => {
+                for value in reply.doc_slices().map_err(|e| malformed(&e))? {
+                    let value = value.map_err(|e| malformed(&e))?;
+                    let document =
+                        value.as_document().ok_or_else(|| malformed(&"a batch holds no document"))?;
+                    sink.document(document.as_bytes())?;
+                }
+            }
+            Batch::Documents(documents) => {
+                for document in documents {
+                    RawDocument::from_bytes(&document).map_err(|e| malformed(&e))?;
+                    sink.document(&document)?;
+                }
+            }
+            Batch::End => return Ok(()),
+        }
+    }
+}
+
+/// The reading thread.
+fn run(
+    server: &Server,
+    scans: Vec<Scan>,
+    order: &mpsc::UnboundedSender<Incoming>,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed("cannot start the reading runtime").caused_by(e))?;
+    let outcome = runtime.block_on(async {
+        let client = server.another_client()?;
+        let slots = Arc::new(Semaphore::new(AHEAD));
+        let mut tasks = JoinSet::new();
+        for scan in scans {
+            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+            // Two batches at most wait for each namespace: one here, one in its task.
+            let (sender, batches) = mpsc::channel(1);
+            if cancel.is_cancelled() || order.send(Incoming { batches, _slot: slot }).is_err() {
+                break;
+            }
+            tasks.spawn(scan.run(client.clone(), sender));
+        }
+        while tasks.join_next().await.is_some() {}
+        // Its background tasks end with it; a member that does not answer must not hold the run up.
+        let _ = tokio::time::timeout(Duration::from_secs(5), client.shutdown()).await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}

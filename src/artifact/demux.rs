@@ -1,0 +1,378 @@
+//! Reading mongodump's archive format from a stream, into a [`Sink`] that wants one namespace at a time.
+//!
+//! mongodump with one parallel collection keeps each namespace together, but for the last batches of
+//! a large one; what belongs to another namespace than the open one waits in memory, up to a bound.
+//! Everything the official reader checks is checked (mongo-tools, `common/archive/parser.go` and
+//! `demultiplexer.go`), and the CRC before the namespace counts as complete.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use bson::RawDocument;
+use crc_fast::CrcAlgorithm::Crc64Xz;
+
+use super::archive::{MAGIC, TERMINATOR};
+use crate::error::{Error, Result};
+use crate::source::{Namespace, Sink, metadata};
+
+/// What waits for its turn is at most this many bytes.
+const WAITING: usize = 64 << 20;
+/// The longest document: 16 MiB and what the server allows itself on top.
+const LONGEST: usize = (16 << 20) + (16 << 10);
+
+/// What an archive says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The server's version.
+    pub server_version: String,
+    /// mongodump's version.
+    pub tool_version: String,
+}
+
+/// Reads an archive whole.
+pub struct Demux<R> {
+    input: R,
+    document: Vec<u8>,
+    states: Vec<State>,
+    by_name: BTreeMap<(String, String), usize>,
+    /// The namespace that the sink has open.
+    open: Option<usize>,
+    waiting: usize,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: bool,
+    began: bool,
+    closed: bool,
+    /// The CRC was right and no document is missing.
+    complete: bool,
+    crc: Option<crc_fast::Digest>,
+    held: Vec<u8>,
+}
+
+impl<R: Read> Demux<R> {
+    /// Reads the archive in `input`.
+    pub fn new(input: R) -> Demux<R> {
+        Demux {
+            input,
+            document: Vec::new(),
+            states: Vec::new(),
+            by_name: BTreeMap::new(),
+            open: None,
+            waiting: 0,
+        }
+    }
+
+    /// Reads to the end. Only namespaces that `wanted` accepts go to the sink; the others are read
+    /// and checked all the same.
+    pub fn run(mut self, wanted: &dyn Fn(&Namespace) -> bool, sink: &mut dyn Sink) -> Result<Header> {
+        let mut magic = [0; 4];
+        self.fill(&mut magic, "its first bytes")?;
+        if u32::from_le_bytes(magic) != MAGIC {
+            return Err(damaged("it does not begin as a mongodump archive"));
+        }
+        let header = self.header()?;
+        let mut announced = Vec::new();
+        let mut places = Vec::new();
+        while self.next("a namespace's metadata")? {
+            let namespace = self.metadata()?;
+            let key = (namespace.db.clone(), namespace.data_collection().to_string());
+            let wanted = wanted(&namespace);
+            if self.by_name.insert(key, self.states.len()).is_some() {
+                return Err(damaged(&format!("{namespace} is announced twice")));
+            }
+            places.push(wanted.then_some(announced.len()));
+            self.states.push(State { wanted, crc: Some(crc_fast::Digest::new(Crc64Xz)), ..State::default() });
+            if wanted {
+                announced.push(namespace);
+            }
+        }
+        let views: Vec<usize> = places
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.is_some_and(|p: usize| !announced[p].has_documents()))
+            .map(|(i, _)| i)
+            .collect();
+        sink.prelude(announced)?;
+        while self.next_block()? {
+            self.block(&places, &views, sink)?;
+        }
+        match self.states.iter().position(|s| !s.closed) {
+            None => Ok(header),
+            Some(at) => Err(damaged(&format!("it ends before {} is complete", self.name(at)))),
+        }
+    }
+
+    /// One block: a header, documents, a terminator.
+    fn block(&mut self, places: &[Option<usize>], views: &[usize], sink: &mut dyn Sink) -> Result<()> {
+        let at = self.block_namespace()?;
+        let (end, crc) = self.block_end()?;
+        if !self.states[at].began {
+            self.states[at].began = true;
+        }
+        if self.open.is_none() && self.states[at].wanted {
+            self.open_next(at, places, sink)?;
+        }
+        while self.next("a document")? {
+            if end {
+                return Err(damaged(&format!("documents follow the end of {}", self.name(at))));
+            }
+            if views.contains(&at) {
+                return Err(damaged(&format!("the view {} has documents", self.name(at))));
+            }
+            let state = &mut self.states[at];
+            if let Some(digest) = &mut state.crc {
+                digest.update(&self.document);
+            }
+            if self.open == Some(at) {
+                sink.document(&self.document)?;
+            } else if state.wanted {
+                state.held.extend_from_slice(&self.document);
+                self.waiting += self.document.len();
+                if self.waiting > WAITING {
+                    return Err(Error::failed(
+                        "mongodump mixes its collections more than this tool can hold in memory",
+                    )
+                    .hint("Use the native engine: BACKUP_ENGINE=native"));
+                }
+            }
+        }
+        if end {
+            self.close(at, crc, places, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a namespace at the sink and hands on what waited.
+    fn open_next(&mut self, at: usize, places: &[Option<usize>], sink: &mut dyn Sink) -> Result<()> {
+        sink.begin(places[at].expect("only wanted namespaces are opened"))?;
+        self.open = Some(at);
+        let held = std::mem::take(&mut self.states[at].held);
+        self.waiting -= held.len();
+        let mut rest = held.as_slice();
+        while let Some(len) = rest.first_chunk::<4>() {
+            let (document, after) = rest.split_at(i32::from_le_bytes(*len) as usize);
+            sink.document(document)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// A namespace is closed by the archive; at the sink when its turn has come.
+    fn close(&mut self, at: usize, crc: i64, places: &[Option<usize>], sink: &mut dyn Sink) -> Result<()> {
+        let digest =
+            self.states[at].crc.take().ok_or_else(|| damaged(&format!("{} ends twice", self.name(at))))?;
+        if digest.finalize() as i64 != crc {
+            return Err(damaged(&format!("the checksum of {} does not fit its documents", self.name(at))));
+        }
+        self.states[at].closed = true;
+        if self.open != Some(at) {
+            return Ok(());
+        }
+        sink.end()?;
+        self.states[at].complete = true;
+        self.open = None;
+        // Whatever waited in full meanwhile, then the one that is still being read.
+        while let Some(next) = self.states.iter().position(|s| s.wanted && s.began && !s.complete) {
+            let whole = self.states.iter().position(|s| s.wanted && s.closed && !s.complete);
+            let next = whole.unwrap_or(next);
+            self.open_next(next, places, sink)?;
+            if !self.states[next].closed {
+                break;
+            }
+            sink.end()?;
+            self.states[next].complete = true;
+            self.open = None;
+        }
+        Ok(())
+    }
+
+    fn header(&mut self) -> Result<Header> {
+        if !self.next("its header")? {
+            return Err(damaged("it has no header"));
+        }
+        let header = self.parsed("its header")?;
+        let text = |key: &str| header.get_str(key).map(str::to_string).map_err(|e| damaged(&e.to_string()));
+        Ok(Header { server_version: text("server_version")?, tool_version: text("tool_version")? })
+    }
+
+    fn metadata(&self) -> Result<Namespace> {
+        let row = self.parsed("a namespace's metadata")?;
+        let text = |key: &str| row.get_str(key).map_err(|e| damaged(&e.to_string()));
+        metadata::parse(text("db")?, text("collection")?, text("metadata")?)
+    }
+
+    fn block_namespace(&self) -> Result<usize> {
+        let header = self.parsed("a block's header")?;
+        let text = |key: &str| header.get_str(key).map_err(|e| damaged(&e.to_string()));
+        let key = (text("db")?.to_string(), text("collection")?.to_string());
+        let at = *self
+            .by_name
+            .get(&key)
+            .ok_or_else(|| damaged(&format!("{}.{} was not announced", key.0, key.1)))?;
+        if self.states[at].closed {
+            return Err(damaged(&format!("{}.{} goes on after its end", key.0, key.1)));
+        }
+        Ok(at)
+    }
+
+    fn block_end(&self) -> Result<(bool, i64)> {
+        let header = self.parsed("a block's header")?;
+        let end = header.get_bool("EOF").map_err(|e| damaged(&e.to_string()))?;
+        let crc = header.get_i64("CRC").map_err(|e| damaged(&e.to_string()))?;
+        Ok((end, crc))
+    }
+
+    fn parsed(&self, what: &str) -> Result<&RawDocument> {
+        RawDocument::from_bytes(&self.document).map_err(|e| damaged(&format!("{what} is not BSON: {e}")))
+    }
+
+    fn name(&self, at: usize) -> String {
+        let found = self.by_name.iter().find(|(_, place)| **place == at);
+        found.map(|((db, collection), _)| format!("{db}.{collection}")).unwrap_or_default()
+    }
+
+    /// Reads the next block's header; false at the end of the stream.
+    fn next_block(&mut self) -> Result<bool> {
+        let mut length = [0; 4];
+        let mut got = 0;
+        while got < 4 {
+            match self.input.read(&mut length[got..]).map_err(read_failed)? {
+                0 if got == 0 => return Ok(false),
+                0 => return Err(damaged("it ends in the middle of a block's header")),
+                n => got += n,
+            }
+        }
+        if length == TERMINATOR {
+            return Err(damaged("a block has no header"));
+        }
+        self.document_after(length, "a block's header")?;
+        Ok(true)
+    }
+
+    /// Reads the next document; false at a terminator.
+    fn next(&mut self, what: &str) -> Result<bool> {
+        let mut length = [0; 4];
+        self.fill(&mut length, what)?;
+        if length == TERMINATOR {
+            return Ok(false);
+        }
+        self.document_after(length, what)?;
+        Ok(true)
+    }
+
+    fn document_after(&mut self, length: [u8; 4], what: &str) -> Result<()> {
+        let len = usize::try_from(i32::from_le_bytes(length)).unwrap_or(0);
+        if !(5..=LONGEST).contains(&len) {
+            return Err(damaged(&format!("{what} has the impossible length {}", i32::from_le_bytes(length))));
+        }
+        self.document.resize(len, 0);
+        self.document[..4].copy_from_slice(&length);
+        let mut document = std::mem::take(&mut self.document);
+        let filled = self.fill(&mut document[4..], what);
+        self.document = document;
+        filled?;
+        if self.document.last() != Some(&0) {
+            return Err(damaged(&format!("{what} does not end as BSON does")));
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, bytes: &mut [u8], what: &str) -> Result<()> {
+        self.input.read_exact(bytes).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => damaged(&format!("it ends in the middle of {what}")),
+            _ => read_failed(e),
+        })
+    }
+}
+
+fn damaged(why: &str) -> Error {
+    Error::failed(format!("the archive is damaged or incomplete: {why}"))
+}
+
+fn read_failed(error: std::io::Error) -> Error {
+    // An error of ours that travelled through the reader keeps its words.
+    Error::failed("the archive cannot be read").caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Collected {
+        namespaces: Vec<Namespace>,
+        open: Option<usize>,
+        documents: Vec<(String, usize)>,
+    }
+
+    impl Sink for Collected {
+        fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
+            self.namespaces = namespaces;
+            Ok(())
+        }
+        fn begin(&mut self, namespace: usize) -> Result<()> {
+            assert!(self.open.is_none());
+            self.open = Some(namespace);
+            self.documents.push((self.namespaces[namespace].to_string(), 0));
+            Ok(())
+        }
+        fn document(&mut self, _: &[u8]) -> Result<()> {
+            self.documents.last_mut().unwrap().1 += 1;
+            Ok(())
+        }
+        fn end(&mut self) -> Result<()> {
+            assert!(self.open.take().is_some());
+            Ok(())
+        }
+    }
+
+    fn recorded(name: &str) -> Vec<u8> {
+        let path = format!("{}/tests/fixtures/mongodump-100.18.0/{name}", env!("CARGO_MANIFEST_DIR"));
+        let file = std::fs::File::open(path).unwrap();
+        let mut out = Vec::new();
+        flate2::read::MultiGzDecoder::new(file).read_to_end(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_recorded_archive_with_mixed_collections() {
+        let mut got = Collected::default();
+        let header = Demux::new(&recorded("full.archive.gz")[..]).run(&|_| true, &mut got).unwrap();
+        assert_eq!((header.server_version.as_str(), header.tool_version.as_str()), ("6.0.5", "100.18.0"));
+        assert_eq!((got.namespaces.len(), got.documents.len()), (39, 39));
+        let count = |name: &str| got.documents.iter().find(|(n, _)| n == name).unwrap().1;
+        assert_eq!(count("shop.orders"), 1000);
+        assert_eq!(count("big.docs"), 3);
+        assert_eq!(count("opts.weather"), 3);
+        assert_eq!(count("opts.view1"), 0);
+        assert_eq!(got.documents[0].0, "admin.system.users");
+    }
+
+    #[test]
+    fn unwanted_namespaces_are_left_out() {
+        let mut got = Collected::default();
+        Demux::new(&recorded("full.archive.gz")[..]).run(&|n| n.db == "shop", &mut got).unwrap();
+        assert_eq!(got.documents, [("shop.orders".to_string(), 1000), ("shop.system.js".to_string(), 1)]);
+    }
+
+    #[test]
+    fn truncations_are_found() {
+        let whole = recorded("full.archive.gz");
+        let near = (0..2_000).chain((2_000..40_000).step_by(41));
+        for cut in near.chain([whole.len() - 1, whole.len() - 5, whole.len() / 2]) {
+            let result = Demux::new(&whole[..cut]).run(&|_| true, &mut Collected::default());
+            assert!(result.is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_of_a_document_is_found() {
+        let mut bytes = recorded("oplog.archive.gz");
+        let at = bytes.windows(6).position(|w| w == b"total\0").unwrap() + 8;
+        bytes[at] ^= 1;
+        let error = Demux::new(&bytes[..]).run(&|_| true, &mut Collected::default()).unwrap_err();
+        assert!(error.to_string().contains("shop.orders"), "{error}");
+    }
+}

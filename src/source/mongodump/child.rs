@@ -1,0 +1,233 @@
+//! The child process: how it is started, read, watched and judged.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Found;
+use crate::error::{Error, Result};
+use crate::secret::{ExposeSecret, Secret};
+
+/// How the child is watched.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// It hangs when it sends nothing for so long.
+    pub stall: Duration,
+}
+
+/// How many of its last lines are kept.
+const LINES: usize = 20;
+/// How much is read from its pipe at once.
+const CHUNK: usize = 256 << 10;
+/// How long its end is waited for once its output ended.
+const END: Duration = Duration::from_secs(60);
+
+/// A mongodump that runs; ended when dropped.
+pub struct Running {
+    child: Child,
+    chunks: Option<Chunks>,
+    lines: Arc<Mutex<VecDeque<String>>>,
+}
+
+/// Starts mongodump. The connection string, which holds the password, goes through a pipe on its
+/// standard input: never argv, which every user of the machine can read, nor the environment.
+pub fn start(
+    found: &Found,
+    uri: &Secret,
+    database: Option<&str>,
+    watch: &Watch,
+    cancel: &CancellationToken,
+) -> Result<Running> {
+    let mut command = Command::new(&found.path);
+    command.args(["--config", "/dev/stdin", "--archive", "--numParallelCollections=1"]);
+    if let Some(database) = database {
+        command.arg(format!("--db={database}"));
+    }
+    let mut child = command
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| Error::failed(format!("cannot run {}", found.path.display())).caused_by(e))?;
+    let quoted = uri.expose_secret().replace('\'', "''");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // It may end before it reads: then its exit code tells why.
+    let _ = stdin.write_all(format!("uri: '{quoted}'\n").as_bytes());
+    drop(stdin);
+    let lines = Arc::new(Mutex::new(VecDeque::new()));
+    keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
+    let (sender, receiver) = sync_channel(4);
+    read_chunks(child.stdout.take().expect("stdout is piped"), sender);
+    let chunks = Chunks {
+        receiver,
+        current: Vec::new(),
+        at: 0,
+        stall: watch.stall,
+        cancel: cancel.clone(),
+        stalled: false,
+    };
+    Ok(Running { child, chunks: Some(chunks), lines })
+}
+
+impl Running {
+    /// Its archive.
+    pub fn output(&mut self) -> &mut Chunks {
+        self.chunks.as_mut().expect("the output is there until the end")
+    }
+
+    /// Judges the run: only a whole archive from a child that ended well counts.
+    pub fn finish(mut self, read: Result<()>) -> Result<()> {
+        let stalled = self.chunks.take().is_some_and(|chunks| chunks.stalled);
+        if stalled {
+            return Err(Error::failed(format!(
+                "mongodump hangs: it sent nothing for too long{}",
+                self.said()
+            ))
+            .hint("If the server is that slow, raise stall_timeout (BACKUP_STALL_TIMEOUT)"));
+        }
+        // Closing its pipe ends it soon if it did not end by itself.
+        let patience = if read.is_ok() { END } else { Duration::from_secs(5) };
+        match (self.wait(patience)?, read) {
+            (Some(status), Ok(())) if status.success() => Ok(()),
+            (Some(status), _) if !status.success() => Err(self.failed(status)),
+            (_, Err(error)) => Err(error),
+            (_, Ok(())) => {
+                Err(Error::failed(format!("mongodump does not end after its last byte{}", self.said())))
+            }
+        }
+    }
+
+    fn failed(&self, status: ExitStatus) -> Error {
+        match (status.signal(), status.code()) {
+            (Some(signal), _) => {
+                Error::failed(format!("mongodump was killed by signal {signal}{}", self.said()))
+            }
+            // It may have lost its connection, which it never takes up again: once more from the start.
+            (None, code) => Error::restart(format!(
+                "mongodump failed with exit code {}{}",
+                code.unwrap_or(-1),
+                self.said()
+            )),
+        }
+    }
+
+    fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+        let until = Instant::now() + patience;
+        loop {
+            let status =
+                self.child.try_wait().map_err(|e| Error::failed("cannot wait for mongodump").caused_by(e))?;
+            if status.is_some() || Instant::now() >= until {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its last lines, as the end of a message.
+    fn said(&self) -> String {
+        // The thread that keeps them may be a moment behind.
+        thread::sleep(Duration::from_millis(50));
+        let lines = self.lines.lock().expect("no holder panics");
+        if lines.is_empty() {
+            "; it said nothing".into()
+        } else {
+            format!("; its last lines:\n  {}", lines.iter().cloned().collect::<Vec<_>>().join("\n  "))
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.chunks = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Its standard output, read ahead by a thread, so that silence can be told from slowness of ours.
+pub struct Chunks {
+    receiver: Receiver<io::Result<Vec<u8>>>,
+    current: Vec<u8>,
+    at: usize,
+    stall: Duration,
+    cancel: CancellationToken,
+    stalled: bool,
+}
+
+impl Chunks {
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let until = Instant::now() + self.stall;
+        loop {
+            match self.receiver.recv_timeout(Duration::from_millis(200)) {
+                Ok(chunk) => return chunk.map(Some),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) if self.cancel.is_cancelled() => {
+                    return Err(io::Error::other("the run was cancelled"));
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
+                    self.stalled = true;
+                    return Err(io::Error::other("mongodump sends nothing"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+impl Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.current.len() {
+            match self.next()? {
+                Some(chunk) => (self.current, self.at) = (chunk, 0),
+                None => return Ok(0),
+            }
+        }
+        let len = out.len().min(self.current.len() - self.at);
+        out[..len].copy_from_slice(&self.current[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}
+
+fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Vec<u8>>>) {
+    thread::spawn(move || {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let read = pipe.read(&mut chunk);
+            let last = !matches!(read, Ok(n) if n > 0);
+            let message = match read {
+                Ok(0) => return,
+                Ok(n) => {
+                    chunk.truncate(n);
+                    Ok(chunk)
+                }
+                Err(e) => Err(e),
+            };
+            if chunks.send(message).is_err() || last {
+                return;
+            }
+        }
+    });
+}
+
+fn keep_lines(pipe: impl BufRead + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>) {
+    thread::spawn(move || {
+        for line in pipe.split(b'\n').map_while(|line| line.ok()) {
+            let line = String::from_utf8_lossy(&line).trim_end().to_string();
+            log::debug!("mongodump: {line}");
+            let mut lines = lines.lock().expect("no holder panics");
+            if lines.len() == LINES {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+    });
+}

@@ -1,0 +1,109 @@
+//! Finding mongodump: cron's PATH is short, so the usual folders are looked into as well.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A mongodump that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The program.
+    pub path: PathBuf,
+    /// Its version, `a.b.c`.
+    pub version: String,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where packages put it.
+const FOLDERS: [&str; 5] =
+    ["/usr/bin", "/usr/local/bin", "/opt/mongodb-database-tools/bin", "/opt/homebrew/bin", "/snap/bin"];
+
+/// The oldest version whose archive this tool relies on.
+const OLDEST: (u32, u32) = (100, 5);
+
+/// Looks at `configured` alone if it is given, else in `search_path` (the value of PATH) and the usual
+/// folders.
+pub fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Found, Missing> {
+    if let Some(path) = configured {
+        return probe(path);
+    }
+    let folders = search_path.unwrap_or("").split(':').filter(|f| !f.is_empty()).chain(FOLDERS);
+    let program = folders.map(|folder| Path::new(folder).join("mongodump")).find(|path| path.is_file());
+    match program {
+        Some(path) => probe(&path),
+        None => Err(Missing("mongodump is not installed (looked in PATH and the usual folders)".into())),
+    }
+}
+
+fn probe(path: &Path) -> Result<Found, Missing> {
+    let answer = Command::new(path)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| Missing(format!("{} cannot be run: {e}", path.display())))?;
+    let text = String::from_utf8_lossy(&answer.stdout);
+    let version = text.lines().find_map(|line| line.strip_prefix("mongodump version:")).map(str::trim);
+    let Some(version) = version.filter(|_| answer.status.success()) else {
+        return Err(Missing(format!("{} does not answer --version as mongodump does", path.display())));
+    };
+    let mut numbers = version.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found < OLDEST {
+        let (major, minor) = OLDEST;
+        return Err(Missing(format!(
+            "{} is version {version}; {major}.{minor} or later is needed",
+            path.display()
+        )));
+    }
+    Ok(Found { path: path.into(), version: version.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(dir: &Path, name: &str, script: &str) -> PathBuf {
+        let path = dir.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_version_decides() {
+        for (answer, ok) in [
+            ("echo 'mongodump version: 100.18.0'; echo 'git version: x'", true),
+            ("echo 'mongodump version: 100.4.1'", false),
+            ("echo 'mongodump version: built-without-version'", false),
+            ("echo hello", false),
+            ("echo 'mongodump version: 100.18.0'; exit 1", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = program(dir.path(), "mongodump", answer);
+            let found = find(None, dir.path().to_str());
+            assert_eq!(found.is_ok(), ok, "{answer}: {found:?}");
+            assert_eq!(found.is_ok(), find(Some(&path), None).is_ok());
+            if let Ok(found) = found {
+                assert_eq!((found.version.as_str(), found.path), ("100.18.0", path));
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_one_says_where_it_was_looked_for() {
+        let error = find(Some(Path::new("/nonexistent/mongodump")), None).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/mongodump"), "{error}");
+    }
+}

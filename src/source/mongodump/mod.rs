@@ -1,0 +1,61 @@
+//! The mongodump engine: the official tool as a child, its archive taken from a pipe.
+
+mod child;
+mod find;
+mod uri;
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::child::Watch;
+pub use self::find::{Found, Missing, find};
+
+use super::Sink;
+use super::notes::Notes;
+use super::selection::Selection;
+use super::server::Server;
+use crate::artifact::demux::Demux;
+use crate::error::Result;
+use crate::secret::Secret;
+
+/// A mongodump, and how it is run.
+#[derive(Debug, Clone)]
+pub struct Mongodump {
+    /// The program.
+    pub found: Found,
+    /// How it is watched.
+    pub watch: Watch,
+    /// MONGO_URI.
+    pub uri: Secret,
+}
+
+impl Mongodump {
+    /// Reads what `selection` wants of the member into `sink`. Blocks; runs on a thread of its own.
+    ///
+    /// # Errors
+    /// Whatever mongodump says on its standard error, when it ends badly or stops sending: then
+    /// nothing that it sent counts.
+    pub fn read(
+        &self,
+        server: &Server,
+        selection: &Selection,
+        notes: &Notes,
+        cancel: &CancellationToken,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        let database = match selection.databases.as_slice() {
+            [one] => Some(one.as_str()),
+            [] => None,
+            several => {
+                notes.add(format!(
+                    "mongodump reads one database or all of them: it reads all, and what is not of {} is dropped",
+                    several.join(", ")
+                ));
+                None
+            }
+        };
+        let uri = uri::for_child(&self.uri, &server.hello.address);
+        let mut child = child::start(&self.found, &uri, database, &self.watch, cancel)?;
+        let read = Demux::new(child.output()).run(&|n| selection.wants(&n.db, &n.collection), sink);
+        child.finish(read.map(|_| ()))
+    }
+}
