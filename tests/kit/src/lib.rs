@@ -4,7 +4,10 @@
 //! each server has its own port, folder and lifetime, so tests run side by side.
 
 pub mod mongod;
+pub mod moto;
 pub mod raw;
 pub mod read_all;
 pub mod replica_set;
+pub mod s3_server;
+pub mod tcp_proxy;
 pub mod torture;

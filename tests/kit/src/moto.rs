@@ -1,0 +1,133 @@
+//! moto: an S3 service written by others (Python), started for a test.
+//!
+//! It is found on PATH, else installed once into `target/` from the package index.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The release that is installed where none is found.
+const REQUIREMENT: &str = "moto[server]==5.2.1";
+
+/// A running moto; dropped, it is stopped.
+pub struct Moto {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Moto {
+    /// Starts moto on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// If it can neither be found nor installed, or does not start, with one line that says what to do.
+    pub fn start() -> Moto {
+        let mut command = command();
+        for _ in 0..5 {
+            let port = free_port();
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let child = command
+                .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            let child = child.unwrap_or_else(|e| panic!("cannot start moto ({e}): {}", how()));
+            let mut moto = Moto { child, address };
+            if moto.wait() {
+                return moto;
+            }
+            command = self::command();
+        }
+        panic!("moto does not start: {}", how());
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Whether it listens, within a minute; another process may have taken the port.
+    fn wait(&mut self) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(60) {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return false;
+            }
+            if TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        false
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn how() -> String {
+    format!("install it with `python3 -m pip install '{REQUIREMENT}'` so that `moto_server` is on PATH")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on 127.0.0.1");
+    listener.local_addr().expect("the port").port()
+}
+
+/// How moto is started: from PATH, or from what is installed under `target/`.
+fn command() -> Command {
+    if on_path("moto_server") {
+        return Command::new("moto_server");
+    }
+    let root = cache();
+    let site = root.join("site");
+    let venv = root.join("venv/bin/moto_server");
+    fs::create_dir_all(&root).unwrap_or_else(|e| panic!("cannot create {} ({e}): {}", root.display(), how()));
+    let lock = File::create(root.join("lock")).unwrap_or_else(|e| panic!("cannot lock ({e}): {}", how()));
+    lock.lock().unwrap_or_else(|e| panic!("cannot lock ({e}): {}", how()));
+    if !venv.exists() && !site.join("moto").exists() && !install(&root, &site) {
+        panic!("moto_server is not on PATH and cannot be installed: {}", how());
+    }
+    if venv.exists() {
+        return Command::new(venv);
+    }
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", &site).args(["-m", "moto.server"]);
+    command
+}
+
+/// A virtual environment, or where Debian's Python has no `ensurepip` a plain folder.
+fn install(root: &Path, site: &Path) -> bool {
+    let venv = root.join("venv");
+    let run = |command: &mut Command| command.stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    if run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+        && run(Command::new(venv.join("bin/python")).args(quiet).arg(REQUIREMENT))
+    {
+        return true;
+    }
+    let _ = fs::remove_dir_all(&venv);
+    run(Command::new("python3").args(quiet).arg("--target").arg(site).arg(REQUIREMENT))
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// `target/testkit/moto` of this workspace.
+fn cache() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target")).join("testkit/moto")
+}

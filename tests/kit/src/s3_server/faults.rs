@@ -1,0 +1,142 @@
+//! Faults to come: which call they hit, and what happens to it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// What happens to a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// Nothing is done; the answer has this status and, in its body, this error code.
+    Answer(u16, &'static str),
+    /// Nothing is done; 301 naming the bucket's region.
+    OtherRegion(&'static str),
+    /// Nothing is done; 400 AuthorizationHeaderMalformed with the region in its body only.
+    MalformedRegion(&'static str),
+    /// Nothing is done; the answer is 200 with an `<Error>` of this code as its body.
+    ErrorIn200(&'static str),
+    /// Nothing is done; 403 RequestTimeTooSkewed from a clock this many seconds ahead of ours.
+    Skewed(i64),
+    /// Nothing is done; the answer is 200 with a web page.
+    WebPage,
+    /// The connection is closed before anything is done.
+    LoseRequest,
+    /// It is done, then the connection is closed without an answer.
+    LoseAnswer,
+    /// A bit of the request's body is flipped on its way.
+    Damage,
+    /// It is done, then the object loses this many bytes at its end.
+    Shorten(usize),
+    /// A list page says that more follow but holds no token.
+    NoToken,
+    /// A list page holds the token of the first page again.
+    SameToken,
+    /// The answer's body ends after this many bytes.
+    BreakOff(usize),
+    /// It takes this much longer.
+    Delay(Duration),
+}
+
+/// A rule of [`Faults`], counted over the calls that match it.
+#[derive(Debug)]
+pub struct Rule {
+    operation: Option<String>,
+    key: Option<String>,
+    header: Option<String>,
+    when: When,
+    fault: Fault,
+    seen: u64,
+}
+
+#[derive(Debug)]
+enum When {
+    Always,
+    First(u64),
+    At(u64),
+    Chance(f64, Box<StdRng>),
+}
+
+impl Rule {
+    fn new(operation: &str, when: When, fault: Fault) -> Rule {
+        let operation = (operation != "*").then(|| operation.to_owned());
+        Rule { operation, key: None, header: None, when, fault, seen: 0 }
+    }
+
+    /// Hits every call of an operation (`*`: of any).
+    pub fn always(operation: &str, fault: Fault) -> Rule {
+        Rule::new(operation, When::Always, fault)
+    }
+
+    /// Hits the first `n` calls.
+    pub fn first(n: u64, operation: &str, fault: Fault) -> Rule {
+        Rule::new(operation, When::First(n), fault)
+    }
+
+    /// Hits the call with this index, from 0.
+    pub fn at(index: u64, operation: &str, fault: Fault) -> Rule {
+        Rule::new(operation, When::At(index), fault)
+    }
+
+    /// Hits calls with a probability from 0 to 1, the same ones for the same seed and order.
+    pub fn chance(p: f64, seed: u64, operation: &str, fault: Fault) -> Rule {
+        Rule::new(operation, When::Chance(p, Box::new(StdRng::seed_from_u64(seed))), fault)
+    }
+
+    /// Only calls for keys that end so.
+    pub fn key(mut self, suffix: &str) -> Rule {
+        self.key = Some(suffix.to_owned());
+        self
+    }
+
+    /// Only calls with a header whose name (in lower case) starts so.
+    pub fn header(mut self, prefix: &str) -> Rule {
+        self.header = Some(prefix.to_owned());
+        self
+    }
+
+    fn hits(&mut self, operation: &str, key: &str, headers: &http::HeaderMap) -> bool {
+        let matches = self.operation.as_deref().is_none_or(|o| o == operation)
+            && self.key.as_deref().is_none_or(|k| key.ends_with(k))
+            && self.header.as_deref().is_none_or(|h| headers.keys().any(|n| n.as_str().starts_with(h)));
+        if !matches {
+            return false;
+        }
+        let index = self.seen;
+        self.seen += 1;
+        match &mut self.when {
+            When::Always => true,
+            When::First(n) => index < *n,
+            When::At(n) => index == *n,
+            When::Chance(p, random) => random.random_bool(*p),
+        }
+    }
+}
+
+/// The rules in force; of those that hit a call the earliest counts.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Vec<Rule>>>);
+
+impl Faults {
+    /// Adds a rule.
+    pub fn add(&self, rule: Rule) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
+    /// Forgets all rules.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(super) fn next(&self, operation: &str, key: &str, headers: &http::HeaderMap) -> Option<Fault> {
+        let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fault = None;
+        for rule in rules.iter_mut() {
+            if rule.hits(operation, key, headers) && fault.is_none() {
+                fault = Some(rule.fault.clone());
+            }
+        }
+        fault
+    }
+}

@@ -1,0 +1,256 @@
+//! A TCP proxy that cuts, stalls and truncates: a bad network between a client and a real server.
+//!
+//! It works on bytes and knows no protocol. What it does can be changed while it runs, for new and for
+//! open connections; bytes are counted in both directions.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+/// What happens to a connection, counted in bytes of one direction since the mode was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Bytes pass.
+    Pass,
+    /// After `bytes` more, the connection that carries the next one is reset, both ways.
+    CutAfter(Direction, u64),
+    /// After `bytes` more nothing passes in this direction, and nothing is closed.
+    StallAfter(Direction, u64),
+    /// After `bytes` more this direction ends as if its sender had finished.
+    TruncateAfter(Direction, u64),
+    /// New connections are closed at once, open ones reset.
+    Refuse,
+}
+
+/// A running proxy; dropped, it closes everything.
+pub struct TcpProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    target: SocketAddr,
+    mode: Mutex<State>,
+    stopped: AtomicBool,
+    connections: AtomicU64,
+    bytes: [AtomicU64; 2],
+    open: Mutex<Vec<(TcpStream, TcpStream)>>,
+}
+
+struct State {
+    mode: Mode,
+    /// Bytes in the mode's direction since it was set.
+    passed: u64,
+    /// How many connections may still be hit; `None`: all.
+    left: Option<u64>,
+}
+
+/// What to do with bytes that arrived.
+enum Verdict {
+    Pass(usize),
+    Stall,
+    Cut(usize),
+    Truncate(usize),
+}
+
+impl TcpProxy {
+    /// Listens on a free port of 127.0.0.1 and passes everything to `target`.
+    ///
+    /// # Panics
+    /// If it cannot listen on the loopback interface.
+    pub fn start(target: SocketAddr) -> TcpProxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on 127.0.0.1");
+        let address = listener.local_addr().expect("the port");
+        let shared = Arc::new(Shared {
+            target,
+            mode: Mutex::new(State { mode: Mode::Pass, passed: 0, left: None }),
+            stopped: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+            bytes: [AtomicU64::new(0), AtomicU64::new(0)],
+            open: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || accept(&listener, &accepting));
+        TcpProxy { address, shared, thread: Some(thread) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sets what happens from now on, to every connection.
+    pub fn set(&self, mode: Mode) {
+        self.set_for(mode, None);
+    }
+
+    /// Sets what happens to the first `connections` that it hits; the others pass.
+    pub fn set_for_first(&self, connections: u64, mode: Mode) {
+        self.set_for(mode, Some(connections));
+    }
+
+    fn set_for(&self, mode: Mode, left: Option<u64>) {
+        *self.shared.mode.lock().unwrap_or_else(PoisonError::into_inner) = State { mode, passed: 0, left };
+        if mode == Mode::Refuse {
+            self.shared.reset_all();
+        }
+    }
+
+    /// Resets every open connection now.
+    pub fn cut(&self) {
+        self.shared.reset_all();
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes passed in a direction so far.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.shared.bytes[direction as usize].load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for TcpProxy {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.shared.reset_all();
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn reset_all(&self) {
+        for (client, server) in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            reset(&client);
+            reset(&server);
+        }
+    }
+
+    fn verdict(&self, direction: Direction, len: usize) -> Verdict {
+        let mut state = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
+        let (hit, limit) = match state.mode {
+            Mode::CutAfter(d, n) | Mode::StallAfter(d, n) | Mode::TruncateAfter(d, n) => (d == direction, n),
+            Mode::Pass | Mode::Refuse => (false, 0),
+        };
+        if !hit {
+            return Verdict::Pass(len);
+        }
+        let before = state.passed;
+        state.passed += len as u64;
+        if state.passed <= limit {
+            return Verdict::Pass(len);
+        }
+        let rest = usize::try_from(limit.saturating_sub(before)).unwrap_or(0).min(len);
+        let verdict = match state.mode {
+            Mode::CutAfter(..) => Verdict::Cut(rest),
+            Mode::StallAfter(..) => Verdict::Stall,
+            _ => Verdict::Truncate(rest),
+        };
+        if let Some(left) = &mut state.left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                state.mode = Mode::Pass;
+            } else {
+                state.passed = 0;
+            }
+        }
+        verdict
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(client) = client else { continue };
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        let refuse = shared.mode.lock().unwrap_or_else(PoisonError::into_inner).mode == Mode::Refuse;
+        let Ok(server) = TcpStream::connect_timeout(&shared.target, Duration::from_secs(5)) else { continue };
+        if refuse {
+            reset(&client);
+            continue;
+        }
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let copies = (client.try_clone(), server.try_clone(), client.try_clone(), server.try_clone());
+        let (Ok(c), Ok(s), Ok(c2), Ok(s2)) = copies else { continue };
+        shared.open.lock().unwrap_or_else(PoisonError::into_inner).push((c2, s2));
+        let (up, down) = (Arc::clone(shared), Arc::clone(shared));
+        std::thread::spawn(move || pump(client, server, Direction::Up, &up));
+        std::thread::spawn(move || pump(s, c, Direction::Down, &down));
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, direction: Direction, shared: &Shared) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let len = match from.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(len) => len,
+        };
+        let (pass, end) = match shared.verdict(direction, len) {
+            Verdict::Pass(len) => (len, false),
+            Verdict::Truncate(len) => (len, true),
+            Verdict::Cut(len) => {
+                let _ = to.write_all(&buffer[..len]);
+                reset(&from);
+                reset(&to);
+                return;
+            }
+            // Kept open, never read again: the sender's window fills up.
+            Verdict::Stall => {
+                while !shared.stopped.load(Ordering::SeqCst) && open(&to) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                return;
+            }
+        };
+        if to.write_all(&buffer[..pass]).is_err() {
+            break;
+        }
+        shared.bytes[direction as usize].fetch_add(pass as u64, Ordering::SeqCst);
+        if end {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+fn open(stream: &TcpStream) -> bool {
+    matches!(stream.take_error(), Ok(None)) && stream.peer_addr().is_ok()
+}
+
+/// Closes with a reset (`SO_LINGER` 0), as a crashed router or peer does.
+fn reset(stream: &TcpStream) {
+    use std::os::fd::AsRawFd;
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the descriptor is open and `linger` is as long as said.
+    unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        );
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+}
