@@ -34,8 +34,8 @@ impl Bucket {
                 Ok(Settled::Ours) => return Ok(()),
                 Ok(Settled::Others) => return Err(self.taken(key)),
                 // 409 ConditionalRequestConflict: another write of the key was under way and may have
-                // failed; S3's documentation says to try again.
-                Ok(Settled::Nothing) if tried < self.tries() => self.pause(tried).await,
+                // failed; S3's documentation says to try again. All else the SDK has tried already.
+                Ok(Settled::Nothing) if conflict && tried < self.tries() => self.pause(tried).await,
                 Ok(Settled::Nothing) | Err(_) => {
                     return Err(self.error(&failure, "s3:PutObject", "write", key));
                 }

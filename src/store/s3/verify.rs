@@ -40,9 +40,9 @@ impl S3Upload {
             // lost: the object's own token decides.
             let gone = failure.is(&["NoSuchUpload"]);
             let taken = failure.status == Some(412);
-            let again =
-                failure.lost || failure.status == Some(409) || failure.is(&["InternalError", "SlowDown"]);
-            if !gone && !taken && !again {
+            let conflict = failure.status == Some(409);
+            let doubtful = failure.lost || failure.status == Some(200);
+            if !gone && !taken && !conflict && !doubtful {
                 self.in_doubt.store(false, Ordering::Release);
                 return Err(error);
             }
@@ -53,7 +53,8 @@ impl S3Upload {
                 self.in_doubt.store(false, Ordering::Release);
                 return Err(self.wrong(Kind::Exists, "it exists"));
             }
-            if gone || tried >= self.bucket.tries() {
+            // The SDK has tried all else already.
+            if !conflict || tried >= self.bucket.tries() {
                 return Err(error);
             }
             self.bucket.pause(tried).await;

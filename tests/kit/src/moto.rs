@@ -1,15 +1,17 @@
 //! moto: an S3 service written by others (Python), started for a test.
 //!
-//! It is found on PATH, else installed once into `target/` from the package index.
+//! It is found beside the python3 on PATH, else installed once into `target/` from the package index. Without the package
+//! `awscrt` moto answers a CRC-32 where a CRC-64/NVME belongs, so both are needed.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The release that is installed where none is found.
-const REQUIREMENT: &str = "moto[server]==5.2.1";
+/// The releases that are installed where none is found.
+const REQUIREMENTS: [&str; 2] = ["moto[server]==5.2.5", "awscrt==0.38.1"];
 
 /// A running moto; dropped, it is stopped.
 pub struct Moto {
@@ -53,6 +55,36 @@ impl Moto {
         format!("http://{}", self.address)
     }
 
+    /// Creates a bucket; moto checks no signature.
+    ///
+    /// # Panics
+    /// If it does not answer 200.
+    pub fn create_bucket(&self, bucket: &str) {
+        let answer = self.request("PUT", &format!("/{bucket}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "moto does not create a bucket: {answer}");
+    }
+
+    /// The number of multipart uploads of a bucket that are neither completed nor aborted.
+    pub fn open_uploads(&self, bucket: &str) -> usize {
+        self.request("GET", &format!("/{bucket}?uploads")).matches("<UploadId>").count()
+    }
+
+    fn request(&self, method: &str, target: &str) -> String {
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            self.address
+        );
+        let mut answer = String::new();
+        let spoken = TcpStream::connect(self.address).and_then(|mut stream| {
+            stream.write_all(head.as_bytes())?;
+            stream.read_to_string(&mut answer)
+        });
+        match spoken {
+            Ok(_) => answer,
+            Err(e) => panic!("moto does not answer: {e}"),
+        }
+    }
+
     /// Whether it listens, within a minute; another process may have taken the port.
     fn wait(&mut self) -> bool {
         let begun = Instant::now();
@@ -77,7 +109,8 @@ impl Drop for Moto {
 }
 
 fn how() -> String {
-    format!("install it with `python3 -m pip install '{REQUIREMENT}'` so that `moto_server` is on PATH")
+    let [moto, crt] = REQUIREMENTS;
+    format!("install it with `python3 -m pip install '{moto}' '{crt}'`")
 }
 
 fn free_port() -> u16 {
@@ -85,10 +118,16 @@ fn free_port() -> u16 {
     listener.local_addr().expect("the port").port()
 }
 
-/// How moto is started: from PATH, or from what is installed under `target/`.
+/// How moto is started: with the python3 on PATH, or from what is installed under `target/`.
 fn command() -> Command {
-    if on_path("moto_server") {
-        return Command::new("moto_server");
+    let run = |args: &[&str]| {
+        let mut command = Command::new("python3");
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    if run(&["-c", "import moto.server, flask, awscrt"]) {
+        let mut command = Command::new("python3");
+        command.args(["-m", "moto.server"]);
+        return command;
     }
     let root = cache();
     let site = root.join("site");
@@ -97,7 +136,7 @@ fn command() -> Command {
     let lock = File::create(root.join("lock")).unwrap_or_else(|e| panic!("cannot lock ({e}): {}", how()));
     lock.lock().unwrap_or_else(|e| panic!("cannot lock ({e}): {}", how()));
     if !venv.exists() && !site.join("moto").exists() && !install(&root, &site) {
-        panic!("moto_server is not on PATH and cannot be installed: {}", how());
+        panic!("python3 has no moto with awscrt, and it cannot be installed: {}", how());
     }
     if venv.exists() {
         return Command::new(venv);
@@ -113,17 +152,12 @@ fn install(root: &Path, site: &Path) -> bool {
     let run = |command: &mut Command| command.stdout(Stdio::null()).status().is_ok_and(|s| s.success());
     let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
     if run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-        && run(Command::new(venv.join("bin/python")).args(quiet).arg(REQUIREMENT))
+        && run(Command::new(venv.join("bin/python")).args(quiet).args(REQUIREMENTS))
     {
         return true;
     }
     let _ = fs::remove_dir_all(&venv);
-    run(Command::new("python3").args(quiet).arg("--target").arg(site).arg(REQUIREMENT))
-}
-
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    run(Command::new("python3").args(quiet).arg("--target").arg(site).args(REQUIREMENTS))
 }
 
 /// `target/testkit/moto` of this workspace.

@@ -1,0 +1,199 @@
+//! What every store must do. Each check has a folder of its own, so that all run on one store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use uzima_backup::store::{Kind, Store};
+
+use super::support::bytes;
+use super::uploads;
+
+/// A store under test.
+pub struct Backend {
+    pub store: Arc<dyn Store>,
+    /// The size of parts.
+    pub part: u64,
+    /// How many objects make several pages.
+    pub many: usize,
+    /// How many uploads or partials the store holds that are no objects.
+    pub leftovers: Box<dyn Fn() -> usize + Send + Sync>,
+}
+
+type Check = for<'a> fn(&'a Backend) -> BoxFuture<'a, ()>;
+
+/// All checks by name.
+const CHECKS: &[(&str, Check)] = &[
+    ("small objects", |b| small_objects(b).boxed()),
+    ("put replaces", |b| put_replaces(b).boxed()),
+    ("what is missing", |b| missing(b).boxed()),
+    ("create never replaces", |b| create_only(b).boxed()),
+    ("one of many creators wins", |b| creators(b).boxed()),
+    ("ranges", |b| ranges(b).boxed()),
+    ("pages", |b| pages(b).boxed()),
+    ("neighbours are not listed", |b| neighbours(b).boxed()),
+    ("odd names", |b| odd_names(b).boxed()),
+    ("keys that climb are refused", |b| bad_keys(b).boxed()),
+    ("the store is there and knows the time", |b| there(b).boxed()),
+    ("parts in any order", |b| uploads::any_order(b).boxed()),
+    ("parts at the same time", |b| uploads::parallel(b).boxed()),
+    ("one small part", |b| uploads::one_part(b).boxed()),
+    ("invisible until complete", |b| uploads::invisible(b).boxed()),
+    ("complete never replaces", |b| uploads::never_replaces(b).boxed()),
+    ("complete holds the store to the whole", |b| uploads::wrong_whole(b).boxed()),
+    ("a hole is found", |b| uploads::hole(b).boxed()),
+    ("abort leaves nothing", |b| uploads::abort(b).boxed()),
+    ("an upload that is gone can be aborted", |b| uploads::gone(b).boxed()),
+    ("more parts than allowed", |b| uploads::too_many(b).boxed()),
+];
+
+/// Runs all checks and tells how many there were.
+pub async fn run(backend: Backend) -> usize {
+    for (name, check) in CHECKS {
+        std::panic::AssertUnwindSafe(check(&backend))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| panic!("`{name}` fails on {:?}", backend.store));
+        assert_eq!((backend.leftovers)(), 0, "`{name}` leaves something behind on {:?}", backend.store);
+    }
+    CHECKS.len()
+}
+
+async fn keys(store: &dyn Store, prefix: &str) -> Vec<String> {
+    let listed = store.list(prefix).await.expect("a listing");
+    listed.into_iter().map(|object| object.key).collect()
+}
+
+async fn small_objects(b: &Backend) {
+    for body in [Bytes::new(), Bytes::from_static(b"{}"), bytes(100_000)] {
+        b.store.put("small/object.json", body.clone()).await.expect("a put");
+        assert_eq!(b.store.get("small/object.json").await.expect("a get"), body);
+        let head = b.store.head("small/object.json").await.expect("a head").expect("an object");
+        assert_eq!((head.key.as_str(), head.size), ("small/object.json", body.len() as u64));
+        let age = chrono::Utc::now() - head.modified;
+        assert!(age.num_seconds().abs() < 60, "the object's time is {}", head.modified);
+        // HTTP dates have no fractions of a second, listings may.
+        let listed = b.store.list("small/").await.expect("a listing");
+        assert_eq!(listed.iter().map(|o| (&o.key, o.size)).collect::<Vec<_>>(), [(&head.key, head.size)]);
+        assert!((listed[0].modified - head.modified).num_seconds().abs() < 2);
+    }
+    b.store.delete("small/object.json").await.expect("a delete");
+    b.store.delete("small/object.json").await.expect("deleting again is a success");
+    assert_eq!(b.store.head("small/object.json").await.expect("a head"), None);
+    assert_eq!(keys(&*b.store, "small/").await, Vec::<String>::new());
+}
+
+async fn put_replaces(b: &Backend) {
+    b.store.put("put/a", Bytes::from_static(b"first, longer")).await.expect("a put");
+    b.store.put("put/a", Bytes::from_static(b"second")).await.expect("another");
+    assert_eq!(b.store.get("put/a").await.expect("a get"), "second");
+}
+
+async fn missing(b: &Backend) {
+    assert_eq!(b.store.get("missing/a").await.expect_err("nothing").kind, Kind::NotFound);
+    assert_eq!(b.store.get_range("missing/a", 0..1).await.expect_err("nothing").kind, Kind::NotFound);
+    assert_eq!(b.store.head("missing/a").await.expect("a head"), None);
+    b.store.delete("missing/folder/a").await.expect("a delete");
+    assert!(b.store.list("missing/").await.expect("a listing").is_empty());
+}
+
+async fn create_only(b: &Backend) {
+    b.store.create("create/manifest.json", Bytes::from_static(b"ours")).await.expect("a create");
+    b.store.create("create/manifest.json", Bytes::from_static(b"ours")).await.expect("the same bytes");
+    for other in ["theirs", "our", "ours and more", ""] {
+        let error = b.store.create("create/manifest.json", Bytes::from(other)).await.expect_err("it exists");
+        assert_eq!(error.kind, Kind::Exists, "{error}");
+    }
+    assert_eq!(b.store.get("create/manifest.json").await.expect("a get"), "ours");
+}
+
+async fn creators(b: &Backend) {
+    let created =
+        join_all((0..8).map(|i| b.store.create("creators/a", Bytes::from(format!("body {i}"))))).await;
+    let winners: Vec<_> = (0..8).filter(|i| created[*i].is_ok()).collect();
+    assert_eq!(winners.len(), 1, "{created:?}");
+    let losers = created.iter().filter_map(|c| c.as_ref().err());
+    assert!(losers.into_iter().all(|e| e.kind == Kind::Exists), "{created:?}");
+    assert_eq!(b.store.get("creators/a").await.expect("a get"), format!("body {}", winners[0]));
+}
+
+async fn ranges(b: &Backend) {
+    let body = bytes(1_000);
+    b.store.put("ranges/a", body.clone()).await.expect("a put");
+    for range in [0..1, 0..1_000, 999..1_000, 17..517, 5..5] {
+        let read = b.store.get_range("ranges/a", range.clone()).await.expect("a range");
+        assert_eq!(read, body.slice(range.start as usize..range.end as usize));
+    }
+    for range in [990..1_001, 1_000..1_001, 5_000..6_000] {
+        let error = b.store.get_range("ranges/a", range.clone()).await.expect_err("it ends before");
+        assert_eq!(error.kind, Kind::Damaged, "{range:?}: {error}");
+    }
+}
+
+async fn pages(b: &Backend) {
+    let mut expected: Vec<String> = (0..b.many).map(|i| format!("pages/{}/{i}", i % 7)).collect();
+    for some in expected.chunks(16) {
+        let puts = join_all(some.iter().map(|key| b.store.put(key, Bytes::from_static(b"x"))));
+        assert!(puts.await.iter().all(Result::is_ok));
+    }
+    expected.sort();
+    assert_eq!(keys(&*b.store, "pages/").await, expected);
+    let third: Vec<_> = expected.iter().filter(|k| k.starts_with("pages/3/")).cloned().collect();
+    assert_eq!(keys(&*b.store, "pages/3/").await, third);
+    assert_eq!(keys(&*b.store, "pages/3/1").await, {
+        let begins = third.iter().filter(|k| k.starts_with("pages/3/1"));
+        begins.cloned().collect::<Vec<_>>()
+    });
+}
+
+async fn neighbours(b: &Backend) {
+    for key in ["near/2026/a", "near/2026-old/b", "near/20260/c", "near/2026.txt"] {
+        b.store.put(key, Bytes::from_static(b"x")).await.expect("a put");
+    }
+    assert_eq!(keys(&*b.store, "near/2026/").await, ["near/2026/a"]);
+    assert_eq!(keys(&*b.store, "near/2026").await.len(), 4);
+    assert!(keys(&*b.store, "").await.contains(&"near/2026.txt".to_owned()));
+}
+
+async fn odd_names(b: &Backend) {
+    let names = [
+        "a b",
+        "c+d",
+        "e%2Ff",
+        "g&h=i",
+        "j<k>",
+        "\u{e9}\u{2603}\u{1f980}",
+        "l'm\"n",
+        "o!p*q(r)",
+        "~s,t;u:v@w$",
+        "x#y?z",
+    ];
+    let mut expected: Vec<String> = names.iter().map(|name| format!("odd/{name}/{name}")).collect();
+    for key in &expected {
+        b.store.create(key, Bytes::from(key.clone())).await.expect("a create");
+        assert_eq!(b.store.get(key).await.expect("a get"), *key);
+        assert!(b.store.head(key).await.expect("a head").is_some(), "{key}");
+    }
+    expected.sort();
+    assert_eq!(keys(&*b.store, "odd/").await, expected);
+    for key in &expected {
+        b.store.delete(key).await.expect("a delete");
+    }
+    assert_eq!(keys(&*b.store, "odd/").await, Vec::<String>::new());
+}
+
+async fn bad_keys(b: &Backend) {
+    for key in ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/"] {
+        assert!(b.store.put(key, Bytes::new()).await.is_err(), "{key}");
+        assert!(b.store.get(key).await.is_err(), "{key}");
+        assert!(b.store.delete(key).await.is_err(), "{key}");
+    }
+}
+
+async fn there(b: &Backend) {
+    b.store.check().await.expect("the store is there");
+    let ahead = b.store.clock().await.expect("a clock") - chrono::Utc::now();
+    assert!(ahead.num_seconds().unsigned_abs() < 60, "{ahead}");
+    assert!(!b.store.place().is_empty());
+}

@@ -1,0 +1,13 @@
+//! Stores: one conformance suite for all of them, then what goes wrong with each.
+
+mod backends;
+mod conformance;
+mod dir_faults;
+mod dir_helper;
+mod network;
+mod s3_addresses;
+mod s3_complete;
+mod s3_objects;
+mod s3_parts;
+mod support;
+mod uploads;
