@@ -3,6 +3,7 @@
 //! Everything here starts on one Linux machine without Docker. Nothing is shared between two tests:
 //! each server has its own port, folder and lifetime, so tests run side by side.
 
+pub mod load;
 pub mod mongod;
 pub mod moto;
 pub mod raw;
@@ -11,3 +12,4 @@ pub mod replica_set;
 pub mod s3_server;
 pub mod tcp_proxy;
 pub mod torture;
+pub mod writers;

@@ -1,5 +1,7 @@
 //! The kit's own tests: one binary, a module per subject. They need a `mongod` and fail without one.
 
+mod load;
 mod mongod;
 mod replica_set;
 mod torture;
+mod writers;
