@@ -16,6 +16,8 @@ pub enum Kind {
     Failed,
     /// What was read so far is worthless, but a new run from the start may well succeed.
     Restart,
+    /// Another part of the same run failed first; that one's error is the one to tell.
+    Aftermath,
     /// Stored data does not match its manifest.
     Mismatch,
     /// The run was ended by this signal.
@@ -55,6 +57,17 @@ impl Error {
         Error::new(Kind::Restart, message)
     }
 
+    /// A failure that follows from another one.
+    pub fn aftermath(message: impl Into<String>) -> Error {
+        Error::new(Kind::Aftermath, message)
+    }
+
+    /// The same error in another class.
+    pub fn of_kind(mut self, kind: Kind) -> Error {
+        self.kind = kind;
+        self
+    }
+
     /// Adds the next step for a person.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
@@ -81,7 +94,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self.kind {
             Kind::Usage => Exit::Usage,
-            Kind::Failed | Kind::Restart => Exit::Failed,
+            Kind::Failed | Kind::Restart | Kind::Aftermath => Exit::Failed,
             Kind::Mismatch => Exit::Mismatch,
             Kind::Signal(n) => Exit::Signal(n),
         }

@@ -1,8 +1,12 @@
 //! MongoDB backups that restore.
 
 pub mod artifact;
+pub mod cancel;
+pub mod catalog;
 pub mod error;
 pub mod exit;
+pub mod leftovers;
+pub mod ops;
 pub mod progress;
 pub mod secret;
 pub mod source;

@@ -2,6 +2,8 @@
 //! (RFC 8878) of its own, so that stock tools read the whole as one stream and a reader of ours can
 //! start at any piece.
 
+use std::io::Read;
+
 use crate::error::{Error, Result};
 
 /// How pieces are compressed.
@@ -49,6 +51,26 @@ impl Codec {
             }
         };
         Ok(Encoder { inner })
+    }
+
+    /// The raw bytes of pieces that stand one after the other.
+    pub fn decode(self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        match self {
+            Codec::Gzip { .. } => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut out),
+            Codec::Zstd { .. } => {
+                zstd::Decoder::new(bytes).and_then(|mut decoder| decoder.read_to_end(&mut out))
+            }
+        }
+        .map_err(|e| Error::failed("a compressed piece cannot be decompressed").caused_by(e))?;
+        Ok(out)
+    }
+
+    /// The level.
+    pub fn level(self) -> i32 {
+        match self {
+            Codec::Gzip { level } | Codec::Zstd { level } => level,
+        }
     }
 
     /// The levels that may be asked for.
@@ -136,18 +158,7 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
-
-    fn decode(codec: Codec, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        match codec {
-            Codec::Gzip { .. } => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut out).unwrap(),
-            Codec::Zstd { .. } => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut out).unwrap(),
-        };
-        out
-    }
 
     const CODECS: [Codec; 2] = [Codec::Gzip { level: 4 }, Codec::Zstd { level: 3 }];
 
@@ -165,7 +176,7 @@ mod tests {
             encoder.encode(b"", &mut piece).unwrap();
             stream.extend_from_slice(&piece);
             stream.extend_from_slice(&codec.stored(&[9u8; 1536]));
-            let raw = decode(codec, &stream);
+            let raw = codec.decode(&stream).unwrap();
             assert_eq!(raw, [&[7u8; 512][..], b"hello hello hello", &[9u8; 1536]].concat());
         }
     }
@@ -177,7 +188,7 @@ mod tests {
             for codec in CODECS {
                 let content = vec![3u8; len];
                 assert_eq!(codec.stored(&content).len(), codec.stored_len(len));
-                assert_eq!(decode(codec, &codec.stored(&content)), content);
+                assert_eq!(codec.decode(&codec.stored(&content)).unwrap(), content);
             }
         }
     }

@@ -16,7 +16,7 @@ pub trait PartSink: Send {
 
 impl PartSink for Sender<Part> {
     fn part(&mut self, part: Part) -> Result<()> {
-        self.blocking_send(part).map_err(|_| Error::failed("the upload ended"))
+        self.blocking_send(part).map_err(|_| Error::aftermath("the upload ended"))
     }
 }
 

@@ -50,7 +50,7 @@ impl Packer {
     }
 
     fn send(&self, step: Step) -> Result<()> {
-        self.steps.send(step).map_err(|_| Error::failed("the writer of the artifact ended"))
+        self.steps.send(step).map_err(|_| Error::aftermath("the writer of the artifact ended"))
     }
 
     fn flush_block(&mut self) -> Result<()> {

@@ -196,7 +196,7 @@ impl Framing {
 }
 
 fn ended_early() -> Error {
-    Error::failed("the source ended before it was complete")
+    Error::aftermath("the source ended before it was complete")
 }
 
 /// `prelude.json`, as mongodump writes it last.

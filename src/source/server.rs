@@ -1,5 +1,7 @@
 //! The server that is backed up: found by MONGO_URI, then one member of it for the whole run.
 
+use std::time::Duration;
+
 use bson::raw::cstr;
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use futures_util::StreamExt;
@@ -94,6 +96,11 @@ impl Server {
     /// Another client of the same member, on the runtime of the caller.
     pub fn another_client(&self) -> Result<Client> {
         Client::with_options(self.options.clone()).map_err(|e| self.explain("cannot connect to MongoDB", e))
+    }
+
+    /// Ends the connections; a member that does not answer must not hold the run up.
+    pub async fn close(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
     }
 
     /// The user of MONGO_URI.

@@ -137,6 +137,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// gone is a success.
     async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()>;
 
+    /// Uploads whose writers are known to be dead, as keys and ids for [`Store::abort_left`]. Only a
+    /// directory can tell; for a bucket, whoever began an upload must remember it.
+    async fn dead_uploads(&self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
     /// The store's own clock (the `Date` of its answers; the system's for a directory).
     async fn clock(&self) -> Result<DateTime<Utc>>;
 }

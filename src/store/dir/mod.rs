@@ -57,12 +57,6 @@ impl DirStore {
         Ok(DirStore { root: Arc::new(root), min_free: options.min_free, limits: options.limits })
     }
 
-    /// The partials below the root whose writer is dead, as keys and upload ids for
-    /// [`Store::abort_left`].
-    pub async fn dead_partials(&self) -> Result<Vec<(String, String)>> {
-        self.blocking(|root| partial::dead(&root)).await
-    }
-
     /// Runs file work where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -178,6 +172,10 @@ impl Store for DirStore {
         key::check(key)?;
         let (key, id) = (key.to_owned(), upload_id.to_owned());
         self.blocking(move |root| partial::remove_dead(&root, &key, &id)).await
+    }
+
+    async fn dead_uploads(&self) -> Result<Vec<(String, String)>> {
+        self.blocking(|root| partial::dead(&root)).await
     }
 
     async fn clock(&self) -> Result<DateTime<Utc>> {

@@ -1,0 +1,208 @@
+//! The manifest: what a backup is, and its commit marker. A backup exists once its manifest does.
+//! docs/format.md describes every field; a field is never renamed, only added.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::id::BackupId;
+use crate::error::{Error, Result};
+use crate::source::Type;
+use crate::source::server::Topology;
+
+/// The version of the manifest's format.
+pub const FORMAT: u32 = 1;
+
+/// A backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The backup's id.
+    pub id: BackupId,
+    /// The line of backups it belongs to.
+    pub job: String,
+    /// Name and version of the tool.
+    pub tool: String,
+    /// The machine it ran on.
+    pub host: String,
+    /// When the first byte was asked for.
+    pub started_at: DateTime<Utc>,
+    /// When the artifact was complete.
+    pub finished_at: DateTime<Utc>,
+    /// What was read.
+    pub source: Source,
+    /// What read it.
+    pub engine: Engine,
+    /// To what time the documents belong.
+    pub consistency: Consistency,
+    /// What was asked for.
+    pub selection: SelectionAsked,
+    /// The object that holds it all.
+    pub artifact: Artifact,
+    /// The object that says where everything stands in it.
+    pub index: Object,
+    /// Sums over the namespaces.
+    pub totals: Totals,
+    /// The namespaces in the order of the artifact.
+    pub namespaces: Vec<NamespaceEntry>,
+    /// What a person should look at; empty when all is well.
+    pub warnings: Vec<String>,
+    /// What went wrong on the way and was mended: lost cursors, a second run.
+    pub notes: Vec<String>,
+}
+
+/// The server that was read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The deployment's kind.
+    pub topology: Topology,
+    /// `host:port` of the member that was read.
+    pub member: String,
+    /// The server's version.
+    pub version: String,
+    /// The replica set's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_name: Option<String>,
+    /// The replica set's id, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_id: Option<String>,
+}
+
+/// The engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Engine {
+    /// `native` or `mongodump`.
+    pub name: String,
+    /// mongodump's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Why it was chosen.
+    pub why: String,
+}
+
+/// To what time the documents belong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Consistency {
+    /// `none`: each collection was read at its own time, between start and end.
+    pub achieved: String,
+    /// Why it is not more.
+    pub why: String,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SelectionAsked {
+    /// The databases; empty means all.
+    pub databases: Vec<String>,
+    /// Patterns; empty means all.
+    pub include: Vec<String>,
+    /// Patterns of what was left out.
+    pub exclude: Vec<String>,
+}
+
+/// The artifact's object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The key, relative to the store's root.
+    pub key: String,
+    /// `tar.gz`, `tar.zst`, `archive.gz` or `archive.zst`.
+    pub format: String,
+    /// The compression level.
+    pub level: i32,
+    /// The size in bytes.
+    pub size: u64,
+    /// CRC-64/NVME of all bytes, 16 hex digits.
+    pub crc64nvme: String,
+    /// The size of the parts it was uploaded in, in bytes.
+    pub part_size: u64,
+}
+
+/// Another object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    /// The key, relative to the store's root.
+    pub key: String,
+    /// The size in bytes.
+    pub size: u64,
+    /// BLAKE3 of its bytes, hex.
+    pub blake3: String,
+}
+
+/// Sums over the namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// How many namespaces.
+    pub namespaces: u64,
+    /// How many documents.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+}
+
+/// A namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamespaceEntry {
+    /// The database.
+    pub db: String,
+    /// The collection, as users know it.
+    pub collection: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: Type,
+    /// The collection's UUID, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// BLAKE3 of the options' BSON, hex.
+    pub options_blake3: String,
+    /// The indexes, in order.
+    pub indexes: Vec<IndexEntry>,
+    /// How many documents.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// What they take in the artifact, in bytes.
+    pub stored_bytes: u64,
+    /// The sum modulo 2^128 of the documents' XXH3-128 hashes, 32 hex digits: independent of order.
+    pub xxh3_sum: String,
+    /// It was dropped while it was read: what is here is what was there until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
+}
+
+/// An index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexEntry {
+    /// Its name.
+    pub name: String,
+    /// BLAKE3 of its `listIndexes` document, hex.
+    pub blake3: String,
+}
+
+impl Manifest {
+    /// The bytes of the manifest's object: JSON a person can read.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let mut json = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::failed("cannot write the manifest").caused_by(e))?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads a manifest's object.
+    ///
+    /// # Errors
+    /// If it is not JSON of this format, or of a format that only a newer version knows.
+    pub fn decode(bytes: &[u8]) -> Result<Manifest, String> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let version: Version = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if version.format != FORMAT {
+            return Err(format!(
+                "it has format {}, this version knows {FORMAT}: use a newer uzima-backup",
+                version.format
+            ));
+        }
+        serde_json::from_slice(bytes).map_err(|e| e.to_string())
+    }
+}

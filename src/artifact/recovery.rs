@@ -1,0 +1,53 @@
+//! `RECOVERY.txt`: what a person needs who finds the artifact and nothing else.
+
+use super::format::{Container, Format};
+
+/// The text for a backup.
+pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> String {
+    let file = format.file();
+    let unpack = match format.to_string().as_str() {
+        "tar.gz" => format!("tar xzf {file}"),
+        "tar.zst" => format!("zstd -dc {file} | tar xf -"),
+        "archive.gz" => format!("gunzip -c {file} | mongorestore --archive --bypassDocumentValidation"),
+        _ => format!("zstd -dc {file} | mongorestore --archive --bypassDocumentValidation"),
+    };
+    let restore = match format.container {
+        Container::Tar => "    mongorestore --bypassDocumentValidation dump/\n",
+        Container::Archive => "",
+    };
+    format!(
+        "This is the MongoDB backup {id}, written by {tool} from a server {server_version}.\n\
+         \n\
+         To bring everything back with stock tools (into an empty server, or add --drop to\n\
+         replace the collections that are there):\n\
+         \n\
+         \x20   {unpack}\n\
+         {restore}\
+         \n\
+         --bypassDocumentValidation matters: without it mongorestore leaves out, in silence,\n\
+         documents that do not pass their collection's validator.\n\
+         \n\
+         One collection:  mongorestore --bypassDocumentValidation --nsInclude='shop.orders' dump/\n\
+         Another server:  mongorestore --uri='mongodb://...' --bypassDocumentValidation dump/\n\
+         Users and roles are in dump/admin/ and come back with a restore of everything.\n\
+         \n\
+         dump/ is a directory as mongodump writes it: a .bson file holds the documents of a\n\
+         collection one after the other (bsondump prints them), .metadata.json its options\n\
+         and indexes.\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_commands_fit_the_format() {
+        for (format, command) in [
+            ("tar.gz", "tar xzf dump.tar.gz"),
+            ("tar.zst", "zstd -dc dump.tar.zst | tar xf -"),
+            ("archive.gz", "gunzip -c dump.archive.gz | mongorestore --archive"),
+        ] {
+            let text = super::text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0");
+            assert!(text.contains(command), "{text}");
+        }
+    }
+}

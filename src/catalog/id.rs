@@ -1,0 +1,111 @@
+//! Backup ids: the UTC start time and a random suffix, unique, sortable, without local time.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+/// The id of a backup, e.g. `20261123T030000Z-7k3q9d`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackupId(String);
+
+const TIME: &str = "%Y%m%dT%H%M%SZ";
+const SUFFIX: usize = 6;
+/// Digits and letters that cannot be taken for one another.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+impl BackupId {
+    /// A new id for a backup that starts now.
+    pub fn new(now: DateTime<Utc>, random: &mut impl Rng) -> BackupId {
+        let suffix: String =
+            (0..SUFFIX).map(|_| ALPHABET[random.random_range(0..ALPHABET.len())] as char).collect();
+        BackupId(format!("{}-{suffix}", now.format(TIME)))
+    }
+
+    /// When the backup started, to the second.
+    pub fn started(&self) -> DateTime<Utc> {
+        parse_time(&self.0).expect("checked when the id was made")
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    let (time, _) = text.split_once('-')?;
+    Some(NaiveDateTime::parse_from_str(time, TIME).ok()?.and_utc())
+}
+
+impl FromStr for BackupId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BackupId, String> {
+        let fits = text.split_once('-').is_some_and(|(time, suffix)| {
+            time.len() == 16 && suffix.len() == SUFFIX && suffix.bytes().all(|b| ALPHABET.contains(&b))
+        });
+        if fits && parse_time(text).is_some() {
+            Ok(BackupId(text.to_string()))
+        } else {
+            Err(format!("'{text}' is not a backup id (they look like 20261123T030000Z-7k3q9d)"))
+        }
+    }
+}
+
+impl TryFrom<String> for BackupId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<BackupId, String> {
+        text.parse()
+    }
+}
+
+impl From<BackupId> for String {
+    fn from(id: BackupId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for BackupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_read_back() {
+        let mut random = SmallRng::seed_from_u64(1);
+        let early: DateTime<Utc> = "2026-11-23T03:00:00Z".parse().unwrap();
+        let a = BackupId::new(early, &mut random);
+        let b = BackupId::new(early + chrono::Duration::seconds(1), &mut random);
+        assert!(a < b && a.as_str().starts_with("20261123T030000Z-"));
+        assert_eq!(a.as_str().parse::<BackupId>().unwrap(), a);
+        assert_eq!(a.started(), early);
+        assert_ne!(BackupId::new(early, &mut random), a);
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_refused() {
+        for bad in [
+            "",
+            "latest",
+            "20261123T030000Z",
+            "20261323T030000Z-7k3q9d",
+            "20261123T030000Z-7K3Q9D",
+            "20261123T030000Z-7k3q9d/x",
+        ] {
+            assert!(bad.parse::<BackupId>().is_err(), "{bad}");
+        }
+    }
+}

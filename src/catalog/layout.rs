@@ -1,0 +1,68 @@
+//! Every key that is ever built or parsed:
+//!
+//! ```text
+//! <YYYY>/<MM>/<backup-id>/dump.<format>     the artifact
+//! <YYYY>/<MM>/<backup-id>/index.json.zst    its segments
+//! <YYYY>/<MM>/<backup-id>/manifest.json     written last: from now on the backup exists
+//! ```
+
+use super::id::BackupId;
+use crate::artifact::format::Format;
+use crate::artifact::index;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The folder of a backup, with a slash at its end.
+pub fn folder(id: &BackupId) -> String {
+    format!("{}/{id}/", id.started().format("%Y/%m"))
+}
+
+/// The key of the artifact.
+pub fn artifact(id: &BackupId, format: Format) -> String {
+    format!("{}{}", folder(id), format.file())
+}
+
+/// The key of the index.
+pub fn index(id: &BackupId) -> String {
+    format!("{}{}", folder(id), index::FILE)
+}
+
+/// The key of the manifest.
+pub fn manifest(id: &BackupId) -> String {
+    format!("{}{MANIFEST}", folder(id))
+}
+
+/// The backup and the file name of a key; `None` for a foreign one.
+pub fn parse(key: &str) -> Option<(BackupId, &str)> {
+    let (folders, file) = key.rsplit_once('/')?;
+    let id: BackupId = folders.rsplit('/').next()?.parse().ok()?;
+    (format!("{folders}/") == folder(&id)).then_some((id, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back() {
+        let id: BackupId = "20261123T030000Z-7k3q9d".parse().unwrap();
+        let format: Format = "tar.gz".parse().unwrap();
+        assert_eq!(artifact(&id, format), "2026/11/20261123T030000Z-7k3q9d/dump.tar.gz");
+        for (key, file) in [(manifest(&id), "manifest.json"), (index(&id), "index.json.zst")] {
+            assert_eq!(parse(&key), Some((id.clone(), file)));
+        }
+    }
+
+    #[test]
+    fn foreign_keys_are_not_ours() {
+        for key in [
+            "manifest.json",
+            "2026/12/20261123T030000Z-7k3q9d/manifest.json",
+            "x/2026/11/20261123T030000Z-7k3q9d/m",
+            "2026/11/notes.txt",
+        ] {
+            assert_eq!(parse(key), None, "{key}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The backups of a store, by their manifests: the store is the truth.
+
+pub mod collapse;
+pub mod id;
+pub mod layout;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use crate::artifact::index::Index;
+use crate::artifact::manifest::{Manifest, Object};
+use crate::error::Result;
+use crate::store::Store;
+use id::BackupId;
+
+/// How many manifests are fetched at once.
+const FETCHING: usize = 16;
+
+/// What a manifest's key leads to.
+#[derive(Debug)]
+pub enum Entry {
+    /// A backup.
+    Backup(Box<Manifest>),
+    /// A manifest that cannot be understood.
+    Damaged {
+        /// The backup's id, from the key.
+        id: BackupId,
+        /// The manifest's key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Entry {
+    /// The backup's id.
+    pub fn id(&self) -> &BackupId {
+        match self {
+            Entry::Backup(manifest) => &manifest.id,
+            Entry::Damaged { id, .. } => id,
+        }
+    }
+}
+
+/// The ids of all backups in the store, newest first.
+pub async fn ids(store: &dyn Store) -> Result<Vec<BackupId>> {
+    let objects = store.list("").await?;
+    let mut ids: Vec<BackupId> = objects
+        .iter()
+        .filter_map(|object| layout::parse(&object.key))
+        .filter(|(_, file)| *file == layout::MANIFEST)
+        .map(|(id, _)| id)
+        .collect();
+    ids.sort_by(|a, b| b.cmp(a));
+    Ok(ids)
+}
+
+/// The manifests of these backups, in their order.
+///
+/// # Errors
+/// If one cannot be fetched. One that is fetched and cannot be understood is an [`Entry::Damaged`].
+pub async fn manifests(store: &dyn Store, ids: &[BackupId]) -> Result<Vec<Entry>> {
+    let answers: Vec<Result<Entry>> =
+        stream::iter(ids).map(|id| manifest(store, id)).buffered(FETCHING).collect().await;
+    answers.into_iter().collect()
+}
+
+/// The manifest of one backup.
+pub async fn manifest(store: &dyn Store, id: &BackupId) -> Result<Entry> {
+    let key = layout::manifest(id);
+    let bytes = store.get(&key).await?;
+    Ok(match Manifest::decode(&bytes) {
+        Ok(manifest) if manifest.id == *id => Entry::Backup(Box::new(manifest)),
+        Ok(manifest) => {
+            let why = format!("it speaks of the backup {}", manifest.id);
+            Entry::Damaged { id: id.clone(), key, why }
+        }
+        Err(why) => Entry::Damaged { id: id.clone(), key, why },
+    })
+}
+
+/// Writes the index; what the manifest says of it.
+pub async fn put_index(store: &dyn Store, id: &BackupId, index: &Index) -> Result<Object> {
+    let key = layout::index(id);
+    let bytes = index.encode()?;
+    let object = Object {
+        key: key.clone(),
+        size: bytes.len() as u64,
+        blake3: blake3::hash(&bytes).to_hex().to_string(),
+    };
+    store.create(&key, Bytes::from(bytes)).await?;
+    Ok(object)
+}
+
+/// Writes the manifest: from now on the backup exists.
+pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<()> {
+    store.create(&layout::manifest(&manifest.id), Bytes::from(manifest.encode()?)).await?;
+    Ok(())
+}

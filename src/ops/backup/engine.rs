@@ -1,0 +1,89 @@
+//! Which engine reads, and why.
+
+use std::str::FromStr;
+
+use super::Options;
+use crate::artifact::manifest;
+use crate::error::{Error, Result};
+use crate::source::mongodump::{self, Mongodump, Watch};
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// mongodump where it is installed and can do it, else native.
+    Auto,
+    /// Cursors of our own.
+    Native,
+    /// The official tool.
+    Mongodump,
+}
+
+impl FromStr for EngineChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<EngineChoice, String> {
+        match text {
+            "auto" => Ok(EngineChoice::Auto),
+            "native" => Ok(EngineChoice::Native),
+            "mongodump" => Ok(EngineChoice::Mongodump),
+            _ => Err("the engines are auto, native, mongodump".into()),
+        }
+    }
+}
+
+/// The engine of a run.
+#[derive(Debug)]
+pub struct Engine {
+    /// mongodump, if it is the engine.
+    pub mongodump: Option<Mongodump>,
+    /// Why this one.
+    pub why: String,
+}
+
+impl Engine {
+    /// `native` or `mongodump`.
+    pub fn name(&self) -> &'static str {
+        if self.mongodump.is_some() { "mongodump" } else { "native" }
+    }
+
+    /// What the manifest says of it.
+    pub fn entry(&self) -> manifest::Engine {
+        manifest::Engine {
+            name: self.name().into(),
+            version: self.mongodump.as_ref().map(|m| m.found.version.clone()),
+            why: self.why.clone(),
+        }
+    }
+}
+
+/// Chooses the engine.
+pub fn choose(options: &Options) -> Result<Engine> {
+    let native = |why: String| Engine { mongodump: None, why };
+    let find = || mongodump::find(options.mongodump_path.as_deref(), options.search_path.as_deref());
+    let with = |found: mongodump::Found, why: String| Engine {
+        mongodump: Some(Mongodump {
+            found,
+            watch: Watch { stall: options.stall },
+            uri: options.mongo_uri.clone(),
+        }),
+        why,
+    };
+    match options.engine {
+        EngineChoice::Native => Ok(native("engine = native".into())),
+        EngineChoice::Mongodump => match find() {
+            Ok(found) => Ok(with(found, "engine = mongodump".into())),
+            Err(missing) => Err(Error::usage(missing.to_string())
+                .hint("Install mongodb-database-tools, set mongodump_path (MONGODUMP_PATH), or use BACKUP_ENGINE=native")),
+        },
+        EngineChoice::Auto if options.selection.databases.len() > 1 || !options.selection.unfiltered() => {
+            Ok(native("mongodump cannot read several chosen databases or patterns without reading the rest".into()))
+        }
+        EngineChoice::Auto => Ok(match find() {
+            Ok(found) => {
+                let why = format!("found {} {}", found.path.display(), found.version);
+                with(found, why)
+            }
+            Err(missing) => native(missing.to_string()),
+        }),
+    }
+}

@@ -1,0 +1,154 @@
+//! `backup`: read a server, stream one artifact to the store, check it, and only then let it exist.
+//!
+//! An attempt goes downwards only: connect and describe, begin the upload, run the data path
+//! ([`pipeline`]), ask the source whether all that was read belongs together ([`changes`]), complete
+//! the upload, write the index, write the manifest. Whatever fails before the manifest leaves nothing
+//! behind. Where a new reading may well succeed, there is one second attempt under a new id.
+
+mod attempt;
+mod changes;
+mod engine;
+mod pipeline;
+mod upload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::artifact::format::Format;
+use crate::artifact::manifest::Manifest;
+use crate::cancel::Cancel;
+use crate::catalog::id::BackupId;
+use crate::error::{Error, Kind, Result};
+use crate::exit::Exit;
+use crate::leftovers;
+use crate::progress::Meter;
+use crate::secret::Secret;
+use crate::source::describe::{self, Description};
+use crate::source::notes::Notes;
+use crate::source::selection::Selection;
+use crate::source::server::Server;
+use crate::store::Store;
+
+pub use engine::EngineChoice;
+
+/// What is backed up, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server's connection string.
+    pub mongo_uri: Secret,
+    /// What is read of it.
+    pub selection: Selection,
+    /// The line of backups that this one belongs to.
+    pub job: String,
+    /// What reads.
+    pub engine: EngineChoice,
+    /// Where mongodump is; `None` looks for it.
+    pub mongodump_path: Option<PathBuf>,
+    /// The value of PATH, to look for mongodump.
+    pub search_path: Option<String>,
+    /// The artifact's format and compression.
+    pub format: Format,
+    /// Decompress each block again and compare it.
+    pub check_compression: bool,
+    /// A server without collections is not an error.
+    pub allow_empty: bool,
+    /// A source that sends nothing for so long hangs.
+    pub stall: Duration,
+    /// How many parts are sent at once.
+    pub uploads: usize,
+    /// How many threads compress.
+    pub compressors: usize,
+    /// The directory that remembers uploads under way.
+    pub state_dir: Option<PathBuf>,
+    /// The machine's name.
+    pub host: String,
+}
+
+/// What the operation works with.
+pub struct Resources {
+    /// Where the backup goes.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub now: fn() -> DateTime<Utc>,
+    /// Makes the random part of ids.
+    pub new_id: fn(DateTime<Utc>) -> BackupId,
+    /// How far the run is.
+    pub meter: Arc<Meter>,
+    /// The wish to end early.
+    pub cancel: Cancel,
+}
+
+/// A backup that exists.
+#[derive(Debug)]
+pub struct Report {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The place of its artifact, in words.
+    pub place: String,
+}
+
+impl Report {
+    /// 0, or 3 if a person should look.
+    pub fn exit(&self) -> Exit {
+        if self.manifest.warnings.is_empty() { Exit::Done } else { Exit::NeedsLook }
+    }
+}
+
+/// What a backup would read.
+#[derive(Debug)]
+pub struct Plan {
+    /// The member that would be read.
+    pub member: String,
+    /// `native` or `mongodump`, and why.
+    pub engine: String,
+    /// The namespaces, and how much it is.
+    pub description: Description,
+}
+
+/// Makes a backup.
+pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> {
+    let cancelled = resources.cancel.token().clone();
+    let outcome = tokio::select! {
+        outcome = attempts(resources, options) => outcome,
+        // The data path ends by itself and cleans up; everything else is only questions.
+        () = async { cancelled.cancelled().await; tokio::time::sleep(Duration::from_secs(8)).await } => {
+            Err(Error::failed("the run did not end in time"))
+        }
+    };
+    outcome.map_err(|error| resources.cancel.error().unwrap_or(error))
+}
+
+async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
+    let notes = Notes::default();
+    resources.store.check().await?;
+    for line in leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await {
+        notes.add(line);
+    }
+    match attempt::run(resources, options, &notes).await {
+        Err(first) if first.kind() == Kind::Restart && resources.cancel.error().is_none() => {
+            notes.add(format!("started once more from the beginning, because {}", first.chain()));
+            attempt::run(resources, options, &notes).await.map_err(|second| match second.kind() {
+                Kind::Restart => second.of_kind(Kind::Failed),
+                _ => second,
+            })
+        }
+        outcome => outcome,
+    }
+}
+
+/// Finds out what a backup would read, without reading it.
+pub async fn plan(options: &Options) -> Result<Plan> {
+    let server = Server::connect(&options.mongo_uri).await?;
+    let engine = engine::choose(options)?;
+    let description = describe::describe(&server, &options.selection).await?;
+    let plan = Plan {
+        member: server.hello.address.clone(),
+        engine: format!("{}: {}", engine.name(), engine.why),
+        description,
+    };
+    server.close().await;
+    Ok(plan)
+}

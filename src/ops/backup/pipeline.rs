@@ -1,0 +1,119 @@
+//! The data path of one attempt: a thread that reads and packs, compressors, a thread that writes, and
+//! the upload on the async runtime.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::upload;
+use crate::artifact::codec::Codec;
+use crate::artifact::format::Container;
+use crate::artifact::out::Out;
+use crate::artifact::pack::{BLOCK, Packer};
+use crate::artifact::pool::{Decode, Encode, Extras, Pool};
+use crate::artifact::writer::{self, Spec, Written};
+use crate::error::{Error, Kind, Result};
+use crate::progress::Meter;
+use crate::source::Sink;
+use crate::store::Upload;
+
+/// How the data path is laid out.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// What the writer must know.
+    pub spec: Spec,
+    /// The size of a part in bytes.
+    pub part_size: u64,
+    /// How many parts are sent at once.
+    pub uploads: usize,
+    /// How many threads compress.
+    pub compressors: usize,
+    /// Whether each block is decompressed again and compared.
+    pub check: bool,
+}
+
+/// What reads the source into a sink. Blocks.
+pub type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<()> + Send>;
+
+/// Runs the data path until everything is uploaded, but not completed.
+///
+/// # Errors
+/// The error of the part that failed first. When the run is cancelled, that of the cancellation; the
+/// reading thread has then ended, or was given time to.
+pub async fn run(
+    layout: Layout,
+    read: Reader,
+    upload: &Arc<dyn Upload>,
+    meter: Arc<Meter>,
+    cancel: &CancellationToken,
+) -> Result<Written> {
+    let codec = layout.spec.format.codec;
+    let extras = Extras { crc64: layout.spec.format.container == Container::Archive };
+    // Enough that no compressor waits; a document of 16 MiB fits as well.
+    let budget = (layout.compressors * 4 * BLOCK).max(16 << 20);
+    let decode = move || layout.check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes)) as Decode);
+    let pool = Pool::start(layout.compressors, budget, extras, || encoder(codec), decode)?;
+    let (steps, stepping) = sync_channel(layout.compressors * 16);
+    let (parts, sending) = mpsc::channel(1);
+    let out = Out::new(codec, layout.part_size, Box::new(parts))?;
+
+    let mut packer = Packer::new(pool, steps);
+    let mut reading = spawn("pack", move || read(&mut packer).and_then(|()| packer.finish()))?;
+    let spec = layout.spec;
+    let writing = spawn("write", move || writer::write(&stepping, &spec, out, &meter))?;
+    let all = async {
+        let (read, written, sent) =
+            tokio::join!(&mut reading, writing, upload::send(upload, sending, layout.uploads));
+        first_cause(ended(read), ended(written), sent)
+    };
+    tokio::select! {
+        outcome = all => outcome,
+        () = cancel.cancelled() => {
+            // A child process must not outlive the run.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), &mut reading).await;
+            Err(Error::aftermath("the run was cancelled"))
+        }
+    }
+}
+
+fn encoder(codec: Codec) -> Result<Encode> {
+    let mut encoder = codec.encoder()?;
+    Ok(Box::new(move |raw, out| encoder.encode(raw, out)))
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<oneshot::Receiver<Result<T>>> {
+    let (answer, answered) = oneshot::channel();
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            // Nobody waits any more when the run was cancelled.
+            let _ = answer.send(work());
+        })
+        .map_err(|e| Error::failed(format!("cannot start the thread '{name}'")).caused_by(e))?;
+    Ok(answered)
+}
+
+fn ended<T>(answer: Result<Result<T>, oneshot::error::RecvError>) -> Result<T> {
+    answer.unwrap_or_else(|_| Err(Error::failed("a thread of the data path panicked")))
+}
+
+/// The error that the others follow from.
+fn first_cause(read: Result<()>, written: Result<Written>, sent: Result<()>) -> Result<Written> {
+    let mut errors: Vec<Error> = Vec::new();
+    errors.extend(sent.err());
+    errors.extend(read.err());
+    let written = match written {
+        Ok(written) if errors.is_empty() => return Ok(written),
+        Ok(_) => None,
+        Err(e) => Some(e),
+    };
+    errors.extend(written);
+    let first = errors.iter().position(|e| e.kind() != Kind::Aftermath).unwrap_or(0);
+    Err(errors.swap_remove(first))
+}

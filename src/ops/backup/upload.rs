@@ -1,0 +1,94 @@
+//! Sending finished parts to the store, several at once.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
+
+use crate::artifact::parts::Part;
+use crate::error::{Error, Result};
+use crate::store::Upload;
+
+/// Bytes of parts that may be under way at once.
+const IN_FLIGHT: u64 = 256 << 20;
+
+/// How many parts of `part_size` bytes are sent at once, if `wanted` are.
+pub fn concurrency(wanted: usize, part_size: u64) -> usize {
+    wanted.min((IN_FLIGHT / part_size) as usize).max(1)
+}
+
+/// Sends parts until there are no more; a part is taken only when it can be sent, so that memory is
+/// bounded by what is under way.
+pub async fn send(upload: &Arc<dyn Upload>, mut parts: Receiver<Part>, at_once: usize) -> Result<()> {
+    let mut sending: JoinSet<Result<()>> = JoinSet::new();
+    loop {
+        while sending.len() >= at_once {
+            settle(sending.join_next().await)?;
+        }
+        let Some(part) = parts.recv().await else { break };
+        let upload = upload.clone();
+        sending.spawn(async move { Ok(upload.put_part(part.index, part.body).await?) });
+    }
+    while !sending.is_empty() {
+        settle(sending.join_next().await)?;
+    }
+    Ok(())
+}
+
+fn settle(sent: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match sent {
+        Some(Ok(result)) => result,
+        Some(Err(e)) => Err(Error::failed("the upload of a part ended unexpectedly").caused_by(e)),
+        None => Ok(()),
+    }
+}
+
+/// The size in bytes of every part but the last: large enough that `estimate` raw bytes fit into 9
+/// of 10 of the parts an upload may have, so that a server which grew meanwhile still fits.
+pub fn part_size(limits: crate::store::Limits, estimate: Option<u64>) -> Result<u64> {
+    const MIB: u64 = 1 << 20;
+    let parts = u64::from(limits.max_parts) * 9 / 10;
+    let needed = estimate.unwrap_or(0).div_ceil(parts.max(1)).next_multiple_of(MIB);
+    let size = needed.max(limits.min_part);
+    if size > limits.max_part {
+        return Err(Error::failed(format!(
+            "about {} bytes do not fit into one upload of {} parts of at most {} bytes",
+            estimate.unwrap_or(0),
+            limits.max_parts,
+            limits.max_part
+        ))
+        .hint("Back up single databases: --db, BACKUP_DATABASES"));
+    }
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Limits;
+
+    const LIMITS: Limits = Limits { min_part: 8 << 20, max_part: 5 << 30, max_parts: 10_000 };
+
+    #[test]
+    fn parts_grow_with_the_estimate() {
+        assert_eq!(part_size(LIMITS, None).unwrap(), 8 << 20);
+        assert_eq!(part_size(LIMITS, Some(1 << 30)).unwrap(), 8 << 20);
+        let tib = 1u64 << 40;
+        for estimate in [72 << 30, 100 << 30, tib, 40 * tib] {
+            let size = part_size(LIMITS, Some(estimate)).unwrap();
+            assert!(estimate.div_ceil(size) <= 9_000, "{estimate}");
+            assert_eq!(size % (1 << 20), 0);
+        }
+        assert!(part_size(LIMITS, Some(50 * tib)).is_err());
+        let few = Limits { min_part: 1 << 20, max_part: 5 << 30, max_parts: 20 };
+        assert_eq!(part_size(few, Some(18 << 20)).unwrap(), 1 << 20);
+        assert_eq!(part_size(few, Some(19 << 20)).unwrap(), 2 << 20);
+    }
+
+    #[test]
+    fn large_parts_are_fewer_at_once() {
+        assert_eq!(concurrency(4, 8 << 20), 4);
+        assert_eq!(concurrency(4, 100 << 20), 2);
+        assert_eq!(concurrency(4, 1 << 30), 1);
+    }
+}

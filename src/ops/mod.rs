@@ -1,0 +1,4 @@
+//! The operations, one module each: resources and options in, a report out. Nothing here prints.
+
+pub mod backup;
+pub mod list;
