@@ -3,6 +3,8 @@
 pub mod artifact;
 pub mod cancel;
 pub mod catalog;
+pub mod cli;
+pub mod config;
 pub mod error;
 pub mod exit;
 pub mod leftovers;

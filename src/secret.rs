@@ -1,3 +1,89 @@
 //! Values that must never be printed.
 
 pub use secrecy::{ExposeSecret, SecretString as Secret};
+
+use base64::Engine;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// What a connection string may hold as it is (RFC 3986, 2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A connection string without its password.
+pub fn hide_login(uri: &str) -> String {
+    match password(uri) {
+        Some(password) => uri.replacen(&format!(":{password}@"), ":***@", 1),
+        None => uri.to_string(),
+    }
+}
+
+/// The password of a connection string, as it stands there.
+fn password(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once("://")?;
+    // An unescaped '/' or '@' in a password is a mistake, but must not make it visible.
+    let (login, _) = rest.rsplit_once('@')?;
+    login.split_once(':').map(|(_, password)| password).filter(|p| !p.is_empty())
+}
+
+/// Takes secrets out of texts that other programs and libraries wrote.
+#[derive(Debug, Clone, Default)]
+pub struct Redactor {
+    words: Vec<String>,
+}
+
+impl Redactor {
+    /// Knows the password of `uri` and the other secrets, each as it is, percent-decoded,
+    /// percent-encoded and in base64.
+    pub fn new(uri: &str, others: &[&str]) -> Redactor {
+        let mut words = Vec::new();
+        for secret in password(uri).into_iter().chain(others.iter().copied()) {
+            let decoded = percent_decode_str(secret).decode_utf8_lossy().into_owned();
+            for form in [secret.to_string(), decoded] {
+                words.push(utf8_percent_encode(&form, UNRESERVED).to_string());
+                words.push(base64::engine::general_purpose::STANDARD.encode(&form));
+                words.push(form);
+            }
+        }
+        // Very short ones would take ordinary words apart.
+        words.retain(|word| word.len() >= 4);
+        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+        words.dedup();
+        Redactor { words }
+    }
+
+    /// `text` with `***` for every secret.
+    pub fn clean(&self, text: &str) -> String {
+        let mut out = text.to_string();
+        for word in &self.words {
+            if out.contains(word.as_str()) {
+                out = out.replace(word.as_str(), "***");
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_are_hidden() {
+        for (uri, want) in [
+            ("mongodb://h", "mongodb://h"),
+            ("mongodb://u@h", "mongodb://u@h"),
+            ("mongodb://u:pass@h/db", "mongodb://u:***@h/db"),
+            ("mongodb://u:pa@ss@h/db", "mongodb://u:***@h/db"),
+            ("mongodb+srv://u:pa/ss:x@h/?a=b", "mongodb+srv://u:***@h/?a=b"),
+        ] {
+            assert_eq!(hide_login(uri), want);
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_secret_is_taken_out() {
+        let redactor = Redactor::new("mongodb://u:p%40ss%2Fword@h", &["s3cr3t+key"]);
+        for text in ["p%40ss%2Fword", "p@ss/word", "cEBzcy93b3Jk", "s3cr3t+key", "s3cr3t%2Bkey"] {
+            assert_eq!(redactor.clean(&format!("a {text} b")), "a *** b", "{text}");
+        }
+    }
+}

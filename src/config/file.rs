@@ -1,0 +1,175 @@
+//! The configuration file: TOML, every key known, every mistake with its line and column.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::layers::Raw;
+use super::table;
+use crate::error::{Error, Result};
+
+/// Reads a file.
+pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
+    let failed = |e: std::io::Error| {
+        Error::usage(format!("cannot read the configuration file {}", path.display())).caused_by(e)
+    };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    let values = parse(&path.display().to_string(), &text)?;
+    let secret = values.iter().find(|(key, raw)| holds_secret(key, raw)).map(|(key, _)| *key);
+    if let Some(key) = secret
+        && mode & 0o007 != 0
+    {
+        return Err(Error::usage(format!(
+            "{} holds a secret ({key}) and every user may read it",
+            path.display()
+        ))
+        .hint(format!("chmod 640 {}", path.display())));
+    }
+    Ok(values)
+}
+
+/// A connection string without a password is no secret.
+fn holds_secret(key: &str, raw: &Raw) -> bool {
+    let secret = table::by_key(key).is_some_and(|setting| setting.secret);
+    secret && (key != "mongo_uri" || matches!(raw, Raw::Text(uri) if uri.contains('@')))
+}
+
+/// Parses a file's text; `name` stands for it in errors.
+pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
+    let at = |offset: usize| {
+        let before = &text[..offset.min(text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        format!("{name}, line {line}, column {column}")
+    };
+    let table = DeTable::parse(text).map_err(|e| {
+        let place = at(e.span().map_or(0, |span| span.start));
+        // The parser's own rendering quotes the line, which may hold a secret.
+        Error::usage(format!("{place}: {}", e.message()))
+    })?;
+    let mut values = BTreeMap::new();
+    walk("", table.get_ref(), &at, &mut values)?;
+    Ok(values)
+}
+
+fn walk(
+    prefix: &str,
+    table: &DeTable<'_>,
+    at: &dyn Fn(usize) -> String,
+    values: &mut BTreeMap<&'static str, Raw>,
+) -> Result<()> {
+    for (key, value) in table {
+        let place = at(key.span().start);
+        let name = format!("{prefix}{}", key.get_ref());
+        if let DeValue::Table(inner) = value.get_ref() {
+            if table::SETTINGS.iter().any(|s| s.key.starts_with(&format!("{name}."))) {
+                walk(&format!("{name}."), inner, at, values)?;
+                continue;
+            }
+            return Err(Error::usage(format!("{place}: there is no table '{name}'")));
+        }
+        let Some(setting) = table::by_key(&name) else {
+            return Err(Error::usage(format!("{place}: there is no setting '{name}'{}", suggestion(&name))));
+        };
+        let raw = match (value.get_ref(), setting.list) {
+            (DeValue::Array(items), true) => {
+                let items: Option<Vec<String>> = items.iter().map(|item| scalar(item)).collect();
+                items.map(Raw::List)
+            }
+            (_, true) => None,
+            (_, false) => scalar(value).map(Raw::Text),
+        };
+        let wanted = if setting.list { "a list of texts" } else { "a text, a number or true/false" };
+        let raw = raw.ok_or_else(|| Error::usage(format!("{place}: '{name}' takes {wanted}")))?;
+        values.insert(setting.key, raw);
+    }
+    Ok(())
+}
+
+fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(yes) => Some(yes.to_string()),
+        _ => None,
+    }
+}
+
+/// The known key that shares the longest beginning with a wrong one.
+fn suggestion(wrong: &str) -> String {
+    let shared = |key: &str| key.chars().zip(wrong.chars()).take_while(|(a, b)| a == b).count();
+    match table::SETTINGS.iter().map(|s| s.key).max_by_key(|key| shared(key)) {
+        Some(key) if shared(key) >= 3 => format!("; did you mean '{key}'?"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(values: &BTreeMap<&str, Raw>, key: &str) -> String {
+        match &values[key] {
+            Raw::Text(text) => text.clone(),
+            Raw::List(items) => items.join("|"),
+        }
+    }
+
+    #[test]
+    fn values_of_every_kind() {
+        let values = parse(
+            "c.toml",
+            "mongo_uri = 'mongodb://a'\ndatabases = ['a,b', 'c']\ncompression_level = 5\n[s3]\nbucket = 'b'\nforce_path_style = true\n",
+        )
+        .unwrap();
+        assert_eq!(text(&values, "mongo_uri"), "mongodb://a");
+        assert_eq!(text(&values, "databases"), "a,b|c");
+        assert_eq!(text(&values, "compression_level"), "5");
+        assert_eq!(text(&values, "s3.force_path_style"), "true");
+    }
+
+    #[test]
+    fn mistakes_have_a_place() {
+        for (toml, place, word) in [
+            ("engine = 'native'\nretention_day = 3\n", "line 2, column 1", "retention_days"),
+            ("[s3]\n  buckets = 'x'\n", "line 2, column 3", "s3.bucket"),
+            ("[s4]\nbucket = 'x'\n", "line 1, column 2", "s4"),
+            ("databases = 'x'\n", "line 1, column 1", "list"),
+            ("engine = ['native']\n", "line 1, column 1", "engine"),
+            ("engine = \n", "line 1", ""),
+        ] {
+            let error = parse("c.toml", toml).unwrap_err().to_string();
+            assert!(error.contains(place) && error.contains(word), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_beside_a_secret_does_not_show_it() {
+        let error = parse("c.toml", "mongo_uri = 'mongodb://u:hunter2@h' x\n").unwrap_err();
+        assert!(!error.chain().contains("hunter2"), "{}", error.chain());
+    }
+
+    #[test]
+    fn a_file_with_secrets_is_not_for_everyone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        for (toml, mode, ok) in [
+            ("mongo_uri = 'mongodb://u:p@h'", 0o644, false),
+            ("mongo_uri = 'mongodb://u:p@h'", 0o640, true),
+            ("mongo_uri = 'mongodb://h'", 0o644, true),
+            ("[s3]\nsecret_access_key = 'x'", 0o604, false),
+        ] {
+            std::fs::write(&path, toml).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read(&path).is_ok(), ok, "{toml} {mode:o}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Flags over environment over file over default, for every setting alike, remembering where each
+//! value came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::file;
+use super::table::{SETTINGS, Setting, by_key};
+use crate::error::{Error, Result};
+
+/// A value before it is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Raw {
+    /// One text.
+    Text(String),
+    /// Several.
+    List(Vec<String>),
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag on the command line.
+    Flag,
+    /// An environment variable.
+    Environment(String),
+    /// The configuration file.
+    File(PathBuf),
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag => f.write_str("flag"),
+            Origin::Environment(name) => write!(f, "environment, {name}"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// The environment, as far as settings are concerned.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<std::ffi::OsString>;
+
+/// All values that somebody set, and the defaults.
+#[derive(Debug)]
+pub struct Layers {
+    values: BTreeMap<&'static str, (Raw, Origin)>,
+}
+
+/// The file that is read if it exists and none is named.
+pub const DEFAULT_FILE: &str = "/etc/uzima-backup/config.toml";
+
+impl Layers {
+    /// Lays flags over the environment over the file `config` (else `UZIMA_BACKUP_CONFIG`, else
+    /// [`DEFAULT_FILE`] if it exists).
+    pub fn load(flags: BTreeMap<&'static str, Raw>, env: Env<'_>, config: Option<&Path>) -> Result<Layers> {
+        let named = config.map(Path::to_path_buf).or_else(|| env("UZIMA_BACKUP_CONFIG").map(PathBuf::from));
+        let path = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS {
+            if let Some(default) = setting.default {
+                values.insert(setting.key, (Raw::Text(default.into()), Origin::Default));
+            }
+        }
+        if let Some(path) = path {
+            for (key, raw) in file::read(&path)? {
+                values.insert(key, (raw, Origin::File(path.clone())));
+            }
+        }
+        for setting in SETTINGS {
+            if let Some((text, name)) = variable(setting, env)? {
+                let raw = match setting.list {
+                    true => Raw::List(text.split(',').map(|item| item.trim().to_string()).collect()),
+                    false => Raw::Text(text),
+                };
+                values.insert(setting.key, (raw, Origin::Environment(name)));
+            }
+        }
+        values.extend(flags.into_iter().map(|(key, raw)| (key, (raw, Origin::Flag))));
+        Ok(Layers { values })
+    }
+
+    /// The text of a setting.
+    pub fn text(&self, key: &'static str) -> Option<&str> {
+        match &self.values.get(key)?.0 {
+            Raw::Text(text) => Some(text),
+            Raw::List(_) => None,
+        }
+    }
+
+    /// The items of a list.
+    pub fn list(&self, key: &'static str) -> &[String] {
+        match self.values.get(key) {
+            Some((Raw::List(items), _)) => items,
+            _ => &[],
+        }
+    }
+
+    /// Where a setting's value came from.
+    pub fn origin(&self, key: &'static str) -> Option<&Origin> {
+        self.values.get(key).map(|(_, origin)| origin)
+    }
+
+    /// Whether somebody set it.
+    pub fn is_set(&self, key: &'static str) -> bool {
+        !matches!(self.origin(key), None | Some(Origin::Default))
+    }
+
+    /// The setting understood by `parse`; the error names it, its value and where that came from.
+    pub fn parsed<T, E: fmt::Display>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> std::result::Result<T, E>,
+    ) -> Result<Option<T>> {
+        self.text(key).map(|text| parse(text).map_err(|e| self.wrong(key, &e.to_string()))).transpose()
+    }
+
+    /// An error about a setting's value.
+    pub fn wrong(&self, key: &'static str, why: &str) -> Error {
+        let setting = by_key(key).expect("only settings are asked for");
+        let value = match self.values.get(key) {
+            Some((Raw::Text(text), _)) if !setting.secret => format!(" = '{text}'"),
+            Some((Raw::List(items), _)) => format!(" = {items:?}"),
+            _ => String::new(),
+        };
+        let origin = self.origin(key).map(|o| format!(" ({o})")).unwrap_or_default();
+        Error::usage(format!("{key}{value}{origin}: {why}"))
+    }
+
+    /// All values with their origins, secrets hidden, in the order of the table.
+    pub fn shown(&self) -> Vec<(&'static Setting, String, Option<&Origin>)> {
+        let shown = |setting: &'static Setting| {
+            let (value, origin) = match self.values.get(setting.key) {
+                None => (String::new(), None),
+                Some((Raw::List(items), origin)) => (items.join(", "), Some(origin)),
+                Some((Raw::Text(text), origin)) if setting.key == "mongo_uri" => {
+                    (crate::secret::hide_login(text), Some(origin))
+                }
+                Some((Raw::Text(_), origin)) if setting.secret => ("(hidden)".into(), Some(origin)),
+                Some((Raw::Text(text), origin)) => (text.clone(), Some(origin)),
+            };
+            (setting, value, origin)
+        };
+        SETTINGS.iter().map(shown).collect()
+    }
+}
+
+/// The value of a setting's variable, or of the file that its `_FILE` variable names.
+fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>> {
+    let read = |name: &str| -> Result<Option<String>> {
+        let Some(value) = env(name) else { return Ok(None) };
+        let text = value
+            .into_string()
+            .map_err(|_| Error::usage(format!("the environment variable {name} is not UTF-8")))?;
+        if !text.is_empty() {
+            return Ok(Some(text));
+        }
+        // The AWS variables are not ours alone; one of ours that is empty was meant to be set.
+        if name.starts_with("AWS_") {
+            return Ok(None);
+        }
+        Err(Error::usage(format!("the environment variable {name} is set, but empty"))
+            .hint(format!("Give {name} a value, or unset it")))
+    };
+    let direct = read(setting.env)?;
+    if !setting.secret {
+        return Ok(direct.map(|text| (text, setting.env.to_string())));
+    }
+    let name = format!("{}_FILE", setting.env);
+    match (direct, read(&name)?) {
+        (Some(_), Some(_)) => {
+            Err(Error::usage(format!("both {} and {name} are set", setting.env)).hint("Set only one of them"))
+        }
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| Error::usage(format!("cannot read {path}, which {name} names")).caused_by(e))?;
+            Ok(Some((text.trim_end_matches(['\r', '\n']).to_string(), name)))
+        }
+        (direct, None) => Ok(direct.map(|text| (text, setting.env.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Result<Layers> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, file).unwrap();
+        let flags = flags.iter().map(|(k, v)| (*k, Raw::Text(v.to_string()))).collect();
+        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
+        Layers::load(flags, &env, Some(&path))
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let layers = load(
+            &[("engine", "native")],
+            &[("BACKUP_ENGINE", "mongodump"), ("BACKUP_FORMAT", "tar.zst")],
+            "engine = 'auto'\nformat = 'archive.gz'\njob = 'file'\n",
+        )
+        .unwrap();
+        assert_eq!(layers.text("engine"), Some("native"));
+        assert_eq!(layers.text("format"), Some("tar.zst"));
+        assert_eq!(layers.text("job"), Some("file"));
+        assert_eq!(layers.text("retention_days"), Some("30"));
+        assert_eq!(layers.origin("format"), Some(&Origin::Environment("BACKUP_FORMAT".into())));
+        assert!(!layers.is_set("retention_days"));
+    }
+
+    #[test]
+    fn values_are_taken_literally() {
+        for value in ["a$HOME", "a\nb", "$(id)", "ü'\"\\", " spaced "] {
+            let layers = load(&[], &[("BACKUP_JOB", value)], "").unwrap();
+            assert_eq!(layers.text("job"), Some(value));
+        }
+    }
+
+    #[test]
+    fn secrets_may_come_from_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("uri");
+        std::fs::write(&path, "mongodb://u:p$w@h\n").unwrap();
+        let path = path.to_str().unwrap();
+        let layers = load(&[], &[("MONGO_URI_FILE", path)], "").unwrap();
+        assert_eq!(layers.text("mongo_uri"), Some("mongodb://u:p$w@h"));
+        let both = load(&[], &[("MONGO_URI_FILE", path), ("MONGO_URI", "mongodb://x")], "").unwrap_err();
+        assert!(both.to_string().contains("MONGO_URI_FILE"), "{both}");
+        let gone = load(&[], &[("MONGO_URI_FILE", "/nonexistent")], "").unwrap_err();
+        assert!(gone.to_string().contains("MONGO_URI_FILE"), "{gone}");
+    }
+
+    #[test]
+    fn an_empty_variable_is_named() {
+        let error = load(&[], &[("S3_BACKUP_BUCKET", "")], "").unwrap_err();
+        assert!(error.to_string().contains("S3_BACKUP_BUCKET"), "{error}");
+        assert!(load(&[], &[("AWS_REGION", "")], "").is_ok());
+    }
+
+    #[test]
+    fn what_is_shown_hides_secrets() {
+        let env = [("MONGO_URI", "mongodb://u:hunter2@h/db"), ("AWS_SECRET_ACCESS_KEY", "hunter3")];
+        let layers = load(&[], &env, "").unwrap();
+        let shown = format!("{:?}", layers.shown());
+        assert!(!shown.contains("hunter"), "{shown}");
+        assert!(shown.contains("mongodb://u:***@h/db"), "{shown}");
+    }
+}

@@ -1,0 +1,7 @@
+//! Configuration: flags over environment over file, all of it checked before any network is touched.
+
+pub mod file;
+pub mod layers;
+pub mod settings;
+pub mod table;
+mod uri;

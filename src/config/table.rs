@@ -1,0 +1,87 @@
+//! Every setting there is: its name in the configuration file, its environment variable, and what it
+//! is for. Everything else (the file's parser, the overlay, `config`) follows this table.
+
+/// A setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key in the configuration file; `s3.bucket` is `bucket` in the table `[s3]`.
+    pub key: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// Never printed, and also taken from the file that `<env>_FILE` names.
+    pub secret: bool,
+    /// A list: an array in the file, comma-separated in the environment.
+    pub list: bool,
+    /// The value if nobody sets it.
+    pub default: Option<&'static str>,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+const fn setting(
+    key: &'static str,
+    env: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { key, env, secret: false, list: false, default, help }
+}
+
+const fn secret(
+    key: &'static str,
+    env: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { key, env, secret: true, list: false, default, help }
+}
+
+const fn list(key: &'static str, env: &'static str, help: &'static str) -> Setting {
+    Setting { key, env, secret: false, list: true, default: None, help }
+}
+
+/// All settings, in the order in which `config` prints them.
+pub const SETTINGS: &[Setting] = &[
+    secret("mongo_uri", "MONGO_URI", Some("mongodb://localhost:27017"), "the server, as mongodump's --uri"),
+    list("databases", "BACKUP_DATABASES", "only these databases"),
+    list("include", "BACKUP_INCLUDE", "only namespaces that match one of these patterns"),
+    list("exclude", "BACKUP_EXCLUDE", "no namespace that matches one of these patterns"),
+    setting("job", "BACKUP_JOB", None, "the line of backups that share retention"),
+    setting("engine", "BACKUP_ENGINE", Some("auto"), "auto, native or mongodump"),
+    setting("mongodump_path", "MONGODUMP_PATH", None, "the mongodump to use"),
+    setting("format", "BACKUP_FORMAT", Some("tar.gz"), "tar.gz, tar.zst, archive.gz or archive.zst"),
+    setting("compression_level", "BACKUP_COMPRESSION_LEVEL", None, "gzip 1 to 12, zstd 1 to 19"),
+    setting("check_compression", "BACKUP_CHECK_COMPRESSION", Some("false"), "decompress each block again"),
+    setting(
+        "stall_timeout",
+        "BACKUP_STALL_TIMEOUT",
+        Some("600"),
+        "seconds without data after which mongodump hangs",
+    ),
+    setting("dir", "BACKUP_DIR", None, "back up to this directory"),
+    setting("min_free", "BACKUP_MIN_FREE", Some("10"), "percent of the directory's file system kept free"),
+    setting("retention_days", "BACKUP_RETENTION_DAYS", Some("30"), "days that backups are kept"),
+    setting("state_dir", "UZIMA_BACKUP_STATE_DIR", None, "remembers uploads under way"),
+    setting("s3.bucket", "S3_BACKUP_BUCKET", None, "back up to this bucket"),
+    setting(
+        "s3.prefix",
+        "S3_BACKUP_PREFIX",
+        Some("daily-backups/"),
+        "what every key in the bucket begins with",
+    ),
+    setting("s3.region", "AWS_REGION", None, "the bucket's region"),
+    setting("s3.endpoint_url", "S3_ENDPOINT_URL", None, "an S3-compatible service"),
+    setting("s3.force_path_style", "S3_FORCE_PATH_STYLE", None, "bucket in the path; on with an endpoint"),
+    setting("s3.access_key_id", "AWS_ACCESS_KEY_ID", None, "else the AWS default chain"),
+    secret("s3.secret_access_key", "AWS_SECRET_ACCESS_KEY", None, "else the AWS default chain"),
+    setting("s3.storage_class", "S3_STORAGE_CLASS", None, "e.g. STANDARD_IA"),
+    setting("s3.sse", "S3_SSE", None, "server-side encryption: AES256 or aws:kms"),
+    setting("s3.sse_kms_key_id", "S3_SSE_KMS_KEY_ID", None, "the KMS key"),
+    setting("s3.checksum", "S3_CHECKSUM", Some("crc64nvme"), "crc64nvme, crc32c or none"),
+    setting("s3.upload_concurrency", "S3_UPLOAD_CONCURRENCY", Some("4"), "parts sent at once"),
+];
+
+/// The setting with this key.
+pub fn by_key(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
