@@ -1,1 +1,9 @@
-fn main() {}
+//! `uzima-backup`: see the library for how it works.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One TLS implementation for everything; the second call in a process fails harmlessly.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    uzima_backup::cli::run().into()
+}

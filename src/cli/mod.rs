@@ -1,1 +1,102 @@
+//! The command line: arguments in, text or JSON out, an exit code at the end. Knows no SDK.
 
+mod args;
+mod backup;
+mod config;
+mod list;
+mod logging;
+mod output;
+mod progress;
+mod signals;
+mod units;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use self::args::{Cli, Command};
+use self::output::Output;
+use crate::cancel::Cancel;
+use crate::config::layers::Layers;
+use crate::config::settings::{self, Place};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::secret::Redactor;
+use crate::store::Store;
+use crate::store::dir::DirStore;
+use crate::store::s3::S3Store;
+
+/// Parses the command line, runs the command, prints what there is to say.
+pub fn run() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no errors; a closed pipe is none either.
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let layers = match Layers::load(
+        cli.command.settings(),
+        &|name| std::env::var_os(name),
+        cli.common.config.as_deref(),
+    ) {
+        Ok(layers) => layers,
+        Err(error) => return output::complain(&error, &Redactor::default()),
+    };
+    let redactor = settings::redactor(&layers);
+    let output = Output::new(cli.common.json, cli.common.quiet);
+    let bars = logging::start(cli.common.verbose, cli.common.quiet, redactor.clone());
+    let outcome = runtime().and_then(|runtime| {
+        let cancel = Cancel::default();
+        let exit = runtime.block_on(async {
+            signals::watch(cancel.clone())?;
+            match &cli.command {
+                Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
+                Command::List(args) => list::run(args, &layers, &output).await,
+                Command::Config => config::run(&layers, &output),
+            }
+        });
+        // Whatever still waits for a network must not hold the end up.
+        runtime.shutdown_background();
+        exit
+    });
+    outcome.unwrap_or_else(|error| output::complain(&error, &redactor))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    // The data path has threads of its own; two are enough for the network.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed("cannot start the runtime").caused_by(e))
+}
+
+/// The store of the settings.
+async fn store(layers: &Layers) -> Result<Arc<dyn Store>> {
+    Ok(match settings::place(layers)? {
+        Place::Dir(options) => Arc::new(DirStore::new(options)?),
+        Place::S3(options) => Arc::new(S3Store::connect(*options).await?),
+    })
+}
+
+/// The machine's name.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".into() } else { name.to_string() }
+}
+
+/// Where this machine remembers what is under way: `state_dir`, systemd's, root's, or the user's.
+fn state_dir(layers: &Layers) -> Option<PathBuf> {
+    let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let configured = layers.text("state_dir").map(PathBuf::from).or_else(|| env("STATE_DIRECTORY"));
+    // A process folder belongs to the user that the process runs as.
+    let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").ok()?) == 0;
+    configured
+        .or_else(|| root.then(|| PathBuf::from("/var/lib/uzima-backup")))
+        .or_else(|| env("XDG_STATE_HOME").map(|dir| dir.join("uzima-backup")))
+        .or_else(|| env("HOME").map(|dir| dir.join(".local/state/uzima-backup")))
+}

@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::layers::Raw;
+
+/// MongoDB backups that restore.
+#[derive(Debug, Parser)]
+#[command(
+    name = "uzima-backup",
+    version,
+    about = "MongoDB backups that restore: one streamed, checked artifact to S3 or a directory",
+    after_help = "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml \
+(or --config, or UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
+Exit codes: 0 done · 1 failed, nothing new was stored · 2 wrong usage or configuration · 3 the backup is \
+good, but something needs a look · 4 stored data does not match its manifest · 128+n ended by signal n"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Read this configuration file instead of /etc/uzima-backup/config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log more; twice, everything (RUST_LOG is finer)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Dump a MongoDB server into one artifact in the bucket or directory
+    Backup(BackupArgs),
+    /// List the backups that exist, newest first
+    List(ListArgs),
+    /// Show the merged settings, secrets hidden, and where each came from
+    Config,
+}
+
+/// Flags of `backup`.
+#[derive(Debug, Default, Args)]
+#[command(
+    long_about = "Dump a MongoDB server into one artifact in the bucket or directory.\n\n\
+The server is MONGO_URI (default mongodb://localhost:27017), the place S3_BACKUP_BUCKET or BACKUP_DIR. \
+The data is streamed: no temporary file, bounded memory. The backup exists only once everything was read, \
+uploaded and checked; a run that fails or is killed leaves nothing that is listed.",
+    after_help = "Examples:\n  \
+BACKUP_DIR=/var/backups/mongodb uzima-backup backup\n  \
+MONGO_URI=mongodb://db1 S3_BACKUP_BUCKET=my-backups uzima-backup backup --format tar.zst\n  \
+uzima-backup backup --db shop --exclude 'shop.tmp*' --dir /mnt/usb --dry-run"
+)]
+pub struct BackupArgs {
+    /// Only this database (may be given several times)
+    #[arg(long = "db", value_name = "NAME")]
+    pub db: Vec<String>,
+    /// Only namespaces that match, e.g. 'shop.*' (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// No namespace that matches (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// The line of backups this one belongs to; default: what is read, at which host
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// What reads: auto, native or mongodump
+    #[arg(long)]
+    pub engine: Option<String>,
+    /// tar.gz, tar.zst, archive.gz or archive.zst
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Compression level: gzip 1 to 12, zstd 1 to 19
+    #[arg(long)]
+    pub level: Option<i32>,
+    /// Decompress every block again and compare it before it counts
+    #[arg(long)]
+    pub check_compression: bool,
+    /// Back up to this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// A server without collections is not an error
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Print what would be read, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Flags of `list`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --json | jq '.backups[0].id'"
+)]
+pub struct ListArgs {
+    /// Only backups of this job
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// List this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+impl Command {
+    /// The settings that the flags set.
+    pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
+        let mut flags = BTreeMap::new();
+        let mut text = |key, value: Option<String>| {
+            if let Some(value) = value {
+                flags.insert(key, Raw::Text(value));
+            }
+        };
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        match self {
+            Command::Backup(args) => {
+                text("job", args.job.clone());
+                text("engine", args.engine.clone());
+                text("format", args.format.clone());
+                text("compression_level", args.level.map(|level| level.to_string()));
+                text("check_compression", args.check_compression.then(|| "true".into()));
+                text("dir", path(&args.dir));
+                for (key, items) in
+                    [("databases", &args.db), ("include", &args.include), ("exclude", &args.exclude)]
+                {
+                    if !items.is_empty() {
+                        flags.insert(key, Raw::List(items.clone()));
+                    }
+                }
+            }
+            Command::List(args) => text("dir", path(&args.dir)),
+            Command::Config => {}
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from([
+            "uzima-backup",
+            "backup",
+            "--db",
+            "a",
+            "--db",
+            "b",
+            "--level",
+            "3",
+            "--dir",
+            "/x",
+        ]);
+        let flags = cli.command.settings();
+        assert_eq!(flags["databases"], Raw::List(vec!["a".into(), "b".into()]));
+        assert_eq!(flags["compression_level"], Raw::Text("3".into()));
+        assert_eq!(flags["dir"], Raw::Text("/x".into()));
+    }
+}

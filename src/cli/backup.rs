@@ -1,0 +1,134 @@
+//! `uzima-backup backup`.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use indicatif::MultiProgress;
+use serde_json::json;
+
+use super::args::BackupArgs;
+use super::output::Output;
+use super::progress::Display;
+use super::{machine, state_dir, store, units};
+use crate::cancel::Cancel;
+use crate::catalog::id::BackupId;
+use crate::config::layers::Layers;
+use crate::config::settings::{self, Settings};
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::ops::backup::{self, Options, Plan, Report, Resources};
+use crate::progress::Meter;
+
+pub async fn run(
+    args: &BackupArgs,
+    layers: &Layers,
+    output: &Output,
+    bars: &MultiProgress,
+    cancel: Cancel,
+) -> Result<Exit> {
+    let host = machine();
+    let settings = Settings::resolve(layers, &host)?;
+    settings::place(layers)?;
+    let options = Options {
+        mongo_uri: settings.mongo_uri,
+        selection: settings.selection,
+        job: settings.job,
+        engine: settings.engine,
+        mongodump_path: settings.mongodump_path,
+        search_path: std::env::var("PATH").ok(),
+        format: settings.format,
+        check_compression: settings.check_compression,
+        allow_empty: args.allow_empty,
+        stall: settings.stall,
+        uploads: settings.uploads,
+        compressors: std::thread::available_parallelism().map_or(2, usize::from),
+        state_dir: state_dir(layers),
+        host,
+    };
+    if args.dry_run {
+        let plan = backup::plan(&options).await?;
+        output.result(&plan_json(&plan), || plan_text(&plan));
+        return Ok(Exit::Done);
+    }
+    let resources = Resources {
+        store: store(layers).await?,
+        now: Utc::now,
+        new_id: |now| BackupId::new(now, &mut rand::rng()),
+        meter: Arc::new(Meter::default()),
+        cancel,
+    };
+    let display = Display::start(resources.meter.clone(), output.interactive(), bars);
+    let outcome = backup::backup(&resources, &options).await;
+    drop(display);
+    let report = outcome?;
+    output.result(&report_json(&report), || report_text(&report));
+    Ok(report.exit())
+}
+
+fn report_json(report: &Report) -> serde_json::Value {
+    let m = &report.manifest;
+    json!({
+        "version": 1,
+        "id": m.id,
+        "job": m.job,
+        "place": report.place,
+        "started_at": m.started_at,
+        "finished_at": m.finished_at,
+        "engine": m.engine.name,
+        "consistency": m.consistency.achieved,
+        "namespaces": m.totals.namespaces,
+        "documents": m.totals.documents,
+        "raw_bytes": m.totals.raw_bytes,
+        "stored_bytes": m.artifact.size,
+        "warnings": m.warnings,
+        "notes": m.notes,
+    })
+}
+
+fn report_text(report: &Report) -> String {
+    let m = &report.manifest;
+    let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
+    let mut text = format!(
+        "backup {} of {}\n  {} namespaces, {} documents, {} raw, {} stored, in {}\n  engine {}, consistency {}\n  {}\n",
+        m.id,
+        m.job,
+        units::count(m.totals.namespaces),
+        units::count(m.totals.documents),
+        units::bytes(m.totals.raw_bytes),
+        units::bytes(m.artifact.size),
+        units::duration(took),
+        m.engine.name,
+        m.consistency.achieved,
+        report.place,
+    );
+    for warning in &m.warnings {
+        text.push_str(&format!("  needs a look: {warning}\n"));
+    }
+    text
+}
+
+fn plan_json(plan: &Plan) -> serde_json::Value {
+    let names: Vec<String> = plan.description.namespaces.iter().map(ToString::to_string).collect();
+    json!({
+        "version": 1,
+        "member": plan.member,
+        "engine": plan.engine,
+        "namespaces": names,
+        "raw_bytes": plan.description.raw_bytes,
+    })
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let mut text = String::new();
+    for namespace in &plan.description.namespaces {
+        text.push_str(&format!("{namespace}\n"));
+    }
+    let size = plan.description.raw_bytes.map_or_else(|| "unknown size".into(), units::bytes);
+    text.push_str(&format!(
+        "would read {} namespaces, {size} raw, of {} with {}\n",
+        plan.description.namespaces.len(),
+        plan.member,
+        plan.engine
+    ));
+    text
+}

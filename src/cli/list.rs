@@ -1,0 +1,98 @@
+//! `uzima-backup list`.
+
+use chrono::Utc;
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+
+use super::args::ListArgs;
+use super::output::Output;
+use super::{store, units};
+use crate::artifact::manifest::Manifest;
+use crate::catalog::Entry;
+use crate::config::layers::Layers;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::ops::list::{self, Options};
+
+pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
+    let store = store(layers).await?;
+    store.check().await?;
+    let entries = list::list(&*store, &Options { job: args.job.clone(), limit: args.limit }).await?;
+    let rows: Vec<serde_json::Value> = entries.iter().map(row).collect();
+    output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
+        text(&entries, &store.place())
+    });
+    let damaged = entries.iter().any(|entry| matches!(entry, Entry::Damaged { .. }));
+    Ok(if damaged { Exit::Mismatch } else { Exit::Done })
+}
+
+fn row(entry: &Entry) -> serde_json::Value {
+    match entry {
+        Entry::Backup(m) => json!({
+            "id": m.id,
+            "status": "completed",
+            "job": m.job,
+            "started_at": m.started_at,
+            "finished_at": m.finished_at,
+            "namespaces": m.totals.namespaces,
+            "documents": m.totals.documents,
+            "raw_bytes": m.totals.raw_bytes,
+            "stored_bytes": m.artifact.size,
+            "format": m.artifact.format,
+            "engine": m.engine.name,
+            "consistency": m.consistency.achieved,
+            "key": m.artifact.key,
+            "warnings": m.warnings,
+        }),
+        Entry::Damaged { id, key, why } => json!({"id": id, "status": "damaged", "key": key, "error": why}),
+    }
+}
+
+fn text(entries: &[Entry], place: &str) -> String {
+    if entries.is_empty() {
+        return format!("no backups in {place}\n");
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["ID", "JOB", "AGE", "TOOK", "STORED", "DOCUMENTS", "ENGINE", "CONSISTENCY", "STATUS"]);
+    for entry in entries {
+        match entry {
+            Entry::Backup(m) => table.add_row(cells(m)),
+            Entry::Damaged { id, why, .. } => {
+                let mut cells: [String; 9] = Default::default();
+                cells[0] = id.to_string();
+                cells[8] = format!("damaged: {why}");
+                table.add_row(cells)
+            }
+        };
+    }
+    for column in [2, 3, 4, 5] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    // A job's name is long, and a line per backup is what a person reads and a script greps.
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    let text = table.to_string();
+    text.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+fn cells(m: &Manifest) -> [String; 9] {
+    let age = (Utc::now() - m.started_at).to_std().unwrap_or_default();
+    let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
+    [
+        m.id.to_string(),
+        m.job.clone(),
+        units::duration(age),
+        units::duration(took),
+        units::bytes(m.artifact.size),
+        units::count(m.totals.documents),
+        m.engine.name.clone(),
+        m.consistency.achieved.clone(),
+        if m.warnings.is_empty() {
+            "completed".into()
+        } else {
+            format!("completed, look: {}", m.warnings.join("; "))
+        },
+    ]
+}

@@ -1,0 +1,56 @@
+//! Standard output: a result, as text or as JSON, and nothing else. Whether it arrives changes nothing.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::secret::Redactor;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// As JSON.
+    pub json: bool,
+    /// Not at all, unless as JSON.
+    pub quiet: bool,
+}
+
+impl Output {
+    /// Prints JSON or text.
+    pub fn new(json: bool, quiet: bool) -> Output {
+        Output { json, quiet }
+    }
+
+    /// Prints a result: `value` as JSON, or the text.
+    pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
+        if self.json {
+            let json = serde_json::to_string_pretty(value).expect("a result is JSON");
+            print(&format!("{json}\n"));
+        } else if !self.quiet {
+            print(&text());
+        }
+    }
+
+    /// Whether a person watches standard error.
+    pub fn interactive(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+/// Prints; a closed or full standard output is the reader's business and changes no exit code.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Tells an error on standard error: what failed, why, and the next step.
+pub fn complain(error: &Error, redactor: &Redactor) -> Exit {
+    let mut text = format!("error: {}\n", error.chain());
+    if let Some(step) = error.next_step() {
+        text.push_str(&format!("next step: {step}\n"));
+    }
+    let _ = std::io::stderr().write_all(redactor.clean(&text).as_bytes());
+    error.exit()
+}
