@@ -12,4 +12,5 @@ pub mod replica_set;
 pub mod s3_server;
 pub mod tcp_proxy;
 pub mod torture;
+pub mod wire_proxy;
 pub mod writers;

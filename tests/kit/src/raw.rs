@@ -88,3 +88,90 @@ pub async fn drop_databases(client: &Client, names: &[&str]) -> Result<()> {
     }
     Ok(())
 }
+
+/// One element of a document: type byte, key, value.
+pub type Element<'a> = (u8, &'a [u8], &'a [u8]);
+
+/// The elements of a document, by their lengths alone: strings need not be UTF-8, keys may repeat.
+pub fn elements(document: &[u8]) -> Result<Vec<Element<'_>>> {
+    let length = length_at(document)?;
+    if length < 5 || length > document.len() || document[length - 1] != 0 {
+        bail!("not a BSON document");
+    }
+    let mut rest = &document[4..length - 1];
+    let mut out = Vec::new();
+    while let Some((&kind, after)) = rest.split_first() {
+        let key_length = cstring_length(after)?;
+        let value = &after[key_length + 1..];
+        let size = value_size(kind, value)?;
+        if size > value.len() {
+            bail!("an element is longer than its document");
+        }
+        out.push((kind, &after[..key_length], &value[..size]));
+        rest = &value[size..];
+    }
+    Ok(out)
+}
+
+fn value_size(kind: u8, value: &[u8]) -> Result<usize> {
+    Ok(match kind {
+        6 | 10 | 127 | 255 => 0,
+        8 => 1,
+        16 => 4,
+        1 | 9 | 17 | 18 => 8,
+        7 => 12,
+        19 => 16,
+        2 | 13 | 14 => 4 + length_at(value)?,
+        3 | 4 | 15 => length_at(value)?,
+        5 => 5 + length_at(value)?,
+        12 => 16 + length_at(value)?,
+        11 => {
+            let pattern = cstring_length(value)?;
+            pattern + cstring_length(&value[pattern + 1..])? + 2
+        }
+        other => bail!("no BSON type {other}"),
+    })
+}
+
+fn length_at(bytes: &[u8]) -> Result<usize> {
+    match bytes.first_chunk::<4>() {
+        Some(length) => Ok(usize::try_from(i32::from_le_bytes(*length))?),
+        None => bail!("BSON ends early"),
+    }
+}
+
+fn cstring_length(bytes: &[u8]) -> Result<usize> {
+    match bytes.iter().position(|&byte| byte == 0) {
+        Some(length) => Ok(length),
+        None => bail!("a key without an end"),
+    }
+}
+
+/// The value at a path of keys, with its type.
+pub fn get<'a>(document: &'a [u8], path: &[&str]) -> Option<(u8, &'a [u8])> {
+    let (first, rest) = path.split_first()?;
+    let (kind, _, value) = elements(document).ok()?.into_iter().find(|e| e.1 == first.as_bytes())?;
+    if rest.is_empty() { Some((kind, value)) } else { get(value, rest) }
+}
+
+/// Makes of a value's type and bytes new ones, or none.
+pub type Change<'a> = dyn Fn(u8, &[u8]) -> Option<(u8, Vec<u8>)> + 'a;
+
+/// The document with the value at a path replaced by what `change` makes of it, or removed (None). All other
+/// bytes stay as they are; nothing changes where the path does not exist.
+pub fn rewrite(document_bytes: &[u8], path: &[&str], change: &Change<'_>) -> Vec<u8> {
+    let (Some((first, rest)), Ok(all)) = (path.split_first(), elements(document_bytes)) else {
+        return document_bytes.to_vec();
+    };
+    let changed = all.into_iter().filter_map(|(kind, key, value)| {
+        if key != first.as_bytes() {
+            return Some(element(kind, key, value));
+        }
+        match (rest.is_empty(), kind) {
+            (true, _) => change(kind, value).map(|(kind, value)| element(kind, key, value)),
+            (false, 3 | 4) => Some(element(kind, key, rewrite(value, rest, change))),
+            (false, _) => Some(element(kind, key, value)),
+        }
+    });
+    document(&changed.collect::<Vec<_>>())
+}

@@ -4,4 +4,5 @@ mod load;
 mod mongod;
 mod replica_set;
 mod torture;
+mod wire_proxy;
 mod writers;

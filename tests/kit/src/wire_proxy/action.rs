@@ -1,0 +1,140 @@
+//! What can be done to a command or its answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+
+use super::malform::Malformed;
+use crate::raw::{self, element, string};
+
+/// Changes the document of an answer, as raw bytes.
+pub type Edit = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
+#[derive(Clone)]
+pub enum Action {
+    /// Nothing: a rule that only counts.
+    Pass,
+    /// Answer with this error; the server never sees the command.
+    Fail(CommandError),
+    /// Let the server carry the command out, and answer with this error.
+    FailAfter(CommandError),
+    /// Close the connection; the server never sees the command.
+    Close,
+    /// Let the server carry the command out, and close the connection instead of answering.
+    CloseAfter,
+    /// Send the first bytes of the answer (header included), then close.
+    CutAnswer(usize),
+    /// Keep the client waiting, then go on as if nothing had been.
+    Stall(Duration),
+    /// Break the answer.
+    Malform(Malformed),
+    /// Send these bytes for the answer, whatever they are.
+    Bytes(Vec<u8>),
+    /// Change the document of the answer.
+    Edit(Edit),
+}
+
+/// An error answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandError {
+    pub code: i32,
+    pub name: String,
+    pub message: String,
+}
+
+impl Action {
+    /// Fails with the server's own name for the code, where this file knows it.
+    pub fn fail(code: i32) -> Action {
+        Action::Fail(CommandError::new(code))
+    }
+
+    /// Lets the server do it, then fails.
+    pub fn fail_after(code: i32) -> Action {
+        Action::FailAfter(CommandError::new(code))
+    }
+
+    pub fn edit(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Action {
+        Action::Edit(Arc::new(change))
+    }
+
+    /// Takes the resume token out of an answer, while the batch stays.
+    pub fn without_resume_token() -> Action {
+        Action::edit(|answer| raw::rewrite(answer, &["cursor", "postBatchResumeToken"], &|_, _| None))
+    }
+
+    /// As if the member had been restarted: another `topologyVersion.processId` in `hello`.
+    pub fn process_id(id: ObjectId) -> Action {
+        let path = ["topologyVersion", "processId"];
+        Action::edit(move |answer| raw::rewrite(answer, &path, &|_, _| Some((7, id.bytes().to_vec()))))
+    }
+
+    /// `hello` that claims to come from a secondary.
+    pub fn secondary() -> Action {
+        Action::edit(|answer| {
+            let flag = |set: u8| move |_: u8, _: &[u8]| Some((8, vec![set]));
+            let mut out = raw::rewrite(answer, &["isWritablePrimary"], &flag(0));
+            out = raw::rewrite(&out, &["ismaster"], &flag(0));
+            raw::rewrite(&out, &["secondary"], &flag(1))
+        })
+    }
+}
+
+impl CommandError {
+    pub fn new(code: i32) -> Self {
+        let name = match code {
+            9 => "FailedToParse",
+            11 => "UserNotFound",
+            13 => "Unauthorized",
+            18 => "AuthenticationFailed",
+            26 => "NamespaceNotFound",
+            43 => "CursorNotFound",
+            50 => "MaxTimeMSExpired",
+            91 => "ShutdownInProgress",
+            136 => "CappedPositionLost",
+            175 => "QueryPlanKilled",
+            189 => "PrimarySteppedDown",
+            211 => "KeyNotFound",
+            239 => "SnapshotTooOld",
+            10107 => "NotWritablePrimary",
+            11600 => "InterruptedAtShutdown",
+            11602 => "InterruptedDueToReplStateChange",
+            13435 => "NotPrimaryNoSecondaryOk",
+            _ => "",
+        };
+        let name = if name.is_empty() { format!("Location{code}") } else { name.to_owned() };
+        CommandError { code, message: format!("{name} (from the proxy)"), name }
+    }
+
+    pub fn message(mut self, message: &str) -> Self {
+        self.message = message.to_owned();
+        self
+    }
+
+    pub(super) fn document(&self) -> Vec<u8> {
+        raw::document(&[
+            element(1, b"ok", 0.0_f64.to_le_bytes()),
+            element(2, b"errmsg", string(&self.message)),
+            element(16, b"code", self.code.to_le_bytes()),
+            element(2, b"codeName", string(&self.name)),
+        ])
+    }
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Pass => f.write_str("Pass"),
+            Action::Fail(error) => write!(f, "Fail({})", error.code),
+            Action::FailAfter(error) => write!(f, "FailAfter({})", error.code),
+            Action::Close => f.write_str("Close"),
+            Action::CloseAfter => f.write_str("CloseAfter"),
+            Action::CutAnswer(bytes) => write!(f, "CutAnswer({bytes})"),
+            Action::Stall(time) => write!(f, "Stall({time:?})"),
+            Action::Malform(how) => write!(f, "Malform({how:?})"),
+            Action::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Action::Edit(_) => f.write_str("Edit"),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! One client's connection: a command, what the rules say, an answer, and again.
+
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::action::Action;
+use super::hello;
+use super::log::{Command, cursor_id};
+use super::message::Message;
+
+/// Who this connection belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub member: usize,
+    pub number: u64,
+}
+
+/// Runs until one side closes or a rule ends it; the sockets close when the streams are dropped.
+pub(super) fn serve(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    place: Place,
+    shared: &Shared,
+) -> io::Result<()> {
+    while let Some(mut request) = Message::read(&mut client)? {
+        let command = Command::parse(&request, place.member, place.number);
+        let is_hello = command.as_ref().is_some_and(Command::is_hello);
+        if is_hello {
+            hello::strip_request(&mut request);
+        }
+        let (entry, action) = match command {
+            Some(command) => shared.decide(command, request.document().unwrap_or_default()),
+            None => (None, Action::Pass),
+        };
+        match &action {
+            Action::Close => return Ok(()),
+            Action::Fail(error) => {
+                if !request.more_to_come() {
+                    client.write_all(&Message::answer(&request, &error.document()).bytes())?;
+                }
+                continue;
+            }
+            Action::Stall(time) => stall(&mut client, *time, shared)?,
+            _ => {}
+        }
+        server.write_all(&request.bytes())?;
+        if request.more_to_come() {
+            continue;
+        }
+        let Some(mut answer) = Message::read(&mut server)? else { return Ok(()) };
+        if is_hello {
+            hello::rewrite_answer(&mut answer, &shared.hosts);
+        }
+        if let (Some(entry), Some(cursor)) = (entry, answer.document().and_then(cursor_id)) {
+            shared.note_cursor(entry, cursor);
+        }
+        match action {
+            Action::CloseAfter => return Ok(()),
+            Action::CutAnswer(bytes) => {
+                let whole = answer.bytes();
+                return client.write_all(&whole[..bytes.min(whole.len())]);
+            }
+            Action::FailAfter(error) => {
+                client.write_all(&Message::answer(&request, &error.document()).bytes())?;
+            }
+            Action::Malform(how) => client.write_all(&how.apply(answer))?,
+            Action::Bytes(bytes) => client.write_all(&bytes)?,
+            Action::Edit(change) => {
+                if let Some(changed) = answer.document().map(|document| change(document)) {
+                    answer.set_document(&changed);
+                }
+                client.write_all(&answer.bytes())?;
+            }
+            Action::Pass | Action::Stall(_) | Action::Close | Action::Fail(_) => {
+                client.write_all(&answer.bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits, but not for a client that went away, nor longer than the proxy lives.
+fn stall(client: &mut TcpStream, time: Duration, shared: &Shared) -> io::Result<()> {
+    let start = Instant::now();
+    client.set_read_timeout(Some(Duration::from_millis(20)))?;
+    while start.elapsed() < time {
+        if shared.is_stopped() {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        match client.peek(&mut [0]) {
+            Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
+            Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    client.set_read_timeout(None)
+}

@@ -1,0 +1,245 @@
+//! A TCP proxy for the MongoDB wire protocol that does to chosen commands what a bad day does.
+//!
+//! It stands before one server or before all members of a replica set, and its rules can be changed while it
+//! runs. The protocol is that of MongoDB's manual, "MongoDB Wire Protocol" (mongodb.com/docs/manual/reference/
+//! mongodb-wire-protocol): OP_MSG, and OP_QUERY with OP_REPLY for a driver's first `hello`. Compression is taken
+//! out of the handshake, and so is the leave to answer a heartbeat many times, so that each command has one
+//! answer. No TLS: for that, put a plain TCP proxy before the server.
+//!
+//! Threads, not tasks: a test may block while its child process talks to the proxy.
+
+mod action;
+mod connection;
+mod hello;
+mod log;
+pub mod malform;
+mod message;
+mod rule;
+
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+
+pub use action::{Action, CommandError, Edit};
+use connection::Place;
+pub use log::Command;
+pub use malform::Malformed;
+pub use rule::Rule;
+
+/// A running proxy; it ends, with all its connections, when it is dropped.
+pub struct WireProxy {
+    upstreams: Vec<String>,
+    addresses: Vec<String>,
+    shared: Arc<Shared>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+/// Names a rule that was added, for [`WireProxy::hits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleId(u64);
+
+struct Shared {
+    hosts: hello::HostMap,
+    stopped: AtomicBool,
+    refusing: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rules: Vec<(RuleId, bool, Rule)>,
+    log: Vec<Command>,
+    /// Entries that were cleared from the front of the log.
+    forgotten: usize,
+    sockets: Vec<(u64, TcpStream)>,
+    connections: u64,
+}
+
+impl WireProxy {
+    /// Listens once for each server (`host:port`), all under the same rules.
+    pub fn start(upstreams: &[String]) -> Result<WireProxy> {
+        let listeners: Vec<_> = upstreams
+            .iter()
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .collect::<std::io::Result<_>>()?;
+        let addresses = listeners
+            .iter()
+            .map(|listener| Ok(listener.local_addr()?.to_string()))
+            .collect::<Result<Vec<_>>>()?;
+        let shared = Arc::new(Shared {
+            hosts: upstreams.iter().cloned().zip(addresses.iter().cloned()).collect(),
+            stopped: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+            state: Mutex::default(),
+        });
+        let threads = listeners
+            .into_iter()
+            .zip(upstreams.iter().cloned())
+            .enumerate()
+            .map(|(member, (listener, upstream))| {
+                let shared = shared.clone();
+                std::thread::spawn(move || accept(&listener, &upstream, member, &shared))
+            })
+            .collect();
+        Ok(WireProxy { upstreams: upstreams.to_vec(), addresses, shared, listeners: threads })
+    }
+
+    /// The proxy's `host:port` for the nth server.
+    pub fn host(&self, member: usize) -> &str {
+        &self.addresses[member]
+    }
+
+    /// A URI of the servers, changed so that it leads through the proxy.
+    pub fn uri(&self, uri: &str) -> String {
+        let pairs = self.upstreams.iter().zip(&self.addresses);
+        pairs.fold(uri.to_owned(), |uri, (server, proxy)| uri.replace(server, proxy))
+    }
+
+    /// Adds a rule behind those that are there. It stays until [`clear`](Self::clear).
+    pub fn add(&self, rule: Rule) -> RuleId {
+        let mut state = self.shared.state();
+        let id = RuleId(state.rules.len() as u64);
+        state.rules.push((id, true, rule));
+        id
+    }
+
+    /// Switches all rules off; their counts stay.
+    pub fn clear(&self) {
+        self.shared.state().rules.iter_mut().for_each(|rule| rule.1 = false);
+    }
+
+    /// How often a rule acted: a test that asks for a fault must see that it happened.
+    pub fn hits(&self, id: RuleId) -> u64 {
+        self.shared.state().rules.iter().find(|rule| rule.0 == id).map_or(0, |rule| rule.2.hits)
+    }
+
+    /// How often a rule matched, whether it acted or not.
+    pub fn seen(&self, id: RuleId) -> u64 {
+        self.shared.state().rules.iter().find(|rule| rule.0 == id).map_or(0, |rule| rule.2.seen)
+    }
+
+    /// As a server that knows no resume tokens answers: an error for each `find` that asks for one. `code` is
+    /// 40415 for servers that parse strictly, 9 for older ones.
+    pub fn without_resume_tokens(&self, code: i32) -> [RuleId; 2] {
+        ["$_requestResumeToken", "$_resumeAfter"].map(|field| {
+            let text = match code {
+                9 => format!("Unrecognized field '{field}'"),
+                _ => format!("BSON field 'FindCommandRequest.{field}' is an unknown field."),
+            };
+            let error = CommandError::new(code).message(&text);
+            self.add(Rule::on("find").having(field).then(Action::Fail(error)))
+        })
+    }
+
+    /// Every command so far, in the order of arrival.
+    pub fn log(&self) -> Vec<Command> {
+        self.shared.state().log.clone()
+    }
+
+    /// The commands of that name.
+    pub fn commands(&self, name: &str) -> Vec<Command> {
+        self.log().into_iter().filter(|command| command.name == name).collect()
+    }
+
+    pub fn clear_log(&self) {
+        let mut state = self.shared.state();
+        state.forgotten += state.log.len();
+        state.log.clear();
+    }
+
+    /// Closes all connections now; new ones are taken.
+    pub fn close_all(&self) {
+        for (_, socket) in self.shared.state().sockets.drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Closes new connections at once, until switched off: a server that is down.
+    pub fn refuse(&self, refusing: bool) {
+        self.shared.refusing.store(refusing, Ordering::SeqCst);
+    }
+}
+
+impl Drop for WireProxy {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.close_all();
+        for (address, thread) in self.addresses.iter().zip(self.listeners.drain(..)) {
+            // Wakes the thread up from `accept`.
+            let _ = TcpStream::connect(address);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Logs the command, and finds what the rules say; the entry's place in the log comes back with it.
+    fn decide(&self, mut command: Command, document: &[u8]) -> (Option<usize>, Action) {
+        let mut state = self.state();
+        let mut on = state.rules.iter_mut().filter(|rule| rule.1).map(|rule| &mut rule.2);
+        let acting = on.find_map(|rule| rule.acts_on(&command, document).then(|| rule.action.clone()));
+        let action = acting.unwrap_or(Action::Pass);
+        if !matches!(action, Action::Pass) {
+            command.action = Some(format!("{action:?}"));
+        }
+        state.log.push(command);
+        (Some(state.forgotten + state.log.len() - 1), action)
+    }
+
+    fn note_cursor(&self, entry: usize, cursor: i64) {
+        let mut state = self.state();
+        let place = entry.checked_sub(state.forgotten);
+        if let Some(command) = place.and_then(|place| state.log.get_mut(place)) {
+            command.cursor.get_or_insert(cursor);
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, upstream: &str, member: usize, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.is_stopped() {
+            return;
+        }
+        if shared.refusing.load(Ordering::SeqCst) {
+            continue;
+        }
+        // A server that cannot be reached shows to the client as a connection that closes.
+        if let Ok(client) = client {
+            let _ = connect(client, upstream, member, shared);
+        }
+    }
+}
+
+fn connect(client: TcpStream, upstream: &str, member: usize, shared: &Arc<Shared>) -> Result<()> {
+    let server = TcpStream::connect(upstream).with_context(|| upstream.to_owned())?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let number = {
+        let mut state = shared.state();
+        let number = state.connections;
+        state.connections += 1;
+        state.sockets.push((number, client.try_clone()?));
+        state.sockets.push((number, server.try_clone()?));
+        number
+    };
+    let shared = shared.clone();
+    std::thread::spawn(move || {
+        let _ = connection::serve(client, server, Place { member, number }, &shared);
+        let mut state = shared.state();
+        for (_, socket) in state.sockets.extract_if(.., |socket| socket.0 == number) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    });
+    Ok(())
+}
