@@ -112,6 +112,11 @@ impl CommandError {
         self
     }
 
+    /// Whether a driver asks the server for its state after this error.
+    pub(super) fn is_state_change(&self) -> bool {
+        [91, 189, 10107, 11600, 11602, 13435, 13436].contains(&self.code)
+    }
+
     pub(super) fn document(&self) -> Vec<u8> {
         raw::document(&[
             element(1, b"ok", 0.0_f64.to_le_bytes()),

@@ -4,14 +4,14 @@ use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::Shared;
-use super::action::Action;
+use super::action::{Action, CommandError};
 use super::hello;
 use super::log::{Command, cursor_id};
 use super::message::Message;
+use super::shared::Shared;
 
 /// Who this connection belongs to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub member: usize,
     pub number: u64,
@@ -38,12 +38,15 @@ pub(super) fn serve(
             Action::Close => return Ok(()),
             Action::Fail(error) => {
                 if !request.more_to_come() {
-                    client.write_all(&Message::answer(&request, &error.document()).bytes())?;
+                    fail(&mut client, &request, error, place, shared)?;
                 }
                 continue;
             }
             Action::Stall(time) => stall(&mut client, *time, shared)?,
             _ => {}
+        }
+        if is_hello {
+            shared.heartbeat(place, true);
         }
         server.write_all(&request.bytes())?;
         if request.more_to_come() {
@@ -51,6 +54,7 @@ pub(super) fn serve(
         }
         let Some(mut answer) = Message::read(&mut server)? else { return Ok(()) };
         if is_hello {
+            shared.heartbeat(place, false);
             hello::rewrite_answer(&mut answer, &shared.hosts);
         }
         if let (Some(entry), Some(cursor)) = (entry, answer.document().and_then(cursor_id)) {
@@ -62,9 +66,7 @@ pub(super) fn serve(
                 let whole = answer.bytes();
                 return client.write_all(&whole[..bytes.min(whole.len())]);
             }
-            Action::FailAfter(error) => {
-                client.write_all(&Message::answer(&request, &error.document()).bytes())?;
-            }
+            Action::FailAfter(error) => fail(&mut client, &request, &error, place, shared)?,
             Action::Malform(how) => client.write_all(&how.apply(answer))?,
             Action::Bytes(bytes) => client.write_all(&bytes)?,
             Action::Edit(change) => {
@@ -77,6 +79,24 @@ pub(super) fn serve(
                 client.write_all(&answer.bytes())?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Sends the error. A server whose state changes answers the heartbeat that it holds; one of which a rule only
+/// says so holds it for 10 s more, and a driver waits that long. So the heartbeat is ended, once the driver has
+/// had time to read the error.
+fn fail(
+    client: &mut TcpStream,
+    request: &Message,
+    error: &CommandError,
+    place: Place,
+    shared: &Shared,
+) -> io::Result<()> {
+    client.write_all(&Message::answer(request, &error.document()).bytes())?;
+    if error.is_state_change() {
+        std::thread::sleep(Duration::from_millis(50));
+        shared.wake_heartbeats(place.member);
     }
     Ok(())
 }

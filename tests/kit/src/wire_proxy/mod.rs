@@ -15,19 +15,20 @@ mod log;
 pub mod malform;
 mod message;
 mod rule;
+mod shared;
 
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 pub use action::{Action, CommandError, Edit};
-use connection::Place;
 pub use log::Command;
 pub use malform::Malformed;
 pub use rule::Rule;
+use shared::{Shared, accept};
 
 /// A running proxy; it ends, with all its connections, when it is dropped.
 pub struct WireProxy {
@@ -39,24 +40,7 @@ pub struct WireProxy {
 
 /// Names a rule that was added, for [`WireProxy::hits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuleId(u64);
-
-struct Shared {
-    hosts: hello::HostMap,
-    stopped: AtomicBool,
-    refusing: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    rules: Vec<(RuleId, bool, Rule)>,
-    log: Vec<Command>,
-    /// Entries that were cleared from the front of the log.
-    forgotten: usize,
-    sockets: Vec<(u64, TcpStream)>,
-    connections: u64,
-}
+pub struct RuleId(pub(self) u64);
 
 impl WireProxy {
     /// Listens once for each server (`host:port`), all under the same rules.
@@ -152,9 +136,7 @@ impl WireProxy {
 
     /// Closes all connections now; new ones are taken.
     pub fn close_all(&self) {
-        for (_, socket) in self.shared.state().sockets.drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.shared.state().close(|_| true);
     }
 
     /// Closes new connections at once, until switched off: a server that is down.
@@ -173,73 +155,4 @@ impl Drop for WireProxy {
             let _ = thread.join();
         }
     }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
-    }
-
-    /// Logs the command, and finds what the rules say; the entry's place in the log comes back with it.
-    fn decide(&self, mut command: Command, document: &[u8]) -> (Option<usize>, Action) {
-        let mut state = self.state();
-        let mut on = state.rules.iter_mut().filter(|rule| rule.1).map(|rule| &mut rule.2);
-        let acting = on.find_map(|rule| rule.acts_on(&command, document).then(|| rule.action.clone()));
-        let action = acting.unwrap_or(Action::Pass);
-        if !matches!(action, Action::Pass) {
-            command.action = Some(format!("{action:?}"));
-        }
-        state.log.push(command);
-        (Some(state.forgotten + state.log.len() - 1), action)
-    }
-
-    fn note_cursor(&self, entry: usize, cursor: i64) {
-        let mut state = self.state();
-        let place = entry.checked_sub(state.forgotten);
-        if let Some(command) = place.and_then(|place| state.log.get_mut(place)) {
-            command.cursor.get_or_insert(cursor);
-        }
-    }
-}
-
-fn accept(listener: &TcpListener, upstream: &str, member: usize, shared: &Arc<Shared>) {
-    for client in listener.incoming() {
-        if shared.is_stopped() {
-            return;
-        }
-        if shared.refusing.load(Ordering::SeqCst) {
-            continue;
-        }
-        // A server that cannot be reached shows to the client as a connection that closes.
-        if let Ok(client) = client {
-            let _ = connect(client, upstream, member, shared);
-        }
-    }
-}
-
-fn connect(client: TcpStream, upstream: &str, member: usize, shared: &Arc<Shared>) -> Result<()> {
-    let server = TcpStream::connect(upstream).with_context(|| upstream.to_owned())?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let number = {
-        let mut state = shared.state();
-        let number = state.connections;
-        state.connections += 1;
-        state.sockets.push((number, client.try_clone()?));
-        state.sockets.push((number, server.try_clone()?));
-        number
-    };
-    let shared = shared.clone();
-    std::thread::spawn(move || {
-        let _ = connection::serve(client, server, Place { member, number }, &shared);
-        let mut state = shared.state();
-        for (_, socket) in state.sockets.extract_if(.., |socket| socket.0 == number) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    });
-    Ok(())
 }
