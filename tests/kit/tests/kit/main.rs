@@ -3,6 +3,7 @@
 mod load;
 mod mongod;
 mod replica_set;
+mod standin;
 mod torture;
 mod wire_proxy;
 mod writers;
