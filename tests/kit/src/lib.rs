@@ -6,6 +6,7 @@
 pub mod load;
 pub mod mongod;
 pub mod moto;
+pub mod official;
 pub mod raw;
 pub mod read_all;
 pub mod replica_set;

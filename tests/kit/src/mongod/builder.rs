@@ -28,6 +28,7 @@ pub struct Builder {
     parameters: Vec<(String, String)>,
     args: Vec<OsString>,
     cache_gb: Option<f64>,
+    oplog_mb: Option<u32>,
     binary: Option<PathBuf>,
 }
 
@@ -92,6 +93,12 @@ impl Builder {
         self
     }
 
+    /// `--oplogSize`; 200 if not given. A small one is overtaken soon.
+    pub fn oplog_mb(mut self, size: u32) -> Self {
+        self.oplog_mb = Some(size);
+        self
+    }
+
     /// Another binary than [`binary::find`] gives.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = Some(path.into());
@@ -153,7 +160,7 @@ impl Builder {
         }
         if let Some(name) = &self.replica_set {
             add("--replSet", name);
-            add("--oplogSize", &"200");
+            add("--oplogSize", &self.oplog_mb.unwrap_or(200).to_string());
             if self.auth {
                 add("--keyFile", &dir.join("key"));
             }

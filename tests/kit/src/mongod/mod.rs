@@ -113,6 +113,14 @@ impl Mongod {
         connect(&self.direct_uri()).await
     }
 
+    /// Creates a user on `admin` with these roles, each `(role, database)`; [`uri_as`](Self::uri_as) logs it in.
+    pub async fn create_user(&self, name: &str, password: &str, roles: &[(&str, &str)]) -> Result<()> {
+        let roles: Vec<_> = roles.iter().map(|(role, db)| doc! { "role": role, "db": db }).collect();
+        let create = doc! { "createUser": name, "pwd": password, "roles": roles };
+        self.client().await?.database("admin").run_command(create).await?;
+        Ok(())
+    }
+
     /// Ends the server as an administrator would (SIGTERM) and waits for it.
     pub fn stop(&mut self) -> Result<()> {
         match self.process.take() {

@@ -2,6 +2,7 @@
 
 mod load;
 mod mongod;
+mod official;
 mod replica_set;
 mod standin;
 mod torture;

@@ -35,6 +35,12 @@ async fn a_set_with_users_refuses_strangers_and_steps_down() -> Result<()> {
     let wrong = connect(&server.uri_as(ROOT_USER, &format!("{ROOT_PASSWORD}x"), "admin")).await?;
     assert!(wrong.list_database_names().await.unwrap_err().to_string().contains("Authentication failed"));
 
+    server.create_user("gül@x", "p:/%", &[("read", "shop"), ("readWrite", "other")]).await?;
+    let limited = connect(&server.uri_as("gül@x", "p:/%", "admin")).await?;
+    limited.database("other").collection("c").insert_one(doc! { "_id": 1 }).await?;
+    let refused = limited.database("shop").collection("c").insert_one(doc! { "_id": 1 }).await.unwrap_err();
+    assert_eq!(code(&refused), Some(13), "{refused}");
+
     server.stepdown(1).await?;
     server.wait_for_primary().await?;
     Ok(())
