@@ -91,7 +91,7 @@ async fn collections(database: &Database, count: u32, documents: fn(u32) -> u32)
         many(database, &name, rows.into_iter()).await
     });
     let all: Vec<Written> =
-        made.buffer_unordered(8).try_collect::<Vec<_>>().await.map_err(|e: anyhow::Error| e)?;
+        made.buffer_unordered(32).try_collect::<Vec<_>>().await.map_err(|e: anyhow::Error| e)?;
     let mut sum = Written::default();
     all.into_iter().for_each(|one| sum += one);
     Ok(sum)

@@ -204,9 +204,12 @@ impl Mongod {
     }
 }
 
-/// A port that is free now. Somebody may take it before the server does; `start` then tries another.
+/// A port that is free now, below those that the kernel gives to outgoing connections: so it stays free while the
+/// server is stopped to be started again. Somebody may still take it first; `start` then tries another.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let candidates = std::iter::repeat_with(|| rand::random_range(15_000..32_000)).take(200);
+    let mut free = candidates.filter(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    free.next().context("no free port between 15000 and 32000")
 }
 
 fn write_key_file(path: &Path, key: Option<&str>) -> Result<()> {

@@ -3,6 +3,7 @@
 mod load;
 mod mongod;
 mod official;
+mod raw;
 mod replica_set;
 mod standin;
 mod torture;

@@ -26,7 +26,7 @@ async fn a_lone_server_keeps_its_data_over_a_kill_and_is_gone_after_drop() -> Re
 
 #[tokio::test]
 async fn a_set_with_users_refuses_strangers_and_steps_down() -> Result<()> {
-    let server = Mongod::builder().replica_set("rs0").auth().start().await?;
+    let mut server = Mongod::builder().replica_set("rs0").auth().start().await?;
     let names = server.client().await?.list_database_names().await?;
     assert!(names.contains(&"local".to_owned()), "{names:?}");
     let anonymous = connect(&server.uri_anonymous()).await?;
@@ -43,6 +43,11 @@ async fn a_set_with_users_refuses_strangers_and_steps_down() -> Result<()> {
 
     server.stepdown(1).await?;
     server.wait_for_primary().await?;
+    server.stop()?;
+    server.restart().await?;
+    server.wait_for_primary().await?;
+    let kept = server.client().await?.database("other").collection::<bson::Document>("c");
+    assert_eq!(kept.count_documents(doc! {}).await?, 1);
     Ok(())
 }
 
