@@ -22,6 +22,9 @@ impl S3Upload {
         let mut conditional = self.bucket.conditional();
         loop {
             tried += 1;
+            if !conditional && self.bucket.head(&self.key).await?.is_some() {
+                return Err(self.wrong(Kind::Exists, "it exists"));
+            }
             self.in_doubt.store(true, Ordering::Release);
             let failure = match self.ask(parts, whole, conditional).await {
                 Ok(()) => break,
@@ -29,10 +32,8 @@ impl S3Upload {
             };
             let error = self.bucket.error(&failure, "s3:PutObject", "complete", &self.key);
             if conditional && failure.unsupported() && self.own_object().await?.is_none() {
+                // Perhaps the condition, perhaps something else: without it the answer tells.
                 conditional = false;
-                if self.bucket.head(&self.key).await?.is_some() {
-                    return Err(self.wrong(Kind::Exists, "it exists"));
-                }
                 tried -= 1;
                 continue;
             }
@@ -99,6 +100,7 @@ impl S3Upload {
 
     /// The object under the key, if it carries this upload's token.
     async fn own_object(&self) -> Result<Option<HeadObjectOutput>> {
+        let mode = self.bucket.options.checksum.algorithm().map(|_| HeadMode::Enabled);
         let answer = self
             .bucket
             .send(|client| {
@@ -106,7 +108,7 @@ impl S3Upload {
                     .head_object()
                     .bucket(self.bucket.name())
                     .key(self.bucket.full(&self.key))
-                    .checksum_mode(HeadMode::Enabled)
+                    .set_checksum_mode(mode.clone())
                     .send()
             })
             .await

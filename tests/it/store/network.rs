@@ -1,1 +1,116 @@
-//! later
+//! Row 19: resets and endless stalls between the store and its service.
+
+use std::time::{Duration, Instant};
+
+use uzima_backup::store::s3::Timeouts;
+use uzima_backup::store::{S3Options, Store};
+use uzima_testkit::s3_server::S3Server;
+use uzima_testkit::tcp_proxy::{Direction, Mode, TcpProxy};
+
+use super::support::{assert_nothing_left, bytes, connect, options, upload};
+
+/// Parts that do not fit into the buffers of a connection at once.
+const LARGE: u64 = 1 << 20;
+
+fn through(server: &S3Server, proxy: &TcpProxy) -> S3Options {
+    let mut options = options(server);
+    options.endpoint_url = Some(format!("http://{}", proxy.address()));
+    options.timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        answer: Duration::from_secs(2),
+        stall: Duration::from_secs(1),
+        slowest: 10 << 20,
+    };
+    options
+}
+
+/// The connection is cut at many places of the upload; each part is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn resets() {
+    for after in [0, 200, 5_000, LARGE + 100, 2 * LARGE, 3 * LARGE] {
+        let server = S3Server::start();
+        let proxy = TcpProxy::start(server.address());
+        let store = connect(through(&server, &proxy)).await;
+        let body = bytes(3 * LARGE as usize);
+        proxy.set_for_first(1, Mode::CutAfter(Direction::Up, after));
+        upload(&store, "dump", &body, LARGE).await.unwrap_or_else(|e| panic!("cut after {after}: {e}"));
+        assert_eq!(server.objects()["daily-backups/dump"], body);
+        assert!(proxy.connections() >= 2, "the connection was not cut after {after} bytes");
+        assert_eq!(server.open_uploads(), []);
+    }
+}
+
+/// Answers are cut off instead: what was done is not done twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn resets_of_answers() {
+    for after in [0, 10, 300, 600, 900] {
+        let server = S3Server::start();
+        let proxy = TcpProxy::start(server.address());
+        let store = connect(through(&server, &proxy)).await;
+        let body = bytes(100_000);
+        proxy.set_for_first(1, Mode::CutAfter(Direction::Down, after));
+        upload(&store, "dump", &body, 50_000).await.unwrap_or_else(|e| panic!("cut after {after}: {e}"));
+        store.create("manifest.json", bytes(10)).await.expect("a create");
+        assert_eq!(server.objects()["daily-backups/dump"], body);
+        assert_eq!(server.objects().len(), 2);
+    }
+}
+
+/// A connection that stalls in the middle of a part is given up, the part goes up on another.
+#[tokio::test(flavor = "multi_thread")]
+async fn stall() {
+    let server = S3Server::start();
+    let proxy = TcpProxy::start(server.address());
+    let store = connect(through(&server, &proxy)).await;
+    let body = bytes(3 * LARGE as usize);
+    proxy.set_for_first(1, Mode::StallAfter(Direction::Up, LARGE + LARGE / 2));
+    let begun = Instant::now();
+    upload(&store, "dump", &body, LARGE).await.expect("an upload after a stall");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(server.objects()["daily-backups/dump"], body);
+}
+
+/// An answer that stalls for ever, on every connection: an error within the bounds.
+#[tokio::test(flavor = "multi_thread")]
+async fn stall_for_ever() {
+    let server = S3Server::start();
+    let proxy = TcpProxy::start(server.address());
+    let mut options = through(&server, &proxy);
+    options.max_attempts = 2;
+    let store = connect(options).await;
+    store.check().await.expect("it is there");
+    proxy.set(Mode::StallAfter(Direction::Down, 0));
+    let begun = Instant::now();
+    let error = upload(&store, "dump", &bytes(1_000), 1_000).await.expect_err("no answer ever comes");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(error.to_string().contains("in time"), "{error}");
+}
+
+/// A download that stalls in the middle is asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_download() {
+    let server = S3Server::start();
+    let proxy = TcpProxy::start(server.address());
+    let store = connect(through(&server, &proxy)).await;
+    let body = bytes(LARGE as usize);
+    server.insert("daily-backups/a", body.clone());
+    proxy.set_for_first(1, Mode::StallAfter(Direction::Down, LARGE / 2));
+    let begun = Instant::now();
+    assert_eq!(store.get("a").await.expect("the second try"), body);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    server.faults().clear();
+}
+
+/// Nothing is left when the network goes for good and comes back for the abort.
+#[tokio::test(flavor = "multi_thread")]
+async fn outage_in_the_middle() {
+    let server = S3Server::start();
+    let proxy = TcpProxy::start(server.address());
+    let store = connect(through(&server, &proxy)).await;
+    let begun = store.begin(&super::support::spec("dump", 1_000)).await.expect("an upload");
+    proxy.set(Mode::Refuse);
+    begun.put_part(0, bytes(1_000)).await.expect_err("the network is gone");
+    proxy.set(Mode::Pass);
+    begun.abort().await.expect("the network is back");
+    assert_nothing_left(&server);
+}

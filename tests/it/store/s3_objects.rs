@@ -1,1 +1,190 @@
-//! later
+//! Small objects on a bad service: lost answers, bursts of errors, refused headers, broken listings.
+
+use bytes::Bytes;
+use uzima_backup::store::s3::ChecksumMode;
+use uzima_backup::store::{Kind, Store};
+use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
+
+use super::support::{PART, bytes, connect, options, store, upload};
+
+/// Row 18: a burst is outlived, an outage is not waited for endlessly.
+#[tokio::test]
+async fn bursts() {
+    let server = S3Server::start();
+    let mut options = options(&server);
+    options.max_attempts = 12;
+    let store = connect(options).await;
+    server.faults().add(Rule::chance(0.15, 1, "*", Fault::Answer(503, "SlowDown")));
+    server.faults().add(Rule::chance(0.15, 2, "*", Fault::Answer(500, "InternalError")));
+    let body = bytes(40 * PART as usize);
+    upload(&store, "dump", &body, PART).await.expect("an upload in a burst");
+    for i in 0..20 {
+        store.create(&format!("m/{i}"), Bytes::from(i.to_string())).await.expect("a create in a burst");
+    }
+    assert_eq!(store.list("").await.expect("a listing in a burst").len(), 21);
+    assert_eq!(store.get("dump").await.expect("a get in a burst"), body);
+    assert!(server.calls().iter().filter(|c| c.status >= Some(500)).count() > 10);
+}
+
+/// Row 18.
+#[tokio::test]
+async fn outage_is_bounded() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::always("*", Fault::Answer(503, "SlowDown")));
+    let error = store.put("a", bytes(1)).await.expect_err("503 for ever");
+    assert_eq!(error.kind, Kind::Failed);
+    assert!(error.to_string().contains("SlowDown"), "{error}");
+    assert_eq!(server.count("PutObject"), 4);
+    store.create("a", bytes(1)).await.expect_err("503 for ever");
+    assert_eq!(server.count("PutObject"), 8);
+}
+
+/// Row 25: the answer is lost, the SDK's second try meets the first one's object.
+#[tokio::test]
+async fn created_though_the_answer_was_lost() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::first(1, "PutObject", Fault::LoseAnswer));
+    store.create("manifest.json", bytes(500)).await.expect("it is ours");
+    let statuses: Vec<_> = server.calls().iter().map(|c| (c.operation, c.status)).collect();
+    assert_eq!(statuses, [("PutObject", None), ("PutObject", Some(412)), ("GetObject", Some(200))]);
+}
+
+/// Row 25: every answer is lost.
+#[tokio::test]
+async fn created_though_every_answer_was_lost() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::always("PutObject", Fault::LoseAnswer));
+    store.create("manifest.json", bytes(500)).await.expect("it is ours");
+    server.insert("daily-backups/other.json", "theirs");
+    let error = store.create("other.json", bytes(500)).await.expect_err("it is theirs");
+    assert_eq!(error.kind, Kind::Exists);
+    assert_eq!(server.objects()["daily-backups/other.json"], "theirs");
+}
+
+/// Row 25: another writer was under way and failed.
+#[tokio::test]
+async fn conflict_is_tried_again() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::first(2, "PutObject", Fault::Answer(409, "ConditionalRequestConflict")));
+    store.create("manifest.json", bytes(500)).await.expect("the third try");
+    assert_eq!(server.count("PutObject"), 3);
+    server.faults().add(Rule::always("PutObject", Fault::Answer(409, "ConditionalRequestConflict")));
+    store.create("other.json", bytes(500)).await.expect_err("409 for ever");
+    assert_eq!(server.objects().len(), 1);
+}
+
+/// Row 25: nothing arrives, and nothing is there.
+#[tokio::test]
+async fn create_lost_for_good() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::always("PutObject", Fault::LoseRequest));
+    let error = store.create("manifest.json", bytes(500)).await.expect_err("it never arrives");
+    assert!(error.to_string().contains("manifest.json"), "{error}");
+    assert!(server.objects().is_empty());
+}
+
+/// Rows 25 and 28: a service without conditional writes, by either answer.
+#[tokio::test]
+async fn no_conditional_writes() {
+    for fault in [Fault::Answer(501, "NotImplemented"), Fault::Answer(400, "InvalidArgument")] {
+        let server = S3Server::start();
+        let store = store(&server).await;
+        server.faults().add(Rule::always("*", fault).header("if-none-match"));
+        store.create("a", bytes(5)).await.expect("HEAD, then put");
+        store.create("a", bytes(5)).await.expect("the same bytes");
+        assert_eq!(store.create("a", bytes(6)).await.expect_err("other bytes").kind, Kind::Exists);
+        upload(&store, "dump", &bytes(30_000), PART).await.expect("an upload");
+        let error = upload(&store, "dump", &bytes(30_001), PART).await.expect_err("it exists");
+        assert_eq!(error.kind, Kind::Exists, "{error}");
+        assert_eq!(server.objects()["daily-backups/dump"], bytes(30_000));
+        assert_eq!(server.open_uploads(), []);
+    }
+}
+
+/// Row 28: the error names the setting, and with the setting all works; sums go by MD5.
+#[tokio::test]
+async fn no_checksums() {
+    let server = S3Server::start();
+    server.faults().add(Rule::always("*", Fault::Answer(501, "NotImplemented")).header("x-amz-checksum-"));
+    let error = upload(&store(&server).await, "dump", &bytes(9), PART).await.expect_err("501");
+    assert!(error.to_string().contains("checksum to `none`"), "{error}");
+
+    let mut options = options(&server);
+    options.checksum = ChecksumMode::None;
+    let store = connect(options).await;
+    let body = bytes(3 * PART as usize + 1);
+    server.faults().add(Rule::first(1, "UploadPart", Fault::Damage));
+    upload(&store, "dump", &body, PART).await.expect("an upload without checksums");
+    assert_eq!(server.objects()["daily-backups/dump"], body);
+    assert_eq!(server.count("UploadPart"), 5);
+    store.create("manifest.json", bytes(9)).await.expect("a create without checksums");
+}
+
+/// Row 29.
+#[tokio::test]
+async fn pages() {
+    let server = S3Server::with(Limits { page: 2, ..Limits::default() });
+    let store = store(&server).await;
+    for i in 0..9 {
+        server.insert(&format!("daily-backups/{i}"), "x");
+    }
+    server.insert("daily-backups-of-others/a", "foreign");
+    assert_eq!(store.list("").await.expect("five pages").len(), 9);
+    assert_eq!(server.count("ListObjectsV2"), 5);
+    for (fault, words) in [(Fault::NoToken, "how to ask"), (Fault::SameToken, "leads back")] {
+        server.faults().clear();
+        server.faults().add(Rule::always("ListObjectsV2", fault));
+        let error = store.list("").await.expect_err("the listing is not whole");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+/// A foreign key with characters that XML cannot hold does not break the listing.
+#[tokio::test]
+async fn foreign_key_beyond_xml() {
+    let server = S3Server::start();
+    server.insert("daily-backups/\u{1}\u{b}odd", "foreign");
+    let listed = store(&server).await.list("").await.expect("a listing");
+    assert_eq!(listed[0].key, "\u{1}\u{b}odd");
+}
+
+/// Row 30, for single deletes, which is all the store sends.
+#[tokio::test]
+async fn delete_is_refused() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    store.put("a", bytes(1)).await.expect("a put");
+    server.protect("daily-backups/a");
+    let error = store.delete("a").await.expect_err("it is protected");
+    assert_eq!(error.kind, Kind::Denied);
+    assert!(error.to_string().contains("s3:DeleteObject"), "{error}");
+    assert_eq!(server.objects().len(), 1);
+}
+
+/// Row 19: a download that breaks off is asked for again, one that always does is an error.
+#[tokio::test]
+async fn broken_download() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    store.put("a", bytes(50_000)).await.expect("a put");
+    server.faults().add(Rule::first(2, "GetObject", Fault::BreakOff(20_000)));
+    assert_eq!(store.get("a").await.expect("the third try"), bytes(50_000));
+    server.faults().add(Rule::always("GetObject", Fault::BreakOff(20_000)));
+    store.get_range("a", 0..40_000).await.expect_err("it always breaks off");
+    assert_eq!(server.count("GetObject"), 3 + 4);
+}
+
+/// An object that was changed in the store does not pass for whole: the service's checksum tells.
+#[tokio::test]
+async fn changed_object() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    store.put("a", bytes(1_000)).await.expect("a put");
+    server.tamper("daily-backups/a", |bytes| bytes[500] ^= 1);
+    store.get("a").await.expect_err("the checksum differs");
+}

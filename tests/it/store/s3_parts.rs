@@ -1,1 +1,105 @@
-//! later
+//! Parts that are damaged, refused or too many, and uploads that are left behind.
+
+use uzima_backup::store::s3::{ChecksumMode, Sse};
+use uzima_backup::store::{Kind, Store};
+use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
+
+use super::support::{PART, assert_nothing_left, bytes, connect, options, spec, store, upload};
+
+/// Row 20: a flipped bit is found by the checksum, the part is sent again.
+#[tokio::test]
+async fn damaged_on_the_way() {
+    for mode in [ChecksumMode::Crc64Nvme, ChecksumMode::Crc32c, ChecksumMode::None] {
+        let server = S3Server::start();
+        let mut options = options(&server);
+        options.checksum = mode;
+        let store = connect(options).await;
+        server.faults().add(Rule::at(1, "UploadPart", Fault::Damage));
+        server.faults().add(Rule::at(2, "UploadPart", Fault::Answer(400, "BadDigest")));
+        let body = bytes(3 * PART as usize);
+        upload(&store, "dump", &body, PART).await.expect("an upload");
+        assert_eq!(server.objects()["daily-backups/dump"], body);
+        assert_eq!(server.count("UploadPart"), 5, "{mode:?}");
+    }
+}
+
+/// Row 20: a line that always flips bits ends in an error, and nothing stays.
+#[tokio::test]
+async fn damaged_for_ever() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::always("UploadPart", Fault::Damage));
+    let error = upload(&store, "dump", &bytes(100), PART).await.expect_err("it never arrives whole");
+    assert!(error.to_string().contains("dump"), "{error}");
+    assert_eq!(server.count("UploadPart"), 4);
+    assert_nothing_left(&server);
+}
+
+/// Row 24: the limit is ours before it is the service's.
+#[tokio::test]
+async fn too_many_parts() {
+    let server = S3Server::with(Limits { parts: 20, ..Limits::default() });
+    let mut options = options(&server);
+    options.limits.max_parts = 20;
+    let store = connect(options).await;
+    let most = bytes(20 * PART as usize);
+    upload(&store, "most", &most, PART).await.expect("as many as allowed");
+    let error = upload(&store, "more", &bytes(20 * PART as usize + 1), PART).await.expect_err("one more");
+    assert_eq!(error.kind, Kind::Full, "{error}");
+    assert_eq!(server.objects().len(), 1);
+    assert_eq!(server.open_uploads(), []);
+    let mut large = spec("large", PART);
+    large.estimate = Some(20 * PART + 1);
+    let begun = server.count("CreateMultipartUpload");
+    assert_eq!(store.begin(&large).await.err().expect("too large for its parts").kind, Kind::Full);
+    assert_eq!(server.count("CreateMultipartUpload"), begun);
+}
+
+/// Row 26: only the upload that is named is aborted.
+#[tokio::test]
+async fn left_behind() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    let dead = store.begin(&spec("dead/dump", PART)).await.expect("an upload");
+    dead.put_part(0, bytes(PART as usize)).await.expect("a part");
+    let id = dead.id().to_owned();
+    drop(dead);
+    let live = store.begin(&spec("live/dump", PART)).await.expect("an upload");
+    assert_eq!(server.open_uploads().len(), 2);
+    store.abort_left("dead/dump", &id).await.expect("an abort");
+    store.abort_left("dead/dump", &id).await.expect("another");
+    assert_eq!(server.open_uploads(), [("daily-backups/live/dump".to_owned(), live.id().to_owned())]);
+    live.abort().await.expect("an abort");
+    assert_nothing_left(&server);
+}
+
+/// Row 26: an upload whose id never reached us goes with the one that did.
+#[tokio::test]
+async fn begun_twice() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::first(1, "CreateMultipartUpload", Fault::LoseAnswer));
+    let upload = store.begin(&spec("dump", PART)).await.expect("the second try");
+    assert_eq!(server.open_uploads().len(), 2);
+    upload.abort().await.expect("an abort");
+    assert_nothing_left(&server);
+}
+
+/// Metadata, storage class and encryption are asked for on the artifact; small objects keep the
+/// bucket's class.
+#[tokio::test]
+async fn class_and_encryption() {
+    let server = S3Server::start();
+    let mut options = options(&server);
+    options.storage_class = Some("STANDARD_IA".into());
+    options.sse = Some(Sse::Kms("key-1".into()));
+    let store = connect(options).await;
+    let refuse = |header| Rule::always("*", Fault::Answer(400, "InvalidStorageClass")).header(header);
+    server.faults().add(refuse("x-amz-storage-class"));
+    assert!(store.begin(&spec("dump", PART)).await.is_err(), "the class is asked for");
+    store.put("manifest.json", bytes(1)).await.expect("no class is asked for");
+    server.faults().clear();
+    server.faults().add(refuse("x-amz-server-side-encryption-aws-kms-key-id"));
+    assert!(store.begin(&spec("dump", PART)).await.is_err(), "the key is named");
+    assert!(store.put("manifest.json", bytes(1)).await.is_err(), "for small objects too");
+}
