@@ -59,7 +59,7 @@ pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &st
 /// cannot be ended now is left for the next run.
 pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
     let mut lines = Vec::new();
-    match store.dead_uploads().await {
+    match store.leftovers().await {
         Ok(dead) => {
             for (key, id) in dead {
                 end(store, &key, &id, &mut lines).await;

@@ -137,11 +137,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// gone is a success.
     async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()>;
 
-    /// Uploads whose writers are known to be dead, as keys and ids for [`Store::abort_left`]. Only a
-    /// directory can tell; for a bucket, whoever began an upload must remember it.
-    async fn dead_uploads(&self) -> Result<Vec<(String, String)>> {
-        Ok(Vec::new())
-    }
+    /// The uploads that dead processes left behind, as keys and ids for
+    /// [`abort_left`](Store::abort_left), as far as the store itself can tell. A directory can, by the
+    /// locks; a bucket cannot (MinIO lists uploads for an exact key only), so there the keys and ids of
+    /// uploads have to be remembered elsewhere.
+    async fn leftovers(&self) -> Result<Vec<(String, String)>>;
 
     /// The store's own clock (the `Date` of its answers; the system's for a directory).
     async fn clock(&self) -> Result<DateTime<Utc>>;

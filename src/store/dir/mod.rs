@@ -174,7 +174,7 @@ impl Store for DirStore {
         self.blocking(move |root| partial::remove_dead(&root, &key, &id)).await
     }
 
-    async fn dead_uploads(&self) -> Result<Vec<(String, String)>> {
+    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
         self.blocking(|root| partial::dead(&root)).await
     }
 

@@ -75,21 +75,29 @@ impl Partial {
 
     /// Gives the file its name; [`Kind::Exists`] if that is taken.
     pub fn publish(self) -> Result<()> {
-        self.finish(rename_noreplace)
+        self.finish(rename_noreplace)?;
+        sync_folder(self.folder()).inspect_err(|_| {
+            // The name may not survive a power failure: after an error there is no object.
+            let _ = fs::remove_file(&self.target);
+        })
     }
 
     /// Gives the file its name, in place of what had it.
     pub fn replace(self) -> Result<()> {
-        self.finish(|from, to| fs::rename(from, to))
+        self.finish(|from, to| fs::rename(from, to))?;
+        sync_folder(self.folder())
     }
 
-    fn finish(self, rename: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<()> {
+    fn finish(&self, rename: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<()> {
         self.file.sync_all().map_err(|e| error(self.doing(), e))?;
         rename(&self.path, &self.target).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => Error::new(Kind::Exists, self.doing(), "it exists"),
             _ => error(self.doing(), e),
-        })?;
-        sync_folder(self.target.parent().unwrap_or(Path::new("/")))
+        })
+    }
+
+    fn folder(&self) -> &Path {
+        self.target.parent().unwrap_or(Path::new("/"))
     }
 }
 

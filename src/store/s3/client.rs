@@ -154,11 +154,11 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder
     builder
 }
 
-/// The time limits for an attempt that moves `bytes`, for `customize().config_override`.
-pub(super) fn patience(options: &S3Options, bytes: u64) -> Builder {
+/// Another time limit for the attempts of one request, for `customize().config_override`.
+pub(super) fn patience(options: &S3Options, attempt: Duration) -> Builder {
     let timeout = TimeoutConfig::builder()
         .connect_timeout(options.timeouts.connect)
-        .operation_attempt_timeout(options.timeouts.attempt(bytes))
+        .operation_attempt_timeout(attempt)
         .build();
     aws_sdk_s3::config::Config::builder().timeout_config(timeout)
 }

@@ -24,7 +24,7 @@ pub(super) fn explain(
             "Create the bucket {bucket}, or correct S3_BACKUP_BUCKET; a bucket exists at one endpoint only"
         ));
     }
-    if failure.is(&["RequestTimeTooSkewed", "RequestExpired"]) {
+    if failure.is(&["RequestTimeTooSkewed", "RequestExpired"]) || skewed_head(failure) {
         let measured = match failure.date.map(skew) {
             Some(ahead) if ahead >= 0 => format!("; this machine's clock is {ahead} s behind the store's"),
             Some(ahead) => format!("; this machine's clock is {} s ahead of the store's", -ahead),
@@ -39,7 +39,7 @@ pub(super) fn explain(
             None => format!("Set AWS_REGION to the region of the bucket {bucket}"),
         });
     }
-    if failure.unsent && failure.message.contains("credential") {
+    if failure.no_credentials {
         return error(Kind::Denied)
             .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile, or the machine's role)");
     }
@@ -78,6 +78,13 @@ pub(super) fn explain(
         return error(Kind::Full).hint("Give the bucket more room, or let cleanup keep fewer backups");
     }
     error(Kind::Failed)
+}
+
+/// A HEAD refused without a code, by a service whose clock differs by more than the 15 minutes that
+/// S3 allows.
+fn skewed_head(failure: &Failure) -> bool {
+    let beyond = failure.date.is_some_and(|date| skew(date).abs() > 15 * 60);
+    failure.status == Some(403) && failure.code.is_none() && beyond
 }
 
 /// Nothing answered, or what answered does not speak S3.

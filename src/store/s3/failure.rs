@@ -22,8 +22,8 @@ pub(super) struct Failure {
     pub date: Option<DateTime<Utc>>,
     /// There was no whole answer: whether the request had an effect is unknown.
     pub lost: bool,
-    /// The request never left: no credentials, or settings that make no request.
-    pub unsent: bool,
+    /// The request never left, for want of credentials.
+    pub no_credentials: bool,
     /// The request was a HEAD, whose errors have no body and therefore no code.
     pub head: bool,
 }
@@ -46,24 +46,23 @@ impl Failure {
             failure.code = meta.code().map(str::to_owned);
             failure.message = meta.message().unwrap_or_default().to_owned();
         }
-        failure.lost = match &error {
-            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
-            // A refused connection or an unknown host: nothing was sent.
-            SdkError::DispatchFailure(e) => !refused(e.as_connector_error().map(|e| e as &dyn StdError)),
-            SdkError::ServiceError(_) => failure.status.is_some_and(|s| s >= 500),
-            _ => false,
-        };
-        failure.unsent = match &error {
-            SdkError::ConstructionFailure(_) => true,
-            SdkError::DispatchFailure(e) => e.as_other().is_some() || e.is_user(),
-            _ => false,
-        };
         if failure.message.is_empty() {
             failure.message = match &error {
                 SdkError::TimeoutError(_) => format!("no answer in time ({})", chain(&error)),
                 _ => chain(&error),
             };
         }
+        // The SDK has no kind of its own for the lack of credentials.
+        failure.no_credentials = failure.status.is_none() && failure.message.contains("credential");
+        failure.lost = match &error {
+            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
+            // A refused connection or an unknown host: nothing was sent.
+            SdkError::DispatchFailure(e) => {
+                !failure.no_credentials && !refused(e.as_connector_error().map(|e| e as &dyn StdError))
+            }
+            SdkError::ServiceError(_) => failure.status.is_some_and(|s| s >= 500),
+            _ => false,
+        };
         failure
     }
 
@@ -101,7 +100,8 @@ impl Failure {
     pub fn other_region(&self) -> bool {
         self.is(&["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"])
             || matches!(self.status, Some(301 | 307))
-            || (self.head && self.status == Some(400) && self.region.is_some())
+            // The answer to a HEAD, which has no body to hold a code.
+            || (self.code.is_none() && self.status == Some(400) && self.region.is_some())
     }
 
     /// The cause in words.
@@ -120,7 +120,9 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        let text = error.to_string();
+        // The list of providers that have no credentials takes a screen.
+        let text =
+            error.to_string().lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
         if texts.last().is_none_or(|last| !last.contains(&text)) {
             texts.push(text);
         }

@@ -109,6 +109,10 @@ impl Store for S3Store {
         self.bucket.abort(key, upload_id).await
     }
 
+    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
     async fn clock(&self) -> Result<DateTime<Utc>> {
         self.bucket.check().await?;
         self.bucket.connection.last_date().ok_or_else(|| {

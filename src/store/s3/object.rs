@@ -46,7 +46,10 @@ impl Bucket {
                         .set_if_none_match(only_new.then(|| "*".to_owned()))
                         .body(ByteStream::from(body.clone()))
                         .customize()
-                        .config_override(patience(&self.options, body.len() as u64))
+                        .config_override(patience(
+                            &self.options,
+                            self.options.timeouts.attempt(body.len() as u64),
+                        ))
                         .send()
                 })
                 .await;

@@ -14,7 +14,8 @@ pub struct S3Options {
     pub bucket: String,
     /// What all keys start with; a `/` is added at its end where it is missing.
     pub prefix: String,
-    /// The region; else the SDK's chain (`AWS_REGION`, profile), else `us-east-1`.
+    /// The region; else the SDK's chain (`AWS_REGION`, profile; with an endpoint only `AWS_REGION`),
+    /// else `us-east-1`.
     pub region: Option<String>,
     /// The service's URL, where it is not Amazon's.
     pub endpoint_url: Option<String>,
@@ -86,7 +87,8 @@ pub enum Sse {
 pub struct Timeouts {
     /// For a connection.
     pub connect: Duration,
-    /// For an answer, beside the time that the body's bytes need at `slowest` bytes a second.
+    /// For an answer, beside the time that the body's bytes need at `slowest` bytes a second; ten
+    /// times as long for the completion of an upload.
     pub answer: Duration,
     /// For a body of which no byte moves.
     pub stall: Duration,

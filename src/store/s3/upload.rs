@@ -128,7 +128,10 @@ impl S3Upload {
                         .set_content_md5(headers.content_md5.clone())
                         .body(ByteStream::from(body.clone()))
                         .customize()
-                        .config_override(patience(&self.bucket.options, body.len() as u64))
+                        .config_override(patience(
+                            &self.bucket.options,
+                            self.bucket.options.timeouts.attempt(body.len() as u64),
+                        ))
                         .send()
                 })
                 .await;

@@ -91,7 +91,7 @@ impl S3Upload {
                     .set_if_none_match(conditional.then(|| "*".to_owned()))
                     .customize()
                     // S3 may take minutes to put a large object together.
-                    .config_override(patience(&self.bucket.options, whole.size / 64))
+                    .config_override(patience(&self.bucket.options, self.bucket.options.timeouts.answer * 10))
                     .send()
             })
             .await

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use uzima_backup::store::{DirOptions, DirStore, Kind, Limits, Store};
 
-use super::dir_helper::{child, said};
+use super::child::{child, said};
 use super::support::{PART, bytes, spec, upload};
 
 fn open(root: &Path, min_free: f64) -> DirStore {
@@ -88,19 +88,19 @@ async fn dead_writer() {
     let store = open(folder.path(), 0.0);
     let live = store.begin(&spec("2026/live/dump", 1_000)).await.expect("an upload");
     live.put_part(0, bytes(1_000)).await.expect("a part");
-    assert_eq!(store.dead_partials().await.expect("a search"), []);
+    assert_eq!(store.leftovers().await.expect("a search"), []);
     let error = store.abort_left("2026/live/dump", live.id()).await.expect_err("its writer lives");
     assert!(error.to_string().contains("running process"), "{error}");
 
     let died = child(&[], "die", folder.path());
     assert!(!died.status.success());
     assert_eq!(store.list("").await.expect("a listing"), []);
-    let dead = store.dead_partials().await.expect("a search");
+    let dead = store.leftovers().await.expect("a search");
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].0, "2026/dead/dump");
     store.abort_left(&dead[0].0, &dead[0].1).await.expect("its writer is dead");
     store.abort_left(&dead[0].0, &dead[0].1).await.expect("gone is a success");
-    assert_eq!(store.dead_partials().await.expect("a search"), []);
+    assert_eq!(store.leftovers().await.expect("a search"), []);
     assert!(!folder.path().join("2026/dead").exists());
     live.abort().await.expect("an abort");
     assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
@@ -149,16 +149,15 @@ fn no_space_left() {
 /// Row 40: a failed fsync or rename is an error, is not tried again, and leaves nothing.
 #[tokio::test]
 async fn failing_disk() {
-    for (call, action) in
-        [("fsync", "create"), ("fsync", "upload"), ("renameat2", "create"), ("renameat2", "upload")]
-    {
+    let calls = ["fsync:error=EIO", "fsync:error=EIO:when=2", "renameat2:error=EIO"];
+    for (call, action) in calls.iter().flat_map(|call| [(call, "create"), (call, "upload")]) {
         let folder = TempDir::new().expect("a folder");
         let log = folder.path().join("calls");
         let root = folder.path().join("backups");
         std::fs::create_dir(&root).expect("the root");
-        let inject = format!("inject={call}:error=EIO");
+        let (name, inject) = (call.split(':').next().unwrap_or_default(), format!("inject={call}"));
         let log_name = log.display().to_string();
-        let strace = ["strace", "-f", "-qq", "-o", &log_name, "-e", &format!("trace={call}"), "-e", &inject];
+        let strace = ["strace", "-f", "-qq", "-o", &log_name, "-e", &format!("trace={name}"), "-e", &inject];
         let output = child(&strace, action, &root);
         let said = said(&output);
         assert!(said.starts_with("Failed") && said.contains("os error 5"), "{call}, {action}: {said}");

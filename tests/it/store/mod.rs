@@ -1,9 +1,9 @@
 //! Stores: one conformance suite for all of them, then what goes wrong with each.
 
 mod backends;
+mod child;
 mod conformance;
 mod dir_faults;
-mod dir_helper;
 mod network;
 mod s3_addresses;
 mod s3_complete;

@@ -6,6 +6,7 @@ use uzima_backup::secret::Secret;
 use uzima_backup::store::{Error, Kind, Store};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
+use super::child::{child, said};
 use super::support::{bytes, connect, options, spec, store};
 
 fn assert_says(error: &Error, kind: Kind, words: &[&str]) {
@@ -143,4 +144,25 @@ async fn path_style_slip() {
     options.force_path_style = Some(false);
     let error = connect(options).await.check().await.expect_err("no such host");
     assert_says(&error, Kind::Misconfigured, &["S3_FORCE_PATH_STYLE (now false)"]);
+}
+
+/// No credentials anywhere: the variables are named, nothing is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_credentials() {
+    let server = S3Server::start();
+    let output = tokio::task::block_in_place(|| child(&[], "anonymous", server.endpoint()));
+    let said = said(&output);
+    assert!(said.starts_with("Denied") && said.contains("AWS_ACCESS_KEY_ID"), "{said}");
+    assert_eq!(server.calls(), []);
+}
+
+/// Row 17: HEAD has no body, so the header alone tells.
+#[tokio::test]
+async fn other_region_of_a_head() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::first(1, "*", Fault::OtherRegion("eu-west-1")));
+    assert_eq!(store.head("a").await.expect("the second request"), None);
+    server.faults().add(Rule::always("*", Fault::Skewed(7200)));
+    assert_eq!(store.head("a").await.expect_err("a wrong clock").kind, Kind::ClockSkew);
 }

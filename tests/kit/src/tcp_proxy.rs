@@ -47,7 +47,15 @@ struct Shared {
     stopped: AtomicBool,
     connections: AtomicU64,
     bytes: [AtomicU64; 2],
-    open: Mutex<Vec<(TcpStream, TcpStream)>>,
+    open: Mutex<Vec<Arc<Connection>>>,
+}
+
+/// The two ends of a connection.
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    /// It was reset: no half of it may send an orderly end any more.
+    dead: AtomicBool,
 }
 
 struct State {
@@ -138,9 +146,9 @@ impl Drop for TcpProxy {
 
 impl Shared {
     fn reset_all(&self) {
-        for (client, server) in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            reset(&client);
-            reset(&server);
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for connection in open {
+            connection.reset();
         }
     }
 
@@ -185,21 +193,29 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         shared.connections.fetch_add(1, Ordering::SeqCst);
         let refuse = shared.mode.lock().unwrap_or_else(PoisonError::into_inner).mode == Mode::Refuse;
         let Ok(server) = TcpStream::connect_timeout(&shared.target, Duration::from_secs(5)) else { continue };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let connection = Arc::new(Connection { client, server, dead: AtomicBool::new(false) });
         if refuse {
-            reset(&client);
+            connection.reset();
             continue;
         }
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let copies = (client.try_clone(), server.try_clone(), client.try_clone(), server.try_clone());
-        let (Ok(c), Ok(s), Ok(c2), Ok(s2)) = copies else { continue };
-        shared.open.lock().unwrap_or_else(PoisonError::into_inner).push((c2, s2));
-        let (up, down) = (Arc::clone(shared), Arc::clone(shared));
-        std::thread::spawn(move || pump(client, server, Direction::Up, &up));
-        std::thread::spawn(move || pump(s, c, Direction::Down, &down));
+        {
+            let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.retain(|connection| Arc::strong_count(connection) > 1);
+            open.push(Arc::clone(&connection));
+        }
+        for direction in [Direction::Up, Direction::Down] {
+            let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
+            std::thread::spawn(move || pump(&connection, direction, &shared));
+        }
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, direction: Direction, shared: &Shared) {
+fn pump(connection: &Connection, direction: Direction, shared: &Shared) {
+    let (mut from, mut to) = match direction {
+        Direction::Up => (&connection.client, &connection.server),
+        Direction::Down => (&connection.server, &connection.client),
+    };
     let mut buffer = vec![0; 16 << 10];
     loop {
         let len = match from.read(&mut buffer) {
@@ -211,13 +227,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, direction: Direction, shared: &S
             Verdict::Truncate(len) => (len, true),
             Verdict::Cut(len) => {
                 let _ = to.write_all(&buffer[..len]);
-                reset(&from);
-                reset(&to);
+                connection.reset();
                 return;
             }
             // Kept open, never read again: the sender's window fills up.
             Verdict::Stall => {
-                while !shared.stopped.load(Ordering::SeqCst) && open(&to) {
+                while !shared.stopped.load(Ordering::SeqCst) && !connection.dead.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 return;
@@ -231,26 +246,85 @@ fn pump(mut from: TcpStream, mut to: TcpStream, direction: Direction, shared: &S
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Write);
-}
-
-fn open(stream: &TcpStream) -> bool {
-    matches!(stream.take_error(), Ok(None)) && stream.peer_addr().is_ok()
-}
-
-/// Closes with a reset (`SO_LINGER` 0), as a crashed router or peer does.
-fn reset(stream: &TcpStream) {
-    use std::os::fd::AsRawFd;
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    // SAFETY: the descriptor is open and `linger` is as long as said.
-    unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of::<libc::linger>() as libc::socklen_t,
-        );
+    if !connection.dead.load(Ordering::SeqCst) {
+        let _ = to.shutdown(Shutdown::Write);
     }
-    let _ = stream.shutdown(Shutdown::Both);
+}
+
+impl Connection {
+    /// Ends both halves with a reset, as a crashed router or peer does.
+    fn reset(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        for stream in [&self.client, &self.server] {
+            // Wakes the thread that reads from it: Linux does not disconnect under a reader's feet.
+            let _ = stream.shutdown(Shutdown::Read);
+            let done = (0..50).any(|_| {
+                let done = disconnect(stream);
+                if !done {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                done
+            });
+            if !done {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// Connects a socket to nowhere (`AF_UNSPEC`), for which Linux sends a reset to its peer.
+fn disconnect(stream: &TcpStream) -> bool {
+    use std::os::fd::AsRawFd;
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the descriptor is open and the address is as long as said.
+    unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, len) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers four bytes to each byte, the proxy in front of it, and a client.
+    fn through(mode: Mode) -> (TcpProxy, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let proxy = TcpProxy::start(listener.local_addr().expect("the port"));
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut byte = [0];
+            while stream.read_exact(&mut byte).is_ok() && stream.write_all(&[byte[0]; 4]).is_ok() {}
+        });
+        proxy.set(mode);
+        let client = TcpStream::connect(proxy.address()).expect("the proxy");
+        client.set_read_timeout(Some(Duration::from_millis(300))).expect("a time-out");
+        (proxy, client)
+    }
+
+    fn answer(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+        client.write_all(b"x")?;
+        let mut answer = Vec::new();
+        client.take(4).read_to_end(&mut answer).map(|_| answer)
+    }
+
+    #[test]
+    fn passes_then_resets() {
+        let (proxy, mut client) = through(Mode::Pass);
+        assert_eq!(answer(&mut client).expect("an answer"), b"xxxx");
+        assert_eq!((proxy.bytes(Direction::Up), proxy.bytes(Direction::Down)), (1, 4));
+        proxy.cut();
+        let error = answer(&mut client).expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn cuts_stalls_and_truncates() {
+        let (_proxy, mut client) = through(Mode::CutAfter(Direction::Down, 2));
+        let error = answer(&mut client).expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        let (_proxy, mut client) = through(Mode::TruncateAfter(Direction::Down, 2));
+        assert_eq!(answer(&mut client).expect("an early end"), b"xx");
+        let (_proxy, mut client) = through(Mode::StallAfter(Direction::Down, 2));
+        let error = answer(&mut client).expect_err("silence");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    }
 }

@@ -3,16 +3,16 @@
 //! The child runs the one test [`act`], which does what `UZIMA_TEST_ACT` says; without it it does
 //! nothing.
 
-use std::path::Path;
+use std::ffi::OsStr;
 use std::process::{Command, Output};
 
 use bytes::Bytes;
-use uzima_backup::store::{DirOptions, DirStore, Limits, Store};
+use uzima_backup::store::{DirOptions, DirStore, Limits, S3Options, S3Store, Store};
 
 use super::support::{bytes, put_parts, spec, upload};
 
-/// The child's command: `action` on the directory `root`, after `wrapper` (such as `strace …`).
-pub fn child(wrapper: &[&str], action: &str, root: &Path) -> Output {
+/// The child's command: `action` on `place` (a directory, or an endpoint), after `wrapper` (such as `strace …`).
+pub fn child(wrapper: &[&str], action: &str, place: impl AsRef<OsStr>) -> Output {
     let own = std::env::current_exe().expect("this test's own binary");
     let mut command = match wrapper.split_first() {
         Some((program, args)) => {
@@ -22,8 +22,12 @@ pub fn child(wrapper: &[&str], action: &str, root: &Path) -> Output {
         }
         None => Command::new(own),
     };
-    command.args(["--exact", "store::dir_helper::act", "--nocapture", "--test-threads=1"]);
-    command.env("UZIMA_TEST_ACT", action).env("UZIMA_TEST_ROOT", root);
+    command.args(["--exact", "store::child::act", "--nocapture", "--test-threads=1"]);
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HOME"] {
+        command.env_remove(name);
+    }
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command.env("UZIMA_TEST_ACT", action).env("UZIMA_TEST_PLACE", place);
     let name = wrapper.first().unwrap_or(&"the test itself");
     command.output().unwrap_or_else(|e| panic!("cannot run {name} ({e}): install it, it is needed here"))
 }
@@ -37,10 +41,17 @@ pub fn said(output: &Output) -> String {
 
 #[tokio::test]
 async fn act() {
-    let (Ok(action), Ok(root)) = (std::env::var("UZIMA_TEST_ACT"), std::env::var("UZIMA_TEST_ROOT")) else {
+    let (Ok(action), Ok(place)) = (std::env::var("UZIMA_TEST_ACT"), std::env::var("UZIMA_TEST_PLACE")) else {
         return;
     };
-    let mut options = DirOptions::new(root);
+    if action == "anonymous" {
+        let mut options = S3Options::new("backups", "daily-backups/");
+        options.endpoint_url = Some(place);
+        let store = S3Store::connect(options).await.expect("a client");
+        let error = store.check().await.expect_err("there are no credentials");
+        return println!("SAID {:?} {error}", error.kind);
+    }
+    let mut options = DirOptions::new(place);
     options.min_free = 0.0;
     options.limits = Limits { min_part: 1, ..Limits::default() };
     let store = DirStore::new(options).expect("a directory");
