@@ -29,6 +29,11 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// An answer that does not say whether the request was done.
+    pub fn lost(message: &str) -> Failure {
+        Failure { message: message.into(), lost: true, ..Failure::default() }
+    }
+
     pub fn of<E>(error: SdkError<E, HttpResponse>) -> Failure
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

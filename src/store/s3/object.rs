@@ -54,7 +54,9 @@ impl Bucket {
                 })
                 .await;
             match sent {
-                Ok(_) => return Ok(()),
+                Ok(put) if put.e_tag().is_some() => return Ok(()),
+                // Every service answers with an ETag; what does not may be a proxy's web page.
+                Ok(_) => return Err(Failure::lost("the answer to the put has no ETag")),
                 Err(e) if e.damaged_on_the_way() && tried < self.tries() => self.pause(tried).await,
                 Err(e) => return Err(e),
             }

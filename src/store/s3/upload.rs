@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use aws_sdk_s3::config::Config;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, StorageClass};
 use bytes::Bytes;
@@ -28,7 +30,13 @@ pub(super) struct S3Upload {
     parts: Mutex<BTreeMap<u32, Part>>,
     /// A completion was asked for and its end is unknown: the object may exist.
     pub(super) in_doubt: AtomicBool,
+    /// The store said that the object exists.
+    pub(super) completed: AtomicBool,
     ended: AtomicBool,
+    /// The object is good, or nothing of the upload is left.
+    pub(super) settled: AtomicBool,
+    /// Whether an answer to CreateMultipartUpload was lost: it may have begun another upload.
+    pub(super) twin: bool,
 }
 
 /// A part that the store has.
@@ -44,23 +52,39 @@ impl S3Upload {
         let token = format!("{:032x}", rand::random::<u128>());
         let options = &bucket.options;
         let (sse, kms_key) = bucket.encryption();
-        let answer = bucket
-            .send(|client| {
-                let metadata = spec.metadata.iter().cloned().chain([(TOKEN.to_owned(), token.clone())]);
-                client
-                    .create_multipart_upload()
-                    .bucket(bucket.name())
-                    .key(bucket.full(&spec.key))
-                    .set_metadata(Some(metadata.collect()))
-                    .set_checksum_algorithm(options.checksum.algorithm())
-                    .set_checksum_type(options.checksum.checksum_type())
-                    .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
-                    .set_server_side_encryption(sse.clone())
-                    .set_ssekms_key_id(kms_key.clone())
-                    .send()
-            })
-            .await
-            .map_err(|e| bucket.error(&e, "s3:PutObject", "begin the upload of", &spec.key))?;
+        let mut tried = 0;
+        let answer = loop {
+            tried += 1;
+            let answer = bucket
+                .send(|client| {
+                    let metadata = spec.metadata.iter().cloned().chain([(TOKEN.to_owned(), token.clone())]);
+                    client
+                        .create_multipart_upload()
+                        .bucket(bucket.name())
+                        .key(bucket.full(&spec.key))
+                        .set_metadata(Some(metadata.collect()))
+                        .set_checksum_algorithm(options.checksum.algorithm())
+                        .set_checksum_type(options.checksum.checksum_type())
+                        .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
+                        .set_server_side_encryption(sse.clone())
+                        .set_ssekms_key_id(kms_key.clone())
+                        .customize()
+                        // Sent again here and not by the SDK, because it has to be known.
+                        .config_override(Config::builder().retry_config(RetryConfig::disabled()))
+                        .send()
+                })
+                .await;
+            match answer {
+                Ok(answer) => break answer,
+                Err(e) if e.lost && tried < bucket.tries() => bucket.pause(tried).await,
+                Err(e) => {
+                    if e.lost {
+                        bucket.abort_same_key(&spec.key).await;
+                    }
+                    return Err(bucket.error(&e, "s3:PutObject", "begin the upload of", &spec.key));
+                }
+            }
+        };
         let Some(id) = answer.upload_id().filter(|id| !id.is_empty()).map(str::to_owned) else {
             let doing = format!("cannot begin the upload of {}", bucket.place(&spec.key));
             return Err(Error::new(Kind::Failed, doing, "the answer holds no upload id"));
@@ -72,7 +96,10 @@ impl S3Upload {
             token,
             parts: Mutex::default(),
             in_doubt: AtomicBool::new(false),
+            completed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+            twin: tried > 1,
             bucket,
         })
     }
@@ -211,8 +238,8 @@ impl Upload for S3Upload {
     }
 
     async fn abort(&self) -> Result<()> {
-        // After `complete` it cleared up itself, or the object is good.
-        if self.ended.swap(true, Ordering::AcqRel) && !self.in_doubt.load(Ordering::Acquire) {
+        self.ended.store(true, Ordering::Release);
+        if self.settled.load(Ordering::Acquire) {
             return Ok(());
         }
         self.clear().await

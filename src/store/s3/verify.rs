@@ -27,7 +27,10 @@ impl S3Upload {
             }
             self.in_doubt.store(true, Ordering::Release);
             let failure = match self.ask(parts, whole, conditional).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.completed.store(true, Ordering::Release);
+                    break;
+                }
                 Err(failure) => failure,
             };
             let error = self.bucket.error(&failure, "s3:PutObject", "complete", &self.key);
@@ -64,7 +67,10 @@ impl S3Upload {
             self.bucket.set_unconditional();
         }
         self.verify(parts, whole).await?;
-        self.in_doubt.store(false, Ordering::Release);
+        if self.twin {
+            self.bucket.abort_same_key(&self.key).await;
+        }
+        self.settled.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -174,11 +180,15 @@ impl S3Upload {
     /// Aborts the upload, and deletes its object should it exist after all.
     pub(super) async fn clear(&self) -> Result<()> {
         self.bucket.abort(&self.key, &self.id).await?;
-        self.bucket.abort_same_key(&self.key).await;
-        if self.in_doubt.load(Ordering::Acquire) && self.own_object().await?.is_some() {
+        if self.twin {
+            self.bucket.abort_same_key(&self.key).await;
+        }
+        let exists = self.completed.load(Ordering::Acquire)
+            || self.in_doubt.load(Ordering::Acquire) && self.own_object().await?.is_some();
+        if exists {
             self.bucket.delete(&self.key).await?;
         }
-        self.in_doubt.store(false, Ordering::Release);
+        self.settled.store(true, Ordering::Release);
         Ok(())
     }
 }
@@ -193,7 +203,7 @@ impl Bucket {
             .await;
         match answer {
             Ok(_) => Ok(()),
-            Err(e) if e.is(&["NoSuchUpload", "NoSuchKey"]) || e.not_found() => Ok(()),
+            Err(e) if e.is(&["NoSuchUpload"]) => Ok(()),
             Err(e) => {
                 let error: Error = self.error(&e, "s3:AbortMultipartUpload", "abort the upload of", key);
                 Err(error)
@@ -201,10 +211,9 @@ impl Bucket {
         }
     }
 
-    /// Aborts what a CreateMultipartUpload left behind whose answer was lost and which the SDK sent
-    /// again. The key is this run's alone; the right to list uploads may be missing, so it is no error.
+    /// Aborts what a CreateMultipartUpload left behind whose answer was lost and which was sent again. The key is this run's alone; the right to list uploads may be missing, so it is no error.
     /// (MinIO lists uploads for an exact key only.)
-    async fn abort_same_key(&self, key: &str) {
+    pub(super) async fn abort_same_key(&self, key: &str) {
         let full = self.full(key);
         let listed = self
             .send(|client| client.list_multipart_uploads().bucket(self.name()).prefix(full.clone()).send())

@@ -9,5 +9,6 @@ mod s3_addresses;
 mod s3_complete;
 mod s3_objects;
 mod s3_parts;
+mod s3_sweep;
 mod support;
 mod uploads;

@@ -85,6 +85,17 @@ async fn begun_twice() {
     assert_nothing_left(&server);
 }
 
+/// Row 26: no id ever reached us.
+#[tokio::test]
+async fn never_known_to_have_begun() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    server.faults().add(Rule::always("CreateMultipartUpload", Fault::LoseAnswer));
+    assert!(store.begin(&spec("dump", PART)).await.is_err());
+    assert_eq!(server.count("CreateMultipartUpload"), 4);
+    assert_nothing_left(&server);
+}
+
 /// Metadata, storage class and encryption are asked for on the artifact; small objects keep the
 /// bucket's class.
 #[tokio::test]

@@ -55,6 +55,7 @@ enum When {
     Always,
     First(u64),
     At(u64),
+    From(u64),
     Chance(f64, Box<StdRng>),
 }
 
@@ -77,6 +78,11 @@ impl Rule {
     /// Hits the call with this index, from 0.
     pub fn at(index: u64, operation: &str, fault: Fault) -> Rule {
         Rule::new(operation, When::At(index), fault)
+    }
+
+    /// Hits the call with this index, from 0, and all later ones.
+    pub fn from(index: u64, operation: &str, fault: Fault) -> Rule {
+        Rule::new(operation, When::From(index), fault)
     }
 
     /// Hits calls with a probability from 0 to 1, the same ones for the same seed and order.
@@ -109,6 +115,7 @@ impl Rule {
             When::Always => true,
             When::First(n) => index < *n,
             When::At(n) => index == *n,
+            When::From(n) => index >= *n,
             When::Chance(p, random) => random.random_bool(*p),
         }
     }
