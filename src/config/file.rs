@@ -80,7 +80,7 @@ fn walk(
         };
         let raw = match (value.get_ref(), setting.list) {
             (DeValue::Array(items), true) => {
-                let items: Option<Vec<String>> = items.iter().map(|item| scalar(item)).collect();
+                let items: Option<Vec<String>> = items.iter().map(scalar).collect();
                 items.map(Raw::List)
             }
             (_, true) => None,
