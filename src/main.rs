@@ -5,5 +5,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // One TLS implementation for everything; the second call in a process fails harmlessly.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    uzima_backup::cli::run().into()
+    uzima_backup::cli::run(std::env::args_os()).into()
 }

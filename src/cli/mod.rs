@@ -10,10 +10,11 @@ mod progress;
 mod signals;
 mod units;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command};
 use self::output::Output;
@@ -28,8 +29,8 @@ use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
 
 /// Parses the command line, runs the command, prints what there is to say.
-pub fn run() -> Exit {
-    let cli = match Cli::try_parse() {
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version are no errors; a closed pipe is none either.
@@ -63,6 +64,11 @@ pub fn run() -> Exit {
         exit
     });
     outcome.unwrap_or_else(|error| output::complain(&error, &redactor))
+}
+
+/// The command line's definition, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

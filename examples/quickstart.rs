@@ -1,0 +1,107 @@
+//! The whole life of a backup in a minute, on this machine, without installing anything:
+//! `cargo run --release --example quickstart`.
+//!
+//! Gets a throw-away mongod, fills it, backs it up to a directory, lists the backup, unpacks it as stock
+//! tools would, restores it into a second mongod and compares the two.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use uzima_testkit::load::{self, Load};
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::read_all::read_all;
+use uzima_testkit::{dump_dir, torture};
+
+fn main() -> Result<()> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    run(&Load::default())
+}
+
+/// The quickstart with this much data.
+pub fn run(load: &Load) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let folder = tempfile::tempdir()?;
+
+    step("1. a throw-away mongod (fetched once, then cached under target/)");
+    let source = runtime.block_on(Mongod::builder().replica_set("quickstart").start())?;
+    println!("   {}", source.uri());
+
+    step("2. fill it");
+    let written = runtime.block_on(async {
+        let client = source.client().await?;
+        torture::fill_with(&client, torture::Options { big: false, users: false }).await?;
+        load::fill(&client, load).await
+    })?;
+    println!(
+        "   {} collections, {} documents, {} bytes, and one of every oddity of BSON",
+        written.collections, written.documents, written.bytes
+    );
+
+    let config = folder.path().join("config.toml");
+    let backups = folder.path().join("backups");
+    let text = format!(
+        "mongo_uri = '{}'\ndir = '{}'\nmin_free = 0\nstate_dir = '{}'\n",
+        source.uri(),
+        backups.display(),
+        folder.path().join("state").display()
+    );
+    std::fs::write(&config, text)?;
+
+    step("3. uzima-backup backup");
+    command(&config, &["backup"])?;
+    step("4. uzima-backup list");
+    command(&config, &["list"])?;
+
+    step("5. unpack the artifact: tar xzf dump.tar.gz");
+    let artifact = find(&backups, "dump.tar.gz")?;
+    let unpacked = folder.path().join("unpacked");
+    let stream = flate2::read::MultiGzDecoder::new(std::fs::File::open(&artifact)?);
+    tar::Archive::new(stream).unpack(&unpacked)?;
+    println!("   {} bytes became {}", artifact.metadata()?.len(), unpacked.join("dump").display());
+
+    step("6. restore it into a second, empty mongod");
+    let target = runtime.block_on(Mongod::builder().start())?;
+    let differences = runtime.block_on(async {
+        let (old, new) = (source.client().await?, target.client().await?);
+        let restored = dump_dir::restore(&new, &unpacked.join("dump")).await?;
+        println!("   {} collections, {} documents", restored.collections, restored.documents);
+        step("7. compare the two servers, byte for byte");
+        anyhow::Ok(read_all(&old).await?.diff(&read_all(&new).await?))
+    })?;
+    for difference in &differences {
+        println!("   {difference}");
+    }
+    ensure!(differences.is_empty(), "the restored server differs");
+    println!("   every document, option and index is equal");
+    Ok(())
+}
+
+fn step(text: &str) {
+    println!("\n{text}");
+}
+
+/// Runs the tool as the shell would.
+fn command(config: &Path, words: &[&str]) -> Result<()> {
+    let mut args: Vec<OsString> = vec!["uzima-backup".into(), "--config".into(), config.into()];
+    args.extend(words.iter().map(OsString::from));
+    let exit = uzima_backup::cli::run(args);
+    ensure!(exit == uzima_backup::exit::Exit::Done, "{words:?} ended with exit code {}", exit.code());
+    Ok(())
+}
+
+/// The file of that name below a folder.
+fn find(folder: &Path, name: &str) -> Result<PathBuf> {
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name() == name {
+                return Ok(entry.path());
+            }
+        }
+    }
+    None.with_context(|| format!("no {name} below {}", folder.display()))
+}
