@@ -99,6 +99,26 @@ async fn short_object() {
     }
 }
 
+/// Row 23: as long as it should be, with other bytes; by checksum, and without by ETag.
+#[tokio::test]
+async fn altered_object() {
+    for (mode, word) in [
+        (ChecksumMode::Crc64Nvme, "checksum"),
+        (ChecksumMode::Crc32c, "checksum"),
+        (ChecksumMode::None, "ETag"),
+    ] {
+        let server = S3Server::start();
+        let mut options = options(&server);
+        options.checksum = mode;
+        let store = connect(options).await;
+        server.faults().add(Rule::always("CompleteMultipartUpload", Fault::Alter));
+        let error = upload(&store, "dump", &body(), PART).await.expect_err("a bit differs");
+        assert_eq!(error.kind, Kind::Damaged, "{mode:?}: {error}");
+        assert!(error.to_string().contains(word), "{error}");
+        assert_nothing_left(&server);
+    }
+}
+
 /// A completion that is refused for good ends the upload.
 #[tokio::test]
 async fn refused() {

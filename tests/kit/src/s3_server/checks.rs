@@ -28,6 +28,13 @@ impl Sums {
         }
     }
 
+    /// The same sums of another body.
+    pub fn renewed(&self, body: &[u8]) -> Sums {
+        let algorithm =
+            self.crc64nvme.as_ref().map(|_| "CRC64NVME").or(self.crc32c.as_ref().map(|_| "CRC32C"));
+        Sums::of(algorithm, body)
+    }
+
     /// Compares the sums that were given with the body.
     pub fn check(&self, body: &[u8]) -> S3Result<()> {
         let right = self.crc64nvme.as_ref().is_none_or(|sum| *sum == base64(&Crc64Nvme::checksum(body)))

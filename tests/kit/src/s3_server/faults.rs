@@ -29,6 +29,9 @@ pub enum Fault {
     Damage,
     /// It is done, then the object loses this many bytes at its end.
     Shorten(usize),
+    /// It is done, then a bit of the object is flipped, and checksum and ETag are those of what is left:
+    /// a service that put the parts together wrongly.
+    Alter,
     /// A list page says that more follow but holds no token.
     NoToken,
     /// A list page holds the token of the first page again.

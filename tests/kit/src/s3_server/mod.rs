@@ -10,6 +10,7 @@
 mod checks;
 mod faults;
 mod memory;
+mod operations;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -107,11 +107,16 @@ impl Wire {
         let answer = self.service.call(request).await.map_err(|_| Lost)?;
         match fault {
             Some(Fault::LoseAnswer) => return Err(Lost),
-            Some(Fault::Shorten(by)) if answer.status().is_success() => {
+            Some(after @ (Fault::Shorten(_) | Fault::Alter)) if answer.status().is_success() => {
                 // A completion is done only when its body has been produced.
                 let (head, body) = answer.into_parts();
                 let body = body.collect().await.map_err(|_| Lost)?.to_bytes();
-                self.memory.tamper(&key, |bytes| bytes.truncate(bytes.len().saturating_sub(by)));
+                match after {
+                    Fault::Shorten(by) => {
+                        self.memory.tamper(&key, |bytes| bytes.truncate(bytes.len().saturating_sub(by)));
+                    }
+                    _ => self.memory.alter(&key),
+                }
                 return self.done(index, Response::from_parts(head, Body::from(body)));
             }
             Some(Fault::NoToken | Fault::SameToken) => {

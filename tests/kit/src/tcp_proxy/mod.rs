@@ -3,12 +3,14 @@
 //! It works on bytes and knows no protocol. What it does can be changed while it runs, for new and for
 //! open connections; bytes are counted in both directions.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+mod pump;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+
+use pump::{Connection, accept};
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,14 +50,6 @@ struct Shared {
     connections: AtomicU64,
     bytes: [AtomicU64; 2],
     open: Mutex<Vec<Arc<Connection>>>,
-}
-
-/// The two ends of a connection.
-struct Connection {
-    client: TcpStream,
-    server: TcpStream,
-    /// It was reset: no half of it may send an orderly end any more.
-    dead: AtomicBool,
 }
 
 struct State {
@@ -184,105 +178,11 @@ impl Shared {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for client in listener.incoming() {
-        if shared.stopped.load(Ordering::SeqCst) {
-            return;
-        }
-        let Ok(client) = client else { continue };
-        shared.connections.fetch_add(1, Ordering::SeqCst);
-        let refuse = shared.mode.lock().unwrap_or_else(PoisonError::into_inner).mode == Mode::Refuse;
-        let Ok(server) = TcpStream::connect_timeout(&shared.target, Duration::from_secs(5)) else { continue };
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let connection = Arc::new(Connection { client, server, dead: AtomicBool::new(false) });
-        if refuse {
-            connection.reset();
-            continue;
-        }
-        {
-            let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.retain(|connection| Arc::strong_count(connection) > 1);
-            open.push(Arc::clone(&connection));
-        }
-        for direction in [Direction::Up, Direction::Down] {
-            let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
-            std::thread::spawn(move || pump(&connection, direction, &shared));
-        }
-    }
-}
-
-fn pump(connection: &Connection, direction: Direction, shared: &Shared) {
-    let (mut from, mut to) = match direction {
-        Direction::Up => (&connection.client, &connection.server),
-        Direction::Down => (&connection.server, &connection.client),
-    };
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        let len = match from.read(&mut buffer) {
-            Ok(0) | Err(_) => break,
-            Ok(len) => len,
-        };
-        let (pass, end) = match shared.verdict(direction, len) {
-            Verdict::Pass(len) => (len, false),
-            Verdict::Truncate(len) => (len, true),
-            Verdict::Cut(len) => {
-                let _ = to.write_all(&buffer[..len]);
-                connection.reset();
-                return;
-            }
-            // Kept open, never read again: the sender's window fills up.
-            Verdict::Stall => {
-                while !shared.stopped.load(Ordering::SeqCst) && !connection.dead.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                return;
-            }
-        };
-        if to.write_all(&buffer[..pass]).is_err() {
-            break;
-        }
-        shared.bytes[direction as usize].fetch_add(pass as u64, Ordering::SeqCst);
-        if end {
-            break;
-        }
-    }
-    if !connection.dead.load(Ordering::SeqCst) {
-        let _ = to.shutdown(Shutdown::Write);
-    }
-}
-
-impl Connection {
-    /// Ends both halves with a reset, as a crashed router or peer does.
-    fn reset(&self) {
-        self.dead.store(true, Ordering::SeqCst);
-        for stream in [&self.client, &self.server] {
-            // Wakes the thread that reads from it: Linux does not disconnect under a reader's feet.
-            let _ = stream.shutdown(Shutdown::Read);
-            let done = (0..50).any(|_| {
-                let done = disconnect(stream);
-                if !done {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                done
-            });
-            if !done {
-                let _ = stream.shutdown(Shutdown::Both);
-            }
-        }
-    }
-}
-
-/// Connects a socket to nowhere (`AF_UNSPEC`), for which Linux sends a reset to its peer.
-fn disconnect(stream: &TcpStream) -> bool {
-    use std::os::fd::AsRawFd;
-    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
-    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
-    // SAFETY: the descriptor is open and the address is as long as said.
-    unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, len) == 0 }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
     use super::*;
 
     /// A server that answers four bytes to each byte, the proxy in front of it, and a client.
