@@ -13,7 +13,7 @@ use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
-use crate::config::settings::{self, Settings};
+use crate::config::settings::{self, Place, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::ops::backup::{self, Options, Plan, Report, Resources};
@@ -28,7 +28,11 @@ pub async fn run(
 ) -> Result<Exit> {
     let host = machine();
     let settings = Settings::resolve(layers, &host)?;
-    settings::place(layers)?;
+    // A disk gains nothing from several writers, and each part under way takes memory.
+    let uploads = match settings::place(layers)? {
+        Place::S3(_) => settings.uploads,
+        Place::Dir(_) => 1,
+    };
     let options = Options {
         mongo_uri: settings.mongo_uri,
         selection: settings.selection,
@@ -40,7 +44,7 @@ pub async fn run(
         check_compression: settings.check_compression,
         allow_empty: args.allow_empty,
         stall: settings.stall,
-        uploads: settings.uploads,
+        uploads,
         compressors: std::thread::available_parallelism().map_or(2, usize::from),
         state_dir: state_dir(layers),
         host,

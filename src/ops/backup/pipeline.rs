@@ -52,8 +52,8 @@ pub async fn run(
 ) -> Result<Written> {
     let codec = layout.spec.format.codec;
     let extras = Extras { crc64: layout.spec.format.container == Container::Archive };
-    // Enough that no compressor waits; a document of 16 MiB fits as well.
-    let budget = (layout.compressors * 4 * BLOCK).max(16 << 20);
+    // Enough that no compressor waits. What is compressed may be as large again.
+    let budget = layout.compressors * 4 * BLOCK;
     let decode = move || layout.check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes)) as Decode);
     let pool = Pool::start(layout.compressors, budget, extras, || encoder(codec), decode)?;
     let (steps, stepping) = sync_channel(layout.compressors * 16);
