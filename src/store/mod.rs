@@ -78,7 +78,7 @@ pub struct UploadSpec {
     pub key: String,
     /// Size in bytes of every part but the last.
     pub part_size: u64,
-    /// Raw estimate of the whole in bytes, if known: a directory compares it with its free space.
+    /// The expected size of the whole in bytes, if known: a directory compares it with its free space.
     pub estimate: Option<u64>,
     /// Metadata kept with the object (a directory store drops it).
     pub metadata: Vec<(String, String)>,

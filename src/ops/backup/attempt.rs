@@ -53,7 +53,10 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
     let upload_spec = UploadSpec {
         key: layout::artifact(&id, options.format),
         part_size,
-        estimate: description.raw_bytes,
+        estimate: upload::expected_size(
+            description.raw_bytes,
+            before.as_deref().map(|m| (m.totals.raw_bytes, m.artifact.size)),
+        ),
         metadata: vec![
             ("backup-id".into(), id.to_string()),
             ("job".into(), options.job.clone()),

@@ -62,6 +62,14 @@ pub fn part_size(limits: crate::store::Limits, estimate: Option<u64>) -> Result<
     Ok(size)
 }
 
+/// What `raw` bytes will take in the store: as they did in the last backup (`raw` and stored bytes), else
+/// a third, which text and numbers reach. A disk that is too small is so found before hours of reading;
+/// whether there is room is watched all the same.
+pub fn expected_size(raw: Option<u64>, last: Option<(u64, u64)>) -> Option<u64> {
+    let (last_raw, last_stored) = last.filter(|(raw, _)| *raw > 0).unwrap_or((3, 1));
+    raw.map(|raw| (u128::from(raw) * u128::from(last_stored) / u128::from(last_raw)) as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +91,14 @@ mod tests {
         let few = Limits { min_part: 1 << 20, max_part: 5 << 30, max_parts: 20 };
         assert_eq!(part_size(few, Some(18 << 20)).unwrap(), 1 << 20);
         assert_eq!(part_size(few, Some(19 << 20)).unwrap(), 2 << 20);
+    }
+
+    #[test]
+    fn the_last_backup_tells_how_much_is_stored() {
+        assert_eq!(expected_size(None, Some((10, 5))), None);
+        assert_eq!(expected_size(Some(900), None), Some(300));
+        assert_eq!(expected_size(Some(900), Some((0, 0))), Some(300));
+        assert_eq!(expected_size(Some(1 << 62), Some((100, 101))), Some(((1u128 << 62) * 101 / 100) as u64));
     }
 
     #[test]
