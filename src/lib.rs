@@ -1,4 +1,19 @@
-//! MongoDB backups that restore.
+//! MongoDB backups that restore: the map of the system.
+//!
+//! A run goes downwards only. [`cli`] parses the command line and prints; [`config`] merges flags,
+//! environment and file, and checks all of it before any network is touched; [`ops`] holds one
+//! operation a module, options in, report out.
+//!
+//! `backup`, the heart of it ([`ops::backup`]): [`source`] describes a MongoDB server and reads it by one
+//! of two engines, into a sink that takes whole documents. [`artifact`] packs them into blocks, has
+//! all cores compress them, frames them as a tar or as mongodump's archive, and cuts the stream into
+//! parts. [`store`] takes parts in any order, to a bucket or a directory, and knows nothing of
+//! backups. When all is read, checked and uploaded, [`catalog`] writes the index and then the
+//! manifest: from that moment the backup exists. Whatever fails before leaves nothing that counts.
+//!
+//! The data path is threads (read, compress, write) with bounded queues between them; the network is
+//! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
+//! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
 
 pub mod artifact;
 pub mod cancel;

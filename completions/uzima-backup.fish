@@ -1,0 +1,69 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_uzima_backup_global_optspecs
+    string join \n config= json q/quiet v/verbose h/help V/version
+end
+
+function __fish_uzima_backup_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_uzima_backup_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_uzima_backup_using_subcommand
+    set -l cmd (__fish_uzima_backup_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s V -l version -d 'Print version'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The line of backups this one belongs to; default: what is read, at which host' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'What reads: auto, native or mongodump' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l format -d 'tar.gz, tar.zst, archive.gz or archive.zst' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l check-compression -d 'Decompress every block again and compare it before it counts'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l allow-empty -d 'A server without collections is not an error'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dry-run -d 'Print what would be read, and stop'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'List this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "list" -d 'List the backups that exist, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

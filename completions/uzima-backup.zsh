@@ -1,0 +1,184 @@
+#compdef uzima-backup
+
+autoload -U is-at-least
+
+_uzima-backup() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'-V[Print version]' \
+'--version[Print version]' \
+":: :_uzima-backup_commands" \
+"*::: :->uzima-backup" \
+&& ret=0
+    case $state in
+    (uzima-backup)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:uzima-backup-command-$line[1]:"
+        case $line[1] in
+            (backup)
+_arguments "${_arguments_options[@]}" : \
+'*--db=[Only this database (may be given several times)]:NAME:_default' \
+'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:_default' \
+'*--exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
+'--job=[The line of backups this one belongs to; default\: what is read, at which host]:NAME:_default' \
+'--engine=[What reads\: auto, native or mongodump]:ENGINE:_default' \
+'--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:_default' \
+'--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:_default' \
+'--dir=[Back up to this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--check-compression[Decompress every block again and compare it before it counts]' \
+'--allow-empty[A server without collections is not an error]' \
+'--dry-run[Print what would be read, and stop]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+'--job=[Only backups of this job]:NAME:_default' \
+'--limit=[At most so many]:N:_default' \
+'--dir=[List this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(config)
+_arguments "${_arguments_options[@]}" : \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+":: :_uzima-backup__subcmd__help_commands" \
+"*::: :->help" \
+&& ret=0
+
+    case $state in
+    (help)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:uzima-backup-help-command-$line[1]:"
+        case $line[1] in
+            (backup)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(config)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_uzima-backup_commands] )) ||
+_uzima-backup_commands() {
+    local commands; commands=(
+'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
+'list:List the backups that exist, newest first' \
+'config:Show the merged settings, secrets hidden, and where each came from' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'uzima-backup commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__backup_commands] )) ||
+_uzima-backup__subcmd__backup_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup backup commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__config_commands] )) ||
+_uzima-backup__subcmd__config_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup config commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help_commands] )) ||
+_uzima-backup__subcmd__help_commands() {
+    local commands; commands=(
+'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
+'list:List the backups that exist, newest first' \
+'config:Show the merged settings, secrets hidden, and where each came from' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'uzima-backup help commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__backup_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__backup_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help backup commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__config_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__config_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help config commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__help_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help help commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__list_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help list commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__list_commands] )) ||
+_uzima-backup__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup list commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_uzima-backup" ]; then
+    _uzima-backup "$@"
+else
+    compdef _uzima-backup uzima-backup
+fi

@@ -1,0 +1,92 @@
+//! The documents say what is so: each claim that a program can check is checked here.
+
+use std::collections::BTreeSet;
+
+fn read(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// All keys of a JSON value, at any depth.
+fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                into.insert(key.clone());
+                keys(value, into);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, into)),
+        _ => {}
+    }
+}
+
+/// A manifest in which every optional field is set.
+fn full_manifest() -> serde_json::Value {
+    use uzima_backup::artifact::manifest::*;
+    use uzima_backup::source::Type;
+    use uzima_backup::source::server::Topology;
+    let now = "2026-11-23T03:00:00Z".parse().unwrap();
+    let text = || String::from("x");
+    let namespace = NamespaceEntry {
+        db: text(),
+        collection: text(),
+        kind: Type::Collection,
+        uuid: Some(text()),
+        options_blake3: text(),
+        indexes: vec![IndexEntry { name: text(), blake3: text() }],
+        documents: 1,
+        raw_bytes: 1,
+        stored_bytes: 1,
+        xxh3_sum: text(),
+        dropped: true,
+    };
+    let manifest = Manifest {
+        format: FORMAT,
+        id: "20261123T030000Z-7k3q9d".parse().unwrap(),
+        job: text(),
+        tool: text(),
+        host: text(),
+        started_at: now,
+        finished_at: now,
+        source: Source {
+            topology: Topology::ReplicaSet,
+            member: text(),
+            version: text(),
+            set_name: Some(text()),
+            set_id: Some(text()),
+        },
+        engine: Engine { name: text(), version: Some(text()), why: text() },
+        consistency: Consistency { achieved: text(), why: text() },
+        selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        artifact: Artifact {
+            key: text(),
+            format: text(),
+            level: 1,
+            size: 1,
+            crc64nvme: text(),
+            part_size: 1,
+        },
+        index: Object { key: text(), size: 1, blake3: text() },
+        totals: Totals { namespaces: 1, documents: 1, raw_bytes: 1 },
+        namespaces: vec![namespace],
+        warnings: vec![],
+        notes: vec![],
+    };
+    serde_json::to_value(manifest).unwrap()
+}
+
+#[test]
+fn format_md_describes_every_field() {
+    use uzima_backup::artifact::index::{Index, Segment};
+    let segment =
+        Segment { namespace: 0, documents: 1, raw_bytes: 1, blake3: "x".into(), offset: 0, length: 1 };
+    let index = Index { format: 1, id: "x".into(), segments: vec![segment] };
+    let mut all = BTreeSet::new();
+    keys(&full_manifest(), &mut all);
+    keys(&serde_json::to_value(index).unwrap(), &mut all);
+    assert!(all.len() > 40, "{all:?}");
+    let page = read("docs/format.md");
+    let missing: Vec<&String> = all.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/format.md does not describe {missing:?}");
+}

@@ -1,0 +1,55 @@
+//! Man pages and completions are made from the command line's definition and committed; here they are
+//! compared. `UPDATE_GENERATED=1 cargo test generated` writes them anew.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap_complete::Shell;
+
+/// Every generated file and its content.
+fn files() -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut command = uzima_backup::cli::command();
+    command.build();
+    let mut pages = vec![command.clone()];
+    pages.extend(command.get_subcommands().filter(|c| c.get_name() != "help").cloned());
+    for page in pages {
+        let name = page.get_display_name().unwrap_or(page.get_name()).to_string();
+        let mut text = Vec::new();
+        // Without a date: the page changes when the command line does.
+        clap_mangen::Man::new(page).date("").render(&mut text).unwrap();
+        files.insert(PathBuf::from(format!("man/{name}.1")), text);
+    }
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut uzima_backup::cli::command(), "uzima-backup", &mut text);
+        files.insert(PathBuf::from(format!("completions/uzima-backup.{shell}")), text);
+    }
+    files
+}
+
+#[test]
+fn man_pages_and_completions_are_those_of_the_binary() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = files();
+    assert!(files.len() >= 7, "{:?}", files.keys());
+    for (path, content) in &files {
+        let path = root.join(path);
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, content).unwrap();
+        }
+        let committed = std::fs::read(&path).unwrap_or_default();
+        assert!(
+            committed == *content,
+            "{} is not what the command line says: UPDATE_GENERATED=1 cargo test generated",
+            path.display()
+        );
+    }
+    for folder in ["man", "completions"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = Path::new(folder).join(entry.unwrap().file_name());
+            assert!(files.contains_key(&path), "{} belongs to no command", path.display());
+        }
+    }
+}
