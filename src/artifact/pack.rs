@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use super::buffers::Lent;
 use super::pool::{Pending, Pool};
 use crate::error::{Error, Result};
 use crate::source::{Namespace, Sink};
@@ -33,7 +34,7 @@ pub enum Step {
 pub struct Packer {
     pool: Pool,
     steps: SyncSender<Step>,
-    block: Vec<u8>,
+    block: Option<Lent>,
     hasher: blake3::Hasher,
     segment: u64,
 }
@@ -41,7 +42,7 @@ pub struct Packer {
 impl Packer {
     /// Hands blocks to `pool` and the order of things to `steps`.
     pub fn new(pool: Pool, steps: SyncSender<Step>) -> Packer {
-        Packer { pool, steps, block: Vec::new(), hasher: blake3::Hasher::new(), segment: 0 }
+        Packer { pool, steps, block: None, hasher: blake3::Hasher::new(), segment: 0 }
     }
 
     /// The source has no more.
@@ -54,12 +55,9 @@ impl Packer {
     }
 
     fn flush_block(&mut self) -> Result<()> {
-        if self.block.is_empty() {
-            return Ok(());
-        }
-        let block = std::mem::take(&mut self.block);
-        self.hasher.update(&block);
-        self.segment += block.len() as u64;
+        let Some(block) = self.block.take() else { return Ok(()) };
+        self.hasher.update(&block.bytes);
+        self.segment += block.bytes.len() as u64;
         let pending = self.pool.submit(block)?;
         self.send(Step::Block(pending))?;
         if self.segment >= SEGMENT { self.flush_segment() } else { Ok(()) }
@@ -85,13 +83,10 @@ impl Sink for Packer {
     }
 
     fn document(&mut self, raw: &[u8]) -> Result<()> {
-        if !self.block.is_empty() && self.block.len() + raw.len() > BLOCK {
+        if self.block.as_ref().is_some_and(|block| block.bytes.len() + raw.len() > BLOCK) {
             self.flush_block()?;
         }
-        if self.block.capacity() == 0 {
-            self.block = self.pool.buffer(if raw.len() > BLOCK { raw.len() } else { 0 });
-        }
-        self.block.extend_from_slice(raw);
+        self.block.get_or_insert_with(|| self.pool.buffer()).bytes.extend_from_slice(raw);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm::Crc64Nvme;
 
+use super::buffers::{Buffers, Lent};
 use crate::store::Whole;
 
 /// A finished part.
@@ -31,9 +32,10 @@ pub struct Slot(Range<u64>);
 pub struct Parts {
     size: u64,
     index: u32,
-    current: Vec<u8>,
+    buffers: Buffers,
+    current: Lent,
     open: Option<Range<u64>>,
-    waiting: BTreeMap<u32, Vec<u8>>,
+    waiting: BTreeMap<u32, Lent>,
     sums: Vec<(u64, u64)>,
     ready: Vec<Part>,
 }
@@ -42,10 +44,13 @@ impl Parts {
     /// Cuts into parts of `size` bytes.
     pub fn new(size: u64) -> Parts {
         assert!(size >= 64 * 1024, "a part is larger than any slot");
+        // The one being filled, two that wait, two on their way; the uploads' own come back one by one.
+        let buffers = Buffers::new(6, size as usize);
         Parts {
             size,
             index: 0,
-            current: Vec::new(),
+            current: buffers.take(),
+            buffers,
             open: None,
             waiting: BTreeMap::new(),
             sums: Vec::new(),
@@ -55,20 +60,21 @@ impl Parts {
 
     /// Bytes so far: the offset of what comes next.
     pub fn offset(&self) -> u64 {
-        u64::from(self.index) * self.size + self.current.len() as u64
+        u64::from(self.index) * self.size + self.current.bytes.len() as u64
     }
 
     /// Adds bytes at the end.
     pub fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.current.capacity() == 0 {
-                self.current.reserve_exact(self.size as usize);
+            let current = &mut self.current.bytes;
+            if current.capacity() == 0 {
+                current.reserve_exact(self.size as usize);
             }
-            let room = self.size as usize - self.current.len();
+            let room = self.size as usize - current.len();
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
-            self.current.extend_from_slice(now);
+            current.extend_from_slice(now);
             bytes = rest;
-            if self.current.len() as u64 == self.size {
+            if current.len() as u64 == self.size {
                 self.close_current();
             }
         }
@@ -102,7 +108,7 @@ impl Parts {
                 if index == self.index { Some(&mut self.current) } else { self.waiting.get_mut(&index) };
             let part = part.expect("a part with an open slot waits");
             let len = rest.len().min(self.size as usize - within);
-            part[within..within + len].copy_from_slice(&rest[..len]);
+            part.bytes[within..within + len].copy_from_slice(&rest[..len]);
             rest = &rest[len..];
             at += len as u64;
         }
@@ -123,8 +129,8 @@ impl Parts {
     /// If a slot is still open.
     pub fn finish(mut self) -> (Vec<Part>, Whole) {
         assert!(self.open.is_none(), "every slot is filled before the end");
-        if !self.current.is_empty() || self.index == 0 {
-            let body = std::mem::take(&mut self.current);
+        if !self.current.bytes.is_empty() || self.index == 0 {
+            let body = self.next_buffer();
             self.leave(self.index, body);
             self.index += 1;
         }
@@ -136,8 +142,13 @@ impl Parts {
         (self.ready, whole)
     }
 
+    /// The buffer that was being filled; an empty one takes its place.
+    fn next_buffer(&mut self) -> Lent {
+        std::mem::replace(&mut self.current, self.buffers.take())
+    }
+
     fn close_current(&mut self) {
-        let body = std::mem::take(&mut self.current);
+        let body = self.next_buffer();
         let end = u64::from(self.index) * self.size + self.size;
         let index = self.index;
         self.index += 1;
@@ -149,13 +160,13 @@ impl Parts {
         }
     }
 
-    fn leave(&mut self, index: u32, body: Vec<u8>) {
+    fn leave(&mut self, index: u32, body: Lent) {
         let at = index as usize;
         if self.sums.len() <= at {
             self.sums.resize(at + 1, (0, 0));
         }
-        self.sums[at] = (crc_fast::checksum(Crc64Nvme, &body), body.len() as u64);
-        self.ready.push(Part { index, body: Bytes::from(body) });
+        self.sums[at] = (crc_fast::checksum(Crc64Nvme, &body.bytes), body.bytes.len() as u64);
+        self.ready.push(Part { index, body: Bytes::from_owner(body) });
     }
 }
 

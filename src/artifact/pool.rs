@@ -1,13 +1,14 @@
 //! Compression by all cores, with the results in the order of the questions and memory bounded by
 //! the raw bytes in flight.
 
-use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
+use super::buffers::{Buffers, Lent};
+use super::pack::BLOCK;
 use crate::error::{Error, Result};
 
 /// Compresses one piece into the buffer, which it clears first.
@@ -25,7 +26,7 @@ pub struct Extras {
 /// A block that was compressed.
 pub struct Packed {
     /// The gzip member or zstd frame.
-    pub compressed: Vec<u8>,
+    pub compressed: Lent,
     /// How many documents are in it.
     pub documents: u64,
     /// Their length in bytes.
@@ -48,7 +49,7 @@ impl Pending {
 }
 
 struct Job {
-    raw: Vec<u8>,
+    raw: Lent,
     room: Room,
     answer: SyncSender<Result<Packed>>,
 }
@@ -57,8 +58,11 @@ struct Job {
 pub struct Pool {
     jobs: SyncSender<Job>,
     budget: Arc<Budget>,
-    spare: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    raw: Buffers,
 }
+
+/// Buffers kept for reuse are at most this large.
+const KEPT: usize = 2 * BLOCK;
 
 impl Pool {
     /// Starts `workers` threads that may hold `budget` raw bytes at a time (a single larger block is
@@ -73,30 +77,29 @@ impl Pool {
     ) -> Result<Pool> {
         let (jobs, queue) = sync_channel::<Job>(workers * 2);
         let queue = Arc::new(Mutex::new(queue));
-        let spare = Arc::new(Mutex::new(VecDeque::new()));
+        // As many of each as may be in flight.
+        let stock = || Buffers::new(budget / BLOCK + workers, KEPT);
+        let (raw, compressed) = (stock(), stock());
         for n in 0..workers {
             let worker = Worker { encode: encode()?, decode: decode(), extras };
             let queue = queue.clone();
-            let spare = spare.clone();
+            let compressed = compressed.clone();
             thread::Builder::new()
                 .name(format!("compress-{n}"))
-                .spawn(move || worker.run(&queue, &spare))
+                .spawn(move || worker.run(&queue, &compressed))
                 .map_err(|e| Error::failed("cannot start a compressor thread").caused_by(e))?;
         }
-        Ok(Pool { jobs, budget: Budget::new(budget), spare })
+        Ok(Pool { jobs, budget: Budget::new(budget), raw })
     }
 
-    /// An empty buffer, one that was used before where there is one.
-    pub fn buffer(&self, capacity: usize) -> Vec<u8> {
-        let spare = self.spare.lock().expect("no holder panics").pop_front();
-        let mut buffer = spare.unwrap_or_default();
-        buffer.reserve(capacity);
-        buffer
+    /// An empty buffer for the next block.
+    pub fn buffer(&self) -> Lent {
+        self.raw.take()
     }
 
     /// Hands in a block of whole documents; waits while too much is in flight.
-    pub fn submit(&self, raw: Vec<u8>) -> Result<Pending> {
-        let room = self.budget.take(raw.len());
+    pub fn submit(&self, raw: Lent) -> Result<Pending> {
+        let room = self.budget.take(raw.bytes.len());
         let (answer, pending) = sync_channel(1);
         self.jobs
             .send(Job { raw, room, answer })
@@ -111,37 +114,21 @@ struct Worker {
     extras: Extras,
 }
 
-/// Buffers kept for reuse are at most this large: rare huge documents do not stay in memory.
-const KEEP: usize = 2 << 20;
-/// How many buffers are kept for reuse.
-const SPARES: usize = 8;
-
 impl Worker {
-    fn run(mut self, queue: &Mutex<Receiver<Job>>, spare: &Mutex<VecDeque<Vec<u8>>>) {
-        let mut scratch = Vec::new();
+    fn run(mut self, queue: &Mutex<Receiver<Job>>, buffers: &Buffers) {
         loop {
             let job = queue.lock().expect("no holder panics").recv();
-            let Ok(Job { mut raw, room, answer }) = job else { return };
-            let packed = self.pack(&raw, &mut scratch, room);
+            let Ok(Job { raw, room, answer }) = job else { return };
+            let packed = self.pack(&raw.bytes, buffers.take(), room);
             // Nobody waits any more when the run was ended.
             let _ = answer.send(packed);
-            if raw.capacity() <= KEEP {
-                raw.clear();
-                let mut spare = spare.lock().expect("no holder panics");
-                if spare.len() < SPARES {
-                    spare.push_back(raw);
-                }
-            }
-            if scratch.capacity() > KEEP {
-                scratch = Vec::new();
-            }
         }
     }
 
-    fn pack(&mut self, raw: &[u8], scratch: &mut Vec<u8>, room: Room) -> Result<Packed> {
-        (self.encode)(raw, scratch)?;
+    fn pack(&mut self, raw: &[u8], mut compressed: Lent, room: Room) -> Result<Packed> {
+        (self.encode)(raw, &mut compressed.bytes)?;
         if let Some(decode) = &self.decode
-            && decode(scratch)? != raw
+            && decode(&compressed.bytes)? != raw
         {
             return Err(Error::failed("a compressed block does not decompress to what went in").hint(
                 "The memory or the processor of this machine is faulty: do not trust it with backups",
@@ -149,7 +136,7 @@ impl Worker {
         }
         let (documents, sum) = sum_documents(raw)?;
         Ok(Packed {
-            compressed: scratch.as_slice().to_vec(),
+            compressed,
             documents,
             raw_len: raw.len() as u64,
             sum,
@@ -230,14 +217,20 @@ mod tests {
         }))
     }
 
+    fn lent(pool: &Pool, bytes: &[u8]) -> Lent {
+        let mut buffer = pool.buffer();
+        buffer.bytes.extend_from_slice(bytes);
+        buffer
+    }
+
     #[test]
     fn answers_come_in_order_and_within_the_budget() {
         let pool = Pool::start(3, 40, Extras { crc64: true }, copying, || None).unwrap();
         for round in 0..100u8 {
             let raw = [document(round), document(round.wrapping_add(1))].concat();
-            let packed = pool.submit(raw.clone()).unwrap().wait().unwrap();
+            let packed = pool.submit(lent(&pool, &raw)).unwrap().wait().unwrap();
             assert_eq!((packed.documents, packed.raw_len), (2, 24));
-            assert_eq!(packed.compressed, raw);
+            assert_eq!(packed.compressed.bytes, raw);
             assert_eq!(packed.crc64, crc_fast::checksum(Crc64Xz, &raw));
         }
     }
@@ -262,7 +255,7 @@ mod tests {
         };
         let decode = || Some(Box::new(|c: &[u8]| Ok(c.to_vec())) as Decode);
         let pool = Pool::start(1, 100, Extras::default(), broken, decode).unwrap();
-        let error = pool.submit(document(1)).unwrap().wait().err().unwrap();
+        let error = pool.submit(lent(&pool, &document(1))).unwrap().wait().err().unwrap();
         assert!(error.to_string().contains("does not decompress"), "{error}");
     }
 

@@ -121,7 +121,7 @@ fn write_namespace(
         match steps.recv().map_err(|_| ended_early())? {
             Step::Block(pending) => {
                 let packed = pending.wait()?;
-                out.block(&packed.compressed)?;
+                out.block(&packed.compressed.bytes)?;
                 framing.add(&packed);
                 open.documents += packed.documents;
                 open.raw_bytes += packed.raw_len;
