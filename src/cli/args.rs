@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -112,7 +113,7 @@ pub struct ListArgs {
     pub job: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
+    pub limit: Option<NonZeroUsize>,
     /// List this directory
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

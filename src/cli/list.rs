@@ -1,5 +1,7 @@
 //! `uzima-backup list`.
 
+use std::num::NonZeroUsize;
+
 use chrono::Utc;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
@@ -17,10 +19,11 @@ use crate::ops::list::{self, Options};
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
     let store = store(layers).await?;
     store.check().await?;
-    let entries = list::list(&*store, &Options { job: args.job.clone(), limit: args.limit }).await?;
+    let limit = args.limit.map(NonZeroUsize::get);
+    let entries = list::list(&*store, &Options { job: args.job.clone(), limit }).await?;
     let rows: Vec<serde_json::Value> = entries.iter().map(row).collect();
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
-        text(&entries, &store.place())
+        text(&entries, args.job.as_deref(), &store.place())
     });
     let damaged = entries.iter().any(|entry| matches!(entry, Entry::Damaged { .. }));
     Ok(if damaged { Exit::Mismatch } else { Exit::Done })
@@ -48,9 +51,10 @@ fn row(entry: &Entry) -> serde_json::Value {
     }
 }
 
-fn text(entries: &[Entry], place: &str) -> String {
+fn text(entries: &[Entry], job: Option<&str>, place: &str) -> String {
     if entries.is_empty() {
-        return format!("no backups in {place}\n");
+        let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
+        return format!("no backups{of_job} in {place}\n");
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
