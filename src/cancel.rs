@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
 /// A wish to end the run.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,15 @@ impl Cancel {
     /// The token to watch.
     pub fn token(&self) -> &CancellationToken {
         &self.token
+    }
+
+    /// `work`, or the error of the signal that ends it: for work that leaves nothing behind when it is
+    /// dropped.
+    pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            outcome = work => outcome,
+            () = self.token.cancelled() => Err(self.error().expect("the end was asked for")),
+        }
     }
 
     /// The error to end with, if the end was asked for.

@@ -55,7 +55,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             signals::watch(cancel.clone())?;
             match &cli.command {
                 Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
-                Command::List(args) => list::run(args, &layers, &output).await,
+                Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
             }
         });
