@@ -7,7 +7,7 @@ use indicatif::MultiProgress;
 use serde_json::json;
 
 use super::args::BackupArgs;
-use super::output::Output;
+use super::output::{self, Output};
 use super::progress::Display;
 use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
@@ -26,36 +26,18 @@ pub async fn run(
     bars: &MultiProgress,
     cancel: Cancel,
 ) -> Result<Exit> {
-    let host = machine();
-    let settings = Settings::resolve(layers, &host)?;
+    let mut options = Options { allow_empty: args.allow_empty, ..options(layers)? };
     // A disk gains nothing from several writers, and each part under way takes memory.
-    let uploads = match settings::place(layers)? {
-        Place::S3(_) => settings.uploads,
-        Place::Dir(_) => 1,
-    };
-    let options = Options {
-        mongo_uri: settings.mongo_uri,
-        selection: settings.selection,
-        job: settings.job,
-        engine: settings.engine,
-        mongodump_path: settings.mongodump_path,
-        search_path: std::env::var("PATH").ok(),
-        format: settings.format,
-        check_compression: settings.check_compression,
-        allow_empty: args.allow_empty,
-        stall: settings.stall,
-        uploads,
-        compressors: std::thread::available_parallelism().map_or(2, usize::from),
-        state_dir: state_dir(layers),
-        host,
-    };
+    if let Place::Dir(_) = settings::place(layers)? {
+        options.uploads = 1;
+    }
     if args.dry_run {
-        let plan = backup::plan(&options).await?;
+        let plan = cancel.or(backup::plan(&options)).await?;
         output.result(&plan_json(&plan), || plan_text(&plan));
         return Ok(Exit::Done);
     }
     let resources = Resources {
-        store: store(layers).await?,
+        store: cancel.or(store(layers)).await?,
         now: Utc::now,
         new_id: |now| BackupId::new(now, &mut rand::rng()),
         meter: Arc::new(Meter::default()),
@@ -66,7 +48,35 @@ pub async fn run(
     drop(display);
     let report = outcome?;
     output.result(&report_json(&report), || report_text(&report));
+    if output.quiet {
+        // An exit code alone would not say what needs a look.
+        for warning in &report.manifest.warnings {
+            output::needs_look(warning);
+        }
+    }
     Ok(report.exit())
+}
+
+/// What the settings ask for.
+pub fn options(layers: &Layers) -> Result<Options> {
+    let host = machine();
+    let settings = Settings::resolve(layers, &host)?;
+    Ok(Options {
+        mongo_uri: settings.mongo_uri,
+        selection: settings.selection,
+        job: settings.job,
+        engine: settings.engine,
+        mongodump_path: settings.mongodump_path,
+        search_path: std::env::var("PATH").ok(),
+        format: settings.format,
+        check_compression: settings.check_compression,
+        allow_empty: false,
+        stall: settings.stall,
+        uploads: settings.uploads,
+        compressors: std::thread::available_parallelism().map_or(2, usize::from),
+        state_dir: state_dir(layers),
+        host,
+    })
 }
 
 fn report_json(report: &Report) -> serde_json::Value {

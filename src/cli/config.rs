@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
-use super::machine;
+use super::backup::options;
 use super::output::Output;
+use crate::artifact::manifest::Engine;
 use crate::config::layers::Layers;
-use crate::config::settings::{self, Settings};
+use crate::config::settings;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::ops::backup;
 
 pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
     let rows: Vec<serde_json::Value> = layers
@@ -19,14 +21,16 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
             json!({"key": setting.key, "env": setting.env, "value": value, "origin": origin})
         })
         .collect();
-    output.result(&json!({"version": 1, "settings": rows}), || text(layers));
     // What is shown is checked as well: a mistake is told here rather than at night.
-    Settings::resolve(layers, &machine())?;
+    let engine = options(layers).and_then(|options| backup::engine(&options));
+    let shown = engine.as_ref().ok();
+    output.result(&json!({"version": 1, "settings": rows, "engine": shown}), || text(layers, shown));
+    engine?;
     settings::place(layers)?;
     Ok(Exit::Done)
 }
 
-fn text(layers: &Layers) -> String {
+fn text(layers: &Layers, engine: Option<&Engine>) -> String {
     let mut text = String::new();
     for (setting, value, origin) in layers.shown() {
         let line = match origin {
@@ -35,6 +39,9 @@ fn text(layers: &Layers) -> String {
         };
         text.push_str(&line);
         text.push('\n');
+    }
+    if let Some(engine) = engine {
+        text.push_str(&format!("a backup would read with the {} engine: {}\n", engine.name, engine.why));
     }
     text
 }

@@ -45,6 +45,11 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Says on standard error what of a good result a person should look at.
+pub fn needs_look(what: &str) {
+    let _ = writeln!(std::io::stderr(), "needs a look: {what}");
+}
+
 /// Tells an error on standard error: what failed, why, and the next step.
 pub fn complain(error: &Error, redactor: &Redactor) -> Exit {
     let mut text = format!("error: {}\n", error.chain());

@@ -18,7 +18,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::artifact::format::Format;
-use crate::artifact::manifest::Manifest;
+use crate::artifact::manifest::{self, Manifest};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::error::{Error, Kind, Result};
@@ -137,6 +137,11 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
         }
         outcome => outcome,
     }
+}
+
+/// The engine that a backup would read with, and why.
+pub fn engine(options: &Options) -> Result<manifest::Engine> {
+    Ok(engine::choose(options)?.entry())
 }
 
 /// Finds out what a backup would read, without reading it.
