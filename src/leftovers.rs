@@ -23,16 +23,17 @@ struct Upload {
     upload_id: String,
 }
 
-/// The file of an upload under way; removed when dropped.
+/// The file of an upload under way. Dropped, it stays for the next run, which can then lock it.
 #[derive(Debug)]
 pub struct Marker {
     path: PathBuf,
     _locked: File,
 }
 
-impl Drop for Marker {
-    fn drop(&mut self) {
-        // What stays is found unlocked by the next run, which then finds no such upload.
+impl Marker {
+    /// The upload is completed or aborted: nothing is left to remember.
+    pub fn forget(self) {
+        // A file that stays is found by the next run, which then finds no such upload.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -63,9 +63,10 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
             ("tool".into(), TOOL.into()),
         ],
     };
+    log::debug!("the artifact is {}, sent in parts of {part_size} bytes", upload_spec.key);
     let upload = resources.store.begin(&upload_spec).await?;
-    // Held until the end: it tells the next run of this upload if this one is killed.
-    let _marker = match &options.state_dir {
+    // It tells the next run of this upload if this one is killed, or cannot abort it.
+    let marker = match &options.state_dir {
         Some(state) => {
             leftovers::remember(state, id.as_str(), &resources.store.place(), &upload_spec.key, upload.id())
         }
@@ -73,19 +74,26 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
     }
     .map_err(|e| {
         notes.add(format!("an upload that is killed will not be found by the next run: {}", e.chain()))
-    });
+    })
+    .ok();
 
     let work =
         Work { resources, options, notes, id, engine, server, description, version, upload, spec, part_size };
     let written = match work.write().await {
         Ok(written) => written,
         Err(error) => {
-            if let Err(e) = work.upload.abort().await {
-                log::warn!("the unfinished upload could not be removed: {e}");
+            match (work.upload.abort().await, marker) {
+                (Ok(()), Some(marker)) => marker.forget(),
+                (Ok(()), None) => {}
+                (Err(e), Some(_)) => {
+                    log::warn!("the unfinished upload could not be removed, the next run will try again: {e}")
+                }
+                (Err(e), None) => log::warn!("the unfinished upload could not be removed: {e}"),
             }
             return Err(error);
         }
     };
+    marker.map(leftovers::Marker::forget);
     match work.commit(&written, started, before.as_deref()).await {
         Ok(report) => {
             work.server.close().await;
@@ -142,6 +150,7 @@ impl Work<'_> {
         }
         let after = describe::uuids(&self.server, &self.options.selection).await?;
         let dropped = changes::dropped(&written.namespaces, &self.description.uuids, &after)?;
+        log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
         self.upload.complete(&written.whole).await?;
         Ok(Checked { written, dropped })
     }
@@ -184,6 +193,7 @@ impl Work<'_> {
             return Err(error);
         }
         catalog::commit(store, &manifest).await?;
+        log::debug!("the manifest is written: the backup {} exists", self.id);
         for warning in &manifest.warnings {
             log::warn!("{warning}");
         }
