@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Found;
 use crate::error::{Error, Result};
-use crate::secret::{ExposeSecret, Secret};
+use crate::secret::{ExposeSecret, Redactor, Secret};
 
 /// How the child is watched.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Running {
     child: Child,
     chunks: Option<Chunks>,
     lines: Arc<Mutex<VecDeque<String>>>,
+    /// Its words may quote the connection string, and go into messages and the manifest.
+    redactor: Redactor,
 }
 
 /// Starts mongodump. The connection string, which holds the password, goes through a pipe on its
@@ -50,6 +52,7 @@ pub fn start(
     if let Some(database) = database {
         command.arg(format!("--db={database}"));
     }
+    die_with_us(&mut command);
     let mut child = command
         .env_clear()
         .stdin(Stdio::piped())
@@ -74,7 +77,8 @@ pub fn start(
         cancel: cancel.clone(),
         stalled: false,
     };
-    Ok(Running { child, chunks: Some(chunks), lines })
+    let redactor = Redactor::new(uri.expose_secret(), &[]);
+    Ok(Running { child, chunks: Some(chunks), lines, redactor })
 }
 
 impl Running {
@@ -85,7 +89,14 @@ impl Running {
 
     /// Judges the run: only a whole archive from a child that ended well counts.
     pub fn finish(mut self, read: Result<()>) -> Result<()> {
-        let stalled = self.chunks.take().is_some_and(|chunks| chunks.stalled);
+        let chunks = self.chunks.take().expect("the output is there until the end");
+        if chunks.cancel.is_cancelled() {
+            // Whoever ends the run waits for this: the child gets no time to end by itself.
+            return Err(Error::aftermath("the run was cancelled"));
+        }
+        let stalled = chunks.stalled;
+        // Its pipe is closed here: a child that still writes ends.
+        drop(chunks);
         if stalled {
             return Err(Error::failed(format!(
                 "mongodump hangs: it sent nothing for too long{}",
@@ -139,8 +150,26 @@ impl Running {
         if lines.is_empty() {
             "; it said nothing".into()
         } else {
-            format!("; its last lines:\n  {}", lines.iter().cloned().collect::<Vec<_>>().join("\n  "))
+            let lines = lines.iter().cloned().collect::<Vec<_>>().join("\n  ");
+            format!("; its last lines:\n  {}", self.redactor.clean(&lines))
         }
+    }
+}
+
+/// A run that is killed takes its child along: one that hangs would never notice.
+fn die_with_us(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl and getppid. The
+    // thread that spawns, whose end is what the kernel watches, is the one that reads to the end.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // Killed in between, it would have been too early to be told.
+            if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::Error::other("orphaned")) }
+        });
     }
 }
 
