@@ -60,13 +60,15 @@ impl Settings {
             Some(job) => check_job(job).map_err(|why| layers.wrong("job", &why))?,
             None => format!("{}@{host}", selection.label()),
         };
+        // Where it is looked for is not decided here, but a mistake in it is told like any other.
+        absolute(layers, "state_dir")?;
         let stall = number::<u64>(layers, "stall_timeout", 1)?.expect("it has a default");
         Ok(Settings {
             mongo_uri: Secret::from(uri_text.to_string()),
             selection,
             job,
             engine: layers.parsed("engine", EngineChoice::from_str)?.expect("it has a default"),
-            mongodump_path: layers.text("mongodump_path").map(PathBuf::from),
+            mongodump_path: absolute(layers, "mongodump_path")?,
             format: format(layers)?,
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
             stall: Duration::from_secs(stall),
@@ -213,6 +215,14 @@ fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
     }
     options.min_free = f64::from(percent) / 100.0;
     Ok(options)
+}
+
+/// A path that means the same wherever cron starts.
+fn absolute(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>> {
+    layers.parsed(key, |text| match PathBuf::from(text) {
+        path if path.is_absolute() => Ok(path),
+        _ => Err("it must be an absolute path: cron starts in another directory"),
+    })
 }
 
 fn boolean(layers: &Layers, key: &'static str) -> Result<Option<bool>> {
