@@ -1,0 +1,229 @@
+//! Where settings come from, end to end, and that a mistake is told before any network is touched.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use uzima_testkit::mongod::Mongod;
+
+use super::support::{Home, NOWHERE, TOOL, bare, files, run};
+
+/// A configuration file that only its owner may read.
+fn config(home: &Home, toml: &str, mode: u32) -> PathBuf {
+    let path = home.path().join("config.toml");
+    std::fs::write(&path, toml).expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    path
+}
+
+/// A MongoDB that nobody may ask anything.
+struct Untouched(TcpListener);
+
+impl Untouched {
+    fn new() -> Untouched {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a listener that does not block");
+        Untouched(listener)
+    }
+
+    fn uri(&self) -> String {
+        format!("mongodb://{}/?serverSelectionTimeoutMS=300", self.0.local_addr().expect("its port"))
+    }
+
+    /// The kernel keeps connections that nobody accepted: none may be there.
+    fn asked(&self) -> bool {
+        self.0.accept().is_ok()
+    }
+}
+
+/// Rows 41 and 70: cron's environment, with a file, with variables, and with neither.
+#[tokio::test]
+async fn bare_environment() {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
+    let home = Home::new();
+    let (dir, state) = (home.backups().display().to_string(), home.state().display().to_string());
+    let toml =
+        format!("mongo_uri = '{}'\ndir = '{dir}'\nmin_free = 0\nstate_dir = '{state}'\n", server.uri());
+    let path = config(&home, &toml, 0o600);
+    run(bare().arg("--config").arg(&path).arg("backup")).ends(0);
+    run(bare().env("UZIMA_BACKUP_CONFIG", &path).arg("backup")).ends(0);
+    let by_variables = || {
+        let mut command = bare();
+        command.env("MONGO_URI", server.uri()).env("BACKUP_DIR", &dir).env("BACKUP_MIN_FREE", "0");
+        command.env("UZIMA_BACKUP_STATE_DIR", &state).env("UZIMA_BACKUP_CONFIG", "/dev/null");
+        command
+    };
+    run(by_variables().arg("backup")).ends(0);
+    assert_eq!(home.manifests().len(), 3);
+    let ids = |mut command: Command| run(command.args(["list", "--json"])).ends(0).json()["backups"].clone();
+    assert_eq!(ids(by_variables()).as_array().expect("a list").len(), 3);
+    let before = files(home.path());
+
+    let lost = run(by_variables().env_remove("BACKUP_DIR").arg("backup")).ends(2);
+    lost.says(&["S3_BACKUP_BUCKET", "BACKUP_DIR", "next step"]);
+    assert_eq!(files(home.path()), before);
+    written_only_there(&home, &by_variables);
+}
+
+/// Every file that a run opens for writing or makes lies in its own two folders.
+fn written_only_there(home: &Home, tool: &dyn Fn() -> Command) {
+    let trace = home.path().join("trace");
+    let made = tool();
+    let mut traced = Command::new("strace");
+    traced.args([
+        "-f",
+        "-qq",
+        "-e",
+        "trace=openat,open,creat,mkdir,mkdirat,renameat2,rename,link,linkat",
+        "-o",
+    ]);
+    traced.arg(&trace).arg(TOOL).arg("backup").current_dir("/").env_clear();
+    traced.envs(made.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = traced.output().expect("strace runs: `apt-get install strace`");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let text = std::fs::read_to_string(&trace).expect("a trace");
+    let writes = |line: &&str| {
+        !line.contains(" = -1 ")
+            && ["O_CREAT", "O_WRONLY", "O_RDWR", "mkdir", "rename", "link"].iter().any(|w| line.contains(w))
+    };
+    let own = home.path().display().to_string();
+    let lines: Vec<&str> = text.lines().filter(writes).collect();
+    assert!(lines.iter().any(|line| line.contains("manifest.json")), "nothing was traced: {text}");
+    let elsewhere: Vec<&&str> =
+        lines.iter().filter(|line| !line.contains(&own) && !line.contains("/dev/null")).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:#?}");
+}
+
+/// Rows 48, 60, 67, 70: each mistake is exit 2, says what is wrong, and MongoDB sees no connection.
+#[test]
+fn mistakes_are_told_before_any_network_is_touched() {
+    let mongo = Untouched::new();
+    let cases: &[(&[(&str, &str)], &[&str], &[&str])] = &[
+        (&[], &[], &["S3_BACKUP_BUCKET", "BACKUP_DIR"]),
+        (&[("S3_ENDPOINT_URL", "http://127.0.0.1:1")], &[], &["S3_BACKUP_BUCKET is missing"]),
+        (
+            &[("S3_BACKUP_PREFIX", "x/"), ("BACKUP_DIR", "/nonexistent")],
+            &[],
+            &["S3_BACKUP_BUCKET is missing"],
+        ),
+        (
+            &[("S3_BACKUP_BUCKET", "b"), ("S3_BACKUP_PREFIX", "/")],
+            &[],
+            &["S3_BACKUP_PREFIX", "must not be empty"],
+        ),
+        (&[("S3_BACKUP_BUCKET", "b"), ("S3_BACKUP_PREFIX", "")], &[], &["S3_BACKUP_PREFIX", "empty"]),
+        (&[("S3_BACKUP_BUCKET", "b"), ("BACKUP_DIR", "/x")], &[], &["one place"]),
+        (&[("BACKUP_DIR", "relative")], &[], &["BACKUP_DIR", "absolute"]),
+        (
+            &[("BACKUP_DIR", "/x"), ("UZIMA_BACKUP_STATE_DIR", "state")],
+            &[],
+            &["UZIMA_BACKUP_STATE_DIR", "absolute"],
+        ),
+        (
+            &[("BACKUP_DIR", "/x"), ("BACKUP_RETENTION_DAYS", "0")],
+            &[],
+            &["BACKUP_RETENTION_DAYS", "at least 1"],
+        ),
+        (&[("BACKUP_DIR", "/x"), ("BACKUP_FORMAT", "a$HOME\nb")], &[], &["'a$HOME\nb'", "tar.zst"]),
+        (&[("BACKUP_DIR", "/x")], &["--format", "zip"], &["format", "flag", "archive.gz"]),
+        (&[("BACKUP_DIR", "/x")], &["--engine", "magic"], &["engine", "mongodump"]),
+        (&[("BACKUP_DIR", "/x")], &["--config", "/nonexistent/c.toml"], &["/nonexistent/c.toml"]),
+        (&[("BACKUP_DIR", "/x"), ("MONGO_URI_FILE", "/nonexistent/uri")], &[], &["MONGO_URI_FILE"]),
+    ];
+    for (env, args, words) in cases {
+        let home = Home::new();
+        let mut command = home.tool();
+        command.env("MONGO_URI", mongo.uri()).envs(env.iter().copied()).arg("backup").args(*args);
+        let ran = run(&mut command).ends(2).says(words);
+        assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+        assert!(!mongo.asked(), "{env:?} {args:?}");
+        home.assert_nothing_stored();
+    }
+    // The listener does notice a connection.
+    let home = Home::new();
+    run(home.to_dir(&mongo.uri()).arg("backup")).ends(1);
+    assert!(mongo.asked());
+    home.assert_nothing_stored();
+}
+
+/// The file's mistakes: place, suggestion, and permissions.
+#[test]
+fn mistakes_in_the_file() {
+    for (toml, mode, words) in [
+        ("dir = '/x'\nbuckit = 'b'\n", 0o600, &["config.toml, line 2, column 1", "buckit"][..]),
+        ("[s3]\n  bukket = 'b'\n", 0o600, &["line 2, column 3", "s3.bukket", "s3.bucket"]),
+        ("[s4]\nbucket = 'b'\n", 0o600, &["line 1", "s4"]),
+        ("dir = [1]\n", 0o600, &["line 1, column 1", "dir"]),
+        ("dir = '/x'\ndir = '/y'\n", 0o600, &["line 2, column 1"]),
+        ("dir = '/x\n", 0o600, &["line 1"]),
+        ("mongo_uri = 'mongodb://u:hunter2@h'\n", 0o644, &["mongo_uri", "every user may read", "chmod 640"]),
+        ("[s3]\nsecret_access_key = 'hunter2'\n", 0o604, &["s3.secret_access_key", "chmod 640"]),
+    ] {
+        let home = Home::new();
+        let path = config(&home, toml, mode);
+        for command in ["backup", "list", "config"] {
+            let ran = run(bare().arg("--config").arg(&path).arg(command)).ends(2).says(words);
+            assert!(!ran.stderr.contains("hunter2") && ran.stdout.is_empty(), "{toml}: {}", ran.stderr);
+        }
+    }
+}
+
+/// Flags over environment over file over default; `config` says which it was, and hides secrets.
+#[test]
+fn precedence() {
+    let home = Home::new();
+    let uri = home.path().join("uri");
+    std::fs::write(&uri, "mongodb://u:hunter2@h1,h2/\n").expect("a file");
+    let toml = "dir = '/from-file'\nformat = 'archive.gz'\njob = 'file'\nengine = 'native'\n";
+    let path = config(&home, toml, 0o644);
+    let mut command = bare();
+    command.arg("--config").arg(&path).env("MONGO_URI_FILE", &uri).env("BACKUP_FORMAT", "tar.zst");
+    let shown = run(command.args(["config", "--json"])).ends(0).json();
+    let row = |key: &str| -> Value {
+        let rows = shown["settings"].as_array().expect("a list");
+        rows.iter().find(|row| row["key"] == key).unwrap_or_else(|| panic!("no {key}")).clone()
+    };
+    let file = path.display().to_string();
+    let expected = |key: &str, env: &str, value: &str, origin: &str| json!({"key": key, "env": env, "value": value, "origin": origin});
+    assert_eq!(row("dir"), expected("dir", "BACKUP_DIR", "/from-file", &file));
+    assert_eq!(row("format"), expected("format", "BACKUP_FORMAT", "tar.zst", "environment, BACKUP_FORMAT"));
+    assert_eq!(row("retention_days"), expected("retention_days", "BACKUP_RETENTION_DAYS", "30", "default"));
+    let hidden = expected("mongo_uri", "MONGO_URI", "mongodb://u:***@h1,h2/", "environment, MONGO_URI_FILE");
+    assert_eq!(row("mongo_uri"), hidden);
+    assert_eq!(row("s3.bucket")["origin"], Value::Null);
+    assert_eq!(shown["engine"], json!({"name": "native", "why": "engine = native"}));
+    let human = run(&mut command_again(&command)).ends(0).stdout;
+    for line in
+        ["dir = /from-file  (", "format = tar.zst  (environment, BACKUP_FORMAT)", "with the native engine"]
+    {
+        assert!(human.contains(line), "no {line:?} in:\n{human}");
+    }
+    // A flag beats both; the mistake in it shows that it was taken.
+    let mut flags = bare();
+    flags.arg("--config").arg(&path).env("BACKUP_FORMAT", "tar.zst").env("MONGO_URI", NOWHERE);
+    run(flags.args(["backup", "--format", "zip"])).ends(2).says(&["'zip' (flag)"]);
+}
+
+/// The same command without `--json`.
+fn command_again(command: &Command) -> Command {
+    let mut again = bare();
+    again.args(command.get_args().filter(|arg| *arg != "--json"));
+    again.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    again
+}
+
+/// What is wrong with a setting is told by `config` too, after it has shown them all.
+#[test]
+fn config_checks_what_it_shows() {
+    let home = Home::new();
+    let ran = run(home.tool().arg("config")).ends(2).says(&["S3_BACKUP_BUCKET"]);
+    assert!(ran.stdout.contains("retention_days = 30  (default)"), "{}", ran.stdout);
+    let wrong =
+        run(home.tool().env("BACKUP_DIR", "/x").env("BACKUP_FORMAT", "zip").args(["config", "--json"]));
+    let wrong = wrong.ends(2).says(&["BACKUP_FORMAT"]);
+    assert_eq!(wrong.json()["engine"], Value::Null);
+}

@@ -1,0 +1,194 @@
+//! What `backup`, `list` and `config` print: for people, and as JSON that scripts rely on.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use uzima_testkit::mongod::Mongod;
+
+use super::support::{Home, NOWHERE, bare, files, run};
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+async fn server() -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    for (db, n) in [("shop", 3), ("blog", 2)] {
+        let rows = (0..n).map(|n| bson::doc! {"_id": n, "text": "x".repeat(100)});
+        client.database(db).collection("rows").insert_many(rows).await.expect("rows");
+    }
+    server
+}
+
+#[tokio::test]
+async fn a_backup_and_its_list() {
+    let (server, home) = (server().await, Home::new());
+    let nothing = run(home.to_dir(&server.uri()).arg("list")).ends(0);
+    assert_eq!(nothing.stdout, format!("no backups in {}\n", home.backups().display()));
+    let nothing = run(home.to_dir(&server.uri()).args(["list", "--json"])).ends(0);
+    let place = home.backups().display().to_string();
+    assert_eq!(nothing.json(), json!({"version": 1, "place": place, "backups": []}));
+
+    let done = run(home.to_dir(&server.uri()).args(["backup", "--json", "--job", "first"])).ends(0);
+    let report = done.json();
+    let manifest = &home.manifests()[0];
+    let expected = [
+        "version",
+        "id",
+        "job",
+        "place",
+        "started_at",
+        "finished_at",
+        "engine",
+        "consistency",
+        "namespaces",
+        "documents",
+        "raw_bytes",
+        "stored_bytes",
+        "warnings",
+        "notes",
+    ];
+    assert_eq!(keys(&report), expected.into_iter().collect());
+    assert_eq!((&report["version"], &report["id"]), (&json!(1), &json!(manifest.id)));
+    assert_eq!((&report["job"], &report["engine"]), (&json!("first"), &json!("native")));
+    assert_eq!(report["place"], json!(format!("{place}/{}", manifest.artifact.key)));
+    // admin.system.version and the two collections; its one document and the five of ours.
+    assert_eq!((&report["namespaces"], &report["documents"]), (&json!(3), &json!(6)));
+    assert_eq!(report["raw_bytes"], json!(manifest.totals.raw_bytes));
+    let stored = std::fs::metadata(home.backups().join(&manifest.artifact.key)).expect("the artifact").len();
+    assert_eq!(report["stored_bytes"], json!(stored));
+    assert_eq!((&report["warnings"], &report["notes"]), (&json!([]), &json!([])));
+
+    let human = run(home.to_dir(&server.uri()).args(["backup", "--job", "second"])).ends(0);
+    let id = home.manifests()[1].id.to_string();
+    for word in [&*id, "second", "3 namespaces, 6 documents", "engine native", &place] {
+        assert!(human.stdout.contains(word), "no {word:?} in:\n{}", human.stdout);
+    }
+    let quiet = run(home.to_dir(&server.uri()).args(["backup", "--quiet"])).ends(0);
+    assert_eq!((&*quiet.stdout, &*quiet.stderr), ("", ""));
+    let verbose = run(home.to_dir(&server.uri()).args(["backup", "-v"])).ends(0);
+    assert!(verbose.stderr.contains(" INFO  backing up 3 namespaces"), "{}", verbose.stderr);
+    assert!(verbose.stderr.lines().count() > human.stderr.lines().count(), "{}", verbose.stderr);
+    listed(&home);
+    damaged(&home);
+}
+
+/// Exit 3 says why, also where nothing but errors is wanted: a code alone helps nobody.
+#[tokio::test]
+async fn a_backup_that_needs_a_look() {
+    let (server, home) = (server().await, Home::new());
+    run(home.to_dir(&server.uri()).arg("backup")).ends(0);
+    let client = server.client().await.expect("a client");
+    client.database("shop").drop().await.expect("a drop");
+    let quiet = run(home.to_dir(&server.uri()).args(["backup", "--quiet"])).ends(3);
+    assert_eq!(quiet.stdout, "");
+    let lines: Vec<&str> = quiet.stderr.lines().collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("needs a look: collapsed: "), "{}", quiet.stderr);
+    let listed = run(home.to_dir(NOWHERE).arg("list")).ends(0).stdout;
+    assert!(listed.contains("completed, look: collapsed: "), "{listed}");
+}
+
+/// Newest first over all jobs; `--job` and `--limit` narrow it.
+fn listed(home: &Home) {
+    let list = |args: &[&str]| run(home.to_dir(NOWHERE).arg("list").args(args)).ends(0);
+    let ids = |value: &Value| -> Vec<String> {
+        let rows = value["backups"].as_array().expect("a list");
+        rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let all = list(&["--json"]).json();
+    let mut newest_first: Vec<String> = home.manifests().iter().map(|m| m.id.to_string()).collect();
+    newest_first.sort_by(|a, b| b.cmp(a));
+    assert_eq!(newest_first.len(), 4);
+    assert_eq!(ids(&all), newest_first);
+    let first = home.manifests().into_iter().find(|m| m.job == "first").expect("the first job's");
+    let row = all["backups"].as_array().expect("a list").iter().find(|row| row["id"] == json!(first.id));
+    let expected = json!({
+        "id": first.id, "status": "completed", "job": "first",
+        "started_at": first.started_at, "finished_at": first.finished_at,
+        "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
+        "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
+        "consistency": "none", "key": first.artifact.key, "warnings": [],
+    });
+    assert_eq!(row, Some(&expected));
+    assert_eq!(ids(&list(&["--json", "--job", "first"]).json()), [first.id.to_string()]);
+    assert_eq!(ids(&list(&["--json", "--limit", "2"]).json()), newest_first[..2]);
+    let human = list(&[]).stdout;
+    let lines: Vec<&str> = human.lines().collect();
+    assert!(lines[0].starts_with("ID ") && lines[0].ends_with("STATUS"), "{human}");
+    for (line, id) in lines[1..].iter().zip(&newest_first) {
+        assert!(line.starts_with(id.as_str()) && line.ends_with("completed"), "{human}");
+    }
+    assert_eq!(list(&["--quiet"]).stdout, "");
+    let other = list(&["--job", "third"]).stdout;
+    assert_eq!(other, format!("no backups of the job third in {}\n", home.backups().display()));
+}
+
+/// Row 68: a manifest that cannot be read is listed, the others still are, and the exit code tells.
+fn damaged(home: &Home) {
+    let all = home.manifests();
+    let path = home.backups().join(format!("2{}", &all[1].artifact.key[1..])).with_file_name("manifest.json");
+    std::fs::write(&path, "{\"format\": 1, \"id\": ").expect("damage");
+    let listed = run(home.to_dir(NOWHERE).args(["list", "--json"])).ends(4).json();
+    let rows = listed["backups"].as_array().expect("a list");
+    assert_eq!(rows.len(), 4);
+    let hit = rows.iter().find(|row| row["status"] == "damaged").expect("a damaged one");
+    assert_eq!(keys(hit), ["id", "status", "key", "error"].into_iter().collect());
+    assert_eq!(hit["id"], json!(all[1].id));
+    assert!(path.ends_with(hit["key"].as_str().expect("a key")));
+    assert_eq!(rows.iter().filter(|row| row["status"] == "completed").count(), 3);
+    let human = run(home.to_dir(NOWHERE).arg("list")).ends(4).stdout;
+    let line = human.lines().find(|line| line.starts_with(all[1].id.as_str())).expect("its line");
+    assert!(line.contains("damaged: "), "{human}");
+    // Another job's manifest might be this job's: it is shown whatever is asked for.
+    let of_job = run(home.to_dir(NOWHERE).args(["list", "--job", "first"])).ends(4).stdout;
+    assert_eq!(of_job.lines().count(), 3, "{of_job}");
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_nothing() {
+    let (server, home) = (server().await, Home::new());
+    let plan = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--json"])).ends(0).json();
+    assert_eq!(keys(&plan), ["version", "member", "engine", "namespaces", "raw_bytes"].into_iter().collect());
+    assert_eq!(plan["namespaces"], json!(["admin.system.version", "blog.rows", "shop.rows"]));
+    assert_eq!(
+        (&plan["member"], &plan["engine"]),
+        (&json!(server.host()), &json!("native: engine = native"))
+    );
+    let human = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--db", "shop"])).ends(0).stdout;
+    assert!(human.starts_with("shop.rows\nwould read 1 namespaces, "), "{human}");
+    assert_eq!(files(home.path()), Vec::<String>::new());
+    assert!(!home.state().exists());
+}
+
+#[test]
+fn help_teaches() {
+    let top = run(bare().arg("--help")).ends(0).stdout;
+    for word in ["backup", "list", "config", "Exit codes", "/etc/uzima-backup/config.toml"] {
+        assert!(top.contains(word), "no {word:?} in:\n{top}");
+    }
+    let backup = run(bare().args(["backup", "--help"])).ends(0).stdout;
+    for word in ["MONGO_URI", "S3_BACKUP_BUCKET", "BACKUP_DIR", "Examples:", "--dry-run", "tar.zst"] {
+        assert!(backup.contains(word), "no {word:?} in:\n{backup}");
+    }
+    assert!(run(bare().args(["list", "--help"])).ends(0).stdout.contains("jq"));
+    assert_eq!(run(bare().arg("--version")).ends(0).stdout, "uzima-backup 0.1.0\n");
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let home = Home::new();
+    for (args, word) in [
+        (&["backup", "--no-such-flag"][..], "--no-such-flag"),
+        (&["restart"], "restart"),
+        (&[], "Usage"),
+        (&["list", "--limit", "many"], "--limit"),
+        (&["list", "--limit", "0"], "--limit"),
+        (&["backup", "--level", "fast"], "--level"),
+        (&["backup", "--quiet", "--verbose"], "--verbose"),
+    ] {
+        let ran = run(home.to_dir(NOWHERE).args(args)).ends(2).says(&[word]);
+        assert_eq!(ran.stdout, "", "{args:?}");
+    }
+    home.assert_nothing_stored();
+}

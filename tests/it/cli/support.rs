@@ -1,0 +1,159 @@
+//! The real binary in an environment that holds nothing but what a case needs, and what it left behind.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+use uzima_backup::artifact::manifest::Manifest;
+
+/// The binary under test.
+pub const TOOL: &str = env!("CARGO_BIN_EXE_uzima-backup");
+
+/// Closed on any machine: a connection to it is refused at once.
+pub const NOWHERE: &str = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300";
+
+/// The tool as cron starts it: no environment at all, in the root folder.
+pub fn bare() -> Command {
+    let mut command = Command::new(TOOL);
+    command.env_clear().current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// A folder with a place for backups and one for the state; removed when dropped.
+pub struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        let home = Home { dir: TempDir::new().expect("a folder") };
+        std::fs::create_dir(home.backups()).expect("a folder for backups");
+        home
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn backups(&self) -> PathBuf {
+        self.dir.path().join("backups")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// The tool with this state folder, no configuration file and the native engine, so that nothing
+    /// depends on the machine.
+    pub fn tool(&self) -> Command {
+        let mut command = bare();
+        command.env("UZIMA_BACKUP_STATE_DIR", self.state()).env("UZIMA_BACKUP_CONFIG", "/dev/null");
+        command.env("BACKUP_ENGINE", "native");
+        command
+    }
+
+    /// The tool that backs `uri` up to this home's folder; small disks of test machines are no reason to fail.
+    pub fn to_dir(&self, uri: &str) -> Command {
+        let mut command = self.tool();
+        command.env("MONGO_URI", uri).env("BACKUP_DIR", self.backups()).env("BACKUP_MIN_FREE", "0");
+        command
+    }
+
+    /// Every file below the folder for backups, relative to it, sorted.
+    pub fn files(&self) -> Vec<String> {
+        files(&self.backups())
+    }
+
+    /// The manifests in the folder for backups, oldest first.
+    pub fn manifests(&self) -> Vec<Manifest> {
+        let files = self.files();
+        let named = files.iter().filter(|file| file.ends_with("/manifest.json"));
+        let mut found: Vec<Manifest> = named
+            .map(|file| std::fs::read(self.backups().join(file)).expect("a manifest"))
+            .map(|bytes| Manifest::decode(&bytes).expect("a sound manifest"))
+            .collect();
+        found.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
+        found
+    }
+
+    /// The bytes of a backup's artifact.
+    pub fn artifact(&self, manifest: &Manifest) -> Vec<u8> {
+        std::fs::read(self.backups().join(&manifest.artifact.key)).expect("an artifact")
+    }
+
+    /// After a failure: not one file, partial ones included.
+    pub fn assert_nothing_stored(&self) {
+        assert_eq!(self.files(), Vec::<String>::new());
+        assert_eq!(files(&self.state()), Vec::<String>::new(), "in the state folder");
+    }
+}
+
+/// Every file below a folder, relative to it, sorted; none if there is no such folder.
+pub fn files(root: &Path) -> Vec<String> {
+    fn walk(folder: &Path, root: &Path, out: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, root, out);
+            } else {
+                out.push(path.strip_prefix(root).expect("below the root").display().to_string());
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(root, root, &mut out);
+    out.sort();
+    out
+}
+
+/// How a run ended, and what it said.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Asserts the exit code, showing all that was said if it is another.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Ran {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that standard error holds all these words.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Ran {
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("{e} in:\n{}\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Ran {
+    let output = command.output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// A manifest's artifact with its compression taken off.
+pub fn decompressed(manifest: &Manifest, artifact: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    if manifest.artifact.format.ends_with(".gz") {
+        flate2::read::MultiGzDecoder::new(artifact).read_to_end(&mut out).expect("sound gzip");
+    } else {
+        zstd::Decoder::new(artifact).and_then(|mut d| d.read_to_end(&mut out)).expect("sound zstd");
+    }
+    out
+}
