@@ -1,0 +1,131 @@
+//! Rows 4 and 13: a mongodump that fails, is killed, hangs, or stops early and calls it a success.
+
+use std::time::{Duration, Instant};
+
+use uzima_testkit::standin::{Ending, Play, StandIn};
+
+use super::support::{recorded, server, standin, tool};
+use crate::cli::contents::{contents, of_archive};
+use crate::cli::support::{Home, Ran, run};
+
+/// Exit 1, nothing stored or listed, no child left.
+async fn fails(plays: &[Play], runs: usize, words: &[&str]) -> Ran {
+    let (server, home, mongodump) = (server().await, Home::new(), standin(plays));
+    let ran = run(tool(&home, &server, &mongodump).env("BACKUP_STALL_TIMEOUT", "1").arg("backup"));
+    let ran = ran.ends(1).says(words);
+    home.assert_nothing_stored();
+    assert!(run(home.to_dir("mongodb://127.0.0.1:1").arg("list")).ends(0).stdout.starts_with("no backups"));
+    left_alone(&mongodump, runs);
+    ran
+}
+
+fn left_alone(mongodump: &StandIn, runs: usize) {
+    let all = mongodump.runs().expect("runs");
+    assert_eq!(all.len(), runs);
+    assert!(all.iter().all(|run| !run.is_alive()), "{all:?}");
+}
+
+fn dies_at(share: usize, ending: Ending) -> Play {
+    let archive = recorded();
+    let at = archive.len() / 8 * share;
+    Play::archive(archive)
+        .stop_at(at)
+        .ending(ending)
+        .stderr("2026-11-24 writing shop.orders")
+        .stderr("Failed: it broke")
+}
+
+#[tokio::test]
+async fn exits_with_an_error() {
+    // Also when the archive was whole, and when not one byte came.
+    for share in [0, 4, 8] {
+        let play = dies_at(share, Ending::Exit(1));
+        fails(&[play], 2, &["exit code 1", "writing shop.orders\n  Failed: it broke"]).await;
+    }
+}
+
+#[tokio::test]
+async fn is_killed() {
+    fails(&[dies_at(4, Ending::Killed)], 1, &["killed by signal 9", "Failed: it broke"]).await;
+    fails(&[dies_at(0, Ending::Killed)], 1, &["killed by signal 9"]).await;
+}
+
+#[tokio::test]
+async fn hangs() {
+    for share in [0, 4, 8] {
+        let began = Instant::now();
+        let play = dies_at(share, Ending::Hangs).ignores_term();
+        fails(&[play], 1, &["mongodump hangs", "Failed: it broke", "BACKUP_STALL_TIMEOUT"]).await;
+        assert!(began.elapsed() > Duration::from_secs(1), "it was not waited for");
+    }
+}
+
+#[tokio::test]
+async fn stops_early_and_calls_it_a_success() {
+    for share in [0, 1, 4, 7] {
+        fails(&[dies_at(share, Ending::Exit(0))], 1, &["the archive is damaged or incomplete"]).await;
+    }
+    let mut archive = recorded();
+    archive.pop();
+    fails(&[Play::archive(archive)], 1, &["the archive is damaged or incomplete"]).await;
+}
+
+#[tokio::test]
+async fn writes_rubbish() {
+    let rubbish = b"2026-11-24T03:00:00 error: no such thing\n".repeat(1000);
+    fails(&[Play::archive(rubbish)], 1, &["does not begin as a mongodump archive"]).await;
+    let mut archive = recorded();
+    let at = archive.windows(6).position(|w| w == b"total\0").expect("a field") + 8;
+    archive[at] ^= 1;
+    fails(&[Play::archive(archive)], 1, &["the checksum of shop.orders"]).await;
+    let mut longer = recorded();
+    longer.extend_from_slice(b"and more");
+    fails(&[Play::archive(longer)], 1, &["damaged"]).await;
+}
+
+/// Row 4: it never takes a lost connection up again, so the whole run is made once more, under a new id.
+#[tokio::test]
+async fn a_second_run_after_an_exit_code() {
+    let (server, home) = (server().await, Home::new());
+    let mongodump = standin(&[dies_at(4, Ending::Exit(1)), Play::archive(recorded())]);
+    let report = run(tool(&home, &server, &mongodump).args(["backup", "--json"])).ends(0).json();
+    left_alone(&mongodump, 2);
+    let manifests = home.manifests();
+    assert_eq!(manifests.len(), 1);
+    let note = &manifests[0].notes[0];
+    assert!(
+        note.starts_with("started once more from the beginning") && note.contains("exit code 1"),
+        "{note}"
+    );
+    assert_eq!(report["notes"][0], serde_json::json!(note));
+    let truth = of_archive(&recorded());
+    assert_eq!(truth.diff(&contents(&manifests[0], &home.artifact(&manifests[0]))), Vec::<String>::new());
+    // The first try's folder held nothing but its artifact; none of that is there.
+    assert_eq!(home.files().len(), 3, "{:?}", home.files());
+    // No third try.
+    fails(
+        &[dies_at(4, Ending::Exit(1)), dies_at(2, Ending::Exit(3)), Play::archive(recorded())],
+        2,
+        &["exit code 3"],
+    )
+    .await;
+}
+
+/// A wrapper that waits for input when it is asked for its version does not hold `auto` up.
+#[tokio::test]
+async fn one_that_never_says_its_version() {
+    let (server, home) = (server().await, Home::new());
+    let script = home.path().join("mongodump");
+    let text = "#!/bin/sh\nexec sleep 100000\n";
+    let write = std::process::Command::new("/bin/sh")
+        .args(["-c", "printf '%s' \"$1\" >\"$0\" && chmod 755 \"$0\""])
+        .arg(&script)
+        .arg(text)
+        .status();
+    assert!(write.expect("sh").success());
+    let mut command = home.to_dir(&server.uri());
+    command.env("BACKUP_ENGINE", "auto").env("MONGODUMP_PATH", &script).arg("backup");
+    run(&mut command).ends(0);
+    let engine = &home.manifests()[0].engine;
+    assert!(engine.name == "native" && engine.why.contains("--version within 10 s"), "{engine:?}");
+}

@@ -1,0 +1,8 @@
+//! The mongodump engine: a stand-in that plays recordings and goes wrong in every way, and the official
+//! tools where they are installed.
+
+mod failures;
+mod official;
+mod played;
+mod secrets;
+mod support;
