@@ -26,11 +26,9 @@ pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Result<Report> {
     let started = (resources.now)();
     let engine = engine::choose(options)?;
-    let server = Arc::new(Server::connect(&options.mongo_uri).await?);
-    let version = server.version().await?;
-    let description = describe::describe(&server, &options.selection).await?;
-    refuse_empty(&description, &server, options)?;
-    let before = last_of_job(resources, options).await?;
+    // Nothing is begun yet: whoever ends the run here waits for nobody.
+    let known = resources.cancel.or(Known::find(resources, options)).await?;
+    let Known { server, version, set_id, description, before } = known;
     log::info!(
         "backing up {} namespaces of {} ({}) with the {} engine: {}",
         description.namespaces.len(),
@@ -77,8 +75,20 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
     })
     .ok();
 
-    let work =
-        Work { resources, options, notes, id, engine, server, description, version, upload, spec, part_size };
+    let work = Work {
+        resources,
+        options,
+        notes,
+        id,
+        engine,
+        server,
+        description,
+        version,
+        set_id,
+        upload,
+        spec,
+        part_size,
+    };
     let written = match work.write().await {
         Ok(written) => written,
         Err(error) => {
@@ -106,6 +116,28 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
     }
 }
 
+/// What is asked before anything is begun.
+struct Known {
+    server: Arc<Server>,
+    version: String,
+    set_id: Option<String>,
+    description: Description,
+    /// The newest backup of the job, to compare with.
+    before: Option<Box<Manifest>>,
+}
+
+impl Known {
+    async fn find(resources: &Resources, options: &Options) -> Result<Known> {
+        let server = Arc::new(Server::connect(&options.mongo_uri).await?);
+        let version = server.version().await?;
+        let description = describe::describe(&server, &options.selection).await?;
+        refuse_empty(&description, &server, options)?;
+        let before = last_of_job(resources, options).await?;
+        let set_id = server.replica_set_id().await;
+        Ok(Known { server, version, set_id, description, before })
+    }
+}
+
 /// An attempt under way.
 struct Work<'a> {
     resources: &'a Resources,
@@ -116,6 +148,7 @@ struct Work<'a> {
     server: Arc<Server>,
     description: Description,
     version: String,
+    set_id: Option<String>,
     upload: Arc<dyn Upload>,
     spec: Spec,
     part_size: u64,
@@ -140,6 +173,14 @@ impl Work<'_> {
         let cancel = self.resources.cancel.token();
         let written =
             pipeline::run(layout, self.reader(), &self.upload, self.resources.meter.clone(), cancel).await?;
+        let dropped = self.resources.cancel.or(self.belongs_together(&written)).await?;
+        log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
+        self.upload.complete(&written.whole).await?;
+        Ok(Checked { written, dropped })
+    }
+
+    /// Asks the source whether all that was read is of one server's life; what was dropped meanwhile.
+    async fn belongs_together(&self, written: &Written) -> Result<Vec<usize>> {
         let now = self
             .server
             .hello_now(self.server.client())
@@ -149,10 +190,7 @@ impl Work<'_> {
             return Err(Error::restart(format!("{what} during the run")));
         }
         let after = describe::uuids(&self.server, &self.options.selection).await?;
-        let dropped = changes::dropped(&written.namespaces, &self.description.uuids, &after)?;
-        log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
-        self.upload.complete(&written.whole).await?;
-        Ok(Checked { written, dropped })
+        changes::dropped(&written.namespaces, &self.description.uuids, &after)
     }
 
     fn reader(&self) -> Reader {
@@ -184,8 +222,8 @@ impl Work<'_> {
             id: self.id.to_string(),
             segments: checked.written.segments.clone(),
         };
-        let index = catalog::put_index(store, &self.id, &index).await?;
-        let mut manifest = self.manifest(checked, started, index).await;
+        let index = self.resources.cancel.or(catalog::put_index(store, &self.id, &index)).await?;
+        let mut manifest = self.manifest(checked, started, index);
         if let Some(why) = before.and_then(|before| collapse::collapsed(before, &manifest)) {
             manifest.warnings.push(format!("collapsed: {why}"));
         }
@@ -200,7 +238,7 @@ impl Work<'_> {
         Ok(Report { place: format!("{}{}", with_slash(store.place()), manifest.artifact.key), manifest })
     }
 
-    async fn manifest(
+    fn manifest(
         &self,
         checked: &Checked,
         started: chrono::DateTime<chrono::Utc>,
@@ -227,7 +265,7 @@ impl Work<'_> {
                 member: hello.address.clone(),
                 version: self.version.clone(),
                 set_name: hello.set_name.clone(),
-                set_id: self.server.replica_set_id().await,
+                set_id: self.set_id.clone(),
             },
             engine: self.engine.entry(),
             consistency: manifest::Consistency {
@@ -263,8 +301,14 @@ impl Work<'_> {
         }
     }
 
-    /// Removes a body that will have no manifest, and its index.
+    /// Removes a body that has no manifest, and its index. While it is in doubt whether the manifest
+    /// arrived, body and index stay: a manifest without them would be a backup that does not restore.
     async fn remove_body(&self) {
+        match self.resources.store.head(&layout::manifest(&self.id)).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return log::warn!("the backup {} may exist: its manifest is there", self.id),
+            Err(e) => return log::warn!("what was uploaded for the failed backup stays as an orphan: {e}"),
+        }
         for key in [layout::index(&self.id), layout::artifact(&self.id, self.options.format)] {
             if let Err(e) = self.resources.store.delete(&key).await {
                 log::warn!("what was uploaded for the failed backup stays as an orphan: {e}");

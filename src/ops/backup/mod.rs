@@ -123,8 +123,11 @@ pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> 
 
 async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     let notes = Notes::default();
-    resources.store.check().await?;
-    for line in leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await {
+    let checked = async {
+        resources.store.check().await?;
+        Ok(leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await)
+    };
+    for line in resources.cancel.or(checked).await? {
         notes.add(line);
     }
     match attempt::run(resources, options, &notes).await {

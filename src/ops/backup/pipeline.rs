@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +63,7 @@ pub async fn run(
     let out = Out::new(codec, layout.part_size, Box::new(parts))?;
 
     let mut packer = Packer::new(pool, steps);
-    let mut reading = spawn("pack", move || read(&mut packer).and_then(|()| packer.finish()))?;
+    let mut reading = spawn("pack", move || read(&mut packer).and_then(|()| packer.finish()))?.fuse();
     let spec = layout.spec;
     let writing = spawn("write", move || writer::write(&stepping, &spec, out, &meter))?;
     let all = async {
@@ -72,8 +74,11 @@ pub async fn run(
     tokio::select! {
         outcome = all => outcome,
         () = cancel.cancelled() => {
-            // A child process must not outlive the run.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), &mut reading).await;
+            // A child process must not outlive the run. Reading may have ended long before the upload
+            // does: then there is nothing to wait for, and the answer must not be asked for twice.
+            if !reading.is_terminated() {
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(5), &mut reading).await;
+            }
             Err(Error::aftermath("the run was cancelled"))
         }
     }

@@ -128,7 +128,7 @@ fn run(
         .enable_all()
         .build()
         .map_err(|e| Error::failed("cannot start the reading runtime").caused_by(e))?;
-    let outcome = runtime.block_on(async {
+    let work = async {
         let client = server.another_client()?;
         let slots = Arc::new(Semaphore::new(AHEAD));
         let mut tasks = JoinSet::new();
@@ -145,6 +145,13 @@ fn run(
         // Its background tasks end with it; a member that does not answer must not hold the run up.
         let _ = tokio::time::timeout(Duration::from_secs(5), client.shutdown()).await;
         Ok(())
+    };
+    // A member that does not answer must not hold up whoever ends the run.
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            () = cancel.cancelled() => Err(Error::aftermath("the run was cancelled")),
+        }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
