@@ -50,6 +50,14 @@ pub fn needs_look(what: &str) {
     let _ = writeln!(std::io::stderr(), "needs a look: {what}");
 }
 
+/// Has panics told as an error of this tool: exit code and words of its own, and no secrets.
+pub fn tell_panics(redactor: Redactor) {
+    std::panic::set_hook(Box::new(move |info| {
+        let text = format!("error: a mistake in uzima-backup itself, please report it: {info}\n");
+        let _ = std::io::stderr().write_all(redactor.clean(&text).as_bytes());
+    }));
+}
+
 /// Tells an error on standard error: what failed, why, and the next step.
 pub fn complain(error: &Error, redactor: &Redactor) -> Exit {
     let mut text = format!("error: {}\n", error.chain());
