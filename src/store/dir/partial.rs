@@ -96,6 +96,12 @@ impl Partial {
         })
     }
 
+    /// Removes the file, and the folders that this leaves empty.
+    pub fn remove(&self, root: &Root) -> Result<()> {
+        let key = self.path.strip_prefix(root.path()).ok().and_then(Path::to_str);
+        root.delete(key.ok_or_else(|| Error::new(Kind::Failed, self.doing(), "it is not below the root"))?)
+    }
+
     fn folder(&self) -> &Path {
         self.target.parent().unwrap_or(Path::new("/"))
     }

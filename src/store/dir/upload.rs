@@ -111,9 +111,11 @@ impl Upload for DirUpload {
 
     async fn abort(&self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
-        files::blocking(move || {
-            drop(shared.take());
-            Ok(())
+        files::blocking(move || match shared.take() {
+            // A part that is still being written holds the partial, and may outlive this process's
+            // patience: the file goes now, whoever still writes into it.
+            Some(partial) => partial.remove(&shared.root),
+            None => Ok(()),
         })
         .await
     }
