@@ -4,4 +4,6 @@ mod configuration;
 pub mod contents;
 mod examples;
 mod output;
+mod s3;
+mod signals;
 pub mod support;

@@ -1,0 +1,195 @@
+//! Row 38: a signal ends a backup at any point within 10 s, and nothing of it stays.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use uzima_testkit::load::{self, Load};
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
+use uzima_testkit::standin::{Ending, Play, StandIn, fixture};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::s3::to_s3;
+use super::support::{Home, run};
+
+/// The signals, with the exit codes they lead to.
+const SIGNALS: [(i32, i32); 3] = [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGHUP, 129)];
+
+/// Longer than any run may take after its signal.
+const STALL: Duration = Duration::from_secs(60);
+
+pub async fn loaded() -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    let load = Load { orders: 2_000, rows: 2_000, tiny: 5, blobs: 1_500, ..Load::default() };
+    load::fill(&client, &load).await.expect("data");
+    server
+}
+
+/// Waits until something has happened, for at most a minute.
+pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
+}
+
+/// Sends a signal and asserts how, and how soon, the process ends.
+pub fn ends_by(mut child: Child, signal: i32, code: i32) {
+    assert!(child.try_wait().expect("its state").is_none(), "it ended before the signal");
+    let began = Instant::now();
+    // SAFETY: our own child, not waited for yet.
+    unsafe { libc::kill(child.id() as i32, signal) };
+    until("the process ends", || child.try_wait().expect("its state").is_some());
+    let (status, took) = (child.wait().expect("its status"), began.elapsed());
+    assert_eq!(status.code(), Some(code), "{status}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+/// Native, to a directory: the server falls silent at a random one of all the run's commands.
+#[tokio::test]
+async fn while_mongodb_is_asked() {
+    let server = loaded().await;
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let uri = proxy.uri(&server.uri());
+    let all = proxy.add(Rule::on("*"));
+    run(Home::new().to_dir(&uri).arg("backup")).ends(0);
+    let commands = proxy.seen(all);
+    assert!(commands > 20, "{commands}");
+    let mut random = SmallRng::seed_from_u64(38);
+    for turn in 0..24 {
+        let home = Home::new();
+        let (signal, code) = SIGNALS[turn % 3];
+        // The last command of a run ends its sessions, when the backup is done.
+        let nth = random.random_range(1..commands);
+        proxy.clear();
+        let stalled = proxy.add(Rule::on("*").nth(nth).then(Action::Stall(STALL)));
+        let child = start(home.to_dir(&uri).arg("backup"));
+        until("the server falls silent", || proxy.hits(stalled) == 1);
+        ends_by(child, signal, code);
+        home.assert_nothing_stored();
+        assert_eq!(std::fs::read_dir(home.backups()).expect("a folder").count(), 0, "empty folders");
+        proxy.close_all();
+    }
+    proxy.clear();
+    let (home, stalled) = (Home::new(), proxy.add(Rule::on("find").nth(2).then(Action::Stall(STALL))));
+    let child = home.to_dir(&uri).arg("backup").stderr(Stdio::piped()).spawn().expect("the program starts");
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    // SAFETY: our own child, not waited for yet.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let said = child.wait_with_output().expect("its end").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("error: ended by SIGTERM; nothing new was stored"), "{said}");
+}
+
+/// A mongodump that hangs and does not listen goes with the run.
+#[tokio::test]
+async fn while_mongodump_hangs() {
+    let server = loaded().await;
+    let archive = fixture("full.archive.gz").expect("the recording");
+    for (stop_at, (signal, code)) in
+        [(0, SIGNALS[0]), (archive.len() / 2, SIGNALS[1]), (archive.len(), SIGNALS[2])]
+    {
+        let play = Play::archive(archive.clone()).stop_at(stop_at).ending(Ending::Hangs).ignores_term();
+        let (home, mongodump) = (Home::new(), StandIn::create(&[play]).expect("a stand-in"));
+        let mut command = home.to_dir(&server.uri());
+        command.env("BACKUP_ENGINE", "mongodump").env("MONGODUMP_PATH", mongodump.program());
+        let child = start(command.arg("backup"));
+        until("mongodump runs", || mongodump.runs().is_ok_and(|runs| runs.len() == 1));
+        let before = Instant::now();
+        ends_by(child, signal, code);
+        assert!(
+            before.elapsed() < Duration::from_secs(4),
+            "the child is not given time: {:?}",
+            before.elapsed()
+        );
+        assert!(!mongodump.runs().expect("runs")[0].is_alive());
+        home.assert_nothing_stored();
+    }
+}
+
+/// A run that is killed takes its mongodump along, by the kernel.
+#[tokio::test]
+async fn a_killed_run_leaves_no_mongodump() {
+    let server = loaded().await;
+    let play = Play::archive(Vec::new()).ending(Ending::Hangs).ignores_term();
+    let (home, mongodump) = (Home::new(), StandIn::create(&[play]).expect("a stand-in"));
+    let mut command = home.to_dir(&server.uri());
+    command.env("BACKUP_ENGINE", "mongodump").env("MONGODUMP_PATH", mongodump.program());
+    let mut child = start(command.arg("backup"));
+    until("mongodump runs", || mongodump.runs().is_ok_and(|runs| runs.len() == 1));
+    assert!(mongodump.runs().expect("runs")[0].is_alive());
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+    until("mongodump is gone", || !mongodump.runs().expect("runs")[0].is_alive());
+}
+
+/// A bucket that stalls at each operation of a backup in turn.
+#[tokio::test]
+async fn while_the_bucket_stalls() {
+    let server = loaded().await;
+    let operations = [
+        ("ListObjectsV2", SIGNALS[0]),
+        ("CreateMultipartUpload", SIGNALS[1]),
+        ("UploadPart", SIGNALS[2]),
+        ("UploadPart", SIGNALS[0]),
+        ("CompleteMultipartUpload", SIGNALS[1]),
+        ("PutObject", SIGNALS[2]),
+    ];
+    for (turn, (operation, (signal, code))) in operations.into_iter().enumerate() {
+        let (home, bucket) = (Home::new(), S3Server::start());
+        // The second stall of UploadPart comes when others are through.
+        let index = u64::from(turn == 3) * 2;
+        bucket.faults().add(S3Rule::from(index, operation, Fault::Delay(STALL)));
+        let child = start(to_s3(&home, &server.uri(), &bucket).arg("backup"));
+        until(operation, || bucket.count(operation) as u64 > index);
+        ends_by(child, signal, code);
+        bucket.faults().clear();
+        let left: Vec<String> =
+            bucket.objects().into_keys().filter(|key| key.ends_with("manifest.json")).collect();
+        assert_eq!(left, Vec::<String>::new(), "{operation}");
+        if matches!(operation, "ListObjectsV2" | "UploadPart") {
+            assert_eq!(bucket.open_uploads(), [], "{operation}");
+            assert_eq!(bucket.objects().len(), 0, "{operation}");
+            assert_eq!(super::support::files(&home.state()), Vec::<String>::new(), "{operation}");
+        }
+        let listed = run(to_s3(&home, &server.uri(), &bucket).args(["list", "--json"])).ends(0).json();
+        assert_eq!(listed["backups"], serde_json::json!([]), "{operation}");
+    }
+}
+
+/// Where even the abort stalls the next run ends the upload, and says so.
+#[tokio::test]
+async fn while_nothing_answers_any_more() {
+    let (server, home, bucket) = (loaded().await, Home::new(), S3Server::start());
+    bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));
+    bucket.faults().add(S3Rule::always("AbortMultipartUpload", Fault::Delay(STALL)));
+    let child = start(to_s3(&home, &server.uri(), &bucket).arg("backup"));
+    until("a part stalls", || bucket.count("UploadPart") > 1);
+    ends_by(child, libc::SIGTERM, 143);
+    assert_eq!((bucket.open_uploads().len(), super::support::files(&home.state()).len()), (1, 1));
+    bucket.faults().clear();
+    let next = run(to_s3(&home, &server.uri(), &bucket).args(["backup", "--json"])).ends(0).json();
+    let note = next["notes"][0].as_str().expect("a note");
+    assert!(note.contains("removed the unfinished upload"), "{note}");
+    assert_eq!((bucket.open_uploads(), super::support::files(&home.state())), (vec![], vec![]));
+}
+
+/// A list that waits for its bucket ends at the first Ctrl-C.
+#[test]
+fn while_a_list_waits() {
+    let (home, bucket) = (Home::new(), S3Server::start());
+    bucket.faults().add(S3Rule::always("*", Fault::Delay(STALL)));
+    let child = start(to_s3(&home, super::support::NOWHERE, &bucket).arg("list"));
+    until("it asks", || !bucket.calls().is_empty());
+    let began = Instant::now();
+    ends_by(child, libc::SIGINT, 130);
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
