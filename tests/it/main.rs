@@ -4,5 +4,6 @@ mod cli;
 mod docs;
 mod generated;
 mod mongodump;
+mod native;
 mod readme;
 mod store;

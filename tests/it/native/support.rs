@@ -1,0 +1,216 @@
+//! What the tests of the native engine share: one way to make a backup, and what must be true after a failure.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::{RawDocumentBuf, rawdoc};
+use mongodb::Client;
+use uzima_backup::artifact::index::Index;
+use uzima_backup::cancel::Cancel;
+use uzima_backup::catalog::id::BackupId;
+use uzima_backup::error::{Error, Kind};
+use uzima_backup::exit::Exit;
+use uzima_backup::ops::backup::{self, EngineChoice, Options, Report, Resources};
+use uzima_backup::ops::list;
+use uzima_backup::progress::Meter;
+use uzima_backup::secret::Secret;
+use uzima_backup::source::selection::Selection;
+use uzima_backup::store::Store;
+use uzima_backup::store::dir::{DirOptions, DirStore};
+use uzima_testkit::mongod::{Mongod, connect};
+use uzima_testkit::raw;
+use uzima_testkit::wire_proxy::{Action, CommandError, WireProxy};
+
+use super::decode::{self, Decoded};
+
+/// No backup of these tests may take longer: a hang is a failure, not a test that never ends.
+pub const BOUND: Duration = Duration::from_secs(120);
+
+/// A directory for backups.
+pub struct Shelf {
+    dir: tempfile::TempDir,
+}
+
+impl Shelf {
+    pub fn new() -> Shelf {
+        Shelf { dir: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("backups")
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        let options = DirOptions { min_free: 0.0, ..DirOptions::new(self.root()) };
+        Arc::new(DirStore::new(options).expect("a directory store"))
+    }
+
+    /// Makes a backup with the native engine, as the command line would.
+    pub async fn run(&self, uri: &str, change: impl FnOnce(&mut Options)) -> Result<Report, Error> {
+        let mut options = Options {
+            mongo_uri: Secret::from(uri.to_owned()),
+            selection: Selection::default(),
+            job: "all@test".into(),
+            engine: EngineChoice::Native,
+            mongodump_path: None,
+            search_path: None,
+            format: "tar.zst".parse().expect("a format"),
+            check_compression: false,
+            allow_empty: false,
+            stall: Duration::from_secs(60),
+            uploads: 2,
+            compressors: 2,
+            state_dir: Some(self.dir.path().join("state")),
+            host: "test".into(),
+        };
+        change(&mut options);
+        let resources = Resources {
+            store: self.store(),
+            now: chrono::Utc::now,
+            new_id: |now| BackupId::new(now, &mut rand::rng()),
+            meter: Arc::new(Meter::default()),
+            cancel: Cancel::default(),
+        };
+        tokio::time::timeout(BOUND, backup::backup(&resources, &options)).await.expect("the backup hangs")
+    }
+
+    /// All files of the store, relative to its root.
+    pub fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        walk(&self.root(), &self.root(), &mut files);
+        files.sort();
+        files
+    }
+
+    /// The ids that `list` shows.
+    pub async fn listed(&self) -> Vec<String> {
+        let found = list::list(&*self.store(), &list::Options::default()).await.expect("a list");
+        found.iter().map(|entry| entry.id().to_string()).collect()
+    }
+
+    /// A file of the store.
+    pub fn read(&self, key: &str) -> Vec<u8> {
+        std::fs::read(self.root().join(key)).expect(key)
+    }
+
+    /// What a backup holds, read without this project's own readers.
+    pub fn decode(&self, report: &Report) -> Decoded {
+        let artifact = &report.manifest.artifact;
+        decode::decode(&self.read(&artifact.key), &artifact.format)
+    }
+
+    pub fn index(&self, report: &Report) -> Index {
+        Index::decode(&self.read(&report.manifest.index.key)).expect("an index")
+    }
+
+    /// The one backup of this report and its three files are all there is.
+    pub async fn assert_only(&self, report: &Report) {
+        assert_eq!(self.listed().await, [report.manifest.id.to_string()]);
+        let files = self.files();
+        assert_eq!(files.len(), 3, "{files:?}");
+        assert!(files.iter().all(|file| file.contains(report.manifest.id.as_str())), "{files:?}");
+        self.assert_no_marker();
+    }
+
+    /// Nothing is listed, and no file is left.
+    pub async fn assert_nothing(&self) {
+        assert_eq!(self.files(), Vec::<String>::new());
+        assert_eq!(self.listed().await, Vec::<String>::new());
+        self.assert_no_marker();
+    }
+
+    fn assert_no_marker(&self) {
+        let state = self.dir.path().join("state");
+        let mut files = Vec::new();
+        walk(&state, &state, &mut files);
+        assert_eq!(files, Vec::<String>::new(), "markers of uploads");
+    }
+}
+
+fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => walk(root, &path, out),
+            false => out.push(path.strip_prefix(root).expect("below the root").display().to_string()),
+        }
+    }
+}
+
+/// Makes one backup into a directory of its own.
+pub async fn run(uri: &str, change: impl FnOnce(&mut Options)) -> (Shelf, Result<Report, Error>) {
+    let shelf = Shelf::new();
+    let outcome = shelf.run(uri, change).await;
+    (shelf, outcome)
+}
+
+/// An error that ends with exit code 1, that no panic is behind, and its words.
+pub fn failed(outcome: Result<Report, Error>) -> String {
+    let error = outcome.err().expect("a failure");
+    let text = format!("{} | {}", error.chain(), error.next_step().unwrap_or_default());
+    assert_eq!((error.kind(), error.exit()), (Kind::Failed, Exit::Failed), "{text}");
+    assert!(!text.contains("panicked") && !text.contains("ended unexpectedly"), "{text}");
+    text
+}
+
+/// Only these databases.
+pub fn only(databases: &[&str]) -> impl FnOnce(&mut Options) {
+    let databases = databases.iter().map(|db| (*db).to_owned()).collect();
+    move |options| options.selection.databases = databases
+}
+
+/// Documents whose `_id` counts from `from`, each of about `pad` bytes.
+pub fn rows(from: i32, count: i32, pad: usize) -> Vec<RawDocumentBuf> {
+    (from..from + count).map(|id| rawdoc! { "_id": id, "pad": "x".repeat(pad) }).collect()
+}
+
+pub async fn insert(client: &Client, db: &str, collection: &str, documents: &[RawDocumentBuf]) {
+    let bytes: Vec<&[u8]> = documents.iter().map(|d| d.as_bytes()).collect();
+    raw::insert(&client.database(db), collection, &bytes).await.expect("an insert");
+}
+
+/// A server, and a proxy before it.
+pub async fn behind_a_proxy() -> (Mongod, WireProxy, Client) {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
+    let client = server.client().await.expect("a client");
+    (server, proxy, client)
+}
+
+/// The `_id`s of documents that have numbers for one.
+pub fn ids(documents: &[Vec<u8>]) -> Vec<i32> {
+    let id = |d: &Vec<u8>| bson::RawDocument::from_bytes(d).and_then(|d| Ok(d.get_i32("_id"))).expect("BSON");
+    documents.iter().map(|d| id(d).expect("a number")).collect()
+}
+
+/// Lets the answer pass, after `work` was done on the server at `uri`: what happens between two commands of a
+/// backup, without a sleep. Blocks the proxy's thread, which has no runtime.
+pub fn meanwhile<W>(uri: String, work: W) -> Action
+where
+    W: AsyncFn(Client) + Send + Sync + 'static,
+{
+    Action::edit(move |answer| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = connect(&uri).await.expect("a client");
+            work(client.clone()).await;
+            client.shutdown().await;
+        });
+        answer.to_vec()
+    })
+}
+
+/// Does `work` on the server at `uri`, and then answers with an error instead of what the server answered.
+pub fn meanwhile_fail<W>(uri: String, code: i32, work: W) -> Action
+where
+    W: AsyncFn(Client) + Send + Sync + 'static,
+{
+    let Action::Edit(edit) = meanwhile(uri, work) else { unreachable!("it is an edit") };
+    let name = CommandError::new(code).name;
+    let answer = rawdoc! { "ok": 0.0, "errmsg": "from the test", "code": code, "codeName": name };
+    Action::edit(move |original| {
+        edit(original);
+        answer.as_bytes().to_vec()
+    })
+}
