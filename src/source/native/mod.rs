@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bson::RawDocument;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -104,12 +103,6 @@ fn take(
                     let document =
                         value.as_document().ok_or_else(|| malformed(&"a batch holds no document"))?;
                     sink.document(document.as_bytes())?;
-                }
-            }
-            Batch::Documents(documents) => {
-                for document in documents {
-                    RawDocument::from_bytes(&document).map_err(|e| malformed(&e))?;
-                    sink.document(&document)?;
                 }
             }
             Batch::End => return Ok(()),

@@ -1,6 +1,7 @@
 //! Reading one collection in natural order, and going on behind the last whole batch when the cursor
 //! is lost.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +31,13 @@ const PLAIN_BATCH: u32 = 1_000;
 /// How often a lost cursor is taken up again without a batch in between.
 const ATTEMPTS: u32 = 8;
 
+/// Record ids of a batch when only they are read.
+const IDS: u32 = 10_000;
+
 /// What a scan hands on.
 pub enum Batch {
     /// A reply of the server, as it came.
     Reply(RawBatch),
-    /// Documents picked out of a reply.
-    Documents(Vec<Vec<u8>>),
     /// The collection is complete.
     End,
 }
@@ -51,15 +53,15 @@ pub struct Scan {
     trail: Trail,
     /// Whether the server gives resume tokens.
     tokens: bool,
+    /// The last batch came without a token: where it ends cannot be found again.
+    blind: bool,
     delivered: u64,
     attempts: u32,
 }
 
-/// A cursor, and what must be done to what it gives.
+/// A cursor over the documents.
 struct Open {
     cursor: RawBatchCursor,
-    /// Documents up to here were handed on already, and each carries its record id.
-    skip: Option<RecordId>,
     /// Opened with a first guess of the batch size.
     guess: bool,
 }
@@ -82,6 +84,18 @@ enum Stop {
     Error(Error),
 }
 
+impl From<Driver> for Stop {
+    fn from(error: Driver) -> Stop {
+        Stop::Driver(error)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
 impl Scan {
     /// The scan of a namespace's documents.
     pub fn new(server: Arc<Server>, namespace: &Namespace, uuids: &Uuids, notes: Notes) -> Scan {
@@ -95,6 +109,7 @@ impl Scan {
             notes,
             trail: Trail::default(),
             tokens: true,
+            blind: false,
             delivered: 0,
             attempts: 0,
         }
@@ -114,7 +129,7 @@ impl Scan {
 
     async fn read(&mut self, client: &Client, batches: &Sender<Result<Batch>>) -> Result<(), Stop> {
         let mut size = FIRST_BATCH;
-        let mut open = self.first(client).await;
+        let mut open = self.first(client).await.map_err(Stop::Driver);
         loop {
             let lost = match open {
                 Ok(open) => match self.drain(open, batches).await {
@@ -126,7 +141,8 @@ impl Scan {
                     Err(Stop::Driver(error)) => Some(error),
                     Err(stop) => return Err(stop),
                 },
-                Err(error) => Some(error),
+                Err(Stop::Driver(error)) => Some(error),
+                Err(stop) => return Err(stop),
             };
             if let Some(error) = lost
                 && !self.settle(client, error).await?
@@ -139,42 +155,68 @@ impl Scan {
 
     /// The first cursor; it also finds out whether the server gives tokens.
     async fn first(&mut self, client: &Client) -> Result<Open, Driver> {
-        match self.open(client, None, None, FIRST_BATCH).await {
+        match self.open(client, None, FIRST_BATCH).await {
             Err(e) if errors::classify(&e) == Class::UnknownOption => {
                 self.tokens = false;
-                self.open(client, None, None, PLAIN_BATCH).await
+                self.open(client, None, PLAIN_BATCH).await
             }
             answer => answer,
         }
     }
 
     /// A cursor behind the last whole batch.
-    async fn again(&mut self, client: &Client, size: u32) -> Result<Open, Driver> {
-        let Some(last) = self.trail.last().cloned() else {
-            return self.open(client, None, None, size).await;
+    async fn again(&self, client: &Client, size: u32) -> Result<Open, Stop> {
+        let Some(last) = self.trail.last() else {
+            return Ok(self.open(client, None, size).await?);
         };
-        match self.open(client, Some(&last), None, size).await {
+        match self.open(client, Some(last), size).await {
             Err(e) if errors::classify(&e) == Class::TokenGone => {}
-            answer => return answer,
+            answer => return Ok(answer?),
         }
-        // The last record was deleted. Scan from an older one that is still there, or from the start,
-        // with the record ids shown, and pass over what was handed on.
-        for older in self.trail.newest_first().skip(1) {
-            match self.open(client, Some(older), Some(last.clone()), size).await {
-                Err(e) if errors::classify(&e) == Class::TokenGone => {}
-                answer => return answer,
-            }
-        }
-        self.open(client, None, Some(last), size).await
+        // The last record was deleted: go on behind the one before it that is still there.
+        let before = self.predecessor(client, last).await?;
+        Ok(self.open(client, before.as_ref(), size).await?)
     }
 
-    async fn open(
-        &self,
-        client: &Client,
-        after: Option<&RecordId>,
-        skip: Option<RecordId>,
-        size: u32,
-    ) -> Result<Open, Driver> {
+    /// The newest record up to `last` that is still there; `None` if there is none, and all that is
+    /// there lies behind `last`.
+    ///
+    /// Only record ids are read, not documents: `showRecordId` puts the id in the place of a field
+    /// `$recordId` of the document's own (seen on 6.0.5), whose value would be lost.
+    async fn predecessor(&self, client: &Client, last: &RecordId) -> Result<Option<RecordId>, Stop> {
+        let older = self.trail.newest_first().skip(1).cloned().map(Some);
+        for from in older.chain([None]) {
+            let mut find = self.find(from.as_ref(), IDS);
+            find.append(cstr!("showRecordId"), true);
+            find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
+            let mut cursor = match self.cursor(client, find, IDS).await {
+                Err(e) if errors::classify(&e) == Class::TokenGone => continue,
+                answer => answer?,
+            };
+            let mut before = from;
+            while let Some(reply) = cursor.next().await {
+                for value in reply?.doc_slices()? {
+                    let value = value.map_err(|e| self.malformed(e))?;
+                    let id = value.as_document().and_then(|d| token::shown(d.as_bytes()));
+                    let id = id.ok_or_else(|| self.malformed("a document carries no record id"))?;
+                    match id.partial_cmp(last) {
+                        Some(Ordering::Greater) => return Ok(before),
+                        Some(_) => before = Some(id),
+                        None => return Err(self.malformed("record ids of two kinds").into()),
+                    }
+                }
+            }
+            return Ok(before);
+        }
+        Ok(None)
+    }
+
+    async fn open(&self, client: &Client, after: Option<&RecordId>, size: u32) -> Result<Open, Driver> {
+        let cursor = self.cursor(client, self.find(after, size), size).await?;
+        Ok(Open { cursor, guess: self.tokens && size == FIRST_BATCH })
+    }
+
+    fn find(&self, after: Option<&RecordId>, size: u32) -> RawDocumentBuf {
         let mut find = rawdoc! {"find": self.collection.as_str(), "batchSize": i64::from(size)};
         if self.tokens {
             find.append(cstr!("hint"), rawdoc! {"$natural": 1_i32});
@@ -183,51 +225,44 @@ impl Scan {
         if let Some(after) = after {
             find.append(cstr!("$_resumeAfter"), after.token());
         }
-        if skip.is_some() {
-            find.append(cstr!("showRecordId"), true);
-        }
-        let cursor = client
+        find
+    }
+
+    async fn cursor(
+        &self,
+        client: &Client,
+        find: RawDocumentBuf,
+        size: u32,
+    ) -> Result<RawBatchCursor, Driver> {
+        client
             .database(&self.db)
             .run_raw_cursor_command(find)
             .selection_criteria(server::any_member())
             .batch_size(size)
             .batch()
-            .await?;
-        Ok(Open { cursor, skip, guess: self.tokens && size == FIRST_BATCH })
+            .await
     }
 
     /// Hands on what a cursor gives.
     async fn drain(&mut self, mut open: Open, batches: &Sender<Result<Batch>>) -> Result<Ended, Stop> {
         let mut size = FIRST_BATCH;
         while let Some(reply) = open.cursor.next().await {
-            let reply = reply.map_err(Stop::Driver)?;
+            let reply = reply?;
             let token = token::of_reply(reply.as_raw_document());
             let ends = token::is_last(reply.as_raw_document());
-            let documents = reply.doc_slices().map_err(Stop::Driver)?;
+            let documents = reply.doc_slices()?;
             let bytes = documents.as_bytes().len();
-            let batch = match &open.skip {
-                None => {
-                    let count = documents.into_iter().count();
-                    if open.guess && count > 0 {
-                        size = (BATCH_BYTES / (bytes / count).max(1)).clamp(1, 10_000) as u32;
-                    }
-                    self.delivered += count as u64;
-                    Batch::Reply(reply)
-                }
-                Some(last) => {
-                    let fresh = behind(&reply, last).map_err(|e| Stop::Error(self.malformed(e)))?;
-                    if fresh.is_empty() {
-                        continue;
-                    }
-                    self.delivered += fresh.len() as u64;
-                    Batch::Documents(fresh)
-                }
-            };
-            batches.send(Ok(batch)).await.map_err(|_| Stop::Closed)?;
+            let count = documents.into_iter().count();
+            if open.guess && count > 0 {
+                size = (BATCH_BYTES / (bytes / count).max(1)).clamp(1, 10_000) as u32;
+            }
+            self.delivered += count as u64;
+            batches.send(Ok(Batch::Reply(reply))).await.map_err(|_| Stop::Closed)?;
             self.attempts = 0;
+            self.blind = token.is_none() && (count > 0 || self.blind);
             if let Some(token) = token {
                 self.trail.push(token);
-                if !ends && (open.guess || open.skip.is_some()) {
+                if !ends && open.guess {
                     return Ok(Ended::Reopen(size));
                 }
             }
@@ -243,7 +278,8 @@ impl Scan {
             return Err(Stop::Driver(error));
         }
         let cause = errors::tidy(&error);
-        if class != Class::CollectionGone && !self.tokens && self.delivered > 0 {
+        let lost = self.blind || (!self.tokens && self.delivered > 0);
+        if class != Class::CollectionGone && lost {
             return Err(Stop::Error(
                 Error::restart(format!(
                     "the cursor on {} was lost, and this server gives no resume tokens",
@@ -306,20 +342,6 @@ impl Scan {
         Error::failed(format!("MongoDB sent a malformed reply for {}", self.name))
             .caused_by(cause.to_string())
     }
-}
-
-/// The documents of a reply with record ids that lie behind `last`, as they are stored.
-fn behind(reply: &RawBatch, last: &RecordId) -> Result<Vec<Vec<u8>>, String> {
-    let mut fresh = Vec::new();
-    for value in reply.doc_slices().map_err(|e| e.to_string())? {
-        let value = value.map_err(|e| e.to_string())?;
-        let document = value.as_document().ok_or("a batch holds no document")?;
-        let (id, document) = token::strip(document.as_bytes()).ok_or("a document carries no record id")?;
-        if id > *last {
-            fresh.push(document);
-        }
-    }
-    Ok(fresh)
 }
 
 /// The pause before the `n`th attempt.

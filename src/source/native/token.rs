@@ -102,20 +102,19 @@ impl Trail {
     }
 }
 
-/// Takes the `$recordId` field, which `showRecordId: true` puts last, off a document: the id and the
-/// document as it is stored. `None` if the document does not end in such a field.
-pub fn strip(document: &[u8]) -> Option<(RecordId, Vec<u8>)> {
+/// The record id of a document that was asked for with `showRecordId: true` and a projection, which
+/// together put it last.
+pub fn shown(document: &[u8]) -> Option<RecordId> {
     let (at, value) = last_element(document)?;
     if document.get(at + 1..value)? != b"$recordId\0" {
         return None;
     }
     let bytes = document.get(value..document.len() - 1)?;
-    let id = match document[at] {
-        0x12 => RecordId::Number(i64::from_le_bytes(*bytes.first_chunk::<8>()?)),
-        0x05 => RecordId::Key(bytes.get(5..)?.to_vec()),
-        _ => return None,
-    };
-    Some((id, shorten(document, at)))
+    match document[at] {
+        0x12 => Some(RecordId::Number(i64::from_le_bytes(*bytes.first_chunk::<8>()?))),
+        0x05 => Some(RecordId::Key(bytes.get(5..)?.to_vec())),
+        _ => None,
+    }
 }
 
 /// Where a document's last element and its value begin. Steps over lengths only: the strings of a
@@ -153,14 +152,6 @@ fn last_element(document: &[u8]) -> Option<(usize, usize)> {
     if at == end { last } else { None }
 }
 
-fn shorten(document: &[u8], at: usize) -> Vec<u8> {
-    let mut out = document[..at].to_vec();
-    out.push(0);
-    let len = out.len() as i32;
-    out[..4].copy_from_slice(&len.to_le_bytes());
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use bson::rawdoc;
@@ -168,24 +159,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_record_id_is_taken_off() {
-        let plain = rawdoc! {"_id": 1_i32, "$recordId": 7_i64, "s": "text"};
-        let mut shown = plain.clone();
-        shown.append(cstr!("$recordId"), 99_i64);
-        assert_eq!(strip(shown.as_bytes()), Some((RecordId::Number(99), plain.as_bytes().to_vec())));
-
+    fn the_record_id_is_read() {
+        // An `_id` need not be UTF-8.
+        let odd = [&b"\x02_id\0\x02\0\0\0\xff\0"[..]].concat();
+        let plain = [&(odd.len() as i32 + 5).to_le_bytes(), odd.as_slice(), &[0]].concat();
+        let shown_as = |kind: u8, value: &[u8]| {
+            let field = [&[kind], &b"$recordId\0"[..], value].concat();
+            let len = (odd.len() + field.len() + 5) as i32;
+            [&len.to_le_bytes(), odd.as_slice(), &field, &[0]].concat()
+        };
+        assert_eq!(shown(&shown_as(0x12, &99_i64.to_le_bytes())), Some(RecordId::Number(99)));
         for key in [vec![], vec![60], vec![5; 300], b"\x05$recordId\0\x01\0\0\0\0x".to_vec()] {
-            let mut shown = plain.clone();
-            let bytes = key.clone();
-            shown.append(
-                cstr!("$recordId"),
-                bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes },
-            );
-            assert_eq!(strip(shown.as_bytes()), Some((RecordId::Key(key), plain.as_bytes().to_vec())));
+            let value = [&(key.len() as i32).to_le_bytes()[..], &[0], &key].concat();
+            assert_eq!(shown(&shown_as(0x05, &value)), Some(RecordId::Key(key)));
         }
-        assert_eq!(strip(rawdoc! {"a": 1_i32}.as_bytes()), None);
-        assert_eq!(strip(b"\x05\0\0\0\0"), None);
-        assert_eq!(strip(b""), None);
+        for none in [&plain, &shown_as(0x02, b"\x02\0\0\0x\0"), &b"\x05\0\0\0\0".to_vec(), &vec![]] {
+            assert_eq!(shown(none), None);
+        }
     }
 
     #[test]

@@ -3,4 +3,5 @@
 
 mod cut;
 mod decode;
+mod lost;
 mod support;
