@@ -56,7 +56,7 @@ pub const SETTINGS: &[Setting] = &[
         "stall_timeout",
         "BACKUP_STALL_TIMEOUT",
         Some("600"),
-        "seconds without data after which mongodump hangs",
+        "seconds without an answer after which MongoDB or mongodump hangs",
     ),
     setting("dir", "BACKUP_DIR", None, "back up to this directory"),
     setting("min_free", "BACKUP_MIN_FREE", Some("10"), "percent of the directory's file system kept free"),

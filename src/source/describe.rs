@@ -69,7 +69,6 @@ pub async fn describe(server: &Server, selection: &Selection) -> Result<Descript
     let namespaces = stream::iter(wanted)
         .map(|(db, name, row)| namespace(server, db, name, row))
         .buffered(ASKING)
-        .try_filter_map(|found| async move { Ok(found) })
         .try_collect()
         .await?;
     let raw_bytes = estimate(server, &databases).await;
@@ -91,11 +90,10 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
         return Ok(unique.into_iter().cloned().collect());
     }
     // Without authorizedDatabases: false a limited user is shown only its own databases, without error.
+    let command = bson::doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
+    let admin = server.client().database("admin");
     let reply = server
-        .client()
-        .database("admin")
-        .run_command(bson::doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false})
-        .selection_criteria(server::any_member())
+        .ask(|| admin.run_command(command.clone()).selection_criteria(server::any_member()).into_future())
         .await
         .map_err(|e| server.explain("cannot list all databases", e))?;
     let rows = reply.get_array("databases").map_err(|e| malformed(server, e))?;
@@ -107,7 +105,9 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
 }
 
 async fn list(server: &Server, db: &str) -> Result<Vec<RawDocumentBuf>> {
-    server::list_collections(&server.client().database(db))
+    let database = server.client().database(db);
+    server
+        .ask(|| server::list_collections(&database))
         .await
         .map_err(|e| server.explain(&format!("cannot list the collections of database '{db}'"), e))
 }
@@ -130,8 +130,8 @@ fn rank(db: &str, name: &str) -> u8 {
     }
 }
 
-/// A row of `listCollections` with its indexes; `None` if the collection was dropped meanwhile.
-async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) -> Result<Option<Namespace>> {
+/// A row of `listCollections` with its indexes.
+async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) -> Result<Namespace> {
     let kind = match row.get_str("type").unwrap_or("collection") {
         "view" => Type::View,
         "timeseries" => Type::Timeseries,
@@ -141,12 +141,12 @@ async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) 
     let indexes = if kind == Type::View {
         Vec::new()
     } else {
-        match server::list_indexes(&server.client().database(db), name).await {
+        let database = server.client().database(db);
+        match server.ask(|| server::list_indexes(&database, name)).await {
             Ok(indexes) => indexes,
-            Err(e) if errors::classify(&e) == errors::Class::CollectionGone => {
-                log::warn!("{db}.{name} was dropped before it could be read");
-                return Ok(None);
-            }
+            // It stays in the list, so that the check at the end of the run tells whether it was
+            // dropped, or renamed to a name that is not in this list.
+            Err(e) if errors::classify(&e) == errors::Class::CollectionGone => Vec::new(),
             Err(e) => return Err(server.explain(&format!("cannot read the indexes of {db}.{name}"), e)),
         }
     };
@@ -154,7 +154,7 @@ async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) 
     let metadata = metadata::render(name, kind, uuid.as_deref(), &options, &indexes).map_err(|e| {
         Error::failed(format!("the options or indexes of {db}.{name} cannot be written as JSON")).caused_by(e)
     })?;
-    Ok(Some(Namespace {
+    Ok(Namespace {
         db: db.into(),
         collection: name.into(),
         kind,
@@ -163,7 +163,7 @@ async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) 
         options,
         indexes,
         metadata,
-    }))
+    })
 }
 
 /// The raw bytes of the databases, where the user may ask for them.
@@ -171,13 +171,9 @@ async fn estimate(server: &Server, databases: &[String]) -> Option<u64> {
     let mut total = 0;
     for db in databases {
         let command = rawdoc! {"dbStats": 1_i32, "scale": 1_i32};
-        let reply = server
-            .client()
-            .database(db)
-            .run_raw_command(command)
-            .selection_criteria(server::any_member())
-            .await
-            .ok()?;
+        let database = server.client().database(db);
+        let answer = database.run_raw_command(command).selection_criteria(server::any_member());
+        let reply = server.bounded(answer.into_future()).await.ok()?;
         total += number(reply.get("dataSize")?)?;
     }
     Some(total)

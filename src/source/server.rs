@@ -12,6 +12,7 @@ use mongodb::{Client, Database};
 use serde::{Deserialize, Serialize};
 
 use super::errors;
+use super::patience::bounded;
 use crate::error::{Error, Result};
 use crate::secret::{ExposeSecret, Secret};
 
@@ -19,6 +20,8 @@ use crate::secret::{ExposeSecret, Secret};
 pub struct Server {
     client: Client,
     options: ClientOptions,
+    /// How long it may take to answer.
+    pub(super) stall: Duration,
     /// Who it was at the start.
     pub hello: Hello,
 }
@@ -50,6 +53,11 @@ pub enum Topology {
     Mongos,
 }
 
+/// How long a member may take to answer, until [`Server::patient`] says otherwise.
+const STALL: Duration = Duration::from_secs(600);
+/// How long the first answers may take, the selection of a server included.
+const FIRST_ANSWER: Duration = Duration::from_secs(120);
+
 impl Server {
     /// Connects to the deployment, picks the member that the URI's read preference asks for, and
     /// holds on to it.
@@ -67,12 +75,9 @@ impl Server {
         let seed = Client::with_options(options.clone()).map_err(fail)?;
         let criteria = options.selection_criteria.clone();
         let wish = criteria.unwrap_or(SelectionCriteria::ReadPreference(ReadPreference::Primary));
-        let reply = seed
-            .database("admin")
-            .run_command(bson::doc! {"hello": 1})
-            .selection_criteria(wish)
-            .await
-            .map_err(fail)?;
+        let admin = seed.database("admin");
+        let answer = admin.run_command(bson::doc! {"hello": 1}).selection_criteria(wish);
+        let reply = bounded(FIRST_ANSWER, answer.into_future()).await.map_err(fail)?;
         let member = match reply.get_str("me") {
             // `me` is the member's name in the set's configuration, by which the driver reached it.
             Ok(me) if options.direct_connection != Some(true) => ServerAddress::parse(me).map_err(fail)?,
@@ -84,8 +89,14 @@ impl Server {
         options.direct_connection = Some(true);
         options.selection_criteria = None;
         let client = Client::with_options(options.clone()).map_err(fail)?;
-        let hello = hello(&client, &options.hosts[0]).await.map_err(fail)?;
-        Ok(Server { client, options, hello })
+        let hello = bounded(FIRST_ANSWER, hello(&client, &options.hosts[0])).await.map_err(fail)?;
+        Ok(Server { client, options, stall: STALL, hello })
+    }
+
+    /// The same with another bound on how long an answer may take.
+    pub fn patient(mut self, stall: Duration) -> Server {
+        self.stall = stall;
+        self
     }
 
     /// The client of the member.
@@ -115,7 +126,7 @@ impl Server {
 
     /// Who the member is now.
     pub async fn hello_now(&self, client: &Client) -> mongodb::error::Result<Hello> {
-        hello(client, &self.options.hosts[0]).await
+        self.ask(|| hello(client, &self.options.hosts[0])).await
     }
 
     /// Whether `now` is the process that the run began with, in the same role: only then record ids
@@ -133,10 +144,9 @@ impl Server {
 
     /// The server's version, `a.b.c`.
     pub async fn version(&self) -> Result<String> {
+        let admin = self.client.database("admin");
         let reply = self
-            .client
-            .database("admin")
-            .run_command(bson::doc! {"buildInfo": 1})
+            .ask(|| admin.run_command(bson::doc! {"buildInfo": 1}).into_future())
             .await
             .map_err(|e| self.explain("cannot ask for the version", e))?;
         Ok(reply.get_str("version").unwrap_or("unknown").to_string())
@@ -146,7 +156,7 @@ impl Server {
     pub async fn replica_set_id(&self) -> Option<String> {
         let local = self.client.database("local");
         let find = rawdoc! {"find": "system.replset", "limit": 1_i32};
-        let rows = documents(&local, find).await.ok()?;
+        let rows = self.bounded(documents(&local, find)).await.ok()?;
         let settings = rows.first()?.get_document("settings").ok()?;
         settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
     }

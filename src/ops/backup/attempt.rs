@@ -128,7 +128,7 @@ struct Known {
 
 impl Known {
     async fn find(resources: &Resources, options: &Options) -> Result<Known> {
-        let server = Arc::new(Server::connect(&options.mongo_uri).await?);
+        let server = Arc::new(Server::connect(&options.mongo_uri).await?.patient(options.stall));
         let version = server.version().await?;
         let description = describe::describe(&server, &options.selection).await?;
         refuse_empty(&description, &server, options)?;

@@ -149,7 +149,7 @@ pub fn engine(options: &Options) -> Result<manifest::Engine> {
 
 /// Finds out what a backup would read, without reading it.
 pub async fn plan(options: &Options) -> Result<Plan> {
-    let server = Server::connect(&options.mongo_uri).await?;
+    let server = Server::connect(&options.mongo_uri).await?.patient(options.stall);
     let engine = engine::choose(options)?;
     let description = describe::describe(&server, &options.selection).await?;
     let plan = Plan {

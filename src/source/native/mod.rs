@@ -1,10 +1,11 @@
 //! The native engine: driver cursors over one member, raw batches, a few namespaces read ahead.
 //!
 //! A thread with its own runtime reads; each namespace is a task that hands on whole batches and goes
-//! on by itself when its cursor is lost ([`scan`]). The thread of [`read`] takes them in order. The
+//! on by itself when its cursor is lost ([`resume`]). The thread of [`read`] takes them in order. The
 //! first batches of the next namespaces are fetched meanwhile, so that thousands of tiny collections
 //! do not wait for a round trip each.
 
+mod resume;
 mod scan;
 mod token;
 

@@ -1,9 +1,7 @@
 //! Reading one collection in natural order, and going on behind the last whole batch when the cursor
 //! is lost.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bson::raw::cstr;
 use bson::{RawDocumentBuf, rawdoc};
@@ -13,6 +11,7 @@ use mongodb::error::Error as Driver;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::sync::mpsc::Sender;
 
+use super::resume::Lost;
 use super::token::{self, RecordId, Trail};
 use crate::error::{Error, Result};
 use crate::source::Namespace;
@@ -28,11 +27,6 @@ const FIRST_BATCH: u32 = 101;
 const BATCH_BYTES: usize = 1 << 20;
 /// Documents of a batch from a server without resume tokens, where the cursor cannot be opened anew.
 const PLAIN_BATCH: u32 = 1_000;
-/// How often a lost cursor is taken up again without a batch in between.
-const ATTEMPTS: u32 = 8;
-
-/// Record ids of a batch when only they are read.
-const IDS: u32 = 10_000;
 
 /// What a scan hands on.
 pub enum Batch {
@@ -44,23 +38,26 @@ pub enum Batch {
 
 /// The scan of one collection.
 pub struct Scan {
-    server: Arc<Server>,
-    db: String,
-    collection: String,
-    name: String,
-    uuid: Option<String>,
-    notes: Notes,
-    trail: Trail,
+    pub(super) server: Arc<Server>,
+    pub(super) db: String,
+    pub(super) collection: String,
+    pub(super) name: String,
+    pub(super) uuid: Option<String>,
+    pub(super) notes: Notes,
+    /// Where it has been.
+    pub(super) trail: Trail,
     /// Whether the server gives resume tokens.
-    tokens: bool,
+    pub(super) tokens: bool,
     /// The last batch came without a token: where it ends cannot be found again.
-    blind: bool,
-    delivered: u64,
-    attempts: u32,
+    pub(super) blind: bool,
+    /// Documents handed on.
+    pub(super) delivered: u64,
+    /// How often it was taken up again since the last batch.
+    pub(super) attempts: u32,
 }
 
 /// A cursor over the documents.
-struct Open {
+pub struct Open {
     cursor: RawBatchCursor,
     /// Opened with a first guess of the batch size.
     guess: bool,
@@ -70,12 +67,14 @@ struct Open {
 enum Ended {
     /// At the end of the collection.
     Complete,
+    /// The server seems to know no such collection, and says so only by what it leaves out.
+    Absent,
     /// Before it: open anew behind the last batch, with batches of this many documents.
     Reopen(u32),
 }
 
 /// Why a scan stops.
-enum Stop {
+pub enum Stop {
     /// Nobody takes the batches any more.
     Closed,
     /// The driver's error.
@@ -129,28 +128,41 @@ impl Scan {
 
     async fn read(&mut self, client: &Client, batches: &Sender<Result<Batch>>) -> Result<(), Stop> {
         let mut size = FIRST_BATCH;
+        let mut absent = false;
         let mut open = self.first(client).await.map_err(Stop::Driver);
         loop {
-            let lost = match open {
-                Ok(open) => match self.drain(open, batches).await {
-                    Ok(Ended::Complete) => return Ok(()),
-                    Ok(Ended::Reopen(documents)) => {
-                        size = documents;
-                        None
-                    }
-                    Err(Stop::Driver(error)) => Some(error),
-                    Err(stop) => return Err(stop),
-                },
-                Err(Stop::Driver(error)) => Some(error),
+            let outcome = match open {
+                Ok(open) => self.drain(open, batches).await,
+                Err(stop) => Err(stop),
+            };
+            let lost = match outcome {
+                Ok(Ended::Complete) => return Ok(()),
+                Ok(Ended::Reopen(documents)) => {
+                    size = documents;
+                    None
+                }
+                // Twice, although it is listed: a server that never gives tokens, and an empty collection.
+                Ok(Ended::Absent) if absent => return Ok(()),
+                Ok(Ended::Absent) => {
+                    absent = true;
+                    Some(self.absent())
+                }
+                Err(Stop::Driver(error)) => Some(Lost::from(error)),
                 Err(stop) => return Err(stop),
             };
-            if let Some(error) = lost
-                && !self.settle(client, error).await?
+            if let Some(lost) = lost
+                && !self.settle(client, lost).await?
             {
                 return Ok(());
             }
             open = self.again(client, size).await;
         }
+    }
+
+    fn absent(&self) -> Lost {
+        let cause = "the server answered as if there were no such collection".to_string();
+        let end = Error::failed(format!("cannot read {}", self.name)).caused_by(cause.clone());
+        Lost { class: Class::CollectionGone, cause, end: Stop::Error(end) }
     }
 
     /// The first cursor; it also finds out whether the server gives tokens.
@@ -164,59 +176,19 @@ impl Scan {
         }
     }
 
-    /// A cursor behind the last whole batch.
-    async fn again(&self, client: &Client, size: u32) -> Result<Open, Stop> {
-        let Some(last) = self.trail.last() else {
-            return Ok(self.open(client, None, size).await?);
-        };
-        match self.open(client, Some(last), size).await {
-            Err(e) if errors::classify(&e) == Class::TokenGone => {}
-            answer => return Ok(answer?),
-        }
-        // The last record was deleted: go on behind the one before it that is still there.
-        let before = self.predecessor(client, last).await?;
-        Ok(self.open(client, before.as_ref(), size).await?)
-    }
-
-    /// The newest record up to `last` that is still there; `None` if there is none, and all that is
-    /// there lies behind `last`.
-    ///
-    /// Only record ids are read, not documents: `showRecordId` puts the id in the place of a field
-    /// `$recordId` of the document's own (seen on 6.0.5), whose value would be lost.
-    async fn predecessor(&self, client: &Client, last: &RecordId) -> Result<Option<RecordId>, Stop> {
-        let older = self.trail.newest_first().skip(1).cloned().map(Some);
-        for from in older.chain([None]) {
-            let mut find = self.find(from.as_ref(), IDS);
-            find.append(cstr!("showRecordId"), true);
-            find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
-            let mut cursor = match self.cursor(client, find, IDS).await {
-                Err(e) if errors::classify(&e) == Class::TokenGone => continue,
-                answer => answer?,
-            };
-            let mut before = from;
-            while let Some(reply) = cursor.next().await {
-                for value in reply?.doc_slices()? {
-                    let value = value.map_err(|e| self.malformed(e))?;
-                    let id = value.as_document().and_then(|d| token::shown(d.as_bytes()));
-                    let id = id.ok_or_else(|| self.malformed("a document carries no record id"))?;
-                    match id.partial_cmp(last) {
-                        Some(Ordering::Greater) => return Ok(before),
-                        Some(_) => before = Some(id),
-                        None => return Err(self.malformed("record ids of two kinds").into()),
-                    }
-                }
-            }
-            return Ok(before);
-        }
-        Ok(None)
-    }
-
-    async fn open(&self, client: &Client, after: Option<&RecordId>, size: u32) -> Result<Open, Driver> {
+    /// Opens a cursor behind a record, or at the start.
+    pub(super) async fn open(
+        &self,
+        client: &Client,
+        after: Option<&RecordId>,
+        size: u32,
+    ) -> Result<Open, Driver> {
         let cursor = self.cursor(client, self.find(after, size), size).await?;
         Ok(Open { cursor, guess: self.tokens && size == FIRST_BATCH })
     }
 
-    fn find(&self, after: Option<&RecordId>, size: u32) -> RawDocumentBuf {
+    /// The command that does.
+    pub(super) fn find(&self, after: Option<&RecordId>, size: u32) -> RawDocumentBuf {
         let mut find = rawdoc! {"find": self.collection.as_str(), "batchSize": i64::from(size)};
         if self.tokens {
             find.append(cstr!("hint"), rawdoc! {"$natural": 1_i32});
@@ -228,26 +200,26 @@ impl Scan {
         find
     }
 
-    async fn cursor(
+    /// Sends it.
+    pub(super) async fn cursor(
         &self,
         client: &Client,
         find: RawDocumentBuf,
         size: u32,
     ) -> Result<RawBatchCursor, Driver> {
-        client
-            .database(&self.db)
+        let database = client.database(&self.db);
+        let action = database
             .run_raw_cursor_command(find)
             .selection_criteria(server::any_member())
             .batch_size(size)
-            .batch()
-            .await
+            .batch();
+        self.server.bounded(action.into_future()).await
     }
 
     /// Hands on what a cursor gives.
     async fn drain(&mut self, mut open: Open, batches: &Sender<Result<Batch>>) -> Result<Ended, Stop> {
         let mut size = FIRST_BATCH;
-        while let Some(reply) = open.cursor.next().await {
-            let reply = reply?;
+        while let Some(reply) = self.server.bounded(async { open.cursor.next().await.transpose() }).await? {
             let token = token::of_reply(reply.as_raw_document());
             let ends = token::is_last(reply.as_raw_document());
             let documents = reply.doc_slices()?;
@@ -255,6 +227,10 @@ impl Scan {
             let count = documents.into_iter().count();
             if open.guess && count > 0 {
                 size = (BATCH_BYTES / (bytes / count).max(1)).clamp(1, 10_000) as u32;
+            }
+            // Of an empty collection the token is null; where there is no collection, none is given.
+            if count == 0 && ends && self.tokens && !token::given(reply.as_raw_document()) {
+                return Ok(Ended::Absent);
             }
             self.delivered += count as u64;
             batches.send(Ok(Batch::Reply(reply))).await.map_err(|_| Stop::Closed)?;
@@ -270,81 +246,12 @@ impl Scan {
         Ok(Ended::Complete)
     }
 
-    /// Decides about an error: `true` = open anew, `false` = the collection is gone, which the check at
-    /// the end of the run will say.
-    async fn settle(&mut self, client: &Client, error: Driver) -> Result<bool, Stop> {
-        let class = errors::classify(&error);
-        if !matches!(class, Class::Interrupted | Class::TokenGone | Class::CollectionGone) {
-            return Err(Stop::Driver(error));
-        }
-        let cause = errors::tidy(&error);
-        let lost = self.blind || (!self.tokens && self.delivered > 0);
-        if class != Class::CollectionGone && lost {
-            return Err(Stop::Error(
-                Error::restart(format!(
-                    "the cursor on {} was lost, and this server gives no resume tokens",
-                    self.name
-                ))
-                .caused_by(cause),
-            ));
-        }
-        loop {
-            self.attempts += 1;
-            if self.attempts > ATTEMPTS {
-                return Err(Stop::Driver(error));
-            }
-            tokio::time::sleep(pause(self.attempts)).await;
-            let now = match self.server.hello_now(client).await {
-                Ok(now) => now,
-                Err(e) if errors::classify(&e) == Class::Interrupted => continue,
-                Err(e) => return Err(Stop::Driver(e)),
-            };
-            if let Some(what) = self.server.changed(&now) {
-                return Err(Stop::Error(
-                    Error::restart(format!("{what} while {} was read", self.name)).caused_by(cause),
-                ));
-            }
-            let uuid = match self.uuid_now(client).await {
-                Ok(uuid) => uuid,
-                Err(e) if errors::classify(&e) == Class::Interrupted => continue,
-                Err(e) => return Err(Stop::Driver(e)),
-            };
-            match uuid {
-                None if self.uuid.is_some() => return Ok(false),
-                uuid if uuid != self.uuid => {
-                    return Err(Stop::Error(
-                        Error::restart(format!("{} was recreated while it was read", self.name))
-                            .caused_by(cause),
-                    ));
-                }
-                _ => {}
-            }
-            self.notes.add(format!(
-                "went on reading {} behind document {} after: {cause}",
-                self.name, self.delivered
-            ));
-            return Ok(true);
-        }
-    }
-
-    async fn uuid_now(&self, client: &Client) -> Result<Option<String>, Driver> {
-        let mut command = rawdoc! {"listCollections": 1_i32};
-        command.append(cstr!("filter"), rawdoc! {"name": self.collection.as_str()});
-        let rows = server::documents(&client.database(&self.db), command).await?;
-        Ok(rows.first().and_then(|row: &RawDocumentBuf| server::uuid_of(row)))
-    }
-
     fn explain(&self, error: Driver) -> Error {
         self.server.explain(&format!("cannot read {}", self.name), error)
     }
 
-    fn malformed(&self, cause: impl std::fmt::Display) -> Error {
+    pub(super) fn malformed(&self, cause: impl std::fmt::Display) -> Error {
         Error::failed(format!("MongoDB sent a malformed reply for {}", self.name))
             .caused_by(cause.to_string())
     }
-}
-
-/// The pause before the `n`th attempt.
-fn pause(n: u32) -> Duration {
-    Duration::from_millis(100 << n.min(6)).min(Duration::from_secs(5))
 }

@@ -62,6 +62,11 @@ pub fn of_reply(reply: &RawDocument) -> Option<RecordId> {
     RecordId::of(token.get("$recordId").ok()??)
 }
 
+/// Whether a reply has a token at all, and be it null.
+pub fn given(reply: &RawDocument) -> bool {
+    reply.get_document("cursor").is_ok_and(|cursor| cursor.get_document("postBatchResumeToken").is_ok())
+}
+
 /// Whether a reply says that its cursor has no more.
 pub fn is_last(reply: &RawDocument) -> bool {
     reply.get_document("cursor").and_then(|cursor| cursor.get_i64("id")).is_ok_and(|id| id == 0)

@@ -147,7 +147,7 @@ pub async fn run(uri: &str, change: impl FnOnce(&mut Options)) -> (Shelf, Result
 
 /// An error that ends with exit code 1, that no panic is behind, and its words.
 pub fn failed(outcome: Result<Report, Error>) -> String {
-    let error = outcome.err().expect("a failure");
+    let error = outcome.map(|report| report.manifest).expect_err("a failure");
     let text = format!("{} | {}", error.chain(), error.next_step().unwrap_or_default());
     assert_eq!((error.kind(), error.exit()), (Kind::Failed, Exit::Failed), "{text}");
     assert!(!text.contains("panicked") && !text.contains("ended unexpectedly"), "{text}");
@@ -180,8 +180,8 @@ pub async fn behind_a_proxy() -> (Mongod, WireProxy, Client) {
 
 /// The `_id`s of documents that have numbers for one.
 pub fn ids(documents: &[Vec<u8>]) -> Vec<i32> {
-    let id = |d: &Vec<u8>| bson::RawDocument::from_bytes(d).and_then(|d| Ok(d.get_i32("_id"))).expect("BSON");
-    documents.iter().map(|d| id(d).expect("a number")).collect()
+    let id = |d: &Vec<u8>| bson::RawDocument::from_bytes(d).expect("BSON").get_i32("_id").expect("a number");
+    documents.iter().map(id).collect()
 }
 
 /// Lets the answer pass, after `work` was done on the server at `uri`: what happens between two commands of a

@@ -1,0 +1,161 @@
+//! What is done about a lost cursor: whether reading may go on at all, and where.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use bson::raw::cstr;
+use bson::rawdoc;
+use futures_util::StreamExt;
+use mongodb::Client;
+use mongodb::error::Error as Driver;
+
+use super::scan::{Open, Scan, Stop};
+use super::token::{self, RecordId};
+use crate::error::Error;
+use crate::source::errors::{self, Class};
+use crate::source::server;
+
+/// How often a lost cursor is taken up again without a batch in between.
+const ATTEMPTS: u32 = 8;
+/// Record ids of a batch when only they are read.
+const IDS: u32 = 10_000;
+
+/// A cursor that was lost.
+pub struct Lost {
+    /// What that means.
+    pub class: Class,
+    /// Why, in words.
+    pub cause: String,
+    /// What to end with if it cannot be mended.
+    pub end: Stop,
+}
+
+impl From<Driver> for Lost {
+    fn from(error: Driver) -> Lost {
+        Lost { class: errors::classify(&error), cause: errors::tidy(&error), end: Stop::Driver(error) }
+    }
+}
+
+impl Scan {
+    /// A cursor behind the last whole batch.
+    pub async fn again(&self, client: &Client, size: u32) -> Result<Open, Stop> {
+        let Some(last) = self.trail.last() else {
+            return Ok(self.open(client, None, size).await?);
+        };
+        match self.open(client, Some(last), size).await {
+            Err(e) if errors::classify(&e) == Class::TokenGone => {}
+            answer => return Ok(answer?),
+        }
+        // The last record was deleted: go on behind the one before it that is still there.
+        let before = self.predecessor(client, last).await?;
+        Ok(self.open(client, before.as_ref(), size).await?)
+    }
+
+    /// The newest record up to `last` that is still there; `None` if there is none, and all that is
+    /// there lies behind `last`.
+    ///
+    /// Only record ids are read, not documents: `showRecordId` puts the id in the place of a field
+    /// `$recordId` of the document's own (seen on 6.0.5), whose value would be lost.
+    async fn predecessor(&self, client: &Client, last: &RecordId) -> Result<Option<RecordId>, Stop> {
+        let older = self.trail.newest_first().skip(1).cloned().map(Some);
+        for from in older.chain([None]) {
+            let mut find = self.find(from.as_ref(), IDS);
+            find.append(cstr!("showRecordId"), true);
+            find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
+            let mut cursor = match self.cursor(client, find, IDS).await {
+                Err(e) if errors::classify(&e) == Class::TokenGone => continue,
+                answer => answer?,
+            };
+            let mut before = from;
+            while let Some(reply) = self.server.bounded(async { cursor.next().await.transpose() }).await? {
+                for value in reply.doc_slices()? {
+                    let value = value.map_err(|e| self.malformed(e))?;
+                    let id = value.as_document().and_then(|d| token::shown(d.as_bytes()));
+                    let id = id.ok_or_else(|| self.malformed("a document carries no record id"))?;
+                    match id.partial_cmp(last) {
+                        Some(Ordering::Greater) => return Ok(before),
+                        Some(_) => before = Some(id),
+                        None => return Err(self.malformed("record ids of two kinds").into()),
+                    }
+                }
+            }
+            return Ok(before);
+        }
+        Ok(None)
+    }
+
+    /// Decides about a lost cursor: `true` = open anew, `false` = the collection is gone, which the
+    /// check at the end of the run will say.
+    pub async fn settle(&mut self, client: &Client, lost: Lost) -> Result<bool, Stop> {
+        let Lost { class, cause, end } = lost;
+        if !matches!(class, Class::Interrupted | Class::TokenGone | Class::CollectionGone) {
+            return Err(end);
+        }
+        let nowhere = self.blind || (!self.tokens && self.delivered > 0);
+        if class != Class::CollectionGone && nowhere {
+            return Err(Stop::Error(
+                Error::restart(format!(
+                    "the cursor on {} was lost, and this server gives no resume tokens",
+                    self.name
+                ))
+                .caused_by(cause),
+            ));
+        }
+        loop {
+            self.attempts += 1;
+            if self.attempts > ATTEMPTS {
+                return Err(end);
+            }
+            tokio::time::sleep(pause(self.attempts)).await;
+            let now = match self.server.hello_now(client).await {
+                Ok(now) => now,
+                Err(e) if errors::classify(&e) == Class::Interrupted => continue,
+                Err(e) => return Err(Stop::Driver(e)),
+            };
+            if let Some(what) = self.server.changed(&now) {
+                return Err(Stop::Error(
+                    Error::restart(format!("{what} while {} was read", self.name)).caused_by(cause),
+                ));
+            }
+            let uuid = match self.uuid_now(client).await {
+                Ok(uuid) => uuid,
+                Err(e) if errors::classify(&e) == Class::Interrupted => continue,
+                Err(e) => return Err(Stop::Driver(e)),
+            };
+            match uuid {
+                None if self.uuid.is_some() => return Ok(false),
+                uuid if uuid != self.uuid => {
+                    return Err(Stop::Error(
+                        Error::restart(format!("{} was recreated while it was read", self.name))
+                            .caused_by(cause),
+                    ));
+                }
+                // It is there again, but no cursor of before it was away can be: a rename there and back.
+                _ if class == Class::CollectionGone && nowhere => {
+                    return Err(Stop::Error(
+                        Error::restart(format!("{} was away while it was read", self.name)).caused_by(cause),
+                    ));
+                }
+                _ => {}
+            }
+            self.notes.add(format!(
+                "went on reading {} behind document {} after: {cause}",
+                self.name, self.delivered
+            ));
+            return Ok(true);
+        }
+    }
+
+    async fn uuid_now(&self, client: &Client) -> Result<Option<String>, Driver> {
+        let mut command = rawdoc! {"listCollections": 1_i32};
+        command.append(cstr!("filter"), rawdoc! {"name": self.collection.as_str()});
+        let database = client.database(&self.db);
+        let rows = self.server.ask(|| server::documents(&database, command.clone())).await?;
+        Ok(rows.first().and_then(|row| server::uuid_of(row)))
+    }
+}
+
+/// The pause before the `n`th attempt.
+fn pause(n: u32) -> Duration {
+    Duration::from_millis(100 << n.min(6)).min(Duration::from_secs(5))
+}

@@ -1,0 +1,55 @@
+//! Waiting for a server's answers: not for ever, and more than once where that does no harm.
+
+use std::io::ErrorKind::TimedOut;
+use std::time::Duration;
+
+use mongodb::error::{Error, ErrorKind, Result};
+
+use super::errors;
+use super::server::Server;
+
+/// How often a question is asked again when the connection breaks.
+const ASKED_AGAIN: u32 = 4;
+
+impl Server {
+    /// Waits for an answer, but not for ever: a connection that broke without a word looks like a
+    /// server that thinks, and the driver waits for it without end.
+    pub async fn bounded<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        bounded(self.stall, answer).await
+    }
+
+    /// Asks a question that may be asked again: one lost connection must not cost the run.
+    pub async fn ask<T, F: Future<Output = Result<T>>>(&self, question: impl Fn() -> F) -> Result<T> {
+        let mut again = 0;
+        loop {
+            match self.bounded(question()).await {
+                Err(e) if errors::classify(&e) == errors::Class::Interrupted && !waited(&e) => {
+                    again += 1;
+                    if again > ASKED_AGAIN {
+                        return Err(e);
+                    }
+                    log::info!("asking MongoDB once more after: {}", errors::tidy(&e));
+                    tokio::time::sleep(Duration::from_millis(100 << again)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+/// Whoever waited for a server in vain has waited long enough.
+fn waited(error: &Error) -> bool {
+    match &*error.kind {
+        ErrorKind::ServerSelection { .. } => true,
+        ErrorKind::Io(e) => e.kind() == TimedOut,
+        _ => false,
+    }
+}
+
+/// Waits at most this long.
+pub(super) async fn bounded<T>(limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", limit.as_secs());
+        Err(std::io::Error::new(TimedOut, text).into())
+    })
+}

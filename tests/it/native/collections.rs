@@ -1,0 +1,165 @@
+//! Collections are dropped, renamed and made anew while they are read (row 7).
+
+use bson::{Document, doc};
+use mongodb::Client;
+use uzima_backup::exit::Exit;
+use uzima_backup::ops::backup::Report;
+use uzima_testkit::wire_proxy::{Action, Rule};
+
+use super::support::{Shelf, behind_a_proxy, failed, ids, insert, meanwhile, only, rows};
+
+/// In `d`: `c`, which comes in several batches, and `z`, which must be whole whatever happens to `c`.
+async fn fill(client: &Client) {
+    insert(client, "d", "c", &rows(0, 1_500, 2_000)).await;
+    insert(client, "d", "z", &rows(0, 300, 10)).await;
+}
+
+async fn drop_c(client: Client) {
+    client.database("d").collection::<Document>("c").drop().await.expect("a drop");
+}
+
+async fn rename(client: &Client, from: &str, to: &str) {
+    let command = doc! { "renameCollection": from, "to": to };
+    client.database("admin").run_command(command).await.expect("a rename");
+}
+
+async fn make_anew(client: Client) {
+    drop_c(client.clone()).await;
+    insert(&client, "d", "c", &rows(5_000, 1_500, 2_000)).await;
+}
+
+fn assert_dropped(shelf: &Shelf, report: &Report, at_most: u64) {
+    assert_eq!(report.exit(), Exit::NeedsLook);
+    assert_eq!(report.manifest.warnings, ["dropped while it was read: d.c"]);
+    let dropped: Vec<_> = report.manifest.namespaces.iter().filter(|n| n.dropped).collect();
+    assert_eq!((dropped.len(), dropped[0].collection.as_str()), (1, "c"));
+    assert!(dropped[0].documents <= at_most, "{}", dropped[0].documents);
+    assert_eq!(ids(shelf.decode(report).get("d.z")), (0..300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_drop_is_named_whenever_it_happens() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    let uri = proxy.uri(&server.uri());
+    // Between two questions about it, before its first document, between its finds, between its batches.
+    let moments = [("listCollections", 1, 0), ("listIndexes", 1, 0), ("find", 1, 101), ("find", 2, 1_000)];
+    for (command, nth, at_most) in moments {
+        fill(&client).await;
+        let namespace = if command == "listCollections" { "d" } else { "d.c" };
+        let rule = Rule::on(command).namespace(namespace).nth(nth).then(meanwhile(server.uri(), drop_c));
+        let rule = proxy.add(rule);
+        let shelf = Shelf::new();
+        let report =
+            shelf.run(&uri, only(&["d"])).await.unwrap_or_else(|e| panic!("{command}: {}", e.chain()));
+        assert_eq!(proxy.hits(rule), 1, "{command} {nth}");
+        assert_dropped(&shelf, &report, at_most);
+        shelf.assert_only(&report).await;
+        proxy.clear();
+        client.database("d").drop().await.expect("a drop");
+    }
+    // The last reply was complete: the drop changed nothing that was read, and is named all the same.
+    fill(&client).await;
+    let rule = proxy.add(Rule::on("find").namespace("d.z").nth(1).then(meanwhile(server.uri(), drop_c)));
+    let shelf = Shelf::new();
+    let report = shelf.run(&uri, only(&["d"])).await.expect("a backup");
+    assert_eq!(proxy.hits(rule), 1);
+    assert_dropped(&shelf, &report, 1_500);
+}
+
+#[tokio::test]
+async fn codes_of_a_killed_plan_are_followed_by_a_look() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    fill(&client).await;
+    // The server says so, but the collection is there: it goes on.
+    for code in [175, 26] {
+        let rule = proxy.add(Rule::on("getMore").namespace("d.c").nth(1).then(Action::fail(code)));
+        let shelf = Shelf::new();
+        let report = shelf.run(&proxy.uri(&server.uri()), only(&["d"])).await.expect("a backup");
+        assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done));
+        assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..1_500).collect::<Vec<_>>());
+        assert_eq!(report.manifest.notes.len(), 1);
+        proxy.clear();
+    }
+}
+
+#[tokio::test]
+async fn a_rename_costs_a_second_run_and_two_the_backup() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    let uri = proxy.uri(&server.uri());
+    let there = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.c", "d.moved").await);
+    let back = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.moved", "d.c").await);
+    fill(&client).await;
+    // While it is read; before its find, which then finds nothing; before it was asked for its indexes.
+    for (command, namespace, nth) in
+        [("find", "d.c", 2), ("listIndexes", "d.c", 1), ("listCollections", "d", 1)]
+    {
+        let rule = proxy.add(Rule::on(command).namespace(namespace).nth(nth).then(there()));
+        let shelf = Shelf::new();
+        let report =
+            shelf.run(&uri, only(&["d"])).await.unwrap_or_else(|e| panic!("{command}: {}", e.chain()));
+        assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done), "{command}");
+        let notes = report.manifest.notes.join("\n");
+        assert!(
+            notes.contains("started once more from the beginning, because d.c was "),
+            "{command}: {notes}"
+        );
+        let decoded = shelf.decode(&report);
+        assert_eq!(ids(decoded.get("d.moved")), (0..1_500).collect::<Vec<_>>());
+        assert!(!decoded.documents.contains_key("d.c"));
+        shelf.assert_only(&report).await;
+        proxy.clear();
+        rename(&client, "d.moved", "d.c").await;
+    }
+    let first = proxy.add(Rule::on("find").namespace("d.c").nth(2).then(there()));
+    let second = proxy.add(Rule::on("find").namespace("d.moved").nth(2).then(back()));
+    let shelf = Shelf::new();
+    let text = failed(shelf.run(&uri, only(&["d"])).await);
+    assert_eq!((proxy.hits(first), proxy.hits(second)), (1, 1));
+    assert!(text.contains("d.moved was renamed to d.c") || text.contains("d.moved was recreated"), "{text}");
+    shelf.assert_nothing().await;
+}
+
+#[tokio::test]
+async fn a_rename_there_and_back_is_not_an_empty_collection() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    fill(&client).await;
+    // Its find meets nothing, and when the run asks at its end, all is as it was.
+    let there = meanwhile(server.uri(), async |client: Client| rename(&client, "d.c", "d.away").await);
+    let back = meanwhile(server.uri(), async |client: Client| rename(&client, "d.away", "d.c").await);
+    let rules = [
+        proxy.add(Rule::on("listIndexes").namespace("d.c").nth(1).then(there)),
+        proxy.add(Rule::on("find").namespace("d.c").nth(1).then(back)),
+    ];
+    let shelf = Shelf::new();
+    let report = shelf.run(&proxy.uri(&server.uri()), only(&["d"])).await.expect("a backup");
+    assert_eq!(rules.map(|rule| proxy.hits(rule)), [1, 1]);
+    assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..1_500).collect::<Vec<_>>());
+    assert!(!report.manifest.notes.is_empty());
+}
+
+#[tokio::test]
+async fn one_made_anew_costs_a_second_run_and_two_the_backup() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    let uri = proxy.uri(&server.uri());
+    for (command, nth) in [("find", 2), ("listIndexes", 1)] {
+        client.database("d").drop().await.expect("a drop");
+        fill(&client).await;
+        let rule = Rule::on(command).namespace("d.c").nth(nth).then(meanwhile(server.uri(), make_anew));
+        let rule = proxy.add(rule);
+        let shelf = Shelf::new();
+        let report =
+            shelf.run(&uri, only(&["d"])).await.unwrap_or_else(|e| panic!("{command}: {}", e.chain()));
+        assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done), "{command}");
+        assert_eq!(ids(shelf.decode(&report).get("d.c")), (5_000..6_500).collect::<Vec<_>>());
+        assert!(report.manifest.notes.iter().any(|note| note.starts_with("started once more")), "{command}");
+        shelf.assert_only(&report).await;
+        proxy.clear();
+    }
+    let rule = Rule::on("listIndexes").namespace("d.c").then(meanwhile(server.uri(), make_anew));
+    let rule = proxy.add(rule);
+    let shelf = Shelf::new();
+    let text = failed(shelf.run(&uri, only(&["d"])).await);
+    assert_eq!(proxy.hits(rule), 2, "{text}");
+    assert!(text.contains("d.c was dropped and made anew"), "{text}");
+    shelf.assert_nothing().await;
+}

@@ -1,0 +1,67 @@
+//! MongoDB keeps the connection and says nothing more.
+
+use std::time::{Duration, Instant};
+
+use uzima_testkit::wire_proxy::{Action, Rule};
+
+use super::support::{Shelf, behind_a_proxy, failed, ids, insert, only, rows};
+
+const SILENCE: Action = Action::Stall(Duration::from_secs(600));
+
+#[tokio::test]
+async fn a_read_that_hangs_is_taken_up_again() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    insert(&client, "d", "c", &rows(0, 1_500, 2_000)).await;
+    for command in ["find", "getMore"] {
+        let rule = proxy.add(Rule::on(command).namespace("d.c").nth(1).then(SILENCE));
+        let shelf = Shelf::new();
+        let change =
+            |options: &mut uzima_backup::ops::backup::Options| options.stall = Duration::from_secs(2);
+        let report = shelf.run(&proxy.uri(&server.uri()), change).await.expect("a backup");
+        assert_eq!(proxy.hits(rule), 1);
+        assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..1_500).collect::<Vec<_>>());
+        let notes = &report.manifest.notes;
+        assert!(notes.len() == 1 && notes[0].contains("no answer within 2 s"), "{notes:?}");
+        proxy.clear();
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_hangs_ends_the_run() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    insert(&client, "d", "c", &rows(0, 10, 10)).await;
+    for command in ["listDatabases", "listCollections", "listIndexes", "buildInfo"] {
+        let rule = proxy.add(Rule::on(command).then(SILENCE));
+        let shelf = Shelf::new();
+        let start = Instant::now();
+        let text = failed(shelf.run(&proxy.uri(&server.uri()), |o| o.stall = Duration::from_secs(1)).await);
+        assert!(proxy.hits(rule) >= 1 && start.elapsed() < Duration::from_secs(20), "{command}: {text}");
+        assert!(text.contains("no answer within 1 s"), "{command}: {text}");
+        shelf.assert_nothing().await;
+        proxy.clear();
+    }
+    // An estimate is only an estimate.
+    let rule = proxy.add(Rule::on("dbStats").then(SILENCE));
+    let shelf = Shelf::new();
+    let report = shelf.run(&proxy.uri(&server.uri()), |o| o.stall = Duration::from_secs(1)).await;
+    assert!(report.is_ok() && proxy.hits(rule) >= 1);
+}
+
+#[tokio::test]
+async fn one_lost_connection_between_two_questions_costs_nothing() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    insert(&client, "d", "c", &rows(0, 10, 10)).await;
+    for (command, nth) in
+        [("listDatabases", 1), ("listCollections", 1), ("listIndexes", 1), ("listDatabases", 2)]
+    {
+        for action in [Action::Close, Action::CutAnswer(30)] {
+            let rule = proxy.add(Rule::on(command).nth(nth).then(action));
+            let shelf = Shelf::new();
+            let report = shelf.run(&proxy.uri(&server.uri()), only(&[])).await;
+            let report = report.unwrap_or_else(|e| panic!("{command} {nth}: {}", e.chain()));
+            assert_eq!(proxy.hits(rule), 1, "{command} {nth}");
+            assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..10).collect::<Vec<_>>());
+            proxy.clear();
+        }
+    }
+}
