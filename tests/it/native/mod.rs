@@ -5,5 +5,6 @@ mod collections;
 mod cut;
 mod decode;
 mod lost;
+mod members;
 mod stall;
 mod support;
