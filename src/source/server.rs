@@ -37,6 +37,8 @@ pub struct Hello {
     pub set_name: Option<String>,
     /// Whether it takes writes.
     pub primary: bool,
+    /// Of a primary: by which election it is one.
+    pub election: Option<String>,
     /// Changes when the process is started again; unknown before 4.4.
     pub process: Option<String>,
 }
@@ -137,6 +139,9 @@ impl Server {
         } else if now.primary != self.hello.primary {
             let role = if now.primary { "became primary" } else { "stepped down" };
             Some(format!("MongoDB at {} {role}", self.hello.address))
+        } else if now.election != self.hello.election {
+            // What it took meanwhile from the other primary may have undone what was read before.
+            Some(format!("MongoDB at {} stepped down and was elected again", self.hello.address))
         } else {
             None
         }
@@ -181,6 +186,7 @@ async fn hello(client: &Client, address: &ServerAddress) -> mongodb::error::Resu
         address: address.to_string(),
         topology,
         set_name,
+        election: reply.get_object_id("electionId").ok().map(|id| id.to_hex()),
         primary: reply.get_bool("isWritablePrimary").unwrap_or(false),
         process: process.ok().map(|id| id.to_hex()),
     })

@@ -9,6 +9,7 @@ use bson::{RawDocumentBuf, doc};
 use mongodb::Client;
 use tokio::sync::Mutex;
 use uzima_backup::exit::Exit;
+use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::replica_set::{ReplicaSet, insert_with_gaps, record_ids};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
@@ -195,4 +196,28 @@ async fn a_restart_of_the_server_costs_a_second_run_and_two_the_backup() {
         }
         proxy.clear();
     }
+}
+
+#[tokio::test]
+async fn a_primary_that_was_elected_again_is_another_one() {
+    let server = Mongod::builder().replica_set("lone").start().await.expect("mongod");
+    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
+    insert(&server.client().await.expect("a client"), "d", "c", &rows(0, DOCUMENTS, 2_000)).await;
+    let (uri, direct) = (proxy.uri(&server.uri()), server.direct_uri());
+    let server = Arc::new(server);
+    let again = meanwhile(direct, move |_| {
+        let server = server.clone();
+        async move {
+            server.stepdown(1).await.expect("a step-down");
+            server.wait_for_primary().await.expect("a primary");
+        }
+    });
+    let rule = proxy.add(Rule::on("getMore").namespace("d.c").nth(1).then(again));
+    let shelf = Shelf::new();
+    let report = shelf.run(&uri, only(&["d"])).await.unwrap_or_else(|e| panic!("{}", e.chain()));
+    assert_eq!(proxy.hits(rule), 1);
+    let notes = report.manifest.notes.join("\n");
+    assert!(notes.contains("stepped down and was elected again"), "{notes}");
+    assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
+    shelf.assert_only(&report).await;
 }
