@@ -1,10 +1,18 @@
 //! Backups with the native engine from real servers, on good days and bad ones. Every fault is made by a proxy or
 //! by the server itself at a chosen moment, and each test asserts that it happened.
 
+mod collapse;
 mod collections;
+mod connect;
+mod content;
 mod cut;
 mod decode;
 mod lost;
+mod malformed;
 mod members;
+mod random;
+mod rights;
+mod selection;
 mod stall;
 mod support;
+mod tokenless;

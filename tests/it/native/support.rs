@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bson::{RawDocumentBuf, rawdoc};
+use chrono::{DateTime, TimeDelta, Utc};
 use mongodb::Client;
 use uzima_backup::artifact::index::Index;
 use uzima_backup::cancel::Cancel;
@@ -67,8 +69,8 @@ impl Shelf {
         change(&mut options);
         let resources = Resources {
             store: self.store(),
-            now: chrono::Utc::now,
-            new_id: |now| BackupId::new(now, &mut rand::rng()),
+            now: Utc::now,
+            new_id: next_id,
             meter: Arc::new(Meter::default()),
             cancel: Cancel::default(),
         };
@@ -126,6 +128,13 @@ impl Shelf {
         walk(&state, &state, &mut files);
         assert_eq!(files, Vec::<String>::new(), "markers of uploads");
     }
+}
+
+/// Ids in the order of the runs, also of those within one second.
+fn next_id(now: DateTime<Utc>) -> BackupId {
+    static RUNS: AtomicI64 = AtomicI64::new(0);
+    let runs = TimeDelta::seconds(RUNS.fetch_add(1, Ordering::Relaxed));
+    BackupId::new(now + runs, &mut rand::rng())
 }
 
 fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) {

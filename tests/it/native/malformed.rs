@@ -1,0 +1,95 @@
+//! Answers that break the protocol (row 11).
+
+use std::time::Duration;
+
+use uzima_testkit::wire_proxy::{Action, Malformed, Rule, malform};
+
+use super::support::{Shelf, behind_a_proxy, failed, ids, insert, rows};
+
+const DOCUMENTS: i32 = 1_500;
+
+/// Whether an answer of this command is as good as before: the driver does not look at `responseTo`, since one
+/// connection has one command under way, and what has no cursor has no batch that could be broken.
+fn harmless(command: &str, how: Malformed) -> bool {
+    let of_a_batch =
+        matches!(how, Malformed::BatchDocumentLength(_) | Malformed::CursorIsNumber | Malformed::NoBatch);
+    how == Malformed::ResponseTo || (of_a_batch && matches!(command, "hello" | "listDatabases" | "buildInfo"))
+}
+
+/// Goes through the list at one command of each run, from its `nth` occurrence on.
+async fn break_answers(command: &str, namespace: &str, nth: u64) {
+    let (server, proxy, client) = behind_a_proxy().await;
+    insert(&client, "d", "c", &rows(0, DOCUMENTS, 2_000)).await;
+    // A heartbeat that breaks shows as a server that cannot be selected.
+    let uri = format!("{}&serverSelectionTimeoutMS=1500&connectTimeoutMS=1500", proxy.uri(&server.uri()));
+    let seeds = [Malformed::Garbage(2), Malformed::Garbage(3)];
+    for how in malform::ALL.into_iter().chain(seeds) {
+        // A driver may wait for bytes that were promised and never come.
+        let forever = how == Malformed::MessageLength(i32::MAX);
+        // Some look like a connection that broke, which is gone on from: of those once is enough.
+        let read = matches!(command, "find" | "getMore");
+        let times = if read || forever || how == Malformed::NoBody { 1 } else { u64::MAX };
+        let rule = Rule::on(command).namespace(namespace).from(nth).times(times);
+        let rule = proxy.add(rule.then(Action::Malform(how)));
+        let shelf = Shelf::new();
+        let change = |options: &mut uzima_backup::ops::backup::Options| {
+            options.stall = Duration::from_millis(if forever { 300 } else { 5_000 });
+            options.selection.databases = if namespace == "*" { vec![] } else { vec!["d".into()] };
+        };
+        let outcome = tokio::time::timeout(Duration::from_secs(60), shelf.run(&uri, change)).await;
+        let outcome = outcome.unwrap_or_else(|_| panic!("{command} {how:?} hangs"));
+        assert!(proxy.hits(rule) > 0, "{command} {how:?}");
+        proxy.clear();
+        if let Ok(report) = &outcome
+            && (harmless(command, how) || times == 1)
+        {
+            let went_on = report.manifest.notes.iter().any(|note| note.starts_with("went on reading d.c"));
+            assert!(!read || went_on || harmless(command, how), "{command} {how:?} was not noticed");
+            assert_eq!(ids(shelf.decode(report).get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
+            continue;
+        }
+        assert!(!harmless(command, how), "{command} {how:?}: {:?}", outcome.err());
+        let text = match outcome {
+            Ok(report) => panic!("{command} {how:?} was not noticed: {:?}", report.manifest.namespaces),
+            Err(error) => failed(Err(error)),
+        };
+        assert!(text.contains("MongoDB"), "{command} {how:?}: {text}");
+        shelf.assert_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn of_a_find() {
+    break_answers("find", "d.c", 1).await;
+}
+
+#[tokio::test]
+async fn of_the_find_that_goes_on() {
+    break_answers("find", "d.c", 2).await;
+}
+
+#[tokio::test]
+async fn of_a_get_more() {
+    break_answers("getMore", "d.c", 1).await;
+}
+
+#[tokio::test]
+async fn of_list_collections_before_and_after() {
+    break_answers("listCollections", "d", 1).await;
+    break_answers("listCollections", "d", 2).await;
+}
+
+#[tokio::test]
+async fn of_list_indexes() {
+    break_answers("listIndexes", "d.c", 1).await;
+}
+
+#[tokio::test]
+async fn of_list_databases() {
+    break_answers("listDatabases", "*", 1).await;
+}
+
+#[tokio::test]
+async fn of_hello() {
+    break_answers("hello", "*", 1).await;
+}

@@ -1,0 +1,82 @@
+//! Names that do not exist, and the database in MONGO_URI (rows 55 and 71).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::rawdoc;
+use uzima_backup::config::layers::{Layers, Raw};
+use uzima_backup::config::settings::Settings;
+use uzima_backup::ops::backup::Options;
+use uzima_testkit::mongod::Mongod;
+
+use super::support::{Shelf, failed, insert, only, run};
+
+async fn server() -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    let names = [("shop", "orders"), ("shop", "carts"), ("crm", "people"), ("uzima_backup", "runs")];
+    for (db, collection) in names {
+        insert(&client, db, collection, &[rawdoc! { "_id": 1 }]).await;
+    }
+    server
+}
+
+/// As the command line does it: the selection comes out of the settings.
+fn settings(uri: &str, more: &[(&'static str, &str)]) -> impl FnOnce(&mut Options) {
+    let list = |items: &str| Raw::List(items.split(',').map(str::to_owned).collect());
+    let mut flags: BTreeMap<&'static str, Raw> =
+        more.iter().map(|(key, items)| (*key, list(items))).collect();
+    flags.insert("mongo_uri", Raw::Text(uri.to_owned()));
+    let layers = Layers::load(flags, &|_| None, None).expect("layers");
+    let settings = Settings::resolve(&layers, "machine").expect("settings");
+    move |options| options.selection = settings.selection
+}
+
+async fn namespaces(uri: &str, more: &[(&'static str, &str)]) -> BTreeSet<String> {
+    let shelf = Shelf::new();
+    let report = shelf.run(uri, settings(uri, more)).await.unwrap_or_else(|e| panic!("{}", e.chain()));
+    let names = shelf.decode(&report).documents.into_keys();
+    names.filter(|name| !name.starts_with("admin.") && !name.starts_with("config.")).collect()
+}
+
+#[tokio::test]
+async fn the_database_in_the_uri_is_the_one_but_admin_is_a_login() {
+    let server = server().await;
+    let at = |path: &str| format!("mongodb://{}/{path}?directConnection=true", server.host());
+    let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+    let all = set(&["shop.orders", "shop.carts", "crm.people"]);
+    let shop = set(&["shop.orders", "shop.carts"]);
+    assert_eq!(namespaces(&at(""), &[]).await, all);
+    assert_eq!(namespaces(&at("admin"), &[]).await, all);
+    assert_eq!(namespaces(&at("shop"), &[]).await, shop);
+    assert_eq!(namespaces(&at("shop"), &[("databases", "crm")]).await, set(&["crm.people"]));
+    assert_eq!(namespaces(&at("admin"), &[("databases", "crm,shop")]).await, all);
+    assert_eq!(
+        namespaces(&at(""), &[("include", "shop.*"), ("exclude", "*.carts")]).await,
+        set(&["shop.orders"])
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_an_error_that_says_it() {
+    let server = server().await;
+    for databases in [&["shpo"][..], &["shop", "shpo"]] {
+        let (shelf, outcome) = run(&server.uri(), only(databases)).await;
+        let text = failed(outcome);
+        assert!(text.contains("'shpo' does not exist") && text.contains("spelling"), "{text}");
+        shelf.assert_nothing().await;
+    }
+    for pattern in ["shop.ordres", "shpo.*", "SHOP.orders", "uzima_backup.*"] {
+        let include = ["shop.carts".parse().unwrap(), pattern.parse().unwrap()];
+        let (shelf, outcome) = run(&server.uri(), |o| o.selection.include = include.into()).await;
+        let text = failed(outcome);
+        assert!(text.contains(&format!("'{pattern}'")), "{text}");
+        shelf.assert_nothing().await;
+    }
+    // An allowance for empty servers is none for names that are wrong.
+    let (_, outcome) = run(&server.uri(), |options| {
+        options.selection.databases = vec!["shpo".into()];
+        options.allow_empty = true;
+    })
+    .await;
+    assert!(failed(outcome).contains("'shpo'"));
+}
