@@ -103,7 +103,9 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
             return Err(error);
         }
     };
-    marker.map(leftovers::Marker::forget);
+    if let Some(marker) = marker {
+        marker.forget();
+    }
     match work.commit(&written, started, before.as_deref()).await {
         Ok(report) => {
             work.server.close().await;
