@@ -90,3 +90,53 @@ fn format_md_describes_every_field() {
     let missing: Vec<&String> = all.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/format.md does not describe {missing:?}");
 }
+
+/// Runs the binary and reads its JSON.
+fn json(env: &[(&str, &str)], args: &[&str]) -> serde_json::Value {
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_uzima-backup"))
+        .args(args)
+        .arg("--json")
+        .env_clear()
+        .envs(env.iter().copied())
+        .output()
+        .unwrap();
+    assert!(!run.stdout.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_md_describes_every_field() {
+    let mongod = uzima_testkit::mongod::Mongod::builder().start().await.unwrap();
+    uzima_testkit::load::many_tiny(&mongod.client().await.unwrap(), 3).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, uri) = (folder.path().join("backups"), mongod.uri());
+    let state = folder.path().join("state");
+    let env = [
+        ("MONGO_URI", uri.as_str()),
+        ("BACKUP_DIR", dir.to_str().unwrap()),
+        ("BACKUP_MIN_FREE", "0"),
+        ("UZIMA_BACKUP_STATE_DIR", state.to_str().unwrap()),
+    ];
+    let backup = json(&env, &["backup"]);
+    let damaged = dir.join("2020/01/20200101T000000Z-aaaaaa");
+    std::fs::create_dir_all(&damaged).unwrap();
+    std::fs::write(damaged.join("manifest.json"), "{").unwrap();
+    let list = json(&env, &["list"]);
+    assert_eq!(list["backups"][1]["status"], "damaged");
+    let page = read("docs/json.md");
+    let answers = [
+        ("backup", backup),
+        ("backup --dry-run", json(&env, &["backup", "--dry-run"])),
+        ("list", list),
+        ("config", json(&env, &["config"])),
+    ];
+    for (command, answer) in answers {
+        let section = page.split(&format!("\n## `{command}`\n")).nth(1).expect("a section a command");
+        let section = section.split("\n## ").next().unwrap();
+        let mut all = BTreeSet::new();
+        keys(&answer, &mut all);
+        let missing: Vec<&String> = all.iter().filter(|key| !section.contains(&format!("`{key}`"))).collect();
+        assert!(all.len() > 3 && missing.is_empty(), "docs/json.md, {command}: {missing:?} of {all:?}");
+        assert_eq!(answer["version"], 1);
+    }
+}
