@@ -11,7 +11,6 @@ mod signals;
 mod units;
 
 use std::ffi::OsString;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,27 +50,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     output::tell_panics(redactor.clone());
     let output = Output::new(cli.common.json, cli.common.quiet);
     let bars = logging::start(cli.common.verbose, cli.common.quiet, redactor.clone());
-    let command = || {
-        runtime().and_then(|runtime| {
-            let cancel = Cancel::default();
-            let exit = runtime.block_on(async {
-                signals::watch(cancel.clone())?;
-                match &cli.command {
-                    Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
-                    Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
-                    Command::Config => config::run(&layers, &output),
-                }
-            });
-            // Whatever still waits for a network must not hold the end up.
-            runtime.shutdown_background();
-            exit
-        })
-    };
-    match catch_unwind(AssertUnwindSafe(command)) {
-        Ok(outcome) => outcome.unwrap_or_else(|error| output::complain(&error, &redactor)),
-        // It was told when it happened. What it left behind is found by the next run.
-        Err(_) => Exit::Failed,
-    }
+    let outcome = runtime().and_then(|runtime| {
+        let cancel = Cancel::default();
+        let exit = runtime.block_on(async {
+            signals::watch(cancel.clone())?;
+            match &cli.command {
+                Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
+                Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
+                Command::Config => config::run(&layers, &output),
+            }
+        });
+        // Whatever still waits for a network must not hold the end up.
+        runtime.shutdown_background();
+        exit
+    });
+    outcome.unwrap_or_else(|error| output::complain(&error, &redactor))
 }
 
 /// The command line's definition, for man pages and completions.

@@ -50,11 +50,16 @@ pub fn needs_look(what: &str) {
     let _ = writeln!(std::io::stderr(), "needs a look: {what}");
 }
 
-/// Has panics told as an error of this tool: exit code and words of its own, and no secrets.
+/// Has panics told as an error of this tool, without secrets. On the main thread one ends the process
+/// with exit 1 at once: unwinding a half-built runtime waits for ever (seen where no thread could be
+/// started), and what is left behind is found by the next run.
 pub fn tell_panics(redactor: Redactor) {
     std::panic::set_hook(Box::new(move |info| {
         let text = format!("error: a mistake in uzima-backup itself, please report it: {info}\n");
         let _ = std::io::stderr().write_all(redactor.clean(&text).as_bytes());
+        if std::thread::current().name() == Some("main") {
+            std::process::exit(Exit::Failed.code().into());
+        }
     }));
 }
 
