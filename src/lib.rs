@@ -23,6 +23,7 @@ pub mod config;
 pub mod error;
 pub mod exit;
 pub mod leftovers;
+pub mod memory;
 pub mod ops;
 pub mod progress;
 pub mod secret;

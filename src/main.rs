@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static MEMORY: uzima_backup::memory::Strict = uzima_backup::memory::Strict;
+
 fn main() -> ExitCode {
     // One TLS implementation for everything; the second call in a process fails harmlessly.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
