@@ -3,7 +3,12 @@
 mod configuration;
 pub mod contents;
 mod examples;
+mod hardship;
+mod kills;
 mod output;
 mod s3;
+mod schedule;
+mod secrets;
 mod signals;
 pub mod support;
+mod users;

@@ -18,7 +18,7 @@ use super::support::{Home, run};
 const SIGNALS: [(i32, i32); 3] = [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGHUP, 129)];
 
 /// Longer than any run may take after its signal.
-const STALL: Duration = Duration::from_secs(60);
+pub const STALL: Duration = Duration::from_secs(60);
 
 pub async fn loaded() -> Mongod {
     let server = Mongod::builder().start().await.expect("mongod");

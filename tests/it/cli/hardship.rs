@@ -1,0 +1,126 @@
+//! Rows 40, 44 and 45: a full disk, nobody who reads, little memory, few descriptors.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use uzima_testkit::load::{self, Load};
+use uzima_testkit::mongod::Mongod;
+
+use super::contents::contents;
+use super::support::{Home, TOOL, run};
+
+async fn server(blobs: u64) -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    let load = Load { orders: 500, rows: 500, tiny: 3, blobs, ..Load::default() };
+    load::fill(&client, &load).await.expect("data");
+    server
+}
+
+/// A shell that runs `script`, in which `$TOOL` is the tool, with the tool's environment.
+fn shell(tool: &Command, script: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", script]).env_clear().current_dir("/").stdin(Stdio::null());
+    shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TOOL", TOOL);
+    shell.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+}
+
+/// Row 40: the disk fills up while the backup is written; what was written goes, the old backup stays.
+#[tokio::test]
+async fn the_disk_is_full() {
+    let (server, home) = (server(2_000).await, Home::new());
+    let script = r#"set -e
+mount -t tmpfs -o size=8m tmpfs "$BACKUP_DIR"
+"$TOOL" backup --db admin --allow-empty --quiet
+before=$(cd "$BACKUP_DIR" && find . -type f -exec sha256sum {} + | sort)
+set +e
+"$TOOL" backup
+code=$?
+set -e
+after=$(cd "$BACKUP_DIR" && find . -type f -exec sha256sum {} + | sort)
+[ "$before" = "$after" ] || { echo "before: $before after: $after"; exit 99; }
+df --output=avail -k "$BACKUP_DIR" | tail -n 1
+"$TOOL" list
+exit $code"#;
+    let inner = shell(&home.to_dir(&server.uri()), script);
+    let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
+    let mut outer = Command::new("unshare");
+    outer.args(["-m", "/bin/sh"]).args(args).env_clear().current_dir("/").stdin(Stdio::null());
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = run(&mut outer).ends(1);
+    assert!(ran.stderr.contains("cannot write ") && ran.stderr.contains("next step: "), "{}", ran.stderr);
+    assert_eq!(ran.stdout.matches("native").count(), 1, "{}", ran.stdout);
+}
+
+/// Row 44: whether anybody reads what is printed changes no exit code, and no backup.
+#[tokio::test]
+async fn nobody_reads() {
+    let server = server(0).await;
+    for (redirected, code) in [
+        (r#""$TOOL" backup >&-"#, 0),
+        (r#""$TOOL" backup >&- 2>&- <&-"#, 0),
+        (r#""$TOOL" backup >/dev/full"#, 0),
+        (r#""$TOOL" backup >/dev/full 2>/dev/full"#, 0),
+        (r#""$TOOL" backup --json >/dev/full"#, 0),
+        (r#"RUST_LOG=trace "$TOOL" backup 2>/dev/full"#, 0),
+        (r#"{ "$TOOL" backup; echo $? >"$HOME/code"; } 2>&1 | true; exit $(cat "$HOME/code")"#, 0),
+        (r#"{ "$TOOL" list --json; echo $? >"$HOME/code"; } | true; exit $(cat "$HOME/code")"#, 0),
+        (r#"{ "$TOOL" --help; echo $? >"$HOME/code"; } | true; exit $(cat "$HOME/code")"#, 0),
+        (r#""$TOOL" --help >&-"#, 0),
+        (r#""$TOOL" backup --format zip 2>&-"#, 2),
+        (r#""$TOOL" backup --no-such-flag 2>/dev/full"#, 2),
+        (r#"MONGO_URI=mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200 "$TOOL" backup 2>/dev/full"#, 1),
+    ] {
+        let home = Home::new();
+        let mut tool = home.to_dir(&server.uri());
+        tool.env("HOME", home.path());
+        run(&mut shell(&tool, redirected)).ends(code);
+        let stored = usize::from(code == 0 && redirected.contains("backup"));
+        assert_eq!(home.manifests().len(), stored, "{redirected}");
+        for manifest in home.manifests() {
+            assert_eq!(contents(&manifest, &home.artifact(&manifest)).documents["store.orders"].len(), 500);
+        }
+    }
+}
+
+/// Row 45: with too little of something a run fails, or it succeeds; what is listed is whole.
+#[tokio::test]
+async fn little_of_everything() {
+    let server = server(600).await;
+    let uri = format!("{}&serverSelectionTimeoutMS=1000", server.uri());
+    let mut failed = [0, 0];
+    let mut done = [0, 0];
+    let memory = (1..=14).map(|n| ("-v", n * 24 * 1024, 0));
+    let descriptors = (3..=30).step_by(3).map(|n| ("-n", n, 1));
+    for (flag, limit, kind) in memory.chain(descriptors) {
+        let home = Home::new();
+        let script = format!(r#"ulimit {flag} {limit}; exec timeout 120 "$TOOL" backup"#);
+        let output = shell(&home.to_dir(&uri), &script).output().expect("a shell");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let what = format!("ulimit {flag} {limit}: {} {said}", output.status);
+        match output.status.code() {
+            Some(0) => {
+                let manifest = &home.manifests()[0];
+                let got = contents(manifest, &home.artifact(manifest));
+                assert_eq!(
+                    (got.documents["store.blobs"].len(), got.documents["store.orders"].len()),
+                    (600, 500)
+                );
+                done[kind] += 1;
+            }
+            // The shell itself, or the loader, has not enough: 127, or it is killed before `main`.
+            Some(2 | 126 | 127) if !said.contains("INFO") => {}
+            // The kernel or the loader ends it before `main`, and `timeout` ends likewise.
+            None if said.is_empty() => {}
+            code => {
+                assert_eq!(code, Some(1), "{what} (signal {:?})", output.status.signal());
+                assert_eq!(home.manifests().len(), 0, "{what}");
+                let partials = home.files().iter().filter(|file| file.ends_with(".partial")).count();
+                assert!(partials == 0 || said.contains("memory"), "{what}");
+                failed[kind] += 1;
+            }
+        }
+    }
+    assert!(failed.iter().all(|n| *n > 0) && done.iter().all(|n| *n > 0), "{failed:?} {done:?}");
+}

@@ -1,0 +1,143 @@
+//! Row 39: a run that is killed lists nothing, and the next one clears up after it and says so.
+
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::contents::contents;
+use super::s3::to_s3;
+use super::signals::{STALL, loaded, start, until};
+use super::support::{Home, NOWHERE, TOOL, files, run};
+
+#[tokio::test]
+async fn in_the_middle_of_a_directory() {
+    let (server, home) = (loaded().await, Home::new());
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let uri = proxy.uri(&server.uri());
+    run(home.to_dir(&uri).arg("backup")).ends(0);
+    let before = bytes(&home);
+    let stalled = proxy.add(Rule::on("find").namespace("store.*").nth(3).then(Action::Stall(STALL)));
+    let mut child = start(home.to_dir(&uri).arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+    proxy.clear();
+    let partial =
+        home.files().into_iter().find(|file| file.ends_with(".partial")).expect("a partial is left");
+    let listed = run(home.to_dir(NOWHERE).args(["list", "--json"])).ends(0).json();
+    assert_eq!(listed["backups"].as_array().map(Vec::len), Some(1));
+    let next = run(home.to_dir(&uri).args(["backup", "--json"])).ends(0).json();
+    let key = partial.rsplit_once("/.").expect("a folder").0;
+    let note = next["notes"][0].as_str().expect("a note");
+    assert!(note.starts_with("removed the unfinished upload of ") && note.contains(key), "{note}");
+    assert_eq!(home.files().iter().filter(|file| file.ends_with(".partial")).count(), 0);
+    assert_eq!(files(&home.state()), Vec::<String>::new());
+    for (name, old) in before {
+        assert_eq!(std::fs::read(home.backups().join(&name)).expect("an old file"), old, "{name}");
+    }
+}
+
+fn bytes(home: &Home) -> Vec<(String, Vec<u8>)> {
+    let read = |file: String| (file.clone(), std::fs::read(home.backups().join(file)).expect("a file"));
+    home.files().into_iter().map(read).collect()
+}
+
+/// The bucket is not asked for its uploads: MinIO would not tell. The state folder knows.
+#[tokio::test]
+async fn in_the_middle_of_an_upload() {
+    let (server, home, bucket) = (loaded().await, Home::new(), S3Server::start());
+    bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));
+    bucket.faults().add(S3Rule::always("ListMultipartUploads", Fault::Answer(501, "NotImplemented")));
+    let mut child = start(to_s3(&home, &server.uri(), &bucket).arg("backup"));
+    until("a part stalls", || bucket.count("UploadPart") > 1);
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+    assert_eq!((bucket.open_uploads().len(), bucket.objects().len()), (1, 0));
+    assert_eq!(files(&home.state()).len(), 1);
+    bucket.faults().clear();
+    // Another place is not this one's business.
+    let other = run(home.to_dir(&server.uri()).args(["backup", "--json"])).ends(0).json();
+    assert_eq!((&other["notes"], bucket.open_uploads().len()), (&json!([]), 1));
+    let next = run(to_s3(&home, &server.uri(), &bucket).args(["backup", "--json"])).ends(0).json();
+    let note = next["notes"][0].as_str().expect("a note");
+    assert!(note.starts_with("removed the unfinished upload of "), "{note}");
+    assert_eq!((bucket.open_uploads(), files(&home.state())), (vec![], vec![]));
+    assert_eq!(bucket.count("ListMultipartUploads"), 0);
+}
+
+/// The calls by which a run changes the world, and all the rest in strides.
+const CHANGING: &str = "mkdir,mkdirat,flock,write,pwrite64,fsync,fdatasync,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir";
+
+/// Killed at the Nth of its changing system calls, then at any call, for every N that there is.
+#[tokio::test]
+async fn at_every_system_call() {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    rows.insert_many((0..20).map(|n| bson::doc! {"_id": n})).await.expect("rows");
+    let mut tally = Tally::default();
+    let mut n = 1;
+    while killed_at(&server.uri(), CHANGING, n, &mut tally) {
+        n += 1;
+    }
+    assert!(n > 15, "only {n} changing calls in a thread");
+    let mut any = 1;
+    while killed_at(&server.uri(), "all", any, &mut tally) {
+        any += 17;
+    }
+    eprintln!(
+        "SIGKILL at {} system calls of a run: {} left a whole backup, {} something for the next run to remove",
+        tally.killed, tally.whole, tally.left
+    );
+    assert!(tally.killed > 25 && tally.left > 0 && tally.whole < tally.killed, "{tally:?}");
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    killed: usize,
+    whole: usize,
+    left: usize,
+}
+
+/// One run that is killed at the `n`th of `calls` in any of its threads; false if it had fewer.
+fn killed_at(uri: &str, calls: &str, n: usize, tally: &mut Tally) -> bool {
+    let home = Home::new();
+    let mut tool = home.to_dir(uri);
+    tool.arg("backup");
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+    traced.arg(format!("trace={calls}")).arg("-e");
+    traced.arg(format!("inject={calls}:signal=SIGKILL:when={n}")).arg(TOOL).arg("backup");
+    traced.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    traced.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let status = traced.status().unwrap_or_else(|e| panic!("strace is needed ({e}): apt-get install strace"));
+    let listed = run(home.to_dir(NOWHERE).args(["list", "--json"])).ends(0).json();
+    let count = listed["backups"].as_array().map_or(0, Vec::len);
+    for manifest in home.manifests() {
+        // What is listed is whole.
+        assert_eq!(contents(&manifest, &home.artifact(&manifest)).documents["shop.rows"].len(), 20);
+    }
+    if std::os::unix::process::ExitStatusExt::signal(&status) != Some(libc::SIGKILL) {
+        assert!(status.success() && count == 1, "{calls} {n}: {status}");
+        return false;
+    }
+    tally.killed += 1;
+    tally.whole += count;
+    let orphan = |file: &str| file.ends_with("/dump.tar.gz") || file.ends_with("/index.json.zst");
+    let partials = home.files().iter().filter(|file| file.ends_with(".partial")).count();
+    if partials > 0 || !files(&home.state()).is_empty() {
+        tally.left += 1;
+        run(home.to_dir(uri).arg("backup")).ends(0);
+        let manifests = home.manifests();
+        assert_eq!(manifests.len(), count + 1, "{calls} {n}");
+        let noted = manifests.iter().any(|m| m.notes.iter().any(|note| note.contains("unfinished upload")));
+        assert!(partials == 0 || noted, "{calls} {n}: {partials} partials went without a note");
+        assert_eq!(files(&home.state()), Vec::<String>::new(), "{calls} {n}");
+    }
+    for file in home.files() {
+        assert!(file.ends_with("/manifest.json") || orphan(&file), "{calls} {n}: {file}");
+    }
+    true
+}
