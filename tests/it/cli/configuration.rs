@@ -98,11 +98,14 @@ fn written_only_there(home: &Home, tool: &dyn Fn() -> Command) {
     assert!(elsewhere.is_empty(), "{elsewhere:#?}");
 }
 
+/// Variables and arguments, and words that the error must have.
+type Mistake<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
+
 /// Rows 48, 60, 67, 70: each mistake is exit 2, says what is wrong, and MongoDB sees no connection.
 #[test]
 fn mistakes_are_told_before_any_network_is_touched() {
     let mongo = Untouched::new();
-    let cases: &[(&[(&str, &str)], &[&str], &[&str])] = &[
+    let cases: &[Mistake] = &[
         (&[], &[], &["S3_BACKUP_BUCKET", "BACKUP_DIR"]),
         (&[("S3_ENDPOINT_URL", "http://127.0.0.1:1")], &[], &["S3_BACKUP_BUCKET is missing"]),
         (

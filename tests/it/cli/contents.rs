@@ -21,8 +21,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Keeps what both engines must agree on byte by byte: everything but `listCollections`' UUIDs, which
-    /// are the same anyway on one server.
+    /// Every namespace, in order of its name.
     pub fn names(&self) -> Vec<&str> {
         self.metadata.keys().map(String::as_str).collect()
     }

@@ -6,6 +6,7 @@ mod examples;
 mod hardship;
 mod kills;
 mod output;
+mod parts;
 mod s3;
 mod schedule;
 mod secrets;

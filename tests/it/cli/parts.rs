@@ -1,0 +1,86 @@
+//! Row 24: a service that allows few parts gets larger ones, and a wrong estimate ends in an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use uzima_backup::cancel::Cancel;
+use uzima_backup::catalog::id::BackupId;
+use uzima_backup::error::Result;
+use uzima_backup::exit::Exit;
+use uzima_backup::ops::backup::{self, EngineChoice, Options, Report, Resources};
+use uzima_backup::progress::Meter;
+use uzima_backup::secret::Secret;
+use uzima_backup::source::selection::Selection;
+use uzima_backup::store::{Limits, S3Options, S3Store};
+use uzima_testkit::load::incompressible;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::raw;
+use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, Limits as ServerLimits, S3Server, SECRET_KEY};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::support::{Home, files};
+
+const MIB: u64 = 1 << 20;
+
+/// A backup by the library, to a service that takes 20 parts.
+async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> {
+    let mut s3 = S3Options::new(BUCKET, "p/");
+    s3.endpoint_url = Some(bucket.endpoint());
+    s3.credentials = Some((ACCESS_KEY.into(), Secret::from(SECRET_KEY)));
+    s3.limits = Limits { min_part: MIB, max_parts: 20, ..Limits::default() };
+    s3.first_backoff = Duration::from_millis(2);
+    let resources = Resources {
+        store: Arc::new(S3Store::connect(s3).await?),
+        now: Utc::now,
+        new_id: |now| BackupId::new(now, &mut rand::rng()),
+        meter: Arc::new(Meter::default()),
+        cancel: Cancel::default(),
+    };
+    let options = Options {
+        mongo_uri: Secret::from(uri),
+        selection: Selection::default(),
+        job: "test".into(),
+        engine: EngineChoice::Native,
+        mongodump_path: None,
+        search_path: None,
+        format: "tar.gz".parse().expect("a format"),
+        check_compression: false,
+        allow_empty: false,
+        stall: Duration::from_secs(60),
+        uploads: 4,
+        compressors: 2,
+        state_dir: Some(home.state()),
+        host: "test".into(),
+    };
+    backup::backup(&resources, &options).await
+}
+
+#[tokio::test]
+async fn few_parts() {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    let written =
+        incompressible(&client.database("store"), "blobs", 1_350, 16 << 10, 24).await.expect("data");
+    assert!(written.bytes > 21 * MIB && written.bytes < 36 * MIB);
+    let limits = ServerLimits { parts: 20, ..ServerLimits::default() };
+    let (home, bucket) = (Home::new(), S3Server::with(limits));
+    let report = backed_up(&server.uri(), &bucket, &home).await.expect("larger parts");
+    let parts = bucket.count("UploadPart");
+    assert_eq!(report.manifest.artifact.part_size, 2 * MIB);
+    assert!((10..=20).contains(&parts), "{parts}");
+
+    // A server whose estimate is far too low: parts of 1 MiB, and more than 20 of them.
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let nothing =
+        |answer: &[u8]| raw::rewrite(answer, &["dataSize"], &|_, _| Some((1, 0_f64.to_le_bytes().to_vec())));
+    let lied = proxy.add(Rule::on("dbStats").then(Action::edit(nothing)));
+    let (home, bucket) = (Home::new(), S3Server::with(limits));
+    let error = backed_up(&proxy.uri(&server.uri()), &bucket, &home).await.expect_err("too many parts");
+    assert!(proxy.hits(lied) > 0);
+    assert_eq!(error.exit(), Exit::Failed);
+    assert!(error.chain().contains("20 parts"), "{}", error.chain());
+    let keys: Vec<String> = bucket.objects().into_keys().collect();
+    assert_eq!((keys, bucket.open_uploads(), files(&home.state())), (vec![], vec![], vec![]));
+    assert!(bucket.count("UploadPart") >= 15);
+}
