@@ -1,5 +1,7 @@
 //! `list`: the backups of a store, newest first.
 
+use chrono::{DateTime, Utc};
+
 use crate::catalog::{self, Entry};
 use crate::error::Result;
 use crate::store::Store;
@@ -33,5 +35,14 @@ pub async fn list(store: &dyn Store, options: &Options) -> Result<Vec<Entry>> {
             break;
         }
     }
+    // Ids tell the second; of backups within one, the manifests tell more.
+    found.sort_by_key(|entry| std::cmp::Reverse(started(entry)));
     Ok(found)
+}
+
+fn started(entry: &Entry) -> DateTime<Utc> {
+    match entry {
+        Entry::Backup(manifest) => manifest.started_at,
+        Entry::Damaged { id, .. } => id.started(),
+    }
 }
