@@ -183,6 +183,14 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(kinds in proptest::collection::vec(0_u8..=20, 0..40), tail: Vec<u8>) {
+            let _ = shown(&[&[0; 4][..], &kinds, b"$recordId\0", &tail, &[0]].concat());
+            let _ = shown(&tail);
+        }
+    }
+
     #[test]
     fn the_trail_keeps_the_newest_dense_and_the_start() {
         let mut trail = Trail::default();

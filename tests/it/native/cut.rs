@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use uzima_testkit::load::Random;
 use uzima_testkit::mongod::Mongod;
+use uzima_testkit::tcp_proxy::{Direction, Mode, TcpProxy};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use uzima_testkit::writers::{self, Writers};
 
-use super::support::{Shelf, behind_a_proxy, ids, insert, only, rows};
+use super::support::{Shelf, behind_a_proxy, failed, ids, insert, only, rows};
 
 /// So many documents of this size come in a find of 101, another find, and two `getMore`.
 const DOCUMENTS: i32 = 1_300;
@@ -110,4 +111,40 @@ async fn with_writers_nothing_that_was_there_throughout_is_missing() {
         let still = |id: &&i32| done.untouched.contains(id) || (10_000..11_500).contains(*id);
         assert_eq!(found.iter().filter(still).count(), done.untouched.len() + 1_500, "seed {seed}");
     }
+}
+
+/// Anywhere in all that a run hears from the server: handshakes, questions and documents alike.
+#[tokio::test]
+async fn a_cut_anywhere_gives_the_whole_backup_or_none() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let server = Mongod::builder().start().await.expect("mongod");
+    insert(&server.client().await.expect("a client"), "d", "c", &rows(0, 800, 2_000)).await;
+    let proxy = TcpProxy::start(server.host().parse().expect("an address"));
+    let uri = format!("mongodb://{}/?directConnection=true&serverSelectionTimeoutMS=3000", proxy.address());
+    let whole = Shelf::new().run(&uri, only(&["d"])).await.expect("a backup");
+    let heard = proxy.bytes(Direction::Down);
+    let mut random = Random::new(seed);
+    let (mut went_on, mut done) = (0, 0);
+    for round in 0..24 {
+        // Most bytes are documents; every third cut is in what comes before them.
+        let at = if round % 3 == 0 { random.below(12_000) } else { random.below(heard) };
+        proxy.set_for_first(1, Mode::CutAfter(Direction::Down, at));
+        let shelf = Shelf::new();
+        match shelf.run(&uri, only(&["d"])).await {
+            Ok(report) => {
+                assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..800).collect::<Vec<_>>(), "at {at}");
+                assert_eq!(report.manifest.namespaces[0].xxh3_sum, whole.manifest.namespaces[0].xxh3_sum);
+                shelf.assert_only(&report).await;
+                done += 1;
+                went_on += report.manifest.notes.len();
+            }
+            Err(error) => {
+                failed(Err(error));
+                shelf.assert_nothing().await;
+            }
+        }
+    }
+    proxy.set(Mode::Pass);
+    assert!(done >= 8 && went_on >= 4, "{done} done, {went_on} resumptions");
 }

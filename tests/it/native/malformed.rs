@@ -93,3 +93,33 @@ async fn of_list_databases() {
 async fn of_hello() {
     break_answers("hello", "*", 1).await;
 }
+
+/// A bit that flips in a document's value is nobody's to see: the protocol has no checksum here. But nothing
+/// panics, nothing hangs, and what fails leaves nothing behind.
+#[tokio::test]
+async fn bits_that_flip_never_bring_it_down() {
+    let seed: u64 = rand::random::<u32>().into();
+    println!("seed {seed}");
+    let (server, proxy, client) = behind_a_proxy().await;
+    insert(&client, "d", "c", &rows(0, 700, 100)).await;
+    let uri = format!("{}&serverSelectionTimeoutMS=1500&connectTimeoutMS=1500", proxy.uri(&server.uri()));
+    let mut failures = 0;
+    for n in 0..60 {
+        let command = ["find", "getMore", "listCollections", "listIndexes", "hello", "listDatabases"][n % 6];
+        let rule = Rule::on(command).times(1).then(Action::Malform(Malformed::Flip(seed + n as u64)));
+        let rule = proxy.add(rule);
+        let shelf = Shelf::new();
+        let change =
+            |options: &mut uzima_backup::ops::backup::Options| options.stall = Duration::from_secs(2);
+        let outcome = tokio::time::timeout(Duration::from_secs(60), shelf.run(&uri, change)).await;
+        let outcome = outcome.unwrap_or_else(|_| panic!("{command} {n} hangs"));
+        assert!(proxy.hits(rule) == 1 || command == "getMore", "{command} {n}");
+        proxy.clear();
+        if outcome.is_err() {
+            failed(outcome);
+            shelf.assert_nothing().await;
+            failures += 1;
+        }
+    }
+    assert!(failures >= 1, "none of 60 was noticed");
+}
