@@ -6,7 +6,7 @@ pub mod metadata;
 pub mod mongodump;
 pub mod native;
 pub mod notes;
-mod patience;
+pub mod patience;
 pub mod pattern;
 pub mod selection;
 pub mod server;

@@ -37,8 +37,8 @@ impl Server {
     }
 }
 
-/// Whoever waited for a server in vain has waited long enough.
-fn waited(error: &Error) -> bool {
+/// Whether a server was waited for in vain: it is down, or says nothing.
+pub fn waited(error: &Error) -> bool {
     match &*error.kind {
         ErrorKind::ServerSelection { .. } => true,
         ErrorKind::Io(e) => e.kind() == TimedOut,

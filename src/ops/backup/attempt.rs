@@ -12,11 +12,12 @@ use crate::artifact::recovery;
 use crate::artifact::writer::{Spec, Written};
 use crate::catalog::id::BackupId;
 use crate::catalog::{self, Entry, collapse, layout};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::leftovers;
 use crate::source::describe::{self, Description};
 use crate::source::native;
 use crate::source::notes::Notes;
+use crate::source::patience;
 use crate::source::server::Server;
 use crate::store::{Upload, UploadSpec};
 
@@ -183,11 +184,12 @@ impl Work<'_> {
 
     /// Asks the source whether all that was read is of one server's life; what was dropped meanwhile.
     async fn belongs_together(&self, written: &Written) -> Result<Vec<usize>> {
-        let now = self
-            .server
-            .hello_now(self.server.client())
-            .await
-            .map_err(|e| self.server.explain("cannot ask for the member's state at the end", e))?;
+        let now = self.server.hello_now(self.server.client()).await.map_err(|e| {
+            let waited = patience::waited(&e);
+            let error = self.server.explain("cannot ask for the member's state at the end", e);
+            // Another member may have taken over, which only a new run can read.
+            if waited { error.of_kind(Kind::Restart) } else { error }
+        })?;
         if let Some(what) = self.server.changed(&now) {
             return Err(Error::restart(format!("{what} during the run")));
         }

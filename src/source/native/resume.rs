@@ -13,10 +13,13 @@ use super::scan::{Open, Scan, Stop};
 use super::token::{self, RecordId};
 use crate::error::Error;
 use crate::source::errors::{self, Class};
-use crate::source::server;
+use crate::source::{patience, server};
 
 /// How often a lost cursor is taken up again without a batch in between.
 const ATTEMPTS: u32 = 8;
+/// How often a member that does not answer is waited for: it may be starting again. After that,
+/// another may have taken over, which only a new run can read.
+const WAITS: u32 = 3;
 /// Record ids of a batch when only they are read.
 const IDS: u32 = 10_000;
 
@@ -101,6 +104,7 @@ impl Scan {
                 .caused_by(cause),
             ));
         }
+        let mut waited = 0;
         loop {
             self.attempts += 1;
             if self.attempts > ATTEMPTS {
@@ -109,6 +113,14 @@ impl Scan {
             tokio::time::sleep(pause(self.attempts)).await;
             let now = match self.server.hello_now(client).await {
                 Ok(now) => now,
+                Err(e) if patience::waited(&e) => {
+                    waited += 1;
+                    if waited < WAITS {
+                        continue;
+                    }
+                    let text = format!("MongoDB at {} cannot be reached any more", self.server.hello.address);
+                    return Err(Error::restart(text).caused_by(errors::tidy(&e)).into());
+                }
                 Err(e) if errors::classify(&e) == Class::Interrupted => continue,
                 Err(e) => return Err(Stop::Driver(e)),
             };

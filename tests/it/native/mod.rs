@@ -7,6 +7,7 @@ mod connect;
 mod content;
 mod cut;
 mod decode;
+mod failover;
 mod lost;
 mod malformed;
 mod members;
