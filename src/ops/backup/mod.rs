@@ -6,9 +6,12 @@
 //! behind. Where a new reading may well succeed, there is one second attempt under a new id.
 
 mod attempt;
+mod begun;
 mod changes;
 mod engine;
+mod known;
 mod pipeline;
+mod sheet;
 mod upload;
 
 use std::path::PathBuf;

@@ -1,0 +1,62 @@
+//! What must be known before anything is begun: the server, what it holds, and the backup before.
+
+use std::sync::Arc;
+
+use super::{Options, Resources};
+use crate::artifact::manifest::Manifest;
+use crate::catalog::{self, Entry};
+use crate::error::{Error, Result};
+use crate::source::describe::{self, Description};
+use crate::source::server::Server;
+
+/// What is asked before anything is begun.
+pub struct Known {
+    /// The member that is read.
+    pub server: Arc<Server>,
+    /// Its version.
+    pub version: String,
+    /// The replica set's id, where the user may read it.
+    pub set_id: Option<String>,
+    /// What there is to read.
+    pub description: Description,
+    /// The newest backup of the job, to compare with.
+    pub before: Option<Box<Manifest>>,
+}
+
+impl Known {
+    /// Asks the server and the store.
+    pub async fn find(resources: &Resources, options: &Options) -> Result<Known> {
+        let server = Arc::new(Server::connect(&options.mongo_uri).await?.patient(options.stall));
+        let version = server.version().await?;
+        let description = describe::describe(&server, &options.selection).await?;
+        refuse_empty(&description, &server, options)?;
+        let before = last_of_job(resources, options).await?;
+        let set_id = server.replica_set_id().await;
+        Ok(Known { server, version, set_id, description, before })
+    }
+}
+
+/// A server that holds nothing of its users is more likely the wrong server.
+fn refuse_empty(description: &Description, server: &Server, options: &Options) -> Result<()> {
+    let of_users = |db: &str| db != "admin" && db != "config";
+    let asked = options.selection.databases.iter().any(|db| !of_users(db));
+    let counts = |db: &str| of_users(db) || (!asked && !options.selection.whole_server());
+    if options.allow_empty || description.namespaces.iter().any(|n| counts(&n.db)) {
+        return Ok(());
+    }
+    Err(Error::failed(format!("MongoDB at {} has no collections to back up", server.hello.address))
+        .hint("Check that MONGO_URI names the right server; if it really is empty, use --allow-empty"))
+}
+
+/// The newest backup of the job, to compare with.
+async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<Box<Manifest>>> {
+    let store = &*resources.store;
+    for id in catalog::ids(store).await? {
+        match catalog::manifest(store, &id).await? {
+            Entry::Backup(manifest) if manifest.job == options.job => return Ok(Some(manifest)),
+            Entry::Backup(_) => {}
+            Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,110 @@
+//! The manifest of what an attempt has written.
+
+use chrono::{DateTime, Utc};
+
+use super::Options;
+use super::attempt::{TOOL, Work};
+use crate::artifact::manifest::{self, Manifest};
+use crate::artifact::writer::Written;
+use crate::catalog::layout;
+use crate::source::pattern::Pattern;
+
+/// What was written, and what is wrong with it.
+pub struct Checked {
+    /// What was written.
+    pub written: Written,
+    /// The namespaces that were dropped while they were read, as places in the list.
+    pub dropped: Vec<usize>,
+}
+
+/// The manifest of an artifact that is complete, beside its index.
+pub fn manifest(
+    work: &Work<'_>,
+    checked: &Checked,
+    started: DateTime<Utc>,
+    index: manifest::Object,
+) -> Manifest {
+    let (options, known, written) = (work.options, &work.known, &checked.written);
+    let hello = &known.server.hello;
+    let namespaces = entries(written, &checked.dropped);
+    let dropped = checked.dropped.iter();
+    Manifest {
+        format: manifest::FORMAT,
+        id: work.id.clone(),
+        job: options.job.clone(),
+        tool: TOOL.into(),
+        host: options.host.clone(),
+        started_at: started,
+        finished_at: (work.resources.now)(),
+        source: manifest::Source {
+            topology: hello.topology,
+            member: hello.address.clone(),
+            version: known.version.clone(),
+            set_name: hello.set_name.clone(),
+            set_id: known.set_id.clone(),
+        },
+        engine: work.engine.entry(),
+        consistency: manifest::Consistency {
+            achieved: "none".into(),
+            why: "this version reads each collection at its own time".into(),
+        },
+        selection: selection(options),
+        artifact: artifact(work, written),
+        index,
+        totals: manifest::Totals {
+            namespaces: namespaces.len() as u64,
+            documents: namespaces.iter().map(|n| n.documents).sum(),
+            raw_bytes: namespaces.iter().map(|n| n.raw_bytes).sum(),
+        },
+        namespaces,
+        warnings: dropped.map(|at| format!("dropped while it was read: {}", written.namespaces[*at])).collect(),
+        notes: work.notes.lines(),
+    }
+}
+
+fn selection(options: &Options) -> manifest::SelectionAsked {
+    let strings = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
+    manifest::SelectionAsked {
+        databases: options.selection.databases.clone(),
+        include: strings(&options.selection.include),
+        exclude: strings(&options.selection.exclude),
+    }
+}
+
+fn artifact(work: &Work<'_>, written: &Written) -> manifest::Artifact {
+    let format = work.options.format;
+    manifest::Artifact {
+        key: layout::artifact(&work.id, format),
+        format: format.to_string(),
+        level: format.codec.level(),
+        size: written.whole.size,
+        crc64nvme: format!("{:016x}", written.whole.crc64nvme),
+        part_size: work.begun.part_size,
+    }
+}
+
+fn entries(written: &Written, dropped: &[usize]) -> Vec<manifest::NamespaceEntry> {
+    let pairs = written.namespaces.iter().zip(&written.tallies).enumerate();
+    pairs
+        .map(|(at, (namespace, tally))| manifest::NamespaceEntry {
+            db: namespace.db.clone(),
+            collection: namespace.collection.clone(),
+            kind: namespace.kind,
+            uuid: namespace.uuid.clone(),
+            options_blake3: blake3::hash(namespace.options.as_bytes()).to_hex().to_string(),
+            indexes: namespace
+                .indexes
+                .iter()
+                .map(|index| manifest::IndexEntry {
+                    name: index.get_str("name").unwrap_or_default().to_string(),
+                    blake3: blake3::hash(index.as_bytes()).to_hex().to_string(),
+                })
+                .collect(),
+            documents: tally.documents,
+            raw_bytes: tally.raw_bytes,
+            stored_bytes: tally.stored_bytes,
+            xxh3_sum: format!("{:032x}", tally.sum),
+            dropped: dropped.contains(&at),
+        })
+        .collect()
+}
