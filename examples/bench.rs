@@ -58,7 +58,7 @@ fn main() -> Result<()> {
 
     if numbers["orders"] > 0 {
         let load =
-            Load { orders: numbers["orders"], rows: numbers["orders"] / 2, tiny: 200, ..Load::default() };
+            Load { orders: numbers["orders"], rows: numbers["orders"] * 3 / 2, tiny: 200, ..Load::default() };
         let mongod = serve(&|client| {
             let written = runtime.block_on(load::fill(client, &load))?;
             println!(

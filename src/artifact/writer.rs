@@ -80,6 +80,7 @@ pub fn write(steps: &Receiver<Step>, spec: &Spec, mut out: Out, meter: &Meter) -
     };
     let mut tallies = vec![Tally::default(); namespaces.len()];
     let mut segments = Vec::new();
+    let mut written = vec![false; namespaces.len()];
     loop {
         match steps.recv().map_err(|_| ended_early())? {
             Step::Begin(at) => {
@@ -91,10 +92,16 @@ pub fn write(steps: &Receiver<Step>, spec: &Spec, mut out: Out, meter: &Meter) -
                 write_namespace(steps, &mut out, &mut framing, tally, &mut segments, at, meter)?;
                 framing.end(&mut out, namespace)?;
                 meter.end(out.offset());
+                if std::mem::replace(&mut written[at], true) {
+                    return Err(Error::failed(format!("{namespace} came twice")));
+                }
             }
             Step::Done => break,
             _ => return Err(Error::failed("the steps of the artifact are out of order")),
         }
+    }
+    if let Some(at) = written.iter().position(|done| !done) {
+        return Err(Error::failed(format!("{} was announced, but never came", namespaces[at])));
     }
     if let Framing::Tar(mut tar) = framing {
         if !namespaces.is_empty() {

@@ -57,7 +57,9 @@ pub fn manifest(
             raw_bytes: namespaces.iter().map(|n| n.raw_bytes).sum(),
         },
         namespaces,
-        warnings: dropped.map(|at| format!("dropped while it was read: {}", written.namespaces[*at])).collect(),
+        warnings: dropped
+            .map(|at| format!("dropped while it was read: {}", written.namespaces[*at]))
+            .collect(),
         notes: work.notes.lines(),
     }
 }

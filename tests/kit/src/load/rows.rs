@@ -2,7 +2,7 @@
 
 use bson::{DateTime, RawArrayBuf, oid::ObjectId, rawdoc};
 
-use super::words::WORDS;
+use super::words::{SYLLABLES, WORDS};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a few lines that give the same numbers in every version of every crate.
 pub struct Random(u64);
@@ -41,14 +41,22 @@ impl Random {
         WORDS[(a * b / n) as usize]
     }
 
-    /// A sentence of that many words.
+    /// A name, of a person, a place or a thing: a language has far more of them than of common words.
+    pub fn name(&mut self) -> String {
+        (0..2 + self.below(2)).map(|_| SYLLABLES[self.below(SYLLABLES.len() as u64) as usize]).collect()
+    }
+
+    /// A sentence of that many words, about one in eight a name.
     pub fn text(&mut self, words: u64) -> String {
         let mut out = String::with_capacity(words as usize * 7);
         for n in 0..words {
             if n > 0 {
                 out.push(' ');
             }
-            out.push_str(self.word());
+            match self.below(8) {
+                0 => out.push_str(&self.name()),
+                _ => out.push_str(self.word()),
+            }
         }
         out
     }
@@ -91,9 +99,9 @@ impl Orders {
                 "price": f64::from(cents) / 100.0,
             });
         }
-        let (first, last, house) = (r.word(), r.word(), r.below(200) as i32);
+        let (first, last, house) = (r.name(), r.name(), r.below(200) as i32);
         let status = ["new", "paid", "packed", "shipped", "returned"][r.below(5) as usize];
-        let words = 36 + r.below(24);
+        let words = 34 + r.below(24);
         let note = r.text(words);
         rawdoc! {
             "_id": r.object_id(placed),
@@ -101,7 +109,7 @@ impl Orders {
             "customer": {
                 "name": format!("{first} {last}"),
                 "email": format!("{first}.{last}{}@example.org", r.below(10_000)),
-                "address": { "street": format!("{} {house}", r.word()), "city": r.word() },
+                "address": { "street": format!("{} {house}", r.name()), "city": r.name() },
             },
             "placed": DateTime::from_millis(i64::from(placed) * 1000 + r.below(1000) as i64),
             "status": status,

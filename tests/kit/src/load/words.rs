@@ -29,3 +29,12 @@ pub(super) const WORDS: [&str; 300] = [
     "double", "single", "broken", "gentle", "bright", "narrow", "quick", "silent", "heavy", "simple",
     "complete", "damaged", "returned", "replaced", "repaired", "shipped",
 ];
+
+/// What names are made of.
+#[rustfmt::skip]
+pub(super) const SYLLABLES: [&str; 64] = [
+    "ka", "lo", "mi", "ren", "to", "sha", "bel", "dor", "fi", "gus", "hal", "in", "jo", "ker", "lan", "mar",
+    "nel", "os", "pe", "quin", "ra", "sel", "tan", "ul", "va", "wil", "xan", "ya", "zor", "ber", "chi", "del",
+    "em", "fra", "gor", "hen", "is", "jar", "kel", "lin", "mon", "nor", "ol", "pra", "rik", "sam", "tor", "un",
+    "ver", "wen", "yor", "zel", "ari", "bru", "cla", "dan", "eli", "fur", "gre", "hu", "ike", "jul", "kri", "lee",
+];
