@@ -150,10 +150,8 @@ impl Scan {
                 }
                 _ => {}
             }
-            self.notes.add(format!(
-                "went on reading {} behind document {} after: {cause}",
-                self.name, self.delivered
-            ));
+            self.notes
+                .add(format!("went on reading {} behind batch {} after: {cause}", self.name, self.delivered));
             return Ok(true);
         }
     }

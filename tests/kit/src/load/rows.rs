@@ -46,14 +46,14 @@ impl Random {
         (0..2 + self.below(2)).map(|_| SYLLABLES[self.below(SYLLABLES.len() as u64) as usize]).collect()
     }
 
-    /// A sentence of that many words, about one in eight a name.
+    /// A sentence of that many words, about one in six a name.
     pub fn text(&mut self, words: u64) -> String {
         let mut out = String::with_capacity(words as usize * 7);
         for n in 0..words {
             if n > 0 {
                 out.push(' ');
             }
-            match self.below(8) {
+            match self.below(6) {
                 0 => out.push_str(&self.name()),
                 _ => out.push_str(self.word()),
             }
