@@ -20,23 +20,25 @@ pub async fn list(store: &dyn Store, options: &Options) -> Result<Vec<Entry>> {
     let ids = catalog::ids(store).await?;
     let limit = options.limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
-    // Only as many manifests are fetched as it takes.
-    for ids in ids.chunks(limit.clamp(1, 64)) {
-        for entry in catalog::manifests(store, ids).await? {
-            let wanted = match (&entry, &options.job) {
-                (Entry::Backup(manifest), Some(job)) => manifest.job == *job,
-                _ => true,
-            };
-            if wanted && found.len() < limit {
-                found.push(entry);
-            }
-        }
-        if found.len() >= limit {
+    let mut rest = ids.as_slice();
+    while let Some(next) = rest.first() {
+        // Only as many manifests are fetched as it takes; those of one second all.
+        let last = found.get(limit.saturating_sub(1));
+        if last.is_some_and(|entry: &Entry| entry.id().started() > next.started()) {
             break;
         }
+        let (now, later) = rest.split_at(limit.clamp(1, 64).min(rest.len()));
+        rest = later;
+        found.extend(catalog::manifests(store, now).await?.into_iter().filter(|entry| {
+            match (entry, &options.job) {
+                (Entry::Backup(manifest), Some(job)) => manifest.job == *job,
+                _ => true,
+            }
+        }));
     }
     // Ids tell the second; of backups within one, the manifests tell more.
     found.sort_by_key(|entry| std::cmp::Reverse(started(entry)));
+    found.truncate(limit);
     Ok(found)
 }
 
