@@ -26,6 +26,9 @@ pub struct Description {
     pub uuids: Uuids,
     /// Raw bytes of the documents, as far as the server tells.
     pub raw_bytes: Option<u64>,
+    /// What the databases take on the server's disk, asked for where it does not tell the raw bytes:
+    /// the built-in role `backup` may know no more.
+    pub disk_bytes: Option<u64>,
 }
 
 /// Describes what `selection` wants of the server.
@@ -66,13 +69,14 @@ pub async fn describe(server: &Server, selection: &Selection) -> Result<Descript
         }
     }
     wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));
-    let namespaces = stream::iter(wanted)
+    let namespaces: Vec<Namespace> = stream::iter(wanted)
         .map(|(db, name, row)| namespace(server, db, name, row))
         .buffered(ASKING)
         .try_collect()
         .await?;
-    let raw_bytes = estimate(server, &databases).await;
-    Ok(Description { namespaces, uuids, raw_bytes })
+    let raw_bytes = estimate(server, selection, &databases, &namespaces).await;
+    let disk_bytes = if raw_bytes.is_none() { on_disk(server, &databases).await } else { None };
+    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes })
 }
 
 /// The UUIDs of all collections now, in the databases that `selection` wants.
@@ -166,17 +170,51 @@ async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) 
     })
 }
 
-/// The raw bytes of the databases, where the user may ask for them.
-async fn estimate(server: &Server, databases: &[String]) -> Option<u64> {
+/// The raw bytes of what is read, where the user may ask for them.
+async fn estimate(
+    server: &Server,
+    selection: &Selection,
+    databases: &[String],
+    namespaces: &[Namespace],
+) -> Option<u64> {
+    // Patterns may choose a little of much: a disk that has room for it must not be called too small.
+    if !selection.unfiltered()
+        && let Some(bytes) = of_collections(server, namespaces).await
+    {
+        return Some(bytes);
+    }
     let mut total = 0;
     for db in databases {
         let command = rawdoc! {"dbStats": 1_i32, "scale": 1_i32};
-        let database = server.client().database(db);
-        let answer = database.run_raw_command(command).selection_criteria(server::any_member());
-        let reply = server.bounded(answer.into_future()).await.ok()?;
-        total += number(reply.get("dataSize")?)?;
+        total += asked(server, db, command, "dataSize").await?;
     }
     Some(total)
+}
+
+async fn of_collections(server: &Server, namespaces: &[Namespace]) -> Option<u64> {
+    let sizes = stream::iter(namespaces.iter().filter(|n| n.has_documents())).map(|namespace| async {
+        let command = rawdoc! {"collStats": namespace.collection.as_str(), "scale": 1_i32};
+        asked(server, &namespace.db, command, "size").await.ok_or(())
+    });
+    sizes.buffered(ASKING).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
+}
+
+/// A number in the server's answer to `command`.
+async fn asked(server: &Server, db: &str, command: RawDocumentBuf, field: &str) -> Option<u64> {
+    let database = server.client().database(db);
+    let answer = database.run_raw_command(command).selection_criteria(server::any_member());
+    let reply = server.bounded(answer.into_future()).await.ok()?;
+    number(reply.get(field)?)
+}
+
+/// What the databases take on the server's disk.
+async fn on_disk(server: &Server, databases: &[String]) -> Option<u64> {
+    let command = bson::doc! {"listDatabases": 1, "filter": {"name": {"$in": databases}}};
+    let admin = server.client().database("admin");
+    let answer = admin.run_command(command).selection_criteria(server::any_member());
+    let reply = server.bounded(answer.into_future()).await.ok()?;
+    let rows = reply.get_array("databases").ok()?;
+    rows.iter().map(|row| number(row.as_document()?.get("sizeOnDisk")?)).sum()
 }
 
 fn number(value: &bson::Bson) -> Option<u64> {

@@ -33,7 +33,9 @@ impl Begun {
     ) -> Result<Begun> {
         let store = &resources.store;
         let raw = known.description.raw_bytes;
-        let part_size = upload::part_size(store.limits(), raw)?;
+        // Compressed again, it takes about what it takes on the server's disk; twice that is room enough.
+        let most = raw.or(known.description.disk_bytes.map(|bytes| bytes.saturating_mul(2)));
+        let part_size = upload::part_size(store.limits(), most)?;
         let last = known.before.as_deref().map(|m| (m.totals.raw_bytes, m.artifact.size));
         let spec = UploadSpec {
             key: layout::artifact(id, options.format),

@@ -37,7 +37,7 @@ impl Known {
 }
 
 /// A server that holds nothing of its users is more likely the wrong server.
-fn refuse_empty(description: &Description, server: &Server, options: &Options) -> Result<()> {
+pub(super) fn refuse_empty(description: &Description, server: &Server, options: &Options) -> Result<()> {
     let of_users = |db: &str| db != "admin" && db != "config";
     let asked = options.selection.databases.iter().any(|db| !of_users(db));
     let counts = |db: &str| of_users(db) || (!asked && !options.selection.whole_server());

@@ -155,6 +155,7 @@ pub async fn plan(options: &Options) -> Result<Plan> {
     let server = Server::connect(&options.mongo_uri).await?.patient(options.stall);
     let engine = engine::choose(options)?;
     let description = describe::describe(&server, &options.selection).await?;
+    known::refuse_empty(&description, &server, options)?;
     let plan = Plan {
         member: server.hello.address.clone(),
         engine: format!("{}: {}", engine.name(), engine.why),

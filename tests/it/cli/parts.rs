@@ -70,6 +70,17 @@ async fn few_parts() {
     assert_eq!(report.manifest.artifact.part_size, 2 * MIB);
     assert!((10..=20).contains(&parts), "{parts}");
 
+    // The built-in role `backup` may not ask how much there is, only what it takes on the disk.
+    let walled = Mongod::builder().auth().start().await.expect("mongod");
+    let client = walled.client().await.expect("a client");
+    incompressible(&client.database("store"), "blobs", 1_350, 16 << 10, 24).await.expect("data");
+    client.database("admin").run_command(bson::doc! {"fsync": 1}).await.expect("files as large as the data");
+    walled.create_user("backup", "pw", &[("backup", "admin")]).await.expect("a user");
+    let (home, bucket) = (Home::new(), S3Server::with(limits));
+    let uri = walled.uri_as("backup", "pw", "admin");
+    let report = backed_up(&uri, &bucket, &home).await.expect("larger parts");
+    assert!(report.manifest.artifact.part_size > MIB);
+
     // A server whose estimate is far too low: parts of 1 MiB, and more than 20 of them.
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let nothing =
