@@ -12,11 +12,19 @@ use super::{store, units};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::Entry;
 use crate::config::layers::Layers;
-use crate::error::Result;
+use crate::config::settings::{self, Place};
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::ops::list::{self, Options};
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
+    // A backup creates the directory; whoever only looks has mistyped it, or forgot to mount the disk.
+    if let Place::Dir(dir) = settings::place(layers)?
+        && !dir.root.try_exists().unwrap_or(true)
+    {
+        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
+            .hint("Mount the disk, or correct --dir or BACKUP_DIR; the first backup creates it"));
+    }
     let store = store(layers).await?;
     store.check().await?;
     let limit = args.limit.map(NonZeroUsize::get);

@@ -97,8 +97,10 @@ fn listed(home: &Home) {
         rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
     };
     let all = list(&["--json"]).json();
-    let mut newest_first: Vec<String> = home.manifests().iter().map(|m| m.id.to_string()).collect();
-    newest_first.sort_by(|a, b| b.cmp(a));
+    // Several are of one second, of which the ids say nothing.
+    let mut manifests = home.manifests();
+    manifests.sort_by_key(|m| std::cmp::Reverse(m.started_at));
+    let newest_first: Vec<String> = manifests.iter().map(|m| m.id.to_string()).collect();
     assert_eq!(newest_first.len(), 4);
     assert_eq!(ids(&all), newest_first);
     let first = home.manifests().into_iter().find(|m| m.job == "first").expect("the first job's");
@@ -157,8 +159,26 @@ async fn a_dry_run_writes_nothing() {
     );
     let human = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--db", "shop"])).ends(0).stdout;
     assert!(human.starts_with("shop.rows\nwould read 1 namespaces, "), "{human}");
+    // Patterns choose a little of much, and the estimate is of what they choose.
+    let whole = plan["raw_bytes"].as_u64().expect("an estimate");
+    let some = ["backup", "--dry-run", "--json", "--include", "shop.*"];
+    let some = run(home.to_dir(&server.uri()).args(some)).ends(0).json();
+    assert!((1..whole).contains(&some["raw_bytes"].as_u64().expect("an estimate")), "{some} of {whole}");
+    // What a backup refuses, its dry run refuses.
+    run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--exclude", "*.rows"]))
+        .ends(1)
+        .says(&["no collections", "--allow-empty"]);
     assert_eq!(files(home.path()), Vec::<String>::new());
     assert!(!home.state().exists());
+}
+
+#[test]
+fn listing_a_directory_does_not_create_it() {
+    let home = Home::new();
+    let typo = home.path().join("typo");
+    let list = |command: &mut std::process::Command| run(command.args(["list", "--dir"]).arg(&typo));
+    list(&mut home.to_dir(NOWHERE)).ends(1).says(&["no backup directory", "next step"]);
+    assert!(!typo.exists());
 }
 
 #[test]
