@@ -58,8 +58,14 @@ impl Layers {
     /// Lays flags over the environment over the file `config` (else `UZIMA_BACKUP_CONFIG`, else
     /// [`DEFAULT_FILE`] if it exists).
     pub fn load(flags: BTreeMap<&'static str, Raw>, env: Env<'_>, config: Option<&Path>) -> Result<Layers> {
-        let named = config.map(Path::to_path_buf).or_else(|| env("UZIMA_BACKUP_CONFIG").map(PathBuf::from));
-        let path = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
+        let variable_set = env("UZIMA_BACKUP_CONFIG").map(PathBuf::from);
+        if config.is_none() && variable_set.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(empty("UZIMA_BACKUP_CONFIG"));
+        }
+        let named = config.map(Path::to_path_buf).or(variable_set);
+        // One that may not be looked at is read all the same: the error says so, where defaults would not.
+        let there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+        let path = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(there));
         let mut values = BTreeMap::new();
         for setting in SETTINGS {
             if let Some(default) = setting.default {
@@ -149,6 +155,11 @@ impl Layers {
     }
 }
 
+fn empty(name: &str) -> Error {
+    Error::usage(format!("the environment variable {name} is set, but empty"))
+        .hint(format!("Give {name} a value, or unset it"))
+}
+
 /// The value of a setting's variable, or of the file that its `_FILE` variable names.
 fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>> {
     let read = |name: &str| -> Result<Option<String>> {
@@ -163,8 +174,7 @@ fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>>
         if name.starts_with("AWS_") {
             return Ok(None);
         }
-        Err(Error::usage(format!("the environment variable {name} is set, but empty"))
-            .hint(format!("Give {name} a value, or unset it")))
+        Err(empty(name))
     };
     let direct = read(setting.env)?;
     if !setting.secret {
@@ -240,6 +250,9 @@ mod tests {
         let error = load(&[], &[("S3_BACKUP_BUCKET", "")], "").unwrap_err();
         assert!(error.to_string().contains("S3_BACKUP_BUCKET"), "{error}");
         assert!(load(&[], &[("AWS_REGION", "")], "").is_ok());
+        let env = |name: &str| (name == "UZIMA_BACKUP_CONFIG").then(Default::default);
+        let error = Layers::load(BTreeMap::new(), &env, None).unwrap_err();
+        assert!(error.to_string().contains("UZIMA_BACKUP_CONFIG"), "{error}");
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Settings {
         };
         // Where it is looked for is not decided here, but a mistake in it is told like any other.
         absolute(layers, "state_dir")?;
-        let stall = number::<u64>(layers, "stall_timeout", 1)?.expect("it has a default");
+        let stall = number::<u32>(layers, "stall_timeout", 1)?.expect("it has a default");
         Ok(Settings {
             mongo_uri: Secret::from(uri_text.to_string()),
             selection,
@@ -71,7 +71,7 @@ impl Settings {
             mongodump_path: absolute(layers, "mongodump_path")?,
             format: format(layers)?,
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
-            stall: Duration::from_secs(stall),
+            stall: Duration::from_secs(stall.into()),
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
             retention_days: number(layers, "retention_days", 1)?.expect("it has a default"),
         })
