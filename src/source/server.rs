@@ -121,6 +121,11 @@ impl Server {
         self.options.credential.as_ref().and_then(|c| c.username.as_deref())
     }
 
+    /// The database that knows this user.
+    pub fn auth_source(&self) -> Option<&str> {
+        self.options.credential.as_ref().and_then(|c| c.source.as_deref())
+    }
+
     /// An error of ours that names the member.
     pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
         errors::explain(format!("{doing} (MongoDB at {})", self.hello.address), self.user(), error)

@@ -53,7 +53,7 @@ impl Mongodump {
                 None
             }
         };
-        let uri = uri::for_child(&self.uri, &server.hello.address);
+        let uri = uri::for_child(&self.uri, &server.hello.address, server.auth_source());
         let mut child = child::start(&self.found, &uri, database, &self.watch, cancel)?;
         let read = Demux::new(child.output()).run(&|n| selection.wants(&n.db, &n.collection), sink);
         child.finish(read.map(|_| ()))

@@ -13,8 +13,9 @@ const CHOOSING: [&str; 6] = [
     "loadbalanced",
 ];
 
-/// `uri`, directed at the member `address`.
-pub fn for_child(uri: &Secret, address: &str) -> Secret {
+/// `uri`, directed at the member `address`. `source` is the database of the login as the driver knows
+/// it: the TXT record of a `mongodb+srv` name may say another than the path.
+pub fn for_child(uri: &Secret, address: &str, source: Option<&str>) -> Secret {
     let uri = uri.expose_secret();
     let srv = uri.starts_with("mongodb+srv://");
     let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
@@ -30,7 +31,7 @@ pub fn for_child(uri: &Secret, address: &str) -> Secret {
     let has = |wanted: &str| options.iter().any(|option| name(option) == wanted);
     let (has_source, has_tls) = (has("authsource"), has("tls") || has("ssl"));
     if login.is_some() && !path.is_empty() && !has_source {
-        options.push(format!("authSource={path}"));
+        options.push(format!("authSource={}", source.filter(|_| srv).unwrap_or(path)));
     }
     if srv && !has_tls {
         options.push("tls=true".into());
@@ -68,7 +69,11 @@ mod tests {
                 "mongodb://u:p@h:1/?retryWrites=true&tls=true&directConnection=true",
             ),
         ] {
-            assert_eq!(for_child(&Secret::from(uri.to_string()), "h:1").expose_secret(), want, "{uri}");
+            let uri = Secret::from(uri.to_string());
+            assert_eq!(for_child(&uri, "h:1", None).expose_secret(), want, "{}", uri.expose_secret());
         }
+        let uri = Secret::from("mongodb+srv://u:p@c.example/shop".to_string());
+        let want = "mongodb://u:p@h:1/?authSource=admin&tls=true&directConnection=true";
+        assert_eq!(for_child(&uri, "h:1", Some("admin")).expose_secret(), want);
     }
 }
