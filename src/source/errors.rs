@@ -63,7 +63,14 @@ pub fn explain(doing: String, user: Option<&str>, error: Driver) -> Error {
             .hint("Check user, password and authSource in MONGO_URI; a password's special characters are percent-encoded")
             .caused_by(tidy(&error)),
         Class::Unauthorized => Error::failed(format!("{doing}: {who} may not do this"))
-            .hint("Grant the built-in role: db.getSiblingDB(\"admin\").grantRolesToUser(\"<user>\", [\"backup\"])")
+            .hint(match user {
+                Some(user) => format!(
+                    "Grant the built-in role: db.getSiblingDB(\"admin\").grantRolesToUser(\"{user}\", [\"backup\"])"
+                ),
+                None => "Name a user with the built-in role \"backup\" in MONGO_URI: \
+                         mongodb://user:password@host/?authSource=admin"
+                    .into(),
+            })
             .caused_by(tidy(&error)),
         Class::Interrupted => Error::failed(doing)
             .hint("Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings")
@@ -76,6 +83,39 @@ pub fn explain(doing: String, user: Option<&str>, error: Driver) -> Error {
 pub fn tidy(error: &Driver) -> String {
     match &*error.kind {
         ErrorKind::Command(c) => format!("{} (code {}, {})", c.message, c.code, c.code_name),
+        kind @ ErrorKind::ServerSelection { .. } => without_empty_fields(&kind.to_string()),
         kind => kind.to_string(),
+    }
+}
+
+/// Of each member that it cannot reach the driver prints every field an error may have, and mostly has
+/// not: those from the labels on go.
+fn without_empty_fields(text: &str) -> String {
+    const FIRST: &str = ", labels: {";
+    const LAST: &str = ", server response: None";
+    let mut parts = text.split(FIRST);
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        match part.split_once(LAST) {
+            Some((_, after)) => out.push_str(after),
+            None => out.extend([FIRST, part]),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_driver_says_of_members_is_cut_to_what_it_knows() {
+        let member = "{ Address: db1:27017, Error: Kind: I/O error: refused";
+        let none = ", labels: {\"Retryable\"}, source: None, server response: None }";
+        let text = format!("no servers: [ {member}{none}, {member}{none} ]");
+        assert_eq!(without_empty_fields(&text), format!("no servers: [ {member} }}, {member} }} ]"));
+        for other in ["no servers", "a, labels: {}, source: None, server response: Some(x) }"] {
+            assert_eq!(without_empty_fields(other), other);
+        }
     }
 }
