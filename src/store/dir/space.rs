@@ -34,7 +34,7 @@ pub(super) fn check(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> 
             size(keep)
         ),
     )
-    .hint("Free some space, let cleanup keep fewer backups, or give them a larger disk"))
+    .hint("Free some space, give the backups a larger disk, or lower min_free (BACKUP_MIN_FREE)"))
 }
 
 fn room(root: &Path) -> io::Result<Room> {

@@ -72,7 +72,7 @@ pub(super) fn explain(
     }
     if failure.unsupported() {
         return error(Kind::Failed)
-            .hint("If the service does not know S3's checksum headers, set the checksum to `none` for it");
+            .hint("If the service does not know S3's checksum headers, set S3_CHECKSUM=none for it");
     }
     if failure.is(&["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"]) || failure.status == Some(507) {
         return error(Kind::Full).hint("Give the bucket more room, or let cleanup keep fewer backups");

@@ -151,7 +151,14 @@ impl S3Upload {
         match (said, sent) {
             (Some(said), Some(sent)) if said == sent => Ok(()),
             (Some(said), Some(sent)) => {
-                Err(self.wrong(Kind::Damaged, format!("the store's checksum is {said}, ours {sent}")))
+                let error = self.wrong(Kind::Damaged, format!("the store's checksum is {said}, ours {sent}"));
+                // Of another length, it is of another algorithm: the service does not compute what it was asked for.
+                let other = said.len() != sent.len();
+                Err(if other {
+                    error.hint("Set S3_CHECKSUM to crc32c or none for this service")
+                } else {
+                    error
+                })
             }
             _ => self.verify_etag(head.e_tag(), parts),
         }
