@@ -65,6 +65,9 @@ impl Drop for Display {
 
 /// Namespace, documents, raw and stored bytes, rate, estimate.
 fn line(reading: &Reading, elapsed: Duration) -> String {
+    if reading.expected_namespaces == 0 {
+        return format!("waiting for the server for {}", units::duration(elapsed));
+    }
     let seconds = elapsed.as_secs_f64().max(0.001);
     let rate = reading.raw_bytes as f64 / seconds;
     let left = reading.expected_bytes.saturating_sub(reading.raw_bytes);
