@@ -12,6 +12,9 @@ use crate::source::server::Topology;
 /// The version of the manifest's format.
 pub const FORMAT: u32 = 1;
 
+/// How the warning of a backup begins that holds suspiciously less than the one before.
+pub const COLLAPSED: &str = "collapsed: ";
+
 /// A backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -179,6 +182,11 @@ pub struct IndexEntry {
 }
 
 impl Manifest {
+    /// Whether this backup holds suspiciously less than the one before it: then none is measured by it.
+    pub fn collapsed(&self) -> bool {
+        self.warnings.iter().any(|warning| warning.starts_with(COLLAPSED))
+    }
+
     /// The bytes of the manifest's object: JSON a person can read.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut json = serde_json::to_vec_pretty(self)

@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGHUP end a run cleanly; a second one ends it at once.
+//! SIGTERM, SIGINT and SIGHUP end a run cleanly; the same one again ends it at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 

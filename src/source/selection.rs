@@ -63,9 +63,20 @@ impl Selection {
         }
     }
 
-    /// The name of the selection in a job's name: `all`, or the databases.
+    /// The name of the selection in a job's name: `all`, or the databases; with patterns, also a few
+    /// digits that stand for them, because what reads something else is another line of backups.
     pub fn label(&self) -> String {
-        if self.databases.is_empty() { "all".into() } else { self.databases.join("+") }
+        let databases = if self.databases.is_empty() { "all".into() } else { self.databases.join("+") };
+        if self.unfiltered() {
+            return databases;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (sign, patterns) in [("+", &self.include), ("-", &self.exclude)] {
+            for pattern in patterns {
+                hasher.update(format!("{sign}{pattern}\n").as_bytes());
+            }
+        }
+        format!("{databases}-{}", &hasher.finalize().to_hex()[..6])
     }
 }
 
@@ -105,6 +116,10 @@ mod tests {
         assert!(selection.wants("shop", "orders"));
         assert!(!selection.wants("shop", "tmp1"));
         assert!(!selection.wants("other", "orders"));
-        assert_eq!(selection.label(), "shop");
+        assert!(selection.label().starts_with("shop-") && selection.label().len() == 11);
+        assert_eq!(selection.label(), selection.clone().label());
+        let other = Selection { exclude: vec![], ..selection.clone() };
+        assert_ne!(selection.label(), other.label());
+        assert_eq!(Selection { include: vec![], exclude: vec![], ..selection }.label(), "shop");
     }
 }

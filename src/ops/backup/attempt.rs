@@ -9,6 +9,7 @@ use super::pipeline::{self, Layout, Reader};
 use super::sheet::{self, Checked};
 use super::{Options, Report, Resources, changes, upload};
 use crate::artifact::index::{self, Index};
+use crate::artifact::manifest::COLLAPSED;
 use crate::artifact::recovery;
 use crate::artifact::writer::{Spec, Written};
 use crate::catalog::id::BackupId;
@@ -118,7 +119,9 @@ impl Work<'_> {
             return Err(Error::restart(format!("{what} during the run")));
         }
         let after = describe::uuids(server, &self.options.selection).await?;
-        changes::dropped(&written.namespaces, &self.known.description.uuids, &after)
+        let known = &self.known.description;
+        changes::left_out(&known.namespaces, &written.namespaces, &after)?;
+        changes::dropped(&written.namespaces, &known.uuids, &after)
     }
 
     fn reader(&self) -> Reader {
@@ -146,7 +149,7 @@ impl Work<'_> {
         let mut manifest = sheet::manifest(self, checked, started, index);
         let before = self.known.before.as_deref();
         if let Some(why) = before.and_then(|before| collapse::collapsed(before, &manifest)) {
-            manifest.warnings.push(format!("collapsed: {why}"));
+            manifest.warnings.push(format!("{COLLAPSED}{why}"));
         }
         if let Some(error) = cancel.error() {
             return Err(error);

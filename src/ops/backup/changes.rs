@@ -1,5 +1,7 @@
 //! What happened to the collections while they were read: their UUIDs before and after tell.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Result};
 use crate::source::Namespace;
 use crate::source::describe::Uuids;
@@ -34,6 +36,21 @@ pub fn dropped(namespaces: &[Namespace], before: &Uuids, after: &Uuids) -> Resul
     Ok(dropped)
 }
 
+/// Holds an engine to what the server said it has: a collection that was there before and still is, and
+/// was not read, is an error. (`config` and `admin` are each engine's own affair: which of their
+/// collections are dumped differs between versions of mongodump.)
+pub fn left_out(wanted: &[Namespace], read: &[Namespace], after: &Uuids) -> Result<()> {
+    let read: HashSet<(&str, &str)> = read.iter().map(|n| (n.db.as_str(), n.collection.as_str())).collect();
+    for namespace in wanted {
+        let key = (namespace.db.clone(), namespace.data_collection().to_string());
+        let own = matches!(namespace.db.as_str(), "admin" | "config");
+        if !own && after.contains_key(&key) && !read.contains(&(&namespace.db, &namespace.collection)) {
+            return Err(Error::failed(format!("{namespace} was not read, though it is there")));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +58,18 @@ mod tests {
 
     fn uuids(rows: &[(&str, &str)]) -> Uuids {
         rows.iter().map(|(c, u)| (("d".to_string(), c.to_string()), u.to_string())).collect()
+    }
+
+    #[test]
+    fn what_an_engine_leaves_out_is_named() {
+        let [a, b] = ["a", "b"].map(|c| metadata::parse("d", c, "").unwrap());
+        let after = uuids(&[("a", "1"), ("b", "2")]);
+        let wanted = [a.clone(), b.clone()];
+        assert!(left_out(&wanted, &wanted, &after).is_ok());
+        let error = left_out(&wanted, std::slice::from_ref(&a), &after).unwrap_err();
+        assert!(error.to_string().contains("d.b was not read"), "{error}");
+        // Dropped meanwhile: the comparison of UUIDs tells of those that were read.
+        assert!(left_out(&wanted, &[a], &uuids(&[("a", "1")])).is_ok());
     }
 
     #[test]

@@ -48,12 +48,15 @@ pub(super) fn refuse_empty(description: &Description, server: &Server, options: 
         .hint("Check that MONGO_URI names the right server; if it really is empty, use --allow-empty"))
 }
 
-/// The newest backup of the job, to compare with.
+/// The newest backup of the job that did not collapse itself, to compare with: a person must be told of
+/// a collapse until it is mended, not once.
 async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<Box<Manifest>>> {
     let store = &*resources.store;
     for id in catalog::ids(store).await? {
         match catalog::manifest(store, &id).await? {
-            Entry::Backup(manifest) if manifest.job == options.job => return Ok(Some(manifest)),
+            Entry::Backup(manifest) if manifest.job == options.job && !manifest.collapsed() => {
+                return Ok(Some(manifest));
+            }
             Entry::Backup(_) => {}
             Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
         }

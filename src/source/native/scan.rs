@@ -50,6 +50,8 @@ pub struct Scan {
     pub(super) tokens: bool,
     /// The last batch came without a token: where it ends cannot be found again.
     pub(super) blind: bool,
+    /// How long a document is, is not known yet.
+    guessing: bool,
     /// Batches with documents that were handed on.
     pub(super) delivered: u64,
     /// How often it was taken up again since the last batch.
@@ -109,6 +111,7 @@ impl Scan {
             trail: Trail::default(),
             tokens: true,
             blind: false,
+            guessing: true,
             delivered: 0,
             attempts: 0,
         }
@@ -184,7 +187,7 @@ impl Scan {
         size: u32,
     ) -> Result<Open, Driver> {
         let cursor = self.cursor(client, self.find(after, size), size).await?;
-        Ok(Open { cursor, guess: self.tokens && size == FIRST_BATCH })
+        Ok(Open { cursor, guess: self.tokens && self.guessing })
     }
 
     /// The command that does.
@@ -226,6 +229,7 @@ impl Scan {
             let empty = documents.is_empty();
             if open.guess && !empty {
                 // Counted once a collection: walking every batch twice costs 2 % of a fast backup.
+                self.guessing = false;
                 let each = documents.as_bytes().len() / documents.into_iter().count();
                 size = (BATCH_BYTES / each.max(1)).clamp(1, 10_000) as u32;
             }

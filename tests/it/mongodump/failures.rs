@@ -129,3 +129,14 @@ async fn one_that_never_says_its_version() {
     let engine = &home.manifests()[0].engine;
     assert!(engine.name == "native" && engine.why.contains("--version within 10 s"), "{engine:?}");
 }
+
+#[tokio::test]
+async fn leaves_a_collection_out() {
+    let (server, home, mongodump) = (server().await, Home::new(), standin(&[Play::archive(recorded())]));
+    let client = server.client().await.expect("a client");
+    let unknown = client.database("shop").collection("not_in_the_recording");
+    unknown.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
+    let ran = run(tool(&home, &server, &mongodump).arg("backup"));
+    ran.ends(1).says(&["shop.not_in_the_recording was not read, though it is there"]);
+    home.assert_nothing_stored();
+}

@@ -9,7 +9,7 @@ use crate::cli::support::{Home, run};
 #[tokio::test]
 async fn by_the_config_on_standard_input_alone() {
     let server = Mongod::builder().auth().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    let rows = server.client().await.expect("a client").database("shop").collection("orders");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
     let encoded = percent_encode(ROOT_PASSWORD);
     // It quotes its connection string when it fails, in both forms.
