@@ -26,6 +26,7 @@ pub mod leftovers;
 pub mod memory;
 pub mod ops;
 pub mod progress;
+pub mod retention;
 pub mod secret;
 pub mod source;
 pub mod store;

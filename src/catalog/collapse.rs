@@ -1,35 +1,69 @@
 //! Whether a backup holds suspiciously less than the one before: a restored empty server, a wrong
 //! URI, a dropped database. Such a backup is kept, but a person must look.
 
+use std::collections::BTreeMap;
+
 use crate::artifact::manifest::Manifest;
 
-/// What is missing against `before`, in words; `None` if all is plausible.
-pub fn collapsed(before: &Manifest, now: &Manifest) -> Option<String> {
-    let half = |what: &str, before: u64, now: u64| {
-        (now < before.div_ceil(2)).then(|| format!("{now} {what} where {} had {before}", "the last backup"))
-    };
-    half("documents", before.totals.documents, now.totals.documents)
-        .or_else(|| half("bytes", before.totals.raw_bytes, now.totals.raw_bytes))
-        .or_else(|| vanished(before, now))
+/// How much is in a namespace, or in a whole backup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// How many documents.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
 }
 
-/// Namespaces that held a tenth or more of the documents or bytes, and are gone.
-fn vanished(before: &Manifest, now: &Manifest) -> Option<String> {
-    let gone: Vec<_> = before
-        .namespaces
-        .iter()
-        .filter(|b| !now.namespaces.iter().any(|n| n.db == b.db && n.collection == b.collection))
-        .collect();
-    let documents: u64 = gone.iter().map(|n| n.documents).sum();
-    let bytes: u64 = gone.iter().map(|n| n.raw_bytes).sum();
-    let large = |part: u64, whole: u64| part > 0 && part.saturating_mul(10) >= whole;
-    (large(documents, before.totals.documents) || large(bytes, before.totals.raw_bytes)).then(|| {
-        let names: Vec<String> = gone.iter().take(5).map(|n| format!("{}.{}", n.db, n.collection)).collect();
-        let more = if gone.len() > 5 { format!(" and {} more", gone.len() - 5) } else { String::new() };
-        format!(
-            "{}{more} vanished, with {documents} documents of {}",
-            names.join(", "),
-            before.totals.documents
-        )
-    })
+/// How much a backup holds, by namespace: what two of them are compared by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// All of it.
+    pub total: Amount,
+    /// Each namespace, by its full name.
+    pub namespaces: BTreeMap<String, Amount>,
+}
+
+impl Contents {
+    /// What a manifest says.
+    pub fn of(manifest: &Manifest) -> Contents {
+        let named = manifest.namespaces.iter().map(|n| {
+            let amount = Amount { documents: n.documents, raw_bytes: n.raw_bytes };
+            (format!("{}.{}", n.db, n.collection), amount)
+        });
+        let total = Amount { documents: manifest.totals.documents, raw_bytes: manifest.totals.raw_bytes };
+        Contents { total, namespaces: named.collect() }
+    }
+
+    /// What is missing in `now`, in words; `None` if all is plausible. `before` names this one.
+    pub fn collapsed(&self, now: &Contents, before: &str) -> Option<String> {
+        let half = |what: &str, then: u64, now: u64| {
+            (now < then.div_ceil(2)).then(|| format!("{now} {what} where {before} had {then}"))
+        };
+        half("documents", self.total.documents, now.total.documents)
+            .or_else(|| half("bytes", self.total.raw_bytes, now.total.raw_bytes))
+            .or_else(|| self.vanished(now))
+    }
+
+    /// Namespaces that held a tenth or more of the documents or bytes, and are gone.
+    fn vanished(&self, now: &Contents) -> Option<String> {
+        let gone: Vec<(&String, &Amount)> =
+            self.namespaces.iter().filter(|(name, _)| !now.namespaces.contains_key(*name)).collect();
+        let documents: u64 = gone.iter().map(|(_, amount)| amount.documents).sum();
+        let bytes: u64 = gone.iter().map(|(_, amount)| amount.raw_bytes).sum();
+        let large = |part: u64, whole: u64| part > 0 && part.saturating_mul(10) >= whole;
+        (large(documents, self.total.documents) || large(bytes, self.total.raw_bytes)).then(|| {
+            let names: Vec<&str> = gone.iter().take(5).map(|(name, _)| name.as_str()).collect();
+            let more = if gone.len() > 5 { format!(" and {} more", gone.len() - 5) } else { String::new() };
+            format!(
+                "{}{more} vanished, with {documents} documents of {}",
+                names.join(", "),
+                self.total.documents
+            )
+        })
+    }
+}
+
+/// What is missing against the manifest of the backup before, in words; `None` if all is plausible.
+pub fn collapsed(before: &Manifest, now: &Manifest) -> Option<String> {
+    Contents::of(before).collapsed(&Contents::of(now), "the last backup")
 }

@@ -2,6 +2,7 @@
 
 pub mod collapse;
 pub mod id;
+pub mod identity;
 pub mod layout;
 
 use bytes::Bytes;

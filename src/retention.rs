@@ -1,0 +1,213 @@
+//! Which backups go: pure code, from the backups of a store, a policy and two clocks to a plan with a
+//! reason for each decision.
+//!
+//! The rules are [`quality`]'s (what is *good*) and those below. Age alone never decides: the newest
+//! `keep_min` good backups stay however old they are, so that weeks of failures do not eat what is left;
+//! a pinned backup stays; and where something looks wrong, the plan is *frozen* and deletes nothing
+//! until a person has looked. `tests/it/cleanup/histories.rs` holds all of it against an oracle that was
+//! written independently; a million histories:
+//! `UZIMA_HISTORIES=1000000 cargo test --release --test it histories -- --nocapture`.
+
+mod calendar;
+mod quality;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::artifact::manifest::Source;
+use crate::catalog::collapse::Contents;
+use crate::catalog::id::BackupId;
+use quality::Quality;
+
+/// How far two clocks may differ.
+pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
+
+/// So many good backups may go at once, or a quarter of them if that is more.
+const AT_ONCE: usize = 3;
+
+/// A completed backup, as far as retention is concerned.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    /// Its id.
+    pub id: BackupId,
+    /// The line of backups it belongs to.
+    pub job: String,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// How much it holds.
+    pub contents: Contents,
+    /// What was read.
+    pub source: Source,
+    /// A person wants it kept.
+    pub pinned: bool,
+    /// A person looked at it and found it right: its collapse, its new source, its date.
+    pub accepted: bool,
+    /// What is wrong with its stored data, if that is known: verify failed, the artifact is missing.
+    pub unsound: Option<String>,
+}
+
+/// How long backups are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Days after which a backup goes.
+    pub days: u32,
+    /// The newest so many good ones stay however old they are.
+    pub min: usize,
+    /// The newest so many good ones stay.
+    pub last: usize,
+    /// The newest good one of each of the newest so many days that have one stays.
+    pub daily: usize,
+    /// The same for weeks, which begin on Monday.
+    pub weekly: usize,
+    /// The same for months.
+    pub monthly: usize,
+    /// The same for years.
+    pub yearly: usize,
+}
+
+/// What a plan is made of, beside the backups and the policy.
+#[derive(Debug, Clone)]
+pub struct Circumstances {
+    /// The job whose backups may go.
+    pub job: String,
+    /// This machine's clock.
+    pub now: DateTime<Utc>,
+    /// The store's clock.
+    pub store_clock: DateTime<Utc>,
+    /// A person wants many to go at once.
+    pub force: bool,
+    /// What of the store could not be understood; anything freezes the plan.
+    pub unreadable: Vec<String>,
+}
+
+/// What becomes of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It stays.
+    Keep,
+    /// It goes.
+    Delete,
+}
+
+/// What becomes of a backup, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The backup.
+    pub id: BackupId,
+    /// What becomes of it.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+}
+
+/// What becomes of the backups of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// A decision for each, newest first.
+    pub decisions: Vec<Decision>,
+    /// Why nothing may be deleted; empty when all is well. A frozen plan still tells what would go.
+    pub frozen: Vec<String>,
+}
+
+impl Plan {
+    /// What really goes: nothing of a frozen plan.
+    pub fn deletions(&self) -> impl Iterator<Item = &Decision> {
+        let may = self.frozen.is_empty();
+        self.decisions.iter().filter(move |decision| may && decision.action == Action::Delete)
+    }
+}
+
+/// Decides what becomes of the backups of one job; those of others are not looked at.
+pub fn plan(backups: &[Backup], policy: &Policy, around: &Circumstances) -> Plan {
+    let mut mine: Vec<&Backup> = backups.iter().filter(|backup| backup.job == around.job).collect();
+    mine.sort_by_key(|backup| (backup.started, &backup.id));
+    let qualities = quality::judge(&mine, around.now);
+    let judged: Vec<(&Backup, &Quality)> = mine.into_iter().zip(&qualities).rev().collect();
+    let good: Vec<&Backup> =
+        judged.iter().filter(|(_, quality)| quality.is_good()).map(|(backup, _)| *backup).collect();
+    let kept = kept(&good, policy);
+    let decisions: Vec<Decision> = judged
+        .iter()
+        .map(|(backup, quality)| decide(backup, quality, &kept, good.is_empty(), policy, around.now))
+        .collect();
+    let going = decisions
+        .iter()
+        .filter(|d| d.action == Action::Delete && good.iter().any(|backup| backup.id == d.id))
+        .count();
+    let mut frozen = clocks(around);
+    frozen.extend(quality::doubts(&judged));
+    frozen.extend(around.unreadable.iter().cloned());
+    if going > AT_ONCE && going * 4 > good.len() && !around.force {
+        frozen.push(format!(
+            "{going} of {} good backups would go at once; if that is right, use --force",
+            good.len()
+        ));
+    }
+    Plan { decisions, frozen }
+}
+
+fn clocks(around: &Circumstances) -> Vec<String> {
+    let apart = (around.now - around.store_clock).abs();
+    let wrong = (apart > CLOCK_TOLERANCE).then(|| {
+        format!(
+            "the clocks disagree by {} minutes: this machine says {}, the store {}",
+            apart.num_minutes(),
+            around.now.format("%FT%TZ"),
+            around.store_clock.format("%FT%TZ")
+        )
+    });
+    wrong.into_iter().collect()
+}
+
+/// The good backups, newest first, that stay however old they are, and why.
+fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, String> {
+    let mut kept: BTreeMap<&BackupId, String> = BTreeMap::new();
+    for (rule, count) in [("keep_min", policy.min), ("keep_last", policy.last)] {
+        for backup in good.iter().take(count) {
+            kept.entry(&backup.id).or_insert_with(|| format!("among the newest {count} good ones ({rule})"));
+        }
+    }
+    for (rule, period, count) in [
+        ("keep_daily", calendar::Period::Day, policy.daily),
+        ("keep_weekly", calendar::Period::Week, policy.weekly),
+        ("keep_monthly", calendar::Period::Month, policy.monthly),
+        ("keep_yearly", calendar::Period::Year, policy.yearly),
+    ] {
+        for (backup, name) in calendar::newest_of_each(good, period, count) {
+            kept.entry(&backup.id).or_insert_with(|| format!("the newest good one of {name} ({rule})"));
+        }
+    }
+    kept
+}
+
+fn decide(
+    backup: &Backup,
+    quality: &Quality,
+    kept: &BTreeMap<&BackupId, String>,
+    none_good: bool,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Decision {
+    let age = now - backup.started;
+    let old = format!("{} days old, of {} that are kept", age.num_days(), policy.days);
+    let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
+    let (action, reason) = if backup.pinned {
+        (Action::Keep, "pinned".into())
+    } else if let Quality::Future = quality {
+        (Action::Keep, "dated in the future".into())
+    } else if age <= TimeDelta::days(policy.days.into()) {
+        (Action::Keep, old)
+    } else if let Some(reason) = kept.get(&backup.id) {
+        (Action::Keep, reason.clone())
+    } else if none_good {
+        // What is bad may be all that is left of the data.
+        (Action::Keep, "there is no good backup at all".into())
+    } else {
+        (Action::Delete, old)
+    };
+    let reason = if matches!(quality, Quality::Future) { reason } else { reason + &bad };
+    Decision { id: backup.id.clone(), action, reason }
+}

@@ -1,0 +1,289 @@
+//! Random histories of two jobs: nights that fail, outages of weeks, clocks that jump, pins, lost
+//! manifests, collapses, another server. After each clean-up an oracle, which shares no code with the
+//! planner and asks of each backup on its own, says what had to stay and what had to go.
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use uzima_backup::artifact::manifest::Source;
+use uzima_backup::catalog::collapse::{Amount, Contents};
+use uzima_backup::retention::{Action, Backup, Circumstances, Policy, plan};
+use uzima_backup::source::server::Topology;
+
+/// What happens.
+#[derive(Debug, Clone)]
+enum Event {
+    /// So many nights with a backup of each job.
+    Nights(u8),
+    /// So many days without any.
+    Outage(u8),
+    /// The machine's clock is off by so many days at the next backup.
+    ClockJumps(i16),
+    /// A backup is pinned, or unpinned.
+    Pin(prop::sample::Index),
+    /// A manifest is lost.
+    Lose(prop::sample::Index),
+    /// Verify finds a backup wrong.
+    Unsound(prop::sample::Index),
+    /// The server now holds so many documents.
+    Holds(u16),
+    /// The job reads another server.
+    Server(u8),
+    /// A person accepts the newest backup.
+    Accept,
+    /// A clean-up: by a clock off by so many minutes, forced or not.
+    Cleanup(i16, bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        6 => (1..12_u8).prop_map(Event::Nights),
+        1 => (1..60_u8).prop_map(Event::Outage),
+        1 => (-4000..4000_i16).prop_map(Event::ClockJumps),
+        1 => index().prop_map(Event::Pin),
+        1 => index().prop_map(Event::Lose),
+        1 => index().prop_map(Event::Unsound),
+        1 => prop_oneof![Just(0), 1..20_u16, 400..600_u16, Just(1000)].prop_map(Event::Holds),
+        1 => (0..2_u8).prop_map(Event::Server),
+        2 => Just(Event::Accept),
+        4 => (prop_oneof![9 => Just(0), 1 => -30..30_i16], any::<bool>()).prop_map(|(m, f)| Event::Cleanup(m, f)),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let some = || prop_oneof![3 => Just(0), 1 => 0..6_usize];
+    (1..40_u32, 1..5_usize, some(), some(), some(), some(), some()).prop_map(
+        |(days, min, last, daily, weekly, monthly, yearly)| Policy {
+            days,
+            min,
+            last,
+            daily,
+            weekly,
+            monthly,
+            yearly,
+        },
+    )
+}
+
+const JOBS: [&str; 2] = ["all@db1", "all@db2"];
+
+struct World {
+    now: DateTime<Utc>,
+    jump: i64,
+    holds: u64,
+    server: u8,
+    made: u32,
+    backups: Vec<Backup>,
+    /// Clean-ups, frozen ones, and backups that were deleted.
+    tally: [usize; 3],
+}
+
+impl World {
+    fn new() -> World {
+        let now = "2026-01-01T03:00:00Z".parse().expect("a time");
+        World { now, jump: 0, holds: 1000, server: 0, made: 0, backups: Vec::new(), tally: [0; 3] }
+    }
+
+    fn night(&mut self) {
+        self.now += TimeDelta::days(1);
+        let started = self.now + TimeDelta::days(std::mem::take(&mut self.jump));
+        for job in JOBS {
+            self.made += 1;
+            let amount = Amount { documents: self.holds, raw_bytes: self.holds * 10 };
+            let id = format!("{}-{:06}", started.format("%Y%m%dT%H%M%SZ"), self.made);
+            self.backups.push(Backup {
+                id: id.parse().expect("an id"),
+                job: job.into(),
+                started,
+                contents: Contents { total: amount, namespaces: [("a.b".into(), amount)].into() },
+                source: Source {
+                    topology: Topology::Standalone,
+                    member: format!("db{}:1", self.server),
+                    version: String::new(),
+                    set_name: None,
+                    set_id: None,
+                },
+                pinned: false,
+                accepted: false,
+                unsound: None,
+            });
+        }
+    }
+
+    fn happen(&mut self, event: &Event, policy: &Policy) {
+        let at = |index: &prop::sample::Index, backups: &[Backup]| {
+            (!backups.is_empty()).then(|| index.index(backups.len()))
+        };
+        match event {
+            Event::Nights(nights) => (0..*nights).for_each(|_| self.night()),
+            Event::Outage(days) => self.now += TimeDelta::days((*days).into()),
+            Event::ClockJumps(days) => self.jump = (*days).into(),
+            Event::Pin(i) => {
+                if let Some(i) = at(i, &self.backups) {
+                    self.backups[i].pinned ^= true;
+                }
+            }
+            Event::Lose(i) => {
+                if let Some(i) = at(i, &self.backups) {
+                    self.backups.remove(i);
+                }
+            }
+            Event::Unsound(i) => {
+                if let Some(i) = at(i, &self.backups) {
+                    self.backups[i].unsound = Some("verify failed".into());
+                }
+            }
+            Event::Holds(documents) => self.holds = (*documents).into(),
+            Event::Server(server) => self.server = *server,
+            Event::Accept => {
+                for job in JOBS {
+                    let of_job = self.backups.iter_mut().filter(|b| b.job == job);
+                    if let Some(newest) = of_job.max_by_key(|b| (b.started, b.id.clone())) {
+                        newest.accepted = true;
+                    }
+                }
+            }
+            Event::Cleanup(minutes, force) => {
+                let off = TimeDelta::minutes((*minutes).into());
+                JOBS.iter().for_each(|job| self.clean(job, off, *force, policy));
+            }
+        }
+    }
+
+    fn clean(&mut self, job: &str, off: TimeDelta, force: bool, policy: &Policy) {
+        let (now, store_clock) = (self.now + TimeDelta::hours(1) + off, self.now + TimeDelta::hours(1));
+        let around = Circumstances { job: job.into(), now, store_clock, force, unreadable: vec![] };
+        let plan = plan(&self.backups, policy, &around);
+        let deleted: Vec<&Backup> = plan
+            .deletions()
+            .map(|d| self.backups.iter().find(|b| b.id == d.id).expect("only what there is goes"))
+            .collect();
+        assert!(deleted.iter().all(|b| b.job == job), "another job's");
+        assert!(deleted.iter().all(|b| !b.pinned), "a pinned one");
+        let oracle = Oracle::new(&self.backups, job, now, policy);
+        let want = oracle.going(off, force);
+        let mut got: Vec<&str> = deleted.iter().map(|b| b.id.as_str()).collect();
+        got.sort_unstable();
+        assert_eq!(got, want.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), "{:?}", plan.frozen);
+        let decided = plan.decisions.iter().filter(|d| d.action == Action::Keep).count() + want.len();
+        assert!(!plan.frozen.is_empty() || decided == oracle.mine.len(), "one decision for each");
+        let left = oracle.good().iter().filter(|b| !got.contains(&b.id.as_str())).count();
+        assert!(left >= oracle.good().len().min(policy.min), "keep_min");
+        let counted = [1, usize::from(!plan.frozen.is_empty()), got.len()];
+        std::iter::zip(&mut self.tally, counted).for_each(|(sum, n)| *sum += n);
+        let gone: Vec<String> = got.into_iter().map(Into::into).collect();
+        self.backups.retain(|b| !gone.iter().any(|id| id == b.id.as_str()));
+    }
+}
+
+/// What must be, said of each backup on its own and not in the planner's order.
+struct Oracle<'a> {
+    /// Those of the job, oldest first.
+    mine: Vec<&'a Backup>,
+    /// For each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound.
+    letters: Vec<char>,
+    now: DateTime<Utc>,
+    policy: &'a Policy,
+}
+
+impl<'a> Oracle<'a> {
+    fn new(backups: &'a [Backup], job: &str, now: DateTime<Utc>, policy: &'a Policy) -> Oracle<'a> {
+        let mut mine: Vec<&Backup> = backups.iter().filter(|b| b.job == job).collect();
+        mine.sort_by(|a, b| a.started.cmp(&b.started).then_with(|| a.id.cmp(&b.id)));
+        let mut letters: Vec<char> = Vec::new();
+        for (i, b) in mine.iter().enumerate() {
+            let before = (0..i).rev().find(|j| letters[*j] == 'g').map(|j| mine[j]);
+            letters.push(match before {
+                _ if b.started > now + TimeDelta::minutes(10) => 'f',
+                _ if b.unsound.is_some() => 'u',
+                None => 'g',
+                Some(_) if b.accepted => 'g',
+                Some(a) if a.source.member != b.source.member => 'e',
+                Some(a) if 2 * b.contents.total.documents < a.contents.total.documents => 'c',
+                Some(_) => 'g',
+            });
+        }
+        Oracle { mine, letters, now, policy }
+    }
+
+    fn good(&self) -> Vec<&'a Backup> {
+        let pairs = self.mine.iter().zip(&self.letters);
+        pairs.filter(|(_, letter)| **letter == 'g').map(|(b, _)| *b).collect()
+    }
+
+    /// How many good ones, counted by their period, are newer than this one; `None` if one of the same
+    /// period is newer.
+    fn newer<K: PartialEq>(&self, b: &Backup, period: impl Fn(DateTime<Utc>) -> K) -> Option<usize> {
+        let good = self.good();
+        let after = good.iter().filter(|g| (g.started, &g.id) > (b.started, &b.id));
+        let mut periods: Vec<K> = Vec::new();
+        for key in after.map(|g| period(g.started)) {
+            if key == period(b.started) {
+                return None;
+            }
+            if !periods.contains(&key) {
+                periods.push(key);
+            }
+        }
+        Some(periods.len())
+    }
+
+    fn stays(&self, i: usize) -> bool {
+        let (b, p) = (self.mine[i], self.policy);
+        let young = b.started >= self.now - TimeDelta::days(p.days.into());
+        let within = |newer: Option<usize>, count: usize| newer.is_some_and(|newer| newer < count);
+        b.pinned
+            || young
+            || self.letters[i] == 'f'
+            || self.good().is_empty()
+            || self.letters[i] == 'g'
+                && (self.good().iter().rev().take(p.min.max(p.last)).any(|g| g.id == b.id)
+                    || within(self.newer(b, |t| t.date_naive()), p.daily)
+                    || within(self.newer(b, monday), p.weekly)
+                    || within(self.newer(b, |t| (t.year(), t.month())), p.monthly)
+                    || within(self.newer(b, |t| t.year()), p.yearly))
+    }
+
+    fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
+        let out: Vec<usize> = (0..self.mine.len()).filter(|i| !self.stays(*i)).collect();
+        let good = out.iter().filter(|i| self.letters[**i] == 'g').count();
+        let last = self.letters.iter().rposition(|letter| !"fu".contains(*letter));
+        let frozen = off.num_minutes().abs() > 10
+            || self.letters.contains(&'e')
+            || last.is_some_and(|i| self.letters[i] == 'c')
+            || (self.letters.last() == Some(&'f') && !self.mine[self.mine.len() - 1].accepted)
+            || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25);
+        let mut going: Vec<&Backup> =
+            if frozen { Vec::new() } else { out.into_iter().map(|i| self.mine[i]).collect() };
+        going.sort_by(|a, b| a.id.cmp(&b.id));
+        going
+    }
+}
+
+fn monday(time: DateTime<Utc>) -> i64 {
+    // 1970-01-01 was a Thursday.
+    (time.timestamp().div_euclid(86_400) + 3).div_euclid(7)
+}
+
+#[test]
+fn never_without_a_good_backup_and_everything_that_should_go_does() {
+    let wanted = std::env::var("UZIMA_HISTORIES").ok().map(|n| n.parse().expect("a number"));
+    let cases = wanted.unwrap_or(3_000);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let histories = (policy(), prop::collection::vec(event(), 1..40));
+    let tally = std::cell::RefCell::new([0_usize; 3]);
+    let outcome = TestRunner::new(config).run(&histories, |(policy, events)| {
+        let mut world = World::new();
+        events.iter().for_each(|event| world.happen(event, &policy));
+        let mut tally = tally.borrow_mut();
+        std::iter::zip(&mut *tally, world.tally).for_each(|(sum, n)| *sum += n);
+        Ok(())
+    });
+    if let Err(e) = outcome {
+        panic!("{e}");
+    }
+    let [cleanups, frozen, deleted] = *tally.borrow();
+    println!("{cases} histories: {cleanups} clean-ups, {frozen} of them frozen, {deleted} backups deleted");
+    assert!(frozen > 0 && deleted > 0 && frozen < cleanups, "the histories try nothing");
+}
