@@ -19,6 +19,9 @@ _uzima__backup() {
             uzima__backup,backup)
                 cmd="uzima__backup__subcmd__backup"
                 ;;
+            uzima__backup,cleanup)
+                cmd="uzima__backup__subcmd__cleanup"
+                ;;
             uzima__backup,config)
                 cmd="uzima__backup__subcmd__config"
                 ;;
@@ -30,6 +33,9 @@ _uzima__backup() {
                 ;;
             uzima__backup__subcmd__help,backup)
                 cmd="uzima__backup__subcmd__help__subcmd__backup"
+                ;;
+            uzima__backup__subcmd__help,cleanup)
+                cmd="uzima__backup__subcmd__help__subcmd__cleanup"
                 ;;
             uzima__backup__subcmd__help,config)
                 cmd="uzima__backup__subcmd__help__subcmd__config"
@@ -47,7 +53,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --verbose --help --version backup list config help"
+            opts="-q -v -h -V --config --json --quiet --verbose --help --version backup list cleanup config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -114,6 +120,36 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__subcmd__backup__subcmd__cleanup)
+            opts="-q -v -h --dry-run --force --accept --orphans --job --dir --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --accept)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --job)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__subcmd__backup__subcmd__config)
             opts="-q -v -h --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -133,7 +169,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup list config help"
+            opts="backup list cleanup config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -147,6 +183,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help__subcmd__backup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__cleanup)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -32,6 +32,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s h -l help -d 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s V -l version -d 'Print version'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r
@@ -58,12 +59,24 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The line of backups; default: what is read, at which host' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'Clean up this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dry-run -d 'Print the plan, and stop'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l force -d 'More than three and a quarter of the good backups may go at once'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l orphans -d 'Delete artifacts without a manifest that are older than 2 days as well, of all jobs'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "list" -d 'List the backups that exist, newest first'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "list" -d 'List the backups that exist, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

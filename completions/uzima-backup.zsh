@@ -72,6 +72,24 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(cleanup)
+_arguments "${_arguments_options[@]}" : \
+'*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID:_default' \
+'--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
+'--dir=[Clean up this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--dry-run[Print the plan, and stop]' \
+'--force[More than three and a quarter of the good backups may go at once]' \
+'--orphans[Delete artifacts without a manifest that are older than 2 days as well, of all jobs]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -104,6 +122,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(cleanup)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -126,6 +148,7 @@ _uzima-backup_commands() {
     local commands; commands=(
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'list:List the backups that exist, newest first' \
+'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -135,6 +158,11 @@ _uzima-backup_commands() {
 _uzima-backup__subcmd__backup_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup backup commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__cleanup_commands] )) ||
+_uzima-backup__subcmd__cleanup_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup cleanup commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__config_commands] )) ||
 _uzima-backup__subcmd__config_commands() {
@@ -146,6 +174,7 @@ _uzima-backup__subcmd__help_commands() {
     local commands; commands=(
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'list:List the backups that exist, newest first' \
+'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -155,6 +184,11 @@ _uzima-backup__subcmd__help_commands() {
 _uzima-backup__subcmd__help__subcmd__backup_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help backup commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__cleanup_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__cleanup_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help cleanup commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__help__subcmd__config_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__config_commands() {

@@ -4,14 +4,23 @@
 //! <YYYY>/<MM>/<backup-id>/dump.<format>     the artifact
 //! <YYYY>/<MM>/<backup-id>/index.json.zst    its segments
 //! <YYYY>/<MM>/<backup-id>/manifest.json     written last: from now on the backup exists
+//! <YYYY>/<MM>/<backup-id>/pin.json          a person wants it kept
+//! <YYYY>/<MM>/<backup-id>/accepted.json     a person looked at it and found it right
+//! <YYYY>/<MM>/<backup-id>/tombstone.json    it is being deleted
 //! ```
 
 use super::id::BackupId;
-use crate::artifact::format::Format;
+use crate::artifact::format::{self, Format};
 use crate::artifact::index;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
+/// The file name of a pin.
+pub const PIN: &str = "pin.json";
+/// The file name of an acceptance.
+pub const ACCEPTED: &str = "accepted.json";
+/// The file name of a tombstone.
+pub const TOMBSTONE: &str = "tombstone.json";
 
 /// The folder of a backup, with a slash at its end.
 pub fn folder(id: &BackupId) -> String {
@@ -33,6 +42,26 @@ pub fn manifest(id: &BackupId) -> String {
     format!("{}{MANIFEST}", folder(id))
 }
 
+/// The key of the object that keeps a backup.
+pub fn pin(id: &BackupId) -> String {
+    format!("{}{PIN}", folder(id))
+}
+
+/// The key of the object that says that a person found a backup right.
+pub fn accepted(id: &BackupId) -> String {
+    format!("{}{ACCEPTED}", folder(id))
+}
+
+/// The key of the object that says that a backup is being deleted.
+pub fn tombstone(id: &BackupId) -> String {
+    format!("{}{TOMBSTONE}", folder(id))
+}
+
+/// Whether a file name is that of an artifact.
+pub fn is_artifact(file: &str) -> bool {
+    file.strip_prefix("dump.").is_some_and(|format| format::NAMES.contains(&format))
+}
+
 /// The backup and the file name of a key; `None` for a foreign one.
 pub fn parse(key: &str) -> Option<(BackupId, &str)> {
     let (folders, file) = key.rsplit_once('/')?;
@@ -49,7 +78,14 @@ mod tests {
         let id: BackupId = "20261123T030000Z-7k3q9d".parse().unwrap();
         let format: Format = "tar.gz".parse().unwrap();
         assert_eq!(artifact(&id, format), "2026/11/20261123T030000Z-7k3q9d/dump.tar.gz");
-        for (key, file) in [(manifest(&id), "manifest.json"), (index(&id), "index.json.zst")] {
+        assert!(is_artifact("dump.tar.gz") && !is_artifact("dump.tar") && !is_artifact("tar.gz"));
+        for (key, file) in [
+            (manifest(&id), "manifest.json"),
+            (index(&id), "index.json.zst"),
+            (pin(&id), "pin.json"),
+            (accepted(&id), "accepted.json"),
+            (tombstone(&id), "tombstone.json"),
+        ] {
             assert_eq!(parse(&key), Some((id.clone(), file)));
         }
     }

@@ -4,6 +4,9 @@ pub mod collapse;
 pub mod id;
 pub mod identity;
 pub mod layout;
+pub mod marks;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -11,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use crate::artifact::index::Index;
 use crate::artifact::manifest::{Manifest, Object};
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::{self, Store};
 use id::BackupId;
 
 /// How many manifests are fetched at once.
@@ -43,17 +46,31 @@ impl Entry {
     }
 }
 
+/// The objects of a backup, or of one that never came to be: what the listing says of them, by their
+/// file names.
+pub type Folder = BTreeMap<String, store::Object>;
+
+/// All folders of the store, by one listing. What belongs to no backup is left out.
+pub async fn folders(store: &dyn Store) -> Result<BTreeMap<BackupId, Folder>> {
+    let mut folders: BTreeMap<BackupId, Folder> = BTreeMap::new();
+    for object in store.list("").await? {
+        if let Some((id, file)) = layout::parse(&object.key) {
+            let file = file.to_string();
+            folders.entry(id).or_default().insert(file, object);
+        }
+    }
+    Ok(folders)
+}
+
 /// The ids of all backups in the store, newest first.
 pub async fn ids(store: &dyn Store) -> Result<Vec<BackupId>> {
-    let objects = store.list("").await?;
-    let mut ids: Vec<BackupId> = objects
-        .iter()
-        .filter_map(|object| layout::parse(&object.key))
-        .filter(|(_, file)| *file == layout::MANIFEST)
-        .map(|(id, _)| id)
-        .collect();
-    ids.sort_by(|a, b| b.cmp(a));
-    Ok(ids)
+    Ok(existing(&folders(store).await?))
+}
+
+/// The ids of those that have a manifest, newest first.
+pub fn existing(folders: &BTreeMap<BackupId, Folder>) -> Vec<BackupId> {
+    let exists = |folder: &Folder| folder.contains_key(layout::MANIFEST);
+    folders.iter().rev().filter(|(_, folder)| exists(folder)).map(|(id, _)| id.clone()).collect()
 }
 
 /// The manifests of these backups, in their order.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::catalog::id::BackupId;
 use crate::config::layers::Raw;
 
 /// MongoDB backups that restore.
@@ -16,8 +17,8 @@ use crate::config::layers::Raw;
     about = "MongoDB backups that restore: one streamed, checked artifact to S3 or a directory",
     after_help = "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml \
 (or --config, or UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
-Exit codes: 0 done · 1 failed, nothing new was stored · 2 wrong usage or configuration · 3 the backup is \
-good, but something needs a look · 4 stored data does not match its manifest · 128+n ended by signal n"
+Exit codes: 0 done · 1 failed, nothing new was stored · 2 wrong usage or configuration · 3 the backup \
+(or cleanup) is good, but something needs a look · 4 stored data does not match its manifest · 128+n ended by signal n"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -50,6 +51,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// List the backups that exist, newest first
     List(ListArgs),
+    /// Delete backups that are older than they need be, never the last good ones
+    Cleanup(CleanupArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,
 }
@@ -119,6 +122,39 @@ pub struct ListArgs {
     pub dir: Option<PathBuf>,
 }
 
+/// Flags of `cleanup`.
+#[derive(Debug, Default, Args)]
+#[command(
+    long_about = "Delete the backups of a job that are older than they need be, by a plan with a reason for each.\n\n\
+Kept are the newest BACKUP_RETENTION_DAYS, always the newest BACKUP_KEEP_MIN good ones, those of \
+BACKUP_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY, and what is pinned. Nothing is deleted (exit code 3) \
+while the plan is frozen: the newest backup collapsed, the job reads another server, the clock is wrong, \
+a manifest cannot be read, or more than three and a quarter of the good ones would go at once.",
+    after_help = "Examples:\n  uzima-backup cleanup --dry-run\n  \
+uzima-backup cleanup --accept 20261123T030000Z-7k3q9d\n  \
+uzima-backup cleanup --json | jq '.backups[] | select(.outcome == \"deleted\")'"
+)]
+pub struct CleanupArgs {
+    /// Print the plan, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// More than three and a quarter of the good backups may go at once
+    #[arg(long)]
+    pub force: bool,
+    /// This backup is right although it collapsed or is of another server (may be given several times)
+    #[arg(long, value_name = "ID")]
+    pub accept: Vec<BackupId>,
+    /// Delete artifacts without a manifest that are older than 2 days as well, of all jobs
+    #[arg(long)]
+    pub orphans: bool,
+    /// The line of backups; default: what is read, at which host
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// Clean up this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 impl Command {
     /// The settings that the flags set.
     pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
@@ -146,6 +182,10 @@ impl Command {
                 }
             }
             Command::List(args) => text("dir", path(&args.dir)),
+            Command::Cleanup(args) => {
+                text("job", args.job.clone());
+                text("dir", path(&args.dir));
+            }
             Command::Config => {}
         }
         flags

@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod cleanup;
 mod config;
 mod list;
 mod logging;
@@ -57,6 +58,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             match &cli.command {
                 Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
+                Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
             }
         });

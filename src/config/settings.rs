@@ -9,6 +9,7 @@ use super::uri;
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
 use crate::ops::backup::EngineChoice;
+use crate::retention::Policy;
 use crate::secret::{Redactor, Secret};
 use crate::source::pattern::Pattern;
 use crate::source::selection::{RECORDS_DB, Selection};
@@ -45,8 +46,8 @@ pub struct Settings {
     pub stall: Duration,
     /// How many parts are sent at once.
     pub uploads: usize,
-    /// How many days backups are kept.
-    pub retention_days: u32,
+    /// How long backups are kept.
+    pub retention: Policy,
 }
 
 impl Settings {
@@ -73,7 +74,7 @@ impl Settings {
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
             stall: Duration::from_secs(stall.into()),
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
-            retention_days: number(layers, "retention_days", 1)?.expect("it has a default"),
+            retention: retention(layers)?,
         })
     }
 }
@@ -140,6 +141,19 @@ fn check_job(job: &str) -> Result<String, String> {
         return Err("a job's name has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -".into());
     }
     Ok(job.to_string())
+}
+
+fn retention(layers: &Layers) -> Result<Policy> {
+    let keep = |key| number(layers, key, 1).map(Option::unwrap_or_default);
+    Ok(Policy {
+        days: number(layers, "retention_days", 1)?.expect("it has a default"),
+        min: keep("keep_min")?,
+        last: keep("keep_last")?,
+        daily: keep("keep_daily")?,
+        weekly: keep("keep_weekly")?,
+        monthly: keep("keep_monthly")?,
+        yearly: keep("keep_yearly")?,
+    })
 }
 
 fn format(layers: &Layers) -> Result<Format> {
@@ -284,6 +298,8 @@ mod tests {
             ("BACKUP_COMPRESSION_LEVEL", "x", "compression_level"),
             ("BACKUP_RETENTION_DAYS", "0", "at least 1"),
             ("BACKUP_RETENTION_DAYS", "-1", "at least 1"),
+            ("BACKUP_KEEP_MIN", "0", "at least 1"),
+            ("BACKUP_KEEP_DAILY", "0", "at least 1"),
             ("BACKUP_JOB", "a/b", "characters"),
             ("BACKUP_DATABASES", "a.b", "a.b"),
             ("BACKUP_DATABASES", "local", "never part"),

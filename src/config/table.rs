@@ -61,6 +61,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("dir", "BACKUP_DIR", None, "back up to this directory"),
     setting("min_free", "BACKUP_MIN_FREE", Some("10"), "percent of the directory's file system kept free"),
     setting("retention_days", "BACKUP_RETENTION_DAYS", Some("30"), "days that backups are kept"),
+    setting("keep_min", "BACKUP_KEEP_MIN", Some("3"), "the newest good backups that stay however old"),
+    setting("keep_last", "BACKUP_KEEP_LAST", None, "the newest so many good backups stay"),
+    setting("keep_daily", "BACKUP_KEEP_DAILY", None, "the newest good backup of so many days stays"),
+    setting("keep_weekly", "BACKUP_KEEP_WEEKLY", None, "the newest good backup of so many weeks stays"),
+    setting("keep_monthly", "BACKUP_KEEP_MONTHLY", None, "the newest good backup of so many months stays"),
+    setting("keep_yearly", "BACKUP_KEEP_YEARLY", None, "the newest good backup of so many years stays"),
     setting("state_dir", "UZIMA_BACKUP_STATE_DIR", None, "remembers uploads under way"),
     setting("s3.bucket", "S3_BACKUP_BUCKET", None, "back up to this bucket"),
     setting(

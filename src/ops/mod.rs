@@ -1,4 +1,5 @@
 //! The operations, one module each: resources and options in, a report out. Nothing here prints.
 
 pub mod backup;
+pub mod cleanup;
 pub mod list;

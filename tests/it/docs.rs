@@ -79,16 +79,28 @@ fn full_manifest() -> serde_json::Value {
 #[test]
 fn format_md_describes_every_field() {
     use uzima_backup::artifact::index::{Index, Segment};
+    use uzima_backup::catalog::id::BackupId;
     let segment =
         Segment { namespace: 0, documents: 1, raw_bytes: 1, blake3: "x".into(), offset: 0, length: 1 };
     let index = Index { format: 1, id: "x".into(), segments: vec![segment] };
     let mut all = BTreeSet::new();
     keys(&full_manifest(), &mut all);
     keys(&serde_json::to_value(index).unwrap(), &mut all);
+    use uzima_backup::catalog::marks::{Mark, Tombstone};
+    let (id, at): (BackupId, _) = ("20261123T030000Z-7k3q9d".parse().unwrap(), chrono::Utc::now());
+    let pin = Mark { format: 1, id: id.clone(), at, host: "x".into(), reason: Some("x".into()) };
+    let tombstone =
+        Tombstone { format: 1, id, job: "x".into(), at, reason: "x".into(), keys: vec!["x".into()] };
+    keys(&serde_json::to_value(pin).unwrap(), &mut all);
+    keys(&serde_json::to_value(tombstone).unwrap(), &mut all);
     assert!(all.len() > 40, "{all:?}");
     let page = read("docs/format.md");
     let missing: Vec<&String> = all.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/format.md does not describe {missing:?}");
+    use uzima_backup::catalog::layout;
+    for file in [layout::MANIFEST, layout::PIN, layout::ACCEPTED, layout::TOMBSTONE] {
+        assert!(page.contains(file), "docs/format.md does not name {file}");
+    }
 }
 
 /// Runs the binary and reads its JSON.
@@ -123,11 +135,17 @@ async fn json_md_describes_every_field() {
     std::fs::write(damaged.join("manifest.json"), "{").unwrap();
     let list = json(&env, &["list"]);
     assert_eq!(list["backups"][1]["status"], "damaged");
+    let orphan = dir.join("2020/01/20200101T000000Z-bbbbbb");
+    std::fs::create_dir_all(&orphan).unwrap();
+    std::fs::write(orphan.join("dump.tar.gz"), "x").unwrap();
+    let cleanup = json(&env, &["cleanup"]);
+    assert!(cleanup["frozen"][0].is_string() && cleanup["orphans"][0].is_object(), "{cleanup}");
     let page = read("docs/json.md");
     let answers = [
         ("backup", backup),
         ("backup --dry-run", json(&env, &["backup", "--dry-run"])),
         ("list", list),
+        ("cleanup", cleanup),
         ("config", json(&env, &["config"])),
     ];
     for (command, answer) in answers {

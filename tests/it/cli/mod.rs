@@ -7,7 +7,7 @@ mod hardship;
 mod kills;
 mod output;
 mod parts;
-mod s3;
+pub mod s3;
 mod schedule;
 mod secrets;
 mod signals;

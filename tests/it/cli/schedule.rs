@@ -15,9 +15,10 @@ async fn server() -> Mongod {
     server
 }
 
-/// The line of 03:00, in cron's environment: what cron itself does to `%` is done to it first.
+/// Each line, in the order of the night and in cron's environment: what cron itself does to `%` is done
+/// to it first.
 #[tokio::test]
-async fn the_crontab_line_runs() {
+async fn the_crontab_lines_run() {
     let (server, home) = (server().await, Home::new());
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crontab.example");
     let text = std::fs::read_to_string(path).expect("crontab.example");
@@ -31,13 +32,8 @@ async fn the_crontab_line_runs() {
         .map(|line| line.splitn(6, ' ').collect::<Vec<_>>())
         .filter(|fields| fields.len() == 6 && fields[0].parse::<u8>().is_ok())
         .collect();
-    assert_eq!(jobs.len(), 1, "{lines:?}");
-    let (when, command) = jobs[0].split_at(5);
-    assert_eq!(when, ["0", "3", "*", "*", "*"]);
-    let command = command[0];
-    assert!(command.starts_with("/usr/local/bin/uzima-backup backup"), "{command}");
-    assert_eq!(command.matches('%').count(), command.matches("\\%").count(), "cron takes % for a new line");
-    let command = command.replace("\\%", "%").replace("/usr/local/bin/uzima-backup", TOOL);
+    let wanted = [("3", "backup"), ("4", "cleanup")];
+    assert_eq!(jobs.len(), wanted.len(), "{lines:?}");
     let toml = format!(
         "mongo_uri = '{}'\ndir = '{}'\nmin_free = 0\nstate_dir = '{}'\nengine = 'native'\n",
         server.uri(),
@@ -46,19 +42,28 @@ async fn the_crontab_line_runs() {
     );
     let config = home.path().join("config.toml");
     std::fs::write(&config, toml).expect("a file");
-    let mut cron = Command::new("/bin/sh");
-    cron.args(["-c", &command])
-        .env_clear()
-        .env("PATH", search)
-        .env("SHELL", "/bin/sh")
-        .env("LOGNAME", "root");
-    cron.env("HOME", home.path())
-        .env("UZIMA_BACKUP_CONFIG", &config)
-        .current_dir(home.path())
-        .stdin(Stdio::null());
-    let ran = run(&mut cron).ends(0);
-    // Cron mails whatever is said: of a night when all is well, nothing.
-    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), home.manifests().len()), ("", "", 1));
+    for (job, (hour, operation)) in jobs.iter().zip(wanted) {
+        let (when, command) = job.split_at(5);
+        assert_eq!(when, ["0", hour, "*", "*", "*"]);
+        let command = command[0];
+        assert!(command.starts_with(&format!("/usr/local/bin/uzima-backup {operation}")), "{command}");
+        let percents = command.matches('%').count();
+        assert_eq!(percents, command.matches("\\%").count(), "cron takes % for a new line");
+        let command = command.replace("\\%", "%").replace("/usr/local/bin/uzima-backup", TOOL);
+        let mut cron = Command::new("/bin/sh");
+        cron.args(["-c", &command])
+            .env_clear()
+            .env("PATH", search)
+            .env("SHELL", "/bin/sh")
+            .env("LOGNAME", "root")
+            .env("HOME", home.path())
+            .env("UZIMA_BACKUP_CONFIG", &config)
+            .current_dir(home.path())
+            .stdin(Stdio::null());
+        let ran = run(&mut cron).ends(0);
+        // Cron mails whatever is said: of a night when all is well, nothing.
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), home.manifests().len()), ("", "", 1));
+    }
 }
 
 /// Row 35: the switch works as flag and as variable, and the artifact is the same.

@@ -1,0 +1,89 @@
+//! What is said about a backup after it was made: small objects beside its manifest, so that they
+//! survive the database that was backed up. That a pin or an acceptance is there is what counts; its
+//! content is for people. docs/format.md describes every field.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::id::BackupId;
+use super::layout;
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// The version of these objects' format.
+pub const FORMAT: u32 = 1;
+
+/// A pin, or an acceptance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The backup.
+    pub id: BackupId,
+    /// When it was said.
+    pub at: DateTime<Utc>,
+    /// The machine on which it was said.
+    pub host: String,
+    /// Why, in a person's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A deletion that was begun. It names all keys, for once the manifest is gone nothing else does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The backup.
+    pub id: BackupId,
+    /// The job it belonged to.
+    pub job: String,
+    /// When the deletion was begun.
+    pub at: DateTime<Utc>,
+    /// Why it went.
+    pub reason: String,
+    /// The objects that go, in this order: the manifest first, the artifact last.
+    pub keys: Vec<String>,
+}
+
+impl Tombstone {
+    /// Reads a tombstone and checks that it speaks of its own folder only: what it names is deleted.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Result<Tombstone, String>> {
+        let key = layout::tombstone(id);
+        let bytes = store.get(&key).await?;
+        let own = |key: &String| layout::parse(key).is_some_and(|(of, _)| of == *id);
+        Ok(match serde_json::from_slice::<Tombstone>(&bytes) {
+            Err(e) => Err(format!("{key} cannot be understood: {e}")),
+            Ok(found) if found.format != FORMAT => {
+                Err(format!("{key} is of the format {}, this version knows {FORMAT}", found.format))
+            }
+            Ok(found) if found.id != *id || !found.keys.iter().all(own) => {
+                Err(format!("{key} speaks of another backup"))
+            }
+            Ok(found) => Ok(found),
+        })
+    }
+
+    /// Writes it: from now on the deletion is begun.
+    pub async fn write(&self, store: &dyn Store) -> Result<()> {
+        Ok(store.put(&layout::tombstone(&self.id), json(self)?).await?)
+    }
+}
+
+impl Mark {
+    /// Writes it under a key of the backup.
+    pub async fn write(&self, store: &dyn Store, key: &str) -> Result<()> {
+        Ok(store.put(key, json(self)?).await?)
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Bytes> {
+    let mut json = serde_json::to_vec_pretty(value)
+        .map_err(|e| Error::failed("cannot write what is said about a backup").caused_by(e))?;
+    json.push(b'\n');
+    Ok(json.into())
+}

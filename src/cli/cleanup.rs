@@ -1,0 +1,153 @@
+//! `uzima-backup cleanup`.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::args::CleanupArgs;
+use super::output::{self, Output};
+use super::{machine, state_dir, store, units};
+use crate::config::layers::Layers;
+use crate::config::settings::Settings;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::ops::cleanup::{self, Options, Orphan, Outcome, Report};
+
+pub async fn run(args: &CleanupArgs, layers: &Layers, output: &Output) -> Result<Exit> {
+    let host = machine();
+    let settings = Settings::resolve(layers, &host)?;
+    let options = Options {
+        job: settings.job,
+        policy: settings.retention,
+        accept: args.accept.clone(),
+        force: args.force,
+        orphans: args.orphans,
+        dry_run: args.dry_run,
+        state_dir: state_dir(layers),
+        host,
+    };
+    let store = store(layers).await?;
+    let now = Utc::now();
+    let report = cleanup::cleanup(&*store, &options, now).await?;
+    output.result(&report_json(&report), || report_text(&report, now));
+    if output.quiet {
+        // An exit code alone would not say what needs a look.
+        for line in report.frozen.iter().map(|why| format!("nothing is deleted: {why}")) {
+            output::needs_look(&line);
+        }
+        report.problems.iter().for_each(|problem| output::needs_look(problem));
+    }
+    Ok(report.exit())
+}
+
+fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Kept => "kept",
+        Outcome::Deleted => "deleted",
+        Outcome::Planned => "planned",
+        Outcome::Frozen => "frozen",
+        Outcome::Failed => "failed",
+    }
+}
+
+fn report_json(report: &Report) -> serde_json::Value {
+    let backups: Vec<serde_json::Value> = report
+        .backups
+        .iter()
+        .map(|row| {
+            json!({
+                "id": row.id,
+                "outcome": name(row.outcome),
+                "reason": row.reason,
+                "started_at": row.started,
+                "stored_bytes": row.stored_bytes,
+            })
+        })
+        .collect();
+    let orphans: Vec<serde_json::Value> = report
+        .orphans
+        .iter()
+        .map(|orphan| {
+            json!({
+                "key": orphan.key,
+                "stored_bytes": orphan.size,
+                "modified_at": orphan.modified,
+                "kept": orphan.kept,
+                "deleted": orphan.deleted,
+            })
+        })
+        .collect();
+    json!({
+        "version": 1,
+        "job": report.job,
+        "place": report.place,
+        "dry_run": report.dry_run,
+        "frozen": report.frozen,
+        "backups": backups,
+        "finished": report.finished,
+        "orphans": orphans,
+        "problems": report.problems,
+        "notes": report.notes,
+    })
+}
+
+fn report_text(report: &Report, now: DateTime<Utc>) -> String {
+    let mut text = String::new();
+    for note in &report.notes {
+        text.push_str(&format!("{note}\n"));
+    }
+    for id in &report.finished {
+        let did = if report.dry_run { "would finish" } else { "finished" };
+        text.push_str(&format!("{did} the deletion of {id}, which an earlier run began\n"));
+    }
+    for row in &report.backups {
+        let word = match row.outcome {
+            Outcome::Kept => "keep",
+            Outcome::Deleted => "deleted",
+            Outcome::Planned | Outcome::Frozen => "would go",
+            Outcome::Failed => "failed",
+        };
+        text.push_str(&format!("{word:8}  {}  {}\n", row.id, row.reason));
+    }
+    for orphan in &report.orphans {
+        text.push_str(&orphan_text(orphan, now));
+    }
+    for problem in &report.problems {
+        text.push_str(&format!("needs a look: {problem}\n"));
+    }
+    for why in &report.frozen {
+        text.push_str(&format!("frozen, nothing is deleted: {why}\n"));
+    }
+    text + &summary(report)
+}
+
+fn orphan_text(orphan: &Orphan, now: DateTime<Utc>) -> String {
+    let age = units::duration((now - orphan.modified).to_std().unwrap_or_default());
+    let size = units::bytes(orphan.size);
+    let fate = match (&orphan.kept, orphan.deleted) {
+        (_, true) => "deleted",
+        (Some(why), _) => why,
+        (None, _) => "if nobody needs it: cleanup --orphans",
+    };
+    format!("orphan    {}  {size}, {age} old, no manifest: {fate}\n", orphan.key)
+}
+
+fn summary(report: &Report) -> String {
+    let count = |outcome| report.backups.iter().filter(|row| row.outcome == outcome).count();
+    let bytes = |outcome| {
+        let rows = report.backups.iter().filter(|row| row.outcome == outcome);
+        units::bytes(rows.map(|row| row.stored_bytes).sum())
+    };
+    let (all, place) = (format!("{} backups of {}", report.backups.len(), report.job), &report.place);
+    if !report.frozen.is_empty() {
+        return format!("frozen: {} of {all} in {place} would go\n", count(Outcome::Frozen));
+    }
+    if report.dry_run {
+        let (planned, freed) = (count(Outcome::Planned), bytes(Outcome::Planned));
+        return format!("would delete {planned} of {all} in {place}, {freed}\n");
+    }
+    let failed = match count(Outcome::Failed) {
+        0 => String::new(),
+        n => format!("; {n} failed"),
+    };
+    format!("deleted {} of {all} in {place}, {}{failed}\n", count(Outcome::Deleted), bytes(Outcome::Deleted))
+}

@@ -1,0 +1,223 @@
+//! `cleanup`: look at the whole store, plan, and only then delete.
+//!
+//! [`state`] reads what there is; [`crate::retention`] decides; [`delete`] takes a backup away so that a
+//! run which is killed at any step leaves what the next one finishes. Only what a manifest or tombstone
+//! of this job names is deleted. What was deleted halfway, without its manifest, is finished first; where
+//! the manifest is still there, the backup still exists, and is decided on like any other.
+
+mod delete;
+mod orphans;
+mod state;
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+
+use crate::catalog::id::BackupId;
+use crate::catalog::layout;
+use crate::catalog::marks::{self, Mark};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::leftovers;
+use crate::retention::{self, Action, Circumstances, Plan, Policy};
+use crate::store::Store;
+
+pub use orphans::Orphan;
+use state::State;
+
+/// What may go, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The line of backups.
+    pub job: String,
+    /// How long they are kept.
+    pub policy: Policy,
+    /// Backups that a person looked at and found right.
+    pub accept: Vec<BackupId>,
+    /// Many may go at once.
+    pub force: bool,
+    /// Artifacts without a manifest go as well.
+    pub orphans: bool,
+    /// Nothing is changed.
+    pub dry_run: bool,
+    /// The directory that remembers uploads under way.
+    pub state_dir: Option<PathBuf>,
+    /// The machine's name.
+    pub host: String,
+}
+
+/// What became of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It stays.
+    Kept,
+    /// It went.
+    Deleted,
+    /// It would go.
+    Planned,
+    /// It would go, but the plan is frozen.
+    Frozen,
+    /// It did not go, or not all of it.
+    Failed,
+}
+
+/// A backup, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The backup.
+    pub id: BackupId,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// The size of its artifact in bytes.
+    pub stored_bytes: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it stays or goes.
+    pub reason: String,
+}
+
+/// What a clean-up did.
+#[derive(Debug)]
+pub struct Report {
+    /// The job.
+    pub job: String,
+    /// The place, in words.
+    pub place: String,
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// Why nothing was deleted; empty when all is well.
+    pub frozen: Vec<String>,
+    /// The backups of the job, newest first.
+    pub backups: Vec<Row>,
+    /// Deletions of earlier runs that were finished (or would be).
+    pub finished: Vec<BackupId>,
+    /// Artifacts without a manifest, of any job.
+    pub orphans: Vec<Orphan>,
+    /// What failed or needs a look.
+    pub problems: Vec<String>,
+    /// What was cleared up on the way.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// 0, or 3 if a person should look.
+    pub fn exit(&self) -> Exit {
+        if self.frozen.is_empty() && self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
+    }
+}
+
+/// Cleans up. `now` is this machine's clock.
+pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -> Result<Report> {
+    store.check().await?;
+    let notes = match options.dry_run {
+        true => Vec::new(),
+        false => leftovers::sweep(options.state_dir.as_deref(), store).await,
+    };
+    let store_clock = store.clock().await?;
+    let mut state = State::read(store, &options.job).await?;
+    accept(store, &mut state, options, now).await?;
+    let around = Circumstances {
+        job: options.job.clone(),
+        now,
+        store_clock,
+        force: options.force,
+        unreadable: state.unreadable.clone(),
+    };
+    let plan = retention::plan(&state.backups(), &options.policy, &around);
+    let mut report = Report {
+        job: options.job.clone(),
+        place: store.place(),
+        dry_run: options.dry_run,
+        frozen: plan.frozen.clone(),
+        backups: rows(&plan, &state, options.dry_run),
+        finished: Vec::new(),
+        orphans: orphans::find(&state, store_clock),
+        problems: state.problems(),
+        notes,
+    };
+    finish(store, &state, &mut report).await;
+    apply(store, &state, &mut report, now).await;
+    let orphans = options.orphans && report.frozen.is_empty();
+    if orphans {
+        orphans::delete(store, &mut report).await;
+    }
+    Ok(report)
+}
+
+/// Writes down that a person found these backups right.
+async fn accept(store: &dyn Store, state: &mut State, options: &Options, now: DateTime<Utc>) -> Result<()> {
+    for id in &options.accept {
+        if !state.accept(id) {
+            return Err(Error::failed(format!("the job {} has no backup {id} to accept", options.job))
+                .hint("`uzima-backup list` shows the backups and their jobs"));
+        }
+    }
+    for id in options.accept.iter().filter(|_| !options.dry_run) {
+        let host = options.host.clone();
+        let mark = Mark { format: marks::FORMAT, id: id.clone(), at: now, host, reason: None };
+        mark.write(store, &layout::accepted(id)).await?;
+    }
+    Ok(())
+}
+
+fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<Row> {
+    let outcome = |action| match action {
+        Action::Keep => Outcome::Kept,
+        Action::Delete if !plan.frozen.is_empty() => Outcome::Frozen,
+        Action::Delete if dry_run => Outcome::Planned,
+        Action::Delete => Outcome::Deleted,
+    };
+    let row = |decision: &retention::Decision| {
+        let manifest = &state.found(&decision.id).manifest;
+        Row {
+            id: decision.id.clone(),
+            started: manifest.started_at,
+            stored_bytes: manifest.artifact.size,
+            outcome: outcome(decision.action),
+            reason: decision.reason.clone(),
+        }
+    };
+    plan.decisions.iter().map(row).collect()
+}
+
+/// Finishes what earlier runs left halfway.
+async fn finish(store: &dyn Store, state: &State, report: &mut Report) {
+    for tombstone in &state.halfway {
+        let done = match report.dry_run {
+            true => Ok(()),
+            false => delete::rest(store, tombstone).await,
+        };
+        match done {
+            Ok(()) => report.finished.push(tombstone.id.clone()),
+            Err(problems) => report.problems.extend(problems),
+        }
+    }
+}
+
+/// Deletes what goes. What cannot be deleted is told, and the rest goes on.
+async fn apply(store: &dyn Store, state: &State, report: &mut Report, now: DateTime<Utc>) {
+    let may = report.frozen.is_empty() && !report.dry_run;
+    for row in &mut report.backups {
+        let found = state.found(&row.id);
+        let done = match row.outcome {
+            Outcome::Deleted => {
+                let tombstone = found.tombstone(&row.id, &report.job, now, &row.reason);
+                delete::backup(store, &tombstone).await
+            }
+            // An earlier run began to delete it, and since then it was pinned or accepted.
+            Outcome::Kept if found.doomed() && may => delete::retract(store, &row.id).await,
+            _ => Ok(true),
+        };
+        match done {
+            Ok(true) => {}
+            Ok(false) => {
+                row.outcome = Outcome::Kept;
+                row.reason = "pinned just now".into();
+            }
+            Err(problems) => {
+                row.outcome = Outcome::Failed;
+                report.problems.extend(problems);
+            }
+        }
+    }
+}

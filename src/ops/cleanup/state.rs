@@ -1,0 +1,166 @@
+//! What there is in the store: one listing, every manifest, and the tombstones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::artifact::manifest::Manifest;
+use crate::catalog::collapse::Contents;
+use crate::catalog::id::BackupId;
+use crate::catalog::marks::{self, Tombstone};
+use crate::catalog::{self, Entry, Folder, layout};
+use crate::error::Result;
+use crate::retention::Backup;
+use crate::store::Store;
+
+/// A backup of the job.
+pub struct Found {
+    /// Its manifest.
+    pub manifest: Box<Manifest>,
+    /// The objects in its folder.
+    folder: Folder,
+    accepted: bool,
+}
+
+/// The store, as far as a clean-up of one job is concerned.
+pub struct State {
+    job: String,
+    found: BTreeMap<BackupId, Found>,
+    /// Other jobs that have backups here.
+    others: BTreeSet<String>,
+    /// Deletions of this job that were begun, and whose manifest is gone.
+    pub halfway: Vec<Tombstone>,
+    /// Folders with neither manifest nor tombstone.
+    pub bare: Vec<Folder>,
+    /// What could not be understood.
+    pub unreadable: Vec<String>,
+}
+
+impl State {
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// If the store does not answer. What it holds and cannot be understood is in `unreadable`.
+    pub async fn read(store: &dyn Store, job: &str) -> Result<State> {
+        let mut folders = catalog::folders(store).await?;
+        let mut state = State {
+            job: job.into(),
+            found: BTreeMap::new(),
+            others: BTreeSet::new(),
+            halfway: Vec::new(),
+            bare: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        for entry in catalog::manifests(store, &catalog::existing(&folders)).await? {
+            let folder = folders.remove(entry.id()).unwrap_or_default();
+            state.add(entry, folder);
+        }
+        for (id, folder) in folders {
+            if !folder.contains_key(layout::TOMBSTONE) {
+                state.bare.push(folder);
+                continue;
+            }
+            match Tombstone::read(store, &id).await? {
+                Ok(tombstone) if tombstone.job == job => state.halfway.push(tombstone),
+                Ok(_) => {}
+                Err(why) => state.unreadable.push(why),
+            }
+        }
+        Ok(state)
+    }
+
+    fn add(&mut self, entry: Entry, folder: Folder) {
+        let manifest = match entry {
+            Entry::Backup(manifest) => manifest,
+            Entry::Damaged { key, why, .. } => {
+                self.unreadable.push(format!("{key} cannot be understood: {why}"));
+                return;
+            }
+        };
+        if manifest.job != self.job {
+            self.others.insert(manifest.job);
+            return;
+        }
+        // What a manifest names is deleted: it may name its own folder only.
+        let keys = [&manifest.artifact.key, &manifest.index.key];
+        if let Some(key) = keys.iter().find(|key| layout::parse(key).is_none_or(|(id, _)| id != manifest.id))
+        {
+            self.unreadable.push(format!("the manifest of {} names {key}, which is elsewhere", manifest.id));
+            return;
+        }
+        let accepted = folder.contains_key(layout::ACCEPTED);
+        self.found.insert(manifest.id.clone(), Found { manifest, folder, accepted });
+    }
+
+    /// Notes that a person found a backup right; `false` if there is no such backup.
+    pub fn accept(&mut self, id: &BackupId) -> bool {
+        self.found.get_mut(id).map(|found| found.accepted = true).is_some()
+    }
+
+    /// A backup that the plan speaks of.
+    pub fn found(&self, id: &BackupId) -> &Found {
+        &self.found[id]
+    }
+
+    /// The backups of the job, as retention wants them.
+    pub fn backups(&self) -> Vec<Backup> {
+        let backup = |found: &Found| Backup {
+            id: found.manifest.id.clone(),
+            job: found.manifest.job.clone(),
+            started: found.manifest.started_at,
+            contents: Contents::of(&found.manifest),
+            source: found.manifest.source.clone(),
+            pinned: found.folder.contains_key(layout::PIN),
+            accepted: found.accepted,
+            unsound: found.unsound(),
+        };
+        self.found.values().map(backup).collect()
+    }
+
+    /// What a person should look at, whatever the plan is.
+    pub fn problems(&self) -> Vec<String> {
+        let unsound =
+            |(id, found): (&BackupId, &Found)| Some(format!("the backup {id}: {}", found.unsound()?));
+        let mut problems: Vec<String> = self.found.iter().filter_map(unsound).collect();
+        if self.found.is_empty() && self.halfway.is_empty() && !self.others.is_empty() {
+            let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
+            problems.push(format!(
+                "there are no backups of the job {}, only of {}: nothing of those goes (--job, BACKUP_JOB)",
+                self.job,
+                others.join(", ")
+            ));
+        }
+        problems
+    }
+}
+
+impl Found {
+    /// What the listing tells against the artifact.
+    fn unsound(&self) -> Option<String> {
+        let artifact = &self.manifest.artifact;
+        match self.folder.values().find(|object| object.key == artifact.key) {
+            None => Some(format!("its artifact {} is missing", artifact.key)),
+            Some(object) if object.size != artifact.size => Some(format!(
+                "its artifact {} has {} bytes, the manifest says {}",
+                artifact.key, object.size, artifact.size
+            )),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether an earlier run began to delete it.
+    pub fn doomed(&self) -> bool {
+        self.folder.contains_key(layout::TOMBSTONE)
+    }
+
+    /// What its deletion begins with.
+    pub fn tombstone(&self, id: &BackupId, job: &str, now: DateTime<Utc>, reason: &str) -> Tombstone {
+        let mut keys = vec![layout::manifest(id), self.manifest.index.key.clone()];
+        if self.accepted {
+            keys.push(layout::accepted(id));
+        }
+        keys.push(self.manifest.artifact.key.clone());
+        let (job, reason) = (job.into(), reason.into());
+        Tombstone { format: marks::FORMAT, id: id.clone(), job, at: now, reason, keys }
+    }
+}

@@ -1,0 +1,246 @@
+//! Every rule through the binary, on a bucket and on a directory.
+
+use serde_json::json;
+use uzima_backup::catalog::layout;
+use uzima_testkit::s3_server::{Fault, Rule};
+
+use super::support::{JOB, Place, hold, ids, manifest, places, with};
+
+#[test]
+fn the_plan_is_printed_and_is_what_is_done() {
+    for place in places() {
+        let backups = place.nightly(0..33);
+        let before = place.keys();
+        let planned = place.run(&["cleanup", "--dry-run", "--json"]).ends(0).json();
+        assert_eq!((place.keys(), &planned["dry_run"]), (before, &json!(true)));
+        assert_eq!(with(&planned, "planned"), ids(&backups[30..]));
+        let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
+        let line = format!("would go  {}  32 days old, of 30 that are kept\n", backups[32].id);
+        assert!(text.contains(&line), "{text}");
+        let last = text.lines().last().expect("a line");
+        assert!(last.starts_with(&format!("would delete 3 of 33 backups of {JOB} in ")), "{last}");
+        let done = place.run(&["cleanup", "--json"]).ends(0).json();
+        assert_eq!(with(&done, "deleted"), ids(&backups[30..]));
+        let reasons = |report: &serde_json::Value| {
+            let rows = report["backups"].as_array().expect("a list").clone();
+            rows.iter().map(|row| row["reason"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(&planned), reasons(&done));
+        place.holds(&backups[..30]);
+        let again = place.run(&["cleanup"]).ends(0).stdout;
+        assert!(again.lines().last().expect("a line").starts_with("deleted 0 of 30 backups"), "{again}");
+        assert_eq!(again.lines().count(), 31, "a line a backup, and the sum: {again}");
+    }
+}
+
+/// Row 46, and row 62: weeks without a backup, however they ended.
+#[test]
+fn the_last_good_ones_stay() {
+    for place in places() {
+        let mut backups = place.nightly(60..66);
+        place.run(&["cleanup"]).ends(0);
+        backups.truncate(3);
+        place.holds(&backups);
+        backups.insert(0, place.nightly([0]).remove(0));
+        let report = place.run(&["cleanup", "--json"]).ends(0).json();
+        assert_eq!(with(&report, "deleted"), ids(&backups[3..]));
+        place.holds(&backups[..3]);
+        place.run(&["cleanup"]).ends(0);
+        place.holds(&backups[..3]);
+    }
+}
+
+/// Rows 49, 63, 73: what is another job's, foreign, or has lost its manifest.
+#[test]
+fn nothing_else_is_touched() {
+    for place in places() {
+        let backups = place.nightly(28..32);
+        let others: Vec<_> = (28..50).map(|days| manifest("all@db2", days)).collect();
+        others.iter().for_each(|other| place.add(other));
+        let folder = layout::folder(&backups[3].id);
+        let lost = manifest("lost", 90);
+        let foreign = [
+            "notes.txt".to_string(),
+            format!("{folder}notes.txt"),
+            format!("{folder}dump.tar.gz.bak"),
+            "2020/01/x/manifest.json".into(),
+            lost.artifact.key.clone(),
+            lost.index.key.clone(),
+        ];
+        foreign.iter().for_each(|key| place.put(key, b"whatever"));
+        if let Some(bucket) = &place.bucket {
+            bucket.insert("elsewhere/2020/manifest.json", "x");
+        }
+        let mut want = place.keys();
+        let report = place.run(&["cleanup", "--json"]).ends(0).json();
+        super::support::keys_of(&backups[3]).iter().for_each(|key| assert!(want.remove(key)));
+        assert_eq!((place.keys(), with(&report, "deleted")), (want, ids(&backups[3..])));
+        assert_eq!(report["orphans"][0]["key"], json!(lost.artifact.key));
+    }
+}
+
+/// Row 68: what cannot be read is never taken for nothing.
+#[test]
+fn a_damaged_manifest_or_tombstone_freezes() {
+    for place in places() {
+        let backups = place.nightly(0..33);
+        for (key, text) in [
+            (layout::manifest(&backups[7].id), "{\"format\": 1"),
+            (layout::tombstone(&manifest("gone", 99).id), "{}"),
+        ] {
+            let whole = backups[7].encode().expect("JSON");
+            place.put(&key, text.as_bytes());
+            let before = place.keys();
+            let report = place.run(&["cleanup", "--force", "--json"]).ends(3).json();
+            assert_eq!((place.keys(), with(&report, "frozen")), (before, ids(&backups[30..])));
+            assert!(report["frozen"][0].as_str().expect("a text").contains(&key), "{report}");
+            let quiet =
+                place.run(&["cleanup", "--quiet"]).ends(3).says(&["needs a look: nothing is deleted", &key]);
+            assert_eq!((quiet.stdout.as_str(), quiet.stderr.lines().count()), ("", 1), "{}", quiet.stderr);
+            place.put(&layout::manifest(&backups[7].id), &whole);
+        }
+    }
+}
+
+/// A manifest that names what is elsewhere would have that deleted.
+#[test]
+fn a_manifest_that_names_anothers_objects_freezes() {
+    let place = Place::dir();
+    let mut backups = place.nightly(0..33);
+    backups[32].artifact.key = backups[0].artifact.key.clone();
+    place.add(&backups[32]);
+    let ran = place.run(&["cleanup"]).ends(3);
+    assert!(ran.stdout.contains("which is elsewhere"), "{}", ran.stdout);
+    assert_eq!(place.listed().len(), 33);
+}
+
+#[test]
+fn a_collapse_freezes_until_it_is_accepted() {
+    for place in places() {
+        let mut backups = place.nightly(0..32);
+        hold(&mut backups[0], 499);
+        place.add(&backups[0]);
+        let ran = place.run(&["cleanup"]).ends(3);
+        let step = format!("if that is right, use --accept {}", backups[0].id);
+        assert!(
+            ran.stdout.contains("collapsed: 499 documents") && ran.stdout.contains(&step),
+            "{}",
+            ran.stdout
+        );
+        place.holds(&backups);
+        let accept = ["cleanup", "--accept", backups[0].id.as_str()];
+        let planned = place.run(&[&accept[..], &["--dry-run", "--json"]].concat()).ends(0).json();
+        assert_eq!(with(&planned, "planned"), ids(&backups[30..]));
+        place.holds(&backups);
+        place.run(&accept).ends(0);
+        assert_eq!(place.listed().len(), 30);
+        assert!(place.keys().contains(&layout::accepted(&backups[0].id)));
+        place.run(&["cleanup"]).ends(0);
+        let unknown = place.run(&["cleanup", "--accept", "20200101T000000Z-000000"]).ends(1);
+        assert!(unknown.stderr.contains("has no backup 20200101T000000Z-000000"), "{}", unknown.stderr);
+    }
+}
+
+#[test]
+fn another_source_freezes_until_it_is_accepted() {
+    let place = Place::s3();
+    let mut backups = place.nightly(0..32);
+    backups[0].source.member = "db9:27017".into();
+    place.add(&backups[0]);
+    let ran = place.run(&["cleanup"]).ends(3);
+    assert!(ran.stdout.contains("is the single server db9:27017"), "{}", ran.stdout);
+    place.holds(&backups);
+    place.run(&["cleanup", "--accept", backups[0].id.as_str()]).ends(0);
+    assert_eq!(place.listed().len(), 30);
+}
+
+#[test]
+fn many_at_once_need_force() {
+    for place in places() {
+        let backups = place.nightly(0..50);
+        let ran = place.run(&["cleanup"]).ends(3);
+        assert!(ran.stdout.contains("20 of 50 good backups would go at once"), "{}", ran.stdout);
+        assert!(ran.stdout.ends_with(" would go\n"), "{}", ran.stdout);
+        place.holds(&backups);
+        place.run(&["cleanup", "--force"]).ends(0);
+        place.holds(&backups[..30]);
+    }
+}
+
+#[test]
+fn the_newest_in_the_future_freezes() {
+    let place = Place::dir();
+    place.nightly(0..33);
+    let future = place.nightly([-3650]).remove(0);
+    let ran = place.run(&["cleanup"]).ends(3);
+    assert!(ran.stdout.contains("in the future"), "{}", ran.stdout);
+    place.run(&["cleanup", "--accept", future.id.as_str()]).ends(0);
+    assert_eq!(place.listed().len(), 31, "it stays, and counts for nothing");
+}
+
+/// Row 51, the first half: reported, and no replacement for a good one.
+#[test]
+fn a_manifest_without_its_artifact_is_told_and_not_good() {
+    let place = Place::dir();
+    let backups = place.nightly(60..64);
+    std::fs::remove_file(place.home.backups().join(&backups[0].artifact.key)).expect("a file");
+    let report = place.run(&["cleanup", "--json"]).ends(3).json();
+    assert!(report["problems"][0].as_str().expect("a text").contains("is missing"), "{report}");
+    assert_eq!(with(&report, "kept"), ids(&backups[1..]));
+}
+
+#[test]
+fn settings_say_how_long() {
+    let place = Place::dir();
+    let backups = place.nightly(0..12);
+    let run = |env: &[(&str, &str)]| {
+        let mut command = place.command();
+        crate::cli::support::run(command.envs(env.iter().copied()).args([
+            "cleanup",
+            "--dry-run",
+            "--force",
+            "--json",
+        ]))
+    };
+    let week = ("BACKUP_RETENTION_DAYS", "6");
+    for (env, kept) in [
+        (vec![week], 6),
+        (vec![week, ("BACKUP_KEEP_MIN", "9")], 9),
+        (vec![week, ("BACKUP_KEEP_LAST", "8")], 8),
+        (vec![week, ("BACKUP_KEEP_DAILY", "10")], 10),
+    ] {
+        assert_eq!(with(&run(&env).ends(0).json(), "kept"), ids(&backups[..kept]), "{env:?}");
+    }
+    for name in ["MIN", "LAST", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"] {
+        let name = format!("BACKUP_KEEP_{name}");
+        run(&[(&name, "0")]).ends(2).says(&[&name, "at least 1"]);
+    }
+    assert_eq!(place.listed().len(), 12);
+}
+
+/// Rows 48 and 68.
+#[test]
+fn what_is_asked_wrongly_or_cannot_be_read() {
+    let place = Place::s3();
+    place.nightly(0..33);
+    place.run(&["cleanup", "--accept", "latest"]).ends(2);
+    crate::cli::support::run(place.command().env("S3_BACKUP_PREFIX", "/").arg("cleanup")).ends(2);
+    for (operation, code) in [("ListObjectsV2", "AccessDenied"), ("GetObject", "AccessDenied")] {
+        place.bucket().faults().add(Rule::always(operation, Fault::Answer(403, code)));
+        place.run(&["cleanup"]).ends(1).says(&["error: cannot"]);
+        place.bucket().faults().clear();
+    }
+    assert_eq!(place.listed().len(), 33);
+}
+
+/// A job's name that is spelled wrongly must not end as a clean-up that has nothing to do, every night.
+#[test]
+fn a_job_without_backups_beside_others_is_told() {
+    let place = Place::dir();
+    let empty = place.run(&["cleanup"]).ends(0);
+    assert!(empty.stdout.starts_with("deleted 0 of 0 backups"), "{}", empty.stdout);
+    place.nightly(0..33);
+    let ran = place.run(&["cleanup", "--job", "other"]).ends(3);
+    assert!(ran.stdout.contains("no backups of the job other, only of all@db1"), "{}", ran.stdout);
+    assert_eq!(place.listed().len(), 33);
+}

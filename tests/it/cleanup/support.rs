@@ -1,0 +1,204 @@
+//! Backups that nobody made: their objects written straight into a bucket or a directory.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use serde_json::Value;
+use uzima_backup::artifact::format::Format;
+use uzima_backup::artifact::manifest::*;
+use uzima_backup::catalog::id::BackupId;
+use uzima_backup::catalog::layout;
+use uzima_backup::source::Type;
+use uzima_backup::source::server::Topology;
+use uzima_testkit::s3_server::S3Server;
+
+use crate::cli::s3::variables;
+use crate::cli::support::{Home, NOWHERE, Ran, run};
+
+/// The job of the tests.
+pub const JOB: &str = "all@db1";
+
+const PREFIX: &str = "daily-backups/";
+const BODY: &[u8] = b"all the data";
+
+/// A bucket or a directory.
+pub struct Place {
+    pub home: Home,
+    pub bucket: Option<S3Server>,
+}
+
+/// One of each.
+pub fn places() -> [Place; 2] {
+    [Place { home: Home::new(), bucket: Some(S3Server::start()) }, Place { home: Home::new(), bucket: None }]
+}
+
+impl Place {
+    pub fn dir() -> Place {
+        let [_, dir] = places();
+        dir
+    }
+
+    pub fn s3() -> Place {
+        let [s3, _] = places();
+        s3
+    }
+
+    pub fn bucket(&self) -> &S3Server {
+        self.bucket.as_ref().expect("a bucket")
+    }
+
+    pub fn put(&self, key: &str, body: &[u8]) {
+        if let Some(bucket) = &self.bucket {
+            bucket.insert(&format!("{PREFIX}{key}"), body.to_vec());
+            return;
+        }
+        let path = self.home.backups().join(key);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(path, body).expect("a file");
+    }
+
+    /// All keys there are, those outside the prefix as well.
+    pub fn keys(&self) -> BTreeSet<String> {
+        match &self.bucket {
+            Some(bucket) => bucket
+                .objects()
+                .into_keys()
+                .map(|key| key.strip_prefix(PREFIX).map_or(format!("outside/{key}"), Into::into))
+                .collect(),
+            None => self.home.files().into_iter().collect(),
+        }
+    }
+
+    /// Writes the objects of a backup.
+    pub fn add(&self, manifest: &Manifest) {
+        self.put(&manifest.artifact.key, BODY);
+        self.put(&manifest.index.key, b"index");
+        self.put(&layout::manifest(&manifest.id), &manifest.encode().expect("JSON"));
+    }
+
+    /// Writes nightly backups of the job, of so many days ago.
+    pub fn nightly(&self, days: impl IntoIterator<Item = i64>) -> Vec<Manifest> {
+        let manifests: Vec<Manifest> = days.into_iter().map(|days| manifest(JOB, days)).collect();
+        manifests.iter().for_each(|manifest| self.add(manifest));
+        manifests
+    }
+
+    /// The tool with the settings of this place. MongoDB is not there: nothing here may need it.
+    pub fn command(&self) -> Command {
+        let mut command = match &self.bucket {
+            None => self.home.to_dir(NOWHERE),
+            Some(bucket) => {
+                let mut command = self.home.tool();
+                command.env("MONGO_URI", NOWHERE).envs(variables(&bucket.endpoint()));
+                command
+            }
+        };
+        command.env("BACKUP_JOB", JOB);
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        run(self.command().args(args))
+    }
+
+    /// The ids that are listed.
+    pub fn listed(&self) -> BTreeSet<String> {
+        let manifest = |key: String| {
+            let (id, file) = layout::parse(&key)?;
+            (file == layout::MANIFEST).then(|| id.to_string())
+        };
+        self.keys().into_iter().filter_map(manifest).collect()
+    }
+
+    /// Asserts that exactly these backups are there, whole, and nothing of any other.
+    #[track_caller]
+    pub fn holds(&self, manifests: &[Manifest]) {
+        let want: BTreeSet<String> = manifests.iter().flat_map(keys_of).collect();
+        assert_eq!(self.keys(), want);
+    }
+}
+
+/// The keys of a backup.
+pub fn keys_of(m: &Manifest) -> [String; 3] {
+    [layout::manifest(&m.id), m.index.key.clone(), m.artifact.key.clone()]
+}
+
+/// A manifest of so many days ago, with 1,000 documents.
+pub fn manifest(job: &str, days: i64) -> Manifest {
+    of_time(job, Utc::now().trunc_subsecs(0) - TimeDelta::hours(1) - TimeDelta::days(days))
+}
+
+pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
+    let suffix = blake3::hash(job.as_bytes()).to_hex().to_string();
+    let id: BackupId =
+        format!("{}-{}", started.format("%Y%m%dT%H%M%SZ"), &suffix[..6]).parse().expect("an id");
+    let format: Format = "tar.gz".parse().expect("a format");
+    let index = Object { key: layout::index(&id), size: 5, blake3: "x".into() };
+    let mut manifest = Manifest {
+        format: FORMAT,
+        job: job.into(),
+        tool: "uzima-backup 0.1.0".into(),
+        host: "db1".into(),
+        started_at: started,
+        finished_at: started + TimeDelta::minutes(5),
+        source: Source {
+            topology: Topology::Standalone,
+            member: "db1:27017".into(),
+            version: "8.0.0".into(),
+            set_name: None,
+            set_id: None,
+        },
+        engine: Engine { name: "native".into(), version: None, why: "asked for".into() },
+        consistency: Consistency { achieved: "none".into(), why: "x".into() },
+        selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        artifact: Artifact {
+            key: layout::artifact(&id, format),
+            format: "tar.gz".into(),
+            level: 5,
+            size: BODY.len() as u64,
+            crc64nvme: "0".repeat(16),
+            part_size: 8 << 20,
+        },
+        index,
+        totals: Totals { namespaces: 1, documents: 0, raw_bytes: 0 },
+        namespaces: vec![NamespaceEntry {
+            db: "shop".into(),
+            collection: "orders".into(),
+            kind: Type::Collection,
+            uuid: None,
+            options_blake3: "x".into(),
+            indexes: vec![],
+            documents: 0,
+            raw_bytes: 0,
+            stored_bytes: 1,
+            xxh3_sum: "0".repeat(32),
+            dropped: false,
+        }],
+        warnings: vec![],
+        notes: vec![],
+        id,
+    };
+    hold(&mut manifest, 1000);
+    manifest
+}
+
+/// Makes a manifest say that the backup holds so many documents.
+pub fn hold(manifest: &mut Manifest, documents: u64) {
+    manifest.totals.documents = documents;
+    manifest.totals.raw_bytes = documents * 100;
+    manifest.namespaces[0].documents = documents;
+    manifest.namespaces[0].raw_bytes = documents * 100;
+}
+
+/// The ids of a report's backups with this outcome, newest first.
+pub fn with(report: &Value, outcome: &str) -> Vec<String> {
+    let rows = report["backups"].as_array().expect("a list").iter();
+    rows.filter(|row| row["outcome"] == outcome)
+        .map(|row| row["id"].as_str().expect("an id").to_string())
+        .collect()
+}
+
+pub fn ids(manifests: &[Manifest]) -> Vec<String> {
+    manifests.iter().map(|m| m.id.to_string()).collect()
+}
