@@ -1,5 +1,10 @@
 //! `cleanup`, `pin` and `unpin`: what goes, what stays, and what a run that was killed leaves to the next.
 
+mod breaking;
+mod clocks;
+mod deletion;
 mod histories;
+mod oracle;
+mod orphans;
 mod rules;
 mod support;

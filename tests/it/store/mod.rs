@@ -10,5 +10,5 @@ mod s3_complete;
 mod s3_objects;
 mod s3_parts;
 mod s3_sweep;
-mod support;
+pub mod support;
 mod uploads;

@@ -1,0 +1,132 @@
+//! A store that dies at the nth change: from then on it does nothing and answers nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use uzima_backup::catalog::id::BackupId;
+use uzima_backup::catalog::layout;
+use uzima_backup::store::{Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec};
+
+/// When a change is lost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Death {
+    /// It was not made.
+    Before,
+    /// It was made, and the answer was lost.
+    After,
+}
+
+#[derive(Debug)]
+pub struct Breaking {
+    inner: Arc<dyn Store>,
+    at: usize,
+    death: Death,
+    changes: AtomicUsize,
+    pin: Option<BackupId>,
+}
+
+impl Breaking {
+    pub fn new(inner: Arc<dyn Store>, at: usize, death: Death) -> Breaking {
+        Breaking { inner, at, death, changes: AtomicUsize::new(0), pin: None }
+    }
+
+    /// Somebody pins this backup as soon as its tombstone is there.
+    pub fn pinning(mut self, id: &BackupId) -> Breaking {
+        self.pin = Some(id.clone());
+        self
+    }
+
+    pub fn died(&self) -> bool {
+        self.changes.load(SeqCst) > self.at
+    }
+
+    async fn change(&self, work: impl Future<Output = Result<()>> + Send) -> Result<()> {
+        let index = self.changes.fetch_add(1, SeqCst);
+        if index < self.at {
+            return work.await;
+        }
+        if index == self.at && self.death == Death::After {
+            work.await?;
+        }
+        Err(dead())
+    }
+
+    fn alive(&self) -> Result<()> {
+        if self.died() { Err(dead()) } else { Ok(()) }
+    }
+}
+
+fn dead() -> Error {
+    Error::new(Kind::Failed, "cannot reach the store", "it died on purpose")
+}
+
+#[async_trait]
+impl Store for Breaking {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        self.change(self.inner.put(key, body)).await?;
+        if let Some(id) = self.pin.as_ref().filter(|id| layout::tombstone(id) == key) {
+            self.inner.put(&layout::pin(id), Bytes::from_static(b"{}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+        self.change(self.inner.create(key, body)).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        self.alive()?;
+        self.inner.get(key).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        self.alive()?;
+        self.inner.get_range(key, range).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        self.alive()?;
+        self.inner.head(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        self.alive()?;
+        self.inner.list(prefix).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.change(self.inner.delete(key)).await
+    }
+
+    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
+        self.inner.begin(spec).await
+    }
+
+    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
+        self.inner.abort_left(key, upload_id).await
+    }
+
+    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
+        self.inner.leftovers().await
+    }
+
+    async fn clock(&self) -> Result<DateTime<Utc>> {
+        self.inner.clock().await
+    }
+}

@@ -1,0 +1,62 @@
+//! Row 47: a clock that is wrong deletes nothing.
+
+use chrono::{TimeDelta, Utc};
+use uzima_backup::exit::Exit;
+use uzima_backup::ops::cleanup::{Options, Outcome, cleanup};
+use uzima_backup::retention::Policy;
+
+use super::support::{JOB, Place};
+use crate::store::support;
+
+/// What the binary asks for without settings.
+pub fn options() -> Options {
+    Options {
+        job: JOB.into(),
+        policy: Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 },
+        accept: vec![],
+        force: false,
+        orphans: false,
+        dry_run: false,
+        state_dir: None,
+        host: "test".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_disagrees_with_the_stores_deletes_nothing() {
+    for days in [3650, -3650] {
+        let place = Place::s3();
+        let backups = place.nightly(0..33);
+        let store = support::store(place.bucket()).await;
+        let forced = Options { force: true, orphans: true, ..options() };
+        let report = cleanup(&store, &forced, Utc::now() + TimeDelta::days(days)).await.expect("a report");
+        assert_eq!(report.exit(), Exit::NeedsLook);
+        assert!(report.frozen[0].starts_with("the clocks disagree by 525"), "{:?}", report.frozen);
+        assert!(report.backups.iter().all(|row| row.outcome != Outcome::Deleted));
+        place.holds(&backups);
+    }
+}
+
+#[tokio::test]
+async fn minutes_are_forgiven() {
+    for (minutes, frozen) in [(9, false), (-9, false), (11, true), (-11, true)] {
+        let place = Place::s3();
+        let backups = place.nightly(0..33);
+        let store = support::store(place.bucket()).await;
+        let now = Utc::now() + TimeDelta::minutes(minutes);
+        let report = cleanup(&store, &options(), now).await.expect("a report");
+        assert_eq!(!report.frozen.is_empty(), frozen, "{minutes}: {:?}", report.frozen);
+        place.holds(&backups[..if frozen { 33 } else { 30 }]);
+    }
+}
+
+/// In a directory no other clock can be asked. One that is years ahead makes everything old: the share
+/// that may go at once, and the least number, are what is left.
+#[tokio::test]
+async fn a_directory_has_the_share_and_the_least_number() {
+    let place = Place::dir();
+    let backups = place.nightly((0..33).map(|days| days + 3650));
+    let ran = place.run(&["cleanup"]).ends(3);
+    assert!(ran.stdout.contains("30 of 33 good backups would go at once"), "{}", ran.stdout);
+    place.holds(&backups);
+}

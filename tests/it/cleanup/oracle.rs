@@ -1,0 +1,96 @@
+//! What retention must do, written from the design and not from the planner, with which it shares no
+//! code.
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use uzima_backup::retention::{Backup, Policy};
+
+/// What must be, said of each backup on its own and not in the planner's order.
+pub struct Oracle<'a> {
+    /// Those of the job, oldest first.
+    pub mine: Vec<&'a Backup>,
+    /// For each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound.
+    letters: Vec<char>,
+    now: DateTime<Utc>,
+    policy: &'a Policy,
+}
+
+impl<'a> Oracle<'a> {
+    pub fn new(backups: &'a [Backup], job: &str, now: DateTime<Utc>, policy: &'a Policy) -> Oracle<'a> {
+        let mut mine: Vec<&Backup> = backups.iter().filter(|b| b.job == job).collect();
+        mine.sort_by(|a, b| a.started.cmp(&b.started).then_with(|| a.id.cmp(&b.id)));
+        let mut letters: Vec<char> = Vec::new();
+        for (i, b) in mine.iter().enumerate() {
+            let before = (0..i).rev().find(|j| letters[*j] == 'g').map(|j| mine[j]);
+            letters.push(match before {
+                _ if b.started > now + TimeDelta::minutes(10) => 'f',
+                _ if b.unsound.is_some() => 'u',
+                None => 'g',
+                Some(_) if b.accepted => 'g',
+                Some(a) if a.source.member != b.source.member => 'e',
+                Some(a) if 2 * b.contents.total.documents < a.contents.total.documents => 'c',
+                Some(_) => 'g',
+            });
+        }
+        Oracle { mine, letters, now, policy }
+    }
+
+    /// The good ones, oldest first.
+    pub fn good(&self) -> Vec<&'a Backup> {
+        let pairs = self.mine.iter().zip(&self.letters);
+        pairs.filter(|(_, letter)| **letter == 'g').map(|(b, _)| *b).collect()
+    }
+
+    /// How many good ones, counted by their period, are newer than this one; `None` if one of the same
+    /// period is newer.
+    fn newer<K: PartialEq>(&self, b: &Backup, period: impl Fn(DateTime<Utc>) -> K) -> Option<usize> {
+        let good = self.good();
+        let after = good.iter().filter(|g| (g.started, &g.id) > (b.started, &b.id));
+        let mut periods: Vec<K> = Vec::new();
+        for key in after.map(|g| period(g.started)) {
+            if key == period(b.started) {
+                return None;
+            }
+            if !periods.contains(&key) {
+                periods.push(key);
+            }
+        }
+        Some(periods.len())
+    }
+
+    fn stays(&self, i: usize) -> bool {
+        let (b, p) = (self.mine[i], self.policy);
+        let young = b.started >= self.now - TimeDelta::days(p.days.into());
+        let within = |newer: Option<usize>, count: usize| newer.is_some_and(|newer| newer < count);
+        b.pinned
+            || young
+            || self.letters[i] == 'f'
+            || self.good().is_empty()
+            || self.letters[i] == 'g'
+                && (self.good().iter().rev().take(p.min.max(p.last)).any(|g| g.id == b.id)
+                    || within(self.newer(b, |t| t.date_naive()), p.daily)
+                    || within(self.newer(b, monday), p.weekly)
+                    || within(self.newer(b, |t| (t.year(), t.month())), p.monthly)
+                    || within(self.newer(b, |t| t.year()), p.yearly))
+    }
+
+    /// What must go, by id.
+    pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
+        let out: Vec<usize> = (0..self.mine.len()).filter(|i| !self.stays(*i)).collect();
+        let good = out.iter().filter(|i| self.letters[**i] == 'g').count();
+        let last = self.letters.iter().rposition(|letter| !"fu".contains(*letter));
+        let frozen = off.num_minutes().abs() > 10
+            || self.letters.contains(&'e')
+            || last.is_some_and(|i| self.letters[i] == 'c')
+            || (self.letters.last() == Some(&'f') && !self.mine[self.mine.len() - 1].accepted)
+            || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25);
+        let mut going: Vec<&Backup> =
+            if frozen { Vec::new() } else { out.into_iter().map(|i| self.mine[i]).collect() };
+        going.sort_by(|a, b| a.id.cmp(&b.id));
+        going
+    }
+}
+
+fn monday(time: DateTime<Utc>) -> i64 {
+    // 1970-01-01 was a Thursday.
+    (time.timestamp().div_euclid(86_400) + 3).div_euclid(7)
+}

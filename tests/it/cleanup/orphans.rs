@@ -1,0 +1,101 @@
+//! Rows 51 and 73: artifacts without a manifest; and what dead runs left behind (row 26).
+
+use std::time::{Duration, SystemTime};
+
+use uzima_testkit::s3_server::{Fault, Rule};
+
+use super::support::{JOB, Place, manifest};
+
+/// Makes a file of a directory look so many days old.
+pub fn aged(place: &Place, key: &str, days: u64) {
+    let path = place.home.backups().join(key);
+    let file = std::fs::File::options().append(true).open(path).expect("a file");
+    file.set_modified(SystemTime::now() - Duration::from_secs(days * 86_400)).expect("its time");
+}
+
+#[test]
+fn an_orphan_is_told_and_goes_only_when_asked_and_old() {
+    let place = Place::dir();
+    let backups = place.nightly(0..3);
+    let (old, young) = (manifest(JOB, 40), manifest("other", 40));
+    for (lost, days) in [(&old, 3), (&young, 1)] {
+        place.put(&lost.artifact.key, b"all the data");
+        place.put(&lost.index.key, b"index");
+        aged(&place, &lost.artifact.key, days);
+    }
+    let ran = place.run(&["cleanup"]).ends(0);
+    let line = format!("orphan    {}  12 B, 3 d 0 h old, no manifest: if nobody needs it", old.artifact.key);
+    assert!(ran.stdout.contains(&line), "{}", ran.stdout);
+    assert_eq!(place.keys().len(), 13);
+    place.run(&["cleanup", "--orphans", "--dry-run"]).ends(0);
+    assert_eq!(place.keys().len(), 13);
+    let ran = place.run(&["cleanup", "--orphans"]).ends(0);
+    assert!(ran.stdout.contains("younger than 2 days: a backup may be running"), "{}", ran.stdout);
+    assert!(!place.keys().contains(&old.artifact.key) && !place.keys().contains(&old.index.key));
+    assert!(place.keys().contains(&young.artifact.key) && place.keys().contains(&young.index.key));
+    assert_eq!(place.listed().len(), backups.len());
+}
+
+/// The age is the store's word: what has just been written there is young, whatever its id says.
+#[test]
+fn a_backup_may_be_running() {
+    let place = Place::s3();
+    let lost = manifest(JOB, 400);
+    place.put(&lost.artifact.key, b"x");
+    let report = place.run(&["cleanup", "--orphans", "--json"]).ends(0).json();
+    assert_eq!(report["orphans"][0]["deleted"], false);
+    assert_eq!(place.keys().len(), 1);
+}
+
+#[test]
+fn a_frozen_plan_leaves_orphans_as_well() {
+    let place = Place::dir();
+    place.nightly(0..50);
+    let lost = manifest("lost", 40);
+    place.put(&lost.artifact.key, b"x");
+    aged(&place, &lost.artifact.key, 40);
+    let report = place.run(&["cleanup", "--orphans", "--json"]).ends(3).json();
+    assert_eq!(report["orphans"][0]["deleted"], false);
+    assert!(place.keys().contains(&lost.artifact.key));
+}
+
+/// Row 26: the partial of a process that is gone, and an upload that the state folder remembers.
+#[test]
+fn what_dead_runs_left_behind_goes() {
+    let place = Place::dir();
+    place.nightly(0..3);
+    let lost = manifest(JOB, 1);
+    let name = lost.artifact.key.replace("dump.tar.gz", ".dump.tar.gz.0123456789abcdef.partial");
+    place.put(&name, b"half");
+    let before = place.keys();
+    assert!(before.contains(&name));
+    place.run(&["cleanup", "--dry-run"]).ends(0);
+    assert_eq!(place.keys(), before);
+    let report = place.run(&["cleanup", "--json"]).ends(0).json();
+    assert!(
+        report["notes"][0].as_str().expect("a note").starts_with("removed the unfinished upload"),
+        "{report}"
+    );
+    assert_eq!(place.keys().len(), 9);
+}
+
+/// Row 61: a bucket that lets nobody delete fails the clean-up, every night, and nothing else.
+#[test]
+fn without_the_right_to_delete() {
+    let place = Place::s3();
+    let backups = place.nightly(0..33);
+    place.bucket().faults().add(Rule::always("DeleteObject", Fault::Answer(403, "AccessDenied")));
+    for _ in 0..2 {
+        let ran = place.run(&["cleanup"]).ends(3);
+        assert!(
+            ran.stdout.contains("s3:DeleteObject") && ran.stdout.contains("; 3 failed\n"),
+            "{}",
+            ran.stdout
+        );
+        assert_eq!(place.listed().len(), 33);
+    }
+    place.run(&["list"]).ends(0);
+    place.bucket().faults().clear();
+    place.run(&["cleanup"]).ends(0);
+    place.holds(&backups[..30]);
+}
