@@ -31,6 +31,12 @@ _uzima__backup() {
             uzima__backup,list)
                 cmd="uzima__backup__subcmd__list"
                 ;;
+            uzima__backup,pin)
+                cmd="uzima__backup__subcmd__pin"
+                ;;
+            uzima__backup,unpin)
+                cmd="uzima__backup__subcmd__unpin"
+                ;;
             uzima__backup__subcmd__help,backup)
                 cmd="uzima__backup__subcmd__help__subcmd__backup"
                 ;;
@@ -46,6 +52,12 @@ _uzima__backup() {
             uzima__backup__subcmd__help,list)
                 cmd="uzima__backup__subcmd__help__subcmd__list"
                 ;;
+            uzima__backup__subcmd__help,pin)
+                cmd="uzima__backup__subcmd__help__subcmd__pin"
+                ;;
+            uzima__backup__subcmd__help,unpin)
+                cmd="uzima__backup__subcmd__help__subcmd__unpin"
+                ;;
             *)
                 ;;
         esac
@@ -53,7 +65,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --verbose --help --version backup list cleanup config help"
+            opts="-q -v -h -V --config --json --quiet --verbose --help --version backup list cleanup pin unpin config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -169,7 +181,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup list cleanup config help"
+            opts="backup list cleanup pin unpin config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -252,6 +264,34 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__pin)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__unpin)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__subcmd__backup__subcmd__list)
             opts="-q -v -h --job --limit --dir --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -267,6 +307,54 @@ _uzima__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__pin)
+            opts="-q -v -h --reason --dir --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__unpin)
+            opts="-q -v -h --dir --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -33,6 +33,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s V -l version 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, newest first'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Keep a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d 'Let retention decide on a backup again'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r
@@ -70,13 +72,28 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l js
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why, for people' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'It is in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'It is in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "list" -d 'List the backups that exist, newest first'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin config help" -f -a "list" -d 'List the backups that exist, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin config help" -f -a "pin" -d 'Keep a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin config help" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -90,6 +90,35 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(pin)
+_arguments "${_arguments_options[@]}" : \
+'--reason=[Why, for people]:TEXT:_default' \
+'--dir=[It is in this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':id -- The backup:_default' \
+&& ret=0
+;;
+(unpin)
+_arguments "${_arguments_options[@]}" : \
+'--dir=[It is in this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':id -- The backup:_default' \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -126,6 +155,14 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(pin)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(unpin)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -149,6 +186,8 @@ _uzima-backup_commands() {
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'list:List the backups that exist, newest first' \
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
+'pin:Keep a backup from every cleanup' \
+'unpin:Let retention decide on a backup again' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -175,6 +214,8 @@ _uzima-backup__subcmd__help_commands() {
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'list:List the backups that exist, newest first' \
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
+'pin:Keep a backup from every cleanup' \
+'unpin:Let retention decide on a backup again' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -205,10 +246,30 @@ _uzima-backup__subcmd__help__subcmd__list_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help list commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__pin_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__pin_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help pin commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__unpin_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__unpin_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help unpin commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__list_commands] )) ||
 _uzima-backup__subcmd__list_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup list commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__pin_commands] )) ||
+_uzima-backup__subcmd__pin_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup pin commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__unpin_commands] )) ||
+_uzima-backup__subcmd__unpin_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup unpin commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_uzima-backup" ]; then

@@ -53,6 +53,10 @@ pub enum Command {
     List(ListArgs),
     /// Delete backups that are older than they need be, never the last good ones
     Cleanup(CleanupArgs),
+    /// Keep a backup from every cleanup
+    Pin(PinArgs),
+    /// Let retention decide on a backup again
+    Unpin(UnpinArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,
 }
@@ -155,6 +159,32 @@ pub struct CleanupArgs {
     pub dir: Option<PathBuf>,
 }
 
+/// Flags of `pin`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  uzima-backup pin 20261123T030000Z-7k3q9d --reason 'before the migration'"
+)]
+pub struct PinArgs {
+    /// The backup
+    pub id: BackupId,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// It is in this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Flags of `unpin`.
+#[derive(Debug, Args)]
+pub struct UnpinArgs {
+    /// The backup
+    pub id: BackupId,
+    /// It is in this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 impl Command {
     /// The settings that the flags set.
     pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
@@ -186,6 +216,8 @@ impl Command {
                 text("job", args.job.clone());
                 text("dir", path(&args.dir));
             }
+            Command::Pin(args) => text("dir", path(&args.dir)),
+            Command::Unpin(args) => text("dir", path(&args.dir)),
             Command::Config => {}
         }
         flags

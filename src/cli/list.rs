@@ -15,7 +15,7 @@ use crate::config::layers::Layers;
 use crate::config::settings::{self, Place};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::ops::list::{self, Options};
+use crate::ops::list::{self, Listed, Options};
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
     // A backup creates the directory; whoever only looks has mistyped it, or forgot to mount the disk.
@@ -33,15 +33,17 @@ pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Ex
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
         text(&entries, args.job.as_deref(), &store.place())
     });
-    let damaged = entries.iter().any(|entry| matches!(entry, Entry::Damaged { .. }));
+    let damaged = entries.iter().any(|listed| matches!(listed.entry, Entry::Damaged { .. }));
     Ok(if damaged { Exit::Mismatch } else { Exit::Done })
 }
 
-fn row(entry: &Entry) -> serde_json::Value {
-    match entry {
+fn row(listed: &Listed) -> serde_json::Value {
+    let pinned = listed.pinned;
+    match &listed.entry {
         Entry::Backup(m) => json!({
             "id": m.id,
             "status": "completed",
+            "pinned": pinned,
             "job": m.job,
             "started_at": m.started_at,
             "finished_at": m.finished_at,
@@ -55,11 +57,13 @@ fn row(entry: &Entry) -> serde_json::Value {
             "key": m.artifact.key,
             "warnings": m.warnings,
         }),
-        Entry::Damaged { id, key, why } => json!({"id": id, "status": "damaged", "key": key, "error": why}),
+        Entry::Damaged { id, key, why } => {
+            json!({"id": id, "status": "damaged", "pinned": pinned, "key": key, "error": why})
+        }
     }
 }
 
-fn text(entries: &[Entry], job: Option<&str>, place: &str) -> String {
+fn text(entries: &[Listed], job: Option<&str>, place: &str) -> String {
     if entries.is_empty() {
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         return format!("no backups{of_job} in {place}\n");
@@ -67,13 +71,14 @@ fn text(entries: &[Entry], job: Option<&str>, place: &str) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["ID", "JOB", "AGE", "TOOK", "STORED", "DOCUMENTS", "ENGINE", "CONSISTENCY", "STATUS"]);
-    for entry in entries {
-        match entry {
-            Entry::Backup(m) => table.add_row(cells(m)),
+    for listed in entries {
+        let pinned = if listed.pinned { ", pinned" } else { "" };
+        match &listed.entry {
+            Entry::Backup(m) => table.add_row(cells(m, pinned)),
             Entry::Damaged { id, why, .. } => {
                 let mut cells: [String; 9] = Default::default();
                 cells[0] = id.to_string();
-                cells[8] = format!("damaged: {why}");
+                cells[8] = format!("damaged{pinned}: {why}");
                 table.add_row(cells)
             }
         };
@@ -89,7 +94,7 @@ fn text(entries: &[Entry], job: Option<&str>, place: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
-fn cells(m: &Manifest) -> [String; 9] {
+fn cells(m: &Manifest, pinned: &str) -> [String; 9] {
     let age = (Utc::now() - m.started_at).to_std().unwrap_or_default();
     let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
     [
@@ -102,9 +107,9 @@ fn cells(m: &Manifest) -> [String; 9] {
         m.engine.name.clone(),
         m.consistency.achieved.clone(),
         if m.warnings.is_empty() {
-            "completed".into()
+            format!("completed{pinned}")
         } else {
-            format!("completed, look: {}", m.warnings.join("; "))
+            format!("completed{pinned}, look: {}", m.warnings.join("; "))
         },
     ]
 }

@@ -7,6 +7,7 @@ mod config;
 mod list;
 mod logging;
 mod output;
+mod pin;
 mod progress;
 mod signals;
 mod units;
@@ -59,6 +60,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
                 Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output)).await,
+                Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
+                Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
             }
         });

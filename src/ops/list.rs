@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::catalog::{self, Entry};
+use crate::catalog::{self, Entry, layout};
 use crate::error::Result;
 use crate::store::Store;
 
@@ -15,29 +15,43 @@ pub struct Options {
     pub limit: Option<usize>,
 }
 
+/// A backup, and what is said about it.
+#[derive(Debug)]
+pub struct Listed {
+    /// The backup.
+    pub entry: Entry,
+    /// No clean-up deletes it.
+    pub pinned: bool,
+}
+
 /// Lists backups. A manifest that cannot be understood is listed as damaged, never left out.
-pub async fn list(store: &dyn Store, options: &Options) -> Result<Vec<Entry>> {
-    let ids = catalog::ids(store).await?;
+pub async fn list(store: &dyn Store, options: &Options) -> Result<Vec<Listed>> {
+    let folders = catalog::folders(store).await?;
+    let ids = catalog::existing(&folders);
     let limit = options.limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
     let mut rest = ids.as_slice();
     while let Some(next) = rest.first() {
         // Only as many manifests are fetched as it takes; those of one second all.
         let last = found.get(limit.saturating_sub(1));
-        if last.is_some_and(|entry: &Entry| entry.id().started() > next.started()) {
+        if last.is_some_and(|listed: &Listed| listed.entry.id().started() > next.started()) {
             break;
         }
         let (now, later) = rest.split_at(limit.clamp(1, 64).min(rest.len()));
         rest = later;
-        found.extend(catalog::manifests(store, now).await?.into_iter().filter(|entry| {
-            match (entry, &options.job) {
+        for entry in catalog::manifests(store, now).await? {
+            let wanted = match (&entry, &options.job) {
                 (Entry::Backup(manifest), Some(job)) => manifest.job == *job,
                 _ => true,
+            };
+            if wanted {
+                let pinned = folders[entry.id()].contains_key(layout::PIN);
+                found.push(Listed { entry, pinned });
             }
-        }));
+        }
     }
     // Ids tell the second; of backups within one, the manifests tell more.
-    found.sort_by_key(|entry| std::cmp::Reverse(started(entry)));
+    found.sort_by_key(|listed| std::cmp::Reverse(started(&listed.entry)));
     found.truncate(limit);
     Ok(found)
 }

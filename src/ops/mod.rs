@@ -3,3 +3,4 @@
 pub mod backup;
 pub mod cleanup;
 pub mod list;
+pub mod pin;

@@ -133,7 +133,10 @@ async fn json_md_describes_every_field() {
     let damaged = dir.join("2020/01/20200101T000000Z-aaaaaa");
     std::fs::create_dir_all(&damaged).unwrap();
     std::fs::write(damaged.join("manifest.json"), "{").unwrap();
+    let id = backup["id"].as_str().unwrap().to_string();
+    let pin = json(&env, &["pin", &id]);
     let list = json(&env, &["list"]);
+    assert_eq!(list["backups"][0]["pinned"], true);
     assert_eq!(list["backups"][1]["status"], "damaged");
     let orphan = dir.join("2020/01/20200101T000000Z-bbbbbb");
     std::fs::create_dir_all(&orphan).unwrap();
@@ -146,6 +149,7 @@ async fn json_md_describes_every_field() {
         ("backup --dry-run", json(&env, &["backup", "--dry-run"])),
         ("list", list),
         ("cleanup", cleanup),
+        ("pin`, `unpin", pin),
         ("config", json(&env, &["config"])),
     ];
     for (command, answer) in answers {

@@ -6,5 +6,6 @@ mod deletion;
 mod histories;
 mod oracle;
 mod orphans;
+mod pins;
 mod rules;
 mod support;

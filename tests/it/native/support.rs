@@ -88,7 +88,7 @@ impl Shelf {
     /// The ids that `list` shows.
     pub async fn listed(&self) -> Vec<String> {
         let found = list::list(&*self.store(), &list::Options::default()).await.expect("a list");
-        found.iter().map(|entry| entry.id().to_string()).collect()
+        found.iter().map(|listed| listed.entry.id().to_string()).collect()
     }
 
     /// A file of the store.
