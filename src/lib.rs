@@ -11,6 +11,9 @@
 //! backups. When all is read, checked and uploaded, [`catalog`] writes the index and then the
 //! manifest: from that moment the backup exists. Whatever fails before leaves nothing that counts.
 //!
+//! `cleanup` ([`ops::cleanup`]) goes the other way: [`catalog`] reads what there is, [`retention`] decides
+//! with a reason for each backup, and what goes loses its manifest first.
+//!
 //! The data path is threads (read, compress, write) with bounded queues between them; the network is
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.

@@ -91,27 +91,69 @@ async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
     );
     shell(&script, folder.path());
     let asked: BTreeSet<&str> = bucket.calls().iter().map(|call| call.operation).collect();
-    // The actions that S3's operations need: the service authorization reference of Amazon S3.
-    let action = |operation: &str| match operation {
+    let mut needed: BTreeSet<String> = asked.iter().map(|operation| action(operation)).collect();
+    assert!(asked.contains("UploadPart") && asked.contains("ListObjectsV2"), "{asked:?}");
+    // Asked for only when a run fails.
+    needed.insert("s3:AbortMultipartUpload".into());
+    assert!(!needed.contains("s3:DeleteObject"), "the key of the backup cannot delete");
+    assert_eq!(allowed("To S3"), needed);
+
+    // What a clean-up asks for: a backup of long ago goes, by a policy of its own.
+    let before = bucket.calls().len();
+    let script = script.replace(
+        "uzima-backup backup; uzima-backup backup; uzima-backup list",
+        "export BACKUP_KEEP_MIN=1 BACKUP_RETENTION_DAYS=1\n\
+         id=$(uzima-backup list --json | sed -n 's/.*\"id\": \"\\(.*\\)\",/\\1/p' | sed -n 1p)\n\
+         uzima-backup pin $id; uzima-backup unpin $id; uzima-backup cleanup",
+    );
+    let old = age(&bucket);
+    shell(&script, folder.path());
+    assert!(!bucket.objects().keys().any(|key| key.contains(&old)), "{old} went");
+    let calls = bucket.calls();
+    let mut needed: BTreeSet<String> = calls[before..].iter().map(|call| action(call.operation)).collect();
+    // Asked for only when a run was killed.
+    needed.insert("s3:AbortMultipartUpload".into());
+    assert_eq!(allowed("Retention"), needed);
+}
+
+/// Gives the newest backup of a bucket a twin of long ago; the folder of that.
+fn age(bucket: &S3Server) -> String {
+    use uzima_backup::artifact::manifest::Manifest;
+    let objects = bucket.objects();
+    let (key, bytes) = objects.iter().rfind(|(key, _)| key.ends_with("/manifest.json")).unwrap();
+    let mut manifest = Manifest::decode(bytes).unwrap();
+    let (folder, id) = (key.strip_suffix("/manifest.json").unwrap(), manifest.id.to_string());
+    let old = format!("2020/01/20200101T000000Z{}", &id[16..]);
+    manifest.id = old.rsplit_once('/').unwrap().1.parse().unwrap();
+    manifest.started_at = manifest.id.started();
+    for key in [&mut manifest.artifact.key, &mut manifest.index.key] {
+        let name = key.rsplit_once('/').unwrap().1.to_string();
+        bucket.insert(&format!("daily-backups/{old}/{name}"), objects[&format!("{folder}/{name}")].clone());
+        *key = format!("{old}/{name}");
+    }
+    bucket.insert(&format!("daily-backups/{old}/manifest.json"), manifest.encode().unwrap());
+    old
+}
+
+/// The action that an operation of S3 needs: the service authorization reference of Amazon S3.
+fn action(operation: &str) -> String {
+    let action = match operation {
         "ListObjectsV2" => "s3:ListBucket",
         "GetObject" | "HeadObject" => "s3:GetObject",
         "PutObject" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" => "s3:PutObject",
         "AbortMultipartUpload" => "s3:AbortMultipartUpload",
-        other => panic!("a backup asks for {other}"),
+        "DeleteObject" => "s3:DeleteObject",
+        other => panic!("the tool asks for {other}"),
     };
-    let mut needed: BTreeSet<&str> = asked.iter().map(|operation| action(operation)).collect();
-    assert!(asked.contains("UploadPart") && asked.contains("ListObjectsV2"), "{asked:?}");
-    // Asked for only when a run fails.
-    needed.insert("s3:AbortMultipartUpload");
+    action.into()
+}
 
-    let policy: serde_json::Value = serde_json::from_str(block("To S3", "json")).unwrap();
+/// The actions of the policy after a heading.
+fn allowed(heading: &str) -> BTreeSet<String> {
+    let policy: serde_json::Value = serde_json::from_str(block(heading, "json")).unwrap();
     let statements = policy["Statement"].as_array().unwrap();
-    let allowed: BTreeSet<&str> = statements
-        .iter()
-        .flat_map(|s| s["Action"].as_array().unwrap())
-        .map(|a| a.as_str().unwrap())
-        .collect();
-    assert_eq!(allowed, needed);
+    let actions = statements.iter().flat_map(|s| s["Action"].as_array().unwrap());
+    actions.map(|action| action.as_str().unwrap().to_string()).collect()
 }
 
 #[test]
