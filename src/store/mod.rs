@@ -71,6 +71,15 @@ impl Limits {
     }
 }
 
+/// What a delete left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// Nothing.
+    Gone,
+    /// The bucket keeps versions: the object is hidden, its bytes remain.
+    Hidden,
+}
+
 /// What is uploaded: a key, the size of its parts, and names that stay with it.
 #[derive(Debug, Clone)]
 pub struct UploadSpec {
@@ -128,7 +137,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn list(&self, prefix: &str) -> Result<Vec<Object>>;
 
     /// Deletes an object; deleting what is not there is a success.
-    async fn delete(&self, key: &str) -> Result<()>;
+    async fn delete(&self, key: &str) -> Result<Deleted>;
 
     /// Begins a multi-part upload. Nothing is visible under the key until it is completed.
     async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>>;

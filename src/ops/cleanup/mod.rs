@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::leftovers;
 use crate::retention::{self, Action, Circumstances, Plan, Policy};
-use crate::store::Store;
+use crate::store::{Deleted, Store};
 
+use delete::Done;
 pub use orphans::Orphan;
 use state::State;
 
@@ -97,6 +98,8 @@ pub struct Report {
     pub problems: Vec<String>,
     /// What was cleared up on the way.
     pub notes: Vec<String>,
+    /// The bytes of something that was deleted remain in the store.
+    hidden: bool,
 }
 
 impl Report {
@@ -134,12 +137,20 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
         orphans: orphans::find(&state, store_clock),
         problems: state.problems(),
         notes,
+        hidden: false,
     };
     finish(store, &state, &mut report).await;
     apply(store, &state, &mut report, now).await;
     let orphans = options.orphans && report.frozen.is_empty();
     if orphans {
         orphans::delete(store, &mut report).await;
+    }
+    if report.hidden {
+        report.problems.push(format!(
+            "{} keeps versions: what was deleted is hidden, its bytes remain and cost; let a lifecycle rule of \
+the bucket expire noncurrent versions",
+            report.place
+        ));
     }
     Ok(report)
 }
@@ -184,11 +195,14 @@ fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<Row> {
 async fn finish(store: &dyn Store, state: &State, report: &mut Report) {
     for tombstone in &state.halfway {
         let done = match report.dry_run {
-            true => Ok(()),
+            true => Ok(Deleted::Gone),
             false => delete::rest(store, tombstone).await,
         };
         match done {
-            Ok(()) => report.finished.push(tombstone.id.clone()),
+            Ok(left) => {
+                report.finished.push(tombstone.id.clone());
+                report.hidden |= left == Deleted::Hidden;
+            }
             Err(problems) => report.problems.extend(problems),
         }
     }
@@ -205,15 +219,18 @@ async fn apply(store: &dyn Store, state: &State, report: &mut Report, now: DateT
                 delete::backup(store, &tombstone).await
             }
             // An earlier run began to delete it, and since then it was pinned or accepted.
-            Outcome::Kept if found.doomed() && may => delete::retract(store, &row.id).await,
-            _ => Ok(true),
+            Outcome::Kept if found.doomed() && may => {
+                delete::retract(store, &row.id).await.map(|()| Done::Stays)
+            }
+            _ => continue,
         };
         match done {
-            Ok(true) => {}
-            Ok(false) => {
+            Ok(Done::Went(left)) => report.hidden |= left == Deleted::Hidden,
+            Ok(Done::Stays) if row.outcome == Outcome::Deleted => {
                 row.outcome = Outcome::Kept;
                 row.reason = "pinned just now".into();
             }
+            Ok(Done::Stays) => {}
             Err(problems) => {
                 row.outcome = Outcome::Failed;
                 report.problems.extend(problems);

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Report;
 use super::state::State;
 use crate::catalog::layout;
-use crate::store::{Object, Store};
+use crate::store::{Deleted, Object, Store};
 
 /// A backup may be running: its artifact is there before its manifest.
 const YOUNG: TimeDelta = TimeDelta::days(2);
@@ -64,8 +64,9 @@ pub async fn delete(store: &dyn Store, report: &mut Report) {
         }
         let mut problems = Vec::new();
         for key in orphan.beside.iter().chain([&orphan.key]) {
-            if let Err(e) = store.delete(key).await {
-                problems.push(format!("the orphan {}: {e}", orphan.key));
+            match store.delete(key).await {
+                Ok(left) => report.hidden |= left == Deleted::Hidden,
+                Err(e) => problems.push(format!("the orphan {}: {e}", orphan.key)),
             }
         }
         orphan.deleted = problems.is_empty();

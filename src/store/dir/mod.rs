@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
+use super::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
 use files::Root;
 
 /// How a directory is used as a store.
@@ -146,10 +146,10 @@ impl Store for DirStore {
         .await
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
+    async fn delete(&self, key: &str) -> Result<Deleted> {
         key::check(key)?;
         let key = key.to_owned();
-        self.blocking(move |root| root.delete(&key)).await
+        self.blocking(move |root| root.delete(&key)).await.map(|()| Deleted::Gone)
     }
 
     async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {

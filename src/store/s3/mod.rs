@@ -27,7 +27,7 @@ use chrono::{DateTime, Utc};
 
 pub use options::{ChecksumMode, S3Options, Sse, Timeouts};
 
-use super::{Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
+use super::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
 use bucket::Bucket;
 
 /// A bucket as a store; see the [module](self).
@@ -91,7 +91,7 @@ impl Store for S3Store {
         self.bucket.list(prefix).await
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
+    async fn delete(&self, key: &str) -> Result<Deleted> {
         key::check(key)?;
         self.bucket.delete(key).await
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::super::checksum::crc64nvme;
-use super::super::{Error, Kind, Object, Result};
+use super::super::{Deleted, Error, Kind, Object, Result};
 use super::bucket::Bucket;
 use super::client::patience;
 use super::failure::Failure;
@@ -136,12 +136,13 @@ impl Bucket {
         }
     }
 
-    pub async fn delete(&self, key: &str) -> Result<()> {
+    pub async fn delete(&self, key: &str) -> Result<Deleted> {
         let answer =
             self.send(|client| client.delete_object().bucket(self.name()).key(self.full(key)).send()).await;
         match answer {
-            Ok(_) => Ok(()),
-            Err(e) if e.is(&["NoSuchKey"]) => Ok(()),
+            Ok(deleted) if deleted.delete_marker() == Some(true) => Ok(Deleted::Hidden),
+            Ok(_) => Ok(Deleted::Gone),
+            Err(e) if e.is(&["NoSuchKey"]) => Ok(Deleted::Gone),
             Err(e) => Err(self.error(&e, "s3:DeleteObject", "delete", key)),
         }
     }

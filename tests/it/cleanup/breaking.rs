@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uzima_backup::catalog::id::BackupId;
 use uzima_backup::catalog::layout;
-use uzima_backup::store::{Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec};
+use uzima_backup::store::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec};
 
 /// When a change is lost.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,7 +44,7 @@ impl Breaking {
         self.changes.load(SeqCst) > self.at
     }
 
-    async fn change(&self, work: impl Future<Output = Result<()>> + Send) -> Result<()> {
+    async fn change<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let index = self.changes.fetch_add(1, SeqCst);
         if index < self.at {
             return work.await;
@@ -110,7 +110,7 @@ impl Store for Breaking {
         self.inner.list(prefix).await
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
+    async fn delete(&self, key: &str) -> Result<Deleted> {
         self.change(self.inner.delete(key)).await
     }
 

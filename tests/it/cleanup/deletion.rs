@@ -115,6 +115,21 @@ fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
     }
 }
 
+/// Row 31: in a bucket that keeps versions nothing has become smaller.
+#[test]
+fn that_bytes_remain_is_told() {
+    let place = Place::s3();
+    let backups = place.nightly([0, 1, 2, 40, 41]);
+    place.bucket().keep_versions();
+    let report = place.run(&["cleanup", "--json"]).ends(3).json();
+    assert_eq!(with(&report, "deleted"), ids(&backups[3..]));
+    let problems = report["problems"].as_array().expect("a list");
+    let text = problems[0].as_str().expect("a text");
+    assert!(problems.len() == 1 && text.contains("its bytes remain"), "{report}");
+    place.holds(&backups[..3]);
+    place.run(&["cleanup"]).ends(0);
+}
+
 /// A pin that comes between the plan and the deletion.
 #[tokio::test]
 async fn a_pin_in_the_last_moment_is_seen() {

@@ -42,6 +42,7 @@ pub(super) struct State {
     pub objects: BTreeMap<String, Stored>,
     pub uploads: BTreeMap<String, Uploading>,
     pub protected: BTreeSet<String>,
+    pub versioned: bool,
     pub next_upload: u64,
 }
 
@@ -114,6 +115,10 @@ impl Memory {
 
     pub fn protect(&self, key: &str) {
         self.state().protected.insert(key.to_owned());
+    }
+
+    pub fn keep_versions(&self) {
+        self.state().versioned = true;
     }
 
     pub fn check_bucket(&self, bucket: &str) -> S3Result<()> {

@@ -124,6 +124,11 @@ impl S3Server {
         self.memory.open_uploads()
     }
 
+    /// From now on the bucket keeps versions: a delete only hides, and says so.
+    pub fn keep_versions(&self) {
+        self.memory.keep_versions();
+    }
+
     /// Keys that nobody may delete from now on (403, and an entry in the errors of DeleteObjects).
     pub fn protect(&self, key: &str) {
         self.memory.protect(key);

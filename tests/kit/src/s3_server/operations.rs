@@ -88,7 +88,8 @@ impl S3 for Memory {
             return Err(s3_error!(AccessDenied));
         }
         state.objects.remove(&req.input.key);
-        Ok(S3Response::new(DeleteObjectOutput::default()))
+        let delete_marker = state.versioned.then_some(true);
+        Ok(S3Response::new(DeleteObjectOutput { delete_marker, ..Default::default() }))
     }
 
     async fn delete_objects(
