@@ -4,6 +4,7 @@ mod breaking;
 mod clocks;
 mod deletion;
 mod histories;
+mod litter;
 mod oracle;
 mod orphans;
 mod pins;
