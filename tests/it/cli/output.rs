@@ -106,7 +106,7 @@ fn listed(home: &Home) {
     let first = home.manifests().into_iter().find(|m| m.job == "first").expect("the first job's");
     let row = all["backups"].as_array().expect("a list").iter().find(|row| row["id"] == json!(first.id));
     let expected = json!({
-        "id": first.id, "status": "completed", "job": "first",
+        "id": first.id, "status": "completed", "pinned": false, "job": "first",
         "started_at": first.started_at, "finished_at": first.finished_at,
         "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
         "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
@@ -135,7 +135,7 @@ fn damaged(home: &Home) {
     let rows = listed["backups"].as_array().expect("a list");
     assert_eq!(rows.len(), 4);
     let hit = rows.iter().find(|row| row["status"] == "damaged").expect("a damaged one");
-    assert_eq!(keys(hit), ["id", "status", "key", "error"].into_iter().collect());
+    assert_eq!(keys(hit), ["id", "status", "pinned", "key", "error"].into_iter().collect());
     assert_eq!(hit["id"], json!(all[1].id));
     assert!(path.ends_with(hit["key"].as_str().expect("a key")));
     assert_eq!(rows.iter().filter(|row| row["status"] == "completed").count(), 3);
