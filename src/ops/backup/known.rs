@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Options, Resources};
 use crate::artifact::manifest::Manifest;
-use crate::catalog::{self, Entry};
+use crate::catalog::{self, Entry, layout};
 use crate::error::{Error, Result};
 use crate::source::describe::{self, Description};
 use crate::source::server::Server;
@@ -49,14 +49,14 @@ pub(super) fn refuse_empty(description: &Description, server: &Server, options: 
 }
 
 /// The newest backup of the job that did not collapse itself, to compare with: a person must be told of
-/// a collapse until it is mended, not once.
+/// a collapse until it is mended or accepted, not once.
 async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<Box<Manifest>>> {
     let store = &*resources.store;
-    for id in catalog::ids(store).await? {
+    let folders = catalog::folders(store).await?;
+    for id in catalog::existing(&folders) {
+        let accepted = folders[&id].contains_key(layout::ACCEPTED);
         match catalog::manifest(store, &id).await? {
-            Entry::Backup(manifest) if manifest.job == options.job && !manifest.collapsed() => {
-                return Ok(Some(manifest));
-            }
+            Entry::Backup(m) if m.job == options.job && (accepted || !m.collapsed()) => return Ok(Some(m)),
             Entry::Backup(_) => {}
             Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
         }

@@ -1,5 +1,6 @@
 //! `cleanup`, `pin` and `unpin`: what goes, what stays, and what a run that was killed leaves to the next.
 
+mod accepted;
 mod breaking;
 mod clocks;
 mod deletion;
