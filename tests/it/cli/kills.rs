@@ -101,6 +101,23 @@ struct Tally {
     left: usize,
 }
 
+/// Waits until the kernel has taken the locks off a process that was killed: strace ends before that.
+fn locks_are_free(home: &Home) {
+    let held = || {
+        let partials =
+            home.files().into_iter().filter(|f| f.ends_with(".partial")).map(|f| home.backups().join(f));
+        let markers = files(&home.state()).into_iter().map(|f| home.state().join(f));
+        partials
+            .chain(markers)
+            .any(|path| std::fs::File::open(path).is_ok_and(|file| file.try_lock().is_err()))
+    };
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while held() {
+        assert!(std::time::Instant::now() < until, "a killed process still holds a lock");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// One run that is killed at the `n`th of `calls` in any of its threads; false if it had fewer.
 fn killed_at(uri: &str, calls: &str, n: usize, tally: &mut Tally) -> bool {
     let home = Home::new();
@@ -129,6 +146,7 @@ fn killed_at(uri: &str, calls: &str, n: usize, tally: &mut Tally) -> bool {
     let partials = home.files().iter().filter(|file| file.ends_with(".partial")).count();
     if partials > 0 || !files(&home.state()).is_empty() {
         tally.left += 1;
+        locks_are_free(&home);
         run(home.to_dir(uri).arg("backup")).ends(0);
         let manifests = home.manifests();
         assert_eq!(manifests.len(), count + 1, "{calls} {n}");
