@@ -228,18 +228,16 @@ impl Read for Chunks {
 
 fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Vec<u8>>>) {
     thread::spawn(move || {
+        // A pipe gives less than this at once: what is sent on is as long as what came.
+        let mut buffer = vec![0; CHUNK];
         loop {
-            let mut chunk = vec![0; CHUNK];
-            let read = pipe.read(&mut chunk);
-            let last = !matches!(read, Ok(n) if n > 0);
+            let read = pipe.read(&mut buffer);
             let message = match read {
                 Ok(0) => return,
-                Ok(n) => {
-                    chunk.truncate(n);
-                    Ok(chunk)
-                }
+                Ok(n) => Ok(buffer[..n].to_vec()),
                 Err(e) => Err(e),
             };
+            let last = message.is_err();
             if chunks.send(message).is_err() || last {
                 return;
             }
