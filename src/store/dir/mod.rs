@@ -5,6 +5,7 @@
 //! when it is complete and on the disk. Nothing here is tried twice: after a failed `fsync` the kernel
 //! may have dropped the dirty pages, so a second one that succeeds proves nothing.
 
+mod direct;
 mod files;
 mod partial;
 mod space;

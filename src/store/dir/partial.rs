@@ -12,11 +12,14 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::super::{Error, Kind, Result};
+use super::direct::Direct;
 use super::files::{Root, error, sync_folder};
 
 /// A file that has not got its name yet. Dropped, it is removed.
 pub(super) struct Partial {
     file: File,
+    /// Past the page cache, where the file system has that.
+    direct: Option<Direct>,
     path: PathBuf,
     target: PathBuf,
     id: String,
@@ -41,7 +44,7 @@ impl Partial {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                     Err(e) => return Err(error(doing(), e)),
                 };
-            let partial = Partial { file, path, target: target.clone(), id };
+            let partial = Partial { file, direct: Direct::open(&path), path, target: target.clone(), id };
             match partial.file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -71,7 +74,14 @@ impl Partial {
 
     /// Writes bytes at an offset; several threads may do so at once.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|e| error(self.doing(), e))?;
+        let fail = |e| error(self.doing(), e);
+        let done =
+            self.direct.as_ref().map_or(Ok(0), |direct| direct.write_at(bytes, offset)).map_err(fail)?;
+        let (rest, offset) = (&bytes[done..], offset + done as u64);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all_at(rest, offset).map_err(fail)?;
         // The disk starts now, not at the end, where everything waits for it. Only a wish: whether the
         // bytes arrived is for fsync to say.
         // SAFETY: a call without pointers, on a descriptor that is open.
@@ -79,7 +89,7 @@ impl Partial {
             libc::sync_file_range(
                 self.file.as_raw_fd(),
                 offset as i64,
-                bytes.len() as i64,
+                rest.len() as i64,
                 libc::SYNC_FILE_RANGE_WRITE,
             )
         };
