@@ -28,6 +28,7 @@ pub mod exit;
 pub mod leftovers;
 pub mod memory;
 pub mod ops;
+pub mod process;
 pub mod progress;
 pub mod retention;
 pub mod secret;

@@ -31,6 +31,18 @@ unsafe impl GlobalAlloc for Strict {
     }
 }
 
+/// Keeps what is given back for the next time, up to a bound. By default glibc returns a batch or a block of
+/// 1 MiB to the kernel as soon as it is free, and the kernel clears its pages when they are asked for again:
+/// 2 % of a backup's time.
+pub fn keep() {
+    // SAFETY: calls without pointers, made before there are other threads.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+    }
+}
+
 fn there(pointer: *mut u8) -> *mut u8 {
     if pointer.is_null() {
         let text =

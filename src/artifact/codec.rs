@@ -6,6 +6,9 @@ use std::io::Read;
 
 use crate::error::{Error, Result};
 
+/// A compressor keeps at most so much room for the next piece.
+const KEPT: usize = 4 << 20;
+
 /// How pieces are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -27,7 +30,8 @@ pub struct Encoder {
 }
 
 enum Inner {
-    Gzip(Box<libdeflater::Compressor>),
+    /// With room for the worst case, which is not cleared for every piece.
+    Gzip(Box<libdeflater::Compressor>, Vec<u8>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
@@ -39,7 +43,7 @@ impl Codec {
                 let level = libdeflater::CompressionLvl::new(level).map_err(|_| {
                     Error::usage(format!("compression level {level} is not one of gzip's 1 to 12"))
                 })?;
-                Inner::Gzip(Box::new(libdeflater::Compressor::new(level)))
+                Inner::Gzip(Box::new(libdeflater::Compressor::new(level)), Vec::new())
             }
             Codec::Zstd { level } => {
                 let mut encoder = zstd::bulk::Compressor::new(level)
@@ -138,12 +142,19 @@ impl Encoder {
     pub fn encode(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         match &mut self.inner {
-            Inner::Gzip(encoder) => {
-                out.resize(encoder.gzip_compress_bound(raw.len()), 0);
+            Inner::Gzip(encoder, room) => {
+                let bound = encoder.gzip_compress_bound(raw.len());
+                if room.len() < bound {
+                    room.resize(bound, 0);
+                }
                 let len = encoder
-                    .gzip_compress(raw, out)
+                    .gzip_compress(raw, room)
                     .map_err(|e| Error::failed("gzip compression failed").caused_by(e.to_string()))?;
-                out.truncate(len);
+                out.extend_from_slice(&room[..len]);
+                // Rare huge documents must not stay in memory.
+                if room.len() > KEPT {
+                    *room = Vec::new();
+                }
             }
             Inner::Zstd(encoder) => {
                 out.reserve(zstd::zstd_safe::compress_bound(raw.len()));

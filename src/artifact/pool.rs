@@ -10,6 +10,7 @@ use crc_fast::CrcAlgorithm::Crc64Xz;
 use super::buffers::{Buffers, Lent};
 use super::pack::BLOCK;
 use crate::error::{Error, Result};
+use crate::process;
 
 /// Compresses one piece into the buffer, which it clears first.
 pub type Encode = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> Result<()> + Send>;
@@ -86,7 +87,10 @@ impl Pool {
             let compressed = compressed.clone();
             thread::Builder::new()
                 .name(format!("compress-{n}"))
-                .spawn(move || worker.run(&queue, &compressed))
+                .spawn(move || {
+                    process::yielding();
+                    worker.run(&queue, &compressed)
+                })
                 .map_err(|e| Error::failed("cannot start a compressor thread").caused_by(e))?;
         }
         Ok(Pool { jobs, budget: Budget::new(budget), raw })
