@@ -5,20 +5,19 @@
 //! Everything the official reader checks is checked (mongo-tools, `common/archive/parser.go` and
 //! `demultiplexer.go`), and the CRC before the namespace counts as complete.
 
-use std::collections::BTreeMap;
-use std::io::Read;
+mod input;
 
-use bson::RawDocument;
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
-use super::archive::{MAGIC, TERMINATOR};
+use self::input::{Input, damaged};
 use crate::error::{Error, Result};
 use crate::source::{Namespace, Sink, metadata};
 
 /// What waits for its turn is at most this many bytes.
 const WAITING: usize = 64 << 20;
-/// The longest document: 16 MiB and what the server allows itself on top.
-const LONGEST: usize = (16 << 20) + (16 << 10);
 
 /// What an archive says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +30,7 @@ pub struct Header {
 
 /// Reads an archive whole.
 pub struct Demux<R> {
-    input: R,
-    document: Vec<u8>,
+    input: Input<R>,
     states: Vec<State>,
     by_name: BTreeMap<(String, String), usize>,
     /// The namespace that the sink has open.
@@ -51,12 +49,11 @@ struct State {
     held: Vec<u8>,
 }
 
-impl<R: Read> Demux<R> {
+impl<R: BufRead> Demux<R> {
     /// Reads the archive in `input`.
     pub fn new(input: R) -> Demux<R> {
         Demux {
-            input,
-            document: Vec::new(),
+            input: Input::new(input),
             states: Vec::new(),
             by_name: BTreeMap::new(),
             open: None,
@@ -67,15 +64,11 @@ impl<R: Read> Demux<R> {
     /// Reads to the end. Only namespaces that `wanted` accepts go to the sink; the others are read
     /// and checked all the same.
     pub fn run(mut self, wanted: &dyn Fn(&Namespace) -> bool, sink: &mut dyn Sink) -> Result<Header> {
-        let mut magic = [0; 4];
-        self.fill(&mut magic, "its first bytes")?;
-        if u32::from_le_bytes(magic) != MAGIC {
-            return Err(damaged("it does not begin as a mongodump archive"));
-        }
+        self.input.magic()?;
         let header = self.header()?;
         let mut announced = Vec::new();
         let mut places = Vec::new();
-        while self.next("a namespace's metadata")? {
+        while self.input.next("a namespace's metadata")? {
             let namespace = self.metadata()?;
             let key = (namespace.db.clone(), namespace.data_collection().to_string());
             let wanted = wanted(&namespace);
@@ -95,7 +88,7 @@ impl<R: Read> Demux<R> {
             .map(|(i, _)| i)
             .collect();
         sink.prelude(announced)?;
-        while self.next_block()? {
+        while self.input.next_block()? {
             self.block(&places, &views, sink)?;
         }
         match self.states.iter().position(|s| !s.closed) {
@@ -108,28 +101,27 @@ impl<R: Read> Demux<R> {
     fn block(&mut self, places: &[Option<usize>], views: &[usize], sink: &mut dyn Sink) -> Result<()> {
         let at = self.block_namespace()?;
         let (end, crc) = self.block_end()?;
-        if !self.states[at].began {
-            self.states[at].began = true;
-        }
+        self.states[at].began = true;
         if self.open.is_none() && self.states[at].wanted {
             self.open_next(at, places, sink)?;
         }
-        while self.next("a document")? {
+        while self.input.next_run()? {
             if end {
                 return Err(damaged(&format!("documents follow the end of {}", self.name(at))));
             }
             if views.contains(&at) {
                 return Err(damaged(&format!("the view {} has documents", self.name(at))));
             }
+            let run = self.input.run()?;
             let state = &mut self.states[at];
             if let Some(digest) = &mut state.crc {
-                digest.update(&self.document);
+                digest.update(run);
             }
             if self.open == Some(at) {
-                sink.document(&self.document)?;
+                hand_on(run, sink)?;
             } else if state.wanted {
-                state.held.extend_from_slice(&self.document);
-                self.waiting += self.document.len();
+                state.held.extend_from_slice(run);
+                self.waiting += run.len();
                 if self.waiting > WAITING {
                     return Err(Error::failed(
                         "mongodump mixes its collections more than this tool can hold in memory",
@@ -150,13 +142,7 @@ impl<R: Read> Demux<R> {
         self.open = Some(at);
         let held = std::mem::take(&mut self.states[at].held);
         self.waiting -= held.len();
-        let mut rest = held.as_slice();
-        while let Some(len) = rest.first_chunk::<4>() {
-            let (document, after) = rest.split_at(i32::from_le_bytes(*len) as usize);
-            sink.document(document)?;
-            rest = after;
-        }
-        Ok(())
+        hand_on(&held, sink)
     }
 
     /// A namespace is closed by the archive; at the sink when its turn has come.
@@ -189,22 +175,22 @@ impl<R: Read> Demux<R> {
     }
 
     fn header(&mut self) -> Result<Header> {
-        if !self.next("its header")? {
+        if !self.input.next("its header")? {
             return Err(damaged("it has no header"));
         }
-        let header = self.parsed("its header")?;
+        let header = self.input.parsed("its header")?;
         let text = |key: &str| header.get_str(key).map(str::to_string).map_err(|e| damaged(&e.to_string()));
         Ok(Header { server_version: text("server_version")?, tool_version: text("tool_version")? })
     }
 
     fn metadata(&self) -> Result<Namespace> {
-        let row = self.parsed("a namespace's metadata")?;
+        let row = self.input.parsed("a namespace's metadata")?;
         let text = |key: &str| row.get_str(key).map_err(|e| damaged(&e.to_string()));
         metadata::parse(text("db")?, text("collection")?, text("metadata")?)
     }
 
     fn block_namespace(&self) -> Result<usize> {
-        let header = self.parsed("a block's header")?;
+        let header = self.input.parsed("a block's header")?;
         let text = |key: &str| header.get_str(key).map_err(|e| damaged(&e.to_string()));
         let key = (text("db")?.to_string(), text("collection")?.to_string());
         let at = *self
@@ -218,86 +204,32 @@ impl<R: Read> Demux<R> {
     }
 
     fn block_end(&self) -> Result<(bool, i64)> {
-        let header = self.parsed("a block's header")?;
+        let header = self.input.parsed("a block's header")?;
         let end = header.get_bool("EOF").map_err(|e| damaged(&e.to_string()))?;
         let crc = header.get_i64("CRC").map_err(|e| damaged(&e.to_string()))?;
         Ok((end, crc))
-    }
-
-    fn parsed(&self, what: &str) -> Result<&RawDocument> {
-        RawDocument::from_bytes(&self.document).map_err(|e| damaged(&format!("{what} is not BSON: {e}")))
     }
 
     fn name(&self, at: usize) -> String {
         let found = self.by_name.iter().find(|(_, place)| **place == at);
         found.map(|((db, collection), _)| format!("{db}.{collection}")).unwrap_or_default()
     }
-
-    /// Reads the next block's header; false at the end of the stream.
-    fn next_block(&mut self) -> Result<bool> {
-        let mut length = [0; 4];
-        let mut got = 0;
-        while got < 4 {
-            match self.input.read(&mut length[got..]).map_err(read_failed)? {
-                0 if got == 0 => return Ok(false),
-                0 => return Err(damaged("it ends in the middle of a block's header")),
-                n => got += n,
-            }
-        }
-        if length == TERMINATOR {
-            return Err(damaged("a block has no header"));
-        }
-        self.document_after(length, "a block's header")?;
-        Ok(true)
-    }
-
-    /// Reads the next document; false at a terminator.
-    fn next(&mut self, what: &str) -> Result<bool> {
-        let mut length = [0; 4];
-        self.fill(&mut length, what)?;
-        if length == TERMINATOR {
-            return Ok(false);
-        }
-        self.document_after(length, what)?;
-        Ok(true)
-    }
-
-    fn document_after(&mut self, length: [u8; 4], what: &str) -> Result<()> {
-        let len = usize::try_from(i32::from_le_bytes(length)).unwrap_or(0);
-        if !(5..=LONGEST).contains(&len) {
-            return Err(damaged(&format!("{what} has the impossible length {}", i32::from_le_bytes(length))));
-        }
-        self.document.resize(len, 0);
-        self.document[..4].copy_from_slice(&length);
-        let mut document = std::mem::take(&mut self.document);
-        let filled = self.fill(&mut document[4..], what);
-        self.document = document;
-        filled?;
-        if self.document.last() != Some(&0) {
-            return Err(damaged(&format!("{what} does not end as BSON does")));
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self, bytes: &mut [u8], what: &str) -> Result<()> {
-        self.input.read_exact(bytes).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => damaged(&format!("it ends in the middle of {what}")),
-            _ => read_failed(e),
-        })
-    }
 }
 
-fn damaged(why: &str) -> Error {
-    Error::failed(format!("the archive is damaged or incomplete: {why}"))
-}
-
-fn read_failed(error: std::io::Error) -> Error {
-    // An error of ours that travelled through the reader keeps its words.
-    Error::failed("the archive cannot be read").caused_by(error)
+/// Gives the sink one document after the other of a run.
+fn hand_on(mut run: &[u8], sink: &mut dyn Sink) -> Result<()> {
+    while let Some(len) = run.first_chunk::<4>() {
+        let (document, after) = run.split_at(i32::from_le_bytes(*len) as usize);
+        sink.document(document)?;
+        run = after;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[derive(Default)]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Found;
 use crate::error::{Error, Result};
+use crate::process;
 use crate::secret::{ExposeSecret, Redactor, Secret};
 
 /// How the child is watched.
@@ -25,7 +27,9 @@ pub struct Watch {
 /// How many of its last lines are kept.
 const LINES: usize = 20;
 /// How much is read from its pipe at once.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 1 << 20;
+/// How many of these may wait.
+const AHEAD: usize = 4;
 /// How long its end is waited for once its output ended.
 const END: Duration = Duration::from_secs(60);
 
@@ -67,17 +71,19 @@ pub fn start(
     drop(stdin);
     let lines = Arc::new(Mutex::new(VecDeque::new()));
     keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
-    let (sender, receiver) = sync_channel(4);
-    read_chunks(child.stdout.take().expect("stdout is piped"), sender);
+    let (sender, receiver) = sync_channel(AHEAD);
+    let (spent, spare) = sync_channel(AHEAD);
+    read_chunks(child.stdout.take().expect("stdout is piped"), sender, spare);
     let chunks = Chunks {
         receiver,
-        current: Vec::new(),
+        spent,
+        current: Chunk::default(),
         at: 0,
         stall: watch.stall,
         cancel: cancel.clone(),
         stalled: false,
     };
-    let redactor = Redactor::new(uri.expose_secret(), &[]);
+    let redactor = Redactor::new(&[uri.expose_secret()], &[]);
     Ok(Running { child, chunks: Some(chunks), lines, redactor })
 }
 
@@ -159,7 +165,7 @@ impl Running {
 /// A run that is killed takes its child along: one that hangs would never notice.
 fn die_with_us(command: &mut Command) {
     let parent = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl and getppid. The
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler and getppid. The
     // thread that spawns, whose end is what the kernel watches, is the one that reads to the end.
     #[cfg(target_os = "linux")]
     unsafe {
@@ -167,6 +173,7 @@ fn die_with_us(command: &mut Command) {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(io::Error::last_os_error());
             }
+            process::interactive();
             // Killed in between, it would have been too early to be told.
             if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::Error::other("orphaned")) }
         });
@@ -183,16 +190,25 @@ impl Drop for Running {
 
 /// Its standard output, read ahead by a thread, so that silence can be told from slowness of ours.
 pub struct Chunks {
-    receiver: Receiver<io::Result<Vec<u8>>>,
-    current: Vec<u8>,
+    receiver: Receiver<io::Result<Chunk>>,
+    /// Where buffers go to be filled again.
+    spent: SyncSender<Vec<u8>>,
+    current: Chunk,
     at: usize,
     stall: Duration,
     cancel: CancellationToken,
     stalled: bool,
 }
 
+/// A piece of the output: the first `len` bytes.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
 impl Chunks {
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    fn next(&mut self) -> io::Result<Option<Chunk>> {
         let until = Instant::now() + self.stall;
         loop {
             match self.receiver.recv_timeout(Duration::from_millis(200)) {
@@ -213,28 +229,41 @@ impl Chunks {
 
 impl Read for Chunks {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.current.len() {
-            match self.next()? {
-                Some(chunk) => (self.current, self.at) = (chunk, 0),
-                None => return Ok(0),
-            }
-        }
-        let len = out.len().min(self.current.len() - self.at);
-        out[..len].copy_from_slice(&self.current[self.at..self.at + len]);
-        self.at += len;
+        let len = self.fill_buf()?.read(out)?;
+        self.consume(len);
         Ok(len)
     }
 }
 
-fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Vec<u8>>>) {
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.current.len
+            && let Some(chunk) = self.next()?
+        {
+            let spent = std::mem::replace(&mut self.current, chunk);
+            self.at = 0;
+            // When there are enough of them it is freed.
+            let _ = self.spent.try_send(spent.bytes);
+        }
+        Ok(&self.current.bytes[self.at..self.current.len])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+}
+
+fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Chunk>>, spare: Receiver<Vec<u8>>) {
+    // Only a wish: with 64 KiB, what a pipe holds by default, the two sides wait for each other more.
+    // SAFETY: a call without pointers, on a descriptor that is open.
+    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, CHUNK as i32) };
     thread::spawn(move || {
-        // A pipe gives less than this at once: what is sent on is as long as what came.
-        let mut buffer = vec![0; CHUNK];
         loop {
-            let read = pipe.read(&mut buffer);
-            let message = match read {
+            let mut bytes = spare.try_recv().unwrap_or_default();
+            bytes.resize(CHUNK, 0);
+            let message = match pipe.read(&mut bytes) {
                 Ok(0) => return,
-                Ok(n) => Ok(buffer[..n].to_vec()),
+                Ok(len) => Ok(Chunk { bytes, len }),
                 Err(e) => Err(e),
             };
             let last = message.is_err();
