@@ -66,8 +66,9 @@ pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
     match store.leftovers().await {
         Ok(dead) => {
             for (key, id) in dead {
-                end(store, &key, &id, &mut lines).await;
-                known.insert(key);
+                if end(store, &key, &id, &mut lines).await {
+                    known.insert(key);
+                }
             }
         }
         Err(e) => lines.push(format!("cannot look for uploads that an earlier run left behind: {e}")),

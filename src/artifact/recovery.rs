@@ -1,19 +1,14 @@
 //! `RECOVERY.txt`: what a person needs who finds the artifact and nothing else.
 
-use super::format::{Container, Format};
+use super::codec::Codec;
+use super::format::Format;
 
-/// The text for a backup.
+/// The text for a backup that is a tar; an archive has no place for it.
 pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> String {
     let file = format.file();
-    let unpack = match format.to_string().as_str() {
-        "tar.gz" => format!("tar xzf {file}"),
-        "tar.zst" => format!("zstd -dc {file} | tar xf -"),
-        "archive.gz" => format!("gunzip -c {file} | mongorestore --archive --bypassDocumentValidation"),
-        _ => format!("zstd -dc {file} | mongorestore --archive --bypassDocumentValidation"),
-    };
-    let restore = match format.container {
-        Container::Tar => "    mongorestore --bypassDocumentValidation dump/\n",
-        Container::Archive => "",
+    let unpack = match format.codec {
+        Codec::Gzip { .. } => format!("tar xzf {file}"),
+        Codec::Zstd { .. } => format!("zstd -dc {file} | tar xf -"),
     };
     format!(
         "This is the MongoDB backup {id}, written by {tool} from a server {server_version}.\n\
@@ -22,7 +17,7 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> Strin
          replace the collections that are there):\n\
          \n\
          \x20   {unpack}\n\
-         {restore}\
+         \x20   mongorestore --bypassDocumentValidation dump/\n\
          \n\
          --bypassDocumentValidation matters: without it mongorestore leaves out, in silence,\n\
          documents that do not pass their collection's validator.\n\
@@ -41,11 +36,9 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> Strin
 mod tests {
     #[test]
     fn the_commands_fit_the_format() {
-        for (format, command) in [
-            ("tar.gz", "tar xzf dump.tar.gz"),
-            ("tar.zst", "zstd -dc dump.tar.zst | tar xf -"),
-            ("archive.gz", "gunzip -c dump.archive.gz | mongorestore --archive"),
-        ] {
+        for (format, command) in
+            [("tar.gz", "tar xzf dump.tar.gz"), ("tar.zst", "zstd -dc dump.tar.zst | tar xf -")]
+        {
             let text = super::text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0");
             assert!(text.contains(command), "{text}");
         }

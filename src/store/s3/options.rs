@@ -35,7 +35,7 @@ pub struct S3Options {
     pub max_attempts: u32,
     /// The first pause before a request is sent again; it doubles, with jitter, up to 20 s.
     pub first_backoff: Duration,
-    /// Key id and secret instead of the SDK's chain of providers; for tests.
+    /// Key id and secret instead of the SDK's chain of providers.
     pub credentials: Option<(String, Secret)>,
 }
 
