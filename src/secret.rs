@@ -31,11 +31,11 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Knows the password of `uri` and the other secrets, each as it is, percent-decoded,
+    /// Knows the passwords of `uris` and the other secrets, each as it is, percent-decoded,
     /// percent-encoded and in base64.
-    pub fn new(uri: &str, others: &[&str]) -> Redactor {
+    pub fn new(uris: &[&str], others: &[&str]) -> Redactor {
         let mut words = Vec::new();
-        for secret in password(uri).into_iter().chain(others.iter().copied()) {
+        for secret in uris.iter().filter_map(|uri| password(uri)).chain(others.iter().copied()) {
             let decoded = percent_decode_str(secret).decode_utf8_lossy().into_owned();
             for form in [secret.to_string(), decoded] {
                 words.push(utf8_percent_encode(&form, UNRESERVED).to_string());
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_secret_is_taken_out() {
-        let redactor = Redactor::new("mongodb://u:p%40ss%2Fword@h", &["s3cr3t+key"]);
+        let redactor = Redactor::new(&["mongodb://u:p%40ss%2Fword@h"], &["s3cr3t+key"]);
         for text in ["p%40ss%2Fword", "p@ss/word", "cEBzcy93b3Jk", "s3cr3t+key", "s3cr3t%2Bkey"] {
             assert_eq!(redactor.clean(&format!("a {text} b")), "a *** b", "{text}");
         }

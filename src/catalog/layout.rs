@@ -7,6 +7,7 @@
 //! <YYYY>/<MM>/<backup-id>/pin.json          a person wants it kept
 //! <YYYY>/<MM>/<backup-id>/accepted.json     a person looked at it and found it right
 //! <YYYY>/<MM>/<backup-id>/tombstone.json    it is being deleted
+//! <YYYY>/<MM>/<backup-id>/failed.json       the run failed: there is no backup, and this is why
 //! ```
 
 use super::id::BackupId;
@@ -21,6 +22,9 @@ pub const PIN: &str = "pin.json";
 pub const ACCEPTED: &str = "accepted.json";
 /// The file name of a tombstone.
 pub const TOMBSTONE: &str = "tombstone.json";
+
+/// The file name of what is said about a failed run.
+pub const FAILED: &str = "failed.json";
 
 /// The folder of a backup, with a slash at its end.
 pub fn folder(id: &BackupId) -> String {
@@ -57,6 +61,11 @@ pub fn tombstone(id: &BackupId) -> String {
     format!("{}{TOMBSTONE}", folder(id))
 }
 
+/// The key of the object that says why there is no backup of this id.
+pub fn failed(id: &BackupId) -> String {
+    format!("{}{FAILED}", folder(id))
+}
+
 /// Whether a file name is that of an artifact.
 pub fn is_artifact(file: &str) -> bool {
     file.strip_prefix("dump.").is_some_and(|format| format::NAMES.contains(&format))
@@ -85,6 +94,7 @@ mod tests {
             (pin(&id), "pin.json"),
             (accepted(&id), "accepted.json"),
             (tombstone(&id), "tombstone.json"),
+            (failed(&id), "failed.json"),
         ] {
             assert_eq!(parse(&key), Some((id.clone(), file)));
         }

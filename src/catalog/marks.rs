@@ -47,6 +47,41 @@ pub struct Tombstone {
     pub keys: Vec<String>,
 }
 
+/// A run that failed. It lies where the manifest would, and goes by age like a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The id that the backup would have had.
+    pub id: BackupId,
+    /// The job.
+    pub job: String,
+    /// Name and version of the tool.
+    pub tool: String,
+    /// The machine it ran on.
+    pub host: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it failed.
+    pub failed_at: DateTime<Utc>,
+    /// The exit code.
+    pub exit: u8,
+    /// What failed, and its causes.
+    pub error: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
+    /// What went wrong on the way, before that.
+    pub notes: Vec<String>,
+}
+
+impl Failure {
+    /// Writes it.
+    pub async fn write(&self, store: &dyn Store) -> Result<()> {
+        Ok(store.put(&layout::failed(&self.id), json(self)?).await?)
+    }
+}
+
 impl Tombstone {
     /// Reads a tombstone and checks that it speaks of its own folder only: what it names is deleted.
     ///

@@ -5,6 +5,7 @@ pub mod id;
 pub mod identity;
 pub mod layout;
 pub mod marks;
+pub mod run;
 
 use std::collections::BTreeMap;
 

@@ -48,6 +48,8 @@ pub struct Settings {
     pub uploads: usize,
     /// How long backups are kept.
     pub retention: Policy,
+    /// The newest good backup is too old when it is older.
+    pub max_age: Duration,
 }
 
 impl Settings {
@@ -75,6 +77,7 @@ impl Settings {
             stall: Duration::from_secs(stall.into()),
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
             retention: retention(layers)?,
+            max_age: max_age(layers)?,
         })
     }
 }
@@ -112,8 +115,9 @@ pub fn place(layers: &Layers) -> Result<Place> {
 
 /// Knows the secrets among the settings.
 pub fn redactor(layers: &Layers) -> Redactor {
-    let others: Vec<&str> = layers.text("s3.secret_access_key").into_iter().collect();
-    Redactor::new(layers.text("mongo_uri").unwrap_or_default(), &others)
+    let set =
+        |keys: [&'static str; 2]| keys.into_iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
+    Redactor::new(&set(["mongo_uri", "records"]), &set(["s3.secret_access_key", "mail.resend_api_key"]))
 }
 
 fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {
@@ -154,6 +158,12 @@ fn retention(layers: &Layers) -> Result<Policy> {
         monthly: keep("keep_monthly")?,
         yearly: keep("keep_yearly")?,
     })
+}
+
+/// When the newest good backup is too old.
+pub fn max_age(layers: &Layers) -> Result<Duration> {
+    let hours: u32 = number(layers, "max_age", 1)?.expect("it has a default");
+    Ok(Duration::from_secs(u64::from(hours) * 3600))
 }
 
 fn format(layers: &Layers) -> Result<Format> {

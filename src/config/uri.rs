@@ -18,7 +18,7 @@ pub struct UriFacts {
 pub fn check(uri: &str) -> Result<UriFacts> {
     let parsed = ConnectionString::parse(uri).map_err(|e| {
         // The driver may quote the string.
-        let words = Redactor::new(uri, &[]).clean(&crate::source::errors::tidy(&e));
+        let words = Redactor::new(&[uri], &[]).clean(&crate::source::errors::tidy(&e));
         Error::usage(format!("mongo_uri is not a valid connection string: {words}")).hint(
             "It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded",
         )
