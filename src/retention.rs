@@ -9,6 +9,7 @@
 //! `UZIMA_HISTORIES=1000000 cargo test --release --test it histories -- --nocapture`.
 
 mod calendar;
+pub mod forecast;
 mod quality;
 #[cfg(test)]
 mod tests;

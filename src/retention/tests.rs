@@ -227,3 +227,21 @@ fn what_cannot_be_read_freezes() {
     let unreadable = vec!["manifest.json: not JSON".to_string()];
     frozen(&nightly(0..32), &Circumstances { unreadable, force: true, ..around() }, "not JSON");
 }
+
+#[test]
+fn the_next_expiry_is_when_a_clean_up_would_delete() {
+    let next = |backups: &[Backup]| forecast::next_expiry(backups, &POLICY, JOB, now());
+    assert_eq!(next(&[]), None);
+    let backups = nightly(0..10);
+    let found = next(&backups).unwrap();
+    assert_eq!(found.id, backups[9].id);
+    let late = found.at - backups[9].started - TimeDelta::days(30);
+    assert!(late > TimeDelta::zero() && late < TimeDelta::minutes(1), "{late}");
+    // What is due is due now; what is pinned never goes.
+    let mut backups = nightly(0..40);
+    assert_eq!(next(&backups), Some(forecast::Expiry { id: backups[39].id.clone(), at: now() }));
+    backups[39].pinned = true;
+    assert_eq!(next(&backups).unwrap().id, backups[38].id);
+    let others = [Backup { job: "other".into(), ..backup(50) }];
+    assert_eq!(next(&others), None);
+}

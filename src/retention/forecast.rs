@@ -1,0 +1,34 @@
+//! When the next backup will go.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Action, Backup, Circumstances, Policy, plan};
+use crate::catalog::id::BackupId;
+
+/// A backup that will go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// The backup.
+    pub id: BackupId,
+    /// From when on a clean-up deletes it; not before the time that was asked at.
+    pub at: DateTime<Utc>,
+}
+
+/// The backup of `job` that goes next, if backups go on as they do: then those that `keep_min` and
+/// `keep_last` keep today are not the newest any more, and do not count here.
+pub fn next_expiry(backups: &[Backup], policy: &Policy, job: &str, now: DateTime<Utc>) -> Option<Expiry> {
+    let policy = Policy { min: 0, last: 0, ..*policy };
+    let days = TimeDelta::days(policy.days.into()) + TimeDelta::seconds(1);
+    let mut times: Vec<DateTime<Utc>> =
+        backups.iter().filter(|b| b.job == job).map(|b| (b.started + days).max(now)).collect();
+    times.sort_unstable();
+    times.dedup();
+    times.into_iter().find_map(|at| {
+        let (job, unreadable) = (job.to_string(), Vec::new());
+        let around = Circumstances { job, now: at, store_clock: at, force: true, unreadable };
+        let decisions = plan(backups, &policy, &around).decisions;
+        // The oldest stands last.
+        let going = decisions.into_iter().rfind(|decision| decision.action == Action::Delete)?;
+        Some(Expiry { id: going.id, at })
+    })
+}
