@@ -60,14 +60,21 @@ impl Codec {
     /// The raw bytes of pieces that stand one after the other.
     pub fn decode(self, bytes: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        match self {
-            Codec::Gzip { .. } => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut out),
-            Codec::Zstd { .. } => {
-                zstd::Decoder::new(bytes).and_then(|mut decoder| decoder.read_to_end(&mut out))
-            }
-        }
-        .map_err(|e| Error::failed("a compressed piece cannot be decompressed").caused_by(e))?;
+        self.reader(bytes)
+            .read_to_end(&mut out)
+            .map_err(|e| Error::failed("a compressed piece cannot be decompressed").caused_by(e))?;
         Ok(out)
+    }
+
+    /// The same as a stream.
+    pub fn reader<'a>(self, bytes: &'a [u8]) -> Box<dyn Read + 'a> {
+        match self {
+            Codec::Gzip { .. } => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
+            Codec::Zstd { .. } => match zstd::Decoder::with_buffer(bytes) {
+                Ok(decoder) => Box::new(decoder),
+                Err(e) => Box::new(Broken(Some(e))),
+            },
+        }
     }
 
     /// The level.
@@ -134,6 +141,15 @@ impl Codec {
             }
         }
         out
+    }
+}
+
+/// A decoder that could not be made.
+struct Broken(Option<std::io::Error>);
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(self.0.take().unwrap_or_else(|| std::io::Error::other("the decoder could not be made")))
     }
 }
 

@@ -12,6 +12,7 @@ use std::io::BufRead;
 
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
+pub use self::input::whole_documents;
 use self::input::{Input, damaged};
 use crate::error::{Error, Result};
 use crate::source::{Namespace, Sink, metadata};

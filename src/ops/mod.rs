@@ -5,3 +5,4 @@ pub mod cleanup;
 pub mod list;
 pub mod pin;
 pub mod stats;
+pub mod verify;

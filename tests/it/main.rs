@@ -8,3 +8,4 @@ mod mongodump;
 mod native;
 mod readme;
 mod store;
+mod verify;

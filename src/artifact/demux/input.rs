@@ -98,7 +98,7 @@ impl<R: BufRead> Input<R> {
 }
 
 /// The length of the whole documents at the front of `bytes`.
-fn whole_documents(bytes: &[u8]) -> usize {
+pub fn whole_documents(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     while let Some(len) = rest.first_chunk::<4>() {
         let len = usize::try_from(i32::from_le_bytes(*len)).unwrap_or(0);

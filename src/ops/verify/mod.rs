@@ -1,0 +1,139 @@
+//! `verify`: read a backup's artifact again, every byte of it, and hold it against manifest and index.
+//!
+//! One pass: [`fetch`] asks for the artifact piece by piece and sums its bytes up; [`regions`] cuts the
+//! stream at the segments' ends; workers ([`region`]) decompress each and compare hashes and counts; and one
+//! reader ([`structure`]) sees the raw stream as tar or mongorestore would.
+
+mod fetch;
+mod region;
+mod regions;
+mod structure;
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+
+use crate::artifact::format::Format;
+use crate::artifact::index::Index;
+use crate::artifact::manifest::Manifest;
+use crate::error::{Error, Result};
+use crate::store::{self, Store};
+
+pub use region::Finding;
+
+/// What a verify found.
+#[derive(Debug)]
+pub struct Report {
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// What is wrong; empty when every byte is as it should be.
+    pub findings: Vec<Finding>,
+    /// Bytes of the artifact that were read.
+    pub stored_bytes: u64,
+    /// Documents that were hashed.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+}
+
+/// Reads the backup of `manifest` whole. `workers` threads decompress.
+///
+/// # Errors
+/// If the store does not answer. What is missing or wrong in it is a finding.
+pub async fn verify(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    workers: usize,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Report> {
+    let mut report = Report {
+        started_at: now(),
+        finished_at: now(),
+        findings: Vec::new(),
+        stored_bytes: 0,
+        documents: 0,
+        raw_bytes: 0,
+    };
+    match index(store, manifest).await? {
+        Err(what) => report.findings.push(Finding::of_backup(what)),
+        Ok(index) => artifact(store, manifest, &index, workers, &mut report).await?,
+    }
+    report.finished_at = now();
+    Ok(report)
+}
+
+/// The index, if it is the one that the manifest speaks of.
+async fn index(store: &Arc<dyn Store>, manifest: &Manifest) -> Result<Result<Index, String>> {
+    let object = &manifest.index;
+    let bytes = match store.get(&object.key).await {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind == store::Kind::NotFound => return Ok(Err(format!("{} is missing", object.key))),
+        Err(e) => return Err(e.into()),
+    };
+    if bytes.len() as u64 != object.size || blake3::hash(&bytes).to_hex().as_str() != object.blake3 {
+        return Ok(Err(format!("{} is not the one that the manifest speaks of", object.key)));
+    }
+    Ok(match Index::decode(&bytes) {
+        Err(e) => Err(e.chain()),
+        Ok(index) if index.id != manifest.id.as_str() => Err(format!("{} is of another backup", object.key)),
+        Ok(index) => regions::check(&index, manifest).map(|()| index),
+    })
+}
+
+async fn artifact(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    index: &Index,
+    workers: usize,
+    report: &mut Report,
+) -> Result<()> {
+    let artifact = &manifest.artifact;
+    let format: Format = match artifact.format.parse() {
+        Ok(format) => format,
+        Err(why) => {
+            report.findings.push(Finding::of_backup(format!("its format is unknown: {why}")));
+            return Ok(());
+        }
+    };
+    match store.head(&artifact.key).await? {
+        None => return Ok(report.findings.push(Finding::of_backup(format!("{} is missing", artifact.key)))),
+        Some(object) if object.size != artifact.size => {
+            let what = format!("{} has {} bytes, not {}", artifact.key, object.size, artifact.size);
+            return Ok(report.findings.push(Finding::of_backup(what)));
+        }
+        Some(_) => {}
+    }
+    // A region in hand for each worker, and one that waits.
+    let (regions, taken) = mpsc::channel(1);
+    let (streams, in_order) = sync_channel(workers + 1);
+    let pool = region::Pool::start(workers, format.codec, taken)?;
+    let reader = structure::start(in_order, manifest.clone(), format.container)?;
+    let read = fetch::all(store, manifest, regions::of(index, manifest), &regions, &streams).await;
+    drop((regions, streams));
+    let (tallies, findings) = pool.finish().await?;
+    report.findings.extend(findings);
+    // The error of a store that ended in the middle says more than what followed from it.
+    let fetched = read?;
+    report.findings.extend(reader.finish().await?);
+    report.stored_bytes = fetched.bytes;
+    if format!("{:016x}", fetched.crc64nvme) != artifact.crc64nvme {
+        let what = format!(
+            "the checksum of {} is {:016x}, the manifest says {}",
+            artifact.key, fetched.crc64nvme, artifact.crc64nvme
+        );
+        report.findings.push(Finding::of_backup(what));
+    }
+    report.findings.extend(regions::compare(&tallies, manifest));
+    report.documents = tallies.values().map(|tally| tally.documents).sum();
+    report.raw_bytes = tallies.values().map(|tally| tally.raw_bytes).sum();
+    report.findings.sort_by_key(|finding| finding.offset.unwrap_or(u64::MAX));
+    Ok(())
+}
+
+fn thread_panicked() -> Error {
+    Error::failed("a thread of the verify ended unexpectedly")
+}

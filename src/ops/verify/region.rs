@@ -1,0 +1,195 @@
+//! Decompressing regions on all cores: what a segment holds is counted and hashed, and the raw bytes go
+//! on in the order of the artifact.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::regions::Region;
+use super::thread_panicked;
+use crate::artifact::codec::Codec;
+use crate::artifact::demux::whole_documents;
+use crate::artifact::pool::sum_documents;
+use crate::artifact::writer::Tally;
+use crate::error::{Error, Result};
+
+/// Something that is wrong with a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The namespace, where it is one's.
+    pub namespace: Option<String>,
+    /// Where in the artifact the region begins that is wrong, in bytes.
+    pub offset: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Finding {
+    /// One of the whole backup.
+    pub fn of_backup(what: String) -> Finding {
+        Finding { namespace: None, offset: None, what }
+    }
+
+    /// One of a namespace.
+    pub fn of_namespace(namespace: String, what: String) -> Finding {
+        Finding { namespace: Some(namespace), offset: None, what }
+    }
+}
+
+/// The raw bytes of one region, piece by piece; `Err` when it cannot be decompressed to its end.
+pub type Stream = std::sync::mpsc::Receiver<Result<Vec<u8>, ()>>;
+
+/// A region in hand.
+pub struct Work {
+    /// What it should be.
+    pub region: Region,
+    /// Where it begins in the artifact.
+    pub offset: u64,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Where its raw bytes go.
+    pub raw: SyncSender<Result<Vec<u8>, ()>>,
+}
+
+/// How much is decompressed at once.
+const CHUNK: usize = 1 << 20;
+/// More than this without the end of a document is none: 16 MiB, and what the server allows itself on top.
+const LONGEST: usize = (16 << 20) + (16 << 10);
+
+type Sums = (BTreeMap<usize, Tally>, Vec<Finding>);
+
+/// The workers.
+pub struct Pool(Vec<oneshot::Receiver<Sums>>);
+
+impl Pool {
+    /// Starts `workers` threads that take regions until there are no more.
+    pub fn start(workers: usize, codec: Codec, regions: mpsc::Receiver<Work>) -> Result<Pool> {
+        let regions = Arc::new(Mutex::new(regions));
+        let mut answers = Vec::new();
+        for n in 0..workers.max(1) {
+            let (answer, answered) = oneshot::channel();
+            let regions = regions.clone();
+            thread::Builder::new()
+                .name(format!("verify-{n}"))
+                .spawn(move || {
+                    let mut sums = Sums::default();
+                    loop {
+                        let work = regions.lock().expect("no holder panics").blocking_recv();
+                        let Some(work) = work else { break };
+                        one(codec, work, &mut sums);
+                    }
+                    // Nobody waits any more when the run was ended.
+                    let _ = answer.send(sums);
+                })
+                .map_err(|e| Error::failed("cannot start a thread").caused_by(e))?;
+            answers.push(answered);
+        }
+        Ok(Pool(answers))
+    }
+
+    /// Waits for all of them: what was in each namespace, and what is wrong.
+    pub async fn finish(self) -> Result<Sums> {
+        let mut all = Sums::default();
+        for answer in self.0 {
+            let (tallies, findings) = answer.await.map_err(|_| thread_panicked())?;
+            for (at, tally) in tallies {
+                add(all.0.entry(at).or_default(), &tally);
+            }
+            all.1.extend(findings);
+        }
+        Ok(all)
+    }
+}
+
+fn add(sum: &mut Tally, more: &Tally) {
+    sum.documents += more.documents;
+    sum.raw_bytes += more.raw_bytes;
+    sum.stored_bytes += more.stored_bytes;
+    sum.sum = sum.sum.wrapping_add(more.sum);
+}
+
+fn one(codec: Codec, work: Work, sums: &mut Sums) {
+    let Work { region, offset, bytes, raw } = work;
+    let mut reader = codec.reader(bytes.as_ref());
+    // Whoever reads the stream may have ended at something that is wrong: the hashes go on.
+    let mut hand_on = |bytes: &[u8]| drop(raw.send(Ok(bytes.to_vec())));
+    let outcome = match &region.segment {
+        None => plain(&mut *reader, &mut hand_on),
+        Some((segment, _)) => documents(&mut *reader, &mut hand_on).and_then(|(tally, hash)| {
+            let (wanted, got) = ((segment.documents, segment.raw_bytes), (tally.documents, tally.raw_bytes));
+            add(sums.0.entry(segment.namespace).or_default(), &tally);
+            if got != wanted {
+                return Err(format!(
+                    "{} documents of {} bytes, the index says {} of {}",
+                    got.0, got.1, wanted.0, wanted.1
+                ));
+            }
+            if hash != segment.blake3 {
+                return Err("the BLAKE3 of a segment is not the index's".into());
+            }
+            Ok(())
+        }),
+    };
+    if let Err(what) = outcome {
+        let namespace = region.segment.map(|(_, name)| name);
+        sums.1.push(Finding { namespace, offset: Some(offset), what });
+        let _ = raw.send(Err(()));
+    }
+}
+
+/// Reads headers and metadata.
+fn plain(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => hand_on(&buffer[..n]),
+            Err(e) => return Err(damaged(&e)),
+        }
+    }
+}
+
+/// Reads the documents of a segment; what they are, and the BLAKE3 of their bytes.
+fn documents(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Result<(Tally, String), String> {
+    let (mut buffer, mut filled) = (vec![0; 2 * CHUNK], 0);
+    let (mut tally, mut hasher) = (Tally::default(), blake3::Hasher::new());
+    loop {
+        if filled == buffer.len() {
+            if filled > LONGEST {
+                return Err("there is something that is not a document".into());
+            }
+            buffer.resize(2 * filled, 0);
+        }
+        let n = reader.read(&mut buffer[filled..]).map_err(|e| damaged(&e))?;
+        filled += n;
+        // Pieces of a decoder are small; hashing wants large ones.
+        if n > 0 && filled < CHUNK {
+            continue;
+        }
+        let whole = whole_documents(&buffer[..filled]);
+        if n == 0 && whole < filled {
+            return Err("a segment does not end with a document".into());
+        }
+        let run = &buffer[..whole];
+        hasher.update(run);
+        let (documents, sum) = sum_documents(run).map_err(|e| e.chain())?;
+        add(&mut tally, &Tally { documents, raw_bytes: whole as u64, stored_bytes: 0, sum });
+        if whole > 0 {
+            hand_on(run);
+        }
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
+        if n == 0 {
+            return Ok((tally, hasher.finalize().to_hex().to_string()));
+        }
+    }
+}
+
+fn damaged(error: &std::io::Error) -> String {
+    format!("it cannot be decompressed: {error}")
+}

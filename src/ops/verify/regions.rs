@@ -1,0 +1,79 @@
+//! The artifact as a row of regions: the segments, and what stands between them.
+
+use std::collections::BTreeMap;
+
+use super::region::Finding;
+use crate::artifact::index::{Index, Segment};
+use crate::artifact::manifest::Manifest;
+use crate::artifact::writer::Tally;
+
+/// A stretch of the artifact.
+#[derive(Debug, Clone)]
+pub struct Region {
+    /// Where it ends, in bytes.
+    pub end: u64,
+    /// The segment, and its namespace's name; `None` for headers and metadata.
+    pub segment: Option<(Segment, String)>,
+}
+
+/// Checks that the index can be of this artifact at all.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
+    let mut end = 0;
+    for segment in &index.segments {
+        let fits = segment.offset.checked_add(segment.length).filter(|end| *end <= manifest.artifact.size);
+        if segment.offset < end || segment.length == 0 {
+            return Err(format!("the index has a segment at {} that overlaps another one", segment.offset));
+        }
+        if segment.namespace >= manifest.namespaces.len() {
+            return Err("the index speaks of a namespace that the manifest does not have".into());
+        }
+        end =
+            fits.ok_or_else(|| format!("the index has a segment beyond the artifact: {}", segment.offset))?;
+    }
+    Ok(())
+}
+
+/// The regions, from the first byte to the last.
+pub fn of(index: &Index, manifest: &Manifest) -> Vec<Region> {
+    let (mut regions, mut at) = (Vec::new(), 0);
+    for segment in &index.segments {
+        if segment.offset > at {
+            regions.push(Region { end: segment.offset, segment: None });
+        }
+        at = segment.offset + segment.length;
+        regions.push(Region { end: at, segment: Some((segment.clone(), name(manifest, segment.namespace))) });
+    }
+    if manifest.artifact.size > at {
+        regions.push(Region { end: manifest.artifact.size, segment: None });
+    }
+    regions
+}
+
+fn name(manifest: &Manifest, at: usize) -> String {
+    let namespace = &manifest.namespaces[at];
+    format!("{}.{}", namespace.db, namespace.collection)
+}
+
+/// Holds what was read of each namespace against the manifest.
+pub fn compare(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (at, namespace) in manifest.namespaces.iter().enumerate() {
+        let tally = tallies.get(&at).cloned().unwrap_or_default();
+        let mut say = |what: String| findings.push(Finding::of_namespace(name(manifest, at), what));
+        for (what, got, wanted) in [
+            ("documents", tally.documents, namespace.documents),
+            ("bytes of documents", tally.raw_bytes, namespace.raw_bytes),
+        ] {
+            if got != wanted {
+                say(format!("{got} {what} where the manifest says {wanted}"));
+            }
+        }
+        if format!("{:032x}", tally.sum) != namespace.xxh3_sum {
+            say("the hash of its documents is not the manifest's".into());
+        }
+    }
+    findings
+}

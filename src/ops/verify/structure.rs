@@ -1,0 +1,205 @@
+//! The raw stream as stock tools see it: a tar of a mongodump directory, or mongodump's archive.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc::Receiver;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::region::{Finding, Stream};
+use super::thread_panicked;
+use crate::artifact::demux::Demux;
+use crate::artifact::format::Container;
+use crate::artifact::manifest::{Manifest, NamespaceEntry};
+use crate::artifact::names;
+use crate::error::{Error, Result};
+use crate::source::{Namespace, Sink, Type};
+
+/// The reader at work.
+pub struct Reader(oneshot::Receiver<Option<String>>);
+
+/// Starts to read the streams one after the other.
+pub fn start(streams: Receiver<Stream>, manifest: Manifest, container: Container) -> Result<Reader> {
+    let (answer, answered) = oneshot::channel();
+    thread::Builder::new()
+        .name("structure".into())
+        .spawn(move || {
+            let mut raw = Raw { streams, current: None, piece: Vec::new(), at: 0, broken: false };
+            let outcome = match container {
+                Container::Tar => tar(&mut raw, &manifest),
+                Container::Archive => archive(&mut raw, &manifest),
+            };
+            // What follows from a region that cannot be decompressed is not told twice.
+            let what = outcome.err().filter(|_| !raw.broken);
+            let _ = answer.send(what);
+            // The workers must not wait for a reader that found enough.
+            while raw.next().is_ok_and(|more| more) {}
+        })
+        .map_err(|e| Error::failed("cannot start a thread").caused_by(e))?;
+    Ok(Reader(answered))
+}
+
+impl Reader {
+    /// What is wrong.
+    pub async fn finish(self) -> Result<Option<Finding>> {
+        Ok(self.0.await.map_err(|_| thread_panicked())?.map(Finding::of_backup))
+    }
+}
+
+/// The raw bytes of all regions, one after the other.
+struct Raw {
+    streams: Receiver<Stream>,
+    current: Option<Stream>,
+    piece: Vec<u8>,
+    at: usize,
+    /// A region could not be decompressed.
+    broken: bool,
+}
+
+impl Raw {
+    /// Takes the next piece; false at the end.
+    fn next(&mut self) -> io::Result<bool> {
+        loop {
+            let Some(stream) = &self.current else {
+                let Ok(stream) = self.streams.recv() else { return Ok(false) };
+                self.current = Some(stream);
+                continue;
+            };
+            match stream.recv() {
+                Ok(Ok(piece)) => {
+                    (self.piece, self.at) = (piece, 0);
+                    return Ok(true);
+                }
+                Ok(Err(())) => {
+                    (self.current, self.broken) = (None, true);
+                    return Err(io::Error::other("a part of it cannot be decompressed"));
+                }
+                Err(_) => self.current = None,
+            }
+        }
+    }
+}
+
+impl Read for Raw {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Raw {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.at == self.piece.len() && self.next()? {}
+        Ok(&self.piece[self.at..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.at += n;
+    }
+}
+
+/// The entries that a tar of this backup has, and the size of those that hold documents.
+fn entries(manifest: &Manifest) -> VecDeque<(String, Option<u64>)> {
+    let mut entries = VecDeque::from([("RECOVERY.txt".to_string(), None)]);
+    for namespace in &manifest.namespaces {
+        let metadata = names::metadata_file(&namespace.db, &namespace.collection);
+        entries.push_back((format!("dump/{metadata}"), None));
+        if namespace.kind != Type::View {
+            let bson = names::bson_file(&namespace.db, &data_collection(namespace));
+            entries.push_back((format!("dump/{bson}"), Some(namespace.raw_bytes)));
+        }
+    }
+    if !manifest.namespaces.is_empty() {
+        entries.push_back(("dump/prelude.json".into(), None));
+    }
+    entries
+}
+
+fn data_collection(namespace: &NamespaceEntry) -> String {
+    match namespace.kind {
+        Type::Timeseries => format!("system.buckets.{}", namespace.collection),
+        _ => namespace.collection.clone(),
+    }
+}
+
+fn tar(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
+    let broken = |e: io::Error| format!("the tar is damaged: {e}");
+    let mut wanted = entries(manifest);
+    let mut archive = tar::Archive::new(&mut *raw);
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let Some((name, size)) = wanted.pop_front() else {
+            return Err(format!("the tar has {path} too much"));
+        };
+        if path != name {
+            return Err(format!("the tar has {path} where {name} belongs"));
+        }
+        let read = io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+        if size.is_some_and(|size| size != read) {
+            return Err(format!("{name} has {read} bytes in the tar, not {}", size.unwrap_or_default()));
+        }
+    }
+    if let Some((name, _)) = wanted.pop_front() {
+        return Err(format!("the tar ends before {name}"));
+    }
+    let mut rest = Vec::new();
+    raw.take(1 << 20).read_to_end(&mut rest).map_err(broken)?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err("something follows the end of the tar".into());
+    }
+    Ok(())
+}
+
+fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
+    let mut counted = Counted { manifest, open: None, documents: 0, ended: 0 };
+    Demux::new(BufReader::new(&mut *raw)).run(&|_| true, &mut counted).map_err(|e| e.chain())?;
+    let wanted = manifest.namespaces.iter().filter(|n| n.kind != Type::View).count();
+    if counted.ended < wanted {
+        return Err(format!("the archive has {} collections, not {wanted}", counted.ended));
+    }
+    Ok(())
+}
+
+/// Compares what the archive says with the manifest.
+struct Counted<'a> {
+    manifest: &'a Manifest,
+    open: Option<usize>,
+    documents: u64,
+    ended: usize,
+}
+
+impl Sink for Counted<'_> {
+    fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
+        let wanted = self.manifest.namespaces.iter().map(|n| (&n.db, &n.collection));
+        if !namespaces.iter().map(|n| (&n.db, &n.collection)).eq(wanted) {
+            return Err(Error::failed("the archive announces other namespaces than the manifest"));
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, namespace: usize) -> Result<()> {
+        (self.open, self.documents) = (Some(namespace), 0);
+        Ok(())
+    }
+
+    fn document(&mut self, _: &[u8]) -> Result<()> {
+        self.documents += 1;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let namespace = &self.manifest.namespaces[self.open.take().expect("one is open")];
+        if self.documents != namespace.documents {
+            let (db, collection) = (&namespace.db, &namespace.collection);
+            let (got, wanted) = (self.documents, namespace.documents);
+            return Err(Error::failed(format!(
+                "the archive has {got} documents of {db}.{collection}, not {wanted}"
+            )));
+        }
+        self.ended += usize::from(namespace.kind != Type::View);
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Every damage to an artifact is found, and named.
+
+mod damage;
