@@ -1,0 +1,53 @@
+//! The flags of `backup`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `backup`.
+#[derive(Debug, Default, Args)]
+#[command(
+    long_about = "Dump a MongoDB server into one artifact in the bucket or directory.\n\n\
+The server is MONGO_URI (default mongodb://localhost:27017), the place S3_BACKUP_BUCKET or BACKUP_DIR. \
+The data is streamed: no temporary file, bounded memory. The backup exists only once everything was read, \
+uploaded and checked; a run that fails or is killed leaves nothing that is listed.",
+    after_help = "Examples:\n  \
+BACKUP_DIR=/var/backups/mongodb uzima-backup backup\n  \
+MONGO_URI=mongodb://db1 S3_BACKUP_BUCKET=my-backups uzima-backup backup --format tar.zst\n  \
+uzima-backup backup --db shop --exclude 'shop.tmp*' --dir /mnt/usb --dry-run"
+)]
+pub struct BackupArgs {
+    /// Only this database (may be given several times)
+    #[arg(long = "db", value_name = "NAME")]
+    pub db: Vec<String>,
+    /// Only namespaces that match, e.g. 'shop.*' (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// No namespace that matches (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// The line of backups this one belongs to; default: what is read, at which host
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// What reads: auto, native or mongodump
+    #[arg(long)]
+    pub engine: Option<String>,
+    /// tar.gz, tar.zst, archive.gz or archive.zst
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Compression level: gzip 1 to 12, zstd 1 to 19
+    #[arg(long)]
+    pub level: Option<i32>,
+    /// Decompress every block again and compare it before it counts
+    #[arg(long)]
+    pub check_compression: bool,
+    /// Back up to this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// A server without collections is not an error
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Print what would be read, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}

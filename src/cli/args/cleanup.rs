@@ -1,0 +1,40 @@
+//! The flags of `cleanup`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::catalog::id::BackupId;
+
+/// Flags of `cleanup`.
+#[derive(Debug, Default, Args)]
+#[command(
+    long_about = "Delete the backups of a job that are older than they need be, by a plan with a reason for each.\n\n\
+Kept are the newest BACKUP_RETENTION_DAYS, always the newest BACKUP_KEEP_MIN good ones, those of \
+BACKUP_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY, and what is pinned. Nothing is deleted (exit code 3) \
+while the plan is frozen: the newest backup collapsed, the job reads another server, the clock is wrong, \
+a manifest cannot be read, or more than three and a quarter of the good ones would go at once.",
+    after_help = "Examples:\n  uzima-backup cleanup --dry-run\n  \
+uzima-backup cleanup --accept 20261123T030000Z-7k3q9d\n  \
+uzima-backup cleanup --json | jq '.backups[] | select(.outcome == \"deleted\")'"
+)]
+pub struct CleanupArgs {
+    /// Print the plan, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// More than three and a quarter of the good backups may go at once
+    #[arg(long)]
+    pub force: bool,
+    /// This backup is right although it collapsed or is of another server (may be given several times)
+    #[arg(long, value_name = "ID")]
+    pub accept: Vec<BackupId>,
+    /// Delete artifacts without a manifest that are older than 2 days as well, of all jobs
+    #[arg(long)]
+    pub orphans: bool,
+    /// The line of backups; default: what is read, at which host
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// Clean up this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}

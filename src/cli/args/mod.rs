@@ -1,0 +1,140 @@
+//! The command line.
+
+mod backup;
+mod cleanup;
+mod list;
+mod pin;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use self::backup::BackupArgs;
+pub use self::cleanup::CleanupArgs;
+pub use self::list::ListArgs;
+pub use self::pin::{PinArgs, UnpinArgs};
+use crate::config::layers::Raw;
+
+/// MongoDB backups that restore.
+#[derive(Debug, Parser)]
+#[command(
+    name = "uzima-backup",
+    version,
+    about = "MongoDB backups that restore: one streamed, checked artifact to S3 or a directory",
+    after_help = "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml \
+(or --config, or UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
+Exit codes: 0 done · 1 failed, nothing new was stored · 2 wrong usage or configuration · 3 the backup \
+(or cleanup) is good, but something needs a look · 4 stored data does not match its manifest · 128+n ended by signal n"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Read this configuration file instead of /etc/uzima-backup/config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log more; twice, everything (RUST_LOG is finer)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Dump a MongoDB server into one artifact in the bucket or directory
+    Backup(BackupArgs),
+    /// List the backups that exist, newest first
+    List(ListArgs),
+    /// Delete backups that are older than they need be, never the last good ones
+    Cleanup(CleanupArgs),
+    /// Keep a backup from every cleanup
+    Pin(PinArgs),
+    /// Let retention decide on a backup again
+    Unpin(UnpinArgs),
+    /// Show the merged settings, secrets hidden, and where each came from
+    Config,
+}
+
+impl Command {
+    /// The settings that the flags set.
+    pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
+        let mut flags = BTreeMap::new();
+        let mut text = |key, value: Option<String>| {
+            if let Some(value) = value {
+                flags.insert(key, Raw::Text(value));
+            }
+        };
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        match self {
+            Command::Backup(args) => {
+                text("job", args.job.clone());
+                text("engine", args.engine.clone());
+                text("format", args.format.clone());
+                text("compression_level", args.level.map(|level| level.to_string()));
+                text("check_compression", args.check_compression.then(|| "true".into()));
+                text("dir", path(&args.dir));
+                for (key, items) in
+                    [("databases", &args.db), ("include", &args.include), ("exclude", &args.exclude)]
+                {
+                    if !items.is_empty() {
+                        flags.insert(key, Raw::List(items.clone()));
+                    }
+                }
+            }
+            Command::List(args) => text("dir", path(&args.dir)),
+            Command::Cleanup(args) => {
+                text("job", args.job.clone());
+                text("dir", path(&args.dir));
+            }
+            Command::Pin(args) => text("dir", path(&args.dir)),
+            Command::Unpin(args) => text("dir", path(&args.dir)),
+            Command::Config => {}
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from([
+            "uzima-backup",
+            "backup",
+            "--db",
+            "a",
+            "--db",
+            "b",
+            "--level",
+            "3",
+            "--dir",
+            "/x",
+        ]);
+        let flags = cli.command.settings();
+        assert_eq!(flags["databases"], Raw::List(vec!["a".into(), "b".into()]));
+        assert_eq!(flags["compression_level"], Raw::Text("3".into()));
+        assert_eq!(flags["dir"], Raw::Text("/x".into()));
+    }
+}

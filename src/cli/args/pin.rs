@@ -1,0 +1,33 @@
+//! The flags of `pin` and `unpin`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::catalog::id::BackupId;
+
+/// Flags of `pin`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  uzima-backup pin 20261123T030000Z-7k3q9d --reason 'before the migration'"
+)]
+pub struct PinArgs {
+    /// The backup
+    pub id: BackupId,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// It is in this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Flags of `unpin`.
+#[derive(Debug, Args)]
+pub struct UnpinArgs {
+    /// The backup
+    pub id: BackupId,
+    /// It is in this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
