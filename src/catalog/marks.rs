@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::id::BackupId;
 use super::layout;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{Kind, Store};
 
 /// The version of these objects' format.
 pub const FORMAT: u32 = 1;
@@ -84,14 +84,19 @@ impl Failure {
 
 impl Tombstone {
     /// Reads a tombstone and checks that it speaks of its own folder only: what it names is deleted.
+    /// `None`: it is gone, because another clean-up has finished the deletion.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Result<Tombstone, String>> {
+    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Tombstone, String>>> {
         let key = layout::tombstone(id);
-        let bytes = store.get(&key).await?;
+        let bytes = match store.get(&key).await {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind == Kind::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
         let own = |key: &String| layout::parse(key).is_some_and(|(of, _)| of == *id);
-        Ok(match serde_json::from_slice::<Tombstone>(&bytes) {
+        Ok(Some(match serde_json::from_slice::<Tombstone>(&bytes) {
             Err(e) => Err(format!("{key} cannot be understood: {e}")),
             Ok(found) if found.format != FORMAT => {
                 Err(format!("{key} is of the format {}, this version knows {FORMAT}", found.format))
@@ -100,7 +105,7 @@ impl Tombstone {
                 Err(format!("{key} speaks of another backup"))
             }
             Ok(found) => Ok(found),
-        })
+        }))
     }
 
     /// Writes it: from now on the deletion is begun.

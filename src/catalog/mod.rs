@@ -74,28 +74,44 @@ pub fn existing(folders: &BTreeMap<BackupId, Folder>) -> Vec<BackupId> {
     folders.iter().rev().filter(|(_, folder)| exists(folder)).map(|(id, _)| id.clone()).collect()
 }
 
-/// The manifests of these backups, in their order.
+/// The manifests of these backups, in their order. Those that a clean-up deletes meanwhile are left out.
 ///
 /// # Errors
 /// If one cannot be fetched. One that is fetched and cannot be understood is an [`Entry::Damaged`].
 pub async fn manifests(store: &dyn Store, ids: &[BackupId]) -> Result<Vec<Entry>> {
-    let answers: Vec<Result<Entry>> =
-        stream::iter(ids).map(|id| manifest(store, id)).buffered(FETCHING).collect().await;
-    answers.into_iter().collect()
+    let answers: Vec<Result<Option<Entry>>> =
+        stream::iter(ids).map(|id| find(store, id)).buffered(FETCHING).collect().await;
+    answers.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// The manifest of one backup, if it is still there: what was listed may be deleted since, by a clean-up
+/// of another host.
+pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry>> {
+    match store.get(&layout::manifest(id)).await {
+        Ok(bytes) => Ok(Some(entry(id, &bytes))),
+        Err(e) if e.kind == store::Kind::NotFound => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// The manifest of one backup.
+///
+/// # Errors
+/// If it cannot be fetched, or is not there.
 pub async fn manifest(store: &dyn Store, id: &BackupId) -> Result<Entry> {
+    Ok(entry(id, &store.get(&layout::manifest(id)).await?))
+}
+
+fn entry(id: &BackupId, bytes: &[u8]) -> Entry {
     let key = layout::manifest(id);
-    let bytes = store.get(&key).await?;
-    Ok(match Manifest::decode(&bytes) {
+    match Manifest::decode(bytes) {
         Ok(manifest) if manifest.id == *id => Entry::Backup(Box::new(manifest)),
         Ok(manifest) => {
             let why = format!("it speaks of the backup {}", manifest.id);
             Entry::Damaged { id: id.clone(), key, why }
         }
         Err(why) => Entry::Damaged { id: id.clone(), key, why },
-    })
+    }
 }
 
 /// Writes the index; what the manifest says of it.

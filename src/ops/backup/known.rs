@@ -55,10 +55,12 @@ async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<
     let folders = catalog::folders(store).await?;
     for id in catalog::existing(&folders) {
         let accepted = folders[&id].contains_key(layout::ACCEPTED);
-        match catalog::manifest(store, &id).await? {
-            Entry::Backup(m) if m.job == options.job && (accepted || !m.collapsed()) => return Ok(Some(m)),
-            Entry::Backup(_) => {}
-            Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
+        match catalog::find(store, &id).await? {
+            Some(Entry::Backup(m)) if m.job == options.job && (accepted || !m.collapsed()) => {
+                return Ok(Some(m));
+            }
+            Some(Entry::Backup(_)) | None => {}
+            Some(Entry::Damaged { key, why, .. }) => log::warn!("{key} cannot be understood: {why}"),
         }
     }
     Ok(None)

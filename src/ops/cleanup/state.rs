@@ -51,9 +51,14 @@ impl State {
             bare: Vec::new(),
             unreadable: Vec::new(),
         };
-        for entry in catalog::manifests(store, &catalog::existing(&folders)).await? {
+        let listed = catalog::existing(&folders);
+        for entry in catalog::manifests(store, &listed).await? {
             let folder = folders.remove(entry.id()).unwrap_or_default();
             state.add(entry, folder);
+        }
+        // What was listed with a manifest and has none now another clean-up deletes at this moment.
+        for id in &listed {
+            folders.remove(id);
         }
         for (id, folder) in folders {
             if !folder.contains_key(layout::TOMBSTONE) {
@@ -61,9 +66,9 @@ impl State {
                 continue;
             }
             match Tombstone::read(store, &id).await? {
-                Ok(tombstone) if tombstone.job == job => state.halfway.push(tombstone),
-                Ok(_) => {}
-                Err(why) => state.unreadable.push(why),
+                Some(Ok(tombstone)) if tombstone.job == job => state.halfway.push(tombstone),
+                Some(Ok(_)) | None => {}
+                Some(Err(why)) => state.unreadable.push(why),
             }
         }
         Ok(state)
