@@ -45,6 +45,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l eng
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l format -d 'tar.gz, tar.zst, archive.gz or archive.zst' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l check-compression -d 'Decompress every block again and compare it before it counts'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l allow-empty -d 'A server without collections is not an error'
@@ -64,6 +65,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The line of backups; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'Clean up this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dry-run -d 'Print the plan, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l force -d 'More than three and a quarter of the good backups may go at once'

@@ -44,6 +44,7 @@ _arguments "${_arguments_options[@]}" : \
 '--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:_default' \
 '--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:_default' \
 '--dir=[Back up to this directory]:DIR:_files' \
+'--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:_default' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--check-compression[Decompress every block again and compare it before it counts]' \
 '--allow-empty[A server without collections is not an error]' \
@@ -77,6 +78,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID:_default' \
 '--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
 '--dir=[Clean up this directory]:DIR:_files' \
+'--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:_default' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--dry-run[Print the plan, and stop]' \
 '--force[More than three and a quarter of the good backups may go at once]' \

@@ -20,6 +20,8 @@ pub enum Kind {
     Aftermath,
     /// Stored data does not match its manifest.
     Mismatch,
+    /// Another run of the job and operation is under way.
+    Busy,
     /// The run was ended by this signal.
     Signal(u8),
 }
@@ -96,6 +98,7 @@ impl Error {
             Kind::Usage => Exit::Usage,
             Kind::Failed | Kind::Restart | Kind::Aftermath => Exit::Failed,
             Kind::Mismatch => Exit::Mismatch,
+            Kind::Busy => Exit::Busy,
             Kind::Signal(n) => Exit::Signal(n),
         }
     }

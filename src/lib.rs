@@ -26,6 +26,7 @@ pub mod config;
 pub mod error;
 pub mod exit;
 pub mod leftovers;
+pub mod lock;
 pub mod memory;
 pub mod ops;
 pub mod process;

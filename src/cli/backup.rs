@@ -16,6 +16,7 @@ use crate::config::layers::Layers;
 use crate::config::settings::{self, Place, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::lock::{self, Asked, Operation};
 use crate::ops::backup::{self, Options, Plan, Report, Resources};
 use crate::progress::Meter;
 
@@ -36,6 +37,18 @@ pub async fn run(
         output.result(&plan_json(&plan), || plan_text(&plan));
         return Ok(Exit::Done);
     }
+    let _lock = lock::take(
+        &Asked {
+            state_dir: options.state_dir.as_deref(),
+            job: &options.job,
+            operation: Operation::Backup,
+            host: &options.host,
+            started: Utc::now(),
+            wait: args.wait,
+        },
+        &cancel,
+    )
+    .await?;
     let resources = Resources {
         store: cancel.or(store(layers)).await?,
         now: Utc::now,

@@ -6,13 +6,15 @@ use serde_json::json;
 use super::args::CleanupArgs;
 use super::output::{self, Output};
 use super::{machine, state_dir, store, units};
+use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::Settings;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::lock::{self, Asked, Operation};
 use crate::ops::cleanup::{self, Options, Orphan, Outcome, Report};
 
-pub async fn run(args: &CleanupArgs, layers: &Layers, output: &Output) -> Result<Exit> {
+pub async fn run(args: &CleanupArgs, layers: &Layers, output: &Output, cancel: &Cancel) -> Result<Exit> {
     let host = machine();
     let settings = Settings::resolve(layers, &host)?;
     let options = Options {
@@ -25,7 +27,18 @@ pub async fn run(args: &CleanupArgs, layers: &Layers, output: &Output) -> Result
         state_dir: state_dir(layers),
         host,
     };
+    let now = Utc::now();
+    let asked = Asked {
+        state_dir: options.state_dir.as_deref(),
+        job: &options.job,
+        operation: Operation::Cleanup,
+        host: &options.host,
+        started: now,
+        wait: args.wait,
+    };
+    let _lock = if args.dry_run { None } else { lock::take(&asked, cancel).await? };
     let store = store(layers).await?;
+    // Not the time before a wait: the plan must not be of yesterday.
     let now = Utc::now();
     let report = cleanup::cleanup(&*store, &options, now).await?;
     output.result(&report_json(&report), || report_text(&report, now));

@@ -59,7 +59,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             match &cli.command {
                 Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
-                Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output)).await,
+                Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output, &cancel)).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),

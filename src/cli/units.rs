@@ -31,9 +31,41 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// Reads what a person writes: a whole number and `s`, `m`, `h` or `d`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "it is a whole number and a unit, e.g. 90s, 10m or 2h".to_string();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let digits = &text[..text.len() - unit.len_utf8()];
+    // `parse` would take a sign.
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u32 = digits.parse().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_of_people() {
+        let seconds = |text| parse_duration(text).ok().map(|d| d.as_secs());
+        for (text, want) in [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86_400), ("0s", 0)] {
+            assert_eq!(seconds(text), Some(want), "{text}");
+        }
+        for text in ["", "m", "10", "-1s", "+1s", "1.5h", "1w", "10 m", "1h30m", "99999999999s", "ü", "1ü"]
+        {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn numbers_for_people() {

@@ -1,8 +1,11 @@
 //! The flags of `backup`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+
+use crate::cli::units;
 
 /// Flags of `backup`.
 #[derive(Debug, Default, Args)]
@@ -50,4 +53,7 @@ pub struct BackupArgs {
     /// Print what would be read, and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    pub wait: Option<Duration>,
 }

@@ -1,10 +1,12 @@
 //! The flags of `cleanup`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::catalog::id::BackupId;
+use crate::cli::units;
 
 /// Flags of `cleanup`.
 #[derive(Debug, Default, Args)]
@@ -37,4 +39,7 @@ pub struct CleanupArgs {
     /// Clean up this directory
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    pub wait: Option<Duration>,
 }

@@ -11,3 +11,4 @@ mod orphans;
 mod pins;
 mod rules;
 mod support;
+mod twice;

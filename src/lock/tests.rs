@@ -1,0 +1,110 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::file::path;
+use super::*;
+
+fn asked<'a>(state: Option<&'a Path>, job: &'a str, operation: Operation) -> Asked<'a> {
+    let started = "2026-11-24T03:00:00Z".parse().unwrap();
+    Asked { state_dir: state, job, operation, host: "db1", started, wait: None }
+}
+
+#[tokio::test]
+async fn one_run_per_job_and_operation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, cancel) = (Some(folder.path()), Cancel::default());
+    let backup = asked(state, "nightly", Operation::Backup);
+    let held = take(&backup, &cancel).await.unwrap().unwrap();
+    assert_eq!((held.job(), held.operation()), ("nightly", Operation::Backup));
+    let error = take(&backup, &cancel).await.unwrap_err();
+    assert_eq!((error.kind(), error.exit().code()), (Kind::Busy, 75));
+    let pid = std::process::id();
+    let want =
+        format!("another backup of nightly is under way: process {pid} on db1, since 2026-11-24T03:00:00Z");
+    assert_eq!(error.to_string(), want);
+    assert!(error.next_step().unwrap().contains("--wait"));
+    // Another operation, another job, another state directory.
+    let other = tempfile::tempdir().unwrap();
+    for (state, job, operation) in [
+        (state, "nightly", Operation::Cleanup),
+        (state, "nightly.backup", Operation::Backup),
+        (state, "Nightly", Operation::Backup),
+        (Some(other.path()), "nightly", Operation::Backup),
+    ] {
+        assert!(take(&asked(state, job, operation), &cancel).await.unwrap().is_some(), "{job}");
+    }
+    // The file stays, says nobody, and can be locked again.
+    drop(held);
+    let file = path(folder.path(), "nightly", Operation::Backup);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(take(&backup, &cancel).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_other_run_with_the_time_or_by_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = Cancel::default();
+    let first = asked(Some(folder.path()), "j", Operation::Backup);
+    let wait = |wait| Asked { wait: Some(wait), ..first.clone() };
+    let held = take(&first, &cancel).await.unwrap().unwrap();
+    let began = Instant::now();
+    let error = take(&wait(Duration::from_millis(300)), &cancel).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy);
+    assert!((300..2000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    let ended = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(held);
+    };
+    let long = wait(Duration::from_secs(60));
+    let (second, ()) = tokio::join!(take(&long, &cancel), ended);
+    let second = second.unwrap();
+    assert!(second.is_some() && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let signalled = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        cancel.by_signal(15);
+    };
+    let (ended, ()) = tokio::join!(take(&long, &cancel), signalled);
+    assert_eq!(ended.unwrap_err().kind(), Kind::Signal(15));
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_written_the_run_goes_on() {
+    let cancel = Cancel::default();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for state in [None, Some(Path::new("/proc/nowhere")), Some(file.path())] {
+        assert!(take(&asked(state, "j", Operation::Backup), &cancel).await.unwrap().is_none(), "{state:?}");
+    }
+}
+
+#[test]
+fn every_job_has_a_file_of_its_own_in_the_folder() {
+    let state = Path::new("/s");
+    let long = "x".repeat(4000);
+    let longer = "x".repeat(4001);
+    let jobs =
+        [".", "..", "...", "a", "a.", ".a", "a@/tmp/mongodb.sock", "a/../b", "ä", "%C3%A4", &long, &longer];
+    let mut seen = std::collections::BTreeSet::new();
+    for job in jobs {
+        for operation in [Operation::Backup, Operation::Cleanup] {
+            let path = path(state, job, operation);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(path, Path::new("/s/locks").join(name));
+            assert!(name.len() <= 255 && name.ends_with(".lock"), "{name}");
+            assert!(seen.insert(path.clone()), "{job} {operation:?} shares {name}");
+        }
+    }
+    assert_eq!(path(state, "all@db1", Operation::Backup), Path::new("/s/locks/all@db1.backup.lock"));
+}
+
+/// Whoever reads a lock's file finds whatever somebody put there.
+#[tokio::test]
+async fn a_file_that_says_nothing_names_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cancel, first) = (Cancel::default(), asked(Some(folder.path()), "j", Operation::Cleanup));
+    let _held = take(&first, &cancel).await.unwrap().unwrap();
+    for content in ["", "pid 1\n", "\u{1b}[2J", "pid 1\nhost \u{1b}[2J\nsince x\n"] {
+        std::fs::write(path(folder.path(), "j", Operation::Cleanup), content).unwrap();
+        let error = take(&first, &cancel).await.unwrap_err();
+        assert_eq!(error.to_string(), "another cleanup of j is under way");
+    }
+}

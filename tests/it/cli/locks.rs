@@ -1,0 +1,151 @@
+//! Rows 36 and 37: two runs of one job, on one host and on two. (Two clean-ups: cleanup/twice.rs.)
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
+use uzima_testkit::standin::{Ending, Play, StandIn, fixture};
+use uzima_testkit::wire_proxy::{Action, Rule, RuleId, WireProxy};
+
+use super::s3::to_s3;
+use super::signals::{STALL, ends_by, loaded, start, until};
+use super::support::{Home, Ran, run};
+
+/// A backup of `home` that stands still in the middle, and the rule that holds it.
+fn stalled(home: &Home, proxy: &WireProxy, uri: &str, stall: Duration, job: &str) -> (Child, RuleId) {
+    let rule = proxy.add(Rule::on("find").namespace("store.*").nth(2).then(Action::Stall(stall)));
+    let child = start(home.to_dir(uri).args(["backup", "--job", job]));
+    until("the server falls silent", || proxy.hits(rule) == 1);
+    (child, rule)
+}
+
+fn lock(home: &Home, name: &str) -> PathBuf {
+    home.state().join("locks").join(name)
+}
+
+pub fn end(child: Child) -> Ran {
+    let output = child.wait_with_output().expect("its end");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[tokio::test]
+async fn the_second_of_a_job_ends_at_once_or_waits() {
+    let (server, home) = (loaded().await, Home::new());
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let uri = proxy.uri(&server.uri());
+    let (mut first, _) = stalled(&home, &proxy, &uri, Duration::from_secs(8), "nightly");
+    let direct = server.uri();
+    let backup = |args: &[&str]| run(home.to_dir(&direct).arg("backup").args(args));
+    let (began, pid) = (Instant::now(), first.id());
+    let said = ["another backup of nightly is under way: process ", "since 20", "next step: ", "--wait"];
+    let busy = backup(&["--job", "nightly"]).ends(75).says(&said).says(&[&pid.to_string()]);
+    assert!(began.elapsed() < Duration::from_secs(2) && busy.stdout.is_empty(), "{:?}", began.elapsed());
+    backup(&["--job", "nightly", "--wait", "1s"]).ends(75).says(&["1 s of waiting were not enough"]);
+    // Neither another job, nor a clean-up of this one, nor what writes nothing waits for it.
+    backup(&["--job", "weekly"]).ends(0);
+    // The job has no backup yet, which needs a look; busy it is not.
+    run(home.to_dir(&direct).args(["cleanup", "--job", "nightly"])).ends(3);
+    for args in [
+        &["cleanup", "--job", "weekly"][..],
+        &["backup", "--job", "nightly", "--dry-run"],
+        &["list"],
+        &["config"],
+    ] {
+        run(home.to_dir(&direct).args(args)).ends(0);
+    }
+    assert!(first.try_wait().expect("its state").is_none(), "the first run ended too early for this test");
+    let waited = backup(&["--job", "nightly", "--wait", "2m"]).ends(0);
+    assert!(waited.stderr.contains("waiting up to 120 s: another backup of nightly"), "{}", waited.stderr);
+    assert_eq!(first.wait().expect("its end").code(), Some(0));
+    let jobs: Vec<String> = home.manifests().into_iter().map(|m| m.job).collect();
+    assert_eq!(jobs.iter().filter(|job| *job == "nightly").count(), 2);
+    assert_eq!(std::fs::read_to_string(lock(&home, "nightly.backup.lock")).expect("it stays"), "");
+}
+
+/// Of SIGKILL the tool hears nothing; nor may its mongodump, should it live on, hold the lock.
+#[tokio::test]
+async fn a_killed_run_frees_the_lock() {
+    let (server, home) = (loaded().await, Home::new());
+    let play = Play::archive(fixture("full.archive.gz").expect("the recording")).stop_at(0);
+    let mongodump = StandIn::create(&[play.ending(Ending::Hangs).ignores_term()]).expect("a stand-in");
+    let mut command = home.to_dir(&server.uri());
+    command.env("BACKUP_ENGINE", "mongodump").env("MONGODUMP_PATH", mongodump.program());
+    let mut child = start(command.args(["backup", "--job", "nightly"]));
+    until("mongodump runs", || mongodump.runs().is_ok_and(|runs| runs.len() == 1));
+    let path = lock(&home, "nightly.backup.lock");
+    assert!(std::fs::read_to_string(&path).expect("a lock").contains(&format!("pid {}\n", child.id())));
+    let folder = format!("/proc/{}/fd", mongodump.runs().expect("runs")[0].pid);
+    for entry in std::fs::read_dir(folder).expect("its descriptors") {
+        let target = std::fs::read_link(entry.expect("a descriptor").path()).unwrap_or_default();
+        assert_ne!(target, path, "the child has the lock open");
+    }
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+    run(home.to_dir(&server.uri()).args(["backup", "--job", "nightly"])).ends(0);
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_wait() {
+    let (server, home) = (loaded().await, Home::new());
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let uri = proxy.uri(&server.uri());
+    let (mut first, _) = stalled(&home, &proxy, &uri, STALL, "nightly");
+    let mut command = home.to_dir(&server.uri());
+    let mut second = command
+        .args(["backup", "--job", "nightly", "--wait", "1h"])
+        .stderr(File::create(home.path().join("second.log")).expect("a file"))
+        .spawn()
+        .expect("it starts");
+    let log = || std::fs::read_to_string(home.path().join("second.log")).unwrap_or_default();
+    until("it waits", || log().contains("waiting up to 3600 s"));
+    assert!(second.try_wait().expect("its state").is_none());
+    ends_by(second, libc::SIGTERM, 143);
+    first.kill().expect("a kill");
+    first.wait().expect("its end");
+}
+
+#[test]
+fn a_wait_is_a_duration() {
+    let home = Home::new();
+    for wait in ["soon", "10", "-1s", ""] {
+        for operation in ["backup", "cleanup"] {
+            run(home.to_dir("mongodb://h").args([operation, &format!("--wait={wait}")]))
+                .ends(2)
+                .says(&["--wait <DURATION>", "10m"]);
+        }
+    }
+}
+
+/// Two runs at once do no harm, so a state folder that cannot be written does not cost the night.
+#[tokio::test]
+async fn without_a_place_for_locks_the_run_goes_on() {
+    let (server, home) = (loaded().await, Home::new());
+    std::fs::write(home.state(), "a file").expect("a file");
+    for operation in ["backup", "cleanup"] {
+        let ran = run(home.to_dir(&server.uri()).arg(operation)).ends(0).says(&["cannot lock "]);
+        assert_eq!(ran.stderr.matches("cannot lock").count(), 1, "{}", ran.stderr);
+    }
+}
+
+/// The same job on two hosts: two backups with ids of their own.
+#[tokio::test]
+async fn two_hosts_back_up_at_once() {
+    let (server, bucket) = (loaded().await, S3Server::start());
+    bucket.faults().add(S3Rule::first(2, "UploadPart", Fault::Delay(Duration::from_secs(1))));
+    let homes = [Home::new(), Home::new()];
+    let started = homes.each_ref().map(|home| {
+        let mut command = to_s3(home, &server.uri(), &bucket);
+        command.args(["backup", "--job", "nightly", "--json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+    });
+    let ids = started.map(|child| end(child).ends(0).json()["id"].clone());
+    assert_ne!(ids[0], ids[1]);
+    let listed = run(to_s3(&homes[0], &server.uri(), &bucket).args(["list", "--json"])).ends(0).json();
+    let listed = listed["backups"].as_array().expect("backups");
+    assert_eq!(listed.len(), 2);
+    assert!(ids.iter().all(|id| listed.iter().any(|row| row["id"] == *id)), "{ids:?}");
+    assert_eq!(bucket.open_uploads(), []);
+}
