@@ -65,13 +65,17 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --verbose --help --version backup list cleanup pin unpin config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -83,7 +87,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__backup)
-            opts="-q -v -h --db --include --exclude --job --engine --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --verbose --help"
+            opts="-q -v -h --db --include --exclude --job --engine --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -129,6 +133,10 @@ _uzima__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -137,7 +145,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__cleanup)
-            opts="-q -v -h --dry-run --force --accept --orphans --job --dir --wait --config --json --quiet --verbose --help"
+            opts="-q -v -h --dry-run --force --accept --orphans --job --dir --wait --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -163,6 +171,10 @@ _uzima__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -171,13 +183,17 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__config)
-            opts="-q -v -h --config --json --quiet --verbose --help"
+            opts="-q -v -h --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -301,7 +317,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__list)
-            opts="-q -v -h --job --limit --dir --config --json --quiet --verbose --help"
+            opts="-q -v -h --job --limit --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -323,6 +339,10 @@ _uzima__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -331,7 +351,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__pin)
-            opts="-q -v -h --reason --dir --config --json --quiet --verbose --help"
+            opts="-q -v -h --reason --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -349,6 +369,10 @@ _uzima__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -357,7 +381,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__unpin)
-            opts="-q -v -h --dir --config --json --quiet --verbose --help"
+            opts="-q -v -h --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -368,6 +392,10 @@ _uzima__backup() {
                     return 0
                     ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

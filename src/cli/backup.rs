@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use chrono::Utc;
-use indicatif::MultiProgress;
+use log::Level;
 use serde_json::json;
 
 use super::args::BackupArgs;
+use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
 use super::{machine, state_dir, store, units};
@@ -24,7 +25,7 @@ pub async fn run(
     args: &BackupArgs,
     layers: &Layers,
     output: &Output,
-    bars: &MultiProgress,
+    log: &Log,
     cancel: Cancel,
 ) -> Result<Exit> {
     let mut options = Options { allow_empty: args.allow_empty, ..options(layers)? };
@@ -49,18 +50,25 @@ pub async fn run(
         &cancel,
     )
     .await?;
+    let run = log.run.clone();
     let resources = Resources {
         store: cancel.or(store(layers)).await?,
         now: Utc::now,
-        new_id: |now| BackupId::new(now, &mut rand::rng()),
+        new_id: Box::new(move |now| {
+            let id = BackupId::new(now, &mut rand::rng());
+            run.set(&id);
+            id
+        }),
         meter: Arc::new(Meter::default()),
         cancel,
     };
-    let display = Display::start(resources.meter.clone(), output.interactive(), bars);
+    let display = Display::start(resources.meter.clone(), output.interactive(), &log.bars);
     let outcome = backup::backup(&resources, &options).await;
     drop(display);
     let report = outcome?;
-    output.result(&report_json(&report), || report_text(&report));
+    let text = report_text(&report);
+    log.tell(Level::Info, &text);
+    output.result(&report_json(&report), || text);
     if output.quiet {
         // An exit code alone would not say what needs a look.
         for warning in &report.manifest.warnings {

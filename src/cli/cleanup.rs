@@ -1,9 +1,11 @@
 //! `uzima-backup cleanup`.
 
 use chrono::{DateTime, Utc};
+use log::Level;
 use serde_json::json;
 
 use super::args::CleanupArgs;
+use super::logging::Log;
 use super::output::{self, Output};
 use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
@@ -14,9 +16,16 @@ use crate::exit::Exit;
 use crate::lock::{self, Asked, Operation};
 use crate::ops::cleanup::{self, Options, Orphan, Outcome, Report};
 
-pub async fn run(args: &CleanupArgs, layers: &Layers, output: &Output, cancel: &Cancel) -> Result<Exit> {
+pub async fn run(
+    args: &CleanupArgs,
+    layers: &Layers,
+    output: &Output,
+    log: &Log,
+    cancel: &Cancel,
+) -> Result<Exit> {
     let host = machine();
     let settings = Settings::resolve(layers, &host)?;
+    log.run.set(format!("cleanup {}", settings.job));
     let options = Options {
         job: settings.job,
         policy: settings.retention,
@@ -41,7 +50,9 @@ pub async fn run(args: &CleanupArgs, layers: &Layers, output: &Output, cancel: &
     // Not the time before a wait: the plan must not be of yesterday.
     let now = Utc::now();
     let report = cleanup::cleanup(&*store, &options, now).await?;
-    output.result(&report_json(&report), || report_text(&report, now));
+    let text = report_text(&report, now);
+    log.tell(Level::Info, &text);
+    output.result(&report_json(&report), || text);
     if output.quiet {
         // An exit code alone would not say what needs a look.
         for line in report.frozen.iter().map(|why| format!("nothing is deleted: {why}")) {

@@ -5,7 +5,7 @@ mod backup;
 mod cleanup;
 mod config;
 mod list;
-mod logging;
+pub mod logging;
 mod output;
 mod pin;
 mod progress;
@@ -19,13 +19,13 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command};
+use self::logging::Log;
 use self::output::Output;
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Place};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::secret::Redactor;
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
@@ -40,26 +40,30 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    let layers = match Layers::load(
-        cli.command.settings(),
-        &|name| std::env::var_os(name),
-        cli.common.config.as_deref(),
-    ) {
-        Ok(layers) => layers,
-        Err(error) => return output::complain(&error, &Redactor::default()),
-    };
+    let layers =
+        match Layers::load(cli.settings(), &|name| std::env::var_os(name), cli.common.config.as_deref()) {
+            Ok(layers) => layers,
+            Err(error) => return output::complain(&error, &Log::default()),
+        };
     let redactor = settings::redactor(&layers);
-    output::tell_panics(redactor.clone());
+    let started = settings::log_file(&layers)
+        .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file.as_deref(), redactor.clone()));
+    let log = match started {
+        Ok(log) => log,
+        Err(error) => return output::complain(&error, &Log::silent(redactor)),
+    };
+    output::tell_panics(log.clone());
     let output = Output::new(cli.common.json, cli.common.quiet);
-    let bars = logging::start(cli.common.verbose, cli.common.quiet, redactor.clone());
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();
         let exit = runtime.block_on(async {
             signals::watch(cancel.clone())?;
             match &cli.command {
-                Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
+                Command::Backup(args) => backup::run(args, &layers, &output, &log, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
-                Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output, &cancel)).await,
+                Command::Cleanup(args) => {
+                    cancel.or(cleanup::run(args, &layers, &output, &log, &cancel)).await
+                }
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
@@ -69,7 +73,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         runtime.shutdown_background();
         exit
     });
-    outcome.unwrap_or_else(|error| output::complain(&error, &redactor))
+    outcome.unwrap_or_else(|error| output::complain(&error, &log))
 }
 
 /// The command line's definition, for man pages and completions.

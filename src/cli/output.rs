@@ -2,11 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 
+use log::Level;
 use serde::Serialize;
 
+use super::logging::Log;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::secret::Redactor;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy)]
@@ -53,22 +54,25 @@ pub fn needs_look(what: &str) {
 /// Has panics told as an error of this tool, without secrets. On the main thread one ends the process
 /// with exit 1 at once: unwinding a half-built runtime waits for ever (seen where no thread could be
 /// started), and what is left behind is found by the next run.
-pub fn tell_panics(redactor: Redactor) {
+pub fn tell_panics(log: Log) {
     std::panic::set_hook(Box::new(move |info| {
-        let text = format!("error: a mistake in uzima-backup itself, please report it: {info}\n");
-        let _ = std::io::stderr().write_all(redactor.clean(&text).as_bytes());
+        let text = format!("a mistake in uzima-backup itself, please report it: {info}");
+        let _ = writeln!(std::io::stderr(), "error: {}", log.clean(&text));
+        log.tell(Level::Error, &text);
         if std::thread::current().name() == Some("main") {
             std::process::exit(Exit::Failed.code().into());
         }
     }));
 }
 
-/// Tells an error on standard error: what failed, why, and the next step.
-pub fn complain(error: &Error, redactor: &Redactor) -> Exit {
+/// Tells an error on standard error and in the log: what failed, why, and the next step.
+pub fn complain(error: &Error, log: &Log) -> Exit {
     let mut text = format!("error: {}\n", error.chain());
+    log.tell(Level::Error, &error.chain());
     if let Some(step) = error.next_step() {
         text.push_str(&format!("next step: {step}\n"));
+        log.tell(Level::Error, &format!("next step: {step}"));
     }
-    let _ = std::io::stderr().write_all(redactor.clean(&text).as_bytes());
+    let _ = std::io::stderr().write_all(log.clean(&text).as_bytes());
     error.exit()
 }

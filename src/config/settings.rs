@@ -160,6 +160,14 @@ fn retention(layers: &Layers) -> Result<Policy> {
     })
 }
 
+/// The file that the log goes to as well.
+pub fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
+    match layers.origin("log_file") {
+        Some(Origin::Flag) => Ok(layers.text("log_file").map(PathBuf::from)),
+        _ => absolute(layers, "log_file"),
+    }
+}
+
 /// When the newest good backup is too old.
 pub fn max_age(layers: &Layers) -> Result<Duration> {
     let hours: u32 = number(layers, "max_age", 1)?.expect("it has a default");

@@ -46,6 +46,9 @@ pub struct Common {
     /// Print nothing but errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// Append the log to this file as well
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// Log more; twice, everything (RUST_LOG is finer)
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -68,9 +71,20 @@ pub enum Command {
     Config,
 }
 
-impl Command {
+impl Cli {
     /// The settings that the flags set.
     pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
+        let mut flags = self.command.settings();
+        if let Some(file) = &self.common.log_file {
+            flags.insert("log_file", Raw::Text(file.display().to_string()));
+        }
+        flags
+    }
+}
+
+impl Command {
+    /// The settings that the flags set.
+    fn settings(&self) -> BTreeMap<&'static str, Raw> {
         let mut flags = BTreeMap::new();
         let mut text = |key, value: Option<String>| {
             if let Some(value) = value {
@@ -132,7 +146,7 @@ mod tests {
             "--dir",
             "/x",
         ]);
-        let flags = cli.command.settings();
+        let flags = cli.settings();
         assert_eq!(flags["databases"], Raw::List(vec!["a".into(), "b".into()]));
         assert_eq!(flags["compression_level"], Raw::Text("3".into()));
         assert_eq!(flags["dir"], Raw::Text("/x".into()));

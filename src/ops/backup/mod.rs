@@ -76,8 +76,8 @@ pub struct Resources {
     pub store: Arc<dyn Store>,
     /// The time.
     pub now: fn() -> DateTime<Utc>,
-    /// Makes the random part of ids.
-    pub new_id: fn(DateTime<Utc>) -> BackupId,
+    /// Makes the id of an attempt, and tells it to whoever wants to know.
+    pub new_id: Box<dyn Fn(DateTime<Utc>) -> BackupId + Send + Sync>,
     /// How far the run is.
     pub meter: Arc<Meter>,
     /// The wish to end early.

@@ -6,6 +6,7 @@ mod examples;
 mod hardship;
 mod kills;
 pub mod locks;
+mod log;
 mod output;
 mod parts;
 pub mod s3;

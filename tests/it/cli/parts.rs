@@ -33,7 +33,7 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
     let resources = Resources {
         store: Arc::new(S3Store::connect(s3).await?),
         now: Utc::now,
-        new_id: |now| BackupId::new(now, &mut rand::rng()),
+        new_id: Box::new(|now| BackupId::new(now, &mut rand::rng())),
         meter: Arc::new(Meter::default()),
         cancel: Cancel::default(),
     };

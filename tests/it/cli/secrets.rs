@@ -43,7 +43,9 @@ async fn in_what_is_said_and_stored() {
     let secrets = [PASSWORD, uzima_testkit::s3_server::SECRET_KEY];
     let tool = |args: &[&str]| {
         let mut command = to_s3(&home, &uri, &bucket);
-        let ran = run(command.env("RUST_LOG", "trace").args(args));
+        let log = home.path().join("log");
+        let ran = run(command.env("RUST_LOG", "trace").env("BACKUP_LOG_FILE", &log).args(args));
+        assert_clean("the log file", &std::fs::read(log).expect("a log file"), &secrets);
         let told = [ran.stdout.as_bytes(), ran.stderr.as_bytes()].concat();
         assert_clean(&format!("what {args:?} says"), &told, &secrets);
         ran
@@ -52,6 +54,7 @@ async fn in_what_is_said_and_stored() {
     let traced = tool(&["backup", "-vv", "--format", "archive.gz"]).ends(0);
     assert!(traced.stderr.contains("DEBUG add_parsable_certificates"), "{}", traced.stderr);
     tool(&["backup"]).ends(0);
+    tool(&["cleanup"]).ends(0);
     tool(&["config"]).ends(0);
     tool(&["config", "--json"]).ends(0);
     tool(&["list", "--json"]).ends(0);

@@ -70,7 +70,7 @@ impl Shelf {
         let resources = Resources {
             store: self.store(),
             now: Utc::now,
-            new_id: next_id,
+            new_id: Box::new(next_id),
             meter: Arc::new(Meter::default()),
             cancel: Cancel::default(),
         };
