@@ -1,6 +1,6 @@
-//! SIGTERM, SIGINT and SIGHUP end a run cleanly; the same one again ends it at once.
+//! SIGTERM, SIGINT and SIGHUP end a run cleanly; any second one of them ends it at once.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -8,17 +8,22 @@ use crate::exit::Exit;
 
 /// Watches for the signals that end a run.
 pub fn watch(cancel: Cancel) -> Result<()> {
-    for (kind, number) in
-        [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)]
-    {
-        let mut stream = signal(kind).map_err(|e| Error::failed("cannot watch for signals").caused_by(e))?;
-        let cancel = cancel.clone();
-        tokio::spawn(async move {
-            stream.recv().await;
-            cancel.by_signal(number);
-            stream.recv().await;
-            std::process::exit(Exit::Signal(number).code().into());
-        });
-    }
+    let stream = |kind| signal(kind).map_err(|e| Error::failed("cannot watch for signals").caused_by(e));
+    let mut streams =
+        [stream(SignalKind::hangup())?, stream(SignalKind::interrupt())?, stream(SignalKind::terminate())?];
+    tokio::spawn(async move {
+        cancel.by_signal(next(&mut streams).await);
+        let second = next(&mut streams).await;
+        std::process::exit(Exit::Signal(second).code().into());
+    });
     Ok(())
+}
+
+/// The number of the next signal.
+async fn next([hangup, interrupt, terminate]: &mut [Signal; 3]) -> u8 {
+    tokio::select! {
+        _ = hangup.recv() => 1,
+        _ = interrupt.recv() => 2,
+        _ = terminate.recv() => 15,
+    }
 }

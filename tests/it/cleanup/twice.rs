@@ -8,6 +8,7 @@ use uzima_testkit::s3_server::{Fault, Rule};
 
 use super::support::{Place, ids, with};
 use crate::cli::locks::end;
+use crate::cli::signals::{STALL, ends_by, start, until};
 use crate::cli::support::{Home, run};
 
 /// Each is slowed down at other calls, so that they overtake one another anywhere.
@@ -50,10 +51,29 @@ fn on_one_host_the_second_waits_if_it_may() {
     let mut command = place.command();
     command.args(["cleanup", "--force", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let first = command.spawn().expect("it starts");
-    crate::cli::signals::until("it deletes", || place.bucket().count("DeleteObject") > 0);
+    until("it deletes", || place.bucket().count("DeleteObject") > 0);
     place.run(&["cleanup"]).ends(75).says(&["another cleanup of all@db1 is under way: process "]);
     place.run(&["cleanup", "--dry-run", "--force"]).ends(0);
     let second = place.run(&["cleanup", "--wait", "1m", "--json"]).ends(0).json();
     assert_eq!(end(first).code, Some(0));
     assert_eq!((with(&second, "deleted"), with(&second, "kept")), (vec![], ids(&all[..3])));
+}
+
+/// Row 38 for a clean-up: each of the three ends it in the middle, and the next one finishes.
+#[test]
+fn a_signal_ends_it_and_the_next_finishes() {
+    for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGHUP, 129)] {
+        let place = Place::s3();
+        let all = place.nightly((0..12).map(|n| n * 10));
+        // In the second backup, after its manifest.
+        place.bucket().faults().add(Rule::from(5, "DeleteObject", Fault::Delay(STALL)));
+        let mut command = place.command();
+        let child = start(command.args(["cleanup", "--force"]));
+        until("it deletes", || place.bucket().count("DeleteObject") > 5);
+        ends_by(child, signal, code);
+        place.bucket().faults().clear();
+        let next = place.run(&["cleanup", "--force", "--json"]).ends(0).json();
+        assert_eq!(next["finished"].as_array().map(Vec::len), Some(1), "{next}");
+        place.holds(&all[..3]);
+    }
 }

@@ -193,3 +193,27 @@ fn while_a_list_waits() {
     ends_by(child, libc::SIGINT, 130);
     assert!(began.elapsed() < Duration::from_secs(2));
 }
+
+/// The second signal ends the run at once, whichever of the three it is: here the first one's clearing up hangs.
+#[tokio::test]
+async fn a_second_signal_of_any_kind() {
+    let server = loaded().await;
+    for (first, (second, code)) in [
+        (libc::SIGINT, SIGNALS[0]),
+        (libc::SIGTERM, SIGNALS[1]),
+        (libc::SIGTERM, SIGNALS[2]),
+        (libc::SIGTERM, SIGNALS[0]),
+    ] {
+        let (home, bucket) = (Home::new(), S3Server::start());
+        bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));
+        bucket.faults().add(S3Rule::always("AbortMultipartUpload", Fault::Delay(STALL)));
+        let child = start(to_s3(&home, &server.uri(), &bucket).arg("backup"));
+        until("a part stalls", || bucket.count("UploadPart") > 1);
+        // SAFETY: our own child, not waited for yet.
+        unsafe { libc::kill(child.id() as i32, first) };
+        until("it clears up", || bucket.count("AbortMultipartUpload") == 1);
+        let began = Instant::now();
+        ends_by(child, second, code);
+        assert!(began.elapsed() < Duration::from_secs(2), "{first} {second}: {:?}", began.elapsed());
+    }
+}
