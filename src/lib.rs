@@ -18,6 +18,7 @@
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
 
+pub mod again;
 pub mod artifact;
 pub mod cancel;
 pub mod catalog;

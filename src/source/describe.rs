@@ -202,8 +202,11 @@ async fn of_collections(server: &Server, namespaces: &[Namespace]) -> Option<u64
 /// A number in the server's answer to `command`.
 async fn asked(server: &Server, db: &str, command: RawDocumentBuf, field: &str) -> Option<u64> {
     let database = server.client().database(db);
-    let answer = database.run_raw_command(command).selection_criteria(server::any_member());
-    let reply = server.bounded(answer.into_future()).await.ok()?;
+    let ask = || {
+        let answer = database.run_raw_command(command.clone()).selection_criteria(server::any_member());
+        answer.into_future()
+    };
+    let reply = server.ask(ask).await.ok()?;
     number(reply.get(field)?)
 }
 
@@ -211,8 +214,11 @@ async fn asked(server: &Server, db: &str, command: RawDocumentBuf, field: &str) 
 async fn on_disk(server: &Server, databases: &[String]) -> Option<u64> {
     let command = bson::doc! {"listDatabases": 1, "filter": {"name": {"$in": databases}}};
     let admin = server.client().database("admin");
-    let answer = admin.run_command(command).selection_criteria(server::any_member());
-    let reply = server.bounded(answer.into_future()).await.ok()?;
+    let ask = || {
+        let answer = admin.run_command(command.clone()).selection_criteria(server::any_member());
+        answer.into_future()
+    };
+    let reply = server.ask(ask).await.ok()?;
     let rows = reply.get_array("databases").ok()?;
     rows.iter().map(|row| number(row.as_document()?.get("sizeOnDisk")?)).sum()
 }

@@ -4,17 +4,48 @@ use std::sync::{Arc, Mutex};
 
 /// A list that the parts of a run add to.
 #[derive(Debug, Clone, Default)]
-pub struct Notes(Arc<Mutex<Vec<String>>>);
+pub struct Notes(Arc<Mutex<Vec<(String, u32)>>>);
 
 impl Notes {
     /// Adds a line and logs it as a warning.
     pub fn add(&self, line: String) {
         log::warn!("{line}");
-        self.0.lock().expect("no holder panics").push(line);
+        self.0.lock().expect("no holder panics").push((line, 1));
+    }
+
+    /// Logs a line and adds it; one that is there already is counted, so that a bad night does not fill
+    /// the manifest.
+    pub fn count(&self, line: String) {
+        log::info!("{line}");
+        let mut lines = self.0.lock().expect("no holder panics");
+        match lines.iter_mut().find(|(there, _)| *there == line) {
+            Some((_, count)) => *count += 1,
+            None => lines.push((line, 1)),
+        }
     }
 
     /// All lines so far, in order.
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().expect("no holder panics").clone()
+        let lines = self.0.lock().expect("no holder panics");
+        let line = |(line, count): &(String, u32)| match count {
+            1 => line.clone(),
+            _ => format!("{line} ({count} times)"),
+        };
+        lines.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_again_is_counted() {
+        let notes = Notes::default();
+        for line in ["a", "b", "a", "a"] {
+            notes.count(line.into());
+        }
+        notes.add("a".into());
+        assert_eq!(notes.lines(), ["a (3 times)", "b", "a"]);
     }
 }

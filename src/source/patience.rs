@@ -28,13 +28,20 @@ impl Server {
                     if again > ASKED_AGAIN {
                         return Err(e);
                     }
-                    log::info!("asking MongoDB once more after: {}", errors::tidy(&e));
+                    self.notes.count(format!("asked MongoDB once more after: {}", errors::tidy(&e)));
                     tokio::time::sleep(Duration::from_millis(100 << again)).await;
                 }
                 answer => return answer,
             }
         }
     }
+}
+
+/// Whether an error of the first questions may pass: a connection that broke, a name that was not
+/// resolved. A server that was waited for in vain has had its time.
+pub(super) fn passing(error: &Error) -> bool {
+    let broken = errors::classify(error) == errors::Class::Interrupted && !waited(error);
+    broken || matches!(&*error.kind, ErrorKind::DnsResolve { .. })
 }
 
 /// Whether a server was waited for in vain: it is down, or says nothing.

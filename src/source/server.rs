@@ -12,7 +12,9 @@ use mongodb::{Client, Database};
 use serde::{Deserialize, Serialize};
 
 use super::errors;
-use super::patience::bounded;
+use super::notes::Notes;
+use super::patience::{bounded, passing};
+use crate::again::again;
 use crate::error::{Error, Result};
 use crate::secret::{ExposeSecret, Secret};
 
@@ -22,6 +24,8 @@ pub struct Server {
     options: ClientOptions,
     /// How long it may take to answer.
     pub(super) stall: Duration,
+    /// What had to be asked again.
+    pub(super) notes: Notes,
     /// Who it was at the start.
     pub hello: Hello,
 }
@@ -64,7 +68,14 @@ impl Server {
     /// Connects to the deployment, picks the member that the URI's read preference asks for, and
     /// holds on to it.
     pub async fn connect(uri: &Secret) -> Result<Server> {
-        let mut options = ClientOptions::parse(uri.expose_secret())
+        Server::connect_noting(uri, &Notes::default()).await
+    }
+
+    /// The same; what has to be asked again, now and later, is added to `notes`.
+    pub async fn connect_noting(uri: &Secret, notes: &Notes) -> Result<Server> {
+        let tell = |line| notes.count(line);
+        let parse = || async { ClientOptions::parse(uri.expose_secret()).await };
+        let mut options = again("resolve MONGO_URI", tell, passing, parse)
             .await
             .map_err(|e| Error::failed("MONGO_URI cannot be resolved").caused_by(errors::tidy(&e)))?;
         options.app_name.get_or_insert_with(|| "uzima-backup".into());
@@ -78,8 +89,12 @@ impl Server {
         let criteria = options.selection_criteria.clone();
         let wish = criteria.unwrap_or(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let admin = seed.database("admin");
-        let answer = admin.run_command(bson::doc! {"hello": 1}).selection_criteria(wish);
-        let reply = bounded(FIRST_ANSWER, answer.into_future()).await.map_err(fail)?;
+        let connecting = format!("connect to MongoDB at {}", places.join(","));
+        let ask = || {
+            let answer = admin.run_command(bson::doc! {"hello": 1}).selection_criteria(wish.clone());
+            bounded(FIRST_ANSWER, answer.into_future())
+        };
+        let reply = again(&connecting, tell, passing, ask).await.map_err(fail)?;
         let member = match reply.get_str("me") {
             // `me` is the member's name in the set's configuration, by which the driver reached it.
             Ok(me) if options.direct_connection != Some(true) => ServerAddress::parse(me).map_err(fail)?,
@@ -91,8 +106,9 @@ impl Server {
         options.direct_connection = Some(true);
         options.selection_criteria = None;
         let client = Client::with_options(options.clone()).map_err(fail)?;
-        let hello = bounded(FIRST_ANSWER, hello(&client, &options.hosts[0])).await.map_err(fail)?;
-        Ok(Server { client, options, stall: STALL, hello })
+        let ask = || bounded(FIRST_ANSWER, hello(&client, &options.hosts[0]));
+        let hello = again(&connecting, tell, passing, ask).await.map_err(fail)?;
+        Ok(Server { client, options, stall: STALL, notes: notes.clone(), hello })
     }
 
     /// The same with another bound on how long an answer may take.
@@ -166,7 +182,7 @@ impl Server {
     pub async fn replica_set_id(&self) -> Option<String> {
         let local = self.client.database("local");
         let find = rawdoc! {"find": "system.replset", "limit": 1_i32};
-        let rows = self.bounded(documents(&local, find)).await.ok()?;
+        let rows = self.ask(|| documents(&local, find.clone())).await.ok()?;
         let settings = rows.first()?.get_document("settings").ok()?;
         settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
     }

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use crate::again::again;
 pub use dir::{DirOptions, DirStore};
 pub use error::{Error, Kind, Result};
 pub use s3::{S3Options, S3Store};
@@ -152,8 +153,20 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// uploads have to be remembered elsewhere.
     async fn leftovers(&self) -> Result<Vec<(String, String)>>;
 
+    /// What had to be sent again so far, a line each, for the log and the manifest.
+    fn retries(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The store's own clock (the `Date` of its answers; the system's for a directory).
     async fn clock(&self) -> Result<DateTime<Utc>>;
+}
+
+/// [`Store::check`] at the start of a run, again while its failure may pass: the store repeats each request
+/// for seconds, and a network takes longer to come up. `tell` gets a line for each time.
+pub async fn reach(store: &dyn Store, tell: impl Fn(String)) -> Result<()> {
+    let what = format!("reach {}", store.place());
+    again(&what, tell, |e: &Error| e.passing, || store.check()).await
 }
 
 /// An upload under way. Dropped without [`complete`](Upload::complete) or [`abort`](Upload::abort),

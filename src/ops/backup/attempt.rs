@@ -29,7 +29,7 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
     let id = (resources.new_id)(started);
     let engine = engine::choose(options)?;
     // Nothing is begun yet: whoever ends the run here waits for nobody.
-    let known = resources.cancel.or(Known::find(resources, options)).await?;
+    let known = resources.cancel.or(Known::find(resources, options, notes)).await?;
     log::info!(
         "backing up {} namespaces of {} ({}) with the {} engine: {}",
         known.description.namespaces.len(),
@@ -146,6 +146,9 @@ impl Work<'_> {
         let segments = checked.written.segments.clone();
         let index = Index { format: index::FORMAT, id: self.id.to_string(), segments };
         let index = cancel.or(catalog::put_index(store, &self.id, &index)).await?;
+        for line in store.retries() {
+            self.notes.add(line);
+        }
         let mut manifest = sheet::manifest(self, checked, started, index);
         let before = self.known.before.as_deref();
         if let Some(why) = before.and_then(|before| collapse::collapsed(before, &manifest)) {

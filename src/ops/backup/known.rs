@@ -7,6 +7,7 @@ use crate::artifact::manifest::Manifest;
 use crate::catalog::{self, Entry, layout};
 use crate::error::{Error, Result};
 use crate::source::describe::{self, Description};
+use crate::source::notes::Notes;
 use crate::source::server::Server;
 
 /// What is asked before anything is begun.
@@ -25,8 +26,9 @@ pub struct Known {
 
 impl Known {
     /// Asks the server and the store.
-    pub async fn find(resources: &Resources, options: &Options) -> Result<Known> {
-        let server = Arc::new(Server::connect(&options.mongo_uri).await?.patient(options.stall));
+    pub async fn find(resources: &Resources, options: &Options, notes: &Notes) -> Result<Known> {
+        let server = Server::connect_noting(&options.mongo_uri, notes).await?.patient(options.stall);
+        let server = Arc::new(server);
         let version = server.version().await?;
         let description = describe::describe(&server, &options.selection).await?;
         refuse_empty(&description, &server, options)?;

@@ -33,7 +33,7 @@ use crate::source::describe::{self, Description};
 use crate::source::notes::Notes;
 use crate::source::selection::Selection;
 use crate::source::server::Server;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 pub use engine::EngineChoice;
 
@@ -121,13 +121,17 @@ pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> 
             Err(Error::failed("the run did not end in time"))
         }
     };
+    if outcome.is_err() {
+        // There is no manifest that would tell of it.
+        resources.store.retries().iter().for_each(|line| log::warn!("{line}"));
+    }
     outcome.map_err(|error| resources.cancel.error().unwrap_or(error))
 }
 
 async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     let notes = Notes::default();
     let checked = async {
-        resources.store.check().await?;
+        store::reach(&*resources.store, |line| notes.add(line)).await?;
         Ok(leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await)
     };
     for line in resources.cancel.or(checked).await? {

@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::leftovers;
 use crate::retention::{self, Action, Circumstances, Plan, Policy};
-use crate::store::{Deleted, Store};
+use crate::source::notes::Notes;
+use crate::store::{self, Deleted, Store};
 
 use delete::Done;
 pub use orphans::Orphan;
@@ -111,11 +112,12 @@ impl Report {
 
 /// Cleans up. `now` is this machine's clock.
 pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -> Result<Report> {
-    store.check().await?;
-    let notes = match options.dry_run {
-        true => Vec::new(),
-        false => leftovers::sweep(options.state_dir.as_deref(), store).await,
-    };
+    let told = Notes::default();
+    store::reach(store, |line| told.add(line)).await?;
+    let mut notes = told.lines();
+    if !options.dry_run {
+        notes.extend(leftovers::sweep(options.state_dir.as_deref(), store).await);
+    }
     let store_clock = store.clock().await?;
     let mut state = State::read(store, &options.job).await?;
     accept(store, &mut state, options, now).await?;
@@ -152,6 +154,7 @@ the bucket expire noncurrent versions",
             report.place
         ));
     }
+    report.notes.extend(store.retries());
     Ok(report)
 }
 

@@ -73,7 +73,9 @@ impl Bucket {
     /// The error of a failed request.
     pub fn error(&self, failure: &Failure, action: Action, verb: &str, key: &str) -> Error {
         let doing = format!("cannot {verb} {}", self.place(key));
-        explain(failure, action, doing, &self.options, self.connection.answered())
+        let mut error = explain(failure, action, doing, &self.options, self.connection.answered());
+        error.passing = failure.status.is_none_or(|s| s >= 500 || s == 429) && !failure.no_credentials;
+        error
     }
 
     pub fn conditional(&self) -> bool {
@@ -104,8 +106,10 @@ impl Bucket {
         self.options.max_attempts.max(1)
     }
 
-    /// Waits before try number `tried` + 1 (from 1): doubled each time, between half and all of it.
-    pub async fn pause(&self, tried: u32) {
+    /// Counts that `operation` is sent again, and waits before try number `tried` + 1 (from 1): doubled
+    /// each time, between half and all of it.
+    pub async fn again(&self, operation: &str, reason: &str, tried: u32) {
+        self.connection.repeats.note(operation, reason);
         let longest = self.options.first_backoff.saturating_mul(1 << tried.saturating_sub(1).min(6));
         let longest = longest.min(Duration::from_secs(20));
         tokio::time::sleep(longest.mul_f64(rand::random_range(0.5..=1.0))).await;

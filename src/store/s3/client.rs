@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 
 use super::failure::{Failure, parse_date};
 use super::options::{ChecksumMode, S3Options};
+use super::repeats::{Repeats, Watcher};
 use crate::secret::ExposeSecret;
 
 /// The longest pause between two attempts.
@@ -32,6 +33,8 @@ pub(super) fn path_style(options: &S3Options) -> bool {
 pub(super) struct Connection {
     client: Mutex<Client>,
     seen: Arc<Seen>,
+    /// What was sent again.
+    pub repeats: Arc<Repeats>,
 }
 
 impl Connection {
@@ -65,8 +68,9 @@ impl Connection {
         if shared.region().is_none() {
             builder = builder.region(Region::new("us-east-1"));
         }
-        let client = Client::from_conf(configure(builder, options, &seen).build());
-        Connection { client: Mutex::new(client), seen }
+        let repeats = Arc::new(Repeats::default());
+        let builder = configure(builder, options, &seen).interceptor(Watcher(Arc::clone(&repeats)));
+        Connection { client: Mutex::new(Client::from_conf(builder.build())), seen, repeats }
     }
 
     /// Sends a request, once more in the region that the answer names if the bucket is there.

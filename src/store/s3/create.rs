@@ -35,7 +35,9 @@ impl Bucket {
                 Ok(Settled::Others) => return Err(self.taken(key)),
                 // 409 ConditionalRequestConflict: another write of the key was under way and may have
                 // failed; S3's documentation says to try again. All else the SDK has tried already.
-                Ok(Settled::Nothing) if conflict && tried < self.tries() => self.pause(tried).await,
+                Ok(Settled::Nothing) if conflict && tried < self.tries() => {
+                    self.again("PutObject", &failure.reason(), tried).await
+                }
                 Ok(Settled::Nothing) | Err(_) => {
                     return Err(self.error(&failure, "s3:PutObject", "write", key));
                 }

@@ -44,7 +44,7 @@ impl Failure {
             failure.region = raw.headers().get("x-amz-bucket-region").map(str::to_owned);
             failure.date = raw.headers().get("date").and_then(parse_date);
             if failure.region.is_none() {
-                failure.region = raw.body().bytes().and_then(region_in_body);
+                failure.region = raw.body().bytes().and_then(|body| tag_in_body(body, "Region"));
             }
         }
         if let Some(meta) = error.as_service_error().map(ProvideErrorMetadata::meta) {
@@ -152,13 +152,13 @@ fn refused(mut error: Option<&(dyn StdError + 'static)>) -> bool {
     false
 }
 
-/// `<Region>` of an error's XML: `AuthorizationHeaderMalformed` names it only there.
-fn region_in_body(body: &[u8]) -> Option<String> {
+/// A plain word in an error's XML: `AuthorizationHeaderMalformed` names the region only there.
+pub(super) fn tag_in_body(body: &[u8], tag: &str) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
-    let (_, after) = text.split_once("<Region>")?;
-    let (region, _) = after.split_once("</Region>")?;
-    let plain = !region.is_empty() && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    plain.then(|| region.to_owned())
+    let (_, after) = text.split_once(&format!("<{tag}>"))?;
+    let (word, _) = after.split_once(&format!("</{tag}>"))?;
+    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    plain.then(|| word.to_owned())
 }
 
 /// An HTTP date (RFC 9110, IMF-fixdate).
@@ -178,8 +178,8 @@ mod tests {
     #[test]
     fn reads_what_answers_say() {
         let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
-        assert_eq!(region_in_body(body).as_deref(), Some("eu-west-1"));
-        assert_eq!(region_in_body(b"<Region>a b</Region>"), None);
+        assert_eq!(tag_in_body(body, "Region").as_deref(), Some("eu-west-1"));
+        assert_eq!(tag_in_body(b"<Region>a b</Region>", "Region"), None);
         let date = parse_date("Sun, 06 Nov 1994 08:49:37 GMT").map(|d| d.timestamp());
         assert_eq!(date, Some(784_111_777));
     }

@@ -13,6 +13,7 @@ mod failure;
 mod list;
 mod object;
 mod options;
+mod repeats;
 mod sums;
 mod upload;
 mod verify;
@@ -111,6 +112,10 @@ impl Store for S3Store {
 
     async fn leftovers(&self) -> Result<Vec<(String, String)>> {
         Ok(Vec::new())
+    }
+
+    fn retries(&self) -> Vec<String> {
+        self.bucket.connection.repeats.line().into_iter().collect()
     }
 
     async fn clock(&self) -> Result<DateTime<Utc>> {

@@ -57,7 +57,9 @@ impl Bucket {
                 Ok(put) if put.e_tag().is_some() => return Ok(()),
                 // Every service answers with an ETag; what does not may be a proxy's web page.
                 Ok(_) => return Err(Failure::lost("the answer to the put has no ETag")),
-                Err(e) if e.damaged_on_the_way() && tried < self.tries() => self.pause(tried).await,
+                Err(e) if e.damaged_on_the_way() && tried < self.tries() => {
+                    self.again("PutObject", &e.reason(), tried).await;
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -113,7 +115,7 @@ impl Bucket {
                 Ok(bytes) => return Ok(bytes),
                 Err(cause) if tried < self.tries() => {
                     log::debug!("{}: {cause}: asking again", doing());
-                    self.pause(tried).await;
+                    self.again("GetObject", "the body broke off", tried).await;
                 }
                 Err(cause) => return Err(Error::new(Kind::Failed, doing(), cause)),
             }

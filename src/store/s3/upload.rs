@@ -76,7 +76,9 @@ impl S3Upload {
                 .await;
             match answer {
                 Ok(answer) => break answer,
-                Err(e) if e.lost && tried < bucket.tries() => bucket.pause(tried).await,
+                Err(e) if e.lost && tried < bucket.tries() => {
+                    bucket.again("CreateMultipartUpload", &e.reason(), tried).await;
+                }
                 Err(e) => {
                     if e.lost {
                         bucket.abort_same_key(&spec.key).await;
@@ -162,7 +164,7 @@ impl S3Upload {
                         .send()
                 })
                 .await;
-            let cause = match answer {
+            let (cause, reason) = match answer {
                 Ok(part) => {
                     let same = |said: Option<&str>, ours: &Option<String>| {
                         said.is_none() || ours.is_none() || said == ours.as_deref()
@@ -171,23 +173,26 @@ impl S3Upload {
                         && same(part.checksum_crc32_c(), &headers.crc32c);
                     match part.e_tag() {
                         Some(etag) if right => return Ok(etag.to_owned()),
-                        Some(_) => self.wrong(
-                            Kind::Damaged,
-                            format!("the store has another checksum of part {}", index + 1),
-                        ),
+                        Some(_) => {
+                            let cause = format!("the store has another checksum of part {}", index + 1);
+                            (self.wrong(Kind::Damaged, cause), "another checksum".to_owned())
+                        }
                         None => {
-                            self.wrong(Kind::Failed, format!("the answer for part {} has no ETag", index + 1))
+                            let cause = format!("the answer for part {} has no ETag", index + 1);
+                            (self.wrong(Kind::Failed, cause), "no ETag".to_owned())
                         }
                     }
                 }
-                Err(e) if e.damaged_on_the_way() => self.bucket.error(&e, "s3:PutObject", "write", &self.key),
+                Err(e) if e.damaged_on_the_way() => {
+                    (self.bucket.error(&e, "s3:PutObject", "write", &self.key), e.reason())
+                }
                 Err(e) => return Err(self.bucket.error(&e, "s3:PutObject", "write", &self.key)),
             };
             if tried >= self.bucket.tries() {
                 return Err(cause);
             }
             log::debug!("{cause}: sending part {} again", index + 1);
-            self.bucket.pause(tried).await;
+            self.bucket.again("UploadPart", &reason, tried).await;
         }
     }
 }

@@ -61,7 +61,7 @@ impl S3Upload {
             if !conflict || tried >= self.bucket.tries() {
                 return Err(error);
             }
-            self.bucket.pause(tried).await;
+            self.bucket.again("CompleteMultipartUpload", &failure.reason(), tried).await;
         }
         if !conditional {
             self.bucket.set_unconditional();
@@ -135,7 +135,9 @@ impl S3Upload {
             tried += 1;
             match self.own_object().await? {
                 Some(head) => break head,
-                None if tried < self.bucket.tries() => self.bucket.pause(tried).await,
+                None if tried < self.bucket.tries() => {
+                    self.bucket.again("HeadObject", "the new object was not there yet", tried).await
+                }
                 None => return Err(self.wrong(Kind::Failed, "the store took it and does not have it")),
             }
         };

@@ -9,6 +9,7 @@ pub mod locks;
 mod log;
 mod output;
 mod parts;
+mod repeats;
 pub mod s3;
 mod schedule;
 mod secrets;

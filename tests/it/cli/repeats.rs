@@ -1,0 +1,120 @@
+//! What had to be sent or asked again does not fail a run, and is seen: in the log and in the manifest.
+
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
+use uzima_testkit::tcp_proxy::{Direction, Mode, TcpProxy};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::s3::{to_s3, variables};
+use super::support::{Home, run};
+
+async fn server() -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
+    server
+}
+
+/// Rows 18 and 19: each kind of request fails in another way before it is done.
+#[tokio::test]
+async fn requests_to_the_bucket() {
+    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    bucket.faults().add(S3Rule::first(2, "ListObjectsV2", Fault::Answer(503, "SlowDown")));
+    bucket.faults().add(S3Rule::first(1, "CreateMultipartUpload", Fault::Answer(500, "InternalError")));
+    bucket.faults().add(S3Rule::first(1, "UploadPart", Fault::LoseAnswer));
+    bucket.faults().add(S3Rule::at(1, "UploadPart", Fault::Damage));
+    let ran = run(to_s3(&home, &server.uri(), &bucket).args(["backup", "--json", "-v"])).ends(0);
+    let notes = ran.json()["notes"].clone();
+    let note = notes[0].as_str().expect("a note");
+    assert_eq!(notes.as_array().map(Vec::len), Some(1), "{notes}");
+    assert!(note.starts_with("S3 requests were sent again 5 times (503 SlowDown ×2, "), "{note}");
+    for reason in ["500 InternalError ×1", "connection", "400 "] {
+        assert!(note.contains(reason), "no {reason} in {note}");
+    }
+    // Each is in the log; loud is only the first of a kind, and the sum.
+    let lines = |level: &str, text: &str| {
+        ran.stderr.lines().filter(|line| line.contains(&format!(" {level} ")) && line.contains(text)).count()
+    };
+    assert_eq!((lines("INFO ", "is sent again"), lines("DEBUG", "is sent again")), (3, 2), "{}", ran.stderr);
+    assert_eq!(lines("WARN ", note), 1, "{}", ran.stderr);
+    // A run without trouble notes nothing; one that fails tells of it in its log.
+    bucket.faults().clear();
+    let calm = run(to_s3(&home, &server.uri(), &bucket).args(["backup", "--json"])).ends(0);
+    assert_eq!(calm.json()["notes"], serde_json::json!([]));
+    bucket.faults().add(S3Rule::first(1, "ListObjectsV2", Fault::Answer(503, "SlowDown")));
+    bucket.faults().add(S3Rule::always("CreateMultipartUpload", Fault::Answer(403, "AccessDenied")));
+    let said = "S3 requests were sent again once (503 SlowDown ×1)";
+    run(to_s3(&home, &server.uri(), &bucket).arg("backup")).ends(1).says(&[said]);
+}
+
+#[tokio::test]
+async fn a_cleanup_tells_of_them() {
+    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    run(to_s3(&home, &server.uri(), &bucket).arg("backup")).ends(0);
+    bucket.faults().add(S3Rule::first(1, "ListObjectsV2", Fault::LoseRequest));
+    let report = run(to_s3(&home, &server.uri(), &bucket).args(["cleanup", "--json"])).ends(0).json();
+    let note = report["notes"][0].as_str().expect("a note");
+    assert!(note.starts_with("S3 requests were sent again once (connection"), "{note}");
+}
+
+/// A network that is not there yet when the run begins.
+#[tokio::test]
+async fn a_bucket_that_is_reached_late() {
+    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    let proxy = TcpProxy::start(bucket.address());
+    proxy.set_for_first(2, Mode::CutAfter(Direction::Up, 0));
+    let mut command = home.tool();
+    command.env("MONGO_URI", server.uri()).envs(variables(&format!("http://{}", proxy.address())));
+    let report = run(command.args(["backup", "--json"])).ends(0).json();
+    let note = report["notes"][0].as_str().expect("a note");
+    assert!(note.contains("sent again 2 times (connection"), "{note}");
+}
+
+/// One that the SDK's own repeats do not outlast.
+#[tokio::test]
+async fn a_bucket_that_is_reached_later() {
+    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    let proxy = TcpProxy::start(bucket.address());
+    // The SDK sends six times.
+    for command in ["backup", "cleanup"] {
+        proxy.set_for_first(7, Mode::CutAfter(Direction::Up, 0));
+        let mut tool = home.tool();
+        tool.env("MONGO_URI", server.uri()).envs(variables(&format!("http://{}", proxy.address())));
+        let report = run(tool.args([command, "--json"])).ends(0).json();
+        let notes: Vec<&str> =
+            report["notes"].as_array().expect("notes").iter().filter_map(|n| n.as_str()).collect();
+        assert!(notes[0].starts_with("tried once more to reach s3://backups/"), "{notes:?}");
+        assert!(notes[1].contains("sent again 6 times"), "{notes:?}");
+    }
+    // What will not pass is not tried again.
+    bucket.faults().add(S3Rule::always("*", Fault::Answer(403, "AccessDenied")));
+    let before = bucket.calls().len();
+    run(to_s3(&home, &server.uri(), &bucket).arg("backup")).ends(1);
+    assert_eq!(bucket.calls().len(), before + 1);
+}
+
+/// The first connections to MongoDB break, then its first answers are lost.
+#[tokio::test]
+async fn a_server_that_is_reached_late() {
+    let (server, home) = (server().await, Home::new());
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let uri = proxy.uri(&server.uri());
+    for (command, note) in [
+        ("hello", "tried once more to connect to MongoDB at 127.0.0.1:"),
+        ("buildInfo", "asked MongoDB once more after: "),
+        ("listDatabases", "asked MongoDB once more after: "),
+        ("listCollections", "asked MongoDB once more after: "),
+    ] {
+        let lost = proxy.add(match command {
+            // Those with which the driver watches the server have no database's name in them.
+            "hello" => Rule::on(command).having("lsid").times(1).then(Action::Close),
+            _ => Rule::on(command).times(1).then(Action::Close),
+        });
+        let ran = run(home.to_dir(&uri).args(["backup", "--json"])).ends(0);
+        let notes = ran.json()["notes"].to_string();
+        assert_eq!(proxy.hits(lost), 1, "{command}");
+        assert!(notes.contains(note), "{command}: {notes}");
+        assert!(ran.stderr.contains(note), "{command}: {}", ran.stderr);
+        proxy.clear();
+    }
+}
