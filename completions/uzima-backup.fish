@@ -25,7 +25,7 @@ function __fish_uzima_backup_using_subcommand
 end
 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l log-file -d 'Append the log to this file as well' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
@@ -48,7 +48,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l lev
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l log-file -d 'Append the log to this file as well' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l check-compression -d 'Decompress every block again and compare it before it counts'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l allow-empty -d 'A server without collections is not an error'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dry-run -d 'Print what would be read, and stop'
@@ -60,7 +60,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'List this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Append the log to this file as well' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
@@ -70,7 +70,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l jo
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'Clean up this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Append the log to this file as well' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dry-run -d 'Print the plan, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l force -d 'More than three and a quarter of the good backups may go at once'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l orphans -d 'Delete artifacts without a manifest that are older than 2 days as well, of all jobs'
@@ -81,20 +81,20 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why, for people' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'It is in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l log-file -d 'Append the log to this file as well' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'It is in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Append the log to this file as well' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l log-file -d 'Append the log to this file as well' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'

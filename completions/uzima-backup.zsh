@@ -16,7 +16,7 @@ _uzima-backup() {
     local context curcontext="$curcontext" state line
     _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
-'--log-file=[Append the log to this file as well]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -47,7 +47,7 @@ _arguments "${_arguments_options[@]}" : \
 '--dir=[Back up to this directory]:DIR:_files' \
 '--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:_default' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
-'--log-file=[Append the log to this file as well]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--check-compression[Decompress every block again and compare it before it counts]' \
 '--allow-empty[A server without collections is not an error]' \
 '--dry-run[Print what would be read, and stop]' \
@@ -66,7 +66,7 @@ _arguments "${_arguments_options[@]}" : \
 '--limit=[At most so many]:N:_default' \
 '--dir=[List this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
-'--log-file=[Append the log to this file as well]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -83,7 +83,7 @@ _arguments "${_arguments_options[@]}" : \
 '--dir=[Clean up this directory]:DIR:_files' \
 '--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:_default' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
-'--log-file=[Append the log to this file as well]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--dry-run[Print the plan, and stop]' \
 '--force[More than three and a quarter of the good backups may go at once]' \
 '--orphans[Delete artifacts without a manifest that are older than 2 days as well, of all jobs]' \
@@ -101,7 +101,7 @@ _arguments "${_arguments_options[@]}" : \
 '--reason=[Why, for people]:TEXT:_default' \
 '--dir=[It is in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
-'--log-file=[Append the log to this file as well]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -116,7 +116,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--dir=[It is in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
-'--log-file=[Append the log to this file as well]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -130,7 +130,7 @@ _arguments "${_arguments_options[@]}" : \
 (config)
 _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
-'--log-file=[Append the log to this file as well]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \

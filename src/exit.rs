@@ -42,6 +42,49 @@ impl Exit {
             Exit::Signal(n) => 128u8.saturating_add(n),
         }
     }
+
+    /// What it means, as the README, the man page and `--help` say it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Exit::Done => "done",
+            Exit::Failed => "failed; nothing new was stored",
+            Exit::Usage => "wrong usage or configuration; nothing was attempted",
+            Exit::NeedsLook => "the backup (or clean-up) is good, but something needs a look",
+            Exit::Mismatch => "stored data does not match its manifest",
+            Exit::Unhealthy => "a check of the health found something wrong",
+            Exit::Key => "a key is missing or wrong",
+            Exit::Busy => "another run of this job and operation is under way (--wait waits for it)",
+            Exit::Signal(_) => "ended by signal n; nothing new was stored",
+        }
+    }
+
+    /// The code in words: `75`, `128 + n`.
+    pub fn shown(self) -> String {
+        match self {
+            Exit::Signal(_) => "128 + n".into(),
+            other => other.code().to_string(),
+        }
+    }
+
+    /// All of them, in the order of their codes; of the signals one.
+    pub fn all() -> impl Iterator<Item = Exit> {
+        std::iter::successors(Some(Exit::Done), |exit| exit.next())
+    }
+
+    /// A new one does not compile until it has a place in the list.
+    fn next(self) -> Option<Exit> {
+        Some(match self {
+            Exit::Done => Exit::Failed,
+            Exit::Failed => Exit::Usage,
+            Exit::Usage => Exit::NeedsLook,
+            Exit::NeedsLook => Exit::Mismatch,
+            Exit::Mismatch => Exit::Unhealthy,
+            Exit::Unhealthy => Exit::Key,
+            Exit::Key => Exit::Busy,
+            Exit::Busy => Exit::Signal(1),
+            Exit::Signal(_) => return None,
+        })
+    }
 }
 
 impl From<Exit> for ExitCode {

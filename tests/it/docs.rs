@@ -103,6 +103,29 @@ fn format_md_describes_every_field() {
     }
 }
 
+#[test]
+fn exit_codes_are_the_same_everywhere() {
+    use uzima_backup::exit::Exit;
+    let all: Vec<Exit> = Exit::all().collect();
+    let shown: Vec<String> = all.iter().map(|exit| exit.shown()).collect();
+    assert_eq!(shown, ["0", "1", "2", "3", "4", "5", "6", "75", "128 + n"]);
+    let readme = read("README.md");
+    let table = readme.split_once("| exit code | meaning |\n|---|---|\n").expect("the table").1;
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    let want: Vec<String> =
+        all.iter().map(|exit| format!("| {} | {} |", exit.shown(), exit.meaning())).collect();
+    assert_eq!(rows, want);
+    let man = read("man/uzima-backup.1").replace("\\-", "-");
+    let help = uzima_backup::cli::command().render_long_help().to_string();
+    // Help is wrapped to the terminal's width.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for exit in all {
+        let entry = format!("{} {}", exit.shown(), exit.meaning());
+        assert!(man.contains(&entry), "the man page does not say {entry:?}");
+        assert!(help.contains(&entry), "--help does not say {entry:?}");
+    }
+}
+
 /// Runs the binary and reads its JSON.
 fn json(env: &[(&str, &str)], args: &[&str]) -> serde_json::Value {
     let run = std::process::Command::new(env!("CARGO_BIN_EXE_uzima-backup"))

@@ -15,6 +15,7 @@ pub use self::cleanup::CleanupArgs;
 pub use self::list::ListArgs;
 pub use self::pin::{PinArgs, UnpinArgs};
 use crate::config::layers::Raw;
+use crate::exit::Exit;
 
 /// MongoDB backups that restore.
 #[derive(Debug, Parser)]
@@ -22,10 +23,7 @@ use crate::config::layers::Raw;
     name = "uzima-backup",
     version,
     about = "MongoDB backups that restore: one streamed, checked artifact to S3 or a directory",
-    after_help = "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml \
-(or --config, or UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
-Exit codes: 0 done · 1 failed, nothing new was stored · 2 wrong usage or configuration · 3 the backup \
-(or cleanup) is good, but something needs a look · 4 stored data does not match its manifest · 128+n ended by signal n"
+    after_help = after_help()
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -46,7 +44,7 @@ pub struct Common {
     /// Print nothing but errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Append the log to this file as well
+    /// Append the log to this file as well, with the result; rotate it with logrotate's copytruncate
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// Log more; twice, everything (RUST_LOG is finer)
@@ -69,6 +67,17 @@ pub enum Command {
     Unpin(UnpinArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,
+}
+
+/// Where settings come from, and every exit code.
+fn after_help() -> String {
+    let codes: Vec<String> = Exit::all().map(|exit| format!("{} {}", exit.shown(), exit.meaning())).collect();
+    format!(
+        "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml (or --config, or \
+         UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
+         Exit codes: {}",
+        codes.join(" · ")
+    )
 }
 
 impl Cli {

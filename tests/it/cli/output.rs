@@ -68,7 +68,7 @@ async fn a_backup_and_its_list() {
     let quiet = run(home.to_dir(&server.uri()).args(["backup", "--quiet"])).ends(0);
     assert_eq!((&*quiet.stdout, &*quiet.stderr), ("", ""));
     let verbose = run(home.to_dir(&server.uri()).args(["backup", "-v"])).ends(0);
-    assert!(verbose.stderr.contains(" INFO  backing up 3 namespaces"), "{}", verbose.stderr);
+    assert!(verbose.stderr.contains("] backing up 3 namespaces"), "{}", verbose.stderr);
     assert!(verbose.stderr.lines().count() > human.stderr.lines().count(), "{}", verbose.stderr);
     listed(&home);
     damaged(&home);
