@@ -9,6 +9,7 @@
 //! `UZIMA_HISTORIES=1000000 cargo test --release --test it histories -- --nocapture`.
 
 mod calendar;
+mod freshness;
 mod quality;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::artifact::manifest::Source;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
+pub use freshness::{Freshness, freshness};
 use quality::Quality;
 
 /// How far two clocks may differ.
