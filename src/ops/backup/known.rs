@@ -6,7 +6,7 @@ use super::{Options, Resources};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::{self, Entry, layout};
 use crate::error::{Error, Result};
-use crate::source::describe::{self, Description};
+use crate::source::describe::Description;
 use crate::source::server::Server;
 
 /// What is asked before anything is begun.
@@ -28,8 +28,7 @@ impl Known {
     pub async fn find(resources: &Resources, options: &Options) -> Result<Known> {
         let server = Arc::new(Server::connect(&options.mongo_uri).await?.patient(options.stall));
         let version = server.version().await?;
-        let description = describe::describe(&server, &options.selection).await?;
-        refuse_empty(&description, &server, options)?;
+        let description = super::described(&server, options).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
         Ok(Known { server, version, set_id, description, before })
