@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::catalog::id::BackupId;
 use crate::config::layers::Raw;
+use crate::ops::health;
 
 /// MongoDB backups that restore.
 #[derive(Debug, Parser)]
@@ -18,7 +20,7 @@ use crate::config::layers::Raw;
     after_help = "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml \
 (or --config, or UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
 Exit codes: 0 done · 1 failed, nothing new was stored · 2 wrong usage or configuration · 3 the backup \
-(or cleanup) is good, but something needs a look · 4 stored data does not match its manifest · 128+n ended by signal n"
+(or cleanup) is good, but something needs a look · 4 stored data does not match its manifest · 5 a check of health failed · 128+n ended by signal n"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -57,6 +59,8 @@ pub enum Command {
     Pin(PinArgs),
     /// Let retention decide on a backup again
     Unpin(UnpinArgs),
+    /// Check that tonight's backup will work, and that there is a good one
+    Health(HealthArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,
 }
@@ -185,6 +189,38 @@ pub struct UnpinArgs {
     pub dir: Option<PathBuf>,
 }
 
+/// Flags of `health`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Check that tonight's backup will work, and that there is a good one.\n\n\
+One line a check: the settings, MongoDB and the right to read all of it, what reads, the bucket or directory \
+(a small object is written, read and deleted), its room and its clock, the age of the newest good backup \
+(BACKUP_MAX_AGE), the state directory. Nothing is changed. Exit code 5 if a check failed; it is then named on \
+standard error, with --quiet as well.",
+    after_help = "Examples:\n  \
+uzima-backup health\n  \
+uzima-backup health --skip freshness\n  \
+uzima-backup health --only freshness --quiet\n  \
+uzima-backup health --json | jq '.checks[] | select(.outcome == \"failed\")'"
+)]
+pub struct HealthArgs {
+    /// Not this check (may be given several times): a new installation has no backup to be fresh
+    #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(health::names()))]
+    pub skip: Vec<String>,
+    /// Only this check (may be given several times)
+    #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(health::names()))]
+    pub only: Vec<String>,
+    /// A server without collections is not an error
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// The line of backups; default: what is read, at which host
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// Backups are in this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 impl Command {
     /// The settings that the flags set.
     pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
@@ -213,6 +249,10 @@ impl Command {
             }
             Command::List(args) => text("dir", path(&args.dir)),
             Command::Cleanup(args) => {
+                text("job", args.job.clone());
+                text("dir", path(&args.dir));
+            }
+            Command::Health(args) => {
                 text("job", args.job.clone());
                 text("dir", path(&args.dir));
             }

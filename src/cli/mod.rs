@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod cleanup;
 mod config;
+mod health;
 mod list;
 mod logging;
 mod output;
@@ -62,6 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output)).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
+                Command::Health(args) => cancel.or(health::run(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
             }
         });

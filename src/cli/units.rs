@@ -31,6 +31,11 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// The same for what is over at once: `12 ms`.
+pub fn brief(d: Duration) -> String {
+    if d < Duration::from_secs(1) { format!("{} ms", d.as_millis()) } else { duration(d) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +48,8 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(7_400)), "7.4 s");
         assert_eq!(duration(Duration::from_secs(125)), "2 min 5 s");
         assert_eq!(duration(Duration::from_secs(90_061)), "1 d 1 h");
+        assert_eq!(brief(Duration::from_micros(12_700)), "12 ms");
+        assert_eq!(brief(Duration::from_secs(1)), "1.0 s");
         assert_eq!(bytes(1 << 30), "1.0 GiB");
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod backup;
 pub mod cleanup;
+pub mod health;
 pub mod list;
 pub mod pin;

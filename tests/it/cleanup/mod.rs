@@ -10,4 +10,4 @@ mod oracle;
 mod orphans;
 mod pins;
 mod rules;
-mod support;
+pub mod support;

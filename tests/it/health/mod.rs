@@ -1,0 +1,8 @@
+//! `health`: green on a sound installation, and each thing that can be wrong named by its own check.
+
+mod failing;
+mod green;
+mod history;
+mod output;
+mod stores;
+mod support;
