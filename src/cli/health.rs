@@ -8,6 +8,7 @@ use serde_json::json;
 use super::args::HealthArgs;
 use super::output::{self, Output};
 use super::{backup, machine, units};
+use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
@@ -17,9 +18,9 @@ use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
 /// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn run(args: &HealthArgs, layers: &Layers, output: &Output) -> Result<Exit> {
+pub async fn run(args: &HealthArgs, layers: &Layers, output: &Output, cancel: &Cancel) -> Result<Exit> {
     let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
-    let mut report = health::health(subject(args, layers), &options, Utc::now()).await;
+    let mut report = health::health(subject(args, layers), &options, Utc::now(), cancel).await?;
     // The words of servers and drivers are among it.
     let redactor = settings::redactor(layers);
     for row in &mut report.checks {

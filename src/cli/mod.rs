@@ -63,7 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output)).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
-                Command::Health(args) => cancel.or(health::run(args, &layers, &output)).await,
+                Command::Health(args) => health::run(args, &layers, &output, &cancel).await,
                 Command::Config => config::run(&layers, &output),
             }
         });

@@ -1,7 +1,7 @@
 //! What the checks share: the settings, the time, and what one opened and others need.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -26,14 +26,18 @@ pub struct Around {
     server: OnceCell<Server>,
     store: OnceCell<Option<Arc<dyn Store>>>,
     state: OnceCell<Option<State>>,
+    probe: Mutex<Option<String>>,
 }
+
+/// How long an ended run may take to delete its probe.
+const DELETING: Duration = Duration::from_secs(5);
 
 impl Around {
     /// Nothing is open yet.
     pub fn new(subject: Subject, now: DateTime<Utc>, patience: Duration) -> Around {
         let begun = Instant::now();
-        let (server, store, state) = Default::default();
-        Around { subject, patience, now, begun, server, store, state }
+        let (server, store, state, probe) = Default::default();
+        Around { subject, patience, now, begun, server, store, state, probe }
     }
 
     /// This machine's clock.
@@ -79,8 +83,18 @@ impl Around {
         Ok(self.state.get_or_try_init(read).await?.as_ref())
     }
 
-    /// Ends the connections.
+    /// Remembers the key of a probe that is in the store from now on, or that none is.
+    pub fn probing(&self, key: Option<String>) {
+        *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Deletes the probe of a check that was broken off, and ends the connections.
     pub async fn close(&self) {
+        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(key), Some(Some(store))) = (probe, self.store.get()) {
+            // Where it stays, the next run overwrites it.
+            let _ = tokio::time::timeout(DELETING, store.delete(&key)).await;
+        }
         if let Some(server) = self.server.get() {
             server.close().await;
         }

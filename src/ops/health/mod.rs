@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::cancel::Cancel;
 use crate::config::settings::Place;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -104,16 +105,24 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Looks at everything. `subject` is an error when the settings do not resolve: then the check
 /// `configuration` has failed, whatever is wanted. `now` is this machine's clock.
-pub async fn health(subject: Result<Subject>, options: &Options, now: DateTime<Utc>) -> Report {
+///
+/// # Errors
+/// Only when `cancel` ended it early. What is wrong is in the report.
+pub async fn health(
+    subject: Result<Subject>,
+    options: &Options,
+    now: DateTime<Utc>,
+    cancel: &Cancel,
+) -> Result<Report> {
     let subject = match subject {
         Ok(subject) => subject,
-        Err(error) => return Report { job: None, checks: unresolved(&error, options) },
+        Err(error) => return Ok(Report { job: None, checks: unresolved(&error, options) }),
     };
     let job = Some(subject.backup.job.clone());
     let around = Around::new(subject, now, options.patience);
-    let checks = runner::run(checks::CHECKS, &around, options).await;
+    let checks = cancel.or(async { Ok(runner::run(checks::CHECKS, &around, options).await) }).await;
     around.close().await;
-    Report { job, checks }
+    Ok(Report { job, checks: checks? })
 }
 
 /// Without settings there is nothing else to look at.

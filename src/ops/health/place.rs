@@ -22,14 +22,11 @@ pub async fn store(around: &Around) -> Result<Finding> {
     let Some(store) = around.store().await? else { return missing(around).await };
     store.check().await?;
     let key = layout::probe(&around.subject.backup.host);
-    // So that there is time left to delete it.
-    let limit = around.patience / 2;
-    let compared = tokio::time::timeout(limit, compare(store, &key)).await;
+    around.probing(Some(key.clone()));
+    let compared = compare(store, &key).await;
     let deleted = store.delete(&key).await;
-    compared.map_err(|_| {
-        let seconds = limit.as_secs_f32().ceil();
-        Error::failed(format!("{key} was not written and read back within {seconds} s ({})", store.place()))
-    })??;
+    around.probing(None);
+    compared?;
     let place = store.place();
     match deleted {
         Ok(Deleted::Gone) => Finding::ok(format!("{place}, a probe was written, read and deleted")),

@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use bson::doc;
-use uzima_backup::ops::health::{Outcome, health};
+use uzima_backup::ops::health::Outcome;
 use uzima_backup::secret::Secret;
 use uzima_backup::store::DirOptions;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::standin::{Play, StandIn};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
-use super::support::{Health, only, row, server, subject};
+use super::support::{Health, look, only, row, server, subject};
 use crate::cli::support::{Home, NOWHERE, files, run};
 use uzima_backup::config::settings::Place;
 
@@ -154,7 +154,7 @@ async fn a_server_that_hangs() {
     let mut options = only(&[]);
     options.patience = Duration::from_secs(2);
     let begun = Instant::now();
-    let report = health(Ok(subject), &options, chrono::Utc::now()).await;
+    let report = look(subject, &options, chrono::Utc::now()).await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let mongodb = row(&report, "mongodb");
     assert_eq!((mongodb.outcome, mongodb.detail.as_str()), (Outcome::Failed, "no answer within 2 s"));

@@ -2,10 +2,10 @@
 
 use chrono::{TimeDelta, Utc};
 use uzima_backup::config::settings::Place as Where;
-use uzima_backup::ops::health::{Outcome, Row, health};
+use uzima_backup::ops::health::{Outcome, Row};
 use uzima_backup::store::DirOptions;
 
-use super::support::{Health, only, row, subject};
+use super::support::{Health, look, only, row, subject};
 use crate::cleanup::support::{JOB, Place, hold, manifest, of_time, places};
 use crate::store::support::options;
 
@@ -19,7 +19,7 @@ fn place_of(place: &Place) -> Where {
 /// The check, with a clock so many hours ahead of the real one.
 async fn in_hours(place: &Place, hours: i64) -> Row {
     let now = Utc::now() + TimeDelta::hours(hours);
-    let report = health(Ok(subject(place_of(place))), &only(&["freshness"]), now).await;
+    let report = look(subject(place_of(place)), &only(&["freshness"]), now).await;
     row(&report, "freshness").clone()
 }
 

@@ -1,13 +1,14 @@
 //! The store: each thing that can be wrong with it, and the probe, which never stays where it may go.
 
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use uzima_backup::config::settings::Place as Where;
-use uzima_backup::ops::health::{Outcome, health};
+use uzima_backup::ops::health::Outcome;
 use uzima_testkit::s3_server::{BUCKET, Fault, Rule, S3Server};
 
-use super::support::{Health, in_bucket, objects, only, row, subject};
+use super::support::{Health, in_bucket, look, objects, only, row, subject};
 use crate::cleanup::support::Place;
 use crate::cli::support::{Home, NOWHERE, files};
 use crate::store::support::options;
@@ -17,7 +18,7 @@ const STORE: [&str; 4] = ["--skip", "mongodb", "--skip", "namespaces"];
 /// What rests on the store.
 const REST: [&str; 3] = ["disk", "clock", "freshness"];
 
-fn of(bucket: &S3Server, change: impl FnOnce(&mut std::process::Command)) -> Health {
+fn of(bucket: &S3Server, change: impl FnOnce(&mut Command)) -> Health {
     let home = Home::new();
     let mut tool = in_bucket(&home, NOWHERE, &bucket.endpoint());
     change(&mut tool);
@@ -46,10 +47,11 @@ fn a_bucket_that_is_not_there_or_not_ours() {
         bucket.faults().clear();
         assert!(objects(&bucket).is_empty(), "{operation}: the probe is gone");
     }
-    of(&bucket, |tool| {
+    let health = of(&bucket, |tool| {
         tool.env("AWS_SECRET_ACCESS_KEY", "s3cr3t-but-wrong");
     })
     .only("store", &["AWS_SECRET_ACCESS_KEY"], &REST);
+    assert!(!format!("{:?}", health.ran).contains("s3cr3t"));
 }
 
 /// The key that the README recommends for the backup machine: the probe stays, and is the same every time.
@@ -87,7 +89,7 @@ fn a_probe_that_stays_is_foreign_to_every_command() {
 async fn what_is_read_back_must_be_what_was_written() {
     let bucket = S3Server::start();
     let check = async |options| {
-        let report = health(Ok(subject(Where::S3(Box::new(options)))), &only(&["store"]), Utc::now()).await;
+        let report = look(subject(Where::S3(Box::new(options))), &only(&["store"]), Utc::now()).await;
         row(&report, "store").clone()
     };
     bucket.faults().add(Rule::always("PutObject", Fault::Alter));
@@ -112,12 +114,35 @@ async fn a_hanging_store_keeps_no_probe() {
     let bucket = S3Server::start();
     bucket.faults().add(Rule::always("GetObject", Fault::Delay(Duration::from_secs(600))));
     let mut wanted = only(&["store"]);
-    wanted.patience = Duration::from_secs(4);
-    let report = health(Ok(subject(Where::S3(Box::new(options(&bucket))))), &wanted, Utc::now()).await;
+    wanted.patience = Duration::from_secs(2);
+    let report = look(subject(Where::S3(Box::new(options(&bucket)))), &wanted, Utc::now()).await;
     let store = row(&report, "store");
     assert_eq!(store.outcome, Outcome::Failed);
-    assert!(store.detail.contains("within 2 s"), "{store:?}");
+    assert_eq!(store.detail, "no answer within 2 s");
     assert!(bucket.count("PutObject") > 0 && objects(&bucket).is_empty());
+}
+
+/// Ended by a signal after the probe was written.
+#[test]
+fn a_run_that_is_ended_keeps_no_probe() {
+    let (bucket, home) = (S3Server::start(), Home::new());
+    bucket.faults().add(Rule::always("GetObject", Fault::Delay(Duration::from_secs(600))));
+    let mut tool = in_bucket(&home, NOWHERE, &bucket.endpoint());
+    tool.args(["health", "--only", "store"]).stderr(Stdio::piped());
+    let child = tool.spawn().unwrap();
+    let begun = Instant::now();
+    while bucket.count("GetObject") == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the probe is not read");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(objects(&bucket).len(), 1);
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("SIGTERM"), "{stderr}");
+    assert!(objects(&bucket).is_empty());
 }
 
 #[test]
@@ -127,7 +152,7 @@ fn many_runs_at_once_do_not_hurt_each_other() {
             .map(|_| {
                 let mut tool = place.command();
                 tool.args(["health", "--only", "store", "--quiet"]);
-                tool.stdout(std::process::Stdio::null()).spawn().unwrap()
+                tool.stdout(Stdio::null()).spawn().unwrap()
             })
             .collect();
         for mut run in runs {
@@ -149,7 +174,7 @@ async fn the_clocks_disagree() {
     ] {
         let subject = subject(Where::S3(Box::new(options(place.bucket()))));
         let now = Utc::now() + TimeDelta::minutes(minutes);
-        let report = health(Ok(subject), &only(&["store", "clock"]), now).await;
+        let report = look(subject, &only(&["store", "clock"]), now).await;
         let clock = row(&report, "clock");
         assert_eq!(clock.outcome == Outcome::Ok, good, "{clock:?}");
         // The store tells whole seconds.
@@ -214,7 +239,7 @@ fn a_read_only_disk() {
         ("missing", "Create the directory for the user that runs the backup"),
     ] {
         let plain = home.to_dir(NOWHERE);
-        let mut tool = std::process::Command::new("unshare");
+        let mut tool = Command::new("unshare");
         tool.args(["-Urm", "sh", "-c", script, "sh"]).arg(&disk).arg(plain.get_program());
         tool.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
         tool.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
+use uzima_backup::cancel::Cancel;
 use uzima_backup::config::settings::Place;
 use uzima_backup::ops::backup::{EngineChoice, Options as Backup};
-use uzima_backup::ops::health::{Options, Report, Row, Subject};
+use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
 use uzima_backup::retention::Policy;
 use uzima_backup::secret::Secret;
 use uzima_backup::source::selection::Selection;
@@ -129,6 +131,11 @@ pub fn subject(place: Place) -> Subject {
 pub fn only(names: &[&str]) -> Options {
     let only = names.iter().map(|name| name.to_string()).collect();
     Options { only, skip: vec![], patience: Duration::from_secs(20) }
+}
+
+/// Looks, by this clock.
+pub async fn look(subject: Subject, options: &Options, now: DateTime<Utc>) -> Report {
+    health(Ok(subject), options, now, &Cancel::default()).await.expect("nobody ends it")
 }
 
 /// The row of a check.
