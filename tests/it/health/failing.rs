@@ -4,16 +4,18 @@
 use std::time::{Duration, Instant};
 
 use bson::doc;
+use uzima_backup::config::settings::Place;
 use uzima_backup::ops::health::Outcome;
 use uzima_backup::secret::Secret;
 use uzima_backup::store::DirOptions;
 use uzima_testkit::mongod::Mongod;
+use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
 use uzima_testkit::standin::{Play, StandIn};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::support::{Health, look, only, row, server, subject};
 use crate::cli::support::{Home, NOWHERE, files, run};
-use uzima_backup::config::settings::Place;
+use crate::store::support::options;
 
 const NEW: [&str; 2] = ["--skip", "freshness"];
 
@@ -162,4 +164,22 @@ async fn a_server_that_hangs() {
     assert_eq!(row(&report, "namespaces").detail, "because mongodb failed");
     assert_eq!(row(&report, "store").outcome, Outcome::Ok);
     assert_eq!(report.failed(), ["mongodb", "freshness"]);
+}
+
+/// Two that are slow are waited for at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_do_not_wait_for_each_other() {
+    let (server, bucket) = (server().await, S3Server::start());
+    let proxy = WireProxy::start(&[server.host()]).unwrap();
+    let slow = Duration::from_millis(1500);
+    proxy.add(Rule::on("buildInfo").then(Action::Stall(slow)));
+    bucket.faults().add(S3Rule::always("GetObject", Fault::Delay(slow)));
+    let mut subject = subject(Place::S3(Box::new(options(&bucket))));
+    subject.backup.mongo_uri = Secret::from(proxy.uri(&server.uri()));
+    let begun = Instant::now();
+    let report = look(subject, &only(&["mongodb", "namespaces", "store"]), chrono::Utc::now()).await;
+    let took = begun.elapsed();
+    assert_eq!(report.failed(), Vec::<&str>::new(), "{report:?}");
+    let (mongodb, store) = (row(&report, "mongodb").took, row(&report, "store").took);
+    assert!(mongodb >= slow && store >= slow && took < mongodb + store, "{took:?}: {report:?}");
 }

@@ -4,5 +4,6 @@ mod failing;
 mod green;
 mod history;
 mod output;
+mod probe;
 mod stores;
 mod support;
