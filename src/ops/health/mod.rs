@@ -10,6 +10,7 @@ mod history;
 mod machine;
 mod mongo;
 mod place;
+mod probe;
 mod runner;
 
 use std::time::Duration;

@@ -1,21 +1,16 @@
 //! The store: what a backup does there is done once with a few bytes; its room, and its clock.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use chrono::TimeDelta;
 
 use super::around::{Around, blocking, folder_of};
 use super::checks::Finding;
+use super::probe;
 use crate::catalog::layout;
 use crate::config::settings::Place;
 use crate::error::{Error, Result};
 use crate::retention::CLOCK_TOLERANCE;
 use crate::store::dir::space;
-use crate::store::{self, Deleted, Kind, Store};
-
-/// How often the probe is written, if another run writes its own between.
-const TRIES: u32 = 6;
+use crate::store::{Deleted, Kind};
 
 /// Writes, reads back, compares and deletes a small object.
 pub async fn store(around: &Around) -> Result<Finding> {
@@ -23,7 +18,7 @@ pub async fn store(around: &Around) -> Result<Finding> {
     store.check().await?;
     let key = layout::probe(&around.subject.backup.host);
     around.probing(Some(key.clone()));
-    let compared = compare(store, &key).await;
+    let compared = probe::compare(store, &key).await;
     let deleted = store.delete(&key).await;
     around.probing(None);
     compared?;
@@ -61,30 +56,6 @@ async fn missing(around: &Around) -> Result<Finding> {
         .hint("Create the directory for the user that runs the backup, or correct BACKUP_DIR"))
     })
     .await
-}
-
-async fn compare(store: &dyn Store, key: &str) -> Result<()> {
-    for tried in 0..TRIES {
-        if tried > 0 {
-            // Two that wait equally long would meet again.
-            let longest = Duration::from_millis(50 << tried);
-            tokio::time::sleep(longest.mul_f64(rand::random_range(0.5..=1.0))).await;
-        }
-        let body = Bytes::from(format!("a probe of `health`: {:032x}\n", rand::random::<u128>()));
-        store.put(key, body.clone()).await?;
-        match store.get(key).await {
-            Ok(read) if read == body => return Ok(()),
-            // Another run of this machine may have written or deleted its own meanwhile.
-            Ok(_) => {}
-            Err(e) if e.kind == Kind::NotFound => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    let place = store.place();
-    let cause = "what was read back is not what was written";
-    Err(store::Error::new(Kind::Damaged, format!("cannot use {key} in {place}"), cause)
-        .hint("Look for a cache or proxy between this machine and the store, or another tool that writes this key")
-        .into())
 }
 
 /// There is room for another backup.

@@ -1,5 +1,8 @@
 //! Runs checks: at the same time where none needs the other, each bounded in time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

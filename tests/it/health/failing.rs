@@ -11,7 +11,7 @@ use uzima_backup::store::DirOptions;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
 use uzima_testkit::standin::{Play, StandIn};
-use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+use uzima_testkit::wire_proxy::{Action, CommandError, Rule, WireProxy};
 
 use super::support::{Health, look, only, row, server, subject};
 use crate::cli::support::{Home, NOWHERE, files, run};
@@ -43,6 +43,24 @@ async fn the_password_is_wrong_and_is_told_nowhere() {
     let text = run(home.to_dir(&uri).args(["health", "-vv"])).ends(5);
     for said in [&health.ran.stdout, &health.ran.stderr, &text.stdout, &text.stderr] {
         assert!(!said.contains("wr0ng"), "{said}");
+    }
+}
+
+/// What a server says goes into the report, without the secrets among it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_repeats_the_password() {
+    let (server, home) = (server().await, Home::new());
+    server.create_user("nightly", "hunt3r-s3cret", &[("backup", "admin")]).await.unwrap();
+    let proxy = WireProxy::start(&[server.host()]).unwrap();
+    let message = "hunt3r-s3cret\nis not welcome".to_string();
+    let error = CommandError { code: 8000, name: "Odd".into(), message };
+    proxy.add(Rule::on("buildInfo").then(Action::Fail(error)));
+    let uri = proxy.uri(&server.uri_as("nightly", "hunt3r-s3cret", "admin"));
+    let words = ["*** is not welcome", "MONGO_URI names the right server"];
+    let health = Health::of(&mut home.to_dir(&uri), &NEW).only("mongodb", &words, &["namespaces"]);
+    for args in [&["health"][..], &["health", "--quiet"]] {
+        let ran = run(home.to_dir(&uri).args(args)).ends(5);
+        assert!(!format!("{ran:?}{:?}", health.ran).contains("hunt3r"), "{ran:?}");
     }
 }
 
