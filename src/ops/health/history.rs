@@ -15,8 +15,9 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
     let backups = state.map(|state| state.backups()).unwrap_or_default();
     let found = retention::freshness(&backups, job, around.time(), max_age);
     let mut beside = told(&found.bad);
-    if let Some(unreadable) = state.map(|state| &state.unreadable).filter(|list| !list.is_empty()) {
-        beside.push_str(&format!("; not counted: {}", unreadable.join("; ")));
+    let unreadable = state.map(|state| state.unreadable.join("; ")).filter(|list| !list.is_empty());
+    if let Some(unreadable) = &unreadable {
+        beside.push_str(&format!("; not counted: {unreadable}"));
     }
     let allowed = age(max_age);
     match found {
@@ -36,15 +37,17 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
         .hint(
             "Run `uzima-backup backup`; `uzima-backup cleanup --dry-run` tells what to do about the others",
         )),
+        // Of which job they are is not known: there may well be good ones.
+        _ if unreadable.is_some() => Err(Error::failed(format!(
+            "whether there is a backup of the job {job} cannot be told{beside}"
+        ))
+        .hint("Run `uzima-backup list`, which names what cannot be understood, then `uzima-backup backup`")),
         _ => {
             let others = state.map(|state| state.others.iter().cloned().collect::<Vec<_>>());
             let others = others.filter(|list| !list.is_empty());
             let only = others.map(|list| format!(", only of {} (--job, BACKUP_JOB)", list.join(", ")));
-            Err(Error::failed(format!(
-                "there is no backup of the job {job}{}{beside}",
-                only.unwrap_or_default()
-            ))
-            .hint("Run `uzima-backup backup`; on a new installation: --skip freshness"))
+            Err(Error::failed(format!("there is no backup of the job {job}{}", only.unwrap_or_default()))
+                .hint("Run `uzima-backup backup`; on a new installation: --skip freshness"))
         }
     }
 }

@@ -100,6 +100,16 @@ fn a_damaged_manifest_is_named() {
     assert!(health.detail("freshness").contains("20200101T000000Z-aaaaaa/manifest.json cannot be"));
 }
 
+/// Row 68: what cannot be read is never taken for a new installation.
+#[test]
+fn only_damaged_manifests() {
+    let place = Place::dir();
+    place.put("2020/01/20200101T000000Z-aaaaaa/manifest.json", b"{");
+    let words = ["cannot be told", "20200101T000000Z-aaaaaa/manifest.json", "uzima-backup list"];
+    let health = Health::of(&mut place.command(), &["--only", "freshness"]).only("freshness", &words, &[]);
+    assert!(!health.step("freshness").contains("--skip"));
+}
+
 #[test]
 fn another_age_may_be_allowed() {
     let place = Place::dir();
