@@ -25,6 +25,9 @@ _uzima__backup() {
             uzima__backup,config)
                 cmd="uzima__backup__subcmd__config"
                 ;;
+            uzima__backup,health)
+                cmd="uzima__backup__subcmd__health"
+                ;;
             uzima__backup,help)
                 cmd="uzima__backup__subcmd__help"
                 ;;
@@ -46,6 +49,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,config)
                 cmd="uzima__backup__subcmd__help__subcmd__config"
                 ;;
+            uzima__backup__subcmd__help,health)
+                cmd="uzima__backup__subcmd__help__subcmd__health"
+                ;;
             uzima__backup__subcmd__help,help)
                 cmd="uzima__backup__subcmd__help__subcmd__help"
                 ;;
@@ -65,7 +71,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin health config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -204,8 +210,46 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__subcmd__backup__subcmd__health)
+            opts="-q -v -h --skip --only --allow-empty --job --dir --config --json --quiet --log-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --skip)
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness state" -- "${cur}"))
+                    return 0
+                    ;;
+                --only)
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness state" -- "${cur}"))
+                    return 0
+                    ;;
+                --job)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup list cleanup pin unpin config help"
+            opts="backup list cleanup pin unpin health config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -247,6 +291,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help__subcmd__config)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__health)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -127,6 +127,24 @@ _arguments "${_arguments_options[@]}" : \
 ':id -- The backup:_default' \
 && ret=0
 ;;
+(health)
+_arguments "${_arguments_options[@]}" : \
+'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness state)' \
+'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness state)' \
+'--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
+'--dir=[Backups are in this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--allow-empty[A server without collections is not an error]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -172,6 +190,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(health)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -197,6 +219,7 @@ _uzima-backup_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -217,6 +240,11 @@ _uzima-backup__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup config commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__health_commands] )) ||
+_uzima-backup__subcmd__health_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup health commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help_commands] )) ||
 _uzima-backup__subcmd__help_commands() {
     local commands; commands=(
@@ -225,6 +253,7 @@ _uzima-backup__subcmd__help_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -244,6 +273,11 @@ _uzima-backup__subcmd__help__subcmd__cleanup_commands() {
 _uzima-backup__subcmd__help__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help config commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__health_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__health_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help health commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__help__subcmd__help_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__help_commands() {

@@ -14,6 +14,9 @@
 //! `cleanup` ([`ops::cleanup`]) goes the other way: [`catalog`] reads what there is, [`retention`] decides
 //! with a reason for each backup, and what goes loses its manifest first.
 //!
+//! `health` ([`ops::health`]) asks whether tonight's backup will work, by a list of checks, and whether there
+//! is a good one of last night.
+//!
 //! The data path is threads (read, compress, write) with bounded queues between them; the network is
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.

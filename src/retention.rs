@@ -10,6 +10,7 @@
 
 mod calendar;
 pub mod forecast;
+mod freshness;
 mod quality;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::artifact::manifest::Source;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
+pub use freshness::{Freshness, freshness};
 use quality::Quality;
 
 /// How far two clocks may differ.

@@ -8,6 +8,7 @@
 //! <YYYY>/<MM>/<backup-id>/accepted.json     a person looked at it and found it right
 //! <YYYY>/<MM>/<backup-id>/tombstone.json    it is being deleted
 //! <YYYY>/<MM>/<backup-id>/failed.json       the run failed: there is no backup, and this is why
+//! .health/<machine>                         `health` has just written it, or may not delete it
 //! ```
 
 use super::id::BackupId;
@@ -66,6 +67,13 @@ pub fn failed(id: &BackupId) -> String {
     format!("{}{FAILED}", folder(id))
 }
 
+/// The key of the object that `health` writes, reads and deletes: one for each machine, so that there are
+/// never more, even where nothing may be deleted.
+pub fn probe(host: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
+    format!(".health/{}", host.chars().take(128).map(plain).collect::<String>())
+}
+
 /// Whether a file name is that of an artifact.
 pub fn is_artifact(file: &str) -> bool {
     file.strip_prefix("dump.").is_some_and(|format| format::NAMES.contains(&format))
@@ -97,6 +105,16 @@ mod tests {
             (failed(&id), "failed.json"),
         ] {
             assert_eq!(parse(&key), Some((id.clone(), file)));
+        }
+    }
+
+    #[test]
+    fn a_probe_is_foreign_to_everything_else() {
+        for (host, key) in
+            [("db1", ".health/db1"), ("..", ".health/__"), ("a/b.example", ".health/a_b_example")]
+        {
+            assert_eq!(probe(host), key);
+            assert_eq!(parse(key), None);
         }
     }
 

@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod cleanup;
 mod config;
+mod health;
 mod list;
 pub mod logging;
 mod output;
@@ -66,6 +67,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 }
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
+                Command::Health(args) => health::run(args, &layers, &output, &cancel).await,
                 Command::Config => config::run(&layers, &output),
             }
         });

@@ -46,9 +46,14 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Says a line on standard error.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Says on standard error what of a good result a person should look at.
 pub fn needs_look(what: &str) {
-    let _ = writeln!(std::io::stderr(), "needs a look: {what}");
+    say(&format!("needs a look: {what}"));
 }
 
 /// Has panics told as an error of this tool, without secrets. On the main thread one ends the process

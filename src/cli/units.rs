@@ -51,6 +51,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
+/// The same for what is over at once: `12 ms`.
+pub fn brief(d: Duration) -> String {
+    if d < Duration::from_secs(1) { format!("{} ms", d.as_millis()) } else { duration(d) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +80,8 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(7_400)), "7.4 s");
         assert_eq!(duration(Duration::from_secs(125)), "2 min 5 s");
         assert_eq!(duration(Duration::from_secs(90_061)), "1 d 1 h");
+        assert_eq!(brief(Duration::from_micros(12_700)), "12 ms");
+        assert_eq!(brief(Duration::from_secs(1)), "1.0 s");
         assert_eq!(bytes(1 << 30), "1.0 GiB");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod cleanup;
+pub mod health;
 pub mod list;
 pub mod pin;
 pub mod stats;

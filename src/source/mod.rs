@@ -8,6 +8,7 @@ pub mod native;
 pub mod notes;
 pub mod patience;
 pub mod pattern;
+pub mod readable;
 pub mod selection;
 pub mod server;
 

@@ -173,6 +173,7 @@ async fn json_md_describes_every_field() {
         ("list", list),
         ("cleanup", cleanup),
         ("pin`, `unpin", pin),
+        ("health", json(&env, &["health"])),
         ("config", json(&env, &["config"])),
     ];
     for (command, answer) in answers {

@@ -4,6 +4,7 @@ mod cleanup;
 mod cli;
 mod docs;
 mod generated;
+mod health;
 mod mongodump;
 mod native;
 mod readme;

@@ -116,6 +116,44 @@ async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
     assert_eq!(allowed("Retention"), needed);
 }
 
+/// The section's commands, in their order; its table names every check; and what is asked of the bucket is
+/// within the policy of the backup's key, but for the deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_what_the_section_says() {
+    let (mongod, bucket) = (small_server().await, S3Server::start());
+    let folder = tempfile::tempdir().unwrap();
+    let (new, later) = block("Health", "sh").split_once('\n').unwrap();
+    let settings = format!(
+        "export MONGO_URI='{}' S3_ENDPOINT_URL={} S3_BACKUP_BUCKET={BUCKET} AWS_REGION=us-east-1\n\
+         export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}\n",
+        mongod.uri(),
+        bucket.endpoint()
+    );
+    shell(&format!("{settings}{new}"), folder.path());
+    shell(&format!("{settings}uzima-backup backup"), folder.path());
+    let before = bucket.calls().len();
+    shell(&format!("{settings}{later}"), folder.path());
+    let needed: BTreeSet<String> =
+        bucket.calls()[before..].iter().map(|call| action(call.operation)).collect();
+    let mut may = allowed("To S3");
+    may.insert("s3:DeleteObject".into());
+    may.remove("s3:AbortMultipartUpload");
+    assert_eq!(needed, may);
+
+    let before = bucket.calls().len();
+    let section = README.split_once("\n## Health\n").unwrap().1.split_once("\n## ").unwrap().0;
+    let monitor = section.replace('\n', " ");
+    let monitor = monitor.split('`').find(|code| code.ends_with("--only freshness --quiet")).unwrap();
+    assert_eq!(shell(&format!("{settings}{monitor}"), folder.path()), "");
+    let asked: BTreeSet<String> =
+        bucket.calls()[before..].iter().map(|call| action(call.operation)).collect();
+    assert_eq!(asked, ["s3:GetObject", "s3:ListBucket"].map(String::from).into(), "a key that may only read");
+
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let named: Vec<&str> = rows.map(|(name, _)| name).collect();
+    assert_eq!(named, uzima_backup::ops::health::names().collect::<Vec<_>>());
+}
+
 /// Gives the newest backup of a bucket a twin of long ago; the folder of that.
 fn age(bucket: &S3Server) -> String {
     use uzima_backup::artifact::manifest::Manifest;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod cleanup;
+mod health;
 mod list;
 mod pin;
 
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::backup::BackupArgs;
 pub use self::cleanup::CleanupArgs;
+pub use self::health::HealthArgs;
 pub use self::list::ListArgs;
 pub use self::pin::{PinArgs, UnpinArgs};
 use crate::config::layers::Raw;
@@ -65,6 +67,8 @@ pub enum Command {
     Pin(PinArgs),
     /// Let retention decide on a backup again
     Unpin(UnpinArgs),
+    /// Check that tonight's backup will work, and that there is a good one
+    Health(HealthArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,
 }
@@ -119,6 +123,10 @@ impl Command {
             }
             Command::List(args) => text("dir", path(&args.dir)),
             Command::Cleanup(args) => {
+                text("job", args.job.clone());
+                text("dir", path(&args.dir));
+            }
+            Command::Health(args) => {
                 text("job", args.job.clone());
                 text("dir", path(&args.dir));
             }

@@ -46,6 +46,14 @@ impl Engine {
         if self.mongodump.is_some() { "mongodump" } else { "native" }
     }
 
+    /// What reads, which version of it and where that is, and why.
+    pub fn words(&self) -> String {
+        match &self.mongodump {
+            Some(m) => format!("mongodump {}, {} ({})", m.found.version, m.found.path.display(), self.why),
+            None => format!("native: {}", self.why),
+        }
+    }
+
     /// What the manifest says of it.
     pub fn entry(&self) -> manifest::Engine {
         manifest::Engine {

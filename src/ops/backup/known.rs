@@ -6,7 +6,7 @@ use super::{Options, Resources};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::{self, Entry, layout};
 use crate::error::{Error, Result};
-use crate::source::describe::{self, Description};
+use crate::source::describe::Description;
 use crate::source::notes::Notes;
 use crate::source::server::Server;
 
@@ -30,8 +30,7 @@ impl Known {
         let server = Server::connect_noting(&options.mongo_uri, notes).await?.patient(options.stall);
         let server = Arc::new(server);
         let version = server.version().await?;
-        let description = describe::describe(&server, &options.selection).await?;
-        refuse_empty(&description, &server, options)?;
+        let description = super::described(&server, options).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
         Ok(Known { server, version, set_id, description, before })

@@ -154,12 +154,23 @@ pub fn engine(options: &Options) -> Result<manifest::Engine> {
     Ok(engine::choose(options)?.entry())
 }
 
+/// The same in words.
+pub fn engine_words(options: &Options) -> Result<String> {
+    Ok(engine::choose(options)?.words())
+}
+
+/// What a backup would read of this server; a server that it would refuse is an error.
+pub async fn described(server: &Server, options: &Options) -> Result<Description> {
+    let description = describe::describe(server, &options.selection).await?;
+    known::refuse_empty(&description, server, options)?;
+    Ok(description)
+}
+
 /// Finds out what a backup would read, without reading it.
 pub async fn plan(options: &Options) -> Result<Plan> {
     let server = Server::connect(&options.mongo_uri).await?.patient(options.stall);
     let engine = engine::choose(options)?;
-    let description = describe::describe(&server, &options.selection).await?;
-    known::refuse_empty(&description, &server, options)?;
+    let description = described(&server, options).await?;
     let plan = Plan {
         member: server.hello.address.clone(),
         engine: format!("{}: {}", engine.name(), engine.why),

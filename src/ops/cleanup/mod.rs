@@ -7,7 +7,7 @@
 
 mod delete;
 mod orphans;
-mod state;
+pub(super) mod state;
 
 use std::path::PathBuf;
 

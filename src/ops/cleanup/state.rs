@@ -27,7 +27,7 @@ pub struct State {
     job: String,
     found: BTreeMap<BackupId, Found>,
     /// Other jobs that have backups here.
-    others: BTreeSet<String>,
+    pub others: BTreeSet<String>,
     /// Deletions of this job that were begun, and whose manifest is gone.
     pub halfway: Vec<Tombstone>,
     /// Folders with neither manifest nor tombstone.
@@ -105,6 +105,11 @@ impl State {
     /// A backup that the plan speaks of.
     pub fn found(&self, id: &BackupId) -> &Found {
         &self.found[id]
+    }
+
+    /// The manifest of the newest backup.
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.found.values().next_back().map(|found| &*found.manifest)
     }
 
     /// The backups of the job, as retention wants them.

@@ -8,7 +8,7 @@
 mod direct;
 mod files;
 mod partial;
-mod space;
+pub mod space;
 mod upload;
 
 use std::fmt;

@@ -10,17 +10,19 @@ use super::files;
 
 /// A file system's size and what is left of it for ordinary users, in bytes (`statvfs(3)`).
 #[derive(Debug, Clone, Copy)]
-struct Room {
-    total: u64,
-    free: u64,
+pub struct Room {
+    /// All of it.
+    pub total: u64,
+    /// What is left.
+    pub free: u64,
 }
 
 /// Refuses to write `bytes` more where less than the share `min_free` would stay free.
-pub(super) fn check(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> String) -> Result<()> {
+pub fn check(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> String) -> Result<Room> {
     let room = room(root).map_err(|e| files::error(doing(), e))?;
     let keep = (room.total as f64 * min_free) as u64;
     if room.free >= bytes.saturating_add(keep) {
-        return Ok(());
+        return Ok(room);
     }
     let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
     let needs = if bytes > 0 { format!("this needs {} more and ", size(bytes)) } else { String::new() };

@@ -10,5 +10,5 @@ mod oracle;
 mod orphans;
 mod pins;
 mod rules;
-mod support;
+pub mod support;
 mod twice;

@@ -1,0 +1,104 @@
+//! `uzima-backup health`.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use serde_json::json;
+
+use super::args::HealthArgs;
+use super::output::{self, Output};
+use super::{backup, machine, units};
+use crate::cancel::Cancel;
+use crate::config::layers::Layers;
+use crate::config::settings::{self, Settings};
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
+
+/// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub async fn run(args: &HealthArgs, layers: &Layers, output: &Output, cancel: &Cancel) -> Result<Exit> {
+    let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
+    let mut report = health::health(subject(args, layers), &options, Utc::now(), cancel).await?;
+    // The words of servers and drivers are among it.
+    let redactor = settings::redactor(layers);
+    for row in &mut report.checks {
+        row.detail = redactor.clean(&row.detail);
+        row.next_step = row.next_step.as_ref().map(|step| redactor.clean(step));
+    }
+    output.result(&report_json(&report), || report_text(&report));
+    let failed: Vec<&Row> = report.checks.iter().filter(|row| row.outcome == Outcome::Failed).collect();
+    if output.quiet {
+        // Names alone would not say what is wrong.
+        for row in &failed {
+            output::say(&format!("{}: {}", row.name, row.detail));
+            row.next_step.iter().for_each(|step| output::say(&format!("next step: {step}")));
+        }
+    }
+    if !failed.is_empty() {
+        output::say(&format!("unhealthy: {}", report.failed().join(", ")));
+    }
+    Ok(report.exit())
+}
+
+fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
+    let settings = Settings::resolve(layers, &machine())?;
+    Ok(Subject {
+        backup: crate::ops::backup::Options { allow_empty: args.allow_empty, ..backup::options(layers)? },
+        place: settings::place(layers)?,
+        policy: settings.retention,
+        max_age: settings.max_age,
+    })
+}
+
+fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Failed => "failed",
+        Outcome::Skipped => "skipped",
+        Outcome::NotConfigured => "not_configured",
+    }
+}
+
+fn report_json(report: &Report) -> serde_json::Value {
+    let row = |row: &Row| {
+        json!({
+            "name": row.name,
+            "outcome": name(row.outcome),
+            "detail": row.detail,
+            "milliseconds": row.took.as_millis() as u64,
+            "next_step": row.next_step,
+        })
+    };
+    json!({
+        "version": 1,
+        "job": report.job,
+        "healthy": report.exit() == Exit::Done,
+        "checks": report.checks.iter().map(row).collect::<Vec<_>>(),
+    })
+}
+
+fn report_text(report: &Report) -> String {
+    let word = |row: &Row| name(row.outcome).replace('_', " ");
+    let widest = |width: &dyn Fn(&Row) -> usize| report.checks.iter().map(width).max().unwrap_or(0);
+    let (first, second) = (widest(&|row| word(row).len()), widest(&|row| row.name.len()));
+    let mut text = String::new();
+    for row in &report.checks {
+        text.push_str(&format!("{:first$}  {:second$}  {}", word(row), row.name, row.detail));
+        if !row.took.is_zero() {
+            text.push_str(&format!("   {}", units::brief(row.took)));
+        }
+        text.push('\n');
+        if let Some(step) = &row.next_step {
+            text.push_str(&format!("{:first$}  {:second$}  next step: {step}\n", "", ""));
+        }
+    }
+    let count = |outcome| report.checks.iter().filter(|row| row.outcome == outcome).count();
+    let health = if report.exit() == Exit::Done { "healthy" } else { "unhealthy" };
+    let kinds = [Outcome::Ok, Outcome::Failed, Outcome::Skipped, Outcome::NotConfigured];
+    let counts = kinds.into_iter().filter(|outcome| count(*outcome) > 0);
+    let counts: Vec<String> =
+        counts.map(|outcome| format!("{} {}", count(outcome), name(outcome).replace('_', " "))).collect();
+    text + &format!("{health}: {}\n", counts.join(", "))
+}

@@ -1,0 +1,131 @@
+//! What the checks share: the settings, the time, and what one opened and others need.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::OnceCell;
+
+use super::Subject;
+use crate::config::settings::Place;
+use crate::error::{Error, Result};
+use crate::ops::cleanup::state::State;
+use crate::source::server::Server;
+use crate::store::dir::DirOptions;
+use crate::store::{DirStore, S3Store, Store};
+
+/// What the checks share. Each opens what it needs, and the others use the same.
+pub struct Around {
+    /// What is looked at.
+    pub subject: Subject,
+    /// How long a check may take.
+    pub patience: Duration,
+    now: DateTime<Utc>,
+    begun: Instant,
+    server: OnceCell<Server>,
+    store: OnceCell<Option<Arc<dyn Store>>>,
+    state: OnceCell<Option<State>>,
+    probe: Mutex<Option<String>>,
+}
+
+/// How long an ended run may take to delete its probe.
+const DELETING: Duration = Duration::from_secs(5);
+
+impl Around {
+    /// Nothing is open yet.
+    pub fn new(subject: Subject, now: DateTime<Utc>, patience: Duration) -> Around {
+        let begun = Instant::now();
+        let (server, store, state, probe) = Default::default();
+        Around { subject, patience, now, begun, server, store, state, probe }
+    }
+
+    /// This machine's clock.
+    pub fn time(&self) -> DateTime<Utc> {
+        self.now + TimeDelta::from_std(self.begun.elapsed()).unwrap_or_default()
+    }
+
+    /// How long the check of this name may take.
+    pub fn limit(&self, name: &str) -> Duration {
+        // A question for each of a hundred thousand collections takes its time.
+        if name == "namespaces" { self.patience.max(self.subject.backup.stall) } else { self.patience }
+    }
+
+    /// The server.
+    pub async fn server(&self) -> Result<&Server> {
+        let options = &self.subject.backup;
+        let open = || async { Ok(Server::connect(&options.mongo_uri).await?.patient(options.stall)) };
+        self.server.get_or_try_init(open).await
+    }
+
+    /// The store; none if it is a directory that the first backup will create.
+    pub async fn store(&self) -> Result<Option<&dyn Store>> {
+        let open = || async {
+            Ok::<Option<Arc<dyn Store>>, Error>(match &self.subject.place {
+                Place::S3(options) => Some(Arc::new(S3Store::connect((**options).clone()).await?)),
+                Place::Dir(options) => match directory(options.clone()).await? {
+                    Some(store) => Some(Arc::new(store)),
+                    None => None,
+                },
+            })
+        };
+        Ok(self.store.get_or_try_init(open).await?.as_deref())
+    }
+
+    /// The backups of the job, and what else is in the store; none if there is no store yet.
+    pub async fn state(&self) -> Result<Option<&State>> {
+        let read = || async {
+            match self.store().await? {
+                Some(store) => State::read(store, &self.subject.backup.job).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        Ok(self.state.get_or_try_init(read).await?.as_ref())
+    }
+
+    /// Remembers the key of a probe that is in the store from now on, or that none is.
+    pub fn probing(&self, key: Option<String>) {
+        *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Deletes the probe of a check that was broken off, and ends the connections.
+    pub async fn close(&self) {
+        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(key), Some(Some(store))) = (probe, self.store.get()) {
+            // Where it stays, the next run overwrites it.
+            let _ = tokio::time::timeout(DELETING, store.delete(&key)).await;
+        }
+        if let Some(server) = self.server.get() {
+            server.close().await;
+        }
+    }
+}
+
+/// Opens a directory without creating it, as a backup would.
+async fn directory(options: DirOptions) -> Result<Option<DirStore>> {
+    blocking(move || {
+        let root = &options.root;
+        if std::fs::symlink_metadata(root).is_ok() || !folder_of(root).is_dir() {
+            return Ok(Some(DirStore::new(options)?));
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// The folder in which a path's last component is.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// Runs work on files, or a program, where it may block.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Error::failed("the check broke off").caused_by(e)),
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether there is a good backup of last night.
+
+use std::time::Duration;
+
+use super::around::Around;
+use super::checks::Finding;
+use crate::catalog::id::BackupId;
+use crate::error::{Error, Result};
+use crate::retention::{self, Freshness};
+
+/// The newest good backup of the job is young enough.
+pub async fn freshness(around: &Around) -> Result<Finding> {
+    let (job, max_age) = (&around.subject.backup.job, around.subject.max_age);
+    let state = around.state().await?;
+    let backups = state.map(|state| state.backups()).unwrap_or_default();
+    let found = retention::freshness(&backups, job, around.time(), max_age);
+    let mut beside = told(&found.bad);
+    let unreadable = state.map(|state| state.unreadable.join("; ")).filter(|list| !list.is_empty());
+    if let Some(unreadable) = &unreadable {
+        beside.push_str(&format!("; not counted: {unreadable}"));
+    }
+    let allowed = age(max_age);
+    match found {
+        Freshness { newest: Some((id, old)), fresh: true, .. } => {
+            Finding::ok(format!("{id} is {} old, {allowed} are allowed{beside}", age(old)))
+        }
+        Freshness { newest: Some((id, old)), .. } => Err(Error::failed(format!(
+            "the newest good backup {id} is {} old, {allowed} are allowed (max_age){beside}",
+            age(old)
+        ))
+        .hint(
+            "Find out in cron's mail or the log why there is no newer one, then run `uzima-backup backup`",
+        )),
+        Freshness { newest: None, bad, .. } if !bad.is_empty() => Err(Error::failed(format!(
+            "no backup of the job {job} is good{beside}"
+        ))
+        .hint(
+            "Run `uzima-backup backup`; `uzima-backup cleanup --dry-run` tells what to do about the others",
+        )),
+        // Of which job they are is not known: there may well be good ones.
+        _ if unreadable.is_some() => Err(Error::failed(format!(
+            "whether there is a backup of the job {job} cannot be told{beside}"
+        ))
+        .hint("Run `uzima-backup list`, which names what cannot be understood, then `uzima-backup backup`")),
+        _ => {
+            let others = state.map(|state| state.others.iter().cloned().collect::<Vec<_>>());
+            let others = others.filter(|list| !list.is_empty());
+            let only = others.map(|list| format!(", only of {} (--job, BACKUP_JOB)", list.join(", ")));
+            Err(Error::failed(format!("there is no backup of the job {job}{}", only.unwrap_or_default()))
+                .hint("Run `uzima-backup backup`; on a new installation: --skip freshness"))
+        }
+    }
+}
+
+fn told(bad: &[(BackupId, String)]) -> String {
+    let Some((id, why)) = bad.first() else { return String::new() };
+    match bad.len() {
+        1 => format!("; {id} does not count: {why}"),
+        n => format!("; {n} later ones do not count, of {id}: {why}"),
+    }
+}
+
+/// `3 d 2 h`, `5 h 12 min`.
+fn age(age: Duration) -> String {
+    let minutes = age.as_secs() / 60;
+    match minutes / 60 {
+        0 => format!("{minutes} min"),
+        hours @ 1..=47 => format!("{hours} h {} min", minutes % 60),
+        hours => format!("{} d {} h", hours / 24, hours % 24),
+    }
+}

@@ -1,0 +1,139 @@
+//! `health`: is everything there that tonight's backup needs, and is there a good backup at all?
+//!
+//! Each check of [`checks::CHECKS`] is asked on its own, bounded in time, and those that need nothing of
+//! each other at the same time ([`runner`]). One that rests on a failed one is skipped: one cause, one
+//! failure. Nothing is changed but the checks' own probes.
+
+mod around;
+mod checks;
+mod history;
+mod machine;
+mod mongo;
+mod place;
+mod probe;
+mod runner;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::cancel::Cancel;
+use crate::config::settings::Place;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::ops::backup;
+use crate::retention::Policy;
+
+use around::Around;
+
+/// What is looked at, as the settings say.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// What a backup would do.
+    pub backup: backup::Options,
+    /// Where backups are kept.
+    pub place: Place,
+    /// How long they are kept.
+    pub policy: Policy,
+    /// The newest good backup is too old when it is older.
+    pub max_age: Duration,
+}
+
+/// Which checks are wanted, and how patiently.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Only these; empty for all.
+    pub only: Vec<String>,
+    /// Not these.
+    pub skip: Vec<String>,
+    /// A check that takes longer has failed. (The namespaces of a large server may take longer.)
+    pub patience: Duration,
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Ok,
+    /// A person must do something.
+    Failed,
+    /// Not asked: not wanted, or it rests on one that failed, or there is nothing of its kind.
+    Skipped,
+    /// The settings ask for nothing that this check looks at.
+    NotConfigured,
+}
+
+/// A check, and how it ended.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was found, in one line.
+    pub detail: String,
+    /// How long it took.
+    pub took: Duration,
+    /// What to do; always there when it failed.
+    pub next_step: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    /// The line of backups; unknown when the settings are wrong.
+    pub job: Option<String>,
+    /// A row for each check, in the order of the list.
+    pub checks: Vec<Row>,
+}
+
+impl Report {
+    /// The names of the checks that failed.
+    pub fn failed(&self) -> Vec<&'static str> {
+        self.checks.iter().filter(|row| row.outcome == Outcome::Failed).map(|row| row.name).collect()
+    }
+
+    /// 0, or 5 if a check failed.
+    pub fn exit(&self) -> Exit {
+        if self.failed().is_empty() { Exit::Done } else { Exit::Unhealthy }
+    }
+}
+
+/// The names of all checks, in their order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    checks::CHECKS.iter().map(|check| check.name)
+}
+
+/// Looks at everything. `subject` is an error when the settings do not resolve: then the check
+/// `configuration` has failed, whatever is wanted. `now` is this machine's clock.
+///
+/// # Errors
+/// Only when `cancel` ended it early. What is wrong is in the report.
+pub async fn health(
+    subject: Result<Subject>,
+    options: &Options,
+    now: DateTime<Utc>,
+    cancel: &Cancel,
+) -> Result<Report> {
+    let subject = match subject {
+        Ok(subject) => subject,
+        Err(error) => return Ok(Report { job: None, checks: unresolved(&error, options) }),
+    };
+    let job = Some(subject.backup.job.clone());
+    let around = Around::new(subject, now, options.patience);
+    let checks = cancel.or(async { Ok(runner::run(checks::CHECKS, &around, options).await) }).await;
+    around.close().await;
+    Ok(Report { job, checks: checks? })
+}
+
+/// Without settings there is nothing else to look at.
+fn unresolved(error: &Error, options: &Options) -> Vec<Row> {
+    let row = |check: &checks::Check| {
+        if check.name == checks::CONFIGURATION {
+            return Some(runner::failed(check, error, Duration::ZERO));
+        }
+        let why = format!("because {} failed", checks::CONFIGURATION);
+        runner::wanted(check, options).then(|| runner::skipped(check, why))
+    };
+    checks::CHECKS.iter().filter_map(row).collect()
+}

@@ -1,0 +1,111 @@
+//! The store: what a backup does there is done once with a few bytes; its room, and its clock.
+
+use chrono::TimeDelta;
+
+use super::around::{Around, blocking, folder_of};
+use super::checks::Finding;
+use super::probe;
+use crate::catalog::layout;
+use crate::config::settings::Place;
+use crate::error::{Error, Result};
+use crate::retention::CLOCK_TOLERANCE;
+use crate::store::dir::space;
+use crate::store::{Deleted, Kind};
+
+/// Writes, reads back, compares and deletes a small object.
+pub async fn store(around: &Around) -> Result<Finding> {
+    let Some(store) = around.store().await? else { return missing(around).await };
+    store.check().await?;
+    let key = layout::probe(&around.subject.backup.host);
+    around.probing(Some(key.clone()));
+    let compared = probe::compare(store, &key).await;
+    let deleted = store.delete(&key).await;
+    around.probing(None);
+    compared?;
+    let place = store.place();
+    match deleted {
+        Ok(Deleted::Gone) => Finding::ok(format!("{place}, a probe was written, read and deleted")),
+        Ok(Deleted::Hidden) => {
+            Finding::ok(format!("{place}, a probe was written, read and deleted; the bucket keeps versions"))
+        }
+        // The next run writes the same key.
+        Err(e) if e.kind == Kind::Denied && matches!(around.subject.place, Place::S3(_)) => {
+            Finding::ok(format!(
+                "{place}, a probe was written and read; \
+it could not be deleted (no DeleteObject), which is fine for a backup key"
+            ))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A directory that is not there: the first backup creates it, if it may.
+async fn missing(around: &Around) -> Result<Finding> {
+    let Place::Dir(dir) = &around.subject.place else { unreachable!("only a directory can be missing") };
+    let root = dir.root.clone();
+    blocking(move || {
+        let parent = folder_of(&root);
+        if super::machine::writable(parent) {
+            return Finding::ok(format!("{} is not there yet: the first backup creates it", root.display()));
+        }
+        Err(Error::failed(format!(
+            "{} is not there, and this user may not write to {}",
+            root.display(),
+            parent.display()
+        ))
+        .hint("Create the directory for the user that runs the backup, or correct BACKUP_DIR"))
+    })
+    .await
+}
+
+/// There is room for another backup.
+pub async fn disk(around: &Around) -> Result<Finding> {
+    let Place::Dir(dir) = &around.subject.place else {
+        return Finding::not_configured("backups go to a bucket");
+    };
+    let last = around.state().await?.and_then(|state| state.newest()).map(|manifest| manifest.artifact.size);
+    let (root, min_free) = (dir.root.clone(), dir.min_free);
+    blocking(move || {
+        let path = if root.exists() { root.as_path() } else { folder_of(&root) };
+        let doing = || match last {
+            Some(_) => format!("there is no room in {} for a backup like the last one", root.display()),
+            None => format!("there is no room in {} for a backup", root.display()),
+        };
+        let room = space::check(path, last.unwrap_or(0), min_free, doing)?;
+        let size = |n: u64| bytesize::ByteSize(n).display().iec().to_string();
+        let last =
+            last.map_or_else(|| "no backup yet".into(), |n| format!("the last backup has {}", size(n)));
+        let (free, total) = (size(room.free), size(room.total));
+        Finding::ok(format!("{free} of {total} free, {:.0} % must stay; {last}", min_free * 100.0))
+    })
+    .await
+}
+
+/// This machine and the store agree on the time.
+pub async fn clock(around: &Around) -> Result<Finding> {
+    let store = match &around.subject.place {
+        Place::Dir(_) => return Finding::skipped("a directory has no clock of its own"),
+        Place::S3(_) => around.store().await?.expect("a bucket is never missing"),
+    };
+    let theirs = store.clock().await?;
+    let ahead = around.time() - theirs;
+    let words = skew(ahead);
+    if ahead.abs() > CLOCK_TOLERANCE {
+        let (tolerated, zone) = (CLOCK_TOLERANCE.num_minutes(), theirs.format("%FT%TZ"));
+        return Err(Error::failed(format!(
+            "this machine's clock is {words} ({zone}); {tolerated} minutes are tolerated"
+        ))
+        .hint("Set this machine's clock (run `timedatectl` or a time daemon): cleanup deletes nothing meanwhile"));
+    }
+    Finding::ok(format!("this machine's clock is {words}"))
+}
+
+/// `12 s ahead of the store's`.
+fn skew(ahead: TimeDelta) -> String {
+    match ahead.num_seconds() {
+        // The store tells whole seconds, and its answer was on its way.
+        -1..=1 => "that of the store".into(),
+        seconds if seconds > 0 => format!("{seconds} s ahead of the store's"),
+        seconds => format!("{} s behind the store's", -seconds),
+    }
+}

@@ -1,0 +1,88 @@
+//! Which checks are run, and what becomes of those that rest on others.
+
+use super::super::Subject;
+use super::super::checks::Finding;
+use super::*;
+use crate::config::settings::Place;
+use crate::ops::backup::{self, EngineChoice};
+use crate::retention::Policy;
+use crate::store::dir::DirOptions;
+
+const fn check(name: &'static str, after: &'static [&'static str]) -> Check {
+    let run = |_: &Around| Box::pin(async { Finding::ok("two\n lines") }) as _;
+    Check { name, after, run, otherwise: "look" }
+}
+
+const fn broken(name: &'static str, after: &'static [&'static str]) -> Check {
+    Check { run: |_| Box::pin(async { Err(Error::failed("it\nbroke")) }), ..check(name, after) }
+}
+
+fn around() -> Around {
+    let backup = backup::Options {
+        mongo_uri: "mongodb://localhost".to_string().into(),
+        selection: Default::default(),
+        job: "all@db1".into(),
+        engine: EngineChoice::Native,
+        mongodump_path: None,
+        search_path: None,
+        format: "tar.gz".parse().unwrap(),
+        check_compression: false,
+        allow_empty: false,
+        stall: Duration::from_secs(1),
+        uploads: 1,
+        compressors: 1,
+        state_dir: None,
+        host: "test".into(),
+    };
+    let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+    let place = Place::Dir(DirOptions::new("/nonexistent/backups"));
+    let subject = Subject { backup, place, policy, max_age: Duration::from_secs(1) };
+    Around::new(subject, chrono::Utc::now(), Duration::from_millis(50))
+}
+
+/// Each row as `name outcome: detail`.
+fn ran(checks: &[Check], only: &[&str], skip: &[&str]) -> Vec<String> {
+    let list = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+    let options = Options { only: list(only), skip: list(skip), patience: Duration::from_millis(50) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let rows = runtime.block_on(run(checks, &around(), &options));
+    for row in &rows {
+        assert_eq!(row.next_step.as_deref(), (row.outcome == Outcome::Failed).then_some("look"));
+    }
+    rows.iter().map(|row| format!("{} {:?}: {}", row.name, row.outcome, row.detail)).collect()
+}
+
+#[test]
+fn a_failure_is_the_cause_of_all_that_rests_on_it() {
+    let checks =
+        [check("a", &[]), broken("b", &["a"]), check("c", &["b"]), check("d", &["c"]), check("e", &[])];
+    assert_eq!(
+        ran(&checks, &[], &[]),
+        [
+            "a Ok: two lines",
+            "b Failed: it broke",
+            "c Skipped: because b failed",
+            "d Skipped: because b failed",
+            "e Ok: two lines"
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_asked_for_holds_nothing_up() {
+    let checks = [check("a", &[]), broken("b", &["a"]), check("c", &["b"]), check("d", &["c"])];
+    assert_eq!(ran(&checks, &["c"], &[]), ["c Ok: two lines"]);
+    assert_eq!(
+        ran(&checks, &[], &["b", "a"]),
+        ["a Skipped: by --skip", "b Skipped: by --skip", "c Ok: two lines", "d Ok: two lines"]
+    );
+    assert_eq!(ran(&checks, &["b", "d"], &["d"]), ["b Failed: it broke", "d Skipped: by --skip"]);
+}
+
+#[test]
+fn one_that_hangs_has_failed() {
+    let hangs = Check { run: |_| Box::pin(std::future::pending()), ..check("a", &[]) };
+    let checks = [hangs, check("b", &["a"]), check("c", &[])];
+    let want = ["a Failed: no answer within 1 s", "b Skipped: because a failed", "c Ok: two lines"];
+    assert_eq!(ran(&checks, &[], &[]), want);
+}

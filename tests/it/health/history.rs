@@ -1,0 +1,120 @@
+//! The age of the newest good backup (row 43): missed runs are told, and no date of the future hides them.
+
+use chrono::{TimeDelta, Utc};
+use uzima_backup::config::settings::Place as Where;
+use uzima_backup::ops::health::{Outcome, Row};
+use uzima_backup::store::DirOptions;
+
+use super::support::{Health, look, only, row, subject};
+use crate::cleanup::support::{JOB, Place, hold, manifest, of_time, places};
+use crate::store::support::options;
+
+fn place_of(place: &Place) -> Where {
+    match &place.bucket {
+        Some(bucket) => Where::S3(Box::new(options(bucket))),
+        None => Where::Dir(DirOptions { min_free: 0.0, ..DirOptions::new(place.home.backups()) }),
+    }
+}
+
+/// The check, with a clock so many hours ahead of the real one.
+async fn in_hours(place: &Place, hours: i64) -> Row {
+    let now = Utc::now() + TimeDelta::hours(hours);
+    let report = look(subject(place_of(place)), &only(&["freshness"]), now).await;
+    row(&report, "freshness").clone()
+}
+
+#[tokio::test]
+async fn nights_that_were_missed() {
+    for place in places() {
+        let newest = place.nightly(0..3).remove(0);
+        // It is an hour old.
+        for (hours, fresh) in [(0, true), (24, true), (26, false), (24 * 30, false)] {
+            let check = in_hours(&place, hours).await;
+            assert_eq!(check.outcome == Outcome::Ok, fresh, "{hours}: {check:?}");
+            assert!(check.detail.contains(newest.id.as_str()), "{check:?}");
+            assert!(check.detail.contains("26 h 0 min are allowed"), "{check:?}");
+            assert_eq!(check.next_step.is_some_and(|step| step.contains("uzima-backup backup")), !fresh);
+        }
+    }
+}
+
+/// This machine's clock is years back, or a backup was made by one that was years ahead.
+#[tokio::test]
+async fn a_date_of_the_future_is_never_fresh() {
+    let place = Place::dir();
+    place.nightly(0..3);
+    let check = in_hours(&place, -24 * 3650).await;
+    assert_eq!(check.outcome, Outcome::Failed);
+    assert!(check.detail.contains("it is dated in the future"), "{check:?}");
+    let place = Place::dir();
+    place.nightly(2..5);
+    let future = of_time(JOB, Utc::now() + TimeDelta::days(400));
+    place.add(&future);
+    let health = Health::of(&mut place.command(), &["--only", "freshness"]);
+    let why = format!("{} does not count: it is dated in the future", future.id);
+    health.only("freshness", &["2 d 1 h old", &why], &[]);
+}
+
+#[test]
+fn what_is_not_good_is_not_fresh() {
+    let place = Place::dir();
+    place.nightly(2..5);
+    let mut small = manifest(JOB, 0);
+    hold(&mut small, 10);
+    place.add(&small);
+    let tool = || Health::of(&mut place.command(), &["--only", "freshness"]);
+    tool().only("freshness", &["2 d 1 h old", small.id.as_str(), "it collapsed"], &[]);
+    // A person looked at it.
+    place.run(&["cleanup", "--accept", small.id.as_str()]);
+    tool().green();
+    // Its data is gone.
+    std::fs::remove_file(place.home.backups().join(&small.artifact.key)).unwrap();
+    tool().only("freshness", &[small.id.as_str(), "is missing"], &[]);
+
+    let place = Place::dir();
+    let lone = place.nightly(0..1).remove(0);
+    std::fs::remove_file(place.home.backups().join(&lone.artifact.key)).unwrap();
+    Health::of(&mut place.command(), &["--only", "freshness"]).only(
+        "freshness",
+        &["no backup of the job all@db1 is good", "cleanup --dry-run"],
+        &[],
+    );
+}
+
+#[test]
+fn backups_of_other_jobs_do_not_count() {
+    let place = Place::dir();
+    place.add(&manifest("all@db2", 0));
+    let words = ["no backup of the job all@db1, only of all@db2", "BACKUP_JOB", "--skip freshness"];
+    Health::of(&mut place.command(), &["--only", "freshness"]).only("freshness", &words, &[]);
+    Health::of(&mut place.command(), &["--only", "freshness", "--job", "all@db2"]).green();
+}
+
+/// A manifest that cannot be read hides nothing, and does not make the others old.
+#[test]
+fn a_damaged_manifest_is_named() {
+    let place = Place::dir();
+    place.nightly(0..2);
+    place.put("2020/01/20200101T000000Z-aaaaaa/manifest.json", b"{");
+    let health = Health::of(&mut place.command(), &["--only", "freshness"]).green();
+    assert!(health.detail("freshness").contains("20200101T000000Z-aaaaaa/manifest.json cannot be"));
+}
+
+/// Row 68: what cannot be read is never taken for a new installation.
+#[test]
+fn only_damaged_manifests() {
+    let place = Place::dir();
+    place.put("2020/01/20200101T000000Z-aaaaaa/manifest.json", b"{");
+    let words = ["cannot be told", "20200101T000000Z-aaaaaa/manifest.json", "uzima-backup list"];
+    let health = Health::of(&mut place.command(), &["--only", "freshness"]).only("freshness", &words, &[]);
+    assert!(!health.step("freshness").contains("--skip"));
+}
+
+#[test]
+fn another_age_may_be_allowed() {
+    let place = Place::dir();
+    place.nightly(6..8);
+    let mut tool = place.command();
+    Health::of(tool.env("BACKUP_MAX_AGE", "168"), &["--only", "freshness"]).green();
+    Health::of(&mut place.command(), &["--only", "freshness"]).only("freshness", &["6 d 1 h old"], &[]);
+}

@@ -1,0 +1,78 @@
+//! What is printed, and which checks are asked.
+
+use super::support::{ALL, Health};
+use crate::cleanup::support::Place;
+use crate::cli::support::{Home, NOWHERE, run};
+
+#[test]
+fn a_line_a_check_and_the_next_step_below() {
+    let home = Home::new();
+    let ran = run(home.to_dir(NOWHERE).arg("health")).ends(5);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let checks: Vec<&&str> = lines.iter().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(checks.len(), ALL.len() + 1, "{}", ran.stdout);
+    // The details begin in one column.
+    let column = lines[0].find("job ").expect("a detail");
+    for (line, name) in checks.iter().zip(ALL) {
+        assert_eq!(line.split_whitespace().nth(1), Some(name), "{line}");
+        assert!(line.is_char_boundary(column) && line[..column].ends_with("  "), "{line}");
+        assert!(!line[column..].starts_with(' '), "{line}");
+    }
+    let mongodb =
+        lines.iter().position(|line| line.starts_with("failed") && line.contains("mongodb")).unwrap();
+    assert!(lines[mongodb].ends_with(" ms"), "{}", lines[mongodb]);
+    assert!(lines[mongodb + 1].trim_start().starts_with("next step: Check that MongoDB runs"));
+    assert_eq!(*lines.last().unwrap(), "unhealthy: 5 ok, 2 failed, 2 skipped");
+    assert_eq!(ran.stderr, "unhealthy: mongodb, freshness\n");
+}
+
+/// Cron mails what is printed: with `--quiet` that is what failed, why, and the next step.
+#[test]
+fn quiet_tells_what_failed() {
+    let home = Home::new();
+    let ran = run(home.to_dir(NOWHERE).args(["health", "--quiet"])).ends(5);
+    assert_eq!(ran.stdout, "");
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 5, "{}", ran.stderr);
+    assert!(lines[0].starts_with("mongodb: cannot connect to MongoDB at 127.0.0.1:1"), "{}", lines[0]);
+    assert!(lines[1].starts_with("next step: ") && lines[2].starts_with("freshness: there is no backup"));
+    assert_eq!(lines[4], "unhealthy: mongodb, freshness");
+}
+
+#[test]
+fn checks_are_chosen() {
+    let place = Place::dir();
+    let health = Health::of(&mut place.command(), &["--only", "state", "--only", "store"]).green();
+    assert_eq!(health.with("ok"), ["store", "state"]);
+    assert_eq!(health.report["checks"].as_array().map(Vec::len), Some(2));
+    let mut all: Vec<&str> = ALL.iter().flat_map(|name| ["--skip", name]).collect();
+    let health = Health::of(&mut place.command(), &all).green();
+    assert_eq!(health.with("skipped"), ALL);
+    // A skipped check holds nothing up that rests on it.
+    all.retain(|word| *word != "freshness");
+    let rest: Vec<&str> =
+        ALL.iter().filter(|name| **name != "freshness").flat_map(|name| ["--skip", name]).collect();
+    Health::of(&mut place.command(), &rest).only("freshness", &["no backup"], &[]);
+}
+
+#[test]
+fn a_check_that_is_not_there_is_a_wrong_usage() {
+    let place = Place::dir();
+    for flag in ["--skip", "--only"] {
+        let ran = place.run(&["health", flag, "fresh"]).ends(2);
+        let names: Vec<&str> = [&["'fresh'"][..], &ALL].concat();
+        ran.says(&names);
+    }
+}
+
+#[test]
+fn a_closed_standard_output_changes_nothing() {
+    let place = Place::dir();
+    for (only, code) in [("state", 0), ("freshness", 5)] {
+        let mut tool = place.command();
+        tool.args(["health", "--only", only]);
+        tool.stderr(std::process::Stdio::null());
+        tool.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+        assert_eq!(tool.status().unwrap().code(), Some(code));
+    }
+}

@@ -1,0 +1,122 @@
+//! The probe in the store: it proves what it should, and never stays where it may go.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use uzima_backup::config::settings::Place as Where;
+use uzima_backup::ops::health::Outcome;
+use uzima_testkit::s3_server::{Fault, Rule, S3Server};
+
+use super::support::{Health, in_bucket, look, objects, only, row, subject};
+use crate::cleanup::support::places;
+use crate::cli::support::{Home, NOWHERE};
+use crate::store::support::options;
+
+/// The key that the README recommends for the backup machine: the probe stays, and is the same every time.
+#[test]
+fn a_key_that_may_not_delete_is_fine() {
+    let bucket = S3Server::start();
+    bucket.faults().add(Rule::always("DeleteObject", Fault::Answer(403, "AccessDenied")));
+    for _ in 0..3 {
+        let home = Home::new();
+        let mut tool = in_bucket(&home, NOWHERE, &bucket.endpoint());
+        let health = Health::of(&mut tool, &["--only", "store", "--only", "clock"]).green();
+        let words = "could not be deleted (no DeleteObject), which is fine for a backup key";
+        assert!(health.detail("store").ends_with(words), "{}", health.report);
+        assert_eq!(health.row("store")["outcome"], "ok");
+    }
+    assert_eq!(objects(&bucket).len(), 1, "one for each machine");
+}
+
+/// It is never taken for a backup, nor deleted by a clean-up.
+#[test]
+fn a_probe_that_stays_is_foreign_to_every_command() {
+    for place in places() {
+        let backups = place.nightly(0..40);
+        place.put(".health/db1", b"a probe");
+        let listed = place.run(&["list", "--json"]).ends(0).json();
+        assert_eq!(listed["backups"].as_array().map(Vec::len), Some(40));
+        let report = place.run(&["cleanup", "--json", "--orphans", "--force"]).ends(0).json();
+        assert_eq!(report["orphans"].as_array().map(Vec::len), Some(0));
+        assert!(place.keys().contains(".health/db1"));
+        assert!(place.listed().len() < backups.len());
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_back_must_be_what_was_written() {
+    let bucket = S3Server::start();
+    let check = async |options| {
+        let report = look(subject(Where::S3(Box::new(options))), &only(&["store"]), Utc::now()).await;
+        row(&report, "store").clone()
+    };
+    bucket.faults().add(Rule::always("PutObject", Fault::Alter));
+    let altered = check(options(&bucket)).await;
+    assert_eq!(altered.outcome, Outcome::Failed, "{altered:?}");
+    assert!(altered.next_step.is_some());
+    bucket.faults().clear();
+    // Another run of this machine deletes the probe between: that is forgiven.
+    bucket.faults().add(Rule::at(1, "GetObject", Fault::Answer(404, "NoSuchKey")));
+    assert_eq!(check(options(&bucket)).await.outcome, Outcome::Ok);
+    bucket.faults().clear();
+    bucket.faults().add(Rule::always("GetObject", Fault::Answer(404, "NoSuchKey")));
+    let lost = check(options(&bucket)).await;
+    assert!(lost.detail.ends_with("what was read back is not what was written"), "{lost:?}");
+    assert!(lost.next_step.is_some_and(|step| step.contains("cache or proxy")));
+    assert!(objects(&bucket).is_empty());
+}
+
+/// A store that hangs after the probe was written: it goes all the same.
+#[tokio::test]
+async fn a_hanging_store_keeps_no_probe() {
+    let bucket = S3Server::start();
+    bucket.faults().add(Rule::from(1, "GetObject", Fault::Delay(Duration::from_secs(600))));
+    let mut wanted = only(&["store"]);
+    wanted.patience = Duration::from_secs(2);
+    let report = look(subject(Where::S3(Box::new(options(&bucket)))), &wanted, Utc::now()).await;
+    let store = row(&report, "store");
+    assert_eq!(store.outcome, Outcome::Failed);
+    assert_eq!(store.detail, "no answer within 2 s");
+    assert!(bucket.count("PutObject") > 0 && objects(&bucket).is_empty());
+}
+
+/// Ended by a signal after the probe was written.
+#[test]
+fn a_run_that_is_ended_keeps_no_probe() {
+    let (bucket, home) = (S3Server::start(), Home::new());
+    bucket.faults().add(Rule::from(1, "GetObject", Fault::Delay(Duration::from_secs(600))));
+    let mut tool = in_bucket(&home, NOWHERE, &bucket.endpoint());
+    tool.args(["health", "--only", "store"]).stderr(Stdio::piped());
+    let child = tool.spawn().unwrap();
+    let begun = Instant::now();
+    while bucket.count("GetObject") < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the probe is not read");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(objects(&bucket).len(), 1);
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("SIGTERM"), "{stderr}");
+    assert!(objects(&bucket).is_empty());
+}
+
+#[test]
+fn many_runs_at_once_do_not_hurt_each_other() {
+    for place in places() {
+        let runs: Vec<_> = (0..6)
+            .map(|_| {
+                let mut tool = place.command();
+                tool.args(["health", "--only", "store", "--quiet"]);
+                tool.stdout(Stdio::null()).spawn().unwrap()
+            })
+            .collect();
+        for mut run in runs {
+            assert!(run.wait().unwrap().success());
+        }
+        assert!(place.keys().is_empty(), "{:?}", place.keys());
+    }
+}

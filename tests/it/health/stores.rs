@@ -1,0 +1,140 @@
+//! The store: each thing that can be wrong with it.
+
+use std::process::Command;
+
+use chrono::{TimeDelta, Utc};
+use uzima_backup::config::settings::Place as Where;
+use uzima_backup::ops::health::Outcome;
+use uzima_testkit::s3_server::{BUCKET, Fault, Rule, S3Server};
+
+use super::support::{Health, in_bucket, look, objects, only, row, subject};
+use crate::cleanup::support::Place;
+use crate::cli::support::{Home, NOWHERE, files};
+use crate::store::support::options;
+
+const STORE: [&str; 4] = ["--skip", "mongodb", "--skip", "namespaces"];
+
+/// What rests on the store.
+const REST: [&str; 3] = ["disk", "clock", "freshness"];
+
+fn of(bucket: &S3Server, change: impl FnOnce(&mut Command)) -> Health {
+    let home = Home::new();
+    let mut tool = in_bucket(&home, NOWHERE, &bucket.endpoint());
+    change(&mut tool);
+    let health = Health::of(&mut tool, &STORE);
+    assert_eq!(files(&home.state()), Vec::<String>::new());
+    health
+}
+
+#[test]
+fn a_bucket_that_is_not_there_or_not_ours() {
+    let bucket = S3Server::start();
+    of(&bucket, |tool| {
+        tool.env("S3_BACKUP_BUCKET", "other");
+    })
+    .only("store", &["other", "Create the bucket other"], &REST);
+    let cases: [(&str, Fault, &[&str]); 5] = [
+        ("ListObjectsV2", Fault::Answer(403, "AccessDenied"), &["s3:ListBucket", BUCKET]),
+        ("PutObject", Fault::Answer(403, "AccessDenied"), &["s3:PutObject", BUCKET]),
+        ("GetObject", Fault::Answer(403, "AccessDenied"), &["s3:GetObject", BUCKET]),
+        ("*", Fault::Answer(403, "InvalidAccessKeyId"), &["AWS_ACCESS_KEY_ID"]),
+        ("*", Fault::WebPage, &["S3_ENDPOINT_URL", "S3_FORCE_PATH_STYLE"]),
+    ];
+    for (operation, fault, words) in cases {
+        bucket.faults().add(Rule::always(operation, fault));
+        of(&bucket, |_| {}).only("store", words, &REST);
+        bucket.faults().clear();
+        assert!(objects(&bucket).is_empty(), "{operation}: the probe is gone");
+    }
+    let health = of(&bucket, |tool| {
+        tool.env("AWS_SECRET_ACCESS_KEY", "s3cr3t-but-wrong");
+    })
+    .only("store", &["AWS_SECRET_ACCESS_KEY"], &REST);
+    assert!(!format!("{:?}", health.ran).contains("s3cr3t"));
+}
+
+#[tokio::test]
+async fn the_clocks_disagree() {
+    let place = Place::s3();
+    place.nightly(0..2);
+    for (minutes, good, words) in [
+        (9, true, "540 s ahead"),
+        (-9, true, "540 s behind"),
+        (11, false, "660 s ahead"),
+        (-11, false, "660 s behind"),
+    ] {
+        let subject = subject(Where::S3(Box::new(options(place.bucket()))));
+        let now = Utc::now() + TimeDelta::minutes(minutes);
+        let report = look(subject, &only(&["store", "clock"]), now).await;
+        let clock = row(&report, "clock");
+        assert_eq!(clock.outcome == Outcome::Ok, good, "{clock:?}");
+        // The store tells whole seconds.
+        let near = [words.to_string(), words.replace("540", "539"), words.replace("540", "541")];
+        let near = near.into_iter().chain([words.replace("660", "659"), words.replace("660", "661")]);
+        assert!(near.clone().any(|words| clock.detail.contains(&words)), "{clock:?}");
+        assert_eq!(clock.next_step.is_some(), !good);
+        assert_eq!(row(&report, "store").outcome, Outcome::Ok);
+    }
+}
+
+/// Beyond a quarter of an hour S3 refuses every request.
+#[test]
+fn a_store_that_refuses_our_clock() {
+    let bucket = S3Server::start();
+    bucket.faults().add(Rule::always("*", Fault::Skewed(3600)));
+    of(&bucket, |_| {}).only("store", &["s behind the store's", "timedatectl"], &REST);
+}
+
+#[test]
+fn the_disk_is_full() {
+    let place = Place::dir();
+    let mut tool = place.command();
+    let health = Health::of(tool.env("BACKUP_MIN_FREE", "99"), &["--only", "disk"]);
+    health.only("disk", &["are free", "must stay free (min_free)", "lower min_free (BACKUP_MIN_FREE)"], &[]);
+    // As much as the last backup took must go into it.
+    let mut huge = crate::cleanup::support::manifest(crate::cleanup::support::JOB, 0);
+    huge.artifact.size = 1 << 60;
+    place.add(&huge);
+    Health::of(&mut place.command(), &["--only", "disk"]).only(
+        "disk",
+        &["a backup like the last one", "this needs 1.0 EiB more"],
+        &[],
+    );
+}
+
+#[test]
+fn a_directory_that_cannot_be() {
+    let home = Home::new();
+    let file = home.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for (dir, words) in [
+        (home.path().join("not-mounted/backups"), "Mount the disk, or create the directory"),
+        (file.clone(), "Mount the disk"),
+    ] {
+        let mut tool = home.to_dir(NOWHERE);
+        let health = Health::of(tool.env("BACKUP_DIR", &dir), &STORE);
+        health.only("store", &[words, dir.to_str().unwrap()], &REST);
+        assert!(dir == file || !dir.exists());
+    }
+}
+
+/// A disk that is mounted read-only, with a directory on it or without.
+#[test]
+fn a_read_only_disk() {
+    let home = Home::new();
+    let disk = home.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let script = r#"mount -t tmpfs -o size=1m tmpfs "$1" && mkdir "$1/there" && mount -o remount,ro "$1" && shift && exec "$@""#;
+    for (folder, words) in [
+        ("there", "Give the user that runs the backup the right to write there"),
+        ("missing", "Create the directory for the user that runs the backup"),
+    ] {
+        let plain = home.to_dir(NOWHERE);
+        let mut tool = Command::new("unshare");
+        tool.args(["-Urm", "sh", "-c", script, "sh"]).arg(&disk).arg(plain.get_program());
+        tool.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        tool.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        tool.env("BACKUP_DIR", disk.join(folder));
+        Health::of(&mut tool, &STORE).only("store", &[words, disk.to_str().unwrap()], &REST);
+    }
+}

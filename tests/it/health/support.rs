@@ -1,0 +1,170 @@
+//! A small server, the tool, and what a check said.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uzima_backup::cancel::Cancel;
+use uzima_backup::config::settings::Place;
+use uzima_backup::ops::backup::{EngineChoice, Options as Backup};
+use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
+use uzima_backup::retention::Policy;
+use uzima_backup::secret::Secret;
+use uzima_backup::source::selection::Selection;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::s3_server::S3Server;
+
+use crate::cleanup::support::JOB;
+use crate::cli::s3::variables;
+use crate::cli::support::{Home, NOWHERE, Ran, run};
+
+/// All checks, in their order.
+pub const ALL: [&str; 9] =
+    ["configuration", "mongodb", "namespaces", "engine", "store", "disk", "clock", "freshness", "state"];
+
+/// A server with users and one collection.
+pub async fn server() -> Mongod {
+    let server = Mongod::builder().auth().start().await.expect("mongod");
+    let rows = server.client().await.expect("a client").database("shop").collection("orders");
+    rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
+    server
+}
+
+/// The tool with a bucket.
+pub fn in_bucket(home: &Home, uri: &str, endpoint: &str) -> Command {
+    let mut command = home.tool();
+    command.env("MONGO_URI", uri).envs(variables(endpoint));
+    command
+}
+
+/// `health --json`, and how each check ended.
+pub struct Health {
+    pub ran: Ran,
+    pub report: Value,
+}
+
+impl Health {
+    /// Runs it with these arguments.
+    #[track_caller]
+    pub fn of(command: &mut Command, args: &[&str]) -> Health {
+        let ran = run(command.args(["health", "--json"]).args(args));
+        let report = ran.json();
+        Health { ran, report }
+    }
+
+    /// The row of a check.
+    #[track_caller]
+    pub fn row(&self, name: &str) -> &Value {
+        let rows = self.report["checks"].as_array().expect("a list");
+        rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name} in {}", self.report))
+    }
+
+    pub fn detail(&self, name: &str) -> &str {
+        self.row(name)["detail"].as_str().expect("a text")
+    }
+
+    pub fn step(&self, name: &str) -> &str {
+        self.row(name)["next_step"].as_str().expect("a next step")
+    }
+
+    /// The checks that ended so.
+    pub fn with(&self, outcome: &str) -> Vec<&str> {
+        let rows = self.report["checks"].as_array().expect("a list").iter();
+        rows.filter(|row| row["outcome"] == outcome)
+            .map(|row| row["name"].as_str().expect("a name"))
+            .collect()
+    }
+
+    /// Asserts that all is well, but for what is not looked at.
+    #[track_caller]
+    pub fn green(self) -> Health {
+        assert_eq!((self.ran.code, self.with("failed")), (Some(0), vec![]), "{}", self.report);
+        assert_eq!((self.report["healthy"].as_bool(), self.ran.stderr.as_str()), (Some(true), ""));
+        self
+    }
+
+    /// Asserts that exactly this check failed, with these words in its detail or next step, and that
+    /// those which rest on it were skipped for that reason.
+    #[track_caller]
+    pub fn only(self, name: &str, words: &[&str], skipped: &[&str]) -> Health {
+        assert_eq!((self.ran.code, self.with("failed")), (Some(5), vec![name]), "{}", self.report);
+        let said = format!("{}\n{}", self.detail(name), self.step(name));
+        for word in words {
+            assert!(said.contains(word), "no {word:?} in {said}");
+        }
+        for other in skipped {
+            assert_eq!(self.row(other)["outcome"], "skipped", "{other}: {}", self.report);
+            assert_eq!(self.detail(other), format!("because {name} failed"));
+        }
+        assert_eq!(self.ran.stderr.lines().last(), Some(format!("unhealthy: {name}").as_str()));
+        assert_eq!(self.report["healthy"], false);
+        self
+    }
+}
+
+/// What the settings would say of a place.
+pub fn subject(place: Place) -> Subject {
+    let backup = Backup {
+        mongo_uri: Secret::from(NOWHERE.to_string()),
+        selection: Selection::default(),
+        job: JOB.into(),
+        engine: EngineChoice::Native,
+        mongodump_path: None,
+        search_path: None,
+        format: "tar.gz".parse().expect("a format"),
+        check_compression: false,
+        allow_empty: false,
+        stall: Duration::from_secs(20),
+        uploads: 1,
+        compressors: 1,
+        state_dir: None,
+        host: "test".into(),
+    };
+    let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+    Subject { backup, place, policy, max_age: Duration::from_secs(26 * 3600) }
+}
+
+/// Only these checks, answered within 20 s.
+pub fn only(names: &[&str]) -> Options {
+    let only = names.iter().map(|name| name.to_string()).collect();
+    Options { only, skip: vec![], patience: Duration::from_secs(20) }
+}
+
+/// Looks, by this clock.
+pub async fn look(subject: Subject, options: &Options, now: DateTime<Utc>) -> Report {
+    health(Ok(subject), options, now, &Cancel::default()).await.expect("nobody ends it")
+}
+
+/// The row of a check.
+#[track_caller]
+pub fn row<'a>(report: &'a Report, name: &str) -> &'a Row {
+    report.checks.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name} in {report:?}"))
+}
+
+/// Every file and folder below a folder, with its bytes and the time it was changed.
+pub fn snapshot(root: &Path) -> BTreeMap<String, (Vec<u8>, Option<SystemTime>)> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            let (name, is_dir) = (path.display().to_string(), path.is_dir());
+            // The probe comes and goes in a folder: only files keep their time.
+            let time = (!is_dir).then(|| path.metadata().and_then(|meta| meta.modified()).expect("a time"));
+            let bytes = if is_dir { vec![] } else { std::fs::read(&path).expect("a file") };
+            all.insert(name, (bytes, time));
+            if is_dir {
+                folders.push(path);
+            }
+        }
+    }
+    all
+}
+
+/// The objects of a bucket, whatever they are.
+pub fn objects(bucket: &S3Server) -> BTreeMap<String, Vec<u8>> {
+    bucket.objects().into_iter().map(|(key, bytes)| (key, bytes.to_vec())).collect()
+}
