@@ -131,6 +131,10 @@ fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'static str {
                 ErrorKind::TimedOut => return "no answer in time",
                 _ => {}
             }
+            // Its `source` is that of the error it wraps, not that error.
+            if let Some(inner) = io.get_ref() {
+                return connection(Some(inner));
+            }
         }
         error = e.source();
     }
