@@ -7,18 +7,18 @@ use crate::secret::Secret;
 
 /// Where runs are recorded.
 #[derive(Debug, Clone)]
-pub enum Recorded {
+pub enum RecordsAt {
     /// Nowhere.
     Off,
     /// On this server.
     Server(Secret),
 }
 
-impl Recorded {
+impl RecordsAt {
     /// Understands the setting `records`; without it, the server that is backed up.
-    pub fn resolve(layers: &Layers) -> Result<Recorded> {
+    pub fn resolve(layers: &Layers) -> Result<RecordsAt> {
         match layers.text("records").map(str::trim) {
-            Some("off") => Ok(Recorded::Off),
+            Some("off") => Ok(RecordsAt::Off),
             Some(text) => {
                 uri::check(text).map_err(|_| {
                     // The value may hold a password, and what the driver says of it may quote it.
@@ -27,12 +27,12 @@ impl Recorded {
                                are percent-encoded";
                     layers.wrong("records", why)
                 })?;
-                Ok(Recorded::Server(Secret::from(text.to_string())))
+                Ok(RecordsAt::Server(Secret::from(text.to_string())))
             }
             None => {
                 let text = layers.text("mongo_uri").expect("it has a default");
                 uri::check(text)?;
-                Ok(Recorded::Server(Secret::from(text.to_string())))
+                Ok(RecordsAt::Server(Secret::from(text.to_string())))
             }
         }
     }
@@ -44,18 +44,18 @@ mod tests {
     use crate::exit::Exit;
     use crate::secret::ExposeSecret;
 
-    fn resolve(env: &[(&str, &str)]) -> Result<Recorded> {
+    fn resolve(env: &[(&str, &str)]) -> Result<RecordsAt> {
         let env = |name: &str| match name {
             "UZIMA_BACKUP_CONFIG" => Some("/dev/null".into()),
             _ => env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()),
         };
-        Recorded::resolve(&Layers::load(Default::default(), &env, None).unwrap())
+        RecordsAt::resolve(&Layers::load(Default::default(), &env, None).unwrap())
     }
 
-    fn server(recorded: Result<Recorded>) -> String {
+    fn server(recorded: Result<RecordsAt>) -> String {
         match recorded.unwrap() {
-            Recorded::Off => "off".into(),
-            Recorded::Server(uri) => uri.expose_secret().to_string(),
+            RecordsAt::Off => "off".into(),
+            RecordsAt::Server(uri) => uri.expose_secret().to_string(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::layers::{Layers, Origin};
-use super::records::Recorded;
+use super::records::RecordsAt;
 use super::uri;
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ pub struct Settings {
     /// The newest good backup is too old when it is older.
     pub max_age: Duration,
     /// Where runs are recorded.
-    pub records: Recorded,
+    pub records: RecordsAt,
 }
 
 impl Settings {
@@ -81,7 +81,7 @@ impl Settings {
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
             retention: retention(layers)?,
             max_age: max_age(layers)?,
-            records: Recorded::resolve(layers)?,
+            records: RecordsAt::resolve(layers)?,
         })
     }
 }
