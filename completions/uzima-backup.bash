@@ -293,12 +293,16 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__list)
-            opts="-q -v -h --job --limit --dir --config --json --quiet --verbose --help"
+            opts="-q -v -h --status --job --limit --dir --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --status)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --job)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::catalog::id::BackupId;
 use crate::config::layers::Raw;
+use crate::ops::list::Shown;
 
 /// MongoDB backups that restore.
 #[derive(Debug, Parser)]
@@ -49,7 +50,7 @@ pub struct Common {
 pub enum Command {
     /// Dump a MongoDB server into one artifact in the bucket or directory
     Backup(BackupArgs),
-    /// List the backups that exist, newest first
+    /// List the backups that exist, and the runs that made none, newest first
     List(ListArgs),
     /// Delete backups that are older than they need be, never the last good ones
     Cleanup(CleanupArgs),
@@ -112,9 +113,17 @@ pub struct BackupArgs {
 /// Flags of `list`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --json | jq '.backups[0].id'"
+    long_about = "List the backups that exist, and the runs that made none, newest first.\n\n\
+The list is of the bucket or directory. Where runs are recorded in MongoDB and the records can be read, it \
+also tells of runs that are under way or were killed, and with --status deleted of backups that are gone.",
+    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --status failed --status \
+interrupted\n  uzima-backup list --json | jq '.backups[0].id'"
 )]
 pub struct ListArgs {
+    /// Only what is completed, running, failed, interrupted, damaged or deleted (may be given several
+    /// times); default: all but deleted
+    #[arg(long, value_name = "STATUS")]
+    pub status: Vec<Shown>,
     /// Only backups of this job
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,

@@ -13,11 +13,14 @@ use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
+use crate::config::records::RecordsAt;
 use crate::config::settings::{self, Place, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::ops::backup::{self, Options, Plan, Report, Resources};
+use crate::ops::backup::{self, Options, Plan, Resources};
+use crate::ops::recorded::{self, Done, Recording};
 use crate::progress::Meter;
+use crate::source::notes::Notes;
 
 pub async fn run(
     args: &BackupArgs,
@@ -39,22 +42,29 @@ pub async fn run(
     let resources = Resources {
         store: cancel.or(store(layers)).await?,
         now: Utc::now,
-        new_id: |now| BackupId::new(now, &mut rand::rng()),
+        new_id: Arc::new(|now| BackupId::new(now, &mut rand::rng())),
         meter: Arc::new(Meter::default()),
         cancel,
+        notes: Notes::default(),
     };
     let display = Display::start(resources.meter.clone(), output.interactive(), bars);
-    let outcome = backup::backup(&resources, &options).await;
+    let recording = Recording {
+        records: RecordsAt::resolve(layers)?,
+        redactor: settings::redactor(layers),
+        // A run beside this one would be told as interrupted until it ends, and then as what it is.
+        alone: true,
+    };
+    let outcome = recorded::backup(resources, &options, &recording).await;
     drop(display);
-    let report = outcome?;
-    output.result(&report_json(&report), || report_text(&report));
+    let done = outcome?;
+    output.result(&report_json(&done), || report_text(&done));
     if output.quiet {
         // An exit code alone would not say what needs a look.
-        for warning in &report.manifest.warnings {
-            output::needs_look(warning);
+        for line in done.report.manifest.warnings.iter().chain(&done.problems) {
+            output::needs_look(line);
         }
     }
-    Ok(report.exit())
+    Ok(done.exit())
 }
 
 /// What the settings ask for.
@@ -79,8 +89,8 @@ pub fn options(layers: &Layers) -> Result<Options> {
     })
 }
 
-fn report_json(report: &Report) -> serde_json::Value {
-    let m = &report.manifest;
+fn report_json(done: &Done) -> serde_json::Value {
+    let (report, m) = (&done.report, &done.report.manifest);
     json!({
         "version": 1,
         "id": m.id,
@@ -96,11 +106,12 @@ fn report_json(report: &Report) -> serde_json::Value {
         "stored_bytes": m.artifact.size,
         "warnings": m.warnings,
         "notes": m.notes,
+        "problems": done.problems,
     })
 }
 
-fn report_text(report: &Report) -> String {
-    let m = &report.manifest;
+fn report_text(done: &Done) -> String {
+    let (report, m) = (&done.report, &done.report.manifest);
     let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
     let mut text = format!(
         "backup {} of {}\n  {} namespaces, {} documents, {} raw, {} stored, in {}\n  engine {}, consistency {}\n  {}\n",
@@ -115,8 +126,8 @@ fn report_text(report: &Report) -> String {
         m.consistency.achieved,
         report.place,
     );
-    for warning in &m.warnings {
-        text.push_str(&format!("  needs a look: {warning}\n"));
+    for line in m.warnings.iter().chain(&done.problems) {
+        text.push_str(&format!("  needs a look: {line}\n"));
     }
     text
 }

@@ -4,3 +4,4 @@ pub mod backup;
 pub mod cleanup;
 pub mod list;
 pub mod pin;
+pub mod recorded;

@@ -26,6 +26,7 @@ pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 /// Tries once.
 pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Result<Report> {
     let started = (resources.now)();
+    let id = (resources.new_id)(started);
     let engine = engine::choose(options)?;
     // Nothing is begun yet: whoever ends the run here waits for nobody.
     let known = resources.cancel.or(Known::find(resources, options)).await?;
@@ -38,7 +39,6 @@ pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Res
         engine.why
     );
     resources.meter.expect(known.description.raw_bytes, known.description.namespaces.len() as u64);
-    let id = (resources.new_id)(started);
     let begun = Begun::begin(resources, options, &known, &id, notes).await?;
     let mut work = Work { resources, options, notes, id, engine, known, begun };
     let checked = match work.write(started).await {

@@ -10,6 +10,6 @@ mod parts;
 pub mod s3;
 mod schedule;
 mod secrets;
-mod signals;
+pub mod signals;
 pub mod support;
 mod users;
