@@ -7,4 +7,5 @@ mod generated;
 mod mongodump;
 mod native;
 mod readme;
+mod records;
 mod store;
