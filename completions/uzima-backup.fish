@@ -32,7 +32,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s v -l verbose 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s V -l version -d 'Print version'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Keep a backup from every cleanup'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d 'Let retention decide on a backup again'
@@ -57,6 +57,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, damaged or deleted (may be given several times); default: all but deleted' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'List this directory' -r -F

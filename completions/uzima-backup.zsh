@@ -62,6 +62,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
+'*--status=[Only what is completed, running, failed, interrupted, damaged or deleted (may be given several times); default\: all but deleted]:STATUS:_default' \
 '--job=[Only backups of this job]:NAME:_default' \
 '--limit=[At most so many]:N:_default' \
 '--dir=[List this directory]:DIR:_files' \
@@ -215,7 +216,7 @@ esac
 _uzima-backup_commands() {
     local commands; commands=(
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
-'list:List the backups that exist, newest first' \
+'list:List the backups that exist, and the runs that made none, newest first' \
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
@@ -249,7 +250,7 @@ _uzima-backup__subcmd__health_commands() {
 _uzima-backup__subcmd__help_commands() {
     local commands; commands=(
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
-'list:List the backups that exist, newest first' \
+'list:List the backups that exist, and the runs that made none, newest first' \
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \

@@ -174,6 +174,7 @@ fn measure(mongod: &Mongod, way: &Way) -> Result<Cost> {
         .env("URI", mongod.uri())
         .env("MONGO_URI", mongod.uri())
         .env("BACKUP_MIN_FREE", "0")
+        .env("BACKUP_RECORDS", "off")
         .env("UZIMA_BACKUP_STATE_DIR", out.path().join("state"))
         .env("OUT", out.path())
         .env("UZIMA", binary()?)

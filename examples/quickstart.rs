@@ -40,8 +40,9 @@ pub fn run(load: &Load) -> Result<()> {
 
     let config = folder.path().join("config.toml");
     let backups = folder.path().join("backups");
+    // A record of the run would be the one difference between the two servers.
     let text = format!(
-        "mongo_uri = '{}'\ndir = '{}'\nmin_free = 0\nstate_dir = '{}'\n",
+        "mongo_uri = '{}'\ndir = '{}'\nmin_free = 0\nrecords = 'off'\nstate_dir = '{}'\n",
         source.uri(),
         backups.display(),
         folder.path().join("state").display()

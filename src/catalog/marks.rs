@@ -72,10 +72,28 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
     /// What went wrong on the way, before that.
+    #[serde(default)]
     pub notes: Vec<String>,
 }
 
 impl Failure {
+    /// Reads what is said about a failed run.
+    ///
+    /// # Errors
+    /// The outer one if the store does not answer, the inner one if it cannot be understood.
+    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Result<Failure, String>> {
+        let key = layout::failed(id);
+        let bytes = store.get(&key).await?;
+        Ok(match serde_json::from_slice::<Failure>(&bytes) {
+            Err(e) => Err(format!("{key} cannot be understood: {e}")),
+            Ok(found) if found.format != FORMAT => {
+                Err(format!("{key} is of the format {}, this version knows {FORMAT}", found.format))
+            }
+            Ok(found) if found.id != *id => Err(format!("{key} speaks of another run")),
+            Ok(found) => Ok(found),
+        })
+    }
+
     /// Writes it.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
         Ok(store.put(&layout::failed(&self.id), json(self)?).await?)

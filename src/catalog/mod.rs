@@ -1,10 +1,14 @@
-//! The backups of a store, by their manifests: the store is the truth.
+//! The backups of a store, by their manifests: the store is the truth. [`records`] in MongoDB are a cache of
+//! it, and [`history`] joins the two.
 
 pub mod collapse;
+pub mod history;
 pub mod id;
 pub mod identity;
 pub mod layout;
 pub mod marks;
+pub mod reconcile;
+pub mod records;
 pub mod run;
 
 use std::collections::BTreeMap;
@@ -17,6 +21,7 @@ use crate::artifact::manifest::{Manifest, Object};
 use crate::error::Result;
 use crate::store::{self, Store};
 use id::BackupId;
+use marks::Failure;
 
 /// How many manifests are fetched at once.
 const FETCHING: usize = 16;
@@ -112,6 +117,16 @@ fn entry(id: &BackupId, bytes: &[u8]) -> Entry {
         }
         Err(why) => Entry::Damaged { id: id.clone(), key, why },
     }
+}
+
+/// What is said about these failed runs, in their order; of one that cannot be understood, why.
+pub async fn failures(
+    store: &dyn Store,
+    ids: &[BackupId],
+) -> Result<Vec<(BackupId, std::result::Result<Failure, String>)>> {
+    let read = |id| async move { Ok((BackupId::clone(id), Failure::read(store, id).await?)) };
+    let answers: Vec<Result<_>> = stream::iter(ids).map(read).buffered(FETCHING).collect().await;
+    answers.into_iter().collect()
 }
 
 /// Writes the index; what the manifest says of it.

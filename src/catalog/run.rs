@@ -7,6 +7,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 
 use super::id::BackupId;
+use super::marks::Failure;
 use crate::artifact::manifest::Manifest;
 
 /// How a run stands.
@@ -142,6 +143,17 @@ impl Run {
             key: Some(manifest.artifact.key.clone()),
             warnings: manifest.warnings.clone(),
             ..Run::begun(manifest.id.clone(), &manifest.job, &manifest.host, place, manifest.started_at)
+        }
+    }
+
+    /// The run that failed.
+    pub fn failed(failure: &Failure, place: &str) -> Run {
+        let step = failure.next_step.as_ref().map(|step| format!(" (next step: {step})")).unwrap_or_default();
+        Run {
+            status: Status::Failed,
+            finished_at: Some(failure.failed_at),
+            error: Some(format!("{}{step}", failure.error)),
+            ..Run::begun(failure.id.clone(), &failure.job, &failure.host, place, failure.started_at)
         }
     }
 

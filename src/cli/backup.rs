@@ -14,12 +14,15 @@ use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
+use crate::config::records::RecordsAt;
 use crate::config::settings::{self, Place, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::lock::{self, Asked, Operation};
-use crate::ops::backup::{self, Options, Plan, Report, Resources};
+use crate::ops::backup::{self, Options, Plan, Resources};
+use crate::ops::recorded::{self, Done, Recording};
 use crate::progress::Meter;
+use crate::source::notes::Notes;
 
 pub async fn run(
     args: &BackupArgs,
@@ -38,7 +41,7 @@ pub async fn run(
         output.result(&plan_json(&plan), || plan_text(&plan));
         return Ok(Exit::Done);
     }
-    let _lock = lock::take(
+    let lock = lock::take(
         &Asked {
             state_dir: options.state_dir.as_deref(),
             job: &options.job,
@@ -54,28 +57,34 @@ pub async fn run(
     let resources = Resources {
         store: cancel.or(store(layers)).await?,
         now: Utc::now,
-        new_id: Box::new(move |now| {
+        new_id: Arc::new(move |now| {
             let id = BackupId::new(now, &mut rand::rng());
             run.set(&id);
             id
         }),
         meter: Arc::new(Meter::default()),
         cancel,
+        notes: Notes::default(),
     };
     let display = Display::start(resources.meter.clone(), output.interactive(), &log.bars);
-    let outcome = backup::backup(&resources, &options).await;
+    let recording = Recording {
+        records: RecordsAt::resolve(layers)?,
+        redactor: settings::redactor(layers),
+        alone: lock.is_some(),
+    };
+    let outcome = recorded::backup(resources, &options, &recording).await;
     drop(display);
-    let report = outcome?;
-    let text = report_text(&report);
+    let done = outcome?;
+    let text = report_text(&done);
     log.tell(Level::Info, &text);
-    output.result(&report_json(&report), || text);
+    output.result(&report_json(&done), || text);
     if output.quiet {
         // An exit code alone would not say what needs a look.
-        for warning in &report.manifest.warnings {
-            output::needs_look(warning);
+        for line in done.report.manifest.warnings.iter().chain(&done.problems) {
+            output::needs_look(line);
         }
     }
-    Ok(report.exit())
+    Ok(done.exit())
 }
 
 /// What the settings ask for.
@@ -100,8 +109,8 @@ pub fn options(layers: &Layers) -> Result<Options> {
     })
 }
 
-fn report_json(report: &Report) -> serde_json::Value {
-    let m = &report.manifest;
+fn report_json(done: &Done) -> serde_json::Value {
+    let (report, m) = (&done.report, &done.report.manifest);
     json!({
         "version": 1,
         "id": m.id,
@@ -117,11 +126,12 @@ fn report_json(report: &Report) -> serde_json::Value {
         "stored_bytes": m.artifact.size,
         "warnings": m.warnings,
         "notes": m.notes,
+        "problems": done.problems,
     })
 }
 
-fn report_text(report: &Report) -> String {
-    let m = &report.manifest;
+fn report_text(done: &Done) -> String {
+    let (report, m) = (&done.report, &done.report.manifest);
     let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
     let mut text = format!(
         "backup {} of {}\n  {} namespaces, {} documents, {} raw, {} stored, in {}\n  engine {}, consistency {}\n  {}\n",
@@ -136,8 +146,8 @@ fn report_text(report: &Report) -> String {
         m.consistency.achieved,
         report.place,
     );
-    for warning in &m.warnings {
-        text.push_str(&format!("  needs a look: {warning}\n"));
+    for line in m.warnings.iter().chain(&done.problems) {
+        text.push_str(&format!("  needs a look: {line}\n"));
     }
     text
 }

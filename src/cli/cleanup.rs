@@ -108,6 +108,7 @@ fn report_json(report: &Report) -> serde_json::Value {
         "frozen": report.frozen,
         "backups": backups,
         "finished": report.finished,
+        "expired": report.expired,
         "orphans": orphans,
         "problems": report.problems,
         "notes": report.notes,
@@ -122,6 +123,10 @@ fn report_text(report: &Report, now: DateTime<Utc>) -> String {
     for id in &report.finished {
         let did = if report.dry_run { "would finish" } else { "finished" };
         text.push_str(&format!("{did} the deletion of {id}, which an earlier run began\n"));
+    }
+    for id in &report.expired {
+        let did = if report.dry_run { "would forget" } else { "forgot" };
+        text.push_str(&format!("{did} the failed run {id}\n"));
     }
     for row in &report.backups {
         let word = match row.outcome {

@@ -2,20 +2,22 @@
 
 use std::num::NonZeroUsize;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 use super::args::ListArgs;
 use super::output::Output;
 use super::{store, units};
-use crate::artifact::manifest::Manifest;
 use crate::catalog::Entry;
+use crate::catalog::run::{Run, Verified};
 use crate::config::layers::Layers;
+use crate::config::records::RecordsAt;
 use crate::config::settings::{self, Place};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::ops::list::{self, Listed, Options};
+use crate::ops::list::{self, Listed, Options, Row, Shown};
+use crate::ops::recorded;
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
     // A backup creates the directory; whoever only looks has mistyped it, or forgot to mount the disk.
@@ -25,26 +27,32 @@ pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Ex
         return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
             .hint("Mount the disk, or correct --dir or BACKUP_DIR; the first backup creates it"));
     }
+    let records = RecordsAt::resolve(layers)?;
     let store = store(layers).await?;
     store.check().await?;
     let limit = args.limit.map(NonZeroUsize::get);
-    let entries = list::list(&*store, &Options { job: args.job.clone(), limit }).await?;
-    let rows: Vec<serde_json::Value> = entries.iter().map(row).collect();
+    let options = Options { job: args.job.clone(), limit, statuses: args.status.clone() };
+    let known = recorded::known(&records, options.job.as_deref()).await;
+    let now = Utc::now();
+    let found = list::list(&*store, &known, &options, now).await?;
+    let rows: Vec<serde_json::Value> = found.iter().map(row).collect();
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
-        text(&entries, args.job.as_deref(), &store.place())
+        text(&found, args.job.as_deref(), &store.place(), now)
     });
-    let damaged = entries.iter().any(|listed| matches!(listed.entry, Entry::Damaged { .. }));
+    let damaged = found.iter().any(|listed| listed.shown() == Shown::Damaged);
     Ok(if damaged { Exit::Mismatch } else { Exit::Done })
 }
 
 fn row(listed: &Listed) -> serde_json::Value {
-    let pinned = listed.pinned;
-    match &listed.entry {
-        Entry::Backup(m) => json!({
+    let (pinned, status) = (listed.pinned, listed.shown().word());
+    let verified = listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound}));
+    match &listed.row {
+        Row::Stored(Entry::Backup(m)) => json!({
             "id": m.id,
-            "status": "completed",
+            "status": status,
             "pinned": pinned,
             "job": m.job,
+            "host": m.host,
             "started_at": m.started_at,
             "finished_at": m.finished_at,
             "namespaces": m.totals.namespaces,
@@ -56,32 +64,46 @@ fn row(listed: &Listed) -> serde_json::Value {
             "consistency": m.consistency.achieved,
             "key": m.artifact.key,
             "warnings": m.warnings,
+            "verified": verified,
         }),
-        Entry::Damaged { id, key, why } => {
-            json!({"id": id, "status": "damaged", "pinned": pinned, "key": key, "error": why})
+        Row::Stored(Entry::Damaged { id, key, why }) => {
+            json!({"id": id, "status": status, "pinned": pinned, "key": key, "error": why})
         }
+        Row::Run(run) => json!({
+            "id": run.id,
+            "status": status,
+            "pinned": pinned,
+            "job": run.job,
+            "host": run.host,
+            "started_at": run.started_at,
+            "finished_at": run.finished_at,
+            "namespaces": run.namespaces,
+            "documents": run.documents,
+            "raw_bytes": run.raw_bytes,
+            "stored_bytes": run.stored_bytes,
+            "engine": run.engine,
+            "consistency": run.consistency,
+            "key": run.key,
+            "warnings": run.warnings,
+            "verified": verified,
+            "error": run.error,
+        }),
     }
 }
 
-fn text(entries: &[Listed], job: Option<&str>, place: &str) -> String {
-    if entries.is_empty() {
+const HEADER: [&str; 10] =
+    ["ID", "JOB", "AGE", "TOOK", "STORED", "DOCUMENTS", "ENGINE", "CONSISTENCY", "VERIFIED", "STATUS"];
+
+fn text(found: &[Listed], job: Option<&str>, place: &str, now: DateTime<Utc>) -> String {
+    if found.is_empty() {
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         return format!("no backups{of_job} in {place}\n");
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "JOB", "AGE", "TOOK", "STORED", "DOCUMENTS", "ENGINE", "CONSISTENCY", "STATUS"]);
-    for listed in entries {
-        let pinned = if listed.pinned { ", pinned" } else { "" };
-        match &listed.entry {
-            Entry::Backup(m) => table.add_row(cells(m, pinned)),
-            Entry::Damaged { id, why, .. } => {
-                let mut cells: [String; 9] = Default::default();
-                cells[0] = id.to_string();
-                cells[8] = format!("damaged{pinned}: {why}");
-                table.add_row(cells)
-            }
-        };
+    table.set_header(HEADER);
+    for listed in found {
+        table.add_row(cells(listed, now));
     }
     for column in [2, 3, 4, 5] {
         if let Some(column) = table.column_mut(column) {
@@ -94,22 +116,50 @@ fn text(entries: &[Listed], job: Option<&str>, place: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
-fn cells(m: &Manifest, pinned: &str) -> [String; 9] {
-    let age = (Utc::now() - m.started_at).to_std().unwrap_or_default();
-    let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
+fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
+    let pinned = if listed.pinned { ", pinned" } else { "" };
+    let word = format!("{}{pinned}", listed.shown().word());
+    let run = match &listed.row {
+        Row::Stored(Entry::Backup(manifest)) => &Run::completed(manifest, ""),
+        Row::Run(run) => run.as_ref(),
+        Row::Stored(Entry::Damaged { id, why, .. }) => {
+            let mut cells: [String; 10] = Default::default();
+            (cells[0], cells[9]) = (id.to_string(), one_line(&format!("{word}: {why}")));
+            return cells;
+        }
+    };
+    let status = match &run.error {
+        Some(error) => one_line(&format!("{word}: {error}")),
+        None if run.warnings.is_empty() => word,
+        None => format!("{word}, look: {}", run.warnings.join("; ")),
+    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let number = |n: Option<u64>, words: fn(u64) -> String| n.map_or_else(|| "-".into(), words);
     [
-        m.id.to_string(),
-        m.job.clone(),
-        units::duration(age),
-        units::duration(took),
-        units::bytes(m.artifact.size),
-        units::count(m.totals.documents),
-        m.engine.name.clone(),
-        m.consistency.achieved.clone(),
-        if m.warnings.is_empty() {
-            format!("completed{pinned}")
-        } else {
-            format!("completed{pinned}, look: {}", m.warnings.join("; "))
-        },
+        run.id.to_string(),
+        run.job.clone(),
+        units::duration((now - run.started_at).to_std().unwrap_or_default()),
+        run.took().map_or_else(|| "-".into(), units::duration),
+        number(run.stored_bytes, units::bytes),
+        number(run.documents, units::count),
+        text(&run.engine),
+        text(&run.consistency),
+        verified(listed.verified.as_ref(), now),
+        status,
     ]
+}
+
+fn verified(verified: Option<&Verified>, now: DateTime<Utc>) -> String {
+    match verified {
+        None => "-".into(),
+        Some(Verified { sound: false, .. }) => "DAMAGED".into(),
+        Some(Verified { at, .. }) => {
+            format!("sound {} ago", units::duration((now - *at).to_std().unwrap_or_default()))
+        }
+    }
+}
+
+/// What other programs said may have several lines.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

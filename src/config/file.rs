@@ -38,7 +38,8 @@ pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
 /// A connection string without a password is no secret.
 fn holds_secret(key: &str, raw: &Raw) -> bool {
     let secret = table::by_key(key).is_some_and(|setting| setting.secret);
-    secret && (key != "mongo_uri" || matches!(raw, Raw::Text(uri) if uri.contains('@')))
+    let uri = matches!(key, "mongo_uri" | "records");
+    secret && (!uri || matches!(raw, Raw::Text(uri) if uri.contains('@')))
 }
 
 /// Parses a file's text; `name` stands for it in errors.
@@ -165,6 +166,8 @@ mod tests {
             ("mongo_uri = 'mongodb://u:p@h'", 0o644, false),
             ("mongo_uri = 'mongodb://u:p@h'", 0o640, true),
             ("mongo_uri = 'mongodb://h'", 0o644, true),
+            ("records = 'mongodb://u:p@h'", 0o644, false),
+            ("records = 'off'", 0o644, true),
             ("[s3]\nsecret_access_key = 'x'", 0o604, false),
         ] {
             std::fs::write(&path, toml).unwrap();

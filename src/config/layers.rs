@@ -146,6 +146,9 @@ impl Layers {
                 Some((Raw::Text(text), origin)) if setting.key == "mongo_uri" => {
                     (crate::secret::hide_login(text), Some(origin))
                 }
+                Some((Raw::Text(text), origin)) if setting.key == "records" && shows_no_more(text) => {
+                    (crate::secret::hide_login(text), Some(origin))
+                }
                 Some((Raw::Text(_), origin)) if setting.secret => ("(hidden)".into(), Some(origin)),
                 Some((Raw::Text(text), origin)) => (text.clone(), Some(origin)),
             };
@@ -153,6 +156,11 @@ impl Layers {
         };
         SETTINGS.iter().map(shown).collect()
     }
+}
+
+/// Whether it is clear what of a value of `records` is a password.
+fn shows_no_more(text: &str) -> bool {
+    text == "off" || text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
 }
 
 fn empty(name: &str) -> Error {
@@ -262,5 +270,12 @@ mod tests {
         let shown = format!("{:?}", layers.shown());
         assert!(!shown.contains("hunter"), "{shown}");
         assert!(shown.contains("mongodb://u:***@h/db"), "{shown}");
+        for (value, want) in
+            [("off", "off"), ("mongodb://u:hunter2@h", "mongodb://u:***@h"), ("u:hunter2@h", "(hidden)")]
+        {
+            let layers = load(&[], &[("BACKUP_RECORDS", value)], "").unwrap();
+            let shown = layers.shown().into_iter().find(|(setting, ..)| setting.key == "records");
+            assert_eq!(shown.unwrap().1, want);
+        }
     }
 }

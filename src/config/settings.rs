@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::layers::{Layers, Origin};
+use super::records::RecordsAt;
 use super::uri;
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub retention: Policy,
     /// The newest good backup is too old when it is older.
     pub max_age: Duration,
+    /// Where runs are recorded.
+    pub records: RecordsAt,
 }
 
 impl Settings {
@@ -78,6 +81,7 @@ impl Settings {
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
             retention: retention(layers)?,
             max_age: max_age(layers)?,
+            records: RecordsAt::resolve(layers)?,
         })
     }
 }

@@ -5,5 +5,6 @@ pub mod cleanup;
 pub mod health;
 pub mod list;
 pub mod pin;
+pub mod recorded;
 pub mod stats;
 pub mod verify;

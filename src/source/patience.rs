@@ -54,7 +54,7 @@ pub fn waited(error: &Error) -> bool {
 }
 
 /// Waits at most this long.
-pub(super) async fn bounded<T>(limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
+pub async fn bounded<T>(limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
         let text = format!("no answer within {} s", limit.as_secs());
         Err(std::io::Error::new(TimedOut, text).into())

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use uzima_backup::catalog::marks::Failure;
+
 fn read(path: &str) -> String {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -76,6 +78,24 @@ fn full_manifest() -> serde_json::Value {
     serde_json::to_value(manifest).unwrap()
 }
 
+/// What is said about a failed run, with every optional field.
+fn failure() -> Failure {
+    let now = "2026-11-23T03:00:00Z".parse().unwrap();
+    Failure {
+        format: 1,
+        id: "20261123T030000Z-7k3q9d".parse().unwrap(),
+        job: "x".into(),
+        tool: "x".into(),
+        host: "x".into(),
+        started_at: now,
+        failed_at: now,
+        exit: 1,
+        error: "x".into(),
+        next_step: Some("x".into()),
+        notes: vec!["x".into()],
+    }
+}
+
 #[test]
 fn format_md_describes_every_field() {
     use uzima_backup::artifact::index::{Index, Segment};
@@ -87,6 +107,7 @@ fn format_md_describes_every_field() {
     keys(&full_manifest(), &mut all);
     keys(&serde_json::to_value(index).unwrap(), &mut all);
     use uzima_backup::catalog::marks::{Mark, Tombstone};
+    keys(&serde_json::to_value(failure()).unwrap(), &mut all);
     let (id, at): (BackupId, _) = ("20261123T030000Z-7k3q9d".parse().unwrap(), chrono::Utc::now());
     let pin = Mark { format: 1, id: id.clone(), at, host: "x".into(), reason: Some("x".into()) };
     let tombstone =
@@ -156,11 +177,21 @@ async fn json_md_describes_every_field() {
     let damaged = dir.join("2020/01/20200101T000000Z-aaaaaa");
     std::fs::create_dir_all(&damaged).unwrap();
     std::fs::write(damaged.join("manifest.json"), "{").unwrap();
+    let failed = Failure {
+        id: "20200102T000000Z-cccccc".parse().unwrap(),
+        job: backup["job"].as_str().unwrap().into(),
+        started_at: "2020-01-02T00:00:00Z".parse().unwrap(),
+        ..failure()
+    };
+    let folder_of_failed = dir.join("2020/01/20200102T000000Z-cccccc");
+    std::fs::create_dir_all(&folder_of_failed).unwrap();
+    std::fs::write(folder_of_failed.join("failed.json"), serde_json::to_vec(&failed).unwrap()).unwrap();
     let id = backup["id"].as_str().unwrap().to_string();
     let pin = json(&env, &["pin", &id]);
     let list = json(&env, &["list"]);
     assert_eq!(list["backups"][0]["pinned"], true);
-    assert_eq!(list["backups"][1]["status"], "damaged");
+    assert_eq!(list["backups"][1]["status"], "failed");
+    assert_eq!(list["backups"][2]["status"], "damaged");
     let orphan = dir.join("2020/01/20200101T000000Z-bbbbbb");
     std::fs::create_dir_all(&orphan).unwrap();
     std::fs::write(orphan.join("dump.tar.gz"), "x").unwrap();

@@ -8,5 +8,6 @@ mod health;
 mod mongodump;
 mod native;
 mod readme;
+mod records;
 mod store;
 mod verify;

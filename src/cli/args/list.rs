@@ -5,12 +5,22 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::ops::list::Shown;
+
 /// Flags of `list`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --json | jq '.backups[0].id'"
+    long_about = "List the backups that exist, and the runs that made none, newest first.\n\n\
+The list is of the bucket or directory. Where runs are recorded in MongoDB and the records can be read, it \
+also tells of runs that are under way or were killed, and with --status deleted of backups that are gone.",
+    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --status failed --status \
+interrupted\n  uzima-backup list --json | jq '.backups[0].id'"
 )]
 pub struct ListArgs {
+    /// Only what is completed, running, failed, interrupted, damaged or deleted (may be given several
+    /// times); default: all but deleted
+    #[arg(long, value_name = "STATUS")]
+    pub status: Vec<Shown>,
     /// Only backups of this job
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,

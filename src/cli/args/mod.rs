@@ -59,7 +59,7 @@ pub struct Common {
 pub enum Command {
     /// Dump a MongoDB server into one artifact in the bucket or directory
     Backup(BackupArgs),
-    /// List the backups that exist, newest first
+    /// List the backups that exist, and the runs that made none, newest first
     List(ListArgs),
     /// Delete backups that are older than they need be, never the last good ones
     Cleanup(CleanupArgs),

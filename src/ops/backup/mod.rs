@@ -35,6 +35,7 @@ use crate::source::selection::Selection;
 use crate::source::server::Server;
 use crate::store::{self, Store};
 
+pub use attempt::TOOL;
 pub use engine::EngineChoice;
 
 /// What is backed up, and how.
@@ -76,13 +77,18 @@ pub struct Resources {
     pub store: Arc<dyn Store>,
     /// The time.
     pub now: fn() -> DateTime<Utc>,
-    /// Makes the id of an attempt, and tells it to whoever wants to know.
-    pub new_id: Box<dyn Fn(DateTime<Utc>) -> BackupId + Send + Sync>,
+    /// Makes the id of an attempt, asked once at its beginning, and tells it to whoever wants to know.
+    pub new_id: NewId,
     /// How far the run is.
     pub meter: Arc<Meter>,
     /// The wish to end early.
     pub cancel: Cancel,
+    /// What happens on the way.
+    pub notes: Notes,
 }
+
+/// Makes an id for a time.
+pub type NewId = Arc<dyn Fn(DateTime<Utc>) -> BackupId + Send + Sync>;
 
 /// A backup that exists.
 #[derive(Debug)]
@@ -117,7 +123,8 @@ pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> 
     let outcome = tokio::select! {
         outcome = attempts(resources, options) => outcome,
         // The data path ends by itself and cleans up; everything else is only questions.
-        () = async { cancelled.cancelled().await; tokio::time::sleep(Duration::from_secs(8)).await } => {
+        // What is then written down about it has to fit into the 10 s as well.
+        () = async { cancelled.cancelled().await; tokio::time::sleep(Duration::from_secs(6)).await } => {
             Err(Error::failed("the run did not end in time"))
         }
     };
@@ -129,7 +136,7 @@ pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> 
 }
 
 async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
-    let notes = Notes::default();
+    let notes = &resources.notes;
     let checked = async {
         store::reach(&*resources.store, |line| notes.add(line)).await?;
         Ok(leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await)
@@ -137,10 +144,10 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     for line in resources.cancel.or(checked).await? {
         notes.add(line);
     }
-    match attempt::run(resources, options, &notes).await {
+    match attempt::run(resources, options, notes).await {
         Err(first) if first.kind() == Kind::Restart && resources.cancel.error().is_none() => {
             notes.add(format!("started once more from the beginning, because {}", first.chain()));
-            attempt::run(resources, options, &notes).await.map_err(|second| match second.kind() {
+            attempt::run(resources, options, notes).await.map_err(|second| match second.kind() {
                 Kind::Restart => second.of_kind(Kind::Failed),
                 _ => second,
             })

@@ -6,6 +6,7 @@
 //! the manifest is still there, the backup still exists, and is decided on like any other.
 
 mod delete;
+mod expired;
 mod orphans;
 pub(super) mod state;
 
@@ -93,6 +94,8 @@ pub struct Report {
     pub backups: Vec<Row>,
     /// Deletions of earlier runs that were finished (or would be).
     pub finished: Vec<BackupId>,
+    /// Failed runs of the job that are no longer spoken of (or would not be).
+    pub expired: Vec<BackupId>,
     /// Artifacts without a manifest, of any job.
     pub orphans: Vec<Orphan>,
     /// What failed or needs a look.
@@ -136,6 +139,7 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
         frozen: plan.frozen.clone(),
         backups: rows(&plan, &state, options.dry_run),
         finished: Vec::new(),
+        expired: Vec::new(),
         orphans: orphans::find(&state, store_clock),
         problems: state.problems(),
         notes,
@@ -143,6 +147,7 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
     };
     finish(store, &state, &mut report).await;
     apply(store, &state, &mut report, now).await;
+    expired::delete(store, &state, options, &mut report, now).await;
     let orphans = options.orphans && report.frozen.is_empty();
     if orphans {
         orphans::delete(store, &mut report).await;

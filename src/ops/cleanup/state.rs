@@ -32,6 +32,8 @@ pub struct State {
     pub halfway: Vec<Tombstone>,
     /// Folders with neither manifest nor tombstone.
     pub bare: Vec<Folder>,
+    /// Runs that are said to have failed, of any job.
+    pub failed: Vec<BackupId>,
     /// What could not be understood.
     pub unreadable: Vec<String>,
 }
@@ -49,6 +51,11 @@ impl State {
             others: BTreeSet::new(),
             halfway: Vec::new(),
             bare: Vec::new(),
+            failed: folders
+                .iter()
+                .filter(|(_, f)| f.contains_key(layout::FAILED))
+                .map(|(id, _)| id.clone())
+                .collect(),
             unreadable: Vec::new(),
         };
         let listed = catalog::existing(&folders);

@@ -4,6 +4,7 @@ mod accepted;
 mod breaking;
 mod clocks;
 mod deletion;
+mod failures;
 mod histories;
 mod litter;
 mod oracle;

@@ -38,10 +38,10 @@ set +e
 "$TOOL" backup
 code=$?
 set -e
-after=$(cd "$BACKUP_DIR" && find . -type f -exec sha256sum {} + | sort)
+after=$(cd "$BACKUP_DIR" && find . -type f ! -name failed.json -exec sha256sum {} + | sort)
 [ "$before" = "$after" ] || { echo "before: $before after: $after"; exit 99; }
 df --output=avail -k "$BACKUP_DIR" | tail -n 1
-"$TOOL" list
+"$TOOL" list --status completed
 exit $code"#;
     let inner = shell(&home.to_dir(&server.uri()), script);
     let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();

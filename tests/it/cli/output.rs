@@ -48,6 +48,7 @@ async fn a_backup_and_its_list() {
         "stored_bytes",
         "warnings",
         "notes",
+        "problems",
     ];
     assert_eq!(keys(&report), expected.into_iter().collect());
     assert_eq!((&report["version"], &report["id"]), (&json!(1), &json!(manifest.id)));
@@ -59,6 +60,7 @@ async fn a_backup_and_its_list() {
     let stored = std::fs::metadata(home.backups().join(&manifest.artifact.key)).expect("the artifact").len();
     assert_eq!(report["stored_bytes"], json!(stored));
     assert_eq!((&report["warnings"], &report["notes"]), (&json!([]), &json!([])));
+    assert_eq!(report["problems"], json!([]));
 
     let human = run(home.to_dir(&server.uri()).args(["backup", "--job", "second"])).ends(0);
     let id = home.manifests()[1].id.to_string();
@@ -106,11 +108,11 @@ fn listed(home: &Home) {
     let first = home.manifests().into_iter().find(|m| m.job == "first").expect("the first job's");
     let row = all["backups"].as_array().expect("a list").iter().find(|row| row["id"] == json!(first.id));
     let expected = json!({
-        "id": first.id, "status": "completed", "pinned": false, "job": "first",
+        "id": first.id, "status": "completed", "pinned": false, "job": "first", "host": first.host,
         "started_at": first.started_at, "finished_at": first.finished_at,
         "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
         "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
-        "consistency": "none", "key": first.artifact.key, "warnings": [],
+        "consistency": "none", "key": first.artifact.key, "warnings": [], "verified": null,
     });
     assert_eq!(row, Some(&expected));
     assert_eq!(ids(&list(&["--json", "--job", "first"]).json()), [first.id.to_string()]);

@@ -11,6 +11,7 @@ use uzima_backup::exit::Exit;
 use uzima_backup::ops::backup::{self, EngineChoice, Options, Report, Resources};
 use uzima_backup::progress::Meter;
 use uzima_backup::secret::Secret;
+use uzima_backup::source::notes::Notes;
 use uzima_backup::source::selection::Selection;
 use uzima_backup::store::{Limits, S3Options, S3Store};
 use uzima_testkit::load::incompressible;
@@ -33,9 +34,10 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
     let resources = Resources {
         store: Arc::new(S3Store::connect(s3).await?),
         now: Utc::now,
-        new_id: Box::new(|now| BackupId::new(now, &mut rand::rng())),
+        new_id: Arc::new(|now| BackupId::new(now, &mut rand::rng())),
         meter: Arc::new(Meter::default()),
         cancel: Cancel::default(),
+        notes: Notes::default(),
     };
     let options = Options {
         mongo_uri: Secret::from(uri),

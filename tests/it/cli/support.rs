@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::catalog::marks::Failure;
 
 /// The binary under test.
 pub const TOOL: &str = env!("CARGO_BIN_EXE_uzima-backup");
@@ -44,12 +45,12 @@ impl Home {
         self.dir.path().join("state")
     }
 
-    /// The tool with this state folder, no configuration file and the native engine, so that nothing
-    /// depends on the machine.
+    /// The tool with this state folder, no configuration file, no records and the native engine, so that
+    /// nothing depends on the machine.
     pub fn tool(&self) -> Command {
         let mut command = bare();
         command.env("UZIMA_BACKUP_STATE_DIR", self.state()).env("UZIMA_BACKUP_CONFIG", "/dev/null");
-        command.env("BACKUP_ENGINE", "native");
+        command.env("BACKUP_ENGINE", "native").env("BACKUP_RECORDS", "off");
         command
     }
 
@@ -77,14 +78,29 @@ impl Home {
         found
     }
 
+    /// What is said about failed runs, oldest first.
+    pub fn failures(&self) -> Vec<Failure> {
+        let files = self.files().into_iter().filter(|file| file.ends_with("/failed.json"));
+        let mut found: Vec<Failure> = files
+            .map(|file| std::fs::read(self.backups().join(file)).expect("what is said"))
+            .map(|bytes| serde_json::from_slice(&bytes).expect("sound JSON"))
+            .collect();
+        found.sort_by_key(|failure| failure.started_at);
+        found
+    }
+
     /// The bytes of a backup's artifact.
     pub fn artifact(&self, manifest: &Manifest) -> Vec<u8> {
         std::fs::read(self.backups().join(&manifest.artifact.key)).expect("an artifact")
     }
 
-    /// After a failure: not one file, partial ones included.
+    /// After a failure: not one file, partial ones included, but those that say that it failed.
     pub fn assert_nothing_stored(&self) {
-        assert_eq!(self.files(), Vec::<String>::new());
+        let said = |file: &String| file.ends_with("/failed.json");
+        assert_eq!(
+            self.files().into_iter().filter(|file| !said(file)).collect::<Vec<_>>(),
+            Vec::<String>::new()
+        );
         assert_eq!(files(&self.state()), Vec::<String>::new(), "in the state folder");
     }
 }

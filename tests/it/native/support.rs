@@ -17,6 +17,7 @@ use uzima_backup::ops::backup::{self, EngineChoice, Options, Report, Resources};
 use uzima_backup::ops::list;
 use uzima_backup::progress::Meter;
 use uzima_backup::secret::Secret;
+use uzima_backup::source::notes::Notes;
 use uzima_backup::source::selection::Selection;
 use uzima_backup::store::Store;
 use uzima_backup::store::dir::{DirOptions, DirStore};
@@ -70,9 +71,10 @@ impl Shelf {
         let resources = Resources {
             store: self.store(),
             now: Utc::now,
-            new_id: Box::new(next_id),
+            new_id: Arc::new(next_id),
             meter: Arc::new(Meter::default()),
             cancel: Cancel::default(),
+            notes: Notes::default(),
         };
         tokio::time::timeout(BOUND, backup::backup(&resources, &options)).await.expect("the backup hangs")
     }
@@ -87,8 +89,9 @@ impl Shelf {
 
     /// The ids that `list` shows.
     pub async fn listed(&self) -> Vec<String> {
-        let found = list::list(&*self.store(), &list::Options::default()).await.expect("a list");
-        found.iter().map(|listed| listed.entry.id().to_string()).collect()
+        let found =
+            list::list(&*self.store(), &[], &list::Options::default(), Utc::now()).await.expect("a list");
+        found.iter().map(|listed| listed.id().to_string()).collect()
     }
 
     /// A file of the store.

@@ -1,0 +1,79 @@
+//! Making records say what the store says: lost ones are written anew, wrong ones corrected.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::history::{self, Around, Said};
+use super::id::BackupId;
+use super::records::Records;
+use super::run::{Run, Status};
+use super::{Entry, Folder, existing, failures, folders, layout, manifests};
+use crate::error::Result;
+use crate::store::Store;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Records that were missing.
+    pub added: usize,
+    /// Records that said something else.
+    pub corrected: usize,
+}
+
+impl Reconciled {
+    /// It in words; `None` if all was right.
+    pub fn told(self) -> Option<String> {
+        let Reconciled { added, corrected } = self;
+        (self != Reconciled::default())
+            .then(|| format!("the records were rebuilt from the store: {added} added, {corrected} corrected"))
+    }
+}
+
+/// Compares records with the store and writes what differs. Nothing is cleared, so a kill in the middle
+/// loses nothing.
+pub async fn reconcile(store: &dyn Store, records: &Records, around: &Around) -> Result<Reconciled> {
+    // Records first: a run that ends meanwhile has its manifest before its record, never a record alone.
+    let recorded = records.all(None).await?;
+    let mut said = said(store, &recorded.runs).await?;
+    // Whoever wrote what this version cannot understand knows more than it does.
+    let foreign: BTreeSet<&str> = recorded.unreadable.iter().map(|(id, _)| id.as_str()).collect();
+    said.runs.retain(|run| !foreign.contains(run.id.as_str()));
+    let differences = history::differences(&said, &recorded.runs, around);
+    records.upsert_all(&differences.added).await?;
+    records.upsert_all(&differences.corrected).await?;
+    Ok(Reconciled { added: differences.added.len(), corrected: differences.corrected.len() })
+}
+
+/// What the store says, as far as records do not say it already: a manifest never changes, so one whose
+/// record says that the backup exists is not fetched.
+async fn said(store: &dyn Store, records: &[Run]) -> Result<Said> {
+    let folders = folders(store).await?;
+    let place = store.place();
+    let known: BTreeMap<&BackupId, Status> =
+        records.iter().filter(|record| record.place == place).map(|r| (&r.id, r.status)).collect();
+    let unknown = |ids: &BTreeSet<BackupId>, status| -> Vec<BackupId> {
+        ids.iter().filter(|id| known.get(id) != Some(&status)).cloned().collect()
+    };
+    let with_manifest: BTreeSet<BackupId> = existing(&folders).into_iter().collect();
+    let failed = failed(&folders);
+    let mut runs = Vec::new();
+    for entry in manifests(store, &unknown(&with_manifest, Status::Completed)).await? {
+        match entry {
+            Entry::Backup(manifest) => runs.push(Run::completed(&manifest, &place)),
+            Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
+        }
+    }
+    for (_, failure) in failures(store, &unknown(&failed, Status::Failed)).await? {
+        match failure {
+            Ok(failure) => runs.push(Run::failed(&failure, &place)),
+            Err(why) => log::warn!("{why}"),
+        }
+    }
+    Ok(Said { place, runs, manifests: with_manifest, failures: failed })
+}
+
+/// The runs that are said to have failed, and of which there is no backup all the same.
+pub fn failed(folders: &BTreeMap<BackupId, Folder>) -> BTreeSet<BackupId> {
+    let failed =
+        |folder: &Folder| folder.contains_key(layout::FAILED) && !folder.contains_key(layout::MANIFEST);
+    folders.iter().filter(|(_, folder)| failed(folder)).map(|(id, _)| id.clone()).collect()
+}

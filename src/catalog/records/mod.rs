@@ -1,0 +1,219 @@
+//! Records of runs in MongoDB: the collection `runs` of the database `uzima_backup`, a document a run.
+//! They are a cache. What the store says wins ([`super::history`]), and whatever of them is lost is
+//! written again from there; so nothing here ever clears the collection.
+
+mod document;
+
+pub use document::same;
+
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Document, doc};
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use mongodb::options::{
+    ClientOptions, CollectionOptions, IndexOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria,
+    ServerAddress, WriteConcern,
+};
+use mongodb::{Client, Collection, IndexModel};
+
+use super::id::BackupId;
+use super::run::{Run, Status};
+use crate::error::{Error, Result};
+use crate::secret::{ExposeSecret, Redactor, Secret};
+use crate::source::errors::{self, Class};
+use crate::source::selection::RECORDS_DB;
+
+/// The collection.
+pub const RUNS: &str = "runs";
+/// How long a server is looked for, and how long it may take for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where records are, and how long they are waited for.
+#[derive(Debug, Clone)]
+pub struct RecordsOptions {
+    /// The server.
+    pub uri: Secret,
+    /// How long a server is looked for, and how long it may take for an answer.
+    pub patience: Duration,
+}
+
+/// The records of a server.
+#[derive(Debug)]
+pub struct Records {
+    client: Client,
+    runs: Collection<RawDocumentBuf>,
+    patience: Duration,
+    redactor: Redactor,
+    places: String,
+    user: Option<String>,
+    auth_source: String,
+}
+
+/// What records say.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// The runs, newest first.
+    pub runs: Vec<Run>,
+    /// Records that cannot be understood: the id, as far as there is one, and why. They are left alone.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl Records {
+    /// Gets ready to talk to the server; whether it is there, the first question shows.
+    pub async fn connect(options: &RecordsOptions) -> Result<Records> {
+        let uri = options.uri.expose_secret();
+        let redactor = Redactor::new(&[uri], &[]);
+        let failed = |why: String| {
+            Error::failed(format!("the server of the records cannot be resolved: {}", redactor.clean(&why)))
+                .hint("Correct MONGO_URI or BACKUP_RECORDS; with BACKUP_RECORDS=off nothing is recorded")
+        };
+        let parsed = tokio::time::timeout(options.patience, ClientOptions::parse(uri).into_future()).await;
+        let mut client = parsed
+            .map_err(|_| failed(format!("no answer within {} s", options.patience.as_secs())))?
+            .map_err(|e| failed(errors::tidy(&e)))?;
+        client.app_name.get_or_insert_with(|| "uzima-backup".into());
+        // The URI was written for reading, perhaps from a secondary; records are written.
+        client.selection_criteria = None;
+        client.read_concern = None;
+        for wait in [&mut client.server_selection_timeout, &mut client.connect_timeout] {
+            *wait = Some(wait.unwrap_or(options.patience).min(options.patience));
+        }
+        let places: Vec<String> = client.hosts.iter().map(ServerAddress::to_string).collect();
+        let credential = client.credential.clone().unwrap_or_default();
+        let client = Client::with_options(client).map_err(|e| failed(errors::tidy(&e)))?;
+        let write = WriteConcern::builder()
+            .w(mongodb::options::Acknowledgment::Majority)
+            .w_timeout(options.patience)
+            .build();
+        // Where there is no primary, what a secondary knows is better than nothing.
+        let read = ReadPreference::PrimaryPreferred { options: Some(ReadPreferenceOptions::default()) };
+        let collection = CollectionOptions::builder()
+            .write_concern(write)
+            .selection_criteria(SelectionCriteria::ReadPreference(read))
+            .build();
+        Ok(Records {
+            runs: client.database(RECORDS_DB).collection_with_options(RUNS, collection),
+            client,
+            patience: options.patience,
+            redactor,
+            places: places.join(","),
+            user: credential.username,
+            auth_source: credential.source.unwrap_or_else(|| "admin".into()),
+        })
+    }
+
+    /// Writes down that a run begins.
+    pub async fn begin(&self, run: &Run) -> Result<()> {
+        self.upsert(run).await?;
+        let by_job = IndexModel::builder()
+            .keys(doc! {"job": 1, "started_at": -1})
+            .options(IndexOptions::builder().name("job_started_at".to_string()).build())
+            .build();
+        self.writing(self.runs.create_index(by_job)).await.map(drop)
+    }
+
+    /// Writes down how a run ended, whether or not its beginning could be.
+    pub async fn finish(&self, run: &Run) -> Result<()> {
+        self.upsert(run).await
+    }
+
+    /// The same run goes on under a new id.
+    pub async fn replace_id(&self, old: &BackupId, run: &Run) -> Result<()> {
+        // A kill between the two leaves one record too many, not one too few.
+        self.upsert(run).await?;
+        let gone = doc! {"_id": old.as_str(), "status": Status::Running.word()};
+        self.writing(self.runs.delete_one(gone)).await.map(drop)
+    }
+
+    /// All records, or those of a job.
+    pub async fn all(&self, job: Option<&str>) -> Result<Recorded> {
+        let filter = job.map_or_else(Document::new, |job| doc! {"job": job});
+        let found = async {
+            let cursor = self.runs.find(filter).sort(doc! {"started_at": -1, "_id": -1}).await?;
+            cursor.try_collect::<Vec<RawDocumentBuf>>().await
+        };
+        let mut recorded = Recorded::default();
+        for raw in self.within(found).await.map_err(|e| self.explain("read", e))? {
+            match Document::try_from(raw) {
+                Ok(document) => match document::read(&document) {
+                    Ok(run) => recorded.runs.push(run),
+                    Err(why) => {
+                        let id = document.get("_id").map(|id| match id.as_str() {
+                            Some(id) => id.to_string(),
+                            None => id.to_string(),
+                        });
+                        recorded.unreadable.push((id.unwrap_or_default(), why));
+                    }
+                },
+                Err(e) => recorded.unreadable.push((String::new(), e.to_string())),
+            }
+        }
+        for (id, why) in &recorded.unreadable {
+            log::warn!(
+                "the record {id} in {RECORDS_DB}.{RUNS} cannot be understood, and is left alone: {why}"
+            );
+        }
+        Ok(recorded)
+    }
+
+    /// Writes down that a clean-up deleted these backups; how many records said otherwise.
+    pub async fn mark_deleted(&self, ids: &[BackupId], at: DateTime<Utc>) -> Result<u64> {
+        let ids: Vec<&str> = ids.iter().map(BackupId::as_str).collect();
+        let update = doc! {"$set": {"status": Status::Deleted.word(), "deleted_at": document::time(at)}};
+        let filter = doc! {"_id": {"$in": ids}, "status": {"$ne": Status::Deleted.word()}};
+        Ok(self.writing(self.runs.update_many(filter, update)).await?.modified_count)
+    }
+
+    /// Makes records say this of runs, one by one: a kill in between leaves nothing lost.
+    pub async fn upsert_all(&self, runs: &[Run]) -> Result<()> {
+        for run in runs {
+            self.upsert(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the connections; a server that does not answer holds nobody up.
+    pub async fn close(self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.client.shutdown()).await;
+    }
+
+    async fn upsert(&self, run: &Run) -> Result<()> {
+        let filter = doc! {"_id": run.id.as_str()};
+        self.writing(self.runs.update_one(filter, document::update(run)).upsert(true)).await.map(drop)
+    }
+
+    async fn writing<T>(&self, answer: impl IntoFuture<Output = mongodb::error::Result<T>>) -> Result<T> {
+        self.within(answer.into_future()).await.map_err(|e| self.explain("written", e))
+    }
+
+    async fn within<T>(
+        &self,
+        answer: impl Future<Output = mongodb::error::Result<T>>,
+    ) -> mongodb::error::Result<T> {
+        // Looking for a server and its answer: each may take its time.
+        crate::source::patience::bounded(self.patience * 2, answer).await
+    }
+
+    /// What failed, why, and the next step.
+    fn explain(&self, what: &str, error: mongodb::error::Error) -> Error {
+        let off = "with BACKUP_RECORDS=off nothing is recorded";
+        let hint = match (errors::classify(&error), &self.user) {
+            (Class::Unauthorized, Some(user)) => format!(
+                "Grant the role: db.getSiblingDB(\"{}\").grantRolesToUser(\"{user}\", [{{role: \"readWrite\", db: \
+                 \"{RECORDS_DB}\"}}]); {off}",
+                self.auth_source
+            ),
+            (Class::Unauthorized, None) => {
+                format!("Name a user who may write to the database {RECORDS_DB}; {off}")
+            }
+            (Class::Login, _) => format!("Check user, password and authSource; {off}"),
+            _ => format!("Check that MongoDB runs there and takes writes; {off}"),
+        };
+        let why = self.redactor.clean(&errors::tidy(&error));
+        Error::failed(format!("records cannot be {what} (MongoDB at {}, database {RECORDS_DB})", self.places))
+            .hint(hint)
+            .caused_by(why)
+    }
+}

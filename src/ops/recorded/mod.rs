@@ -1,0 +1,100 @@
+//! A backup, and what is written down about it: a record in MongoDB that it is under way and how it ended,
+//! and in the store why it failed ([`failed`]). None of that can fail a backup that is good.
+
+mod failed;
+mod known;
+mod record;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::records::RecordsAt;
+use crate::error::{Error, Kind, Result};
+use crate::exit::Exit;
+use crate::ops::backup::{self, Options, Report, Resources};
+use crate::secret::Redactor;
+
+pub use known::known;
+use record::{Attempt, Recorder};
+
+/// How long a run that is ended by a signal may still write down why: it has 10 s in all.
+const LAST_WORDS: Duration = Duration::from_millis(2_500);
+
+/// What is written down, and how.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// Where runs are recorded.
+    pub records: RecordsAt,
+    /// Takes secrets out of what is stored.
+    pub redactor: Redactor,
+    /// No other run of this job is under way on this machine: one that is recorded as running was killed.
+    pub alone: bool,
+}
+
+/// A backup that exists.
+#[derive(Debug)]
+pub struct Done {
+    /// What it is.
+    pub report: Report,
+    /// What failed beside it.
+    pub problems: Vec<String>,
+}
+
+impl Done {
+    /// 0, or 3 if a person should look.
+    pub fn exit(&self) -> Exit {
+        if self.problems.is_empty() { self.report.exit() } else { Exit::NeedsLook }
+    }
+}
+
+/// Makes a backup and records it.
+pub async fn backup(mut resources: Resources, options: &Options, recording: &Recording) -> Result<Done> {
+    let recorder = Recorder::start(recording, options, &*resources.store);
+    let (make, tell) = (resources.new_id.clone(), recorder.teller());
+    let observed = make.clone();
+    resources.new_id = Arc::new(move |now| {
+        let id = observed(now);
+        tell(Attempt { id: id.clone(), started: now });
+        id
+    });
+    let outcome = backup::backup(&resources, options).await;
+    // The recorder waits for attempts as long as somebody may tell of one.
+    resources.new_id = make;
+    match outcome {
+        Ok(report) => {
+            let work = recorder.completed(&report, options, &resources);
+            let recorded = in_time(&resources, work).await;
+            let problem = |error: Error| recording.redactor.clean(&told(&error));
+            Ok(Done { report, problems: recorded.err().map(problem).into_iter().collect() })
+        }
+        Err(error) => {
+            let Some(attempt) = recorder.last() else { return Err(error) };
+            let failure = failed::failure(&error, &attempt, options, &resources, recording);
+            let (stored, recorded) = tokio::join!(
+                in_time(&resources, failed::store(&failure, error.kind(), &resources)),
+                in_time(&resources, recorder.failed(&failure)),
+            );
+            // Whoever is told of the failure need not be told that it could not be written down as well.
+            for lost in [stored.err(), recorded.err()].into_iter().flatten() {
+                log::info!("{}", recording.redactor.clean(&told(&lost)));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn told(error: &Error) -> String {
+    let step = error.next_step().map(|step| format!(" (next step: {step})")).unwrap_or_default();
+    format!("the run could not be recorded: {}{step}", error.chain())
+}
+
+/// `work`, but not for long once the run is to end.
+async fn in_time(resources: &Resources, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let ended = resources.cancel.token();
+    tokio::select! {
+        outcome = work => outcome,
+        () = async { ended.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {
+            Err(Error::new(Kind::Failed, "there was no more time, the run was ended by a signal"))
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Records of runs in MongoDB: written beside the backup, rebuilt from the store, and never needed.
+
+mod api;
+mod reach;
+mod rebuilt;
+mod rights;
+mod runs;
+mod support;

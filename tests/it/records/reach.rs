@@ -1,0 +1,79 @@
+//! Row 14: records that cannot be reached, or written, cost no backup and no list.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::support::{of_each, recorded, recording, server};
+use crate::cli::support::{Home, NOWHERE, run};
+
+#[tokio::test]
+async fn another_server_and_none() {
+    let ((server, client), home) = (server().await, Home::new());
+    let mut other = Mongod::builder().start().await.expect("mongod");
+    let tool = |records: &str, args: &[&str]| {
+        run(recording(&home, &server.uri()).env("BACKUP_RECORDS", records).args(args))
+    };
+    tool(&other.uri(), &["backup"]).ends(0);
+    let records = other.client().await.expect("a client");
+    assert_eq!((of_each(&records, "status").await.len(), recorded(&client).await.len()), (1, 0));
+    other.stop().expect("its end");
+    let down = format!("mongodb://{}/?serverSelectionTimeoutMS=500", other.host());
+    for (uri, code) in [(down.as_str(), 3), (NOWHERE, 3), ("off", 0)] {
+        let report = tool(uri, &["backup", "--json"]).ends(code).json();
+        let problems = report["problems"].as_array().expect("a list");
+        assert_eq!(problems.len(), usize::from(code == 3), "{report}");
+        assert!(
+            problems.iter().all(|p| p.as_str().expect("a text").contains("Check that MongoDB runs there"))
+        );
+        let began = Instant::now();
+        let listed = tool(uri, &["list", "--json"]).ends(0);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!(listed.stderr.lines().count(), usize::from(code == 3), "{}", listed.stderr);
+        assert_eq!(listed.json()["backups"].as_array().map(Vec::len), Some(home.manifests().len()));
+    }
+    // They are back: what they missed is written, from the store.
+    other.restart().await.expect("mongod");
+    let ran = tool(&other.uri(), &["backup"]).ends(0);
+    assert!(
+        ran.stderr.contains("the records were rebuilt from the store: 3 added, 0 corrected"),
+        "{}",
+        ran.stderr
+    );
+    let records = other.client().await.expect("a client");
+    assert_eq!(of_each(&records, "status").await, ["completed"; 5]);
+}
+
+/// Each of the commands that record is refused in turn. What a later one makes good is no problem.
+#[tokio::test]
+async fn a_server_that_refuses() {
+    let (server, client) = server().await;
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let attempt = |rule: Rule, code: i32| {
+        let home = Home::new();
+        let hit = proxy.add(rule);
+        let mut command = recording(&home, &server.uri());
+        let ran = run(command.env("BACKUP_RECORDS", proxy.uri(&server.uri())).args(["backup", "--json"]));
+        assert!(proxy.hits(hit) > 0);
+        proxy.clear();
+        assert_eq!(home.manifests().len(), 1);
+        ran.ends(code).json()["problems"].clone()
+    };
+    let on = |command: &str| Rule::on(command).namespace("uzima_backup*");
+    assert_eq!(attempt(on("createIndexes").then(Action::fail(13)), 0), json!([]));
+    assert_eq!(attempt(on("update").nth(1).then(Action::fail(8000)), 0), json!([]));
+    for rule in [
+        on("update").then(Action::fail(8000)),
+        on("update").from(2).then(Action::fail(13)),
+        on("find").then(Action::fail(13)),
+        on("update").then(Action::Close),
+    ] {
+        let problems = attempt(rule, 3);
+        let text = problems[0].as_str().expect("a problem");
+        assert!(text.starts_with("the run could not be recorded: records cannot be "), "{text}");
+        assert_eq!(problems.as_array().map(Vec::len), Some(1));
+    }
+    assert!(of_each(&client, "status").await.contains(&"running".to_string()));
+}

@@ -1,0 +1,130 @@
+//! Rows 15, 64 and 74: whatever becomes of the records, the next run makes them what the store says.
+
+use bson::doc;
+use serde_json::json;
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::support::{of_each, recorded, recording, runs, server};
+use crate::cli::support::{Home, run};
+
+/// Rows 15 and 74: backups, failed runs, pins and acceptances survive a drop of the database.
+#[tokio::test]
+async fn the_database_is_dropped() {
+    let ((server, client), home) = (server().await, Home::new());
+    let tool = |args: &[&str]| run(recording(&home, &server.uri()).env("BACKUP_JOB", "j").args(args));
+    tool(&["backup"]).ends(0);
+    tool(&["backup", "--db", "shpo"]).ends(1);
+    tool(&["backup"]).ends(0);
+    let id = home.manifests()[0].id.to_string();
+    tool(&["pin", &id]).ends(0);
+    tool(&["cleanup", "--accept", &id]).ends(0);
+    let before = recorded(&client).await;
+    assert_eq!(of_each(&client, "status").await, ["completed", "failed", "completed"]);
+    client.database("uzima_backup").drop().await.expect("a drop");
+    // Without them everything is listed.
+    let listed = tool(&["list", "--json"]).ends(0).json();
+    let of_each_row = |key: &str| -> Vec<serde_json::Value> {
+        listed["backups"].as_array().expect("a list").iter().map(|row| row[key].clone()).collect()
+    };
+    assert_eq!(of_each_row("status"), ["completed", "failed", "completed"]);
+    assert_eq!(of_each_row("pinned"), [json!(false), json!(false), json!(true)]);
+    let ran = tool(&["backup"]).ends(0);
+    assert!(
+        ran.stderr.contains("the records were rebuilt from the store: 3 added, 0 corrected"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(recorded(&client).await[1..], before);
+    let again = tool(&["backup"]).ends(0);
+    assert!(!again.stderr.contains("rebuilt"), "{}", again.stderr);
+    assert!(home.files().iter().any(|file| file.ends_with("/accepted.json")));
+}
+
+/// Row 64: records of an old dump speak of a run that is long over, and know nothing of the later ones.
+#[tokio::test]
+async fn records_of_an_old_dump() {
+    let ((server, client), home) = (server().await, Home::new());
+    let tool = |args: &[&str]| run(recording(&home, &server.uri()).env("BACKUP_JOB", "j").args(args));
+    for _ in 0..4 {
+        tool(&["backup"]).ends(0);
+    }
+    let right = recorded(&client).await;
+    let gone = home.manifests().remove(1);
+    std::fs::remove_file(home.backups().join(format!("{}manifest.json", folder(&gone.artifact.key))))
+        .expect("a file");
+    let first = home.manifests()[0].id.to_string();
+    let old = doc! {"$set": {"status": "running", "mood": "hopeful"}, "$unset": {"finished_at": "", "documents": ""}};
+    runs(&client).update_one(doc! {"_id": &first}, old).await.expect("an update");
+    let last = right[0].get_str("_id").expect("an id");
+    runs(&client).delete_one(doc! {"_id": last}).await.expect("a deletion");
+    // A list is right already, and writes nothing.
+    let listed = tool(&["list", "--json"]).ends(0).json();
+    let statuses: Vec<&str> = listed["backups"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|row| row["status"].as_str())
+        .collect();
+    assert_eq!(statuses, ["completed"; 3]);
+    assert_eq!(recorded(&client).await.len(), 3);
+    let ran = tool(&["backup"]).ends(0);
+    assert!(ran.stderr.contains("rebuilt from the store: 1 added, 2 corrected"), "{}", ran.stderr);
+    let now = recorded(&client).await;
+    assert_eq!(
+        of_each(&client, "status").await,
+        ["completed", "completed", "completed", "deleted", "completed"]
+    );
+    let mut corrected = now[4].clone();
+    // What a newer version knows stays.
+    assert_eq!(corrected.remove("mood"), Some("hopeful".into()));
+    assert_eq!((&now[1], &corrected), (&right[0], &right[3]));
+    let deleted = tool(&["list", "--json", "--status", "deleted"]).ends(0).json();
+    assert_eq!(deleted["backups"].as_array().map(Vec::len), Some(1));
+    assert_eq!(deleted["backups"][0]["id"], json!(gone.id));
+}
+
+fn folder(key: &str) -> &str {
+    &key[..key.rfind('/').expect("a folder") + 1]
+}
+
+/// Cut short anywhere, a rebuild loses nothing, and the next one goes on.
+#[tokio::test]
+async fn a_rebuild_that_is_cut_short() {
+    let ((server, client), home) = (server().await, Home::new());
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let tool = || {
+        let mut command = recording(&home, &server.uri());
+        command.env("BACKUP_JOB", "j").env("BACKUP_RECORDS", proxy.uri(&server.uri())).arg("backup");
+        run(&mut command)
+    };
+    for _ in 0..4 {
+        tool().ends(0);
+    }
+    client.database("uzima_backup").drop().await.expect("a drop");
+    // The beginning, the end, and two of the four that are missing.
+    let cut = proxy.add(Rule::on("update").from(5).then(Action::fail(8000)));
+    tool().ends(3);
+    assert_eq!((proxy.hits(cut), recorded(&client).await.len()), (1, 3));
+    proxy.clear();
+    let ran = tool().ends(0);
+    assert!(ran.stderr.contains("rebuilt from the store: 2 added, 0 corrected"), "{}", ran.stderr);
+    assert_eq!(of_each(&client, "status").await, ["completed"; 6]);
+}
+
+/// A record that cannot be understood is told, left alone, and hides no other.
+#[tokio::test]
+async fn records_of_a_newer_version() {
+    let ((server, client), home) = (server().await, Home::new());
+    let tool = |args: &[&str]| run(recording(&home, &server.uri()).args(args));
+    tool(&["backup"]).ends(0);
+    let newer = doc! {"$set": {"format": 2_i64, "status": "frozen"}};
+    runs(&client).update_many(doc! {}, newer).await.expect("an update");
+    runs(&client).insert_one(doc! {"_id": 7, "started_at": "long ago"}).await.expect("a foreign one");
+    let before = recorded(&client).await;
+    let listed = tool(&["list", "--json"]).ends(0).says(&["cannot be understood", "format 2"]);
+    assert_eq!(listed.json()["backups"][0]["status"], "completed");
+    tool(&["backup"]).ends(0).says(&["the record 7 in uzima_backup.runs cannot be understood"]);
+    let after = recorded(&client).await;
+    assert_eq!(after.len(), 3);
+    assert!(before.iter().all(|record| after.contains(record)), "{after:?}");
+}

@@ -1,0 +1,96 @@
+//! Who may record, and what is said to whoever may not.
+
+use bson::doc;
+use uzima_testkit::mongod::{Mongod, percent_encode};
+
+use super::support::{guarded, of_each, recorded, recording};
+use crate::cli::support::{Home, run};
+
+const RECORDER: &[(&str, &str)] = &[("backup", "admin"), ("readWrite", "uzima_backup")];
+
+/// Row 14: the backup is good, and a person is told what to grant.
+#[tokio::test]
+async fn a_user_who_may_not_record_is_told_what_to_grant() {
+    let ((server, client), home) = (guarded().await, Home::new());
+    server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
+    let uri = server.uri_as("b", "pw", "admin");
+    let report = run(recording(&home, &uri).args(["backup", "--json"])).ends(3).json();
+    let problem = report["problems"][0].as_str().expect("a problem");
+    let grant =
+        "db.getSiblingDB(\"admin\").grantRolesToUser(\"b\", [{role: \"readWrite\", db: \"uzima_backup\"}])";
+    for word in ["the run could not be recorded: ", &server.host(), grant, "BACKUP_RECORDS=off"] {
+        assert!(problem.contains(word), "no {word} in {problem}");
+    }
+    let text = run(recording(&home, &uri).arg("backup")).ends(3).stdout;
+    assert!(text.contains("  needs a look: the run could not be recorded: "), "{text}");
+    let quiet = run(recording(&home, &uri).args(["backup", "-q"])).ends(3);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.lines().count()), ("", 1), "{}", quiet.stderr);
+    assert!(quiet.stderr.starts_with("needs a look: the run could not be recorded: "), "{}", quiet.stderr);
+    run(home.to_dir(&uri).arg("backup")).ends(0);
+    assert_eq!((home.manifests().len(), recorded(&client).await.len()), (4, 0));
+    let listed = run(recording(&home, &uri).args(["list", "--json"])).ends(0).json();
+    assert_eq!(listed["backups"].as_array().map(Vec::len), Some(4));
+    let roles = [doc! {"role": "readWrite", "db": "uzima_backup"}];
+    let grant = doc! {"grantRolesToUser": "b", "roles": &roles[..]};
+    client.database("admin").run_command(grant).await.expect("a grant");
+    run(recording(&home, &uri).arg("backup")).ends(0);
+    assert_eq!(of_each(&client, "status").await, ["completed"; 5]);
+}
+
+/// Row 60: what a connection string may say of login, database and reading is no reason not to record.
+#[tokio::test]
+async fn odd_logins_and_read_preferences() {
+    let server = Mongod::builder().auth().replica_set("rs0").start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    client.database("shop").collection("rows").insert_one(doc! {"_id": 1}).await.expect("a row");
+    let passwords = ["p@ss:w/or%d$ü", "a b", "%40", "?&=#+'\"\\"];
+    for (n, password) in passwords.into_iter().enumerate() {
+        let user = format!("rec@rder:{n}/ü");
+        server.create_user(&user, password, RECORDER).await.expect("a user");
+        let roles: Vec<_> = RECORDER.iter().map(|(role, db)| doc! {"role": role, "db": db}).collect();
+        let create = doc! {"createUser": &user, "pwd": password, "roles": roles};
+        client.database("shop").run_command(create).await.expect("a user in shop");
+        let (login, host) =
+            (format!("{}:{}", percent_encode(&user), percent_encode(password)), server.host());
+        for uri in [
+            format!("mongodb://{login}@{host}/admin?readPreference=secondaryPreferred"),
+            format!("mongodb://{login}@{host}/shop?readPreference=nearest&w=0"),
+            format!(
+                "mongodb://{login}@127.0.0.1:1,{host}/shop?authSource=admin&replicaSet=rs0&readConcernLevel=linearizable"
+            ),
+            format!("mongodb://{login}@{host}/?directConnection=true&retryWrites=false"),
+        ] {
+            let home = Home::new();
+            run(recording(&home, &uri).args(["backup", "--job", "j"])).ends(0);
+            // The same where records have a connection string of their own.
+            let own = uri.replace("secondaryPreferred", "secondary");
+            let mut command = recording(&home, &server.uri());
+            run(command.env("BACKUP_RECORDS", &own).args(["backup", "--job", "j"])).ends(0);
+            let listed = run(recording(&home, &uri).args(["list", "--json"])).ends(0).json();
+            assert_eq!(listed["backups"].as_array().map(Vec::len), Some(2), "{uri}");
+        }
+    }
+    let statuses = of_each(&client, "status").await;
+    assert_eq!(statuses, vec!["completed"; passwords.len() * 4 * 2]);
+}
+
+/// Row 54: whatever goes wrong with the login, nothing that is said or stored holds the password.
+#[tokio::test]
+async fn a_refused_login() {
+    let ((server, _client), home) = (guarded().await, Home::new());
+    server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
+    let wrong = format!("mongodb://canary:canary%40Pa55@{}/?authSource=admin", server.host());
+    let mut command = recording(&home, &server.uri_as("b", "pw", "admin"));
+    let ran = run(command.env("BACKUP_RECORDS", &wrong).env("RUST_LOG", "trace").args(["backup", "--json"]))
+        .ends(3);
+    let problem = ran.json()["problems"][0].as_str().expect("a problem").to_string();
+    assert!(problem.contains("Check user, password and authSource"), "{problem}");
+    let ran = [ran.stdout, ran.stderr].concat();
+    for word in ["canary%40Pa55", "canary@Pa55"] {
+        assert!(!ran.contains(word), "{word} is said");
+    }
+    let odd =
+        run(recording(&home, &server.uri()).env("BACKUP_RECORDS", "canary%40Pa55").arg("backup")).ends(2);
+    assert!(odd.stderr.contains("BACKUP_RECORDS") && !odd.stderr.contains("canary"), "{}", odd.stderr);
+    run(recording(&home, &server.uri()).env("BACKUP_RECORDS", "nowhere").arg("list")).ends(2);
+}
