@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::catalog::id::BackupId;
 use crate::config::layers::Raw;
+use crate::notify::message::Event;
 
 /// MongoDB backups that restore.
 #[derive(Debug, Parser)]
@@ -57,6 +58,8 @@ pub enum Command {
     Pin(PinArgs),
     /// Let retention decide on a backup again
     Unpin(UnpinArgs),
+    /// Send a sample of each mail, or write them to files
+    Notify(NotifyArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,
 }
@@ -185,6 +188,28 @@ pub struct UnpinArgs {
     pub dir: Option<PathBuf>,
 }
 
+/// Flags of `notify`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Send a sample of each mail to ADMIN_EMAILS by RESEND_API_KEY, or write them to files.\n\n\
+The samples say that they are a test. Exit code 1 when one could not be sent, with the reason; 2 when mails are not set up.",
+    after_help = "Examples:\n  uzima-backup notify --test\n  uzima-backup notify --test --event failure\n  \
+uzima-backup notify --render /tmp/mails"
+)]
+#[group(required = true, multiple = false, args = ["test", "render"])]
+pub struct NotifyArgs {
+    /// Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)
+    #[arg(long)]
+    pub test: bool,
+    /// Write the samples to this directory, as HTML and as text, and send nothing
+    #[arg(long, value_name = "DIR")]
+    pub render: Option<PathBuf>,
+    /// Only the mail about this event: success, failure, recovered, cleanup, frozen, stats or health
+    /// (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    pub event: Vec<Event>,
+}
+
 impl Command {
     /// The settings that the flags set.
     pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
@@ -218,7 +243,7 @@ impl Command {
             }
             Command::Pin(args) => text("dir", path(&args.dir)),
             Command::Unpin(args) => text("dir", path(&args.dir)),
-            Command::Config => {}
+            Command::Notify(_) | Command::Config => {}
         }
         flags
     }

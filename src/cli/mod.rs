@@ -6,11 +6,11 @@ mod cleanup;
 mod config;
 mod list;
 mod logging;
+mod notify;
 mod output;
 mod pin;
 mod progress;
 mod signals;
-mod units;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ use crate::secret::Redactor;
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
+use crate::units;
 
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
@@ -62,6 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output)).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
+                Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
             }
         });
