@@ -31,6 +31,9 @@ _uzima__backup() {
             uzima__backup,list)
                 cmd="uzima__backup__subcmd__list"
                 ;;
+            uzima__backup,notify)
+                cmd="uzima__backup__subcmd__notify"
+                ;;
             uzima__backup,pin)
                 cmd="uzima__backup__subcmd__pin"
                 ;;
@@ -52,6 +55,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,list)
                 cmd="uzima__backup__subcmd__help__subcmd__list"
                 ;;
+            uzima__backup__subcmd__help,notify)
+                cmd="uzima__backup__subcmd__help__subcmd__notify"
+                ;;
             uzima__backup__subcmd__help,pin)
                 cmd="uzima__backup__subcmd__help__subcmd__pin"
                 ;;
@@ -65,7 +71,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --verbose --help --version backup list cleanup pin unpin config help"
+            opts="-q -v -h -V --config --json --quiet --verbose --help --version backup list cleanup pin unpin notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -181,7 +187,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup list cleanup pin unpin config help"
+            opts="backup list cleanup pin unpin notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -264,6 +270,20 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__notify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__subcmd__backup__subcmd__help__subcmd__pin)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -308,6 +328,32 @@ _uzima__backup() {
                     return 0
                     ;;
                 --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__notify)
+            opts="-q -v -h --test --render --event --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --render)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --event)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -119,6 +119,21 @@ _arguments "${_arguments_options[@]}" : \
 ':id -- The backup:_default' \
 && ret=0
 ;;
+(notify)
+_arguments "${_arguments_options[@]}" : \
+'--render=[Write the samples to this directory, as HTML and as text, and send nothing]:DIR:_files' \
+'*--event=[Only the mail about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:_default' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'(--render)--test[Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -163,6 +178,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(notify)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -188,6 +207,7 @@ _uzima-backup_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'notify:Send a sample of each mail, or write them to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -216,6 +236,7 @@ _uzima-backup__subcmd__help_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'notify:Send a sample of each mail, or write them to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -246,6 +267,11 @@ _uzima-backup__subcmd__help__subcmd__list_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help list commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__notify_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__notify_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help notify commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help__subcmd__pin_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
@@ -260,6 +286,11 @@ _uzima-backup__subcmd__help__subcmd__unpin_commands() {
 _uzima-backup__subcmd__list_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup list commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__notify_commands] )) ||
+_uzima-backup__subcmd__notify_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup notify commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__pin_commands] )) ||
 _uzima-backup__subcmd__pin_commands() {

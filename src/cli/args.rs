@@ -196,10 +196,9 @@ The samples say that they are a test. Exit code 1 when one could not be sent, wi
     after_help = "Examples:\n  uzima-backup notify --test\n  uzima-backup notify --test --event failure\n  \
 uzima-backup notify --render /tmp/mails"
 )]
-#[group(required = true, multiple = false, args = ["test", "render"])]
 pub struct NotifyArgs {
     /// Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)
-    #[arg(long)]
+    #[arg(long, required_unless_present = "render", conflicts_with = "render")]
     pub test: bool,
     /// Write the samples to this directory, as HTML and as text, and send nothing
     #[arg(long, value_name = "DIR")]

@@ -87,7 +87,7 @@ impl Tone {
         match self {
             Tone::Good => "All is well",
             Tone::Warning => "Needs a look",
-            Tone::Bad => "Act now",
+            Tone::Bad => "Failed",
         }
     }
 }

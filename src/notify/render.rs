@@ -41,7 +41,7 @@ impl Html<'_> {
 
 /// As HTML.
 pub fn html(message: &Message) -> String {
-    Html { m: message }.render().expect("rendering to memory does not fail")
+    Html { m: message }.render().expect("rendering to memory does not fail") + "\n"
 }
 
 /// As plain text.
@@ -49,7 +49,9 @@ pub fn text(message: &Message) -> String {
     let width = message.facts.iter().map(|(label, _)| label.chars().count()).max().unwrap_or_default();
     let facts = message.facts.iter().map(|(label, value)| format!("{label:width$}  {value}")).collect();
     let tables = message.tables.iter().map(table).collect();
-    Text { m: message, facts, tables }.render().expect("rendering to memory does not fail")
+    let mail = Text { m: message, facts, tables };
+    // A template's last line has no end.
+    mail.render().expect("rendering to memory does not fail") + "\n"
 }
 
 fn table(table: &Table) -> String {

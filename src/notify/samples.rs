@@ -18,6 +18,11 @@ fn now() -> DateTime<Utc> {
     "2026-11-23T03:00:00Z".parse().expect("a time")
 }
 
+/// When a run that fails does.
+fn ended() -> DateTime<Utc> {
+    now() + Duration::from_secs(242)
+}
+
 fn occasion(operation: Operation) -> Occasion {
     Occasion { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into() }
 }
@@ -84,7 +89,7 @@ pub fn of(event: Event, sender: &Sender) -> Message {
         }
         Event::Failure => {
             let f = a_failure(NewestGood::At(now() - DAY));
-            failure(&occasion(Operation::Backup), &f, (1, now()), now(), sender)
+            failure(&occasion(Operation::Backup), &f, (1, ended()), ended(), sender)
         }
         Event::Recovered => {
             let (of, s) = a_success();
@@ -183,7 +188,7 @@ pub fn pages(sender: &Sender) -> Vec<(String, Message)> {
     s.notes = vec!["the cursor on shop.orders was lost and went on behind document 6,211,004".into()];
     pages.push(("success-needs-look".into(), success(&occasion, &s, sender)));
     let f = a_failure(NewestGood::At(now() - 9 * DAY));
-    let loud = failure(&occasion, &f, (9, now() - 8 * DAY), now(), sender);
+    let loud = failure(&occasion, &f, (9, now() - 8 * DAY), ended(), sender);
     pages.push(("failure-for-days".into(), loud));
     pages
 }

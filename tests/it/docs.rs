@@ -150,6 +150,7 @@ async fn json_md_describes_every_field() {
         ("list", list),
         ("cleanup", cleanup),
         ("pin`, `unpin", pin),
+        ("notify", json(&env, &["notify", "--render", folder.path().join("mails").to_str().unwrap()])),
         ("config", json(&env, &["config"])),
     ];
     for (command, answer) in answers {

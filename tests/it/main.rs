@@ -6,5 +6,6 @@ mod docs;
 mod generated;
 mod mongodump;
 mod native;
+mod notify;
 mod readme;
 mod store;

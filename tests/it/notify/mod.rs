@@ -1,0 +1,8 @@
+//! Mails: what the service is sent, what comes of its answers, and what is remembered.
+
+mod command;
+mod flood;
+mod resend;
+mod samples;
+mod secrets;
+pub mod support;
