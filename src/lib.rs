@@ -14,6 +14,9 @@
 //! `cleanup` ([`ops::cleanup`]) goes the other way: [`catalog`] reads what there is, [`retention`] decides
 //! with a reason for each backup, and what goes loses its manifest first.
 //!
+//! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one. It can fail, and
+//! then says so; it undoes nothing.
+//!
 //! The data path is threads (read, compress, write) with bounded queues between them; the network is
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.

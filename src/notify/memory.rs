@@ -30,9 +30,24 @@ impl Memory {
 
     /// Remembers. What another run wrote meanwhile about others stays.
     pub fn remember(&self, name: &str, past: Past) {
+        self.change(|state| {
+            state.runs.insert(name.into(), past);
+            true
+        });
+    }
+
+    /// Forgets a name.
+    pub fn forget(&self, name: &str) {
+        self.change(|state| state.runs.remove(name).is_some());
+    }
+
+    /// Writes what `change` made of the state, if it says that it did anything.
+    fn change(&self, change: impl FnOnce(&mut State) -> bool) {
         let Some(folder) = &self.folder else { return };
         let mut state = self.load();
-        state.runs.insert(name.into(), past);
+        if !change(&mut state) {
+            return;
+        }
         if let Err(e) = write(folder, &state) {
             log::warn!(
                 "cannot remember in {} what was mailed; there may be a mail too many: {e}",
@@ -82,6 +97,8 @@ mod tests {
         memory.remember("cleanup a", past(2));
         assert_eq!(memory.past("backup a"), past(1));
         assert_eq!(memory.past("cleanup a"), past(2));
+        memory.forget("cleanup a");
+        assert_eq!((memory.past("cleanup a"), memory.past("backup a")), (Past::default(), past(1)));
         let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, [FILE]);
         assert_eq!(fs::metadata(folder.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);

@@ -116,6 +116,10 @@ pub struct Table {
 
 /// Mail programs cut a mail off at about 100 kB; a row is some 700 bytes of HTML.
 const ROWS: usize = 60;
+/// The longest text, in characters: some servers put whole commands into their errors.
+const LONGEST: usize = 1500;
+/// So many of the last lines of a log.
+const LINES: usize = 30;
 
 impl Table {
     /// A table of texts, the columns `numeric` to the right. Rows that a mail has no room for are counted.
@@ -195,7 +199,8 @@ impl Message {
     /// The same without secrets, and without characters that steer whatever shows it: names of
     /// collections and lines of other programs' logs may hold any.
     pub fn cleaned(mut self, redactor: &Redactor) -> Message {
-        let clean = |text: &mut String| *text = plain(&redactor.clean(text));
+        let clean = |text: &mut String| *text = shortened(&plain(&redactor.clean(text)), LONGEST);
+        self.log.drain(..self.log.len().saturating_sub(LINES));
         clean(&mut self.subject);
         clean(&mut self.headline);
         for (label, value) in &mut self.facts {
@@ -209,6 +214,7 @@ impl Message {
         }
         self.paragraphs.iter_mut().chain(&mut self.next_step).chain(&mut self.log).for_each(clean);
         clean(&mut self.sender.host);
+        // What a mail program shows of it in a list, and more.
         self.subject = shortened(&self.subject, 200);
         self
     }
@@ -274,6 +280,16 @@ mod tests {
         let message = Message::new(Event::Success, Tone::Good, &"ü".repeat(500), "x", &sender);
         let subject = message.cleaned(&Redactor::default()).subject;
         assert!(subject.chars().count() == 200 && subject.ends_with('…'), "{subject}");
+    }
+
+    #[test]
+    fn a_loud_server_does_not_fill_the_mail() {
+        let mut message = Message::new(Event::Failure, Tone::Bad, "x", "x", &Sender::here("h"));
+        message = message.fact("error", "e".repeat(100_000));
+        message.log = (0..1000).map(|n| format!("line {n}")).collect();
+        let cleaned = message.cleaned(&Redactor::default());
+        assert_eq!(cleaned.facts[0].1.chars().count(), 1500);
+        assert_eq!((cleaned.log.len(), cleaned.log[29].as_str()), (30, "line 999"));
     }
 
     #[test]

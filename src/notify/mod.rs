@@ -40,6 +40,9 @@ pub enum Outcome {
     Frozen(Frozen),
 }
 
+/// The job of a run that failed before it knew its job, because of its settings.
+pub const UNKNOWN_JOB: &str = "unknown job";
+
 /// How long a mail may take: a run that is over must not hang on it.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The same when a signal ends the run: what sent it may kill the process soon.
@@ -104,6 +107,10 @@ impl Notifier {
         };
         // Read again, for the mail took its time and another run may have written.
         self.memory.remember(&name, past.after(ended, sent, now));
+        if ended == Ended::Well {
+            // The settings are right again; which job it was that nobody knew, nobody knows.
+            self.memory.forget(&flood::name(UNKNOWN_JOB, of.operation));
+        }
         problems
     }
 

@@ -108,6 +108,17 @@ mod tests {
         assert_eq!(text.matches("<SCRIPT>").count(), 2, "{text}");
     }
 
+    /// Gmail cuts a mail off at 102 kB.
+    #[test]
+    fn a_long_table_fits_into_a_mail() {
+        let row = vec!["20261123T030000Z-7k3q9d".into(), "older than need be ".repeat(8)];
+        let mut message = hostile();
+        message.tables = vec![Table::new("Deleted", &["Backup", "Why"], &[], vec![row; 1000])];
+        let html = html(&message);
+        assert!(html.len() < 100_000 && html.contains("and 940 more"), "{}", html.len());
+        assert!(text(&message).contains("and 940 more"));
+    }
+
     #[test]
     fn every_tone_is_told_in_words() {
         for tone in [Tone::Good, Tone::Warning, Tone::Bad] {

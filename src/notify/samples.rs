@@ -163,7 +163,7 @@ fn health() -> Report {
         paragraphs: vec![],
         tables: vec![Table::new(
             "Checks",
-            &["Check", "Result", "What was found"],
+            &["Check", "Result", "Found"],
             &[],
             vec![
                 row(["mongodb", "ok", "db1.example.com:27017, MongoDB 7.0.14, 214 namespaces readable"]),

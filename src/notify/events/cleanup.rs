@@ -69,7 +69,7 @@ pub fn cleanup(of: &Occasion, c: &Cleanup, sender: &Sender) -> Message {
             .fact("Kept", format!("{}, {}", several(c.kept, "backup"), units::bytes(c.kept_bytes)))
             .fact("Place", &c.place);
     message.paragraphs.extend(c.problems.iter().map(|problem| format!("Needs a look: {problem}")));
-    message.paragraphs.extend(c.notes.iter().map(|note| format!("Note: {note}")));
+    message.facts.extend(c.notes.iter().map(|note| ("Note".into(), note.clone())));
     if !c.deleted.is_empty() {
         let row = |d: &Deletion| {
             vec![d.id.clone(), units::duration(d.age), units::bytes(d.stored_bytes), d.reason.clone()]
@@ -91,8 +91,8 @@ pub fn frozen(of: &Occasion, f: &Frozen, sender: &Sender) -> Message {
     message.paragraphs.extend(f.why.iter().map(|why| format!("Why: {why}")));
     message.paragraphs.extend(f.problems.iter().map(|problem| format!("Needs a look: {problem}")));
     message.next_step = Some(
-        "Look at the plan with `uzima-backup cleanup --dry-run`. If it is right, `--accept ID` accepts the \
-         backup that is named below, and `--force` lets many go at once."
+        "Look at the plan: uzima-backup cleanup --dry-run. If it is right, cleanup --accept ID accepts the \
+         backup that is named here, and cleanup --force lets many go at once."
             .into(),
     );
     message

@@ -96,10 +96,18 @@ pub fn failure(
             NewestGood::At(at) => format!("{}, {} old", time(at), units::duration(between(at, now))),
         },
     );
-    let log = "The log of this run, and `uzima-backup list` on that machine, say more.";
+    let log = "The log of this run says more, and uzima-backup list which backups there are";
     message.next_step = Some(f.next_step.clone().unwrap_or_else(|| log.into()));
     message.log = f.log.clone();
     message
+}
+
+/// An age as people say it.
+fn roughly(age: Duration) -> String {
+    match age.as_secs() / 86_400 {
+        0 | 1 => units::duration(age),
+        days => format!("{days} days"),
+    }
 }
 
 /// Status and headline: a backup that is too old weighs more than how this run failed.
@@ -116,7 +124,7 @@ fn words(of: &Occasion, f: &Failure, now: DateTime<Utc>) -> (String, String) {
         };
         return (plain, headline);
     };
-    let age = units::duration(age);
+    let age = roughly(age);
     match times {
         0..3 => (
             format!("{plain}, the newest good one is {age} old"),

@@ -85,6 +85,6 @@ pub fn success(of: &Occasion, s: &Success, sender: &Sender) -> Message {
             .fact("Engine", format!("{}, consistency {}", s.engine, s.consistency))
             .fact("Place", &s.place);
     message.paragraphs.extend(s.warnings.iter().map(|warning| format!("Needs a look: {warning}")));
-    message.paragraphs.extend(s.notes.iter().map(|note| format!("Note: {note}")));
+    message.facts.extend(s.notes.iter().map(|note| ("Note".into(), note.clone())));
     message
 }

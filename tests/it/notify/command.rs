@@ -67,6 +67,19 @@ fn without_settings_it_is_exit_2() {
     run(home.tool().args(["notify", "--test", "--event", "succes"])).ends(2).says(&["success, failure"]);
 }
 
+#[test]
+fn config_tells_a_mistake_before_the_night() {
+    let home = Home::new();
+    let config = || {
+        let mut command = home.tool();
+        command.env("BACKUP_DIR", home.backups()).env("ADMIN_EMAILS", "ops@example.com").arg("config");
+        command
+    };
+    run(&mut config()).ends(2).says(&["RESEND_API_KEY is missing"]);
+    run(config().env("RESEND_API_KEY", KEY).env("BACKUP_NOTIFY", "succes")).ends(2).says(&["'succes'"]);
+    run(config().env("RESEND_API_KEY", KEY)).ends(0);
+}
+
 /// A key in a file with its line's end, as an editor leaves it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_may_come_from_a_file() {

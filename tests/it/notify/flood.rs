@@ -7,7 +7,7 @@ use uzima_backup::exit::Exit;
 use uzima_backup::notify::events::{Cleanup, Failure, Frozen, NewestGood, Occasion, Operation, Success};
 use uzima_backup::notify::message::Event;
 use uzima_backup::notify::resend::MailOptions;
-use uzima_backup::notify::{Notifier, Outcome};
+use uzima_backup::notify::{Notifier, Outcome, UNKNOWN_JOB};
 use uzima_backup::secret::Redactor;
 use wiremock::MockServer;
 
@@ -100,8 +100,8 @@ async fn a_row_of_failures_from_first_to_last() {
         "backup done: all@db1 (run--24)",
         "backup failed: all@db1 (run-0)",
         // The store could not be asked; the last success is remembered.
-        "backup failed, the newest good one is 2 d 0 h old: all@db1 (run-24)",
-        "backup failed, the newest good one is 3 d 0 h old: all@db1 (run-48)",
+        "backup failed, the newest good one is 2 days old: all@db1 (run-24)",
+        "backup failed, the newest good one is 3 days old: all@db1 (run-48)",
         "backup works again: all@db1 (run-72)",
         "backup done: all@db1 (run-96)",
     ];
@@ -193,6 +193,29 @@ async fn a_run_that_finds_the_lock_held_is_told_only_without_a_fresh_backup() {
     assert_eq!(place.subjects().await, Vec::<String>::new());
     place.backup(1, failure(Exit::Busy, NewestGood::At(at(-30)))).await;
     assert_eq!(place.subjects().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_failed_without_a_job_is_over_when_any_job_works() {
+    let place = Place::new().await;
+    let unknown = |hours: i64| Occasion {
+        job: UNKNOWN_JOB.into(),
+        operation: Operation::Backup,
+        run: format!("run-{hours}"),
+    };
+    let notifier = |place: &Place| {
+        let state = place.folder.path().join("state");
+        Notifier::new(Some(place.options()), Some(state), Redactor::default(), "h")
+    };
+    for hours in [0, 1, 24] {
+        notifier(&place).outcome(&unknown(hours), failure(Exit::Usage, NewestGood::Unknown), at(hours)).await;
+    }
+    place.backup(25, success()).await;
+    notifier(&place).outcome(&unknown(26), failure(Exit::Usage, NewestGood::Unknown), at(26)).await;
+    let mails = mails(&place.server).await;
+    assert_eq!(mails.len(), 4, "the first, the daily one, the success, and the first of another row");
+    let told = |n: usize| mails[n]["text"].as_str().expect("a text").contains("Failed in a row");
+    assert!(told(1) && !told(3), "{mails:?}");
 }
 
 #[tokio::test]
