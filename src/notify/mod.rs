@@ -5,6 +5,7 @@
 //! what it must know. [`Notifier`] is all of that for a command. Whatever goes wrong here is told as a
 //! line for a person, and never undoes what the run did.
 
+pub mod event;
 pub mod events;
 pub mod flood;
 pub mod memory;

@@ -78,6 +78,11 @@ impl Answer {
 
     /// What a person should do.
     pub fn next_step(&self, options: &MailOptions) -> String {
+        if let Answer::Lost(why) = self
+            && why.contains("certificate")
+        {
+            return "See whether this machine's clock and its CA certificates are right".into();
+        }
         let Answer::Refused { status, name, words, .. } = self else {
             return format!("See whether {} can be reached from this machine", options.base_url);
         };
@@ -175,6 +180,7 @@ mod tests {
             (refused(429, "daily_quota_exceeded", ""), false, "quota"),
             (refused(500, "application_error", ""), true, "resend-status"),
             (Answer::Lost("refused".into()), true, "https://mail.example"),
+            (Answer::Lost("invalid peer certificate: Expired".into()), true, "clock"),
             (Answer::Unsendable("x".into()), false, "https://mail.example"),
         ] {
             assert_eq!(answer.may_pass(), again, "{answer}");

@@ -2,7 +2,9 @@
 
 mod command;
 mod flood;
+mod hardship;
 mod resend;
+mod runs;
 mod samples;
 mod secrets;
 pub mod support;
