@@ -88,6 +88,17 @@ async fn what_a_person_must_mend_is_final_and_names_the_setting() {
     }
 }
 
+/// The key would go along, to wherever the answer points.
+#[tokio::test]
+async fn a_redirection_is_not_followed() {
+    let elsewhere = service(vec![accepted()]).await;
+    let location = format!("{}/emails", elsewhere.uri());
+    let server = service(vec![refused(307, "", "").insert_header("location", location)]).await;
+    let error = mailer(&server).send(&message(), "run", LONG).await.unwrap_err();
+    assert!(error.next_step().expect("a next step").contains("RESEND_BASE_URL"), "{error:?}");
+    assert_eq!(asked(&elsewhere).await.len(), 0);
+}
+
 #[tokio::test]
 async fn a_service_that_does_not_answer_has_a_time_limit() {
     let server = service(vec![accepted().set_delay(Duration::from_secs(30))]).await;
