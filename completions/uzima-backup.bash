@@ -34,6 +34,9 @@ _uzima__backup() {
             uzima__backup,list)
                 cmd="uzima__backup__subcmd__list"
                 ;;
+            uzima__backup,notify)
+                cmd="uzima__backup__subcmd__notify"
+                ;;
             uzima__backup,pin)
                 cmd="uzima__backup__subcmd__pin"
                 ;;
@@ -57,6 +60,9 @@ _uzima__backup() {
                 ;;
             uzima__backup__subcmd__help,list)
                 cmd="uzima__backup__subcmd__help__subcmd__list"
+                ;;
+            uzima__backup__subcmd__help,notify)
+                cmd="uzima__backup__subcmd__help__subcmd__notify"
                 ;;
             uzima__backup__subcmd__help,pin)
                 cmd="uzima__backup__subcmd__help__subcmd__pin"
@@ -346,6 +352,20 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__notify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__subcmd__backup__subcmd__help__subcmd__pin)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -402,6 +422,32 @@ _uzima__backup() {
                     return 0
                     ;;
                 --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__notify)
+            opts="-q -v -h --test --render --event --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --render)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --event)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -290,6 +290,11 @@ _uzima-backup__subcmd__help__subcmd__list_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help list commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__notify_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__notify_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help notify commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help__subcmd__pin_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
@@ -304,6 +309,11 @@ _uzima-backup__subcmd__help__subcmd__unpin_commands() {
 _uzima-backup__subcmd__list_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup list commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__notify_commands] )) ||
+_uzima-backup__subcmd__notify_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup notify commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__pin_commands] )) ||
 _uzima-backup__subcmd__pin_commands() {

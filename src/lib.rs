@@ -17,6 +17,9 @@
 //! `health` ([`ops::health`]) asks whether tonight's backup will work, by a list of checks, and whether there
 //! is a good one of last night.
 //!
+//! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one. It can fail, and
+//! then says so; it undoes nothing.
+//!
 //! The data path is threads (read, compress, write) with bounded queues between them; the network is
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
@@ -32,6 +35,7 @@ pub mod exit;
 pub mod leftovers;
 pub mod lock;
 pub mod memory;
+pub mod notify;
 pub mod ops;
 pub mod process;
 pub mod progress;
@@ -39,3 +43,4 @@ pub mod retention;
 pub mod secret;
 pub mod source;
 pub mod store;
+pub mod units;

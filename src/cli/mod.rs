@@ -7,11 +7,11 @@ mod config;
 mod health;
 mod list;
 pub mod logging;
+mod notify;
 mod output;
 mod pin;
 mod progress;
 mod signals;
-mod units;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ use crate::exit::Exit;
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
+use crate::units;
 
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
@@ -68,6 +69,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
                 Command::Health(args) => health::run(args, &layers, &output, &cancel).await,
+                Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
             }
         });

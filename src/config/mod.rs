@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod layers;
+pub mod mail;
 pub mod records;
 pub mod settings;
 pub mod table;

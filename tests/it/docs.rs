@@ -205,6 +205,7 @@ async fn json_md_describes_every_field() {
         ("cleanup", cleanup),
         ("pin`, `unpin", pin),
         ("health", json(&env, &["health"])),
+        ("notify", json(&env, &["notify", "--render", folder.path().join("mails").to_str().unwrap()])),
         ("config", json(&env, &["config"])),
     ];
     for (command, answer) in answers {

@@ -7,6 +7,7 @@ mod generated;
 mod health;
 mod mongodump;
 mod native;
+mod notify;
 mod readme;
 mod records;
 mod store;

@@ -4,6 +4,7 @@ mod backup;
 mod cleanup;
 mod health;
 mod list;
+mod notify;
 mod pin;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub use self::backup::BackupArgs;
 pub use self::cleanup::CleanupArgs;
 pub use self::health::HealthArgs;
 pub use self::list::ListArgs;
+pub use self::notify::NotifyArgs;
 pub use self::pin::{PinArgs, UnpinArgs};
 use crate::config::layers::Raw;
 use crate::exit::Exit;
@@ -69,6 +71,8 @@ pub enum Command {
     Unpin(UnpinArgs),
     /// Check that tonight's backup will work, and that there is a good one
     Health(HealthArgs),
+    /// Send a sample of each mail, or write them to files
+    Notify(NotifyArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,
 }
@@ -132,7 +136,7 @@ impl Command {
             }
             Command::Pin(args) => text("dir", path(&args.dir)),
             Command::Unpin(args) => text("dir", path(&args.dir)),
-            Command::Config => {}
+            Command::Notify(_) | Command::Config => {}
         }
         flags
     }

@@ -1,0 +1,115 @@
+//! `uzima-backup notify`: the mails are tried before they are needed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::Utc;
+use serde_json::json;
+
+use super::args::NotifyArgs;
+use super::machine;
+use super::output::Output;
+use crate::catalog::id::BackupId;
+use crate::config::layers::Layers;
+use crate::config::mail;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::notify::message::{EVENTS, Event, Message, Sender};
+use crate::notify::resend::{MailOptions, Mailer};
+use crate::notify::{render, samples};
+
+/// What became of a sample.
+struct Tried {
+    event: Event,
+    subject: String,
+    files: Vec<String>,
+    error: Option<Error>,
+}
+
+pub async fn run(args: &NotifyArgs, layers: &Layers, output: &Output) -> Result<Exit> {
+    let sender = Sender::here(&machine());
+    let asked = |event: &Event| args.event.is_empty() || args.event.contains(event);
+    if let Some(folder) = &args.render {
+        let samples = EVENTS.into_iter().filter(asked).map(|event| samples::of(event, &sender));
+        let written = samples.map(|message| write(folder, &message)).collect::<Result<Vec<Tried>>>()?;
+        return Ok(told(&written, output));
+    }
+    let options = mail::mail(layers)?.ok_or_else(|| {
+        Error::usage("mails are not set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set")
+            .hint("Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to)")
+    })?;
+    // One that is asked for by name is sent even if `notify` leaves it out.
+    let wanted = |event: &Event| match args.event.is_empty() {
+        true => options.events.contains(event),
+        false => args.event.contains(event),
+    };
+    let samples = EVENTS.into_iter().filter(wanted).map(|event| samples::of(event, &sender).as_test());
+    let sent = send(&options, samples).await;
+    Ok(told(&sent, output))
+}
+
+/// A sample is waited for as long as the mail of a run.
+const LIMIT: Duration = Duration::from_secs(60);
+
+async fn send(options: &MailOptions, samples: impl Iterator<Item = Message>) -> Vec<Tried> {
+    let mailer = Mailer::new(options.clone());
+    // Unlike any other test's: the service would send nothing the second time.
+    let run = format!("test-{}", BackupId::new(Utc::now(), &mut rand::rng()));
+    let mut sent = Vec::new();
+    for message in samples {
+        let error = mailer.send(&message, &run, LIMIT).await.err();
+        sent.push(Tried { event: message.event, subject: message.subject, files: vec![], error });
+    }
+    sent
+}
+
+fn write(folder: &Path, message: &Message) -> Result<Tried> {
+    let mut files = Vec::new();
+    for (ending, text) in [("html", render::html(message)), ("txt", render::text(message))] {
+        let path = folder.join(format!("{}.{ending}", message.event));
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|e| Error::failed(format!("cannot write {}", path.display())).caused_by(e))?;
+        files.push(path.display().to_string());
+    }
+    Ok(Tried { event: message.event, subject: message.subject.clone(), files, error: None })
+}
+
+fn told(tried: &[Tried], output: &Output) -> Exit {
+    let outcome = |t: &Tried| match (&t.error, t.files.is_empty()) {
+        (Some(_), _) => "failed",
+        (None, true) => "sent",
+        (None, false) => "written",
+    };
+    let rows: Vec<serde_json::Value> = tried
+        .iter()
+        .map(|t| {
+            json!({
+                "event": t.event,
+                "subject": t.subject,
+                "outcome": outcome(t),
+                "files": t.files,
+                "error": t.error.as_ref().map(Error::chain),
+                "next_step": t.error.as_ref().and_then(Error::next_step),
+            })
+        })
+        .collect();
+    output.result(&json!({"version": 1, "mails": rows}), || {
+        let line = |t: &Tried| match &t.error {
+            Some(error) => {
+                let step = error.next_step().map(|step| format!("\n           next step: {step}"));
+                format!("{:9}  failed: {}{}\n", t.event.word(), error.chain(), step.unwrap_or_default())
+            }
+            None if t.files.is_empty() => format!("{:9}  sent: {}\n", t.event.word(), t.subject),
+            None => format!("{:9}  {}\n", t.event.word(), t.files.join(", ")),
+        };
+        tried.iter().map(line).collect()
+    });
+    if output.quiet {
+        // An exit code alone would not say why.
+        for error in tried.iter().filter_map(|t| t.error.as_ref()) {
+            super::output::needs_look(&error.chain());
+        }
+    }
+    if tried.iter().any(|t| t.error.is_some()) { Exit::Failed } else { Exit::Done }
+}

@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::*;
+use crate::config::layers::Raw;
+use crate::exit::Exit;
+use crate::secret::ExposeSecret;
+
+fn layers(env: &[(&str, &str)]) -> Layers {
+    let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Layers::load(BTreeMap::new(), &|name| env.get(name).map(|v| v.into()), Some(Path::new("/dev/null")))
+        .unwrap()
+}
+
+const KEY: (&str, &str) = ("RESEND_API_KEY", "re_canary_key");
+const TO: (&str, &str) = ("ADMIN_EMAILS", "ops@example.com, on.call+x@b.example.org, ops@example.com");
+
+#[test]
+fn nothing_set_is_no_mail_and_no_error() {
+    assert!(mail(&layers(&[])).unwrap().is_none());
+    assert!(mail(&layers(&[("BACKUP_FORMAT", "nonsense")])).unwrap().is_none());
+}
+
+#[test]
+fn two_settings_are_enough_whatever_else_is_wrong() {
+    let options = mail(&layers(&[KEY, TO, ("BACKUP_FORMAT", "nonsense")])).unwrap().unwrap();
+    assert_eq!(options.key.expose_secret(), "re_canary_key");
+    assert_eq!(options.to, ["ops@example.com", "on.call+x@b.example.org"]);
+    assert_eq!(options.from, "uzima-backup@example.com");
+    assert_eq!(options.base_url, "https://api.resend.com");
+    assert_eq!(options.events, EVENTS);
+}
+
+#[test]
+fn what_is_set_is_taken() {
+    let more = [
+        ("EMAIL_FROM", "Back-ups of db1 <backups@example.com>"),
+        ("RESEND_BASE_URL", "http://127.0.0.1:8025/"),
+        ("BACKUP_NOTIFY", "failure, recovered"),
+    ];
+    let options = mail(&layers(&[&[KEY, TO], &more[..]].concat())).unwrap().unwrap();
+    assert_eq!(options.from, "Back-ups of db1 <backups@example.com>");
+    assert_eq!(options.base_url, "http://127.0.0.1:8025");
+    assert_eq!(options.events, [Event::Failure, Event::Recovered]);
+}
+
+#[test]
+fn a_mistake_names_its_variable_and_never_the_key() {
+    for (env, words) in [
+        (vec![KEY], vec!["ADMIN_EMAILS is missing"]),
+        (vec![TO], vec!["RESEND_API_KEY is missing"]),
+        (vec![("EMAIL_FROM", "a@b.example")], vec!["RESEND_API_KEY is missing"]),
+        (vec![("BACKUP_NOTIFY", "failure")], vec!["RESEND_API_KEY is missing"]),
+        (
+            vec![KEY, TO, ("BACKUP_NOTIFY", "failure,succes")],
+            vec!["'succes'", "BACKUP_NOTIFY", "success, fail"],
+        ),
+        (vec![KEY, TO, ("RESEND_BASE_URL", "api.resend.com")], vec!["RESEND_BASE_URL", "https://"]),
+        (vec![KEY, TO, ("RESEND_BASE_URL", "https://u:p@x")], vec!["RESEND_BASE_URL", "login"]),
+        (vec![KEY, TO, ("RESEND_BASE_URL", "https://")], vec!["RESEND_BASE_URL"]),
+        (vec![KEY, TO, ("EMAIL_FROM", "nobody")], vec!["EMAIL_FROM", "'nobody'"]),
+        (vec![KEY, ("ADMIN_EMAILS", "a@b.example,,")], vec!["ADMIN_EMAILS", "''"]),
+        (vec![TO, ("RESEND_API_KEY", "re_canary_key\nx")], vec!["mail.resend_api_key", "one word"]),
+    ] {
+        let error = mail(&layers(&env)).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        for word in words {
+            assert!(error.chain().contains(word), "{env:?}: {}", error.chain());
+        }
+        let told = format!("{error:?}");
+        assert!(!told.contains("canary"), "{told}");
+    }
+}
+
+#[test]
+fn a_list_that_names_nobody() {
+    let load = |toml: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, toml).unwrap();
+        let flags = [("mail.resend_api_key", Raw::Text("re_x".into()))].into_iter().collect();
+        mail(&Layers::load(flags, &|_| None, Some(&path)).unwrap()).unwrap_err().chain()
+    };
+    assert!(load("[mail]\nto = []").contains("nobody"));
+    assert!(load("notify = []\n[mail]\nto = ['a@b.example']").contains("no mail"));
+}
+
+#[test]
+fn addresses() {
+    for good in ["a@b.example", "a.b+c_d@x-y.example.org", "ü@bücher.example"] {
+        assert_eq!(address(good), Ok(()), "{good}");
+        assert_eq!(sender(&format!("N. N. <{good}>")), Ok(format!("N. N. <{good}>")));
+    }
+    let long = format!("{}@b.example", "a".repeat(300));
+    for bad in [
+        "",
+        "a",
+        "@b.example",
+        "a@",
+        "a@b",
+        "a@b..c",
+        "a@-b.example",
+        "a b@c.example",
+        "a@b.example\nBcc: x@y.example",
+        "a@b.example,c@d.example",
+        "<a@b.example>",
+        "N <a@b.example>",
+        "a@c@b.example",
+        "a@b.example ",
+        "a\r@b.example",
+        &long,
+    ] {
+        assert!(address(bad).is_err(), "{bad:?}");
+    }
+    for bad in
+        ["N <a@b>", "N\n <a@b.example>", "N <a@b.example> x", "a, b <a@b.example>", "N <x <a@b.example>>"]
+    {
+        assert!(sender(bad).is_err(), "{bad:?}");
+    }
+}

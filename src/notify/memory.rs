@@ -1,0 +1,123 @@
+//! `notify.json` in the state directory: what was mailed when. To lose it costs a mail too many, so
+//! nothing about it ever fails a run.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::flood::{FORMAT, Past, State};
+
+/// The file.
+pub const FILE: &str = "notify.json";
+
+/// The file's keeper. Without a directory nothing is remembered.
+#[derive(Debug)]
+pub struct Memory {
+    folder: Option<PathBuf>,
+}
+
+impl Memory {
+    /// Keeps the file in `folder`.
+    pub fn new(folder: Option<PathBuf>) -> Memory {
+        Memory { folder }
+    }
+
+    /// What is remembered under a name.
+    pub fn past(&self, name: &str) -> Past {
+        self.load().runs.remove(name).unwrap_or_default()
+    }
+
+    /// Remembers. What another run wrote meanwhile about others stays.
+    pub fn remember(&self, name: &str, past: Past) {
+        self.change(|state| {
+            state.runs.insert(name.into(), past);
+            true
+        });
+    }
+
+    /// Forgets a name.
+    pub fn forget(&self, name: &str) {
+        self.change(|state| state.runs.remove(name).is_some());
+    }
+
+    /// Writes what `change` made of the state, if it says that it did anything.
+    fn change(&self, change: impl FnOnce(&mut State) -> bool) {
+        let Some(folder) = &self.folder else { return };
+        let mut state = self.load();
+        if !change(&mut state) {
+            return;
+        }
+        if let Err(e) = write(folder, &state) {
+            log::warn!(
+                "cannot remember in {} what was mailed; there may be a mail too many: {e}",
+                folder.display()
+            );
+        }
+    }
+
+    fn load(&self) -> State {
+        let text = self.folder.as_ref().and_then(|folder| fs::read(folder.join(FILE)).ok());
+        let state = text.and_then(|text| serde_json::from_slice::<State>(&text).ok());
+        state.filter(|state| state.format == FORMAT).unwrap_or_default()
+    }
+}
+
+fn write(folder: &Path, state: &State) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // A name of its own for each process; what a killed one of the same number left is written over.
+    let path = folder.join(format!("{FILE}.{}", std::process::id()));
+    let written = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(&serde_json::to_vec_pretty(state)?)?;
+        fs::rename(&path, folder.join(FILE))
+    };
+    written().inspect_err(|_| {
+        let _ = fs::remove_file(&path);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn past(failures: u32) -> Past {
+        Past { failures, since: Some("2026-11-23T03:00:00Z".parse().unwrap()), ..Past::default() }
+    }
+
+    #[test]
+    fn names_are_remembered_apart_in_a_file_of_ones_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("state/deep");
+        let memory = Memory::new(Some(folder.clone()));
+        assert_eq!(memory.past("backup a"), Past::default());
+        memory.remember("backup a", past(1));
+        memory.remember("cleanup a", past(2));
+        assert_eq!(memory.past("backup a"), past(1));
+        assert_eq!(memory.past("cleanup a"), past(2));
+        memory.forget("cleanup a");
+        assert_eq!((memory.past("cleanup a"), memory.past("backup a")), (Past::default(), past(1)));
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, [FILE]);
+        assert_eq!(fs::metadata(folder.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_lost_and_what_cannot_be_written_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Memory::new(Some(dir.path().into()));
+        for text in ["", "{", "[]", r#"{"format": 2, "runs": {"x": {"failures": 7}}}"#, "\0\0\0"] {
+            fs::write(dir.path().join(FILE), text).unwrap();
+            assert_eq!(memory.past("x"), Past::default(), "{text}");
+        }
+        memory.remember("x", past(3));
+        assert_eq!(memory.past("x"), past(3));
+        let in_a_file = Memory::new(Some(dir.path().join(FILE)));
+        in_a_file.remember("x", past(1));
+        assert_eq!(in_a_file.past("x"), Past::default());
+        Memory::new(None).remember("x", past(1));
+        assert_eq!(Memory::new(None).past("x"), Past::default());
+    }
+}

@@ -1,0 +1,187 @@
+//! Telling people: mails about what happened, none too many and none too few.
+//!
+//! [`events`] turns what happened into a [`message::Message`], [`render`] that into HTML and text,
+//! [`resend`] sends it, and [`flood`] decides whether a failure is worth another mail; [`memory`] keeps
+//! what it must know. [`Notifier`] is all of that for a command. Whatever goes wrong here is told as a
+//! line for a person, and never undoes what the run did.
+
+pub mod event;
+pub mod events;
+pub mod flood;
+pub mod memory;
+pub mod message;
+pub mod render;
+pub mod resend;
+pub mod samples;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::secret::Redactor;
+use events::{Cleanup, Failure, Frozen, NewestGood, Occasion, Row, Success};
+use flood::{Decision, Ended};
+use memory::Memory;
+use message::{Event, Message, Sender};
+use resend::{MailOptions, Mailer};
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// A backup was made.
+    Success(Success),
+    /// It failed.
+    Failure(Failure),
+    /// A clean-up did its work.
+    Cleanup(Cleanup),
+    /// A clean-up deletes nothing until a person looks.
+    Frozen(Frozen),
+}
+
+/// The job of a run that failed before it knew its job, because of its settings.
+pub const UNKNOWN_JOB: &str = "unknown job";
+
+/// How long a mail may take: a run that is over must not hang on it.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The same when a signal ends the run: what sent it may kill the process soon.
+const HURRY: Duration = Duration::from_secs(5);
+
+/// Tells of runs.
+#[derive(Debug)]
+pub struct Notifier {
+    mail: Option<(Mailer, Vec<Event>)>,
+    memory: Memory,
+    redactor: Redactor,
+    sender: Sender,
+}
+
+impl Notifier {
+    /// Tells by mail as `options` say; without them, not at all. `host` is this machine's name.
+    pub fn new(
+        options: Option<MailOptions>,
+        state_dir: Option<PathBuf>,
+        redactor: Redactor,
+        host: &str,
+    ) -> Notifier {
+        let mail = options.map(|options| {
+            let events = options.events.clone();
+            (Mailer::new(options), events)
+        });
+        Notifier { mail, memory: Memory::new(state_dir), redactor, sender: Sender::here(host) }
+    }
+
+    /// Tells how a run ended, if that is worth a mail. The answer: what went wrong with it, a line each.
+    pub async fn outcome(&self, of: &Occasion, outcome: Outcome, now: DateTime<Utc>) -> Vec<String> {
+        if self.mail.is_none() {
+            return Vec::new();
+        }
+        if let Outcome::Failure(failure) = &outcome
+            && failure.is_harmless(now)
+        {
+            return Vec::new();
+        }
+        let name = flood::name(&of.job, of.operation);
+        let past = self.memory.past(&name);
+        let ended = match outcome {
+            Outcome::Success(_) | Outcome::Cleanup(_) => Ended::Well,
+            Outcome::Failure(_) | Outcome::Frozen(_) => Ended::Badly,
+        };
+        let limit = match &outcome {
+            Outcome::Failure(Failure { exit: Exit::Signal(_), .. }) => HURRY,
+            _ => LIMIT,
+        };
+        let message = match past.decide(ended, now) {
+            Decision::Silence => None,
+            Decision::Tell(row) => Some(self.bad(of, outcome, row, past.success, now)),
+            Decision::Usual => Some(self.good(of, outcome)),
+            Decision::Recovered(row) if self.tells(Event::Recovered) => {
+                Some(events::recovered(of, row, self.good(of, outcome)))
+            }
+            Decision::Recovered(_) => Some(self.good(of, outcome)),
+        };
+        let (sent, problems) = match message {
+            Some(message) => self.told(message, &of.run, limit).await,
+            None => (false, Vec::new()),
+        };
+        // Read again, for the mail took its time and another run may have written.
+        self.memory.remember(&name, past.after(ended, sent, now));
+        if ended == Ended::Well {
+            // The settings are right again; which job it was that nobody knew, nobody knows.
+            self.memory.forget(&flood::name(UNKNOWN_JOB, of.operation));
+        }
+        problems
+    }
+
+    /// Tells a report, which nobody asked to hear only once: `stats` and `health`. `run` is this run's id.
+    pub async fn report(&self, event: Event, report: events::Report, run: &str) -> Vec<String> {
+        self.told(events::report(event, report, &self.sender), run, LIMIT).await.1
+    }
+
+    /// Whether mails are set up.
+    pub fn is_configured(&self) -> bool {
+        self.mail.is_some()
+    }
+
+    /// Whether an event is told.
+    fn tells(&self, event: Event) -> bool {
+        self.mail.as_ref().is_some_and(|(_, events)| events.contains(&event))
+    }
+
+    fn good(&self, of: &Occasion, outcome: Outcome) -> Message {
+        match outcome {
+            Outcome::Cleanup(c) => events::cleanup(of, &c, &self.sender),
+            Outcome::Success(s) => events::success(of, &s, &self.sender),
+            Outcome::Failure(_) | Outcome::Frozen(_) => unreachable!("it ended badly"),
+        }
+    }
+
+    fn bad(
+        &self,
+        of: &Occasion,
+        outcome: Outcome,
+        row: Row,
+        success: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Message {
+        match outcome {
+            Outcome::Frozen(f) => events::frozen(of, &f, &self.sender),
+            Outcome::Failure(mut f) => {
+                // A store that cannot be asked: what this machine remembers is better than nothing.
+                if let (NewestGood::Unknown, Some(at), events::Operation::Backup) =
+                    (f.newest_good, success, of.operation)
+                {
+                    f.newest_good = NewestGood::At(at);
+                }
+                events::failure(of, &f, (row.failures, row.since), now, &self.sender)
+            }
+            Outcome::Success(_) | Outcome::Cleanup(_) => unreachable!("it ended well"),
+        }
+    }
+
+    /// Sends a message if its event is told: whether it was sent, and what went wrong.
+    async fn told(&self, message: Message, run: &str, limit: Duration) -> (bool, Vec<String>) {
+        let Some((mailer, events)) = &self.mail else { return (false, Vec::new()) };
+        if !events.contains(&message.event) {
+            return (false, Vec::new());
+        }
+        let message = message.cleaned(&self.redactor);
+        match mailer.send(&message, run, limit).await {
+            Ok(()) => {
+                log::info!("sent the mail '{}'", message.subject);
+                (true, Vec::new())
+            }
+            Err(error) => (false, vec![self.redactor.clean(&line(&error))]),
+        }
+    }
+}
+
+/// An error and its next step in one line.
+fn line(error: &Error) -> String {
+    match error.next_step() {
+        Some(step) => format!("{}. {step}", error.chain()),
+        None => error.chain(),
+    }
+}

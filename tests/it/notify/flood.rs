@@ -1,0 +1,112 @@
+//! Row 53: a row of failures from its first run to the recovery.
+
+use uzima_backup::exit::Exit;
+use uzima_backup::notify::events::{Cleanup, Frozen, NewestGood, Occasion, Operation};
+use uzima_backup::notify::message::Event;
+use uzima_backup::notify::resend::MailOptions;
+use uzima_backup::notify::{Notifier, Outcome, UNKNOWN_JOB};
+use uzima_backup::secret::Redactor;
+
+use super::runs::{Place, at, failure, success};
+use super::support::mails;
+
+#[tokio::test]
+async fn a_row_of_failures_from_first_to_last() {
+    let place = Place::new().await;
+    place.backup(-24, success()).await;
+    for hours in [0, 1, 24, 48] {
+        place.backup(hours, failure(Exit::Failed, NewestGood::Unknown)).await;
+    }
+    place.backup(72, success()).await;
+    place.backup(96, success()).await;
+    let want = [
+        "backup done: all@db1 (run--24)",
+        "backup failed: all@db1 (run-0)",
+        // The store could not be asked; the last success is remembered.
+        "backup failed, the newest good one is 2 days old: all@db1 (run-24)",
+        "backup failed, the newest good one is 3 days old: all@db1 (run-48)",
+        "backup works again: all@db1 (run-72)",
+        "backup done: all@db1 (run-96)",
+    ];
+    assert_eq!(place.subjects().await, want);
+    let mails = mails(&place.server).await;
+    assert!(
+        mails[3]["text"].as_str().unwrap().contains("4 runs, since 2026-11-23 03:00 UTC"),
+        "{}",
+        mails[3]
+    );
+    assert!(mails[4]["html"].as_str().unwrap().contains("4 runs in a row"), "{}", mails[4]);
+}
+
+#[tokio::test]
+async fn operations_are_told_apart_and_a_freeze_like_a_failure() {
+    let place = Place::new().await;
+    let frozen = || Outcome::Frozen(Frozen { why: vec!["it collapsed".into()], ..Frozen::default() });
+    for (hours, outcome) in
+        [(1, frozen()), (2, frozen()), (26, frozen()), (50, Outcome::Cleanup(Cleanup::default()))]
+    {
+        place.ends(place.options(), Operation::Cleanup, hours, outcome).await;
+    }
+    place.backup(3, failure(Exit::Failed, NewestGood::Missing)).await;
+    let want = [
+        "cleanup frozen: all@db1",
+        "cleanup frozen: all@db1",
+        "cleanup works again: all@db1",
+        "backup failed: all@db1 (run-3)",
+    ];
+    assert_eq!(place.subjects().await, want);
+}
+
+#[tokio::test]
+async fn only_what_is_selected_is_told() {
+    let place = Place::new().await;
+    let only = |events: &[Event]| MailOptions { events: events.into(), ..place.options() };
+    let failed = || failure(Exit::Failed, NewestGood::Missing);
+    place.ends(only(&[Event::Failure]), Operation::Backup, 0, success()).await;
+    place.ends(only(&[Event::Failure]), Operation::Backup, 1, failed()).await;
+    place.ends(only(&[Event::Failure]), Operation::Backup, 2, success()).await;
+    place.ends(only(&[Event::Success, Event::Failure]), Operation::Backup, 3, failed()).await;
+    place.ends(only(&[Event::Success, Event::Failure]), Operation::Backup, 4, success()).await;
+    place.ends(only(&[Event::Success]), Operation::Backup, 5, failed()).await;
+    place.ends(place.options(), Operation::Backup, 6, success()).await;
+    let want = [
+        "backup failed: all@db1 (run-1)",
+        "backup failed: all@db1 (run-3)",
+        "backup done: all@db1 (run-4)",
+        // Nobody was told of the failure before.
+        "backup done: all@db1 (run-6)",
+    ];
+    assert_eq!(place.subjects().await, want);
+}
+
+#[tokio::test]
+async fn a_run_that_finds_the_lock_held_is_told_only_without_a_fresh_backup() {
+    let place = Place::new().await;
+    place.backup(0, failure(Exit::Busy, NewestGood::At(at(-24)))).await;
+    assert_eq!(place.subjects().await, Vec::<String>::new());
+    place.backup(1, failure(Exit::Busy, NewestGood::At(at(-30)))).await;
+    assert_eq!(place.subjects().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_failed_without_a_job_is_over_when_any_job_works() {
+    let place = Place::new().await;
+    let unknown = |hours: i64| Occasion {
+        job: UNKNOWN_JOB.into(),
+        operation: Operation::Backup,
+        run: format!("run-{hours}"),
+    };
+    let notifier = |place: &Place| {
+        let state = place.folder.path().join("state");
+        Notifier::new(Some(place.options()), Some(state), Redactor::default(), "h")
+    };
+    for hours in [0, 1, 24] {
+        notifier(&place).outcome(&unknown(hours), failure(Exit::Usage, NewestGood::Unknown), at(hours)).await;
+    }
+    place.backup(25, success()).await;
+    notifier(&place).outcome(&unknown(26), failure(Exit::Usage, NewestGood::Unknown), at(26)).await;
+    let mails = mails(&place.server).await;
+    assert_eq!(mails.len(), 4, "the first, the daily one, the success, and the first of another row");
+    let told = |n: usize| mails[n]["text"].as_str().expect("a text").contains("Failed in a row");
+    assert!(told(1) && !told(3), "{mails:?}");
+}

@@ -1,0 +1,63 @@
+//! Mails that cannot be sent, and a memory that is lost: neither stands in the way of a run.
+
+use std::time::Duration;
+
+use uzima_backup::exit::Exit;
+use uzima_backup::notify::Notifier;
+use uzima_backup::notify::events::{NewestGood, Occasion, Operation};
+use uzima_backup::secret::Redactor;
+
+use super::runs::{Place, at, failure, success};
+use super::support::{accepted, refused, service};
+
+#[tokio::test]
+async fn a_lost_memory_costs_a_mail_too_many_and_nothing_else() {
+    let place = Place::new().await;
+    let failed = || failure(Exit::Failed, NewestGood::Missing);
+    place.backup(0, failed()).await;
+    std::fs::write(place.folder.path().join("state/notify.json"), "{\"format\":").expect("a corrupt file");
+    place.backup(1, failed()).await;
+    place.backup(2, failed()).await;
+    assert_eq!(place.subjects().await.len(), 2);
+    // A folder that cannot be: every failure is told.
+    std::fs::remove_dir_all(place.folder.path().join("state")).expect("it goes");
+    std::fs::write(place.folder.path().join("state"), "").expect("a file in its place");
+    place.backup(3, failed()).await;
+    place.backup(4, failed()).await;
+    assert_eq!(place.subjects().await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_mail_that_failed_is_a_problem_and_is_sent_by_the_next_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = service(vec![refused(403, "invalid_api_key", "API key is invalid"), accepted()]).await;
+    let place = Place { server, folder };
+    let failed = || failure(Exit::Failed, NewestGood::Missing);
+    let problems = place.ends(place.options(), Operation::Backup, 0, failed()).await;
+    assert!(problems.len() == 1 && problems[0].contains("RESEND_API_KEY"), "{problems:?}");
+    place.backup(1, failed()).await;
+    place.backup(2, failed()).await;
+    assert_eq!(place.subjects().await.len(), 2, "the one that failed, and the next");
+}
+
+#[tokio::test]
+async fn without_mail_settings_nothing_is_done() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let notifier = Notifier::new(None, Some(folder.path().join("state")), Redactor::default(), "h");
+    let of = Occasion { job: "j".into(), operation: Operation::Backup, run: "r".into() };
+    assert!(notifier.outcome(&of, success(), at(0)).await.is_empty());
+    assert!(!folder.path().join("state").exists() && !notifier.is_configured());
+}
+
+/// Row 66, and a signal's end: nothing is written before the mail is sent, and it is not waited for long.
+#[tokio::test]
+async fn a_run_that_a_signal_ends_does_not_wait_for_the_mail() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = service(vec![accepted().set_delay(Duration::from_secs(30))]).await;
+    let place = Place { server, folder };
+    let began = std::time::Instant::now();
+    let outcome = failure(Exit::Signal(15), NewestGood::Missing);
+    let problems = place.ends(place.options(), Operation::Backup, 0, outcome).await;
+    assert_eq!(problems.len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}

@@ -1,0 +1,87 @@
+//! Runs that end, one after another, each a process of its own, and the mails that come of them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uzima_backup::exit::Exit;
+use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
+use uzima_backup::notify::resend::MailOptions;
+use uzima_backup::notify::{Notifier, Outcome};
+use uzima_backup::secret::Redactor;
+use wiremock::MockServer;
+
+use super::support::{accepted, mails, options, service};
+
+pub fn at(hours: i64) -> DateTime<Utc> {
+    "2026-11-23T03:00:00Z".parse::<DateTime<Utc>>().expect("a time") + TimeDelta::hours(hours)
+}
+
+pub fn failure(exit: Exit, newest_good: NewestGood) -> Outcome {
+    Outcome::Failure(Failure {
+        error: "cannot connect".into(),
+        next_step: None,
+        exit,
+        log: vec![],
+        newest_good,
+        max_age: Duration::from_secs(26 * 3600),
+    })
+}
+
+pub fn success() -> Outcome {
+    Outcome::Success(Success {
+        started: at(0),
+        finished: at(0),
+        place: "/backups".into(),
+        engine: "native".into(),
+        consistency: "none".into(),
+        namespaces: 1,
+        documents: 2,
+        raw_bytes: 3,
+        stored_bytes: 4,
+        warnings: vec![],
+        notes: vec![],
+    })
+}
+
+/// A service, and a notifier for it whose memory is a folder.
+pub struct Place {
+    pub server: MockServer,
+    pub folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub async fn new() -> Place {
+        Place { server: service(vec![accepted()]).await, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub fn options(&self) -> MailOptions {
+        options(&self.server.uri())
+    }
+
+    /// A run that ends: each is a process of its own.
+    pub async fn ends(
+        &self,
+        options: MailOptions,
+        operation: Operation,
+        hours: i64,
+        outcome: Outcome,
+    ) -> Vec<String> {
+        let of = Occasion { job: "all@db1".into(), operation, run: format!("run-{hours}") };
+        let state = self.folder.path().join("state");
+        let notifier = Notifier::new(Some(options), Some(state), Redactor::default(), "h");
+        notifier.outcome(&of, outcome, at(hours)).await
+    }
+
+    pub async fn backup(&self, hours: i64, outcome: Outcome) {
+        let problems = self.ends(self.options(), Operation::Backup, hours, outcome).await;
+        assert_eq!(problems, Vec::<String>::new());
+    }
+
+    /// The subjects of all mails, without what all have.
+    pub async fn subjects(&self) -> Vec<String> {
+        let subject = |mail: &serde_json::Value| {
+            mail["subject"].as_str().expect("a subject").replace("[uzima-backup] ", "")
+        };
+        mails(&self.server).await.iter().map(subject).collect()
+    }
+}

@@ -1,0 +1,55 @@
+//! Row 54: canaries are nowhere in a mail, nor in what is said about one that failed.
+
+use uzima_backup::exit::Exit;
+use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation};
+use uzima_backup::notify::{Notifier, Outcome};
+use uzima_backup::secret::Redactor;
+
+use super::support::{KEY, accepted, asked, options, refused, service};
+use crate::cli::support::{Home, run};
+
+const PASSWORD: &str = "canary@Pa55:word";
+
+fn failure() -> Outcome {
+    let told = format!("cannot log in with canary%40Pa55%3Aword, that is {PASSWORD}, by {KEY}");
+    Outcome::Failure(Failure {
+        error: told.clone(),
+        next_step: Some(told.clone()),
+        exit: Exit::Failed,
+        log: vec![told],
+        newest_good: NewestGood::Unknown,
+        max_age: std::time::Duration::from_secs(3600),
+    })
+}
+
+#[tokio::test]
+async fn in_a_mail() {
+    let server = service(vec![accepted()]).await;
+    let uri = "mongodb://u:canary%40Pa55%3Aword@db1";
+    let redactor = Redactor::new(&[uri], &[KEY]);
+    let of = Occasion { job: PASSWORD.into(), operation: Operation::Backup, run: "run".into() };
+    let notifier = Notifier::new(Some(options(&server.uri())), None, redactor, PASSWORD);
+    let problems = notifier.outcome(&of, failure(), chrono::Utc::now()).await;
+    assert_eq!(problems, Vec::<String>::new());
+    let request = &asked(&server).await[0];
+    let body = String::from_utf8(request.body.clone()).expect("UTF-8");
+    assert!(body.contains("***") && !body.contains("canary"), "{body}");
+}
+
+/// The service's answer holds the key, and the log is at its loudest.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_what_is_said_of_a_mail_that_failed() {
+    let echo = format!("the key {KEY} is unknown");
+    for answer in [refused(403, "invalid_api_key", &echo), refused(500, "x", &echo)] {
+        let (server, home) = (service(vec![answer]).await, Home::new());
+        let ran = run(home
+            .tool()
+            .envs([("RESEND_API_KEY", KEY), ("ADMIN_EMAILS", "ops@example.com"), ("RUST_LOG", "trace")])
+            .env("RESEND_BASE_URL", server.uri())
+            .args(["notify", "--test", "--event", "success", "-vv"]))
+        .ends(1);
+        assert!(ran.stderr.contains("TRACE") || ran.stderr.contains("DEBUG"), "{}", ran.stderr);
+        let told = ran.stdout + &ran.stderr;
+        assert!(told.contains("the key *** is unknown") && !told.contains("canary"), "{told}");
+    }
+}

@@ -1,0 +1,76 @@
+//! A mail service that answers as a case needs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uzima_backup::notify::message::{EVENTS, Event, Message, Sender};
+use uzima_backup::notify::resend::{MailOptions, Mailer};
+use uzima_backup::notify::samples;
+use uzima_backup::secret::Secret;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+/// Nowhere but in the header `authorization`.
+pub const KEY: &str = "re_canary+Key/9";
+
+/// Long enough for every retry of a case.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A service whose answers to mails are these, in this order; the last one for ever.
+pub async fn service(answers: Vec<ResponseTemplate>) -> MockServer {
+    let server = MockServer::start().await;
+    let last = answers.len();
+    for (i, answer) in answers.into_iter().enumerate() {
+        let mock = Mock::given(method("POST")).and(path("/emails")).respond_with(answer);
+        let mock = if i + 1 < last { mock.up_to_n_times(1) } else { mock };
+        mock.with_priority(i as u8 + 1).mount(&server).await;
+    }
+    server
+}
+
+/// The answer to a mail that is sent.
+pub fn accepted() -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(json!({"id": "49a3999c-0ce1-4ea6-ab68-afcd6dc2e794"}))
+}
+
+/// An answer as Resend's reference has it.
+pub fn refused(status: u16, name: &str, message: &str) -> ResponseTemplate {
+    let body = json!({"statusCode": status, "name": name, "message": message});
+    ResponseTemplate::new(status).set_body_json(body)
+}
+
+/// The settings that send to a service.
+pub fn options(base_url: &str) -> MailOptions {
+    MailOptions {
+        key: Secret::from(KEY),
+        from: "Backups <backups@example.com>".into(),
+        to: vec!["ops@example.com".into(), "oncall@example.org".into()],
+        base_url: base_url.into(),
+        events: EVENTS.into(),
+    }
+}
+
+/// A mailer for a service.
+pub fn mailer(server: &MockServer) -> Mailer {
+    Mailer::new(options(&server.uri()))
+}
+
+/// A message.
+pub fn message() -> Message {
+    samples::of(Event::Failure, &Sender::here("db1"))
+}
+
+/// All that the service was asked.
+pub async fn asked(server: &MockServer) -> Vec<Request> {
+    server.received_requests().await.expect("they are recorded")
+}
+
+/// A header of a request.
+pub fn header(request: &Request, name: &str) -> String {
+    request.headers[name].to_str().expect("ASCII").to_string()
+}
+
+/// The mails that the service was sent.
+pub async fn mails(server: &MockServer) -> Vec<Value> {
+    asked(server).await.iter().map(|request| request.body_json().expect("JSON")).collect()
+}
