@@ -10,6 +10,7 @@ use super::args::BackupArgs;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
+use super::tell::Teller;
 use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
@@ -18,7 +19,9 @@ use crate::config::records::RecordsAt;
 use crate::config::settings::{self, Place, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::lock::{self, Asked, Operation};
+use crate::lock::{self, Asked};
+use crate::notify::Outcome;
+use crate::notify::events::{Operation, Success};
 use crate::ops::backup::{self, Options, Plan, Resources};
 use crate::ops::recorded::{self, Done, Recording};
 use crate::progress::Meter;
@@ -31,26 +34,59 @@ pub async fn run(
     log: &Log,
     cancel: Cancel,
 ) -> Result<Exit> {
+    if args.dry_run {
+        let options = Options { allow_empty: args.allow_empty, ..options(layers)? };
+        let plan = cancel.or(backup::plan(&options)).await?;
+        output.result(&plan_json(&plan), || plan_text(&plan));
+        return Ok(Exit::Done);
+    }
+    let teller = Teller::new(layers, log, &cancel)?;
+    let mut done = match made(args, layers, output, log, &cancel).await {
+        Ok(done) => done,
+        Err(error) => {
+            teller.failed(Operation::Backup, &error).await;
+            return Err(error);
+        }
+    };
+    let manifest = &done.report.manifest;
+    let success = Outcome::Success(Success::of(manifest, &done.report.place));
+    let unsent = teller.ended(Operation::Backup, &manifest.job, manifest.id.to_string(), success).await;
+    done.problems.extend(unsent);
+    let text = report_text(&done);
+    log.tell(Level::Info, &text);
+    output.result(&report_json(&done), || text);
+    if output.quiet {
+        // An exit code alone would not say what needs a look.
+        for line in done.report.manifest.warnings.iter().chain(&done.problems) {
+            output::needs_look(line);
+        }
+    }
+    Ok(done.exit())
+}
+
+/// Makes the backup and records it.
+async fn made(
+    args: &BackupArgs,
+    layers: &Layers,
+    output: &Output,
+    log: &Log,
+    cancel: &Cancel,
+) -> Result<Done> {
     let mut options = Options { allow_empty: args.allow_empty, ..options(layers)? };
     // A disk gains nothing from several writers, and each part under way takes memory.
     if let Place::Dir(_) = settings::place(layers)? {
         options.uploads = 1;
     }
-    if args.dry_run {
-        let plan = cancel.or(backup::plan(&options)).await?;
-        output.result(&plan_json(&plan), || plan_text(&plan));
-        return Ok(Exit::Done);
-    }
     let lock = lock::take(
         &Asked {
             state_dir: options.state_dir.as_deref(),
             job: &options.job,
-            operation: Operation::Backup,
+            operation: lock::Operation::Backup,
             host: &options.host,
             started: Utc::now(),
             wait: args.wait,
         },
-        &cancel,
+        cancel,
     )
     .await?;
     let run = log.run.clone();
@@ -63,7 +99,7 @@ pub async fn run(
             id
         }),
         meter: Arc::new(Meter::default()),
-        cancel,
+        cancel: cancel.clone(),
         notes: Notes::default(),
     };
     let display = Display::start(resources.meter.clone(), output.interactive(), &log.bars);
@@ -74,17 +110,7 @@ pub async fn run(
     };
     let outcome = recorded::backup(resources, &options, &recording).await;
     drop(display);
-    let done = outcome?;
-    let text = report_text(&done);
-    log.tell(Level::Info, &text);
-    output.result(&report_json(&done), || text);
-    if output.quiet {
-        // An exit code alone would not say what needs a look.
-        for line in done.report.manifest.warnings.iter().chain(&done.problems) {
-            output::needs_look(line);
-        }
-    }
-    Ok(done.exit())
+    outcome
 }
 
 /// What the settings ask for.

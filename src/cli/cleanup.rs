@@ -7,14 +7,18 @@ use serde_json::json;
 use super::args::CleanupArgs;
 use super::logging::Log;
 use super::output::{self, Output};
+use super::tell::{self, Teller};
 use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
-use crate::config::settings::Settings;
+use crate::config::records::RecordsAt;
+use crate::config::settings::{self, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::lock::{self, Asked, Operation};
+use crate::lock::{self, Asked};
+use crate::notify::events::Operation;
 use crate::ops::cleanup::{self, Options, Orphan, Outcome, Report};
+use crate::ops::{notices, recorded};
 
 pub async fn run(
     args: &CleanupArgs,
@@ -23,33 +27,22 @@ pub async fn run(
     log: &Log,
     cancel: &Cancel,
 ) -> Result<Exit> {
-    let host = machine();
-    let settings = Settings::resolve(layers, &host)?;
-    log.run.set(format!("cleanup {}", settings.job));
-    let options = Options {
-        job: settings.job,
-        policy: settings.retention,
-        accept: args.accept.clone(),
-        force: args.force,
-        orphans: args.orphans,
-        dry_run: args.dry_run,
-        state_dir: state_dir(layers),
-        host,
+    let teller = Teller::new(layers, log, cancel)?;
+    let mut report = match cancel.or(cleaned(args, layers, log, cancel)).await {
+        Ok(report) => report,
+        Err(error) => {
+            if !args.dry_run {
+                teller.failed(Operation::Cleanup, &error).await;
+            }
+            return Err(error);
+        }
     };
     let now = Utc::now();
-    let asked = Asked {
-        state_dir: options.state_dir.as_deref(),
-        job: &options.job,
-        operation: Operation::Cleanup,
-        host: &options.host,
-        started: now,
-        wait: args.wait,
-    };
-    let _lock = if args.dry_run { None } else { lock::take(&asked, cancel).await? };
-    let store = store(layers).await?;
-    // Not the time before a wait: the plan must not be of yesterday.
-    let now = Utc::now();
-    let report = cleanup::cleanup(&*store, &options, now).await?;
+    if !args.dry_run {
+        let outcome = notices::cleanup(&report, now);
+        let unsent = teller.ended(Operation::Cleanup, &report.job, tell::fresh(), outcome).await;
+        report.problems.extend(unsent);
+    }
     let text = report_text(&report, now);
     log.tell(Level::Info, &text);
     output.result(&report_json(&report), || text);
@@ -61,6 +54,43 @@ pub async fn run(
         report.problems.iter().for_each(|problem| output::needs_look(problem));
     }
     Ok(report.exit())
+}
+
+/// Cleans up, and corrects the records.
+async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Report> {
+    let host = machine();
+    let settings = Settings::resolve(layers, &host)?;
+    let records = RecordsAt::resolve(layers)?;
+    log.run.set(format!("cleanup {}", settings.job));
+    let options = Options {
+        job: settings.job,
+        policy: settings.retention,
+        accept: args.accept.clone(),
+        force: args.force,
+        orphans: args.orphans,
+        dry_run: args.dry_run,
+        state_dir: state_dir(layers),
+        host,
+    };
+    let asked = Asked {
+        state_dir: options.state_dir.as_deref(),
+        job: &options.job,
+        operation: lock::Operation::Cleanup,
+        host: &options.host,
+        started: Utc::now(),
+        wait: args.wait,
+    };
+    let _lock = if args.dry_run { None } else { lock::take(&asked, cancel).await? };
+    let store = store(layers).await?;
+    // Not the time before a wait: the plan must not be of yesterday.
+    let mut report = cleanup::cleanup(&*store, &options, Utc::now()).await?;
+    let deleted = report.deleted();
+    if !deleted.is_empty()
+        && let Err(e) = recorded::deleted(&records, &deleted, Utc::now()).await
+    {
+        report.problems.push(settings::redactor(layers).clean(&e));
+    }
+    Ok(report)
 }
 
 fn name(outcome: Outcome) -> &'static str {

@@ -3,22 +3,33 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use log::Level;
 use serde_json::json;
 
 use super::args::HealthArgs;
+use super::logging::Log;
 use super::output::{self, Output};
+use super::tell::Teller;
 use super::{backup, machine, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::notify::message::Event;
 use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
+use crate::ops::notices;
 
 /// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn run(args: &HealthArgs, layers: &Layers, output: &Output, cancel: &Cancel) -> Result<Exit> {
+pub async fn run(
+    args: &HealthArgs,
+    layers: &Layers,
+    output: &Output,
+    log: &Log,
+    cancel: &Cancel,
+) -> Result<Exit> {
     let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
     let mut report = health::health(subject(args, layers), &options, Utc::now(), cancel).await?;
     // The words of servers and drivers are among it.
@@ -27,7 +38,12 @@ pub async fn run(args: &HealthArgs, layers: &Layers, output: &Output, cancel: &C
         row.detail = redactor.clean(&row.detail);
         row.next_step = row.next_step.as_ref().map(|step| redactor.clean(step));
     }
-    output.result(&report_json(&report), || report_text(&report));
+    let text = report_text(&report);
+    log.tell(Level::Info, &text);
+    output.result(&report_json(&report), || text);
+    // What it says stands on its own: a mail that cannot be sent is what the check `mail` is for.
+    let unsent = if args.email { told(&report, layers, log, cancel).await? } else { Vec::new() };
+    unsent.iter().for_each(|problem| output::needs_look(problem));
     let failed: Vec<&Row> = report.checks.iter().filter(|row| row.outcome == Outcome::Failed).collect();
     if output.quiet {
         // Names alone would not say what is wrong.
@@ -39,7 +55,15 @@ pub async fn run(args: &HealthArgs, layers: &Layers, output: &Output, cancel: &C
     if !failed.is_empty() {
         output::say(&format!("unhealthy: {}", report.failed().join(", ")));
     }
-    Ok(report.exit())
+    Ok(match report.exit() {
+        Exit::Done if !unsent.is_empty() => Exit::NeedsLook,
+        exit => exit,
+    })
+}
+
+async fn told(report: &Report, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Vec<String>> {
+    let mail = notices::health(report, Utc::now());
+    Teller::new(layers, log, cancel)?.report(Event::Health, mail).await
 }
 
 fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
@@ -52,20 +76,11 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
     })
 }
 
-fn name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::Failed => "failed",
-        Outcome::Skipped => "skipped",
-        Outcome::NotConfigured => "not_configured",
-    }
-}
-
 fn report_json(report: &Report) -> serde_json::Value {
     let row = |row: &Row| {
         json!({
             "name": row.name,
-            "outcome": name(row.outcome),
+            "outcome": row.outcome.word().replace(' ', "_"),
             "detail": row.detail,
             "milliseconds": row.took.as_millis() as u64,
             "next_step": row.next_step,
@@ -80,7 +95,7 @@ fn report_json(report: &Report) -> serde_json::Value {
 }
 
 fn report_text(report: &Report) -> String {
-    let word = |row: &Row| name(row.outcome).replace('_', " ");
+    let word = |row: &Row| row.outcome.word();
     let widest = |width: &dyn Fn(&Row) -> usize| report.checks.iter().map(width).max().unwrap_or(0);
     let (first, second) = (widest(&|row| word(row).len()), widest(&|row| row.name.len()));
     let mut text = String::new();
@@ -99,6 +114,6 @@ fn report_text(report: &Report) -> String {
     let kinds = [Outcome::Ok, Outcome::Failed, Outcome::Skipped, Outcome::NotConfigured];
     let counts = kinds.into_iter().filter(|outcome| count(*outcome) > 0);
     let counts: Vec<String> =
-        counts.map(|outcome| format!("{} {}", count(outcome), name(outcome).replace('_', " "))).collect();
+        counts.map(|outcome| format!("{} {}", count(outcome), outcome.word())).collect();
     text + &format!("{health}: {}\n", counts.join(", "))
 }

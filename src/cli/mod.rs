@@ -3,6 +3,7 @@
 mod args;
 mod backup;
 mod cleanup;
+mod columns;
 mod config;
 mod health;
 mod list;
@@ -12,6 +13,8 @@ mod output;
 mod pin;
 mod progress;
 mod signals;
+mod stats;
+mod tell;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,12 +66,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             match &cli.command {
                 Command::Backup(args) => backup::run(args, &layers, &output, &log, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
-                Command::Cleanup(args) => {
-                    cancel.or(cleanup::run(args, &layers, &output, &log, &cancel)).await
-                }
+                Command::Cleanup(args) => cleanup::run(args, &layers, &output, &log, &cancel).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
-                Command::Health(args) => health::run(args, &layers, &output, &cancel).await,
+                Command::Stats(args) => cancel.or(stats::run(args, &layers, &output, &log, &cancel)).await,
+                Command::Health(args) => health::run(args, &layers, &output, &log, &cancel).await,
                 Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,
                 Command::Config => config::run(&layers, &output),
             }

@@ -3,17 +3,62 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use log::Level;
 use serde_json::json;
 
-use super::units;
+use super::args::StatsArgs;
+use super::columns::columns;
+use super::logging::Log;
+use super::output::{self, Output};
+use super::tell::Teller;
+use super::{machine, store, units};
+use crate::cancel::Cancel;
 use crate::catalog::run::{Run, Status};
-use crate::ops::stats::{Report, Success, Trend};
+use crate::config::layers::Layers;
+use crate::config::records::RecordsAt;
+use crate::config::settings::Settings;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::notify::events;
+use crate::notify::message::{Event, Table, Tone};
+use crate::ops::recorded;
+use crate::ops::stats::{self, Period, Report, Success, Trend};
 
-/// A table: its head and its rows.
-pub type Table = (Vec<&'static str>, Vec<Vec<String>>);
+pub async fn run(
+    args: &StatsArgs,
+    layers: &Layers,
+    output: &Output,
+    log: &Log,
+    cancel: &Cancel,
+) -> Result<Exit> {
+    let settings = Settings::resolve(layers, &machine())?;
+    let records = RecordsAt::resolve(layers)?;
+    let teller = Teller::new(layers, log, cancel)?;
+    let store = store(layers).await?;
+    store.check().await?;
+    let known = recorded::known(&records, Some(&settings.job)).await;
+    let report = stats::gather(&*store, &known, &settings.job, &settings.retention, Utc::now()).await?;
+    let text = text(&report);
+    log.tell(Level::Info, &text);
+    output.result(&json(&report), || text);
+    if !args.email {
+        return Ok(Exit::Done);
+    }
+    let problems = teller.report(Event::Stats, mail(&report)).await?;
+    problems.iter().for_each(|problem| output::needs_look(problem));
+    Ok(if problems.is_empty() { Exit::Done } else { Exit::NeedsLook })
+}
+
+/// The head and the rows of a table, and which of its columns are figures.
+struct Rows {
+    title: &'static str,
+    head: [&'static str; 5],
+    rows: Vec<Vec<String>>,
+    figures: &'static [usize],
+}
 
 /// What the report says, a line each: the same on a terminal and in a mail.
-pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![("job", report.job.clone()), ("place", report.place.clone())];
     let totals = report.totals.iter().filter(|(_, count)| *count > 0);
     let totals: Vec<String> = totals.map(|(status, n)| format!("{n} {status}")).collect();
@@ -57,9 +102,9 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// The runs by day, week or month.
-pub fn periods(report: &Report) -> Option<Table> {
+fn periods(report: &Report) -> Option<Rows> {
     let unit = report.periods.first()?.unit.word();
-    let row = |p: &crate::ops::stats::Period| {
+    let row = |p: &Period| {
         vec![
             p.start.to_string(),
             p.made.to_string(),
@@ -68,12 +113,13 @@ pub fn periods(report: &Report) -> Option<Table> {
             p.seconds.map_or("-".into(), seconds),
         ]
     };
-    let head = vec![unit, "backups", "failed", "size", "took"];
-    Some((head, report.periods.iter().map(row).collect()))
+    let head = [unit, "backups", "failed", "size", "took"];
+    let rows = report.periods.iter().map(row).collect();
+    Some(Rows { title: "Over the time", head, rows, figures: &[1, 2, 3, 4] })
 }
 
 /// The last runs.
-pub fn last(report: &Report) -> Option<Table> {
+fn last(report: &Report) -> Option<Rows> {
     let row = |run: &Run| {
         vec![
             run.id.to_string(),
@@ -83,8 +129,9 @@ pub fn last(report: &Report) -> Option<Table> {
             run.error.as_deref().or(run.warnings.first().map(String::as_str)).unwrap_or_default().to_string(),
         ]
     };
-    let head = vec!["last runs", "status", "size", "took", "what to look at"];
-    (!report.last.is_empty()).then(|| (head, report.last.iter().map(row).collect()))
+    let head = ["run", "status", "size", "took", "what to look at"];
+    let rows = report.last.iter().map(row).collect();
+    (!report.last.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
 }
 
 fn success(success: &Success) -> String {
@@ -105,7 +152,9 @@ fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
     };
     let growth = match trend.per_day {
         Some(per_day) if per_day * 30.0 >= 0.5 => format!(", grows by {} in 30 days", show(per_day * 30.0)),
-        Some(per_day) if per_day * 30.0 <= -0.5 => format!(", shrinks by {} in 30 days", show(-per_day * 30.0)),
+        Some(per_day) if per_day * 30.0 <= -0.5 => {
+            format!(", shrinks by {} in 30 days", show(-per_day * 30.0))
+        }
         _ => String::new(),
     };
     format!("{}{range}{growth}", show(trend.last))
@@ -120,7 +169,7 @@ fn ago(then: DateTime<Utc>, now: DateTime<Utc>) -> String {
 }
 
 /// The report for machines.
-pub fn json(report: &Report) -> serde_json::Value {
+fn json(report: &Report) -> serde_json::Value {
     let trend = |trend: &Option<Trend>| {
         trend.map(|t| {
             json!({"first": t.first, "last": t.last, "least": t.least, "most": t.most, "median": t.median,
@@ -179,37 +228,33 @@ fn run_json(run: &Run) -> serde_json::Value {
 }
 
 /// The report for people.
-pub fn text(report: &Report) -> String {
+fn text(report: &Report) -> String {
     let mut text = String::new();
     for (label, value) in facts(report) {
         text.push_str(&format!("{label:11}  {value}\n"));
     }
     for table in [periods(report), last(report)].into_iter().flatten() {
-        text.push_str(&format!("\n{}", lines(table)));
+        text.push_str(&format!("\n{}", columns(&table.head, &table.rows, table.figures)));
     }
     text
 }
 
-/// A table in columns; figures stand right.
-fn lines((head, rows): Table) -> String {
-    let head: Vec<String> = head.into_iter().map(str::to_uppercase).collect();
-    let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..all[0].len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cell = |(column, text): (usize, &String)| match column {
-            0 => format!("{text:<w$}", w = widths[column]),
-            _ if column == row.len() - 1 && widths.len() == 5 && widths[column] > 12 => text.clone(),
-            _ => format!("{text:>w$}", w = widths[column]),
-        };
-        let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    all.iter().map(line).collect()
-}
-
-/// Whether a person should look: the last run that ended made no backup.
-pub fn worrying(report: &Report) -> bool {
+/// The report as a mail.
+fn mail(report: &Report) -> events::Report {
     let ended = report.last.iter().find(|run| run.status != Status::Running);
-    ended.is_none_or(|run| matches!(run.status, Status::Failed | Status::Interrupted))
+    let (tone, how) = match ended.map(|run| run.status) {
+        None => (Tone::Warning, "no run yet".to_string()),
+        Some(Status::Failed | Status::Interrupted) => (Tone::Warning, "the last run made no backup".into()),
+        Some(_) => (Tone::Good, format!("{} backups, {}", report.kept.0, units::bytes(report.kept.1))),
+    };
+    let table = |rows: Rows| Table::new(rows.title, &rows.head, rows.figures, rows.rows);
+    events::Report {
+        tone,
+        subject: format!("statistics: {}", report.job),
+        headline: format!("{}: {how}", report.job),
+        facts: facts(report).into_iter().map(|(label, value)| (label.into(), value)).collect(),
+        paragraphs: Vec::new(),
+        tables: [periods(report), last(report)].into_iter().flatten().map(table).collect(),
+        next_step: None,
+    }
 }

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod cleanup;
 pub mod health;
 pub mod list;
+pub mod notices;
 pub mod pin;
 pub mod recorded;
 pub mod stats;

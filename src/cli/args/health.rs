@@ -19,6 +19,7 @@ standard error, with --quiet as well.",
 uzima-backup health\n  \
 uzima-backup health --skip freshness\n  \
 uzima-backup health --only freshness --quiet\n  \
+uzima-backup health --email --quiet\n  \
 uzima-backup health --json | jq '.checks[] | select(.outcome == \"failed\")'"
 )]
 pub struct HealthArgs {
@@ -31,6 +32,9 @@ pub struct HealthArgs {
     /// A server without collections is not an error
     #[arg(long)]
     pub allow_empty: bool,
+    /// Mail what was found as well
+    #[arg(long)]
+    pub email: bool,
     /// The line of backups; default: what is read, at which host
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,

@@ -6,6 +6,7 @@ mod health;
 mod list;
 mod notify;
 mod pin;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use self::health::HealthArgs;
 pub use self::list::ListArgs;
 pub use self::notify::NotifyArgs;
 pub use self::pin::{PinArgs, UnpinArgs};
+pub use self::stats::StatsArgs;
 use crate::config::layers::Raw;
 use crate::exit::Exit;
 
@@ -69,6 +71,8 @@ pub enum Command {
     Pin(PinArgs),
     /// Let retention decide on a backup again
     Unpin(UnpinArgs),
+    /// Tell what the runs of a job tell together
+    Stats(StatsArgs),
     /// Check that tonight's backup will work, and that there is a good one
     Health(HealthArgs),
     /// Send a sample of each mail, or write them to files
@@ -127,6 +131,10 @@ impl Command {
             }
             Command::List(args) => text("dir", path(&args.dir)),
             Command::Cleanup(args) => {
+                text("job", args.job.clone());
+                text("dir", path(&args.dir));
+            }
+            Command::Stats(args) => {
                 text("job", args.job.clone());
                 text("dir", path(&args.dir));
             }

@@ -107,6 +107,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// What went.
+    pub fn deleted(&self) -> Vec<BackupId> {
+        let went = self.backups.iter().filter(|row| row.outcome == Outcome::Deleted);
+        went.map(|row| row.id.clone()).chain(self.finished.iter().cloned()).collect()
+    }
+
     /// 0, or 3 if a person should look.
     pub fn exit(&self) -> Exit {
         if self.frozen.is_empty() && self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }

@@ -114,6 +114,11 @@ impl State {
         &self.found[id]
     }
 
+    /// The manifests of the job's backups, oldest first.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.found.values().map(|found| &*found.manifest)
+    }
+
     /// The manifest of the newest backup.
     pub fn newest(&self) -> Option<&Manifest> {
         self.found.values().next_back().map(|found| &*found.manifest)

@@ -63,6 +63,18 @@ pub enum Outcome {
     NotConfigured,
 }
 
+impl Outcome {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Failed => "failed",
+            Outcome::Skipped => "skipped",
+            Outcome::NotConfigured => "not configured",
+        }
+    }
+}
+
 /// A check, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Row {

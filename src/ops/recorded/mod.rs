@@ -8,6 +8,10 @@ mod record;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use crate::catalog::id::BackupId;
+use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::config::records::RecordsAt;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
@@ -81,6 +85,21 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
             Err(error)
         }
     }
+}
+
+/// Records that these backups were deleted. In a dry run nothing was.
+///
+/// # Errors
+/// What a person is told: it may hold what drivers say, and is to be cleaned of secrets.
+pub async fn deleted(at: &RecordsAt, ids: &[BackupId], now: DateTime<Utc>) -> Result<(), String> {
+    let RecordsAt::Server(uri) = at else { return Ok(()) };
+    let written = async {
+        let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
+        let written = records.mark_deleted(ids, now).await;
+        records.close().await;
+        written
+    };
+    written.await.map(drop).map_err(|e| told(&e))
 }
 
 fn told(error: &Error) -> String {

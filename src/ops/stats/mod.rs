@@ -1,5 +1,7 @@
-//! `stats`: what the runs of a job tell together. Pure: from runs and a clock to figures.
+//! `stats`: what the runs of a job tell together. [`report`] is pure: from runs and a clock to figures;
+//! [`gather`] brings it the runs.
 
+mod gather;
 mod periods;
 mod trend;
 
@@ -10,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::catalog::run::{Run, STATUSES, Status};
 use crate::retention::forecast::Expiry;
 
+pub use gather::gather;
 pub use periods::{Period, Unit};
 pub use trend::Trend;
 

@@ -1,0 +1,19 @@
+//! Tables on a terminal.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+/// Rows below a head, in columns without lines; those of `figures` stand to the right.
+pub fn columns(head: &[&str], rows: &[Vec<String>], figures: &[usize]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(head.iter().map(|title| title.to_uppercase()));
+    table.add_rows(rows);
+    for column in figures {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    // Names are long, and a line a row is what a person reads and a script greps.
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.to_string().lines().map(|line| format!("{}\n", line.trim())).collect()
+}

@@ -1,0 +1,110 @@
+//! Telling people how a command ended.
+
+use std::time::Duration;
+
+use chrono::Utc;
+
+use super::logging::Log;
+use super::{machine, state_dir, store};
+use crate::cancel::Cancel;
+use crate::catalog::id::BackupId;
+use crate::config::layers::Layers;
+use crate::config::mail;
+use crate::config::settings::{self, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::notify::events::{Failure, NewestGood, Occasion, Operation, Report};
+use crate::notify::message::Event;
+use crate::notify::{Notifier, Outcome, UNKNOWN_JOB};
+use crate::ops::notices;
+
+/// How long the store is asked for the newest good backup, after a run that failed.
+const ASKING: Duration = Duration::from_secs(15);
+
+/// Whom to tell.
+pub struct Teller<'a> {
+    notifier: Notifier,
+    layers: &'a Layers,
+    log: &'a Log,
+    cancel: &'a Cancel,
+}
+
+impl<'a> Teller<'a> {
+    /// Tells as the settings say.
+    ///
+    /// # Errors
+    /// When the mail settings are wrong: before anything is done, for nobody would hear of a failure.
+    pub fn new(layers: &'a Layers, log: &'a Log, cancel: &'a Cancel) -> Result<Teller<'a>> {
+        let redactor = settings::redactor(layers);
+        let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor, &machine());
+        Ok(Teller { notifier, layers, log, cancel })
+    }
+
+    /// Tells of a run that did its work. The answer: what went wrong with that, a line each.
+    pub async fn ended(&self, operation: Operation, job: &str, run: String, outcome: Outcome) -> Vec<String> {
+        let of = Occasion { job: job.into(), operation, run };
+        told(self.notifier.outcome(&of, outcome, Utc::now()).await)
+    }
+
+    /// Tells of a run that failed, of which `error` is told elsewhere as well. What goes wrong with that
+    /// is only logged: the run has failed already.
+    pub async fn failed(&self, operation: Operation, error: &Error) {
+        if !self.notifier.is_configured() {
+            return;
+        }
+        let resolved = Settings::resolve(self.layers, &machine());
+        let named = self.layers.text("job").map(str::to_string);
+        let job = resolved.ok().map(|settings| settings.job).or(named).unwrap_or_else(|| UNKNOWN_JOB.into());
+        let newest = self.newest_good(&job, error).await;
+        // Where another setting is wrong, the default is as good as any.
+        let max_age = settings::max_age(self.layers).unwrap_or(Duration::from_secs(26 * 3600));
+        let failure = Failure::of(error, self.log.tail.lines(), newest, max_age);
+        let run = match operation {
+            Operation::Backup => self.log.run.get().filter(|id| id.parse::<BackupId>().is_ok()),
+            _ => None,
+        };
+        let run = run.unwrap_or_else(fresh);
+        for line in self.ended(operation, &job, run, Outcome::Failure(failure)).await {
+            log::warn!("{line}");
+        }
+    }
+
+    async fn newest_good(&self, job: &str, error: &Error) -> NewestGood {
+        // Whoever ends a run does not wait for this.
+        if self.cancel.error().is_some() || error.kind() == Kind::Usage {
+            return NewestGood::Unknown;
+        }
+        let asked = async {
+            let store = store(self.layers).await?;
+            notices::newest_good(&*store, job, Utc::now()).await
+        };
+        match tokio::time::timeout(ASKING, self.cancel.or(asked)).await {
+            Ok(Ok(newest)) => newest,
+            _ => NewestGood::Unknown,
+        }
+    }
+
+    /// Tells a report.
+    ///
+    /// # Errors
+    /// When mails are not set up, or this one could not be sent: it is what was asked for.
+    pub async fn report(&self, event: Event, report: Report) -> Result<Vec<String>> {
+        if !self.notifier.is_configured() {
+            return Err(Error::usage(
+                "--email: mails are not set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set",
+            )
+            .hint(
+                "Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to), or leave --email out",
+            ));
+        }
+        Ok(told(self.notifier.report(event, report, &fresh()).await))
+    }
+}
+
+/// Something that no other mail is known by.
+pub fn fresh() -> String {
+    BackupId::new(Utc::now(), &mut rand::rng()).to_string()
+}
+
+fn told(problems: Vec<String>) -> Vec<String> {
+    problems.into_iter().map(|problem| format!("a mail could not be sent: {problem}")).collect()
+}

@@ -1,0 +1,43 @@
+//! The runs of a job: what the store says, joined with what only records know.
+
+use chrono::{DateTime, Utc};
+
+use super::{Report, report};
+use crate::catalog;
+use crate::catalog::history::{self, Around, Said};
+use crate::catalog::run::Run;
+use crate::error::Result;
+use crate::ops::cleanup::state::State;
+use crate::retention::Policy;
+use crate::retention::forecast::next_expiry;
+use crate::store::Store;
+
+/// Asks the store, and tells what its runs and the records of them tell together.
+///
+/// # Errors
+/// If the store does not answer. What cannot be understood in it is logged, and not counted.
+pub async fn gather(
+    store: &dyn Store,
+    records: &[Run],
+    job: &str,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Result<Report> {
+    let state = State::read(store, job).await?;
+    let place = store.place();
+    let mut runs: Vec<Run> = state.manifests().map(|manifest| Run::completed(manifest, &place)).collect();
+    let manifests = state.manifests().map(|manifest| manifest.id.clone()).collect();
+    let mut failures = std::collections::BTreeSet::new();
+    for (id, failure) in catalog::failures(store, &state.failed).await? {
+        match failure {
+            Ok(failure) => runs.push(Run::failed(&failure, &place)),
+            Err(why) => log::warn!("{why}"),
+        }
+        failures.insert(id);
+    }
+    state.unreadable.iter().for_each(|why| log::warn!("{why}"));
+    let said = Said { place: place.clone(), runs, manifests, failures };
+    let mine: Vec<Run> = records.iter().filter(|run| run.job == job).cloned().collect();
+    let joined = history::join(&said, &mine, &Around { now, held: None });
+    Ok(report(job, &place, &joined, next_expiry(&state.backups(), policy, job, now), now))
+}
