@@ -9,7 +9,8 @@
 //! all cores compress them, frames them as a tar or as mongodump's archive, and cuts the stream into
 //! parts. [`store`] takes parts in any order, to a bucket or a directory, and knows nothing of
 //! backups. When all is read, checked and uploaded, [`catalog`] writes the index and then the
-//! manifest: from that moment the backup exists. Whatever fails before leaves nothing that counts.
+//! manifest: from that moment the backup exists. Whatever fails before leaves nothing that counts, but
+//! what is said about it: [`ops::recorded`] records each run in MongoDB, and tells the store why one failed.
 //!
 //! `cleanup` ([`ops::cleanup`]) goes the other way: [`catalog`] reads what there is, [`retention`] decides
 //! with a reason for each backup, and what goes loses its manifest first.

@@ -2,9 +2,8 @@
 //! They are a cache. What the store says wins ([`super::history`]), and whatever of them is lost is
 //! written again from there; so nothing here ever clears the collection.
 
+mod client;
 mod document;
-
-pub use document::same;
 
 use std::time::Duration;
 
@@ -12,18 +11,17 @@ use bson::raw::RawDocumentBuf;
 use bson::{Document, doc};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use mongodb::options::{
-    ClientOptions, CollectionOptions, IndexOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria,
-    ServerAddress, WriteConcern,
-};
-use mongodb::{Client, Collection, IndexModel};
+use mongodb::options::IndexOptions;
+use mongodb::{Collection, IndexModel};
 
 use super::id::BackupId;
 use super::run::{Run, Status};
-use crate::error::{Error, Result};
-use crate::secret::{ExposeSecret, Redactor, Secret};
-use crate::source::errors::{self, Class};
+use crate::error::Result;
+use crate::secret::Secret;
 use crate::source::selection::RECORDS_DB;
+use client::Server;
+
+pub use document::same;
 
 /// The collection.
 pub const RUNS: &str = "runs";
@@ -42,13 +40,8 @@ pub struct RecordsOptions {
 /// The records of a server.
 #[derive(Debug)]
 pub struct Records {
-    client: Client,
+    server: Server,
     runs: Collection<RawDocumentBuf>,
-    patience: Duration,
-    redactor: Redactor,
-    places: String,
-    user: Option<String>,
-    auth_source: String,
 }
 
 /// What records say.
@@ -63,45 +56,8 @@ pub struct Recorded {
 impl Records {
     /// Gets ready to talk to the server; whether it is there, the first question shows.
     pub async fn connect(options: &RecordsOptions) -> Result<Records> {
-        let uri = options.uri.expose_secret();
-        let redactor = Redactor::new(&[uri], &[]);
-        let failed = |why: String| {
-            Error::failed(format!("the server of the records cannot be resolved: {}", redactor.clean(&why)))
-                .hint("Correct MONGO_URI or BACKUP_RECORDS; with BACKUP_RECORDS=off nothing is recorded")
-        };
-        let parsed = tokio::time::timeout(options.patience, ClientOptions::parse(uri).into_future()).await;
-        let mut client = parsed
-            .map_err(|_| failed(format!("no answer within {} s", options.patience.as_secs())))?
-            .map_err(|e| failed(errors::tidy(&e)))?;
-        client.app_name.get_or_insert_with(|| "uzima-backup".into());
-        // The URI was written for reading, perhaps from a secondary; records are written.
-        client.selection_criteria = None;
-        client.read_concern = None;
-        for wait in [&mut client.server_selection_timeout, &mut client.connect_timeout] {
-            *wait = Some(wait.unwrap_or(options.patience).min(options.patience));
-        }
-        let places: Vec<String> = client.hosts.iter().map(ServerAddress::to_string).collect();
-        let credential = client.credential.clone().unwrap_or_default();
-        let client = Client::with_options(client).map_err(|e| failed(errors::tidy(&e)))?;
-        let write = WriteConcern::builder()
-            .w(mongodb::options::Acknowledgment::Majority)
-            .w_timeout(options.patience)
-            .build();
-        // Where there is no primary, what a secondary knows is better than nothing.
-        let read = ReadPreference::PrimaryPreferred { options: Some(ReadPreferenceOptions::default()) };
-        let collection = CollectionOptions::builder()
-            .write_concern(write)
-            .selection_criteria(SelectionCriteria::ReadPreference(read))
-            .build();
-        Ok(Records {
-            runs: client.database(RECORDS_DB).collection_with_options(RUNS, collection),
-            client,
-            patience: options.patience,
-            redactor,
-            places: places.join(","),
-            user: credential.username,
-            auth_source: credential.source.unwrap_or_else(|| "admin".into()),
-        })
+        let server = Server::connect(options).await?;
+        Ok(Records { runs: server.collection(), server })
     }
 
     /// Writes down that a run begins.
@@ -135,7 +91,7 @@ impl Records {
             cursor.try_collect::<Vec<RawDocumentBuf>>().await
         };
         let mut recorded = Recorded::default();
-        for raw in self.within(found).await.map_err(|e| self.explain("read", e))? {
+        for raw in self.server.within(found).await.map_err(|e| self.server.explain("read", e))? {
             match Document::try_from(raw) {
                 Ok(document) => match document::read(&document) {
                     Ok(run) => recorded.runs.push(run),
@@ -176,7 +132,7 @@ impl Records {
 
     /// Ends the connections; a server that does not answer holds nobody up.
     pub async fn close(self) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.client.shutdown()).await;
+        self.server.close().await;
     }
 
     async fn upsert(&self, run: &Run) -> Result<()> {
@@ -185,35 +141,6 @@ impl Records {
     }
 
     async fn writing<T>(&self, answer: impl IntoFuture<Output = mongodb::error::Result<T>>) -> Result<T> {
-        self.within(answer.into_future()).await.map_err(|e| self.explain("written", e))
-    }
-
-    async fn within<T>(
-        &self,
-        answer: impl Future<Output = mongodb::error::Result<T>>,
-    ) -> mongodb::error::Result<T> {
-        // Looking for a server and its answer: each may take its time.
-        crate::source::patience::bounded(self.patience * 2, answer).await
-    }
-
-    /// What failed, why, and the next step.
-    fn explain(&self, what: &str, error: mongodb::error::Error) -> Error {
-        let off = "with BACKUP_RECORDS=off nothing is recorded";
-        let hint = match (errors::classify(&error), &self.user) {
-            (Class::Unauthorized, Some(user)) => format!(
-                "Grant the role: db.getSiblingDB(\"{}\").grantRolesToUser(\"{user}\", [{{role: \"readWrite\", db: \
-                 \"{RECORDS_DB}\"}}]); {off}",
-                self.auth_source
-            ),
-            (Class::Unauthorized, None) => {
-                format!("Name a user who may write to the database {RECORDS_DB}; {off}")
-            }
-            (Class::Login, _) => format!("Check user, password and authSource; {off}"),
-            _ => format!("Check that MongoDB runs there and takes writes; {off}"),
-        };
-        let why = self.redactor.clean(&errors::tidy(&error));
-        Error::failed(format!("records cannot be {what} (MongoDB at {}, database {RECORDS_DB})", self.places))
-            .hint(hint)
-            .caused_by(why)
+        self.server.within(answer.into_future()).await.map_err(|e| self.server.explain("written", e))
     }
 }

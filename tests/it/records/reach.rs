@@ -77,3 +77,24 @@ async fn a_server_that_refuses() {
     }
     assert!(of_each(&client, "status").await.contains(&"running".to_string()));
 }
+
+/// The server that is backed up, and keeps the records, is down: the store alone tells why no backup is
+/// there, soon enough and without a word about records.
+#[test]
+fn nothing_but_the_store_is_there() {
+    let home = Home::new();
+    let began = Instant::now();
+    let ran =
+        run(recording(&home, NOWHERE).env("BACKUP_JOB", "j").arg("backup")).ends(1).says(&["cannot connect"]);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(!ran.stderr.contains("needs a look"), "{}", ran.stderr);
+    let failure = home.failures().pop().expect("what is said");
+    assert!(failure.error.contains("cannot connect to MongoDB at 127.0.0.1:1"), "{}", failure.error);
+    let listed = run(recording(&home, NOWHERE).args(["list", "--json"])).ends(0).json();
+    let row = &listed["backups"][0];
+    assert_eq!(
+        (&row["status"], &row["id"], &row["job"]),
+        (&json!("failed"), &json!(failure.id), &json!("j"))
+    );
+    assert!(row["error"].as_str().expect("an error").contains("next step: "), "{row}");
+}

@@ -1,50 +1,20 @@
 //! `list`: the runs of a place, newest first: what the store says, and what only records know.
 
+mod row;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
 use crate::catalog::history::{self, Around, Said};
 use crate::catalog::id::BackupId;
 use crate::catalog::marks::Failure;
-use crate::catalog::run::{Run, STATUSES, Status, Verified};
-use crate::catalog::{self, Entry, Folder, layout, reconcile};
+use crate::catalog::run::{Run, Status};
+use crate::catalog::{self, Folder, layout, reconcile};
 use crate::error::Result;
 use crate::store::Store;
 
-/// How what is listed stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
-    /// A run.
-    Run(Status),
-    /// A manifest that cannot be understood.
-    Damaged,
-}
-
-impl Shown {
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Shown::Run(status) => status.word(),
-            Shown::Damaged => "damaged",
-        }
-    }
-}
-
-impl FromStr for Shown {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Shown, String> {
-        match word {
-            "damaged" => Ok(Shown::Damaged),
-            _ => word.parse().map(Shown::Run).map_err(|_| {
-                let words = STATUSES.map(Status::word).join(", ");
-                format!("a status is one of {words}, damaged")
-            }),
-        }
-    }
-}
+pub use row::{Listed, Row, Shown};
 
 /// What is wanted.
 #[derive(Debug, Clone, Default)]
@@ -55,69 +25,6 @@ pub struct Options {
     pub limit: Option<usize>,
     /// Only what stands so; none means all but deleted backups.
     pub statuses: Vec<Shown>,
-}
-
-/// What a row tells of.
-#[derive(Debug)]
-pub enum Row {
-    /// A backup, or a manifest that cannot be understood.
-    Stored(Entry),
-    /// A run of which there is no backup.
-    Run(Box<Run>),
-}
-
-/// A run, and what is said about it.
-#[derive(Debug)]
-pub struct Listed {
-    /// The run.
-    pub row: Row,
-    /// No clean-up deletes it.
-    pub pinned: bool,
-    /// When and how it was last verified.
-    pub verified: Option<Verified>,
-}
-
-impl Listed {
-    /// The run's id.
-    pub fn id(&self) -> &BackupId {
-        match &self.row {
-            Row::Stored(entry) => entry.id(),
-            Row::Run(run) => &run.id,
-        }
-    }
-
-    /// How it stands.
-    pub fn shown(&self) -> Shown {
-        match &self.row {
-            Row::Stored(Entry::Backup(_)) => Shown::Run(Status::Completed),
-            Row::Stored(Entry::Damaged { .. }) => Shown::Damaged,
-            Row::Run(run) => Shown::Run(run.status),
-        }
-    }
-
-    fn started(&self) -> DateTime<Utc> {
-        match &self.row {
-            Row::Stored(Entry::Backup(manifest)) => manifest.started_at,
-            Row::Stored(Entry::Damaged { id, .. }) => id.started(),
-            Row::Run(run) => run.started_at,
-        }
-    }
-
-    fn wanted(&self, options: &Options) -> bool {
-        let job = match &self.row {
-            Row::Stored(Entry::Backup(manifest)) => Some(&manifest.job),
-            // It might be of any job: it is never left out.
-            Row::Stored(Entry::Damaged { .. }) => None,
-            Row::Run(run) => Some(&run.job).filter(|job| !job.is_empty()),
-        };
-        let of_job = options.job.as_ref().is_none_or(|wanted| job.is_none_or(|job| job == wanted));
-        let shown = self.shown();
-        let so = match options.statuses.as_slice() {
-            [] => shown != Shown::Run(Status::Deleted),
-            statuses => statuses.contains(&shown),
-        };
-        of_job && so
-    }
 }
 
 /// Lists runs. A manifest that cannot be understood is listed as damaged, never left out. `records` are

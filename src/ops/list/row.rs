@@ -1,0 +1,108 @@
+//! A row of a list: a backup, a manifest that cannot be understood, or a run that made none.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+
+use super::Options;
+use crate::catalog::Entry;
+use crate::catalog::id::BackupId;
+use crate::catalog::run::{Run, STATUSES, Status, Verified};
+
+/// How what is listed stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// A run.
+    Run(Status),
+    /// A manifest that cannot be understood.
+    Damaged,
+}
+
+impl Shown {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Shown::Run(status) => status.word(),
+            Shown::Damaged => "damaged",
+        }
+    }
+}
+
+impl FromStr for Shown {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Shown, String> {
+        match word {
+            "damaged" => Ok(Shown::Damaged),
+            _ => word.parse().map(Shown::Run).map_err(|_| {
+                let words = STATUSES.map(Status::word).join(", ");
+                format!("a status is one of {words}, damaged")
+            }),
+        }
+    }
+}
+
+/// What a row tells of.
+#[derive(Debug)]
+pub enum Row {
+    /// A backup, or a manifest that cannot be understood.
+    Stored(Entry),
+    /// A run of which there is no backup.
+    Run(Box<Run>),
+}
+
+/// A run, and what is said about it.
+#[derive(Debug)]
+pub struct Listed {
+    /// The run.
+    pub row: Row,
+    /// No clean-up deletes it.
+    pub pinned: bool,
+    /// When and how it was last verified.
+    pub verified: Option<Verified>,
+}
+
+impl Listed {
+    /// The run's id.
+    pub fn id(&self) -> &BackupId {
+        match &self.row {
+            Row::Stored(entry) => entry.id(),
+            Row::Run(run) => &run.id,
+        }
+    }
+
+    /// How it stands.
+    pub fn shown(&self) -> Shown {
+        match &self.row {
+            Row::Stored(Entry::Backup(_)) => Shown::Run(Status::Completed),
+            Row::Stored(Entry::Damaged { .. }) => Shown::Damaged,
+            Row::Run(run) => Shown::Run(run.status),
+        }
+    }
+
+    /// When it began, as exactly as is known.
+    pub(super) fn started(&self) -> DateTime<Utc> {
+        match &self.row {
+            Row::Stored(Entry::Backup(manifest)) => manifest.started_at,
+            Row::Stored(Entry::Damaged { id, .. }) => id.started(),
+            Row::Run(run) => run.started_at,
+        }
+    }
+
+    /// Whether it is asked for.
+    pub(super) fn wanted(&self, options: &Options) -> bool {
+        let job = match &self.row {
+            Row::Stored(Entry::Backup(manifest)) => Some(&manifest.job),
+            // It might be of any job: it is never left out.
+            Row::Stored(Entry::Damaged { .. }) => None,
+            Row::Run(run) => Some(&run.job).filter(|job| !job.is_empty()),
+        };
+        let of_job = options.job.as_ref().is_none_or(|wanted| job.is_none_or(|job| job == wanted));
+        let shown = self.shown();
+        let so = match options.statuses.as_slice() {
+            [] => shown != Shown::Run(Status::Deleted),
+            statuses => statuses.contains(&shown),
+        };
+        of_job && so
+    }
+}
