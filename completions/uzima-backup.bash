@@ -40,6 +40,9 @@ _uzima__backup() {
             uzima__backup,pin)
                 cmd="uzima__backup__subcmd__pin"
                 ;;
+            uzima__backup,stats)
+                cmd="uzima__backup__subcmd__stats"
+                ;;
             uzima__backup,unpin)
                 cmd="uzima__backup__subcmd__unpin"
                 ;;
@@ -67,6 +70,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,pin)
                 cmd="uzima__backup__subcmd__help__subcmd__pin"
                 ;;
+            uzima__backup__subcmd__help,stats)
+                cmd="uzima__backup__subcmd__help__subcmd__stats"
+                ;;
             uzima__backup__subcmd__help,unpin)
                 cmd="uzima__backup__subcmd__help__subcmd__unpin"
                 ;;
@@ -77,7 +83,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin health config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -217,18 +223,18 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__health)
-            opts="-q -v -h --skip --only --allow-empty --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --skip --only --allow-empty --email --job --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --skip)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness records mail state" -- "${cur}"))
                     return 0
                     ;;
                 --only)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness records mail state" -- "${cur}"))
                     return 0
                     ;;
                 --job)
@@ -255,7 +261,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup list cleanup pin unpin health config help"
+            opts="backup list cleanup pin unpin stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -380,6 +386,20 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__stats)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__subcmd__backup__subcmd__help__subcmd__unpin)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -395,7 +415,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__list)
-            opts="-q -v -h --job --limit --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --status --job --limit --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -433,7 +453,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__notify)
-            opts="-q -v -h --test --render --event --config --json --quiet --verbose --help"
+            opts="-q -v -h --test --render --event --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -448,6 +468,10 @@ _uzima__backup() {
                     return 0
                     ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -466,6 +490,36 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__stats)
+            opts="-q -v -h --email --job --dir --config --json --quiet --log-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --job)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

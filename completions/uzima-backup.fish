@@ -36,7 +36,9 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Keep a backup from every cleanup'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d 'Tell what the runs of a job tell together'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r
@@ -56,7 +58,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dry
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, damaged or deleted (may be given several times); default: all but deleted' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r
@@ -66,7 +68,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The line of backups; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'Clean up this directory' -r -F
@@ -79,7 +81,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l or
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why, for people' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'It is in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -95,6 +97,15 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The line of backups; default: what is read, at which host' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'Backups are in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l email -d 'Mail them as well'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l skip -d 'Not this check (may be given several times): a new installation has no backup to be fresh' -r -f -a "configuration\t''
 mongodb\t''
 namespaces\t''
@@ -103,6 +114,8 @@ store\t''
 disk\t''
 clock\t''
 freshness\t''
+records\t''
+mail\t''
 state\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l only -d 'Only this check (may be given several times)' -r -f -a "configuration\t''
 mongodb\t''
@@ -112,27 +125,41 @@ store\t''
 disk\t''
 clock\t''
 freshness\t''
+records\t''
+mail\t''
 state\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The line of backups; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'Backups are in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l allow-empty -d 'A server without collections is not an error'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l email -d 'Mail what was found as well'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l render -d 'Write the samples to this directory, as HTML and as text, and send nothing' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "list" -d 'List the backups that exist, newest first'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "pin" -d 'Keep a backup from every cleanup'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin health config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "pin" -d 'Keep a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

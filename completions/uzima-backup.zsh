@@ -56,8 +56,8 @@ _arguments "${_arguments_options[@]}" : \
 '(-v --verbose)--quiet[Print nothing but errors]' \
 '*-v[Log more; twice, everything (RUST_LOG is finer)]' \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
 (list)
@@ -73,8 +73,8 @@ _arguments "${_arguments_options[@]}" : \
 '(-v --verbose)--quiet[Print nothing but errors]' \
 '*-v[Log more; twice, everything (RUST_LOG is finer)]' \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
 (cleanup)
@@ -93,8 +93,8 @@ _arguments "${_arguments_options[@]}" : \
 '(-v --verbose)--quiet[Print nothing but errors]' \
 '*-v[Log more; twice, everything (RUST_LOG is finer)]' \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
 (pin)
@@ -128,22 +128,55 @@ _arguments "${_arguments_options[@]}" : \
 ':id -- The backup:_default' \
 && ret=0
 ;;
-(health)
+(stats)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness state)' \
-'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness state)' \
 '--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
 '--dir=[Backups are in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
-'--allow-empty[A server without collections is not an error]' \
+'--email[Mail them as well]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
 '*-v[Log more; twice, everything (RUST_LOG is finer)]' \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(health)
+_arguments "${_arguments_options[@]}" : \
+'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness records mail state)' \
+'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness records mail state)' \
+'--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
+'--dir=[Backups are in this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--allow-empty[A server without collections is not an error]' \
+'--email[Mail what was found as well]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(notify)
+_arguments "${_arguments_options[@]}" : \
+'--render=[Write the samples to this directory, as HTML and as text, and send nothing]:DIR:_files' \
+'*--event=[Only the mail about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:_default' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'(--render)--test[Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
 (config)
@@ -191,7 +224,15 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(stats)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (health)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(notify)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
@@ -220,7 +261,9 @@ _uzima-backup_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
+'notify:Send a sample of each mail, or write them to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -254,7 +297,9 @@ _uzima-backup__subcmd__help_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
+'notify:Send a sample of each mail, or write them to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -300,6 +345,11 @@ _uzima-backup__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help pin commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__stats_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__stats_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help stats commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help__subcmd__unpin_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__unpin_commands() {
     local commands; commands=()
@@ -319,6 +369,11 @@ _uzima-backup__subcmd__notify_commands() {
 _uzima-backup__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup pin commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__stats_commands] )) ||
+_uzima-backup__subcmd__stats_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup stats commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__unpin_commands] )) ||
 _uzima-backup__subcmd__unpin_commands() {

@@ -13,6 +13,7 @@ use super::tell::Teller;
 use super::{backup, machine, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
+use crate::config::mail;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
@@ -62,8 +63,8 @@ pub async fn run(
 }
 
 async fn told(report: &Report, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Vec<String>> {
-    let mail = notices::health(report, Utc::now());
-    Teller::new(layers, log, cancel)?.report(Event::Health, mail).await
+    let told = notices::health(report, Utc::now());
+    Teller::new(layers, log, cancel)?.report(Event::Health, told).await
 }
 
 fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
@@ -72,6 +73,8 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
         backup: crate::ops::backup::Options { allow_empty: args.allow_empty, ..backup::options(layers)? },
         place: settings::place(layers)?,
         policy: settings.retention,
+        records: settings.records,
+        mail: mail::mail(layers)?,
         max_age: settings.max_age,
     })
 }

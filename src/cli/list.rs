@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 
 use chrono::{DateTime, Utc};
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 use super::args::ListArgs;
+use super::columns::columns;
 use super::output::Output;
 use super::{store, units};
 use crate::catalog::Entry;
@@ -99,21 +99,8 @@ fn text(found: &[Listed], job: Option<&str>, place: &str, now: DateTime<Utc>) ->
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         return format!("no backups{of_job} in {place}\n");
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(HEADER);
-    for listed in found {
-        table.add_row(cells(listed, now));
-    }
-    for column in [2, 3, 4, 5] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    // A job's name is long, and a line per backup is what a person reads and a script greps.
-    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
-    let text = table.to_string();
-    text.lines().map(|line| format!("{}\n", line.trim())).collect()
+    let rows: Vec<Vec<String>> = found.iter().map(|listed| cells(listed, now).into()).collect();
+    columns(&HEADER, &rows, &[2, 3, 4, 5])
 }
 
 fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {

@@ -25,11 +25,13 @@ use clap::{CommandFactory, Parser};
 use self::args::{Cli, Command};
 use self::logging::Log;
 use self::output::Output;
+use self::tell::Teller;
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Place};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::notify::events::Operation;
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
@@ -48,7 +50,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let layers =
         match Layers::load(cli.settings(), &|name| std::env::var_os(name), cli.common.config.as_deref()) {
             Ok(layers) => layers,
-            Err(error) => return output::complain(&error, &Log::default()),
+            Err(error) => return unloaded(&cli, error),
         };
     let redactor = settings::redactor(&layers);
     let started = settings::log_file(&layers)
@@ -80,6 +82,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         exit
     });
     outcome.unwrap_or_else(|error| output::complain(&error, &log))
+}
+
+/// The configuration file cannot be understood. Whoever is named in the environment hears of it all the
+/// same, as far as the night's commands are concerned.
+fn unloaded(cli: &Cli, error: Error) -> Exit {
+    let operation = match &cli.command {
+        Command::Backup(args) if !args.dry_run => Operation::Backup,
+        Command::Cleanup(args) if !args.dry_run => Operation::Cleanup,
+        _ => return output::complain(&error, &Log::default()),
+    };
+    let nothing = std::path::Path::new("/dev/null");
+    let Ok(layers) = Layers::load(cli.settings(), &|name| std::env::var_os(name), Some(nothing)) else {
+        return output::complain(&error, &Log::default());
+    };
+    let log = Log::silent(settings::redactor(&layers));
+    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(&layers, &log, &Cancel::default())) {
+        runtime.block_on(teller.failed(operation, &error));
+    }
+    output::complain(&error, &log)
 }
 
 /// The command line's definition, for man pages and completions.

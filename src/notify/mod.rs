@@ -96,6 +96,8 @@ impl Notifier {
         let message = match past.decide(ended, now) {
             Decision::Silence => None,
             Decision::Tell(row) => Some(self.bad(of, outcome, row, past.success, now)),
+            // A clean-up that found nothing to do is no news.
+            Decision::Usual if matches!(&outcome, Outcome::Cleanup(c) if c.is_idle()) => None,
             Decision::Usual => Some(self.good(of, outcome)),
             Decision::Recovered(row) if self.tells(Event::Recovered) => {
                 Some(events::recovered(of, row, self.good(of, outcome)))

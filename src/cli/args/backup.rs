@@ -10,6 +10,7 @@ use crate::cli::units;
 /// Flags of `backup`.
 #[derive(Debug, Default, Args)]
 #[command(
+    about = "Dump a MongoDB server into one artifact in the bucket or directory",
     long_about = "Dump a MongoDB server into one artifact in the bucket or directory.\n\n\
 The server is MONGO_URI (default mongodb://localhost:27017), the place S3_BACKUP_BUCKET or BACKUP_DIR. \
 The data is streamed: no temporary file, bounded memory. The backup exists only once everything was read, \

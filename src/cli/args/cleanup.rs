@@ -11,6 +11,7 @@ use crate::cli::units;
 /// Flags of `cleanup`.
 #[derive(Debug, Default, Args)]
 #[command(
+    about = "Delete backups that are older than they need be, never the last good ones",
     long_about = "Delete the backups of a job that are older than they need be, by a plan with a reason for each.\n\n\
 Kept are the newest BACKUP_RETENTION_DAYS, always the newest BACKUP_KEEP_MIN good ones, those of \
 BACKUP_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY, and what is pinned. Nothing is deleted (exit code 3) \

@@ -10,6 +10,7 @@ use crate::ops::health;
 /// Flags of `health`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Check that tonight's backup will work, and that there is a good one",
     long_about = "Check that tonight's backup will work, and that there is a good one.\n\n\
 One line a check: the settings, MongoDB and the right to read all of it, what reads, the bucket or directory \
 (a small object is written, read and deleted), its room and its clock, the age of the newest good backup \

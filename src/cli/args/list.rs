@@ -10,6 +10,7 @@ use crate::ops::list::Shown;
 /// Flags of `list`.
 #[derive(Debug, Args)]
 #[command(
+    about = "List the backups that exist, and the runs that made none, newest first",
     long_about = "List the backups that exist, and the runs that made none, newest first.\n\n\
 The list is of the bucket or directory. Where runs are recorded in MongoDB and the records can be read, it \
 also tells of runs that are under way or were killed, and with --status deleted of backups that are gone.",

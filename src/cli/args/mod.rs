@@ -58,24 +58,16 @@ pub struct Common {
     pub verbose: u8,
 }
 
-/// What to do.
+/// What to do. What each is for stands at its flags: a comment here would hide the long text there.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Dump a MongoDB server into one artifact in the bucket or directory
     Backup(BackupArgs),
-    /// List the backups that exist, and the runs that made none, newest first
     List(ListArgs),
-    /// Delete backups that are older than they need be, never the last good ones
     Cleanup(CleanupArgs),
-    /// Keep a backup from every cleanup
     Pin(PinArgs),
-    /// Let retention decide on a backup again
     Unpin(UnpinArgs),
-    /// Tell what the runs of a job tell together
     Stats(StatsArgs),
-    /// Check that tonight's backup will work, and that there is a good one
     Health(HealthArgs),
-    /// Send a sample of each mail, or write them to files
     Notify(NotifyArgs),
     /// Show the merged settings, secrets hidden, and where each came from
     Config,

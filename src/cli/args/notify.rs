@@ -9,6 +9,7 @@ use crate::notify::message::Event;
 /// Flags of `notify`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Send a sample of each mail, or write them to files",
     long_about = "Send a sample of each mail to ADMIN_EMAILS by RESEND_API_KEY, or write them to files.\n\n\
 The samples say that they are a test. Exit code 1 when one could not be sent, with the reason; 2 when mails are not set up.",
     after_help = "Examples:\n  uzima-backup notify --test\n  uzima-backup notify --test --event failure\n  \

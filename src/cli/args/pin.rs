@@ -9,6 +9,7 @@ use crate::catalog::id::BackupId;
 /// Flags of `pin`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Keep a backup from every cleanup",
     after_help = "Example:\n  uzima-backup pin 20261123T030000Z-7k3q9d --reason 'before the migration'"
 )]
 pub struct PinArgs {
@@ -24,6 +25,7 @@ pub struct PinArgs {
 
 /// Flags of `unpin`.
 #[derive(Debug, Args)]
+#[command(about = "Let retention decide on a backup again")]
 pub struct UnpinArgs {
     /// The backup
     pub id: BackupId,

@@ -7,6 +7,7 @@ use clap::Args;
 /// Flags of `stats`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Tell what the runs of a job tell together",
     long_about = "Tell what the runs of a job tell together: how many made a backup, what they take, how size, documents \
 and duration move, the last ten, and what a cleanup deletes next.\n\n\
 The figures are of the bucket or directory; where runs are recorded in MongoDB, also of backups that are gone and of runs \

@@ -34,6 +34,13 @@ pub struct Cleanup {
     pub notes: Vec<String>,
 }
 
+impl Cleanup {
+    /// Nothing went, and nothing needs a look.
+    pub fn is_idle(&self) -> bool {
+        self.deleted.is_empty() && self.problems.is_empty()
+    }
+}
+
 /// A clean-up that deleted nothing although it should.
 #[derive(Debug, Clone, Default)]
 pub struct Frozen {

@@ -3,7 +3,7 @@
 use futures_util::future::LocalBoxFuture;
 
 use super::around::Around;
-use super::{Outcome, history, machine, mongo, place};
+use super::{Outcome, history, machine, mongo, place, telling};
 use crate::error::Result;
 
 /// The check on which all others rest.
@@ -96,6 +96,18 @@ pub const CHECKS: &[Check] = &[
         after: &["store"],
         run: |around| Box::pin(history::freshness(around)),
         otherwise: "Run `uzima-backup list`",
+    },
+    Check {
+        name: "records",
+        after: &["mongodb"],
+        run: |around| Box::pin(telling::records(around)),
+        otherwise: "Give the user the role readWrite on uzima_backup, or set BACKUP_RECORDS=off",
+    },
+    Check {
+        name: "mail",
+        after: &[CONFIGURATION],
+        run: |around| Box::pin(telling::mail(around)),
+        otherwise: "Check RESEND_API_KEY and EMAIL_FROM, then run `uzima-backup notify --test`",
     },
     Check {
         name: "state",

@@ -12,15 +12,18 @@ mod mongo;
 mod place;
 mod probe;
 mod runner;
+mod telling;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::cancel::Cancel;
+use crate::config::records::RecordsAt;
 use crate::config::settings::Place;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::notify::resend::MailOptions;
 use crate::ops::backup;
 use crate::retention::Policy;
 
@@ -35,6 +38,10 @@ pub struct Subject {
     pub place: Place,
     /// How long they are kept.
     pub policy: Policy,
+    /// Where runs are recorded.
+    pub records: RecordsAt,
+    /// Whom to tell; `None` if nobody.
+    pub mail: Option<MailOptions>,
     /// The newest good backup is too old when it is older.
     pub max_age: Duration,
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uzima_backup::cancel::Cancel;
+use uzima_backup::config::records::RecordsAt;
 use uzima_backup::config::settings::Place;
 use uzima_backup::ops::backup::{EngineChoice, Options as Backup};
 use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
@@ -22,8 +23,19 @@ use crate::cli::s3::variables;
 use crate::cli::support::{Home, NOWHERE, Ran, run};
 
 /// All checks, in their order.
-pub const ALL: [&str; 9] =
-    ["configuration", "mongodb", "namespaces", "engine", "store", "disk", "clock", "freshness", "state"];
+pub const ALL: [&str; 11] = [
+    "configuration",
+    "mongodb",
+    "namespaces",
+    "engine",
+    "store",
+    "disk",
+    "clock",
+    "freshness",
+    "records",
+    "mail",
+    "state",
+];
 
 /// A server with users and one collection.
 pub async fn server() -> Mongod {
@@ -124,7 +136,8 @@ pub fn subject(place: Place) -> Subject {
         host: "test".into(),
     };
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
-    Subject { backup, place, policy, max_age: Duration::from_secs(26 * 3600) }
+    let (records, max_age) = (RecordsAt::Off, Duration::from_secs(26 * 3600));
+    Subject { backup, place, policy, records, mail: None, max_age }
 }
 
 /// Only these checks, answered within 20 s.

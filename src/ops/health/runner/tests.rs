@@ -3,6 +3,7 @@
 use super::super::Subject;
 use super::super::checks::Finding;
 use super::*;
+use crate::config::records::RecordsAt;
 use crate::config::settings::Place;
 use crate::ops::backup::{self, EngineChoice};
 use crate::retention::Policy;
@@ -36,7 +37,8 @@ fn around() -> Around {
     };
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
     let place = Place::Dir(DirOptions::new("/nonexistent/backups"));
-    let subject = Subject { backup, place, policy, max_age: Duration::from_secs(1) };
+    let (records, mail, max_age) = (RecordsAt::Off, None, Duration::from_secs(1));
+    let subject = Subject { backup, place, policy, records, mail, max_age };
     Around::new(subject, chrono::Utc::now(), Duration::from_millis(50))
 }
 
