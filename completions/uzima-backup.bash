@@ -46,6 +46,9 @@ _uzima__backup() {
             uzima__backup,unpin)
                 cmd="uzima__backup__subcmd__unpin"
                 ;;
+            uzima__backup,verify)
+                cmd="uzima__backup__subcmd__verify"
+                ;;
             uzima__backup__subcmd__help,backup)
                 cmd="uzima__backup__subcmd__help__subcmd__backup"
                 ;;
@@ -76,6 +79,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,unpin)
                 cmd="uzima__backup__subcmd__help__subcmd__unpin"
                 ;;
+            uzima__backup__subcmd__help,verify)
+                cmd="uzima__backup__subcmd__help__subcmd__verify"
+                ;;
             *)
                 ;;
         esac
@@ -83,7 +89,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin stats health notify config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin verify stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -261,7 +267,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup list cleanup pin unpin stats health notify config help"
+            opts="backup list cleanup pin unpin verify stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -414,6 +420,20 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__subcmd__backup__subcmd__list)
             opts="-q -v -h --status --job --limit --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -549,6 +569,40 @@ _uzima__backup() {
                 return 0
             fi
             case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__verify)
+            opts="-q -v -h --all --sample --job --dir --config --json --quiet --log-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --sample)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --job)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -36,6 +36,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Keep a backup from every cleanup'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d 'Tell what the runs of a job tell together'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
@@ -97,6 +98,16 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: so many percent of them, chosen by chance' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'Backups are in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The line of backups; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'Backups are in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -153,13 +164,14 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "pin" -d 'Keep a backup from every cleanup'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "pin" -d 'Keep a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

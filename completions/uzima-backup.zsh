@@ -128,6 +128,24 @@ _arguments "${_arguments_options[@]}" : \
 ':id -- The backup:_default' \
 && ret=0
 ;;
+(verify)
+_arguments "${_arguments_options[@]}" : \
+'--sample=[With --all\: so many percent of them, chosen by chance]:N%:_default' \
+'--job=[Only backups of this job]:NAME:_default' \
+'--dir=[Backups are in this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--all[Every backup]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::which -- The backup\: an id, or latest:_default' \
+&& ret=0
+;;
 (stats)
 _arguments "${_arguments_options[@]}" : \
 '--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
@@ -224,6 +242,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(verify)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (stats)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -261,6 +283,7 @@ _uzima-backup_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'verify:Read a backup again, and hold every byte of it against its manifest' \
 'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail, or write them to files' \
@@ -297,6 +320,7 @@ _uzima-backup__subcmd__help_commands() {
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
+'verify:Read a backup again, and hold every byte of it against its manifest' \
 'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail, or write them to files' \
@@ -355,6 +379,11 @@ _uzima-backup__subcmd__help__subcmd__unpin_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help unpin commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__verify_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__verify_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help verify commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__list_commands] )) ||
 _uzima-backup__subcmd__list_commands() {
     local commands; commands=()
@@ -379,6 +408,11 @@ _uzima-backup__subcmd__stats_commands() {
 _uzima-backup__subcmd__unpin_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup unpin commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__verify_commands] )) ||
+_uzima-backup__subcmd__verify_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup verify commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_uzima-backup" ]; then

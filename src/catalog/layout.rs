@@ -7,9 +7,12 @@
 //! <YYYY>/<MM>/<backup-id>/pin.json          a person wants it kept
 //! <YYYY>/<MM>/<backup-id>/accepted.json     a person looked at it and found it right
 //! <YYYY>/<MM>/<backup-id>/tombstone.json    it is being deleted
+//! <YYYY>/<MM>/<backup-id>/verified-<time>.json  every byte was read again then, and this was found
 //! <YYYY>/<MM>/<backup-id>/failed.json       the run failed: there is no backup, and this is why
 //! .health/<machine>                         `health` has just written it, or may not delete it
 //! ```
+
+use chrono::{DateTime, Utc};
 
 use super::id::BackupId;
 use crate::artifact::format::{self, Format};
@@ -24,6 +27,8 @@ pub const ACCEPTED: &str = "accepted.json";
 /// The file name of a tombstone.
 pub const TOMBSTONE: &str = "tombstone.json";
 
+/// How the file name of the result of a verify begins.
+const VERIFIED: &str = "verified-";
 /// The file name of what is said about a failed run.
 pub const FAILED: &str = "failed.json";
 
@@ -62,6 +67,16 @@ pub fn tombstone(id: &BackupId) -> String {
     format!("{}{TOMBSTONE}", folder(id))
 }
 
+/// The key of the result of a verify that ended at `at`.
+pub fn verified(id: &BackupId, at: DateTime<Utc>) -> String {
+    format!("{}{VERIFIED}{}.json", folder(id), at.format("%Y%m%dT%H%M%SZ"))
+}
+
+/// Whether a file name is that of the result of a verify. They sort by time.
+pub fn is_verified(file: &str) -> bool {
+    file.starts_with(VERIFIED) && file.ends_with(".json")
+}
+
 /// The key of the object that says why there is no backup of this id.
 pub fn failed(id: &BackupId) -> String {
     format!("{}{FAILED}", folder(id))
@@ -95,6 +110,7 @@ mod tests {
         let id: BackupId = "20261123T030000Z-7k3q9d".parse().unwrap();
         let format: Format = "tar.gz".parse().unwrap();
         assert_eq!(artifact(&id, format), "2026/11/20261123T030000Z-7k3q9d/dump.tar.gz");
+        assert!(is_verified("verified-20261123T030000Z.json") && !is_verified("verified-x"));
         assert!(is_artifact("dump.tar.gz") && !is_artifact("dump.tar") && !is_artifact("tar.gz"));
         for (key, file) in [
             (manifest(&id), "manifest.json"),
@@ -103,6 +119,7 @@ mod tests {
             (accepted(&id), "accepted.json"),
             (tombstone(&id), "tombstone.json"),
             (failed(&id), "failed.json"),
+            (verified(&id, id.started()), "verified-20261123T030000Z.json"),
         ] {
             assert_eq!(parse(&key), Some((id.clone(), file)));
         }

@@ -15,6 +15,7 @@ mod progress;
 mod signals;
 mod stats;
 mod tell;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -71,6 +72,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Cleanup(args) => cleanup::run(args, &layers, &output, &log, &cancel).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
+                Command::Verify(args) => cancel.or(verify::run(args, &layers, &output, &log)).await,
                 Command::Stats(args) => cancel.or(stats::run(args, &layers, &output, &log, &cancel)).await,
                 Command::Health(args) => health::run(args, &layers, &output, &log, &cancel).await,
                 Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,

@@ -108,6 +108,20 @@ fn format_md_describes_every_field() {
     keys(&serde_json::to_value(index).unwrap(), &mut all);
     use uzima_backup::catalog::marks::{Mark, Tombstone};
     keys(&serde_json::to_value(failure()).unwrap(), &mut all);
+    let verdict = uzima_backup::catalog::marks::Verdict {
+        format: 1,
+        id: failure().id,
+        at: chrono::Utc::now(),
+        host: "x".into(),
+        tool: "x".into(),
+        sound: true,
+        findings: vec![],
+        stored_bytes: 1,
+        documents: 1,
+        raw_bytes: 1,
+        seconds: 1.0,
+    };
+    keys(&serde_json::to_value(verdict).unwrap(), &mut all);
     let (id, at): (BackupId, _) = ("20261123T030000Z-7k3q9d".parse().unwrap(), chrono::Utc::now());
     let pin = Mark { format: 1, id: id.clone(), at, host: "x".into(), reason: Some("x".into()) };
     let tombstone =
@@ -187,6 +201,7 @@ async fn json_md_describes_every_field() {
     std::fs::create_dir_all(&folder_of_failed).unwrap();
     std::fs::write(folder_of_failed.join("failed.json"), serde_json::to_vec(&failed).unwrap()).unwrap();
     let id = backup["id"].as_str().unwrap().to_string();
+    let verify = json(&env, &["verify", &id]);
     let pin = json(&env, &["pin", &id]);
     let list = json(&env, &["list"]);
     assert_eq!(list["backups"][0]["pinned"], true);
@@ -203,6 +218,8 @@ async fn json_md_describes_every_field() {
         ("backup --dry-run", json(&env, &["backup", "--dry-run"])),
         ("list", list),
         ("cleanup", cleanup),
+        ("verify", verify),
+        ("stats", json(&env, &["stats"])),
         ("pin`, `unpin", pin),
         ("health", json(&env, &["health"])),
         ("notify", json(&env, &["notify", "--render", folder.path().join("mails").to_str().unwrap()])),

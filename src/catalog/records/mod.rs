@@ -15,7 +15,7 @@ use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
 
 use super::id::BackupId;
-use super::run::{Run, Status};
+use super::run::{Run, Status, Verified};
 use crate::error::Result;
 use crate::secret::Secret;
 use crate::source::selection::RECORDS_DB;
@@ -120,6 +120,13 @@ impl Records {
         let update = doc! {"$set": {"status": Status::Deleted.word(), "deleted_at": document::time(at)}};
         let filter = doc! {"_id": {"$in": ids}, "status": {"$ne": Status::Deleted.word()}};
         Ok(self.writing(self.runs.update_many(filter, update)).await?.modified_count)
+    }
+
+    /// Writes down how a backup was found, where there is a record of it.
+    pub async fn mark_verified(&self, id: &BackupId, verified: &Verified) -> Result<()> {
+        let found = doc! {"at": document::time(verified.at), "sound": verified.sound};
+        let update = doc! {"$set": {"verified": found}};
+        self.writing(self.runs.update_one(doc! {"_id": id.as_str()}, update)).await.map(drop)
     }
 
     /// Makes records say this of runs, one by one: a kill in between leaves nothing lost.

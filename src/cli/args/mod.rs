@@ -7,6 +7,7 @@ mod list;
 mod notify;
 mod pin;
 mod stats;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use self::list::ListArgs;
 pub use self::notify::NotifyArgs;
 pub use self::pin::{PinArgs, UnpinArgs};
 pub use self::stats::StatsArgs;
+pub use self::verify::VerifyArgs;
 use crate::config::layers::Raw;
 use crate::exit::Exit;
 
@@ -66,6 +68,7 @@ pub enum Command {
     Cleanup(CleanupArgs),
     Pin(PinArgs),
     Unpin(UnpinArgs),
+    Verify(VerifyArgs),
     Stats(StatsArgs),
     Health(HealthArgs),
     Notify(NotifyArgs),
@@ -134,6 +137,7 @@ impl Command {
                 text("job", args.job.clone());
                 text("dir", path(&args.dir));
             }
+            Command::Verify(args) => text("dir", path(&args.dir)),
             Command::Pin(args) => text("dir", path(&args.dir)),
             Command::Unpin(args) => text("dir", path(&args.dir)),
             Command::Notify(_) | Command::Config => {}

@@ -35,7 +35,10 @@ pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
         let body = |(file, object): (&String, &Object)| layout::is_artifact(file).then(|| object.clone());
         for object in folder.iter().filter_map(body) {
             let Some((id, _)) = layout::parse(&object.key) else { continue };
-            let beside = [layout::index(&id), layout::accepted(&id)];
+            let said = [layout::index(&id), layout::accepted(&id)];
+            let beside = |(file, object): (&String, &Object)| {
+                (said.contains(&object.key) || layout::is_verified(file)).then(|| object.key.clone())
+            };
             let kept = if folder.contains_key(layout::PIN) {
                 Some("pinned".into())
             } else if clock - object.modified <= YOUNG {
@@ -44,7 +47,7 @@ pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
                 None
             };
             orphans.push(Orphan {
-                beside: beside.into_iter().filter(|key| folder.values().any(|o| o.key == *key)).collect(),
+                beside: folder.iter().filter_map(beside).collect(),
                 key: object.key,
                 size: object.size,
                 modified: object.modified,

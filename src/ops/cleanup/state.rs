@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{self, Tombstone};
+use crate::catalog::marks::{self, Tombstone, Verdict};
 use crate::catalog::{self, Entry, Folder, layout};
 use crate::error::Result;
 use crate::retention::Backup;
@@ -20,6 +20,8 @@ pub struct Found {
     /// The objects in its folder.
     folder: Folder,
     accepted: bool,
+    /// What the last verify found wrong.
+    damaged: Option<String>,
 }
 
 /// The store, as far as a clean-up of one job is concerned.
@@ -61,7 +63,8 @@ impl State {
         let listed = catalog::existing(&folders);
         for entry in catalog::manifests(store, &listed).await? {
             let folder = folders.remove(entry.id()).unwrap_or_default();
-            state.add(entry, folder);
+            let verdict = Verdict::newest(store, entry.id(), &folder).await?;
+            state.add(entry, folder, verdict);
         }
         // What was listed with a manifest and has none now another clean-up deletes at this moment.
         for id in &listed {
@@ -81,7 +84,7 @@ impl State {
         Ok(state)
     }
 
-    fn add(&mut self, entry: Entry, folder: Folder) {
+    fn add(&mut self, entry: Entry, folder: Folder, verdict: Option<Result<Verdict, String>>) {
         let manifest = match entry {
             Entry::Backup(manifest) => manifest,
             Entry::Damaged { key, why, .. } => {
@@ -101,7 +104,18 @@ impl State {
             return;
         }
         let accepted = folder.contains_key(layout::ACCEPTED);
-        self.found.insert(manifest.id.clone(), Found { manifest, folder, accepted });
+        let damaged = match verdict {
+            Some(Ok(verdict)) if !verdict.sound => {
+                let what = verdict.findings.first().map_or("damaged", String::as_str);
+                Some(format!("verify found it damaged: {what}"))
+            }
+            Some(Err(why)) => {
+                self.unreadable.push(why);
+                None
+            }
+            _ => None,
+        };
+        self.found.insert(manifest.id.clone(), Found { manifest, folder, accepted, damaged });
     }
 
     /// Notes that a person found a backup right; `false` if there is no such backup.
@@ -166,7 +180,7 @@ impl Found {
                 "its artifact {} has {} bytes, the manifest says {}",
                 artifact.key, object.size, artifact.size
             )),
-            Some(_) => None,
+            Some(_) => self.damaged.clone(),
         }
     }
 
@@ -181,6 +195,8 @@ impl Found {
         if self.accepted {
             keys.push(layout::accepted(id));
         }
+        let verdicts = self.folder.iter().filter(|(file, _)| layout::is_verified(file));
+        keys.extend(verdicts.map(|(_, object)| object.key.clone()));
         keys.push(self.manifest.artifact.key.clone());
         let (job, reason) = (job.into(), reason.into());
         Tombstone { format: marks::FORMAT, id: id.clone(), job, at: now, reason, keys }

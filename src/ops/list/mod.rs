@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 
 use crate::catalog::history::{self, Around, Said};
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::Failure;
-use crate::catalog::run::{Run, Status};
+use crate::catalog::marks::{Failure, Verdict};
+use crate::catalog::run::{Run, Status, Verified};
 use crate::catalog::{self, Folder, layout, reconcile};
 use crate::error::Result;
 use crate::store::Store;
@@ -101,13 +101,29 @@ async fn rows(
     }
     let only_recorded = others.iter().filter(|id| !has(id, layout::FAILED));
     rows.extend(only_recorded.filter_map(|id| known.get(id)).map(|run| Row::Run(Box::new(run.clone()))));
-    let listed = |row: Row| {
+    let mut found = Vec::new();
+    for row in rows {
         let mut listed = Listed { row, pinned: false, verified: None };
         listed.pinned = has(listed.id(), layout::PIN);
-        listed.verified = known.get(listed.id()).and_then(|run| run.verified.clone());
-        listed
-    };
-    Ok(rows.into_iter().map(listed).collect())
+        listed.verified = match folders.get(listed.id()) {
+            Some(folder) => verified(store, listed.id(), folder).await?,
+            None => None,
+        };
+        found.push(listed);
+    }
+    Ok(found)
+}
+
+/// When and how a backup was last verified.
+async fn verified(store: &dyn Store, id: &BackupId, folder: &Folder) -> Result<Option<Verified>> {
+    Ok(match Verdict::newest(store, id, folder).await? {
+        Some(Ok(verdict)) => Some(Verified { at: verdict.at, sound: verdict.sound }),
+        Some(Err(why)) => {
+            log::warn!("{why}");
+            None
+        }
+        None => None,
+    })
 }
 
 /// A run of which the store says that it failed; what cannot be understood of that is told instead.

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::catalog::id::BackupId;
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
+use crate::catalog::run::Verified;
 use crate::config::records::RecordsAt;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
@@ -85,6 +86,21 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
             Err(error)
         }
     }
+}
+
+/// Records how a backup was found.
+///
+/// # Errors
+/// As [`deleted`].
+pub async fn verified(at: &RecordsAt, id: &BackupId, verified: &Verified) -> Result<(), String> {
+    let RecordsAt::Server(uri) = at else { return Ok(()) };
+    let written = async {
+        let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
+        let written = records.mark_verified(id, verified).await;
+        records.close().await;
+        written
+    };
+    written.await.map_err(|e| told(&e))
 }
 
 /// Records that these backups were deleted. In a dry run nothing was.

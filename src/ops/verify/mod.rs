@@ -4,6 +4,7 @@
 //! stream at the segments' ends; workers ([`region`]) decompress each and compare hashes and counts; and one
 //! reader ([`structure`]) sees the raw stream as tar or mongorestore would.
 
+mod chosen;
 mod fetch;
 mod region;
 mod regions;
@@ -18,9 +19,13 @@ use tokio::sync::mpsc;
 use crate::artifact::format::Format;
 use crate::artifact::index::Index;
 use crate::artifact::manifest::Manifest;
+use crate::catalog::id::BackupId;
+use crate::catalog::marks::{self, Verdict};
 use crate::error::{Error, Result};
+use crate::ops::backup::TOOL;
 use crate::store::{self, Store};
 
+pub use chosen::{Chosen, Which, choose};
 pub use region::Finding;
 
 /// What a verify found.
@@ -39,6 +44,28 @@ pub struct Report {
     /// Their length in bytes.
     pub raw_bytes: u64,
 }
+
+impl Report {
+    /// What is kept of it beside the backup.
+    pub fn verdict(&self, id: &BackupId, host: &str) -> Verdict {
+        Verdict {
+            format: marks::FORMAT,
+            id: id.clone(),
+            at: self.finished_at,
+            host: host.into(),
+            tool: TOOL.into(),
+            sound: self.findings.is_empty(),
+            findings: self.findings.iter().take(KEPT).map(ToString::to_string).collect(),
+            stored_bytes: self.stored_bytes,
+            documents: self.documents,
+            raw_bytes: self.raw_bytes,
+            seconds: (self.finished_at - self.started_at).as_seconds_f64().max(0.0),
+        }
+    }
+}
+
+/// Of many findings so many are kept: the first tell what happened.
+const KEPT: usize = 20;
 
 /// Reads the backup of `manifest` whole. `workers` threads decompress.
 ///

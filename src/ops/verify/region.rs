@@ -2,6 +2,7 @@
 //! on in the order of the artifact.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
@@ -38,6 +39,19 @@ impl Finding {
     /// One of a namespace.
     pub fn of_namespace(namespace: String, what: String) -> Finding {
         Finding { namespace: Some(namespace), offset: None, what }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}: ")?;
+        }
+        f.write_str(&self.what)?;
+        match self.offset {
+            Some(offset) => write!(f, " (at byte {offset} of the artifact)"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -120,7 +134,7 @@ fn one(codec: Codec, work: Work, sums: &mut Sums) {
     let mut hand_on = |bytes: &[u8]| drop(raw.send(Ok(bytes.to_vec())));
     let outcome = match &region.segment {
         None => plain(&mut *reader, &mut hand_on),
-        Some((segment, _)) => documents(&mut *reader, &mut hand_on).and_then(|(tally, hash)| {
+        Some(segment) => documents(&mut *reader, &mut hand_on).and_then(|(tally, hash)| {
             let (wanted, got) = ((segment.documents, segment.raw_bytes), (tally.documents, tally.raw_bytes));
             add(sums.0.entry(segment.namespace).or_default(), &tally);
             if got != wanted {
@@ -136,8 +150,12 @@ fn one(codec: Codec, work: Work, sums: &mut Sums) {
         }),
     };
     if let Err(what) = outcome {
-        let namespace = region.segment.map(|(_, name)| name);
-        sums.1.push(Finding { namespace, offset: Some(offset), what });
+        let what = match (&region.segment, &region.namespace) {
+            (Some(_), _) => what,
+            (None, Some(_)) => format!("in the headers and metadata before its documents, {what}"),
+            (None, None) => format!("in what follows the last documents, {what}"),
+        };
+        sums.1.push(Finding { namespace: region.namespace, offset: Some(offset), what });
         let _ = raw.send(Err(()));
     }
 }

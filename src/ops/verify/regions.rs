@@ -12,8 +12,10 @@ use crate::artifact::writer::Tally;
 pub struct Region {
     /// Where it ends, in bytes.
     pub end: u64,
-    /// The segment, and its namespace's name; `None` for headers and metadata.
-    pub segment: Option<(Segment, String)>,
+    /// The segment; `None` for headers and metadata.
+    pub segment: Option<Segment>,
+    /// The namespace of the segment, or of the next one.
+    pub namespace: Option<String>,
 }
 
 /// Checks that the index can be of this artifact at all.
@@ -40,14 +42,15 @@ pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
 pub fn of(index: &Index, manifest: &Manifest) -> Vec<Region> {
     let (mut regions, mut at) = (Vec::new(), 0);
     for segment in &index.segments {
+        let namespace = Some(name(manifest, segment.namespace));
         if segment.offset > at {
-            regions.push(Region { end: segment.offset, segment: None });
+            regions.push(Region { end: segment.offset, segment: None, namespace: namespace.clone() });
         }
         at = segment.offset + segment.length;
-        regions.push(Region { end: at, segment: Some((segment.clone(), name(manifest, segment.namespace))) });
+        regions.push(Region { end: at, segment: Some(segment.clone()), namespace });
     }
     if manifest.artifact.size > at {
-        regions.push(Region { end: manifest.artifact.size, segment: None });
+        regions.push(Region { end: manifest.artifact.size, segment: None, namespace: None });
     }
     regions
 }

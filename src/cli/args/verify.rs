@@ -1,0 +1,59 @@
+//! The flags of `verify`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::catalog::id::BackupId;
+use crate::ops::verify::Which;
+
+/// Flags of `verify`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Read a backup again, and hold every byte of it against its manifest",
+    long_about = "Read a backup again, and hold every byte of it against its manifest.\n\n\
+Every block is decompressed, every document counted and hashed, the tar or archive read as stock tools would. The result is \
+kept beside the backup: `list` shows it, and a backup that is damaged counts as a good one no more. Exit code 4 if anything \
+is wrong; what, in which namespace and where is then said.",
+    after_help = "Examples:\n  uzima-backup verify\n  uzima-backup verify 20261123T030000Z-7k3q9d\n  \
+uzima-backup verify --all --sample 10%"
+)]
+pub struct VerifyArgs {
+    /// The backup: an id, or latest
+    #[arg(default_value = "latest", value_parser = which, conflicts_with = "all", value_name = "ID")]
+    pub which: Which,
+    /// Every backup
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: so many percent of them, chosen by chance
+    #[arg(long, value_name = "N%", value_parser = percent, requires = "all")]
+    pub sample: Option<u8>,
+    /// Only backups of this job
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// Backups are in this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+impl VerifyArgs {
+    /// What is asked for.
+    pub fn asked(&self) -> Which {
+        match self.all {
+            true => Which::Sample(self.sample.unwrap_or(100)),
+            false => self.which.clone(),
+        }
+    }
+}
+
+fn which(text: &str) -> Result<Which, String> {
+    match text {
+        "latest" => Ok(Which::Latest),
+        id => id.parse::<BackupId>().map(Which::One).map_err(|e| format!("{e}; or write latest")),
+    }
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|n| (1..=100).contains(n)).ok_or_else(|| "it is a percentage from 1% to 100%".into())
+}

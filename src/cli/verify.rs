@@ -1,0 +1,127 @@
+//! `uzima-backup verify`.
+
+use chrono::Utc;
+use log::Level;
+use serde_json::json;
+
+use super::args::VerifyArgs;
+use super::logging::Log;
+use super::output::{self, Output};
+use super::{machine, store, units};
+use crate::artifact::manifest::Manifest;
+use crate::catalog::marks::Verdict;
+use crate::catalog::run::Verified;
+use crate::config::layers::Layers;
+use crate::config::records::RecordsAt;
+use crate::config::settings;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::ops::recorded;
+use crate::ops::verify::{self, Chosen};
+
+/// A backup, and how it was found.
+struct Row {
+    job: String,
+    verdict: Verdict,
+    problems: Vec<String>,
+}
+
+pub async fn run(args: &VerifyArgs, layers: &Layers, output: &Output, log: &Log) -> Result<Exit> {
+    let records = RecordsAt::resolve(layers)?;
+    let store = store(layers).await?;
+    store.check().await?;
+    let chosen = verify::choose(&*store, &args.asked(), args.job.as_deref(), &mut rand::rng()).await?;
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut rows = Vec::new();
+    for manifest in &chosen.manifests {
+        log::info!("verifying {}, {}", manifest.id, units::bytes(manifest.artifact.size));
+        let report = verify::verify(&store, manifest, workers, Utc::now).await?;
+        rows.push(kept(&*store, manifest, report.verdict(&manifest.id, &machine()), &records, layers).await);
+    }
+    let text = text(&rows, &chosen);
+    log.tell(Level::Info, &text);
+    output.result(&json(&rows, &chosen, &store.place()), || text);
+    let damaged = !chosen.damaged.is_empty() || rows.iter().any(|row| !row.verdict.sound);
+    let unkept: Vec<&String> = rows.iter().flat_map(|row| &row.problems).collect();
+    if output.quiet {
+        for row in &rows {
+            row.verdict.findings.iter().for_each(|what| output::say(&format!("{}: {what}", row.verdict.id)));
+        }
+        chosen.damaged.iter().for_each(|(id, why)| output::say(&format!("{id}: {why}")));
+        unkept.iter().for_each(|problem| output::needs_look(problem));
+    }
+    Ok(match (damaged, unkept.is_empty()) {
+        (true, _) => Exit::Mismatch,
+        (false, false) => Exit::NeedsLook,
+        (false, true) => Exit::Done,
+    })
+}
+
+/// Keeps the result beside the backup, and in its record.
+async fn kept(
+    store: &dyn crate::store::Store,
+    manifest: &Manifest,
+    verdict: Verdict,
+    records: &RecordsAt,
+    layers: &Layers,
+) -> Row {
+    let mut problems = Vec::new();
+    if let Err(e) = verdict.write(store).await {
+        problems.push(format!("the result could not be kept beside the backup: {}", e.chain()));
+    }
+    let verified = Verified { at: verdict.at, sound: verdict.sound };
+    if let Err(e) = recorded::verified(records, &manifest.id, &verified).await {
+        // A cache, which the next backup does not depend on: the store has it.
+        log::info!("{}", settings::redactor(layers).clean(&e));
+    }
+    Row { job: manifest.job.clone(), verdict, problems }
+}
+
+fn json(rows: &[Row], chosen: &Chosen, place: &str) -> serde_json::Value {
+    let row = |row: &Row| {
+        let v = &row.verdict;
+        json!({
+            "id": v.id,
+            "job": row.job,
+            "sound": v.sound,
+            "findings": v.findings,
+            "verified_at": v.at,
+            "stored_bytes": v.stored_bytes,
+            "documents": v.documents,
+            "raw_bytes": v.raw_bytes,
+            "seconds": v.seconds,
+            "problems": row.problems,
+        })
+    };
+    let damaged = |(id, why): &(crate::catalog::id::BackupId, String)| json!({"id": id, "error": why});
+    json!({
+        "version": 1,
+        "place": place,
+        "backups": rows.iter().map(row).collect::<Vec<_>>(),
+        "damaged": chosen.damaged.iter().map(damaged).collect::<Vec<_>>(),
+        "orphans": chosen.orphans,
+    })
+}
+
+fn text(rows: &[Row], chosen: &Chosen) -> String {
+    let mut text = String::new();
+    for Row { job, verdict, problems } in rows {
+        let word = if verdict.sound { "sound" } else { "DAMAGED" };
+        let speed = units::bytes((verdict.raw_bytes as f64 / verdict.seconds.max(0.001)) as u64);
+        text.push_str(&format!(
+            "{word:8} {} of {job}: {} documents, {} raw, {speed}/s\n",
+            verdict.id,
+            units::count(verdict.documents),
+            units::bytes(verdict.raw_bytes),
+        ));
+        verdict.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
+        problems.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));
+    }
+    for (id, why) in &chosen.damaged {
+        text.push_str(&format!("DAMAGED  {id}: {why}\n"));
+    }
+    for key in &chosen.orphans {
+        text.push_str(&format!("orphan   {key}: no manifest speaks of it (cleanup --orphans)\n"));
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! `verify` as a person runs it, and what its result is worth afterwards.
+
+use uzima_testkit::mongod::Mongod;
+
+use crate::cli::support::{Home, run};
+
+async fn server() -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    rows.insert_many((0..200).map(|n| bson::doc! {"_id": n, "text": "x".repeat(300)})).await.expect("rows");
+    server
+}
+
+fn backup(home: &Home, uri: &str, job: &str) -> String {
+    run(home.to_dir(uri).args(["backup", "--job", job])).ends(0);
+    home.manifests().pop().expect("a manifest").id.to_string()
+}
+
+/// Flips a byte in the middle of a backup's artifact.
+fn damage(home: &Home, id: &str) {
+    let manifest = home.manifests().into_iter().find(|m| m.id.as_str() == id).expect("the manifest");
+    let path = home.backups().join(&manifest.artifact.key);
+    let mut bytes = std::fs::read(&path).expect("the artifact");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("a file");
+}
+
+#[tokio::test]
+async fn sound_and_damaged_backups_are_told_apart_and_listed() {
+    let (server, home) = (server().await, Home::new());
+    let (first, second) = (backup(&home, &server.uri(), "nightly"), backup(&home, &server.uri(), "nightly"));
+    let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
+    let sound = tool(&["verify"]).ends(0);
+    assert!(sound.stdout.starts_with(&format!("sound    {second} of nightly: 2")), "{}", sound.stdout);
+    damage(&home, &first);
+    let damaged = tool(&["verify", &first]).ends(4);
+    assert!(damaged.stdout.starts_with("DAMAGED"), "{}", damaged.stdout);
+    assert!(
+        damaged.stdout.contains("shop.rows") && damaged.stdout.contains("(at byte "),
+        "{}",
+        damaged.stdout
+    );
+    let quiet = tool(&["verify", &first, "--quiet"]).ends(4);
+    assert!(quiet.stdout.is_empty() && quiet.stderr.contains("shop.rows"), "{}", quiet.stderr);
+    let list = tool(&["list", "--json"]).ends(0).json();
+    let verified = |at: usize| list["backups"][at]["verified"]["sound"].as_bool();
+    assert_eq!((verified(0), verified(1)), (Some(true), Some(false)), "{list}");
+    // The one that is damaged is no good one any more.
+    let plan = tool(&["cleanup", "--dry-run", "--json", "--job", "nightly"]).ends(3).json();
+    assert!(plan["problems"][0].as_str().is_some_and(|p| p.contains("verify found it damaged")), "{plan}");
+    let fresh = tool(&["health", "--only", "freshness", "--job", "nightly"]).ends(0);
+    assert!(fresh.stdout.contains(&second), "{}", fresh.stdout);
+    damage(&home, &second);
+    tool(&["verify", &second]).ends(4);
+    let stale = tool(&["health", "--only", "freshness", "--job", "nightly"]).ends(5);
+    assert!(stale.stdout.contains("no backup of the job nightly is good"), "{}", stale.stdout);
+    // Mended (the flip again), and read again: the newest result counts.
+    damage(&home, &second);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    tool(&["verify", &second]).ends(0);
+    tool(&["health", "--only", "freshness", "--job", "nightly"]).ends(0);
+}
+
+#[tokio::test]
+async fn all_of_them_with_what_belongs_to_none() {
+    let (server, home) = (server().await, Home::new());
+    let ids = [backup(&home, &server.uri(), "a"), backup(&home, &server.uri(), "b")];
+    let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
+    let several = tool(&["verify"]).ends(2);
+    assert!(
+        several.stderr.contains("several jobs: a, b") && several.stderr.contains("--job"),
+        "{}",
+        several.stderr
+    );
+    tool(&["verify", "latest", "--job", "a"]).ends(0);
+    tool(&["verify", "--job", "none"]).ends(1);
+    tool(&["verify", "20200101T000000Z-aaaaaa"]).ends(1);
+    tool(&["verify", "yesterday"]).ends(2);
+    tool(&["verify", "--sample", "10%"]).ends(2);
+    let orphan = home.backups().join("2020/01/20200101T000000Z-bbbbbb");
+    std::fs::create_dir_all(&orphan).expect("a folder");
+    std::fs::write(orphan.join("dump.tar.gz"), "x").expect("a file");
+    let all = tool(&["verify", "--all", "--json"]).ends(0).json();
+    assert_eq!(all["backups"].as_array().map(Vec::len), Some(2), "{all}");
+    assert_eq!(all["orphans"][0], "2020/01/20200101T000000Z-bbbbbb/dump.tar.gz");
+    let half = tool(&["verify", "--all", "--sample", "50%", "--json"]).ends(0).json();
+    assert_eq!(half["backups"].as_array().map(Vec::len), Some(1), "{half}");
+    let broken = home.backups().join(format!("2020/01/20200101T000000Z-cccccc/{}", "manifest.json"));
+    std::fs::create_dir_all(broken.parent().expect("a folder")).expect("a folder");
+    std::fs::write(broken, "{").expect("a file");
+    let all = tool(&["verify", "--all", "--json"]).ends(4).json();
+    assert_eq!(all["damaged"][0]["id"], "20200101T000000Z-cccccc");
+    assert!(ids.iter().all(|id| all.to_string().contains(id)));
+}
+
+/// A clean-up takes the results along with the backup: nothing is left in its folder.
+#[tokio::test]
+async fn results_go_with_their_backup() {
+    let (server, home) = (server().await, Home::new());
+    let first = backup(&home, &server.uri(), "nightly");
+    let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
+    tool(&["verify", &first]).ends(0);
+    let named = home.files().into_iter().find(|file| file.ends_with("/manifest.json")).expect("a manifest");
+    let manifest = home.backups().join(named);
+    let text = std::fs::read_to_string(&manifest).expect("a manifest");
+    let year: i32 = first[..4].parse().expect("a year");
+    let older =
+        text.replace(&format!("\"started_at\": \"{year}"), &format!("\"started_at\": \"{}", year - 1));
+    assert_ne!(older, text);
+    std::fs::write(&manifest, older).expect("an older manifest");
+    let second = backup(&home, &server.uri(), "nightly");
+    run(home.to_dir(&server.uri()).env("BACKUP_KEEP_MIN", "1").args(["cleanup", "--job", "nightly"])).ends(0);
+    let left: Vec<String> = home.files().into_iter().filter(|file| !file.contains(&second)).collect();
+    assert_eq!(left, Vec::<String>::new());
+}
