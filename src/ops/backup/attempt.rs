@@ -23,40 +23,53 @@ use crate::source::patience;
 /// Name and version of the tool, as it signs what it writes.
 pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 
-/// Tries once.
-pub async fn run(resources: &Resources, options: &Options, notes: &Notes) -> Result<Report> {
-    let started = (resources.now)();
-    let id = (resources.new_id)(started);
-    let engine = engine::choose(options)?;
-    // Nothing is begun yet: whoever ends the run here waits for nobody.
-    let known = resources.cancel.or(Known::find(resources, options, notes)).await?;
-    log::info!(
-        "backing up {} namespaces of {} ({}) with the {} engine: {}",
-        known.description.namespaces.len(),
-        known.server.hello.address,
-        options.job,
-        engine.name(),
-        engine.why
-    );
-    resources.meter.expect(known.description.raw_bytes, known.description.namespaces.len() as u64);
-    let begun = Begun::begin(resources, options, &known, &id, notes).await?;
-    let mut work = Work { resources, options, notes, id, engine, known, begun };
-    let checked = match work.write(started).await {
-        Ok(checked) => checked,
-        Err(error) => {
-            work.begun.abort().await;
-            return Err(error);
-        }
-    };
-    work.begun.completed();
-    match work.commit(&checked, started).await {
-        Ok(report) => {
-            work.known.server.close().await;
-            Ok(report)
-        }
-        Err(error) => {
-            work.remove_body().await;
-            Err(error)
+/// An attempt that has its id, and nothing else yet.
+pub struct Attempt {
+    id: BackupId,
+    started: DateTime<Utc>,
+}
+
+impl Attempt {
+    /// Begins one now.
+    pub fn new(resources: &Resources) -> Attempt {
+        let started = (resources.now)();
+        Attempt { id: (resources.new_id)(started), started }
+    }
+
+    /// Tries once.
+    pub async fn run(self, resources: &Resources, options: &Options, notes: &Notes) -> Result<Report> {
+        let Attempt { id, started } = self;
+        let engine = engine::choose(options)?;
+        // Nothing is begun yet: whoever ends the run here waits for nobody.
+        let known = resources.cancel.or(Known::find(resources, options, notes)).await?;
+        log::info!(
+            "backing up {} namespaces of {} ({}) with the {} engine: {}",
+            known.description.namespaces.len(),
+            known.server.hello.address,
+            options.job,
+            engine.name(),
+            engine.why
+        );
+        resources.meter.expect(known.description.raw_bytes, known.description.namespaces.len() as u64);
+        let begun = Begun::begin(resources, options, &known, &id, notes).await?;
+        let mut work = Work { resources, options, notes, id, engine, known, begun };
+        let checked = match work.write(started).await {
+            Ok(checked) => checked,
+            Err(error) => {
+                work.begun.abort().await;
+                return Err(error);
+            }
+        };
+        work.begun.completed();
+        match work.commit(&checked, started).await {
+            Ok(report) => {
+                work.known.server.close().await;
+                Ok(report)
+            }
+            Err(error) => {
+                work.remove_body().await;
+                Err(error)
+            }
         }
     }
 }

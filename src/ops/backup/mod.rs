@@ -35,6 +35,7 @@ use crate::source::selection::Selection;
 use crate::source::server::Server;
 use crate::store::{self, Store};
 
+use attempt::Attempt;
 pub use attempt::TOOL;
 pub use engine::EngineChoice;
 
@@ -137,6 +138,8 @@ pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> 
 
 async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     let notes = &resources.notes;
+    // The first thing: whatever fails from here on is a run that is recorded.
+    let first = Attempt::new(resources);
     let checked = async {
         store::reach(&*resources.store, |line| notes.add(line)).await?;
         Ok(leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await)
@@ -144,10 +147,11 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     for line in resources.cancel.or(checked).await? {
         notes.add(line);
     }
-    match attempt::run(resources, options, notes).await {
+    match first.run(resources, options, notes).await {
         Err(first) if first.kind() == Kind::Restart && resources.cancel.error().is_none() => {
             notes.add(format!("started once more from the beginning, because {}", first.chain()));
-            attempt::run(resources, options, notes).await.map_err(|second| match second.kind() {
+            let second = Attempt::new(resources).run(resources, options, notes);
+            second.await.map_err(|second| match second.kind() {
                 Kind::Restart => second.of_kind(Kind::Failed),
                 _ => second,
             })

@@ -203,3 +203,17 @@ async fn two_places() {
     run(recording(&here, &server.uri()).arg("list")).ends(0);
     assert_eq!(of_each(&client, "status").await, ["running"; 3]);
 }
+
+/// A bucket that is not there is found before anything is read: the record says so all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_reaches_no_store() {
+    let ((server, client), home) = (server().await, Home::new());
+    let bucket = uzima_testkit::s3_server::S3Server::start();
+    let mut tool = recording(&home, &server.uri());
+    tool.env_remove("BACKUP_DIR").envs(crate::cli::s3::variables(&bucket.endpoint()));
+    run(tool.env("S3_BACKUP_BUCKET", "nowhere").arg("backup")).ends(1);
+    let records = recorded(&client).await;
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(text(&records[0], "status"), "failed");
+    assert!(text(&records[0], "error").contains("nowhere"), "{}", records[0]);
+}
