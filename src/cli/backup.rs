@@ -15,8 +15,9 @@ use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
+use crate::config::place::{self, Place};
 use crate::config::records::RecordsAt;
-use crate::config::settings::{self, Place, Settings};
+use crate::config::settings::{self, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::lock::{self, Asked};
@@ -74,7 +75,7 @@ async fn made(
 ) -> Result<Done> {
     let mut options = Options { allow_empty: args.allow_empty, ..options(layers)? };
     // A disk gains nothing from several writers, and each part under way takes memory.
-    if let Place::Dir(_) = settings::place(layers)? {
+    if let Place::Dir(_) = place::place(layers)? {
         options.uploads = 1;
     }
     let lock = lock::take(

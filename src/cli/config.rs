@@ -6,7 +6,7 @@ use super::backup::options;
 use super::output::Output;
 use crate::artifact::manifest::Engine;
 use crate::config::layers::Layers;
-use crate::config::{mail, settings};
+use crate::config::{mail, place};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::ops::backup;
@@ -26,7 +26,7 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
     let shown = engine.as_ref().ok();
     output.result(&json!({"version": 1, "settings": rows, "engine": shown}), || text(layers, shown));
     engine?;
-    settings::place(layers)?;
+    place::place(layers)?;
     mail::mail(layers)?;
     Ok(Exit::Done)
 }

@@ -13,8 +13,8 @@ use super::tell::Teller;
 use super::{backup, machine, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
-use crate::config::mail;
 use crate::config::settings::{self, Settings};
+use crate::config::{mail, place};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::notify::message::Event;
@@ -71,7 +71,7 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
     let settings = Settings::resolve(layers, &machine())?;
     Ok(Subject {
         backup: crate::ops::backup::Options { allow_empty: args.allow_empty, ..backup::options(layers)? },
-        place: settings::place(layers)?,
+        place: place::place(layers)?,
         policy: settings.retention,
         records: settings.records,
         mail: mail::mail(layers)?,

@@ -12,8 +12,8 @@ use super::{store, units};
 use crate::catalog::Entry;
 use crate::catalog::run::{Run, Verified};
 use crate::config::layers::Layers;
+use crate::config::place::{self, Place};
 use crate::config::records::RecordsAt;
-use crate::config::settings::{self, Place};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::ops::list::{self, Listed, Options, Row, Shown};
@@ -21,7 +21,7 @@ use crate::ops::recorded;
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
     // A backup creates the directory; whoever only looks has mistyped it, or forgot to mount the disk.
-    if let Place::Dir(dir) = settings::place(layers)?
+    if let Place::Dir(dir) = place::place(layers)?
         && !dir.root.try_exists().unwrap_or(true)
     {
         return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))

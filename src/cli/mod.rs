@@ -29,7 +29,8 @@ use self::output::Output;
 use self::tell::Teller;
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
-use crate::config::settings::{self, Place};
+use crate::config::place::{self, Place};
+use crate::config::settings;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::notify::events::Operation;
@@ -121,7 +122,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// The store of the settings.
 async fn store(layers: &Layers) -> Result<Arc<dyn Store>> {
-    Ok(match settings::place(layers)? {
+    Ok(match place::place(layers)? {
         Place::Dir(options) => Arc::new(DirStore::new(options)?),
         Place::S3(options) => Arc::new(S3Store::connect(*options).await?),
     })

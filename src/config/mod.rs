@@ -3,7 +3,9 @@
 pub mod file;
 pub mod layers;
 pub mod mail;
+pub mod place;
 pub mod records;
 pub mod settings;
 pub mod table;
 mod uri;
+mod values;

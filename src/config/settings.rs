@@ -7,24 +7,14 @@ use std::time::Duration;
 use super::layers::{Layers, Origin};
 use super::records::RecordsAt;
 use super::uri;
+use super::values::{absolute, boolean, number};
 use crate::artifact::format::Format;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::backup::EngineChoice;
 use crate::retention::Policy;
 use crate::secret::{Redactor, Secret};
 use crate::source::pattern::Pattern;
 use crate::source::selection::{RECORDS_DB, Selection};
-use crate::store::dir::DirOptions;
-use crate::store::s3::{ChecksumMode, S3Options, Sse};
-
-/// Where backups are kept.
-#[derive(Debug, Clone)]
-pub enum Place {
-    /// A bucket.
-    S3(Box<S3Options>),
-    /// A directory.
-    Dir(DirOptions),
-}
 
 /// Everything a backup needs.
 #[derive(Debug)]
@@ -83,37 +73,6 @@ impl Settings {
             max_age: max_age(layers)?,
             records: RecordsAt::resolve(layers)?,
         })
-    }
-}
-
-/// Where backups are kept, for every command that needs a store.
-pub fn place(layers: &Layers) -> Result<Place> {
-    let s3_set: Vec<&str> = [
-        "s3.endpoint_url",
-        "s3.prefix",
-        "s3.force_path_style",
-        "s3.storage_class",
-        "s3.sse",
-        "s3.sse_kms_key_id",
-    ]
-    .into_iter()
-    .filter(|key| layers.is_set(key))
-    .collect();
-    let by_flag = layers.origin("dir") == Some(&Origin::Flag);
-    match (layers.text("s3.bucket"), layers.text("dir")) {
-        (Some(_), Some(_)) if !by_flag => Err(Error::usage(
-            "both a bucket (S3_BACKUP_BUCKET) and a directory (BACKUP_DIR) are set",
-        )
-        .hint("Set one of them; a backup goes to one place")),
-        (Some(bucket), None) => s3(layers, bucket).map(|options| Place::S3(Box::new(options))),
-        (None, _) if !s3_set.is_empty() && !by_flag => Err(Error::usage(format!(
-            "{} is set, but no bucket: S3_BACKUP_BUCKET is missing",
-            s3_set.join(", ")
-        ))
-        .hint("Set S3_BACKUP_BUCKET (s3.bucket), or unset the other S3 settings")),
-        (_, Some(dir)) => dir_place(layers, dir).map(Place::Dir),
-        (None, None) => Err(Error::usage("there is nowhere to put backups: neither S3_BACKUP_BUCKET nor BACKUP_DIR is set")
-            .hint("Set S3_BACKUP_BUCKET (s3.bucket) or BACKUP_DIR (dir); under cron, the shell's variables are not there")),
     }
 }
 
@@ -190,103 +149,12 @@ fn format(layers: &Layers) -> Result<Format> {
     })
 }
 
-fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
-    let prefix = layers.text("s3.prefix").expect("it has a default");
-    if prefix.trim_matches('/').is_empty() {
-        return Err(
-            layers.wrong("s3.prefix", "the prefix must not be empty: the bucket may hold other things")
-        );
-    }
-    let mut options = S3Options::new(bucket, prefix.trim_start_matches('/'));
-    let text = |key| layers.text(key).map(str::to_string);
-    options.region = text("s3.region");
-    options.endpoint_url = layers.parsed("s3.endpoint_url", |url| {
-        if url.starts_with("http://") || url.starts_with("https://") {
-            Ok(url.to_string())
-        } else {
-            Err("an endpoint begins with https:// or http://")
-        }
-    })?;
-    options.force_path_style = boolean(layers, "s3.force_path_style")?;
-    options.storage_class = text("s3.storage_class");
-    options.sse = match (text("s3.sse").as_deref(), text("s3.sse_kms_key_id")) {
-        (None, None) => None,
-        (Some("AES256"), None) => Some(Sse::Aes256),
-        (Some("aws:kms") | None, Some(key)) => Some(Sse::Kms(key)),
-        (Some("aws:kms"), None) => return Err(layers.wrong("s3.sse", "S3_SSE_KMS_KEY_ID is missing")),
-        (Some("AES256"), Some(_)) => {
-            return Err(layers.wrong("s3.sse_kms_key_id", "it goes with S3_SSE = aws:kms"));
-        }
-        (Some(_), _) => return Err(layers.wrong("s3.sse", "it is AES256 or aws:kms")),
-    };
-    options.checksum = layers
-        .parsed("s3.checksum", |mode| match mode {
-            "crc64nvme" => Ok(ChecksumMode::Crc64Nvme),
-            "crc32c" => Ok(ChecksumMode::Crc32c),
-            "none" => Ok(ChecksumMode::None),
-            _ => Err("it is crc64nvme, crc32c or none"),
-        })?
-        .expect("it has a default");
-    options.credentials = match (text("s3.access_key_id"), text("s3.secret_access_key")) {
-        (Some(id), Some(secret)) => {
-            // From the environment alone they are left to the SDK, which knows session tokens too.
-            let plain = Origin::Environment("AWS_SECRET_ACCESS_KEY".into());
-            (layers.origin("s3.secret_access_key") != Some(&plain)).then(|| (id, Secret::from(secret)))
-        }
-        (None, None) => None,
-        (Some(_), None) => return Err(layers.wrong("s3.access_key_id", "AWS_SECRET_ACCESS_KEY is missing")),
-        (None, Some(_)) => return Err(layers.wrong("s3.secret_access_key", "AWS_ACCESS_KEY_ID is missing")),
-    };
-    Ok(options)
-}
-
-fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
-    let mut options = DirOptions::new(dir);
-    if !options.root.is_absolute() && layers.origin("dir") != Some(&Origin::Flag) {
-        return Err(layers.wrong("dir", "it must be an absolute path: cron starts in another directory"));
-    }
-    let percent = number::<u8>(layers, "min_free", 0)?.expect("it has a default");
-    if percent > 99 {
-        return Err(layers.wrong("min_free", "it is a percentage from 0 to 99"));
-    }
-    options.min_free = f64::from(percent) / 100.0;
-    Ok(options)
-}
-
-/// A path that means the same wherever cron starts.
-fn absolute(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>> {
-    layers.parsed(key, |text| match PathBuf::from(text) {
-        path if path.is_absolute() => Ok(path),
-        _ => Err("it must be an absolute path: cron starts in another directory"),
-    })
-}
-
-fn boolean(layers: &Layers, key: &'static str) -> Result<Option<bool>> {
-    layers.parsed(key, |text| match text {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("it is true or false"),
-    })
-}
-
-fn number<T: FromStr + PartialOrd + std::fmt::Display>(
-    layers: &Layers,
-    key: &'static str,
-    least: T,
-) -> Result<Option<T>> {
-    layers.parsed(key, |text| match text.parse::<T>() {
-        Ok(number) if number >= least => Ok(number),
-        _ => Err(format!("it is a whole number, at least {least}")),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
-    use crate::config::layers::Raw;
 
     fn layers(env: &[(&str, &str)]) -> Layers {
         let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
@@ -334,38 +202,5 @@ mod tests {
             assert!(error.to_string().contains(name), "{name}={value}: {error}");
             assert_eq!(error.exit(), crate::exit::Exit::Usage);
         }
-    }
-
-    #[test]
-    fn there_is_one_place() {
-        for (env, word) in [
-            (vec![], "S3_BACKUP_BUCKET"),
-            (vec![("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
-            (vec![("BACKUP_DIR", "/b"), ("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
-            (vec![("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "b")], "one place"),
-            (vec![("BACKUP_DIR", "b")], "absolute"),
-            (vec![("BACKUP_DIR", "/b"), ("BACKUP_MIN_FREE", "100")], "0 to 99"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_BACKUP_PREFIX", "/")], "empty"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_ENDPOINT_URL", "host:9000")], "https://"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_SSE", "kms")], "AES256"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_SSE", "aws:kms")], "S3_SSE_KMS_KEY_ID"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_CHECKSUM", "md5")], "crc32c"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("AWS_ACCESS_KEY_ID", "x")], "AWS_SECRET_ACCESS_KEY"),
-        ] {
-            let error = place(&layers(&env)).unwrap_err();
-            let words = format!("{error} {}", error.next_step().unwrap_or_default());
-            assert!(words.contains(word), "{env:?}: {words}");
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
-        }
-        assert!(matches!(place(&layers(&[("BACKUP_DIR", "/b")])).unwrap(), Place::Dir(_)));
-        assert!(matches!(place(&layers(&[("S3_BACKUP_BUCKET", "b")])).unwrap(), Place::S3(_)));
-    }
-
-    #[test]
-    fn a_flag_for_the_directory_beats_a_bucket() {
-        let flags = [("dir", Raw::Text("here".into()))].into_iter().collect();
-        let env = |name: &str| (name == "S3_BACKUP_BUCKET").then(|| "b".into());
-        let layers = Layers::load(flags, &env, Some(Path::new("/dev/null"))).unwrap();
-        assert!(matches!(place(&layers).unwrap(), Place::Dir(_)));
     }
 }

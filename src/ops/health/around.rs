@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::OnceCell;
 
 use super::Subject;
-use crate::config::settings::Place;
+use crate::config::place::Place;
 use crate::error::{Error, Result};
 use crate::ops::cleanup::state::State;
 use crate::source::server::Server;

@@ -19,8 +19,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::cancel::Cancel;
+use crate::config::place::Place;
 use crate::config::records::RecordsAt;
-use crate::config::settings::Place;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::notify::resend::MailOptions;

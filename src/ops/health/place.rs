@@ -6,7 +6,7 @@ use super::around::{Around, blocking, folder_of};
 use super::checks::Finding;
 use super::probe;
 use crate::catalog::layout;
-use crate::config::settings::Place;
+use crate::config::place::Place;
 use crate::error::{Error, Result};
 use crate::retention::CLOCK_TOLERANCE;
 use crate::store::dir::space;

@@ -91,31 +91,28 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
 /// Records how a backup was found.
 ///
 /// # Errors
-/// As [`deleted`].
+/// What a person is told: it may hold what drivers say, and is to be cleaned of secrets.
 pub async fn verified(at: &RecordsAt, id: &BackupId, verified: &Verified) -> Result<(), String> {
+    note(at, async |records| records.mark_verified(id, verified).await).await
+}
+
+/// Records that these backups were deleted.
+///
+/// # Errors
+/// As [`verified`].
+pub async fn deleted(at: &RecordsAt, ids: &[BackupId], now: DateTime<Utc>) -> Result<(), String> {
+    note(at, async |records| records.mark_deleted(ids, now).await.map(drop)).await
+}
+
+async fn note(at: &RecordsAt, write: impl AsyncFnOnce(&Records) -> Result<()>) -> Result<(), String> {
     let RecordsAt::Server(uri) = at else { return Ok(()) };
     let written = async {
         let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
-        let written = records.mark_verified(id, verified).await;
+        let written = write(&records).await;
         records.close().await;
         written
     };
     written.await.map_err(|e| told(&e))
-}
-
-/// Records that these backups were deleted. In a dry run nothing was.
-///
-/// # Errors
-/// What a person is told: it may hold what drivers say, and is to be cleaned of secrets.
-pub async fn deleted(at: &RecordsAt, ids: &[BackupId], now: DateTime<Utc>) -> Result<(), String> {
-    let RecordsAt::Server(uri) = at else { return Ok(()) };
-    let written = async {
-        let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
-        let written = records.mark_deleted(ids, now).await;
-        records.close().await;
-        written
-    };
-    written.await.map(drop).map_err(|e| told(&e))
 }
 
 fn told(error: &Error) -> String {

@@ -126,13 +126,11 @@ async fn artifact(
             return Ok(());
         }
     };
-    match store.head(&artifact.key).await? {
-        None => return Ok(report.findings.push(Finding::of_backup(format!("{} is missing", artifact.key)))),
-        Some(object) if object.size != artifact.size => {
-            let what = format!("{} has {} bytes, not {}", artifact.key, object.size, artifact.size);
-            return Ok(report.findings.push(Finding::of_backup(what)));
-        }
-        Some(_) => {}
+    let stored = store.head(&artifact.key).await?.map(|object| object.size);
+    if stored != Some(artifact.size) {
+        let what = stored.map_or("is missing".into(), |n| format!("has {n} bytes, not {}", artifact.size));
+        report.findings.push(Finding::of_backup(format!("{} {what}", artifact.key)));
+        return Ok(());
     }
     // A region in hand for each worker, and one that waits.
     let (regions, taken) = mpsc::channel(1);

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bson::doc;
-use uzima_backup::config::settings::Place;
+use uzima_backup::config::place::Place;
 use uzima_backup::ops::health::Outcome;
 use uzima_backup::secret::Secret;
 use uzima_backup::store::DirOptions;

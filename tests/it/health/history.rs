@@ -1,7 +1,7 @@
 //! The age of the newest good backup (row 43): missed runs are told, and no date of the future hides them.
 
 use chrono::{TimeDelta, Utc};
-use uzima_backup::config::settings::Place as Where;
+use uzima_backup::config::place::Place as Where;
 use uzima_backup::ops::health::{Outcome, Row};
 use uzima_backup::store::DirOptions;
 

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use uzima_backup::config::settings::Place as Where;
+use uzima_backup::config::place::Place as Where;
 use uzima_backup::ops::health::Outcome;
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 

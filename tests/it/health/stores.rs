@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use chrono::{TimeDelta, Utc};
-use uzima_backup::config::settings::Place as Where;
+use uzima_backup::config::place::Place as Where;
 use uzima_backup::ops::health::Outcome;
 use uzima_testkit::s3_server::{BUCKET, Fault, Rule, S3Server};
 

@@ -3,8 +3,8 @@
 use super::super::Subject;
 use super::super::checks::Finding;
 use super::*;
+use crate::config::place::Place;
 use crate::config::records::RecordsAt;
-use crate::config::settings::Place;
 use crate::ops::backup::{self, EngineChoice};
 use crate::retention::Policy;
 use crate::store::dir::DirOptions;
