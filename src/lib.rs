@@ -14,6 +14,10 @@
 //! `cleanup` ([`ops::cleanup`]) goes the other way: [`catalog`] reads what there is, [`retention`] decides
 //! with a reason for each backup, and what goes loses its manifest first.
 //!
+//! `restore` ([`ops::restore`]) plans first: what the artifact or a dump of mongodump holds, and what [`target`]
+//! finds at the server. Everything is read and checked before anything is dropped, then written namespace by
+//! namespace, counted, and only then indexed.
+//!
 //! The data path is threads (read, compress, write) with bounded queues between them; the network is
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
@@ -34,3 +38,4 @@ pub mod retention;
 pub mod secret;
 pub mod source;
 pub mod store;
+pub mod target;

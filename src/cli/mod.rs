@@ -9,6 +9,7 @@ mod logging;
 mod output;
 mod pin;
 mod progress;
+mod restore;
 mod signals;
 mod units;
 
@@ -58,6 +59,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             signals::watch(cancel.clone())?;
             match &cli.command {
                 Command::Backup(args) => backup::run(args, &layers, &output, &bars, cancel).await,
+                Command::Restore(args) => restore::run(args, &layers, &output, &bars, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
                 Command::Cleanup(args) => cancel.or(cleanup::run(args, &layers, &output)).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,

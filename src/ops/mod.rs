@@ -4,5 +4,6 @@ pub mod backup;
 pub mod cleanup;
 pub mod list;
 pub mod pin;
+pub mod restore;
 pub mod stats;
 pub mod verify;

@@ -7,5 +7,6 @@ mod generated;
 mod mongodump;
 mod native;
 mod readme;
+mod restore;
 mod store;
 mod verify;
