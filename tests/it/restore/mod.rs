@@ -1,4 +1,6 @@
 //! Restores into real servers, compared with the original byte by byte.
 
+mod part;
 mod round_trip;
+mod safety;
 mod support;

@@ -6,6 +6,7 @@ use std::process::Command;
 use mongodb::Client;
 use uzima_backup::artifact::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
+use uzima_testkit::raw;
 use uzima_testkit::read_all::{DiffOptions, read_all};
 
 use crate::cli::support::{Home, run};
@@ -49,4 +50,12 @@ pub async fn differences(a: &Client, b: &Client) -> Vec<String> {
     let (a, b) = (read_all(a).await.expect("one"), read_all(b).await.expect("the other"));
     assert!(a.documents() > 0, "nothing to compare");
     a.diff_with(&b, &DiffOptions::default())
+}
+
+/// Writes documents `{_id, text}` with these ids.
+pub async fn rows(client: &Client, db: &str, collection: &str, ids: std::ops::Range<i32>) {
+    let rows: Vec<_> =
+        ids.map(|n| bson::rawdoc! {"_id": n, "text": format!("row {n} of {db}.{collection}")}).collect();
+    let rows: Vec<&[u8]> = rows.iter().map(|row| row.as_bytes()).collect();
+    raw::insert(&client.database(db), collection, &rows).await.expect("rows");
 }
