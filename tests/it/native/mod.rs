@@ -15,5 +15,5 @@ mod random;
 mod rights;
 mod selection;
 mod stall;
-mod support;
+pub mod support;
 mod tokenless;

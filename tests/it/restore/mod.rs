@@ -4,3 +4,4 @@ mod part;
 mod round_trip;
 mod safety;
 mod support;
+mod twice;

@@ -27,8 +27,13 @@ pub struct Backup {
 impl Backup {
     /// Backs a server up.
     pub fn of(server: &Mongod, args: &[&str]) -> Backup {
+        Backup::at(&server.uri(), args)
+    }
+
+    /// The same by its connection string.
+    pub fn at(uri: &str, args: &[&str]) -> Backup {
         let home = Home::new();
-        run(home.to_dir(&server.uri()).arg("backup").args(args)).ends(0);
+        run(home.to_dir(uri).arg("backup").args(args)).ends(0);
         let manifest = home.manifests().pop().expect("a manifest");
         Backup { home, manifest }
     }
