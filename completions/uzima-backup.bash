@@ -369,12 +369,16 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__restore)
-            opts="-q -v -h --job --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --users --no-users --dir --yes --dry-run --config --json --quiet --verbose --help"
+            opts="-q -v -h --from --job --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --users --no-users --dir --yes --dry-run --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --job)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -54,6 +54,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'The line of backups of which `latest` is' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: give that in RESTORE_URI' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r

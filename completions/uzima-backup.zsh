@@ -59,6 +59,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (restore)
 _arguments "${_arguments_options[@]}" : \
+'(--job --dir)--from=[Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store]:PATH:_files' \
 '--job=[The line of backups of which \`latest\` is]:NAME:_default' \
 '--to-uri=[The server to restore into, without a password\: give that in RESTORE_URI]:URI:_default' \
 '*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:_default' \
@@ -81,7 +82,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':which -- `latest`, or the id of a backup:_default' \
+'::which -- `latest`, or the id of a backup:_default' \
 && ret=0
 ;;
 (list)

@@ -125,12 +125,16 @@ Exit codes: 0 everything is as it was in the backup · 1 it is not, or the resto
 that matches nothing · 3 restored, but something needs a look · 4 the backup is damaged, nothing was touched\n\n\
 Examples:\n  uzima-backup restore latest --dry-run\n  \
 RESTORE_URI=mongodb://db2 uzima-backup restore latest --yes\n  \
-uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 'shop.*' --ns-to 'rescue.*'"
+uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
+uzima-backup restore --from dump.archive.gz --yes"
 )]
 pub struct RestoreArgs {
     /// `latest`, or the id of a backup
-    #[arg(value_name = "latest|ID")]
-    pub which: String,
+    #[arg(value_name = "latest|ID", required_unless_present = "from")]
+    pub which: Option<String>,
+    /// Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["which", "job", "dir"])]
+    pub from: Option<PathBuf>,
     /// The line of backups of which `latest` is
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,

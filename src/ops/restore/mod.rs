@@ -6,30 +6,34 @@
 //! report, and an exit code that is not 0.
 
 mod choose;
+mod draft;
+mod dump;
+mod files;
 mod load;
 mod metadata;
 mod near;
 mod offer;
+mod origin;
 mod people;
 mod plan;
 mod rename;
 mod run;
 mod segment;
+mod sinks;
 mod stored;
+mod stream;
 mod superseded;
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::progress::Meter;
-use crate::source::Type;
 use crate::target::Target;
 
 pub use choose::{Which, choose};
+pub use dump::Dump;
 pub use load::Outcome;
 pub use offer::{Chosen, Filter, Offer};
+pub use origin::Origin;
 pub use plan::{Existing, Plan, Planned};
 pub use rename::{Rename, pairs};
 pub use stored::Stored;
@@ -63,13 +67,6 @@ pub struct Options {
     pub users: Users,
     /// How many threads read.
     pub workers: usize,
-}
-
-/// Where the data comes from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// A backup in a store.
-    Stored(Arc<Stored>),
 }
 
 /// A restore that is planned.
@@ -117,7 +114,7 @@ impl Restore {
     /// Makes the plan; writes nothing.
     pub async fn plan(origin: Origin, target: Target, options: Options) -> Result<Restore> {
         let options = Options { drop: options.drop || options.exact, ..options };
-        let plan = planned(&origin, &target, &options).await?;
+        let plan = draft::plan(&origin, &target, &options).await?;
         Ok(Restore { origin, target, options, plan })
     }
 
@@ -129,6 +126,8 @@ impl Restore {
                 let wanted = self.plan.namespaces.iter().map(|planned| planned.chosen.at).collect();
                 stored.check(&wanted, self.options.workers, meter).await
             }
+            // It was read to its end when it was opened.
+            Origin::Dump(_) => Ok(()),
         }
     }
 
@@ -171,6 +170,7 @@ impl Restore {
         let loads = loads.map(|planned| Load::new(planned, self.target.clone(), drop, indexes)).collect();
         match &self.origin {
             Origin::Stored(stored) => run::run(stored, loads, self.options.workers, meter).await,
+            Origin::Dump(dump) => stream::run(dump, loads, meter).await,
         }
     }
 
@@ -187,45 +187,4 @@ fn halfway(error: Error) -> Error {
             error.hint("The target holds a part of the backup: mend the cause, and restore again with --drop")
         }
     }
-}
-
-async fn planned(origin: &Origin, target: &Target, options: &Options) -> Result<Plan> {
-    let Origin::Stored(stored) = origin;
-    let offers = stored.offers()?;
-    let chosen = options.filter.choose(&offers)?;
-    let places: BTreeSet<usize> = chosen.iter().map(|chosen| chosen.at).collect();
-    let mut described = stored.describe(&places).await?;
-    let databases: BTreeSet<&str> = chosen.iter().map(|chosen| chosen.db.as_str()).collect();
-    let found = plan::look(target, &databases).await?;
-    let mut extra = Vec::new();
-    if options.exact {
-        let names = offers.iter().filter_map(|offer| {
-            let name = rename::renamed(&options.filter.rename, &offer.name());
-            name.split_once('.').map(|(db, collection)| (db.to_string(), collection.to_string()))
-        });
-        extra = found.beside(&names.collect());
-    }
-    let people = people::wanted(origin, &offers, options).await?;
-    let mut namespaces = Vec::new();
-    for chosen in chosen {
-        let namespace = described.remove(&chosen.at).expect("each was described");
-        let existing = found.existing(target, &chosen, &namespace).await?;
-        namespaces.push(Planned { offer: offers[chosen.at].clone(), chosen, namespace, existing });
-    }
-    // A view shows a collection, which then is there.
-    namespaces.sort_by_key(|planned| planned.offer.kind == Type::View);
-    let manifest = &stored.manifest;
-    Ok(Plan {
-        from: format!("backup {} in {}", manifest.id, stored.object.store.place()),
-        id: Some(manifest.id.to_string()),
-        job: Some(manifest.job.clone()),
-        started_at: Some(manifest.started_at),
-        target: target.address.clone(),
-        namespaces,
-        extra,
-        fresh: found.fresh && people.is_none(),
-        people,
-        drop: options.drop,
-        warnings: manifest.warnings.clone(),
-    })
 }

@@ -1,7 +1,5 @@
 //! The users and roles of a backup.
 
-use std::sync::Arc;
-
 use bson::RawDocumentBuf;
 use tokio::runtime::Handle;
 
@@ -56,11 +54,10 @@ async fn documents(origin: &Origin, offers: &[Offer], collection: &str) -> Resul
     let Some(at) = offers.iter().position(|o| o.db == "admin" && o.collection == collection) else {
         return Ok(Vec::new());
     };
-    let Origin::Stored(stored) = origin;
-    let (stored, handle) = (Arc::clone(stored), Handle::current());
+    let (origin, handle) = (origin.clone(), Handle::current());
     let read = tokio::task::spawn_blocking(move || {
         let mut out = Vec::new();
-        stored.scan(at, &handle, &mut |document| out.push(document.to_vec()))?;
+        origin.scan(at, &handle, &mut |document| out.push(document.to_vec()))?;
         Ok::<_, Error>(out)
     });
     let read = read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;

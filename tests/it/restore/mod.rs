@@ -1,5 +1,6 @@
 //! Restores into real servers, compared with the original byte by byte.
 
+mod dumps;
 mod part;
 mod round_trip;
 mod safety;
