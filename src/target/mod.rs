@@ -134,13 +134,17 @@ impl Target {
         })
     }
 
-    /// The names of all databases.
-    pub async fn databases(&self) -> Result<Vec<String>> {
-        let command = rawdoc! {"listDatabases": 1, "nameOnly": true};
-        let answer = self.run("admin", command).await;
-        let answer = answer.map_err(|e| self.explain("cannot list the databases", e))?;
+    /// The names of all databases; `None` if the user may not know.
+    pub async fn databases(&self) -> Result<Option<Vec<String>>> {
+        // Otherwise a limited user is shown only its own databases, without error.
+        let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
+        let answer = match self.run("admin", command).await {
+            Err(e) if errors::classify(&e) == Class::Unauthorized => return Ok(None),
+            answer => answer.map_err(|e| self.explain("cannot list the databases", e))?,
+        };
         let rows = answer.get_array("databases").map(Vec::as_slice).unwrap_or_default();
-        Ok(rows.iter().filter_map(|row| Some(row.as_document()?.get_str("name").ok()?.to_string())).collect())
+        let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
+        Ok(Some(names.map(str::to_string).collect()))
     }
 
     /// `listCollections` of a database.
@@ -150,11 +154,14 @@ impl Target {
             .map_err(|e| self.explain(&format!("cannot list the collections of database '{db}'"), e))
     }
 
-    /// How many documents a collection has, by its own books.
-    pub async fn count(&self, db: &str, collection: &str) -> Result<u64> {
-        let answer = self.run(db, rawdoc! {"count": collection}).await;
-        let answer = answer.map_err(|e| self.explain(&format!("cannot count {db}.{collection}"), e))?;
-        Ok(number(answer.get("n")))
+    /// How many documents a collection has, by its own books; `None` if the user may not read it, which
+    /// the built-in role `restore` alone does not allow.
+    pub async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
+        match self.run(db, rawdoc! {"count": collection}).await {
+            Err(e) if errors::classify(&e) == Class::Unauthorized => Ok(None),
+            Err(e) => Err(self.explain(&format!("cannot count {db}.{collection}"), e)),
+            Ok(answer) => Ok(Some(number(answer.get("n")))),
+        }
     }
 
     /// How many documents a collection has, by reading it: its own books may be wrong after a crash, and

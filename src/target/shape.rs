@@ -12,16 +12,20 @@ use crate::source::{Namespace, Type};
 const NOT_FOUND: i32 = 26;
 
 impl Target {
-    /// Drops a namespace; one that is not there is a success. Of a system collection, which stays, the
-    /// documents go.
+    /// Empties a system collection, which cannot be dropped; the role `restore` does not allow it.
+    pub async fn empty(&self, db: &str, collection: &str) -> Result<()> {
+        let all = rawdoc! {"q": {}, "limit": 0};
+        let command = rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()};
+        self.run(db, command).await.map(|_| ()).map_err(|e| {
+            self.explain(&format!("cannot empty {db}.{collection}"), e).hint(
+                "Leave it out with --ns-exclude, or give the user the role \"readWriteAnyDatabase\" as well",
+            )
+        })
+    }
+
+    /// Drops a namespace; one that is not there is a success.
     pub async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
-        let system = collection.starts_with("system.");
-        let command = if system {
-            let all = rawdoc! {"q": {}, "limit": 0};
-            rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()}
-        } else {
-            rawdoc! {"drop": collection, "writeConcern": self.concern.clone()}
-        };
+        let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};
         match self.run(db, command).await {
             Ok(_) => Ok(()),
             Err(e) if errors::code(&e) == Some(NOT_FOUND) => Ok(()),

@@ -49,11 +49,11 @@ pub fn plan_text(plan: &Plan) -> String {
     for planned in &plan.namespaces {
         let (from, to) = (planned.offer.name(), planned.chosen.name());
         let name = if from == to { to } else { format!("{from} as {to}") };
-        let there = match planned.existing {
-            None => String::new(),
-            Some(e) if plan.drop => format!(" (replaces {} documents)", units::count(e.documents)),
-            Some(e) => format!(" (there with {} documents)", units::count(e.documents)),
-        };
+        let there = planned.existing.map_or_else(String::new, |existing| {
+            let count = existing.documents.map_or_else(|| "an unknown number of".into(), units::count);
+            let does = if plan.drop { "replaces" } else { "there with" };
+            format!(" ({does} {count} documents)")
+        });
         text.push_str(&format!("  {name}: {} documents{there}\n", units::count(planned.offer.documents)));
     }
     for (db, name) in &plan.extra {

@@ -98,15 +98,15 @@ impl Load {
 
     async fn make(&self) -> Result<()> {
         let chosen = &self.planned.chosen;
+        // A system collection was emptied already, and comes into being with its first document.
+        if chosen.collection.starts_with("system.") {
+            return Ok(());
+        }
         let there = self.planned.existing.is_some();
         if there && self.drop {
             self.target.drop_namespace(&chosen.db, &chosen.collection).await?;
         } else if there {
             // It is empty and has the same options: the plan saw to that.
-            return Ok(());
-        }
-        // A system collection comes into being with its first document, and is never dropped.
-        if chosen.collection.starts_with("system.") {
             return Ok(());
         }
         self.target.create(&self.planned.namespace, &chosen.db, &chosen.collection).await
@@ -173,7 +173,14 @@ impl Load {
     async fn count(&self, outcome: &mut Outcome) -> Result<()> {
         let wanted = outcome.documents - outcome.superseded - outcome.refused;
         let (db, collection) = (&self.place.db, &self.place.collection);
-        let mut there = self.target.count(db, collection).await?;
+        let Some(mut there) = self.target.count(db, collection).await? else {
+            outcome.notes.push(
+                "all documents were acknowledged, but not counted: the user may not read them (grant it the role \
+                 \"readAnyDatabase\" as well)"
+                    .into(),
+            );
+            return Ok(());
+        };
         if there != wanted {
             there = self.target.count_exactly(db, collection).await?;
         }

@@ -144,6 +144,13 @@ impl Restore {
             self.check(meter).await?;
         }
         self.expect(meter);
+        let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
+        for planned in replaced.filter(|planned| planned.existing.is_some()) {
+            let Chosen { db, collection, .. } = &planned.chosen;
+            if collection.starts_with("system.") {
+                self.target.empty(db, collection).await?;
+            }
+        }
         let mut dropped = Vec::new();
         for (db, collection) in &self.plan.extra {
             self.target.drop_namespace(db, collection).await?;

@@ -27,8 +27,8 @@ pub struct Planned {
 /// A namespace of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Existing {
-    /// How many documents it has.
-    pub documents: u64,
+    /// How many documents it has; `None` if the user may not count them.
+    pub documents: Option<u64>,
     /// It is of the same kind and has the same options.
     pub same: bool,
 }
@@ -74,9 +74,13 @@ impl Plan {
         let refused = |planned: &Planned| {
             let (name, existing) = (planned.chosen.name(), planned.existing?);
             match existing {
-                Existing { documents: 0, same: true } => None,
-                Existing { documents: 0, .. } => Some(format!("{name} exists with other options")),
-                Existing { documents, .. } => Some(format!("{name} has {documents} documents")),
+                Existing { documents: Some(0), same: true } => None,
+                Existing { documents: Some(0), .. } => Some(format!("{name} exists with other options")),
+                Existing { documents: Some(1), .. } => Some(format!("{name} has 1 document")),
+                Existing { documents: Some(n), .. } => Some(format!("{name} has {n} documents")),
+                Existing { documents: None, .. } => {
+                    Some(format!("{name} exists, and the user may not count its documents"))
+                }
             }
         };
         self.namespaces.iter().filter_map(refused).collect()
@@ -103,7 +107,8 @@ pub struct Found {
 /// Looks at the databases of the target.
 pub async fn look(target: &Target, databases: &BTreeSet<&str>) -> Result<Found> {
     let all = target.databases().await?;
-    let fresh = all.iter().all(|db| ["admin", "config", "local"].contains(&db.as_str()));
+    let own = |db: &String| ["admin", "config", "local"].contains(&db.as_str());
+    let fresh = all.is_some_and(|all| all.iter().all(own));
     let mut rows = BTreeMap::new();
     for db in databases {
         for row in target.collections(db).await? {
@@ -132,7 +137,7 @@ impl Found {
         };
         let same = kind == wanted && options.as_bytes() == namespace.options.as_bytes();
         let documents = match kind.as_str() {
-            "view" => 0,
+            "view" => Some(0),
             "timeseries" => {
                 target.count(&chosen.db, &format!("system.buckets.{}", chosen.collection)).await?
             }

@@ -76,9 +76,9 @@ async fn a_namespace_with_documents_is_refused() {
     let backup = Backup::of(&source, &["--db", "shop"]);
     let (target, live) = server().await;
     rows(&live, "shop", "orders", 0..1).await;
-    run(&mut backup.restore_into(&target)).ends(1).says(&["shop.orders has 1 documents", "--drop"]);
+    run(&mut backup.restore_into(&target)).ends(1).says(&["shop.orders has 1 document", "--drop"]);
     let plan = run(backup.restore_into(&target).args(["--dry-run", "--json"])).ends(1).json();
-    assert_eq!(plan["refused"], json!(["shop.orders has 1 documents"]));
+    assert_eq!(plan["refused"], json!(["shop.orders has 1 document"]));
     assert!(read_all(&live).await.expect("the target").get("shop", "items").is_none());
     let report = run(backup.restore_into(&target).args(["--ns-include=shop.items", "--json"])).ends(0).json();
     assert_eq!(report["namespaces"][0]["documents"], json!(3));
