@@ -64,6 +64,10 @@ impl Target {
                     batch.len()
                 )));
             }
+            if !place.buckets && !self.version.keeps_empty_timestamps() {
+                let taken = |at: &usize| !errors.iter().any(|e| index(e) == Some(*at));
+                self.empty_timestamps(place, (0..batch.len()).filter(taken).map(|at| batch[at])).await?;
+            }
         }
         Ok(refused)
     }
@@ -166,6 +170,11 @@ fn batches<'a, 'b>(documents: &'b [&'a [u8]]) -> impl Iterator<Item = &'b [&'a [
         rest = later;
         (!batch.is_empty()).then_some(batch)
     })
+}
+
+/// Which document of the batch an error is about.
+fn index(error: &Bson) -> Option<usize> {
+    error.as_document().map(|error| super::number(error.get("index")) as usize)
 }
 
 fn refusal(error: &Document, batch: &[&[u8]]) -> Option<Refused> {

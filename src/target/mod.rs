@@ -2,6 +2,7 @@
 
 pub mod insert;
 pub mod shape;
+mod timestamps;
 pub mod users;
 
 use std::time::Duration;

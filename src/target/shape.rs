@@ -23,6 +23,14 @@ impl Target {
         })
     }
 
+    /// Lets a time series hold buckets in which a field has values of several types, as those have that an
+    /// old server wrote.
+    pub async fn allow_mixed_buckets(&self, db: &str, collection: &str) -> Result<()> {
+        let command = rawdoc! {"collMod": collection, "timeseriesBucketsMayHaveMixedSchemaData": true};
+        let done = self.run(db, command).await.map(|_| ());
+        done.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
+    }
+
     /// Drops a namespace; one that is not there is a success.
     pub async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};

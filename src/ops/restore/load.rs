@@ -21,6 +21,9 @@ const TOLD: usize = 5;
 /// Documents whose `_id` is there already are kept up to this many bytes, to find out which came later.
 const KEPT: usize = 64 << 20;
 
+/// The server's code for a bucket in which a field has values of several types.
+const MIXED_BUCKET: i32 = 408;
+
 /// The namespace at work.
 #[derive(Debug)]
 pub struct Load {
@@ -115,7 +118,12 @@ impl Load {
     /// Writes whole documents that stand one after the other.
     pub async fn insert(&self, raw: &[u8]) -> Result<()> {
         let (documents, sum) = sum_documents(raw)?;
-        let refused = self.target.insert(&self.place, raw).await?;
+        let mut refused = self.target.insert(&self.place, raw).await?;
+        if self.place.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
+            let (mixed, others) = refused.into_iter().partition(|one: &Refused| one.code == MIXED_BUCKET);
+            refused = others;
+            refused.extend(self.insert_mixed(mixed).await?);
+        }
         let mut state = self.state.lock().expect("no holder panics");
         let sent = Tally { documents, raw_bytes: raw.len() as u64, stored_bytes: 0, sum };
         region::add(&mut state.sent, &sent);
@@ -123,6 +131,14 @@ impl Load {
             state.add(one);
         }
         Ok(())
+    }
+
+    /// Writes buckets that the server does not take unless it is told to.
+    async fn insert_mixed(&self, buckets: Vec<Refused>) -> Result<Vec<Refused>> {
+        let chosen = &self.planned.chosen;
+        self.target.allow_mixed_buckets(&chosen.db, &chosen.collection).await?;
+        let raw: Vec<u8> = buckets.iter().flat_map(|one| one.document.as_bytes()).copied().collect();
+        self.target.insert(&self.place, &raw).await
     }
 
     /// Counts, compares, and builds the indexes. `scan` shows all documents of the namespace once more, in

@@ -1,6 +1,7 @@
 //! Restores into real servers, compared with the original byte by byte.
 
 mod dumps;
+mod kinds;
 mod logins;
 mod part;
 mod round_trip;
