@@ -5,9 +5,11 @@ use serde_json::json;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::read_all::{read_all, read_documents};
+use uzima_testkit::wire_proxy::{Action, Rule};
 
 use super::support::{Backup, differences, rows, server};
 use crate::cli::support::{Home, run};
+use crate::native::support::{behind_a_proxy, meanwhile};
 
 /// Row 65: the documents are counted before the index is there that deletes them.
 #[tokio::test(flavor = "multi_thread")]
@@ -83,10 +85,26 @@ async fn buckets_of_mixed_types() {
     std::fs::write(folder.join("system.buckets.w.bson"), &raw).expect("documents");
     let metadata = r#"{"options":{"timeseries":{"timeField":"t","granularity":"seconds"}},"indexes":[],"collectionName":"w"}"#;
     std::fs::write(folder.join("w.metadata.json"), metadata).expect("metadata");
-    let (target, live) = server().await;
+    let (target, proxy, live) = behind_a_proxy().await;
+    // This server takes such buckets as they are. Newer ones refuse them until the collection allows them.
+    let delete = meanwhile(target.uri(), async |client| {
+        let buckets = client.database("shop").collection::<bson::Document>("system.buckets.w");
+        buckets.delete_many(doc! {}).await.expect("a delete");
+    });
+    let Action::Edit(delete) = delete else { unreachable!("it is an edit") };
+    let refuse = Action::edit(move |answer| {
+        delete(answer);
+        let error = rawdoc! {"index": 0, "code": 408, "errmsg": "a bucket with mixed-schema data"};
+        rawdoc! {"n": 0, "writeErrors": [error], "ok": 1.0}.into_bytes()
+    });
+    let refused = proxy.add(Rule::on("insert").namespace("shop.system.buckets.w").nth(1).then(refuse));
+    let agree = Action::edit(|_| rawdoc! {"ok": 1.0}.into_bytes());
+    let allowed =
+        proxy.add(Rule::on("collMod").having("timeseriesBucketsMayHaveMixedSchemaData").then(agree));
     let mut command = home.tool();
-    command.env("RESTORE_URI", target.uri()).args(["restore", "--yes", "--from"]);
+    command.env("RESTORE_URI", proxy.uri(&target.uri())).args(["restore", "--yes", "--from"]);
     run(command.arg(home.path().join("dump"))).ends(0);
+    assert_eq!((proxy.hits(refused), proxy.hits(allowed)), (1, 1));
     let found = read_all(&live).await.expect("the target");
     assert_eq!(found.get("shop", "system.buckets.w").expect("buckets").documents, [raw]);
 }
