@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -17,8 +16,6 @@ use crate::artifact::index::Segment;
 use crate::error::Result;
 use crate::progress::Meter;
 
-/// How many inserts of one segment are under way: the server works on one while the next is sent.
-pub const INSERTS: usize = 2;
 /// How many runs of documents wait for the connection.
 const WAITING: usize = 2;
 
@@ -77,22 +74,13 @@ async fn one(stored: &Arc<Stored>, job: Job, meter: &Meter) -> Result<Option<Out
 async fn fill(stored: &Arc<Stored>, load: &Load, segment: &Segment, meter: &Meter) -> Result<()> {
     let (runs, mut taken) = mpsc::channel(WAITING);
     let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
-    let inserts = if load.ordered() { 1 } else { INSERTS };
     let writing = async {
-        let mut under_way = FuturesUnordered::new();
         while let Some(run) = taken.recv().await {
-            if under_way.len() == inserts {
-                under_way.try_next().await?;
-            }
-            under_way.push(insert(load, run));
+            load.insert(&run).await?;
         }
-        under_way.try_collect::<Vec<()>>().await
+        Ok(())
     };
-    let (tally, _) = tokio::try_join!(reading, writing)?;
+    let (tally, ()) = tokio::try_join!(reading, writing)?;
     meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
     Ok(())
-}
-
-async fn insert(load: &Load, run: Vec<u8>) -> Result<()> {
-    load.insert(&run).await
 }
