@@ -11,7 +11,7 @@ mod failover;
 mod lost;
 mod malformed;
 mod members;
-mod random;
+pub mod random;
 mod rights;
 mod selection;
 mod stall;

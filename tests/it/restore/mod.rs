@@ -4,6 +4,7 @@ mod dumps;
 mod kinds;
 mod logins;
 mod part;
+mod random;
 mod round_trip;
 mod safety;
 mod support;
