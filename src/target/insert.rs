@@ -1,14 +1,21 @@
 //! Writing documents byte by byte as they are, and what the server refused of them.
 
+use std::time::Duration;
+
 use bson::{Bson, Document, RawDocumentBuf, rawdoc};
 
 use super::Target;
 use crate::error::{Error, Result};
+use crate::source::errors::{self, Class};
+use crate::source::patience;
 
 /// A batch is about this long.
 pub const BATCH: usize = 1 << 20;
 /// The server takes no more documents in one command.
 const DOCUMENTS: usize = 100_000;
+
+/// How often a batch is sent again.
+const SENT_AGAIN: u32 = 4;
 
 /// Where documents go.
 #[derive(Debug, Clone)]
@@ -43,9 +50,9 @@ impl Target {
         let documents = split(raw)?;
         let mut refused = Vec::new();
         for batch in batches(&documents) {
-            let command = self.insert_command(place, batch);
             let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
-            let answer = self.run(&place.db, command).await.map_err(|e| self.explain(&doing(), e))?;
+            let sent = self.send(place, batch).await;
+            let (answer, again) = sent.map_err(|e| self.explain(&doing(), e))?;
             if let Ok(error) = answer.get_document("writeConcernError") {
                 let words = error.get_str("errmsg").unwrap_or_default().to_string();
                 return Err(
@@ -53,8 +60,11 @@ impl Target {
                 );
             }
             let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-            for error in errors.iter().filter_map(Bson::as_document) {
-                refused.extend(refusal(error, batch));
+            for one in errors.iter().filter_map(|error| refusal(error.as_document()?, batch)) {
+                // Of what was sent twice, the first time may have arrived.
+                if !(again && one.same_id && self.has(place, &one.document).await?) {
+                    refused.push(one);
+                }
             }
             let missing = batch.len() as u64 - super::number(answer.get("n")).min(batch.len() as u64);
             if missing != errors.len() as u64 {
@@ -70,6 +80,34 @@ impl Target {
             }
         }
         Ok(refused)
+    }
+
+    /// Sends a batch, once more if the connection breaks: one lost connection must not cost the restore. Also
+    /// whether it took more than once.
+    async fn send(&self, place: &Place, batch: &[&[u8]]) -> mongodb::error::Result<(Document, bool)> {
+        let mut again = 0;
+        loop {
+            match self.run(&place.db, self.insert_command(place, batch)).await {
+                Err(e)
+                    if again < SENT_AGAIN
+                        && errors::classify(&e) == Class::Interrupted
+                        && !patience::waited(&e) =>
+                {
+                    again += 1;
+                    log::info!("inserting once more after: {}", errors::tidy(&e));
+                    tokio::time::sleep(Duration::from_millis(200 << again)).await;
+                }
+                answer => return answer.map(|answer| (answer, again > 0)),
+            }
+        }
+    }
+
+    /// Whether the very document is there.
+    async fn has(&self, place: &Place, document: &RawDocumentBuf) -> Result<bool> {
+        let Some(id) = document.get("_id").ok().flatten() else { return Ok(false) };
+        let filter = rawdoc! {"_id": {"$eq": bson::RawBson::from(id)}};
+        let find = rawdoc! {"find": place.collection.as_str(), "filter": filter, "limit": 1};
+        Ok(self.find(&place.db, find).await?.first() == Some(document))
     }
 
     /// Deletes the one document that a filter finds.

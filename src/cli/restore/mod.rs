@@ -52,8 +52,11 @@ pub async fn run(
     let outcome = cancel.or(restore.apply(&meter)).await;
     drop(display);
     let report = outcome.map_err(|error| match error.kind() {
-        Kind::Signal(n) => Error::new(Kind::Signal(n), format!("ended by signal {n}"))
-            .hint(format!("{target} may hold a part of the backup: restore again with --drop")),
+        // It says that nothing was stored, which is true of a backup.
+        Kind::Signal(n) => {
+            Error::new(Kind::Signal(n), error.to_string().split(';').next().unwrap_or_default())
+                .hint(format!("{target} may hold a part of the backup: restore again with --drop"))
+        }
         _ => error,
     })?;
     output.result(&tell::report_json(&report, plan), || tell::report_text(&report, &target));

@@ -6,7 +6,7 @@ use super::plan::{Plan, Planned, look};
 use super::{Options, Origin, people, rename};
 use crate::error::Result;
 use crate::source::Type;
-use crate::target::Target;
+use crate::target::{Target, Version};
 
 /// Makes the plan; reads options and indexes, and asks the target.
 pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result<Plan> {
@@ -34,6 +34,13 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
     // A view shows a collection, which then is there.
     namespaces.sort_by_key(|planned| planned.offer.kind == Type::View);
     let manifest = origin.manifest();
+    let mut warnings = origin.warnings();
+    if let Some(source) = manifest.map(|manifest| Version::parse(&manifest.source.version))
+        && (source.0, source.1) > (target.version.0, target.version.1)
+    {
+        let version = target.version;
+        warnings.push(format!("the backup is of MongoDB {source}, the target is older: {version}"));
+    }
     Ok(Plan {
         from: origin.place(),
         id: manifest.map(|manifest| manifest.id.to_string()),
@@ -45,6 +52,6 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         fresh: found.fresh && people.is_none(),
         people,
         drop: options.drop,
-        warnings: origin.warnings(),
+        warnings,
     })
 }

@@ -1,7 +1,7 @@
 //! The files of a mongodump directory, in a folder or in a tar, and which namespace each belongs to.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -147,9 +147,9 @@ pub fn namespaces(
             all.push(metadata::parse(db, &collection, "")?);
         }
     }
+    let filled: BTreeSet<usize> = documents.iter().map(|file| of_file[file]).collect();
     for (at, namespace) in all.iter().enumerate() {
-        let has = documents.iter().any(|file| of_file.get(file) == Some(&at));
-        if namespace.kind != Type::View && !has {
+        if namespace.kind != Type::View && !filled.contains(&at) {
             let what = format!("the file with the documents of {namespace} is missing");
             return Err(Error::new(Kind::Mismatch, what));
         }

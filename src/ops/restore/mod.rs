@@ -188,10 +188,7 @@ impl Restore {
 
 /// Says that an error came when the target was already written to.
 fn halfway(error: Error) -> Error {
-    match error.next_step() {
-        Some(_) => error,
-        None => {
-            error.hint("The target holds a part of the backup: mend the cause, and restore again with --drop")
-        }
-    }
+    let rest = "The target holds a part of the backup: restore again with --drop";
+    let step = error.next_step().map_or_else(|| rest.into(), |step| format!("{step}. {rest}"));
+    error.hint(step)
 }

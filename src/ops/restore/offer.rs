@@ -1,5 +1,7 @@
 //! What a backup holds, and what of it is wanted under which name.
 
+use std::collections::BTreeMap;
+
 use super::near;
 use super::rename::{Rename, renamed};
 use crate::error::{Error, Result};
@@ -108,7 +110,8 @@ impl Filter {
             let everyday = offer.db != "config" || named;
             everyday && (self.include.is_empty() || named) && !self.exclude.iter().any(|p| p.matches(name))
         };
-        let mut chosen: Vec<Chosen> = Vec::new();
+        let mut chosen = Vec::new();
+        let mut taken = BTreeMap::new();
         for (at, name) in names.iter().filter(|(at, name)| wanted(&offers[*at], name)) {
             let target = renamed(&self.rename, name);
             let (db, collection) = target
@@ -118,8 +121,7 @@ impl Filter {
                     Error::usage(format!("{name} cannot become '{target}': that is no namespace"))
                 })?;
             let (db, collection) = (db.to_string(), collection.to_string());
-            if let Some(other) = chosen.iter().find(|c| c.db == db && c.collection == collection) {
-                let other = offers[other.at].name();
+            if let Some(other) = taken.insert(target.clone(), name) {
                 return Err(Error::usage(format!("both {other} and {name} would become {target}")));
             }
             chosen.push(Chosen { at: *at, db, collection });

@@ -1,7 +1,7 @@
 //! The documents of a dump on their way: one thread reads it from its beginning to its end, and several
 //! inserts are under way. A namespace that is complete is counted and indexed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
@@ -101,7 +101,7 @@ impl Finishing {
 /// Puts documents into batches.
 struct Feeder {
     steps: Sender<Step>,
-    wanted: Vec<usize>,
+    wanted: BTreeSet<usize>,
     at: Option<usize>,
     batch: Vec<u8>,
 }

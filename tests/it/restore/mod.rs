@@ -3,6 +3,7 @@
 mod dumps;
 mod kinds;
 mod logins;
+mod lost;
 mod part;
 mod random;
 mod round_trip;
