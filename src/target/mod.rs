@@ -1,5 +1,6 @@
 //! The server that a restore writes into: found by its connection string, its primary for every write.
 
+pub mod batch;
 pub mod insert;
 pub mod shape;
 mod timestamps;
@@ -125,6 +126,16 @@ impl Target {
         }
     }
 
+    /// The same of what the role `restore` does not allow.
+    fn explain_beyond(&self, doing: &str, error: mongodb::error::Error) -> Error {
+        let unauthorized = errors::classify(&error) == Class::Unauthorized;
+        let error = self.explain(doing, error);
+        if !unauthorized {
+            return error;
+        }
+        error.hint("The role \"restore\" does not allow it: give the user \"readWriteAnyDatabase\" as well")
+    }
+
     /// The answer to a command.
     async fn run(&self, db: &str, command: RawDocumentBuf) -> mongodb::error::Result<Document> {
         let db = self.client.database(db);
@@ -183,7 +194,7 @@ impl Target {
     pub async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
         server::documents(&self.client.database(db), command)
             .await
-            .map_err(|e| self.explain(&format!("cannot read from the database '{db}'"), e))
+            .map_err(|e| self.explain_beyond(&format!("cannot read from the database '{db}'"), e))
     }
 }
 

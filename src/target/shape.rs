@@ -16,11 +16,8 @@ impl Target {
     pub async fn empty(&self, db: &str, collection: &str) -> Result<()> {
         let all = rawdoc! {"q": {}, "limit": 0};
         let command = rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()};
-        self.run(db, command).await.map(|_| ()).map_err(|e| {
-            self.explain(&format!("cannot empty {db}.{collection}"), e).hint(
-                "Leave it out with --ns-exclude, or give the user the role \"readWriteAnyDatabase\" as well",
-            )
-        })
+        let done = self.run(db, command).await.map(|_| ());
+        done.map_err(|e| self.explain_beyond(&format!("cannot empty {db}.{collection}"), e))
     }
 
     /// Lets a time series hold buckets in which a field has values of several types, as those have that an

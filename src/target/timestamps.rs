@@ -27,10 +27,8 @@ impl Target {
                 "bypassDocumentValidation": true,
                 "writeConcern": self.concern.clone(),
             };
-            let answer = self.run(&place.db, command).await.map_err(|e| {
-                self.explain(&doing, e)
-                    .hint("The user needs the role \"readWriteAnyDatabase\" for it as well")
-            })?;
+            let answer = self.run(&place.db, command).await;
+            let answer = answer.map_err(|e| self.explain_beyond(&doing, e))?;
             if super::number(answer.get("n")) != 1 {
                 return Err(Error::failed(doing).caused_by(answer.to_string()));
             }

@@ -17,7 +17,7 @@ use crate::artifact::writer::Tally;
 use crate::error::{Error, Kind, Result};
 use crate::ops::verify::region;
 use crate::source::{Namespace, Sink};
-use crate::target::insert;
+use crate::target::batch;
 
 /// A buffer that a tar's first header fits into.
 const BUFFER: usize = 1 << 20;
@@ -182,7 +182,7 @@ fn documents(
 ) -> Result<Tally> {
     let mut failed = None;
     let read = region::documents(file, &mut |run| {
-        let documents = insert::split(run).unwrap_or_default();
+        let documents = batch::split(run).unwrap_or_default();
         for document in documents {
             if failed.is_none() {
                 failed = each(document).err();

@@ -18,7 +18,7 @@ use crate::ops::verify::{self, region};
 use crate::progress::Meter;
 use crate::source::Namespace;
 use crate::store::Store;
-use crate::target::insert;
+use crate::target::batch;
 
 /// So many things that are wrong are told.
 const TOLD: usize = 5;
@@ -144,7 +144,7 @@ impl Stored {
     pub fn scan(&self, at: usize, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         for segment in self.segments(at) {
             self.object.read(&segment, &self.name(at), handle, &mut |run| {
-                insert::split(run).unwrap_or_default().into_iter().for_each(&mut *each);
+                batch::split(run).unwrap_or_default().into_iter().for_each(&mut *each);
             })?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use super::superseded::Scan;
 use crate::error::{Error, Result};
 use crate::progress::Meter;
 use crate::source::{Namespace, Sink};
-use crate::target::insert::BATCH;
+use crate::target::batch::BATCH;
 
 /// How many inserts are under way.
 const INSERTS: usize = 4;

@@ -3,6 +3,7 @@
 use bson::{doc, rawdoc};
 use mongodb::Client;
 use serde_json::json;
+use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::Rule;
 
 use super::support::{Backup, differences, server};
@@ -36,4 +37,10 @@ async fn the_later_one_wins() {
     let orders = &report["namespaces"][0];
     assert_eq!((&orders["documents"], &orders["superseded"]), (&json!(706), &json!(6)), "{report}");
     assert_eq!(differences(&original, &restored).await, Vec::<String>::new());
+    // To know which came later, the documents have to be looked at; to put the later one there, too.
+    let target = Mongod::builder().auth().start().await.expect("mongod");
+    target.create_user("bringer", "x", &[("restore", "admin")]).await.expect("a user");
+    let mut command = backup.restore_into(&target);
+    let uri = target.uri_as("bringer", "x", "admin");
+    run(command.env("RESTORE_URI", uri)).ends(1).says(&["may not", "readWriteAnyDatabase", "--drop"]);
 }
