@@ -3,10 +3,10 @@
 use serde_json::json;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::read_all;
-use uzima_testkit::s3_server::S3Server;
+use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 use uzima_testkit::torture;
 
-use super::support::{Backup, rows, server};
+use super::support::{Backup, differences, rows, server};
 use crate::cli::s3::to_s3;
 use crate::cli::support::{Home, run};
 
@@ -53,6 +53,31 @@ async fn one_collection_is_read_alone() {
         let read = asked(&bucket, from);
         assert!(read > whole / 2 && read < whole + whole / 5, "{format}: {read} of {whole} bytes");
     }
+}
+
+/// A bucket on a bad day, and one that cannot be read: that is no damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_break_off() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..5_000).await;
+    let (home, bucket) = (Home::new(), S3Server::start());
+    run(to_s3(&home, &source.uri(), &bucket).args(["backup", "--db", "shop"])).ends(0);
+    let (target, live) = server().await;
+    rows(&live, "shop", "orders", 0..3).await;
+    let restore = || {
+        let mut command = to_s3(&home, "mongodb://127.0.0.1:1", &bucket);
+        command.env("RESTORE_URI", target.uri()).args(["restore", "latest", "--yes", "--drop"]);
+        run(&mut command)
+    };
+    let artifact = |rule: Rule| bucket.faults().add(rule.key("/dump.tar.gz"));
+    artifact(Rule::from(1, "GetObject", Fault::Answer(403, "AccessDenied")));
+    restore().ends(1).says(&["dump.tar.gz"]);
+    assert_eq!(read_all(&live).await.expect("it").documents(), 3, "nothing was touched");
+    bucket.faults().clear();
+    artifact(Rule::first(2, "GetObject", Fault::BreakOff(100)));
+    artifact(Rule::at(3, "GetObject", Fault::Answer(503, "SlowDown")));
+    restore().ends(0);
+    assert_eq!(differences(&original, &live).await, Vec::<String>::new());
 }
 
 fn md5(n: i32) -> u128 {

@@ -46,6 +46,20 @@ async fn a_damaged_artifact_leaves_the_target_as_it_was() {
     }
 }
 
+/// Where there is nothing to lose, it is found out while it is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_artifact_and_an_empty_target() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..2_000).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, _) = server().await;
+    let mut whole = std::fs::read(backup.artifact()).expect("the artifact");
+    let middle = whole.len() / 2;
+    whole[middle] ^= 4;
+    std::fs::write(backup.artifact(), &whole).expect("a byte");
+    run(&mut backup.restore_into(&target)).ends(4).says(&["shop.orders is damaged", "--drop"]);
+}
+
 /// The official tool restores nothing and ends with 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_that_matches_nothing_is_told() {
@@ -83,6 +97,10 @@ async fn a_namespace_with_documents_is_refused() {
     let report = run(backup.restore_into(&target).args(["--ns-include=shop.items", "--json"])).ends(0).json();
     assert_eq!(report["namespaces"][0]["documents"], json!(3));
     run(backup.restore_into(&target).arg("--drop")).ends(0);
+    assert_eq!(differences(&original, &live).await, Vec::<String>::new());
+    // Empty, and made as it was: there is nothing to lose.
+    live.database("shop").collection::<bson::Document>("items").delete_many(doc! {}).await.expect("a delete");
+    run(backup.restore_into(&target).args(["--ns-include=shop.items"])).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
     // Empty, but otherwise made: it would not be what it was.
     live.database("shop").collection::<bson::Document>("items").drop().await.expect("a drop");
