@@ -1,5 +1,6 @@
 //! Restores into real servers, compared with the original byte by byte.
 
+mod asked;
 mod dumps;
 mod kinds;
 mod logins;
