@@ -40,6 +40,9 @@ _uzima__backup() {
             uzima__backup,pin)
                 cmd="uzima__backup__subcmd__pin"
                 ;;
+            uzima__backup,restore)
+                cmd="uzima__backup__subcmd__restore"
+                ;;
             uzima__backup,stats)
                 cmd="uzima__backup__subcmd__stats"
                 ;;
@@ -73,6 +76,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,pin)
                 cmd="uzima__backup__subcmd__help__subcmd__pin"
                 ;;
+            uzima__backup__subcmd__help,restore)
+                cmd="uzima__backup__subcmd__help__subcmd__restore"
+                ;;
             uzima__backup__subcmd__help,stats)
                 cmd="uzima__backup__subcmd__help__subcmd__stats"
                 ;;
@@ -89,7 +95,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup list cleanup pin unpin verify stats health notify config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup restore list cleanup pin unpin verify stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -267,7 +273,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup list cleanup pin unpin verify stats health notify config help"
+            opts="backup restore list cleanup pin unpin verify stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -379,6 +385,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help__subcmd__pin)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__restore)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -510,6 +530,60 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__restore)
+            opts="-q -v -h --from --job --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --users --no-users --dir --yes --dry-run --config --json --quiet --log-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --job)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to-uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ns-include)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ns-exclude)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ns-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ns-to)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -32,6 +32,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s v -l verbose 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s V -l version -d 'Print version'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "restore" -d 'Bring a backup, or chosen namespaces of it, back into a server'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Keep a backup from every cleanup'
@@ -60,6 +61,27 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'The line of backups of which `latest` is' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: give that in RESTORE_URI' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace what is there under the names that are restored'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop what the backup does not have: other collections of its databases, other users'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-indexes -d 'Build no indexes'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l users -d 'Restore users and roles although namespaces are chosen'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-users -d 'Restore no users and roles'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l yes -d 'Do not ask'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dry-run -d 'Print the plan, check what would be restored, and stop'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s q -l quiet -d 'Print nothing but errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, damaged or deleted (may be given several times); default: all but deleted' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r
@@ -164,14 +186,15 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "pin" -d 'Keep a backup from every cleanup'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "restore" -d 'Bring a backup, or chosen namespaces of it, back into a server'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "pin" -d 'Keep a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

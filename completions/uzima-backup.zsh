@@ -60,6 +60,35 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+'(--job --dir)--from=[Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store]:PATH:_files' \
+'--job=[The line of backups of which \`latest\` is]:NAME:_default' \
+'--to-uri=[The server to restore into, without a password\: give that in RESTORE_URI]:URI:_default' \
+'*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:_default' \
+'*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
+'*--ns-from=[Restore what matches under another name, see --ns-to (may be given several times)]:PATTERN:_default' \
+'*--ns-to=[The other name, one for each --ns-from]:PATTERN:_default' \
+'--dir=[The backup is in this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--drop[Replace what is there under the names that are restored]' \
+'--exact[Also drop what the backup does not have\: other collections of its databases, other users]' \
+'--no-indexes[Build no indexes]' \
+'(--no-users)--users[Restore users and roles although namespaces are chosen]' \
+'--no-users[Restore no users and roles]' \
+'--yes[Do not ask]' \
+'--dry-run[Print the plan, check what would be restored, and stop]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::which -- `latest`, or the id of a backup:_default' \
+&& ret=0
+;;
 (list)
 _arguments "${_arguments_options[@]}" : \
 '*--status=[Only what is completed, running, failed, interrupted, damaged or deleted (may be given several times); default\: all but deleted]:STATUS:_default' \
@@ -226,6 +255,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (list)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -279,6 +312,7 @@ esac
 _uzima-backup_commands() {
     local commands; commands=(
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
+'restore:Bring a backup, or chosen namespaces of it, back into a server' \
 'list:List the backups that exist, and the runs that made none, newest first' \
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
@@ -316,6 +350,7 @@ _uzima-backup__subcmd__health_commands() {
 _uzima-backup__subcmd__help_commands() {
     local commands; commands=(
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
+'restore:Bring a backup, or chosen namespaces of it, back into a server' \
 'list:List the backups that exist, and the runs that made none, newest first' \
 'cleanup:Delete backups that are older than they need be, never the last good ones' \
 'pin:Keep a backup from every cleanup' \
@@ -369,6 +404,11 @@ _uzima-backup__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help pin commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__restore_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help restore commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help__subcmd__stats_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__stats_commands() {
     local commands; commands=()
@@ -398,6 +438,11 @@ _uzima-backup__subcmd__notify_commands() {
 _uzima-backup__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup pin commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__restore_commands] )) ||
+_uzima-backup__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup restore commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__stats_commands] )) ||
 _uzima-backup__subcmd__stats_commands() {

@@ -21,6 +21,10 @@
 //! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one. It can fail, and
 //! then says so; it undoes nothing.
 //!
+//! `restore` ([`ops::restore`]) plans first: what the artifact or a dump of mongodump holds, and what [`target`]
+//! finds at the server. Everything is read and checked before anything is dropped, then written namespace by
+//! namespace, counted, and only then indexed.
+//!
 //! The data path is threads (read, compress, write) with bounded queues between them; the network is
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
@@ -44,4 +48,5 @@ pub mod retention;
 pub mod secret;
 pub mod source;
 pub mod store;
+pub mod target;
 pub mod units;

@@ -2,7 +2,7 @@
 //! (RFC 8878) of its own, so that stock tools read the whole as one stream and a reader of ours can
 //! start at any piece.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use crate::error::{Error, Result};
 
@@ -68,9 +68,14 @@ impl Codec {
 
     /// The same as a stream.
     pub fn reader<'a>(self, bytes: &'a [u8]) -> Box<dyn Read + 'a> {
+        self.stream(bytes)
+    }
+
+    /// The raw bytes of pieces that are read one after the other.
+    pub fn stream<'a>(self, pieces: impl BufRead + 'a) -> Box<dyn Read + 'a> {
         match self {
-            Codec::Gzip { .. } => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
-            Codec::Zstd { .. } => match zstd::Decoder::with_buffer(bytes) {
+            Codec::Gzip { .. } => Box::new(flate2::bufread::MultiGzDecoder::new(pieces)),
+            Codec::Zstd { .. } => match zstd::Decoder::with_buffer(pieces) {
                 Ok(decoder) => Box::new(decoder),
                 Err(e) => Box::new(Broken(Some(e))),
             },

@@ -37,6 +37,8 @@ pub struct Demux<R> {
     /// The namespace that the sink has open.
     open: Option<usize>,
     waiting: usize,
+    /// The sink takes namespaces in turns.
+    mixed: bool,
 }
 
 #[derive(Default)]
@@ -59,7 +61,15 @@ impl<R: BufRead> Demux<R> {
             by_name: BTreeMap::new(),
             open: None,
             waiting: 0,
+            mixed: false,
         }
+    }
+
+    /// Hands documents on as they stand, so that nothing waits in memory: the sink's `begin` says whose
+    /// the next ones are, for each block anew, and `end` that this namespace is complete.
+    pub fn mixed(mut self) -> Demux<R> {
+        self.mixed = true;
+        self
     }
 
     /// Reads to the end. Only namespaces that `wanted` accepts go to the sink; the others are read
@@ -103,7 +113,10 @@ impl<R: BufRead> Demux<R> {
         let at = self.block_namespace()?;
         let (end, crc) = self.block_end()?;
         self.states[at].began = true;
-        if self.open.is_none() && self.states[at].wanted {
+        if self.mixed {
+            self.open = places[at].is_some().then_some(at);
+            places[at].map_or(Ok(()), |place| sink.begin(place))?;
+        } else if self.open.is_none() && self.states[at].wanted {
             self.open_next(at, places, sink)?;
         }
         while self.input.next_run()? {
@@ -160,6 +173,9 @@ impl<R: BufRead> Demux<R> {
         sink.end()?;
         self.states[at].complete = true;
         self.open = None;
+        if self.mixed {
+            return Ok(());
+        }
         // Whatever waited in full meanwhile, then the one that is still being read.
         while let Some(next) = self.states.iter().position(|s| s.wanted && s.began && !s.complete) {
             let whole = self.states.iter().position(|s| s.wanted && s.closed && !s.complete);

@@ -12,6 +12,7 @@ mod notify;
 mod output;
 mod pin;
 mod progress;
+mod restore;
 mod signals;
 mod stats;
 mod tell;
@@ -69,6 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             signals::watch(cancel.clone())?;
             match &cli.command {
                 Command::Backup(args) => backup::run(args, &layers, &output, &log, cancel).await,
+                Command::Restore(args) => restore::run(args, &layers, &output, &log.bars, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
                 Command::Cleanup(args) => cleanup::run(args, &layers, &output, &log, &cancel).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,

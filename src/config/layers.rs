@@ -143,7 +143,7 @@ impl Layers {
             let (value, origin) = match self.values.get(setting.key) {
                 None => (String::new(), None),
                 Some((Raw::List(items), origin)) => (items.join(", "), Some(origin)),
-                Some((Raw::Text(text), origin)) if setting.key == "mongo_uri" => {
+                Some((Raw::Text(text), origin)) if setting.key.ends_with("_uri") => {
                     (crate::secret::hide_login(text), Some(origin))
                 }
                 Some((Raw::Text(text), origin)) if setting.key == "records" && shows_no_more(text) => {

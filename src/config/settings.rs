@@ -9,10 +9,10 @@ use super::records::RecordsAt;
 use super::uri;
 use super::values::{absolute, boolean, number};
 use crate::artifact::format::Format;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::backup::EngineChoice;
 use crate::retention::Policy;
-use crate::secret::{Redactor, Secret};
+use crate::secret::{Redactor, Secret, hide_login};
 use crate::source::pattern::Pattern;
 use crate::source::selection::{RECORDS_DB, Selection};
 
@@ -76,11 +76,24 @@ impl Settings {
     }
 }
 
+/// The server that is restored into.
+pub fn target(layers: &Layers) -> Result<Secret> {
+    let own = layers.text("restore_uri");
+    let uri = own.or(layers.text("mongo_uri")).expect("it has a default");
+    if layers.origin("restore_uri") == Some(&Origin::Flag) && hide_login(uri) != uri {
+        return Err(Error::usage("--to-uri holds a password, which everybody on this machine can see").hint(
+            "Give the connection string in the environment: RESTORE_URI, or RESTORE_URI_FILE for a file",
+        ));
+    }
+    uri::check_named(if own.is_some() { "restore_uri" } else { "mongo_uri" }, uri)?;
+    Ok(Secret::from(uri.to_string()))
+}
+
 /// Knows the secrets among the settings.
 pub fn redactor(layers: &Layers) -> Redactor {
-    let set =
-        |keys: [&'static str; 2]| keys.into_iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
-    Redactor::new(&set(["mongo_uri", "records"]), &set(["s3.secret_access_key", "mail.resend_api_key"]))
+    let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
+    let uris = set(&["mongo_uri", "restore_uri", "records"]);
+    Redactor::new(&uris, &set(&["s3.secret_access_key", "mail.resend_api_key"]))
 }
 
 fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {

@@ -43,6 +43,7 @@ const fn list(key: &'static str, env: &'static str, help: &'static str) -> Setti
 /// All settings, in the order in which `config` prints them.
 pub const SETTINGS: &[Setting] = &[
     secret("mongo_uri", "MONGO_URI", Some("mongodb://localhost:27017"), "the server, as mongodump's --uri"),
+    secret("restore_uri", "RESTORE_URI", None, "the server that `restore` writes into; else mongo_uri"),
     list("databases", "BACKUP_DATABASES", "only these databases"),
     list("include", "BACKUP_INCLUDE", "only namespaces that match one of these patterns"),
     list("exclude", "BACKUP_EXCLUDE", "no namespace that matches one of these patterns"),

@@ -14,12 +14,17 @@ pub struct UriFacts {
     pub database: Option<String>,
 }
 
-/// Checks a connection string.
+/// Checks the connection string of the server that is backed up.
 pub fn check(uri: &str) -> Result<UriFacts> {
+    check_named("mongo_uri", uri)
+}
+
+/// Checks the connection string in the setting `key`.
+pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
     let parsed = ConnectionString::parse(uri).map_err(|e| {
         // The driver may quote the string.
         let words = Redactor::new(&[uri], &[]).clean(&crate::source::errors::tidy(&e));
-        Error::usage(format!("mongo_uri is not a valid connection string: {words}")).hint(
+        Error::usage(format!("{key} is not a valid connection string: {words}")).hint(
             "It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded",
         )
     })?;

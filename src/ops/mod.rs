@@ -7,5 +7,6 @@ pub mod list;
 pub mod notices;
 pub mod pin;
 pub mod recorded;
+pub mod restore;
 pub mod stats;
 pub mod verify;

@@ -212,8 +212,17 @@ async fn json_md_describes_every_field() {
     std::fs::write(orphan.join("dump.tar.gz"), "x").unwrap();
     let cleanup = json(&env, &["cleanup"]);
     assert!(cleanup["frozen"][0].is_string() && cleanup["orphans"][0].is_object(), "{cleanup}");
+    let target = uzima_testkit::mongod::Mongod::builder().start().await.unwrap();
+    let target = target.uri();
+    let to = [&env[..], &[("RESTORE_URI", target.as_str())]].concat();
+    let restored = json(&to, &["restore", &id, "--yes"]);
+    assert!(restored["namespaces"][0].is_object(), "{restored}");
+    let planned = json(&to, &["restore", &id, "--dry-run"]);
+    assert!(planned["refused"][0].is_string(), "{planned}");
     let page = read("docs/json.md");
     let answers = [
+        ("restore --dry-run", planned),
+        ("restore", restored),
         ("backup", backup),
         ("backup --dry-run", json(&env, &["backup", "--dry-run"])),
         ("list", list),

@@ -10,5 +10,6 @@ mod native;
 mod notify;
 mod readme;
 mod records;
+mod restore;
 mod store;
 mod verify;

@@ -106,6 +106,19 @@ async fn the_user_may_read_and_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_restore() {
+    let (mongod, target) = (small_server().await, Mongod::builder().start().await.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let place = format!("export MONGO_URI='{}' BACKUP_DIR={}\n", mongod.uri(), folder.path().display());
+    shell(&format!("{place}uzima-backup backup"), folder.path());
+    let restore = block("Restore", "sh").replace("mongodb://localhost:27018", &target.uri());
+    assert!(restore.contains(&target.uri()));
+    shell(&(place + &restore), folder.path());
+    let orders = target.client().await.unwrap().database("store").collection::<bson::Document>("orders");
+    assert_eq!(orders.count_documents(bson::doc! {}).await.unwrap(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
     let (mongod, bucket) = (small_server().await, S3Server::start());
     let folder = tempfile::tempdir().unwrap();

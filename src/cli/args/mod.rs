@@ -6,6 +6,7 @@ mod health;
 mod list;
 mod notify;
 mod pin;
+mod restore;
 mod stats;
 mod verify;
 
@@ -20,6 +21,7 @@ pub use self::health::HealthArgs;
 pub use self::list::ListArgs;
 pub use self::notify::NotifyArgs;
 pub use self::pin::{PinArgs, UnpinArgs};
+pub use self::restore::RestoreArgs;
 pub use self::stats::StatsArgs;
 pub use self::verify::VerifyArgs;
 use crate::config::layers::Raw;
@@ -64,6 +66,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Backup(BackupArgs),
+    Restore(RestoreArgs),
     List(ListArgs),
     Cleanup(CleanupArgs),
     Pin(PinArgs),
@@ -123,6 +126,10 @@ impl Command {
                         flags.insert(key, Raw::List(items.clone()));
                     }
                 }
+            }
+            Command::Restore(args) => {
+                text("dir", path(&args.dir));
+                text("restore_uri", args.to_uri.clone());
             }
             Command::List(args) => text("dir", path(&args.dir)),
             Command::Cleanup(args) => {

@@ -6,8 +6,8 @@
 
 mod chosen;
 mod fetch;
-mod region;
-mod regions;
+pub(super) mod region;
+pub(super) mod regions;
 mod structure;
 
 use std::sync::Arc;
@@ -94,7 +94,7 @@ pub async fn verify(
 }
 
 /// The index, if it is the one that the manifest speaks of.
-async fn index(store: &Arc<dyn Store>, manifest: &Manifest) -> Result<Result<Index, String>> {
+pub(super) async fn index(store: &Arc<dyn Store>, manifest: &Manifest) -> Result<Result<Index, String>> {
     let object = &manifest.index;
     let bytes = match store.get(&object.key).await {
         Ok(bytes) => bytes,

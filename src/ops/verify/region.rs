@@ -120,7 +120,8 @@ impl Pool {
     }
 }
 
-fn add(sum: &mut Tally, more: &Tally) {
+/// Adds a tally to another.
+pub fn add(sum: &mut Tally, more: &Tally) {
     sum.documents += more.documents;
     sum.raw_bytes += more.raw_bytes;
     sum.stored_bytes += more.stored_bytes;
@@ -173,7 +174,7 @@ fn plain(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Result<(), St
 }
 
 /// Reads the documents of a segment; what they are, and the BLAKE3 of their bytes.
-fn documents(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Result<(Tally, String), String> {
+pub fn documents(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Result<(Tally, String), String> {
     let (mut buffer, mut filled) = (vec![0; 2 * CHUNK], 0);
     let (mut tally, mut hasher) = (Tally::default(), blake3::Hasher::new());
     loop {

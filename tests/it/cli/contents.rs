@@ -115,7 +115,9 @@ struct Collected {
 impl Sink for Collected {
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
         for n in &namespaces {
-            let json = serde_json::from_str(&n.metadata).expect("metadata is JSON");
+            // An oplog has none.
+            let text = if n.metadata.is_empty() { "null" } else { &n.metadata };
+            let json = serde_json::from_str(text).expect("metadata is JSON");
             self.out.metadata.insert(n.to_string(), json);
         }
         self.namespaces = namespaces;

@@ -60,7 +60,7 @@ fn of_fields(fields: &[(String, (u8, Vec<u8>))]) -> Vec<u8> {
 }
 
 /// Documents with an `_id` that counts, and maybe one that is almost as large as can be.
-fn documents() -> impl Strategy<Value = Vec<Vec<u8>>> {
+pub fn documents() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let fields = proptest::collection::vec(("[a-zä]{1,4}", value()), 0..8);
     let large = proptest::option::weighted(0.3, (1_usize << 20)..(16 << 20) - 100);
     (proptest::collection::vec(fields, 1..300), large).prop_map(|(rows, large)| {

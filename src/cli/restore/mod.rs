@@ -1,0 +1,144 @@
+//! `uzima-backup restore`.
+
+mod tell;
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+
+use indicatif::MultiProgress;
+
+use super::args::RestoreArgs;
+use super::output::{self, Output};
+use super::progress::Display;
+use super::store;
+use crate::cancel::Cancel;
+use crate::config::layers::Layers;
+use crate::config::place::{self, Place};
+use crate::config::settings;
+use crate::error::{Error, Kind, Result};
+use crate::exit::Exit;
+use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, Stored, Users};
+use crate::progress::Meter;
+use crate::target::Target;
+
+pub async fn run(
+    args: &RestoreArgs,
+    layers: &Layers,
+    output: &Output,
+    bars: &MultiProgress,
+    cancel: Cancel,
+) -> Result<Exit> {
+    let options = options(args)?;
+    let asks = !args.yes && !args.dry_run;
+    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(Error::usage("a restore writes to a server, and nobody is here to be asked")
+            .hint("Look at the plan with --dry-run, then give --yes"));
+    }
+    let uri = settings::target(layers)?;
+    let origin = cancel.or(origin(args, layers)).await?;
+    let planned = async { Restore::plan(origin, Target::connect(&uri).await?, options).await };
+    let restore = cancel.or(planned).await?;
+    let meter = Arc::new(Meter::default());
+    if args.dry_run {
+        return cancel.or(dry_run(&restore, &meter, output, bars)).await;
+    }
+    if let Some(error) = restore.plan.refusal() {
+        return Err(error);
+    }
+    if asks && !confirmed(&restore.plan) {
+        return Err(Error::failed("not restored, as you wish; nothing was touched"));
+    }
+    let display = Display::start(meter.clone(), output.interactive(), bars);
+    let (target, plan) = (restore.plan.target.clone(), tell::facts(&restore.plan));
+    let outcome = cancel.or(restore.apply(&meter)).await;
+    drop(display);
+    let report = outcome.map_err(|error| match error.kind() {
+        // It says that nothing was stored, which is true of a backup.
+        Kind::Signal(n) => {
+            Error::new(Kind::Signal(n), error.to_string().split(';').next().unwrap_or_default())
+                .hint(format!("{target} may hold a part of the backup: restore again with --drop"))
+        }
+        _ => error,
+    })?;
+    output.result(&tell::report_json(&report, plan), || tell::report_text(&report, &target));
+    if output.quiet {
+        // An exit code alone would not say what needs a look.
+        tell::looks(&report).iter().for_each(|line| output::needs_look(line));
+    }
+    Ok(report.exit())
+}
+
+fn options(args: &RestoreArgs) -> Result<Options> {
+    let patterns = |texts: &[String]| -> Result<Vec<_>> {
+        texts.iter().map(|text| text.parse().map_err(|why: String| Error::usage(why))).collect()
+    };
+    let rename = restore::pairs(&args.ns_from, &args.ns_to).map_err(Error::usage)?;
+    let users = match (args.users, args.no_users) {
+        (true, _) => Users::Always,
+        (_, true) => Users::Never,
+        _ => Users::Unfiltered,
+    };
+    Ok(Options {
+        filter: Filter { include: patterns(&args.ns_include)?, exclude: patterns(&args.ns_exclude)?, rename },
+        drop: args.drop,
+        exact: args.exact,
+        no_indexes: args.no_indexes,
+        users,
+        // As many connections. Of a replica set on this machine two take 1.7 times as long for small
+        // collections, where each waits for a majority; and for large ones the server is the slower one.
+        workers: 4,
+    })
+}
+
+/// What is restored.
+async fn origin(args: &RestoreArgs, layers: &Layers) -> Result<Origin> {
+    if let Some(path) = args.from.clone() {
+        let read = tokio::task::spawn_blocking(move || Dump::open(&path)).await;
+        let dump = read.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
+        return Ok(Origin::Dump(Arc::new(dump)));
+    }
+    if let Place::Dir(dir) = place::place(layers)?
+        && !dir.root.try_exists().unwrap_or(true)
+    {
+        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
+            .hint("Mount the disk, or correct --dir or BACKUP_DIR"));
+    }
+    let store = store(layers).await?;
+    store.check().await?;
+    let which = args.which.as_deref().unwrap_or("latest").parse().map_err(|why: String| Error::usage(why))?;
+    let manifest = restore::choose(&*store, &which, args.job.as_deref()).await?;
+    Ok(Origin::Stored(Arc::new(Stored::open(store, manifest).await?)))
+}
+
+async fn dry_run(
+    restore: &Restore,
+    meter: &Arc<Meter>,
+    output: &Output,
+    bars: &MultiProgress,
+) -> Result<Exit> {
+    if !output.json {
+        // Before it is checked: that takes as long as reading all of it.
+        output.result(&(), || tell::plan_text(&restore.plan));
+    }
+    let display = Display::start(meter.clone(), output.interactive(), bars);
+    let checked = restore.check(meter).await;
+    drop(display);
+    checked?;
+    if output.json {
+        output.result(&tell::plan_json(&restore.plan), String::new);
+    } else {
+        output.result(&(), || "all of it was read, and is as it should be\n".into());
+    }
+    let refused = restore.plan.refusal();
+    refused.map_or(Ok(Exit::Done), Err)
+}
+
+/// Asks at the terminal.
+fn confirmed(plan: &Plan) -> bool {
+    let mut out = std::io::stderr();
+    let _ = write!(out, "{}Restore this? [y/N] ", tell::plan_text(plan));
+    let _ = out.flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
+}

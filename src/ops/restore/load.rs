@@ -1,0 +1,236 @@
+//! One namespace on its way into the target: dropped and created when its turn comes, filled by batches,
+//! counted when all are there, and only then indexed.
+
+use std::sync::{Arc, Mutex};
+
+use bson::RawDocumentBuf;
+use tokio::sync::OnceCell;
+
+use super::plan::Planned;
+use super::superseded;
+use crate::artifact::pool::sum_documents;
+use crate::artifact::writer::Tally;
+use crate::error::{Error, Kind, Result};
+use crate::ops::verify::region;
+use crate::source::Type;
+use crate::target::insert::{Place, Refused};
+use crate::target::{Target, shape};
+
+/// So many refused documents are told of a namespace.
+const TOLD: usize = 5;
+/// Documents whose `_id` is there already are kept up to this many bytes, to find out which came later.
+const KEPT: usize = 64 << 20;
+
+/// The server's code for a bucket in which a field has values of several types.
+const MIXED_BUCKET: i32 = 408;
+
+/// The namespace at work.
+#[derive(Debug)]
+pub struct Load {
+    /// What is to be done.
+    pub planned: Planned,
+    target: Target,
+    place: Place,
+    drop: bool,
+    indexes: bool,
+    made: OnceCell<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sent: Tally,
+    /// Documents whose `_id` was there.
+    twice: Vec<RawDocumentBuf>,
+    twice_bytes: usize,
+    refused: u64,
+    told: Vec<String>,
+}
+
+/// How it went with a namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// The name in the backup.
+    pub from: String,
+    /// The name at the target.
+    pub to: String,
+    /// How many documents were sent.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// How many of them an other one with the same `_id` stands for, which was read later.
+    pub superseded: u64,
+    /// How many the server did not take.
+    pub refused: u64,
+    /// How many indexes were built.
+    pub indexes: u64,
+    /// What is not as it was in the backup.
+    pub problems: Vec<String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+impl Load {
+    /// A namespace that is to be restored.
+    pub fn new(planned: Planned, target: Target, drop: bool, indexes: bool) -> Arc<Load> {
+        let chosen = &planned.chosen;
+        let buckets = planned.offer.kind == Type::Timeseries;
+        let collection =
+            if buckets { format!("system.buckets.{}", chosen.collection) } else { chosen.collection.clone() };
+        let place = Place { db: chosen.db.clone(), collection, buckets };
+        Arc::new(Load {
+            planned,
+            target,
+            place,
+            drop,
+            indexes,
+            made: OnceCell::new(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether its documents must arrive in their order.
+    pub fn ordered(&self) -> bool {
+        self.planned.namespace.options.get_bool("capped").unwrap_or(false)
+    }
+
+    /// Makes the namespace, the first time it is called.
+    pub async fn begin(&self) -> Result<()> {
+        self.made.get_or_try_init(|| self.make()).await.map(|_| ())
+    }
+
+    async fn make(&self) -> Result<()> {
+        let chosen = &self.planned.chosen;
+        // A system collection was emptied already, and comes into being with its first document.
+        if chosen.collection.starts_with("system.") {
+            return Ok(());
+        }
+        let there = self.planned.existing.is_some();
+        if there && self.drop {
+            self.target.drop_namespace(&chosen.db, &chosen.collection).await?;
+        } else if there {
+            // It is empty and has the same options: the plan saw to that.
+            return Ok(());
+        }
+        self.target.create(&self.planned.namespace, &chosen.db, &chosen.collection).await
+    }
+
+    /// Writes whole documents that stand one after the other.
+    pub async fn insert(&self, raw: &[u8]) -> Result<()> {
+        let (documents, sum) = sum_documents(raw)?;
+        let mut refused = self.target.insert(&self.place, raw).await?;
+        if self.place.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
+            let (mixed, others) = refused.into_iter().partition(|one: &Refused| one.code == MIXED_BUCKET);
+            refused = others;
+            refused.extend(self.insert_mixed(mixed).await?);
+        }
+        let mut state = self.state.lock().expect("no holder panics");
+        let sent = Tally { documents, raw_bytes: raw.len() as u64, stored_bytes: 0, sum };
+        region::add(&mut state.sent, &sent);
+        for one in refused {
+            state.add(one);
+        }
+        Ok(())
+    }
+
+    /// Writes buckets that the server does not take unless it is told to.
+    async fn insert_mixed(&self, buckets: Vec<Refused>) -> Result<Vec<Refused>> {
+        let chosen = &self.planned.chosen;
+        self.target.allow_mixed_buckets(&chosen.db, &chosen.collection).await?;
+        let raw: Vec<u8> = buckets.iter().flat_map(|one| one.document.as_bytes()).copied().collect();
+        self.target.insert(&self.place, &raw).await
+    }
+
+    /// Counts, compares, and builds the indexes. `scan` shows all documents of the namespace once more, in
+    /// order, if it takes that to know which of two with the same `_id` came later.
+    pub async fn finish(self: &Arc<Load>, scan: superseded::Scan) -> Result<Outcome> {
+        let (chosen, offer) = (&self.planned.chosen, &self.planned.offer);
+        let mut outcome = Outcome { from: offer.name(), to: chosen.name(), ..Outcome::default() };
+        if offer.kind == Type::View {
+            return Ok(outcome);
+        }
+        let state = std::mem::take(&mut *self.state.lock().expect("no holder panics"));
+        outcome.documents = state.sent.documents;
+        outcome.raw_bytes = state.sent.raw_bytes;
+        if (state.sent.documents, state.sent.raw_bytes, state.sent.sum)
+            != (offer.documents, offer.raw_bytes, offer.sum)
+        {
+            let what = format!(
+                "{}: {} documents of {} bytes were sent, the backup has {} of {}, or their hashes differ",
+                offer.name(),
+                state.sent.documents,
+                state.sent.raw_bytes,
+                offer.documents,
+                offer.raw_bytes
+            );
+            return Err(Error::new(Kind::Mismatch, what));
+        }
+        outcome.refused = state.refused;
+        if state.refused > 0 {
+            let more = if state.refused > state.told.len() as u64 { ", …" } else { "" };
+            let told = state.told.join("; ");
+            outcome.problems.push(format!("{} documents were refused: {told}{more}", state.refused));
+        }
+        if !state.twice.is_empty() {
+            let twice = state.twice;
+            outcome.superseded = superseded::settle(&self.target, &self.place, twice, scan).await?;
+        }
+        self.count(&mut outcome).await?;
+        if self.indexes {
+            let indexes = shape::indexes(&self.planned.namespace);
+            let problems = self.target.index(&indexes, &chosen.db, &chosen.collection).await?;
+            outcome.indexes = (indexes.len() - problems.len()) as u64;
+            outcome.problems.extend(problems);
+        }
+        Ok(outcome)
+    }
+
+    /// Holds the server's count against what it should have.
+    async fn count(&self, outcome: &mut Outcome) -> Result<()> {
+        let wanted = outcome.documents - outcome.superseded - outcome.refused;
+        let (db, collection) = (&self.place.db, &self.place.collection);
+        let Some(mut there) = self.target.count(db, collection).await? else {
+            outcome.notes.push(
+                "all documents were acknowledged, but not counted: the user may not read them (grant it the role \
+                 \"readAnyDatabase\" as well)"
+                    .into(),
+            );
+            return Ok(());
+        };
+        if there != wanted {
+            there = self.target.count_exactly(db, collection).await?;
+        }
+        if there < wanted && self.ordered() {
+            // A backup of a capped collection that was written to meanwhile holds more than fits.
+            outcome.notes.push(format!("the capped collection kept the last {there} of {wanted} documents"));
+        } else if there != wanted {
+            outcome.problems.push(format!("the target has {there} documents, {wanted} were written"));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn add(&mut self, refused: Refused) {
+        let bytes = refused.document.as_bytes().len();
+        if refused.same_id && self.twice_bytes + bytes <= KEPT {
+            self.twice_bytes += bytes;
+            self.twice.push(refused.document);
+            return;
+        }
+        self.refused += 1;
+        if self.told.len() < TOLD {
+            let id = refused.document.get("_id").ok().flatten();
+            let id = id.map_or_else(|| "without _id".to_string(), |id| format!("_id {}", short(id)));
+            self.told.push(format!("{id} (code {}, {})", refused.code, refused.why));
+        }
+    }
+}
+
+fn short(id: bson::RawBsonRef<'_>) -> String {
+    let text = match bson::Bson::try_from(bson::RawBson::from(id)) {
+        Ok(id) => id.into_relaxed_extjson().to_string(),
+        Err(_) => "that is not UTF-8".into(),
+    };
+    if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
+}

@@ -1,0 +1,194 @@
+//! `restore`: bring a backup, or chosen namespaces of it, into a server.
+//!
+//! First a plan ([`plan`]): what the backup holds ([`offer`]), what of it is wanted under which name, what the
+//! target has already. Then every document that is to be restored is read and checked, and only then is
+//! anything dropped or written ([`load`], [`run`]). Whatever is not as it was in the backup is a problem in the
+//! report, and an exit code that is not 0.
+
+mod choose;
+mod draft;
+mod dump;
+mod files;
+mod load;
+mod metadata;
+mod near;
+mod offer;
+mod origin;
+mod people;
+mod plan;
+mod rename;
+mod run;
+mod segment;
+mod sinks;
+mod stored;
+mod stream;
+mod superseded;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::progress::Meter;
+use crate::target::Target;
+
+pub use choose::{Which, choose};
+pub use dump::Dump;
+pub use load::Outcome;
+pub use offer::{Chosen, Filter, Offer};
+pub use origin::Origin;
+pub use plan::{Existing, Plan, Planned};
+pub use rename::{Rename, pairs};
+pub use stored::Stored;
+
+use load::Load;
+
+/// Whether users and roles are restored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Users {
+    /// If the backup has them and no filter is given.
+    #[default]
+    Unfiltered,
+    /// Yes.
+    Always,
+    /// No.
+    Never,
+}
+
+/// How to restore.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What is wanted.
+    pub filter: Filter,
+    /// What is at the target under a name of the backup is replaced.
+    pub drop: bool,
+    /// So is what the backup does not have: other namespaces of its databases, other users. Includes `drop`.
+    pub exact: bool,
+    /// Indexes are not built.
+    pub no_indexes: bool,
+    /// Users and roles.
+    pub users: Users,
+    /// How many threads read.
+    pub workers: usize,
+}
+
+/// A restore that is planned.
+#[derive(Debug)]
+pub struct Restore {
+    origin: Origin,
+    target: Target,
+    options: Options,
+    /// What will be done.
+    pub plan: Plan,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Report {
+    /// The namespaces, by name.
+    pub outcomes: Vec<Outcome>,
+    /// What was dropped because the backup has nothing of that name.
+    pub dropped: Vec<String>,
+    /// How many users and roles were merged.
+    pub people: Option<(usize, usize)>,
+    /// What a person should look at.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Whether something is not as it was in the backup.
+    pub fn has_problems(&self) -> bool {
+        self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if self.has_problems() {
+            Exit::Failed
+        } else if !self.warnings.is_empty() || self.outcomes.iter().any(|outcome| !outcome.notes.is_empty()) {
+            Exit::NeedsLook
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+impl Restore {
+    /// Makes the plan; writes nothing.
+    pub async fn plan(origin: Origin, target: Target, options: Options) -> Result<Restore> {
+        let options = Options { drop: options.drop || options.exact, ..options };
+        let plan = draft::plan(&origin, &target, &options).await?;
+        Ok(Restore { origin, target, options, plan })
+    }
+
+    /// Reads everything that would be restored and compares it with what the backup says of it.
+    pub async fn check(&self, meter: &Meter) -> Result<()> {
+        self.expect(meter);
+        match &self.origin {
+            Origin::Stored(stored) => {
+                let wanted = self.plan.namespaces.iter().map(|planned| planned.chosen.at).collect();
+                stored.check(&wanted, self.options.workers, meter).await
+            }
+            // It was read to its end when it was opened.
+            Origin::Dump(_) => Ok(()),
+        }
+    }
+
+    /// Restores.
+    ///
+    /// # Errors
+    /// Before anything is touched if the plan is refused or what would be restored is damaged.
+    pub async fn apply(mut self, meter: &Meter) -> Result<Report> {
+        if let Some(error) = self.plan.refusal() {
+            return Err(error);
+        }
+        // Where there is nothing to lose, what is read is checked while it is written.
+        if !self.plan.fresh {
+            self.check(meter).await?;
+        }
+        self.expect(meter);
+        let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
+        for planned in replaced.filter(|planned| planned.existing.is_some()) {
+            let Chosen { db, collection, .. } = &planned.chosen;
+            if collection.starts_with("system.") {
+                self.target.empty(db, collection).await?;
+            }
+        }
+        let mut dropped = Vec::new();
+        for (db, collection) in &self.plan.extra {
+            self.target.drop_namespace(db, collection).await?;
+            dropped.push(format!("{db}.{collection}"));
+        }
+        let mut outcomes = self.fill(meter).await.map_err(halfway)?;
+        outcomes.sort_by(|a, b| a.to.cmp(&b.to));
+        let people = self.plan.people.take();
+        if let Some(people) = &people {
+            self.target.merge_users(people, self.options.exact).await.map_err(halfway)?;
+        }
+        self.target.close().await;
+        Ok(Report {
+            outcomes,
+            dropped,
+            people: people.map(|people| (people.users.len(), people.roles.len())),
+            warnings: std::mem::take(&mut self.plan.warnings),
+        })
+    }
+
+    async fn fill(&self, meter: &Meter) -> Result<Vec<Outcome>> {
+        let (drop, indexes) = (self.options.drop, !self.options.no_indexes);
+        let loads = self.plan.namespaces.iter().cloned();
+        let loads = loads.map(|planned| Load::new(planned, self.target.clone(), drop, indexes)).collect();
+        match &self.origin {
+            Origin::Stored(stored) => run::run(stored, loads, self.options.workers, meter).await,
+            Origin::Dump(dump) => stream::run(dump, loads, meter).await,
+        }
+    }
+
+    fn expect(&self, meter: &Meter) {
+        meter.expect(Some(self.plan.total(|offer| offer.raw_bytes)), self.plan.namespaces.len() as u64);
+    }
+}
+
+/// Says that an error came when the target was already written to.
+fn halfway(error: Error) -> Error {
+    let rest = "The target holds a part of the backup: restore again with --drop";
+    let step = error.next_step().map_or_else(|| rest.into(), |step| format!("{step}. {rest}"));
+    error.hint(step)
+}

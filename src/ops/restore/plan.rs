@@ -1,0 +1,156 @@
+//! What a restore would do: made before anything is written, and shown first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::RawDocumentBuf;
+use chrono::{DateTime, Utc};
+
+use super::offer::{Chosen, Offer};
+use crate::error::{Error, Result};
+use crate::source::{Namespace, Type};
+use crate::target::Target;
+use crate::target::users::People;
+
+/// A namespace to be restored.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its place in the backup, and its name at the target.
+    pub chosen: Chosen,
+    /// What the backup says of it.
+    pub offer: Offer,
+    /// Its options and indexes.
+    pub namespace: Namespace,
+    /// What is at the target under this name.
+    pub existing: Option<Existing>,
+}
+
+/// A namespace of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Existing {
+    /// How many documents it has; `None` if the user may not count them.
+    pub documents: Option<u64>,
+    /// It is of the same kind and has the same options.
+    pub same: bool,
+}
+
+/// What would be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is restored, in words.
+    pub from: String,
+    /// The backup's id, of one in a store.
+    pub id: Option<String>,
+    /// Its job.
+    pub job: Option<String>,
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// `host:port` of the target.
+    pub target: String,
+    /// The namespaces: collections first, then views.
+    pub namespaces: Vec<Planned>,
+    /// What is dropped although the backup has nothing of that name.
+    pub extra: Vec<(String, String)>,
+    /// Users and roles to be merged.
+    pub people: Option<People>,
+    /// What is at the target is dropped.
+    pub drop: bool,
+    /// The target has no data of anybody.
+    pub fresh: bool,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The sum of a figure over the namespaces.
+    pub fn total(&self, figure: impl Fn(&Offer) -> u64) -> u64 {
+        self.namespaces.iter().map(|planned| figure(&planned.offer)).sum()
+    }
+
+    /// Why it may not be done, a line for each namespace; empty if it may.
+    pub fn refused(&self) -> Vec<String> {
+        if self.drop {
+            return Vec::new();
+        }
+        let refused = |planned: &Planned| {
+            let (name, existing) = (planned.chosen.name(), planned.existing?);
+            match existing {
+                Existing { documents: Some(0), same: true } => None,
+                Existing { documents: Some(0), .. } => Some(format!("{name} exists with other options")),
+                Existing { documents: Some(1), .. } => Some(format!("{name} has 1 document")),
+                Existing { documents: Some(n), .. } => Some(format!("{name} has {n} documents")),
+                Existing { documents: None, .. } => {
+                    Some(format!("{name} exists, and the user may not count its documents"))
+                }
+            }
+        };
+        self.namespaces.iter().filter_map(refused).collect()
+    }
+
+    /// The error that names what is refused.
+    pub fn refusal(&self) -> Option<Error> {
+        let refused = self.refused();
+        (!refused.is_empty()).then(|| {
+            Error::failed(format!("the target {} has data already: {}", self.target, refused.join(", ")))
+                .hint("With --drop these namespaces are replaced; nothing was touched so far")
+        })
+    }
+}
+
+/// What the target has.
+pub struct Found {
+    /// By database and name: kind, options.
+    rows: BTreeMap<(String, String), (String, RawDocumentBuf)>,
+    /// Whether there is no database but the server's own.
+    pub fresh: bool,
+}
+
+/// Looks at the databases of the target.
+pub async fn look(target: &Target, databases: &BTreeSet<&str>) -> Result<Found> {
+    let all = target.databases().await?;
+    let own = |db: &String| ["admin", "config", "local"].contains(&db.as_str());
+    let fresh = all.is_some_and(|all| all.iter().all(own));
+    let mut rows = BTreeMap::new();
+    for db in databases {
+        for row in target.collections(db).await? {
+            let (Ok(name), Ok(kind)) = (row.get_str("name"), row.get_str("type")) else { continue };
+            let options = row.get_document("options").map(|o| o.to_owned()).unwrap_or_default();
+            rows.insert((db.to_string(), name.to_string()), (kind.to_string(), options));
+        }
+    }
+    Ok(Found { rows, fresh })
+}
+
+impl Found {
+    /// What is there under the name of a namespace that is to be restored.
+    pub async fn existing(
+        &self,
+        target: &Target,
+        chosen: &Chosen,
+        namespace: &Namespace,
+    ) -> Result<Option<Existing>> {
+        let key = (chosen.db.clone(), chosen.collection.clone());
+        let Some((kind, options)) = self.rows.get(&key) else { return Ok(None) };
+        let wanted = match namespace.kind {
+            Type::Collection => "collection",
+            Type::View => "view",
+            Type::Timeseries => "timeseries",
+        };
+        let same = kind == wanted && options.as_bytes() == namespace.options.as_bytes();
+        let documents = match kind.as_str() {
+            "view" => Some(0),
+            "timeseries" => {
+                target.count(&chosen.db, &format!("system.buckets.{}", chosen.collection)).await?
+            }
+            _ => target.count(&chosen.db, &chosen.collection).await?,
+        };
+        Ok(Some(Existing { documents, same }))
+    }
+
+    /// What the databases have beside the names of the backup; the server's own collections stay.
+    pub fn beside(&self, names: &BTreeSet<(String, String)>) -> Vec<(String, String)> {
+        let own = |(db, name): &&(String, String)| {
+            name.starts_with("system.") || ["admin", "config", "local"].contains(&db.as_str())
+        };
+        self.rows.keys().filter(|key| !names.contains(key) && !own(key)).cloned().collect()
+    }
+}

@@ -1,0 +1,77 @@
+//! Readers of a dump that write nothing.
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::artifact::writer::Tally;
+use crate::error::Result;
+use crate::ops::verify::region;
+use crate::source::{Namespace, Sink};
+
+/// Counts what an archive holds.
+#[derive(Default)]
+pub struct Survey {
+    /// What the dump announces.
+    pub namespaces: Vec<Namespace>,
+    /// What it has of each.
+    pub tallies: Vec<Tally>,
+    at: usize,
+}
+
+impl Sink for Survey {
+    fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
+        self.tallies = vec![Tally::default(); namespaces.len()];
+        self.namespaces = namespaces;
+        Ok(())
+    }
+
+    fn begin(&mut self, at: usize) -> Result<()> {
+        self.at = at;
+        Ok(())
+    }
+
+    fn document(&mut self, raw: &[u8]) -> Result<()> {
+        let one = Tally { documents: 1, raw_bytes: raw.len() as u64, stored_bytes: 0, sum: xxh3_128(raw) };
+        region::add(&mut self.tallies[self.at], &one);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes the documents of one namespace.
+pub struct Only<'a> {
+    wanted: usize,
+    open: bool,
+    each: &'a mut dyn FnMut(&[u8]),
+}
+
+impl<'a> Only<'a> {
+    /// Shows the documents of the namespace at this place.
+    pub fn new(wanted: usize, each: &'a mut dyn FnMut(&[u8])) -> Only<'a> {
+        Only { wanted, open: false, each }
+    }
+}
+
+impl Sink for Only<'_> {
+    fn prelude(&mut self, _: Vec<Namespace>) -> Result<()> {
+        Ok(())
+    }
+
+    fn begin(&mut self, at: usize) -> Result<()> {
+        self.open = at == self.wanted;
+        Ok(())
+    }
+
+    fn document(&mut self, raw: &[u8]) -> Result<()> {
+        if self.open {
+            (self.each)(raw);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

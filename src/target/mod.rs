@@ -1,0 +1,230 @@
+//! The server that a restore writes into: found by its connection string, its primary for every write.
+
+pub mod batch;
+pub mod insert;
+pub mod shape;
+mod timestamps;
+pub mod users;
+
+use std::time::Duration;
+
+use bson::{Document, RawDocumentBuf, rawdoc};
+use mongodb::Client;
+use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
+
+use crate::error::{Error, Result};
+use crate::secret::{ExposeSecret, Secret};
+use crate::source::errors::{self, Class};
+use crate::source::server;
+
+/// How long an answer to an ordinary command may take; building an index may take longer.
+const STALL: Duration = Duration::from_secs(600);
+
+/// A server that is written to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    client: Client,
+    user: Option<String>,
+    /// `host:port`, of the primary where there is one.
+    pub address: String,
+    /// The server's version.
+    pub version: Version,
+    /// What has to acknowledge a write.
+    concern: RawDocumentBuf,
+}
+
+/// A version, `a.b.c`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+impl Version {
+    /// Reads `a.b.c`, whatever follows; unknown parts are 0.
+    pub fn parse(text: &str) -> Version {
+        let mut parts = text.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        let mut next = || parts.next().unwrap_or(0);
+        Version(next(), next(), next())
+    }
+
+    /// Whether an insert may keep `Timestamp(0, 0)` as it is; older servers put the time in its place.
+    pub fn keeps_empty_timestamps(self) -> bool {
+        match self.0 {
+            0..=4 => false,
+            5 => self >= Version(5, 0, 29),
+            6 => self >= Version(6, 0, 17),
+            7 => self >= Version(7, 0, 13),
+            _ => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+impl Target {
+    /// Connects and asks who answers.
+    pub async fn connect(uri: &Secret) -> Result<Target> {
+        let mut options = ClientOptions::parse(uri.expose_secret()).await.map_err(|e| {
+            Error::failed("the connection string of the target cannot be resolved")
+                .caused_by(errors::tidy(&e))
+        })?;
+        options.app_name.get_or_insert_with(|| "uzima-backup".into());
+        let places: Vec<String> = options.hosts.iter().map(ServerAddress::to_string).collect();
+        let user = options.credential.as_ref().and_then(|c| c.username.clone());
+        let concern = match options.write_concern.as_ref().and_then(|concern| concern.w.clone()) {
+            Some(Acknowledgment::Nodes(n)) => rawdoc! {"w": n as i32},
+            Some(Acknowledgment::Custom(name)) => rawdoc! {"w": name},
+            _ => rawdoc! {"w": "majority"},
+        };
+        let mut target = Target {
+            client: Client::with_options(options)
+                .map_err(|e| Error::failed("cannot connect to the target").caused_by(errors::tidy(&e)))?,
+            user,
+            address: places.join(","),
+            version: Version(0, 0, 0),
+            concern,
+        };
+        let doing = "cannot connect to the target";
+        let hello = target.run("admin", rawdoc! {"hello": 1}).await.map_err(|e| target.explain(doing, e))?;
+        if let Ok(me) = hello.get_str("me") {
+            target.address = me.into();
+        }
+        if !hello.get_bool("isWritablePrimary").unwrap_or(true) {
+            return Err(Error::failed(format!("MongoDB at {} takes no writes", target.address))
+                .hint("Name the whole replica set in the connection string, so that its primary is found"));
+        }
+        let build = target.run("admin", rawdoc! {"buildInfo": 1}).await;
+        let build = build.map_err(|e| target.explain(doing, e))?;
+        target.version = Version::parse(build.get_str("version").unwrap_or_default());
+        Ok(target)
+    }
+
+    /// Ends the connections.
+    pub async fn close(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
+    }
+
+    /// An error of ours that names the server.
+    pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
+        let class = errors::classify(&error);
+        let explained =
+            errors::explain(format!("{doing} (MongoDB at {})", self.address), self.user.as_deref(), error);
+        match class {
+            Class::Unauthorized => {
+                explained.hint("Name a user with the built-in role \"restore\" in the connection string")
+            }
+            Class::Login => explained.hint(
+                "Check user, password and authSource of the target's connection string; a password's \
+                 special characters are percent-encoded",
+            ),
+            Class::Interrupted => {
+                explained.hint("Check that MongoDB runs there and that its address is right")
+            }
+            _ => explained,
+        }
+    }
+
+    /// The same of what the role `restore` does not allow.
+    fn explain_beyond(&self, doing: &str, error: mongodb::error::Error) -> Error {
+        let unauthorized = errors::classify(&error) == Class::Unauthorized;
+        let error = self.explain(doing, error);
+        if !unauthorized {
+            return error;
+        }
+        error.hint("The role \"restore\" does not allow it: give the user \"readWriteAnyDatabase\" as well")
+    }
+
+    /// The answer to a command.
+    async fn run(&self, db: &str, command: RawDocumentBuf) -> mongodb::error::Result<Document> {
+        let db = self.client.database(db);
+        let answer = db.run_raw_command(command).into_future();
+        tokio::time::timeout(STALL, answer).await.unwrap_or_else(|_| {
+            let text = format!("no answer within {} s", STALL.as_secs());
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into())
+        })
+    }
+
+    /// The names of all databases; `None` if the user may not know.
+    pub async fn databases(&self) -> Result<Option<Vec<String>>> {
+        // Otherwise a limited user is shown only its own databases, without error.
+        let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
+        let answer = match self.run("admin", command).await {
+            Err(e) if errors::classify(&e) == Class::Unauthorized => return Ok(None),
+            answer => answer.map_err(|e| self.explain("cannot list the databases", e))?,
+        };
+        let rows = answer.get_array("databases").map(Vec::as_slice).unwrap_or_default();
+        let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
+        Ok(Some(names.map(str::to_string).collect()))
+    }
+
+    /// `listCollections` of a database.
+    pub async fn collections(&self, db: &str) -> Result<Vec<RawDocumentBuf>> {
+        server::list_collections(&self.client.database(db))
+            .await
+            .map_err(|e| self.explain(&format!("cannot list the collections of database '{db}'"), e))
+    }
+
+    /// How many documents a collection has, by its own books; `None` if the user may not read it, which
+    /// the built-in role `restore` alone does not allow.
+    pub async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
+        match self.run(db, rawdoc! {"count": collection}).await {
+            Err(e) if errors::classify(&e) == Class::Unauthorized => Ok(None),
+            Err(e) => Err(self.explain(&format!("cannot count {db}.{collection}"), e)),
+            Ok(answer) => Ok(Some(number(answer.get("n")))),
+        }
+    }
+
+    /// How many documents a collection has, by reading it: its own books may be wrong after a crash, and
+    /// on a sharded cluster.
+    pub async fn count_exactly(&self, db: &str, collection: &str) -> Result<u64> {
+        let group = rawdoc! {"$group": {"_id": bson::RawBson::Null, "n": {"$sum": 1}}};
+        let command = rawdoc! {"aggregate": collection, "pipeline": [group], "cursor": {}};
+        let rows = server::documents(&self.client.database(db), command)
+            .await
+            .map_err(|e| self.explain(&format!("cannot count {db}.{collection}"), e))?;
+        let Some(row) = rows.first() else { return Ok(0) };
+        let row = Document::try_from(row.as_ref())
+            .map_err(|e| Error::failed(format!("cannot count {db}.{collection}")).caused_by(e))?;
+        Ok(number(row.get("n")))
+    }
+
+    /// All documents that a `find` answers, as they are.
+    pub async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
+        server::documents(&self.client.database(db), command)
+            .await
+            .map_err(|e| self.explain_beyond(&format!("cannot read from the database '{db}'"), e))
+    }
+}
+
+/// A count in an answer.
+fn number(value: Option<&bson::Bson>) -> u64 {
+    match value {
+        Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(bson::Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(bson::Bson::Double(n)) => *n as u64,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert_eq!(Version::parse("8.0.4-rc1"), Version(8, 0, 4));
+        assert_eq!(Version::parse("unknown"), Version(0, 0, 0));
+        for (version, keeps) in [
+            ("4.4.29", false),
+            ("5.0.29", true),
+            ("6.0.5", false),
+            ("7.0.12", false),
+            ("7.0.13", true),
+            ("8.2.0", true),
+        ] {
+            assert_eq!(Version::parse(version).keeps_empty_timestamps(), keeps, "{version}");
+        }
+    }
+}

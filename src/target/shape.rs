@@ -1,0 +1,194 @@
+//! What is around documents: dropping, creating with every option, and indexes.
+
+use bson::raw::cstr;
+use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
+
+use super::{Target, Version};
+use crate::error::Result;
+use crate::source::errors;
+use crate::source::{Namespace, Type};
+
+/// The server's code for what is not there.
+const NOT_FOUND: i32 = 26;
+
+impl Target {
+    /// Empties a system collection, which cannot be dropped; the role `restore` does not allow it.
+    pub async fn empty(&self, db: &str, collection: &str) -> Result<()> {
+        let all = rawdoc! {"q": {}, "limit": 0};
+        let command = rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()};
+        let done = self.run(db, command).await.map(|_| ());
+        done.map_err(|e| self.explain_beyond(&format!("cannot empty {db}.{collection}"), e))
+    }
+
+    /// Lets a time series hold buckets in which a field has values of several types, as those have that an
+    /// old server wrote.
+    pub async fn allow_mixed_buckets(&self, db: &str, collection: &str) -> Result<()> {
+        let command = rawdoc! {"collMod": collection, "timeseriesBucketsMayHaveMixedSchemaData": true};
+        let done = self.run(db, command).await.map(|_| ());
+        done.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
+    }
+
+    /// Drops a namespace; one that is not there is a success.
+    pub async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
+        let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};
+        match self.run(db, command).await {
+            Ok(_) => Ok(()),
+            Err(e) if errors::code(&e) == Some(NOT_FOUND) => Ok(()),
+            Err(e) => Err(self.explain(&format!("cannot drop {db}.{collection}"), e)),
+        }
+    }
+
+    /// Creates a namespace as `namespace` was, under this name.
+    pub async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<()> {
+        let mut command = create(namespace, collection, self.version);
+        command.append(cstr!("writeConcern"), self.concern.clone());
+        self.run(db, command)
+            .await
+            .map(|_| ())
+            .map_err(|e| self.explain(&format!("cannot create {db}.{collection}"), e))
+    }
+
+    /// Builds the indexes, however long that takes; those that the server did not take, with its words.
+    pub async fn index(&self, indexes: &[RawDocumentBuf], db: &str, collection: &str) -> Result<Vec<String>> {
+        if indexes.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.build(indexes, db, collection).await {
+            Ok(()) => return Ok(Vec::new()),
+            Err(e) if errors::code(&e).is_none() => {
+                return Err(self.explain(&format!("cannot build the indexes of {db}.{collection}"), e));
+            }
+            Err(e) if indexes.len() == 1 => return Ok(vec![refused(&indexes[0], &e)]),
+            // One of them is not taken: the others are built all the same.
+            Err(_) => {}
+        }
+        let mut problems = Vec::new();
+        for index in indexes {
+            match self.build(std::slice::from_ref(index), db, collection).await {
+                Ok(()) => {}
+                Err(e) if errors::code(&e).is_some() => problems.push(refused(index, &e)),
+                Err(e) => {
+                    return Err(self.explain(&format!("cannot build the indexes of {db}.{collection}"), e));
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    async fn build(
+        &self,
+        indexes: &[RawDocumentBuf],
+        db: &str,
+        collection: &str,
+    ) -> mongodb::error::Result<()> {
+        let mut array = RawArrayBuf::new();
+        indexes.iter().for_each(|index| array.push(index.clone()));
+        let command =
+            rawdoc! {"createIndexes": collection, "indexes": array, "writeConcern": self.concern.clone()};
+        self.client.database(db).run_raw_command(command).await.map(|_| ())
+    }
+}
+
+fn refused(index: &RawDocument, error: &mongodb::error::Error) -> String {
+    format!("the index '{}' cannot be built: {}", index.get_str("name").unwrap_or("?"), errors::tidy(error))
+}
+
+/// `create` with every option. mongo-tools, `mongorestore/metadata.go`.
+fn create(namespace: &Namespace, collection: &str, version: Version) -> RawDocumentBuf {
+    let mut command = rawdoc! {"create": collection};
+    let mut clustered = false;
+    for (key, value) in namespace.options.iter().flatten() {
+        match key.as_str() {
+            // What a server says of itself, and does not take.
+            "recordIdsReplicated" => continue,
+            "autoIndexId" if version >= Version(8, 2, 0) => continue,
+            "autoIndexId" => command.append(key, true),
+            _ => command.append(key, value),
+        }
+        clustered |= key.as_str() == "clusteredIndex";
+    }
+    let id = namespace.indexes.iter().find(|index| is_id(index));
+    if let Some(id) = id.filter(|_| !clustered && namespace.kind == Type::Collection) {
+        command.append(cstr!("idIndex"), without(id, &["v", "ns"]));
+    }
+    command
+}
+
+/// The indexes to build once the data is there: all but the one on `_id`, with every option.
+pub fn indexes(namespace: &Namespace) -> Vec<RawDocumentBuf> {
+    let own =
+        |index: &&RawDocumentBuf| !is_id(index) && !is_clustered(index) && index.get_document("key").is_ok();
+    // A collection hands its collation down; an index that has none was built without.
+    let collated = namespace.options.get_document("collation").is_ok();
+    let built = |index: &RawDocumentBuf| {
+        let mut out = without(index, &["v", "ns"]);
+        if collated && index.get_document("collation").is_err() {
+            out.append(cstr!("collation"), rawdoc! {"locale": "simple"});
+        }
+        out
+    };
+    namespace.indexes.iter().filter(own).map(built).collect()
+}
+
+/// Whether an index is the one that every collection has.
+fn is_id(index: &RawDocumentBuf) -> bool {
+    let Ok(key) = index.get_document("key") else { return false };
+    let mut fields = key.iter().flatten();
+    let one = |value: bson::RawBsonRef<'_>| match value {
+        bson::RawBsonRef::Int32(n) => n == 1,
+        bson::RawBsonRef::Int64(n) => n == 1,
+        bson::RawBsonRef::Double(n) => n == 1.0,
+        _ => false,
+    };
+    let first = fields.next().is_some_and(|(key, value)| key.as_str() == "_id" && one(value));
+    first && fields.next().is_none() && !is_clustered(index)
+}
+
+fn is_clustered(index: &RawDocument) -> bool {
+    index.get_bool("clustered").unwrap_or(false)
+}
+
+fn without(document: &RawDocument, keys: &[&str]) -> RawDocumentBuf {
+    let mut out = RawDocumentBuf::new();
+    for (key, value) in document.iter().flatten() {
+        if !keys.contains(&key.as_str()) {
+            out.append(key, value);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::metadata;
+
+    fn namespace(text: &str) -> Namespace {
+        metadata::parse("shop", "c", text).unwrap()
+    }
+
+    #[test]
+    fn options_go_as_they_are_and_the_id_index_without_its_version() {
+        let ns = namespace(
+            r#"{"options":{"autoIndexId":false,"collation":{"locale":"fr"}},"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_","collation":{"locale":"fr"}},{"v":{"$numberInt":"2"},"key":{"a":{"$numberInt":"1"}},"name":"a"}]}"#,
+        );
+        let command = create(&ns, "d", Version(6, 0, 5));
+        let want = rawdoc! {
+            "create": "d", "autoIndexId": true, "collation": {"locale": "fr"},
+            "idIndex": {"key": {"_id": 1}, "name": "_id_", "collation": {"locale": "fr"}},
+        };
+        assert_eq!(command, want);
+        assert!(create(&ns, "d", Version(8, 2, 0)).get("autoIndexId").unwrap().is_none());
+        let want = rawdoc! {"key": {"a": 1}, "name": "a", "collation": {"locale": "simple"}};
+        assert_eq!(indexes(&ns), [want]);
+    }
+
+    #[test]
+    fn a_clustered_collection_has_no_id_index() {
+        let ns = namespace(
+            r#"{"options":{"clusteredIndex":{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"mine","unique":true}},"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"mine","unique":true,"clustered":true}]}"#,
+        );
+        assert!(create(&ns, "c", Version(6, 0, 5)).get("idIndex").unwrap().is_none());
+        assert_eq!(indexes(&ns).len(), 0);
+    }
+}

@@ -1,0 +1,81 @@
+//! Row 60: passwords with signs that break connection strings, and what the user must be allowed to do.
+
+use serde_json::json;
+use uzima_testkit::mongod::{Mongod, percent_encode};
+use uzima_testkit::read_all::{DiffOptions, read_all};
+use uzima_testkit::torture;
+
+use super::support::{Backup, rows, server};
+use crate::cli::support::run;
+
+const PASSWORDS: [&str; 4] = ["p@ss:w/or%d$ü", "a b", "?&=#+", "pä@:/ß漢'\"\\"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_passwords() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..3).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let target = Mongod::builder().auth().start().await.expect("mongod");
+    for (n, password) in PASSWORDS.into_iter().enumerate() {
+        let user = format!("re@store:{n}/ü");
+        target
+            .create_user(&user, password, &[("restore", "admin"), ("readAnyDatabase", "admin")])
+            .await
+            .expect("a user");
+        let login = format!("{}:{}", percent_encode(&user), percent_encode(password));
+        let uri = format!("mongodb://{login}@{}/shop?authSource=admin", target.host());
+        let file = backup.home.path().join("uri");
+        std::fs::write(&file, format!("{uri}\n")).expect("a file");
+        let mut command = backup.restore_into(&target);
+        command.env_remove("RESTORE_URI").env("RESTORE_URI_FILE", &file);
+        run(command.arg("--drop")).ends(0);
+    }
+    let mut wrong = backup.restore_into(&target);
+    let uri = format!("mongodb://root:hunter2hunter@{}", target.host());
+    let ran = run(wrong.env("RESTORE_URI", uri)).ends(1).says(&["was refused", "authSource"]);
+    assert!(!ran.stderr.contains("hunter"), "{}", ran.stderr);
+}
+
+/// With the role `restore` alone everything is brought back; nothing can be counted, which is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_built_in_role_restore() {
+    let (source, original) = server().await;
+    torture::fill_with(&original, torture::Options { big: false, users: true })
+        .await
+        .expect("the torture database");
+    let backup = Backup::of(&source, &[]);
+    let before = read_all(&original).await.expect("it");
+    for (role, code, notes) in [("restore", 3, true), ("readAnyDatabase", 0, false)] {
+        let target = Mongod::builder().auth().start().await.expect("mongod");
+        let roles = [("restore", "admin"), (role, "admin")];
+        target.create_user("bringer", "x", &roles[..if notes { 1 } else { 2 }]).await.expect("a user");
+        let uri = target.uri_as("bringer", "x", "admin");
+        let restore = |args: &[&str]| {
+            let mut command = backup.restore_into(&target);
+            run(command.env("RESTORE_URI", &uri).args(args))
+        };
+        let report = restore(&["--json"]).ends(code).json();
+        let has_notes =
+            report["namespaces"].as_array().expect("rows").iter().any(|row| row["notes"] != json!([]));
+        assert_eq!(has_notes, notes, "{report}");
+        let after = read_all(&target.client().await.expect("root")).await.expect("it");
+        let ignore_users = vec!["admin.root".into(), "admin.bringer".into()];
+        let options = DiffOptions { ignore_users, ..DiffOptions::default() };
+        assert_eq!(before.diff_with(&after, &options), Vec::<String>::new(), "{role}");
+        restore(&[]).ends(1).says(&["--drop"]);
+        // What is stored in system.js can only be deleted, which neither role allows.
+        restore(&["--drop"]).ends(1).says(&["shop.system.js", "readWriteAnyDatabase"]);
+        let untouched = read_all(&target.client().await.expect("root")).await.expect("it");
+        assert_eq!(
+            after.diff_with(&untouched, &DiffOptions { uuids: true, ..options }),
+            Vec::<String>::new()
+        );
+        restore(&["--drop", "--ns-exclude=*.system.js"]).ends(code);
+    }
+    let target = Mongod::builder().auth().start().await.expect("mongod");
+    target.create_user("reader", "x", &[("readAnyDatabase", "admin")]).await.expect("a user");
+    let mut command = backup.restore_into(&target);
+    run(command.env("RESTORE_URI", target.uri_as("reader", "x", "admin")))
+        .ends(1)
+        .says(&["may not", "\"restore\""]);
+}

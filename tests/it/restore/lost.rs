@@ -1,0 +1,81 @@
+//! Connections that break, and a signal, while documents are written.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::read_all::{DiffOptions, Snapshot, read_all};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::support::{Backup, server};
+use crate::cli::support::run;
+use crate::native::support::{behind_a_proxy, insert, rows};
+
+/// A backup of documents that take several batches, and a target behind a proxy.
+async fn made() -> (Backup, Snapshot, Mongod, WireProxy, mongodb::Client) {
+    let (source, original) = server().await;
+    insert(&original, "shop", "orders", &rows(0, 100, 100_000)).await;
+    let capped = bson::doc! {"create": "capped", "capped": true, "size": 8 << 20};
+    original.database("shop").run_command(capped).await.expect("a capped collection");
+    insert(&original, "shop", "capped", &rows(0, 50, 100_000)).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, proxy, live) = behind_a_proxy().await;
+    (backup, read_all(&original).await.expect("the source"), target, proxy, live)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_sent_again_and_counted_once() {
+    let (backup, original, target, proxy, live) = made().await;
+    // The server has it, but its answer is lost; it never had it.
+    let arrived = |name: &str| Rule::on("insert").namespace(name).nth(2).then(Action::CloseAfter);
+    let lost = |name: &str| Rule::on("insert").namespace(name).nth(2).then(Action::Close);
+    let rules: Vec<_> = ["shop.orders", "shop.capped"]
+        .into_iter()
+        .flat_map(|name| [arrived(name), lost(name)])
+        .map(|rule| proxy.add(rule))
+        .collect();
+    let mut command = backup.restore_into(&target);
+    let report = run(command.env("RESTORE_URI", proxy.uri(&target.uri())).arg("--json")).ends(0).json();
+    for row in report["namespaces"].as_array().expect("rows") {
+        assert_eq!((&row["superseded"], &row["refused"]), (&0.into(), &0.into()), "{report}");
+    }
+    assert_eq!(rules.into_iter().map(|rule| proxy.hits(rule)).collect::<Vec<_>>(), [1; 4]);
+    let mut restored = read_all(&live).await.expect("the target");
+    assert_eq!(original.diff(&restored), Vec::<String>::new());
+    // What was sent again stands behind the others, but where the order is part of it.
+    restored.retain(|_, name| name == "capped");
+    let mut capped = original;
+    capped.retain(|_, name| name == "capped");
+    let ordered = DiffOptions { order: true, ..DiffOptions::default() };
+    assert_eq!(capped.diff_with(&restored, &ordered), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_stays_away_is_told() {
+    let (backup, _, target, proxy, _) = made().await;
+    proxy.add(Rule::on("insert").namespace("shop.orders").from(3).then(Action::Close));
+    let mut command = backup.restore_into(&target);
+    run(command.env("RESTORE_URI", proxy.uri(&target.uri()))).ends(1).says(&["shop.orders", "--drop"]);
+    proxy.clear();
+    run(&mut backup.restore_into(&target)).ends(1).says(&["shop.orders has", "--drop"]);
+    run(backup.restore_into(&target).arg("--drop")).ends(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_says_what_it_left() {
+    let (backup, _, target, proxy, _) = made().await;
+    let stalled = proxy.add(Rule::on("insert").nth(3).then(Action::Stall(Duration::from_secs(120))));
+    let mut command = backup.restore_into(&target);
+    command.env("RESTORE_URI", proxy.uri(&target.uri())).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the tool starts");
+    while proxy.hits(stalled) == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let sent = Instant::now();
+    // SAFETY: the child is ours and was not waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let ended = child.wait_with_output().expect("its end");
+    assert_eq!((ended.status.code(), sent.elapsed().as_secs() < 10), (Some(143), true));
+    let said = String::from_utf8(ended.stderr).expect("UTF-8");
+    assert!(said.contains("ended by SIGTERM\n") && said.contains("may hold a part"), "{said}");
+}

@@ -1,0 +1,13 @@
+//! Restores into real servers, compared with the original byte by byte.
+
+mod asked;
+mod dumps;
+mod kinds;
+mod logins;
+mod lost;
+mod part;
+mod random;
+mod round_trip;
+mod safety;
+mod support;
+mod twice;
