@@ -34,6 +34,9 @@ pub async fn run(
     let settings = Settings::resolve(layers, &machine())?;
     let records = RecordsAt::resolve(layers)?;
     let teller = Teller::new(layers, log, cancel)?;
+    if args.email {
+        teller.is_ready()?;
+    }
     let store = store(layers).await?;
     store.check().await?;
     let known = recorded::known(&records, Some(&settings.job)).await;
@@ -44,10 +47,13 @@ pub async fn run(
     if !args.email {
         return Ok(Exit::Done);
     }
-    let problems = teller.report(Event::Stats, mail(&report)).await?;
+    let problems = teller.report(Event::Stats, mail(&report)).await;
     problems.iter().for_each(|problem| output::needs_look(problem));
     Ok(if problems.is_empty() { Exit::Done } else { Exit::NeedsLook })
 }
+
+/// How many characters of an error stand in a table.
+const BRIEF: usize = 72;
 
 /// The head and the rows of a table, and which of its columns are figures.
 struct Rows {
@@ -126,12 +132,21 @@ fn last(report: &Report) -> Option<Rows> {
             run.status.to_string(),
             run.stored_bytes.map_or("-".into(), units::bytes),
             run.took().map_or("-".into(), units::duration),
-            run.error.as_deref().or(run.warnings.first().map(String::as_str)).unwrap_or_default().to_string(),
+            brief(run.error.as_deref().or(run.warnings.first().map(String::as_str)).unwrap_or_default()),
         ]
     };
     let head = ["run", "status", "size", "took", "what to look at"];
     let rows = report.last.iter().map(row).collect();
     (!report.last.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
+}
+
+/// The beginning of a text, in one line that leaves a table legible; `list` and --json have all of it.
+fn brief(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+        None => line,
+    }
 }
 
 fn success(success: &Success) -> String {
