@@ -132,12 +132,18 @@ fn last(report: &Report) -> Option<Rows> {
             run.status.to_string(),
             run.stored_bytes.map_or("-".into(), units::bytes),
             run.took().map_or("-".into(), units::duration),
-            brief(run.error.as_deref().or(run.warnings.first().map(String::as_str)).unwrap_or_default()),
+            brief(to_look_at(run)),
         ]
     };
     let head = ["run", "status", "size", "took", "what to look at"];
     let rows = report.last.iter().map(row).collect();
     (!report.last.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
+}
+
+fn to_look_at(run: &Run) -> &str {
+    let killed = (run.status == Status::Interrupted).then_some("killed, or its machine went down");
+    let warning = run.warnings.first().map(String::as_str);
+    run.error.as_deref().or(killed).or(warning).unwrap_or_default()
 }
 
 /// The beginning of a text, in one line that leaves a table legible; `list` and --json have all of it.
@@ -161,9 +167,11 @@ fn success(success: &Success) -> String {
 }
 
 fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
-    let range = match trend.least == trend.most {
+    let (least, most) = (show(trend.least), show(trend.most));
+    // What rounds to the same is the same to a person.
+    let range = match least == most {
         true => String::new(),
-        false => format!(" (median {}, {} to {})", show(trend.median), show(trend.least), show(trend.most)),
+        false => format!(" (median {}, {least} to {most})", show(trend.median)),
     };
     let growth = match trend.per_day {
         Some(per_day) if per_day * 30.0 >= 0.5 => format!(", grows by {} in 30 days", show(per_day * 30.0)),

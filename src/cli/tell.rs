@@ -11,7 +11,7 @@ use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
 use crate::config::mail;
 use crate::config::settings::{self, Settings};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::notify::events::{Failure, NewestGood, Occasion, Operation, Report};
 use crate::notify::message::Event;
 use crate::notify::{Notifier, Outcome, UNKNOWN_JOB};
@@ -63,12 +63,15 @@ impl<'a> Teller<'a> {
     pub async fn failed(&self, operation: Operation, error: &Error) {
         let resolved = Settings::resolve(self.layers, &machine());
         let job = resolved.map_or_else(|_| self.named(), |settings| settings.job);
-        self.job_failed(operation, job, error).await;
+        // Whoever ends a run does not wait for this, and of a job that is not known nothing can be asked.
+        let ask = self.notifier.is_configured() && self.cancel.error().is_none() && job != UNKNOWN_JOB;
+        let newest = if ask { self.newest_good(&job).await } else { NewestGood::Unknown };
+        self.job_failed(operation, job, error, newest).await;
     }
 
     /// The same where not all settings could be read: a job that goes by the others is not known.
     pub async fn unread(&self, operation: Operation, error: &Error) {
-        self.job_failed(operation, self.named(), error).await;
+        self.job_failed(operation, self.named(), error, NewestGood::Unknown).await;
     }
 
     /// The job that a setting names.
@@ -76,11 +79,10 @@ impl<'a> Teller<'a> {
         self.layers.text("job").unwrap_or(UNKNOWN_JOB).into()
     }
 
-    async fn job_failed(&self, operation: Operation, job: String, error: &Error) {
+    async fn job_failed(&self, operation: Operation, job: String, error: &Error, newest: NewestGood) {
         if !self.notifier.is_configured() {
             return;
         }
-        let newest = self.newest_good(&job, error).await;
         // Where another setting is wrong, the default is as good as any.
         let max_age = settings::max_age(self.layers).unwrap_or(Duration::from_secs(26 * 3600));
         let failure = Failure::of(error, self.log.tail.lines(), newest, max_age);
@@ -94,11 +96,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    async fn newest_good(&self, job: &str, error: &Error) -> NewestGood {
-        // Whoever ends a run does not wait for this.
-        if self.cancel.error().is_some() || error.kind() == Kind::Usage {
-            return NewestGood::Unknown;
-        }
+    async fn newest_good(&self, job: &str) -> NewestGood {
         let asked = async {
             let store = store(self.layers).await?;
             notices::newest_good(&*store, job, Utc::now()).await

@@ -192,6 +192,9 @@ async fn json_md_describes_every_field() {
     assert_eq!(list["backups"][0]["pinned"], true);
     assert_eq!(list["backups"][1]["status"], "failed");
     assert_eq!(list["backups"][2]["status"], "damaged");
+    // A damaged manifest is no run, and what failed is one.
+    let stats = json(&env, &["stats"]);
+    assert!(stats["next_expiry"].is_object() && stats["last"][1]["error"].is_string(), "{stats}");
     let orphan = dir.join("2020/01/20200101T000000Z-bbbbbb");
     std::fs::create_dir_all(&orphan).unwrap();
     std::fs::write(orphan.join("dump.tar.gz"), "x").unwrap();
@@ -202,6 +205,7 @@ async fn json_md_describes_every_field() {
         ("backup", backup),
         ("backup --dry-run", json(&env, &["backup", "--dry-run"])),
         ("list", list),
+        ("stats", stats),
         ("cleanup", cleanup),
         ("pin`, `unpin", pin),
         ("health", json(&env, &["health"])),

@@ -7,6 +7,7 @@ mod generated;
 mod health;
 mod mongodump;
 mod native;
+mod night;
 mod notify;
 mod readme;
 mod records;

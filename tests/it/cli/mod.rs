@@ -12,7 +12,7 @@ mod parts;
 mod repeats;
 pub mod s3;
 mod schedule;
-mod secrets;
+pub mod secrets;
 pub mod signals;
 pub mod support;
 mod users;
