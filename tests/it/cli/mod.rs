@@ -1,5 +1,6 @@
 //! The real binary, as cron, people and scripts start it.
 
+mod compression;
 mod configuration;
 pub mod contents;
 mod examples;

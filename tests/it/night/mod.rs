@@ -7,6 +7,6 @@ mod secrets;
 mod service;
 mod settings;
 mod statistics;
-mod support;
+pub mod support;
 mod worst;
 mod zones;
