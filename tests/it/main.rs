@@ -12,4 +12,5 @@ mod notify;
 mod readme;
 mod records;
 mod store;
+mod symptoms;
 mod verify;
