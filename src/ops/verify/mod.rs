@@ -99,13 +99,16 @@ async fn artifact(
             return Ok(());
         }
     };
-    match store.head(&artifact.key).await? {
-        None => return Ok(report.findings.push(Finding::of_backup(format!("{} is missing", artifact.key)))),
+    let wrong = match store.head(&artifact.key).await? {
+        None => Some(format!("{} is missing", artifact.key)),
         Some(object) if object.size != artifact.size => {
-            let what = format!("{} has {} bytes, not {}", artifact.key, object.size, artifact.size);
-            return Ok(report.findings.push(Finding::of_backup(what)));
+            Some(format!("{} has {} bytes, not {}", artifact.key, object.size, artifact.size))
         }
-        Some(_) => {}
+        Some(_) => None,
+    };
+    if let Some(what) = wrong {
+        report.findings.push(Finding::of_backup(what));
+        return Ok(());
     }
     // A region in hand for each worker, and one that waits.
     let (regions, taken) = mpsc::channel(1);
