@@ -1,10 +1,11 @@
 //! `uzima-backup stats`.
 
+mod json;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use log::Level;
-use serde_json::json;
 
 use super::args::StatsArgs;
 use super::columns::columns;
@@ -43,7 +44,7 @@ pub async fn run(
     let report = stats::gather(&*store, &known, &settings.job, &settings.retention, Utc::now()).await?;
     let text = text(&report);
     log.tell(Level::Info, &text);
-    output.result(&json(&report), || text);
+    output.result(&json::json(&report), || text);
     if !args.email {
         return Ok(Exit::Done);
     }
@@ -189,65 +190,6 @@ fn seconds(n: f64) -> String {
 
 fn ago(then: DateTime<Utc>, now: DateTime<Utc>) -> String {
     units::duration((now - then).to_std().unwrap_or_default())
-}
-
-/// The report for machines.
-fn json(report: &Report) -> serde_json::Value {
-    let trend = |trend: &Option<Trend>| {
-        trend.map(|t| {
-            json!({"first": t.first, "last": t.last, "least": t.least, "most": t.most, "median": t.median,
-                   "per_day": t.per_day})
-        })
-    };
-    let success: Vec<_> = report
-        .success
-        .iter()
-        .map(|s| json!({"days": s.days, "made": s.made, "ended": s.ended, "percent": s.percent()}))
-        .collect();
-    let periods: Vec<_> = report
-        .periods
-        .iter()
-        .map(|p| {
-            json!({"unit": p.unit.word(), "start": p.start, "made": p.made, "failed": p.failed,
-                   "stored_bytes": p.stored_bytes, "seconds": p.seconds})
-        })
-        .collect();
-    let totals: serde_json::Map<String, serde_json::Value> =
-        report.totals.iter().map(|(status, n)| (status.to_string(), json!(n))).collect();
-    json!({
-        "version": 1,
-        "job": report.job,
-        "place": report.place,
-        "at": report.at,
-        "runs": totals,
-        "success": success,
-        "backups": report.kept.0,
-        "stored_bytes": report.kept.1,
-        "raw_bytes": report.kept_raw,
-        "newest": report.newest.as_ref().map(|run| run.id.clone()),
-        "oldest_started_at": report.oldest,
-        "size": trend(&report.size),
-        "documents": trend(&report.documents),
-        "seconds": trend(&report.duration),
-        "raw_bytes_per_second": report.throughput,
-        "periods": periods,
-        "last": report.last.iter().map(run_json).collect::<Vec<_>>(),
-        "next_expiry": report.next_expiry.as_ref().map(|next| json!({"id": next.id, "at": next.at})),
-    })
-}
-
-fn run_json(run: &Run) -> serde_json::Value {
-    json!({
-        "id": run.id,
-        "status": run.status.word(),
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "documents": run.documents,
-        "raw_bytes": run.raw_bytes,
-        "stored_bytes": run.stored_bytes,
-        "error": run.error,
-        "warnings": run.warnings,
-    })
 }
 
 /// The report for people.
