@@ -17,9 +17,8 @@ use crate::notify::message::Event;
 use crate::notify::{Notifier, Outcome, UNKNOWN_JOB};
 use crate::ops::notices;
 
-/// How long a mail may still take once a signal has come: the run has 10 s in all. One about the signal
-/// itself takes less.
-const HURRY: Duration = Duration::from_secs(6);
+/// How long after a signal a mail may still be under way: the run has 10 s in all.
+const LAST: Duration = Duration::from_millis(8_500);
 
 /// How long the store is asked for the newest good backup, after a run that failed.
 const ASKING: Duration = Duration::from_secs(15);
@@ -46,14 +45,9 @@ impl<'a> Teller<'a> {
     /// Tells of a run that did its work. The answer: what went wrong with that, a line each.
     pub async fn ended(&self, operation: Operation, job: &str, run: String, outcome: Outcome) -> Vec<String> {
         let of = Occasion { job: job.into(), operation, run };
-        let ended = self.cancel.token();
-        let in_a_hurry = async {
-            ended.cancelled().await;
-            tokio::time::sleep(HURRY).await;
-        };
         let problems = tokio::select! {
             problems = self.notifier.outcome(&of, outcome, Utc::now()) => problems,
-            () = in_a_hurry => vec!["there was no more time, a signal came meanwhile".into()],
+            () = self.cancel.ago(LAST) => vec!["there was no more time, a signal came meanwhile".into()],
         };
         told(problems)
     }

@@ -178,3 +178,19 @@ async fn ended_by_a_signal_while_the_service_is_silent() {
     crate::cli::signals::ends_by(child, libc::SIGTERM, 3);
     assert_eq!(nights.home.manifests().len(), 1);
 }
+
+/// The worst of it: bucket and mail service both stall, and the run still ends in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_by_a_signal_while_everything_is_silent() {
+    let slow = crate::notify::support::accepted().set_delay(STALL);
+    let (server, nights, bucket) = (server().await, Nights::answering(vec![slow]).await, S3Server::start());
+    bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));
+    for operation in ["AbortMultipartUpload", "PutObject", "DeleteObject"] {
+        bucket.faults().add(S3Rule::always(operation, Fault::Delay(STALL)));
+    }
+    let mut command = to_s3(&nights.home, &server.uri(), &bucket);
+    nights.mailing(&mut command);
+    let child = start(command.arg("backup"));
+    until("a part stalls", || bucket.count("UploadPart") > 0);
+    crate::cli::signals::ends_by(child, libc::SIGTERM, 143);
+}
