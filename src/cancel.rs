@@ -1,23 +1,30 @@
 //! Ending a run early: a token that everything watches, and the signal that asked for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
+
+/// What comes late must still be begun, or it would be of no use at all.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// A wish to end the run.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     token: CancellationToken,
     signal: Arc<AtomicU8>,
+    came: Arc<OnceLock<Instant>>,
 }
 
 impl Cancel {
     /// Ends the run because of a signal.
     pub fn by_signal(&self, signal: u8) {
         self.signal.store(signal, SeqCst);
+        self.came.get_or_init(Instant::now);
         self.token.cancel();
     }
 
@@ -35,6 +42,14 @@ impl Cancel {
         }
     }
 
+    /// Waits until the signal came so long ago, or for a moment where that is past already: what is still
+    /// to be done shares one time, however long each part of it took.
+    pub async fn ago(&self, long: Duration) {
+        self.token.cancelled().await;
+        let came = *self.came.get_or_init(Instant::now);
+        tokio::time::sleep_until((came + long).max(Instant::now() + MOMENT)).await;
+    }
+
     /// The error to end with, if the end was asked for.
     pub fn error(&self) -> Option<Error> {
         self.token.is_cancelled().then(|| {
@@ -47,5 +62,25 @@ impl Cancel {
             };
             Error::new(Kind::Signal(signal), format!("ended by {name}; nothing new was stored"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_time_is_counted_from_the_signal() {
+        let (cancel, long) = (Cancel::default(), Duration::from_secs(2));
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, cancel.ago(Duration::ZERO)).await.is_err(), "none came");
+        cancel.by_signal(15);
+        let came = Instant::now();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cancel.ago(long).await;
+        let took = came.elapsed();
+        assert!(took >= long && took < long + Duration::from_millis(900), "{took:?}");
+        cancel.ago(long).await;
+        assert!(came.elapsed() >= took + MOMENT);
     }
 }

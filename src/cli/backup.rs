@@ -50,7 +50,9 @@ pub async fn run(
         }
     };
     let manifest = &done.report.manifest;
-    let success = Outcome::Success(Success::of(manifest, &done.report.place));
+    let mut success = Success::of(manifest, &done.report.place);
+    success.warnings.extend(done.problems.iter().cloned());
+    let success = Outcome::Success(success);
     let unsent = teller.ended(Operation::Backup, &manifest.job, manifest.id.to_string(), success).await;
     done.problems.extend(unsent);
     let text = report_text(&done);

@@ -31,6 +31,9 @@ pub async fn run(
     log: &Log,
     cancel: &Cancel,
 ) -> Result<Exit> {
+    // Before anything is asked: a mail that nobody can get is a mistake in the command.
+    let teller = if args.email { Some(Teller::new(layers, log, cancel)?) } else { None };
+    teller.as_ref().map_or(Ok(()), Teller::is_ready)?;
     let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
     let mut report = health::health(subject(args, layers), &options, Utc::now(), cancel).await?;
     // The words of servers and drivers are among it.
@@ -43,7 +46,10 @@ pub async fn run(
     log.tell(Level::Info, &text);
     output.result(&report_json(&report), || text);
     // What it says stands on its own: a mail that cannot be sent is what the check `mail` is for.
-    let unsent = if args.email { told(&report, layers, log, cancel).await? } else { Vec::new() };
+    let unsent = match &teller {
+        Some(teller) => teller.report(Event::Health, notices::health(&report, Utc::now())).await,
+        None => Vec::new(),
+    };
     unsent.iter().for_each(|problem| output::needs_look(problem));
     let failed: Vec<&Row> = report.checks.iter().filter(|row| row.outcome == Outcome::Failed).collect();
     if output.quiet {
@@ -60,11 +66,6 @@ pub async fn run(
         Exit::Done if !unsent.is_empty() => Exit::NeedsLook,
         exit => exit,
     })
-}
-
-async fn told(report: &Report, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Vec<String>> {
-    let told = notices::health(report, Utc::now());
-    Teller::new(layers, log, cancel)?.report(Event::Health, told).await
 }
 
 fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {

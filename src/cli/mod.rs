@@ -19,7 +19,7 @@ mod tell;
 mod verify;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
@@ -32,6 +32,7 @@ use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::place::{self, Place};
 use crate::config::settings;
+use crate::config::table::SETTINGS;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::notify::events::Operation;
@@ -53,14 +54,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let layers =
         match Layers::load(cli.settings(), &|name| std::env::var_os(name), cli.common.config.as_deref()) {
             Ok(layers) => layers,
-            Err(error) => return unloaded(&cli, error),
+            Err(error) => return unread(&cli, error),
         };
     let redactor = settings::redactor(&layers);
     let started = settings::log_file(&layers)
         .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file.as_deref(), redactor.clone()));
     let log = match started {
         Ok(log) => log,
-        Err(error) => return output::complain(&error, &Log::silent(redactor)),
+        Err(error) => return early(&cli, &layers, &error, true),
     };
     output::tell_panics(log.clone());
     let output = Output::new(cli.common.json, cli.common.quiet);
@@ -89,23 +90,42 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     outcome.unwrap_or_else(|error| output::complain(&error, &log))
 }
 
-/// The configuration file cannot be understood. Whoever is named in the environment hears of it all the
-/// same, as far as the night's commands are concerned.
-fn unloaded(cli: &Cli, error: Error) -> Exit {
+/// The settings cannot be read. Whoever is named in what can be of them hears of it all the same: one
+/// variable that is wrong leaves the file, and a file that is wrong the environment.
+fn unread(cli: &Cli, error: Error) -> Exit {
+    let mails = |name: &str| {
+        let name = name.strip_suffix("_FILE").unwrap_or(name);
+        let of_mails = |key: &str| key.starts_with("mail.") || ["notify", "job", "state_dir"].contains(&key);
+        name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && of_mails(s.key))
+    };
+    let env = |name: &str| if mails(name) { std::env::var_os(name) } else { None };
+    let load = |file| Layers::load(cli.settings(), &env, file);
+    let layers = load(cli.common.config.as_deref()).or_else(|_| load(Some(Path::new("/dev/null"))));
+    match layers {
+        Ok(layers) => early(cli, &layers, &error, false),
+        Err(_) => output::complain(&error, &Log::default()),
+    }
+}
+
+/// Ends a run that failed before it had a log; of one of the night, mails tell. `whole`: the layers are all
+/// that was set.
+fn early(cli: &Cli, layers: &Layers, error: &Error, whole: bool) -> Exit {
+    let log = Log::silent(settings::redactor(layers));
     let operation = match &cli.command {
         Command::Backup(args) if !args.dry_run => Operation::Backup,
         Command::Cleanup(args) if !args.dry_run => Operation::Cleanup,
-        _ => return output::complain(&error, &Log::default()),
+        _ => return output::complain(error, &log),
     };
-    let nothing = std::path::Path::new("/dev/null");
-    let Ok(layers) = Layers::load(cli.settings(), &|name| std::env::var_os(name), Some(nothing)) else {
-        return output::complain(&error, &Log::default());
-    };
-    let log = Log::silent(settings::redactor(&layers));
-    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(&layers, &log, &Cancel::default())) {
-        runtime.block_on(teller.failed(operation, &error));
+    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(layers, &log, &Cancel::default())) {
+        runtime.block_on(async {
+            match whole {
+                true => teller.failed(operation, error).await,
+                false => teller.unread(operation, error).await,
+            }
+        });
+        runtime.shutdown_background();
     }
-    output::complain(&error, &log)
+    output::complain(error, &log)
 }
 
 /// The command line's definition, for man pages and completions.

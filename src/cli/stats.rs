@@ -1,10 +1,11 @@
 //! `uzima-backup stats`.
 
+mod json;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use log::Level;
-use serde_json::json;
 
 use super::args::StatsArgs;
 use super::columns::columns;
@@ -34,20 +35,26 @@ pub async fn run(
     let settings = Settings::resolve(layers, &machine())?;
     let records = RecordsAt::resolve(layers)?;
     let teller = Teller::new(layers, log, cancel)?;
+    if args.email {
+        teller.is_ready()?;
+    }
     let store = store(layers).await?;
     store.check().await?;
     let known = recorded::known(&records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &settings.job, &settings.retention, Utc::now()).await?;
     let text = text(&report);
     log.tell(Level::Info, &text);
-    output.result(&json(&report), || text);
+    output.result(&json::json(&report), || text);
     if !args.email {
         return Ok(Exit::Done);
     }
-    let problems = teller.report(Event::Stats, mail(&report)).await?;
+    let problems = teller.report(Event::Stats, mail(&report)).await;
     problems.iter().for_each(|problem| output::needs_look(problem));
     Ok(if problems.is_empty() { Exit::Done } else { Exit::NeedsLook })
 }
+
+/// How many characters of an error stand in a table.
+const BRIEF: usize = 72;
 
 /// The head and the rows of a table, and which of its columns are figures.
 struct Rows {
@@ -126,12 +133,27 @@ fn last(report: &Report) -> Option<Rows> {
             run.status.to_string(),
             run.stored_bytes.map_or("-".into(), units::bytes),
             run.took().map_or("-".into(), units::duration),
-            run.error.as_deref().or(run.warnings.first().map(String::as_str)).unwrap_or_default().to_string(),
+            brief(to_look_at(run)),
         ]
     };
     let head = ["run", "status", "size", "took", "what to look at"];
     let rows = report.last.iter().map(row).collect();
     (!report.last.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
+}
+
+fn to_look_at(run: &Run) -> &str {
+    let killed = (run.status == Status::Interrupted).then_some("killed, or its machine went down");
+    let warning = run.warnings.first().map(String::as_str);
+    run.error.as_deref().or(killed).or(warning).unwrap_or_default()
+}
+
+/// The beginning of a text, in one line that leaves a table legible; `list` and --json have all of it.
+fn brief(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+        None => line,
+    }
 }
 
 fn success(success: &Success) -> String {
@@ -146,9 +168,11 @@ fn success(success: &Success) -> String {
 }
 
 fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
-    let range = match trend.least == trend.most {
+    let (least, most) = (show(trend.least), show(trend.most));
+    // What rounds to the same is the same to a person.
+    let range = match least == most {
         true => String::new(),
-        false => format!(" (median {}, {} to {})", show(trend.median), show(trend.least), show(trend.most)),
+        false => format!(" (median {}, {least} to {most})", show(trend.median)),
     };
     let growth = match trend.per_day {
         Some(per_day) if per_day * 30.0 >= 0.5 => format!(", grows by {} in 30 days", show(per_day * 30.0)),
@@ -166,65 +190,6 @@ fn seconds(n: f64) -> String {
 
 fn ago(then: DateTime<Utc>, now: DateTime<Utc>) -> String {
     units::duration((now - then).to_std().unwrap_or_default())
-}
-
-/// The report for machines.
-fn json(report: &Report) -> serde_json::Value {
-    let trend = |trend: &Option<Trend>| {
-        trend.map(|t| {
-            json!({"first": t.first, "last": t.last, "least": t.least, "most": t.most, "median": t.median,
-                   "per_day": t.per_day})
-        })
-    };
-    let success: Vec<_> = report
-        .success
-        .iter()
-        .map(|s| json!({"days": s.days, "made": s.made, "ended": s.ended, "percent": s.percent()}))
-        .collect();
-    let periods: Vec<_> = report
-        .periods
-        .iter()
-        .map(|p| {
-            json!({"unit": p.unit.word(), "start": p.start, "made": p.made, "failed": p.failed,
-                   "stored_bytes": p.stored_bytes, "seconds": p.seconds})
-        })
-        .collect();
-    let totals: serde_json::Map<String, serde_json::Value> =
-        report.totals.iter().map(|(status, n)| (status.to_string(), json!(n))).collect();
-    json!({
-        "version": 1,
-        "job": report.job,
-        "place": report.place,
-        "at": report.at,
-        "runs": totals,
-        "success": success,
-        "backups": report.kept.0,
-        "stored_bytes": report.kept.1,
-        "raw_bytes": report.kept_raw,
-        "newest": report.newest.as_ref().map(|run| run.id.clone()),
-        "oldest_started_at": report.oldest,
-        "size": trend(&report.size),
-        "documents": trend(&report.documents),
-        "seconds": trend(&report.duration),
-        "raw_bytes_per_second": report.throughput,
-        "periods": periods,
-        "last": report.last.iter().map(run_json).collect::<Vec<_>>(),
-        "next_expiry": report.next_expiry.as_ref().map(|next| json!({"id": next.id, "at": next.at})),
-    })
-}
-
-fn run_json(run: &Run) -> serde_json::Value {
-    json!({
-        "id": run.id,
-        "status": run.status.word(),
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "documents": run.documents,
-        "raw_bytes": run.raw_bytes,
-        "stored_bytes": run.stored_bytes,
-        "error": run.error,
-        "warnings": run.warnings,
-    })
 }
 
 /// The report for people.

@@ -11,11 +11,14 @@ use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
 use crate::config::mail;
 use crate::config::settings::{self, Settings};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::notify::events::{Failure, NewestGood, Occasion, Operation, Report};
 use crate::notify::message::Event;
 use crate::notify::{Notifier, Outcome, UNKNOWN_JOB};
 use crate::ops::notices;
+
+/// How long after a signal a mail may still be under way: the run has 10 s in all.
+const LAST: Duration = Duration::from_millis(8_500);
 
 /// How long the store is asked for the newest good backup, after a run that failed.
 const ASKING: Duration = Duration::from_secs(15);
@@ -42,19 +45,38 @@ impl<'a> Teller<'a> {
     /// Tells of a run that did its work. The answer: what went wrong with that, a line each.
     pub async fn ended(&self, operation: Operation, job: &str, run: String, outcome: Outcome) -> Vec<String> {
         let of = Occasion { job: job.into(), operation, run };
-        told(self.notifier.outcome(&of, outcome, Utc::now()).await)
+        let problems = tokio::select! {
+            problems = self.notifier.outcome(&of, outcome, Utc::now()) => problems,
+            () = self.cancel.ago(LAST) => vec!["there was no more time, a signal came meanwhile".into()],
+        };
+        told(problems)
     }
 
     /// Tells of a run that failed, of which `error` is told elsewhere as well. What goes wrong with that
     /// is only logged: the run has failed already.
     pub async fn failed(&self, operation: Operation, error: &Error) {
+        let resolved = Settings::resolve(self.layers, &machine());
+        let job = resolved.map_or_else(|_| self.named(), |settings| settings.job);
+        // Whoever ends a run does not wait for this, and of a job that is not known nothing can be asked.
+        let ask = self.notifier.is_configured() && self.cancel.error().is_none() && job != UNKNOWN_JOB;
+        let newest = if ask { self.newest_good(&job).await } else { NewestGood::Unknown };
+        self.job_failed(operation, job, error, newest).await;
+    }
+
+    /// The same where not all settings could be read: a job that goes by the others is not known.
+    pub async fn unread(&self, operation: Operation, error: &Error) {
+        self.job_failed(operation, self.named(), error, NewestGood::Unknown).await;
+    }
+
+    /// The job that a setting names.
+    fn named(&self) -> String {
+        self.layers.text("job").unwrap_or(UNKNOWN_JOB).into()
+    }
+
+    async fn job_failed(&self, operation: Operation, job: String, error: &Error, newest: NewestGood) {
         if !self.notifier.is_configured() {
             return;
         }
-        let resolved = Settings::resolve(self.layers, &machine());
-        let named = self.layers.text("job").map(str::to_string);
-        let job = resolved.ok().map(|settings| settings.job).or(named).unwrap_or_else(|| UNKNOWN_JOB.into());
-        let newest = self.newest_good(&job, error).await;
         // Where another setting is wrong, the default is as good as any.
         let max_age = settings::max_age(self.layers).unwrap_or(Duration::from_secs(26 * 3600));
         let failure = Failure::of(error, self.log.tail.lines(), newest, max_age);
@@ -68,11 +90,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    async fn newest_good(&self, job: &str, error: &Error) -> NewestGood {
-        // Whoever ends a run does not wait for this.
-        if self.cancel.error().is_some() || error.kind() == Kind::Usage {
-            return NewestGood::Unknown;
-        }
+    async fn newest_good(&self, job: &str) -> NewestGood {
         let asked = async {
             let store = store(self.layers).await?;
             notices::newest_good(&*store, job, Utc::now()).await
@@ -83,11 +101,16 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// Tells a report.
+    /// Tells a report. The answer: what went wrong with that, a line each.
+    pub async fn report(&self, event: Event, report: Report) -> Vec<String> {
+        told(self.notifier.report(event, report, &fresh()).await)
+    }
+
+    /// Somebody is to be told.
     ///
     /// # Errors
-    /// When mails are not set up, or this one could not be sent: it is what was asked for.
-    pub async fn report(&self, event: Event, report: Report) -> Result<Vec<String>> {
+    /// When mails are not set up: they were asked for.
+    pub fn is_ready(&self) -> Result<()> {
         if !self.notifier.is_configured() {
             return Err(Error::usage(
                 "--email: mails are not set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set",
@@ -96,7 +119,7 @@ impl<'a> Teller<'a> {
                 "Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to), or leave --email out",
             ));
         }
-        Ok(told(self.notifier.report(event, report, &fresh()).await))
+        Ok(())
     }
 }
 

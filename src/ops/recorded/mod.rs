@@ -24,6 +24,8 @@ use record::{Attempt, Recorder};
 
 /// How long a run that is ended by a signal may still write down why: it has 10 s in all.
 const LAST_WORDS: Duration = Duration::from_millis(2_500);
+/// And how long after the signal, for what was under way may have taken its time to end; a mail follows.
+const LAST: Duration = Duration::from_secs(7);
 
 /// What is written down, and how.
 #[derive(Debug, Clone)]
@@ -123,10 +125,10 @@ fn told(error: &Error) -> String {
 /// `work`, but not for long once the run is to end.
 async fn in_time(resources: &Resources, work: impl Future<Output = Result<()>>) -> Result<()> {
     let ended = resources.cancel.token();
+    let late = Err(Error::new(Kind::Failed, "there was no more time, the run was ended by a signal"));
     tokio::select! {
         outcome = work => outcome,
-        () = async { ended.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {
-            Err(Error::new(Kind::Failed, "there was no more time, the run was ended by a signal"))
-        }
+        () = async { ended.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => late,
+        () = resources.cancel.ago(LAST) => late,
     }
 }

@@ -74,6 +74,17 @@ pub(super) fn explain(
         return error(Kind::Failed)
             .hint("If the service does not know S3's checksum headers, set S3_CHECKSUM=none for it");
     }
+    if failure.is(&[
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "RequestLimitExceeded",
+    ]) {
+        return error(Kind::Failed).hint(
+            "The service wants fewer requests: lower S3_UPLOAD_CONCURRENCY, or begin at a quieter hour",
+        );
+    }
     if failure.is(&["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"]) || failure.status == Some(507) {
         return error(Kind::Full).hint("Give the bucket more room, or let cleanup keep fewer backups");
     }
@@ -112,7 +123,9 @@ mod tests {
     fn classes() {
         assert_eq!(said(answer(404, "NoSuchBucket")).kind, Kind::NoPlace);
         assert_eq!(said(answer(404, "NoSuchKey")).kind, Kind::NotFound);
-        assert_eq!(said(answer(503, "SlowDown")).kind, Kind::Failed);
+        let slow = said(answer(503, "SlowDown"));
+        assert_eq!(slow.kind, Kind::Failed);
+        assert!(slow.hint.is_some_and(|hint| hint.contains("S3_UPLOAD_CONCURRENCY")));
         let denied = said(answer(403, "AccessDenied"));
         assert_eq!(denied.kind, Kind::Denied);
         assert!(denied.to_string().contains("s3:ListBucket on the bucket b"));

@@ -1,5 +1,6 @@
 //! The real binary, as cron, people and scripts start it.
 
+mod compression;
 mod configuration;
 pub mod contents;
 mod examples;
@@ -12,7 +13,7 @@ mod parts;
 mod repeats;
 pub mod s3;
 mod schedule;
-mod secrets;
+pub mod secrets;
 pub mod signals;
 pub mod support;
 mod users;

@@ -1,94 +1,121 @@
-//! `crontab.example` does what it says, and the settings that only cost time.
+//! `crontab.example` does what it says, on an installation with a bucket and a mail service.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use uzima_testkit::mongod::Mongod;
+use uzima_testkit::moto::Moto;
+use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, SECRET_KEY};
 
-use super::contents::contents;
 use super::support::{Home, TOOL, run};
+use crate::night::support::{Nights, sending_only};
+use crate::notify::support::KEY;
+use crate::records::support::{guarded, of_each};
 
-async fn server() -> Mongod {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
-    rows.insert_many((0..300).map(|n| bson::doc! {"_id": n, "text": "x".repeat(500)})).await.expect("rows");
-    server
+/// `crontab.example`: its variables, and its lines as their five fields and a command.
+struct Crontab {
+    variables: Vec<(String, String)>,
+    jobs: Vec<(String, String)>,
 }
 
-/// Each line, in the order of the night and in cron's environment: what cron itself does to `%` is done
-/// to it first.
-#[tokio::test]
-async fn the_crontab_lines_run() {
-    let (server, home) = (server().await, Home::new());
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crontab.example");
-    let text = std::fs::read_to_string(path).expect("crontab.example");
-    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let variable = |name: &str| lines.iter().find_map(|line| line.strip_prefix(&format!("{name}=")));
-    let search = variable("PATH").expect("PATH is set: cron's own is short");
-    assert!(search.split(':').all(|folder| folder.starts_with('/')), "{search}");
-    assert!(variable("MAILTO").is_some_and(|to| !to.is_empty()), "a failure must reach somebody");
-    let jobs: Vec<Vec<&str>> = lines
-        .iter()
-        .map(|line| line.splitn(6, ' ').collect::<Vec<_>>())
-        .filter(|fields| fields.len() == 6 && fields[0].parse::<u8>().is_ok())
-        .collect();
-    let wanted = [("3", "backup"), ("4", "cleanup")];
-    assert_eq!(jobs.len(), wanted.len(), "{lines:?}");
-    let toml = format!(
-        "mongo_uri = '{}'\ndir = '{}'\nmin_free = 0\nstate_dir = '{}'\nengine = 'native'\n",
-        server.uri(),
-        home.backups().display(),
-        home.state().display()
-    );
-    let config = home.path().join("config.toml");
-    std::fs::write(&config, toml).expect("a file");
-    for (job, (hour, operation)) in jobs.iter().zip(wanted) {
-        let (when, command) = job.split_at(5);
-        assert_eq!(when, ["0", hour, "*", "*", "*"]);
-        let command = command[0];
-        assert!(command.starts_with(&format!("/usr/local/bin/uzima-backup {operation}")), "{command}");
+impl Crontab {
+    /// Reads it with the lines on that name files of secrets, which are those of an installation in `etc`.
+    fn of(etc: &Path) -> Crontab {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crontab.example");
+        let text = std::fs::read_to_string(path).expect("crontab.example");
+        let on = |line: &str| match line.strip_prefix('#') {
+            Some(setting) if setting.contains("_FILE=/") && !setting.starts_with(' ') => setting.to_string(),
+            _ => line.to_string(),
+        };
+        let lines = text.lines().map(on).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let mut crontab = Crontab { variables: Vec::new(), jobs: Vec::new() };
+        for line in lines {
+            let fields: Vec<&str> = line.splitn(6, ' ').collect();
+            if let ([.., command], Ok(_)) = (fields.as_slice(), fields[0].parse::<u8>()) {
+                crontab.jobs.push((fields[..5].join(" "), command.to_string()));
+                continue;
+            }
+            let (name, value) = line.split_once('=').expect("a variable");
+            assert!(!value.contains(['$', '~']), "cron expands nothing: {line}");
+            let value = value.replace("/etc/uzima-backup", etc.to_str().expect("a path"));
+            crontab.variables.push((name.to_string(), value));
+        }
+        crontab
+    }
+
+    fn variable(&self, name: &str) -> &str {
+        let found = self.variables.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_else(|| panic!("{name} is not set"))
+    }
+
+    /// A job as cron starts it; `home` is the user's.
+    fn start(&self, command: &str, home: &Path) -> Command {
         let percents = command.matches('%').count();
         assert_eq!(percents, command.matches("\\%").count(), "cron takes % for a new line");
         let command = command.replace("\\%", "%").replace("/usr/local/bin/uzima-backup", TOOL);
         let mut cron = Command::new("/bin/sh");
-        cron.args(["-c", &command])
-            .env_clear()
-            .env("PATH", search)
-            .env("SHELL", "/bin/sh")
-            .env("LOGNAME", "root")
-            .env("HOME", home.path())
-            .env("UZIMA_BACKUP_CONFIG", &config)
-            .current_dir(home.path())
-            .stdin(Stdio::null());
-        let ran = run(&mut cron).ends(0);
-        // Cron mails whatever is said: of a night when all is well, nothing.
-        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), home.manifests().len()), ("", "", 1));
+        cron.args(["-c", &command]).env_clear().current_dir(home).stdin(Stdio::null());
+        cron.env("SHELL", "/bin/sh").env("LOGNAME", "root").env("HOME", home);
+        cron.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        cron
     }
 }
 
-/// Row 35: the switch works as flag and as variable, and the artifact is the same.
-#[tokio::test]
-async fn checked_compression_costs_only_time() {
-    let server = server().await;
-    for format in ["tar.gz", "tar.zst", "archive.gz", "archive.zst"] {
-        let home = Home::new();
-        let tool = |args: &[&str], variable: Option<&str>| {
-            let mut command = home.to_dir(&server.uri());
-            command.envs(variable.map(|value| ("BACKUP_CHECK_COMPRESSION", value)));
-            run(command.args(["backup", "--format", format]).args(args)).ends(0);
-            let newest = home.manifests().pop().expect("a manifest");
-            (contents(&newest, &home.artifact(&newest)), newest.artifact.size, newest.totals)
-        };
-        let (plain, _, totals) = tool(&[], None);
-        assert_eq!(plain.documents["shop.rows"].len(), 300);
-        for (args, variable) in [(&["--check-compression"][..], None), (&[], Some("true"))] {
-            let (checked, _, same) = tool(args, variable);
-            assert_eq!((plain.diff(&checked), totals), (vec![], same), "{format} {args:?} {variable:?}");
-        }
+/// An installation in `etc`: settings in a file, and the secrets each in one of its own.
+async fn installed(etc: &Path, server: &Mongod, endpoint: &str, mails: &str, state: &Path) {
+    let roles = [("backup", "admin"), ("readWrite", "uzima_backup")];
+    server.create_user("backup", "p@ss/word", &roles).await.expect("a user");
+    let toml = format!(
+        "state_dir = '{}'\nengine = 'native'\njob = 'nightly'\n
+[mail]\nto = ['ops@example.com']\nbase_url = '{mails}'\n
+[s3]\nbucket = '{BUCKET}'\nregion = 'us-east-1'\nendpoint_url = '{endpoint}'\naccess_key_id = '{ACCESS_KEY}'\n",
+        state.display()
+    );
+    std::fs::create_dir(etc).expect("a folder");
+    for (name, text, mode) in [
+        ("config.toml", toml.as_str(), 0o644),
+        ("mongo_uri", &server.uri_as("backup", "p@ss/word", "admin"), 0o600),
+        ("s3_secret", SECRET_KEY, 0o600),
+        ("resend_key", KEY, 0o600),
+    ] {
+        std::fs::write(etc.join(name), format!("{text}\n")).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(etc.join(name), mode).expect("its mode");
     }
-    let shown = |command: &mut Command| run(command.args(["config"])).ends(0).stdout;
-    let home = Home::new();
-    let on = shown(home.to_dir("mongodb://h").env("BACKUP_CHECK_COMPRESSION", "yes"));
-    assert!(on.contains("check_compression = yes  (environment"), "{on}");
-    run(home.to_dir("mongodb://h").env("BACKUP_CHECK_COMPRESSION", "maybe").arg("backup")).ends(2);
+}
+
+/// Each line, in the order of the week and in cron's environment, against a bucket and a mail service.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_crontab_lines_run() {
+    let ((server, _client), home) = (guarded().await, Home::new());
+    let moto = tokio::task::spawn_blocking(Moto::start).await.expect("moto");
+    moto.create_bucket(BUCKET);
+    let nights = Nights::new().await;
+    nights.keys(sending_only()).await;
+    let etc = home.path().join("etc");
+    installed(&etc, &server, &moto.endpoint(), &nights.service.uri(), &home.state()).await;
+    let crontab = Crontab::of(&etc);
+    let search = crontab.variable("PATH");
+    assert!(search.split(':').all(|folder| folder.starts_with('/')), "{search}");
+    assert!(!crontab.variable("MAILTO").is_empty(), "a failure must reach somebody");
+    let wanted = [
+        ("0 3 * * *", "backup --quiet"),
+        ("0 4 * * *", "cleanup --quiet"),
+        ("0 5 * * 0", "stats --email --quiet"),
+        ("0 6 1 * *", "health --email --quiet"),
+    ];
+    let wanted = wanted.map(|(when, what)| (when.to_string(), format!("/usr/local/bin/uzima-backup {what}")));
+    assert_eq!(crontab.jobs, wanted);
+    for (_, command) in &crontab.jobs {
+        let mut cron = crontab.start(command, home.path());
+        // The place of the file is the only thing that is not as in an installation.
+        let ran = run(cron.env("UZIMA_BACKUP_CONFIG", etc.join("config.toml"))).ends(0);
+        // Cron mails whatever is said: of a night when all is well, nothing.
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{command}");
+    }
+    let subjects = nights.subjects().await;
+    let starts: Vec<&str> = subjects.iter().map(|s| s.split(" (").next().expect("a start")).collect();
+    assert_eq!(starts, ["backup done: nightly", "statistics: nightly", "health: healthy: nightly"]);
+    let client = server.client().await.expect("a client");
+    assert_eq!(of_each(&client, "status").await, ["completed"]);
 }

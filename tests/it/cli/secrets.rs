@@ -20,7 +20,7 @@ fn spellings(secret: &str) -> [String; 3] {
 }
 
 #[track_caller]
-fn assert_clean(what: &str, bytes: &[u8], secrets: &[&str]) {
+pub fn assert_clean(what: &str, bytes: &[u8], secrets: &[&str]) {
     assert!(!bytes.is_empty(), "{what} is empty");
     for secret in secrets.iter().flat_map(|secret| spellings(secret)) {
         let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

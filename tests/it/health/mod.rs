@@ -6,4 +6,4 @@ mod history;
 mod output;
 mod probe;
 mod stores;
-mod support;
+pub mod support;

@@ -5,4 +5,4 @@ mod reach;
 mod rebuilt;
 mod rights;
 mod runs;
-mod support;
+pub mod support;

@@ -1,0 +1,65 @@
+//! The statistics for machines: docs/json.md describes each field.
+
+use serde_json::json;
+
+use crate::catalog::run::Run;
+use crate::ops::stats::{Report, Trend};
+
+/// The report for machines.
+pub fn json(report: &Report) -> serde_json::Value {
+    let trend = |trend: &Option<Trend>| {
+        trend.map(|t| {
+            json!({"first": t.first, "last": t.last, "least": t.least, "most": t.most, "median": t.median,
+                   "per_day": t.per_day})
+        })
+    };
+    let success: Vec<_> = report
+        .success
+        .iter()
+        .map(|s| json!({"days": s.days, "made": s.made, "ended": s.ended, "percent": s.percent()}))
+        .collect();
+    let periods: Vec<_> = report
+        .periods
+        .iter()
+        .map(|p| {
+            json!({"unit": p.unit.word(), "start": p.start, "made": p.made, "failed": p.failed,
+                   "stored_bytes": p.stored_bytes, "seconds": p.seconds})
+        })
+        .collect();
+    let totals: serde_json::Map<String, serde_json::Value> =
+        report.totals.iter().map(|(status, n)| (status.to_string(), json!(n))).collect();
+    json!({
+        "version": 1,
+        "job": report.job,
+        "place": report.place,
+        "at": report.at,
+        "runs": totals,
+        "success": success,
+        "backups": report.kept.0,
+        "stored_bytes": report.kept.1,
+        "raw_bytes": report.kept_raw,
+        "newest": report.newest.as_ref().map(|run| run.id.clone()),
+        "oldest_started_at": report.oldest,
+        "size": trend(&report.size),
+        "documents": trend(&report.documents),
+        "seconds": trend(&report.duration),
+        "raw_bytes_per_second": report.throughput,
+        "periods": periods,
+        "last": report.last.iter().map(run_json).collect::<Vec<_>>(),
+        "next_expiry": report.next_expiry.as_ref().map(|next| json!({"id": next.id, "at": next.at})),
+    })
+}
+
+fn run_json(run: &Run) -> serde_json::Value {
+    json!({
+        "id": run.id,
+        "status": run.status.word(),
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "documents": run.documents,
+        "raw_bytes": run.raw_bytes,
+        "stored_bytes": run.stored_bytes,
+        "error": run.error,
+        "warnings": run.warnings,
+    })
+}

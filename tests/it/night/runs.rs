@@ -1,0 +1,196 @@
+//! Backups that succeed, fail, and work again: who hears of it, and how they end.
+
+use std::time::Duration;
+
+use uzima_testkit::mongod::{Mongod, percent_encode};
+use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::support::{JOB, Nights, holds, server};
+use crate::cli::s3::to_s3;
+use crate::cli::signals::{STALL, start, until};
+use crate::cli::support::{NOWHERE, run};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_backup() {
+    let (server, nights) = (server().await, Nights::new().await);
+    let report = nights.run(&server.uri(), &["backup", "--json"]).ends(0).json();
+    let id = report["id"].as_str().expect("an id");
+    assert_eq!(nights.subjects().await, [format!("backup done: {JOB} ({id})")]);
+    let place = report["place"].as_str().expect("a place");
+    let stored = uzima_backup::units::bytes(report["stored_bytes"].as_u64().expect("a size"));
+    let documents = format!("{} documents in {} namespaces", report["documents"], report["namespaces"]);
+    holds(&nights.last().await, &[id, JOB, place, &stored, &documents]);
+    assert_eq!(nights.mails().await[0]["to"], serde_json::json!(["ops@example.com"]));
+    nights.run(&server.uri(), &["backup", "--dry-run"]).ends(0);
+    assert_eq!(nights.mails().await.len(), 1, "a dry run is no night");
+}
+
+/// Row 14: the mail says what the exit code says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_backup_that_could_not_be_recorded() {
+    let (server, nights) = (Mongod::builder().auth().start().await.expect("mongod"), Nights::new().await);
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
+    server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
+    let mut command = nights.tool(&server.uri_as("b", "pw", "admin"));
+    run(command.env_remove("BACKUP_RECORDS").args(["backup", "--quiet"])).ends(3);
+    assert!(nights.subjects().await[0].starts_with("backup done, needs a look: "));
+    holds(&nights.last().await, &["the run could not be recorded: ", "grantRolesToUser"]);
+}
+
+/// The last lines of the log, with the run's id, which is that of the subject.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_on_the_way() {
+    let (server, nights, bucket) = (server().await, Nights::new().await, S3Server::start());
+    bucket.faults().add(S3Rule::always("UploadPart", Fault::Answer(403, "AccessDenied")));
+    let mut command = to_s3(&nights.home, &server.uri(), &bucket);
+    nights.mailing(&mut command);
+    let ran = run(command.env("BACKUP_JOB", JOB).arg("backup")).ends(1);
+    let line = ran.stderr.lines().find(|line| line.contains("backing up")).expect("a line of the log");
+    holds(&nights.last().await, &[line, "AccessDenied", "s3:PutObject"]);
+    let id = line.split(['[', ']']).nth(1).expect("an id");
+    assert_eq!(nights.subjects().await, [format!("backup failed: {JOB} ({id})")]);
+}
+
+/// The chain of causes, what to do; and the exit code is that of the failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_failure() {
+    let server = Mongod::builder().auth().start().await.expect("mongod");
+    server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
+    let wrong = format!("mongodb://b:{}@{}/?authSource=admin", percent_encode("no"), server.host());
+    for (uri, variable, code, words) in [
+        (NOWHERE, ("BACKUP_JOB", JOB), 1, ["127.0.0.1:1", "Connection refused"]),
+        (&wrong, ("BACKUP_JOB", JOB), 1, ["'b' was refused", "Check user, password and authSource"]),
+        (NOWHERE, ("BACKUP_FORMAT", "rar"), 2, ["BACKUP_FORMAT", "archive.zst"]),
+        ("mongo://h", ("BACKUP_JOB", JOB), 2, ["mongo_uri is not a valid", "mongodb://user"]),
+    ] {
+        let nights = Nights::new().await;
+        let ran = run(nights.tool(uri).env(variable.0, variable.1).arg("backup")).ends(code);
+        let [mail] = nights.mails().await.try_into().expect("one mail");
+        let subject = mail["subject"].as_str().expect("a text");
+        assert!(subject.starts_with(&format!("[uzima-backup] backup failed: {JOB} (")), "{subject}");
+        let text = mail["text"].as_str().expect("a text");
+        // Texts are wrapped.
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        holds(&flat, &words);
+        holds(text, &[&format!("{code}\n")]);
+        let step = ran.stderr.lines().find_map(|line| line.strip_prefix("next step: "));
+        if let Some(step) = step {
+            holds(&flat, &[&step.split_whitespace().collect::<Vec<_>>().join(" ")]);
+        }
+        if code == 1 {
+            assert!(step.is_some(), "{}", ran.stderr);
+        }
+        // A mistake in the settings of the server leaves the store to be asked.
+        holds(&flat, &["Newest good backup there is none"]);
+        let word = words[0].rsplit('\'').next().expect("a word").trim();
+        holds(mail["html"].as_str().expect("a page"), &[word]);
+    }
+}
+
+/// Row 53.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_failures_on_a_day_and_the_recovery() {
+    let (server, nights) = (server().await, Nights::new().await);
+    for _ in 0..2 {
+        nights.run(NOWHERE, &["backup"]).ends(1);
+    }
+    nights.run(&server.uri(), &["backup"]).ends(0);
+    nights.run(&server.uri(), &["backup"]).ends(0);
+    let subjects = nights.subjects().await;
+    let starts: Vec<&str> = subjects.iter().map(|s| s.split(" (").next().expect("a start")).collect();
+    assert_eq!(starts, ["backup failed: nightly", "backup works again: nightly", "backup done: nightly"]);
+    let recovered = nights.mails().await[1]["text"].to_string();
+    holds(&recovered, &["2 runs in a row"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_selected() {
+    let (server, nights) = (server().await, Nights::new().await);
+    let night = |uri: &str, notify: &str, code| {
+        run(nights.tool(uri).env("BACKUP_NOTIFY", notify).arg("backup")).ends(code);
+    };
+    night(&server.uri(), "failure,recovered", 0);
+    night(NOWHERE, "success", 1);
+    assert_eq!(nights.mails().await.len(), 0);
+    night(NOWHERE, "failure,recovered", 1);
+    night(&server.uri(), "failure,recovered", 0);
+    night(&server.uri(), "success", 0);
+    let subjects = nights.subjects().await;
+    assert!(subjects[0].starts_with("backup failed"), "{subjects:?}");
+    assert!(subjects[1].starts_with("backup works again"), "{subjects:?}");
+    assert!(subjects[2].starts_with("backup done") && subjects.len() == 3, "{subjects:?}");
+}
+
+/// Row 36: a run that finds the lock held is no news while there is a fresh backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn busy() {
+    let (server, nights) = (server().await, Nights::new().await);
+    nights.run(&server.uri(), &["backup"]).ends(0);
+    let old = nights.age_a_copy(3);
+    let fresh = nights.home.manifests().pop().expect("a backup");
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
+    let mut first = start(nights.tool(&proxy.uri(&server.uri())).arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    nights.run(&server.uri(), &["backup"]).ends(75);
+    assert_eq!(nights.mails().await.len(), 1, "there is a fresh backup");
+    nights.take_away(&fresh);
+    assert_eq!(nights.home.manifests()[0].id, old.id);
+    nights.run(&server.uri(), &["backup"]).ends(75);
+    let subjects = nights.subjects().await;
+    assert!(subjects[1].starts_with("backup failed, the newest good one is 3 days old"), "{subjects:?}");
+    holds(&nights.last().await, &["another backup of nightly is under way", "75\n"]);
+    first.kill().expect("a kill");
+    first.wait().expect("its end");
+}
+
+/// Row 38: within the 10 s there is time for the mail, if the service is no slower than usual.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_by_a_signal() {
+    let (server, nights) = (server().await, Nights::new().await);
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
+    let child = start(nights.tool(&proxy.uri(&server.uri())).arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    crate::cli::signals::ends_by(child, libc::SIGTERM, 143);
+    assert!(nights.subjects().await[0].starts_with("backup failed: nightly (2"));
+    holds(&nights.last().await, &["SIGTERM", "143\n"]);
+}
+
+/// Neither a service that is silent holds the end up, nor one of which a signal is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_by_a_signal_while_the_service_is_silent() {
+    let slow = || crate::notify::support::accepted().set_delay(STALL);
+    let (server, nights) = (server().await, Nights::answering(vec![slow()]).await);
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
+    let child = start(nights.tool(&proxy.uri(&server.uri())).arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    crate::cli::signals::ends_by(child, libc::SIGTERM, 143);
+    // The backup is there when the signal comes: it is good, and the mail is what is missing.
+    let child = start(nights.tool(&server.uri()).arg("backup"));
+    let asked = || async { nights.mails().await.len() };
+    while asked().await < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    crate::cli::signals::ends_by(child, libc::SIGTERM, 3);
+    assert_eq!(nights.home.manifests().len(), 1);
+}
+
+/// The worst of it: bucket and mail service both stall, and the run still ends in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_by_a_signal_while_everything_is_silent() {
+    let slow = crate::notify::support::accepted().set_delay(STALL);
+    let (server, nights, bucket) = (server().await, Nights::answering(vec![slow]).await, S3Server::start());
+    bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));
+    for operation in ["AbortMultipartUpload", "PutObject", "DeleteObject"] {
+        bucket.faults().add(S3Rule::always(operation, Fault::Delay(STALL)));
+    }
+    let mut command = to_s3(&nights.home, &server.uri(), &bucket);
+    nights.mailing(&mut command);
+    let child = start(command.arg("backup"));
+    until("a part stalls", || bucket.count("UploadPart") > 0);
+    crate::cli::signals::ends_by(child, libc::SIGTERM, 143);
+}

@@ -1,0 +1,108 @@
+//! `stats`: what is counted of two backups, one that failed, one that was killed and one that went.
+
+use serde_json::{Value, json};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::support::{JOB, Nights, holds};
+use crate::cli::signals::{STALL, start, until};
+use crate::cli::support::{NOWHERE, run};
+use crate::records::support::{of_each, server};
+
+fn counts(stats: &Value) -> Vec<u64> {
+    let of = |word| stats["runs"][word].as_u64().unwrap_or_else(|| panic!("{word} in {stats}"));
+    ["running", "completed", "failed", "interrupted", "deleted"].map(of).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_runs_tell() {
+    let ((server, client), nights) = (server().await, Nights::new().await);
+    let recorded = |uri: &str, args: &[&str], code: i32| {
+        let mut command = nights.home.to_dir(uri);
+        command.env("BACKUP_RECORDS", server.uri()).env("BACKUP_JOB", JOB).env("BACKUP_KEEP_MIN", "1");
+        run(command.args(args)).ends(code)
+    };
+    let uri = server.uri();
+    recorded(&uri, &["backup"], 0);
+    let old = nights.age_a_copy(40);
+    recorded(&uri, &["backup", "--db", "shpo"], 1);
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
+    let mut command = nights.home.to_dir(&proxy.uri(&uri));
+    command.env("BACKUP_RECORDS", &uri).env("BACKUP_JOB", JOB);
+    let mut child = start(command.arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    while of_each(&client, "status").await[0] != "running" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let while_it_runs = recorded(&uri, &["stats", "--json"], 0).json();
+    assert_eq!(counts(&while_it_runs), [1, 2, 1, 0, 0]);
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+    recorded(&uri, &["backup"], 0);
+    let before = recorded(&uri, &["stats", "--json"], 0).json();
+    assert_eq!(before["next_expiry"]["id"], old.id.as_str());
+    recorded(NOWHERE, &["cleanup"], 0);
+
+    let stats = recorded(NOWHERE, &["stats", "--json"], 0).json();
+    assert_eq!(counts(&stats), [0, 2, 1, 1, 1], "{stats}");
+    let [.., first, newest] = nights.home.manifests().try_into().map(|all: [_; 2]| all).expect("two backups");
+    assert_eq!(stats["newest"], newest.id.as_str());
+    assert_eq!((stats["job"].as_str(), stats["backups"].as_u64()), (Some(JOB), Some(2)));
+    assert_eq!(stats["stored_bytes"], json!(first.artifact.size + newest.artifact.size));
+    assert_eq!(stats["raw_bytes"], json!(first.totals.raw_bytes + newest.totals.raw_bytes));
+    let success = |n: usize| (stats["success"][n]["made"].clone(), stats["success"][n]["ended"].clone());
+    assert_eq!((success(0), success(2)), ((json!(2), json!(4)), (json!(3), json!(5))), "{stats}");
+    let statuses: Vec<&str> =
+        stats["last"].as_array().expect("a list").iter().map(|r| r["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["completed", "interrupted", "failed", "completed", "deleted"]);
+    let next = &stats["next_expiry"];
+    assert_eq!(next["id"], first.id.as_str());
+    let at: chrono::DateTime<chrono::Utc> = next["at"].as_str().expect("a time").parse().expect("a time");
+    assert!((at - first.started_at).num_days() == 30, "{at} {}", first.started_at);
+
+    // The store alone knows neither who was killed nor what went.
+    let mut alone = nights.home.to_dir(NOWHERE);
+    let alone = run(alone.env("BACKUP_JOB", JOB).env("BACKUP_KEEP_MIN", "1").args(["stats", "--json"]))
+        .ends(0)
+        .json();
+    assert_eq!(counts(&alone), [0, 2, 1, 0, 0]);
+    assert_eq!(alone["next_expiry"], stats["next_expiry"]);
+
+    let text = recorded(&uri, &["stats"], 0).stdout;
+    println!("{text}"); //TMP
+    holds(
+        &text,
+        &[
+            "job          nightly\n",
+            "2 completed",
+            "1 failed",
+            "1 interrupted",
+            "1 deleted",
+            "60.0 % of all (3/5)",
+            "in 2 backups",
+            &format!("{} on ", first.id),
+            "RUN",
+            "WHAT TO LOOK AT",
+            "'shpo' does not exist",
+            "killed, or its machine went down",
+        ],
+    );
+    for line in text.lines() {
+        assert!(line.chars().count() <= 160 && line.trim_end() == line, "{line:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_run() {
+    let nights = Nights::new().await;
+    let stats = nights.run(NOWHERE, &["stats", "--json"]).ends(0).json();
+    assert_eq!((counts(&stats), stats["backups"].as_u64()), (vec![0; 5], Some(0)));
+    assert_eq!(
+        (&stats["newest"], &stats["next_expiry"], &stats["periods"]),
+        (&json!(null), &json!(null), &json!([]))
+    );
+    let text = nights.run(NOWHERE, &["stats"]).ends(0).stdout;
+    assert_eq!(text.lines().last(), Some("runs         none yet"), "{text}");
+    nights.run(NOWHERE, &["stats", "--email"]).ends(0);
+    holds(&nights.last().await, &["nightly: no run yet"]);
+}
