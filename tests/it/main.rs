@@ -12,3 +12,4 @@ mod readme;
 mod records;
 mod store;
 mod verify;
+mod year;

@@ -73,18 +73,26 @@ impl<'a> Oracle<'a> {
                     || within(self.newer(b, |t| t.year()), p.yearly))
     }
 
-    /// What must go, by id.
-    pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
-        let out: Vec<usize> = (0..self.mine.len()).filter(|i| !self.stays(*i)).collect();
-        let good = out.iter().filter(|i| self.letters[**i] == 'g').count();
+    /// The places of those that would go if nothing were frozen.
+    fn out(&self) -> Vec<usize> {
+        (0..self.mine.len()).filter(|i| !self.stays(*i)).collect()
+    }
+
+    /// Whether nothing may go until a person looks.
+    pub fn frozen(&self, off: TimeDelta, force: bool) -> bool {
+        let good = self.out().into_iter().filter(|i| self.letters[*i] == 'g').count();
         let last = self.letters.iter().rposition(|letter| !"fu".contains(*letter));
-        let frozen = off.num_minutes().abs() > 10
+        off.num_minutes().abs() > 10
             || self.letters.contains(&'e')
             || last.is_some_and(|i| self.letters[i] == 'c')
             || (self.letters.last() == Some(&'f') && !self.mine[self.mine.len() - 1].accepted)
-            || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25);
-        let mut going: Vec<&Backup> =
-            if frozen { Vec::new() } else { out.into_iter().map(|i| self.mine[i]).collect() };
+            || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25)
+    }
+
+    /// What must go, by id.
+    pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
+        let out = if self.frozen(off, force) { Vec::new() } else { self.out() };
+        let mut going: Vec<&Backup> = out.into_iter().map(|i| self.mine[i]).collect();
         going.sort_by(|a, b| a.id.cmp(&b.id));
         going
     }
