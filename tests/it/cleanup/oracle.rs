@@ -57,7 +57,13 @@ impl<'a> Oracle<'a> {
         Some(periods.len())
     }
 
+    /// What a person accepted is what later ones are compared with, and not with what is older and stays.
     fn stays(&self, i: usize) -> bool {
+        let older = |i| (0..i).any(|j| self.letters[j] == 'g' && self.stays_by_itself(j));
+        self.stays_by_itself(i) || (self.mine[i].accepted && self.letters[i] == 'g' && older(i))
+    }
+
+    fn stays_by_itself(&self, i: usize) -> bool {
         let (b, p) = (self.mine[i], self.policy);
         let young = b.started >= self.now - TimeDelta::days(p.days.into());
         let within = |newer: Option<usize>, count: usize| newer.is_some_and(|newer| newer < count);
