@@ -93,7 +93,7 @@ impl Life {
                 self.tally.add("records set back by weeks", 1);
             }
             Event::Lose(job) => {
-                if let Some(id) = self.some(job, |made| !made.pinned) {
+                if let Some(id) = self.some(job, |made| !made.pinned && !made.accepted) {
                     std::fs::remove_file(self.world.root().join(layout::manifest(&id))).expect("it is lost");
                     self.ledger.find(&id).expect("it was made").listed = false;
                     self.ledger.orphans.push(id);
@@ -101,7 +101,7 @@ impl Life {
                 }
             }
             Event::Garble(job) => {
-                if let Some(id) = self.some(job, |_| true) {
+                if let Some(id) = self.some(job, |made| !made.accepted) {
                     let path = self.world.root().join(layout::manifest(&id));
                     self.ledger.garbled.push((id.clone(), std::fs::read(&path).expect("a manifest")));
                     std::fs::write(path, b"{ nothing").expect("it is garbled");

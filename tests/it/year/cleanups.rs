@@ -158,8 +158,11 @@ impl Life {
     pub fn nothing_old(&self, job: usize) {
         let policy = &JOBS[job].policy;
         let (days, now) = (TimeDelta::days(i64::from(policy.days) + 1), clock::machine());
-        let old: Vec<_> =
-            self.ledger.listed(job).filter(|made| now - made.started > days && !made.pinned).collect();
+        let old: Vec<_> = self
+            .ledger
+            .listed(job)
+            .filter(|made| now - made.started > days && !made.pinned && !made.accepted)
+            .collect();
         let ruled = policy.min + policy.weekly + policy.monthly;
         assert!(old.len() <= ruled, "{} old ones, of {ruled} at most", old.len());
         let failed = self.ledger.failed.iter().filter(|(of, id)| *of == job && now - id.started() > days);

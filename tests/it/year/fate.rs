@@ -15,7 +15,7 @@ pub enum Reach {
     Up,
     /// Nobody listens.
     Refused,
-    /// The password was changed. (Refused at once, where nobody who listens is asked three times.)
+    /// The password was changed.
     Login,
 }
 
@@ -83,12 +83,12 @@ pub fn year(seed: u64) -> Vec<Day> {
         first
     };
     // The first weeks are quiet: there must be something to lose.
-    spans(120, 150, 35, &|day| day.source = Reach::Login);
+    spans(120, 150, 35, &|day| day.source = Reach::Refused);
     for (from, len) in [(20, 3), (70, 6), (200, 4), (300, 2)] {
-        spans(from, from + 40, len, &|day| day.source = Reach::Login);
+        spans(from, from + 40, len, &|day| day.source = Reach::Refused);
     }
     for (from, len) in [(25, 1), (230, 2), (330, 1)] {
-        spans(from, from + 30, len, &|day| day.source = Reach::Refused);
+        spans(from, from + 30, len, &|day| day.source = Reach::Login);
     }
     for (from, len, status) in [(30, 2, 500), (115, 12, 401), (240, 3, 500), (305, 5, 401)] {
         spans(from, from + 20, len, &|day| day.mail = status);

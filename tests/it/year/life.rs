@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use uzima_backup::catalog::id::BackupId;
 
 use super::clock;
-use super::fate::{Day, Reach};
+use super::fate::Day;
 use super::ledger::Ledger;
 use super::mail::Row;
 use super::tally::Tally;
@@ -98,7 +98,7 @@ impl Life {
             at(5);
             self.statistics().await;
         }
-        if midnight.day() == 1 && day.source != Reach::Refused {
+        if midnight.day() == 1 {
             at(6);
             self.health().await;
         }

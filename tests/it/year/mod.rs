@@ -5,8 +5,7 @@
 //! `UZIMA_YEAR=42 cargo test -p uzima-backup --test it year:: -- --nocapture`
 //!
 //! What must be is written from the design ([`ledger`], and the clean-up's oracle), and not asked of the tool.
-//! The days are those of [`clock`]. A long outage is one of a changed password, for a server that does not
-//! answer at all is asked for seconds, and there are a hundred such runs. Of `health` only the check is asked
+//! The days are those of [`clock`]. Of `health` only the check is asked
 //! that looks at the backups: the others look at this machine, not at the year.
 
 mod afternoons;

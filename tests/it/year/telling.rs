@@ -10,7 +10,6 @@ use uzima_backup::ops::{health, notices, recorded, stats};
 use uzima_backup::store::DirOptions;
 
 use super::clock;
-use super::fate::Reach;
 use super::ledger::JOBS;
 use super::life::Life;
 use super::mail::Mail;
@@ -55,7 +54,6 @@ impl Life {
     pub async fn statistics(&mut self) {
         let (store, now) = (self.world.store(None), clock::machine());
         for job in 0..2 {
-            let Reach::Up = self.world.reach else { continue };
             let known = recorded::known(&self.world.records(job), Some(JOBS[job].name)).await;
             let policy = &JOBS[job].policy;
             let report = stats::gather(&*store, &known, JOBS[job].name, policy, now).await.expect("figures");

@@ -95,7 +95,7 @@ impl World {
         Secret::from(match self.reach {
             Reach::Up => format!("mongodb://{name}:{port}/"),
             Reach::Refused => format!("mongodb://{name}:1/?serverSelectionTimeoutMS=20"),
-            Reach::Login => format!("mongodb://backup:old@{name}:{port}/"),
+            Reach::Login => format!("mongodb://backup:old@{name}:{port}/?serverSelectionTimeoutMS=200"),
         })
     }
 
