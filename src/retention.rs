@@ -132,10 +132,11 @@ pub fn plan(backups: &[Backup], policy: &Policy, around: &Circumstances) -> Plan
     let good: Vec<&Backup> =
         judged.iter().filter(|(_, quality)| quality.is_good()).map(|(backup, _)| *backup).collect();
     let kept = kept(&good, policy);
-    let decisions: Vec<Decision> = judged
+    let mut decisions: Vec<Decision> = judged
         .iter()
         .map(|(backup, quality)| decide(backup, quality, &kept, good.is_empty(), policy, around.now))
         .collect();
+    keep_accepted(&mut decisions, &judged);
     let going = decisions
         .iter()
         .filter(|d| d.action == Action::Delete && good.iter().any(|backup| backup.id == d.id))
@@ -184,6 +185,19 @@ fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, Stri
         }
     }
     kept
+}
+
+/// What a person accepted stays while an older good one does. Without it, all that came after would be
+/// compared with the older one, and the change that was accepted once would make none of them good.
+fn keep_accepted(decisions: &mut [Decision], judged: &[(&Backup, &Quality)]) {
+    let mut older = false;
+    for (decision, (backup, quality)) in decisions.iter_mut().zip(judged).rev() {
+        if older && backup.accepted && quality.is_good() && decision.action == Action::Delete {
+            decision.action = Action::Keep;
+            decision.reason = "accepted, and an older one stays".into();
+        }
+        older |= decision.action == Action::Keep && quality.is_good();
+    }
 }
 
 fn decide(

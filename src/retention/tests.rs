@@ -327,3 +327,19 @@ mod fresh {
         assert!(!judge(&backups).fresh);
     }
 }
+
+#[test]
+fn what_was_accepted_stays_while_an_older_one_does() {
+    // A pinned one of the old server, the first one of the new server, which was accepted, and many after it.
+    let mut backups = nightly(0..40);
+    backups[39].pinned = true;
+    backups.iter_mut().take(39).for_each(|b| b.source.member = "db2:27017".into());
+    backups[38].accepted = true;
+    let mut later: Vec<Backup> = backups.iter().take(33).cloned().collect();
+    later.extend(backups[38..].iter().cloned());
+    assert_eq!(gone(&later, &POLICY), [30, 31, 32]);
+    // Once the pin is off, nothing is compared with the old server any more.
+    later[34].pinned = false;
+    let around = Circumstances { force: true, ..around() };
+    assert_eq!(going(&plan(&later, &POLICY, &around)), [30, 31, 32, 38, 39]);
+}

@@ -15,3 +15,4 @@ mod restore;
 mod store;
 mod symptoms;
 mod verify;
+mod year;

@@ -1,10 +1,13 @@
 //! The runs of a job: what the store says, joined with what only records know.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use super::{Report, report};
 use crate::catalog;
 use crate::catalog::history::{self, Around, Said};
+use crate::catalog::id::BackupId;
 use crate::catalog::run::Run;
 use crate::error::Result;
 use crate::ops::cleanup::state::State;
@@ -26,9 +29,11 @@ pub async fn gather(
     let state = State::read(store, job).await?;
     let place = store.place();
     let mut runs: Vec<Run> = state.manifests().map(|manifest| Run::completed(manifest, &place)).collect();
-    let manifests = state.manifests().map(|manifest| manifest.id.clone()).collect();
-    let mut failures = std::collections::BTreeSet::new();
-    for (id, failure) in catalog::failures(store, &state.failed).await? {
+    let manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
+    let mut failures = BTreeSet::new();
+    // A run that never heard that its manifest had arrived is said to have failed, and its backup exists.
+    let failed: Vec<BackupId> = state.failed.iter().filter(|id| !manifests.contains(id)).cloned().collect();
+    for (id, failure) in catalog::failures(store, &failed).await? {
         match failure {
             Ok(failure) => runs.push(Run::failed(&failure, &place)),
             Err(why) => log::warn!("{why}"),

@@ -7,7 +7,7 @@ mod deletion;
 mod failures;
 mod histories;
 mod litter;
-mod oracle;
+pub mod oracle;
 mod orphans;
 mod pins;
 mod rules;

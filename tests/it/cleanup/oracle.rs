@@ -57,7 +57,13 @@ impl<'a> Oracle<'a> {
         Some(periods.len())
     }
 
+    /// What a person accepted is what later ones are compared with, and not with what is older and stays.
     fn stays(&self, i: usize) -> bool {
+        let older = |i| (0..i).any(|j| self.letters[j] == 'g' && self.stays_by_itself(j));
+        self.stays_by_itself(i) || (self.mine[i].accepted && self.letters[i] == 'g' && older(i))
+    }
+
+    fn stays_by_itself(&self, i: usize) -> bool {
         let (b, p) = (self.mine[i], self.policy);
         let young = b.started >= self.now - TimeDelta::days(p.days.into());
         let within = |newer: Option<usize>, count: usize| newer.is_some_and(|newer| newer < count);
@@ -73,18 +79,26 @@ impl<'a> Oracle<'a> {
                     || within(self.newer(b, |t| t.year()), p.yearly))
     }
 
-    /// What must go, by id.
-    pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
-        let out: Vec<usize> = (0..self.mine.len()).filter(|i| !self.stays(*i)).collect();
-        let good = out.iter().filter(|i| self.letters[**i] == 'g').count();
+    /// The places of those that would go if nothing were frozen.
+    fn out(&self) -> Vec<usize> {
+        (0..self.mine.len()).filter(|i| !self.stays(*i)).collect()
+    }
+
+    /// Whether nothing may go until a person looks.
+    pub fn frozen(&self, off: TimeDelta, force: bool) -> bool {
+        let good = self.out().into_iter().filter(|i| self.letters[*i] == 'g').count();
         let last = self.letters.iter().rposition(|letter| !"fu".contains(*letter));
-        let frozen = off.num_minutes().abs() > 10
+        off.num_minutes().abs() > 10
             || self.letters.contains(&'e')
             || last.is_some_and(|i| self.letters[i] == 'c')
             || (self.letters.last() == Some(&'f') && !self.mine[self.mine.len() - 1].accepted)
-            || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25);
-        let mut going: Vec<&Backup> =
-            if frozen { Vec::new() } else { out.into_iter().map(|i| self.mine[i]).collect() };
+            || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25)
+    }
+
+    /// What must go, by id.
+    pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
+        let out = if self.frozen(off, force) { Vec::new() } else { self.out() };
+        let mut going: Vec<&Backup> = out.into_iter().map(|i| self.mine[i]).collect();
         going.sort_by(|a, b| a.id.cmp(&b.id));
         going
     }

@@ -1,0 +1,231 @@
+//! A directory as a store that goes by the clock of the year, and does harm where a night says so.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+use uzima_backup::store::{
+    Deleted, DirOptions, DirStore, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, Whole,
+};
+
+use super::clock;
+
+/// What a store is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    Check,
+    List,
+    Get,
+    Begin,
+    Part,
+    Complete,
+    Index,
+    Manifest,
+    Put,
+    Delete,
+}
+
+/// What it does then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Harm {
+    /// It fails, now and for the rest of the run.
+    Fails,
+    /// It does it, and the answer is lost, and so is the answer to the question whether it was done.
+    AnswerLost,
+    /// It does not answer until the process is killed.
+    Hangs,
+}
+
+/// What harm is done at which step, after how many of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    pub step: Step,
+    pub harm: Harm,
+    pub after: u32,
+}
+
+/// When each object was written, by the store's clock: shared by all runs.
+pub type Written = Arc<Mutex<BTreeMap<String, DateTime<Utc>>>>;
+
+/// What a store and its uploads share.
+#[derive(Debug)]
+struct Shared {
+    written: Written,
+    fault: Option<Fault>,
+    calls: AtomicU32,
+    hung: Notify,
+}
+
+/// The store of one run.
+#[derive(Debug)]
+pub struct Fickle {
+    inner: DirStore,
+    shared: Arc<Shared>,
+}
+
+impl Fickle {
+    pub fn new(root: &Path, written: &Written, fault: Option<Fault>) -> Fickle {
+        let options = DirOptions { min_free: 0.0, ..DirOptions::new(root) };
+        let shared =
+            Shared { written: written.clone(), fault, calls: AtomicU32::new(0), hung: Notify::new() };
+        Fickle { inner: DirStore::new(options).expect("a directory"), shared: Arc::new(shared) }
+    }
+
+    /// Returns when the store hangs: now the process is to be killed.
+    pub async fn hung(&self) {
+        self.shared.hung.notified().await;
+    }
+
+    /// Whether the harm was done: a run may end before it comes to that step.
+    pub fn harmed(&self) -> bool {
+        self.shared.fault.is_some_and(|fault| self.shared.calls.load(Relaxed) > fault.after)
+    }
+
+    fn dated(&self, object: Object) -> Object {
+        let known = self.shared.written.lock().expect("no holder panics").get(&object.key).copied();
+        Object { modified: known.unwrap_or(object.modified), ..object }
+    }
+}
+
+impl Shared {
+    async fn at(&self, step: Step) -> Result<()> {
+        let Some(fault) = self.fault.filter(|fault| fault.step == step) else { return Ok(()) };
+        if fault.harm == Harm::AnswerLost || self.calls.fetch_add(1, Relaxed) < fault.after {
+            return Ok(());
+        }
+        if fault.harm == Harm::Hangs {
+            self.hung.notify_one();
+            std::future::pending::<()>().await;
+        }
+        Err(failed(step))
+    }
+
+    /// What comes of a step that was done.
+    fn done(&self, step: Step) -> Result<()> {
+        match self.fault {
+            Some(Fault { step: of, harm: Harm::AnswerLost, after }) if of == step => {
+                if self.calls.fetch_add(1, Relaxed) < after { Ok(()) } else { Err(failed(step)) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wrote(&self, key: &str) {
+        self.written.lock().expect("no holder panics").insert(key.into(), clock::store());
+    }
+}
+
+fn failed(step: Step) -> Error {
+    Error::new(Kind::Failed, format!("the store fails at {step:?}"), "as this night wants it")
+}
+
+#[async_trait]
+impl Store for Fickle {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.shared.at(Step::Check).await?;
+        self.inner.check().await
+    }
+
+    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        self.shared.at(Step::Put).await?;
+        self.inner.put(key, body).await?;
+        self.shared.wrote(key);
+        Ok(())
+    }
+
+    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+        let step = if key.ends_with("/manifest.json") { Step::Manifest } else { Step::Index };
+        self.shared.at(step).await?;
+        self.inner.create(key, body).await?;
+        self.shared.wrote(key);
+        self.shared.done(step)
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        self.shared.at(Step::Get).await?;
+        self.inner.get(key).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        self.inner.get_range(key, range).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Object>> {
+        Ok(self.inner.head(key).await?.map(|object| self.dated(object)))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        self.shared.at(Step::List).await?;
+        Ok(self.inner.list(prefix).await?.into_iter().map(|object| self.dated(object)).collect())
+    }
+
+    async fn delete(&self, key: &str) -> Result<Deleted> {
+        self.shared.at(Step::Delete).await?;
+        self.inner.delete(key).await
+    }
+
+    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
+        self.shared.at(Step::Begin).await?;
+        let inner = self.inner.begin(spec).await?;
+        Ok(Arc::new(FickleUpload { inner, key: spec.key.clone(), shared: self.shared.clone() }))
+    }
+
+    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
+        self.inner.abort_left(key, upload_id).await
+    }
+
+    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
+        self.inner.leftovers().await
+    }
+
+    fn retries(&self) -> Vec<String> {
+        self.inner.retries()
+    }
+
+    async fn clock(&self) -> Result<DateTime<Utc>> {
+        Ok(clock::store())
+    }
+}
+
+struct FickleUpload {
+    inner: Arc<dyn Upload>,
+    key: String,
+    shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl Upload for FickleUpload {
+    fn id(&self) -> &str {
+        self.inner.id()
+    }
+
+    async fn put_part(&self, index: u32, body: Bytes) -> Result<()> {
+        self.shared.at(Step::Part).await?;
+        self.inner.put_part(index, body).await
+    }
+
+    async fn complete(&self, whole: &Whole) -> Result<()> {
+        self.shared.at(Step::Complete).await?;
+        self.inner.complete(whole).await?;
+        self.shared.wrote(&self.key);
+        Ok(())
+    }
+
+    async fn abort(&self) -> Result<()> {
+        self.inner.abort().await
+    }
+}

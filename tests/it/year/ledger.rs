@@ -1,0 +1,117 @@
+//! What the test knows of the backups, because it made them: nothing here asks the tool.
+
+use chrono::{DateTime, Utc};
+use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::catalog::collapse::{Amount, Contents};
+use uzima_backup::catalog::id::BackupId;
+use uzima_backup::retention::{Backup, Policy};
+
+use crate::cleanup::oracle::Oracle;
+
+/// A job of the year: the database of its name.
+#[derive(Debug)]
+pub struct Job {
+    pub name: &'static str,
+    pub db: &'static str,
+    pub collections: [&'static str; 2],
+    pub policy: Policy,
+}
+
+/// Both, with rules of their own.
+pub const JOBS: [Job; 2] = [
+    Job {
+        name: "shop@db1",
+        db: "shop",
+        collections: ["orders", "people"],
+        policy: Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 },
+    },
+    Job {
+        name: "blog@db1",
+        db: "blog",
+        collections: ["posts", "tags"],
+        policy: Policy { days: 14, min: 2, last: 0, daily: 0, weekly: 4, monthly: 4, yearly: 0 },
+    },
+];
+
+/// A backup that was made.
+#[derive(Debug)]
+pub struct Made {
+    pub manifest: Manifest,
+    pub job: usize,
+    /// When it began, really and by the machine's clock.
+    pub truth: DateTime<Utc>,
+    pub started: DateTime<Utc>,
+    /// How many documents there were, and by which name the server was asked.
+    pub documents: u64,
+    pub member: String,
+    pub pinned: bool,
+    pub accepted: bool,
+    /// Its manifest is there, and can be understood.
+    pub listed: bool,
+}
+
+impl Made {
+    pub fn id(&self) -> &BackupId {
+        &self.manifest.id
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub made: Vec<Made>,
+    /// Runs of which the store says that they failed, and how long: the job and when they began.
+    pub failed: Vec<(usize, BackupId)>,
+    /// Bodies without a manifest: of killed runs, and of lost manifests.
+    pub orphans: Vec<BackupId>,
+    /// Manifests that cannot be understood, and what they were.
+    pub garbled: Vec<(BackupId, Vec<u8>)>,
+}
+
+impl Ledger {
+    pub fn listed(&self, job: usize) -> impl Iterator<Item = &Made> {
+        self.made.iter().filter(move |made| made.job == job && made.listed)
+    }
+
+    pub fn find(&mut self, id: &BackupId) -> Option<&mut Made> {
+        self.made.iter_mut().find(|made| made.id() == id)
+    }
+
+    /// The backups of both jobs, as the oracle wants them.
+    pub fn backups(&self) -> Vec<Backup> {
+        let backup = |made: &Made| {
+            let mut source = made.manifest.source.clone();
+            source.member = made.member.clone();
+            let total = Amount { documents: made.documents, raw_bytes: made.documents * 50 };
+            Backup {
+                id: made.id().clone(),
+                job: JOBS[made.job].name.into(),
+                started: made.started,
+                contents: Contents { total, ..Contents::default() },
+                source,
+                pinned: made.pinned,
+                accepted: made.accepted,
+                unsound: None,
+            }
+        };
+        self.made.iter().filter(|made| made.listed).map(backup).collect()
+    }
+
+    /// The newest good one of a job, as things are said to be at `now`.
+    pub fn newest_good(&self, job: usize, now: DateTime<Utc>) -> Option<&Made> {
+        let backups = self.backups();
+        let oracle = Oracle::new(&backups, JOBS[job].name, now, &JOBS[job].policy);
+        let id = oracle.good().last()?.id.clone();
+        self.made.iter().find(|made| *made.id() == id)
+    }
+
+    /// How many documents the next backup of a job is compared with: those of the newest one that did not
+    /// collapse, or whose collapse was accepted. One that a wrong clock dated in the future is not the newest.
+    pub fn compared_with(&self, job: usize, now: DateTime<Utc>) -> Option<u64> {
+        let sound = |made: &&Made| {
+            (made.accepted || !made.manifest.collapsed())
+                && made.started <= now + chrono::TimeDelta::minutes(10)
+        };
+        self.listed(job).filter(sound).max_by_key(|made| made.started).map(|made| made.documents)
+    }
+}

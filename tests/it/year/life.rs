@@ -1,0 +1,128 @@
+//! The year, day by day: what happens, in which order, and what is always true.
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc, Weekday};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use uzima_backup::catalog::id::BackupId;
+
+use super::clock;
+use super::fate::Day;
+use super::ledger::Ledger;
+use super::mail::Row;
+use super::tally::Tally;
+use super::world::{Files, World};
+
+/// The world, and what the test knows of it.
+pub struct Life {
+    pub world: World,
+    pub ledger: Ledger,
+    pub tally: Tally,
+    pub rng: StdRng,
+    /// What was told of the backups and the clean-ups of each job.
+    pub told: [[Row; 2]; 2],
+    pub stand: [Stand; 2],
+    /// What is nobody's business.
+    pub strangers: Files,
+    /// Records as they were on some days.
+    pub past_records: Vec<Vec<bson::Document>>,
+    /// Something was done to the records, and no backup was made since.
+    pub records_hurt: bool,
+}
+
+/// How a job stands.
+#[derive(Debug, Default)]
+pub struct Stand {
+    /// Deletions that were begun and not finished.
+    pub doomed: Vec<BackupId>,
+    /// Why the last clean-up was frozen, and how many nights in a row were.
+    pub frozen: Vec<String>,
+    pub frozen_nights: usize,
+    /// The data is less than half of what it was, and nobody said yet that it is right; it is a mistake.
+    pub collapsed: bool,
+    pub mistake: bool,
+    /// The server has another name, and nobody said yet that it is right.
+    pub renamed: bool,
+    /// Nights in a row without a good backup, by the doing of this test.
+    pub troubled: usize,
+    /// Tonight's run failed.
+    pub failed: bool,
+    /// The next document's number.
+    pub next: i32,
+}
+
+/// The first night.
+fn first() -> DateTime<Utc> {
+    "2027-01-01T00:00:00Z".parse().expect("a time")
+}
+
+impl Life {
+    pub async fn begin(seed: u64) -> Life {
+        let mut life = Life {
+            world: World::new().await,
+            ledger: Ledger::default(),
+            tally: Tally::default(),
+            rng: StdRng::seed_from_u64(seed + 1),
+            told: Default::default(),
+            stand: Default::default(),
+            strangers: Files::default(),
+            past_records: Vec::new(),
+            records_hurt: false,
+        };
+        clock::set(first());
+        clock::disturb(TimeDelta::zero(), TimeDelta::zero());
+        life.strangers();
+        life.strangers = life.world.files();
+        for job in 0..2 {
+            life.fill(job, 0, 14).await;
+            life.fill(job, 1, 4).await;
+        }
+        life
+    }
+
+    pub async fn day(&mut self, n: usize, day: &Day) {
+        let midnight = first() + TimeDelta::days(n as i64);
+        let at = |hour: i64| clock::set(midnight + TimeDelta::hours(hour));
+        clock::disturb(day.machine, day.store);
+        self.world.reach = day.source;
+        self.world.inbox.answer(day.mail);
+        self.grow().await;
+        at(3);
+        self.night(day).await;
+        self.standing(true).await;
+        at(4);
+        for job in 0..2 {
+            self.clean(job, day.cleanup[job], &[], false, false, true).await;
+        }
+        self.standing(false).await;
+        if midnight.weekday() == Weekday::Sun {
+            at(5);
+            self.statistics().await;
+        }
+        if midnight.day() == 1 {
+            at(6);
+            self.health().await;
+        }
+        at(12);
+        self.afternoon(day).await;
+        self.standing(false).await;
+        if n.is_multiple_of(10) {
+            self.remember_records().await;
+        }
+    }
+
+    /// What must be once the year is over.
+    pub async fn end(&mut self) {
+        for job in 0..2 {
+            self.nothing_old(job);
+            assert!(self.stand[job].frozen.is_empty(), "frozen to the end: {:?}", self.stand[job].frozen);
+        }
+        let rubbish: Vec<String> = self
+            .world
+            .files()
+            .into_keys()
+            .filter(|key| key.ends_with(".partial") || key.ends_with("tombstone.json"))
+            .collect();
+        assert_eq!(rubbish, Vec::<String>::new());
+        self.records_of_the_year().await;
+    }
+}

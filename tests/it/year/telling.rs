@@ -1,0 +1,115 @@
+//! What the mails must say, and the reports of Sundays and of the first of the month.
+
+use chrono::TimeDelta;
+use std::time::Duration;
+use uzima_backup::config::settings::Place;
+use uzima_backup::notify::event::Event;
+use uzima_backup::notify::events::Report;
+use uzima_backup::notify::message::Tone;
+use uzima_backup::ops::{health, notices, recorded, stats};
+use uzima_backup::store::DirOptions;
+
+use super::clock;
+use super::ledger::JOBS;
+use super::life::Life;
+use super::mail::Mail;
+
+impl Life {
+    /// Exactly this was told of an operation of a job, and nothing else.
+    pub fn mailed(
+        &mut self,
+        job: usize,
+        operation: &str,
+        want: Option<&str>,
+        mails: &[Mail],
+        unsent: &[String],
+    ) {
+        let of_job = |mail: &&Mail| mail.subject.contains(JOBS[job].name);
+        let got: Vec<&Mail> = mails.iter().filter(of_job).collect();
+        let events: Vec<&str> = got.iter().map(|mail| mail.event()).collect();
+        assert_eq!(events, want.into_iter().collect::<Vec<_>>(), "{operation} of {}", JOBS[job].name);
+        for mail in got {
+            assert!(
+                mail.subject.to_lowercase().contains(operation) || mail.subject.contains("BACKUP"),
+                "{}",
+                mail.subject
+            );
+            let ends = if mail.accepted { "" } else { " (not taken)" };
+            self.tally.add(format!("mails: {operation} {}{ends}", mail.event()), 1);
+        }
+        let up = self.world.inbox.is_up();
+        assert_eq!(unsent.len(), usize::from(want.is_some() && !up), "{unsent:?}");
+    }
+
+    /// A mail about a failure says how old the newest good backup is.
+    pub fn tells_the_newest_good(&self, job: usize, mails: &[Mail]) {
+        let newest = self.ledger.newest_good(job, clock::machine());
+        let words = newest
+            .map_or("there is none".into(), |made| made.started.format("%Y-%m-%d %H:%M UTC").to_string());
+        let mail = mails.iter().find(|mail| mail.subject.contains(JOBS[job].name)).expect("a mail");
+        assert!(mail.text.contains(&words), "{words} is not in {}", mail.text);
+    }
+
+    /// `stats --email`, with a body of its own: what its command makes of the figures is not of this test.
+    pub async fn statistics(&mut self) {
+        let (store, now) = (self.world.store(None), clock::machine());
+        for job in 0..2 {
+            let known = recorded::known(&self.world.records(job), Some(JOBS[job].name)).await;
+            let policy = &JOBS[job].policy;
+            let report = stats::gather(&*store, &known, JOBS[job].name, policy, now).await.expect("figures");
+            assert_eq!(report.kept.0, self.ledger.listed(job).count());
+            let newest = self.ledger.listed(job).max_by_key(|made| (made.started, made.id()));
+            assert_eq!(report.newest.map(|run| run.id), newest.map(|made| made.id().clone()));
+            self.report(Event::Stats, format!("stats: {}", JOBS[job].name)).await;
+        }
+    }
+
+    /// `health --email`, as far as it asks how old the newest good backup is.
+    pub async fn health(&mut self) {
+        let now = clock::machine();
+        for (job, policy) in JOBS.iter().map(|job| job.policy).enumerate() {
+            let subject = health::Subject {
+                backup: self.world.options(job),
+                place: Place::Dir(DirOptions { min_free: 0.0, ..DirOptions::new(self.world.root()) }),
+                policy,
+                records: self.world.records(job),
+                mail: None,
+                max_age: Duration::from_secs(26 * 3600),
+            };
+            let options = health::Options {
+                only: vec!["freshness".into()],
+                skip: vec![],
+                patience: Duration::from_secs(10),
+            };
+            let report =
+                health::health(Ok(subject), &options, now, &Default::default()).await.expect("a report");
+            let newest = self.ledger.newest_good(job, now);
+            let fresh = newest.is_some_and(|made| now - made.started <= TimeDelta::hours(26));
+            let failed: &[&str] = if fresh { &[] } else { &["freshness"] };
+            assert_eq!(report.failed(), failed, "{:?}", report.checks);
+            self.tally.add("health: asked", 1);
+            self.tally.add("health: no fresh backup", usize::from(!fresh));
+            let report = notices::health(&report, now);
+            self.report(Event::Health, report.subject).await;
+        }
+    }
+
+    async fn report(&mut self, event: Event, subject: String) {
+        let report = Report {
+            tone: Tone::Good,
+            subject,
+            headline: "figures".into(),
+            facts: vec![],
+            paragraphs: vec![],
+            tables: vec![],
+            next_step: None,
+        };
+        let run = format!("{event}-{}-{}", clock::truth().timestamp(), self.tally.of("reports"));
+        self.tally.add("reports", 1);
+        let unsent = self.world.notifier().report(event, report, &run).await;
+        let mails = self.world.inbox.take();
+        assert_eq!((mails.len(), unsent.is_empty()), (1, self.world.inbox.is_up()), "{unsent:?}");
+        let ends = if mails[0].accepted { "" } else { " (not taken)" };
+        self.tally.add(format!("mails: {event}{ends}"), 1);
+    }
+}

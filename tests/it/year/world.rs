@@ -1,0 +1,260 @@
+//! The server, the store, the records and the mails of the year, and the tool's operations on them, put
+//! together as its commands do it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use mongodb::Client;
+use uzima_backup::cancel::Cancel;
+use uzima_backup::catalog::id::BackupId;
+use uzima_backup::config::records::RecordsAt;
+use uzima_backup::error::{Error, Result};
+use uzima_backup::exit::Exit;
+use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
+use uzima_backup::notify::{Notifier, Outcome};
+use uzima_backup::ops::backup::{EngineChoice, Options, Resources};
+use uzima_backup::ops::cleanup::{self, Report};
+use uzima_backup::ops::notices;
+use uzima_backup::ops::recorded::{self, Done, Recording};
+use uzima_backup::progress::Meter;
+use uzima_backup::secret::{Redactor, Secret};
+use uzima_backup::source::notes::Notes;
+use uzima_backup::source::selection::Selection;
+use uzima_backup::store::Store;
+use uzima_testkit::mongod::Mongod;
+
+use super::clock;
+use super::fate::Reach;
+use super::fickle::{Fault, Fickle, Written};
+use super::ledger::JOBS;
+use super::mail::Inbox;
+use crate::notify::support::options as mail_options;
+
+const MAX_AGE: Duration = Duration::from_secs(26 * 3600);
+const HOST: &str = "db1";
+
+/// Everything there is.
+pub struct World {
+    pub server: Mongod,
+    pub client: Client,
+    pub inbox: Inbox,
+    pub dir: tempfile::TempDir,
+    pub written: Written,
+    /// The name by which each job asks the server.
+    pub names: [&'static str; 2],
+    pub reach: Reach,
+}
+
+/// How a run ended.
+pub enum Ended<T> {
+    Well(T),
+    Failed(Error),
+    Killed,
+}
+
+/// A run of `backup`.
+pub struct Ran {
+    pub job: usize,
+    pub ids: Vec<BackupId>,
+    pub started: DateTime<Utc>,
+    pub ended: Ended<Done>,
+    /// The harm that the night had in store was done.
+    pub harmed: bool,
+    /// What went wrong with the mail.
+    pub unsent: Vec<String>,
+}
+
+/// A file of the store: its size and when it was written, to the nanosecond.
+pub type Files = BTreeMap<String, (u64, std::time::SystemTime)>;
+
+impl World {
+    pub async fn new() -> World {
+        let server = Mongod::builder().start().await.expect("mongod");
+        let client = server.client().await.expect("a client");
+        let (inbox, dir) = (Inbox::open().await, tempfile::tempdir().expect("a folder"));
+        std::fs::create_dir(dir.path().join("backups")).expect("a folder");
+        let names = ["127.0.0.1"; 2];
+        World { server, client, inbox, dir, written: Written::default(), names, reach: Reach::Up }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("backups")
+    }
+
+    /// The store as a run sees it.
+    pub fn store(&self, fault: Option<Fault>) -> Arc<Fickle> {
+        Arc::new(Fickle::new(&self.root(), &self.written, fault))
+    }
+
+    /// The server as a job sees it today.
+    fn uri(&self, job: usize) -> Secret {
+        let (name, port) = (self.names[job], self.server.port());
+        Secret::from(match self.reach {
+            Reach::Up => format!("mongodb://{name}:{port}/"),
+            Reach::Refused => format!("mongodb://{name}:1/?serverSelectionTimeoutMS=20"),
+            Reach::Login => format!("mongodb://backup:old@{name}:{port}/?serverSelectionTimeoutMS=200"),
+        })
+    }
+
+    pub fn records(&self, job: usize) -> RecordsAt {
+        RecordsAt::Server(self.uri(job))
+    }
+
+    pub fn options(&self, job: usize) -> Options {
+        Options {
+            mongo_uri: self.uri(job),
+            selection: Selection { databases: vec![JOBS[job].db.into()], ..Selection::default() },
+            job: JOBS[job].name.into(),
+            engine: EngineChoice::Native,
+            mongodump_path: None,
+            search_path: None,
+            format: "tar.zst".parse().expect("a format"),
+            check_compression: false,
+            allow_empty: false,
+            stall: Duration::from_secs(30),
+            uploads: 1,
+            compressors: 1,
+            state_dir: Some(self.dir.path().join("state")),
+            host: HOST.into(),
+        }
+    }
+
+    pub fn notifier(&self) -> Notifier {
+        let mail = mail_options(&self.inbox.server.uri());
+        let state = self.dir.path().join("state");
+        Notifier::new(Some(mail), Some(state), Redactor::default(), HOST)
+    }
+
+    /// `backup`, as its command has it.
+    pub async fn backup(&self, job: usize, fault: Option<Fault>) -> Ran {
+        let (store, options) = (self.store(fault), self.options(job));
+        let ids: Arc<Mutex<Vec<BackupId>>> = Arc::default();
+        let (told, started) = (ids.clone(), clock::machine());
+        let resources = Resources {
+            store: store.clone(),
+            now: clock::machine,
+            new_id: Arc::new(move |now| {
+                let id = BackupId::new(now, &mut rand::rng());
+                told.lock().expect("no holder panics").push(id.clone());
+                id
+            }),
+            meter: Arc::new(Meter::default()),
+            cancel: Cancel::default(),
+            notes: Notes::default(),
+        };
+        let recording = Recording { records: self.records(job), redactor: Redactor::default(), alone: true };
+        let outcome = killed(&store, recorded::backup(resources, &options, &recording)).await;
+        let ids = ids.lock().expect("no holder panics").clone();
+        let fresh = || BackupId::new(started, &mut rand::rng()).to_string();
+        let run = ids.last().map_or_else(fresh, ToString::to_string);
+        let (ended, unsent) = match outcome {
+            None => (Ended::Killed, Vec::new()),
+            Some(Ok(done)) => {
+                let success = Outcome::Success(Success::of(&done.report.manifest, &done.report.place));
+                let unsent = self.tell(job, Operation::Backup, run, success).await;
+                (Ended::Well(done), unsent)
+            }
+            Some(Err(error)) => {
+                let unsent = self.failed(job, Operation::Backup, run, &*store, &error).await;
+                (Ended::Failed(error), unsent)
+            }
+        };
+        Ran { job, ids, started, ended, harmed: store.harmed(), unsent }
+    }
+
+    /// `cleanup`, as its command has it; and whether the harm was done.
+    pub async fn cleanup(
+        &self,
+        job: usize,
+        fault: Option<Fault>,
+        change: impl FnOnce(&mut cleanup::Options),
+    ) -> (Ended<Report>, bool) {
+        let store = self.store(fault);
+        let mut options = cleanup::Options {
+            job: JOBS[job].name.into(),
+            policy: JOBS[job].policy,
+            accept: vec![],
+            force: false,
+            orphans: false,
+            dry_run: false,
+            state_dir: Some(self.dir.path().join("state")),
+            host: HOST.into(),
+        };
+        change(&mut options);
+        let outcome = killed(&store, cleanup::cleanup(&*store, &options, clock::machine())).await;
+        let run = BackupId::new(clock::machine(), &mut rand::rng()).to_string();
+        let ended = match outcome {
+            None => Ended::Killed,
+            Some(Ok(mut report)) => {
+                let deleted = report.deleted();
+                if !deleted.is_empty()
+                    && let Err(e) = recorded::deleted(&self.records(job), &deleted, clock::machine()).await
+                {
+                    report.problems.push(e);
+                }
+                let outcome = notices::cleanup(&report, clock::machine());
+                self.tell(job, Operation::Cleanup, run, outcome).await;
+                Ended::Well(report)
+            }
+            Some(Err(error)) => {
+                self.failed(job, Operation::Cleanup, run, &*store, &error).await;
+                Ended::Failed(error)
+            }
+        };
+        (ended, store.harmed())
+    }
+
+    async fn tell(&self, job: usize, operation: Operation, run: String, outcome: Outcome) -> Vec<String> {
+        let of = Occasion { job: JOBS[job].name.into(), operation, run };
+        self.notifier().outcome(&of, outcome, clock::machine()).await
+    }
+
+    async fn failed(
+        &self,
+        job: usize,
+        operation: Operation,
+        run: String,
+        store: &dyn Store,
+        error: &Error,
+    ) -> Vec<String> {
+        let newest = notices::newest_good(store, JOBS[job].name, clock::machine()).await;
+        let newest = newest.unwrap_or(NewestGood::Unknown);
+        assert_eq!(error.exit(), Exit::Failed, "{}", error.chain());
+        let failure = Failure::of(error, vec![], newest, MAX_AGE);
+        self.tell(job, operation, run, Outcome::Failure(failure)).await
+    }
+
+    /// All files below the root, the hidden ones too.
+    pub fn files(&self) -> Files {
+        let mut files = Files::new();
+        let mut folders = vec![self.root()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+                let meta = entry.metadata().expect("metadata");
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                    continue;
+                }
+                let key =
+                    entry.path().strip_prefix(self.root()).expect("below the root").display().to_string();
+                files.insert(key, (meta.len(), meta.modified().expect("a time")));
+            }
+        }
+        files
+    }
+
+    pub fn read(&self, key: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.root().join(key)).ok()
+    }
+}
+
+/// What came of a run; `None` if it was killed, as the store hung: whatever it had in hand is dropped.
+async fn killed<T>(store: &Fickle, run: impl Future<Output = Result<T>>) -> Option<Result<T>> {
+    tokio::select! {
+        outcome = run => Some(outcome),
+        () = store.hung() => None,
+    }
+}
