@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use std::time::Duration;
-use uzima_backup::config::settings::Place;
+use uzima_backup::config::place::Place;
 use uzima_backup::notify::event::Event;
 use uzima_backup::notify::events::Report;
 use uzima_backup::notify::message::Tone;
