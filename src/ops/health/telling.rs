@@ -27,7 +27,11 @@ pub async fn records(around: &Around) -> Result<Finding> {
     };
     let asked: Result<usize> = asked.await;
     records.close().await;
-    Finding::ok(format!("{} runs of {job} are recorded, and more can be", asked?))
+    let runs = match asked? {
+        1 => "1 run".to_string(),
+        n => format!("{n} runs"),
+    };
+    Finding::ok(format!("{runs} of {job} recorded, and more can be"))
 }
 
 /// The mail service takes the key.

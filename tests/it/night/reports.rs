@@ -82,7 +82,7 @@ async fn records_that_can_be_written_and_a_key_that_is_taken() {
     let mut command = nights.tool(&server.uri());
     let health = Health::of(command.env_remove("BACKUP_RECORDS"), &TELLING).green();
     assert_eq!(health.with("ok"), ["records", "mail"]);
-    holds(health.detail("records"), &["1 runs of nightly are recorded"]);
+    holds(health.detail("records"), &["1 run of nightly recorded, and more can be"]);
     holds(health.detail("mail"), &["the key may do more than send", "ops@example.com"]);
     assert_eq!(nights.mails().await.len(), 0, "a check sends nothing");
     assert_eq!(runs(&client).count_documents(bson::doc! {}).await.expect("a count"), 1, "nor records it");
