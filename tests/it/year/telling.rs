@@ -10,7 +10,7 @@ use uzima_backup::ops::{health, notices, recorded, stats};
 use uzima_backup::store::DirOptions;
 
 use super::clock;
-use super::ledger::JOBS;
+use super::ledger::{JOBS, Job};
 use super::life::Life;
 use super::mail::Mail;
 
@@ -53,14 +53,13 @@ impl Life {
     /// `stats --email`, with a body of its own: what its command makes of the figures is not of this test.
     pub async fn statistics(&mut self) {
         let (store, now) = (self.world.store(None), clock::machine());
-        for job in 0..2 {
-            let known = recorded::known(&self.world.records(job), Some(JOBS[job].name)).await;
-            let policy = &JOBS[job].policy;
-            let report = stats::gather(&*store, &known, JOBS[job].name, policy, now).await.expect("figures");
+        for (job, Job { name, policy, .. }) in JOBS.iter().enumerate() {
+            let known = recorded::known(&self.world.records(job), Some(name)).await;
+            let report = stats::gather(&*store, &known, name, policy, now).await.expect("figures");
             assert_eq!(report.kept.0, self.ledger.listed(job).count());
             let newest = self.ledger.listed(job).max_by_key(|made| (made.started, made.id()));
             assert_eq!(report.newest.map(|run| run.id), newest.map(|made| made.id().clone()));
-            self.report(Event::Stats, format!("stats: {}", JOBS[job].name)).await;
+            self.report(Event::Stats, format!("stats: {name}")).await;
         }
     }
 
