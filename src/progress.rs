@@ -48,7 +48,12 @@ impl Meter {
 
     /// A namespace begins.
     pub fn begin(&self, namespace: &Namespace) {
-        *self.current.lock().expect("no holder panics") = namespace.to_string();
+        self.doing(namespace.to_string());
+    }
+
+    /// This is done now.
+    pub fn doing(&self, what: String) {
+        *self.current.lock().expect("no holder panics") = what;
     }
 
     /// Documents were written, and the artifact is `stored` bytes long.

@@ -16,8 +16,8 @@ use crate::artifact::index::Segment;
 use crate::error::Result;
 use crate::progress::Meter;
 
-/// How many runs of documents wait for the connection.
-const WAITING: usize = 2;
+/// How many runs of 1 to 2 MiB of documents wait for the connection.
+const WAITING: usize = 1;
 
 /// Segments of a namespace that are written one after the other.
 struct Job {
@@ -56,6 +56,7 @@ fn jobs(stored: &Stored, load: Arc<Load>) -> Vec<Job> {
 }
 
 async fn one(stored: &Arc<Stored>, job: Job, meter: &Meter) -> Result<Option<Outcome>> {
+    meter.doing(format!("restoring {}", job.load.planned.chosen.name()));
     job.load.begin().await?;
     for segment in &job.segments {
         fill(stored, &job.load, segment, meter).await?;

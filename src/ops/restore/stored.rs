@@ -91,6 +91,7 @@ impl Stored {
     pub async fn check(&self, wanted: &BTreeSet<usize>, at_once: usize, meter: &Meter) -> Result<()> {
         let segments = self.index.segments.iter().filter(|segment| wanted.contains(&segment.namespace));
         let reads = segments.map(|segment| async move {
+            meter.doing(format!("checking {}", self.name(segment.namespace)));
             let tally = self.object.segment(segment, self.name(segment.namespace), None).await;
             (segment, tally)
         });

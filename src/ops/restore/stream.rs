@@ -49,6 +49,7 @@ pub async fn run(dump: &Arc<Dump>, loads: Vec<Arc<Load>>, meter: &Meter) -> Resu
         match step {
             Step::Batch(at, raw) => {
                 let load = Arc::clone(&open[&at]);
+                meter.doing(format!("restoring {}", load.planned.chosen.name()));
                 load.begin().await?;
                 let room = if load.ordered() { 1 } else { INSERTS };
                 while under_way.len() >= room {

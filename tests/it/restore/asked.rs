@@ -21,16 +21,17 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 /// Runs a command whose question is answered; its exit code, and what was on the screen.
-fn answered(command: &mut Command, answer: &str) -> (Option<i32>, String) {
+fn answered(mut command: Command, answer: &str) -> (Option<i32>, String) {
     let (mut person, program) = terminal();
     person.write_all(answer.as_bytes()).expect("an answer");
     command.stdin(program.try_clone().expect("a terminal")).stdout(Stdio::null()).stderr(program);
     let mut child = command.spawn().expect("the tool starts");
-    // The command holds the program's side open, so that what it said can be read after its end.
     let code = child.wait().expect("its end").code();
-    let mut screen = vec![0; 1 << 16];
-    let read = person.read(&mut screen).expect("the screen");
-    (code, String::from_utf8_lossy(&screen[..read]).into_owned())
+    // It holds the program's side open. Without one, reading ends with an error after what was said.
+    drop(command);
+    let mut screen = Vec::new();
+    let _ = person.read_to_end(&mut screen);
+    (code, String::from_utf8_lossy(&screen).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +42,8 @@ async fn yes_and_no() {
     let (target, live) = server().await;
     let restore = |answer: &str| {
         let mut command = backup.home.to_dir("mongodb://127.0.0.1:1");
-        answered(command.env("RESTORE_URI", target.uri()).args(["restore", "latest"]), answer)
+        command.env("RESTORE_URI", target.uri()).args(["restore", "latest"]);
+        answered(command, answer)
     };
     for answer in ["n\n", "\n", "what\n"] {
         let (code, screen) = restore(answer);
