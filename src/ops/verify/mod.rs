@@ -100,10 +100,14 @@ async fn artifact(
         }
     };
     match store.head(&artifact.key).await? {
-        None => return Ok(report.findings.push(Finding::of_backup(format!("{} is missing", artifact.key)))),
+        None => {
+            report.findings.push(Finding::of_backup(format!("{} is missing", artifact.key)));
+            return Ok(());
+        }
         Some(object) if object.size != artifact.size => {
             let what = format!("{} has {} bytes, not {}", artifact.key, object.size, artifact.size);
-            return Ok(report.findings.push(Finding::of_backup(what)));
+            report.findings.push(Finding::of_backup(what));
+            return Ok(());
         }
         Some(_) => {}
     }
