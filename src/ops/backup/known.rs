@@ -6,6 +6,7 @@ use super::{Options, Resources};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::{self, Entry, layout};
 use crate::error::{Error, Result};
+use crate::retention::CLOCK_TOLERANCE;
 use crate::source::describe::Description;
 use crate::source::notes::Notes;
 use crate::source::server::Server;
@@ -50,11 +51,13 @@ pub(super) fn refuse_empty(description: &Description, server: &Server, options: 
 }
 
 /// The newest backup of the job that did not collapse itself, to compare with: a person must be told of
-/// a collapse until it is mended or accepted, not once.
+/// a collapse until it is mended or accepted, not once. One that a wrong clock dated in the future would
+/// be the newest for as long as that lies ahead: it is none to compare with.
 async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<Box<Manifest>>> {
     let store = &*resources.store;
     let folders = catalog::folders(store).await?;
-    for id in catalog::existing(&folders) {
+    let latest = (resources.now)() + CLOCK_TOLERANCE;
+    for id in catalog::existing(&folders).into_iter().filter(|id| id.started() <= latest) {
         let accepted = folders[&id].contains_key(layout::ACCEPTED);
         match catalog::find(store, &id).await? {
             Some(Entry::Backup(m)) if m.job == options.job && (accepted || !m.collapsed()) => {
