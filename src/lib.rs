@@ -15,6 +15,9 @@
 //! `cleanup` ([`ops::cleanup`]) goes the other way: [`catalog`] reads what there is, [`retention`] decides
 //! with a reason for each backup, and what goes loses its manifest first.
 //!
+//! `verify` ([`ops::verify`]) reads an artifact again and holds every byte of it against manifest and index;
+//! what it finds is kept beside the backup, and counts.
+//!
 //! `health` ([`ops::health`]) asks whether tonight's backup will work, by a list of checks, and whether there
 //! is a good one of last night.
 //!

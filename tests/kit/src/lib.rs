@@ -3,7 +3,6 @@
 //! Everything here starts on one Linux machine without Docker. Nothing is shared between two tests:
 //! each server has its own port, folder and lifetime, so tests run side by side.
 
-pub mod dump_dir;
 pub mod load;
 pub mod mongod;
 pub mod moto;
