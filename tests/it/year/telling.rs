@@ -53,14 +53,14 @@ impl Life {
     /// `stats --email`, with a body of its own: what its command makes of the figures is not of this test.
     pub async fn statistics(&mut self) {
         let (store, now) = (self.world.store(None), clock::machine());
-        for job in 0..2 {
-            let known = recorded::known(&self.world.records(job), Some(JOBS[job].name)).await;
-            let policy = &JOBS[job].policy;
-            let report = stats::gather(&*store, &known, JOBS[job].name, policy, now).await.expect("figures");
+        for (job, of) in JOBS.iter().enumerate() {
+            let known = recorded::known(&self.world.records(job), Some(of.name)).await;
+            let policy = &of.policy;
+            let report = stats::gather(&*store, &known, of.name, policy, now).await.expect("figures");
             assert_eq!(report.kept.0, self.ledger.listed(job).count());
             let newest = self.ledger.listed(job).max_by_key(|made| (made.started, made.id()));
             assert_eq!(report.newest.map(|run| run.id), newest.map(|made| made.id().clone()));
-            self.report(Event::Stats, format!("stats: {}", JOBS[job].name)).await;
+            self.report(Event::Stats, format!("stats: {}", of.name)).await;
         }
     }
 
