@@ -8,9 +8,10 @@ use uzima_backup::catalog::layout;
 
 use super::clock;
 use super::fickle::Fault;
+use super::files::Files;
 use super::ledger::JOBS;
 use super::life::Life;
-use super::world::{Ended, Files};
+use super::world::Ended;
 use crate::cleanup::oracle::Oracle;
 
 /// What is to be of a clean-up.

@@ -7,10 +7,11 @@ use uzima_backup::catalog::id::BackupId;
 
 use super::clock;
 use super::fate::Day;
+use super::files::Files;
 use super::ledger::Ledger;
 use super::mail::Row;
 use super::tally::Tally;
-use super::world::{Files, World};
+use super::world::World;
 
 /// The world, and what the test knows of it.
 pub struct Life {

@@ -13,6 +13,7 @@ mod cleanups;
 mod clock;
 mod fate;
 mod fickle;
+mod files;
 mod ledger;
 mod life;
 mod mail;

@@ -7,10 +7,11 @@ use uzima_backup::catalog::layout;
 use super::clock;
 use super::fate::{Day, Reach};
 use super::fickle::{Fault, Harm, Step};
+use super::files::Files;
 use super::ledger::{JOBS, Made};
 use super::life::Life;
 use super::mail::Mail;
-use super::world::{Ended, Files, Ran};
+use super::world::{Ended, Ran};
 
 impl Life {
     /// Both jobs at the same time, as cron starts them.

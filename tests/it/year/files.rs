@@ -1,0 +1,33 @@
+//! The store's files, as they lie there.
+
+use std::collections::BTreeMap;
+
+use super::world::World;
+
+/// The files of the store: the size of each, and when it was written, to the nanosecond.
+pub type Files = BTreeMap<String, (u64, std::time::SystemTime)>;
+
+impl World {
+    /// All files below the root, the hidden ones too.
+    pub fn files(&self) -> Files {
+        let mut files = Files::new();
+        let mut folders = vec![self.root()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+                let meta = entry.metadata().expect("metadata");
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                    continue;
+                }
+                let key =
+                    entry.path().strip_prefix(self.root()).expect("below the root").display().to_string();
+                files.insert(key, (meta.len(), meta.modified().expect("a time")));
+            }
+        }
+        files
+    }
+
+    pub fn read(&self, key: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.root().join(key)).ok()
+    }
+}
