@@ -12,8 +12,8 @@ use std::io::BufRead;
 
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
-pub use self::input::whole_documents;
 use self::input::{Input, damaged};
+pub use self::input::{LONGEST, whole_documents};
 use crate::error::{Error, Result};
 use crate::source::{Namespace, Sink, metadata};
 

@@ -21,7 +21,7 @@ use crate::artifact::manifest::{Manifest, Object};
 use crate::error::Result;
 use crate::store::{self, Store};
 use id::BackupId;
-use marks::Failure;
+use marks::{Failure, Verdict};
 
 /// How many manifests are fetched at once.
 const FETCHING: usize = 16;
@@ -127,6 +127,20 @@ pub async fn failures(
     let read = |id| async move { Ok((BackupId::clone(id), Failure::read(store, id).await?)) };
     let answers: Vec<Result<_>> = stream::iter(ids).map(read).buffered(FETCHING).collect().await;
     answers.into_iter().collect()
+}
+
+/// The newest result of a verify of each of these backups that has one; of one that cannot be understood, why.
+pub async fn verdicts(
+    store: &dyn Store,
+    folders: &BTreeMap<BackupId, Folder>,
+    ids: &[BackupId],
+) -> Result<BTreeMap<BackupId, std::result::Result<Verdict, String>>> {
+    let read =
+        |(id, folder)| async move { Ok((BackupId::clone(id), Verdict::newest(store, id, folder).await?)) };
+    let known = ids.iter().filter_map(|id| Some((id, folders.get(id)?)));
+    let answers: Vec<Result<_>> = stream::iter(known).map(read).buffered(FETCHING).collect().await;
+    let answers: Vec<_> = answers.into_iter().collect::<Result<_>>()?;
+    Ok(answers.into_iter().filter_map(|(id, verdict)| Some((id, verdict?))).collect())
 }
 
 /// Writes the index; what the manifest says of it.

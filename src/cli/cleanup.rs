@@ -11,7 +11,6 @@ use super::tell::{self, Teller};
 use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
-use crate::config::records::RecordsAt;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
@@ -60,7 +59,6 @@ pub async fn run(
 async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Report> {
     let host = machine();
     let settings = Settings::resolve(layers, &host)?;
-    let records = RecordsAt::resolve(layers)?;
     log.run.set(format!("cleanup {}", settings.job));
     let options = Options {
         job: settings.job,
@@ -86,7 +84,7 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
     let mut report = cleanup::cleanup(&*store, &options, Utc::now()).await?;
     let deleted = report.deleted();
     if !deleted.is_empty()
-        && let Err(e) = recorded::deleted(&records, &deleted, Utc::now()).await
+        && let Err(e) = recorded::deleted(&settings.records, &deleted, Utc::now()).await
     {
         report.problems.push(settings::redactor(layers).clean(&e));
     }

@@ -16,7 +16,6 @@ use super::{machine, store, units};
 use crate::cancel::Cancel;
 use crate::catalog::run::{Run, Status};
 use crate::config::layers::Layers;
-use crate::config::records::RecordsAt;
 use crate::config::settings::Settings;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -33,14 +32,13 @@ pub async fn run(
     cancel: &Cancel,
 ) -> Result<Exit> {
     let settings = Settings::resolve(layers, &machine())?;
-    let records = RecordsAt::resolve(layers)?;
     let teller = Teller::new(layers, log, cancel)?;
     if args.email {
         teller.is_ready()?;
     }
     let store = store(layers).await?;
     store.check().await?;
-    let known = recorded::known(&records, Some(&settings.job)).await;
+    let known = recorded::known(&settings.records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &settings.job, &settings.retention, Utc::now()).await?;
     let text = text(&report);
     log.tell(Level::Info, &text);

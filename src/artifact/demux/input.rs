@@ -9,7 +9,7 @@ use super::super::archive::{MAGIC, TERMINATOR};
 use crate::error::{Error, Result};
 
 /// The longest document: 16 MiB and what the server allows itself on top.
-const LONGEST: usize = (16 << 20) + (16 << 10);
+pub const LONGEST: usize = (16 << 20) + (16 << 10);
 
 /// The stream.
 pub struct Input<R> {

@@ -61,9 +61,10 @@ impl State {
             unreadable: Vec::new(),
         };
         let listed = catalog::existing(&folders);
+        let mut verdicts = catalog::verdicts(store, &folders, &listed).await?;
         for entry in catalog::manifests(store, &listed).await? {
             let folder = folders.remove(entry.id()).unwrap_or_default();
-            let verdict = Verdict::newest(store, entry.id(), &folder).await?;
+            let verdict = verdicts.remove(entry.id());
             state.add(entry, folder, verdict);
         }
         // What was listed with a manifest and has none now another clean-up deletes at this moment.

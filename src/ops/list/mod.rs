@@ -101,29 +101,25 @@ async fn rows(
     }
     let only_recorded = others.iter().filter(|id| !has(id, layout::FAILED));
     rows.extend(only_recorded.filter_map(|id| known.get(id)).map(|run| Row::Run(Box::new(run.clone()))));
-    let mut found = Vec::new();
-    for row in rows {
+    let verdicts = catalog::verdicts(store, folders, ids).await?;
+    let listed = |row: Row| {
         let mut listed = Listed { row, pinned: false, verified: None };
         listed.pinned = has(listed.id(), layout::PIN);
-        listed.verified = match folders.get(listed.id()) {
-            Some(folder) => verified(store, listed.id(), folder).await?,
-            None => None,
-        };
-        found.push(listed);
-    }
-    Ok(found)
+        listed.verified = verdicts.get(listed.id()).and_then(verified);
+        listed
+    };
+    Ok(rows.into_iter().map(listed).collect())
 }
 
 /// When and how a backup was last verified.
-async fn verified(store: &dyn Store, id: &BackupId, folder: &Folder) -> Result<Option<Verified>> {
-    Ok(match Verdict::newest(store, id, folder).await? {
-        Some(Ok(verdict)) => Some(Verified { at: verdict.at, sound: verdict.sound }),
-        Some(Err(why)) => {
+fn verified(verdict: &Result<Verdict, String>) -> Option<Verified> {
+    match verdict {
+        Ok(verdict) => Some(Verified { at: verdict.at, sound: verdict.sound }),
+        Err(why) => {
             log::warn!("{why}");
             None
         }
-        None => None,
-    })
+    }
 }
 
 /// A run of which the store says that it failed; what cannot be understood of that is told instead.

@@ -66,12 +66,11 @@ pub async fn choose(
     match which {
         Which::Latest => latest(&mut chosen, job)?,
         Which::Sample(percent) => {
-            for (id, folder) in &folders {
+            for folder in folders.values() {
                 if !folder.contains_key(layout::MANIFEST) && !folder.contains_key(layout::TOMBSTONE) {
                     let body = folder.iter().filter(|(file, _)| layout::is_artifact(file));
                     chosen.orphans.extend(body.map(|(_, object)| object.key.clone()));
                 }
-                log::trace!("{id}: {} objects", folder.len());
             }
             let wanted = (chosen.manifests.len() * usize::from(*percent)).div_ceil(100);
             chosen.manifests = chosen.manifests.into_iter().sample(rng, wanted);

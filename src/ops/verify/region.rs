@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::regions::Region;
 use super::thread_panicked;
 use crate::artifact::codec::Codec;
-use crate::artifact::demux::whole_documents;
+use crate::artifact::demux::{LONGEST, whole_documents};
 use crate::artifact::pool::sum_documents;
 use crate::artifact::writer::Tally;
 use crate::error::{Error, Result};
@@ -72,8 +72,6 @@ pub struct Work {
 
 /// How much is decompressed at once.
 const CHUNK: usize = 1 << 20;
-/// More than this without the end of a document is none: 16 MiB, and what the server allows itself on top.
-const LONGEST: usize = (16 << 20) + (16 << 10);
 
 type Sums = (BTreeMap<usize, Tally>, Vec<Finding>);
 

@@ -48,7 +48,7 @@ fn room(root: &Path) -> io::Result<Room> {
     }
     // SAFETY: zeroed, and filled by the call that succeeded.
     let stat = unsafe { stat.assume_init() };
-    #[allow(clippy::unnecessary_cast)] // The widths of these fields differ between targets.
+    #[allow(clippy::unnecessary_cast, reason = "the widths of these fields differ between targets")]
     let (unit, blocks, free) = (stat.f_frsize as u64, stat.f_blocks as u64, stat.f_bavail as u64);
     Ok(Room { total: blocks.saturating_mul(unit), free: free.saturating_mul(unit) })
 }
