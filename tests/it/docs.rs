@@ -247,3 +247,19 @@ async fn json_md_describes_every_field() {
         assert_eq!(answer["version"], 1);
     }
 }
+
+#[test]
+fn reliability_md_names_tests_that_exist() {
+    let this = std::env::current_exe().unwrap();
+    let list = std::process::Command::new(this).arg("--list").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let tests: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let text = read("docs/reliability.md");
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|code| code.contains("::")).collect();
+    assert!(named.len() > 100, "{}", named.len());
+    let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
+    assert!(missing.is_empty(), "no such test: {missing:?}");
+    for row in text.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| What happens")) {
+        assert!(row.contains("::"), "no test behind: {row}");
+    }
+}
