@@ -69,7 +69,7 @@ impl Target {
             "db": "",
             "writeConcern": {"w": "majority"},
         };
-        let answer = self.run("admin", command).await;
+        let answer = self.insist("admin", || command.clone()).await.answer;
         answer.map(|_| ()).map_err(|e| self.explain("cannot merge users and roles", e))
     }
 }
