@@ -13,6 +13,8 @@ const ROLES: &str = "temproles";
 /// Users and roles of a backup, one document after the other.
 #[derive(Debug, Clone, Default)]
 pub struct People {
+    /// The database that they are of; empty: those of all databases.
+    pub db: String,
     /// Documents of `admin.system.users`.
     pub users: Vec<RawDocumentBuf>,
     /// Documents of `admin.system.roles`.
@@ -33,7 +35,7 @@ impl Target {
     }
 
     /// Merges users and roles into those that are there: same names are replaced. With `exactly`, others
-    /// are removed. Whoever is connected stays as they are.
+    /// of the same database are removed. Whoever is connected stays as they are.
     pub async fn merge_users(&self, people: &People, exactly: bool) -> Result<()> {
         let connected = self.connected_users().await?;
         let mut users = people.users.clone();
@@ -46,14 +48,20 @@ impl Target {
         }
         self.drop_namespace("admin", USERS).await?;
         self.drop_namespace("admin", ROLES).await?;
-        let merged = self.merge(&users, &people.roles, exactly).await;
+        let merged = self.merge(&people.db, &users, &people.roles, exactly).await;
         // They hold what a login is checked against.
         self.drop_namespace("admin", USERS).await?;
         self.drop_namespace("admin", ROLES).await?;
         merged
     }
 
-    async fn merge(&self, users: &[RawDocumentBuf], roles: &[RawDocumentBuf], exactly: bool) -> Result<()> {
+    async fn merge(
+        &self,
+        db: &str,
+        users: &[RawDocumentBuf],
+        roles: &[RawDocumentBuf],
+        exactly: bool,
+    ) -> Result<()> {
         for (collection, documents) in [(USERS, users), (ROLES, roles)] {
             let place = Place { db: "admin".into(), collection: collection.into(), buckets: false };
             let raw: Vec<u8> = documents.iter().flat_map(|d| d.as_bytes()).copied().collect();
@@ -66,7 +74,7 @@ impl Target {
             "tempUsersCollection": format!("admin.{USERS}"),
             "tempRolesCollection": format!("admin.{ROLES}"),
             "drop": exactly,
-            "db": "",
+            "db": db,
             "writeConcern": {"w": "majority"},
         };
         let answer = self.insist("admin", || command.clone()).await.answer;

@@ -49,7 +49,7 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         target: target.address.clone(),
         namespaces,
         extra,
-        fresh: found.fresh && people.is_none(),
+        fresh: found.fresh && people.is_empty(),
         people,
         drop: options.drop,
         warnings,

@@ -5,6 +5,7 @@ mod dumps;
 mod kinds;
 mod logins;
 mod lost;
+mod official;
 mod part;
 mod random;
 mod round_trip;
