@@ -5,6 +5,7 @@ mod dumps;
 mod kinds;
 mod logins;
 mod lost;
+mod of_one_database;
 mod official;
 mod part;
 mod random;

@@ -133,9 +133,12 @@ async fn exactly_what_the_backup_has() {
     rows(&live, "shop", "orders", 0..3).await;
     rows(&live, "other", "rows", 0..3).await;
     target.create_user("stranger", "x", &[("read", "shop")]).await.expect("a user");
+    target.create_user("keeper", "another password", &[("read", "shop")]).await.expect("a user");
     let report = run(backup.restore_into(&target).args(["--drop", "--json"])).ends(0).json();
     assert_eq!(report["dropped"], json!([]));
     let merged = read_all(&live).await.expect("the target");
+    let keeper = read_all(&original).await.expect("the source").users["admin.keeper"].clone();
+    assert!(merged.users["admin.keeper"] == keeper, "the one of the backup");
     assert!(merged.get("shop", "extra").is_some() && merged.users.len() == 4, "{:?}", merged.users.keys());
     let report = run(backup.restore_into(&target).args(["--exact", "--json"])).ends(0).json();
     assert_eq!(report["dropped"], json!(["shop.extra"]));
