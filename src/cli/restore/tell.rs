@@ -14,6 +14,7 @@ pub fn facts(plan: &Plan) -> serde_json::Value {
         "job": plan.job,
         "started_at": plan.started_at,
         "target": plan.target,
+        "notes": plan.notes,
     })
 }
 
@@ -64,6 +65,9 @@ pub fn plan_text(plan: &Plan) -> String {
     }
     for warning in &plan.warnings {
         text.push_str(&format!("  needs a look: {warning}\n"));
+    }
+    for note in &plan.notes {
+        text.push_str(&format!("  note: {note}\n"));
     }
     text.push_str(&format!(
         "would restore {} namespaces, {} documents, {} raw, of {} stored, into {}\n",

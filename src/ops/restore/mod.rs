@@ -23,6 +23,7 @@ mod sinks;
 mod stored;
 mod stream;
 mod superseded;
+mod views;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;

@@ -56,8 +56,10 @@ pub struct Plan {
     pub drop: bool,
     /// The target has no data of anybody.
     pub fresh: bool,
-    /// What a person should know.
+    /// What a person should know; after it the exit code is 3.
     pub warnings: Vec<String>,
+    /// What may surprise, and is as it was asked for.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
