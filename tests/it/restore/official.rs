@@ -50,6 +50,25 @@ async fn dumps_of_the_official_tool() {
     }
 }
 
+/// What the official tool read for a backup of ours, in each of our formats.
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_by_the_official_tool() {
+    let Some(tools) = Official::find("restore::official::backups_by_the_official_tool") else { return };
+    let (source, original) = tortured().await;
+    for format in ["tar.gz", "tar.zst", "archive.gz", "archive.zst"] {
+        let (home, (target, restored)) = (Home::new(), server().await);
+        let tool = |words: &[&str]| {
+            let mut command = home.to_dir(&source.uri());
+            command.env("MONGODUMP_PATH", &tools.mongodump).env("RESTORE_URI", target.uri());
+            run(command.args(words)).ends(0)
+        };
+        tool(&["backup", "--engine", "mongodump", "--format", format]);
+        tool(&["verify", "latest"]);
+        tool(&["restore", "latest", "--yes"]);
+        assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_with_its_users() {
     let Some(tools) = Official::find("restore::official::a_database_with_its_users") else { return };
