@@ -17,13 +17,16 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> Strin
          replace the collections that are there):\n\
          \n\
          \x20   {unpack}\n\
-         \x20   mongorestore --bypassDocumentValidation dump/\n\
+         \x20   mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation dump/\n\
          \n\
          --bypassDocumentValidation matters: without it mongorestore leaves out, in silence,\n\
          documents that do not pass their collection's validator.\n\
          \n\
-         One collection:  mongorestore --bypassDocumentValidation --nsInclude='shop.orders' dump/\n\
-         Another server:  mongorestore --uri='mongodb://...' --bypassDocumentValidation dump/\n\
+         One collection, for example orders of the database shop:\n\
+         \n\
+         \x20   mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation \\\n\
+         \x20     --nsInclude=shop.orders dump/\n\
+         \n\
          Users and roles are in dump/admin/ and come back with a restore of everything.\n\
          \n\
          dump/ is a directory as mongodump writes it: a .bson file holds the documents of a\n\

@@ -15,4 +15,5 @@ mod restore;
 mod store;
 mod symptoms;
 mod verify;
+mod worst_day;
 mod year;

@@ -14,6 +14,7 @@ pub fn facts(plan: &Plan) -> serde_json::Value {
         "job": plan.job,
         "started_at": plan.started_at,
         "target": plan.target,
+        "notes": plan.notes,
     })
 }
 
@@ -33,8 +34,8 @@ pub fn plan_json(plan: &Plan) -> serde_json::Value {
     json["drop"] = plan.drop.into();
     json["namespaces"] = plan.namespaces.iter().map(row).collect();
     json["extra"] = plan.extra.iter().map(|(db, name)| format!("{db}.{name}")).collect();
-    json["users"] = json!(plan.people.as_ref().map(|people| people.users.len()));
-    json["roles"] = json!(plan.people.as_ref().map(|people| people.roles.len()));
+    json["users"] = json!(plan.people().map(|(users, _)| users));
+    json["roles"] = json!(plan.people().map(|(_, roles)| roles));
     json["refused"] = json!(plan.refused());
     json["warnings"] = json!(plan.warnings);
     json
@@ -59,12 +60,14 @@ pub fn plan_text(plan: &Plan) -> String {
     for (db, name) in &plan.extra {
         text.push_str(&format!("  {db}.{name}: dropped, the backup does not have it\n"));
     }
-    if let Some(people) = &plan.people {
-        let (users, roles) = (people.users.len(), people.roles.len());
+    if let Some((users, roles)) = plan.people() {
         text.push_str(&format!("  {users} users and {roles} roles\n"));
     }
     for warning in &plan.warnings {
         text.push_str(&format!("  needs a look: {warning}\n"));
+    }
+    for note in &plan.notes {
+        text.push_str(&format!("  note: {note}\n"));
     }
     text.push_str(&format!(
         "would restore {} namespaces, {} documents, {} raw, of {} stored, into {}\n",

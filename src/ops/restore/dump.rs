@@ -166,9 +166,6 @@ impl Dump {
         if archived || self.form == Form::Folder && self.path.join("oplog.bson").exists() {
             out.push("its oplog is not replayed: each collection is as it was when it was read".into());
         }
-        if self.namespaces.iter().any(|n| n.collection.starts_with("$admin.")) {
-            out.push("users and roles that were dumped with one database are not restored".into());
-        }
         out
     }
 }

@@ -23,6 +23,7 @@ mod sinks;
 mod stored;
 mod stream;
 mod superseded;
+mod views;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -158,15 +159,14 @@ impl Restore {
         }
         let mut outcomes = self.fill(meter).await.map_err(halfway)?;
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
-        let people = self.plan.people.take();
-        if let Some(people) = &people {
+        for people in &self.plan.people {
             self.target.merge_users(people, self.options.exact).await.map_err(halfway)?;
         }
         self.target.close().await;
         Ok(Report {
             outcomes,
             dropped,
-            people: people.map(|people| (people.users.len(), people.roles.len())),
+            people: self.plan.people(),
             warnings: std::mem::take(&mut self.plan.warnings),
         })
     }
