@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::notify::events;
 use crate::notify::message::{Event, Table, Tone};
 use crate::ops::recorded;
-use crate::ops::stats::{self, Period, Report, Success, Trend};
+use crate::ops::stats::{self, Options, Period, Report, Success, Trend};
 
 pub async fn run(
     args: &StatsArgs,
@@ -38,8 +38,10 @@ pub async fn run(
     }
     let store = store(layers).await?;
     store.check().await?;
+    let options =
+        Options { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
     let known = recorded::known(&settings.records, Some(&settings.job)).await;
-    let report = stats::gather(&*store, &known, &settings.job, &settings.retention, Utc::now()).await?;
+    let report = stats::gather(&*store, &known, &options, Utc::now()).await?;
     let text = text(&report);
     log.tell(Level::Info, &text);
     output.result(&json::json(&report), || text);
@@ -135,8 +137,8 @@ fn last(report: &Report) -> Option<Rows> {
         ]
     };
     let head = ["run", "status", "size", "took", "what to look at"];
-    let rows = report.last.iter().map(row).collect();
-    (!report.last.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
+    let rows = report.last().iter().map(row).collect();
+    (!report.runs.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
 }
 
 fn to_look_at(run: &Run) -> &str {
@@ -204,7 +206,7 @@ fn text(report: &Report) -> String {
 
 /// The report as a mail.
 fn mail(report: &Report) -> events::Report {
-    let ended = report.last.iter().find(|run| run.status != Status::Running);
+    let ended = report.runs.iter().find(|run| run.status != Status::Running);
     let (tone, how) = match ended.map(|run| run.status) {
         None => (Tone::Warning, "no run yet".to_string()),
         Some(Status::Failed | Status::Interrupted) => (Tone::Warning, "the last run made no backup".into()),

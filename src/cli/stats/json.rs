@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::catalog::run::Run;
-use crate::ops::stats::{Report, Trend};
+use crate::ops::stats::{Report, Standing, Trend};
+use crate::retention::outlook::{Stay, Stored};
 
 /// The report for machines.
 pub fn json(report: &Report) -> serde_json::Value {
@@ -26,6 +27,10 @@ pub fn json(report: &Report) -> serde_json::Value {
                    "stored_bytes": p.stored_bytes, "seconds": p.seconds})
         })
         .collect();
+    let stored = |s: &Stored| json!({"at": s.at, "backups": s.backups, "stored_bytes": s.bytes});
+    let forecast: Vec<_> = report.outlook.stored.iter().map(stored).collect();
+    let kept = |stay: &Stay| json!({"id": stay.id, "until": stay.until, "rule": stay.rule.word()});
+    let kept: Vec<_> = report.outlook.stays.iter().map(kept).collect();
     let totals: serde_json::Map<String, serde_json::Value> =
         report.totals.iter().map(|(status, n)| (status.to_string(), json!(n))).collect();
     json!({
@@ -45,8 +50,23 @@ pub fn json(report: &Report) -> serde_json::Value {
         "seconds": trend(&report.duration),
         "raw_bytes_per_second": report.throughput,
         "periods": periods,
-        "last": report.last.iter().map(run_json).collect::<Vec<_>>(),
+        "last": report.last().iter().map(run_json).collect::<Vec<_>>(),
+        "standing": standing(&report.standing),
+        "forecast": forecast,
+        "kept": kept,
         "next_expiry": report.next_expiry.as_ref().map(|next| json!({"id": next.id, "at": next.at})),
+    })
+}
+
+fn standing(standing: &Standing) -> serde_json::Value {
+    let newest = standing.freshness.newest.as_ref();
+    json!({
+        "newest_good": newest.map(|(id, _)| id),
+        "age_seconds": newest.map(|(_, age)| age.as_secs()),
+        "max_age_seconds": standing.max_age.as_secs(),
+        "fresh": standing.freshness.fresh,
+        "frozen": standing.frozen,
+        "problems": standing.problems,
     })
 }
 
