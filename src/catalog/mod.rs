@@ -14,6 +14,7 @@ pub mod run;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use crate::artifact::index::Index;
@@ -48,6 +49,14 @@ impl Entry {
         match self {
             Entry::Backup(manifest) => &manifest.id,
             Entry::Damaged { id, .. } => id,
+        }
+    }
+
+    /// When the backup began, as exactly as is known.
+    pub fn started(&self) -> DateTime<Utc> {
+        match self {
+            Entry::Backup(manifest) => manifest.started_at,
+            Entry::Damaged { id, .. } => id.started(),
         }
     }
 }
@@ -97,14 +106,6 @@ pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry>> {
         Err(e) if e.kind == store::Kind::NotFound => Ok(None),
         Err(e) => Err(e.into()),
     }
-}
-
-/// The manifest of one backup.
-///
-/// # Errors
-/// If it cannot be fetched, or is not there.
-pub async fn manifest(store: &dyn Store, id: &BackupId) -> Result<Entry> {
-    Ok(entry(id, &store.get(&layout::manifest(id)).await?))
 }
 
 fn entry(id: &BackupId, bytes: &[u8]) -> Entry {

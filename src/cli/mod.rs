@@ -150,6 +150,23 @@ async fn store(layers: &Layers) -> Result<Arc<dyn Store>> {
     })
 }
 
+/// The store of the settings, whose backups are only looked at.
+///
+/// # Errors
+/// Also if it is a directory that is not there: a backup creates it; whoever only looks has mistyped it, or
+/// forgot to mount the disk.
+async fn stored(layers: &Layers) -> Result<Arc<dyn Store>> {
+    if let Place::Dir(dir) = place::place(layers)?
+        && !dir.root.try_exists().unwrap_or(true)
+    {
+        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
+            .hint("Mount the disk, or correct --dir or BACKUP_DIR; the first backup creates it"));
+    }
+    let store = store(layers).await?;
+    store.check().await?;
+    Ok(store)
+}
+
 /// The machine's name.
 fn machine() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

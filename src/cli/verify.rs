@@ -7,7 +7,7 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{machine, store, units};
+use super::{machine, stored, units};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::marks::Verdict;
 use crate::catalog::run::Verified;
@@ -16,8 +16,10 @@ use crate::config::records::RecordsAt;
 use crate::config::settings;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::ops::choose;
 use crate::ops::recorded;
 use crate::ops::verify::{self, Chosen};
+use crate::store::Store;
 
 /// A backup, and how it was found.
 struct Row {
@@ -28,9 +30,8 @@ struct Row {
 
 pub async fn run(args: &VerifyArgs, layers: &Layers, output: &Output, log: &Log) -> Result<Exit> {
     let records = RecordsAt::resolve(layers)?;
-    let store = store(layers).await?;
-    store.check().await?;
-    let chosen = verify::choose(&*store, &args.asked(), args.job.as_deref(), &mut rand::rng()).await?;
+    let store = stored(layers).await?;
+    let chosen = chosen(args, &*store).await?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let mut rows = Vec::new();
     for manifest in &chosen.manifests {
@@ -57,9 +58,19 @@ pub async fn run(args: &VerifyArgs, layers: &Layers, output: &Output, log: &Log)
     })
 }
 
+async fn chosen(args: &VerifyArgs, store: &dyn Store) -> Result<Chosen> {
+    if args.all {
+        return verify::sample(store, args.sample.unwrap_or(100), args.job.as_deref(), &mut rand::rng())
+            .await;
+    }
+    let mut chosen = Chosen::default();
+    chosen.add(choose::choose(store, &args.which, args.job.as_deref()).await?);
+    Ok(chosen)
+}
+
 /// Keeps the result beside the backup, and in its record.
 async fn kept(
-    store: &dyn crate::store::Store,
+    store: &dyn Store,
     manifest: &Manifest,
     verdict: Verdict,
     records: &RecordsAt,

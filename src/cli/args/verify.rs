@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::catalog::id::BackupId;
-use crate::ops::verify::Which;
+use crate::ops::choose::Which;
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
@@ -20,7 +19,7 @@ uzima-backup verify --all --sample 10%"
 )]
 pub struct VerifyArgs {
     /// The backup: an id, or latest
-    #[arg(default_value = "latest", value_parser = which, conflicts_with = "all", value_name = "ID")]
+    #[arg(default_value = "latest", conflicts_with = "all", value_name = "ID")]
     pub which: Which,
     /// Every backup
     #[arg(long)]
@@ -34,23 +33,6 @@ pub struct VerifyArgs {
     /// Backups are in this directory
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-}
-
-impl VerifyArgs {
-    /// What is asked for.
-    pub fn asked(&self) -> Which {
-        match self.all {
-            true => Which::Sample(self.sample.unwrap_or(100)),
-            false => self.which.clone(),
-        }
-    }
-}
-
-fn which(text: &str) -> Result<Which, String> {
-    match text {
-        "latest" => Ok(Which::Latest),
-        id => id.parse::<BackupId>().map(Which::One).map_err(|e| format!("{e}; or write latest")),
-    }
 }
 
 fn percent(text: &str) -> Result<u8, String> {

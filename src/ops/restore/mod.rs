@@ -5,7 +5,6 @@
 //! anything dropped or written ([`load`], [`run`]). Whatever is not as it was in the backup is a problem in the
 //! report, and an exit code that is not 0.
 
-mod choose;
 mod draft;
 mod dump;
 mod files;
@@ -30,7 +29,6 @@ use crate::exit::Exit;
 use crate::progress::Meter;
 use crate::target::Target;
 
-pub use choose::{Which, choose};
 pub use dump::Dump;
 pub use load::Outcome;
 pub use offer::{Chosen, Filter, Offer};

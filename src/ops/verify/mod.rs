@@ -4,10 +4,10 @@
 //! stream at the segments' ends; workers ([`region`]) decompress each and compare hashes and counts; and one
 //! reader ([`structure`]) sees the raw stream as tar or mongorestore would.
 
-mod chosen;
 mod fetch;
 pub(super) mod region;
 pub(super) mod regions;
+mod sample;
 mod structure;
 
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 use crate::ops::backup::TOOL;
 use crate::store::{self, Store};
 
-pub use chosen::{Chosen, Which, choose};
 pub use region::Finding;
+pub use sample::{Chosen, sample};
 
 /// What a verify found.
 #[derive(Debug)]
