@@ -10,6 +10,7 @@ pub mod marks;
 pub mod reconcile;
 pub mod records;
 pub mod run;
+pub mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ use crate::artifact::manifest::{Manifest, Object};
 use crate::error::Result;
 use crate::store::{self, Store};
 use id::BackupId;
-use marks::{Failure, Verdict};
+use marks::Failure;
+use verdict::Verdict;
 
 /// How many manifests are fetched at once.
 const FETCHING: usize = 16;

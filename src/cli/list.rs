@@ -36,7 +36,8 @@ pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Ex
 
 fn row(listed: &Listed) -> serde_json::Value {
     let (pinned, status) = (listed.pinned, listed.shown().word());
-    let verified = listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound}));
+    let verified =
+        listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound, "drilled_at": v.drilled}));
     match &listed.row {
         Row::Stored(Entry::Backup(m)) => json!({
             "id": m.id,
@@ -131,6 +132,8 @@ fn verified(verified: Option<&Verified>, now: DateTime<Utc>) -> String {
     match verified {
         None => "-".into(),
         Some(Verified { sound: false, .. }) => "DAMAGED".into(),
+        // What has been restored says more than what has been read.
+        Some(Verified { drilled: Some(at), .. }) => format!("drill {}", at.format("%F")),
         Some(Verified { at, .. }) => {
             format!("sound {} ago", units::duration((now - *at).to_std().unwrap_or_default()))
         }

@@ -9,8 +9,8 @@ use super::logging::Log;
 use super::output::{self, Output};
 use super::{machine, stored, units};
 use crate::artifact::manifest::Manifest;
-use crate::catalog::marks::Verdict;
 use crate::catalog::run::Verified;
+use crate::catalog::verdict::Verdict;
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::config::settings;
@@ -80,7 +80,7 @@ async fn kept(
     if let Err(e) = verdict.write(store).await {
         problems.push(format!("the result could not be kept beside the backup: {}", e.chain()));
     }
-    let verified = Verified { at: verdict.at, sound: verdict.sound };
+    let verified = Verified::of(&verdict);
     if let Err(e) = recorded::verified(records, &manifest.id, &verified).await {
         // A cache, which the next backup does not depend on: the store has it.
         log::info!("{}", settings::redactor(layers).clean(&e));

@@ -20,7 +20,8 @@ use crate::artifact::format::Format;
 use crate::artifact::index::Index;
 use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{self, Verdict};
+use crate::catalog::marks;
+use crate::catalog::verdict::Verdict;
 use crate::error::{Error, Result};
 use crate::ops::backup::TOOL;
 use crate::store::{self, Store};
@@ -60,6 +61,7 @@ impl Report {
             documents: self.documents,
             raw_bytes: self.raw_bytes,
             seconds: (self.finished_at - self.started_at).as_seconds_f64().max(0.0),
+            drill: None,
         }
     }
 }
