@@ -95,6 +95,12 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(speed) = report.throughput {
         facts.push(("throughput", format!("{}/s raw", bytes(speed))));
     }
+    if let Some((id, drill)) = &report.drill {
+        let how = if drill.findings.is_empty() { "" } else { ", and found differences" };
+        let (took, speed) = (seconds(drill.recovery_seconds), bytes(drill.speed()));
+        let when = ago(drill.at, report.at);
+        facts.push(("drill", format!("{id} {when} ago: restored in {took}, {speed}/s raw{how}")));
+    }
     if let Some(next) = &report.next_expiry {
         let when = match next.at <= report.at {
             true => "at the next cleanup".to_string(),
