@@ -5,6 +5,7 @@ mod backup;
 mod cleanup;
 mod columns;
 mod config;
+mod drill;
 mod health;
 mod list;
 pub mod logging;
@@ -76,7 +77,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Cleanup(args) => cleanup::run(args, &layers, &output, &log, &cancel).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
-                Command::Verify(args) => cancel.or(verify::run(args, &layers, &output, &log)).await,
+                Command::Verify(args) => verify::run(args, &layers, &output, &log, &cancel).await,
                 Command::Stats(args) => cancel.or(stats::run(args, &layers, &output, &log, &cancel)).await,
                 Command::Health(args) => health::run(args, &layers, &output, &log, &cancel).await,
                 Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,

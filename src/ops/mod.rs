@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod choose;
 pub mod cleanup;
+pub mod drill;
 pub mod health;
 pub mod list;
 pub mod notices;

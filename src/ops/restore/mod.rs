@@ -18,7 +18,7 @@ mod plan;
 mod rename;
 mod run;
 mod segment;
-mod sinks;
+pub(super) mod sinks;
 mod stored;
 mod stream;
 mod superseded;
@@ -34,7 +34,7 @@ pub use load::Outcome;
 pub use offer::{Chosen, Filter, Offer};
 pub use origin::Origin;
 pub use plan::{Existing, Plan, Planned};
-pub use rename::{Rename, pairs};
+pub use rename::{Rename, pairs, renamed};
 pub use stored::Stored;
 
 use load::Load;
