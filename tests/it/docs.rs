@@ -108,7 +108,20 @@ fn format_md_describes_every_field() {
     keys(&serde_json::to_value(index).unwrap(), &mut all);
     use uzima_backup::catalog::marks::{Mark, Tombstone};
     keys(&serde_json::to_value(failure()).unwrap(), &mut all);
-    let verdict = uzima_backup::catalog::marks::Verdict {
+    let drill = uzima_backup::catalog::verdict::Drill {
+        at: chrono::Utc::now(),
+        target: "x".into(),
+        version: "x".into(),
+        recovery_seconds: 1.0,
+        index_seconds: 1.0,
+        compare_seconds: 1.0,
+        namespaces: 1,
+        documents: 1,
+        raw_bytes: 1,
+        findings: vec![],
+        notes: vec![],
+    };
+    let verdict = uzima_backup::catalog::verdict::Verdict {
         format: 1,
         id: failure().id,
         at: chrono::Utc::now(),
@@ -120,6 +133,7 @@ fn format_md_describes_every_field() {
         documents: 1,
         raw_bytes: 1,
         seconds: 1.0,
+        drill: Some(drill),
     };
     keys(&serde_json::to_value(verdict).unwrap(), &mut all);
     let (id, at): (BackupId, _) = ("20261123T030000Z-7k3q9d".parse().unwrap(), chrono::Utc::now());
