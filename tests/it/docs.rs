@@ -215,10 +215,18 @@ async fn json_md_describes_every_field() {
     std::fs::create_dir_all(&folder_of_failed).unwrap();
     std::fs::write(folder_of_failed.join("failed.json"), serde_json::to_vec(&failed).unwrap()).unwrap();
     let id = backup["id"].as_str().unwrap().to_string();
-    let verify = json(&env, &["verify", &id]);
+    let program = uzima_testkit::mongod::binary::find().unwrap();
+    let env = [&env[..], &[("MONGOD_PATH", program.to_str().unwrap())]].concat();
+    let verify = json(&env, &["verify", &id, "--drill"]);
+    assert!(verify["backups"][0]["drill"].is_object(), "{verify}");
     // What is pinned never goes: before that, everything in it is there.
     let stats = json(&env, &["stats"]);
-    assert!(stats["next_expiry"].is_object() && stats["last"][1]["error"].is_string(), "{stats}");
+    assert!(
+        stats["drill"].is_object()
+            && stats["next_expiry"].is_object()
+            && stats["last"][1]["error"].is_string(),
+        "{stats}"
+    );
     let pin = json(&env, &["pin", &id]);
     let list = json(&env, &["list"]);
     assert_eq!(list["backups"][0]["pinned"], true);
