@@ -4,6 +4,7 @@ pub mod batch;
 pub mod insert;
 mod insist;
 pub mod shape;
+pub mod throwaway;
 mod timestamps;
 pub mod users;
 

@@ -35,6 +35,20 @@ impl Target {
         done.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
     }
 
+    /// Drops a database; one that is not there is a success.
+    pub async fn drop_database(&self, db: &str) -> Result<()> {
+        let command = rawdoc! {"dropDatabase": 1, "writeConcern": self.concern.clone()};
+        let done = self.run(db, command).await.map(|_| ());
+        done.map_err(|e| {
+            let unauthorized = errors::classify(&e) == errors::Class::Unauthorized;
+            let error = self.explain(&format!("cannot drop the database {db}"), e);
+            match unauthorized {
+                true => error.hint("Give the user the built-in role \"dbAdminAnyDatabase\" as well"),
+                false => error,
+            }
+        })
+    }
+
     /// Drops a namespace; one that is not there is a success.
     pub async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};

@@ -3,6 +3,7 @@
 mod cleanup;
 mod cli;
 mod docs;
+mod drill;
 mod generated;
 mod health;
 mod mongodump;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use crate::catalog::id::BackupId;
 use crate::catalog::run::Run;
+use crate::catalog::verdict::Drill;
 use crate::ops::stats::{Report, Standing, Trend};
 use crate::retention::outlook::{Stay, Stored};
 
@@ -54,6 +56,7 @@ pub fn json(report: &Report) -> serde_json::Value {
         "standing": standing(&report.standing),
         "forecast": forecast,
         "kept": kept,
+        "drill": report.drills.first().map(|(id, drill)| drill_json(id, drill)),
         "next_expiry": report.next_expiry.as_ref().map(|next| json!({"id": next.id, "at": next.at})),
     })
 }
@@ -67,6 +70,17 @@ fn standing(standing: &Standing) -> serde_json::Value {
         "fresh": standing.freshness.fresh,
         "frozen": standing.frozen,
         "problems": standing.problems,
+    })
+}
+
+fn drill_json(id: &BackupId, drill: &Drill) -> serde_json::Value {
+    json!({
+        "id": id,
+        "at": drill.at,
+        "sound": drill.findings.is_empty(),
+        "recovery_seconds": drill.recovery_seconds,
+        "raw_bytes": drill.raw_bytes,
+        "target": drill.target,
     })
 }
 

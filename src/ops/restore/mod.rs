@@ -5,7 +5,6 @@
 //! anything dropped or written ([`load`], [`run`]). Whatever is not as it was in the backup is a problem in the
 //! report, and an exit code that is not 0.
 
-mod choose;
 mod draft;
 mod dump;
 mod files;
@@ -19,7 +18,7 @@ mod plan;
 mod rename;
 mod run;
 mod segment;
-mod sinks;
+pub(super) mod sinks;
 mod stored;
 mod stream;
 mod superseded;
@@ -30,13 +29,12 @@ use crate::exit::Exit;
 use crate::progress::Meter;
 use crate::target::Target;
 
-pub use choose::{Which, choose};
 pub use dump::Dump;
 pub use load::Outcome;
 pub use offer::{Chosen, Filter, Offer};
 pub use origin::Origin;
 pub use plan::{Existing, Plan, Planned};
-pub use rename::{Rename, pairs};
+pub use rename::{Rename, pairs, renamed};
 pub use stored::Stored;
 
 use load::Load;

@@ -45,6 +45,7 @@ pub async fn gather(
         place,
         backups: state.backups(),
         problems: state.problems(),
+        drills: state.drills().into_iter().map(|(id, drill)| (id.clone(), drill.clone())).collect(),
         unreadable: state.unreadable,
     };
     Ok(report(&known, options, now))

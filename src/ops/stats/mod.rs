@@ -14,6 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, STATUSES, Status};
+use crate::catalog::verdict::Drill;
 use crate::retention::forecast::{Expiry, next_expiry};
 use crate::retention::outlook::{Outlook, outlook};
 use crate::retention::{Backup, Policy};
@@ -50,6 +51,8 @@ pub struct Known {
     pub unreadable: Vec<String>,
     /// What of the store a person should look at.
     pub problems: Vec<String>,
+    /// The last drill with each backup that had one, newest first.
+    pub drills: Vec<(BackupId, Drill)>,
 }
 
 /// The figures of a job.
@@ -91,6 +94,8 @@ pub struct Report {
     pub standing: Standing,
     /// What will be stored, and until when each backup is kept.
     pub outlook: Outlook,
+    /// The last drill with each backup that had one, newest first.
+    pub drills: Vec<(BackupId, Drill)>,
 }
 
 impl Report {
@@ -160,6 +165,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         next_expiry: next_expiry(&known.backups, policy, job, now),
         standing: standing::of(known, &runs, options, now),
         outlook: outlook(&backups, policy, job, now, pace),
+        drills: known.drills.clone(),
     }
 }
 

@@ -78,6 +78,7 @@ impl Life {
                 records: self.world.records(job),
                 mail: None,
                 max_age: MAX_AGE,
+                drill_max_age: None,
             };
             let options = health::Options {
                 only: vec!["freshness".into()],
