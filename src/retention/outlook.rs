@@ -48,6 +48,8 @@ pub struct Stay {
     pub until: Option<DateTime<Utc>>,
     /// What keeps it until then.
     pub rule: Rule,
+    /// Why it is not good, if it is not.
+    pub wrong: Option<String>,
 }
 
 /// What becomes of the backups of a job.
@@ -77,10 +79,14 @@ pub fn outlook(
 ) -> Outlook {
     let mut there = judged(backups, job, now);
     let Some(model) = there.last().map(|(backup, _)| backup.clone()) else { return Outlook::default() };
-    let mut stays: BTreeMap<BackupId, Stay> = there
-        .iter()
-        .map(|(backup, _)| (backup.id.clone(), Stay { id: backup.id.clone(), until: None, rule: Rule::Days }))
-        .collect();
+    let stay = |backup: &Backup| Stay {
+        id: backup.id.clone(),
+        until: None,
+        rule: Rule::Days,
+        wrong: backup.unsound.clone(),
+    };
+    let mut stays: BTreeMap<BackupId, Stay> =
+        there.iter().map(|(backup, _)| (backup.id.clone(), stay(backup))).collect();
     let mut stored = vec![sum(&there, now)];
     let anchor = there.iter().map(|(backup, _)| backup.started).filter(|at| *at <= now).max().unwrap_or(now);
     let mut next = following(anchor, pace.every, now);

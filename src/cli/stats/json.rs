@@ -31,7 +31,7 @@ pub fn json(report: &Report) -> serde_json::Value {
         .collect();
     let stored = |s: &Stored| json!({"at": s.at, "backups": s.backups, "stored_bytes": s.bytes});
     let forecast: Vec<_> = report.outlook.stored.iter().map(stored).collect();
-    let kept = |stay: &Stay| json!({"id": stay.id, "until": stay.until, "rule": stay.rule.word()});
+    let kept = |stay: &Stay| json!({"id": stay.id, "until": stay.until, "rule": stay.rule.word(), "not_good": stay.wrong});
     let kept: Vec<_> = report.outlook.stays.iter().map(kept).collect();
     let totals: serde_json::Map<String, serde_json::Value> =
         report.totals.iter().map(|(status, n)| (status.to_string(), json!(n))).collect();

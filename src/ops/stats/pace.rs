@@ -9,11 +9,14 @@ use crate::retention::outlook::Pace;
 /// So many of the last backups tell it: what was so last year need not be so now.
 const LAST: usize = 30;
 
-/// That of backups, newest first; a night each where two of them say nothing yet.
+/// So many times between two backups say something: a first one by hand and one of the night say nothing.
+const ENOUGH: usize = 3;
+
+/// That of backups, newest first; one a day while there are too few to tell.
 pub fn of(newest_first: &[&Run], size: Option<&Trend>) -> Pace {
-    let apart = |w: &[&Run]| (w[0].started_at - w[1].started_at).num_seconds() as f64;
     let last = &newest_first[..newest_first.len().min(LAST)];
-    let between = trend::median(last.windows(2).map(apart)).unwrap_or(86_400.0);
+    let apart = last.windows(2).map(|w| (w[0].started_at - w[1].started_at).num_seconds() as f64);
+    let between = trend::median(apart).filter(|_| last.len() > ENOUGH).unwrap_or(86_400.0);
     // To the hour: no run begins to the second. More than one an hour changes no forecast that is worth it.
     let hours = (between / 3600.0).round().max(1.0) as i64;
     Pace {
@@ -43,7 +46,7 @@ mod tests {
             .collect();
         let runs: Vec<&Run> = runs.iter().collect();
         assert_eq!(of(&runs, None).every, TimeDelta::days(1));
-        assert_eq!(of(&runs[..1], None).every, TimeDelta::days(1));
+        assert_eq!(of(&runs[..2], None).every, TimeDelta::days(1));
         assert_eq!(of(&[], None), Pace { every: TimeDelta::days(1), bytes: 0.0, per_day: 0.0 });
     }
 }
