@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::quality::{self, Quality};
-use super::{Action, Backup, Circumstances, Policy, Rule, plan};
+use super::{Action, Backup, Circumstances, Decision, Policy, Rule, plan};
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
 
@@ -67,62 +67,53 @@ pub const AHEAD: usize = 30;
 pub const HORIZON: usize = 400;
 
 /// Plays backups and clean-ups by the real policy, day by day: the first clean-up is an hour after the
-/// newest backup's time of the day (as in crontab.example). `backups` are those that exist, with the size
-/// of their artifacts in bytes. A clean-up that is frozen today is taken to be put right: those that are
+/// newest backup's time of the day (as in crontab.example). `backups` are those that exist, `sizes` what
+/// their artifacts have in bytes. A clean-up that is frozen today is taken to be put right: those that are
 /// not good today stay that, and nothing else freezes it.
 pub fn outlook(
-    backups: &[(Backup, u64)],
+    backups: &[Backup],
+    sizes: &BTreeMap<&BackupId, u64>,
     policy: &Policy,
     job: &str,
     now: DateTime<Utc>,
     pace: Pace,
 ) -> Outlook {
-    let mut there = judged(backups, job, now);
-    let Some(model) = there.last().map(|(backup, _)| backup.clone()) else { return Outlook::default() };
-    let stay = |backup: &Backup| Stay {
-        id: backup.id.clone(),
-        until: None,
-        rule: Rule::Days,
-        wrong: backup.unsound.clone(),
-    };
-    let mut stays: BTreeMap<BackupId, Stay> =
-        there.iter().map(|(backup, _)| (backup.id.clone(), stay(backup))).collect();
-    let mut stored = vec![sum(&there, now)];
-    let anchor = there.iter().map(|(backup, _)| backup.started).filter(|at| *at <= now).max().unwrap_or(now);
+    let mut there = There::judged(backups, sizes, job, now);
+    if there.backups.is_empty() {
+        return Outlook::default();
+    }
+    let mut stays: BTreeMap<BackupId, Stay> = there.backups.iter().map(Stay::begun).collect();
+    let mut stored = vec![there.stored(now)];
+    let past = there.backups.iter().map(|backup| backup.started).filter(|at| *at <= now);
+    let anchor = past.max().unwrap_or(now);
     let mut next = following(anchor, pace.every, now);
     let first = following(anchor + TimeDelta::hours(1) - DAY, DAY, now);
     for at in (0..HORIZON as i32).map(|day| first + DAY * day) {
         while next <= at {
-            let id = format!("{}-zzzzzz", next.format("%Y%m%dT%H%M%SZ")).parse().expect("an id");
-            let made =
-                Backup { id, started: next, pinned: false, accepted: false, unsound: None, ..model.clone() };
-            there.push((made, pace.after(next - now)));
+            there.make(next, pace.after(next - now));
             next += pace.every;
         }
-        let all: Vec<Backup> = there.iter().map(|(backup, _)| backup.clone()).collect();
-        let around =
-            Circumstances { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
-        let plan = plan(&all, policy, &around);
-        let gone: BTreeSet<&BackupId> = plan.deletions().map(|decision| &decision.id).collect();
-        for decision in &plan.decisions {
+        for decision in there.clean_up(policy, job, at) {
             let Some(stay) = stays.get_mut(&decision.id) else { continue };
             match decision.action {
                 Action::Keep => stay.rule = decision.rule,
                 Action::Delete => stay.until = Some(at),
             }
         }
-        there.retain(|(backup, _)| !gone.contains(&backup.id));
         if stored.len() <= AHEAD {
-            stored.push(sum(&there, at));
-        }
-        let decided = |stay: &Stay| stay.until.is_some() || stay.rule == Rule::Pinned;
-        if stored.len() > AHEAD && stays.values().all(decided) {
+            stored.push(there.stored(at));
+        } else if stays.values().all(|stay| stay.until.is_some() || stay.rule == Rule::Pinned) {
             break;
         }
     }
-    let mut stays: Vec<Stay> = stays.into_values().collect();
-    stays.reverse();
-    Outlook { stored, stays }
+    Outlook { stored, stays: stays.into_values().rev().collect() }
+}
+
+impl Stay {
+    fn begun(backup: &Backup) -> (BackupId, Stay) {
+        let (id, wrong) = (backup.id.clone(), backup.unsound.clone());
+        (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong })
+    }
 }
 
 const DAY: TimeDelta = TimeDelta::days(1);
@@ -133,35 +124,65 @@ fn following(from: DateTime<Utc>, every: TimeDelta, now: DateTime<Utc>) -> DateT
     from + TimeDelta::milliseconds(steps * every.num_milliseconds())
 }
 
-/// The backups of a job, oldest first, judged: what is not good stands for itself, so that hundreds of
-/// plans need not compare all their namespaces again.
-fn judged(backups: &[(Backup, u64)], job: &str, now: DateTime<Utc>) -> Vec<(Backup, u64)> {
-    let mut mine: Vec<&(Backup, u64)> = backups.iter().filter(|(backup, _)| backup.job == job).collect();
-    mine.sort_by_key(|(backup, _)| (backup.started, &backup.id));
-    let qualities = quality::judge(&mine.iter().map(|(backup, _)| backup).collect::<Vec<_>>(), now);
-    let Some(source) = mine.last().map(|(backup, _)| &backup.source) else { return Vec::new() };
-    let one = |((backup, bytes), quality): (&&(Backup, u64), Quality)| {
-        let unsound = match quality {
-            Quality::Future => backup.unsound.clone(),
-            other => other.words(),
-        };
-        let backup = Backup {
+/// What there is at a time that is played.
+struct There {
+    /// Oldest first.
+    backups: Vec<Backup>,
+    /// The size of each one's artifact in bytes.
+    sizes: BTreeMap<BackupId, u64>,
+}
+
+impl There {
+    /// The backups of a job, judged: what is not good stands for itself, so that hundreds of plans need not
+    /// compare all their namespaces again.
+    fn judged(backups: &[Backup], sizes: &BTreeMap<&BackupId, u64>, job: &str, now: DateTime<Utc>) -> There {
+        let mut mine: Vec<&Backup> = backups.iter().filter(|backup| backup.job == job).collect();
+        mine.sort_by_key(|backup| (backup.started, &backup.id));
+        let qualities = quality::judge(&mine, now);
+        let one = |(backup, quality): (&&Backup, Quality)| Backup {
             id: backup.id.clone(),
             job: backup.job.clone(),
             started: backup.started,
             contents: Contents::default(),
-            source: source.clone(),
+            source: mine[0].source.clone(),
             pinned: backup.pinned,
             accepted: backup.accepted,
-            unsound,
+            unsound: match quality {
+                Quality::Future => backup.unsound.clone(),
+                other => other.words(),
+            },
         };
-        (backup, *bytes)
-    };
-    mine.iter().zip(qualities).map(one).collect()
-}
+        let size = |backup: &&Backup| (backup.id.clone(), sizes.get(&backup.id).copied().unwrap_or_default());
+        There {
+            sizes: mine.iter().map(size).collect(),
+            backups: mine.iter().zip(qualities).map(one).collect(),
+        }
+    }
 
-fn sum(there: &[(Backup, u64)], at: DateTime<Utc>) -> Stored {
-    Stored { at, backups: there.len(), bytes: there.iter().map(|(_, bytes)| bytes).sum() }
+    /// A backup is made.
+    fn make(&mut self, started: DateTime<Utc>, bytes: u64) {
+        let Some(like) = self.backups.last() else { return };
+        let id: BackupId = format!("{}-zzzzzz", started.format("%Y%m%dT%H%M%SZ")).parse().expect("an id");
+        let (pinned, accepted, unsound) = (false, false, None);
+        let made = Backup { id: id.clone(), started, pinned, accepted, unsound, ..like.clone() };
+        self.backups.push(made);
+        self.sizes.insert(id, bytes);
+    }
+
+    /// A clean-up runs: what it decides.
+    fn clean_up(&mut self, policy: &Policy, job: &str, at: DateTime<Utc>) -> Vec<Decision> {
+        let around =
+            Circumstances { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
+        let plan = plan(&self.backups, policy, &around);
+        let gone: BTreeSet<&BackupId> = plan.deletions().map(|decision| &decision.id).collect();
+        self.backups.retain(|backup| !gone.contains(&backup.id));
+        plan.decisions
+    }
+
+    fn stored(&self, at: DateTime<Utc>) -> Stored {
+        let bytes = self.backups.iter().map(|backup| self.sizes[&backup.id]).sum();
+        Stored { at, backups: self.backups.len(), bytes }
+    }
 }
 
 #[cfg(test)]

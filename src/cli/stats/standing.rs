@@ -1,5 +1,6 @@
 //! How a job stands, in words: for the mail and the page.
 
+use super::words::backups;
 use crate::notify::message::Tone;
 use crate::ops::stats::Report;
 use crate::retention::outlook::{AHEAD, Pace};
@@ -39,7 +40,10 @@ pub fn look(report: &Report) -> Look {
         Some(_) if !standing.frozen.is_empty() => (Tone::Warning, "clean-ups are frozen".into()),
         Some(_) if looks.len() == 1 => (Tone::Warning, "one thing needs a look".into()),
         Some(_) if !looks.is_empty() => (Tone::Warning, format!("{} things need a look", looks.len())),
-        Some(_) => (Tone::Good, format!("{} backups, {}", report.kept.0, units::bytes(report.kept.1))),
+        Some(_) => {
+            let (kept, bytes) = report.kept;
+            (Tone::Good, format!("{}, {}", backups(kept), units::bytes(bytes)))
+        }
     };
     Look { tone, headline: format!("{}: {how}", report.job), looks }
 }
@@ -48,9 +52,9 @@ pub fn look(report: &Report) -> Look {
 pub fn forecast(report: &Report) -> Option<String> {
     let last = report.outlook.stored.get(AHEAD)?;
     Some(format!(
-        "{} in {} backups on {}, if {}",
+        "{} in {} on {}, if {}",
         units::bytes(last.bytes),
-        last.backups,
+        backups(last.backups),
         last.at.format("%F"),
         pace(&report.pace)
     ))

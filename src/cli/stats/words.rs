@@ -34,7 +34,7 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let (kept, stored) = report.kept;
     if kept > 0 {
         let raw = units::bytes(report.kept_raw);
-        facts.push(("storage", format!("{} in {kept} backups ({raw} raw)", units::bytes(stored))));
+        facts.push(("storage", format!("{} in {} ({raw} raw)", units::bytes(stored), backups(kept))));
     }
     if let Some(newest) = &report.newest {
         facts.push(("newest", format!("{}, {} ago", newest.id, ago(newest.started_at, report.at))));
@@ -148,6 +148,11 @@ fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
         _ => String::new(),
     };
     format!("{}{range}{growth}", show(trend.last))
+}
+
+/// `1 backup`, `31 backups`.
+pub fn backups(count: usize) -> String {
+    if count == 1 { "1 backup".into() } else { format!("{count} backups") }
 }
 
 pub fn seconds(n: f64) -> String {

@@ -145,8 +145,6 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     let size = trend(|run| run.stored_bytes.map(|n| n as f64));
     let sizes: BTreeMap<&BackupId, u64> =
         completed.iter().filter_map(|run| Some((&run.id, run.stored_bytes?))).collect();
-    let sized = |backup: &Backup| (backup.clone(), sizes.get(&backup.id).copied().unwrap_or_default());
-    let backups: Vec<(Backup, u64)> = known.backups.iter().map(sized).collect();
     let pace = pace::of(&history, size.as_ref());
     Report {
         job: job.clone(),
@@ -167,7 +165,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         next_expiry: next_expiry(&known.backups, policy, job, now),
         standing: standing::of(known, &runs, options, now),
         pace,
-        outlook: outlook(&backups, policy, job, now, pace),
+        outlook: outlook(&known.backups, &sizes, policy, job, now, pace),
         drills: known.drills.clone(),
     }
 }

@@ -23,13 +23,6 @@ pub struct Standing {
     pub problems: Vec<String>,
 }
 
-impl Standing {
-    /// Nothing needs a look.
-    pub fn is_well(&self) -> bool {
-        self.freshness.fresh && !self.failing && self.frozen.is_empty() && self.problems.is_empty()
-    }
-}
-
 /// That of the job, whose runs are given newest first.
 pub fn of(known: &Known, newest_first: &[&Run], options: &Options, now: DateTime<Utc>) -> Standing {
     let last = newest_first.iter().find(|run| run.status != Status::Running);
@@ -47,5 +40,42 @@ pub fn of(known: &Known, newest_first: &[&Run], options: &Options, now: DateTime
         failing: last.is_some_and(|run| !made(run)),
         frozen: plan(&known.backups, &options.policy, &around).frozen,
         problems: known.problems.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::id::BackupId;
+    use crate::retention::Policy;
+
+    fn run(hour: u32, status: Status) -> Run {
+        let started: DateTime<Utc> = format!("2026-11-23T{hour:02}:00:00Z").parse().unwrap();
+        let id: BackupId = format!("20261123T{hour:02}0000Z-aaaaaa").parse().unwrap();
+        Run { status, ..Run::begun(id, "j", "h", "p", started) }
+    }
+
+    fn failing(newest_first: &[Run]) -> bool {
+        let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+        let options = Options { job: "j".into(), policy, max_age: Duration::from_secs(26 * 3600) };
+        let now = "2026-11-23T09:00:00Z".parse().unwrap();
+        of(&Known::default(), &newest_first.iter().collect::<Vec<_>>(), &options, now).failing
+    }
+
+    #[test]
+    fn the_last_run_that_ended_decides() {
+        use Status::{Completed, Deleted, Failed, Interrupted, Running};
+        for (statuses, want) in [
+            (vec![], false),
+            (vec![Running], false),
+            (vec![Completed, Failed], false),
+            (vec![Running, Failed, Completed], true),
+            (vec![Interrupted, Completed], true),
+            (vec![Deleted, Failed], false),
+        ] {
+            let runs: Vec<Run> = statuses.iter().rev().enumerate().map(|(n, s)| run(n as u32, *s)).collect();
+            let newest_first: Vec<Run> = runs.into_iter().rev().collect();
+            assert_eq!(failing(&newest_first), want, "{statuses:?}");
+        }
     }
 }

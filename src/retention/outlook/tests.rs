@@ -10,12 +10,18 @@ const PACE: Pace = Pace { every: TimeDelta::days(1), bytes: 100.0, per_day: 1.0 
 const POLICY: Policy = Policy { days: 3, min: 1, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
 
 /// Backups of so many days ago, at 03:00; now it is 04:00.
-fn of_days_ago(days: &[i64]) -> Vec<(Backup, u64)> {
-    days.iter().map(|day| (backup(*day), 100)).collect()
+fn of_days_ago(days: &[i64]) -> Vec<Backup> {
+    days.iter().map(|day| backup(*day)).collect()
 }
 
-fn seen(backups: &[(Backup, u64)], policy: &Policy) -> Outlook {
-    outlook(backups, policy, JOB, now(), PACE)
+fn seen(backups: &[Backup], policy: &Policy) -> Outlook {
+    seen_at(now(), backups, policy, PACE)
+}
+
+/// Each has 100 bytes.
+fn seen_at(now: DateTime<Utc>, backups: &[Backup], policy: &Policy, pace: Pace) -> Outlook {
+    let sizes = backups.iter().map(|backup| (&backup.id, 100)).collect();
+    outlook(backups, &sizes, policy, JOB, now, pace)
 }
 
 /// In how many days each goes, newest first, and what keeps it until then.
@@ -42,7 +48,7 @@ fn three_nights_of_three_that_are_kept() {
 fn the_clean_up_of_this_night_is_still_to_come() {
     let backups = of_days_ago(&[4, 3, 0]);
     let soon = now() - TimeDelta::minutes(20);
-    let outlook = outlook(&backups, &POLICY, JOB, soon, PACE);
+    let outlook = seen_at(soon, &backups, &POLICY, PACE);
     assert_eq!(outlook.stays[2].until, Some(now()));
     assert_eq!(outlook.stored[1], Stored { at: now(), backups: 1, bytes: 100 });
 }
@@ -60,8 +66,8 @@ fn the_newest_of_a_month_stays_for_its_months() {
 #[test]
 fn pinned_for_good_and_bad_ones_by_age() {
     let mut backups = of_days_ago(&[9, 2, 1, 0]);
-    backups[0].0.pinned = true;
-    backups[1].0.unsound = Some("verify failed".into());
+    backups[0].pinned = true;
+    backups[1].unsound = Some("verify failed".into());
     let outlook = seen(&backups, &POLICY);
     assert_eq!(ends(&outlook)[3], (None, Rule::Pinned));
     assert_eq!(ends(&outlook)[2], (Some(1), Rule::Days));
@@ -70,7 +76,7 @@ fn pinned_for_good_and_bad_ones_by_age() {
 #[test]
 fn a_collapsed_one_stays_bad_and_freezes_nothing() {
     let mut backups = of_days_ago(&[5, 4, 0]);
-    backups[2].0.contents = Contents::default();
+    backups[2].contents = Contents::default();
     let outlook = seen(&backups, &POLICY);
     // Both old ones are over age; the newest good one stays until the next night has made another.
     assert_eq!(ends(&outlook), [(Some(3), Rule::Days), (Some(1), Rule::Days), (Some(1), Rule::Days)]);
@@ -80,17 +86,27 @@ fn a_collapsed_one_stays_bad_and_freezes_nothing() {
 fn weekly_backups_go_on_weekly() {
     let pace = Pace { every: TimeDelta::days(7), ..PACE };
     let policy = Policy { days: 21, ..POLICY };
-    let outlook = outlook(&of_days_ago(&[14, 7, 0]), &policy, JOB, now(), pace);
+    let outlook = seen_at(now(), &of_days_ago(&[14, 7, 0]), &policy, pace);
     let counts: Vec<usize> = outlook.stored.iter().map(|stored| stored.backups).collect();
     assert_eq!(counts[..8], [3, 3, 3, 3, 3, 3, 3, 3]);
     assert_eq!(ends(&outlook)[2].0, Some(7));
 }
 
 #[test]
+fn hourly_backups_are_all_counted() {
+    let pace = Pace { every: TimeDelta::hours(1), ..PACE };
+    let policy = Policy { days: 365, ..POLICY };
+    let outlook = seen_at(now(), &of_days_ago(&[0]), &policy, pace);
+    // Those of 05:00 today to 04:00 in 30 days, and the first.
+    assert_eq!(outlook.stored[AHEAD].backups, 30 * 24 + 1);
+    assert_eq!(ends(&outlook), [(Some(365), Rule::Days)]);
+}
+
+#[test]
 fn nothing_becomes_of_nothing() {
     assert_eq!(seen(&[], &POLICY), Outlook::default());
     let mut other = of_days_ago(&[1]);
-    other[0].0.job = "other".into();
+    other[0].job = "other".into();
     assert_eq!(seen(&other, &POLICY), Outlook::default());
 }
 
@@ -124,8 +140,8 @@ proptest! {
         let backups = of_days_ago(&days.into_iter().collect::<Vec<_>>());
         let outlook = seen(&backups, &policy);
         let at = outlook.stored[1].at;
-        let anchor = backups.iter().map(|(backup, _)| backup.started).max().unwrap();
-        let mut all: Vec<Backup> = backups.iter().map(|(backup, _)| backup.clone()).collect();
+        let anchor = backups.iter().map(|backup| backup.started).max().unwrap();
+        let mut all = backups.clone();
         let mut next = following(anchor, PACE.every, now());
         while next <= at {
             let id = format!("{}-bbbbbb", next.format("%Y%m%dT%H%M%SZ")).parse().unwrap();

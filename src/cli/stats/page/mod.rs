@@ -13,7 +13,7 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 
 use super::standing::{self, Look};
-use super::words::{Rows, ago, periods, seconds};
+use super::words::{Rows, ago, backups, periods, seconds};
 use crate::catalog::run::{Run, Status};
 use crate::notify::message::{Sender, Tone, plain};
 use crate::ops::stats::{Report, speed};
@@ -131,21 +131,23 @@ fn cards(report: &Report) -> Vec<Card> {
     }
     let (kept, bytes) = report.kept;
     let value = units::bytes(bytes);
-    let note = format!("{kept} backups, {} raw", units::bytes(report.kept_raw));
+    let note = format!("{}, {} raw", backups(kept), units::bytes(report.kept_raw));
     cards.push(Card { label: "Stored", value, note, tone: None });
-    if let Some(month) = report.success.iter().find(|success| success.days == Some(30)) {
+    let month = report.success.iter().find(|success| success.days == Some(30));
+    if let Some((month, percent)) = month.and_then(|month| Some((month, month.percent()?))) {
         cards.push(Card {
             label: "Runs that made a backup",
-            value: month.percent().map_or("none yet".into(), |percent| format!("{percent:.1} %")),
+            value: format!("{percent:.1} %"),
             note: format!("{} of {} in 30 days", month.made, month.ended),
             tone: None,
         });
     }
     if let Some((_, drill)) = report.drills.first() {
+        let how = if drill.findings.is_empty() { "" } else { ", which found differences" };
         cards.push(Card {
             label: "Measured recovery time",
             value: seconds(drill.recovery_seconds),
-            note: format!("by a drill, {} ago", ago(drill.at, report.at)),
+            note: format!("by a drill {} ago{how}", ago(drill.at, report.at)),
             tone: Some(if drill.findings.is_empty() { Tone::Good } else { Tone::Bad }),
         });
     }
@@ -180,7 +182,7 @@ fn storage(report: &Report) -> Option<Chart> {
 /// The same in words.
 fn stored(report: &Report) -> Vec<(&'static str, String)> {
     let (kept, bytes) = report.kept;
-    let now = format!("{} in {kept} backups, {} raw", units::bytes(bytes), units::bytes(report.kept_raw));
+    let now = format!("{} in {}, {} raw", units::bytes(bytes), backups(kept), units::bytes(report.kept_raw));
     let mut facts = vec![("now", now)];
     let most = report.outlook.stored.iter().max_by_key(|stored| stored.bytes);
     facts.extend(
