@@ -101,7 +101,7 @@ impl Work<'_> {
             server_version: self.known.version.clone(),
             tool_version: TOOL.into(),
             started: started.timestamp().max(0) as u64,
-            recovery: recovery::text(self.id.as_str(), options.format, &self.known.version, TOOL),
+            recovery: recovery::text(self.id.as_str(), options.format, &self.known.version, TOOL, false),
         };
         let layout = Layout {
             spec,

@@ -47,6 +47,8 @@ pub fn manifest(
         consistency: manifest::Consistency {
             achieved: "none".into(),
             why: "this version reads each collection at its own time".into(),
+            at: None,
+            oplog: None,
         },
         selection: selection(options),
         artifact: artifact(work, written),
