@@ -8,6 +8,7 @@
 mod attempt;
 mod begun;
 mod changes;
+mod consistency;
 mod engine;
 mod known;
 mod pipeline;
@@ -37,6 +38,7 @@ use crate::store::{self, Store};
 
 use attempt::Attempt;
 pub use attempt::TOOL;
+pub use consistency::ConsistencyChoice;
 pub use engine::EngineChoice;
 
 /// What is backed up, and how.
@@ -50,6 +52,8 @@ pub struct Options {
     pub job: String,
     /// What reads.
     pub engine: EngineChoice,
+    /// To what instant it shall belong.
+    pub consistency: ConsistencyChoice,
     /// Where mongodump is; `None` looks for it.
     pub mongodump_path: Option<PathBuf>,
     /// The value of PATH, to look for mongodump.
