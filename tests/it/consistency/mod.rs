@@ -1,0 +1,5 @@
+//! Backups of a server that is written to: what is restored is of one instant, or the manifest says that it
+//! is not.
+
+mod instant;
+mod support;
