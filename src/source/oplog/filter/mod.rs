@@ -9,6 +9,8 @@ mod chains;
 mod commands;
 mod names;
 mod refusals;
+#[cfg(test)]
+mod tests;
 
 use bson::raw::{RawArrayBuf, RawBsonRef};
 use bson::{RawDocument, RawDocumentBuf};

@@ -76,5 +76,5 @@ fn resharded(namespace: &str) -> Error {
 }
 
 fn refused(what: &str, hint: &str) -> Error {
-    Error::restart(format!("{what} while it was read, which an oplog slice cannot hold")).hint(hint)
+    Error::restart(format!("{what} during the run, which an oplog slice cannot hold")).hint(hint)
 }
