@@ -76,16 +76,16 @@ pub async fn newest(server: &Server, client: &Client) -> Result<Position> {
     at_end(server, client, -1).await
 }
 
-/// Checks that the oplog still holds everything from `start` on.
+/// Checks that the oplog still holds everything after `start`.
 pub async fn reaches_back(server: &Server, client: &Client, start: OpTime) -> Result<()> {
     let oldest = at_end(server, client, 1).await?.time;
-    if oldest > start { Err(overflow(server, start)) } else { Ok(()) }
+    if oldest.before() > start { Err(overflow(server, start)) } else { Ok(()) }
 }
 
 /// The oplog is shorter than the run.
 pub fn overflow(server: &Server, start: OpTime) -> Error {
     Error::failed(format!(
-        "the oplog of MongoDB at {} overflowed: it does not reach back to {start} any more, when the backup began",
+        "the oplog of MongoDB at {} overflowed: it does not reach back to {start} any more, which the backup needs",
         server.hello.address
     ))
     .hint(

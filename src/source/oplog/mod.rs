@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 /// A slice whose beginning is known.
 #[derive(Debug, Clone)]
 pub struct Begun {
-    /// The first moment whose writes are needed.
+    /// What was written after it is needed.
     start: OpTime,
     /// The newest entry at the beginning: whoever reads from then on sees all up to it.
     ready: Position,
@@ -39,12 +39,12 @@ pub struct Begun {
 /// So long may a majority of the set take to get what was written before the run begins.
 const CATCHING_UP: Duration = Duration::from_secs(10);
 
-/// The first and the last moment whose writes are in a slice.
+/// Between what times a slice was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The first.
+    /// All after it is in the slice.
     pub start: OpTime,
-    /// The last.
+    /// The last moment whose writes are.
     pub end: OpTime,
 }
 
@@ -54,6 +54,8 @@ impl Begun {
     /// member that is down is enough.
     pub async fn begin(server: &Server) -> Result<Option<Begun>> {
         let client = server.client();
+        // Before what a majority has there is no gap, so that whoever reads from now on sees all of it. After it
+        // an entry may become visible later than a younger one.
         let committed = bounds::committed(server, client).await?.time;
         // Of a transaction under way some entries are older. One that began before this question and ended
         // before it is not found, but then all who read from now on see what it did.
@@ -62,7 +64,7 @@ impl Begun {
         if bounds::wait(server, client, ready.time, CATCHING_UP).await?.is_none() {
             return Ok(None);
         }
-        let start = transaction.map_or(committed, |began| began.min(committed));
+        let start = transaction.map_or(committed, |began| began.before().min(committed));
         bounds::reaches_back(server, client, start).await?;
         Ok(Some(Begun { start, ready }))
     }

@@ -63,14 +63,11 @@ impl From<Error> for Stop {
     }
 }
 
-/// The command for the entries behind `last`.
+/// The command for all entries, or those behind `last`.
 fn find(bounds: Bounds, last: Option<OpTime>) -> RawDocumentBuf {
     let end = Timestamp::from(bounds.end);
-    let times = match last {
-        Some(last) => rawdoc! {"$gt": Timestamp::from(last), "$lte": end},
-        None => rawdoc! {"$gte": Timestamp::from(bounds.start), "$lte": end},
-    };
-    rawdoc! {"find": "oplog.rs", "filter": {"ts": times}}
+    let start = Timestamp::from(last.unwrap_or(bounds.start));
+    rawdoc! {"find": "oplog.rs", "filter": {"ts": {"$gt": start, "$lte": end}}}
 }
 
 async fn drain(
