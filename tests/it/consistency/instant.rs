@@ -86,7 +86,7 @@ async fn the_slice_makes_it_one_instant() {
         "drops are in the slice"
     );
     assert!(backup.manifest.consistency.why.contains("replica set"), "{}", backup.manifest.consistency.why);
-    let operations = operations(&entries(&backup));
+    let operations = operations(&entries(&backup.manifest, &backup.home.artifact(&backup.manifest)));
     for wanted in ["u shop.orders", "i shop.pairs", "c shop.$cmd drop gone", "i shop.system.views"] {
         assert!(operations.iter().any(|o| o == wanted), "no {wanted} in {operations:?}");
     }
@@ -122,7 +122,7 @@ async fn mongorestore_replays_it() {
     let Some(tools) = Official::find(name) else { return };
     for format in ["tar.gz", "archive.zst"] {
         let (_server, original, backup) = dumped(&["--format", format], write).await;
-        let entries = slice(&backup).entries;
+        let entries = slice(&backup.manifest).entries;
         let (_target, restored) = by_mongorestore(&backup, &tools, &["--oplogReplay"]).await;
         assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format}");
         println!("{format}: mongorestore replayed {entries} entries, and the servers are equal");

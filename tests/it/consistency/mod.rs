@@ -2,4 +2,7 @@
 //! is not.
 
 mod instant;
+mod refused;
+mod rights;
 mod support;
+mod writing;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use bson::{Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::Client;
-use uzima_backup::artifact::manifest::Slice;
+use uzima_backup::artifact::manifest::{Manifest, Slice};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::official::Official;
 use uzima_testkit::wire_proxy::WireProxy;
@@ -18,14 +18,19 @@ use crate::restore::support::Backup;
 /// A set of one member, a proxy before it, and a client past it.
 pub async fn set() -> (Mongod, WireProxy, Client) {
     let server = Mongod::builder().replica_set("rs").start().await.expect("mongod");
-    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
-    let client = server.client().await.expect("a client");
+    let (proxy, client) = behind(&server).await;
     (server, proxy, client)
 }
 
+/// A proxy before a server, and a client past it.
+pub async fn behind(server: &Mongod) -> (WireProxy, Client) {
+    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
+    (proxy, server.client().await.expect("a client"))
+}
+
 /// The slice of a backup that has one.
-pub fn slice(backup: &Backup) -> &Slice {
-    let consistency = &backup.manifest.consistency;
+pub fn slice(manifest: &Manifest) -> &Slice {
+    let consistency = &manifest.consistency;
     assert_eq!(consistency.achieved, "oplog", "{}", consistency.why);
     let slice = consistency.oplog.as_ref().expect("a slice");
     assert_eq!(consistency.at, Some(slice.end));
@@ -33,11 +38,10 @@ pub fn slice(backup: &Backup) -> &Slice {
     slice
 }
 
-/// The entries of a tar's slice.
-pub fn entries(backup: &Backup) -> Vec<RawDocumentBuf> {
-    let raw = decompressed(&backup.manifest, &std::fs::read(backup.artifact()).expect("an artifact"));
-    let entries = split(&tar_files(&raw)["dump/oplog.bson"]);
-    assert_eq!(entries.len() as u64, slice(backup).entries);
+/// The entries of the slice in a tar.
+pub fn entries(manifest: &Manifest, artifact: &[u8]) -> Vec<RawDocumentBuf> {
+    let entries = split(&tar_files(&decompressed(manifest, artifact))["dump/oplog.bson"]);
+    assert_eq!(entries.len() as u64, slice(manifest).entries);
     entries.into_iter().map(|bytes| RawDocumentBuf::from_bytes(bytes).expect("BSON")).collect()
 }
 
@@ -70,7 +74,7 @@ pub async fn by_hand(backup: &Backup) -> (Mongod, Client) {
     run(&mut backup.restore_into(&target)).ends(0);
     let client = target.client().await.expect("a client");
     let mut waiting = Vec::new();
-    for entry in entries(backup) {
+    for entry in entries(&backup.manifest, &backup.home.artifact(&backup.manifest)) {
         let command = entry.get_document("o").expect("o");
         let Ok(operations) = command.get_array("applyOps") else {
             play(&client, &entry).await;
