@@ -13,6 +13,7 @@ pub mod pattern;
 pub mod readable;
 pub mod selection;
 pub mod server;
+mod size;
 mod unchanged;
 
 use std::fmt;
