@@ -5,6 +5,7 @@
 //! first batches of the next namespaces are fetched meanwhile, so that thousands of tiny collections
 //! do not wait for a round trip each.
 
+mod open;
 mod resume;
 mod scan;
 mod token;

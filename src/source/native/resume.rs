@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use mongodb::Client;
 use mongodb::error::Error as Driver;
 
-use super::scan::{Open, Scan, Stop};
+use super::open::Open;
+use super::scan::{Scan, Stop};
 use super::token::{self, RecordId};
 use crate::error::Error;
 use crate::source::errors::{self, Class};
