@@ -14,6 +14,7 @@ pub mod readable;
 pub mod selection;
 pub mod server;
 mod size;
+pub mod snapshot;
 mod unchanged;
 
 use std::fmt;

@@ -163,7 +163,7 @@ impl Work<'_> {
             }
             None => {
                 let (namespaces, uuids) = (description.namespaces.clone(), description.uuids.clone());
-                Box::new(move |sink| native::read(&server, &namespaces, &uuids, &notes, &cancel, sink))
+                Box::new(move |sink| native::read(&server, &namespaces, &uuids, None, &notes, &cancel, sink))
             }
         }
     }

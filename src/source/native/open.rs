@@ -6,6 +6,7 @@ use mongodb::Client;
 use mongodb::error::Error as Driver;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
+use super::instant;
 use super::scan::Scan;
 use super::token::RecordId;
 use crate::source::errors::{self, Class};
@@ -55,6 +56,9 @@ impl Scan {
         }
         if let Some(after) = after {
             find.append(cstr!("$_resumeAfter"), after.token());
+        }
+        if let Some(at) = self.at {
+            find.append(cstr!("readConcern"), instant::read_concern(at));
         }
         find
     }

@@ -136,6 +136,9 @@ impl Scan {
                 Err(e) => return Err(Stop::Driver(e)),
             };
             match uuid {
+                uuid if self.at.is_some() && uuid != self.uuid => {
+                    return Err(self.not_any_more(&cause).into());
+                }
                 None if self.uuid.is_some() => return Ok(false),
                 uuid if uuid != self.uuid => {
                     return Err(Stop::Error(

@@ -15,8 +15,9 @@ use super::token::{self, Trail};
 use crate::error::{Error, Result};
 use crate::source::Namespace;
 use crate::source::describe::Uuids;
-use crate::source::errors::Class;
+use crate::source::errors::{self, Class};
 use crate::source::notes::Notes;
+use crate::source::optime::OpTime;
 use crate::source::server::Server;
 
 /// A batch of about this many bytes is asked for: larger ones are slower and take more memory.
@@ -38,6 +39,8 @@ pub struct Scan {
     pub(super) name: String,
     pub(super) uuid: Option<String>,
     pub(super) notes: Notes,
+    /// The instant that all is read as of; without one, each batch is of its own time.
+    pub(super) at: Option<OpTime>,
     /// Where it has been.
     pub(super) trail: Trail,
     /// Whether the server gives resume tokens.
@@ -85,8 +88,14 @@ impl From<Error> for Stop {
 }
 
 impl Scan {
-    /// The scan of a namespace's documents.
-    pub fn new(server: Arc<Server>, namespace: &Namespace, uuids: &Uuids, notes: Notes) -> Scan {
+    /// The scan of a namespace's documents, as of `at`.
+    pub fn new(
+        server: Arc<Server>,
+        namespace: &Namespace,
+        uuids: &Uuids,
+        notes: Notes,
+        at: Option<OpTime>,
+    ) -> Scan {
         let key = (namespace.db.clone(), namespace.data_collection().to_string());
         Scan {
             server,
@@ -95,6 +104,7 @@ impl Scan {
             collection: key.1,
             name: namespace.to_string(),
             notes,
+            at,
             trail: Trail::default(),
             tokens: true,
             blind: false,
@@ -157,8 +167,12 @@ impl Scan {
 
     /// Hands on what a cursor gives.
     async fn drain(&mut self, mut open: Open, batches: &Sender<Result<Batch>>) -> Result<Ended, Stop> {
-        let mut size = FIRST_BATCH;
+        let (mut size, mut proven) = (FIRST_BATCH, false);
         while let Some(reply) = self.server.bounded(async { open.cursor.next().await.transpose() }).await? {
+            if !proven {
+                self.prove(reply.as_raw_document())?;
+                proven = true;
+            }
             let token = token::of_reply(reply.as_raw_document());
             let ends = token::is_last(reply.as_raw_document());
             let documents = reply.doc_slices()?;
@@ -188,7 +202,10 @@ impl Scan {
     }
 
     fn explain(&self, error: Driver) -> Error {
-        self.server.explain(&format!("cannot read {}", self.name), error)
+        match errors::classify(&error) {
+            Class::InstantGone if self.at.is_some() => self.not_any_more(&errors::tidy(&error)),
+            _ => self.server.explain(&format!("cannot read {}", self.name), error),
+        }
     }
 
     pub(super) fn malformed(&self, cause: impl std::fmt::Display) -> Error {
