@@ -4,5 +4,6 @@
 mod instant;
 mod refused;
 mod rights;
+mod snapshot;
 mod support;
 mod writing;
