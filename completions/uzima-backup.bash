@@ -117,7 +117,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__backup)
-            opts="-q -v -h --db --include --exclude --job --engine --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --db --include --exclude --job --engine --consistency --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -140,6 +140,10 @@ _uzima__backup() {
                     return 0
                     ;;
                 --engine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consistency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -48,6 +48,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l inc
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The line of backups this one belongs to; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'What reads: auto, native or mongodump' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l consistency -d 'That the data is of one instant: auto, oplog, snapshot or none' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l format -d 'tar.gz, tar.zst, archive.gz or archive.zst' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -F

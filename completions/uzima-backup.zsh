@@ -42,6 +42,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
 '--job=[The line of backups this one belongs to; default\: what is read, at which host]:NAME:_default' \
 '--engine=[What reads\: auto, native or mongodump]:ENGINE:_default' \
+'--consistency=[That the data is of one instant\: auto, oplog, snapshot or none]:CONSISTENCY:_default' \
 '--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:_default' \
 '--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:_default' \
 '--dir=[Back up to this directory]:DIR:_files' \

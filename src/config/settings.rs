@@ -10,7 +10,7 @@ use super::uri;
 use super::values::{absolute, boolean, number};
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
-use crate::ops::backup::EngineChoice;
+use crate::ops::backup::{ConsistencyChoice, EngineChoice};
 use crate::retention::Policy;
 use crate::secret::{Redactor, Secret, hide_login};
 use crate::source::pattern::Pattern;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub job: String,
     /// What reads.
     pub engine: EngineChoice,
+    /// To what instant it shall belong.
+    pub consistency: ConsistencyChoice,
     /// Where mongodump is.
     pub mongodump_path: Option<PathBuf>,
     /// The artifact's format.
@@ -66,6 +68,7 @@ impl Settings {
             selection,
             job,
             engine: layers.parsed("engine", EngineChoice::from_str)?.expect("it has a default"),
+            consistency: layers.parsed("consistency", FromStr::from_str)?.expect("it has a default"),
             mongodump_path: absolute(layers, "mongodump_path")?,
             format: format(layers)?,
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
@@ -228,6 +231,7 @@ mod tests {
         for (name, value, word) in [
             ("BACKUP_FORMAT", "zip", "archive.zst"),
             ("BACKUP_ENGINE", "mongo", "native"),
+            ("BACKUP_CONSISTENCY", "yes", "snapshot"),
             ("BACKUP_COMPRESSION_LEVEL", "13", "1 to 12"),
             ("BACKUP_COMPRESSION_LEVEL", "x", "compression_level"),
             ("BACKUP_RETENTION_DAYS", "0", "at least 1"),

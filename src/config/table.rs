@@ -52,6 +52,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("engine", "BACKUP_ENGINE", Some("auto"), "auto, native or mongodump"),
     setting("mongodump_path", "MONGODUMP_PATH", None, "the mongodump to use"),
     setting("mongod_path", "MONGOD_PATH", None, "the mongod that `verify --drill` starts"),
+    setting("consistency", "BACKUP_CONSISTENCY", Some("auto"), "auto, oplog, snapshot or none"),
     setting("format", "BACKUP_FORMAT", Some("tar.gz"), "tar.gz, tar.zst, archive.gz or archive.zst"),
     setting("compression_level", "BACKUP_COMPRESSION_LEVEL", None, "gzip 1 to 12, zstd 1 to 19"),
     setting("check_compression", "BACKUP_CHECK_COMPRESSION", Some("false"), "decompress each block again"),
