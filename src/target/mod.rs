@@ -1,5 +1,7 @@
 //! The server that a restore writes into: found by its connection string, its primary for every write.
 
+mod again;
+mod apply;
 pub mod batch;
 pub mod insert;
 pub mod shape;
