@@ -11,6 +11,7 @@ mod night;
 mod notify;
 mod readme;
 mod records;
+mod replay;
 mod restore;
 mod store;
 mod symptoms;

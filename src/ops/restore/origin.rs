@@ -11,6 +11,7 @@ use super::stored::Stored;
 use crate::artifact::manifest::Manifest;
 use crate::error::Result;
 use crate::source::Namespace;
+use crate::source::optime::OpTime;
 
 /// Where the data comes from.
 #[derive(Debug, Clone)]
@@ -43,6 +44,30 @@ impl Origin {
         match self {
             Origin::Stored(stored) => stored.scan(at, handle, each),
             Origin::Dump(dump) => dump.scan(at, each),
+        }
+    }
+
+    /// Whether there is an oplog slice.
+    pub fn has_slice(&self) -> bool {
+        match self {
+            Origin::Stored(stored) => stored.manifest.consistency.oplog.is_some(),
+            Origin::Dump(dump) => dump.has_oplog(),
+        }
+    }
+
+    /// The time from which on the slice has every entry, where it is known.
+    pub fn slice_start(&self) -> Option<OpTime> {
+        self.manifest()?.consistency.oplog.as_ref().map(|slice| slice.start)
+    }
+
+    /// Shows every entry of the oplog slice in order, on a thread that may be blocked.
+    ///
+    /// # Errors
+    /// Of the kind `Mismatch` if it is damaged.
+    pub fn scan_slice(&self, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        match self {
+            Origin::Stored(stored) => stored.scan_slice(handle, each),
+            Origin::Dump(dump) => dump.scan_oplog(each),
         }
     }
 

@@ -13,12 +13,7 @@ const AUTH_SCHEMA: [i64; 2] = [3, 5];
 
 /// Reads users and roles, if they are wanted.
 pub async fn wanted(origin: &Origin, offers: &[Offer], options: &Options) -> Result<Option<People>> {
-    let wanted = match options.users {
-        Users::Unfiltered => options.filter.is_empty(),
-        Users::Always => true,
-        Users::Never => false,
-    };
-    if !wanted {
+    if !options.wants_people() {
         return Ok(None);
     }
     let people = People {

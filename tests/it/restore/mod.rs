@@ -9,5 +9,5 @@ mod part;
 mod random;
 mod round_trip;
 mod safety;
-mod support;
+pub mod support;
 mod twice;
