@@ -104,10 +104,10 @@ pub struct Consistency {
 /// What the server wrote while it was read, filtered to the backup's namespaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Slice {
-    /// The first moment whose writes are in it: that of the oldest transaction that was open, or before the
-    /// first document was read.
+    /// What was written after it is in the slice. It lies before the first document that was read, and before
+    /// the oldest transaction that was under way then.
     pub start: OpTime,
-    /// The last: after the last document was read.
+    /// The last moment whose writes are in it, after the last document that was read.
     pub end: OpTime,
     /// How many oplog entries.
     pub entries: u64,

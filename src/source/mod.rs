@@ -6,12 +6,14 @@ pub mod metadata;
 pub mod mongodump;
 pub mod native;
 pub mod notes;
+pub mod oplog;
 pub mod optime;
 pub mod patience;
 pub mod pattern;
 pub mod readable;
 pub mod selection;
 pub mod server;
+mod unchanged;
 
 use std::fmt;
 

@@ -15,6 +15,16 @@ pub struct OpTime {
     pub i: u32,
 }
 
+impl OpTime {
+    /// The moment before: no other lies between.
+    pub fn before(self) -> OpTime {
+        match self.i {
+            0 => OpTime { t: self.t.saturating_sub(1), i: u32::MAX },
+            i => OpTime { t: self.t, i: i - 1 },
+        }
+    }
+}
+
 impl From<Timestamp> for OpTime {
     fn from(timestamp: Timestamp) -> OpTime {
         OpTime { t: timestamp.time, i: timestamp.increment }
@@ -41,6 +51,7 @@ mod tests {
     #[test]
     fn the_second_counts_before_the_entry() {
         let time = |t, i| OpTime { t, i };
+        assert_eq!((time(5, 3).before(), time(5, 0).before()), (time(5, 2), time(4, u32::MAX)));
         assert!(time(1, 9) < time(2, 1) && time(2, 1) < time(2, 2));
         assert_eq!(time(1_795_489_212, 5).to_string(), "2026-11-24T03:00:12Z, 5");
         assert_eq!(time(u32::MAX, 1).to_string(), "2106-02-07T06:28:15Z, 1");

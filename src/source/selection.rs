@@ -50,6 +50,12 @@ impl Selection {
             && !self.exclude.iter().any(|p| p.matches(&namespace))
     }
 
+    /// Whether a collection of the database, whatever its name, can be part of the backup.
+    pub fn may_want_of(&self, db: &str) -> bool {
+        let within = |pattern: &Pattern| pattern.may_match_below(&format!("{db}."));
+        self.wants_database(db) && (self.include.is_empty() || self.include.iter().any(within))
+    }
+
     /// mongodump's rules for system collections (`mongodump/prepare.go`, `shouldSkipSystemNamespace`).
     fn is_dumped(&self, db: &str, collection: &str) -> bool {
         if collection.contains('$') && !collection.contains(".oplog.$") {
@@ -114,6 +120,7 @@ mod tests {
             exclude: vec!["*.tmp*".parse().unwrap()],
         };
         assert!(selection.wants("shop", "orders"));
+        assert!(selection.may_want_of("shop") && !selection.may_want_of("other"));
         assert!(!selection.wants("shop", "tmp1"));
         assert!(!selection.wants("other", "orders"));
         assert!(selection.label().starts_with("shop-") && selection.label().len() == 11);

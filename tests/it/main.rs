@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod cli;
+mod consistency;
 mod docs;
 mod generated;
 mod health;

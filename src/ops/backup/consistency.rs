@@ -1,6 +1,11 @@
-//! To what instant the data of a backup shall belong.
+//! To what instant the data of a backup belongs: what was asked for, and what this server can do.
 
 use std::str::FromStr;
+
+use super::Options;
+use crate::error::{Error, Result};
+use crate::source::oplog;
+use crate::source::server::{Server, Topology};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,4 +32,78 @@ impl FromStr for ConsistencyChoice {
             _ => Err("it is auto, oplog, snapshot or none".into()),
         }
     }
+}
+
+/// What a run does about it.
+#[derive(Debug, Clone)]
+pub struct Consistency {
+    /// The oplog slice that was begun.
+    pub oplog: Option<oplog::Begun>,
+    /// What chose it, or why it is not more.
+    pub why: String,
+}
+
+/// Why a server can have no oplog slice, and what to do about it.
+struct Without {
+    why: String,
+    hint: String,
+}
+
+/// Decides, and begins what has to begin before the server is described.
+///
+/// # Errors
+/// If what was asked for cannot be had.
+pub async fn begin(server: &Server, options: &Options) -> Result<Consistency> {
+    let none = |why: String| Consistency { oplog: None, why };
+    let why = match options.consistency {
+        ConsistencyChoice::None => return Ok(none("consistency = none".into())),
+        ConsistencyChoice::Snapshot => {
+            return Err(Error::usage("consistency = snapshot is not known to this version")
+                .hint("Use oplog, auto or none"));
+        }
+        ConsistencyChoice::Auto => "a replica set, whose oplog the user may read",
+        ConsistencyChoice::Oplog => "consistency = oplog",
+    };
+    let begun = match without(server).await? {
+        None => oplog::Begun::begin(server).await?.ok_or_else(|| Without {
+            why: "what was written last is not on a majority of the set's members".into(),
+            hint: "Check them with rs.status()".into(),
+        }),
+        Some(without) => Err(without),
+    };
+    match begun {
+        Ok(begun) => Ok(Consistency { oplog: Some(begun), why: why.into() }),
+        Err(without) if options.consistency == ConsistencyChoice::Auto => {
+            log::info!("each collection is read at its own time, because {}: {}", without.why, without.hint);
+            Ok(none(without.why))
+        }
+        Err(without) => {
+            let address = &server.hello.address;
+            Err(Error::failed(format!(
+                "there can be no oplog slice of MongoDB at {address}: {}",
+                without.why
+            ))
+            .hint(format!("{}; or use --consistency auto or none (BACKUP_CONSISTENCY)", without.hint)))
+        }
+    }
+}
+
+/// What stands against an oplog slice of this server.
+async fn without(server: &Server) -> Result<Option<Without>> {
+    let because = |why: &str, hint: &str| Some(Without { why: why.into(), hint: hint.into() });
+    Ok(match server.hello.topology {
+        Topology::Standalone => because(
+            "a standalone server has no oplog",
+            "Make it a replica set of one member: start it with --replSet and run rs.initiate()",
+        ),
+        Topology::Mongos => because(
+            "a sharded cluster is read through mongos, which has no oplog",
+            "Back each shard up on its own for an instant of each",
+        ),
+        Topology::ReplicaSet => {
+            let role = "Grant the built-in role \"backup\", or {role: \"read\", db: \"local\"} and {role: \"read\", \
+                        db: \"config\"}";
+            oplog::may_read(server).await?.err().map(|why| Without { why, hint: role.into() })
+        }
+    })
 }
