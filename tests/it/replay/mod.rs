@@ -5,4 +5,5 @@ mod kinds;
 mod part;
 mod recorded;
 mod rights;
+mod stored;
 mod support;
