@@ -55,9 +55,9 @@ impl Origin {
         }
     }
 
-    /// The time from which on the slice has every entry, where it is known.
-    pub fn slice_start(&self) -> Option<OpTime> {
-        self.manifest()?.consistency.oplog.as_ref().map(|slice| slice.start)
+    /// The times from which on, and up to which, the slice has every entry, where they are known.
+    pub fn slice_bounds(&self) -> Option<(OpTime, OpTime)> {
+        self.manifest()?.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end))
     }
 
     /// Shows every entry of the oplog slice in order, on a thread that may be blocked.

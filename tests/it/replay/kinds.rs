@@ -136,6 +136,33 @@ async fn people(client: &Client, round: i32) {
     .await;
 }
 
+/// What an insert would change, and documents that fill a command.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_documents() {
+    let (server, client) = source().await;
+    insert(&client, "shop", "rows", 0..3).await;
+    let (start, dump) = (now(&client).await, Dump::of(&server));
+    let empty = bson::Timestamp { time: 0, increment: 0 };
+    let rows = client.database("shop").collection::<bson::Document>("rows");
+    for n in 0..3 {
+        let whole = doc! {"$literal": {"t": empty, "n": n, "pad": "x".repeat(500)}};
+        let pipeline = vec![doc! {"$replaceWith": whole}];
+        let update = UpdateModifications::Pipeline(pipeline);
+        rows.update_one(doc! {"_id": n}, update).await.expect("an empty timestamp");
+    }
+    rows.update_one(doc! {"_id": 1}, doc! {"$set": {"later": true}}).await.expect("an update");
+    let overhead = bson::serialize_to_vec(&doc! {"_id": 10, "pad": ""}).expect("BSON").len();
+    for id in [10, 11] {
+        let longest = doc! {"_id": id, "pad": "x".repeat((16 << 20) - overhead)};
+        rows.insert_one(longest).await.expect("16 MiB");
+        rows.insert_one(doc! {"_id": id + 10}).await.expect("a row");
+    }
+    dump.oplog(&since(&client, start).await);
+    let (target, live) = source().await;
+    dump.restore(&target.uri(), &[]).ends(0);
+    assert_eq!(differences(&client, &live).await, Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_what_they_led_to_and_from_there_on() {
     let (server, client) = source().await;

@@ -58,7 +58,7 @@ pub async fn replay(
     meter: &Meter,
 ) -> Result<Replayed> {
     let connected = if names.people { target.connected_users().await? } else { Vec::new() };
-    let script = Script::new(names, connected, origin.slice_start());
+    let script = Script::new(names, connected, origin.slice_bounds());
     let played = play::play(origin, script, target, Catalog::new(planned.iter()), meter).await?;
     let restored =
         |key: &catalog::Key| planned.iter().any(|p| p.chosen.db == key.0 && p.chosen.collection == key.1);

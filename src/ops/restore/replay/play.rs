@@ -15,6 +15,7 @@ use crate::ops::restore::origin::Origin;
 use crate::progress::Meter;
 use crate::target::Target;
 use crate::target::batch::BATCH;
+use crate::target::insert::Place;
 
 /// So many writes go in one command.
 const WRITES: usize = 1000;
@@ -128,6 +129,17 @@ impl Player<'_> {
     async fn write(&mut self, to: Named, operation: RawDocumentBuf) -> Result<()> {
         if self.missing.contains_key(&to.key()) {
             return Ok(());
+        }
+        if Target::would_fill(&operation) {
+            self.flush().await?;
+            let place = Place { db: to.db.clone(), collection: to.stored(), buckets: to.buckets };
+            return match self.target.apply(std::slice::from_ref(&operation)).await?[..] {
+                [] => self.target.unfill(&place, &operation).await,
+                _ => {
+                    self.missing.insert(to.key(), to.from_db);
+                    Ok(())
+                }
+            };
         }
         self.batch.bytes += operation.as_bytes().len();
         self.batch.operations.push(operation);

@@ -27,7 +27,7 @@ pub struct Script {
     /// The `_id`s of users that must stay as they are.
     connected: Vec<String>,
     open: Transactions,
-    start: Option<OpTime>,
+    bounds: Option<(OpTime, OpTime)>,
     /// What was read so far.
     pub read: Read,
 }
@@ -44,16 +44,19 @@ pub struct Read {
     pub left_out: u64,
     /// How many transactions were neither committed nor aborted at its end: they are not part of it.
     pub open_transactions: u64,
-    /// The time of the first entry.
+    /// The time from which on it has every entry.
     pub first: Option<OpTime>,
-    /// The time of the last one.
+    /// The time up to which it has.
     pub last: Option<OpTime>,
 }
 
 impl Script {
-    /// `start` is the time from which on the slice has every entry, where it is known: else that of its first.
-    pub fn new(names: Names, connected: Vec<String>, start: Option<OpTime>) -> Script {
-        Script { names, connected, open: Transactions::default(), start, read: Read::default() }
+    /// `bounds` are the times between which the slice has every entry, where they are known: else those of its
+    /// first and its last.
+    pub fn new(names: Names, connected: Vec<String>, bounds: Option<(OpTime, OpTime)>) -> Script {
+        let (first, last) = bounds.unzip();
+        let read = Read { first, last, ..Read::default() };
+        Script { names, connected, open: Transactions::default(), bounds, read }
     }
 
     /// Takes the next entry.
@@ -64,9 +67,11 @@ impl Script {
         let entry = Entry::parse(RawDocument::from_bytes(raw).map_err(broken)?)?;
         self.read.entries += 1;
         self.read.raw_bytes += raw.len() as u64;
-        self.read.first = self.read.first.or(entry.at);
-        self.read.last = entry.at.or(self.read.last);
-        let start = self.start.or(self.read.first).unwrap_or(OpTime { t: 0, i: 0 });
+        if self.bounds.is_none() {
+            self.read.first = self.read.first.or(entry.at);
+            self.read.last = entry.at.or(self.read.last);
+        }
+        let start = self.read.first.unwrap_or(OpTime { t: 0, i: 0 });
         match self.open.take(&entry, start)? {
             Came::Alone => self.operation(&entry, 0, act)?,
             Came::Waits => {}

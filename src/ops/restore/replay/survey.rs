@@ -77,7 +77,7 @@ fn both(one: &str, other: &str, key: &(String, String)) -> Error {
 
 /// Reads the whole slice.
 pub async fn survey(origin: &Origin, names: Names) -> Result<Survey> {
-    let script = Script::new(names, Vec::new(), origin.slice_start());
+    let script = Script::new(names, Vec::new(), origin.slice_bounds());
     let (read, survey) = through(origin, script, Survey::default()).await?;
     Ok(Survey { read, ..survey })
 }
