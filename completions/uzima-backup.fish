@@ -69,12 +69,14 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace what is there under the names that are restored'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop what the backup does not have: other collections of its databases, other users'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-indexes -d 'Build no indexes'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-replay -d 'Do not replay the oplog slice: each collection is as it was when it was read'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l users -d 'Restore users and roles although namespaces are chosen'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-users -d 'Restore no users and roles'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l yes -d 'Do not ask'

@@ -70,12 +70,14 @@ _arguments "${_arguments_options[@]}" : \
 '*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
 '*--ns-from=[Restore what matches under another name, see --ns-to (may be given several times)]:PATTERN:_default' \
 '*--ns-to=[The other name, one for each --ns-from]:PATTERN:_default' \
+'(--no-replay)--at=[Restore only if all is then as of this instant\: a time (RFC 3339) or seconds\:ordinal]:TIME:_default' \
 '--dir=[The backup is in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--drop[Replace what is there under the names that are restored]' \
 '--exact[Also drop what the backup does not have\: other collections of its databases, other users]' \
 '--no-indexes[Build no indexes]' \
+'--no-replay[Do not replay the oplog slice\: each collection is as it was when it was read]' \
 '(--no-users)--users[Restore users and roles although namespaces are chosen]' \
 '--no-users[Restore no users and roles]' \
 '--yes[Do not ask]' \

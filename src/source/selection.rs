@@ -18,8 +18,7 @@ pub struct Selection {
 pub const RECORDS_DB: &str = "uzima_backup";
 
 /// What mongodump takes of `config` in a dump of a whole server (`mongodump/prepare.go`).
-pub(super) const CONFIG: [&str; 7] =
-    ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
+pub const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
 
 impl Selection {
     /// Whether a whole server is wanted, with its users and roles.

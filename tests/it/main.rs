@@ -13,6 +13,7 @@ mod night;
 mod notify;
 mod readme;
 mod records;
+mod replay;
 mod restore;
 mod store;
 mod symptoms;

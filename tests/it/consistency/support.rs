@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bson::{Document, RawDocument, RawDocumentBuf, doc};
+use bson::{RawDocument, RawDocumentBuf};
 use mongodb::Client;
 use uzima_backup::artifact::manifest::{Manifest, Slice};
 use uzima_testkit::mongod::Mongod;
@@ -68,45 +68,12 @@ pub fn operations(entries: &[RawDocumentBuf]) -> Vec<String> {
     out
 }
 
-/// A server with what the backup holds, by the tool itself and with the slice played by hand.
-pub async fn by_hand(backup: &Backup) -> (Mongod, Client) {
+/// A server with what the tool makes of a backup.
+pub async fn by_restore(backup: &Backup) -> (Mongod, Client) {
     let target = Mongod::builder().replica_set("target").start().await.expect("mongod");
     run(&mut backup.restore_into(&target)).ends(0);
     let client = target.client().await.expect("a client");
-    let mut waiting = Vec::new();
-    for entry in entries(&backup.manifest, &backup.home.artifact(&backup.manifest)) {
-        let command = entry.get_document("o").expect("o");
-        let Ok(operations) = command.get_array("applyOps") else {
-            play(&client, &entry).await;
-            continue;
-        };
-        waiting.extend(operations.into_iter().map(|o| o.unwrap().as_document().unwrap().to_owned()));
-        if command.get_bool("partialTxn").is_err() {
-            for operation in std::mem::take(&mut waiting) {
-                play(&client, &operation).await;
-            }
-        }
-    }
     (target, client)
-}
-
-async fn play(client: &Client, operation: &RawDocument) {
-    let command = operation.get_document("o").expect("o").iter().next().expect("a field").expect("a field").0;
-    // The restore built the indexes.
-    if ["createIndexes", "startIndexBuild", "commitIndexBuild"].contains(&command.as_str()) {
-        return;
-    }
-    let all = Document::try_from(operation).expect("BSON");
-    let kept: Document =
-        all.into_iter().filter(|(key, _)| ["op", "ns", "o", "o2"].contains(&key.as_str())).collect();
-    let text = format!("{kept}");
-    match client.database("admin").run_command(doc! {"applyOps": [kept]}).await {
-        Ok(_) => {}
-        // It is there, or gone, already.
-        Err(e) if text.contains("create") && e.to_string().contains("exists") => {}
-        Err(e) if text.contains("drop") && e.to_string().contains("not found") => {}
-        Err(e) => panic!("{text}: {e}"),
-    }
 }
 
 /// A server with what mongorestore makes of a backup, as RECOVERY.txt says, with these flags beside.

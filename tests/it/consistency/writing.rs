@@ -6,7 +6,7 @@ use uzima_testkit::official::Official;
 use uzima_testkit::wire_proxy::{Action, Rule};
 use uzima_testkit::writers::{self, Writers, check};
 
-use super::support::{by_hand, by_mongorestore, set, slice};
+use super::support::{by_mongorestore, by_restore, set, slice};
 use crate::cli::support::{Home, run};
 use crate::restore::support::Backup;
 
@@ -40,7 +40,7 @@ async fn native_backups_are_of_one_instant() {
     let kinds = [vec![], vec!["--db", "live"], vec![], vec!["--include", "live.*", "--include", "other.*"]];
     let (made, report) = backups(&kinds, "/none").await;
     for (backup, args) in made.iter().zip(&kinds) {
-        let (_target, client) = by_hand(backup).await;
+        let (_target, client) = by_restore(backup).await;
         let wrong = check(&client, "live", &report, true).await.expect("a check");
         assert_eq!(wrong, Vec::<String>::new(), "{args:?}");
     }
