@@ -88,7 +88,7 @@ pub async fn by_mongorestore(backup: &Backup, tools: &Official, flags: &[&str]) 
     if backup.manifest.artifact.format.starts_with("tar") {
         tar::Archive::new(&raw[..]).unpack(&folder).expect("a tar");
         let text = std::fs::read_to_string(folder.join("RECOVERY.txt")).expect("RECOVERY.txt");
-        assert!(text.contains("mongorestore --oplogReplay --bypassDocumentValidation dump/"), "{text}");
+        assert!(text.contains(" --oplogReplay --bypassDocumentValidation dump/"), "{text}");
         restore.arg(folder.join("dump"));
     } else {
         restore.arg("--archive").stdin(piped(&folder.join("archive"), &raw));
