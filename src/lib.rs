@@ -5,7 +5,8 @@
 //! operation a module, options in, report out.
 //!
 //! `backup`, the heart of it ([`ops::backup`]): [`source`] describes a MongoDB server and reads it by one
-//! of two engines, into a sink that takes whole documents. [`artifact`] packs them into blocks, has
+//! of two engines, into a sink that takes whole documents, and behind them what the server wrote meanwhile
+//! ([`source::oplog`]), which makes the data that of one instant. [`artifact`] packs them into blocks, has
 //! all cores compress them, frames them as a tar or as mongodump's archive, and cuts the stream into
 //! parts. [`store`] takes parts in any order, to a bucket or a directory, and knows nothing of
 //! backups. When all is read, checked and uploaded, [`catalog`] writes the index and then the

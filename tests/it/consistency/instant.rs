@@ -45,8 +45,25 @@ async fn write(client: Client) {
     let index = doc! {"createIndexes": "made", "indexes": [{"key": {"pad": 1}, "name": "pad_1"}]};
     shop.run_command(index).await.expect("an index");
     shop.run_command(doc! {"create": "view", "viewOn": "orders", "pipeline": []}).await.expect("a view");
+    for name in ["oldview", "oldseries"] {
+        shop.collection::<Document>(name).drop().await.expect("a drop");
+    }
+    series(&client, "newseries").await;
     let change = doc! {"collMod": "pairs", "validator": {"_id": {"$gt": 0}}};
     shop.run_command(change).await.expect("a collMod");
+}
+
+async fn user(client: &Client, name: &str) {
+    let user = doc! {"createUser": name, "pwd": "x", "roles": ["backup"]};
+    client.database("admin").run_command(user).await.expect("a user");
+}
+
+/// A time series with a measurement.
+async fn series(client: &Client, name: &str) {
+    let shop = client.database("shop");
+    shop.run_command(doc! {"create": name, "timeseries": {"timeField": "at"}}).await.expect("a time series");
+    let row = doc! {"at": bson::DateTime::now(), "value": 1};
+    shop.collection(name).insert_one(row).await.expect("a measurement");
 }
 
 /// A server, and a backup between two batches of which this was written.
@@ -59,6 +76,11 @@ where
     for (db, collection) in [("shop", "gone"), ("shop", "anew"), ("shop", "pairs"), ("other", "pairs")] {
         insert(&client, db, collection, &rows(10, 20, 10)).await;
     }
+    let view = doc! {"create": "oldview", "viewOn": "orders", "pipeline": []};
+    client.database("shop").run_command(view).await.expect("a view");
+    series(&client, "oldseries").await;
+    // With the first one admin.system.version is written to, which a slice cannot hold.
+    user(&client, "first").await;
     let during = Rule::on("getMore").namespace("shop.orders").nth(1);
     let during = proxy.add(during.then(meanwhile(server.uri(), write)));
     let backup = Backup::at(&proxy.uri(&server.uri()), args);
@@ -94,7 +116,12 @@ async fn the_slice_makes_it_one_instant() {
     let (_target, restored) = by_restore(&backup).await;
     assert_eq!(paid(&restored).await, [true, true]);
     original.database("other").drop().await.expect("a drop");
-    assert_eq!(differences(&original, &restored).await, Vec::<String>::new());
+    assert_eq!(but_for_users(&original, &restored).await, Vec::<String>::new());
+}
+
+/// What differs, but for users, which are not in a backup of one database.
+async fn but_for_users(a: &Client, b: &Client) -> Vec<String> {
+    differences(a, b).await.into_iter().filter(|line| !line.starts_with("user")).collect()
 }
 
 /// The same without a slice is of two moments: the test above can fail.
@@ -109,11 +136,33 @@ async fn without_it_there_are_two() {
     assert_eq!(paid(&restored).await, [false, true]);
 }
 
+/// Half of it was read: a restore brings that back and drops it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_is_dropped_under_its_cursor_is_gone() {
+    let drop = async |client: Client| {
+        client.database("shop").collection::<Document>("orders").drop().await.expect("a drop");
+    };
+    let (_server, original, backup) = dumped(&["--db", "shop"], drop).await;
+    let orders = backup.manifest.namespaces.iter().find(|n| n.collection == "orders").expect("orders");
+    assert!(orders.documents > 0 && orders.documents < DOCUMENTS as u64 && !orders.dropped, "{orders:?}");
+    assert_eq!(
+        operations(&entries(&backup.manifest, &backup.home.artifact(&backup.manifest))),
+        ["c shop.$cmd drop orders"]
+    );
+    let (_target, restored) = by_restore(&backup).await;
+    original.database("other").drop().await.expect("a drop");
+    assert_eq!(but_for_users(&original, &restored).await, Vec::<String>::new());
+}
+
 /// The official mongorestore replays it from a tar and from an archive; and without being told to it does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn mongorestore_replays_it() {
     let name = "consistency::instant::mongorestore_replays_it";
     let Some(tools) = Official::find(name) else { return };
+    let write = async |client: Client| {
+        write(client.clone()).await;
+        user(&client, "second").await;
+    };
     for format in ["tar.gz", "archive.zst"] {
         let (_server, original, backup) = dumped(&["--format", format], write).await;
         let entries = slice(&backup.manifest).entries;

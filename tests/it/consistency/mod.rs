@@ -6,4 +6,5 @@ mod refused;
 mod rights;
 mod snapshot;
 mod support;
+mod verified;
 mod writing;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::{Document, doc, rawdoc};
+use bson::{Document, Timestamp, doc, rawdoc};
 use mongodb::Client;
 use uzima_backup::exit::Exit;
 use uzima_testkit::mongod::Mongod;
@@ -68,10 +68,11 @@ async fn a_rename_costs_a_second_run_and_two_the_backup() {
     }
 }
 
-/// The oldest entry of the oplog.
-async fn oldest(client: &Client) -> Option<Document> {
+/// The time of the oplog's oldest entry (1), or of the newest (-1).
+async fn entry(client: &Client, order: i32) -> Timestamp {
     let oplog = client.database("local").collection::<Document>("oplog.rs");
-    oplog.find_one(doc! {}).sort(doc! {"$natural": 1}).await.expect("an entry")
+    let entry = oplog.find_one(doc! {}).sort(doc! {"$natural": order}).await.expect("an answer");
+    entry.expect("an entry").get_timestamp("ts").expect("a time")
 }
 
 #[tokio::test]
@@ -87,11 +88,11 @@ async fn an_oplog_that_is_too_short_fails_the_run() {
     insert(&client, "shop", "orders", &rows(0, DOCUMENTS, 2_000)).await;
     let flood = meanwhile(server.uri(), async |client| {
         // What the last checkpoint needs is kept, however long it is: there is one every second.
-        let before = oldest(&client).await;
+        let begun = entry(&client, -1).await;
         for n in 0..200 {
             insert(&client, "other", "flood", &rows(n * 10, 10, 200_000)).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if oldest(&client).await != before {
+            if entry(&client, 1).await > begun {
                 return;
             }
         }

@@ -78,7 +78,7 @@ pub async fn by_restore(backup: &Backup) -> (Mongod, Client) {
 
 /// A server with what mongorestore makes of a backup, as RECOVERY.txt says, with these flags beside.
 pub async fn by_mongorestore(backup: &Backup, tools: &Official, flags: &[&str]) -> (Mongod, Client) {
-    let target = Mongod::builder().replica_set("target").start().await.expect("mongod");
+    let target = Mongod::builder().replica_set("target").cache_gb(1.0).start().await.expect("mongod");
     let artifact = std::fs::read(backup.artifact()).expect("an artifact");
     let raw = decompressed(&backup.manifest, &artifact);
     let folder = backup.home.path().join(format!("unpacked-{}", target.port()));
@@ -88,7 +88,7 @@ pub async fn by_mongorestore(backup: &Backup, tools: &Official, flags: &[&str]) 
     if backup.manifest.artifact.format.starts_with("tar") {
         tar::Archive::new(&raw[..]).unpack(&folder).expect("a tar");
         let text = std::fs::read_to_string(folder.join("RECOVERY.txt")).expect("RECOVERY.txt");
-        assert!(text.contains("mongorestore --oplogReplay --bypassDocumentValidation dump/"), "{text}");
+        assert!(text.contains(" --oplogReplay --bypassDocumentValidation dump/"), "{text}");
         restore.arg(folder.join("dump"));
     } else {
         restore.arg("--archive").stdin(piped(&folder.join("archive"), &raw));
