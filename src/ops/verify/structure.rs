@@ -169,7 +169,7 @@ fn announced(manifest: &Manifest) -> Vec<(&str, &str, Option<u64>)> {
 fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
     let wanted = announced(manifest);
     let collections = wanted.iter().filter(|(_, _, documents)| documents.is_some()).count();
-    let mut counted = Counted { wanted, open: None, documents: 0, ended: 0 };
+    let mut counted = Counted { manifest, wanted, open: None, documents: 0, ended: 0 };
     Demux::new(BufReader::new(&mut *raw)).run(&|_| true, &mut counted).map_err(|e| e.chain())?;
     if counted.ended < collections {
         return Err(format!("the archive has {} collections, not {collections}", counted.ended));
@@ -179,6 +179,7 @@ fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
 
 /// Compares what the archive says with the manifest.
 struct Counted<'a> {
+    manifest: &'a Manifest,
     wanted: Vec<(&'a str, &'a str, Option<u64>)>,
     open: Option<usize>,
     documents: u64,
@@ -205,13 +206,11 @@ impl Sink for Counted<'_> {
     }
 
     fn end(&mut self) -> Result<()> {
-        let (db, collection, wanted) = self.wanted[self.open.take().expect("one is open")];
-        let got = self.documents;
+        let at = self.open.take().expect("one is open");
+        let (got, wanted) = (self.documents, self.wanted[at].2);
         if got != wanted.unwrap_or(0) {
-            let wanted = wanted.unwrap_or(0);
-            return Err(Error::failed(format!(
-                "the archive has {got} documents of {db}.{collection}, not {wanted}"
-            )));
+            let (name, wanted) = (self.manifest.name(at).unwrap_or_default(), wanted.unwrap_or(0));
+            return Err(Error::failed(format!("the archive has {got} documents of {name}, not {wanted}")));
         }
         self.ended += usize::from(wanted.is_some());
         Ok(())

@@ -45,8 +45,20 @@ async fn write(client: Client) {
     let index = doc! {"createIndexes": "made", "indexes": [{"key": {"pad": 1}, "name": "pad_1"}]};
     shop.run_command(index).await.expect("an index");
     shop.run_command(doc! {"create": "view", "viewOn": "orders", "pipeline": []}).await.expect("a view");
+    for name in ["oldview", "oldseries"] {
+        shop.collection::<Document>(name).drop().await.expect("a drop");
+    }
+    series(&client, "newseries").await;
     let change = doc! {"collMod": "pairs", "validator": {"_id": {"$gt": 0}}};
     shop.run_command(change).await.expect("a collMod");
+}
+
+/// A time series with a measurement.
+async fn series(client: &Client, name: &str) {
+    let shop = client.database("shop");
+    shop.run_command(doc! {"create": name, "timeseries": {"timeField": "at"}}).await.expect("a time series");
+    let row = doc! {"at": bson::DateTime::now(), "value": 1};
+    shop.collection(name).insert_one(row).await.expect("a measurement");
 }
 
 /// A server, and a backup between two batches of which this was written.
@@ -59,6 +71,9 @@ where
     for (db, collection) in [("shop", "gone"), ("shop", "anew"), ("shop", "pairs"), ("other", "pairs")] {
         insert(&client, db, collection, &rows(10, 20, 10)).await;
     }
+    let view = doc! {"create": "oldview", "viewOn": "orders", "pipeline": []};
+    client.database("shop").run_command(view).await.expect("a view");
+    series(&client, "oldseries").await;
     let during = Rule::on("getMore").namespace("shop.orders").nth(1);
     let during = proxy.add(during.then(meanwhile(server.uri(), write)));
     let backup = Backup::at(&proxy.uri(&server.uri()), args);

@@ -5,4 +5,5 @@ mod instant;
 mod refused;
 mod rights;
 mod support;
+mod verified;
 mod writing;

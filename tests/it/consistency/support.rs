@@ -78,7 +78,7 @@ pub async fn by_restore(backup: &Backup) -> (Mongod, Client) {
 
 /// A server with what mongorestore makes of a backup, as RECOVERY.txt says, with these flags beside.
 pub async fn by_mongorestore(backup: &Backup, tools: &Official, flags: &[&str]) -> (Mongod, Client) {
-    let target = Mongod::builder().replica_set("target").start().await.expect("mongod");
+    let target = Mongod::builder().replica_set("target").cache_gb(1.0).start().await.expect("mongod");
     let artifact = std::fs::read(backup.artifact()).expect("an artifact");
     let raw = decompressed(&backup.manifest, &artifact);
     let folder = backup.home.path().join(format!("unpacked-{}", target.port()));
