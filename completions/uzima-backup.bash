@@ -246,11 +246,11 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --skip)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness drill records mail state" -- "${cur}"))
                     return 0
                     ;;
                 --only)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness drill records mail state" -- "${cur}"))
                     return 0
                     ;;
                 --job)
@@ -671,13 +671,17 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__verify)
-            opts="-q -v -h --all --sample --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --all --sample --drill --to-uri --job --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --sample)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to-uri)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

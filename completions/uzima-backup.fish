@@ -124,11 +124,13 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: so many percent of them, chosen by chance' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: give that in DRILL_URI' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'Backups are in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l drill -d 'Then restore it into a scratch server, compare everything with the manifest, and remove it again'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
@@ -150,6 +152,7 @@ store\t''
 disk\t''
 clock\t''
 freshness\t''
+drill\t''
 records\t''
 mail\t''
 state\t''"
@@ -161,6 +164,7 @@ store\t''
 disk\t''
 clock\t''
 freshness\t''
+drill\t''
 records\t''
 mail\t''
 state\t''"

@@ -163,11 +163,13 @@ _arguments "${_arguments_options[@]}" : \
 (verify)
 _arguments "${_arguments_options[@]}" : \
 '--sample=[With --all\: so many percent of them, chosen by chance]:N%:_default' \
+'--to-uri=[Drill on this server, without a password\: give that in DRILL_URI]:URI:_default' \
 '--job=[Only backups of this job]:NAME:_default' \
 '--dir=[Backups are in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--all[Every backup]' \
+'(--all)--drill[Then restore it into a scratch server, compare everything with the manifest, and remove it again]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -196,8 +198,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness records mail state)' \
-'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness records mail state)' \
+'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
+'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
 '--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
 '--dir=[Backups are in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \

@@ -47,7 +47,7 @@ pub struct Manifest {
     pub index: Object,
     /// Sums over the namespaces.
     pub totals: Totals,
-    /// The namespaces in the order of the artifact.
+    /// The namespaces, as the engine announced them; mongodump reads them in another order.
     pub namespaces: Vec<NamespaceEntry>,
     /// What a person should look at; empty when all is well.
     pub warnings: Vec<String>,

@@ -22,14 +22,17 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str, slice: b
          replace the collections that are there):\n\
          \n\
          \x20   {unpack}\n\
-         \x20   mongorestore {replay}--bypassDocumentValidation dump/\n\
+         \x20   mongorestore --uri='mongodb://localhost:27017' {replay}--bypassDocumentValidation dump/\n\
          \n\
          {why}\
          --bypassDocumentValidation matters: without it mongorestore leaves out, in silence,\n\
          documents that do not pass their collection's validator.\n\
          \n\
-         One collection:  mongorestore --bypassDocumentValidation --nsInclude='shop.orders' dump/\n\
-         Another server:  mongorestore --uri='mongodb://...' --bypassDocumentValidation dump/\n\
+         One collection, for example orders of the database shop:\n\
+         \n\
+         \x20   mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation \\\n\
+         \x20     --nsInclude=shop.orders dump/\n\
+         \n\
          Users and roles are in dump/admin/ and come back with a restore of everything.\n\
          \n\
          dump/ is a directory as mongodump writes it: a .bson file holds the documents of a\n\
@@ -51,8 +54,11 @@ mod tests {
             [("tar.gz", "tar xzf dump.tar.gz"), ("tar.zst", "zstd -dc dump.tar.zst | tar xf -")]
         {
             for (slice, restore) in [
-                (false, "    mongorestore --bypassDocumentValidation dump/\n"),
-                (true, "    mongorestore --oplogReplay --bypassDocumentValidation dump/\n"),
+                (
+                    false,
+                    "    mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation dump/\n",
+                ),
+                (true, "--uri='mongodb://localhost:27017' --oplogReplay --bypassDocumentValidation dump/\n"),
             ] {
                 let text = super::text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0", slice);
                 assert!(text.contains(command) && text.contains(restore), "{text}");

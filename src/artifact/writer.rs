@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::archive::Archive;
 use super::format::{Container, Format};
 use super::index::Segment;
@@ -42,6 +44,13 @@ pub struct Tally {
     pub stored_bytes: u64,
     /// The sum of the documents' hashes, see [`super::pool::sum_documents`].
     pub sum: u128,
+}
+
+impl Tally {
+    /// That of one document.
+    pub fn of(raw: &[u8]) -> Tally {
+        Tally { documents: 1, raw_bytes: raw.len() as u64, stored_bytes: 0, sum: xxh3_128(raw) }
+    }
 }
 
 /// What was written.

@@ -43,6 +43,8 @@ pub struct Settings {
     pub retention: Policy,
     /// The newest good backup is too old when it is older.
     pub max_age: Duration,
+    /// The newest drill is too old when it is older.
+    pub drill_max_age: Option<Duration>,
     /// Where runs are recorded.
     pub records: RecordsAt,
 }
@@ -74,6 +76,7 @@ impl Settings {
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
             retention: retention(layers)?,
             max_age: max_age(layers)?,
+            drill_max_age: drill_max_age(layers)?,
             records: RecordsAt::resolve(layers)?,
         })
     }
@@ -81,21 +84,38 @@ impl Settings {
 
 /// The server that is restored into.
 pub fn target(layers: &Layers) -> Result<Secret> {
-    let own = layers.text("restore_uri");
-    let uri = own.or(layers.text("mongo_uri")).expect("it has a default");
-    if layers.origin("restore_uri") == Some(&Origin::Flag) && hide_login(uri) != uri {
+    let own = uri_of(layers, "restore_uri", "RESTORE_URI")?;
+    match own {
+        Some(uri) => Ok(uri),
+        None => {
+            let uri = layers.text("mongo_uri").expect("it has a default");
+            uri::check(uri)?;
+            Ok(Secret::from(uri.to_string()))
+        }
+    }
+}
+
+/// The server that a drill restores into, under names of its own. Never another setting's.
+pub fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
+    uri_of(layers, "drill_uri", "DRILL_URI")
+}
+
+/// The connection string of a setting that `--to-uri` sets as well: there without a password.
+fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret>> {
+    let Some(uri) = layers.text(key) else { return Ok(None) };
+    if layers.origin(key) == Some(&Origin::Flag) && hide_login(uri) != uri {
         return Err(Error::usage("--to-uri holds a password, which everybody on this machine can see").hint(
-            "Give the connection string in the environment: RESTORE_URI, or RESTORE_URI_FILE for a file",
+            format!("Give the connection string in the environment: {env}, or {env}_FILE for a file"),
         ));
     }
-    uri::check_named(if own.is_some() { "restore_uri" } else { "mongo_uri" }, uri)?;
-    Ok(Secret::from(uri.to_string()))
+    uri::check_named(key, uri)?;
+    Ok(Some(Secret::from(uri.to_string())))
 }
 
 /// Knows the secrets among the settings.
 pub fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
-    let uris = set(&["mongo_uri", "restore_uri", "records"]);
+    let uris = set(&["mongo_uri", "restore_uri", "drill_uri", "records"]);
     Redactor::new(&uris, &set(&["s3.secret_access_key", "mail.resend_api_key"]))
 }
 
@@ -151,6 +171,17 @@ pub fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
 pub fn max_age(layers: &Layers) -> Result<Duration> {
     let hours: u32 = number(layers, "max_age", 1)?.expect("it has a default");
     Ok(Duration::from_secs(u64::from(hours) * 3600))
+}
+
+/// When the newest drill is too old; `None`: never.
+pub fn drill_max_age(layers: &Layers) -> Result<Option<Duration>> {
+    let days: Option<u32> = number(layers, "drill_max_age", 1)?;
+    Ok(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
+}
+
+/// The mongod that a drill starts.
+pub fn mongod_path(layers: &Layers) -> Result<Option<PathBuf>> {
+    absolute(layers, "mongod_path")
 }
 
 fn format(layers: &Layers) -> Result<Format> {

@@ -13,6 +13,8 @@ pub mod pattern;
 pub mod readable;
 pub mod selection;
 pub mod server;
+mod size;
+pub mod snapshot;
 mod unchanged;
 
 use std::fmt;

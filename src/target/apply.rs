@@ -31,7 +31,8 @@ impl Target {
             let delete = rawdoc! {"op": "d", "ns": ns.as_str(), "o": {"_id": 0}};
             let update = rawdoc! {"op": "u", "ns": ns, "o2": {"_id": 0}, "o": {"_id": 0}};
             // Rights are asked for before anything is looked for.
-            match self.run("admin", self.operations(&[delete, update])).await {
+            let operations = [delete, update];
+            match self.insist("admin", || self.operations(&operations)).await.answer {
                 Ok(_) => {}
                 Err(e) if errors::code(&e) == Some(NOT_FOUND) => {}
                 Err(e) if errors::code(&e) == Some(NO_COMMAND) => {
@@ -56,9 +57,8 @@ impl Target {
         let mut left_out = Vec::new();
         let mut from = 0;
         while let Some(rest) = operations.get(from..).filter(|rest| !rest.is_empty()) {
-            let sent = self.run_again("applying", "admin", &|| self.operations(rest)).await;
-            let error = match sent {
-                Ok((answer, _)) => return acknowledged(&answer).map(|()| left_out),
+            let error = match self.insist("admin", || self.operations(rest)).await.answer {
+                Ok(answer) => return acknowledged(&answer).map(|()| left_out),
                 Err(error) => error,
             };
             let failed = error.server_response().and_then(|answer| first_failure(answer));
@@ -82,7 +82,7 @@ impl Target {
     pub async fn command(&self, db: &str, command: &RawDocument, doing: &str, fine: &[i32]) -> Result<()> {
         let mut command = command.to_owned();
         command.append(bson::raw::cstr!("writeConcern"), self.concern.clone());
-        match self.run(db, command).await {
+        match self.insist(db, || command.clone()).await.answer {
             Err(e) if errors::code(&e).is_some_and(|code| fine.contains(&code)) => Ok(()),
             done => done.map(|_| ()).map_err(|e| self.explain_apply(doing, e)),
         }

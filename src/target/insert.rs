@@ -4,6 +4,7 @@ use bson::{Bson, Document, RawDocumentBuf, rawdoc};
 
 use super::Target;
 use super::batch::{batches, command, split};
+use super::insist::Sent;
 use crate::error::{Error, Result};
 
 /// Where documents go.
@@ -40,8 +41,8 @@ impl Target {
         let mut refused = Vec::new();
         for batch in batches(&documents) {
             let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
-            let sent = self.run_again("inserting", &place.db, &|| command(self, place, batch)).await;
-            let (answer, again) = sent.map_err(|e| self.explain(&doing(), e))?;
+            let Sent { answer, again } = self.insist(&place.db, || command(self, place, batch)).await;
+            let answer = answer.map_err(|e| self.explain(&doing(), e))?;
             if let Ok(error) = answer.get_document("writeConcernError") {
                 let words = error.get_str("errmsg").unwrap_or_default().to_string();
                 return Err(

@@ -122,7 +122,20 @@ fn format_md_describes_every_field() {
     keys(&serde_json::to_value(index).unwrap(), &mut all);
     use uzima_backup::catalog::marks::{Mark, Tombstone};
     keys(&serde_json::to_value(failure()).unwrap(), &mut all);
-    let verdict = uzima_backup::catalog::marks::Verdict {
+    let drill = uzima_backup::catalog::verdict::Drill {
+        at: chrono::Utc::now(),
+        target: "x".into(),
+        version: "x".into(),
+        recovery_seconds: 1.0,
+        index_seconds: 1.0,
+        compare_seconds: 1.0,
+        namespaces: 1,
+        documents: 1,
+        raw_bytes: 1,
+        findings: vec![],
+        notes: vec![],
+    };
+    let verdict = uzima_backup::catalog::verdict::Verdict {
         format: 1,
         id: failure().id,
         at: chrono::Utc::now(),
@@ -134,6 +147,7 @@ fn format_md_describes_every_field() {
         documents: 1,
         raw_bytes: 1,
         seconds: 1.0,
+        drill: Some(drill),
     };
     keys(&serde_json::to_value(verdict).unwrap(), &mut all);
     let (id, at): (BackupId, _) = ("20261123T030000Z-7k3q9d".parse().unwrap(), chrono::Utc::now());
@@ -215,10 +229,18 @@ async fn json_md_describes_every_field() {
     std::fs::create_dir_all(&folder_of_failed).unwrap();
     std::fs::write(folder_of_failed.join("failed.json"), serde_json::to_vec(&failed).unwrap()).unwrap();
     let id = backup["id"].as_str().unwrap().to_string();
-    let verify = json(&env, &["verify", &id]);
+    let program = uzima_testkit::mongod::binary::find().unwrap();
+    let env = [&env[..], &[("MONGOD_PATH", program.to_str().unwrap())]].concat();
+    let verify = json(&env, &["verify", &id, "--drill"]);
+    assert!(verify["backups"][0]["drill"].is_object(), "{verify}");
     // What is pinned never goes: before that, everything in it is there.
     let stats = json(&env, &["stats"]);
-    assert!(stats["next_expiry"].is_object() && stats["last"][1]["error"].is_string(), "{stats}");
+    assert!(
+        stats["drill"].is_object()
+            && stats["next_expiry"].is_object()
+            && stats["last"][1]["error"].is_string(),
+        "{stats}"
+    );
     let pin = json(&env, &["pin", &id]);
     let list = json(&env, &["list"]);
     assert_eq!(list["backups"][0]["pinned"], true);
@@ -259,5 +281,21 @@ async fn json_md_describes_every_field() {
         let missing: Vec<&String> = all.iter().filter(|key| !section.contains(&format!("`{key}`"))).collect();
         assert!(all.len() > 3 && missing.is_empty(), "docs/json.md, {command}: {missing:?} of {all:?}");
         assert_eq!(answer["version"], 1);
+    }
+}
+
+#[test]
+fn reliability_md_names_tests_that_exist() {
+    let this = std::env::current_exe().unwrap();
+    let list = std::process::Command::new(this).arg("--list").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let tests: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let text = read("docs/reliability.md");
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|code| code.contains("::")).collect();
+    assert!(named.len() > 100, "{}", named.len());
+    let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
+    assert!(missing.is_empty(), "no such test: {missing:?}");
+    for row in text.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| What happens")) {
+        assert!(row.contains("::"), "no test behind: {row}");
     }
 }

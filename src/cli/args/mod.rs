@@ -145,7 +145,10 @@ impl Command {
                 text("job", args.job.clone());
                 text("dir", path(&args.dir));
             }
-            Command::Verify(args) => text("dir", path(&args.dir)),
+            Command::Verify(args) => {
+                text("dir", path(&args.dir));
+                text("drill_uri", args.to_uri.clone());
+            }
             Command::Pin(args) => text("dir", path(&args.dir)),
             Command::Unpin(args) => text("dir", path(&args.dir)),
             Command::Notify(_) | Command::Config => {}

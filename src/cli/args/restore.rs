@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::ops::choose::Which;
+
 /// Flags of `restore`.
 #[derive(Debug, Default, Args)]
 #[command(
@@ -26,7 +28,7 @@ uzima-backup restore --from dump.archive.gz --yes"
 pub struct RestoreArgs {
     /// `latest`, or the id of a backup
     #[arg(value_name = "latest|ID", required_unless_present = "from")]
-    pub which: Option<String>,
+    pub which: Option<Which>,
     /// Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store
     #[arg(long, value_name = "PATH", conflicts_with_all = ["which", "job", "dir"])]
     pub from: Option<PathBuf>,

@@ -16,6 +16,7 @@ pub fn facts(plan: &Plan) -> serde_json::Value {
         "started_at": plan.started_at,
         "target": plan.target,
         "at": plan.at,
+        "notes": plan.notes,
     })
 }
 
@@ -35,8 +36,8 @@ pub fn plan_json(plan: &Plan) -> serde_json::Value {
     json["drop"] = plan.drop.into();
     json["namespaces"] = plan.namespaces.iter().map(row).collect();
     json["extra"] = plan.extra.iter().map(|(db, name)| format!("{db}.{name}")).collect();
-    json["users"] = json!(plan.people.as_ref().map(|people| people.users.len()));
-    json["roles"] = json!(plan.people.as_ref().map(|people| people.roles.len()));
+    json["users"] = json!(plan.people().map(|(users, _)| users));
+    json["roles"] = json!(plan.people().map(|(_, roles)| roles));
     json["replay"] = match &plan.oplog {
         Oplog::Absent | Oplog::Left => serde_json::Value::Null,
         Oplog::Replayed(survey) => json!({
@@ -72,13 +73,15 @@ pub fn plan_text(plan: &Plan) -> String {
     for (db, name) in &plan.extra {
         text.push_str(&format!("  {db}.{name}: dropped, the backup does not have it\n"));
     }
-    if let Some(people) = &plan.people {
-        let (users, roles) = (people.users.len(), people.roles.len());
+    if let Some((users, roles)) = plan.people() {
         text.push_str(&format!("  {users} users and {roles} roles\n"));
     }
     text.push_str(&oplog_text(plan));
     for warning in &plan.warnings {
         text.push_str(&format!("  needs a look: {warning}\n"));
+    }
+    for note in &plan.notes {
+        text.push_str(&format!("  note: {note}\n"));
     }
     text.push_str(&format!(
         "would restore {} namespaces, {} documents, {} raw, of {} stored, into {}\n",

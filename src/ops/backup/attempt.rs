@@ -16,9 +16,10 @@ use crate::catalog::id::BackupId;
 use crate::catalog::{self, collapse, layout};
 use crate::error::Result;
 use crate::source::Sink;
-use crate::source::describe;
+use crate::source::describe::{self, Uuids};
 use crate::source::native;
 use crate::source::notes::Notes;
+use crate::source::snapshot;
 
 /// Name and version of the tool, as it signs what it writes.
 pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
@@ -27,21 +28,31 @@ pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 pub struct Attempt {
     id: BackupId,
     started: DateTime<Utc>,
+    /// Why it does not bring the data together in the way that was asked for.
+    instead: Option<String>,
 }
 
 impl Attempt {
     /// Begins one now.
     pub fn new(resources: &Resources) -> Attempt {
         let started = (resources.now)();
-        Attempt { id: (resources.new_id)(started), started }
+        Attempt { id: (resources.new_id)(started), started, instead: None }
+    }
+
+    /// Says in the manifest why its consistency is not the one that was asked for.
+    pub fn instead(self, why: String) -> Attempt {
+        Attempt { instead: Some(why), ..self }
     }
 
     /// Tries once.
     pub async fn run(self, resources: &Resources, options: &Options, notes: &Notes) -> Result<Report> {
-        let Attempt { id, started } = self;
+        let Attempt { id, started, instead } = self;
         let engine = engine::choose(options)?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
-        let known = resources.cancel.or(Known::find(resources, options, notes)).await?;
+        let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
+        if let Some(why) = instead {
+            known.consistency.why = why;
+        }
         log::info!(
             "backing up {} namespaces of {} ({}) with the {} engine: {}",
             known.description.namespaces.len(),
@@ -138,7 +149,19 @@ impl Work<'_> {
             return Ok(Vec::new());
         }
         changes::left_out(&known.namespaces, &written.namespaces, &after)?;
-        changes::dropped(&written.namespaces, &known.uuids, &after)
+        changes::dropped(&written.namespaces, &self.watched(), &after)
+    }
+
+    /// The collections whose reading a drop or a rename can have spoilt: what was read as of one instant was
+    /// there, or its reading failed.
+    fn watched(&self) -> Uuids {
+        let known = &self.known.description;
+        if self.known.consistency.at.is_none() {
+            return known.uuids.clone();
+        }
+        let apart = known.namespaces.iter().filter(|n| snapshot::apart(n));
+        let keys = apart.map(|n| (n.db.clone(), n.data_collection().to_string()));
+        keys.filter_map(|key| known.uuids.get(&key).cloned().map(|uuid| (key, uuid))).collect()
     }
 
     /// What reads the documents, and behind them the oplog slice.
@@ -162,8 +185,9 @@ impl Work<'_> {
                 Box::new(move |sink| mongodump.read(&server, &selection, &notes, &cancel, sink))
             }
             None => {
+                let at = self.known.consistency.at;
                 let (namespaces, uuids) = (description.namespaces.clone(), description.uuids.clone());
-                Box::new(move |sink| native::read(&server, &namespaces, &uuids, &notes, &cancel, sink))
+                Box::new(move |sink| native::read(&server, &namespaces, &uuids, at, &notes, &cancel, sink))
             }
         }
     }

@@ -4,8 +4,11 @@ use std::str::FromStr;
 
 use super::Options;
 use crate::error::{Error, Result};
-use crate::source::oplog;
+use crate::source::describe::Description;
+use crate::source::notes::Notes;
+use crate::source::optime::OpTime;
 use crate::source::server::{Server, Topology};
+use crate::source::{oplog, snapshot};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,8 @@ impl FromStr for ConsistencyChoice {
 pub struct Consistency {
     /// The oplog slice that was begun.
     pub oplog: Option<oplog::Begun>,
+    /// The instant that all is read as of.
+    pub at: Option<OpTime>,
     /// What chose it, or why it is not more.
     pub why: String,
 }
@@ -53,13 +58,17 @@ struct Without {
 ///
 /// # Errors
 /// If what was asked for cannot be had.
-pub async fn begin(server: &Server, options: &Options) -> Result<Consistency> {
-    let none = |why: String| Consistency { oplog: None, why };
+pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<Consistency> {
+    let none = |why: String| Consistency { oplog: None, at: None, why };
     let why = match options.consistency {
         ConsistencyChoice::None => return Ok(none("consistency = none".into())),
         ConsistencyChoice::Snapshot => {
-            return Err(Error::usage("consistency = snapshot is not known to this version")
-                .hint("Use oplog, auto or none"));
+            let Some(why) = snapshot::refused(server.hello.topology, version) else {
+                return Ok(none("consistency = snapshot".into()));
+            };
+            let address = &server.hello.address;
+            let text = format!("MongoDB at {address} cannot be read as of one instant: {why}");
+            return Err(Error::failed(text).hint("Use --consistency auto or none (BACKUP_CONSISTENCY)"));
         }
         ConsistencyChoice::Auto => "a replica set, whose oplog the user may read",
         ConsistencyChoice::Oplog => "consistency = oplog",
@@ -72,7 +81,7 @@ pub async fn begin(server: &Server, options: &Options) -> Result<Consistency> {
         Some(without) => Err(without),
     };
     match begun {
-        Ok(begun) => Ok(Consistency { oplog: Some(begun), why: why.into() }),
+        Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into() }),
         Err(without) if options.consistency == ConsistencyChoice::Auto => {
             log::info!("each collection is read at its own time, because {}: {}", without.why, without.hint);
             Ok(none(without.why))
@@ -85,6 +94,44 @@ pub async fn begin(server: &Server, options: &Options) -> Result<Consistency> {
             ))
             .hint(format!("{}; or use --consistency auto or none (BACKUP_CONSISTENCY)", without.hint)))
         }
+    }
+}
+
+impl Consistency {
+    /// Chooses the instant of a snapshot: as late as can be, because the server keeps it only for a while.
+    pub async fn choose_instant(
+        &mut self,
+        server: &Server,
+        options: &Options,
+        description: &mut Description,
+        notes: &Notes,
+    ) -> Result<()> {
+        if options.consistency != ConsistencyChoice::Snapshot {
+            return Ok(());
+        }
+        let at = snapshot::choose(server, &options.selection, description).await?;
+        self.at = Some(at);
+        match snapshot::window(server).await {
+            Some(seconds) => {
+                log::info!("all is read as of {at}, which MongoDB keeps for {seconds} s at least")
+            }
+            None => log::info!("all is read as of {at}"),
+        }
+        let apart: Vec<String> = description
+            .namespaces
+            .iter()
+            .filter(|namespace| snapshot::apart(namespace))
+            .map(ToString::to_string)
+            .collect();
+        if !apart.is_empty() {
+            let line = format!(
+                "not as of {at}, which MongoDB cannot, but each at its own time: {}",
+                apart.join(", ")
+            );
+            self.why = format!("{}; {line}", self.why);
+            notes.add(format!("read {line}"));
+        }
+        Ok(())
     }
 }
 

@@ -35,10 +35,11 @@ impl Known {
         let server = Arc::new(server);
         let version = server.version().await?;
         // Before the description, so that what is made in between is in one of both.
-        let consistency = consistency::begin(&server, options).await?;
-        let description = super::described(&server, options).await?;
+        let mut consistency = consistency::begin(&server, &version, options).await?;
+        let mut description = super::described(&server, options).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
+        consistency.choose_instant(&server, options, &mut description, notes).await?;
         Ok(Known { server, version, set_id, consistency, description, before })
     }
 }

@@ -65,11 +65,17 @@ pub fn manifest(
 }
 
 fn consistency(work: &Work<'_>, checked: &Checked) -> manifest::Consistency {
+    let known = &work.known.consistency;
     let slice = checked.written.slice.as_ref().zip(checked.bounds);
     manifest::Consistency {
-        achieved: if slice.is_some() { "oplog" } else { "none" }.into(),
-        why: work.known.consistency.why.clone(),
-        at: checked.bounds.map(|bounds| bounds.end),
+        achieved: match (&slice, known.at) {
+            (Some(_), _) => "oplog",
+            (None, Some(_)) => "snapshot",
+            (None, None) => "none",
+        }
+        .into(),
+        why: known.why.clone(),
+        at: checked.bounds.map(|bounds| bounds.end).or(known.at),
         oplog: slice.map(|(tally, bounds)| manifest::Slice {
             start: bounds.start,
             end: bounds.end,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::plan::{Oplog, Plan, Planned, look};
 use super::replay::survey;
-use super::{Options, Origin, people, rename};
+use super::{Options, Origin, people, rename, views};
 use crate::error::Result;
 use crate::source::Type;
 use crate::source::optime::OpTime;
@@ -62,9 +62,10 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         job: manifest.map(|manifest| manifest.job.clone()),
         started_at: manifest.map(|manifest| manifest.started_at),
         target: target.address.clone(),
+        notes: views::astray(&namespaces),
         namespaces,
         extra,
-        fresh: found.fresh && people.is_none(),
+        fresh: found.fresh && people.is_empty(),
         people,
         oplog,
         at,

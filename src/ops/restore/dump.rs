@@ -35,8 +35,6 @@ pub struct Dump {
     tallies: Vec<Tally>,
     of_file: BTreeMap<(String, String), usize>,
     oplog: Option<Oplog>,
-    /// What a person should know.
-    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +58,6 @@ impl Dump {
             tallies: Vec::new(),
             of_file: BTreeMap::new(),
             oplog: None,
-            warnings: Vec::new(),
         };
         match form {
             Form::Archive => {
@@ -75,7 +72,6 @@ impl Dump {
             return Err(Error::failed(format!("{} holds no collection", path.display()))
                 .hint("Name the folder with one folder for each database in it, an archive, or a tar"));
         }
-        dump.warnings = dump.left_out();
         Ok(dump)
     }
 
@@ -172,15 +168,6 @@ impl Dump {
         }
         (self.namespaces, self.of_file) = (found.all, found.of_file);
         Ok(())
-    }
-
-    /// What of it is not restored.
-    fn left_out(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        if self.namespaces.iter().any(|n| n.collection.starts_with("$admin.")) {
-            out.push("users and roles that were dumped with one database are not restored".into());
-        }
-        out
     }
 }
 

@@ -5,7 +5,6 @@
 //! anything dropped or written ([`load`], [`run`]). Whatever is not as it was in the backup is a problem in the
 //! report, and an exit code that is not 0.
 
-mod choose;
 mod draft;
 mod dump;
 mod files;
@@ -20,23 +19,23 @@ mod rename;
 mod replay;
 mod run;
 mod segment;
-mod sinks;
+pub(super) mod sinks;
 mod stored;
 mod stream;
 mod superseded;
+mod views;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::progress::Meter;
 use crate::target::Target;
 
-pub use choose::{Which, choose};
 pub use dump::Dump;
 pub use load::Outcome;
 pub use offer::{Chosen, Filter, Offer};
 pub use origin::Origin;
 pub use plan::{Existing, Oplog, Plan, Planned};
-pub use rename::{Rename, pairs};
+pub use rename::{Rename, pairs, renamed};
 pub use replay::at::At;
 pub use replay::{Replayed, Survey};
 pub use stored::Stored;
@@ -197,8 +196,7 @@ impl Restore {
         }
         let mut outcomes = self.fill(meter).await.map_err(halfway)?;
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
-        let people = self.plan.people.take();
-        if let Some(people) = &people {
+        for people in &self.plan.people {
             self.target.merge_users(people, self.options.exact).await.map_err(halfway)?;
         }
         let replayed = self.replay(&mut outcomes, meter).await.map_err(halfway)?;
@@ -206,7 +204,7 @@ impl Restore {
         Ok(Report {
             outcomes,
             dropped,
-            people: people.map(|people| (people.users.len(), people.roles.len())),
+            people: self.plan.people(),
             replayed,
             warnings: std::mem::take(&mut self.plan.warnings),
         })

@@ -32,6 +32,11 @@ impl Offer {
     pub fn name(&self) -> String {
         format!("{}.{}", self.db, self.collection)
     }
+
+    /// Whether it holds users, roles or their version.
+    pub fn is_people(&self) -> bool {
+        is_people(&self.db, &self.collection)
+    }
 }
 
 /// What is wanted.
@@ -140,13 +145,16 @@ impl Filter {
 /// Whether a namespace is restored as a collection: users and roles are merged by the server, and the rest are
 /// the server's own books.
 pub fn ordinary(db: &str, collection: &str) -> bool {
-    let people = ["system.users", "system.roles", "system.version"];
     let own = ["system.profile", "system.indexes", "system.views", "system.keys"];
-    !(db == "admin" && people.contains(&collection)
+    !(is_people(db, collection)
         || own.contains(&collection)
         || db.is_empty()
         || db == "local"
         || collection.starts_with('$'))
+}
+
+fn is_people(db: &str, collection: &str) -> bool {
+    db == "admin" && ["system.users", "system.roles", "system.version"].contains(&collection)
 }
 
 #[cfg(test)]

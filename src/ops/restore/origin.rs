@@ -93,7 +93,7 @@ impl Origin {
     pub fn warnings(&self) -> Vec<String> {
         match self {
             Origin::Stored(stored) => stored.manifest.warnings.clone(),
-            Origin::Dump(dump) => dump.warnings.clone(),
+            Origin::Dump(_) => Vec::new(),
         }
     }
 }

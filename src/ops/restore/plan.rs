@@ -63,8 +63,8 @@ pub struct Plan {
     pub namespaces: Vec<Planned>,
     /// What is dropped although the backup has nothing of that name.
     pub extra: Vec<(String, String)>,
-    /// Users and roles to be merged.
-    pub people: Option<People>,
+    /// Users and roles to be merged: of the whole server, or of databases.
+    pub people: Vec<People>,
     /// What is done with the oplog slice.
     pub oplog: Oplog,
     /// The instant that the data is of in the end, if it is of one.
@@ -75,14 +75,22 @@ pub struct Plan {
     pub drop: bool,
     /// The target has no data of anybody.
     pub fresh: bool,
-    /// What a person should know.
+    /// What a person should know; after it the exit code is 3.
     pub warnings: Vec<String>,
+    /// What may surprise, and is as it was asked for.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
     /// The sum of a figure over the namespaces.
     pub fn total(&self, figure: impl Fn(&Offer) -> u64) -> u64 {
         self.namespaces.iter().map(|planned| figure(&planned.offer)).sum()
+    }
+
+    /// How many users and roles would be merged; `None` if it holds none, or they are not wanted.
+    pub fn people(&self) -> Option<(usize, usize)> {
+        let sum = |(users, roles), people: &People| (users + people.users.len(), roles + people.roles.len());
+        (!self.people.is_empty()).then(|| self.people.iter().fold((0, 0), sum))
     }
 
     /// Why it may not be done, a line for each namespace; empty if it may.

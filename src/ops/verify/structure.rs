@@ -134,6 +134,7 @@ fn tar(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        bring_forward(&mut wanted, &path);
         let Some((name, size)) = wanted.pop_front() else {
             return Err(format!("the tar has {path} too much"));
         };
@@ -154,6 +155,21 @@ fn tar(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
         return Err("something follows the end of the tar".into());
     }
     Ok(())
+}
+
+/// Lets a namespace whose metadata comes before its turn have it now: mongodump reads in another order than
+/// the one in which it announces, which is the manifest's. Its documents still follow its metadata.
+fn bring_forward(wanted: &mut VecDeque<(String, Option<u64>)>, path: &str) {
+    let is_metadata = |name: &str| name.ends_with(".metadata.json");
+    let turn = wanted.front().is_some_and(|(name, _)| is_metadata(name) && name != path);
+    if !turn || !is_metadata(path) {
+        return;
+    }
+    let Some(at) = wanted.iter().position(|(name, _)| name == path) else { return };
+    let slice = format!("dump/{}", names::OPLOG_FILE);
+    let documents = wanted.get(at + 1).is_some_and(|(name, size)| size.is_some() && *name != slice);
+    let of_namespace: Vec<_> = wanted.drain(at..=at + usize::from(documents)).collect();
+    of_namespace.into_iter().rev().for_each(|entry| wanted.push_front(entry));
 }
 
 /// What an archive of this backup announces: database, collection, and how many documents; views have none.

@@ -42,12 +42,21 @@ pub async fn may_read(server: &Server) -> Result<Result<(), String>> {
 
 /// The newest entry that is on a majority of the set, as far as the member knows.
 pub async fn committed(server: &Server, client: &Client) -> Result<Position> {
+    last_write(server, client, "majorityOpTime").await
+}
+
+/// The newest entry that the member has; needs no right to read the oplog.
+pub async fn applied(server: &Server, client: &Client) -> Result<Position> {
+    last_write(server, client, "opTime").await
+}
+
+async fn last_write(server: &Server, client: &Client, which: &str) -> Result<Position> {
     let admin = client.database("admin");
     let ask = || admin.run_command(doc! {"hello": 1}).selection_criteria(server::any_member()).into_future();
     let reply = server.ask(ask).await.map_err(|e| server.explain_late("cannot ask for the last write", e))?;
     let position = || {
-        let majority = reply.get_document("lastWrite").ok()?.get_document("majorityOpTime").ok()?;
-        Some(Position { time: majority.get_timestamp("ts").ok()?.into(), term: majority.get_i64("t").ok()? })
+        let entry = reply.get_document("lastWrite").ok()?.get_document(which).ok()?;
+        Some(Position { time: entry.get_timestamp("ts").ok()?.into(), term: entry.get_i64("t").ok()? })
     };
     position().ok_or_else(|| {
         Error::failed(format!("MongoDB at {} does not say what a majority has", server.hello.address))

@@ -6,7 +6,7 @@
 //! the end; it must be on a majority of the set before it counts, or a failover could undo it. Between the
 //! two, entries go through the [`filter`] into the artifact, raw.
 
-mod bounds;
+pub(super) mod bounds;
 mod filter;
 mod read;
 

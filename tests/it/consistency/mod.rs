@@ -4,6 +4,7 @@
 mod instant;
 mod refused;
 mod rights;
+mod snapshot;
 mod support;
 mod verified;
 mod writing;

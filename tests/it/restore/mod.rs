@@ -5,6 +5,8 @@ mod dumps;
 mod kinds;
 mod logins;
 mod lost;
+mod of_one_database;
+mod official;
 mod part;
 mod random;
 mod round_trip;

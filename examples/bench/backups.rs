@@ -1,0 +1,64 @@
+//! Backups: this tool beside mongodump with what it is piped into.
+
+use anyhow::Result;
+use uzima_testkit::mongod::Mongod;
+
+use crate::cost::{Costs, Way, measure, official};
+
+pub fn ours() -> Vec<Way> {
+    let way = |name, engine: &str, format: &str| Way {
+        name,
+        line: format!(
+            "BACKUP_ENGINE={engine} BACKUP_FORMAT={format} BACKUP_DIR=$OUT \"$UZIMA\" backup --quiet"
+        ),
+    };
+    vec![way("uzima tar.gz", "native", "tar.gz"), way("uzima tar.zst", "native", "tar.zst")]
+}
+
+pub fn tiny() -> Vec<Way> {
+    let mut ways = ours();
+    ways.extend(official(
+        "mongodump --archive (default)",
+        "mongodump --quiet --uri=$URI --archive=$OUT/a",
+        &["mongodump"],
+    ));
+    ways.extend(official(
+        "mongodump --archive --gzip",
+        "mongodump --quiet --uri=$URI --gzip --archive=$OUT/a",
+        &["mongodump"],
+    ));
+    ways
+}
+
+pub fn everything() -> Vec<Way> {
+    let mut ways = ours();
+    let engine = "BACKUP_ENGINE=mongodump BACKUP_FORMAT=tar.gz BACKUP_DIR=$OUT \"$UZIMA\" backup --quiet";
+    ways.extend(official("uzima tar.gz, mongodump engine", engine, &["mongodump"]));
+    let dump = "mongodump --quiet --uri=$URI --archive";
+    ways.extend(official("mongodump --archive --gzip", &format!("{dump}=$OUT/a --gzip"), &["mongodump"]));
+    ways.extend(official(
+        "mongodump | pigz -6",
+        &format!("{dump} | pigz -6 > $OUT/a"),
+        &["mongodump", "pigz"],
+    ));
+    ways.extend(official(
+        "mongodump | zstd -T0 -3",
+        &format!("{dump} | zstd -q -T0 -3 > $OUT/a"),
+        &["mongodump", "zstd"],
+    ));
+    ways
+}
+
+/// Runs every way once a round, in turn, so that the machine's moods meet all alike.
+pub fn compare(mongod: &Mongod, ways: &[Way], rounds: u64) -> Result<()> {
+    // What lies in the server's cache and what does not must not depend on who comes first.
+    let _ = measure(mongod, &ways[0])?;
+    let mut costs = Costs::default();
+    for _ in 0..rounds {
+        for way in ways {
+            costs.add(way, measure(mongod, way)?);
+        }
+    }
+    costs.print(ways, rounds);
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Measures this tool beside what a user would use instead, in one run, interleaved:
+//! `cargo build --release && cargo run --release --example bench`.
+//!
+//! Needs `/usr/bin/time`; compares with mongodump, mongorestore, pigz and zstd where they are on PATH, and
+//! says so where not. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
+//! (default 3) and `restores=N` of restores (default 3) of them, `tiny=N` collections of the second server
+//! (default 2,000), `blobs=N` documents of 16 KiB that nothing compresses, of the third (default 64,000, that
+//! is 1 GB). 0 leaves a part out.
+
+mod backups;
+mod cost;
+mod restores;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use uzima_testkit::load::{self, Load};
+use uzima_testkit::mongod::Mongod;
+
+fn main() -> Result<()> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let numbers = numbers(std::env::args().skip(1))?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let serve = |fill: &dyn Fn(&mongodb::Client) -> Result<()>| -> Result<Mongod> {
+        let mongod = runtime.block_on(Mongod::builder().cache_gb(2.0).start())?;
+        let client = runtime.block_on(mongod.client())?;
+        fill(&client)?;
+        Ok(mongod)
+    };
+
+    if numbers["orders"] > 0 {
+        let load =
+            Load { orders: numbers["orders"], rows: numbers["orders"] * 3 / 2, tiny: 200, ..Load::default() };
+        let mongod = serve(&|client| {
+            let written = runtime.block_on(load::fill(client, &load))?;
+            println!(
+                "\n## {} documents, {} bytes, {} collections",
+                written.documents, written.bytes, written.collections
+            );
+            Ok(())
+        })?;
+        if numbers["rounds"] > 0 {
+            backups::compare(&mongod, &backups::everything(), numbers["rounds"])?;
+        }
+        if numbers["restores"] > 0 {
+            restores::compare(mongod, numbers["restores"])?;
+        }
+    }
+    if numbers["tiny"] > 0 {
+        let count = numbers["tiny"] as u32;
+        let mongod = serve(&|client| {
+            runtime.block_on(load::many_tiny(client, count))?;
+            println!("\n## {count} tiny collections");
+            Ok(())
+        })?;
+        backups::compare(&mongod, &backups::tiny(), numbers["rounds"])?;
+    }
+    if numbers["blobs"] > 0 {
+        let load = Load { orders: 0, rows: 0, tiny: 0, blobs: numbers["blobs"], ..Load::default() };
+        let mongod = serve(&|client| {
+            let written = runtime.block_on(load::fill(client, &load))?;
+            println!("\n## {} incompressible documents, {} bytes", written.documents, written.bytes);
+            Ok(())
+        })?;
+        backups::compare(&mongod, &backups::ours(), 1)?;
+    }
+    Ok(())
+}
+
+/// The arguments, or what stands for them.
+fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static str, u64>> {
+    let mut numbers = BTreeMap::from([
+        ("orders", 1_000_000),
+        ("rounds", 3),
+        ("restores", 3),
+        ("tiny", 2_000),
+        ("blobs", 64_000),
+    ]);
+    for argument in arguments {
+        let (name, value) = argument.split_once('=').context("arguments look like rounds=3")?;
+        let number =
+            numbers.iter_mut().find(|(n, _)| **n == name).with_context(|| format!("no argument {name}"))?;
+        *number.1 = value.parse()?;
+    }
+    Ok(numbers)
+}
