@@ -15,8 +15,8 @@ pub fn facts(plan: &Plan) -> serde_json::Value {
         "job": plan.job,
         "started_at": plan.started_at,
         "target": plan.target,
-        "at": plan.at,
         "notes": plan.notes,
+        "at": plan.at,
     })
 }
 

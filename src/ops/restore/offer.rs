@@ -32,11 +32,6 @@ impl Offer {
     pub fn name(&self) -> String {
         format!("{}.{}", self.db, self.collection)
     }
-
-    /// Whether it holds users, roles or their version.
-    pub fn is_people(&self) -> bool {
-        is_people(&self.db, &self.collection)
-    }
 }
 
 /// What is wanted.
@@ -142,6 +137,11 @@ impl Filter {
     }
 }
 
+/// Whether a namespace holds users, roles or their version.
+pub fn is_people(db: &str, collection: &str) -> bool {
+    db == "admin" && ["system.users", "system.roles", "system.version"].contains(&collection)
+}
+
 /// Whether a namespace is restored as a collection: users and roles are merged by the server, and the rest are
 /// the server's own books.
 pub fn ordinary(db: &str, collection: &str) -> bool {
@@ -151,10 +151,6 @@ pub fn ordinary(db: &str, collection: &str) -> bool {
         || db.is_empty()
         || db == "local"
         || collection.starts_with('$'))
-}
-
-fn is_people(db: &str, collection: &str) -> bool {
-    db == "admin" && ["system.users", "system.roles", "system.version"].contains(&collection)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bson::RawDocumentBuf;
 use tokio::runtime::Handle;
 
-use super::offer::Offer;
+use super::offer::{Offer, is_people};
 use super::{Options, Origin, Users};
 use crate::error::{Error, Kind, Result};
 use crate::target::users::People;
@@ -45,7 +45,7 @@ fn places(offers: &[Offer]) -> BTreeMap<&str, BTreeMap<&str, usize>> {
     for (at, offer) in offers.iter().enumerate() {
         let (db, kind) = match offer.collection.strip_prefix("$admin.") {
             Some(kind) => (offer.db.as_str(), kind),
-            None if offer.is_people() => ("", offer.collection.as_str()),
+            None if is_people(&offer.db, &offer.collection) => ("", offer.collection.as_str()),
             None => continue,
         };
         places.entry(db).or_default().insert(kind, at);
