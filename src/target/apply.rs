@@ -17,8 +17,6 @@ use crate::source::errors::{self, Class};
 
 /// The server's code for a command that it does not know.
 const NO_COMMAND: i32 = 59;
-/// The server's code for a namespace that is there already.
-const EXISTS: i32 = 48;
 /// A collection that nobody has.
 const PROBE: &str = "uzima_backup_probe";
 
@@ -33,7 +31,8 @@ impl Target {
             let delete = rawdoc! {"op": "d", "ns": ns.as_str(), "o": {"_id": 0}};
             let update = rawdoc! {"op": "u", "ns": ns, "o2": {"_id": 0}, "o": {"_id": 0}};
             // Rights are asked for before anything is looked for.
-            match self.run("admin", self.operations(&[delete, update])).await {
+            let operations = [delete, update];
+            match self.insist("admin", || self.operations(&operations)).await.answer {
                 Ok(_) => {}
                 Err(e) if errors::code(&e) == Some(NOT_FOUND) => {}
                 Err(e) if errors::code(&e) == Some(NO_COMMAND) => {
@@ -79,13 +78,13 @@ impl Target {
         Ok(left_out)
     }
 
-    /// Runs a command in a database; that what it creates is there is a success.
-    pub async fn command(&self, db: &str, command: &RawDocument, doing: &str) -> Result<()> {
+    /// Runs a command in a database; an error with one of these codes is none.
+    pub async fn command(&self, db: &str, command: &RawDocument, doing: &str, fine: &[i32]) -> Result<()> {
         let mut command = command.to_owned();
         command.append(bson::raw::cstr!("writeConcern"), self.concern.clone());
-        match self.run(db, command).await {
-            Err(e) if errors::code(&e) == Some(EXISTS) => Ok(()),
-            done => done.map(|_| ()).map_err(|e| self.explain(doing, e)),
+        match self.insist(db, || command.clone()).await.answer {
+            Err(e) if errors::code(&e).is_some_and(|code| fine.contains(&code)) => Ok(()),
+            done => done.map(|_| ()).map_err(|e| self.explain_apply(doing, e)),
         }
     }
 

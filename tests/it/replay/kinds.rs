@@ -113,6 +113,10 @@ async fn shapes(client: &Client, round: i32) {
         let point = doc! {"t": bson::DateTime::now(), "m": {"x": n % 2}, "v": n};
         series.insert_one(point).await.expect("a point");
     }
+    let capped = client.database("shapes").collection(&name("capped"));
+    for n in 10..35 {
+        capped.insert_one(doc! {"_id": n, "pad": "x".repeat(1000)}).await.expect("it moves on");
+    }
     let script = doc! {"_id": name("twice"), "value": "function (x) { return 2 * x }"};
     client.database("shapes").collection("system.js").insert_one(script).await.expect("a script");
     insert(client, &name("whole"), "rows", 0..5).await;

@@ -22,6 +22,11 @@ const WRITES: usize = 1000;
 /// How many steps wait.
 const WAITING: usize = 8;
 
+/// What a server says of the creation of what is there (NamespaceExists), and of a change of what is gone or was
+/// changed further since (NamespaceNotFound, InvalidOptions): `applyOps` forgives the same.
+const CREATED: [i32; 1] = [48];
+const CHANGED: [i32; 2] = [26, 72];
+
 /// What was replayed.
 #[derive(Debug, Default)]
 pub struct Played {
@@ -107,9 +112,9 @@ impl Player<'_> {
                     self.target.drop_namespace(&to.db, &to.collection).await?;
                 }
                 self.missing.remove(&to.key());
-                self.make(to, form).await?;
+                self.make(to, form, &CREATED).await?;
             }
-            Action::Modify { to, form } => self.make(to, form).await?,
+            Action::Modify { to, form } => self.make(to, form, &CHANGED).await?,
             Action::Drop(named) => self.drop_one(&named.key()).await?,
             Action::DropAll { from_db, views } => {
                 for key in self.catalog.of_database(from_db, *views) {
@@ -164,14 +169,14 @@ impl Player<'_> {
         Ok(())
     }
 
-    async fn make(&self, to: &Named, form: &Form) -> Result<()> {
+    async fn make(&self, to: &Named, form: &Form, fine: &[i32]) -> Result<()> {
         match form {
             Form::Operation(operation) => {
                 self.target.apply(std::slice::from_ref(operation)).await.map(|_| ())
             }
             Form::Command(command) => {
                 let doing = format!("cannot replay a change of {}.{}", to.db, to.collection);
-                self.target.command(&to.db, command, &doing).await
+                self.target.command(&to.db, command, &doing, fine).await
             }
         }
     }
@@ -185,7 +190,7 @@ impl Player<'_> {
         let name = format!("{}.{}", from.db, from.collection);
         let there = self.target.collections(&from.db).await?;
         if there.iter().any(|row| row.get_str("name").is_ok_and(|name| name == from.collection)) {
-            return self.target.command("admin", command, &format!("cannot rename {name}")).await;
+            return self.target.command("admin", command, &format!("cannot rename {name}"), &[]).await;
         }
         let what = format!("the oplog renames {name}, which is not there");
         Err(Error::failed(what).hint(
