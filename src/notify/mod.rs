@@ -8,6 +8,7 @@
 pub mod event;
 pub mod events;
 pub mod flood;
+mod http;
 pub mod memory;
 pub mod message;
 pub mod render;
