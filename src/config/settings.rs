@@ -12,7 +12,7 @@ use crate::artifact::format::Format;
 use crate::error::{Error, Result};
 use crate::ops::backup::EngineChoice;
 use crate::retention::Policy;
-use crate::secret::{Redactor, Secret, hide_login};
+use crate::secret::{Redactor, Secret, hide_login, secret_parts};
 use crate::source::pattern::Pattern;
 use crate::source::selection::{RECORDS_DB, Selection};
 
@@ -92,8 +92,11 @@ pub fn target(layers: &Layers) -> Result<Secret> {
 /// Knows the secrets among the settings.
 pub fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
-    let uris = set(&["mongo_uri", "restore_uri", "records"]);
-    Redactor::new(&uris, &set(&["s3.secret_access_key", "mail.resend_api_key"]))
+    let addresses = set(&["ping_url"]);
+    let uris = [set(&["mongo_uri", "restore_uri", "records"]), addresses.clone()].concat();
+    let mut words = set(&["s3.secret_access_key", "mail.resend_api_key"]);
+    words.extend(addresses.into_iter().flat_map(secret_parts));
+    Redactor::new(&uris, &words)
 }
 
 fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {

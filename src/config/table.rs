@@ -83,6 +83,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("log_file", "BACKUP_LOG_FILE", None, "the log goes to this file as well"),
     list("notify", "BACKUP_NOTIFY", "the mails that are sent; without it, all"),
+    secret("ping_url", "PING_URL", None, "a monitor that every backup pings, as healthchecks.io has it"),
+    setting("metrics_file", "METRICS_FILE", None, "figures for node_exporter's textfile collector"),
     secret("mail.resend_api_key", "RESEND_API_KEY", None, "the key of resend.com, which sends the mails"),
     list("mail.to", "ADMIN_EMAILS", "who gets the mails"),
     setting("mail.from", "EMAIL_FROM", None, "who they come from; else uzima-backup@ the first one's domain"),

@@ -2,8 +2,8 @@
 //!
 //! [`events`] turns what happened into a [`message::Message`], [`render`] that into HTML and text,
 //! [`resend`] sends it, and [`flood`] decides whether a failure is worth another mail; [`memory`] keeps
-//! what it must know. [`Notifier`] is all of that for a command. Whatever goes wrong here is told as a
-//! line for a person, and never undoes what the run did.
+//! what it must know. [`Notifier`] is all of that for a command; [`signals`] are for machines. Whatever
+//! goes wrong here is told as a line for a person, and never undoes what the run did.
 
 pub mod event;
 pub mod events;
@@ -11,36 +11,27 @@ pub mod flood;
 mod http;
 pub mod memory;
 pub mod message;
+mod outcome;
 pub mod render;
 pub mod resend;
 pub mod samples;
+pub mod signals;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use outcome::Outcome;
+
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::secret::Redactor;
-use events::{Cleanup, Failure, Frozen, NewestGood, Occasion, Row, Success};
+use events::{Failure, NewestGood, Occasion, Row};
 use flood::{Decision, Ended};
 use memory::Memory;
 use message::{Event, Message, Sender};
 use resend::{MailOptions, Mailer};
-
-/// How a run ended.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// A backup was made.
-    Success(Success),
-    /// It failed.
-    Failure(Failure),
-    /// A clean-up did its work.
-    Cleanup(Cleanup),
-    /// A clean-up deletes nothing until a person looks.
-    Frozen(Frozen),
-}
 
 /// The job of a run that failed before it knew its job, because of its settings.
 pub const UNKNOWN_JOB: &str = "unknown job";
@@ -74,14 +65,10 @@ impl Notifier {
         Notifier { mail, memory: Memory::new(state_dir), redactor, sender: Sender::here(host) }
     }
 
-    /// Tells how a run ended, if that is worth a mail. The answer: what went wrong with it, a line each.
+    /// Tells how a run ended, by a mail if that is worth one. The answer: what went wrong with it, a line
+    /// each.
     pub async fn outcome(&self, of: &Occasion, outcome: Outcome, now: DateTime<Utc>) -> Vec<String> {
-        if self.mail.is_none() {
-            return Vec::new();
-        }
-        if let Outcome::Failure(failure) = &outcome
-            && failure.is_harmless(now)
-        {
+        if !self.is_configured() || outcome.is_harmless(now) {
             return Vec::new();
         }
         let name = flood::name(&of.job, of.operation);
@@ -176,7 +163,10 @@ impl Notifier {
                 log::info!("sent the mail '{}'", message.subject);
                 (true, Vec::new())
             }
-            Err(error) => (false, vec![self.redactor.clean(&line(&error))]),
+            Err(error) => {
+                let problem = format!("a mail could not be sent: {}", self.redactor.clean(&line(&error)));
+                (false, vec![problem])
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod notify;
 mod readme;
 mod records;
 mod restore;
+mod signals;
 mod store;
 mod symptoms;
 mod verify;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use answer::Answer;
+pub use answer::{Answer, one_line};
 
 use crate::error::{Error, Result};
 
