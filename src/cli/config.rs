@@ -28,6 +28,7 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
     engine?;
     place::place(layers)?;
     mail::mail(layers)?;
+    signals::webhook(layers)?;
     signals::signals(layers)?;
     Ok(Exit::Done)
 }

@@ -95,7 +95,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 fn unread(cli: &Cli, error: Error) -> Exit {
     let mails = |name: &str| {
         let name = name.strip_suffix("_FILE").unwrap_or(name);
-        let others = ["notify", "ping_url", "metrics_file", "job", "state_dir"];
+        let others = ["notify", "ping_url", "metrics_file", "webhook_url", "job", "state_dir"];
         let tells = |key: &str| key.starts_with("mail.") || others.contains(&key);
         name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && tells(s.key))
     };

@@ -43,7 +43,8 @@ impl<'a> Teller<'a> {
     /// a failure.
     pub fn new(layers: &'a Layers, log: &'a Log, cancel: &'a Cancel) -> Result<Teller<'a>> {
         let (redactor, host) = (settings::redactor(layers), machine());
-        let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor.clone(), &host);
+        let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor.clone(), &host)
+            .with_webhook(signals::webhook(layers)?);
         let signals = Signals::new(signals::signals(layers)?, redactor, &host);
         Ok(Teller { notifier, signals, began: Utc::now(), layers, log, cancel })
     }
@@ -63,8 +64,9 @@ impl<'a> Teller<'a> {
         if outcome.is_harmless(now) {
             return Vec::new();
         }
+        let channel = if self.notifier.mails() { "a mail could not be sent" } else { "webhook_url" };
         let (mut problems, unsaid) = tokio::join!(
-            self.in_time("a mail could not be sent", self.notifier.outcome(&of, outcome.clone(), now)),
+            self.in_time(channel, self.notifier.outcome(&of, outcome.clone(), now)),
             self.in_time("ping_url", self.signals.ended(&of, &outcome, now)),
         );
         problems.extend(unsaid);
@@ -151,7 +153,7 @@ impl<'a> Teller<'a> {
     /// # Errors
     /// When mails are not set up: they were asked for.
     pub fn is_ready(&self) -> Result<()> {
-        if !self.notifier.is_configured() {
+        if !self.notifier.mails() {
             return Err(Error::usage(
                 "--email: mails are not set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set",
             )

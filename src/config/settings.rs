@@ -92,7 +92,7 @@ pub fn target(layers: &Layers) -> Result<Secret> {
 /// Knows the secrets among the settings.
 pub fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
-    let addresses = set(&["ping_url"]);
+    let addresses = set(&["ping_url", "webhook_url"]);
     let uris = [set(&["mongo_uri", "restore_uri", "records"]), addresses.clone()].concat();
     let mut words = set(&["s3.secret_access_key", "mail.resend_api_key"]);
     words.extend(addresses.into_iter().flat_map(secret_parts));

@@ -1,10 +1,11 @@
-//! Signals for machines, beside the mails for people: a monitor is pinged ([`ping`]), and Prometheus
-//! finds figures in a file ([`metrics`]).
+//! Signals for machines, beside the mails for people: a monitor is pinged ([`ping`]), Prometheus finds
+//! figures in a file ([`metrics`]), and a program of one's own is told what happened ([`webhook`]).
 //!
 //! One that fails is told as a line for a person, like a mail that fails, and undoes nothing.
 
 pub mod metrics;
 pub mod ping;
+pub mod webhook;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -77,7 +77,7 @@ async fn a_clean_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_is_the_last_word() {
     let (server, signalled) = (server().await, Signalled::silent().await);
-    run(signalled.measuring(&server.uri()).env("PING_URL", signalled.ping_url()).arg("backup")).ends(3);
+    run(signalled.measuring(&server.uri()).env("WEBHOOK_URL", signalled.webhook_url()).arg("backup")).ends(3);
     assert_eq!(signalled.figures(JOB)["last_run_exit_code"], 3.0);
 }
 

@@ -1,6 +1,8 @@
-//! Signals beside mail: the monitor's pings and Prometheus' file, by the real binary.
+//! Signals beside mail: the monitor's pings, Prometheus' file and the webhook, by the real binary.
 
 mod metrics;
+mod notify;
 mod ping;
 mod secrets;
 pub mod support;
+mod webhook;

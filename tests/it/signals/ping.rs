@@ -173,7 +173,9 @@ async fn settings_that_are_wrong() {
     holds(&pings[0].1, &["BACKUP_FORMAT"]);
     holds(&pings[1].1, &["config.toml, line 1, column"]);
     // Those of a signal end a run before anything is begun, and `config` tells them by day.
-    for (name, value) in [("PING_URL", "hc-ping.com/canary"), ("METRICS_FILE", "/x/y.txt")] {
+    for (name, value) in
+        [("PING_URL", "hc-ping.com/canary"), ("WEBHOOK_URL", "ftp://canary"), ("METRICS_FILE", "/x/y.txt")]
+    {
         for command in ["backup", "cleanup", "config"] {
             let ran = run(signalled.tool(NOWHERE).env(name, value).arg(command)).ends(2).says(&[name]);
             keeps_quiet(&ran);

@@ -1,20 +1,20 @@
-//! The monitor's address is a secret: it is nowhere but in the requests, though the service says it aloud.
+//! The addresses are secrets: they are nowhere but in the requests, though the services say them aloud.
 
 use uzima_testkit::s3_server::S3Server;
 use wiremock::ResponseTemplate;
 
-use super::support::{PING_KEY, Signalled};
+use super::support::{HOOK_KEY, PING_KEY, Signalled};
 use crate::cli::s3::to_s3;
 use crate::cli::secrets::assert_clean;
 use crate::cli::support::{NOWHERE, files, run};
 use crate::night::support::{Nights, server};
 
-const SECRETS: [&str; 1] = [PING_KEY];
+const SECRETS: [&str; 2] = [PING_KEY, HOOK_KEY];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_whole_night() {
     let (server, signalled, nights) = (server().await, Signalled::silent().await, Nights::new().await);
-    let echo = signalled.ping_url();
+    let echo = format!("{} {}", signalled.ping_url(), signalled.webhook_url());
     signalled.answer("/start$", ResponseTemplate::new(200).set_body_string("OK")).await;
     signalled.answer(".*", ResponseTemplate::new(403).set_body_string(echo)).await;
     let bucket = S3Server::start();
@@ -24,7 +24,7 @@ async fn of_a_whole_night() {
     let loud = |uri: &str, args: &[&str], code| {
         let mut command = to_s3(&signalled.home, uri, &bucket);
         nights.mailing(&mut command);
-        command.env("PING_URL_FILE", &key_file);
+        command.env("PING_URL_FILE", &key_file).env("WEBHOOK_URL", signalled.webhook_url());
         command.env("METRICS_FILE", signalled.metrics()).env("BACKUP_LOG_FILE", &log);
         let ran = run(command.env("RUST_LOG", "trace").args(args)).ends(code);
         let said = [ran.stdout.as_bytes(), ran.stderr.as_bytes()].concat();
@@ -34,9 +34,11 @@ async fn of_a_whole_night() {
     let ran = loud(&server.uri(), &["backup", "--json"], 3);
     assert!(ran.stderr.contains("TRACE") && ran.stdout.contains("403, ***"), "{}", ran.stdout);
     loud(NOWHERE, &["backup"], 1).says(&["403, ***"]);
-    loud(&server.uri(), &["cleanup"], 0);
+    loud(&server.uri(), &["cleanup"], 3);
+    loud(&server.uri(), &["notify", "--test", "-vv"], 1);
     let shown = loud(&server.uri(), &["config"], 0).stdout;
     assert!(shown.contains("ping_url = (hidden)  (environment, PING_URL_FILE)"), "{shown}");
+    assert!(shown.contains("webhook_url = (hidden)"), "{shown}");
 
     assert_clean("the log file", &std::fs::read(&log).expect("a log"), &SECRETS);
     assert_clean("the figures", &std::fs::read(signalled.metrics()).expect("a file"), &SECRETS);
@@ -60,10 +62,11 @@ async fn of_a_whole_night() {
 fn in_a_file_for_everyone() {
     let home = crate::cli::support::Home::new();
     let config = home.path().join("config.toml");
-    std::fs::write(&config, "ping_url = 'https://hc.example/canary'\n").expect("a file");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    std::fs::set_permissions(&config, mode).expect("its mode");
-    run(home.tool().env("UZIMA_BACKUP_CONFIG", &config).arg("config"))
-        .ends(2)
-        .says(&["holds a secret (ping_url)"]);
+    for key in ["ping_url", "webhook_url"] {
+        std::fs::write(&config, format!("{key} = 'https://hc.example/canary'\n")).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&config, mode).expect("its mode");
+        let ran = run(home.tool().env("UZIMA_BACKUP_CONFIG", &config).arg("config")).ends(2);
+        assert!(ran.stderr.contains(&format!("holds a secret ({key})")), "{}", ran.stderr);
+    }
 }

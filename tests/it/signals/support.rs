@@ -1,4 +1,4 @@
-//! An installation with a monitor and a file of figures.
+//! An installation with a monitor, a webhook and a file of figures.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,8 +12,9 @@ use crate::cli::support::{Home, Ran, run};
 
 /// The job of the runs.
 pub const JOB: &str = "nightly";
-/// Nowhere but in the requests' path.
+/// Nowhere but in the requests' paths.
 pub const PING_KEY: &str = "canary-5b0f2a3c-ping";
+pub const HOOK_KEY: &str = "canary-77aa01fe-hook";
 
 /// What listens, and where it listens.
 pub struct Signalled {
@@ -50,6 +51,11 @@ impl Signalled {
         format!("{}/{PING_KEY}", self.service.uri())
     }
 
+    /// The address of the webhook.
+    pub fn webhook_url(&self) -> String {
+        format!("{}/hooks?key={HOOK_KEY}", self.service.uri())
+    }
+
     /// The tool, backing `uri` up to the home's folder, without signals.
     pub fn tool(&self, uri: &str) -> Command {
         let mut command = self.home.to_dir(uri);
@@ -68,6 +74,13 @@ impl Signalled {
     pub fn measuring(&self, uri: &str) -> Command {
         let mut command = self.tool(uri);
         command.env("METRICS_FILE", self.metrics());
+        command
+    }
+
+    /// The same, telling the webhook.
+    pub fn hooked(&self, uri: &str) -> Command {
+        let mut command = self.tool(uri);
+        command.env("WEBHOOK_URL", self.webhook_url());
         command
     }
 
@@ -90,6 +103,17 @@ impl Signalled {
     /// Where the pings went, below the address.
     pub async fn paths(&self) -> Vec<String> {
         self.pings().await.into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// What the webhook was told.
+    pub async fn documents(&self) -> Vec<Value> {
+        let asked = self.asked().await;
+        let told = asked.iter().filter(|request| request.url.path() == "/hooks");
+        told.map(|request| {
+            assert_eq!(request.headers["content-type"], "application/json");
+            request.body_json().expect("JSON")
+        })
+        .collect()
     }
 
     /// The figures of a job, without what all names begin with.
