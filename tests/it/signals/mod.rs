@@ -1,5 +1,6 @@
 //! Signals beside mail: the monitor's pings, Prometheus' file and the webhook, by the real binary.
 
+mod dashboard;
 mod metrics;
 mod notify;
 mod ping;
