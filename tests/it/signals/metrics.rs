@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use uzima_testkit::mongod::binary::on_path;
 
 use super::support::{JOB, Signalled, exposition, problems, reported};
-use crate::cli::support::{NOWHERE, run};
+use crate::cli::support::{NOWHERE, TOOL, run};
 use crate::night::support::{holds, server};
 
 /// What a failure moves, and what it does not.
@@ -126,6 +126,29 @@ async fn a_file_that_cannot_be_written_or_is_not_ours() {
     }
     assert_eq!(signalled.home.manifests().len(), 4);
     assert!(std::fs::read_to_string(&foreign).expect("a file").ends_with("node_load1 0.5\n"));
+}
+
+/// On a full disk, and on one that is mounted to be read only, the old file stays as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_full_or_read_only() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    let script = r#"mount -t tmpfs -o size=64k tmpfs "$FOLDER" || exit 98
+"$TOOL" backup || exit 97
+cp "$METRICS_FILE" "$FOLDER/../before"
+dd if=/dev/zero of="$FOLDER/fill" bs=4k 2> /dev/null
+"$TOOL" backup; [ $? = 3 ] || exit 96
+rm "$FOLDER/fill"; mount -o remount,ro "$FOLDER" || exit 95
+MONGO_URI="$DOWN" "$TOOL" backup; [ $? = 1 ] || exit 94
+[ "$(ls "$FOLDER")" = uzima-backup.prom ] || exit 93
+exec cmp "$METRICS_FILE" "$FOLDER/../before""#;
+    let tool = signalled.measuring(&server.uri());
+    let mut shell = Command::new("unshare");
+    shell.args(["-Urm", "/bin/sh", "-c", script]).env_clear().current_dir("/").stdin(Stdio::null());
+    shell.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TOOL", TOOL).env("DOWN", NOWHERE);
+    shell.env("FOLDER", signalled.metrics().parent().expect("a folder"));
+    let ran = run(&mut shell).ends(0).says(&["WARN", "Read-only file system"]);
+    holds(&ran.stdout, &["needs a look: metrics_file: ", "No space left on device", "Make room"]);
 }
 
 /// Eight jobs end at once, and each is in the file.

@@ -125,6 +125,7 @@ impl MetricsFile {
 
     fn failed(&self, what: &str, why: io::Error) -> Error {
         let step = match why.kind() {
+            io::ErrorKind::StorageFull => "Make room on its file system",
             io::ErrorKind::Other => "Give METRICS_FILE (metrics_file) a file of its own",
             _ => "Create its folder, or let this user write there (METRICS_FILE, metrics_file)",
         };
