@@ -117,7 +117,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__backup)
-            opts="-q -v -h --db --include --exclude --job --engine --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --db --include --exclude --job --engine --consistency --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -140,6 +140,10 @@ _uzima__backup() {
                     return 0
                     ;;
                 --engine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consistency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -242,11 +246,11 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --skip)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness drill records mail state" -- "${cur}"))
                     return 0
                     ;;
                 --only)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness drill records mail state" -- "${cur}"))
                     return 0
                     ;;
                 --job)
@@ -553,7 +557,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__restore)
-            opts="-q -v -h --from --job --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --users --no-users --dir --yes --dry-run --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --from --job --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --no-replay --at --users --no-users --dir --yes --dry-run --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -584,6 +588,10 @@ _uzima__backup() {
                     return 0
                     ;;
                 --ns-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --at)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -663,13 +671,17 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__verify)
-            opts="-q -v -h --all --sample --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --all --sample --drill --to-uri --job --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --sample)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to-uri)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -48,6 +48,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l inc
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The line of backups this one belongs to; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'What reads: auto, native or mongodump' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l consistency -d 'That the data is of one instant: auto, oplog, snapshot or none' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l format -d 'tar.gz, tar.zst, archive.gz or archive.zst' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -F
@@ -68,12 +69,14 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace what is there under the names that are restored'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop what the backup does not have: other collections of its databases, other users'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-indexes -d 'Build no indexes'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-replay -d 'Do not replay the oplog slice: each collection is as it was when it was read'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l users -d 'Restore users and roles although namespaces are chosen'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-users -d 'Restore no users and roles'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l yes -d 'Do not ask'
@@ -121,11 +124,13 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: so many percent of them, chosen by chance' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: give that in DRILL_URI' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'Backups are in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l drill -d 'Then restore it into a scratch server, compare everything with the manifest, and remove it again'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
@@ -147,6 +152,7 @@ store\t''
 disk\t''
 clock\t''
 freshness\t''
+drill\t''
 records\t''
 mail\t''
 state\t''"
@@ -158,6 +164,7 @@ store\t''
 disk\t''
 clock\t''
 freshness\t''
+drill\t''
 records\t''
 mail\t''
 state\t''"

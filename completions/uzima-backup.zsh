@@ -42,6 +42,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
 '--job=[The line of backups this one belongs to; default\: what is read, at which host]:NAME:_default' \
 '--engine=[What reads\: auto, native or mongodump]:ENGINE:_default' \
+'--consistency=[That the data is of one instant\: auto, oplog, snapshot or none]:CONSISTENCY:_default' \
 '--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:_default' \
 '--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:_default' \
 '--dir=[Back up to this directory]:DIR:_files' \
@@ -69,12 +70,14 @@ _arguments "${_arguments_options[@]}" : \
 '*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
 '*--ns-from=[Restore what matches under another name, see --ns-to (may be given several times)]:PATTERN:_default' \
 '*--ns-to=[The other name, one for each --ns-from]:PATTERN:_default' \
+'(--no-replay)--at=[Restore only if all is then as of this instant\: a time (RFC 3339) or seconds\:ordinal]:TIME:_default' \
 '--dir=[The backup is in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--drop[Replace what is there under the names that are restored]' \
 '--exact[Also drop what the backup does not have\: other collections of its databases, other users]' \
 '--no-indexes[Build no indexes]' \
+'--no-replay[Do not replay the oplog slice\: each collection is as it was when it was read]' \
 '(--no-users)--users[Restore users and roles although namespaces are chosen]' \
 '--no-users[Restore no users and roles]' \
 '--yes[Do not ask]' \
@@ -160,11 +163,13 @@ _arguments "${_arguments_options[@]}" : \
 (verify)
 _arguments "${_arguments_options[@]}" : \
 '--sample=[With --all\: so many percent of them, chosen by chance]:N%:_default' \
+'--to-uri=[Drill on this server, without a password\: give that in DRILL_URI]:URI:_default' \
 '--job=[Only backups of this job]:NAME:_default' \
 '--dir=[Backups are in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--all[Every backup]' \
+'(--all)--drill[Then restore it into a scratch server, compare everything with the manifest, and remove it again]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -193,8 +198,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness records mail state)' \
-'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness records mail state)' \
+'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
+'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
 '--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
 '--dir=[Backups are in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \

@@ -46,6 +46,7 @@ pub mod memory;
 pub mod notify;
 pub mod ops;
 pub mod process;
+pub mod program;
 pub mod progress;
 pub mod retention;
 pub mod secret;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::id::BackupId;
-use super::{Folder, layout};
+use super::layout;
 use crate::error::{Error, Result};
 use crate::store::{Kind, Store};
 
@@ -76,65 +76,6 @@ pub struct Failure {
     pub notes: Vec<String>,
 }
 
-/// The result of a verify. Each verify writes one of its own; the newest counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// [`FORMAT`].
-    pub format: u32,
-    /// The backup.
-    pub id: BackupId,
-    /// When the verify ended.
-    pub at: DateTime<Utc>,
-    /// The machine it ran on.
-    pub host: String,
-    /// Name and version of the tool.
-    pub tool: String,
-    /// Every byte was as manifest and index say.
-    pub sound: bool,
-    /// What is wrong, a line each; of many the first.
-    pub findings: Vec<String>,
-    /// Bytes of the artifact that were read.
-    pub stored_bytes: u64,
-    /// Documents that were hashed.
-    pub documents: u64,
-    /// Their length in bytes.
-    pub raw_bytes: u64,
-    /// How long it took.
-    pub seconds: f64,
-}
-
-impl Verdict {
-    /// Writes it.
-    pub async fn write(&self, store: &dyn Store) -> Result<()> {
-        Ok(store.put(&layout::verified(&self.id, self.at), json(self)?).await?)
-    }
-
-    /// The newest one in a backup's folder; `None` if there is none, the reason if it cannot be understood.
-    pub async fn newest(
-        store: &dyn Store,
-        id: &BackupId,
-        folder: &Folder,
-    ) -> Result<Option<Result<Verdict, String>>> {
-        let Some(object) = folder.iter().rev().find(|(file, _)| layout::is_verified(file)).map(|(_, o)| o)
-        else {
-            return Ok(None);
-        };
-        let bytes = match store.get(&object.key).await {
-            Ok(bytes) => bytes,
-            // A clean-up took it meanwhile.
-            Err(e) if e.kind == Kind::NotFound => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
-        Ok(Some(match serde_json::from_slice::<Verdict>(&bytes) {
-            Err(e) => Err(format!("{} cannot be understood: {e}", object.key)),
-            Ok(found) if found.format != FORMAT || found.id != *id => {
-                Err(format!("{} speaks of another backup, or is of a newer format", object.key))
-            }
-            Ok(found) => Ok(found),
-        }))
-    }
-}
-
 impl Failure {
     /// Reads what is said about a failed run.
     ///
@@ -198,7 +139,7 @@ impl Mark {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Bytes> {
+pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {
     let mut json = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::failed("cannot write what is said about a backup").caused_by(e))?;
     json.push(b'\n');

@@ -10,10 +10,12 @@ pub mod marks;
 pub mod reconcile;
 pub mod records;
 pub mod run;
+pub mod verdict;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use crate::artifact::index::Index;
@@ -21,7 +23,8 @@ use crate::artifact::manifest::{Manifest, Object};
 use crate::error::Result;
 use crate::store::{self, Store};
 use id::BackupId;
-use marks::{Failure, Verdict};
+use marks::Failure;
+use verdict::Verdict;
 
 /// How many manifests are fetched at once.
 const FETCHING: usize = 16;
@@ -48,6 +51,14 @@ impl Entry {
         match self {
             Entry::Backup(manifest) => &manifest.id,
             Entry::Damaged { id, .. } => id,
+        }
+    }
+
+    /// When the backup began, as exactly as is known.
+    pub fn started(&self) -> DateTime<Utc> {
+        match self {
+            Entry::Backup(manifest) => manifest.started_at,
+            Entry::Damaged { id, .. } => id.started(),
         }
     }
 }
@@ -97,14 +108,6 @@ pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry>> {
         Err(e) if e.kind == store::Kind::NotFound => Ok(None),
         Err(e) => Err(e.into()),
     }
-}
-
-/// The manifest of one backup.
-///
-/// # Errors
-/// If it cannot be fetched, or is not there.
-pub async fn manifest(store: &dyn Store, id: &BackupId) -> Result<Entry> {
-    Ok(entry(id, &store.get(&layout::manifest(id)).await?))
 }
 
 fn entry(id: &BackupId, bytes: &[u8]) -> Entry {

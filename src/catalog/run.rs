@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::id::BackupId;
 use super::marks::Failure;
+use super::verdict::Verdict;
 use crate::artifact::manifest::Manifest;
 
 /// How a run stands.
@@ -103,6 +104,16 @@ pub struct Verified {
     pub at: DateTime<Utc>,
     /// Whether every byte was as it should be.
     pub sound: bool,
+    /// When a drill last restored it.
+    pub drilled: Option<DateTime<Utc>>,
+}
+
+impl Verified {
+    /// That of a verdict.
+    pub fn of(verdict: &Verdict) -> Verified {
+        let drilled = verdict.drill.as_ref().map(|drill| drill.at);
+        Verified { at: verdict.at, sound: verdict.sound, drilled }
+    }
 }
 
 impl Run {

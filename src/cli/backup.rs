@@ -131,6 +131,7 @@ pub fn options(layers: &Layers) -> Result<Options> {
         selection: settings.selection,
         job: settings.job,
         engine: settings.engine,
+        consistency: settings.consistency,
         mongodump_path: settings.mongodump_path,
         search_path: std::env::var("PATH").ok(),
         format: settings.format,

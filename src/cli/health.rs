@@ -77,6 +77,7 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
         records: settings.records,
         mail: mail::mail(layers)?,
         max_age: settings.max_age,
+        drill_max_age: settings.drill_max_age,
     })
 }
 

@@ -8,28 +8,19 @@ use serde_json::json;
 use super::args::ListArgs;
 use super::columns::columns;
 use super::output::Output;
-use super::{store, units};
+use super::{stored, units};
 use crate::catalog::Entry;
 use crate::catalog::run::{Run, Verified};
 use crate::config::layers::Layers;
-use crate::config::place::{self, Place};
 use crate::config::records::RecordsAt;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exit::Exit;
 use crate::ops::list::{self, Listed, Options, Row, Shown};
 use crate::ops::recorded;
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
-    // A backup creates the directory; whoever only looks has mistyped it, or forgot to mount the disk.
-    if let Place::Dir(dir) = place::place(layers)?
-        && !dir.root.try_exists().unwrap_or(true)
-    {
-        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
-            .hint("Mount the disk, or correct --dir or BACKUP_DIR; the first backup creates it"));
-    }
     let records = RecordsAt::resolve(layers)?;
-    let store = store(layers).await?;
-    store.check().await?;
+    let store = stored(layers).await?;
     let limit = args.limit.map(NonZeroUsize::get);
     let options = Options { job: args.job.clone(), limit, statuses: args.status.clone() };
     let known = recorded::known(&records, options.job.as_deref()).await;
@@ -45,7 +36,8 @@ pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Ex
 
 fn row(listed: &Listed) -> serde_json::Value {
     let (pinned, status) = (listed.pinned, listed.shown().word());
-    let verified = listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound}));
+    let verified =
+        listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound, "drilled_at": v.drilled}));
     match &listed.row {
         Row::Stored(Entry::Backup(m)) => json!({
             "id": m.id,
@@ -140,6 +132,8 @@ fn verified(verified: Option<&Verified>, now: DateTime<Utc>) -> String {
     match verified {
         None => "-".into(),
         Some(Verified { sound: false, .. }) => "DAMAGED".into(),
+        // What has been restored says more than what has been read.
+        Some(Verified { drilled: Some(at), .. }) => format!("drill {}", at.format("%F")),
         Some(Verified { at, .. }) => {
             format!("sound {} ago", units::duration((now - *at).to_std().unwrap_or_default()))
         }

@@ -5,6 +5,7 @@ mod backup;
 mod cleanup;
 mod columns;
 mod config;
+mod drill;
 mod health;
 mod list;
 pub mod logging;
@@ -76,7 +77,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Cleanup(args) => cleanup::run(args, &layers, &output, &log, &cancel).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
-                Command::Verify(args) => cancel.or(verify::run(args, &layers, &output, &log)).await,
+                Command::Verify(args) => verify::run(args, &layers, &output, &log, &cancel).await,
                 Command::Stats(args) => cancel.or(stats::run(args, &layers, &output, &log, &cancel)).await,
                 Command::Health(args) => health::run(args, &layers, &output, &log, &cancel).await,
                 Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,
@@ -149,6 +150,23 @@ async fn store(layers: &Layers) -> Result<Arc<dyn Store>> {
         Place::Dir(options) => Arc::new(DirStore::new(options)?),
         Place::S3(options) => Arc::new(S3Store::connect(*options).await?),
     })
+}
+
+/// The store of the settings, whose backups are only looked at.
+///
+/// # Errors
+/// Also if it is a directory that is not there: a backup creates it; whoever only looks has mistyped it, or
+/// forgot to mount the disk.
+async fn stored(layers: &Layers) -> Result<Arc<dyn Store>> {
+    if let Place::Dir(dir) = place::place(layers)?
+        && !dir.root.try_exists().unwrap_or(true)
+    {
+        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
+            .hint("Mount the disk, or correct --dir or BACKUP_DIR; the first backup creates it"));
+    }
+    let store = store(layers).await?;
+    store.check().await?;
+    Ok(store)
 }
 
 /// The machine's name.

@@ -12,7 +12,7 @@ use super::columns::columns;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::tell::Teller;
-use super::{machine, store, units};
+use super::{machine, stored, units};
 use crate::cancel::Cancel;
 use crate::catalog::run::{Run, Status};
 use crate::config::layers::Layers;
@@ -36,8 +36,7 @@ pub async fn run(
     if args.email {
         teller.is_ready()?;
     }
-    let store = store(layers).await?;
-    store.check().await?;
+    let store = stored(layers).await?;
     let known = recorded::known(&settings.records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &settings.job, &settings.retention, Utc::now()).await?;
     let text = text(&report);
@@ -95,6 +94,12 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     }
     if let Some(speed) = report.throughput {
         facts.push(("throughput", format!("{}/s raw", bytes(speed))));
+    }
+    if let Some((id, drill)) = &report.drill {
+        let how = if drill.findings.is_empty() { "" } else { ", and found differences" };
+        let (took, speed) = (seconds(drill.recovery_seconds), bytes(drill.speed()));
+        let when = ago(drill.at, report.at);
+        facts.push(("drill", format!("{id} {when} ago: restored in {took}, {speed}/s raw{how}")));
     }
     if let Some(next) = &report.next_expiry {
         let when = match next.at <= report.at {

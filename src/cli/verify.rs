@@ -1,5 +1,7 @@
 //! `uzima-backup verify`.
 
+use std::sync::Arc;
+
 use chrono::Utc;
 use log::Level;
 use serde_json::json;
@@ -7,17 +9,20 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{machine, store, units};
+use super::{drill, machine, stored, units};
 use crate::artifact::manifest::Manifest;
-use crate::catalog::marks::Verdict;
+use crate::cancel::Cancel;
 use crate::catalog::run::Verified;
+use crate::catalog::verdict::Verdict;
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::config::settings;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::ops::choose;
 use crate::ops::recorded;
 use crate::ops::verify::{self, Chosen};
+use crate::store::Store;
 
 /// A backup, and how it was found.
 struct Row {
@@ -26,40 +31,71 @@ struct Row {
     problems: Vec<String>,
 }
 
-pub async fn run(args: &VerifyArgs, layers: &Layers, output: &Output, log: &Log) -> Result<Exit> {
+pub async fn run(
+    args: &VerifyArgs,
+    layers: &Layers,
+    output: &Output,
+    log: &Log,
+    cancel: &Cancel,
+) -> Result<Exit> {
     let records = RecordsAt::resolve(layers)?;
-    let store = store(layers).await?;
-    store.check().await?;
-    let chosen = verify::choose(&*store, &args.asked(), args.job.as_deref(), &mut rand::rng()).await?;
+    // What a drill lacks is told before hours of reading.
+    let ground = if args.drill { Some(drill::ground(layers)?) } else { None };
+    let store = cancel.or(stored(layers)).await?;
+    let chosen = cancel.or(chosen(args, &*store)).await?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut rows = Vec::new();
+    let (mut rows, mut undrilled) = (Vec::new(), None);
     for manifest in &chosen.manifests {
         log::info!("verifying {}, {}", manifest.id, units::bytes(manifest.artifact.size));
-        let report = verify::verify(&store, manifest, workers, Utc::now).await?;
-        rows.push(kept(&*store, manifest, report.verdict(&manifest.id, &machine()), &records, layers).await);
+        let report = cancel.or(verify::verify(&store, manifest, workers, Utc::now)).await?;
+        let mut verdict = report.verdict(&manifest.id, &machine());
+        // One that is damaged is not restored.
+        if let Some(ground) = ground.as_ref().filter(|_| verdict.sound) {
+            match drill::run(Arc::clone(&store), manifest, ground, output, log, cancel).await {
+                Ok(drill) => verdict = verdict.with(drill),
+                Err(e) => undrilled = Some(e),
+            }
+        }
+        rows.push(cancel.or(async { Ok(kept(&*store, manifest, verdict, &records, layers).await) }).await?);
     }
     let text = text(&rows, &chosen);
     log.tell(Level::Info, &text);
     output.result(&json(&rows, &chosen, &store.place()), || text);
     let damaged = !chosen.damaged.is_empty() || rows.iter().any(|row| !row.verdict.sound);
-    let unkept: Vec<&String> = rows.iter().flat_map(|row| &row.problems).collect();
+    let looks: Vec<&String> = rows.iter().flat_map(looks).collect();
     if output.quiet {
         for row in &rows {
-            row.verdict.findings.iter().for_each(|what| output::say(&format!("{}: {what}", row.verdict.id)));
+            row.verdict.wrong().for_each(|what| output::say(&format!("{}: {what}", row.verdict.id)));
         }
         chosen.damaged.iter().for_each(|(id, why)| output::say(&format!("{id}: {why}")));
-        unkept.iter().for_each(|problem| output::needs_look(problem));
+        looks.iter().for_each(|problem| output::needs_look(problem));
     }
-    Ok(match (damaged, unkept.is_empty()) {
-        (true, _) => Exit::Mismatch,
-        (false, false) => Exit::NeedsLook,
-        (false, true) => Exit::Done,
-    })
+    match undrilled {
+        Some(error) => Err(error),
+        None if damaged => Ok(Exit::Mismatch),
+        None if !looks.is_empty() => Ok(Exit::NeedsLook),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// What a person should know, beside what is wrong.
+fn looks(row: &Row) -> impl Iterator<Item = &String> {
+    row.problems.iter().chain(row.verdict.drill.iter().flat_map(|drill| &drill.notes))
+}
+
+async fn chosen(args: &VerifyArgs, store: &dyn Store) -> Result<Chosen> {
+    if args.all {
+        return verify::sample(store, args.sample.unwrap_or(100), args.job.as_deref(), &mut rand::rng())
+            .await;
+    }
+    let mut chosen = Chosen::default();
+    chosen.add(choose::choose(store, &args.which, args.job.as_deref()).await?);
+    Ok(chosen)
 }
 
 /// Keeps the result beside the backup, and in its record.
 async fn kept(
-    store: &dyn crate::store::Store,
+    store: &dyn Store,
     manifest: &Manifest,
     verdict: Verdict,
     records: &RecordsAt,
@@ -69,7 +105,7 @@ async fn kept(
     if let Err(e) = verdict.write(store).await {
         problems.push(format!("the result could not be kept beside the backup: {}", e.chain()));
     }
-    let verified = Verified { at: verdict.at, sound: verdict.sound };
+    let verified = Verified::of(&verdict);
     if let Err(e) = recorded::verified(records, &manifest.id, &verified).await {
         // A cache, which the next backup does not depend on: the store has it.
         log::info!("{}", settings::redactor(layers).clean(&e));
@@ -90,6 +126,7 @@ fn json(rows: &[Row], chosen: &Chosen, place: &str) -> serde_json::Value {
             "documents": v.documents,
             "raw_bytes": v.raw_bytes,
             "seconds": v.seconds,
+            "drill": v.drill,
             "problems": row.problems,
         })
     };
@@ -106,7 +143,7 @@ fn json(rows: &[Row], chosen: &Chosen, place: &str) -> serde_json::Value {
 fn text(rows: &[Row], chosen: &Chosen) -> String {
     let mut text = String::new();
     for Row { job, verdict, problems } in rows {
-        let word = if verdict.sound { "sound" } else { "DAMAGED" };
+        let word = if verdict.findings.is_empty() { "sound" } else { "DAMAGED" };
         let speed = units::bytes((verdict.raw_bytes as f64 / verdict.seconds.max(0.001)) as u64);
         text.push_str(&format!(
             "{word:8} {} of {job}: {} documents, {} raw, {speed}/s\n",
@@ -115,6 +152,7 @@ fn text(rows: &[Row], chosen: &Chosen) -> String {
             units::bytes(verdict.raw_bytes),
         ));
         verdict.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
+        verdict.drill.iter().for_each(|drill| text.push_str(&drill::text(drill)));
         problems.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));
     }
     for (id, why) in &chosen.damaged {

@@ -10,7 +10,7 @@ use super::uri;
 use super::values::{absolute, boolean, number};
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
-use crate::ops::backup::EngineChoice;
+use crate::ops::backup::{ConsistencyChoice, EngineChoice};
 use crate::retention::Policy;
 use crate::secret::{Redactor, Secret, hide_login, secret_parts};
 use crate::source::pattern::Pattern;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub job: String,
     /// What reads.
     pub engine: EngineChoice,
+    /// To what instant it shall belong.
+    pub consistency: ConsistencyChoice,
     /// Where mongodump is.
     pub mongodump_path: Option<PathBuf>,
     /// The artifact's format.
@@ -41,6 +43,8 @@ pub struct Settings {
     pub retention: Policy,
     /// The newest good backup is too old when it is older.
     pub max_age: Duration,
+    /// The newest drill is too old when it is older.
+    pub drill_max_age: Option<Duration>,
     /// Where runs are recorded.
     pub records: RecordsAt,
 }
@@ -64,6 +68,7 @@ impl Settings {
             selection,
             job,
             engine: layers.parsed("engine", EngineChoice::from_str)?.expect("it has a default"),
+            consistency: layers.parsed("consistency", FromStr::from_str)?.expect("it has a default"),
             mongodump_path: absolute(layers, "mongodump_path")?,
             format: format(layers)?,
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
@@ -71,6 +76,7 @@ impl Settings {
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
             retention: retention(layers)?,
             max_age: max_age(layers)?,
+            drill_max_age: drill_max_age(layers)?,
             records: RecordsAt::resolve(layers)?,
         })
     }
@@ -78,22 +84,39 @@ impl Settings {
 
 /// The server that is restored into.
 pub fn target(layers: &Layers) -> Result<Secret> {
-    let own = layers.text("restore_uri");
-    let uri = own.or(layers.text("mongo_uri")).expect("it has a default");
-    if layers.origin("restore_uri") == Some(&Origin::Flag) && hide_login(uri) != uri {
+    let own = uri_of(layers, "restore_uri", "RESTORE_URI")?;
+    match own {
+        Some(uri) => Ok(uri),
+        None => {
+            let uri = layers.text("mongo_uri").expect("it has a default");
+            uri::check(uri)?;
+            Ok(Secret::from(uri.to_string()))
+        }
+    }
+}
+
+/// The server that a drill restores into, under names of its own. Never another setting's.
+pub fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
+    uri_of(layers, "drill_uri", "DRILL_URI")
+}
+
+/// The connection string of a setting that `--to-uri` sets as well: there without a password.
+fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret>> {
+    let Some(uri) = layers.text(key) else { return Ok(None) };
+    if layers.origin(key) == Some(&Origin::Flag) && hide_login(uri) != uri {
         return Err(Error::usage("--to-uri holds a password, which everybody on this machine can see").hint(
-            "Give the connection string in the environment: RESTORE_URI, or RESTORE_URI_FILE for a file",
+            format!("Give the connection string in the environment: {env}, or {env}_FILE for a file"),
         ));
     }
-    uri::check_named(if own.is_some() { "restore_uri" } else { "mongo_uri" }, uri)?;
-    Ok(Secret::from(uri.to_string()))
+    uri::check_named(key, uri)?;
+    Ok(Some(Secret::from(uri.to_string())))
 }
 
 /// Knows the secrets among the settings.
 pub fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
     let addresses = set(&["ping_url", "webhook_url"]);
-    let uris = [set(&["mongo_uri", "restore_uri", "records"]), addresses.clone()].concat();
+    let uris = [set(&["mongo_uri", "restore_uri", "drill_uri", "records"]), addresses.clone()].concat();
     let mut words = set(&["s3.secret_access_key", "mail.resend_api_key"]);
     words.extend(addresses.into_iter().flat_map(secret_parts));
     Redactor::new(&uris, &words)
@@ -153,6 +176,17 @@ pub fn max_age(layers: &Layers) -> Result<Duration> {
     Ok(Duration::from_secs(u64::from(hours) * 3600))
 }
 
+/// When the newest drill is too old; `None`: never.
+pub fn drill_max_age(layers: &Layers) -> Result<Option<Duration>> {
+    let days: Option<u32> = number(layers, "drill_max_age", 1)?;
+    Ok(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
+}
+
+/// The mongod that a drill starts.
+pub fn mongod_path(layers: &Layers) -> Result<Option<PathBuf>> {
+    absolute(layers, "mongod_path")
+}
+
 fn format(layers: &Layers) -> Result<Format> {
     let format = layers.parsed("format", Format::from_str)?.expect("it has a default");
     let Some(level) = layers.parsed("compression_level", i32::from_str)? else { return Ok(format) };
@@ -200,6 +234,7 @@ mod tests {
         for (name, value, word) in [
             ("BACKUP_FORMAT", "zip", "archive.zst"),
             ("BACKUP_ENGINE", "mongo", "native"),
+            ("BACKUP_CONSISTENCY", "yes", "snapshot"),
             ("BACKUP_COMPRESSION_LEVEL", "13", "1 to 12"),
             ("BACKUP_COMPRESSION_LEVEL", "x", "compression_level"),
             ("BACKUP_RETENTION_DAYS", "0", "at least 1"),

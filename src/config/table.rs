@@ -44,12 +44,15 @@ const fn list(key: &'static str, env: &'static str, help: &'static str) -> Setti
 pub const SETTINGS: &[Setting] = &[
     secret("mongo_uri", "MONGO_URI", Some("mongodb://localhost:27017"), "the server, as mongodump's --uri"),
     secret("restore_uri", "RESTORE_URI", None, "the server that `restore` writes into; else mongo_uri"),
+    secret("drill_uri", "DRILL_URI", None, "the server for `verify --drill`; else a throw-away mongod"),
     list("databases", "BACKUP_DATABASES", "only these databases"),
     list("include", "BACKUP_INCLUDE", "only namespaces that match one of these patterns"),
     list("exclude", "BACKUP_EXCLUDE", "no namespace that matches one of these patterns"),
     setting("job", "BACKUP_JOB", None, "the line of backups that share retention"),
     setting("engine", "BACKUP_ENGINE", Some("auto"), "auto, native or mongodump"),
     setting("mongodump_path", "MONGODUMP_PATH", None, "the mongodump to use"),
+    setting("mongod_path", "MONGOD_PATH", None, "the mongod that `verify --drill` starts"),
+    setting("consistency", "BACKUP_CONSISTENCY", Some("auto"), "auto, oplog, snapshot or none"),
     setting("format", "BACKUP_FORMAT", Some("tar.gz"), "tar.gz, tar.zst, archive.gz or archive.zst"),
     setting("compression_level", "BACKUP_COMPRESSION_LEVEL", None, "gzip 1 to 12, zstd 1 to 19"),
     setting("check_compression", "BACKUP_CHECK_COMPRESSION", Some("false"), "decompress each block again"),
@@ -69,6 +72,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("keep_monthly", "BACKUP_KEEP_MONTHLY", None, "the newest good backup of so many months stays"),
     setting("keep_yearly", "BACKUP_KEEP_YEARLY", None, "the newest good backup of so many years stays"),
     setting("max_age", "BACKUP_MAX_AGE", Some("26"), "hours after which the newest good backup is too old"),
+    setting("drill_max_age", "BACKUP_DRILL_MAX_AGE", None, "days after which the newest drill is too old"),
     secret(
         "records",
         "BACKUP_RECORDS",

@@ -1,7 +1,9 @@
 //! The operations, one module each: resources and options in, a report out. Nothing here prints.
 
 pub mod backup;
+pub mod choose;
 pub mod cleanup;
+pub mod drill;
 pub mod health;
 pub mod list;
 pub mod notices;

@@ -1,17 +1,11 @@
 //! Writing documents byte by byte as they are, and what the server refused of them.
 
-use std::time::Duration;
-
 use bson::{Bson, Document, RawDocumentBuf, rawdoc};
 
 use super::Target;
 use super::batch::{batches, command, split};
+use super::insist::Sent;
 use crate::error::{Error, Result};
-use crate::source::errors::{self, Class};
-use crate::source::patience;
-
-/// How often a batch is sent again.
-const SENT_AGAIN: u32 = 4;
 
 /// Where documents go.
 #[derive(Debug, Clone)]
@@ -47,8 +41,8 @@ impl Target {
         let mut refused = Vec::new();
         for batch in batches(&documents) {
             let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
-            let sent = self.send(place, batch).await;
-            let (answer, again) = sent.map_err(|e| self.explain(&doing(), e))?;
+            let Sent { answer, again } = self.insist(&place.db, || command(self, place, batch)).await;
+            let answer = answer.map_err(|e| self.explain(&doing(), e))?;
             if let Ok(error) = answer.get_document("writeConcernError") {
                 let words = error.get_str("errmsg").unwrap_or_default().to_string();
                 return Err(
@@ -76,26 +70,6 @@ impl Target {
             }
         }
         Ok(refused)
-    }
-
-    /// Sends a batch, once more if the connection breaks: one lost connection must not cost the restore. Also
-    /// whether it took more than once.
-    async fn send(&self, place: &Place, batch: &[&[u8]]) -> mongodb::error::Result<(Document, bool)> {
-        let mut again = 0;
-        loop {
-            match self.run(&place.db, command(self, place, batch)).await {
-                Err(e)
-                    if again < SENT_AGAIN
-                        && errors::classify(&e) == Class::Interrupted
-                        && !patience::waited(&e) =>
-                {
-                    again += 1;
-                    log::info!("inserting once more after: {}", errors::tidy(&e));
-                    tokio::time::sleep(Duration::from_millis(200 << again)).await;
-                }
-                answer => return answer.map(|answer| (answer, again > 0)),
-            }
-        }
     }
 
     /// Whether the very document is there.

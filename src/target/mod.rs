@@ -1,8 +1,11 @@
 //! The server that a restore writes into: found by its connection string, its primary for every write.
 
+mod apply;
 pub mod batch;
 pub mod insert;
+mod insist;
 pub mod shape;
+pub mod throwaway;
 mod timestamps;
 pub mod users;
 
@@ -15,7 +18,7 @@ use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
 use crate::error::{Error, Result};
 use crate::secret::{ExposeSecret, Secret};
 use crate::source::errors::{self, Class};
-use crate::source::server;
+use crate::source::{patience, server};
 
 /// How long an answer to an ordinary command may take; building an index may take longer.
 const STALL: Duration = Duration::from_secs(600);
@@ -138,12 +141,17 @@ impl Target {
 
     /// The answer to a command.
     async fn run(&self, db: &str, command: RawDocumentBuf) -> mongodb::error::Result<Document> {
+        self.run_for(STALL, db, command).await
+    }
+
+    async fn run_for(
+        &self,
+        limit: Duration,
+        db: &str,
+        command: RawDocumentBuf,
+    ) -> mongodb::error::Result<Document> {
         let db = self.client.database(db);
-        let answer = db.run_raw_command(command).into_future();
-        tokio::time::timeout(STALL, answer).await.unwrap_or_else(|_| {
-            let text = format!("no answer within {} s", STALL.as_secs());
-            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into())
-        })
+        patience::bounded(limit, db.run_raw_command(command).into_future()).await
     }
 
     /// The names of all databases; `None` if the user may not know.
@@ -169,7 +177,7 @@ impl Target {
     /// How many documents a collection has, by its own books; `None` if the user may not read it, which
     /// the built-in role `restore` alone does not allow.
     pub async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
-        match self.run(db, rawdoc! {"count": collection}).await {
+        match self.insist(db, || rawdoc! {"count": collection}).await.answer {
             Err(e) if errors::classify(&e) == Class::Unauthorized => Ok(None),
             Err(e) => Err(self.explain(&format!("cannot count {db}.{collection}"), e)),
             Ok(answer) => Ok(Some(number(answer.get("n")))),

@@ -1,22 +1,29 @@
 //! What is around documents: dropping, creating with every option, and indexes.
 
+use std::time::Duration;
+
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
+use super::insist::Sent;
 use super::{Target, Version};
 use crate::error::Result;
 use crate::source::errors;
 use crate::source::{Namespace, Type};
 
 /// The server's code for what is not there.
-const NOT_FOUND: i32 = 26;
+pub(super) const NOT_FOUND: i32 = 26;
+/// The server's code for what is there already.
+const EXISTS: i32 = 48;
+/// Building the indexes of a large collection takes as long as it takes.
+const NO_LIMIT: Duration = Duration::MAX;
 
 impl Target {
     /// Empties a system collection, which cannot be dropped; the role `restore` does not allow it.
     pub async fn empty(&self, db: &str, collection: &str) -> Result<()> {
         let all = rawdoc! {"q": {}, "limit": 0};
         let command = rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()};
-        let done = self.run(db, command).await.map(|_| ());
+        let done = self.insist(db, || command.clone()).await.answer.map(|_| ());
         done.map_err(|e| self.explain_beyond(&format!("cannot empty {db}.{collection}"), e))
     }
 
@@ -28,10 +35,24 @@ impl Target {
         done.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
     }
 
+    /// Drops a database; one that is not there is a success.
+    pub async fn drop_database(&self, db: &str) -> Result<()> {
+        let command = rawdoc! {"dropDatabase": 1, "writeConcern": self.concern.clone()};
+        let done = self.run(db, command).await.map(|_| ());
+        done.map_err(|e| {
+            let unauthorized = errors::classify(&e) == errors::Class::Unauthorized;
+            let error = self.explain(&format!("cannot drop the database {db}"), e);
+            match unauthorized {
+                true => error.hint("Give the user the built-in role \"dbAdminAnyDatabase\" as well"),
+                false => error,
+            }
+        })
+    }
+
     /// Drops a namespace; one that is not there is a success.
     pub async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};
-        match self.run(db, command).await {
+        match self.insist(db, || command.clone()).await.answer {
             Ok(_) => Ok(()),
             Err(e) if errors::code(&e) == Some(NOT_FOUND) => Ok(()),
             Err(e) => Err(self.explain(&format!("cannot drop {db}.{collection}"), e)),
@@ -42,10 +63,27 @@ impl Target {
     pub async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<()> {
         let mut command = create(namespace, collection, self.version);
         command.append(cstr!("writeConcern"), self.concern.clone());
-        self.run(db, command)
-            .await
-            .map(|_| ())
-            .map_err(|e| self.explain(&format!("cannot create {db}.{collection}"), e))
+        let Sent { answer, again } = self.insist(db, || command.clone()).await;
+        match answer {
+            Ok(_) => Ok(()),
+            // Of what was sent twice, the first time may have arrived.
+            Err(e)
+                if again
+                    && errors::code(&e) == Some(EXISTS)
+                    && self.is_as(namespace, db, collection).await? =>
+            {
+                Ok(())
+            }
+            Err(e) => Err(self.explain(&format!("cannot create {db}.{collection}"), e)),
+        }
+    }
+
+    /// Whether there is a namespace of this name with the options of `namespace`.
+    async fn is_as(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<bool> {
+        let rows = self.collections(db).await?;
+        let row = rows.iter().find(|row| row.get_str("name").is_ok_and(|name| name == collection));
+        let same = row.and_then(|row| row.get_document("options").ok());
+        Ok(same.is_some_and(|options| options.as_bytes() == namespace.options.as_bytes()))
     }
 
     /// Builds the indexes, however long that takes; those that the server did not take, with its words.
@@ -85,7 +123,8 @@ impl Target {
         indexes.iter().for_each(|index| array.push(index.clone()));
         let command =
             rawdoc! {"createIndexes": collection, "indexes": array, "writeConcern": self.concern.clone()};
-        self.client.database(db).run_raw_command(command).await.map(|_| ())
+        // Once more is no harm: those that are there are left as they are, and one that is being built is waited for.
+        self.insist_for(NO_LIMIT, db, || command.clone()).await.answer.map(|_| ())
     }
 }
 
@@ -116,18 +155,26 @@ fn create(namespace: &Namespace, collection: &str, version: Version) -> RawDocum
 
 /// The indexes to build once the data is there: all but the one on `_id`, with every option.
 pub fn indexes(namespace: &Namespace) -> Vec<RawDocumentBuf> {
-    let own =
-        |index: &&RawDocumentBuf| !is_id(index) && !is_clustered(index) && index.get_document("key").is_ok();
-    // A collection hands its collation down; an index that has none was built without.
-    let collated = namespace.options.get_document("collation").is_ok();
-    let built = |index: &RawDocumentBuf| {
+    built(&namespace.indexes, namespace.options.get_document("collation").is_ok())
+}
+
+/// The same of a list of indexes. A collection with a collation hands it down; an index that has none was built
+/// without.
+pub fn built(indexes: &[RawDocumentBuf], collated: bool) -> Vec<RawDocumentBuf> {
+    let one = |index: &RawDocumentBuf| {
         let mut out = without(index, &["v", "ns"]);
         if collated && index.get_document("collation").is_err() {
             out.append(cstr!("collation"), rawdoc! {"locale": "simple"});
         }
         out
     };
-    namespace.indexes.iter().filter(own).map(built).collect()
+    let wanted = |index: &&RawDocumentBuf| !is_own(index) && index.get_document("key").is_ok();
+    indexes.iter().filter(wanted).map(one).collect()
+}
+
+/// Whether an index comes with its collection.
+pub fn is_own(index: &RawDocumentBuf) -> bool {
+    is_id(index) || is_clustered(index)
 }
 
 /// Whether an index is the one that every collection has.

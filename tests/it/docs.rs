@@ -27,6 +27,7 @@ fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
 fn full_manifest() -> serde_json::Value {
     use uzima_backup::artifact::manifest::*;
     use uzima_backup::source::Type;
+    use uzima_backup::source::optime::OpTime;
     use uzima_backup::source::server::Topology;
     let now = "2026-11-23T03:00:00Z".parse().unwrap();
     let text = || String::from("x");
@@ -43,6 +44,8 @@ fn full_manifest() -> serde_json::Value {
         xxh3_sum: text(),
         dropped: true,
     };
+    let at = OpTime { t: 1, i: 1 };
+    let slice = Slice { start: at, end: at, entries: 1, raw_bytes: 1, stored_bytes: 1, xxh3_sum: text() };
     let manifest = Manifest {
         format: FORMAT,
         id: "20261123T030000Z-7k3q9d".parse().unwrap(),
@@ -59,7 +62,7 @@ fn full_manifest() -> serde_json::Value {
             set_id: Some(text()),
         },
         engine: Engine { name: text(), version: Some(text()), why: text() },
-        consistency: Consistency { achieved: text(), why: text() },
+        consistency: Consistency { achieved: text(), why: text(), at: Some(at), oplog: Some(slice) },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
         artifact: Artifact {
             key: text(),
@@ -76,6 +79,17 @@ fn full_manifest() -> serde_json::Value {
         notes: vec![],
     };
     serde_json::to_value(manifest).unwrap()
+}
+
+#[test]
+fn manifests_from_before_the_oplog_slice_are_read() {
+    use uzima_backup::artifact::manifest::Manifest;
+    let mut json = full_manifest();
+    json["consistency"] = serde_json::json!({"achieved": "none", "why": "x"});
+    let manifest = Manifest::decode(json.to_string().as_bytes()).unwrap();
+    assert_eq!((manifest.consistency.at, manifest.consistency.oplog.as_ref()), (None, None));
+    assert_eq!((manifest.slice_place(), manifest.name(1)), (None, None));
+    assert_eq!(serde_json::to_value(&manifest).unwrap(), json);
 }
 
 /// What is said about a failed run, with every optional field.
@@ -108,7 +122,20 @@ fn format_md_describes_every_field() {
     keys(&serde_json::to_value(index).unwrap(), &mut all);
     use uzima_backup::catalog::marks::{Mark, Tombstone};
     keys(&serde_json::to_value(failure()).unwrap(), &mut all);
-    let verdict = uzima_backup::catalog::marks::Verdict {
+    let drill = uzima_backup::catalog::verdict::Drill {
+        at: chrono::Utc::now(),
+        target: "x".into(),
+        version: "x".into(),
+        recovery_seconds: 1.0,
+        index_seconds: 1.0,
+        compare_seconds: 1.0,
+        namespaces: 1,
+        documents: 1,
+        raw_bytes: 1,
+        findings: vec![],
+        notes: vec![],
+    };
+    let verdict = uzima_backup::catalog::verdict::Verdict {
         format: 1,
         id: failure().id,
         at: chrono::Utc::now(),
@@ -120,6 +147,7 @@ fn format_md_describes_every_field() {
         documents: 1,
         raw_bytes: 1,
         seconds: 1.0,
+        drill: Some(drill),
     };
     keys(&serde_json::to_value(verdict).unwrap(), &mut all);
     let (id, at): (BackupId, _) = ("20261123T030000Z-7k3q9d".parse().unwrap(), chrono::Utc::now());
@@ -201,10 +229,18 @@ async fn json_md_describes_every_field() {
     std::fs::create_dir_all(&folder_of_failed).unwrap();
     std::fs::write(folder_of_failed.join("failed.json"), serde_json::to_vec(&failed).unwrap()).unwrap();
     let id = backup["id"].as_str().unwrap().to_string();
-    let verify = json(&env, &["verify", &id]);
+    let program = uzima_testkit::mongod::binary::find().unwrap();
+    let env = [&env[..], &[("MONGOD_PATH", program.to_str().unwrap())]].concat();
+    let verify = json(&env, &["verify", &id, "--drill"]);
+    assert!(verify["backups"][0]["drill"].is_object(), "{verify}");
     // What is pinned never goes: before that, everything in it is there.
     let stats = json(&env, &["stats"]);
-    assert!(stats["next_expiry"].is_object() && stats["last"][1]["error"].is_string(), "{stats}");
+    assert!(
+        stats["drill"].is_object()
+            && stats["next_expiry"].is_object()
+            && stats["last"][1]["error"].is_string(),
+        "{stats}"
+    );
     let pin = json(&env, &["pin", &id]);
     let list = json(&env, &["list"]);
     assert_eq!(list["backups"][0]["pinned"], true);

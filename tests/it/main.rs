@@ -2,7 +2,9 @@
 
 mod cleanup;
 mod cli;
+mod consistency;
 mod docs;
+mod drill;
 mod generated;
 mod health;
 mod mongodump;
@@ -11,9 +13,11 @@ mod night;
 mod notify;
 mod readme;
 mod records;
+mod replay;
 mod restore;
 mod signals;
 mod store;
 mod symptoms;
 mod verify;
+mod worst_day;
 mod year;

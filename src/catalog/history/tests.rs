@@ -74,7 +74,7 @@ fn some_runs(statuses: &'static [Status]) -> impl Strategy<Value = Vec<Run>> {
     let run = |(day, status, documents, verified, host): (u8, Status, u64, bool, bool)| Run {
         documents: Some(documents),
         host: if host { "host".into() } else { "other".into() },
-        verified: verified.then(|| Verified { at: time(day), sound: true }),
+        verified: verified.then(|| Verified { at: time(day), sound: true, drilled: None }),
         ..run(day, status)
     };
     prop::collection::vec(one.prop_map(run), 0..12).prop_map(|mut runs: Vec<Run>| {

@@ -40,7 +40,7 @@ pub fn update(run: &Run) -> Document {
     optional("key", text(&run.key));
     optional("error", text(&run.error));
     let verified = run.verified.as_ref();
-    optional("verified", verified.map(|v| doc! {"at": time(v.at), "sound": v.sound}.into()));
+    optional("verified", verified.map(|v| of_verified(v).into()));
     match unset.is_empty() {
         true => doc! {"$set": set},
         false => doc! {"$set": set, "$unset": unset},
@@ -120,13 +120,22 @@ fn when(document: &Document, key: &str) -> Result<Option<DateTime<Utc>>, String>
     DateTime::from_timestamp_millis(millis).map(Some).ok_or(format!("{key} is no date that exists"))
 }
 
+/// What is written of a verify; of the drill only if there was one.
+pub fn of_verified(verified: &Verified) -> Document {
+    let mut document = doc! {"at": time(verified.at), "sound": verified.sound};
+    if let Some(drilled) = verified.drilled {
+        document.insert("drilled_at", time(drilled));
+    }
+    document
+}
+
 fn verified(document: &Document) -> Result<Option<Verified>, String> {
     match document.get("verified") {
         None | Some(Bson::Null) => Ok(None),
         Some(Bson::Document(inner)) => {
             let at = when(inner, "at")?.ok_or("verified.at is missing")?;
             let sound = inner.get_bool("sound").map_err(|_| "verified.sound is missing")?;
-            Ok(Some(Verified { at, sound }))
+            Ok(Some(Verified { at, sound, drilled: when(inner, "drilled_at")? }))
         }
         Some(_) => Err("verified is no document".into()),
     }
@@ -151,7 +160,7 @@ mod tests {
             stored_bytes: Some(0),
             key: Some("k".into()),
             error: Some("e".into()),
-            verified: Some(Verified { at, sound: false }),
+            verified: Some(Verified { at, sound: false, drilled: Some(at) }),
             warnings: vec!["look".into()],
             ..Run::begun(id, "job", "host", "place", at)
         }

@@ -124,8 +124,10 @@ impl Records {
 
     /// Writes down how a backup was found, where there is a record of it.
     pub async fn mark_verified(&self, id: &BackupId, verified: &Verified) -> Result<()> {
-        let found = doc! {"at": document::time(verified.at), "sound": verified.sound};
-        let update = doc! {"$set": {"verified": found}};
+        // Field by field: a verify without a drill leaves the last drill as it is.
+        let fields = document::of_verified(verified).into_iter();
+        let fields: Document = fields.map(|(key, value)| (format!("verified.{key}"), value)).collect();
+        let update = doc! {"$set": fields};
         self.writing(self.runs.update_one(doc! {"_id": id.as_str()}, update)).await.map(drop)
     }
 

@@ -115,6 +115,7 @@ impl Command {
             Command::Backup(args) => {
                 text("job", args.job.clone());
                 text("engine", args.engine.clone());
+                text("consistency", args.consistency.clone());
                 text("format", args.format.clone());
                 text("compression_level", args.level.map(|level| level.to_string()));
                 text("check_compression", args.check_compression.then(|| "true".into()));
@@ -144,7 +145,10 @@ impl Command {
                 text("job", args.job.clone());
                 text("dir", path(&args.dir));
             }
-            Command::Verify(args) => text("dir", path(&args.dir)),
+            Command::Verify(args) => {
+                text("dir", path(&args.dir));
+                text("drill_uri", args.to_uri.clone());
+            }
             Command::Pin(args) => text("dir", path(&args.dir)),
             Command::Unpin(args) => text("dir", path(&args.dir)),
             Command::Notify(_) | Command::Config => {}

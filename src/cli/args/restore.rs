@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::ops::choose::Which;
+
 /// Flags of `restore`.
 #[derive(Debug, Default, Args)]
 #[command(
@@ -12,7 +14,8 @@ use clap::Args;
 The server is RESTORE_URI (or --to-uri), else MONGO_URI; its user needs the built-in role \"restore\". Everything \
 that is to be restored is read and checked before anything is dropped or written. A namespace that has documents \
 is refused without --drop. Options are restored before the documents, indexes after them, validators do not apply. \
-Users and roles are merged when no namespace is chosen.",
+Users and roles are merged when no namespace is chosen. What the server wrote while the backup ran is replayed, so \
+that all is as it was at one instant; that takes the role \"readWriteAnyDatabase\" as well.",
     after_help = "Patterns are matched against the whole of database.collection: * is anything, \\ takes the next sign \
 as it is; --ns-from and --ns-to also know $names$. Of several pairs the last that fits counts.\n\n\
 Exit codes: 0 everything is as it was in the backup · 1 it is not, or the restore failed · 2 wrong usage, a pattern \
@@ -25,7 +28,7 @@ uzima-backup restore --from dump.archive.gz --yes"
 pub struct RestoreArgs {
     /// `latest`, or the id of a backup
     #[arg(value_name = "latest|ID", required_unless_present = "from")]
-    pub which: Option<String>,
+    pub which: Option<Which>,
     /// Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store
     #[arg(long, value_name = "PATH", conflicts_with_all = ["which", "job", "dir"])]
     pub from: Option<PathBuf>,
@@ -56,6 +59,12 @@ pub struct RestoreArgs {
     /// Build no indexes
     #[arg(long)]
     pub no_indexes: bool,
+    /// Do not replay the oplog slice: each collection is as it was when it was read
+    #[arg(long)]
+    pub no_replay: bool,
+    /// Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal
+    #[arg(long, value_name = "TIME", conflicts_with = "no_replay")]
+    pub at: Option<String>,
     /// Restore users and roles although namespaces are chosen
     #[arg(long, conflicts_with = "no_users")]
     pub users: bool,

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::catalog::id::BackupId;
-use crate::ops::verify::Which;
+use crate::ops::choose::Which;
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
@@ -14,13 +13,17 @@ use crate::ops::verify::Which;
     long_about = "Read a backup again, and hold every byte of it against its manifest.\n\n\
 Every block is decompressed, every document counted and hashed, the tar or archive read as stock tools would. The result is \
 kept beside the backup: `list` shows it, and a backup that is damaged counts as a good one no more. Exit code 4 if anything \
-is wrong; what, in which namespace and where is then said.",
+is wrong; what, in which namespace and where is then said.\n\n\
+With --drill the backup is then restored whole, and every namespace's documents, options and indexes compared with the \
+manifest: into a throw-away mongod (MONGOD_PATH, else that in PATH; its data lies in TMPDIR), or, with --to-uri or DRILL_URI, \
+into databases of random names on that server. Never into any other. How long it took is the measured recovery time, which \
+`stats` and `health` show. What the drill made is removed.",
     after_help = "Examples:\n  uzima-backup verify\n  uzima-backup verify 20261123T030000Z-7k3q9d\n  \
-uzima-backup verify --all --sample 10%"
+uzima-backup verify --all --sample 10%\n  uzima-backup verify latest --drill"
 )]
 pub struct VerifyArgs {
     /// The backup: an id, or latest
-    #[arg(default_value = "latest", value_parser = which, conflicts_with = "all", value_name = "ID")]
+    #[arg(default_value = "latest", conflicts_with = "all", value_name = "ID")]
     pub which: Which,
     /// Every backup
     #[arg(long)]
@@ -28,29 +31,18 @@ pub struct VerifyArgs {
     /// With --all: so many percent of them, chosen by chance
     #[arg(long, value_name = "N%", value_parser = percent, requires = "all")]
     pub sample: Option<u8>,
+    /// Then restore it into a scratch server, compare everything with the manifest, and remove it again
+    #[arg(long, conflicts_with = "all")]
+    pub drill: bool,
+    /// Drill on this server, without a password: give that in DRILL_URI
+    #[arg(long, value_name = "URI", requires = "drill")]
+    pub to_uri: Option<String>,
     /// Only backups of this job
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,
     /// Backups are in this directory
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-}
-
-impl VerifyArgs {
-    /// What is asked for.
-    pub fn asked(&self) -> Which {
-        match self.all {
-            true => Which::Sample(self.sample.unwrap_or(100)),
-            false => self.which.clone(),
-        }
-    }
-}
-
-fn which(text: &str) -> Result<Which, String> {
-    match text {
-        "latest" => Ok(Which::Latest),
-        id => id.parse::<BackupId>().map(Which::One).map_err(|e| format!("{e}; or write latest")),
-    }
 }
 
 fn percent(text: &str) -> Result<u8, String> {

@@ -10,13 +10,13 @@ use indicatif::MultiProgress;
 use super::args::RestoreArgs;
 use super::output::{self, Output};
 use super::progress::Display;
-use super::store;
+use super::stored;
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
-use crate::config::place::{self, Place};
 use crate::config::settings;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
+use crate::ops::choose::{self, Which};
 use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, Stored, Users};
 use crate::progress::Meter;
 use crate::target::Target;
@@ -84,6 +84,8 @@ fn options(args: &RestoreArgs) -> Result<Options> {
         exact: args.exact,
         no_indexes: args.no_indexes,
         users,
+        no_replay: args.no_replay,
+        at: args.at.as_deref().map(str::parse).transpose().map_err(|why: String| Error::usage(why))?,
         // As many connections. Of a replica set on this machine two take 1.7 times as long for small
         // collections, where each waits for a majority; and for large ones the server is the slower one.
         workers: 4,
@@ -97,16 +99,9 @@ async fn origin(args: &RestoreArgs, layers: &Layers) -> Result<Origin> {
         let dump = read.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
         return Ok(Origin::Dump(Arc::new(dump)));
     }
-    if let Place::Dir(dir) = place::place(layers)?
-        && !dir.root.try_exists().unwrap_or(true)
-    {
-        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
-            .hint("Mount the disk, or correct --dir or BACKUP_DIR"));
-    }
-    let store = store(layers).await?;
-    store.check().await?;
-    let which = args.which.as_deref().unwrap_or("latest").parse().map_err(|why: String| Error::usage(why))?;
-    let manifest = restore::choose(&*store, &which, args.job.as_deref()).await?;
+    let store = stored(layers).await?;
+    let which = args.which.as_ref().unwrap_or(&Which::Latest);
+    let manifest = choose::sound(&*store, which, args.job.as_deref()).await?;
     Ok(Origin::Stored(Arc::new(Stored::open(store, manifest).await?)))
 }
 

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use crate::catalog::id::BackupId;
 use crate::catalog::run::Run;
+use crate::catalog::verdict::Drill;
 use crate::ops::stats::{Report, Trend};
 
 /// The report for machines.
@@ -46,7 +48,19 @@ pub fn json(report: &Report) -> serde_json::Value {
         "raw_bytes_per_second": report.throughput,
         "periods": periods,
         "last": report.last.iter().map(run_json).collect::<Vec<_>>(),
+        "drill": report.drill.as_ref().map(|(id, drill)| drill_json(id, drill)),
         "next_expiry": report.next_expiry.as_ref().map(|next| json!({"id": next.id, "at": next.at})),
+    })
+}
+
+fn drill_json(id: &BackupId, drill: &Drill) -> serde_json::Value {
+    json!({
+        "id": id,
+        "at": drill.at,
+        "sound": drill.findings.is_empty(),
+        "recovery_seconds": drill.recovery_seconds,
+        "raw_bytes": drill.raw_bytes,
+        "target": drill.target,
     })
 }
 

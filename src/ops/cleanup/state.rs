@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{self, Tombstone, Verdict};
+use crate::catalog::marks::{self, Tombstone};
+use crate::catalog::verdict::{Drill, Verdict};
 use crate::catalog::{self, Entry, Folder, layout};
 use crate::error::Result;
 use crate::retention::Backup;
@@ -22,6 +23,8 @@ pub struct Found {
     accepted: bool,
     /// What the last verify found wrong.
     damaged: Option<String>,
+    /// The last drill with it.
+    drill: Option<Drill>,
 }
 
 /// The store, as far as a clean-up of one job is concerned.
@@ -105,18 +108,19 @@ impl State {
             return;
         }
         let accepted = folder.contains_key(layout::ACCEPTED);
-        let damaged = match verdict {
-            Some(Ok(verdict)) if !verdict.sound => {
-                let what = verdict.findings.first().map_or("damaged", String::as_str);
-                Some(format!("verify found it damaged: {what}"))
+        let (damaged, drill) = match verdict {
+            Some(Ok(verdict)) => {
+                let what = verdict.wrong().next().map_or("damaged", String::as_str);
+                let damaged = (!verdict.sound).then(|| format!("verify found it damaged: {what}"));
+                (damaged, verdict.drill)
             }
             Some(Err(why)) => {
                 self.unreadable.push(why);
-                None
+                (None, None)
             }
-            _ => None,
+            None => (None, None),
         };
-        self.found.insert(manifest.id.clone(), Found { manifest, folder, accepted, damaged });
+        self.found.insert(manifest.id.clone(), Found { manifest, folder, accepted, damaged, drill });
     }
 
     /// Notes that a person found a backup right; `false` if there is no such backup.
@@ -137,6 +141,12 @@ impl State {
     /// The manifest of the newest backup.
     pub fn newest(&self) -> Option<&Manifest> {
         self.found.values().next_back().map(|found| &*found.manifest)
+    }
+
+    /// The newest drill with a backup of the job.
+    pub fn drill(&self) -> Option<(&BackupId, &Drill)> {
+        let drills = self.found.iter().filter_map(|(id, found)| Some((id, found.drill.as_ref()?)));
+        drills.max_by_key(|(_, drill)| drill.at)
     }
 
     /// The backups of the job, as retention wants them.

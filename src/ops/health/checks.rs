@@ -98,6 +98,12 @@ pub const CHECKS: &[Check] = &[
         otherwise: "Run `uzima-backup list`",
     },
     Check {
+        name: "drill",
+        after: &["store"],
+        run: |around| Box::pin(history::drill(around)),
+        otherwise: "Run `uzima-backup verify latest --drill`",
+    },
+    Check {
         name: "records",
         after: &["mongodb"],
         run: |around| Box::pin(telling::records(around)),

@@ -52,6 +52,42 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
     }
 }
 
+/// A backup has been restored, and lately enough where the settings ask for it.
+pub async fn drill(around: &Around) -> Result<Finding> {
+    let allowed = around.subject.drill_max_age;
+    let newest = around.state().await?.and_then(|state| state.drill());
+    let next = "Run `uzima-backup verify latest --drill`";
+    let Some((id, drill)) = newest else {
+        return match allowed {
+            None => {
+                Finding::not_configured(format!("no backup was ever drilled: {}", next.replacen('R', "r", 1)))
+            }
+            Some(_) => {
+                Err(Error::failed("no backup was ever drilled, though drill_max_age is set").hint(next))
+            }
+        };
+    };
+    let old = (around.time() - drill.at).to_std().unwrap_or_default();
+    let took = length(drill.recovery_seconds);
+    let what = format!("the newest drill, of {id}, is {} old, and took {took}", age(old));
+    if !drill.findings.is_empty() {
+        return Err(Error::failed(format!("{what}; it found that {}", drill.findings[0])).hint(
+            "Make a new backup and drill that: `uzima-backup backup`, then `uzima-backup verify latest --drill`",
+        ));
+    }
+    match allowed {
+        Some(allowed) if old > allowed => {
+            Err(Error::failed(format!("{what}; {} are allowed (drill_max_age)", age(allowed))).hint(next))
+        }
+        _ => Finding::ok(what),
+    }
+}
+
+/// `12 min`, `8 s`.
+fn length(seconds: f64) -> String {
+    crate::units::duration(Duration::from_secs_f64(seconds.max(0.0)))
+}
+
 fn told(bad: &[(BackupId, String)]) -> String {
     let Some((id, why)) = bad.first() else { return String::new() };
     match bad.len() {

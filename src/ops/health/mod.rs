@@ -44,6 +44,8 @@ pub struct Subject {
     pub mail: Option<MailOptions>,
     /// The newest good backup is too old when it is older.
     pub max_age: Duration,
+    /// The newest drill is too old when it is older; `None`: never.
+    pub drill_max_age: Option<Duration>,
 }
 
 /// Which checks are wanted, and how patiently.

@@ -8,8 +8,9 @@ use chrono::{DateTime, Utc};
 
 use crate::catalog::history::{self, Around, Said};
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{Failure, Verdict};
+use crate::catalog::marks::Failure;
 use crate::catalog::run::{Run, Status, Verified};
+use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, Folder, layout, reconcile};
 use crate::error::Result;
 use crate::store::Store;
@@ -114,7 +115,7 @@ async fn rows(
 /// When and how a backup was last verified.
 fn verified(verdict: &Result<Verdict, String>) -> Option<Verified> {
     match verdict {
-        Ok(verdict) => Some(Verified { at: verdict.at, sound: verdict.sound }),
+        Ok(verdict) => Some(Verified::of(verdict)),
         Err(why) => {
             log::warn!("{why}");
             None

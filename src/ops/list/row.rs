@@ -83,8 +83,7 @@ impl Listed {
     /// When it began, as exactly as is known.
     pub(super) fn started(&self) -> DateTime<Utc> {
         match &self.row {
-            Row::Stored(Entry::Backup(manifest)) => manifest.started_at,
-            Row::Stored(Entry::Damaged { id, .. }) => id.started(),
+            Row::Stored(entry) => entry.started(),
             Row::Run(run) => run.started_at,
         }
     }

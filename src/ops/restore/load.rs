@@ -2,6 +2,7 @@
 //! counted when all are there, and only then indexed.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
 use tokio::sync::OnceCell;
@@ -62,8 +63,12 @@ pub struct Outcome {
     pub superseded: u64,
     /// How many the server did not take.
     pub refused: u64,
+    /// What is at the target of what was sent: all but what was superseded.
+    pub kept: Tally,
     /// How many indexes were built.
     pub indexes: u64,
+    /// How long that took.
+    pub indexing: Duration,
     /// What is not as it was in the backup.
     pub problems: Vec<String>,
     /// What a person should know.
@@ -152,6 +157,7 @@ impl Load {
         let state = std::mem::take(&mut *self.state.lock().expect("no holder panics"));
         outcome.documents = state.sent.documents;
         outcome.raw_bytes = state.sent.raw_bytes;
+        outcome.kept = state.sent.clone();
         if (state.sent.documents, state.sent.raw_bytes, state.sent.sum)
             != (offer.documents, offer.raw_bytes, offer.sum)
         {
@@ -173,14 +179,20 @@ impl Load {
         }
         if !state.twice.is_empty() {
             let twice = state.twice;
-            outcome.superseded = superseded::settle(&self.target, &self.place, twice, scan).await?;
+            let gone = superseded::settle(&self.target, &self.place, twice, scan).await?;
+            outcome.superseded = gone.documents;
+            outcome.kept.documents -= gone.documents;
+            outcome.kept.raw_bytes -= gone.raw_bytes;
+            outcome.kept.sum = outcome.kept.sum.wrapping_sub(gone.sum);
         }
         self.count(&mut outcome).await?;
         if self.indexes {
+            let began = Instant::now();
             let indexes = shape::indexes(&self.planned.namespace);
             let problems = self.target.index(&indexes, &chosen.db, &chosen.collection).await?;
             outcome.indexes = (indexes.len() - problems.len()) as u64;
             outcome.problems.extend(problems);
+            outcome.indexing = began.elapsed();
         }
         Ok(outcome)
     }

@@ -1,9 +1,12 @@
-//! The users and roles of a backup.
+//! The users and roles of a backup: of a whole server, and of single databases
+//! (`mongodump --db X --dumpDbUsersAndRoles`).
+
+use std::collections::BTreeMap;
 
 use bson::RawDocumentBuf;
 use tokio::runtime::Handle;
 
-use super::offer::Offer;
+use super::offer::{Offer, is_people};
 use super::{Options, Origin, Users};
 use crate::error::{Error, Kind, Result};
 use crate::target::users::People;
@@ -12,27 +15,46 @@ use crate::target::users::People;
 const AUTH_SCHEMA: [i64; 2] = [3, 5];
 
 /// Reads users and roles, if they are wanted.
-pub async fn wanted(origin: &Origin, offers: &[Offer], options: &Options) -> Result<Option<People>> {
-    let wanted = match options.users {
-        Users::Unfiltered => options.filter.is_empty(),
-        Users::Always => true,
-        Users::Never => false,
-    };
-    if !wanted {
-        return Ok(None);
+pub async fn wanted(origin: &Origin, offers: &[Offer], options: &Options) -> Result<Vec<People>> {
+    let mut all = Vec::new();
+    if !options.wants_people() {
+        return Ok(all);
     }
-    let people = People {
-        users: documents(origin, offers, "system.users").await?,
-        roles: documents(origin, offers, "system.roles").await?,
-    };
-    if people.users.is_empty() && people.roles.is_empty() {
-        return match options.users {
-            Users::Always => Err(Error::usage("the backup holds no users and no roles")
-                .hint("Only backups of a whole server do; leave --users out")),
-            _ => Ok(None),
+    for (db, places) in places(offers) {
+        let read = async |kind: &str| match places.get(kind) {
+            Some(at) => documents(origin, *at, offers[*at].name()).await,
+            None => Ok(Vec::new()),
         };
+        let (users, roles) = (read("system.users").await?, read("system.roles").await?);
+        if !(users.is_empty() && roles.is_empty()) {
+            known(&read("system.version").await?)?;
+            all.push(People { db: db.into(), users, roles });
+        }
     }
-    let versions = documents(origin, offers, "system.version").await?;
+    if all.is_empty() && options.users == Users::Always {
+        return Err(Error::usage("the backup holds no users and no roles").hint(
+            "Only backups of a whole server do, and dumps by mongodump --dumpDbUsersAndRoles; leave --users out",
+        ));
+    }
+    Ok(all)
+}
+
+/// Where they lie, by the database that they are of (`""`: all) and the collection's name.
+fn places(offers: &[Offer]) -> BTreeMap<&str, BTreeMap<&str, usize>> {
+    let mut places: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for (at, offer) in offers.iter().enumerate() {
+        let (db, kind) = match offer.collection.strip_prefix("$admin.") {
+            Some(kind) => (offer.db.as_str(), kind),
+            None if is_people(&offer.db, &offer.collection) => ("", offer.collection.as_str()),
+            None => continue,
+        };
+        places.entry(db).or_default().insert(kind, at);
+    }
+    places
+}
+
+/// Looks whether the server will understand the logins.
+fn known(versions: &[RawDocumentBuf]) -> Result<()> {
     let schema = versions.iter().find(|v| v.get_str("_id").is_ok_and(|id| id == "authSchema"));
     let version = schema.and_then(|schema| match schema.get("currentVersion") {
         Ok(Some(bson::RawBsonRef::Int32(n))) => Some(i64::from(n)),
@@ -42,7 +64,7 @@ pub async fn wanted(origin: &Origin, offers: &[Offer], options: &Options) -> Res
     });
     // Servers from 8.1 on keep no such document.
     match version.or(versions.is_empty().then_some(5)) {
-        Some(version) if AUTH_SCHEMA.contains(&version) => Ok(Some(people)),
+        Some(version) if AUTH_SCHEMA.contains(&version) => Ok(()),
         version => Err(Error::failed(format!(
             "the users of the backup are of an unknown form (authSchema {version:?})"
         ))
@@ -50,10 +72,7 @@ pub async fn wanted(origin: &Origin, offers: &[Offer], options: &Options) -> Res
     }
 }
 
-async fn documents(origin: &Origin, offers: &[Offer], collection: &str) -> Result<Vec<RawDocumentBuf>> {
-    let Some(at) = offers.iter().position(|o| o.db == "admin" && o.collection == collection) else {
-        return Ok(Vec::new());
-    };
+async fn documents(origin: &Origin, at: usize, name: String) -> Result<Vec<RawDocumentBuf>> {
     let (origin, handle) = (origin.clone(), Handle::current());
     let read = tokio::task::spawn_blocking(move || {
         let mut out = Vec::new();
@@ -63,7 +82,7 @@ async fn documents(origin: &Origin, offers: &[Offer], collection: &str) -> Resul
     let read = read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
     let parse = |bytes: Vec<u8>| {
         RawDocumentBuf::from_bytes(bytes)
-            .map_err(|e| Error::new(Kind::Mismatch, format!("admin.{collection} is damaged")).caused_by(e))
+            .map_err(|e| Error::new(Kind::Mismatch, format!("{name} is damaged")).caused_by(e))
     };
     read.into_iter().map(parse).collect()
 }

@@ -6,7 +6,9 @@ use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
 
 use super::offer::{Chosen, Offer};
+use super::replay::Survey;
 use crate::error::{Error, Result};
+use crate::source::optime::OpTime;
 use crate::source::{Namespace, Type};
 use crate::target::Target;
 use crate::target::users::People;
@@ -33,6 +35,17 @@ pub struct Existing {
     pub same: bool,
 }
 
+/// What is done with the oplog slice.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Oplog {
+    /// There is none.
+    Absent,
+    /// It is not replayed, as was asked for.
+    Left,
+    /// It is replayed.
+    Replayed(Survey),
+}
+
 /// What would be done.
 #[derive(Debug)]
 pub struct Plan {
@@ -50,20 +63,34 @@ pub struct Plan {
     pub namespaces: Vec<Planned>,
     /// What is dropped although the backup has nothing of that name.
     pub extra: Vec<(String, String)>,
-    /// Users and roles to be merged.
-    pub people: Option<People>,
+    /// Users and roles to be merged: of the whole server, or of databases.
+    pub people: Vec<People>,
+    /// What is done with the oplog slice.
+    pub oplog: Oplog,
+    /// The instant that the data is of in the end, if it is of one.
+    pub at: Option<OpTime>,
+    /// What is at the target under names that only the oplog slice writes to.
+    pub in_the_way: Vec<(String, String)>,
     /// What is at the target is dropped.
     pub drop: bool,
     /// The target has no data of anybody.
     pub fresh: bool,
-    /// What a person should know.
+    /// What a person should know; after it the exit code is 3.
     pub warnings: Vec<String>,
+    /// What may surprise, and is as it was asked for.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
     /// The sum of a figure over the namespaces.
     pub fn total(&self, figure: impl Fn(&Offer) -> u64) -> u64 {
         self.namespaces.iter().map(|planned| figure(&planned.offer)).sum()
+    }
+
+    /// How many users and roles would be merged; `None` if it holds none, or they are not wanted.
+    pub fn people(&self) -> Option<(usize, usize)> {
+        let sum = |(users, roles), people: &People| (users + people.users.len(), roles + people.roles.len());
+        (!self.people.is_empty()).then(|| self.people.iter().fold((0, 0), sum))
     }
 
     /// Why it may not be done, a line for each namespace; empty if it may.
@@ -83,7 +110,9 @@ impl Plan {
                 }
             }
         };
-        self.namespaces.iter().filter_map(refused).collect()
+        let beside =
+            self.in_the_way.iter().map(|(db, name)| format!("the oplog writes to {db}.{name}, which exists"));
+        self.namespaces.iter().filter_map(refused).chain(beside).collect()
     }
 
     /// The error that names what is refused.
@@ -144,6 +173,11 @@ impl Found {
             _ => target.count(&chosen.db, &chosen.collection).await?,
         };
         Ok(Some(Existing { documents, same }))
+    }
+
+    /// Whether there is anything of that name.
+    pub fn has(&self, key: &(String, String)) -> bool {
+        self.rows.contains_key(key)
     }
 
     /// What the databases have beside the names of the backup; the server's own collections stay.

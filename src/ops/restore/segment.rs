@@ -10,7 +10,6 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-use super::choose::of_store;
 use crate::artifact::codec::Codec;
 use crate::artifact::index::Segment;
 use crate::artifact::writer::Tally;
@@ -161,5 +160,16 @@ impl Read for Ranges {
         let n = self.fill_buf()?.read(out)?;
         self.consume(n);
         Ok(n)
+    }
+}
+
+/// An error of the store while stored data is read: what is not there or too short does not match the
+/// manifest.
+fn of_store(error: store::Error) -> Error {
+    let kind = error.kind;
+    let error = Error::from(error);
+    match kind {
+        store::Kind::NotFound | store::Kind::Damaged => error.of_kind(Kind::Mismatch),
+        _ => error,
     }
 }

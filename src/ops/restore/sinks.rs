@@ -1,7 +1,5 @@
 //! Readers of a dump that write nothing.
 
-use xxhash_rust::xxh3::xxh3_128;
-
 use crate::artifact::writer::Tally;
 use crate::error::Result;
 use crate::ops::verify::region;
@@ -30,8 +28,7 @@ impl Sink for Survey {
     }
 
     fn document(&mut self, raw: &[u8]) -> Result<()> {
-        let one = Tally { documents: 1, raw_bytes: raw.len() as u64, stored_bytes: 0, sum: xxh3_128(raw) };
-        region::add(&mut self.tallies[self.at], &one);
+        region::add(&mut self.tallies[self.at], &Tally::of(raw));
         Ok(())
     }
 

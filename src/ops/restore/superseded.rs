@@ -6,17 +6,24 @@ use std::collections::BTreeMap;
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::artifact::writer::Tally;
 use crate::error::{Error, Result};
+use crate::ops::verify::region;
 use crate::target::Target;
 use crate::target::insert::Place;
 
 /// Shows all documents of a namespace in the order of the backup.
 pub type Scan = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<()> + Send>;
 
-/// Decides about documents that were refused because their `_id` is there: a later one replaces it. How many
-/// documents of the backup are not at the target for that reason.
-pub async fn settle(target: &Target, place: &Place, refused: Vec<RawDocumentBuf>, scan: Scan) -> Result<u64> {
-    let count = refused.len() as u64;
+/// Decides about documents that were refused because their `_id` is there: a later one replaces it. The sum of
+/// the backup's documents that are not at the target for that reason.
+pub async fn settle(
+    target: &Target,
+    place: &Place,
+    refused: Vec<RawDocumentBuf>,
+    scan: Scan,
+) -> Result<Tally> {
+    let mut gone = Tally::default();
     let mut there: BTreeMap<u128, (RawDocumentBuf, Vec<RawDocumentBuf>)> = BTreeMap::new();
     for document in refused {
         let current = current(target, place, &document).await?;
@@ -40,13 +47,18 @@ pub async fn settle(target: &Target, place: &Place, refused: Vec<RawDocumentBuf>
     let last = last.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
     for (hash, (current, refused)) in there {
         let newest = refused.iter().max_by_key(|document| last[&xxh3_128(document.as_bytes())]);
-        let Some(newest) = newest.filter(|document| last[&xxh3_128(document.as_bytes())] > last[&hash])
-        else {
-            continue;
-        };
-        target.replace(place, &current, newest).await?;
+        let newest = newest.filter(|document| last[&xxh3_128(document.as_bytes())] > last[&hash]);
+        for document in
+            refused.iter().filter(|document| newest.is_none_or(|newest| !std::ptr::eq(newest, *document)))
+        {
+            region::add(&mut gone, &Tally::of(document.as_bytes()));
+        }
+        if let Some(newest) = newest {
+            region::add(&mut gone, &Tally::of(current.as_bytes()));
+            target.replace(place, &current, newest).await?;
+        }
     }
-    Ok(count)
+    Ok(gone)
 }
 
 /// The document that has the `_id`, as the server compares them: 1 and 1.0 are the same to it.

@@ -44,5 +44,6 @@ pub async fn gather(
     let said = Said { place: place.clone(), runs, manifests, failures };
     let mine: Vec<Run> = records.iter().filter(|run| run.job == job).cloned().collect();
     let joined = history::join(&said, &mine, &Around { now, held: None });
-    Ok(report(job, &place, &joined, next_expiry(&state.backups(), policy, job, now), now))
+    let report = report(job, &place, &joined, next_expiry(&state.backups(), policy, job, now), now);
+    Ok(Report { drill: state.drill().map(|(id, drill)| (id.clone(), drill.clone())), ..report })
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, STATUSES, Status};
+use crate::catalog::verdict::Drill;
 use crate::retention::forecast::Expiry;
 
 pub use gather::gather;
@@ -54,6 +56,8 @@ pub struct Report {
     pub last: Vec<Run>,
     /// What goes next.
     pub next_expiry: Option<Expiry>,
+    /// The newest drill, and of which backup.
+    pub drill: Option<(BackupId, Drill)>,
 }
 
 /// How many runs made a backup.
@@ -113,6 +117,7 @@ pub fn report(
         periods: periods::of(&runs, now),
         last: runs.iter().take(LAST).map(|run| (*run).clone()).collect(),
         next_expiry,
+        drill: None,
     }
 }
 

@@ -4,10 +4,10 @@
 //! stream at the segments' ends; workers ([`region`]) decompress each and compare hashes and counts; and one
 //! reader ([`structure`]) sees the raw stream as tar or mongorestore would.
 
-mod chosen;
 mod fetch;
 pub(super) mod region;
 pub(super) mod regions;
+mod sample;
 mod structure;
 
 use std::sync::Arc;
@@ -20,13 +20,14 @@ use crate::artifact::format::Format;
 use crate::artifact::index::Index;
 use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{self, Verdict};
+use crate::catalog::marks;
+use crate::catalog::verdict::Verdict;
 use crate::error::{Error, Result};
 use crate::ops::backup::TOOL;
 use crate::store::{self, Store};
 
-pub use chosen::{Chosen, Which, choose};
 pub use region::Finding;
+pub use sample::{Chosen, sample};
 
 /// What a verify found.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Report {
             documents: self.documents,
             raw_bytes: self.raw_bytes,
             seconds: (self.finished_at - self.started_at).as_seconds_f64().max(0.0),
+            drill: None,
         }
     }
 }

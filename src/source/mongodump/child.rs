@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -56,7 +56,8 @@ pub fn start(
     if let Some(database) = database {
         command.arg(format!("--db={database}"));
     }
-    die_with_us(&mut command);
+    // The thread that spawns is the one that reads to the end.
+    process::die_with_us(&mut command);
     let mut child = command
         .env_clear()
         .stdin(Stdio::piped())
@@ -159,24 +160,6 @@ impl Running {
             let lines = lines.iter().cloned().collect::<Vec<_>>().join("\n  ");
             format!("; its last lines:\n  {}", self.redactor.clean(&lines))
         }
-    }
-}
-
-/// A run that is killed takes its child along: one that hangs would never notice.
-fn die_with_us(command: &mut Command) {
-    let parent = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler and getppid. The
-    // thread that spawns, whose end is what the kernel watches, is the one that reads to the end.
-    #[cfg(target_os = "linux")]
-    unsafe {
-        command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            process::interactive();
-            // Killed in between, it would have been too early to be told.
-            if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::Error::other("orphaned")) }
-        });
     }
 }
 

@@ -1,11 +1,9 @@
-//! Finding mongodump: cron's PATH is short, so the usual folders are looked into as well.
+//! Finding mongodump.
 
 use std::fmt;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+
+use crate::program;
 
 /// A mongodump that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +28,6 @@ impl fmt::Display for Missing {
 const FOLDERS: [&str; 5] =
     ["/usr/bin", "/usr/local/bin", "/opt/mongodb-database-tools/bin", "/opt/homebrew/bin", "/snap/bin"];
 
-/// How long it may take to say its version.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The oldest version whose archive this tool relies on.
 const OLDEST: (u32, u32) = (100, 5);
 
@@ -42,16 +37,15 @@ pub fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Foun
     if let Some(path) = configured {
         return probe(path);
     }
-    let folders = search_path.unwrap_or("").split(':').filter(|f| !f.is_empty()).chain(FOLDERS);
-    let program = folders.map(|folder| Path::new(folder).join("mongodump")).find(|path| path.is_file());
-    match program {
+    match program::locate("mongodump", search_path, &FOLDERS) {
         Some(path) => probe(&path),
         None => Err(Missing("mongodump is not installed (looked in PATH and the usual folders)".into())),
     }
 }
 
 fn probe(path: &Path) -> Result<Found, Missing> {
-    let (success, text) = ask(path).map_err(|e| Missing(format!("{} cannot be run: {e}", path.display())))?;
+    let (success, text) =
+        program::version(path).map_err(|e| Missing(format!("{} cannot be run: {e}", path.display())))?;
     let version = text.lines().find_map(|line| line.strip_prefix("mongodump version:")).map(str::trim);
     let Some(version) = version.filter(|_| success) else {
         return Err(Missing(format!("{} does not answer --version as mongodump does", path.display())));
@@ -66,37 +60,6 @@ fn probe(path: &Path) -> Result<Found, Missing> {
         )));
     }
     Ok(Found { path: path.into(), version: version.to_string() })
-}
-
-/// Whether `--version` ended well, and what it said. One that never ends must not hold a backup up.
-fn ask(path: &Path) -> io::Result<(bool, String)> {
-    let mut child = Command::new(path)
-        .arg("--version")
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let until = Instant::now() + PATIENCE;
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break status,
-            None if Instant::now() < until => thread::sleep(Duration::from_millis(5)),
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(io::Error::other(format!(
-                    "it does not answer --version within {} s",
-                    PATIENCE.as_secs()
-                )));
-            }
-        }
-    };
-    // A few lines: they fit into the pipe, so the program could end before they were read.
-    let mut text = Vec::new();
-    let pipe = child.stdout.take().expect("stdout is piped");
-    pipe.take(64 << 10).read_to_end(&mut text)?;
-    Ok((status.success(), String::from_utf8_lossy(&text).into_owned()))
 }
 
 #[cfg(test)]

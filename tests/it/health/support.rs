@@ -10,7 +10,7 @@ use serde_json::Value;
 use uzima_backup::cancel::Cancel;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::records::RecordsAt;
-use uzima_backup::ops::backup::{EngineChoice, Options as Backup};
+use uzima_backup::ops::backup::{ConsistencyChoice, EngineChoice, Options as Backup};
 use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
 use uzima_backup::retention::Policy;
 use uzima_backup::secret::Secret;
@@ -23,7 +23,7 @@ use crate::cli::s3::variables;
 use crate::cli::support::{Home, NOWHERE, Ran, run};
 
 /// All checks, in their order.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     "configuration",
     "mongodb",
     "namespaces",
@@ -32,6 +32,7 @@ pub const ALL: [&str; 11] = [
     "disk",
     "clock",
     "freshness",
+    "drill",
     "records",
     "mail",
     "state",
@@ -124,6 +125,7 @@ pub fn subject(place: Place) -> Subject {
         selection: Selection::default(),
         job: JOB.into(),
         engine: EngineChoice::Native,
+        consistency: ConsistencyChoice::Auto,
         mongodump_path: None,
         search_path: None,
         format: "tar.gz".parse().expect("a format"),
@@ -137,7 +139,7 @@ pub fn subject(place: Place) -> Subject {
     };
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
     let (records, max_age) = (RecordsAt::Off, Duration::from_secs(26 * 3600));
-    Subject { backup, place, policy, records, mail: None, max_age }
+    Subject { backup, place, policy, records, mail: None, max_age, drill_max_age: None }
 }
 
 /// Only these checks, answered within 20 s.

@@ -69,7 +69,6 @@ async fn what_the_runs_tell() {
     assert_eq!(alone["next_expiry"], stats["next_expiry"]);
 
     let text = recorded(&uri, &["stats"], 0).stdout;
-    println!("{text}"); //TMP
     holds(
         &text,
         &[

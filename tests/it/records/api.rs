@@ -36,7 +36,7 @@ async fn from_the_beginning_to_the_end() {
     assert_eq!((all.runs, all.unreadable), (vec![first.clone(), other.clone()], vec![]));
     records.replace_id(&first.id, &second).await.expect("a new id");
     assert_eq!(records.all(Some("j")).await.expect("those of j").runs, std::slice::from_ref(&second));
-    let verified = Some(Verified { at: second.started_at, sound: true });
+    let verified = Some(Verified { at: second.started_at, sound: true, drilled: None });
     let done = Run {
         status: Status::Completed,
         finished_at: Some(second.started_at + TimeDelta::minutes(1)),

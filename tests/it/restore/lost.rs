@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::{DiffOptions, Snapshot, read_all};
+use uzima_testkit::torture;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
-use super::support::{Backup, server};
+use super::support::{Backup, differences, server};
 use crate::cli::support::run;
-use crate::native::support::{behind_a_proxy, insert, rows};
+use crate::native::support::{behind_a_proxy, insert, meanwhile, rows};
 
 /// A backup of documents that take several batches, and a target behind a proxy.
 async fn made() -> (Backup, Snapshot, Mongod, WireProxy, mongodb::Client) {
@@ -48,6 +49,61 @@ async fn a_batch_is_sent_again_and_counted_once() {
     capped.retain(|_, name| name == "capped");
     let ordered = DiffOptions { order: true, ..DiffOptions::default() };
     assert_eq!(capped.diff_with(&restored, &ordered), Vec::<String>::new());
+}
+
+/// The same of what is around the documents.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_carried_out_twice_does_no_harm() {
+    let (source, original) = server().await;
+    torture::fill_with(&original, torture::Options { big: false, users: true }).await.expect("a set");
+    let backup = Backup::of(&source, &[]);
+    let (target, proxy, live) = behind_a_proxy().await;
+    let mut command = backup.restore_into(&target);
+    command.env("RESTORE_URI", proxy.uri(&target.uri())).arg("--drop");
+    run(&mut command).ends(0);
+    let commands = [
+        ("delete", "shop.system.js"),
+        ("drop", "shop.orders"),
+        ("create", "shop.orders"),
+        ("createIndexes", "indexes.*"),
+        ("count", "shop.orders"),
+        ("_mergeAuthzCollections", "admin"),
+    ];
+    // Carried out, but the answer is lost; never carried out.
+    for action in [Action::CloseAfter, Action::Close] {
+        let rule = |(name, namespace): (&str, &str)| {
+            let counts = name == "count";
+            Rule::on(name).namespace(namespace).nth(if counts { 2 } else { 1 }).then(action.clone())
+        };
+        let rules = commands.map(|command| proxy.add(rule(command)));
+        run(&mut command).ends(0);
+        assert_eq!(rules.map(|rule| proxy.hits(rule)), [1; 6], "{action:?}");
+        assert_eq!(differences(&original, &live).await, Vec::<String>::new(), "{action:?}");
+        proxy.clear();
+    }
+}
+
+/// A name that is taken after a lost answer is only right if it was taken by what was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_collection_is_not_taken_for_ours() {
+    let (backup, _, target, proxy, _) = made().await;
+    let other = meanwhile(target.uri(), async |client| {
+        let shop = client.database("shop");
+        shop.run_command(bson::doc! {"drop": "orders"}).await.expect("a drop");
+        let capped = bson::doc! {"create": "orders", "capped": true, "size": 4096};
+        shop.run_command(capped).await.expect("another collection");
+    });
+    let Action::Edit(other) = other else { unreachable!("it is an edit") };
+    let interrupted = Action::edit(move |answer| {
+        other(answer);
+        bson::rawdoc! {"ok": 0.0, "code": 11600, "codeName": "InterruptedAtShutdown", "errmsg": "going down"}
+            .into_bytes()
+    });
+    proxy.add(Rule::on("create").namespace("shop.orders").nth(1).then(interrupted));
+    let mut command = backup.restore_into(&target);
+    run(command.env("RESTORE_URI", proxy.uri(&target.uri())))
+        .ends(1)
+        .says(&["cannot create shop.orders", "code 48"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

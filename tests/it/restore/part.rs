@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use uzima_testkit::mongod::Mongod;
-use uzima_testkit::read_all::read_all;
+use uzima_testkit::read_all::{Snapshot, read_all};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 use uzima_testkit::torture;
 
@@ -133,9 +133,12 @@ async fn exactly_what_the_backup_has() {
     rows(&live, "shop", "orders", 0..3).await;
     rows(&live, "other", "rows", 0..3).await;
     target.create_user("stranger", "x", &[("read", "shop")]).await.expect("a user");
+    target.create_user("keeper", "another password", &[("read", "shop")]).await.expect("a user");
     let report = run(backup.restore_into(&target).args(["--drop", "--json"])).ends(0).json();
     assert_eq!(report["dropped"], json!([]));
     let merged = read_all(&live).await.expect("the target");
+    let keeper = read_all(&original).await.expect("the source").users["admin.keeper"].clone();
+    assert!(merged.users["admin.keeper"] == keeper, "the one of the backup");
     assert!(merged.get("shop", "extra").is_some() && merged.users.len() == 4, "{:?}", merged.users.keys());
     let report = run(backup.restore_into(&target).args(["--exact", "--json"])).ends(0).json();
     assert_eq!(report["dropped"], json!(["shop.extra"]));
@@ -144,4 +147,26 @@ async fn exactly_what_the_backup_has() {
     let users: Vec<&String> = exact.users.keys().collect();
     assert_eq!(users, ["admin.keeper", "admin.root", "shop.app"]);
     assert_eq!(exact.users["admin.root"], merged.users["admin.root"]);
+}
+
+/// A view keeps the name that it shows, as with mongorestore; who renames the collection alone is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_of_renamed_collections() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..3).await;
+    let view = bson::doc! {"create": "open", "viewOn": "orders", "pipeline": []};
+    original.database("shop").run_command(view).await.expect("a view");
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, live) = server().await;
+    let restore = |args: &[&str]| run(backup.restore_into(&target).args(args)).ends(0);
+    let astray = "the view shop.open will show shop.orders, but shop.orders is restored as shop.old";
+    let alone = ["--ns-from=shop.orders", "--ns-to=shop.old"];
+    let planned = restore(&[&alone[..], &["--dry-run"]].concat());
+    assert!(planned.stdout.contains(&format!("note: {astray}\n")), "{}", planned.stdout);
+    assert_eq!(restore(&[&alone[..], &["--json"]].concat()).json()["notes"], json!([astray]));
+    let found = read_all(&live).await.expect("the target");
+    let view = |snapshot: &Snapshot, db: &str| snapshot.get(db, "open").expect("the view").options.clone();
+    assert_eq!(view(&found, "shop"), view(&read_all(&original).await.expect("it"), "shop"));
+    let whole = restore(&["--ns-from=shop.*", "--ns-to=copy.*", "--json"]).json();
+    assert_eq!(whole["notes"], json!([]), "it shows the copy");
 }

@@ -74,6 +74,7 @@ impl Life {
                 records: self.world.records(job),
                 mail: None,
                 max_age: Duration::from_secs(26 * 3600),
+                drill_max_age: None,
             };
             let options = health::Options {
                 only: vec!["freshness".into()],

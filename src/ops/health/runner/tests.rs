@@ -5,7 +5,7 @@ use super::super::checks::Finding;
 use super::*;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
-use crate::ops::backup::{self, EngineChoice};
+use crate::ops::backup::{self, ConsistencyChoice, EngineChoice};
 use crate::retention::Policy;
 use crate::store::dir::DirOptions;
 
@@ -24,6 +24,7 @@ fn around() -> Around {
         selection: Default::default(),
         job: "all@db1".into(),
         engine: EngineChoice::Native,
+        consistency: ConsistencyChoice::Auto,
         mongodump_path: None,
         search_path: None,
         format: "tar.gz".parse().unwrap(),
@@ -38,7 +39,7 @@ fn around() -> Around {
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
     let place = Place::Dir(DirOptions::new("/nonexistent/backups"));
     let (records, mail, max_age) = (RecordsAt::Off, None, Duration::from_secs(1));
-    let subject = Subject { backup, place, policy, records, mail, max_age };
+    let subject = Subject { backup, place, policy, records, mail, max_age, drill_max_age: None };
     Around::new(subject, chrono::Utc::now(), Duration::from_millis(50))
 }
 

@@ -1,0 +1,78 @@
+//! The drill of `verify`: where it restores to, and what is told of it.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use super::logging::Log;
+use super::output::Output;
+use super::progress::Display;
+use super::{machine, units};
+use crate::artifact::manifest::Manifest;
+use crate::cancel::Cancel;
+use crate::catalog::verdict::Drill;
+use crate::config::layers::Layers;
+use crate::config::settings;
+use crate::error::{Error, Result};
+use crate::ops::drill::{self, Ground, Resources};
+use crate::progress::Meter;
+use crate::store::Store;
+use crate::target::throwaway::Program;
+
+/// Where to: the server that is meant for it, else a mongod of its own.
+pub fn ground(layers: &Layers) -> Result<Ground> {
+    if let Some(uri) = settings::drill_uri(layers)? {
+        return Ok(Ground::Server(uri));
+    }
+    let configured = settings::mongod_path(layers)?;
+    let path = std::env::var("PATH").ok();
+    let program = Program::find(configured.as_deref(), path.as_deref()).map_err(|why| {
+        Error::usage(format!("there is nothing to drill on: {why}")).hint(
+            "Install mongod, set MONGOD_PATH to one, or name a server that may be drilled on: --to-uri, DRILL_URI",
+        )
+    })?;
+    Ok(Ground::Mongod { program, within: std::env::temp_dir() })
+}
+
+/// Drills, and shows how far it is.
+pub async fn run(
+    store: Arc<dyn Store>,
+    manifest: &Manifest,
+    ground: &Ground,
+    output: &Output,
+    log: &Log,
+    cancel: &Cancel,
+) -> Result<Drill> {
+    let meter = Arc::new(Meter::default());
+    let display = Display::start(meter.clone(), output.interactive(), &log.bars);
+    let token = format!("{:08x}", rand::random::<u32>());
+    let resources = Resources { store, meter: &meter, cancel, now: Utc::now, token, host: machine() };
+    let drilled = drill::drill(&resources, manifest, ground).await;
+    drop(display);
+    drilled
+}
+
+/// A drill, for people.
+pub fn text(drill: &Drill) -> String {
+    let word = if drill.findings.is_empty() { "drilled" } else { "DIFFERS" };
+    let took = |seconds: f64| units::duration(std::time::Duration::from_secs_f64(seconds.max(0.0)));
+    let place = match drill.target.as_str() {
+        "mongod" => "a throw-away mongod",
+        _ => "a server that was there, without users and roles",
+    };
+    let mut text = format!(
+        "{word:8} {} namespaces, {} documents, {} raw, restored into {place} ({})\n         recovery time {}, {}/s \
+         (of that indexes {}); compared in {}\n",
+        drill.namespaces,
+        units::count(drill.documents),
+        units::bytes(drill.raw_bytes),
+        drill.version,
+        took(drill.recovery_seconds),
+        units::bytes(drill.speed() as u64),
+        took(drill.index_seconds),
+        took(drill.compare_seconds),
+    );
+    drill.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
+    drill.notes.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));
+    text
+}

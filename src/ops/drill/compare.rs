@@ -1,0 +1,182 @@
+//! A restored namespace against its backup.
+
+use std::collections::BTreeMap;
+
+use bson::{RawDocument, RawDocumentBuf};
+
+use crate::artifact::writer::Tally;
+use crate::source::Namespace;
+use crate::target::Version;
+
+/// Something that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// Documents: they are the same on every server.
+    Data(String),
+    /// Options, indexes, users: a newer server may write them in another form.
+    Form(String),
+}
+
+impl Difference {
+    /// That of what a restore says of itself.
+    pub fn of(problem: &str) -> Difference {
+        match problem.starts_with("the index ") {
+            true => Difference::Form(problem.into()),
+            false => Difference::Data(problem.into()),
+        }
+    }
+}
+
+/// What of options a server says of itself, or does not take any more: a restore leaves it out.
+const OPTIONS: [&str; 2] = ["recordIdsReplicated", "autoIndexId"];
+/// What of an index a server says of itself: its version, and before 4.4 where it is.
+const INDEX: [&str; 2] = ["v", "ns"];
+
+/// What differs of a namespace. `wanted`: options and indexes of the backup.
+pub fn namespace(
+    wanted: &Namespace,
+    expected: &Tally,
+    found: Option<(&Namespace, &Tally)>,
+) -> Vec<Difference> {
+    let Some((there, tally)) = found else {
+        // A system collection comes into being with its first document.
+        let never = wanted.collection.starts_with("system.") && expected.documents == 0;
+        return if never { Vec::new() } else { vec![Difference::Data("it is missing".into())] };
+    };
+    let mut out: Vec<Difference> = documents(expected, tally).map(Difference::Data).into_iter().collect();
+    if wanted.kind != there.kind {
+        out.push(Difference::Data(format!("it was a {:?} and is a {:?}", wanted.kind, there.kind)));
+    }
+    if without(&wanted.options, &OPTIONS) != without(&there.options, &OPTIONS) {
+        out.push(Difference::Form("its options are not those of the backup".into()));
+    }
+    out.extend(indexes(&wanted.indexes, &there.indexes).into_iter().map(Difference::Form));
+    out
+}
+
+/// How documents differ, if they do.
+pub fn documents(expected: &Tally, found: &Tally) -> Option<String> {
+    if (expected.documents, expected.raw_bytes) != (found.documents, found.raw_bytes) {
+        return Some(format!(
+            "{} documents of {} bytes are there, the backup has {} of {}",
+            found.documents, found.raw_bytes, expected.documents, expected.raw_bytes
+        ));
+    }
+    (expected.sum != found.sum).then(|| "the hash of its documents is not that of the backup".into())
+}
+
+fn indexes(wanted: &[RawDocumentBuf], found: &[RawDocumentBuf]) -> Vec<String> {
+    let by_name = |indexes: &[RawDocumentBuf]| -> BTreeMap<String, RawDocumentBuf> {
+        let named =
+            indexes.iter().map(|i| (i.get_str("name").unwrap_or("?").to_string(), without(i, &INDEX)));
+        named.collect()
+    };
+    let (wanted, found) = (by_name(wanted), by_name(found));
+    let missing = wanted.iter().filter_map(|(name, index)| match found.get(name) {
+        None => Some(format!("its index '{name}' is missing")),
+        Some(there) if there != index => Some(format!("its index '{name}' is not that of the backup")),
+        Some(_) => None,
+    });
+    let more = found.keys().filter(|name| !wanted.contains_key(*name));
+    missing
+        .chain(more.map(|name| format!("it has an index '{name}', which the backup does not have")))
+        .collect()
+}
+
+fn without(document: &RawDocument, keys: &[&str]) -> RawDocumentBuf {
+    let mut out = RawDocumentBuf::new();
+    for (key, value) in document.iter().flatten().filter(|(key, _)| !keys.contains(&key.as_str())) {
+        out.append(key, value);
+    }
+    out
+}
+
+/// Findings, and what only needs a look because the server is of another version than the source (`same`: it
+/// is not).
+pub fn sorted(
+    differences: Vec<(String, Difference)>,
+    same: bool,
+    version: &Version,
+) -> (Vec<String>, Vec<String>) {
+    let (mut findings, mut looks) = (Vec::new(), Vec::new());
+    for (name, difference) in differences {
+        match difference {
+            Difference::Form(what) if !same => {
+                looks.push(format!("{name}: {what}; MongoDB {version} may write it in another form"));
+            }
+            Difference::Data(what) | Difference::Form(what) => findings.push(format!("{name}: {what}")),
+        }
+    }
+    (findings, looks)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+    use crate::source::metadata;
+
+    fn orders(indexes: &str, options: &str) -> Namespace {
+        let text = format!(r#"{{"options":{options},"indexes":[{indexes}]}}"#);
+        metadata::parse("shop", "orders", &text).unwrap()
+    }
+
+    const ID: &str = r#"{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"}"#;
+    const A: &str = r#"{"v":{"$numberInt":"2"},"key":{"a":{"$numberInt":"1"}},"name":"a_1"}"#;
+    const UNIQUE: &str =
+        r#"{"v":{"$numberInt":"2"},"key":{"a":{"$numberInt":"1"}},"name":"a_1","unique":true}"#;
+    const OLD: &str =
+        r#"{"v":{"$numberInt":"1"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_","ns":"shop.orders"}"#;
+
+    fn tally(documents: &[RawDocumentBuf]) -> Tally {
+        let mut sum = Tally::default();
+        for document in documents {
+            crate::ops::verify::region::add(&mut sum, &Tally::of(document.as_bytes()));
+        }
+        sum
+    }
+
+    #[test]
+    fn a_document_more_less_or_other_is_found() {
+        let (one, two, other) = (rawdoc! {"_id": 1}, rawdoc! {"_id": 2}, rawdoc! {"_id": 3});
+        let all = tally(&[one.clone(), two.clone()]);
+        assert_eq!(documents(&all, &tally(&[two.clone(), one.clone()])), None, "the order does not matter");
+        for found in [vec![one.clone()], vec![one.clone(), two, other.clone()], vec![one, other], vec![]] {
+            assert!(documents(&all, &tally(&found)).is_some(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn options_and_indexes_are_those_of_the_backup() {
+        let none = Tally::default();
+        let of = |wanted: &Namespace, found: &Namespace| namespace(wanted, &none, Some((found, &none)));
+        let both = orders(&format!("{ID},{A}"), "{}");
+        assert_eq!(of(&both, &orders(&format!("{A},{OLD}"), r#"{"autoIndexId":true}"#)), []);
+        for (found, word) in [
+            (orders(ID, "{}"), "'a_1' is missing"),
+            (orders(&format!("{ID},{UNIQUE}"), "{}"), "'a_1' is not that"),
+            (orders(&format!("{ID},{A}"), r#"{"capped":true}"#), "options"),
+        ] {
+            let differences = of(&both, &found);
+            let [Difference::Form(what)] = &differences[..] else { panic!("{differences:?}") };
+            assert!(what.contains(word), "{what}");
+        }
+        let [Difference::Form(more)] = &of(&orders(ID, "{}"), &both)[..] else { panic!() };
+        assert!(more.contains("does not have"), "{more}");
+        assert_eq!(namespace(&both, &none, None), [Difference::Data("it is missing".into())]);
+        let js = Namespace { collection: "system.js".into(), ..both };
+        assert_eq!(namespace(&js, &none, None), []);
+    }
+
+    #[test]
+    fn a_newer_server_may_write_another_form_but_no_other_documents() {
+        let differences = || {
+            vec![("a.b".into(), Difference::Form("x".into())), ("a.c".into(), Difference::Data("y".into()))]
+        };
+        assert_eq!(sorted(differences(), true, &Version(6, 0, 5)).0, ["a.b: x", "a.c: y"]);
+        let (findings, looks) = sorted(differences(), false, &Version(8, 0, 0));
+        assert_eq!(findings, ["a.c: y"]);
+        assert!(looks.len() == 1 && looks[0].contains("MongoDB 8.0.0"), "{looks:?}");
+    }
+}

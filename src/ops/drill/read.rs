@@ -1,0 +1,143 @@
+//! Reading back what was restored.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::Resources;
+use crate::artifact::writer::Tally;
+use crate::error::{Error, Result};
+use crate::ops::restore::Stored;
+use crate::ops::restore::sinks::Survey;
+use crate::ops::verify::region;
+use crate::secret::Secret;
+use crate::source::notes::Notes;
+use crate::source::selection::Selection;
+use crate::source::server::Server;
+use crate::source::{Namespace, Sink, describe, native};
+
+/// What is there: namespaces, and the sum of the documents of each.
+#[derive(Default)]
+pub struct Copies {
+    rows: BTreeMap<(String, String), (Namespace, Tally)>,
+    /// The hashes of the documents where documents expire.
+    expiring: BTreeMap<(String, String), HashSet<u128>>,
+}
+
+impl Copies {
+    /// What is there under this name.
+    pub fn get(&self, db: &str, collection: &str) -> Option<(&Namespace, &Tally)> {
+        let found = self.rows.get(&(db.to_string(), collection.to_string()));
+        found.map(|(namespace, tally)| (namespace, tally))
+    }
+
+    /// The hashes of the documents that are there, if the server deletes them when they are old enough.
+    pub fn expiring(&self, db: &str, collection: &str) -> Option<&HashSet<u128>> {
+        self.expiring.get(&(db.to_string(), collection.to_string()))
+    }
+}
+
+/// Whether the server deletes documents of it on its own.
+fn expires(namespace: &Namespace) -> bool {
+    let mut all = namespace.indexes.iter().chain([&namespace.options]);
+    all.any(|document| document.get("expireAfterSeconds").is_ok_and(|value| value.is_some()))
+}
+
+/// Sums everything up, and keeps the hashes where documents expire.
+#[derive(Default)]
+struct Reader {
+    survey: Survey,
+    hashes: Vec<Option<HashSet<u128>>>,
+    at: usize,
+}
+
+impl Sink for Reader {
+    fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
+        self.hashes = namespaces.iter().map(|n| expires(n).then(HashSet::new)).collect();
+        self.survey.prelude(namespaces)
+    }
+
+    fn begin(&mut self, at: usize) -> Result<()> {
+        self.at = at;
+        self.survey.begin(at)
+    }
+
+    fn document(&mut self, raw: &[u8]) -> Result<()> {
+        if let Some(hashes) = &mut self.hashes[self.at] {
+            hashes.insert(xxh3_128(raw));
+        }
+        self.survey.document(raw)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.survey.end()
+    }
+}
+
+/// Reads everything in these databases of a server, as a backup would.
+pub async fn all(
+    uri: &Secret,
+    databases: impl Iterator<Item = &str>,
+    resources: &Resources<'_>,
+) -> Result<Copies> {
+    let databases: Vec<String> = databases.map(str::to_string).collect();
+    if databases.is_empty() {
+        return Ok(Copies::default());
+    }
+    let server = Arc::new(Server::connect(uri).await?);
+    let selection = Selection { databases, ..Selection::default() };
+    let described = describe::describe(&server, &selection).await?;
+    resources.meter.doing("comparing what was restored".into());
+    let (reading, cancel) = (Arc::clone(&server), resources.cancel.token().clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut reader = Reader::default();
+        let (namespaces, uuids) = (described.namespaces, described.uuids);
+        native::read(&reading, &namespaces, &uuids, None, &Notes::default(), &cancel, &mut reader)?;
+        Ok::<_, Error>(reader)
+    });
+    let Reader { survey, hashes, .. } =
+        read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
+    server.close().await;
+    let mut copies = Copies::default();
+    for ((namespace, tally), hashes) in survey.namespaces.into_iter().zip(survey.tallies).zip(hashes) {
+        let key = (namespace.db.clone(), namespace.collection.clone());
+        copies.expiring.extend(hashes.map(|hashes| (key.clone(), hashes)));
+        copies.rows.insert(key, (namespace, tally));
+    }
+    Ok(copies)
+}
+
+/// The sum of a namespace's documents in the backup without the first so many.
+pub async fn last(stored: &Arc<Stored>, at: usize, skipped: u64) -> Result<Tally> {
+    let mut seen = 0;
+    sum(stored, at, move |_| {
+        seen += 1;
+        seen > skipped
+    })
+    .await
+}
+
+/// The sum of those of a namespace's documents in the backup that have these hashes.
+pub async fn among(stored: &Arc<Stored>, at: usize, hashes: HashSet<u128>) -> Result<Tally> {
+    sum(stored, at, move |document| hashes.contains(&xxh3_128(document))).await
+}
+
+async fn sum(
+    stored: &Arc<Stored>,
+    at: usize,
+    mut counts: impl FnMut(&[u8]) -> bool + Send + 'static,
+) -> Result<Tally> {
+    let (stored, handle) = (Arc::clone(stored), Handle::current());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut sum = Tally::default();
+        stored.scan(at, &handle, &mut |document| {
+            if counts(document) {
+                region::add(&mut sum, &Tally::of(document));
+            }
+        })?;
+        Ok::<_, Error>(sum)
+    });
+    read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
+}

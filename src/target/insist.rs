@@ -1,0 +1,51 @@
+//! Commands that are sent again when the connection breaks: one lost connection must not cost the restore.
+
+use std::time::Duration;
+
+use bson::{Document, RawDocumentBuf};
+
+use super::{STALL, Target};
+use crate::source::errors::{self, Class};
+use crate::source::patience;
+
+/// How often a command is sent again.
+const SENT_AGAIN: u32 = 4;
+
+/// How a command ended that may have been sent more than once.
+pub struct Sent {
+    /// The last answer.
+    pub answer: mongodb::error::Result<Document>,
+    /// Whether it was sent more than once: then the server may have carried it out before.
+    pub again: bool,
+}
+
+impl Target {
+    /// Sends a command of which the caller knows what it means when it was carried out already.
+    pub(super) async fn insist(&self, db: &str, command: impl Fn() -> RawDocumentBuf) -> Sent {
+        self.insist_for(STALL, db, command).await
+    }
+
+    /// The same, with this much time for each answer.
+    pub(super) async fn insist_for(
+        &self,
+        limit: Duration,
+        db: &str,
+        command: impl Fn() -> RawDocumentBuf,
+    ) -> Sent {
+        let mut again = 0;
+        loop {
+            match self.run_for(limit, db, command()).await {
+                Err(e)
+                    if again < SENT_AGAIN
+                        && errors::classify(&e) == Class::Interrupted
+                        && !patience::waited(&e) =>
+                {
+                    again += 1;
+                    log::info!("sending a command once more after: {}", errors::tidy(&e));
+                    tokio::time::sleep(Duration::from_millis(200 << again)).await;
+                }
+                answer => return Sent { answer, again: again > 0 },
+            }
+        }
+    }
+}

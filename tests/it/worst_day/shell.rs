@@ -1,0 +1,96 @@
+//! A person's shell on the worst day: nothing but the tool and stock programs.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, SECRET_KEY};
+
+use crate::cli::support::{Home, TOOL, run};
+
+/// Stands for mongorestore: keeps what it would read, for a test where there is none.
+const TAKES: &str = "#!/bin/sh
+case \" $* \" in
+*' --archive '*) cat > \"$TAKEN\" ;;
+*) for last; do :; done; cp -R \"$last\" \"$TAKEN\" ;;
+esac
+";
+
+/// Where the commands run, and what stands for the examples in them.
+pub struct Shell {
+    home: Home,
+    /// The folder for backups.
+    pub backups: PathBuf,
+    /// The server that gets the data.
+    pub target: String,
+    /// The backup that is named.
+    pub id: String,
+    /// More of the environment.
+    pub env: Vec<(&'static str, String)>,
+}
+
+impl Shell {
+    pub fn new(backups: &Path, target: &str) -> Shell {
+        Shell {
+            home: Home::new(),
+            backups: backups.into(),
+            target: target.into(),
+            id: String::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// The folder that stands for `/var/tmp/rescue`.
+    pub fn rescue(&self) -> PathBuf {
+        self.home.path().join("rescue")
+    }
+
+    /// Every placeholder of the page and of RECOVERY.txt, and nothing else.
+    fn filled_in(&self, block: &str) -> String {
+        [
+            ("mongodb://localhost:27017", self.target.as_str()),
+            ("mongodb://db2.example.com:27017", &self.target),
+            ("/var/backups/mongodb", &self.backups.display().to_string()),
+            ("/var/tmp/rescue", &self.rescue().display().to_string()),
+            ("20261123T030000Z-7k3q9d", &self.id),
+            ("my-backups", BUCKET),
+            ("eu-central-1", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID=...", &format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}")),
+            ("AWS_SECRET_ACCESS_KEY=...", &format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}")),
+        ]
+        .into_iter()
+        .fold(block.to_string(), |text, (example, real)| text.replace(example, real))
+    }
+
+    /// Runs a block to its end; what it printed.
+    pub fn run(&self, block: &str) -> String {
+        self.run_with(&[], block)
+    }
+
+    /// Runs a block with something in the place of mongorestore; the path of what that would have read.
+    pub fn taken(&self, block: &str) -> PathBuf {
+        let bin = self.home.path().join("bin");
+        std::fs::create_dir_all(&bin).expect("a folder");
+        let program = bin.join("mongorestore");
+        std::fs::write(&program, TAKES).expect("a program");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        assert!(block.contains("mongorestore "), "{block}");
+        self.run_with(&[bin], block);
+        self.home.path().join("taken")
+    }
+
+    fn run_with(&self, before: &[PathBuf], block: &str) -> String {
+        let tool = Path::new(TOOL).parent().expect("its folder").to_path_buf();
+        let stock = std::env::var_os("PATH").expect("a PATH");
+        let all = before.iter().cloned().chain([tool]).chain(std::env::split_paths(&stock));
+        let mut command = Command::new("sh");
+        command.arg("-ec").arg(self.filled_in(block)).env_clear().current_dir(self.home.path());
+        command.env("PATH", std::env::join_paths(all).expect("a PATH"));
+        command.env("TAKEN", self.home.path().join("taken")).env("BACKUP_MIN_FREE", "0");
+        command.env("UZIMA_BACKUP_STATE_DIR", self.home.state()).env("UZIMA_BACKUP_CONFIG", "/dev/null");
+        command.envs(self.env.iter().cloned());
+        let ran = run(&mut command);
+        assert_eq!(ran.code, Some(0), "{block}\n{}{}", ran.stdout, ran.stderr);
+        ran.stdout + &ran.stderr
+    }
+}
