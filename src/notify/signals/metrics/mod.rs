@@ -65,18 +65,20 @@ pub fn samples(
 ) -> Vec<Sample> {
     let (end, took, code) = (seconds(now), length(now - began), f64::from(exit.code()));
     let ended = |good: bool| match operation {
-        Operation::Cleanup => [
+        Operation::Cleanup => vec![
             ("cleanup_last_run_timestamp_seconds", end),
             ("cleanup_last_run_duration_seconds", took),
             ("cleanup_last_run_exit_code", code),
             ("cleanup_last_run_success", f64::from(u8::from(good))),
         ],
-        Operation::Backup | Operation::Other(_) => [
+        Operation::Backup => vec![
             ("last_run_timestamp_seconds", end),
             ("last_run_duration_seconds", took),
             ("last_run_exit_code", code),
             ("last_run_success", f64::from(u8::from(good))),
         ],
+        // Whatever else runs is neither.
+        Operation::Other(_) => Vec::new(),
     };
     match outcome {
         Outcome::Success(s) => {
@@ -103,7 +105,7 @@ pub fn samples(
             samples.extend(ended(true));
             samples
         }
-        Outcome::Failure(_) | Outcome::Frozen(_) => ended(false).into(),
+        Outcome::Failure(_) | Outcome::Frozen(_) => ended(false),
     }
 }
 

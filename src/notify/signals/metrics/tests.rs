@@ -57,6 +57,7 @@ fn a_failure_moves_nothing_of_a_success() {
             assert!(!name.ends_with("_success") || value == 0.0);
         }
     }
+    assert_eq!(samples(Operation::Other("drill"), &failure(), Exit::Failed, times()), []);
 }
 
 #[test]
