@@ -3,7 +3,7 @@
 //! changes nothing there.
 
 use chrono::{DateTime, Utc};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 use tokio::time::{Duration, Instant};
 
 use super::{Address, Answer, LIMIT, http, not_told};
@@ -59,16 +59,21 @@ impl Ping {
     /// Says something, within [`LIMIT`].
     pub async fn say(&self, said: Said, body: String) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
-        let (below, what) = said.words();
-        let mut url = self.address.url();
-        if let (Some(word), Ok(mut path)) = (below, url.path_segments_mut()) {
-            path.pop_if_empty().push(word);
-        }
-        let request = http::client()?.request(Method::POST, url).body(body);
+        let (_, what) = said.words();
+        let request = http::client()?.request(Method::POST, self.below(said)).body(body);
         let answered = http::tried("the monitor", request, EACH, deadline).await.and_then(taken);
         let told =
             answered.map_err(|answer| not_told(("ping_url", "PING_URL"), what, &self.address, &answer));
         told.inspect(|()| log::info!("told {} of {what}", self.address.service()))
+    }
+
+    /// Where something is said: below the address's path, whose query stays.
+    fn below(&self, said: Said) -> Url {
+        let mut url = self.address.url();
+        if let (Some(word), Ok(mut path)) = (said.words().0, url.path_segments_mut()) {
+            path.pop_if_empty().push(word);
+        }
+        url
     }
 }
 
@@ -119,6 +124,24 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::notify::events::{Failure, NewestGood, Operation};
+
+    #[test]
+    fn what_is_said_stands_below_the_path() {
+        for (address, start, success) in [
+            ("https://hc.example/key", "https://hc.example/key/start", "https://hc.example/key"),
+            ("https://hc.example/key/", "https://hc.example/key/start", "https://hc.example/key/"),
+            (
+                "https://hc.example/k/slug?create=1",
+                "https://hc.example/k/slug/start?create=1",
+                "https://hc.example/k/slug?create=1",
+            ),
+        ] {
+            let ping = Ping::new(address.parse().unwrap());
+            assert_eq!(ping.below(Said::Start).as_str(), start);
+            assert_eq!(ping.below(Said::Success).as_str(), success);
+            assert!(ping.below(Said::Fail).path().ends_with("/fail"));
+        }
+    }
 
     #[test]
     fn an_ok_that_is_none() {
