@@ -218,10 +218,10 @@ _arguments "${_arguments_options[@]}" : \
 (notify)
 _arguments "${_arguments_options[@]}" : \
 '--render=[Write the samples to this directory, as HTML and as text, and send nothing]:DIR:_files' \
-'*--event=[Only the mail about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:_default' \
+'*--event=[Only the mail, and what a webhook is told, about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:_default' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
-'(--render)--test[Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)]' \
+'(--render)--test[Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -325,7 +325,7 @@ _uzima-backup_commands() {
 'verify:Read a backup again, and hold every byte of it against its manifest' \
 'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
-'notify:Send a sample of each mail, or write them to files' \
+'notify:Send a sample of each mail and signal, or write the mails to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -363,7 +363,7 @@ _uzima-backup__subcmd__help_commands() {
 'verify:Read a backup again, and hold every byte of it against its manifest' \
 'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
-'notify:Send a sample of each mail, or write them to files' \
+'notify:Send a sample of each mail and signal, or write the mails to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )

@@ -22,8 +22,8 @@
 //! `health` ([`ops::health`]) asks whether tonight's backup will work, by a list of checks, and whether there
 //! is a good one of last night.
 //!
-//! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one. It can fail, and
-//! then says so; it undoes nothing.
+//! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one, and signals for
+//! machines. It can fail, and then says so; it undoes nothing.
 //!
 //! `restore` ([`ops::restore`]) plans first: what the artifact or a dump of mongodump holds, and what [`target`]
 //! finds at the server. Everything is read and checked before anything is dropped, then written namespace by

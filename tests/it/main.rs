@@ -15,6 +15,7 @@ mod readme;
 mod records;
 mod replay;
 mod restore;
+mod signals;
 mod store;
 mod symptoms;
 mod verify;
