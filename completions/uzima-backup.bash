@@ -117,7 +117,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__backup)
-            opts="-q -v -h --db --include --exclude --job --engine --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --db --include --exclude --job --engine --consistency --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -140,6 +140,10 @@ _uzima__backup() {
                     return 0
                     ;;
                 --engine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consistency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -553,7 +557,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__restore)
-            opts="-q -v -h --from --job --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --users --no-users --dir --yes --dry-run --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --from --job --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --no-replay --at --users --no-users --dir --yes --dry-run --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -584,6 +588,10 @@ _uzima__backup() {
                     return 0
                     ;;
                 --ns-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --at)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -40,7 +40,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d 'Tell what the runs of a job tell together'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r
@@ -48,6 +48,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l inc
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The line of backups this one belongs to; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'What reads: auto, native or mongodump' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l consistency -d 'That the data is of one instant: auto, oplog, snapshot or none' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l format -d 'tar.gz, tar.zst, archive.gz or archive.zst' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -F
@@ -68,12 +69,14 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace what is there under the names that are restored'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop what the backup does not have: other collections of its databases, other users'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-indexes -d 'Build no indexes'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-replay -d 'Do not replay the oplog slice: each collection is as it was when it was read'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l users -d 'Restore users and roles although namespaces are chosen'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-users -d 'Restore no users and roles'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l yes -d 'Do not ask'
@@ -177,10 +180,10 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s q -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l render -d 'Write the samples to this directory, as HTML and as text, and send nothing' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail, and what a webhook is told, about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
@@ -200,6 +203,6 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from backup restore list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -42,6 +42,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
 '--job=[The line of backups this one belongs to; default\: what is read, at which host]:NAME:_default' \
 '--engine=[What reads\: auto, native or mongodump]:ENGINE:_default' \
+'--consistency=[That the data is of one instant\: auto, oplog, snapshot or none]:CONSISTENCY:_default' \
 '--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:_default' \
 '--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:_default' \
 '--dir=[Back up to this directory]:DIR:_files' \
@@ -69,12 +70,14 @@ _arguments "${_arguments_options[@]}" : \
 '*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
 '*--ns-from=[Restore what matches under another name, see --ns-to (may be given several times)]:PATTERN:_default' \
 '*--ns-to=[The other name, one for each --ns-from]:PATTERN:_default' \
+'(--no-replay)--at=[Restore only if all is then as of this instant\: a time (RFC 3339) or seconds\:ordinal]:TIME:_default' \
 '--dir=[The backup is in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--drop[Replace what is there under the names that are restored]' \
 '--exact[Also drop what the backup does not have\: other collections of its databases, other users]' \
 '--no-indexes[Build no indexes]' \
+'--no-replay[Do not replay the oplog slice\: each collection is as it was when it was read]' \
 '(--no-users)--users[Restore users and roles although namespaces are chosen]' \
 '--no-users[Restore no users and roles]' \
 '--yes[Do not ask]' \
@@ -216,10 +219,10 @@ _arguments "${_arguments_options[@]}" : \
 (notify)
 _arguments "${_arguments_options[@]}" : \
 '--render=[Write the samples to this directory, as HTML and as text, and send nothing]:DIR:_files' \
-'*--event=[Only the mail about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:_default' \
+'*--event=[Only the mail, and what a webhook is told, about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:_default' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
-'(--render)--test[Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)]' \
+'(--render)--test[Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -323,7 +326,7 @@ _uzima-backup_commands() {
 'verify:Read a backup again, and hold every byte of it against its manifest' \
 'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
-'notify:Send a sample of each mail, or write them to files' \
+'notify:Send a sample of each mail and signal, or write the mails to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -361,7 +364,7 @@ _uzima-backup__subcmd__help_commands() {
 'verify:Read a backup again, and hold every byte of it against its manifest' \
 'stats:Tell what the runs of a job tell together' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
-'notify:Send a sample of each mail, or write them to files' \
+'notify:Send a sample of each mail and signal, or write the mails to files' \
 'config:Show the merged settings, secrets hidden, and where each came from' \
 'help:Print this message or the help of the given subcommand(s)' \
     )

@@ -16,6 +16,9 @@ pub enum Kind {
     Failed,
     /// What was read so far is worthless, but a new run from the start may well succeed.
     Restart,
+    /// The server does not keep the instant any more that all is read as of: a new run may bring the data
+    /// together by the oplog.
+    Instant,
     /// Another part of the same run failed first; that one's error is the one to tell.
     Aftermath,
     /// Stored data does not match its manifest.
@@ -87,6 +90,11 @@ impl Error {
         self.kind
     }
 
+    /// Whether a new run may well succeed.
+    pub fn calls_for_another_run(&self) -> bool {
+        matches!(self.kind, Kind::Restart | Kind::Instant)
+    }
+
     /// The next step, if one is known.
     pub fn next_step(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -96,7 +104,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self.kind {
             Kind::Usage => Exit::Usage,
-            Kind::Failed | Kind::Restart | Kind::Aftermath => Exit::Failed,
+            Kind::Failed | Kind::Restart | Kind::Instant | Kind::Aftermath => Exit::Failed,
             Kind::Mismatch => Exit::Mismatch,
             Kind::Busy => Exit::Busy,
             Kind::Signal(n) => Exit::Signal(n),

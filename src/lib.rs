@@ -5,7 +5,8 @@
 //! operation a module, options in, report out.
 //!
 //! `backup`, the heart of it ([`ops::backup`]): [`source`] describes a MongoDB server and reads it by one
-//! of two engines, into a sink that takes whole documents. [`artifact`] packs them into blocks, has
+//! of two engines, into a sink that takes whole documents, and behind them what the server wrote meanwhile
+//! ([`source::oplog`]), which makes the data that of one instant. [`artifact`] packs them into blocks, has
 //! all cores compress them, frames them as a tar or as mongodump's archive, and cuts the stream into
 //! parts. [`store`] takes parts in any order, to a bucket or a directory, and knows nothing of
 //! backups. When all is read, checked and uploaded, [`catalog`] writes the index and then the
@@ -21,8 +22,8 @@
 //! `health` ([`ops::health`]) asks whether tonight's backup will work, by a list of checks, and whether there
 //! is a good one of last night.
 //!
-//! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one. It can fail, and
-//! then says so; it undoes nothing.
+//! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one, and signals for
+//! machines. It can fail, and then says so; it undoes nothing.
 //!
 //! `restore` ([`ops::restore`]) plans first: what the artifact or a dump of mongodump holds, and what [`target`]
 //! finds at the server. Everything is read and checked before anything is dropped, then written namespace by

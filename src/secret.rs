@@ -16,6 +16,19 @@ pub fn hide_login(uri: &str) -> String {
     }
 }
 
+/// What of an address that is a secret itself must not be shown: all of it, what follows the host, and
+/// what in there is long enough to be a key. (Short words, such as `hooks`, stand in other texts as well.)
+pub fn secret_parts(address: &str) -> Vec<&str> {
+    const PATH: usize = 8;
+    const KEY: usize = 16;
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let path = rest.find(['/', '?']).map_or("", |host| &rest[host..]);
+    let keys = path.split(['/', '?', '&', '=', '#']).filter(|part| part.len() >= KEY);
+    let mut parts: Vec<&str> = [address, path].into_iter().filter(|part| part.len() >= PATH).collect();
+    parts.extend(keys);
+    parts
+}
+
 /// The password of a connection string, as it stands there.
 fn password(uri: &str) -> Option<&str> {
     let (_, rest) = uri.split_once("://")?;
@@ -77,6 +90,23 @@ mod tests {
         ] {
             assert_eq!(hide_login(uri), want);
         }
+    }
+
+    #[test]
+    fn an_address_hides_its_keys() {
+        let hook = "https://hooks.example/services/T0001/abcdefgh01234567?token=0123456789abcdef0";
+        let redactor = Redactor::new(&[], &secret_parts(hook));
+        for text in [
+            hook,
+            "/services/T0001/abcdefgh01234567?token=0123456789abcdef0",
+            "abcdefgh01234567",
+            "0123456789abcdef0",
+        ] {
+            assert_eq!(redactor.clean(&format!("a {text} b")), "a *** b", "{text}");
+        }
+        assert_eq!(redactor.clean("hooks.example services"), "hooks.example services");
+        assert_eq!(secret_parts("http://h/x"), ["http://h/x"]);
+        assert_eq!(secret_parts("https://h"), ["https://h"]);
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Archive {
                 "metadata": namespace.metadata.as_str(),
                 "size": 0_i32,
                 "type": match namespace.kind {
+                    _ if namespace.is_oplog() => "",
                     Type::Collection => "collection",
                     Type::View => "view",
                     Type::Timeseries => "timeseries",

@@ -25,7 +25,7 @@ pub struct Index {
 /// A run of whole documents of one namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// Which namespace: its place, from 0, in the manifest's list.
+    /// Which namespace: its place, from 0, in the manifest's list; the oplog slice stands behind the last.
     pub namespace: usize,
     /// How many documents.
     pub documents: u64,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::id::BackupId;
 use crate::error::{Error, Result};
 use crate::source::Type;
+use crate::source::optime::OpTime;
 use crate::source::server::Topology;
 
 /// The version of the manifest's format.
@@ -86,10 +87,36 @@ pub struct Engine {
 /// To what time the documents belong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Consistency {
-    /// `none`: each collection was read at its own time, between start and end.
+    /// `none`: each collection was read at its own time, between start and end. `oplog`: the same, and the
+    /// oplog slice turns what is restored into the data of one instant. `snapshot`: all of it was read as of
+    /// one instant.
     pub achieved: String,
-    /// Why it is not more.
+    /// What chose it, or why it is not more.
     pub why: String,
+    /// The instant that the restored data is of: the slice's end, or the snapshot's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<OpTime>,
+    /// The oplog slice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oplog: Option<Slice>,
+}
+
+/// What the server wrote while it was read, filtered to the backup's namespaces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// What was written after it is in the slice. It lies before the first document that was read, and before
+    /// the oldest transaction that was under way then.
+    pub start: OpTime,
+    /// The last moment whose writes are in it, after the last document that was read.
+    pub end: OpTime,
+    /// How many oplog entries.
+    pub entries: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// What they take in the artifact, in bytes.
+    pub stored_bytes: u64,
+    /// The sum of the entries' hashes, as [`NamespaceEntry::xxh3_sum`].
+    pub xxh3_sum: String,
 }
 
 /// What was asked for.
@@ -185,6 +212,19 @@ impl Manifest {
     /// Whether this backup holds suspiciously less than the one before it: then none is measured by it.
     pub fn collapsed(&self) -> bool {
         self.warnings.iter().any(|warning| warning.starts_with(COLLAPSED))
+    }
+
+    /// The place that the oplog slice has in the index, if there is one: behind all namespaces.
+    pub fn slice_place(&self) -> Option<usize> {
+        self.consistency.oplog.as_ref().map(|_| self.namespaces.len())
+    }
+
+    /// What stands at a place of the index: `db.collection`, or the oplog slice.
+    pub fn name(&self, place: usize) -> Option<String> {
+        match self.namespaces.get(place) {
+            Some(namespace) => Some(format!("{}.{}", namespace.db, namespace.collection)),
+            None => (self.slice_place() == Some(place)).then(|| "the oplog slice".into()),
+        }
     }
 
     /// The bytes of the manifest's object: JSON a person can read.

@@ -11,6 +11,9 @@ const LONGEST: usize = 238;
 /// How much of a cut name is kept.
 const KEPT: usize = 208;
 
+/// The oplog slice below the dump's root.
+pub const OPLOG_FILE: &str = "oplog.bson";
+
 /// The collection's name as it stands in a dump's file names, without suffix.
 pub fn escape(collection: &str) -> String {
     let mut out = String::with_capacity(collection.len());

@@ -3,12 +3,17 @@
 use super::codec::Codec;
 use super::format::Format;
 
-/// The text for a backup that is a tar; an archive has no place for it.
-pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> String {
+/// The text for a backup that is a tar; an archive has no place for it. With a `slice` mongorestore has to
+/// be told to replay it: without the flag it leaves `oplog.bson` out, and exits with 0 (100.18).
+pub fn text(id: &str, format: Format, server_version: &str, tool: &str, slice: bool) -> String {
     let file = format.file();
     let unpack = match format.codec {
         Codec::Gzip { .. } => format!("tar xzf {file}"),
         Codec::Zstd { .. } => format!("zstd -dc {file} | tar xf -"),
+    };
+    let (replay, why) = match slice {
+        true => ("--oplogReplay ", SLICE),
+        false => ("", ""),
     };
     format!(
         "This is the MongoDB backup {id}, written by {tool} from a server {server_version}.\n\
@@ -17,8 +22,9 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> Strin
          replace the collections that are there):\n\
          \n\
          \x20   {unpack}\n\
-         \x20   mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation dump/\n\
+         \x20   mongorestore --uri='mongodb://localhost:27017' {replay}--bypassDocumentValidation dump/\n\
          \n\
+         {why}\
          --bypassDocumentValidation matters: without it mongorestore leaves out, in silence,\n\
          documents that do not pass their collection's validator.\n\
          \n\
@@ -35,6 +41,11 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str) -> Strin
     )
 }
 
+const SLICE: &str = "\
+--oplogReplay matters: dump/oplog.bson holds what was written while the collections were\n\
+read, one after the other. Without it they are of different moments.\n\
+\n";
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -42,8 +53,17 @@ mod tests {
         for (format, command) in
             [("tar.gz", "tar xzf dump.tar.gz"), ("tar.zst", "zstd -dc dump.tar.zst | tar xf -")]
         {
-            let text = super::text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0");
-            assert!(text.contains(command), "{text}");
+            for (slice, restore) in [
+                (
+                    false,
+                    "    mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation dump/\n",
+                ),
+                (true, "--uri='mongodb://localhost:27017' --oplogReplay --bypassDocumentValidation dump/\n"),
+            ] {
+                let text = super::text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0", slice);
+                assert!(text.contains(command) && text.contains(restore), "{text}");
+                assert_eq!(text.contains("oplog"), slice, "{text}");
+            }
         }
     }
 }

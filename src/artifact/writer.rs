@@ -57,9 +57,11 @@ impl Tally {
 #[derive(Debug)]
 pub struct Written {
     /// The namespaces, in the order of the artifact.
-    pub namespaces: Arc<Vec<Namespace>>,
+    pub namespaces: Vec<Namespace>,
     /// What was written of each.
     pub tallies: Vec<Tally>,
+    /// What was written of the oplog slice, if there is one.
+    pub slice: Option<Tally>,
     /// The segments, in the order of the artifact.
     pub segments: Vec<Segment>,
     /// Size and checksum of the artifact.
@@ -119,7 +121,9 @@ pub fn write(steps: &Receiver<Step>, spec: &Spec, mut out: Out, meter: &Meter) -
         tar.finish(&mut out)?;
     }
     let whole = out.finish()?;
-    Ok(Written { namespaces, tallies, segments, whole })
+    let mut namespaces = Arc::unwrap_or_clone(namespaces);
+    let slice = namespaces.pop_if(|last| last.is_oplog()).and_then(|_| tallies.pop());
+    Ok(Written { namespaces, tallies, slice, segments, whole })
 }
 
 fn write_namespace(
@@ -182,6 +186,9 @@ impl Open {
 impl Framing {
     fn begin(&mut self, out: &mut Out, namespace: &Namespace) -> Result<()> {
         match self {
+            Framing::Tar(tar) if namespace.is_oplog() => {
+                tar.begin(out, format!("dump/{}", names::OPLOG_FILE))
+            }
             Framing::Tar(tar) => {
                 let metadata = names::metadata_file(&namespace.db, &namespace.collection);
                 tar.file(out, &format!("dump/{metadata}"), namespace.metadata.as_bytes())?;
@@ -219,3 +226,6 @@ fn ended_early() -> Error {
 fn prelude(spec: &Spec) -> String {
     serde_json::json!({"ServerVersion": spec.server_version, "ToolVersion": spec.tool_version}).to_string()
 }
+
+#[cfg(test)]
+mod tests;

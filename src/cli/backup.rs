@@ -42,7 +42,7 @@ pub async fn run(
         return Ok(Exit::Done);
     }
     let teller = Teller::new(layers, log, &cancel)?;
-    let mut done = match made(args, layers, output, log, &cancel).await {
+    let mut done = match made(args, layers, output, log, &teller, &cancel).await {
         Ok(done) => done,
         Err(error) => {
             teller.failed(Operation::Backup, &error).await;
@@ -73,6 +73,7 @@ async fn made(
     layers: &Layers,
     output: &Output,
     log: &Log,
+    teller: &Teller<'_>,
     cancel: &Cancel,
 ) -> Result<Done> {
     let mut options = Options { allow_empty: args.allow_empty, ..options(layers)? };
@@ -92,6 +93,8 @@ async fn made(
         cancel,
     )
     .await?;
+    // A run that waits for another one has not begun.
+    let unsaid = teller.started().await;
     let run = log.run.clone();
     let resources = Resources {
         store: cancel.or(store(layers)).await?,
@@ -113,7 +116,10 @@ async fn made(
     };
     let outcome = recorded::backup(resources, &options, &recording).await;
     drop(display);
-    outcome
+    outcome.map(|mut done| {
+        done.problems.extend(unsaid);
+        done
+    })
 }
 
 /// What the settings ask for.
@@ -125,6 +131,7 @@ pub fn options(layers: &Layers) -> Result<Options> {
         selection: settings.selection,
         job: settings.job,
         engine: settings.engine,
+        consistency: settings.consistency,
         mongodump_path: settings.mongodump_path,
         search_path: std::env::var("PATH").ok(),
         format: settings.format,

@@ -6,7 +6,7 @@ use super::backup::options;
 use super::output::Output;
 use crate::artifact::manifest::Engine;
 use crate::config::layers::Layers;
-use crate::config::{mail, place};
+use crate::config::{mail, place, signals};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::ops::backup;
@@ -28,6 +28,8 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
     engine?;
     place::place(layers)?;
     mail::mail(layers)?;
+    signals::webhook(layers)?;
+    signals::signals(layers)?;
     Ok(Exit::Done)
 }
 

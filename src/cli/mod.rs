@@ -96,8 +96,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 fn unread(cli: &Cli, error: Error) -> Exit {
     let mails = |name: &str| {
         let name = name.strip_suffix("_FILE").unwrap_or(name);
-        let of_mails = |key: &str| key.starts_with("mail.") || ["notify", "job", "state_dir"].contains(&key);
-        name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && of_mails(s.key))
+        let others = ["notify", "ping_url", "metrics_file", "webhook_url", "job", "state_dir"];
+        let tells = |key: &str| key.starts_with("mail.") || others.contains(&key);
+        name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && tells(s.key))
     };
     let env = |name: &str| if mails(name) { std::env::var_os(name) } else { None };
     let load = |file| Layers::load(cli.settings(), &env, file);

@@ -1,4 +1,6 @@
-//! `uzima-backup notify`: the mails are tried before they are needed.
+//! `uzima-backup notify`: mails and signals are tried before they are needed.
+
+mod signals;
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,12 +8,13 @@ use std::time::Duration;
 use chrono::Utc;
 use serde_json::json;
 
+use self::signals::Given;
 use super::args::NotifyArgs;
 use super::machine;
 use super::output::Output;
 use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
-use crate::config::mail;
+use crate::config::{mail, settings};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::notify::message::{EVENTS, Event, Message, Sender};
@@ -32,20 +35,31 @@ pub async fn run(args: &NotifyArgs, layers: &Layers, output: &Output) -> Result<
     if let Some(folder) = &args.render {
         let samples = EVENTS.into_iter().filter(asked).map(|event| samples::of(event, &sender));
         let written = samples.map(|message| write(folder, &message)).collect::<Result<Vec<Tried>>>()?;
-        return Ok(told(&written, output));
+        return Ok(told(&written, &[], output));
     }
-    let options = mail::mail(layers)?.ok_or_else(|| {
-        Error::usage("mails are not set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set")
-            .hint("Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to)")
-    })?;
-    // One that is asked for by name is sent even if `notify` leaves it out.
-    let wanted = |event: &Event| match args.event.is_empty() {
-        true => options.events.contains(event),
-        false => args.event.contains(event),
-    };
-    let samples = EVENTS.into_iter().filter(wanted).map(|event| samples::of(event, &sender).as_test());
-    let sent = send(&options, samples).await;
-    Ok(told(&sent, output))
+    let mails = mail::mail(layers)?;
+    let signals = signals::Tested::resolve(layers)?;
+    if mails.is_none() && signals.is_empty() {
+        return Err(Error::usage(
+            "nobody is told of anything: neither RESEND_API_KEY nor ADMIN_EMAILS is set, nor a signal",
+        )
+        .hint(
+            "Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to), or PING_URL, METRICS_FILE or \
+             WEBHOOK_URL",
+        ));
+    }
+    let mut sent = Vec::new();
+    if let Some(options) = mails {
+        // One that is asked for by name is sent even if `notify` leaves it out.
+        let wanted = |event: &Event| match args.event.is_empty() {
+            true => options.events.contains(event),
+            false => args.event.contains(event),
+        };
+        let samples = EVENTS.into_iter().filter(wanted).map(|event| samples::of(event, &sender).as_test());
+        sent = send(&options, samples).await;
+    }
+    let given = signals.give(&args.event, &sender.host, &settings::redactor(layers)).await;
+    Ok(told(&sent, &given, output))
 }
 
 /// A sample is waited for as long as the mail of a run.
@@ -75,7 +89,7 @@ fn write(folder: &Path, message: &Message) -> Result<Tried> {
     Ok(Tried { event: message.event, subject: message.subject.clone(), files, error: None })
 }
 
-fn told(tried: &[Tried], output: &Output) -> Exit {
+fn told(tried: &[Tried], signals: &[Given], output: &Output) -> Exit {
     let outcome = |t: &Tried| match (&t.error, t.files.is_empty()) {
         (Some(_), _) => "failed",
         (None, true) => "sent",
@@ -94,7 +108,8 @@ fn told(tried: &[Tried], output: &Output) -> Exit {
             })
         })
         .collect();
-    output.result(&json!({"version": 1, "mails": rows}), || {
+    let given: Vec<serde_json::Value> = signals.iter().map(Given::json).collect();
+    output.result(&json!({"version": 1, "mails": rows, "signals": given}), || {
         let line = |t: &Tried| match &t.error {
             Some(error) => {
                 let step = error.next_step().map(|step| format!("\n           next step: {step}"));
@@ -103,13 +118,12 @@ fn told(tried: &[Tried], output: &Output) -> Exit {
             None if t.files.is_empty() => format!("{:9}  sent: {}\n", t.event.word(), t.subject),
             None => format!("{:9}  {}\n", t.event.word(), t.files.join(", ")),
         };
-        tried.iter().map(line).collect()
+        tried.iter().map(line).chain(signals.iter().map(Given::line)).collect()
     });
+    let errors = || tried.iter().map(|t| &t.error).chain(signals.iter().map(|g| &g.error)).flatten();
     if output.quiet {
         // An exit code alone would not say why.
-        for error in tried.iter().filter_map(|t| t.error.as_ref()) {
-            super::output::needs_look(&error.chain());
-        }
+        errors().for_each(|error| super::output::needs_look(&error.chain()));
     }
-    if tried.iter().any(|t| t.error.is_some()) { Exit::Failed } else { Exit::Done }
+    if errors().next().is_some() { Exit::Failed } else { Exit::Done }
 }

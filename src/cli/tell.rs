@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::logging::Log;
 use super::{machine, state_dir, store};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
-use crate::config::mail;
 use crate::config::settings::{self, Settings};
+use crate::config::{mail, signals};
 use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::notify::events::{Failure, NewestGood, Occasion, Operation, Report};
 use crate::notify::message::Event;
+use crate::notify::signals::Signals;
 use crate::notify::{Notifier, Outcome, UNKNOWN_JOB};
 use crate::ops::notices;
 
-/// How long after a signal a mail may still be under way: the run has 10 s in all.
+/// How long after a signal somebody may still be told: the run has 10 s in all.
 const LAST: Duration = Duration::from_millis(8_500);
 
 /// How long the store is asked for the newest good backup, after a run that failed.
@@ -26,30 +28,66 @@ const ASKING: Duration = Duration::from_secs(15);
 /// Whom to tell.
 pub struct Teller<'a> {
     notifier: Notifier,
+    signals: Signals,
+    began: DateTime<Utc>,
     layers: &'a Layers,
     log: &'a Log,
     cancel: &'a Cancel,
 }
 
 impl<'a> Teller<'a> {
-    /// Tells as the settings say.
+    /// Tells as the settings say, of a run that begins now.
     ///
     /// # Errors
-    /// When the mail settings are wrong: before anything is done, for nobody would hear of a failure.
+    /// When the settings of mails and signals are wrong: before anything is done, for nobody would hear of
+    /// a failure.
     pub fn new(layers: &'a Layers, log: &'a Log, cancel: &'a Cancel) -> Result<Teller<'a>> {
-        let redactor = settings::redactor(layers);
-        let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor, &machine());
-        Ok(Teller { notifier, layers, log, cancel })
+        let (redactor, host) = (settings::redactor(layers), machine());
+        let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor.clone(), &host)
+            .with_webhook(signals::webhook(layers)?);
+        let signals = Signals::new(signals::signals(layers)?, redactor, &host);
+        Ok(Teller { notifier, signals, began: Utc::now(), layers, log, cancel })
+    }
+
+    /// Tells that a backup begins. The answer: what went wrong with that, a line each.
+    pub async fn started(&self) -> Vec<String> {
+        let told = async { Ok(self.signals.started().await) };
+        // Whoever ends the run while it is told is told of that.
+        let problems = self.cancel.or(told).await.unwrap_or_default();
+        problems.iter().for_each(|problem| log::warn!("{problem}"));
+        problems
     }
 
     /// Tells of a run that did its work. The answer: what went wrong with that, a line each.
     pub async fn ended(&self, operation: Operation, job: &str, run: String, outcome: Outcome) -> Vec<String> {
-        let of = Occasion { job: job.into(), operation, run };
-        let problems = tokio::select! {
-            problems = self.notifier.outcome(&of, outcome, Utc::now()) => problems,
-            () = self.cancel.ago(LAST) => vec!["there was no more time, a signal came meanwhile".into()],
+        let (of, now) = (Occasion { job: job.into(), operation, run }, Utc::now());
+        if outcome.is_harmless(now) {
+            return Vec::new();
+        }
+        let channel = if self.notifier.mails() { "a mail could not be sent" } else { "webhook_url" };
+        let (mut problems, unsaid) = tokio::join!(
+            self.in_time(channel, self.notifier.outcome(&of, outcome.clone(), now)),
+            self.in_time("ping_url", self.signals.ended(&of, &outcome, now)),
+        );
+        problems.extend(unsaid);
+        let exit = match outcome.exit() {
+            Exit::Done if !problems.is_empty() => Exit::NeedsLook,
+            exit => exit,
         };
-        told(problems)
+        // The last word: it holds the exit code.
+        let measured = self.signals.measured(&of, &outcome, exit, (self.began, Utc::now()));
+        problems.extend(self.in_time("metrics_file", measured).await);
+        problems
+    }
+
+    /// `work`, but not for long once the run is to end.
+    async fn in_time(&self, what: &str, work: impl Future<Output = Vec<String>>) -> Vec<String> {
+        tokio::select! {
+            problems = work => problems,
+            () = self.cancel.ago(LAST) => {
+                vec![format!("{what}: there was no more time, a signal came meanwhile")]
+            }
+        }
     }
 
     /// Tells of a run that failed, of which `error` is told elsewhere as well. What goes wrong with that
@@ -58,7 +96,7 @@ impl<'a> Teller<'a> {
         let resolved = Settings::resolve(self.layers, &machine());
         let job = resolved.map_or_else(|_| self.named(), |settings| settings.job);
         // Whoever ends a run does not wait for this, and of a job that is not known nothing can be asked.
-        let ask = self.notifier.is_configured() && self.cancel.error().is_none() && job != UNKNOWN_JOB;
+        let ask = self.is_configured() && self.cancel.error().is_none() && job != UNKNOWN_JOB;
         let newest = if ask { self.newest_good(&job).await } else { NewestGood::Unknown };
         self.job_failed(operation, job, error, newest).await;
     }
@@ -74,7 +112,7 @@ impl<'a> Teller<'a> {
     }
 
     async fn job_failed(&self, operation: Operation, job: String, error: &Error, newest: NewestGood) {
-        if !self.notifier.is_configured() {
+        if !self.is_configured() {
             return;
         }
         // Where another setting is wrong, the default is as good as any.
@@ -103,7 +141,11 @@ impl<'a> Teller<'a> {
 
     /// Tells a report. The answer: what went wrong with that, a line each.
     pub async fn report(&self, event: Event, report: Report) -> Vec<String> {
-        told(self.notifier.report(event, report, &fresh()).await)
+        self.notifier.report(event, report, &fresh()).await
+    }
+
+    fn is_configured(&self) -> bool {
+        self.notifier.is_configured() || self.signals.is_configured()
     }
 
     /// Somebody is to be told.
@@ -111,7 +153,7 @@ impl<'a> Teller<'a> {
     /// # Errors
     /// When mails are not set up: they were asked for.
     pub fn is_ready(&self) -> Result<()> {
-        if !self.notifier.is_configured() {
+        if !self.notifier.mails() {
             return Err(Error::usage(
                 "--email: mails are not set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set",
             )
@@ -126,8 +168,4 @@ impl<'a> Teller<'a> {
 /// Something that no other mail is known by.
 pub fn fresh() -> String {
     BackupId::new(Utc::now(), &mut rand::rng()).to_string()
-}
-
-fn told(problems: Vec<String>) -> Vec<String> {
-    problems.into_iter().map(|problem| format!("a mail could not be sent: {problem}")).collect()
 }

@@ -9,7 +9,9 @@ use crate::secret::Secret;
 /// Whom to tell, and how; `None` if nothing about mails is set.
 pub fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     let all = ["mail.resend_api_key", "mail.to", "mail.from", "mail.base_url", "notify"];
-    let set: Vec<&str> = all.into_iter().filter(|key| layers.is_set(key)).collect();
+    // What is told is chosen for a webhook as well.
+    let ours = |key: &&'static str| layers.is_set(key) && (*key != "notify" || !layers.is_set("webhook_url"));
+    let set: Vec<&str> = all.into_iter().filter(ours).collect();
     if set.is_empty() {
         return Ok(None);
     }
@@ -35,7 +37,7 @@ pub fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
 }
 
 /// The events that are told.
-fn events(layers: &Layers) -> Result<Vec<Event>> {
+pub(super) fn events(layers: &Layers) -> Result<Vec<Event>> {
     if !layers.is_set("notify") {
         return Ok(EVENTS.into());
     }

@@ -6,6 +6,7 @@ pub mod mail;
 pub mod place;
 pub mod records;
 pub mod settings;
+pub mod signals;
 pub mod table;
 mod uri;
 mod values;

@@ -10,9 +10,9 @@ use super::uri;
 use super::values::{absolute, boolean, number};
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
-use crate::ops::backup::EngineChoice;
+use crate::ops::backup::{ConsistencyChoice, EngineChoice};
 use crate::retention::Policy;
-use crate::secret::{Redactor, Secret, hide_login};
+use crate::secret::{Redactor, Secret, hide_login, secret_parts};
 use crate::source::pattern::Pattern;
 use crate::source::selection::{RECORDS_DB, Selection};
 
@@ -27,6 +27,8 @@ pub struct Settings {
     pub job: String,
     /// What reads.
     pub engine: EngineChoice,
+    /// To what instant it shall belong.
+    pub consistency: ConsistencyChoice,
     /// Where mongodump is.
     pub mongodump_path: Option<PathBuf>,
     /// The artifact's format.
@@ -66,6 +68,7 @@ impl Settings {
             selection,
             job,
             engine: layers.parsed("engine", EngineChoice::from_str)?.expect("it has a default"),
+            consistency: layers.parsed("consistency", FromStr::from_str)?.expect("it has a default"),
             mongodump_path: absolute(layers, "mongodump_path")?,
             format: format(layers)?,
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
@@ -112,8 +115,11 @@ fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret
 /// Knows the secrets among the settings.
 pub fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
-    let uris = set(&["mongo_uri", "restore_uri", "drill_uri", "records"]);
-    Redactor::new(&uris, &set(&["s3.secret_access_key", "mail.resend_api_key"]))
+    let addresses = set(&["ping_url", "webhook_url"]);
+    let uris = [set(&["mongo_uri", "restore_uri", "drill_uri", "records"]), addresses.clone()].concat();
+    let mut words = set(&["s3.secret_access_key", "mail.resend_api_key"]);
+    words.extend(addresses.into_iter().flat_map(secret_parts));
+    Redactor::new(&uris, &words)
 }
 
 fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {
@@ -194,57 +200,4 @@ fn format(layers: &Layers) -> Result<Format> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::path::Path;
-
-    use super::*;
-
-    fn layers(env: &[(&str, &str)]) -> Layers {
-        let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        Layers::load(BTreeMap::new(), &|name| env.get(name).map(|v| v.into()), Some(Path::new("/dev/null")))
-            .unwrap()
-    }
-
-    fn settings(env: &[(&str, &str)]) -> Result<Settings> {
-        Settings::resolve(&layers(env), "machine")
-    }
-
-    #[test]
-    fn jobs_are_named_after_what_and_where() {
-        for (env, want) in [
-            (vec![], "all@machine"),
-            (vec![("MONGO_URI", "mongodb://u:p@db1/admin")], "all@db1"),
-            (vec![("MONGO_URI", "mongodb://u:p@db1/shop")], "shop@db1"),
-            (vec![("MONGO_URI", "mongodb://db1/shop"), ("BACKUP_DATABASES", "a, b")], "a+b@db1"),
-            (vec![("BACKUP_JOB", "nightly")], "nightly"),
-        ] {
-            assert_eq!(settings(&env).unwrap().job, want);
-        }
-    }
-
-    #[test]
-    fn a_wrong_value_is_named_with_its_origin() {
-        for (name, value, word) in [
-            ("BACKUP_FORMAT", "zip", "archive.zst"),
-            ("BACKUP_ENGINE", "mongo", "native"),
-            ("BACKUP_COMPRESSION_LEVEL", "13", "1 to 12"),
-            ("BACKUP_COMPRESSION_LEVEL", "x", "compression_level"),
-            ("BACKUP_RETENTION_DAYS", "0", "at least 1"),
-            ("BACKUP_RETENTION_DAYS", "-1", "at least 1"),
-            ("BACKUP_KEEP_MIN", "0", "at least 1"),
-            ("BACKUP_KEEP_DAILY", "0", "at least 1"),
-            ("BACKUP_JOB", "a/b", "characters"),
-            ("BACKUP_DATABASES", "a.b", "a.b"),
-            ("BACKUP_DATABASES", "local", "never part"),
-            ("BACKUP_INCLUDE", "a.$b", "'$'"),
-            ("BACKUP_CHECK_COMPRESSION", "maybe", "true or false"),
-            ("BACKUP_STALL_TIMEOUT", "0", "at least 1"),
-        ] {
-            let error = settings(&[(name, value)]).unwrap_err();
-            assert!(error.to_string().contains(word), "{name}={value}: {error}");
-            assert!(error.to_string().contains(name), "{name}={value}: {error}");
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
-        }
-    }
-}
+mod tests;

@@ -52,7 +52,7 @@ const ROWS: usize = 60;
 /// The longest text, in characters: some servers put whole commands into their errors.
 const LONGEST: usize = 1500;
 /// So many of the last lines of a log.
-const LINES: usize = 30;
+pub const LINES: usize = 30;
 
 impl Table {
     /// A table of texts, the columns `numeric` to the right. Rows that a mail has no room for are counted.

@@ -2,44 +2,38 @@
 //!
 //! [`events`] turns what happened into a [`message::Message`], [`render`] that into HTML and text,
 //! [`resend`] sends it, and [`flood`] decides whether a failure is worth another mail; [`memory`] keeps
-//! what it must know. [`Notifier`] is all of that for a command. Whatever goes wrong here is told as a
-//! line for a person, and never undoes what the run did.
+//! what it must know. [`Notifier`] is all of that for a command, and tells a webhook of the same events.
+//! [`signals`] are for machines. Whatever goes wrong here is told as a line for a person, and never undoes
+//! what the run did.
 
 pub mod event;
 pub mod events;
 pub mod flood;
+mod http;
 pub mod memory;
 pub mod message;
+mod outcome;
 pub mod render;
 pub mod resend;
 pub mod samples;
+pub mod signals;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use outcome::Outcome;
+
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::secret::Redactor;
-use events::{Cleanup, Failure, Frozen, NewestGood, Occasion, Row, Success};
+use events::{Failure, NewestGood, Occasion, Row};
 use flood::{Decision, Ended};
 use memory::Memory;
 use message::{Event, Message, Sender};
 use resend::{MailOptions, Mailer};
-
-/// How a run ended.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// A backup was made.
-    Success(Success),
-    /// It failed.
-    Failure(Failure),
-    /// A clean-up did its work.
-    Cleanup(Cleanup),
-    /// A clean-up deletes nothing until a person looks.
-    Frozen(Frozen),
-}
+use signals::webhook::{self, Webhook, WebhookOptions};
 
 /// The job of a run that failed before it knew its job, because of its settings.
 pub const UNKNOWN_JOB: &str = "unknown job";
@@ -53,6 +47,7 @@ const HURRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Notifier {
     mail: Option<(Mailer, Vec<Event>)>,
+    webhook: Option<Webhook>,
     memory: Memory,
     redactor: Redactor,
     sender: Sender,
@@ -70,17 +65,18 @@ impl Notifier {
             let events = options.events.clone();
             (Mailer::new(options), events)
         });
-        Notifier { mail, memory: Memory::new(state_dir), redactor, sender: Sender::here(host) }
+        Notifier { mail, webhook: None, memory: Memory::new(state_dir), redactor, sender: Sender::here(host) }
     }
 
-    /// Tells how a run ended, if that is worth a mail. The answer: what went wrong with it, a line each.
+    /// The same, telling a webhook as well.
+    pub fn with_webhook(self, options: Option<WebhookOptions>) -> Notifier {
+        Notifier { webhook: options.map(Webhook::new), ..self }
+    }
+
+    /// Tells how a run ended, by a mail if that is worth one. The answer: what went wrong with it, a line
+    /// each.
     pub async fn outcome(&self, of: &Occasion, outcome: Outcome, now: DateTime<Utc>) -> Vec<String> {
-        if self.mail.is_none() {
-            return Vec::new();
-        }
-        if let Outcome::Failure(failure) = &outcome
-            && failure.is_harmless(now)
-        {
+        if !self.is_configured() || outcome.is_harmless(now) {
             return Vec::new();
         }
         let name = flood::name(&of.job, of.operation);
@@ -93,6 +89,7 @@ impl Notifier {
             Outcome::Failure(Failure { exit: Exit::Signal(_), .. }) => HURRY,
             _ => LIMIT,
         };
+        let posted = self.posted(of, &outcome, past.failures, now, limit);
         let message = match past.decide(ended, now) {
             Decision::Silence => None,
             Decision::Tell(row) => Some(self.bad(of, outcome, row, past.success, now)),
@@ -104,10 +101,14 @@ impl Notifier {
             }
             Decision::Recovered(_) => Some(self.good(of, outcome)),
         };
-        let (sent, problems) = match message {
-            Some(message) => self.told(message, &of.run, limit).await,
-            None => (false, Vec::new()),
+        let mailed = async {
+            match message {
+                Some(message) => self.told(message, &of.run, limit).await,
+                None => (false, Vec::new()),
+            }
         };
+        let ((sent, mut problems), unposted) = tokio::join!(mailed, posted);
+        problems.extend(unposted);
         // Read again, for the mail took its time and another run may have written.
         self.memory.remember(&name, past.after(ended, sent, now));
         if ended == Ended::Well {
@@ -122,8 +123,13 @@ impl Notifier {
         self.told(events::report(event, report, &self.sender), run, LIMIT).await.1
     }
 
-    /// Whether mails are set up.
+    /// Whether anybody is told.
     pub fn is_configured(&self) -> bool {
+        self.mails() || self.webhook.is_some()
+    }
+
+    /// Whether mails are set up.
+    pub fn mails(&self) -> bool {
         self.mail.is_some()
     }
 
@@ -175,7 +181,33 @@ impl Notifier {
                 log::info!("sent the mail '{}'", message.subject);
                 (true, Vec::new())
             }
-            Err(error) => (false, vec![self.redactor.clean(&line(&error))]),
+            Err(error) => {
+                let problem = format!("a mail could not be sent: {}", self.redactor.clean(&line(&error)));
+                (false, vec![problem])
+            }
+        }
+    }
+
+    /// Tells the webhook, of each run: a program does not tire. The document is made before anything is
+    /// waited for. The answer: what went wrong.
+    fn posted<'a>(
+        &'a self,
+        of: &Occasion,
+        outcome: &Outcome,
+        failed_before: u32,
+        now: DateTime<Utc>,
+        limit: Duration,
+    ) -> impl Future<Output = Option<String>> + use<'a> {
+        let told = self.webhook.as_ref().and_then(|webhook| {
+            let event = webhook::event(outcome, failed_before, webhook.tells(Event::Recovered));
+            let document =
+                webhook::document(event, of, outcome, failed_before, (now, &self.sender.host), false);
+            webhook.tells(event).then(|| (webhook, event, webhook::cleaned(document, &self.redactor)))
+        });
+        async move {
+            let (webhook, event, document) = told?;
+            let error = webhook.post(event, &document, limit).await.err()?;
+            Some(self.redactor.clean(&line(&error)))
         }
     }
 }

@@ -1,9 +1,10 @@
-//! A mail of each kind with made-up figures, for `notify --test` and the pages under docs/mail.
+//! What is told of each event, with made-up figures, for `notify --test` and the pages under docs/mail.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::Outcome;
 use super::events::{
     Cleanup, Deletion, Failure, Frozen, NewestGood, Occasion, Operation, Report, Row, Success, cleanup,
     failure, frozen, recovered, report, success,
@@ -80,48 +81,58 @@ fn deletions() -> Vec<Deletion> {
     ]
 }
 
+fn a_cleanup() -> Cleanup {
+    Cleanup {
+        place: "s3://my-backups/daily-backups/".into(),
+        deleted: deletions(),
+        kept: 31,
+        kept_bytes: 250_181_844_992,
+        problems: vec![],
+        notes: vec!["an upload that a killed run left behind was ended".into()],
+    }
+}
+
+fn a_frozen_one() -> Frozen {
+    Frozen {
+        place: "s3://my-backups/daily-backups/".into(),
+        why: vec![
+            "the newest backup 20261123T030000Z-7k3q9d collapsed: it holds 41 % of the documents of \
+             20261122T030000Z-b2x7nd, the last good one; if that is right: --accept 20261123T030000Z-7k3q9d"
+                .into(),
+        ],
+        waiting: 3,
+        backups: 34,
+        problems: vec![],
+    }
+}
+
+/// The run that the sample of an event is about, after so many that failed; `None` for a report.
+pub fn run(event: Event) -> Option<(Occasion, Outcome, u32)> {
+    let (of, s) = a_success();
+    Some(match event {
+        Event::Success => (of, Outcome::Success(s), 0),
+        Event::Recovered => (of, Outcome::Success(s), 3),
+        Event::Failure => (of, Outcome::Failure(a_failure(NewestGood::At(now() - DAY))), 0),
+        Event::Cleanup => (occasion(Operation::Cleanup), Outcome::Cleanup(a_cleanup()), 0),
+        Event::Frozen => (occasion(Operation::Cleanup), Outcome::Frozen(a_frozen_one()), 0),
+        Event::Stats | Event::Health => return None,
+    })
+}
+
 /// The sample of an event.
 pub fn of(event: Event, sender: &Sender) -> Message {
-    match event {
-        Event::Success => {
-            let (of, s) = a_success();
-            success(&of, &s, sender)
+    let Some((of, outcome, failures)) = run(event) else {
+        return report(event, if event == Event::Stats { stats() } else { health() }, sender);
+    };
+    match outcome {
+        Outcome::Success(s) if failures > 0 => {
+            let row = Row { failures, since: now() - failures * DAY };
+            recovered(&of, row, success(&of, &s, sender))
         }
-        Event::Failure => {
-            let f = a_failure(NewestGood::At(now() - DAY));
-            failure(&occasion(Operation::Backup), &f, (1, ended()), ended(), sender)
-        }
-        Event::Recovered => {
-            let (of, s) = a_success();
-            recovered(&of, Row { failures: 3, since: now() - 3 * DAY }, success(&of, &s, sender))
-        }
-        Event::Cleanup => {
-            let c = Cleanup {
-                place: "s3://my-backups/daily-backups/".into(),
-                deleted: deletions(),
-                kept: 31,
-                kept_bytes: 250_181_844_992,
-                problems: vec![],
-                notes: vec!["an upload that a killed run left behind was ended".into()],
-            };
-            cleanup(&occasion(Operation::Cleanup), &c, sender)
-        }
-        Event::Frozen => {
-            let f = Frozen {
-                place: "s3://my-backups/daily-backups/".into(),
-                why: vec![
-                    "the newest backup 20261123T030000Z-7k3q9d collapsed: it holds 41 % of the documents of \
-                     20261122T030000Z-b2x7nd, the last good one; if that is right: --accept 20261123T030000Z-7k3q9d"
-                        .into(),
-                ],
-                waiting: 3,
-                backups: 34,
-                problems: vec![],
-            };
-            frozen(&occasion(Operation::Cleanup), &f, sender)
-        }
-        Event::Stats => report(event, stats(), sender),
-        Event::Health => report(event, health(), sender),
+        Outcome::Success(s) => success(&of, &s, sender),
+        Outcome::Failure(f) => failure(&of, &f, (1, ended()), ended(), sender),
+        Outcome::Cleanup(c) => cleanup(&of, &c, sender),
+        Outcome::Frozen(f) => frozen(&of, &f, sender),
     }
 }
 

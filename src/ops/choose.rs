@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use chrono::TimeDelta;
+
 use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
 use crate::catalog::{self, Entry};
@@ -76,9 +78,13 @@ async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
     }
     let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
     let job = job.or(jobs.first().copied()).unwrap_or_default().to_string();
-    // Ids tell the second; of backups within one, the manifests tell more. A damaged one may be of this job.
-    let newest = entries.into_iter().filter(|entry| job_of(entry).is_none_or(|of| of == job));
-    newest.max_by_key(Entry::started).ok_or_else(|| {
+    // A damaged one may be of this job. Its id tells the second alone: within it, it may be the newest.
+    let mine = entries.into_iter().filter(|entry| job_of(entry).is_none_or(|of| of == job));
+    let newest = mine.max_by_key(|entry| match entry {
+        Entry::Backup(manifest) => manifest.started_at,
+        Entry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
+    });
+    newest.ok_or_else(|| {
         let have = if listed.is_empty() { "none".into() } else { listed };
         Error::failed(format!("there is no backup{of_job} in {}", store.place()))
             .hint(format!("It has backups of the jobs: {have}"))

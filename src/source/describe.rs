@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{RawDocumentBuf, rawdoc};
+use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::selection::Selection;
 use super::server::{self, Server};
-use super::{Namespace, Type, errors, metadata};
+use super::{Namespace, Type, errors, metadata, size};
 use crate::error::{Error, Result};
 
 /// How many questions are under way at once.
@@ -37,6 +37,26 @@ pub struct Description {
 /// When a database or a namespace may not be read: it is named, never left out. When a database or an
 /// `include` pattern finds nothing.
 pub async fn describe(server: &Server, selection: &Selection) -> Result<Description> {
+    let Catalog { databases, namespaces, uuids } = catalog(server, selection).await?;
+    let raw_bytes = size::raw_bytes(server, selection, &databases, &namespaces).await;
+    let disk_bytes = if raw_bytes.is_none() { size::on_disk(server, &databases).await } else { None };
+    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes })
+}
+
+/// What `selection` finds in the server's lists now.
+pub struct Catalog {
+    databases: Vec<String>,
+    /// As in [`Description`].
+    pub namespaces: Vec<Namespace>,
+    /// As in [`Description`].
+    pub uuids: Uuids,
+}
+
+/// Lists what `selection` wants, with options and indexes.
+///
+/// # Errors
+/// Those of [`describe`].
+pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> {
     let databases = databases(server, selection).await?;
     let mut rows = Vec::new();
     let mut uuids = Uuids::new();
@@ -69,14 +89,12 @@ pub async fn describe(server: &Server, selection: &Selection) -> Result<Descript
         }
     }
     wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));
-    let namespaces: Vec<Namespace> = stream::iter(wanted)
+    let namespaces = stream::iter(wanted)
         .map(|(db, name, row)| namespace(server, db, name, row))
         .buffered(ASKING)
         .try_collect()
         .await?;
-    let raw_bytes = estimate(server, selection, &databases, &namespaces).await;
-    let disk_bytes = if raw_bytes.is_none() { on_disk(server, &databases).await } else { None };
-    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes })
+    Ok(Catalog { databases, namespaces, uuids })
 }
 
 /// The UUIDs of all collections now, in the databases that `selection` wants.
@@ -168,68 +186,6 @@ async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) 
         indexes,
         metadata,
     })
-}
-
-/// The raw bytes of what is read, where the user may ask for them.
-async fn estimate(
-    server: &Server,
-    selection: &Selection,
-    databases: &[String],
-    namespaces: &[Namespace],
-) -> Option<u64> {
-    // Patterns may choose a little of much: a disk that has room for it must not be called too small.
-    if !selection.unfiltered()
-        && let Some(bytes) = of_collections(server, namespaces).await
-    {
-        return Some(bytes);
-    }
-    let mut total = 0;
-    for db in databases {
-        let command = rawdoc! {"dbStats": 1_i32, "scale": 1_i32};
-        total += asked(server, db, command, "dataSize").await?;
-    }
-    Some(total)
-}
-
-async fn of_collections(server: &Server, namespaces: &[Namespace]) -> Option<u64> {
-    let sizes = stream::iter(namespaces.iter().filter(|n| n.has_documents())).map(|namespace| async {
-        let command = rawdoc! {"collStats": namespace.collection.as_str(), "scale": 1_i32};
-        asked(server, &namespace.db, command, "size").await.ok_or(())
-    });
-    sizes.buffered(ASKING).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
-}
-
-/// A number in the server's answer to `command`.
-async fn asked(server: &Server, db: &str, command: RawDocumentBuf, field: &str) -> Option<u64> {
-    let database = server.client().database(db);
-    let ask = || {
-        let answer = database.run_raw_command(command.clone()).selection_criteria(server::any_member());
-        answer.into_future()
-    };
-    let reply = server.ask(ask).await.ok()?;
-    number(reply.get(field)?)
-}
-
-/// What the databases take on the server's disk.
-async fn on_disk(server: &Server, databases: &[String]) -> Option<u64> {
-    let command = bson::doc! {"listDatabases": 1, "filter": {"name": {"$in": databases}}};
-    let admin = server.client().database("admin");
-    let ask = || {
-        let answer = admin.run_command(command.clone()).selection_criteria(server::any_member());
-        answer.into_future()
-    };
-    let reply = server.ask(ask).await.ok()?;
-    let rows = reply.get_array("databases").ok()?;
-    rows.iter().map(|row| number(row.as_document()?.get("sizeOnDisk")?)).sum()
-}
-
-fn number(value: &bson::Bson) -> Option<u64> {
-    match value {
-        bson::Bson::Int32(n) => u64::try_from(*n).ok(),
-        bson::Bson::Int64(n) => u64::try_from(*n).ok(),
-        bson::Bson::Double(n) => Some(*n as u64),
-        _ => None,
-    }
 }
 
 fn malformed(server: &Server, error: impl std::fmt::Display) -> Error {

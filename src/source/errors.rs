@@ -18,6 +18,8 @@ pub enum Class {
     TokenGone,
     /// The collection is gone (QueryPlanKilled, NamespaceNotFound).
     CollectionGone,
+    /// The instant that is read cannot be read any more (SnapshotTooOld, SnapshotUnavailable).
+    InstantGone,
     /// The server does not know an option of the command.
     UnknownOption,
     /// Everything else, malformed replies among it.
@@ -45,6 +47,7 @@ pub fn classify(error: &Driver) -> Class {
             }
             136 | 211 => Class::TokenGone,
             175 | 26 => Class::CollectionGone,
+            239 | 246 => Class::InstantGone,
             2 | 9 | 72 | 238 | 40415 => Class::UnknownOption,
             _ => Class::Other,
         },

@@ -6,11 +6,16 @@ pub mod metadata;
 pub mod mongodump;
 pub mod native;
 pub mod notes;
+pub mod oplog;
+pub mod optime;
 pub mod patience;
 pub mod pattern;
 pub mod readable;
 pub mod selection;
 pub mod server;
+mod size;
+pub mod snapshot;
+mod unchanged;
 
 use std::fmt;
 
@@ -53,6 +58,26 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    /// The oplog slice of a backup, which an artifact holds like one more namespace, behind all others.
+    /// This is also how mongodump's archive announces it.
+    pub fn oplog() -> Namespace {
+        Namespace {
+            db: String::new(),
+            collection: "oplog".into(),
+            kind: Type::Collection,
+            buckets: None,
+            uuid: None,
+            options: RawDocumentBuf::new(),
+            indexes: Vec::new(),
+            metadata: String::new(),
+        }
+    }
+
+    /// Whether it is no namespace but the oplog slice: no database has an empty name.
+    pub fn is_oplog(&self) -> bool {
+        self.db.is_empty()
+    }
+
     /// The name of the collection that holds the documents.
     pub fn data_collection(&self) -> &str {
         self.buckets.as_deref().unwrap_or(&self.collection)
@@ -66,7 +91,10 @@ impl Namespace {
 
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.db, self.collection)
+        match self.is_oplog() {
+            true => f.write_str("the oplog slice"),
+            false => write!(f, "{}.{}", self.db, self.collection),
+        }
     }
 }
 

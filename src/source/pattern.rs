@@ -26,6 +26,12 @@ impl Pattern {
         }
         text.len() >= last.len() && text.ends_with(last.as_str())
     }
+
+    /// Whether it can match something that begins with `start`.
+    pub fn may_match_below(&self, start: &str) -> bool {
+        let first = self.runs[0].as_str();
+        first.starts_with(start) || (self.runs.len() > 1 && start.starts_with(first))
+    }
 }
 
 impl FromStr for Pattern {
@@ -80,6 +86,21 @@ mod tests {
             (r"shop.back\\slash", r"shop.back\slash", true),
         ] {
             assert_eq!(pattern.parse::<Pattern>().unwrap().matches(namespace), want, "{pattern} {namespace}");
+        }
+    }
+
+    #[test]
+    fn what_can_lie_in_a_database() {
+        for (pattern, want) in [
+            ("shop.orders", true),
+            ("shop.o*", true),
+            ("sh*", true),
+            ("*.orders", true),
+            ("shop", false),
+            ("shops.*", false),
+            ("shops*", false),
+        ] {
+            assert_eq!(pattern.parse::<Pattern>().unwrap().may_match_below("shop."), want, "{pattern}");
         }
     }
 

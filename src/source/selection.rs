@@ -18,7 +18,7 @@ pub struct Selection {
 pub const RECORDS_DB: &str = "uzima_backup";
 
 /// What mongodump takes of `config` in a dump of a whole server (`mongodump/prepare.go`).
-const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
+pub const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
 
 impl Selection {
     /// Whether a whole server is wanted, with its users and roles.
@@ -48,6 +48,12 @@ impl Selection {
         let namespace = format!("{db}.{collection}");
         (self.include.is_empty() || self.include.iter().any(|p| p.matches(&namespace)))
             && !self.exclude.iter().any(|p| p.matches(&namespace))
+    }
+
+    /// Whether a collection of the database, whatever its name, can be part of the backup.
+    pub fn may_want_of(&self, db: &str) -> bool {
+        let within = |pattern: &Pattern| pattern.may_match_below(&format!("{db}."));
+        self.wants_database(db) && (self.include.is_empty() || self.include.iter().any(within))
     }
 
     /// mongodump's rules for system collections (`mongodump/prepare.go`, `shouldSkipSystemNamespace`).
@@ -114,6 +120,7 @@ mod tests {
             exclude: vec!["*.tmp*".parse().unwrap()],
         };
         assert!(selection.wants("shop", "orders"));
+        assert!(selection.may_want_of("shop") && !selection.may_want_of("other"));
         assert!(!selection.wants("shop", "tmp1"));
         assert!(!selection.wants("other", "orders"));
         assert!(selection.label().starts_with("shop-") && selection.label().len() == 11);

@@ -132,6 +132,14 @@ impl Server {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
     }
 
+    /// The replica set in words.
+    pub fn set_name(&self) -> String {
+        match &self.hello.set_name {
+            Some(name) => format!("the replica set '{name}'"),
+            None => format!("MongoDB at {}", self.hello.address),
+        }
+    }
+
     /// The user of MONGO_URI.
     pub fn user(&self) -> Option<&str> {
         self.options.credential.as_ref().and_then(|c| c.username.as_deref())
@@ -150,22 +158,6 @@ impl Server {
     /// Who the member is now.
     pub async fn hello_now(&self, client: &Client) -> mongodb::error::Result<Hello> {
         self.ask(|| hello(client, &self.options.hosts[0])).await
-    }
-
-    /// Whether `now` is the process that the run began with, in the same role: only then record ids
-    /// mean the same. In words what changed, if not.
-    pub fn changed(&self, now: &Hello) -> Option<String> {
-        if now.process != self.hello.process {
-            Some(format!("MongoDB at {} was restarted", self.hello.address))
-        } else if now.primary != self.hello.primary {
-            let role = if now.primary { "became primary" } else { "stepped down" };
-            Some(format!("MongoDB at {} {role}", self.hello.address))
-        } else if now.election != self.hello.election {
-            // What it took meanwhile from the other primary may have undone what was read before.
-            Some(format!("MongoDB at {} stepped down and was elected again", self.hello.address))
-        } else {
-            None
-        }
     }
 
     /// The server's version, `a.b.c`.

@@ -1,5 +1,6 @@
 //! The server that a restore writes into: found by its connection string, its primary for every write.
 
+mod apply;
 pub mod batch;
 pub mod insert;
 mod insist;

@@ -12,7 +12,7 @@ use crate::source::errors;
 use crate::source::{Namespace, Type};
 
 /// The server's code for what is not there.
-const NOT_FOUND: i32 = 26;
+pub(super) const NOT_FOUND: i32 = 26;
 /// The server's code for what is there already.
 const EXISTS: i32 = 48;
 /// Building the indexes of a large collection takes as long as it takes.
@@ -155,18 +155,26 @@ fn create(namespace: &Namespace, collection: &str, version: Version) -> RawDocum
 
 /// The indexes to build once the data is there: all but the one on `_id`, with every option.
 pub fn indexes(namespace: &Namespace) -> Vec<RawDocumentBuf> {
-    let own =
-        |index: &&RawDocumentBuf| !is_id(index) && !is_clustered(index) && index.get_document("key").is_ok();
-    // A collection hands its collation down; an index that has none was built without.
-    let collated = namespace.options.get_document("collation").is_ok();
-    let built = |index: &RawDocumentBuf| {
+    built(&namespace.indexes, namespace.options.get_document("collation").is_ok())
+}
+
+/// The same of a list of indexes. A collection with a collation hands it down; an index that has none was built
+/// without.
+pub fn built(indexes: &[RawDocumentBuf], collated: bool) -> Vec<RawDocumentBuf> {
+    let one = |index: &RawDocumentBuf| {
         let mut out = without(index, &["v", "ns"]);
         if collated && index.get_document("collation").is_err() {
             out.append(cstr!("collation"), rawdoc! {"locale": "simple"});
         }
         out
     };
-    namespace.indexes.iter().filter(own).map(built).collect()
+    let wanted = |index: &&RawDocumentBuf| !is_own(index) && index.get_document("key").is_ok();
+    indexes.iter().filter(wanted).map(one).collect()
+}
+
+/// Whether an index comes with its collection.
+pub fn is_own(index: &RawDocumentBuf) -> bool {
+    is_id(index) || is_clustered(index)
 }
 
 /// Whether an index is the one that every collection has.

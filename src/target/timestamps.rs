@@ -37,6 +37,21 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Whether the server would change the document of this operation of an oplog, which `applyOps` cannot
+    /// forbid.
+    pub fn would_fill(operation: &RawDocument) -> bool {
+        let document = operation.get_document("o").ok();
+        document.and_then(|document| with_empty_timestamp(document.as_bytes())).is_some()
+    }
+
+    /// Puts its document right, once it was applied.
+    pub async fn unfill(&self, place: &Place, operation: &RawDocument) -> Result<()> {
+        let document = operation.get_document("o").map(RawDocument::as_bytes);
+        self.empty_timestamps(place, document.into_iter()).await
+    }
+}
+
 /// The document, if it has a field that the server would fill: those at its top but `_id`.
 fn with_empty_timestamp(bytes: &[u8]) -> Option<&RawDocument> {
     // Where no key is followed by eight zero bytes there is nothing to look for; that is most documents.

@@ -27,6 +27,7 @@ fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
 fn full_manifest() -> serde_json::Value {
     use uzima_backup::artifact::manifest::*;
     use uzima_backup::source::Type;
+    use uzima_backup::source::optime::OpTime;
     use uzima_backup::source::server::Topology;
     let now = "2026-11-23T03:00:00Z".parse().unwrap();
     let text = || String::from("x");
@@ -43,6 +44,8 @@ fn full_manifest() -> serde_json::Value {
         xxh3_sum: text(),
         dropped: true,
     };
+    let at = OpTime { t: 1, i: 1 };
+    let slice = Slice { start: at, end: at, entries: 1, raw_bytes: 1, stored_bytes: 1, xxh3_sum: text() };
     let manifest = Manifest {
         format: FORMAT,
         id: "20261123T030000Z-7k3q9d".parse().unwrap(),
@@ -59,7 +62,7 @@ fn full_manifest() -> serde_json::Value {
             set_id: Some(text()),
         },
         engine: Engine { name: text(), version: Some(text()), why: text() },
-        consistency: Consistency { achieved: text(), why: text() },
+        consistency: Consistency { achieved: text(), why: text(), at: Some(at), oplog: Some(slice) },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
         artifact: Artifact {
             key: text(),
@@ -76,6 +79,17 @@ fn full_manifest() -> serde_json::Value {
         notes: vec![],
     };
     serde_json::to_value(manifest).unwrap()
+}
+
+#[test]
+fn manifests_from_before_the_oplog_slice_are_read() {
+    use uzima_backup::artifact::manifest::Manifest;
+    let mut json = full_manifest();
+    json["consistency"] = serde_json::json!({"achieved": "none", "why": "x"});
+    let manifest = Manifest::decode(json.to_string().as_bytes()).unwrap();
+    assert_eq!((manifest.consistency.at, manifest.consistency.oplog.as_ref()), (None, None));
+    assert_eq!((manifest.slice_place(), manifest.name(1)), (None, None));
+    assert_eq!(serde_json::to_value(&manifest).unwrap(), json);
 }
 
 /// What is said about a failed run, with every optional field.

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod cli;
+mod consistency;
 mod docs;
 mod drill;
 mod generated;
@@ -12,7 +13,9 @@ mod night;
 mod notify;
 mod readme;
 mod records;
+mod replay;
 mod restore;
+mod signals;
 mod store;
 mod symptoms;
 mod verify;

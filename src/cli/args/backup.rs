@@ -36,6 +36,9 @@ pub struct BackupArgs {
     /// What reads: auto, native or mongodump
     #[arg(long)]
     pub engine: Option<String>,
+    /// That the data is of one instant: auto, oplog, snapshot or none
+    #[arg(long)]
+    pub consistency: Option<String>,
     /// tar.gz, tar.zst, archive.gz or archive.zst
     #[arg(long)]
     pub format: Option<String>,

@@ -115,6 +115,7 @@ impl Command {
             Command::Backup(args) => {
                 text("job", args.job.clone());
                 text("engine", args.engine.clone());
+                text("consistency", args.consistency.clone());
                 text("format", args.format.clone());
                 text("compression_level", args.level.map(|level| level.to_string()));
                 text("check_compression", args.check_compression.then(|| "true".into()));

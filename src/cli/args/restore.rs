@@ -14,7 +14,8 @@ use crate::ops::choose::Which;
 The server is RESTORE_URI (or --to-uri), else MONGO_URI; its user needs the built-in role \"restore\". Everything \
 that is to be restored is read and checked before anything is dropped or written. A namespace that has documents \
 is refused without --drop. Options are restored before the documents, indexes after them, validators do not apply. \
-Users and roles are merged when no namespace is chosen.",
+Users and roles are merged when no namespace is chosen. What the server wrote while the backup ran is replayed, so \
+that all is as it was at one instant; that takes the role \"readWriteAnyDatabase\" as well.",
     after_help = "Patterns are matched against the whole of database.collection: * is anything, \\ takes the next sign \
 as it is; --ns-from and --ns-to also know $names$. Of several pairs the last that fits counts.\n\n\
 Exit codes: 0 everything is as it was in the backup · 1 it is not, or the restore failed · 2 wrong usage, a pattern \
@@ -58,6 +59,12 @@ pub struct RestoreArgs {
     /// Build no indexes
     #[arg(long)]
     pub no_indexes: bool,
+    /// Do not replay the oplog slice: each collection is as it was when it was read
+    #[arg(long)]
+    pub no_replay: bool,
+    /// Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal
+    #[arg(long, value_name = "TIME", conflicts_with = "no_replay")]
+    pub at: Option<String>,
     /// Restore users and roles although namespaces are chosen
     #[arg(long, conflicts_with = "no_users")]
     pub users: bool,

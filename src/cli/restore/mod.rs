@@ -84,6 +84,8 @@ fn options(args: &RestoreArgs) -> Result<Options> {
         exact: args.exact,
         no_indexes: args.no_indexes,
         users,
+        no_replay: args.no_replay,
+        at: args.at.as_deref().map(str::parse).transpose().map_err(|why: String| Error::usage(why))?,
         // As many connections. Of a replica set on this machine two take 1.7 times as long for small
         // collections, where each waits for a majority; and for large ones the server is the slower one.
         workers: 4,

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::cli::units;
-use crate::ops::restore::{Outcome, Plan, Planned, Report};
+use crate::ops::restore::{Oplog, Outcome, Plan, Planned, Replayed, Report};
+use crate::source::optime::OpTime;
 
 /// What is said of plan and report alike.
 pub fn facts(plan: &Plan) -> serde_json::Value {
@@ -15,6 +16,7 @@ pub fn facts(plan: &Plan) -> serde_json::Value {
         "started_at": plan.started_at,
         "target": plan.target,
         "notes": plan.notes,
+        "at": plan.at,
     })
 }
 
@@ -36,6 +38,17 @@ pub fn plan_json(plan: &Plan) -> serde_json::Value {
     json["extra"] = plan.extra.iter().map(|(db, name)| format!("{db}.{name}")).collect();
     json["users"] = json!(plan.people().map(|(users, _)| users));
     json["roles"] = json!(plan.people().map(|(_, roles)| roles));
+    json["replay"] = match &plan.oplog {
+        Oplog::Absent | Oplog::Left => serde_json::Value::Null,
+        Oplog::Replayed(survey) => json!({
+            "entries": survey.read.entries,
+            "from": survey.read.first,
+            "to": survey.read.last,
+            "operations": survey.operations,
+            "left_out": survey.read.left_out,
+            "in_the_way": plan.in_the_way.iter().map(|(db, name)| format!("{db}.{name}")).collect::<Vec<_>>(),
+        }),
+    };
     json["refused"] = json!(plan.refused());
     json["warnings"] = json!(plan.warnings);
     json
@@ -63,6 +76,7 @@ pub fn plan_text(plan: &Plan) -> String {
     if let Some((users, roles)) = plan.people() {
         text.push_str(&format!("  {users} users and {roles} roles\n"));
     }
+    text.push_str(&oplog_text(plan));
     for warning in &plan.warnings {
         text.push_str(&format!("  needs a look: {warning}\n"));
     }
@@ -77,6 +91,35 @@ pub fn plan_text(plan: &Plan) -> String {
         units::bytes(plan.total(|offer| offer.stored_bytes)),
         plan.target
     ));
+    text
+}
+
+/// What is done with the oplog, and of what instant all then is.
+fn oplog_text(plan: &Plan) -> String {
+    let mut text = String::new();
+    match &plan.oplog {
+        Oplog::Absent => {}
+        Oplog::Left => {
+            text.push_str("  its oplog is not replayed: each collection is as it was when it was read\n");
+        }
+        Oplog::Replayed(survey) => {
+            let (read, count) = (&survey.read, units::count);
+            let time = |at: Option<OpTime>| at.map_or_else(|| "?".into(), |at| at.to_string());
+            text.push_str(&format!(
+                "  replays {} operations of {} oplog entries, from {} to {}\n",
+                count(survey.operations),
+                count(read.entries),
+                time(read.first),
+                time(read.last)
+            ));
+            for (db, name) in plan.in_the_way.iter().filter(|_| plan.drop) {
+                text.push_str(&format!("  {db}.{name}: dropped, the oplog writes to it\n"));
+            }
+        }
+    }
+    if let Some(at) = plan.at {
+        text.push_str(&format!("  all of it is then as of {at}\n"));
+    }
     text
 }
 
@@ -99,8 +142,22 @@ pub fn report_json(report: &Report, mut json: serde_json::Value) -> serde_json::
     json["dropped"] = json!(report.dropped);
     json["users"] = json!(report.people.map(|(users, _)| users));
     json["roles"] = json!(report.people.map(|(_, roles)| roles));
+    json["replayed"] = report.replayed.as_ref().map_or(serde_json::Value::Null, replayed_json);
     json["warnings"] = json!(report.warnings);
     json
+}
+
+fn replayed_json(replayed: &Replayed) -> serde_json::Value {
+    json!({
+        "entries": replayed.read.entries,
+        "operations": replayed.operations,
+        "left_out": replayed.read.left_out,
+        "open_transactions": replayed.read.open_transactions,
+        "gone": replayed.gone,
+        "came": replayed.came,
+        "indexes": replayed.indexes,
+        "problems": replayed.problems,
+    })
 }
 
 /// What is not as it was, and what else a person should know.
@@ -110,6 +167,7 @@ pub fn looks(report: &Report) -> Vec<String> {
         lines.extend(outcome.problems.iter().map(|problem| format!("{}: {problem}", outcome.to)));
         lines.extend(outcome.notes.iter().map(|note| format!("{}: {note}", outcome.to)));
     }
+    lines.extend(report.replayed.iter().flat_map(|replayed| replayed.problems.clone()));
     lines.extend(report.warnings.iter().cloned());
     lines
 }
@@ -122,10 +180,13 @@ pub fn report_text(report: &Report, target: &str) -> String {
         report.outcomes.len(),
         units::count(sum(|o| o.documents - o.superseded - o.refused)),
         units::bytes(sum(|o| o.raw_bytes)),
-        units::count(sum(|o| o.indexes)),
+        units::count(sum(|o| o.indexes) + report.replayed.as_ref().map_or(0, |replayed| replayed.indexes)),
     );
     if let Some((users, roles)) = report.people {
         text.push_str(&format!("  merged {users} users and {roles} roles\n"));
+    }
+    if let Some(replayed) = &report.replayed {
+        text.push_str(&replayed_text(replayed));
     }
     for name in &report.dropped {
         text.push_str(&format!("  dropped {name}\n"));
@@ -136,6 +197,23 @@ pub fn report_text(report: &Report, target: &str) -> String {
     }
     for line in looks(report) {
         text.push_str(&format!("  needs a look: {line}\n"));
+    }
+    text
+}
+
+fn replayed_text(replayed: &Replayed) -> String {
+    let read = &replayed.read;
+    let mut text = format!(
+        "  replayed {} operations of {} oplog entries; {} concern nothing that was restored\n",
+        units::count(replayed.operations),
+        units::count(read.entries),
+        units::count(read.left_out)
+    );
+    if read.open_transactions > 0 {
+        text.push_str(&format!("  {} transactions were not committed by then\n", read.open_transactions));
+    }
+    for (names, what) in [(&replayed.gone, "was dropped"), (&replayed.came, "was made")] {
+        names.iter().for_each(|name| text.push_str(&format!("  {name} {what} while the backup ran\n")));
     }
     text
 }

@@ -1,19 +1,19 @@
 //! Mails through the API of resend.com: tried again when that can help, never sent twice.
 
-mod answer;
-mod wait;
+mod step;
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::http::{self, Answer};
 use super::message::{Event, Message};
 use super::render;
 use crate::error::{Error, Result};
 use crate::secret::{ExposeSecret, Redactor, Secret};
-use answer::Answer;
+use step::next_step;
 
 /// Whom to tell, by which service, and of what.
 #[derive(Debug, Clone)]
@@ -41,9 +41,7 @@ pub enum KeyCheck {
 
 /// How many a mail may go to ("Max 50", Resend's reference of `POST /emails`).
 const RECIPIENTS: usize = 50;
-/// How often a mail is tried.
-const TRIES: u32 = 4;
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long an answer is waited for.
 const REQUEST: Duration = Duration::from_secs(20);
 
 /// Sends mails.
@@ -64,7 +62,7 @@ impl Mailer {
     /// about the same event of the same run for a repetition, and does not send it again.
     pub async fn send(&self, message: &Message, run: &str, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        let client = client()?;
+        let client = http::client()?;
         let (html, text) = (render::html(message), render::text(message));
         let groups = self.options.to.chunks(RECIPIENTS);
         let mut reached = 0;
@@ -87,13 +85,13 @@ impl Mailer {
     /// Asks within `limit` whether the service takes the key, without sending anything.
     pub async fn check_key(&self, limit: Duration) -> Result<KeyCheck> {
         let deadline = Instant::now() + limit;
-        let request = client()?.request(Method::GET, format!("{}/domains", self.options.base_url));
+        let request = http::client()?.request(Method::GET, format!("{}/domains", self.options.base_url));
         match self.tried(request, deadline).await {
             Ok(()) => Ok(KeyCheck::Full),
             // The refusal of a key that may only send says that it knows the key.
             Err(Answer::Refused { name, .. }) if name == "restricted_api_key" => Ok(KeyCheck::SendingOnly),
             Err(answer) => {
-                let hint = answer.next_step(&self.options);
+                let hint = next_step(&answer, &self.options);
                 let asked = format!("{} does not take the key of the mails", self.options.base_url);
                 Err(Error::failed(self.redactor.clean(&format!("{asked}: {answer}"))).hint(hint))
             }
@@ -103,47 +101,16 @@ impl Mailer {
     /// Sends a request until it is answered for good.
     async fn tried(&self, request: reqwest::RequestBuilder, deadline: Instant) -> Result<(), Answer> {
         let request = request.bearer_auth(self.options.key.expose_secret());
-        let mut tries = 1;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let copy = request.try_clone().expect("its body is in memory").timeout(left.min(REQUEST));
-            let answer = match copy.send().await {
-                Ok(response) if response.status().is_success() => return Ok(()),
-                Ok(response) => Answer::of(response).await,
-                Err(e) if e.is_builder() => return Err(Answer::Unsendable(chain(&e))),
-                Err(e) => Answer::Lost(chain(&e)),
-            };
-            let pause = answer.pause().unwrap_or_else(|| wait::backoff(tries, &mut rand::rng()));
-            let late = Instant::now() + pause >= deadline;
-            if !answer.may_pass() || tries >= TRIES || late {
-                return Err(answer);
-            }
-            log::debug!("the mail service: {answer}; trying again in {:.1} s", pause.as_secs_f64());
-            tokio::time::sleep(pause).await;
-            tries += 1;
-        }
+        http::tried("the mail service", request, REQUEST, deadline).await.map(drop)
     }
 
     fn not_sent(&self, message: &Message, reached: usize, answer: Answer) -> Error {
         let all = self.options.to.len();
         let part = if reached > 0 { format!(" to {} of {all}", all - reached) } else { String::new() };
-        let hint = answer.next_step(&self.options);
+        let hint = next_step(&answer, &self.options);
         let text = format!("the mail '{}' was not sent{part}: {answer}", message.subject);
         Error::failed(self.redactor.clean(&text)).hint(hint)
     }
-}
-
-fn client() -> Result<reqwest::Client> {
-    // As `main` does: without a provider the builder panics. A second call changes nothing.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        // The service refuses requests without one.
-        .user_agent(concat!("uzima-backup/", env!("CARGO_PKG_VERSION")))
-        // The key goes to the service that was set, and to no other.
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|e| Error::failed(format!("cannot speak to the mail service: {}", chain(&e))))
 }
 
 /// One for each mail, the same for each try: at most 256 characters (Resend), all of them visible ASCII.
@@ -151,24 +118,6 @@ fn idempotency_key(event: Event, run: &str, group: usize) -> String {
     let fits = run.len() <= 200 && run.bytes().all(|b| b.is_ascii_graphic());
     let run = if fits { run.to_string() } else { blake3::hash(run.as_bytes()).to_hex().to_string() };
     format!("uzima-backup/{event}/{run}/{group}")
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}
-
-/// What a status means for a mail that may be tried again.
-fn passes(status: StatusCode) -> bool {
-    status.is_server_error()
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::REQUEST_TIMEOUT
 }
 
 #[cfg(test)]

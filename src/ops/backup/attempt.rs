@@ -14,11 +14,12 @@ use crate::artifact::recovery;
 use crate::artifact::writer::{Spec, Written};
 use crate::catalog::id::BackupId;
 use crate::catalog::{self, collapse, layout};
-use crate::error::{Error, Kind, Result};
-use crate::source::describe;
+use crate::error::Result;
+use crate::source::Sink;
+use crate::source::describe::{self, Uuids};
 use crate::source::native;
 use crate::source::notes::Notes;
-use crate::source::patience;
+use crate::source::snapshot;
 
 /// Name and version of the tool, as it signs what it writes.
 pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
@@ -27,21 +28,31 @@ pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 pub struct Attempt {
     id: BackupId,
     started: DateTime<Utc>,
+    /// Why it does not bring the data together in the way that was asked for.
+    instead: Option<String>,
 }
 
 impl Attempt {
     /// Begins one now.
     pub fn new(resources: &Resources) -> Attempt {
         let started = (resources.now)();
-        Attempt { id: (resources.new_id)(started), started }
+        Attempt { id: (resources.new_id)(started), started, instead: None }
+    }
+
+    /// Says in the manifest why its consistency is not the one that was asked for.
+    pub fn instead(self, why: String) -> Attempt {
+        Attempt { instead: Some(why), ..self }
     }
 
     /// Tries once.
     pub async fn run(self, resources: &Resources, options: &Options, notes: &Notes) -> Result<Report> {
-        let Attempt { id, started } = self;
+        let Attempt { id, started, instead } = self;
         let engine = engine::choose(options)?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
-        let known = resources.cancel.or(Known::find(resources, options, notes)).await?;
+        let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
+        if let Some(why) = instead {
+            known.consistency.why = why;
+        }
         log::info!(
             "backing up {} namespaces of {} ({}) with the {} engine: {}",
             known.description.namespaces.len(),
@@ -50,7 +61,8 @@ impl Attempt {
             engine.name(),
             engine.why
         );
-        resources.meter.expect(known.description.raw_bytes, known.description.namespaces.len() as u64);
+        let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
+        resources.meter.expect(known.description.raw_bytes, entries as u64);
         let begun = Begun::begin(resources, options, &known, &id, notes).await?;
         let mut work = Work { resources, options, notes, id, engine, known, begun };
         let checked = match work.write(started).await {
@@ -74,6 +86,9 @@ impl Attempt {
     }
 }
 
+/// What reads the documents into a sink. Blocks.
+type Documents = Box<dyn FnOnce(&mut dyn Sink) -> Result<()> + Send>;
+
 /// An attempt under way.
 pub struct Work<'a> {
     /// What it works with.
@@ -96,12 +111,13 @@ impl Work<'_> {
     /// Reads and uploads; asks the source whether it belongs together; completes the upload.
     async fn write(&self, started: DateTime<Utc>) -> Result<Checked> {
         let options = self.options;
+        let slice = self.known.consistency.oplog.is_some();
         let spec = Spec {
             format: options.format,
             server_version: self.known.version.clone(),
             tool_version: TOOL.into(),
             started: started.timestamp().max(0) as u64,
-            recovery: recovery::text(self.id.as_str(), options.format, &self.known.version, TOOL),
+            recovery: recovery::text(self.id.as_str(), options.format, &self.known.version, TOOL, slice),
         };
         let layout = Layout {
             spec,
@@ -112,32 +128,54 @@ impl Work<'_> {
         };
         let (meter, cancel) = (self.resources.meter.clone(), &self.resources.cancel);
         let upload = &self.begun.upload;
-        let written = pipeline::run(layout, self.reader(), upload, meter, cancel.token()).await?;
+        let (written, bounds) = pipeline::run(layout, self.reader(), upload, meter, cancel.token()).await?;
         let dropped = cancel.or(self.belongs_together(&written)).await?;
         log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
         upload.complete(&written.whole).await?;
-        Ok(Checked { written, dropped })
+        Ok(Checked { written, bounds, dropped })
     }
 
     /// Asks the source whether all that was read is of one server's life; what was dropped meanwhile.
     async fn belongs_together(&self, written: &Written) -> Result<Vec<usize>> {
         let server = &self.known.server;
-        let now = server.hello_now(server.client()).await.map_err(|e| {
-            let waited = patience::waited(&e);
-            let error = server.explain("cannot ask for the member's state at the end", e);
-            // Another member may have taken over, which only a new run can read.
-            if waited { error.of_kind(Kind::Restart) } else { error }
-        })?;
-        if let Some(what) = server.changed(&now) {
-            return Err(Error::restart(format!("{what} during the run")));
-        }
-        let after = describe::uuids(server, &self.options.selection).await?;
+        server.prove_unchanged(server.client()).await?;
+        let mut after = describe::uuids(server, &self.options.selection).await?;
         let known = &self.known.description;
+        if self.known.consistency.oplog.is_some() {
+            // Drops are in the slice, what is made anew is there from its first document on, and a rename
+            // ended the run where the slice was read.
+            after.retain(|key, uuid| known.uuids.get(key) == Some(uuid));
+            changes::left_out(&known.namespaces, &written.namespaces, &after)?;
+            return Ok(Vec::new());
+        }
         changes::left_out(&known.namespaces, &written.namespaces, &after)?;
-        changes::dropped(&written.namespaces, &known.uuids, &after)
+        changes::dropped(&written.namespaces, &self.watched(), &after)
     }
 
+    /// The collections whose reading a drop or a rename can have spoilt: what was read as of one instant was
+    /// there, or its reading failed.
+    fn watched(&self) -> Uuids {
+        let known = &self.known.description;
+        if self.known.consistency.at.is_none() {
+            return known.uuids.clone();
+        }
+        let apart = known.namespaces.iter().filter(|n| snapshot::apart(n));
+        let keys = apart.map(|n| (n.db.clone(), n.data_collection().to_string()));
+        keys.filter_map(|key| known.uuids.get(&key).cloned().map(|uuid| (key, uuid))).collect()
+    }
+
+    /// What reads the documents, and behind them the oplog slice.
     fn reader(&self) -> Reader {
+        let read = self.documents();
+        let Some(slice) = self.known.consistency.oplog.clone() else {
+            return Box::new(|sink| read(sink).map(|()| None));
+        };
+        let (server, notes) = (self.known.server.clone(), self.notes.clone());
+        let (selection, cancel) = (self.options.selection.clone(), self.resources.cancel.token().clone());
+        Box::new(move |sink| slice.around(&server, &selection, &notes, &cancel, sink, read).map(Some))
+    }
+
+    fn documents(&self) -> Documents {
         let (server, notes) = (self.known.server.clone(), self.notes.clone());
         let cancel = self.resources.cancel.token().clone();
         let description = &self.known.description;
@@ -147,8 +185,9 @@ impl Work<'_> {
                 Box::new(move |sink| mongodump.read(&server, &selection, &notes, &cancel, sink))
             }
             None => {
+                let at = self.known.consistency.at;
                 let (namespaces, uuids) = (description.namespaces.clone(), description.uuids.clone());
-                Box::new(move |sink| native::read(&server, &namespaces, &uuids, &notes, &cancel, sink))
+                Box::new(move |sink| native::read(&server, &namespaces, &uuids, at, &notes, &cancel, sink))
             }
         }
     }

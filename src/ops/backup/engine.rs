@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::Options;
+use super::{ConsistencyChoice, Options};
 use crate::artifact::manifest;
 use crate::error::{Error, Result};
 use crate::source::mongodump::{self, Mongodump, Watch};
@@ -76,7 +76,15 @@ pub fn choose(options: &Options) -> Result<Engine> {
         }),
         why,
     };
+    let snapshot = options.consistency == ConsistencyChoice::Snapshot;
     match options.engine {
+        EngineChoice::Mongodump if snapshot => {
+            Err(Error::usage("mongodump cannot read as of one instant: consistency = snapshot needs the native engine")
+                .hint("Use --engine native or auto (BACKUP_ENGINE), or --consistency oplog (BACKUP_CONSISTENCY)"))
+        }
+        EngineChoice::Auto if snapshot => {
+            Ok(native("mongodump cannot read as of one instant (consistency = snapshot)".into()))
+        }
         EngineChoice::Native => Ok(native("engine = native".into())),
         EngineChoice::Mongodump => match find() {
             Ok(found) => Ok(with(found, "engine = mongodump".into())),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::consistency::{self, Consistency};
 use super::{Options, Resources};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::{self, Entry, layout};
@@ -19,6 +20,8 @@ pub struct Known {
     pub version: String,
     /// The replica set's id, where the user may read it.
     pub set_id: Option<String>,
+    /// To what instant the data will belong.
+    pub consistency: Consistency,
     /// What there is to read.
     pub description: Description,
     /// The newest backup of the job, to compare with.
@@ -31,10 +34,13 @@ impl Known {
         let server = Server::connect_noting(&options.mongo_uri, notes).await?.patient(options.stall);
         let server = Arc::new(server);
         let version = server.version().await?;
-        let description = super::described(&server, options).await?;
+        // Before the description, so that what is made in between is in one of both.
+        let mut consistency = consistency::begin(&server, &version, options).await?;
+        let mut description = super::described(&server, options).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
-        Ok(Known { server, version, set_id, description, before })
+        consistency.choose_instant(&server, options, &mut description, notes).await?;
+        Ok(Known { server, version, set_id, consistency, description, before })
     }
 }
 

@@ -8,6 +8,7 @@
 mod attempt;
 mod begun;
 mod changes;
+mod consistency;
 mod engine;
 mod known;
 mod pipeline;
@@ -37,6 +38,7 @@ use crate::store::{self, Store};
 
 use attempt::Attempt;
 pub use attempt::TOOL;
+pub use consistency::ConsistencyChoice;
 pub use engine::EngineChoice;
 
 /// What is backed up, and how.
@@ -50,6 +52,8 @@ pub struct Options {
     pub job: String,
     /// What reads.
     pub engine: EngineChoice,
+    /// To what instant it shall belong.
+    pub consistency: ConsistencyChoice,
     /// Where mongodump is; `None` looks for it.
     pub mongodump_path: Option<PathBuf>,
     /// The value of PATH, to look for mongodump.
@@ -148,16 +152,29 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
         notes.add(line);
     }
     match first.run(resources, options, notes).await {
-        Err(first) if first.kind() == Kind::Restart && resources.cancel.error().is_none() => {
-            notes.add(format!("started once more from the beginning, because {}", first.chain()));
-            let second = Attempt::new(resources).run(resources, options, notes);
-            second.await.map_err(|second| match second.kind() {
-                Kind::Restart => second.of_kind(Kind::Failed),
-                _ => second,
-            })
+        Err(first) if first.calls_for_another_run() && resources.cancel.error().is_none() => {
+            again(resources, options, &first).await
         }
         outcome => outcome,
     }
+}
+
+/// One more run from the beginning after `first`. Where that lost its instant, the next one would last as long
+/// and meet the same server: it keeps an oplog slice, which asks for less.
+async fn again(resources: &Resources, options: &Options, first: &Error) -> Result<Report> {
+    let (notes, why) = (&resources.notes, first.chain());
+    let second = Attempt::new(resources);
+    let outcome = if first.kind() == Kind::Instant {
+        let step = first.next_step().map(|step| format!(" ({step})")).unwrap_or_default();
+        notes.add(format!("started once more with an oplog slice, because {why}{step}"));
+        let options = Options { consistency: ConsistencyChoice::Oplog, ..options.clone() };
+        let second = second.instead(format!("consistency = snapshot, but {why}"));
+        second.run(resources, &options, notes).await
+    } else {
+        notes.add(format!("started once more from the beginning, because {why}"));
+        second.run(resources, options, notes).await
+    };
+    outcome.map_err(|error| if error.calls_for_another_run() { error.of_kind(Kind::Failed) } else { error })
 }
 
 /// The engine that a backup would read with, and why.

@@ -20,6 +20,7 @@ use crate::artifact::writer::{self, Spec, Written};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Meter;
 use crate::source::Sink;
+use crate::source::oplog::Bounds;
 use crate::store::Upload;
 
 /// How the data path is laid out.
@@ -37,8 +38,8 @@ pub struct Layout {
     pub check: bool,
 }
 
-/// What reads the source into a sink. Blocks.
-pub type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<()> + Send>;
+/// What reads the source into a sink, and says of what time the oplog slice is if it read one. Blocks.
+pub type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<Bounds>> + Send>;
 
 /// Runs the data path until everything is uploaded, but not completed.
 ///
@@ -51,7 +52,7 @@ pub async fn run(
     upload: &Arc<dyn Upload>,
     meter: Arc<Meter>,
     cancel: &CancellationToken,
-) -> Result<Written> {
+) -> Result<(Written, Option<Bounds>)> {
     let codec = layout.spec.format.codec;
     let extras = Extras { crc64: layout.spec.format.container == Container::Archive };
     // Enough that no compressor waits. What is compressed may be as large again.
@@ -63,7 +64,11 @@ pub async fn run(
     let out = Out::new(codec, layout.part_size, Box::new(parts))?;
 
     let mut packer = Packer::new(pool, steps);
-    let mut reading = spawn("pack", move || read(&mut packer).and_then(|()| packer.finish()))?.fuse();
+    let mut reading = spawn("pack", move || {
+        let bounds = read(&mut packer)?;
+        packer.finish().map(|()| bounds)
+    })?
+    .fuse();
     let spec = layout.spec;
     let writing = spawn("write", move || writer::write(&stepping, &spec, out, &meter))?;
     let all = async {
@@ -109,15 +114,14 @@ fn ended<T>(answer: Result<Result<T>, oneshot::error::RecvError>) -> Result<T> {
 }
 
 /// The error that the others follow from.
-fn first_cause(read: Result<()>, written: Result<Written>, sent: Result<()>) -> Result<Written> {
+fn first_cause<R, W>(read: Result<R>, written: Result<W>, sent: Result<()>) -> Result<(W, R)> {
     let mut errors: Vec<Error> = Vec::new();
     errors.extend(sent.err());
-    errors.extend(read.err());
-    let written = match written {
-        Ok(written) if errors.is_empty() => return Ok(written),
-        Ok(_) => None,
-        Err(e) => Some(e),
+    let (read, written) = match (read, written) {
+        (Ok(read), Ok(written)) if errors.is_empty() => return Ok((written, read)),
+        (read, written) => (read.err(), written.err()),
     };
+    errors.extend(read);
     errors.extend(written);
     let first = errors.iter().position(|e| e.kind() != Kind::Aftermath).unwrap_or(0);
     Err(errors.swap_remove(first))

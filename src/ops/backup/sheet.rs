@@ -7,12 +7,15 @@ use super::attempt::{TOOL, Work};
 use crate::artifact::manifest::{self, Manifest};
 use crate::artifact::writer::Written;
 use crate::catalog::layout;
+use crate::source::oplog::Bounds;
 use crate::source::pattern::Pattern;
 
 /// What was written, and what is wrong with it.
 pub struct Checked {
     /// What was written.
     pub written: Written,
+    /// Of what time its oplog slice is.
+    pub bounds: Option<Bounds>,
     /// The namespaces that were dropped while they were read, as places in the list.
     pub dropped: Vec<usize>,
 }
@@ -44,10 +47,7 @@ pub fn manifest(
             set_id: known.set_id.clone(),
         },
         engine: work.engine.entry(),
-        consistency: manifest::Consistency {
-            achieved: "none".into(),
-            why: "this version reads each collection at its own time".into(),
-        },
+        consistency: consistency(work, checked),
         selection: selection(options),
         artifact: artifact(work, written),
         index,
@@ -61,6 +61,29 @@ pub fn manifest(
             .map(|at| format!("dropped while it was read: {}", written.namespaces[*at]))
             .collect(),
         notes: work.notes.lines(),
+    }
+}
+
+fn consistency(work: &Work<'_>, checked: &Checked) -> manifest::Consistency {
+    let known = &work.known.consistency;
+    let slice = checked.written.slice.as_ref().zip(checked.bounds);
+    manifest::Consistency {
+        achieved: match (&slice, known.at) {
+            (Some(_), _) => "oplog",
+            (None, Some(_)) => "snapshot",
+            (None, None) => "none",
+        }
+        .into(),
+        why: known.why.clone(),
+        at: checked.bounds.map(|bounds| bounds.end).or(known.at),
+        oplog: slice.map(|(tally, bounds)| manifest::Slice {
+            start: bounds.start,
+            end: bounds.end,
+            entries: tally.documents,
+            raw_bytes: tally.raw_bytes,
+            stored_bytes: tally.stored_bytes,
+            xxh3_sum: format!("{:032x}", tally.sum),
+        }),
     }
 }
 

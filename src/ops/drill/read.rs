@@ -94,7 +94,7 @@ pub async fn all(
     let read = tokio::task::spawn_blocking(move || {
         let mut reader = Reader::default();
         let (namespaces, uuids) = (described.namespaces, described.uuids);
-        native::read(&reading, &namespaces, &uuids, &Notes::default(), &cancel, &mut reader)?;
+        native::read(&reading, &namespaces, &uuids, None, &Notes::default(), &cancel, &mut reader)?;
         Ok::<_, Error>(reader)
     });
     let Reader { survey, hashes, .. } =

@@ -54,7 +54,8 @@ impl Scratch {
         }
         let stored = Arc::new(Stored::open(Arc::clone(&resources.store), manifest.clone()).await?);
         let filter = Filter { rename: self.renames()?, ..Filter::default() };
-        let options = Options { filter, workers: WORKERS, ..Options::default() };
+        // The manifest describes the documents as they were read, before a replay changes them.
+        let options = Options { filter, workers: WORKERS, no_replay: true, ..Options::default() };
         let restore = Restore::plan(Origin::Stored(Arc::clone(&stored)), target, options).await?;
         let planned = restore.plan.namespaces.clone();
         let report = restore.apply(resources.meter).await.map_err(of_target)?;

@@ -38,7 +38,7 @@ pub async fn records(around: &Around) -> Result<Finding> {
 pub async fn mail(around: &Around) -> Result<Finding> {
     let Some(options) = &around.subject.mail else {
         return Finding::not_configured(
-            "neither RESEND_API_KEY nor ADMIN_EMAILS is set: nobody hears of a failure",
+            "neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure",
         );
     };
     let key = Mailer::new(options.clone()).check_key(LIMIT).await?;

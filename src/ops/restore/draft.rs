@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{Plan, Planned, look};
+use super::plan::{Oplog, Plan, Planned, look};
+use super::replay::survey;
 use super::{Options, Origin, people, rename, views};
 use crate::error::Result;
 use crate::source::Type;
+use crate::source::optime::OpTime;
 use crate::target::{Target, Version};
 
 /// Makes the plan; reads options and indexes, and asks the target.
@@ -14,7 +16,15 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
     let chosen = options.filter.choose(&offers)?;
     let places: BTreeSet<usize> = chosen.iter().map(|chosen| chosen.at).collect();
     let mut described = origin.describe(&places).await?;
-    let databases: BTreeSet<&str> = chosen.iter().map(|chosen| chosen.db.as_str()).collect();
+    let oplog = oplog(origin, options).await?;
+    let at = instant(origin, &oplog);
+    if let Some(wanted) = options.at {
+        wanted.check(at)?;
+    }
+    let mut databases: BTreeSet<&str> = chosen.iter().map(|chosen| chosen.db.as_str()).collect();
+    if let Oplog::Replayed(survey) = &oplog {
+        databases.extend(survey.databases.iter().map(String::as_str));
+    }
     let found = look(target, &databases).await?;
     let mut extra = Vec::new();
     if options.exact {
@@ -31,6 +41,11 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         let existing = found.existing(target, &chosen, &namespace).await?;
         namespaces.push(Planned { offer: offers[chosen.at].clone(), chosen, namespace, existing });
     }
+    let mut in_the_way = match &oplog {
+        Oplog::Replayed(survey) => survey.beside(&namespaces)?,
+        Oplog::Absent | Oplog::Left => Vec::new(),
+    };
+    in_the_way.retain(|key| found.has(key) && !extra.contains(key));
     // A view shows a collection, which then is there.
     namespaces.sort_by_key(|planned| planned.offer.kind == Type::View);
     let manifest = origin.manifest();
@@ -52,7 +67,29 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         extra,
         fresh: found.fresh && people.is_empty(),
         people,
+        oplog,
+        at,
+        in_the_way,
         drop: options.drop,
         warnings,
     })
+}
+
+/// What is done with the oplog slice: it is read, if it is to be replayed.
+async fn oplog(origin: &Origin, options: &Options) -> Result<Oplog> {
+    match (origin.has_slice(), options.no_replay) {
+        (false, _) => Ok(Oplog::Absent),
+        (true, true) => Ok(Oplog::Left),
+        (true, false) => Ok(Oplog::Replayed(survey(origin, options.names()).await?)),
+    }
+}
+
+/// The instant that the data is of in the end.
+fn instant(origin: &Origin, oplog: &Oplog) -> Option<OpTime> {
+    let said = origin.manifest().and_then(|manifest| manifest.consistency.at);
+    match oplog {
+        Oplog::Absent => said,
+        Oplog::Left => None,
+        Oplog::Replayed(survey) => said.or(survey.read.last),
+    }
 }

@@ -2,11 +2,14 @@
 //! path. Nothing is known of it in advance, so it is read twice: once to learn what it holds and whether it is
 //! whole, and once to restore it.
 
-use std::collections::BTreeMap;
+mod oplog;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use self::oplog::{OPLOG, Oplog};
 use super::files::{self, Part};
 use super::offer::Offer;
 use super::sinks::{Only, Survey};
@@ -31,8 +34,7 @@ pub struct Dump {
     pub namespaces: Vec<Namespace>,
     tallies: Vec<Tally>,
     of_file: BTreeMap<(String, String), usize>,
-    /// What a person should know.
-    pub warnings: Vec<String>,
+    oplog: Option<Oplog>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,21 +57,21 @@ impl Dump {
             namespaces: Vec::new(),
             tallies: Vec::new(),
             of_file: BTreeMap::new(),
-            warnings: Vec::new(),
+            oplog: None,
         };
         match form {
             Form::Archive => {
                 let mut survey = Survey::default();
                 dump.read(&mut survey)?;
                 (dump.namespaces, dump.tallies) = (survey.namespaces, survey.tallies);
+                dump.oplog = dump.namespaces.iter().position(Namespace::is_oplog).map(Oplog::Place);
             }
             Form::Folder | Form::Tar => dump.survey()?,
         }
-        if dump.namespaces.is_empty() {
+        if dump.namespaces.iter().all(Namespace::is_oplog) {
             return Err(Error::failed(format!("{} holds no collection", path.display()))
                 .hint("Name the folder with one folder for each database in it, an archive, or a tar"));
         }
-        dump.warnings = dump.left_out();
         Ok(dump)
     }
 
@@ -127,8 +129,11 @@ impl Dump {
     }
 
     fn survey(&mut self) -> Result<()> {
-        let (mut texts, mut tallies) = (BTreeMap::new(), BTreeMap::new());
+        let (mut texts, mut tallies, mut oplogs) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         self.files(&mut |(db, stem, part), file| {
+            if stem == OPLOG && *part == Part::Documents && (db.is_empty() || self.form == Form::Tar) {
+                oplogs.insert(db.clone());
+            }
             let key = (db.clone(), stem.clone());
             match part {
                 Part::Metadata => {
@@ -139,16 +144,22 @@ impl Dump {
                     })?;
                     texts.insert(key, text);
                 }
+                // Its entries are read when it is replayed.
+                Part::Documents if db.is_empty() => {}
                 Part::Documents => {
                     tallies.insert(key, documents(db, stem, file, &mut |_| Ok(()))?);
                 }
             }
             Ok(())
         })?;
-        let oplog = |(_, stem): &(String, String)| stem == "oplog";
-        let lone = |key: &(String, String)| oplog(key) && !texts.contains_key(key);
-        // In a tar the folder of the dump looks like a database.
-        tallies.retain(|key, _| !lone(key));
+        self.oplog = Oplog::find(
+            oplogs,
+            || tallies.keys().chain(texts.keys()),
+            |db| texts.contains_key(&(db.to_string(), OPLOG.to_string())),
+        );
+        if let Some(Oplog::Folder(db)) = &self.oplog {
+            tallies.remove(&(db.clone(), OPLOG.to_string()));
+        }
         let names: Vec<_> = tallies.keys().cloned().collect();
         let found = files::namespaces(&texts, &names)?;
         self.tallies = vec![Tally::default(); found.all.len()];
@@ -157,16 +168,6 @@ impl Dump {
         }
         (self.namespaces, self.of_file) = (found.all, found.of_file);
         Ok(())
-    }
-
-    /// What of it is not restored.
-    fn left_out(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        let archived = self.namespaces.iter().any(|n| n.db.is_empty() && n.collection == "oplog");
-        if archived || self.form == Form::Folder && self.path.join("oplog.bson").exists() {
-            out.push("its oplog is not replayed: each collection is as it was when it was read".into());
-        }
-        out
     }
 }
 

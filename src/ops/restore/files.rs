@@ -7,7 +7,7 @@ use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 
-use crate::artifact::names;
+use crate::artifact::names::{self, OPLOG_FILE};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Namespace, Type, metadata};
 
@@ -33,11 +33,9 @@ pub fn in_folder(root: &Path, take: &mut dyn FnMut(&Name, &mut dyn Read) -> Resu
         paths.sort();
         Ok::<_, Error>(paths)
     };
-    for folder in read(root)? {
-        if !folder.is_dir() {
-            continue;
-        }
-        for path in read(&folder)? {
+    for top in read(root)? {
+        let paths = if top.is_dir() { read(&top)? } else { vec![top] };
+        for path in paths {
             let relative = path.strip_prefix(root).expect("it is below the root");
             let Some(relative) = relative.to_str() else {
                 return Err(Error::failed(format!("the name of {} is not UTF-8", path.display())));
@@ -93,10 +91,14 @@ impl<R: Read> Read for Tail<R> {
     }
 }
 
-/// Database, name and part of a path, and whether it is compressed; `None` for anything else.
+/// Database, name and part of a path, and whether it is compressed; `None` for anything else. The oplog beside
+/// the folders of the databases has none.
 fn parse(path: &str) -> Option<(Name, bool)> {
     let mut parts = path.rsplit('/');
-    let (file, db) = (parts.next()?, parts.next().filter(|db| !db.is_empty() && *db != ".")?);
+    let (file, db) = (parts.next()?, parts.next().filter(|db| *db != ".").unwrap_or_default());
+    if db.is_empty() && file != OPLOG_FILE {
+        return None;
+    }
     let (file, zipped) = file.strip_suffix(".gz").map_or((file, false), |file| (file, true));
     let (stem, part) = match (file.strip_suffix(".metadata.json"), file.strip_suffix(".bson")) {
         (Some(stem), _) => (stem, Part::Metadata),
@@ -176,8 +178,9 @@ mod tests {
             ("./shop/a.bson", name("shop", "a", Part::Documents), false),
             ("dump/shop/a%2Fb.metadata.json.gz", name("shop", "a%2Fb", Part::Metadata), true),
             ("shop/a.bson.gz", name("shop", "a", Part::Documents), true),
-            ("oplog.bson", None, false),
-            ("./oplog.bson", None, false),
+            ("oplog.bson", name("", "oplog", Part::Documents), false),
+            ("./oplog.bson", name("", "oplog", Part::Documents), false),
+            ("shop.bson", None, false),
             ("shop/notes.txt", None, false),
             ("dump/prelude.json", None, false),
         ] {

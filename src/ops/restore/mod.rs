@@ -16,6 +16,7 @@ mod origin;
 mod people;
 mod plan;
 mod rename;
+mod replay;
 mod run;
 mod segment;
 pub(super) mod sinks;
@@ -33,8 +34,10 @@ pub use dump::Dump;
 pub use load::Outcome;
 pub use offer::{Chosen, Filter, Offer};
 pub use origin::Origin;
-pub use plan::{Existing, Plan, Planned};
+pub use plan::{Existing, Oplog, Plan, Planned};
 pub use rename::{Rename, pairs, renamed};
+pub use replay::at::At;
+pub use replay::{Replayed, Survey};
 pub use stored::Stored;
 
 use load::Load;
@@ -64,8 +67,28 @@ pub struct Options {
     pub no_indexes: bool,
     /// Users and roles.
     pub users: Users,
+    /// The oplog slice is not replayed.
+    pub no_replay: bool,
+    /// The instant that the data is to be of.
+    pub at: Option<At>,
     /// How many threads read.
     pub workers: usize,
+}
+
+impl Options {
+    /// Whether users and roles are wanted.
+    fn wants_people(&self) -> bool {
+        match self.users {
+            Users::Unfiltered => self.filter.is_empty(),
+            Users::Always => true,
+            Users::Never => false,
+        }
+    }
+
+    /// Which namespaces of an oplog slice are wanted.
+    fn names(&self) -> replay::Names {
+        replay::Names { filter: self.filter.clone(), people: self.wants_people() }
+    }
 }
 
 /// A restore that is planned.
@@ -87,6 +110,8 @@ pub struct Report {
     pub dropped: Vec<String>,
     /// How many users and roles were merged.
     pub people: Option<(usize, usize)>,
+    /// What was replayed of the oplog slice.
+    pub replayed: Option<Replayed>,
     /// What a person should look at.
     pub warnings: Vec<String>,
 }
@@ -95,6 +120,7 @@ impl Report {
     /// Whether something is not as it was in the backup.
     pub fn has_problems(&self) -> bool {
         self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
+            || self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty())
     }
 
     /// The exit code.
@@ -117,8 +143,10 @@ impl Restore {
         Ok(Restore { origin, target, options, plan })
     }
 
-    /// Reads everything that would be restored and compares it with what the backup says of it.
+    /// Reads everything that would be restored and compares it with what the backup says of it; asks whether the
+    /// oplog slice, which was read for the plan, may be replayed.
     pub async fn check(&self, meter: &Meter) -> Result<()> {
+        self.may_replay().await?;
         self.expect(meter);
         match &self.origin {
             Origin::Stored(stored) => {
@@ -127,6 +155,13 @@ impl Restore {
             }
             // It was read to its end when it was opened.
             Origin::Dump(_) => Ok(()),
+        }
+    }
+
+    async fn may_replay(&self) -> Result<()> {
+        match &self.plan.oplog {
+            Oplog::Replayed(survey) => self.target.may_apply(&survey.databases).await,
+            Oplog::Absent | Oplog::Left => Ok(()),
         }
     }
 
@@ -139,8 +174,9 @@ impl Restore {
             return Err(error);
         }
         // Where there is nothing to lose, what is read is checked while it is written.
-        if !self.plan.fresh {
-            self.check(meter).await?;
+        match self.plan.fresh {
+            true => self.may_replay().await?,
+            false => self.check(meter).await?,
         }
         self.expect(meter);
         let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
@@ -151,6 +187,9 @@ impl Restore {
             }
         }
         let mut dropped = Vec::new();
+        for (db, collection) in &self.plan.in_the_way {
+            self.target.drop_namespace(db, collection).await?;
+        }
         for (db, collection) in &self.plan.extra {
             self.target.drop_namespace(db, collection).await?;
             dropped.push(format!("{db}.{collection}"));
@@ -160,23 +199,36 @@ impl Restore {
         for people in &self.plan.people {
             self.target.merge_users(people, self.options.exact).await.map_err(halfway)?;
         }
+        let replayed = self.replay(&mut outcomes, meter).await.map_err(halfway)?;
         self.target.close().await;
         Ok(Report {
             outcomes,
             dropped,
             people: self.plan.people(),
+            replayed,
             warnings: std::mem::take(&mut self.plan.warnings),
         })
     }
 
     async fn fill(&self, meter: &Meter) -> Result<Vec<Outcome>> {
-        let (drop, indexes) = (self.options.drop, !self.options.no_indexes);
+        // With a replay they come after it: what was read may yet break a unique one.
+        let replays = matches!(self.plan.oplog, Oplog::Replayed(_));
+        let (drop, indexes) = (self.options.drop, !self.options.no_indexes && !replays);
         let loads = self.plan.namespaces.iter().cloned();
         let loads = loads.map(|planned| Load::new(planned, self.target.clone(), drop, indexes)).collect();
         match &self.origin {
             Origin::Stored(stored) => run::run(stored, loads, self.options.workers, meter).await,
             Origin::Dump(dump) => stream::run(dump, loads, meter).await,
         }
+    }
+
+    async fn replay(&self, outcomes: &mut [Outcome], meter: &Meter) -> Result<Option<Replayed>> {
+        if !matches!(self.plan.oplog, Oplog::Replayed(_)) {
+            return Ok(None);
+        }
+        let (names, planned) = (self.options.names(), &self.plan.namespaces);
+        let indexes = !self.options.no_indexes;
+        replay::replay(&self.origin, names, &self.target, planned, outcomes, indexes, meter).await.map(Some)
     }
 
     fn expect(&self, meter: &Meter) {

@@ -32,12 +32,6 @@ impl Offer {
     pub fn name(&self) -> String {
         format!("{}.{}", self.db, self.collection)
     }
-
-    /// Whether it holds users, roles or their version.
-    pub fn is_people(&self) -> bool {
-        self.db == "admin"
-            && ["system.users", "system.roles", "system.version"].contains(&self.collection.as_str())
-    }
 }
 
 /// What is wanted.
@@ -80,8 +74,12 @@ impl Filter {
     /// # Errors
     /// If a pattern matches nothing, if two namespaces would get one name, or if a name cannot be one.
     pub fn choose(&self, offers: &[Offer]) -> Result<Vec<Chosen>> {
-        let names: Vec<(usize, String)> =
-            offers.iter().enumerate().filter(|(_, o)| ordinary(o)).map(|(at, o)| (at, o.name())).collect();
+        let names: Vec<(usize, String)> = offers
+            .iter()
+            .enumerate()
+            .filter(|(_, o)| ordinary(&o.db, &o.collection))
+            .map(|(at, o)| (at, o.name()))
+            .collect();
         let given = self
             .include
             .iter()
@@ -104,23 +102,11 @@ impl Filter {
                 return Err(error);
             }
         }
-        let wanted = |offer: &Offer, name: &str| {
-            let named = self.include.iter().any(|p| p.matches(name));
-            // The cluster's own books: on another server they would speak of shards that are not there.
-            let everyday = offer.db != "config" || named;
-            everyday && (self.include.is_empty() || named) && !self.exclude.iter().any(|p| p.matches(name))
-        };
         let mut chosen = Vec::new();
         let mut taken = BTreeMap::new();
-        for (at, name) in names.iter().filter(|(at, name)| wanted(&offers[*at], name)) {
-            let target = renamed(&self.rename, name);
-            let (db, collection) = target
-                .split_once('.')
-                .filter(|(db, collection)| !db.is_empty() && !collection.is_empty())
-                .ok_or_else(|| {
-                    Error::usage(format!("{name} cannot become '{target}': that is no namespace"))
-                })?;
-            let (db, collection) = (db.to_string(), collection.to_string());
+        for (at, name) in names.iter().filter(|(at, name)| self.wants(&offers[*at].db, name)) {
+            let (db, collection) = self.target(name)?;
+            let target = format!("{db}.{collection}");
             if let Some(other) = taken.insert(target.clone(), name) {
                 return Err(Error::usage(format!("both {other} and {name} would become {target}")));
             }
@@ -128,17 +114,43 @@ impl Filter {
         }
         Ok(chosen)
     }
+
+    /// Whether a namespace of this database with this whole name is wanted.
+    pub fn wants(&self, db: &str, name: &str) -> bool {
+        let named = self.include.iter().any(|p| p.matches(name));
+        // The cluster's own books: on another server they would speak of shards that are not there.
+        let everyday = db != "config" || named;
+        everyday && (self.include.is_empty() || named) && !self.exclude.iter().any(|p| p.matches(name))
+    }
+
+    /// Database and collection that a namespace becomes at the target.
+    ///
+    /// # Errors
+    /// If that is no namespace.
+    pub fn target(&self, name: &str) -> Result<(String, String)> {
+        let target = renamed(&self.rename, name);
+        let parts =
+            target.split_once('.').filter(|(db, collection)| !db.is_empty() && !collection.is_empty());
+        let (db, collection) = parts
+            .ok_or_else(|| Error::usage(format!("{name} cannot become '{target}': that is no namespace")))?;
+        Ok((db.to_string(), collection.to_string()))
+    }
 }
 
-/// Whether it is restored as a collection: users and roles are merged by the server, and the rest are the
-/// server's own books.
-pub fn ordinary(offer: &Offer) -> bool {
+/// Whether a namespace holds users, roles or their version.
+pub fn is_people(db: &str, collection: &str) -> bool {
+    db == "admin" && ["system.users", "system.roles", "system.version"].contains(&collection)
+}
+
+/// Whether a namespace is restored as a collection: users and roles are merged by the server, and the rest are
+/// the server's own books.
+pub fn ordinary(db: &str, collection: &str) -> bool {
     let own = ["system.profile", "system.indexes", "system.views", "system.keys"];
-    !(offer.is_people()
-        || own.contains(&offer.collection.as_str())
-        || offer.db.is_empty()
-        || offer.db == "local"
-        || offer.collection.starts_with('$'))
+    !(is_people(db, collection)
+        || own.contains(&collection)
+        || db.is_empty()
+        || db == "local"
+        || collection.starts_with('$'))
 }
 
 #[cfg(test)]

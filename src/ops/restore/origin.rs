@@ -11,6 +11,7 @@ use super::stored::Stored;
 use crate::artifact::manifest::Manifest;
 use crate::error::Result;
 use crate::source::Namespace;
+use crate::source::optime::OpTime;
 
 /// Where the data comes from.
 #[derive(Debug, Clone)]
@@ -46,6 +47,30 @@ impl Origin {
         }
     }
 
+    /// Whether there is an oplog slice.
+    pub fn has_slice(&self) -> bool {
+        match self {
+            Origin::Stored(stored) => stored.manifest.consistency.oplog.is_some(),
+            Origin::Dump(dump) => dump.has_oplog(),
+        }
+    }
+
+    /// The times from which on, and up to which, the slice has every entry, where they are known.
+    pub fn slice_bounds(&self) -> Option<(OpTime, OpTime)> {
+        self.manifest()?.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end))
+    }
+
+    /// Shows every entry of the oplog slice in order, on a thread that may be blocked.
+    ///
+    /// # Errors
+    /// Of the kind `Mismatch` if it is damaged.
+    pub fn scan_slice(&self, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        match self {
+            Origin::Stored(stored) => stored.scan_slice(handle, each),
+            Origin::Dump(dump) => dump.scan_oplog(each),
+        }
+    }
+
     /// The manifest, of a backup that has one.
     pub fn manifest(&self) -> Option<&Manifest> {
         match self {
@@ -68,7 +93,7 @@ impl Origin {
     pub fn warnings(&self) -> Vec<String> {
         match self {
             Origin::Stored(stored) => stored.manifest.warnings.clone(),
-            Origin::Dump(dump) => dump.warnings.clone(),
+            Origin::Dump(_) => Vec::new(),
         }
     }
 }

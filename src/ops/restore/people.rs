@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bson::RawDocumentBuf;
 use tokio::runtime::Handle;
 
-use super::offer::Offer;
+use super::offer::{Offer, is_people};
 use super::{Options, Origin, Users};
 use crate::error::{Error, Kind, Result};
 use crate::target::users::People;
@@ -16,13 +16,8 @@ const AUTH_SCHEMA: [i64; 2] = [3, 5];
 
 /// Reads users and roles, if they are wanted.
 pub async fn wanted(origin: &Origin, offers: &[Offer], options: &Options) -> Result<Vec<People>> {
-    let wanted = match options.users {
-        Users::Unfiltered => options.filter.is_empty(),
-        Users::Always => true,
-        Users::Never => false,
-    };
     let mut all = Vec::new();
-    if !wanted {
+    if !options.wants_people() {
         return Ok(all);
     }
     for (db, places) in places(offers) {
@@ -50,7 +45,7 @@ fn places(offers: &[Offer]) -> BTreeMap<&str, BTreeMap<&str, usize>> {
     for (at, offer) in offers.iter().enumerate() {
         let (db, kind) = match offer.collection.strip_prefix("$admin.") {
             Some(kind) => (offer.db.as_str(), kind),
-            None if offer.is_people() => ("", offer.collection.as_str()),
+            None if is_people(&offer.db, &offer.collection) => ("", offer.collection.as_str()),
             None => continue,
         };
         places.entry(db).or_default().insert(kind, at);

@@ -6,7 +6,9 @@ use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
 
 use super::offer::{Chosen, Offer};
+use super::replay::Survey;
 use crate::error::{Error, Result};
+use crate::source::optime::OpTime;
 use crate::source::{Namespace, Type};
 use crate::target::Target;
 use crate::target::users::People;
@@ -33,6 +35,17 @@ pub struct Existing {
     pub same: bool,
 }
 
+/// What is done with the oplog slice.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Oplog {
+    /// There is none.
+    Absent,
+    /// It is not replayed, as was asked for.
+    Left,
+    /// It is replayed.
+    Replayed(Survey),
+}
+
 /// What would be done.
 #[derive(Debug)]
 pub struct Plan {
@@ -52,6 +65,12 @@ pub struct Plan {
     pub extra: Vec<(String, String)>,
     /// Users and roles to be merged: of the whole server, or of databases.
     pub people: Vec<People>,
+    /// What is done with the oplog slice.
+    pub oplog: Oplog,
+    /// The instant that the data is of in the end, if it is of one.
+    pub at: Option<OpTime>,
+    /// What is at the target under names that only the oplog slice writes to.
+    pub in_the_way: Vec<(String, String)>,
     /// What is at the target is dropped.
     pub drop: bool,
     /// The target has no data of anybody.
@@ -91,7 +110,9 @@ impl Plan {
                 }
             }
         };
-        self.namespaces.iter().filter_map(refused).collect()
+        let beside =
+            self.in_the_way.iter().map(|(db, name)| format!("the oplog writes to {db}.{name}, which exists"));
+        self.namespaces.iter().filter_map(refused).chain(beside).collect()
     }
 
     /// The error that names what is refused.
@@ -152,6 +173,11 @@ impl Found {
             _ => target.count(&chosen.db, &chosen.collection).await?,
         };
         Ok(Some(Existing { documents, same }))
+    }
+
+    /// Whether there is anything of that name.
+    pub fn has(&self, key: &(String, String)) -> bool {
+        self.rows.contains_key(key)
     }
 
     /// What the databases have beside the names of the backup; the server's own collections stay.

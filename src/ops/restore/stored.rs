@@ -151,9 +151,32 @@ impl Stored {
         Ok(())
     }
 
-    /// `db.collection` of a namespace.
+    /// Shows every entry of the oplog slice in order, on this thread; compares it with index and manifest.
+    pub fn scan_slice(&self, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let (Some(slice), Some(at)) = (&self.manifest.consistency.oplog, self.manifest.slice_place()) else {
+            return Ok(());
+        };
+        let mut read = Tally::default();
+        for segment in self.segments(at) {
+            let one = self.object.read(&segment, &self.name(at), handle, &mut |run| {
+                batch::split(run).unwrap_or_default().into_iter().for_each(&mut *each);
+            })?;
+            region::add(&mut read, &one);
+        }
+        let sum = format!("{:032x}", read.sum);
+        if (read.documents, read.raw_bytes, &sum) == (slice.entries, slice.raw_bytes, &slice.xxh3_sum) {
+            return Ok(());
+        }
+        let (id, got, wanted) = (&self.manifest.id, read.documents, slice.entries);
+        let what = format!(
+            "the oplog slice of the backup {id} has {got} entries where the manifest says {wanted}, \
+             or their hashes differ"
+        );
+        Err(Error::new(Kind::Mismatch, what))
+    }
+
+    /// `db.collection` of a namespace, or the slice.
     pub fn name(&self, at: usize) -> String {
-        let entry = &self.manifest.namespaces[at];
-        format!("{}.{}", entry.db, entry.collection)
+        self.manifest.name(at).unwrap_or_default()
     }
 }

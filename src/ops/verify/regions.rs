@@ -29,7 +29,7 @@ pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
         if segment.offset < end || segment.length == 0 {
             return Err(format!("the index has a segment at {} that overlaps another one", segment.offset));
         }
-        if segment.namespace >= manifest.namespaces.len() {
+        if manifest.name(segment.namespace).is_none() {
             return Err("the index speaks of a namespace that the manifest does not have".into());
         }
         end =
@@ -42,7 +42,7 @@ pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
 pub fn of(index: &Index, manifest: &Manifest) -> Vec<Region> {
     let (mut regions, mut at) = (Vec::new(), 0);
     for segment in &index.segments {
-        let namespace = Some(name(manifest, segment.namespace));
+        let namespace = manifest.name(segment.namespace);
         if segment.offset > at {
             regions.push(Region { end: segment.offset, segment: None, namespace: namespace.clone() });
         }
@@ -55,26 +55,24 @@ pub fn of(index: &Index, manifest: &Manifest) -> Vec<Region> {
     regions
 }
 
-fn name(manifest: &Manifest, at: usize) -> String {
-    let namespace = &manifest.namespaces[at];
-    format!("{}.{}", namespace.db, namespace.collection)
-}
-
-/// Holds what was read of each namespace against the manifest.
+/// Holds what was read of each namespace, and of the oplog slice, against the manifest.
 pub fn compare(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (at, namespace) in manifest.namespaces.iter().enumerate() {
+    let namespaces = manifest.namespaces.iter().map(|n| (n.documents, n.raw_bytes, &n.xxh3_sum));
+    let slice =
+        manifest.consistency.oplog.iter().map(|slice| (slice.entries, slice.raw_bytes, &slice.xxh3_sum));
+    for (at, (documents, raw_bytes, sum)) in namespaces.chain(slice).enumerate() {
         let tally = tallies.get(&at).cloned().unwrap_or_default();
-        let mut say = |what: String| findings.push(Finding::of_namespace(name(manifest, at), what));
-        for (what, got, wanted) in [
-            ("documents", tally.documents, namespace.documents),
-            ("bytes of documents", tally.raw_bytes, namespace.raw_bytes),
-        ] {
+        let name = manifest.name(at).expect("it is one of the manifest's");
+        let mut say = |what: String| findings.push(Finding::of_namespace(name.clone(), what));
+        for (what, got, wanted) in
+            [("documents", tally.documents, documents), ("bytes of documents", tally.raw_bytes, raw_bytes)]
+        {
             if got != wanted {
                 say(format!("{got} {what} where the manifest says {wanted}"));
             }
         }
-        if format!("{:032x}", tally.sum) != namespace.xxh3_sum {
+        if format!("{:032x}", tally.sum) != *sum {
             say("the hash of its documents is not the manifest's".into());
         }
     }

@@ -111,7 +111,10 @@ fn entries(manifest: &Manifest) -> VecDeque<(String, Option<u64>)> {
             entries.push_back((format!("dump/{bson}"), Some(namespace.raw_bytes)));
         }
     }
-    if !manifest.namespaces.is_empty() {
+    if let Some(slice) = &manifest.consistency.oplog {
+        entries.push_back((format!("dump/{}", names::OPLOG_FILE), Some(slice.raw_bytes)));
+    }
+    if entries.len() > 1 {
         entries.push_back(("dump/prelude.json".into(), None));
     }
     entries
@@ -163,17 +166,29 @@ fn bring_forward(wanted: &mut VecDeque<(String, Option<u64>)>, path: &str) {
         return;
     }
     let Some(at) = wanted.iter().position(|(name, _)| name == path) else { return };
-    let documents = wanted.get(at + 1).is_some_and(|(_, size)| size.is_some());
+    let slice = format!("dump/{}", names::OPLOG_FILE);
+    let documents = wanted.get(at + 1).is_some_and(|(name, size)| size.is_some() && *name != slice);
     let of_namespace: Vec<_> = wanted.drain(at..=at + usize::from(documents)).collect();
     of_namespace.into_iter().rev().for_each(|entry| wanted.push_front(entry));
 }
 
+/// What an archive of this backup announces: database, collection, and how many documents; views have none.
+fn announced(manifest: &Manifest) -> Vec<(&str, &str, Option<u64>)> {
+    let namespaces = manifest.namespaces.iter().map(|n| {
+        let documents = (n.kind != Type::View).then_some(n.documents);
+        (n.db.as_str(), n.collection.as_str(), documents)
+    });
+    let slice = manifest.consistency.oplog.iter().map(|slice| ("", "oplog", Some(slice.entries)));
+    namespaces.chain(slice).collect()
+}
+
 fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
-    let mut counted = Counted { manifest, open: None, documents: 0, ended: 0 };
+    let wanted = announced(manifest);
+    let collections = wanted.iter().filter(|(_, _, documents)| documents.is_some()).count();
+    let mut counted = Counted { manifest, wanted, open: None, documents: 0, ended: 0 };
     Demux::new(BufReader::new(&mut *raw)).run(&|_| true, &mut counted).map_err(|e| e.chain())?;
-    let wanted = manifest.namespaces.iter().filter(|n| n.kind != Type::View).count();
-    if counted.ended < wanted {
-        return Err(format!("the archive has {} collections, not {wanted}", counted.ended));
+    if counted.ended < collections {
+        return Err(format!("the archive has {} collections, not {collections}", counted.ended));
     }
     Ok(())
 }
@@ -181,6 +196,7 @@ fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
 /// Compares what the archive says with the manifest.
 struct Counted<'a> {
     manifest: &'a Manifest,
+    wanted: Vec<(&'a str, &'a str, Option<u64>)>,
     open: Option<usize>,
     documents: u64,
     ended: usize,
@@ -188,8 +204,8 @@ struct Counted<'a> {
 
 impl Sink for Counted<'_> {
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
-        let wanted = self.manifest.namespaces.iter().map(|n| (&n.db, &n.collection));
-        if !namespaces.iter().map(|n| (&n.db, &n.collection)).eq(wanted) {
+        let wanted = self.wanted.iter().map(|(db, collection, _)| (*db, *collection));
+        if !namespaces.iter().map(|n| (n.db.as_str(), n.collection.as_str())).eq(wanted) {
             return Err(Error::failed("the archive announces other namespaces than the manifest"));
         }
         Ok(())
@@ -206,15 +222,13 @@ impl Sink for Counted<'_> {
     }
 
     fn end(&mut self) -> Result<()> {
-        let namespace = &self.manifest.namespaces[self.open.take().expect("one is open")];
-        if self.documents != namespace.documents {
-            let (db, collection) = (&namespace.db, &namespace.collection);
-            let (got, wanted) = (self.documents, namespace.documents);
-            return Err(Error::failed(format!(
-                "the archive has {got} documents of {db}.{collection}, not {wanted}"
-            )));
+        let at = self.open.take().expect("one is open");
+        let (got, wanted) = (self.documents, self.wanted[at].2);
+        if got != wanted.unwrap_or(0) {
+            let (name, wanted) = (self.manifest.name(at).unwrap_or_default(), wanted.unwrap_or(0));
+            return Err(Error::failed(format!("the archive has {got} documents of {name}, not {wanted}")));
         }
-        self.ended += usize::from(namespace.kind != Type::View);
+        self.ended += usize::from(wanted.is_some());
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 //! first batches of the next namespaces are fetched meanwhile, so that thousands of tiny collections
 //! do not wait for a round trip each.
 
+mod instant;
+mod open;
 mod resume;
 mod scan;
 mod token;
@@ -20,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use self::scan::{Batch, Scan};
 use super::describe::Uuids;
 use super::notes::Notes;
+use super::optime::OpTime;
 use super::server::Server;
-use super::{Namespace, Sink};
+use super::{Namespace, Sink, snapshot};
 use crate::error::{Error, Result};
 
 /// How many namespaces are open at once, the one being written included.
@@ -33,14 +36,17 @@ struct Incoming {
     _slot: OwnedSemaphorePermit,
 }
 
-/// Reads all documents of `namespaces` into `sink`. Blocks; runs on a thread of its own.
+/// Reads all documents of `namespaces` into `sink`, with `at` all as of that time (but those of
+/// [`snapshot::apart`]). Blocks; runs on a thread of its own.
 ///
 /// # Errors
-/// [`crate::error::Kind::Restart`] when what was read so far is worthless but a new run may succeed.
+/// [`crate::error::Kind::Restart`] when what was read so far is worthless but a new run may succeed;
+/// [`crate::error::Kind::Instant`] when the server cannot read `at` any more.
 pub fn read(
     server: &Arc<Server>,
     namespaces: &[Namespace],
     uuids: &Uuids,
+    at: Option<OpTime>,
     notes: &Notes,
     cancel: &CancellationToken,
     sink: &mut dyn Sink,
@@ -50,7 +56,7 @@ pub fn read(
     let scans: Vec<Scan> = namespaces
         .iter()
         .filter(|n| n.has_documents())
-        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone()))
+        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone(), at.filter(|_| !snapshot::apart(n))))
         .collect();
     let reader = {
         let (server, cancel) = (server.clone(), cancel.clone());

@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use mongodb::Client;
 use mongodb::error::Error as Driver;
 
-use super::scan::{Open, Scan, Stop};
+use super::open::Open;
+use super::scan::{Scan, Stop};
 use super::token::{self, RecordId};
 use crate::error::Error;
 use crate::source::errors::{self, Class};
@@ -135,6 +136,9 @@ impl Scan {
                 Err(e) => return Err(Stop::Driver(e)),
             };
             match uuid {
+                uuid if self.at.is_some() && uuid != self.uuid => {
+                    return Err(self.not_any_more(&cause).into());
+                }
                 None if self.uuid.is_some() => return Ok(false),
                 uuid if uuid != self.uuid => {
                     return Err(Stop::Error(

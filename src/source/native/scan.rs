@@ -3,30 +3,25 @@
 
 use std::sync::Arc;
 
-use bson::raw::cstr;
-use bson::{RawDocumentBuf, rawdoc};
 use futures_util::StreamExt;
 use mongodb::Client;
 use mongodb::error::Error as Driver;
-use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use mongodb::raw_batch_cursor::RawBatch;
 use tokio::sync::mpsc::Sender;
 
+use super::open::{FIRST_BATCH, Open};
 use super::resume::Lost;
-use super::token::{self, RecordId, Trail};
+use super::token::{self, Trail};
 use crate::error::{Error, Result};
 use crate::source::Namespace;
 use crate::source::describe::Uuids;
 use crate::source::errors::{self, Class};
 use crate::source::notes::Notes;
-use crate::source::server::{self, Server};
+use crate::source::optime::OpTime;
+use crate::source::server::Server;
 
-/// Documents of the first batch: the server's own default. Most collections end within it; of the
-/// others it tells how long a document is.
-const FIRST_BATCH: u32 = 101;
 /// A batch of about this many bytes is asked for: larger ones are slower and take more memory.
 const BATCH_BYTES: usize = 1 << 20;
-/// Documents of a batch from a server without resume tokens, where the cursor cannot be opened anew.
-const PLAIN_BATCH: u32 = 1_000;
 
 /// What a scan hands on.
 pub enum Batch {
@@ -44,6 +39,8 @@ pub struct Scan {
     pub(super) name: String,
     pub(super) uuid: Option<String>,
     pub(super) notes: Notes,
+    /// The instant that all is read as of; without one, each batch is of its own time.
+    pub(super) at: Option<OpTime>,
     /// Where it has been.
     pub(super) trail: Trail,
     /// Whether the server gives resume tokens.
@@ -51,18 +48,11 @@ pub struct Scan {
     /// The last batch came without a token: where it ends cannot be found again.
     pub(super) blind: bool,
     /// How long a document is, is not known yet.
-    guessing: bool,
+    pub(super) guessing: bool,
     /// Batches with documents that were handed on.
     pub(super) delivered: u64,
     /// How often it was taken up again since the last batch.
     pub(super) attempts: u32,
-}
-
-/// A cursor over the documents.
-pub struct Open {
-    cursor: RawBatchCursor,
-    /// Opened with a first guess of the batch size.
-    guess: bool,
 }
 
 /// How a run over a cursor ended.
@@ -98,8 +88,14 @@ impl From<Error> for Stop {
 }
 
 impl Scan {
-    /// The scan of a namespace's documents.
-    pub fn new(server: Arc<Server>, namespace: &Namespace, uuids: &Uuids, notes: Notes) -> Scan {
+    /// The scan of a namespace's documents, as of `at`.
+    pub fn new(
+        server: Arc<Server>,
+        namespace: &Namespace,
+        uuids: &Uuids,
+        notes: Notes,
+        at: Option<OpTime>,
+    ) -> Scan {
         let key = (namespace.db.clone(), namespace.data_collection().to_string());
         Scan {
             server,
@@ -108,6 +104,7 @@ impl Scan {
             collection: key.1,
             name: namespace.to_string(),
             notes,
+            at,
             trail: Trail::default(),
             tokens: true,
             blind: false,
@@ -168,61 +165,14 @@ impl Scan {
         Lost { class: Class::CollectionGone, cause, end: Stop::Error(end) }
     }
 
-    /// The first cursor; it also finds out whether the server gives tokens.
-    async fn first(&mut self, client: &Client) -> Result<Open, Driver> {
-        match self.open(client, None, FIRST_BATCH).await {
-            Err(e) if errors::classify(&e) == Class::UnknownOption => {
-                self.tokens = false;
-                self.open(client, None, PLAIN_BATCH).await
-            }
-            answer => answer,
-        }
-    }
-
-    /// Opens a cursor behind a record, or at the start.
-    pub(super) async fn open(
-        &self,
-        client: &Client,
-        after: Option<&RecordId>,
-        size: u32,
-    ) -> Result<Open, Driver> {
-        let cursor = self.cursor(client, self.find(after, size), size).await?;
-        Ok(Open { cursor, guess: self.tokens && self.guessing })
-    }
-
-    /// The command that does.
-    pub(super) fn find(&self, after: Option<&RecordId>, size: u32) -> RawDocumentBuf {
-        let mut find = rawdoc! {"find": self.collection.as_str(), "batchSize": i64::from(size)};
-        if self.tokens {
-            find.append(cstr!("hint"), rawdoc! {"$natural": 1_i32});
-            find.append(cstr!("$_requestResumeToken"), true);
-        }
-        if let Some(after) = after {
-            find.append(cstr!("$_resumeAfter"), after.token());
-        }
-        find
-    }
-
-    /// Sends it.
-    pub(super) async fn cursor(
-        &self,
-        client: &Client,
-        find: RawDocumentBuf,
-        size: u32,
-    ) -> Result<RawBatchCursor, Driver> {
-        let database = client.database(&self.db);
-        let action = database
-            .run_raw_cursor_command(find)
-            .selection_criteria(server::any_member())
-            .batch_size(size)
-            .batch();
-        self.server.bounded(action.into_future()).await
-    }
-
     /// Hands on what a cursor gives.
     async fn drain(&mut self, mut open: Open, batches: &Sender<Result<Batch>>) -> Result<Ended, Stop> {
-        let mut size = FIRST_BATCH;
+        let (mut size, mut proven) = (FIRST_BATCH, false);
         while let Some(reply) = self.server.bounded(async { open.cursor.next().await.transpose() }).await? {
+            if !proven {
+                self.prove(reply.as_raw_document())?;
+                proven = true;
+            }
             let token = token::of_reply(reply.as_raw_document());
             let ends = token::is_last(reply.as_raw_document());
             let documents = reply.doc_slices()?;
@@ -252,7 +202,10 @@ impl Scan {
     }
 
     fn explain(&self, error: Driver) -> Error {
-        self.server.explain(&format!("cannot read {}", self.name), error)
+        match errors::classify(&error) {
+            Class::InstantGone if self.at.is_some() => self.not_any_more(&errors::tidy(&error)),
+            _ => self.server.explain(&format!("cannot read {}", self.name), error),
+        }
     }
 
     pub(super) fn malformed(&self, cause: impl std::fmt::Display) -> Error {

@@ -150,7 +150,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             set_id: None,
         },
         engine: Engine { name: "native".into(), version: None, why: "asked for".into() },
-        consistency: Consistency { achieved: "none".into(), why: "x".into() },
+        consistency: Consistency { achieved: "none".into(), why: "x".into(), at: None, oplog: None },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
         artifact: Artifact {
             key: layout::artifact(&id, format),

@@ -8,7 +8,7 @@ use uzima_backup::cancel::Cancel;
 use uzima_backup::catalog::id::BackupId;
 use uzima_backup::error::Result;
 use uzima_backup::exit::Exit;
-use uzima_backup::ops::backup::{self, EngineChoice, Options, Report, Resources};
+use uzima_backup::ops::backup::{self, ConsistencyChoice, EngineChoice, Options, Report, Resources};
 use uzima_backup::progress::Meter;
 use uzima_backup::secret::Secret;
 use uzima_backup::source::notes::Notes;
@@ -44,6 +44,7 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
         selection: Selection::default(),
         job: "test".into(),
         engine: EngineChoice::Native,
+        consistency: ConsistencyChoice::Auto,
         mongodump_path: None,
         search_path: None,
         format: "tar.gz".parse().expect("a format"),

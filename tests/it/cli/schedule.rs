@@ -11,6 +11,7 @@ use super::support::{Home, TOOL, run};
 use crate::night::support::{Nights, sending_only};
 use crate::notify::support::KEY;
 use crate::records::support::{guarded, of_each};
+use crate::signals::support::Signalled;
 
 /// `crontab.example`: its variables, and its lines as their five fields and a command.
 struct Crontab {
@@ -62,7 +63,13 @@ impl Crontab {
 }
 
 /// An installation in `etc`: settings in a file, and the secrets each in one of its own.
-async fn installed(etc: &Path, server: &Mongod, endpoint: &str, mails: &str, state: &Path) {
+async fn installed(
+    etc: &Path,
+    server: &Mongod,
+    endpoint: &str,
+    (mails, monitor): (&str, &str),
+    state: &Path,
+) {
     let roles = [("backup", "admin"), ("readWrite", "uzima_backup")];
     server.create_user("backup", "p@ss/word", &roles).await.expect("a user");
     let toml = format!(
@@ -77,6 +84,7 @@ async fn installed(etc: &Path, server: &Mongod, endpoint: &str, mails: &str, sta
         ("mongo_uri", &server.uri_as("backup", "p@ss/word", "admin"), 0o600),
         ("s3_secret", SECRET_KEY, 0o600),
         ("resend_key", KEY, 0o600),
+        ("ping_url", monitor, 0o600),
     ] {
         std::fs::write(etc.join(name), format!("{text}\n")).expect("a file");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
@@ -93,7 +101,9 @@ async fn the_crontab_lines_run() {
     let nights = Nights::new().await;
     nights.keys(sending_only()).await;
     let etc = home.path().join("etc");
-    installed(&etc, &server, &moto.endpoint(), &nights.service.uri(), &home.state()).await;
+    let monitor = Signalled::new().await;
+    let told = (&nights.service.uri()[..], &monitor.ping_url()[..]);
+    installed(&etc, &server, &moto.endpoint(), told, &home.state()).await;
     let crontab = Crontab::of(&etc);
     let search = crontab.variable("PATH");
     assert!(search.split(':').all(|folder| folder.starts_with('/')), "{search}");
@@ -116,6 +126,7 @@ async fn the_crontab_lines_run() {
     let subjects = nights.subjects().await;
     let starts: Vec<&str> = subjects.iter().map(|s| s.split(" (").next().expect("a start")).collect();
     assert_eq!(starts, ["backup done: nightly", "statistics: nightly", "health: healthy: nightly"]);
+    assert_eq!(monitor.paths().await, ["/start", ""]);
     let client = server.client().await.expect("a client");
     assert_eq!(of_each(&client, "status").await, ["completed"]);
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use uzima_backup::cancel::Cancel;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::records::RecordsAt;
-use uzima_backup::ops::backup::{EngineChoice, Options as Backup};
+use uzima_backup::ops::backup::{ConsistencyChoice, EngineChoice, Options as Backup};
 use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
 use uzima_backup::retention::Policy;
 use uzima_backup::secret::Secret;
@@ -125,6 +125,7 @@ pub fn subject(place: Place) -> Subject {
         selection: Selection::default(),
         job: JOB.into(),
         engine: EngineChoice::Native,
+        consistency: ConsistencyChoice::Auto,
         mongodump_path: None,
         search_path: None,
         format: "tar.gz".parse().expect("a format"),

@@ -6,7 +6,7 @@ mod collections;
 mod connect;
 mod content;
 mod cut;
-mod decode;
+pub mod decode;
 mod failover;
 mod lost;
 mod malformed;

@@ -13,7 +13,7 @@ use uzima_backup::cancel::Cancel;
 use uzima_backup::catalog::id::BackupId;
 use uzima_backup::error::{Error, Kind};
 use uzima_backup::exit::Exit;
-use uzima_backup::ops::backup::{self, EngineChoice, Options, Report, Resources};
+use uzima_backup::ops::backup::{self, ConsistencyChoice, EngineChoice, Options, Report, Resources};
 use uzima_backup::ops::list;
 use uzima_backup::progress::Meter;
 use uzima_backup::secret::Secret;
@@ -56,6 +56,7 @@ impl Shelf {
             selection: Selection::default(),
             job: "all@test".into(),
             engine: EngineChoice::Native,
+            consistency: ConsistencyChoice::Auto,
             mongodump_path: None,
             search_path: None,
             format: "tar.zst".parse().expect("a format"),

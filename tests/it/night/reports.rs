@@ -74,7 +74,7 @@ async fn records_that_can_be_written_and_a_key_that_is_taken() {
     let health = Health::of(&mut none, &TELLING).green();
     assert_eq!(health.with("not_configured"), ["records", "mail"]);
     holds(health.detail("records"), &["BACKUP_RECORDS is off"]);
-    holds(health.detail("mail"), &["nobody hears of a failure"]);
+    holds(health.detail("mail"), &["no mail tells of a failure"]);
 
     let domains = wiremock::ResponseTemplate::new(200).set_body_json(json!({"data": []}));
     nights.keys(domains).await;

@@ -14,7 +14,7 @@ use uzima_backup::error::{Error, Result};
 use uzima_backup::exit::Exit;
 use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
 use uzima_backup::notify::{Notifier, Outcome};
-use uzima_backup::ops::backup::{EngineChoice, Options, Resources};
+use uzima_backup::ops::backup::{ConsistencyChoice, EngineChoice, Options, Resources};
 use uzima_backup::ops::cleanup::{self, Report};
 use uzima_backup::ops::notices;
 use uzima_backup::ops::recorded::{self, Done, Recording};
@@ -108,6 +108,7 @@ impl World {
             selection: Selection { databases: vec![JOBS[job].db.into()], ..Selection::default() },
             job: JOBS[job].name.into(),
             engine: EngineChoice::Native,
+            consistency: ConsistencyChoice::Auto,
             mongodump_path: None,
             search_path: None,
             format: "tar.zst".parse().expect("a format"),

@@ -5,7 +5,7 @@ use super::super::checks::Finding;
 use super::*;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
-use crate::ops::backup::{self, EngineChoice};
+use crate::ops::backup::{self, ConsistencyChoice, EngineChoice};
 use crate::retention::Policy;
 use crate::store::dir::DirOptions;
 
@@ -24,6 +24,7 @@ fn around() -> Around {
         selection: Default::default(),
         job: "all@db1".into(),
         engine: EngineChoice::Native,
+        consistency: ConsistencyChoice::Auto,
         mongodump_path: None,
         search_path: None,
         format: "tar.gz".parse().unwrap(),

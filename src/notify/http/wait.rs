@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rand::{Rng, RngExt};
 
-/// The longest pause that a service may ask for; the time limit of the mail may end it earlier.
+/// The longest pause that a service may ask for; the time limit of the request may end it earlier.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// A `retry-after` header: seconds, or a date of HTTP.

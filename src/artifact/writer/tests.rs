@@ -1,0 +1,101 @@
+use std::io::Read;
+use std::sync::mpsc::sync_channel;
+
+use bson::rawdoc;
+
+use super::*;
+use crate::artifact::codec::Codec;
+use crate::artifact::demux::Demux;
+use crate::artifact::pack::Packer;
+use crate::artifact::pool::{Extras, Pool};
+use crate::source::{Sink, metadata};
+
+/// An artifact of one namespace with two documents and a slice with three entries.
+fn with_slice(format: &str) -> (Written, Vec<u8>) {
+    let format: Format = format.parse().unwrap();
+    let codec = format.codec;
+    let encode = || {
+        let mut encoder = codec.encoder()?;
+        Ok(Box::new(move |raw: &[u8], out: &mut Vec<u8>| encoder.encode(raw, out)) as _)
+    };
+    let pool = Pool::start(1, 1 << 20, Extras { crc64: true }, encode, || None).unwrap();
+    let (steps, stepping) = sync_channel(100);
+    let mut packer = Packer::new(pool, steps);
+    packer.prelude(vec![metadata::parse("d", "c", "{}").unwrap(), Namespace::oplog()]).unwrap();
+    for (at, documents) in [(0, 2), (1, 3)] {
+        packer.begin(at).unwrap();
+        (0..documents).for_each(|n| packer.document(rawdoc! {"n": n}.as_bytes()).unwrap());
+        packer.end().unwrap();
+    }
+    packer.finish().unwrap();
+    let spec = Spec {
+        format,
+        server_version: "6.0.5".into(),
+        tool_version: "test".into(),
+        started: 0,
+        recovery: "read me".into(),
+    };
+    let (out, taken) = Out::collecting(codec);
+    let written = write(&stepping, &spec, out, &Meter::default()).unwrap();
+    let bytes = taken.bytes();
+    let mut raw = Vec::new();
+    match codec {
+        Codec::Gzip { .. } => flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut raw).unwrap(),
+        Codec::Zstd { .. } => zstd::Decoder::new(&bytes[..]).unwrap().read_to_end(&mut raw).unwrap(),
+    };
+    (written, raw)
+}
+
+#[test]
+fn the_slice_is_told_apart_from_the_namespaces() {
+    let (written, _) = with_slice("tar.zst");
+    assert_eq!((written.namespaces.len(), written.tallies.len()), (1, 1));
+    assert_eq!((written.tallies[0].documents, written.slice.unwrap().documents), (2, 3));
+    assert_eq!(written.segments.iter().map(|s| s.namespace).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn in_a_tar_it_is_where_mongorestore_looks_for_it() {
+    let (_, raw) = with_slice("tar.gz");
+    let mut archive = ::tar::Archive::new(&raw[..]);
+    let entries = archive.entries().unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (String::from_utf8(entry.path_bytes().to_vec()).unwrap(), entry.size())
+    });
+    let bson: Vec<_> = entries.filter(|(path, _)| !path.ends_with("json")).collect();
+    let size = rawdoc! {"n": 1}.as_bytes().len() as u64;
+    let want = [("RECOVERY.txt", 7), ("dump/d/c.bson", 2 * size), ("dump/oplog.bson", 3 * size)];
+    assert_eq!(bson, want.map(|(path, size)| (path.to_string(), size)));
+}
+
+#[test]
+fn in_an_archive_it_is_announced_as_mongodump_does() {
+    let (_, raw) = with_slice("archive.gz");
+    let announced = bson::doc! {"db": "", "collection": "oplog", "metadata": "", "size": 0, "type": ""};
+    let announced = bson::serialize_to_vec(&announced).unwrap();
+    assert!(raw.windows(announced.len()).any(|bytes| bytes == announced));
+
+    #[derive(Default)]
+    struct Seen(Vec<Namespace>, Vec<(usize, u64)>);
+    impl Sink for Seen {
+        fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
+            self.0 = namespaces;
+            Ok(())
+        }
+        fn begin(&mut self, namespace: usize) -> Result<()> {
+            self.1.push((namespace, 0));
+            Ok(())
+        }
+        fn document(&mut self, _: &[u8]) -> Result<()> {
+            self.1.last_mut().unwrap().1 += 1;
+            Ok(())
+        }
+        fn end(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+    let mut seen = Seen::default();
+    Demux::new(&raw[..]).run(&|_| true, &mut seen).unwrap();
+    assert_eq!(seen.0[1], Namespace::oplog());
+    assert_eq!(seen.1, [(0, 2), (1, 3)]);
+}

@@ -1,0 +1,109 @@
+//! Each signal that is set up is given once, in a way that marks nothing as done.
+
+use chrono::Utc;
+use serde_json::json;
+
+use crate::config::layers::Layers;
+use crate::config::signals;
+use crate::error::{Error, Result};
+use crate::notify::message::{EVENTS, Event};
+use crate::notify::signals::SignalOptions;
+use crate::notify::signals::metrics::MetricsFile;
+use crate::notify::signals::ping::{Ping, Said};
+use crate::notify::signals::webhook::{self, Webhook, WebhookOptions};
+use crate::secret::Redactor;
+
+/// What a monitor is told.
+const WORDS: &str = "This is a test by `uzima-backup notify --test`. No backup was made.\n";
+
+/// The signals that are set up.
+pub struct Tested {
+    every_run: SignalOptions,
+    webhook: Option<WebhookOptions>,
+}
+
+/// What became of one.
+pub struct Given {
+    /// Its setting.
+    pub signal: &'static str,
+    /// The event that a webhook was told.
+    pub event: Option<Event>,
+    /// Why it could not be given.
+    pub error: Option<Error>,
+}
+
+impl Tested {
+    /// As the settings say.
+    pub fn resolve(layers: &Layers) -> Result<Tested> {
+        Ok(Tested { every_run: signals::signals(layers)?, webhook: signals::webhook(layers)? })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        let SignalOptions { ping, metrics } = &self.every_run;
+        ping.is_none() && metrics.is_none() && self.webhook.is_none()
+    }
+
+    /// Gives them: where events are asked for, those of them that a webhook is told, and nothing else.
+    pub async fn give(self, asked: &[Event], host: &str, redactor: &Redactor) -> Vec<Given> {
+        let mut given = Vec::new();
+        let mut add = |signal, event, outcome: Result<()>| {
+            let clean = |error: Error| redacted(&error, redactor);
+            given.push(Given { signal, event, error: outcome.err().map(clean) });
+        };
+        if asked.is_empty() {
+            if let Some(address) = self.every_run.ping {
+                add("ping_url", None, Ping::new(address).say(Said::Log, WORDS.into()).await);
+            }
+            if let Some(path) = self.every_run.metrics {
+                add("metrics_file", None, MetricsFile::new(path).update("", &[]).await.map(drop));
+            }
+        }
+        let Some(options) = self.webhook else { return given };
+        let webhook = Webhook::new(options);
+        let wanted = |event: &Event| match asked {
+            [] => webhook.tells(*event),
+            asked => asked.contains(event),
+        };
+        for event in EVENTS.into_iter().filter(wanted) {
+            if let Some(document) = webhook::sample(event, Utc::now(), host) {
+                add("webhook_url", Some(event), webhook.post(event, &document, webhook::LIMIT).await);
+            }
+        }
+        given
+    }
+}
+
+impl Given {
+    /// As JSON.
+    pub fn json(&self) -> serde_json::Value {
+        json!({
+            "signal": self.signal,
+            "event": self.event,
+            "outcome": if self.error.is_some() { "failed" } else { "given" },
+            "error": self.error.as_ref().map(Error::chain),
+            "next_step": self.error.as_ref().and_then(Error::next_step),
+        })
+    }
+
+    /// For people.
+    pub fn line(&self) -> String {
+        let event = self.event.map(|event| format!(" about {event}")).unwrap_or_default();
+        match &self.error {
+            None => format!("{}: given{event}\n", self.signal),
+            Some(error) => {
+                let step = error.next_step().map(|step| format!("\n           next step: {step}"));
+                format!("{}: failed{event}: {}{}\n", self.signal, error.chain(), step.unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The same error without secrets: what a service answers may quote its address.
+fn redacted(error: &Error, redactor: &Redactor) -> Error {
+    let clean = Error::failed(redactor.clean(&error.chain()));
+    match error.next_step() {
+        Some(step) => clean.hint(redactor.clean(step)),
+        None => clean,
+    }
+}

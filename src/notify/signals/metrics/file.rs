@@ -1,0 +1,134 @@
+//! The file: read, changed and replaced by renaming, under a lock, for two jobs may end at once.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Sample;
+use super::text::{Page, Read};
+use crate::error::{Error, Result};
+
+/// How long another run may hold the lock, which it needs for an instant.
+const LOCKED: Duration = Duration::from_secs(2);
+/// A file of ours is some kilobytes.
+const LARGEST: u64 = 1024 * 1024;
+/// The collector runs as another user.
+const MODE: u32 = 0o644;
+
+/// The keeper of the file.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+}
+
+impl MetricsFile {
+    /// Keeps this file, whose name has a folder.
+    pub fn new(path: PathBuf) -> MetricsFile {
+        MetricsFile { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sets samples of a job. The answer: what of the old file could not be kept.
+    ///
+    /// # Errors
+    /// If it cannot be written, or is a file that somebody else writes.
+    pub async fn update(&self, job: &str, samples: &[Sample]) -> Result<Option<String>> {
+        let _lock = self.lock().await?;
+        let (mut page, lost) = self.read()?;
+        for (name, value) in samples {
+            page.set(name, job, *value);
+        }
+        self.replace(&page.text()).map_err(|e| self.failed("cannot be written", e))?;
+        log::info!("wrote {}", self.path.display());
+        let told = format!(
+            "metrics_file: {lost} damaged lines of {} are gone; figures of earlier runs may be missing until the \
+             next ones",
+            self.path.display()
+        );
+        Ok((lost > 0).then_some(told))
+    }
+
+    /// Locks the folder: the file itself is replaced, and one beside it would stay.
+    async fn lock(&self) -> Result<Option<File>> {
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let folder = File::open(folder).map_err(|e| self.failed("cannot be written", e))?;
+        let late = Instant::now() + LOCKED;
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(Some(folder)),
+                Err(TryLockError::WouldBlock) if Instant::now() < late => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let held = io::Error::other("another process has locked its folder");
+                    return Err(self.failed("cannot be written", held));
+                }
+                // Where nothing can be locked, two jobs that end in the same instant lose a figure.
+                Err(TryLockError::Error(_)) => return Ok(None),
+            }
+        }
+    }
+
+    fn read(&self) -> Result<(Page, usize)> {
+        let text = match self.bytes() {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(self.failed("cannot be read", e)),
+        };
+        match Page::read(&text) {
+            Read::Page(page, lost) => Ok((page, lost)),
+            Read::Foreign(n) => {
+                let whose = io::Error::other(format!("line {n} is a metric of another program"));
+                Err(self.failed("is left as it is", whose))
+            }
+        }
+    }
+
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        // Of a pipe, opening would wait for ever without O_NONBLOCK.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path)?;
+        let about = file.metadata()?;
+        if !about.is_file() || about.len() > LARGEST {
+            return Err(io::Error::other("it is no file that this tool wrote"));
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn replace(&self, text: &str) -> io::Result<()> {
+        // The collector reads only what ends in .prom; what a killed run left is written over or harmless.
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let new = PathBuf::from(name);
+        let written = || {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(true).mode(MODE).open(&new)?;
+            // Whatever the umask says.
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)
+        };
+        written().inspect_err(|_| {
+            let _ = fs::remove_file(&new);
+        })
+    }
+
+    fn failed(&self, what: &str, why: io::Error) -> Error {
+        let step = match why.kind() {
+            io::ErrorKind::StorageFull => "Make room on its file system",
+            io::ErrorKind::Other => "Give METRICS_FILE (metrics_file) a file of its own",
+            _ => "Create its folder, or let this user write there (METRICS_FILE, metrics_file)",
+        };
+        Error::failed(format!("metrics_file: {} {what}", self.path.display())).hint(step).caused_by(why)
+    }
+}

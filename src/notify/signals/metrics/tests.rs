@@ -1,0 +1,143 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::text::{PREFIX, Page, Read};
+use super::*;
+use crate::notify::events::{Cleanup, Failure, Frozen, NewestGood};
+use crate::notify::samples::a_success;
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn times() -> (DateTime<Utc>, DateTime<Utc>) {
+    (at("2026-11-23T03:00:00Z"), at("2026-11-23T03:02:30.250Z"))
+}
+
+fn failure() -> Outcome {
+    let error = crate::error::Error::failed("x");
+    Outcome::Failure(Failure::of(&error, vec![], NewestGood::Unknown, Duration::from_secs(1)))
+}
+
+fn names(samples: &[Sample]) -> Vec<&'static str> {
+    samples.iter().map(|(name, _)| *name).collect()
+}
+
+#[test]
+fn each_metric_is_written_by_some_end_and_no_other() {
+    let success = Outcome::Success(a_success().1);
+    let (backup, cleanup) = (Operation::Backup, Operation::Cleanup);
+    let good = samples(backup, &success, Exit::Done, times());
+    let cleaned = samples(cleanup, &Outcome::Cleanup(Cleanup::default()), Exit::Done, times());
+    let mut all = names(&good);
+    all.extend(names(&cleaned));
+    let listed: Vec<&str> = METRICS.iter().map(|metric| &metric.name[PREFIX.len()..]).collect();
+    assert_eq!(all, listed);
+    assert!(METRICS.iter().all(|m| m.name.starts_with(PREFIX) && m.help.ends_with('.')));
+    let value = |name: &str| good.iter().find(|(n, _)| *n == name).unwrap().1;
+    assert_eq!(value("last_run_duration_seconds"), 150.25);
+    assert_eq!(value("last_success_duration_seconds"), 137.0);
+    assert_eq!(value("last_run_success"), 1.0);
+}
+
+#[test]
+fn a_failure_moves_nothing_of_a_success() {
+    for (operation, outcome) in [
+        (Operation::Backup, failure()),
+        (Operation::Cleanup, failure()),
+        (Operation::Cleanup, Outcome::Frozen(Frozen::default())),
+    ] {
+        let moved = samples(operation, &outcome, Exit::Failed, times());
+        let of_cleanup = operation == Operation::Cleanup;
+        assert_eq!(moved.len(), 4);
+        for (name, value) in moved {
+            assert_eq!(name.starts_with("cleanup_"), of_cleanup, "{name}");
+            assert!(name.contains("last_run_"), "{name}");
+            assert!(!name.ends_with("_success") || value == 0.0);
+        }
+    }
+    assert_eq!(samples(Operation::Other("drill"), &failure(), Exit::Failed, times()), []);
+}
+
+#[test]
+fn what_is_written_can_be_read_back() {
+    let mut page = Page::default();
+    for (job, value) in [("nightly", 1.5), ("a\\b\"c\nd{e=\"f\"} 7", 8_160_437_862.0), ("ü", -0.25)] {
+        page.set("last_success_stored_bytes", job, value);
+        page.set("cleanup_kept_backups", job, 3.0);
+    }
+    let text = page.text();
+    assert!(text.contains("stored_bytes{job=\"nightly\"} 1.5\n"), "{text}");
+    assert!(text.contains("_stored_bytes{job=\"a\\\\b\\\"c\\nd{e=\\\"f\\\"} 7\"} 8160437862\n"), "{text}");
+    assert_eq!(Page::read(&text), Read::Page(page, 0));
+}
+
+#[test]
+fn damaged_lines_are_counted_and_the_others_kept() {
+    let mut page = Page::default();
+    page.set("last_run_exit_code", "a", 1.0);
+    let sound = page.text();
+    let name = "uzima_backup_last_run_exit_code";
+    for damaged in [
+        format!("{name}{{job=\"b\"}} 12"),
+        format!("{name}{{job=\"b\"}} x\n"),
+        format!("{name}{{job=\"b\"}} NaN\n"),
+        format!("{name}{{job=\"b\" 1\n"),
+        format!("{name}{{job=\"b\\x\"}} 1\n"),
+        format!("{name}{{job=\"b\",x=\"\"y\"}} 1\n"),
+        format!("{name} 1\n"),
+        "uzima_backup_unheard_of{job=\"b\"} 1\n".into(),
+        "\0\0\0\0\n".into(),
+        "{\n".into(),
+    ] {
+        assert_eq!(Page::read(&(sound.clone() + &damaged)), read_one(&sound), "{damaged:?}");
+    }
+    for foreign in ["node_load1 0.5\n", "up{job=\"x\"} 1\n", "# HELP node_load1 Load.\n", "# TYPE x gauge\n"]
+    {
+        assert_eq!(Page::read(&(sound.clone() + foreign)), Read::Foreign(4), "{foreign:?}");
+    }
+    assert_eq!(Page::read("# a comment\n\n"), Read::Page(Page::default(), 0));
+}
+
+/// The page of a sound text, with one damaged line.
+fn read_one(sound: &str) -> Read {
+    match Page::read(sound) {
+        Read::Page(page, 0) => Read::Page(page, 1),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_file_is_replaced_for_everyone_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("uzima.prom");
+    let file = MetricsFile::new(path.clone());
+    assert_eq!(file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap(), None);
+    assert_eq!(file.update("b", &[("last_run_exit_code", 1.0)]).await.unwrap(), None);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("{job=\"a\"} 3\n") && text.contains("{job=\"b\"} 1\n"), "{text}");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    let files = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
+    assert_eq!(files(dir.path()), 1);
+
+    std::fs::write(&path, "node_load1 0.5\n").unwrap();
+    let error = file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap_err();
+    assert!(error.chain().contains("is left as it is: line 1 is a metric of another program"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "node_load1 0.5\n");
+    std::fs::write(&path, text.replace(" 3\n", " three\n")).unwrap();
+    let told = file.update("a", &[]).await.unwrap().unwrap();
+    assert!(told.contains("1 damaged lines"), "{told}");
+    assert_eq!(files(dir.path()), 1);
+
+    // Somebody holds the lock: it is not waited for long, and nothing is lost.
+    let folder = std::fs::File::open(dir.path()).unwrap();
+    folder.lock().unwrap();
+    let error = file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap_err();
+    assert!(error.chain().contains("locked its folder"), "{error}");
+    drop(folder);
+    let gone = MetricsFile::new(dir.path().join("gone/uzima.prom"));
+    let error = gone.update("a", &[]).await.unwrap_err();
+    assert!(error.next_step().unwrap().contains("METRICS_FILE"), "{error}");
+}

@@ -1,0 +1,156 @@
+//! To what instant the data of a backup belongs: what was asked for, and what this server can do.
+
+use std::str::FromStr;
+
+use super::Options;
+use crate::error::{Error, Result};
+use crate::source::describe::Description;
+use crate::source::notes::Notes;
+use crate::source::optime::OpTime;
+use crate::source::server::{Server, Topology};
+use crate::source::{oplog, snapshot};
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsistencyChoice {
+    /// The oplog slice where there is an oplog that the user may read, else none.
+    Auto,
+    /// The oplog slice of the time of reading, or an error.
+    Oplog,
+    /// Every read as of one instant, or an error.
+    Snapshot,
+    /// Each collection at its own time.
+    None,
+}
+
+impl FromStr for ConsistencyChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ConsistencyChoice, String> {
+        match text {
+            "auto" => Ok(ConsistencyChoice::Auto),
+            "oplog" => Ok(ConsistencyChoice::Oplog),
+            "snapshot" => Ok(ConsistencyChoice::Snapshot),
+            "none" => Ok(ConsistencyChoice::None),
+            _ => Err("it is auto, oplog, snapshot or none".into()),
+        }
+    }
+}
+
+/// What a run does about it.
+#[derive(Debug, Clone)]
+pub struct Consistency {
+    /// The oplog slice that was begun.
+    pub oplog: Option<oplog::Begun>,
+    /// The instant that all is read as of.
+    pub at: Option<OpTime>,
+    /// What chose it, or why it is not more.
+    pub why: String,
+}
+
+/// Why a server can have no oplog slice, and what to do about it.
+struct Without {
+    why: String,
+    hint: String,
+}
+
+/// Decides, and begins what has to begin before the server is described.
+///
+/// # Errors
+/// If what was asked for cannot be had.
+pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<Consistency> {
+    let none = |why: String| Consistency { oplog: None, at: None, why };
+    let why = match options.consistency {
+        ConsistencyChoice::None => return Ok(none("consistency = none".into())),
+        ConsistencyChoice::Snapshot => {
+            let Some(why) = snapshot::refused(server.hello.topology, version) else {
+                return Ok(none("consistency = snapshot".into()));
+            };
+            let address = &server.hello.address;
+            let text = format!("MongoDB at {address} cannot be read as of one instant: {why}");
+            return Err(Error::failed(text).hint("Use --consistency auto or none (BACKUP_CONSISTENCY)"));
+        }
+        ConsistencyChoice::Auto => "a replica set, whose oplog the user may read",
+        ConsistencyChoice::Oplog => "consistency = oplog",
+    };
+    let begun = match without(server).await? {
+        None => oplog::Begun::begin(server).await?.ok_or_else(|| Without {
+            why: "what was written last is not on a majority of the set's members".into(),
+            hint: "Check them with rs.status()".into(),
+        }),
+        Some(without) => Err(without),
+    };
+    match begun {
+        Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into() }),
+        Err(without) if options.consistency == ConsistencyChoice::Auto => {
+            log::info!("each collection is read at its own time, because {}: {}", without.why, without.hint);
+            Ok(none(without.why))
+        }
+        Err(without) => {
+            let address = &server.hello.address;
+            Err(Error::failed(format!(
+                "there can be no oplog slice of MongoDB at {address}: {}",
+                without.why
+            ))
+            .hint(format!("{}; or use --consistency auto or none (BACKUP_CONSISTENCY)", without.hint)))
+        }
+    }
+}
+
+impl Consistency {
+    /// Chooses the instant of a snapshot: as late as can be, because the server keeps it only for a while.
+    pub async fn choose_instant(
+        &mut self,
+        server: &Server,
+        options: &Options,
+        description: &mut Description,
+        notes: &Notes,
+    ) -> Result<()> {
+        if options.consistency != ConsistencyChoice::Snapshot {
+            return Ok(());
+        }
+        let at = snapshot::choose(server, &options.selection, description).await?;
+        self.at = Some(at);
+        match snapshot::window(server).await {
+            Some(seconds) => {
+                log::info!("all is read as of {at}, which MongoDB keeps for {seconds} s at least")
+            }
+            None => log::info!("all is read as of {at}"),
+        }
+        let apart: Vec<String> = description
+            .namespaces
+            .iter()
+            .filter(|namespace| snapshot::apart(namespace))
+            .map(ToString::to_string)
+            .collect();
+        if !apart.is_empty() {
+            let line = format!(
+                "not as of {at}, which MongoDB cannot, but each at its own time: {}",
+                apart.join(", ")
+            );
+            self.why = format!("{}; {line}", self.why);
+            notes.add(format!("read {line}"));
+        }
+        Ok(())
+    }
+}
+
+/// What stands against an oplog slice of this server.
+async fn without(server: &Server) -> Result<Option<Without>> {
+    let because = |why: &str, hint: &str| Some(Without { why: why.into(), hint: hint.into() });
+    Ok(match server.hello.topology {
+        Topology::Standalone => because(
+            "a standalone server has no oplog",
+            "Make it a replica set of one member: start it with --replSet and run rs.initiate()",
+        ),
+        Topology::Mongos => because(
+            "a sharded cluster is read through mongos, which has no oplog",
+            "Back each shard up on its own for an instant of each",
+        ),
+        Topology::ReplicaSet => {
+            let role = "Grant the built-in role \"backup\", or {role: \"read\", db: \"local\"} and {role: \"read\", \
+                        db: \"config\"}";
+            oplog::may_read(server).await?.err().map(|why| Without { why, hint: role.into() })
+        }
+    })
+}

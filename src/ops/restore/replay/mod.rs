@@ -1,0 +1,93 @@
+//! The oplog slice of a backup: what the server wrote while its collections were read, one after the other.
+//! Applied to them it makes all of them as they were at one instant, the slice's end.
+//!
+//! The slice is read twice. First for the plan ([`survey`]): whatever cannot be replayed is found before
+//! anything is touched. Then, when all documents are there and counted, [`play`] takes its steps at the target;
+//! the indexes are built after that, as the [`catalog`] then has them.
+
+mod action;
+pub mod at;
+mod catalog;
+mod commands;
+mod entry;
+mod names;
+mod play;
+mod script;
+mod survey;
+mod transactions;
+
+pub use names::Names;
+pub use script::Read;
+pub use survey::{Survey, survey};
+
+use super::load::Outcome;
+use super::origin::Origin;
+use super::plan::Planned;
+use crate::error::Result;
+use crate::progress::Meter;
+use crate::target::Target;
+use catalog::Catalog;
+use script::Script;
+
+/// What a replay did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Replayed {
+    /// What was read of the slice.
+    pub read: Read,
+    /// How many operations were carried out.
+    pub operations: u64,
+    /// Restored namespaces that are gone again: they were dropped while the backup ran.
+    pub gone: Vec<String>,
+    /// Namespaces that came only with it.
+    pub came: Vec<String>,
+    /// How many indexes were built on those.
+    pub indexes: u64,
+    /// What is not as it should be.
+    pub problems: Vec<String>,
+}
+
+/// Replays the slice of `origin` and builds the indexes, with `indexes`; those of the restored namespaces are
+/// counted in their `outcomes`.
+pub async fn replay(
+    origin: &Origin,
+    names: Names,
+    target: &Target,
+    planned: &[Planned],
+    outcomes: &mut [Outcome],
+    indexes: bool,
+    meter: &Meter,
+) -> Result<Replayed> {
+    let connected = if names.people { target.connected_users().await? } else { Vec::new() };
+    let script = Script::new(names, connected, origin.slice_bounds());
+    let played = play::play(origin, script, target, Catalog::new(planned.iter()), meter).await?;
+    let restored =
+        |key: &catalog::Key| planned.iter().any(|p| p.chosen.db == key.0 && p.chosen.collection == key.1);
+    let name = |key: &catalog::Key| format!("{}.{}", key.0, key.1);
+    let mut replayed = Replayed {
+        read: played.read,
+        operations: played.operations,
+        came: played.catalog.keys().filter(|key| !restored(key)).map(name).collect(),
+        gone: planned.iter().map(|p| p.chosen.name()).collect(),
+        indexes: 0,
+        problems: played.problems,
+    };
+    let there: Vec<String> = played.catalog.keys().map(name).collect();
+    replayed.gone.retain(|name| !there.contains(name));
+    for build in if indexes { played.catalog.builds() } else { Vec::new() } {
+        meter.doing(format!("building the indexes of {}", name(&build.of)));
+        let problems = target.index(&build.specs, &build.of.0, &build.on).await?;
+        let built = (build.specs.len() - problems.len()) as u64;
+        match outcomes.iter_mut().find(|outcome| outcome.to == name(&build.of)) {
+            Some(outcome) => {
+                outcome.indexes += built;
+                outcome.problems.extend(problems);
+            }
+            None => {
+                replayed.indexes += built;
+                let of = name(&build.of);
+                replayed.problems.extend(problems.into_iter().map(|problem| format!("{of}: {problem}")));
+            }
+        }
+    }
+    Ok(replayed)
+}

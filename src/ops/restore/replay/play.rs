@@ -1,0 +1,200 @@
+//! The replay itself: the slice is read once more, and its steps are taken at the target, in their order.
+
+use std::collections::BTreeMap;
+
+use bson::RawDocumentBuf;
+use tokio::sync::mpsc::{self, Sender};
+
+use super::action::{Action, Form};
+use super::catalog::{Catalog, Key};
+use super::names::Named;
+use super::script::{Read, Script};
+use super::survey::{Steps, through};
+use crate::error::{Error, Result};
+use crate::ops::restore::origin::Origin;
+use crate::progress::Meter;
+use crate::target::Target;
+use crate::target::batch::BATCH;
+use crate::target::insert::Place;
+
+/// So many writes go in one command.
+const WRITES: usize = 1000;
+/// How many steps wait.
+const WAITING: usize = 8;
+
+/// What a server says of the creation of what is there (NamespaceExists), and of a change of what is gone or was
+/// changed further since (NamespaceNotFound, InvalidOptions): `applyOps` forgives the same.
+const CREATED: [i32; 1] = [48];
+const CHANGED: [i32; 2] = [26, 72];
+
+/// What was replayed.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// What was read.
+    pub read: Read,
+    /// How many operations were carried out.
+    pub operations: u64,
+    /// The namespaces with their indexes, as they are in the end.
+    pub catalog: Catalog,
+    /// What is not as it should be.
+    pub problems: Vec<String>,
+}
+
+/// Replays the slice; `catalog` is what was restored before.
+pub async fn play(
+    origin: &Origin,
+    script: Script,
+    target: &Target,
+    catalog: Catalog,
+    meter: &Meter,
+) -> Result<Played> {
+    meter.doing("replaying the oplog".into());
+    let (sender, mut steps) = mpsc::channel(WAITING);
+    // Without the feeder, which ends the player's work by its own end.
+    let reading = async { through(origin, script, Feeder(sender)).await.map(|(read, _)| read) };
+    let mut player =
+        Player { target, catalog, batch: Batch::default(), missing: BTreeMap::new(), operations: 0 };
+    let playing = async {
+        while let Some(action) = steps.recv().await {
+            player.take(action).await?;
+        }
+        // The reader goes on to the slice's end, and then says whether it was whole.
+        drop(steps);
+        player.flush().await
+    };
+    // The player's error is the cause of the reader's.
+    let (read, played) = tokio::join!(reading, playing);
+    played?;
+    let read = read?;
+    let lost =
+        |(db, name): &Key| format!("{db}.{name} is not in the backup: what was written to it is missing");
+    let problems = player.missing.keys().map(lost).collect();
+    Ok(Played { read, operations: player.operations, catalog: player.catalog, problems })
+}
+
+/// Hands steps to the player.
+struct Feeder(Sender<Action>);
+
+impl Steps for Feeder {
+    fn take(&mut self, action: Action) -> Result<()> {
+        self.0.blocking_send(action).map_err(|_| Error::aftermath("nobody takes the steps of the replay"))
+    }
+}
+
+/// Writes that wait to go together.
+#[derive(Default)]
+struct Batch {
+    operations: Vec<RawDocumentBuf>,
+    places: Vec<Named>,
+    bytes: usize,
+}
+
+struct Player<'a> {
+    target: &'a Target,
+    catalog: Catalog,
+    batch: Batch,
+    /// Written to, but not there: dropped before it was read, if the slice goes on to say so. With its database
+    /// in the backup.
+    missing: BTreeMap<Key, String>,
+    operations: u64,
+}
+
+impl Player<'_> {
+    async fn take(&mut self, action: Action) -> Result<()> {
+        self.operations += u64::from(action.is_one());
+        if !matches!(action, Action::Write { .. } | Action::Index { .. }) {
+            self.flush().await?;
+        }
+        match &action {
+            Action::Write { .. } | Action::Index { .. } => {}
+            Action::Create { to, form, view, .. } => {
+                if *view {
+                    self.target.drop_namespace(&to.db, &to.collection).await?;
+                }
+                self.missing.remove(&to.key());
+                self.make(to, form, &CREATED).await?;
+            }
+            Action::Modify { to, form } => self.make(to, form, &CHANGED).await?,
+            Action::Drop(named) => self.drop_one(&named.key()).await?,
+            Action::DropAll { from_db, views } => {
+                for key in self.catalog.of_database(from_db, *views) {
+                    self.drop_one(&key).await?;
+                }
+                self.missing.retain(|_, db| *views || db != from_db);
+            }
+            Action::Rename { from, command, .. } => self.rename(from, command).await?,
+        }
+        self.catalog.follow(&action);
+        match action {
+            Action::Write { to, operation } => self.write(to, operation).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn write(&mut self, to: Named, operation: RawDocumentBuf) -> Result<()> {
+        if self.missing.contains_key(&to.key()) {
+            return Ok(());
+        }
+        if Target::would_fill(&operation) {
+            self.flush().await?;
+            let place = Place { db: to.db.clone(), collection: to.stored(), buckets: to.buckets };
+            return match self.target.apply(std::slice::from_ref(&operation)).await?[..] {
+                [] => self.target.unfill(&place, &operation).await,
+                _ => {
+                    self.missing.insert(to.key(), to.from_db);
+                    Ok(())
+                }
+            };
+        }
+        self.batch.bytes += operation.as_bytes().len();
+        self.batch.operations.push(operation);
+        self.batch.places.push(to);
+        if self.batch.operations.len() == WRITES || self.batch.bytes >= BATCH {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits. One of 16 MiB goes alone: a command may be 16 KiB longer, and no more.
+    async fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let alone = batch.operations.iter().rposition(|o| o.as_bytes().len() >= BATCH).unwrap_or(0);
+        let (before, rest) = batch.operations.split_at(alone);
+        for (at, run) in [(0, before), (alone, rest)] {
+            for left_out in self.target.apply(run).await? {
+                let place = &batch.places[at + left_out];
+                self.missing.insert(place.key(), place.from_db.clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn make(&self, to: &Named, form: &Form, fine: &[i32]) -> Result<()> {
+        match form {
+            Form::Operation(operation) => {
+                self.target.apply(std::slice::from_ref(operation)).await.map(|_| ())
+            }
+            Form::Command(command) => {
+                let doing = format!("cannot replay a change of {}.{}", to.db, to.collection);
+                self.target.command(&to.db, command, &doing, fine).await
+            }
+        }
+    }
+
+    async fn drop_one(&mut self, key: &Key) -> Result<()> {
+        self.missing.remove(key);
+        self.target.drop_namespace(&key.0, &key.1).await
+    }
+
+    async fn rename(&self, from: &Named, command: &RawDocumentBuf) -> Result<()> {
+        let name = format!("{}.{}", from.db, from.collection);
+        let there = self.target.collections(&from.db).await?;
+        if there.iter().any(|row| row.get_str("name").is_ok_and(|name| name == from.collection)) {
+            return self.target.command("admin", command, &format!("cannot rename {name}"), &[]).await;
+        }
+        let what = format!("the oplog renames {name}, which is not there");
+        Err(Error::failed(what).hint(
+            "A dump that was taken while a collection was renamed cannot be replayed; without: --no-replay",
+        ))
+    }
+}

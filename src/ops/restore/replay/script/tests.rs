@@ -1,0 +1,129 @@
+use bson::{RawDocumentBuf, Timestamp, rawdoc};
+
+use super::*;
+use crate::ops::restore::Filter;
+use crate::ops::restore::replay::action::Edit;
+
+fn script() -> Script {
+    Script::new(Names { filter: Filter::default(), people: true }, vec!["admin.me".into()], None)
+}
+
+fn entry(op: &str, ns: &str, o: RawDocumentBuf) -> RawDocumentBuf {
+    rawdoc! {"ts": Timestamp { time: 9, increment: 1 }, "ui": "a uuid", "wall": 5, "v": 2_i64, "op": op, "ns": ns, "o": o}
+}
+
+fn taken(script: &mut Script, entry: &RawDocumentBuf) -> Result<Vec<Action>> {
+    let mut actions = Vec::new();
+    script.take(entry.as_bytes(), &mut |action| {
+        actions.push(action);
+        Ok(())
+    })?;
+    Ok(actions)
+}
+
+fn actions(op: &str, ns: &str, o: RawDocumentBuf) -> Vec<Action> {
+    taken(&mut script(), &entry(op, ns, o)).unwrap()
+}
+
+#[test]
+fn a_write_goes_without_what_was_its_servers() {
+    let actions = actions("i", "shop.orders", rawdoc! {"_id": 1});
+    let [Action::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(*operation, rawdoc! {"op": "i", "ns": "shop.orders", "v": 2_i64, "o": {"_id": 1}});
+    let update = rawdoc! {"op": "u", "ns": "a.b", "o2": {"_id": 1}, "o": {"$v": 2, "diff": {}}, "b": true};
+    let actions = taken(&mut script(), &update).unwrap();
+    let [Action::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(*operation, rawdoc! {"op": "u", "ns": "a.b", "o": {"$v": 2, "diff": {}}, "o2": {"_id": 1}});
+}
+
+#[test]
+fn what_changes_no_data_is_left_out() {
+    let mut script = script();
+    for (op, ns, o) in [
+        ("n", "", rawdoc! {"msg": "periodic noop"}),
+        ("km", "a.b", rawdoc! {}),
+        ("c", "a.$cmd", rawdoc! {"startIndexBuild": "b", "indexes": []}),
+        ("c", "a.$cmd", rawdoc! {"abortIndexBuild": "b"}),
+        ("c", "a.$cmd", rawdoc! {"dbCheck": "b"}),
+        ("c", "a.$cmd", rawdoc! {"create": "system.views"}),
+        ("c", "admin.$cmd", rawdoc! {"createIndexes": "system.users", "key": {"user": 1}}),
+        ("i", "config.transactions", rawdoc! {"_id": 1}),
+        ("u", "admin.system.version", rawdoc! {"_id": 1}),
+        ("i", "a.system.views", rawdoc! {"_id": "a.w", "viewOn": "system.buckets.w", "pipeline": []}),
+        ("d", "admin.system.users", rawdoc! {"_id": "admin.me"}),
+    ] {
+        assert_eq!(taken(&mut script, &entry(op, ns, o)).unwrap(), []);
+    }
+    assert_eq!((script.read.entries, script.read.left_out), (11, 11));
+}
+
+#[test]
+fn commands_become_steps() {
+    let command = |o: RawDocumentBuf| actions("c", "shop.$cmd", o);
+    let [Action::Create { form: Form::Operation(made), collated: true, .. }] = &command(rawdoc! {
+        "create": "c", "collation": {"locale": "fr"}, "recordIdsReplicated": true, "idIndex": {"v": 2},
+    })[..] else {
+        panic!()
+    };
+    let want = rawdoc! {"create": "c", "collation": {"locale": "fr"}, "idIndex": {"v": 2}};
+    assert_eq!(*made, rawdoc! {"op": "c", "ns": "shop.$cmd", "o": want});
+    let [Action::Create { to, form: Form::Command(made), .. }] = &command(rawdoc! {
+        "create": "system.buckets.w", "validator": {"a": 1}, "clusteredIndex": true, "timeseries": {"timeField": "t"},
+    })[..] else {
+        panic!()
+    };
+    assert_eq!((to.collection.as_str(), to.buckets), ("w", true));
+    assert_eq!(*made, rawdoc! {"create": "w", "timeseries": {"timeField": "t"}});
+    let both = command(rawdoc! {"collMod": "c", "index": {"name": "a", "hidden": true}, "validator": {}});
+    assert!(matches!(&both[..], [Action::Index { edit: Edit::Change(_), .. }, Action::Modify { .. }]));
+    let index = command(rawdoc! {"collMod": "c", "index": {"name": "a", "hidden": true}, "noPadding": true});
+    assert!(matches!(&index[..], [Action::Index { .. }]));
+    let [Action::Index { edit: Edit::Put(specs), .. }] =
+        &command(rawdoc! {"createIndexes": "c", "v": 2, "key": {"a": 1}, "name": "a"})[..]
+    else {
+        panic!()
+    };
+    assert_eq!(*specs, [rawdoc! {"v": 2, "key": {"a": 1}, "name": "a"}]);
+    let build =
+        rawdoc! {"commitIndexBuild": "c", "indexes": [{"key": {"a": 1}, "name": "a"}, {"key": {"b": 1}}]};
+    let actions = command(build);
+    assert!(matches!(&actions[..], [Action::Index { edit: Edit::Put(specs), .. }] if specs.len() == 2));
+    let view = rawdoc! {"_id": "shop.v", "viewOn": "c", "pipeline": []};
+    let made = super::tests::actions("i", "shop.system.views", view);
+    let [Action::Create { form: Form::Command(made), view: true, .. }] = &made[..] else { panic!() };
+    assert_eq!(*made, rawdoc! {"create": "v", "viewOn": "c", "pipeline": []});
+}
+
+#[test]
+fn operations_inside_are_taken_one_by_one() {
+    let inner = rawdoc! {"applyOps": [{"op": "i", "ns": "a.b", "o": {"_id": 2}}]};
+    let o = rawdoc! {"applyOps": [
+        {"op": "i", "ns": "a.b", "o": {"_id": 1}},
+        {"op": "n", "ns": "", "o": {}},
+        {"op": "c", "ns": "admin.$cmd", "o": inner},
+    ]};
+    assert_eq!(actions("c", "admin.$cmd", o).len(), 2);
+    let mut deep = rawdoc! {"applyOps": []};
+    for _ in 0..DEPTH + 1 {
+        deep = rawdoc! {"applyOps": [{"op": "c", "ns": "admin.$cmd", "o": deep}]};
+    }
+    assert!(taken(&mut script(), &entry("c", "admin.$cmd", deep)).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes: Vec<u8>, at in 0_usize..400, byte: u8) {
+        let mut script = script();
+        let _ = script.take(&bytes, &mut |_| Ok(()));
+        let o = rawdoc! {"applyOps": [
+            {"op": "u", "ns": "a.b", "o2": {"_id": 1}, "o": {"$v": 2, "diff": {}}},
+            {"op": "c", "ns": "a.$cmd", "o": {"collMod": "b", "index": {"name": "x", "hidden": true}}},
+            {"op": "c", "ns": "a.$cmd", "o": {"createIndexes": "b", "key": {"x": 1}, "name": "x"}},
+            {"op": "d", "ns": "a.system.views", "o": {"_id": "a.v"}},
+        ]};
+        let mut entry = entry("c", "admin.$cmd", o).into_bytes();
+        let at = at % entry.len();
+        entry[at] = byte;
+        let _ = script.take(&entry, &mut |_| Ok(()));
+    }
+}

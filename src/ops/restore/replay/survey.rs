@@ -1,0 +1,107 @@
+//! What a replay would do, found out before anything is touched: the whole slice is read once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::runtime::Handle;
+
+use super::action::Action;
+use super::names::{Named, Names};
+use super::script::{Read, Script};
+use crate::error::{Error, Result};
+use crate::ops::restore::origin::Origin;
+use crate::ops::restore::plan::Planned;
+
+/// What a slice holds for this restore.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Survey {
+    /// What was read of it.
+    pub read: Read,
+    /// How many operations are replayed.
+    pub operations: u64,
+    /// The namespaces of the target that it makes or writes to, and what they are in the backup.
+    pub touched: BTreeMap<(String, String), String>,
+    /// The databases in which it applies operations, but for users and roles.
+    pub databases: BTreeSet<String>,
+}
+
+impl Steps for Survey {
+    fn take(&mut self, action: Action) -> Result<()> {
+        self.operations += u64::from(action.is_one());
+        let (first, second) = match &action {
+            Action::Write { to, .. } | Action::Create { to, .. } | Action::Modify { to, .. } => (to, None),
+            Action::Rename { from, to, .. } => (from, Some(to)),
+            Action::Drop(_) | Action::DropAll { .. } | Action::Index { .. } => return Ok(()),
+        };
+        [Some(first), second].into_iter().flatten().filter(|named| !named.is_people()).try_for_each(|named| {
+            self.databases.insert(named.db.clone());
+            self.touch(named)
+        })
+    }
+}
+
+impl Survey {
+    fn touch(&mut self, named: &Named) -> Result<()> {
+        let from = format!("{}.{}", named.from_db, named.from);
+        match self.touched.get(&named.key()).filter(|other| **other != from) {
+            Some(other) => Err(both(other, &from, &named.key())),
+            None => {
+                self.touched.entry(named.key()).or_insert(from);
+                Ok(())
+            }
+        }
+    }
+
+    /// Those of the target that it would write to beside what is restored.
+    ///
+    /// # Errors
+    /// If one would get the name of another one.
+    pub fn beside(&self, planned: &[Planned]) -> Result<Vec<(String, String)>> {
+        let mut beside = Vec::new();
+        for (key, from) in &self.touched {
+            let same = planned.iter().find(|p| p.chosen.db == key.0 && p.chosen.collection == key.1);
+            match same.map(|planned| planned.offer.name()) {
+                None => beside.push(key.clone()),
+                Some(name) if name == *from => {}
+                Some(name) => return Err(both(&name, from, key)),
+            }
+        }
+        Ok(beside)
+    }
+}
+
+fn both(one: &str, other: &str, key: &(String, String)) -> Error {
+    Error::usage(format!("both {one} and {other} would become {}.{}", key.0, key.1)).hint(
+        "The oplog slice has both; choose other patterns for --ns-from and --ns-to, or give --no-replay",
+    )
+}
+
+/// Reads the whole slice.
+pub async fn survey(origin: &Origin, names: Names) -> Result<Survey> {
+    let script = Script::new(names, Vec::new(), origin.slice_bounds());
+    let (read, survey) = through(origin, script, Survey::default()).await?;
+    Ok(Survey { read, ..survey })
+}
+
+/// Takes the steps of a slice in their order.
+pub trait Steps: Send + 'static {
+    /// The next one.
+    fn take(&mut self, action: Action) -> Result<()>;
+}
+
+/// Reads the whole slice on a thread of its own, and hands its steps on. After the first error nothing more is
+/// handed on.
+pub async fn through<S: Steps>(origin: &Origin, mut script: Script, mut steps: S) -> Result<(Read, S)> {
+    let (origin, handle) = (origin.clone(), Handle::current());
+    let work = move || {
+        let mut failed = None;
+        let read = origin.scan_slice(&handle, &mut |raw| {
+            if failed.is_none() {
+                failed = script.take(raw, &mut |action| steps.take(action)).err();
+            }
+        });
+        // Whether its bytes are right comes before what they seem to say.
+        read?;
+        failed.map_or(Ok((script.read, steps)), Err)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
+}

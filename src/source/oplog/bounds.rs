@@ -1,0 +1,164 @@
+//! Where a slice begins and where it ends.
+
+use std::time::Duration;
+
+use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
+use mongodb::Client;
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::source::errors::{Class, classify};
+use crate::source::optime::OpTime;
+use crate::source::server::{self, Server};
+
+/// The pause between two questions for how far the majority is.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// An entry's place in the life of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The entry's time.
+    pub time: OpTime,
+    /// The term of the primary that wrote it.
+    pub term: i64,
+}
+
+/// Whether the user may read what a slice needs, else why not. The built-in role `backup` may (6.0.5).
+pub async fn may_read(server: &Server) -> Result<Result<(), String>> {
+    for (db, collection) in [("local", "oplog.rs"), ("config", "transactions")] {
+        let database = server.client().database(db);
+        let find = rawdoc! {"find": collection, "limit": 1_i32, "singleBatch": true};
+        match server.ask(|| server::documents(&database, find.clone())).await {
+            Ok(_) => {}
+            Err(e) if classify(&e) == Class::Unauthorized => {
+                let who = server.user().map_or("an anonymous user".into(), |user| format!("user '{user}'"));
+                return Ok(Err(format!("{who} may not read {db}.{collection}")));
+            }
+            Err(e) => return Err(server.explain(&format!("cannot read {db}.{collection}"), e)),
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The newest entry that is on a majority of the set, as far as the member knows.
+pub async fn committed(server: &Server, client: &Client) -> Result<Position> {
+    last_write(server, client, "majorityOpTime").await
+}
+
+/// The newest entry that the member has; needs no right to read the oplog.
+pub async fn applied(server: &Server, client: &Client) -> Result<Position> {
+    last_write(server, client, "opTime").await
+}
+
+async fn last_write(server: &Server, client: &Client, which: &str) -> Result<Position> {
+    let admin = client.database("admin");
+    let ask = || admin.run_command(doc! {"hello": 1}).selection_criteria(server::any_member()).into_future();
+    let reply = server.ask(ask).await.map_err(|e| server.explain_late("cannot ask for the last write", e))?;
+    let position = || {
+        let entry = reply.get_document("lastWrite").ok()?.get_document(which).ok()?;
+        Some(Position { time: entry.get_timestamp("ts").ok()?.into(), term: entry.get_i64("t").ok()? })
+    };
+    position().ok_or_else(|| {
+        Error::failed(format!("MongoDB at {} does not say what a majority has", server.hello.address))
+            .hint("Back up with --consistency none (BACKUP_CONSISTENCY)")
+    })
+}
+
+/// When the oldest transaction that is under way wrote its first entry.
+pub async fn oldest_transaction(server: &Server, client: &Client) -> Result<Option<OpTime>> {
+    let find = rawdoc! {
+        "find": "transactions",
+        "filter": {"state": {"$in": ["prepared", "inProgress"]}},
+        "sort": {"startOpTime": 1_i32},
+        "limit": 1_i32,
+        "singleBatch": true,
+        "projection": {"startOpTime": 1_i32},
+    };
+    let row = first(server, client, "config", find).await?;
+    let time = |row: &RawDocumentBuf| row.get_document("startOpTime").ok()?.get_timestamp("ts").ok();
+    Ok(row.as_ref().and_then(time).map(OpTime::from))
+}
+
+/// The newest entry. Whoever saw a document sees the entry that wrote it: both are of one transaction of the
+/// storage engine, and a reverse scan leaves out nothing.
+pub async fn newest(server: &Server, client: &Client) -> Result<Position> {
+    at_end(server, client, -1).await
+}
+
+/// Checks that the oplog still holds everything after `start`.
+pub async fn reaches_back(server: &Server, client: &Client, start: OpTime) -> Result<()> {
+    let oldest = at_end(server, client, 1).await?.time;
+    if oldest.before() > start { Err(overflow(server, start)) } else { Ok(()) }
+}
+
+/// The oplog is shorter than the run.
+pub fn overflow(server: &Server, start: OpTime) -> Error {
+    Error::failed(format!(
+        "the oplog of MongoDB at {} overflowed: it does not reach back to {start} any more, which the backup needs",
+        server.hello.address
+    ))
+    .hint(
+        "Make it larger, e.g. db.adminCommand({replSetResizeOplog: 1, size: <MiB>}), \
+         or back up with --consistency none (BACKUP_CONSISTENCY)",
+    )
+}
+
+/// Waits until `end` is on a majority of the set; what is then. `None` if it is not after `limit`.
+pub async fn wait(
+    server: &Server,
+    client: &Client,
+    end: OpTime,
+    limit: Duration,
+) -> Result<Option<Position>> {
+    let began = Instant::now();
+    loop {
+        let now = committed(server, client).await?;
+        if now.time >= end {
+            return Ok(Some(now));
+        }
+        if began.elapsed() > limit {
+            return Ok(None);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The majority did not get the end of the slice.
+pub fn behind(server: &Server, end: OpTime) -> Error {
+    let (set, limit) = (server.set_name(), server.stall.as_secs());
+    Error::failed(format!(
+        "what {set} wrote last ({end}) was not on a majority of its members after {limit} s"
+    ))
+    .hint("Check its members with rs.status(), or back up with --consistency none (BACKUP_CONSISTENCY)")
+}
+
+/// The first entry in natural order, forwards (1) or backwards (-1).
+async fn at_end(server: &Server, client: &Client, order: i32) -> Result<Position> {
+    let find = rawdoc! {
+        "find": "oplog.rs",
+        "sort": {"$natural": order},
+        "limit": 1_i32,
+        "singleBatch": true,
+        "projection": {"ts": 1_i32, "t": 1_i32},
+    };
+    let row = first(server, client, "local", find).await?;
+    let position = |row: &RawDocument| {
+        // A set's first entry, which initiates it, has no term (6.0.5).
+        Some(Position { time: row.get_timestamp("ts").ok()?.into(), term: row.get_i64("t").unwrap_or(-1) })
+    };
+    row.as_deref().and_then(position).ok_or_else(|| {
+        Error::failed(format!("the oplog of MongoDB at {} has an entry without a time", server.hello.address))
+    })
+}
+
+async fn first(
+    server: &Server,
+    client: &Client,
+    db: &str,
+    find: RawDocumentBuf,
+) -> Result<Option<RawDocumentBuf>> {
+    let database = client.database(db);
+    let rows = server.ask(|| server::documents(&database, find.clone())).await;
+    let rows = rows.map_err(|e| server.explain_late("cannot read the oplog's bounds", e))?;
+    Ok(rows.into_iter().next())
+}

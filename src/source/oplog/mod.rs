@@ -1,0 +1,172 @@
+//! The oplog slice: what the server wrote while its collections were read one after the other, so that a
+//! replay turns all of them into the data of one instant.
+//!
+//! It is begun before the server is described ([`Begun::begin`]), so that a collection that is made
+//! meanwhile is in the slice or in the description. When the last document is read, the newest entry is
+//! the end; it must be on a majority of the set before it counts, or a failover could undo it. Between the
+//! two, entries go through the [`filter`] into the artifact, raw.
+
+pub(super) mod bounds;
+mod filter;
+mod read;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::RawDocument;
+use tokio_util::sync::CancellationToken;
+
+pub use self::bounds::may_read;
+
+use self::bounds::Position;
+use self::filter::{Filter, Kept};
+use super::notes::Notes;
+use super::optime::OpTime;
+use super::selection::Selection;
+use super::server::Server;
+use super::{Namespace, Sink};
+use crate::error::{Error, Result};
+
+/// A slice whose beginning is known.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// What was written after it is needed.
+    start: OpTime,
+    /// The newest entry at the beginning: whoever reads from then on sees all up to it.
+    ready: Position,
+}
+
+/// So long may a majority of the set take to get what was written before the run begins.
+const CATCHING_UP: Duration = Duration::from_secs(10);
+
+/// Between what times a slice was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// All after it is in the slice.
+    pub start: OpTime,
+    /// The last moment whose writes are.
+    pub end: OpTime,
+}
+
+impl Begun {
+    /// Begins a slice: nothing may have been asked or read yet that it shall cover. `None` if a majority of
+    /// the set does not follow, and never would get what is the end of the slice then: with an arbiter, one
+    /// member that is down is enough.
+    pub async fn begin(server: &Server) -> Result<Option<Begun>> {
+        let client = server.client();
+        // Before what a majority has there is no gap, so that whoever reads from now on sees all of it. After it
+        // an entry may become visible later than a younger one.
+        let committed = bounds::committed(server, client).await?.time;
+        // Of a transaction under way some entries are older. One that began before this question and ended
+        // before it is not found, but then all who read from now on see what it did.
+        let transaction = bounds::oldest_transaction(server, client).await?;
+        let ready = bounds::newest(server, client).await?;
+        if bounds::wait(server, client, ready.time, CATCHING_UP).await?.is_none() {
+            return Ok(None);
+        }
+        let start = transaction.map_or(committed, |began| began.before().min(committed));
+        bounds::reaches_back(server, client, start).await?;
+        Ok(Some(Begun { start, ready }))
+    }
+
+    /// Has `read` read the documents into `sink`, and then writes the slice behind them. Blocks; runs on the
+    /// thread of the reader.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Restart`] when there was a rename or something else that no slice can hold, or
+    /// another primary: a new run may succeed.
+    pub fn around(
+        &self,
+        server: &Arc<Server>,
+        selection: &Selection,
+        notes: &Notes,
+        cancel: &CancellationToken,
+        sink: &mut dyn Sink,
+        read: impl FnOnce(&mut dyn Sink) -> Result<()>,
+    ) -> Result<Bounds> {
+        let mut sink = WithSlice { sink, place: 0 };
+        read(&mut sink)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Error::failed("cannot start the runtime that reads the oplog").caused_by(e))?;
+        let outcome = runtime.block_on(async {
+            tokio::select! {
+                outcome = self.write(server, selection, notes, &mut sink) => outcome,
+                () = cancel.cancelled() => Err(Error::aftermath("the run was cancelled")),
+            }
+        });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        outcome
+    }
+
+    async fn write(
+        &self,
+        server: &Server,
+        selection: &Selection,
+        notes: &Notes,
+        sink: &mut WithSlice<'_>,
+    ) -> Result<Bounds> {
+        let client = server.another_client()?;
+        let newest = bounds::newest(server, &client).await?;
+        let bounds = Bounds { start: self.start, end: newest.time };
+        let committed = bounds::wait(server, &client, bounds.end, server.stall).await?;
+        server.prove_unchanged(&client).await?;
+        let committed = committed.ok_or_else(|| bounds::behind(server, bounds.end))?;
+        for position in [newest, committed] {
+            if position.term != self.ready.term {
+                let (was, now) = (self.ready.term, position.term);
+                return Err(Error::restart(format!(
+                    "{} got another primary during the run (term {was} became {now})",
+                    server.set_name()
+                )));
+            }
+        }
+        let mut filter = Filter::new(selection, self.ready.time);
+        let mut entries = 0;
+        sink.sink.begin(sink.place)?;
+        let mut hand_on = |entry: &RawDocument| {
+            let bytes = match filter.take(entry)? {
+                Kept::Whole => sink.sink.document(entry.as_bytes()),
+                Kept::Part(part) => sink.sink.document(part.as_bytes()),
+                Kept::Nothing => return Ok(()),
+            };
+            entries += 1;
+            bytes
+        };
+        read::entries(server, &client, bounds, notes, &mut hand_on).await?;
+        // Whatever fell out of it meanwhile was not read.
+        bounds::reaches_back(server, &client, self.start).await?;
+        sink.sink.end()?;
+        log::debug!("the oplog slice has {entries} entries, from {} to {}", bounds.start, bounds.end);
+        let _ = tokio::time::timeout(Duration::from_secs(5), client.shutdown()).await;
+        Ok(bounds)
+    }
+}
+
+/// Announces the slice behind all namespaces.
+struct WithSlice<'a> {
+    sink: &'a mut dyn Sink,
+    /// The slice's place among them.
+    place: usize,
+}
+
+impl Sink for WithSlice<'_> {
+    fn prelude(&mut self, mut namespaces: Vec<Namespace>) -> Result<()> {
+        self.place = namespaces.len();
+        namespaces.push(Namespace::oplog());
+        self.sink.prelude(namespaces)
+    }
+
+    fn begin(&mut self, namespace: usize) -> Result<()> {
+        self.sink.begin(namespace)
+    }
+
+    fn document(&mut self, raw: &[u8]) -> Result<()> {
+        self.sink.document(raw)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.sink.end()
+    }
+}

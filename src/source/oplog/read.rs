@@ -1,0 +1,100 @@
+//! Reading the entries of a slice in order.
+
+use bson::{RawDocument, RawDocumentBuf, Timestamp, rawdoc};
+use futures_util::StreamExt;
+use mongodb::Client;
+use mongodb::error::Error as Driver;
+use mongodb::raw_batch_cursor::RawBatchCursor;
+
+use super::{Bounds, bounds};
+use crate::error::{Error, Result};
+use crate::source::errors::{self, Class};
+use crate::source::notes::Notes;
+use crate::source::optime::OpTime;
+use crate::source::server::{self, Server};
+
+/// How often a lost cursor is taken up again without an entry in between.
+const ATTEMPTS: u32 = 8;
+
+/// Hands on every entry within `bounds`, in order. Entries are told apart by their times, so a lost cursor is
+/// taken up behind the last one.
+pub async fn entries(
+    server: &Server,
+    client: &Client,
+    bounds: Bounds,
+    notes: &Notes,
+    hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
+) -> Result<()> {
+    let (mut last, mut attempts) = (None, 0);
+    loop {
+        let had = last;
+        let lost = match drain(server, client, find(bounds, last), &mut last, hand_on).await {
+            Ok(()) => return Ok(()),
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Driver(error)) => error,
+        };
+        attempts = if last == had { attempts + 1 } else { 1 };
+        match errors::classify(&lost) {
+            Class::TokenGone => return Err(bounds::overflow(server, bounds.start)),
+            Class::Interrupted if attempts < ATTEMPTS => {
+                notes.count(format!("went on reading the oplog after: {}", errors::tidy(&lost)));
+                tokio::time::sleep(std::time::Duration::from_millis(100 << attempts)).await;
+            }
+            _ => return Err(server.explain_late("cannot read the oplog", lost)),
+        }
+    }
+}
+
+/// Why a cursor ends before the last entry.
+enum Stop {
+    Driver(Driver),
+    Error(Error),
+}
+
+impl From<Driver> for Stop {
+    fn from(error: Driver) -> Stop {
+        Stop::Driver(error)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+/// The command for all entries, or those behind `last`.
+fn find(bounds: Bounds, last: Option<OpTime>) -> RawDocumentBuf {
+    let end = Timestamp::from(bounds.end);
+    let start = Timestamp::from(last.unwrap_or(bounds.start));
+    rawdoc! {"find": "oplog.rs", "filter": {"ts": {"$gt": start, "$lte": end}}}
+}
+
+async fn drain(
+    server: &Server,
+    client: &Client,
+    find: RawDocumentBuf,
+    last: &mut Option<OpTime>,
+    hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
+) -> Result<(), Stop> {
+    let malformed = |e: &dyn std::fmt::Display| {
+        let text = format!("MongoDB at {} sent a malformed oplog entry", server.hello.address);
+        Error::failed(text).caused_by(e.to_string())
+    };
+    let local = client.database("local");
+    let action = local.run_raw_cursor_command(find).selection_criteria(server::any_member()).batch();
+    let mut cursor: RawBatchCursor = server.bounded(action.into_future()).await?;
+    while let Some(batch) = server.bounded(async { cursor.next().await.transpose() }).await? {
+        for value in batch.doc_slices()? {
+            let value = value.map_err(|e| malformed(&e))?;
+            let entry = value.as_document().ok_or_else(|| malformed(&"it is no document"))?;
+            let time: OpTime = entry.get_timestamp("ts").map_err(|e| malformed(&e))?.into();
+            if last.is_some_and(|last| time <= last) {
+                return Err(malformed(&"it is out of order").into());
+            }
+            hand_on(entry)?;
+            *last = Some(time);
+        }
+    }
+    Ok(())
+}

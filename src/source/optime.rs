@@ -1,0 +1,61 @@
+//! A moment in a replica set's life, as its oplog counts them.
+
+use std::fmt;
+
+use bson::Timestamp;
+use chrono::DateTime;
+use serde::{Deserialize, Serialize};
+
+/// A BSON timestamp: `ts` of an oplog entry. In order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OpTime {
+    /// Unix seconds.
+    pub t: u32,
+    /// Which entry of that second, from 1.
+    pub i: u32,
+}
+
+impl OpTime {
+    /// The moment before: no other lies between.
+    pub fn before(self) -> OpTime {
+        match self.i {
+            0 => OpTime { t: self.t.saturating_sub(1), i: u32::MAX },
+            i => OpTime { t: self.t, i: i - 1 },
+        }
+    }
+}
+
+impl From<Timestamp> for OpTime {
+    fn from(timestamp: Timestamp) -> OpTime {
+        OpTime { t: timestamp.time, i: timestamp.increment }
+    }
+}
+
+impl From<OpTime> for Timestamp {
+    fn from(time: OpTime) -> Timestamp {
+        Timestamp { time: time.t, increment: time.i }
+    }
+}
+
+impl fmt::Display for OpTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = DateTime::from_timestamp(self.t.into(), 0).expect("every u32 is a date");
+        write!(f, "{}, {}", second.format("%Y-%m-%dT%H:%M:%SZ"), self.i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_counts_before_the_entry() {
+        let time = |t, i| OpTime { t, i };
+        assert_eq!((time(5, 3).before(), time(5, 0).before()), (time(5, 2), time(4, u32::MAX)));
+        assert!(time(1, 9) < time(2, 1) && time(2, 1) < time(2, 2));
+        assert_eq!(time(1_795_489_212, 5).to_string(), "2026-11-24T03:00:12Z, 5");
+        assert_eq!(time(u32::MAX, 1).to_string(), "2106-02-07T06:28:15Z, 1");
+        let back: OpTime = Timestamp::from(time(3, 4)).into();
+        assert_eq!(back, time(3, 4));
+    }
+}

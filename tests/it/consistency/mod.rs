@@ -1,0 +1,10 @@
+//! Backups of a server that is written to: what is restored is of one instant, or the manifest says that it
+//! is not.
+
+mod instant;
+mod refused;
+mod rights;
+mod snapshot;
+mod support;
+mod verified;
+mod writing;

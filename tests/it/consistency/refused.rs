@@ -1,0 +1,146 @@
+//! What ends a run that captures an oplog slice: renames, an oplog that is too short, another primary.
+
+use std::time::Duration;
+
+use bson::{Document, Timestamp, doc, rawdoc};
+use mongodb::Client;
+use uzima_backup::exit::Exit;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::raw;
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+
+use super::support::{behind, entries, operations, set, slice};
+use crate::native::support::{Shelf, failed, insert, meanwhile, only, rows};
+
+/// Enough for a second batch that comes by a getMore.
+const DOCUMENTS: i32 = 1_500;
+
+async fn filled() -> (Mongod, WireProxy, Client) {
+    let (server, proxy, client) = set().await;
+    insert(&client, "shop", "orders", &rows(0, DOCUMENTS, 2_000)).await;
+    for (db, collection) in [("shop", "small"), ("other", "small")] {
+        insert(&client, db, collection, &[rawdoc! {"_id": 1}]).await;
+    }
+    (server, proxy, client)
+}
+
+/// Renames `small` of a database, there or back.
+fn rename(db: &'static str) -> impl AsyncFn(Client) + Send + Sync + 'static {
+    async move |client: Client| {
+        let names = client.database(db).list_collection_names().await.expect("names");
+        let there = names.iter().any(|name| name == "small");
+        let (from, to) = if there { ("small", "moved") } else { ("moved", "small") };
+        let rename =
+            doc! {"renameCollection": format!("{db}.{from}"), "to": format!("{db}.{to}"), "dropTarget": true};
+        client.database("admin").run_command(rename).await.expect("a rename");
+    }
+}
+
+#[tokio::test]
+async fn a_rename_costs_a_second_run_and_two_the_backup() {
+    let (server, proxy, _client) = filled().await;
+    let uri = proxy.uri(&server.uri());
+    // The first getMore of each run; there is one between them.
+    for (times, db) in [(&[1_u64][..], "shop"), (&[1, 3], "shop"), (&[1], "other")] {
+        let rules = times.iter().map(|nth| {
+            let rule = Rule::on("getMore").namespace("shop.orders").nth(*nth);
+            proxy.add(rule.then(meanwhile(server.uri(), rename(db))))
+        });
+        let rules: Vec<_> = rules.collect();
+        let shelf = Shelf::new();
+        let outcome = shelf.run(&uri, only(&["shop"])).await;
+        proxy.clear();
+        assert!(rules.iter().all(|rule| proxy.hits(*rule) == 1), "{db}");
+        match (db, times.len()) {
+            ("shop", 2) => {
+                let text = failed(outcome);
+                assert!(text.contains("was renamed to shop.") && text.contains("--exclude"), "{text}");
+                shelf.assert_nothing().await;
+            }
+            _ => {
+                let report = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
+                assert_eq!((report.exit(), slice(&report.manifest).entries), (Exit::Done, 0));
+                let notes = report.manifest.notes.join("\n");
+                assert_eq!(notes.contains("shop.small was renamed to shop.moved"), db == "shop", "{notes}");
+                shelf.assert_only(&report).await;
+            }
+        }
+    }
+}
+
+/// The time of the oplog's oldest entry (1), or of the newest (-1).
+async fn entry(client: &Client, order: i32) -> Timestamp {
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let entry = oplog.find_one(doc! {}).sort(doc! {"$natural": order}).await.expect("an answer");
+    entry.expect("an entry").get_timestamp("ts").expect("a time")
+}
+
+#[tokio::test]
+async fn an_oplog_that_is_too_short_fails_the_run() {
+    let server = Mongod::builder()
+        .replica_set("short")
+        .oplog_mb(8)
+        .arg("--syncdelay=1")
+        .start()
+        .await
+        .expect("mongod");
+    let (proxy, client) = behind(&server).await;
+    insert(&client, "shop", "orders", &rows(0, DOCUMENTS, 2_000)).await;
+    let flood = meanwhile(server.uri(), async |client| {
+        // What the last checkpoint needs is kept, however long it is: there is one every second.
+        let begun = entry(&client, -1).await;
+        for n in 0..200 {
+            insert(&client, "other", "flood", &rows(n * 10, 10, 200_000)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if entry(&client, 1).await > begun {
+                return;
+            }
+        }
+        panic!("the oplog keeps everything");
+    });
+    let rule = proxy.add(Rule::on("getMore").namespace("shop.orders").nth(1).then(flood));
+    let shelf = Shelf::new();
+    let text = failed(shelf.run(&proxy.uri(&server.uri()), only(&["shop"])).await);
+    assert_eq!(proxy.hits(rule), 1, "one run: a second one would overflow as well");
+    assert!(text.contains("overflowed") && text.contains("replSetResizeOplog"), "{text}");
+    shelf.assert_nothing().await;
+}
+
+/// What a majority has is of another term: what was read may have been undone.
+#[tokio::test]
+async fn another_primary_fails_both_runs() {
+    let (server, proxy, _client) = filled().await;
+    let term = ["lastWrite", "majorityOpTime", "t"];
+    let other = Action::edit(move |answer| {
+        raw::rewrite(answer, &term, &|kind, _| Some((kind, 9_i64.to_le_bytes().to_vec())))
+    });
+    proxy.add(Rule::on("hello").then(other));
+    let shelf = Shelf::new();
+    let text = failed(shelf.run(&proxy.uri(&server.uri()), only(&["shop"])).await);
+    assert!(text.contains("'rs' got another primary during the run (term 1 became 9)"), "{text}");
+    shelf.assert_nothing().await;
+}
+
+/// The cursor on the oplog is lost as any other may be.
+#[tokio::test]
+async fn a_lost_cursor_is_taken_up_behind_the_last_entry() {
+    let (server, proxy, _client) = filled().await;
+    let write = meanwhile(server.uri(), async |client| {
+        insert(&client, "shop", "orders", &rows(DOCUMENTS, 500, 2_000)).await;
+    });
+    proxy.add(Rule::on("getMore").namespace("shop.orders").nth(1).then(write));
+    let lost = proxy.add(Rule::on("getMore").namespace("local.oplog.rs").nth(1).then(Action::fail(43)));
+    let shelf = Shelf::new();
+    let report = shelf
+        .run(&proxy.uri(&server.uri()), |options| {
+            only(&["shop"])(options);
+            options.format = "tar.gz".parse().expect("a format");
+        })
+        .await
+        .unwrap_or_else(|e| panic!("{}", e.chain()));
+    assert_eq!(proxy.hits(lost), 1);
+    let notes = report.manifest.notes.join("\n");
+    assert!(notes.contains("went on reading the oplog after"), "{notes}");
+    let entries = entries(&report.manifest, &shelf.read(&report.manifest.artifact.key));
+    assert_eq!(operations(&entries), vec!["i shop.orders"; 500]);
+}

@@ -1,0 +1,56 @@
+//! Where there can be no oplog slice: the manifest says why, or the run fails if it was asked for.
+
+use bson::rawdoc;
+use uzima_testkit::mongod::Mongod;
+
+use crate::cli::support::{Home, run};
+use crate::native::support::insert;
+
+/// What a backup of `shop` says of its consistency, and what the run logged.
+fn backed_up(uri: &str) -> (String, String, String) {
+    let home = Home::new();
+    let ran = run(home.to_dir(uri).args(["backup", "--db", "shop"])).ends(0);
+    let consistency = home.manifests().pop().expect("a manifest").consistency;
+    assert_eq!(consistency.oplog.is_some(), consistency.achieved == "oplog");
+    (consistency.achieved, consistency.why, ran.stderr)
+}
+
+fn refused(uri: &str, words: &[&str]) {
+    let home = Home::new();
+    run(home.to_dir(uri).args(["backup", "--db", "shop", "--consistency", "oplog"])).ends(1).says(words);
+    home.assert_nothing_stored();
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_read_the_oplog() {
+    let server = Mongod::builder().auth().replica_set("rs").start().await.expect("mongod");
+    insert(&server.client().await.expect("a client"), "shop", "orders", &[rawdoc! {"_id": 1}]).await;
+    for (user, roles, missing) in [
+        ("reader", &[("read", "shop")][..], Some("local.oplog.rs")),
+        ("local", &[("read", "shop"), ("read", "local")], Some("config.transactions")),
+        ("both", &[("read", "shop"), ("read", "local"), ("read", "config")], None),
+        ("backup", &[("backup", "admin")], None),
+    ] {
+        server.create_user(user, "x", roles).await.expect("a user");
+        let uri = server.uri_as(user, "x", "admin");
+        let (achieved, why, log) = backed_up(&uri);
+        match missing {
+            None => assert_eq!((achieved.as_str(), log.contains("its own time")), ("oplog", false), "{log}"),
+            Some(what) => {
+                let want = format!("user '{user}' may not read {what}");
+                assert_eq!((achieved.as_str(), why.as_str()), ("none", want.as_str()));
+                assert!(log.contains(&want) && log.contains("built-in role \"backup\""), "{log}");
+                refused(&uri, &[&want, "built-in role \"backup\"", "BACKUP_CONSISTENCY"]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_standalone_server() {
+    let server = Mongod::builder().start().await.expect("mongod");
+    insert(&server.client().await.expect("a client"), "shop", "orders", &[rawdoc! {"_id": 1}]).await;
+    let (achieved, why, _) = backed_up(&server.uri());
+    assert_eq!((achieved.as_str(), why.as_str()), ("none", "a standalone server has no oplog"));
+    refused(&server.uri(), &["a standalone server has no oplog", "--replSet"]);
+}

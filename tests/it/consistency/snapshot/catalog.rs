@@ -1,0 +1,114 @@
+//! The list of collections belongs to the instant as well, although the server lists only the present.
+
+use bson::{Document, doc};
+use mongodb::Client;
+use uzima_testkit::wire_proxy::{Action, Rule};
+
+use super::support::{assert_snapshot, documents_now, fill, set_behind_a_proxy, snapshot};
+use crate::native::support::{Shelf, insert, meanwhile, rows};
+
+async fn create(client: &Client, name: &str) {
+    insert(client, "d", name, &rows(0, 1, 1)).await;
+}
+
+async fn index(client: &Client) {
+    let index = doc! { "createIndexes": "z", "indexes": [{ "key": { "x": 1 }, "name": "x_1" }] };
+    client.database("d").run_command(index).await.expect("an index");
+}
+
+#[tokio::test]
+async fn what_changes_between_the_list_and_the_instant_is_listed_again() {
+    let (server, proxy, client) = set_behind_a_proxy().await;
+    fill(&client).await;
+    let uri = server.uri();
+    for (what, action) in [
+        ("made", meanwhile(uri.clone(), async |client: Client| create(&client, "new").await)),
+        ("indexed", meanwhile(uri.clone(), async |client: Client| index(&client).await)),
+        (
+            "dropped",
+            meanwhile(uri.clone(), async |client: Client| {
+                client.database("d").collection::<Document>("new").drop().await.expect("a drop")
+            }),
+        ),
+    ] {
+        proxy.clear_log();
+        let rule = proxy.add(Rule::on("listCollections").namespace("d").nth(1).then(action));
+        let shelf = Shelf::new();
+        let report = shelf.run(&proxy.uri(&uri), snapshot()).await.expect("a backup");
+        assert_eq!(proxy.hits(rule), 1, "{what}");
+        assert_snapshot(&report.manifest);
+        let decoded = shelf.decode(&report);
+        assert_eq!(decoded.documents, documents_now(&client).await, "{what}");
+        assert_eq!(decoded.metadata["d.z"].contains("x_1"), what != "made");
+        proxy.clear();
+    }
+}
+
+#[tokio::test]
+async fn where_it_never_stands_still_the_oplog_is_kept() {
+    let (server, proxy, client) = set_behind_a_proxy().await;
+    fill(&client).await;
+    let change = meanwhile(server.uri(), async |client: Client| {
+        let z = client.database("d").collection::<Document>("z");
+        let number = z.count_documents(doc! {}).await.expect("a count") as i32;
+        insert(&client, "d", "z", &rows(10_000 + number, 1, 1)).await;
+        create(&client, &format!("new{number}")).await;
+    });
+    let rule = proxy.add(Rule::on("listCollections").namespace("d").times(11).then(change));
+    let shelf = Shelf::new();
+    let report = shelf.run(&proxy.uri(&server.uri()), snapshot()).await.expect("a backup");
+    assert_eq!(proxy.hits(rule), 11);
+    let consistency = &report.manifest.consistency;
+    assert_eq!(consistency.achieved, "oplog", "{consistency:?}");
+    assert!(consistency.why.contains("were made or dropped whenever they were listed"), "{consistency:?}");
+}
+
+/// Capped collections are the one kind that the server (6.0.5) does not read as of an instant.
+#[tokio::test]
+async fn a_capped_collection_is_read_at_its_own_time_and_named() {
+    let (server, proxy, client) = set_behind_a_proxy().await;
+    fill(&client).await;
+    let capped = doc! { "create": "y", "capped": true, "size": 100_000 };
+    client.database("d").run_command(capped).await.expect("a capped collection");
+    create(&client, "y").await;
+    let before = documents_now(&client).await;
+    let change = meanwhile(server.uri(), async |client: Client| {
+        insert(&client, "d", "y", &rows(1, 5, 1)).await;
+        insert(&client, "d", "z", &rows(1_000, 5, 1)).await;
+    });
+    let rule = proxy.add(Rule::on("find").namespace("d.a").nth(1).then(change));
+    let shelf = Shelf::new();
+    let report = shelf.run(&proxy.uri(&server.uri()), snapshot()).await.expect("a backup");
+    assert_eq!(proxy.hits(rule), 1);
+    assert_snapshot(&report.manifest);
+    let decoded = shelf.decode(&report);
+    assert_eq!(decoded.get("d.z"), before["d.z"]);
+    assert_eq!(decoded.get("d.y"), documents_now(&client).await["d.y"]);
+    let (why, notes) = (&report.manifest.consistency.why, &report.manifest.notes);
+    assert!(why.ends_with("each at its own time: d.y"), "{why}");
+    assert!(notes.len() == 1 && notes[0].ends_with("each at its own time: d.y"), "{notes:?}");
+    // Nothing proves that it was whole but its UUID at the end.
+    let dropping = meanwhile(server.uri(), async |client: Client| {
+        client.database("d").collection::<Document>("y").drop().await.expect("a drop");
+    });
+    proxy.clear();
+    let rule = proxy.add(Rule::on("find").namespace("d.a").nth(1).then(dropping));
+    let report = shelf.run(&proxy.uri(&server.uri()), snapshot()).await.expect("a backup");
+    assert_eq!(proxy.hits(rule), 1);
+    assert_eq!(report.manifest.warnings, ["dropped while it was read: d.y"]);
+}
+
+/// A server that is given a read concern and does not heed it is not believed.
+#[tokio::test]
+async fn an_answer_without_the_time_is_no_proof() {
+    let (server, proxy, client) = set_behind_a_proxy().await;
+    fill(&client).await;
+    let forget = Action::edit(|answer| {
+        uzima_testkit::raw::rewrite(answer, &["cursor", "atClusterTime"], &|_, _| None)
+    });
+    let rule = proxy.add(Rule::on("find").namespace("d.z").nth(1).then(forget));
+    let shelf = Shelf::new();
+    let report = shelf.run(&proxy.uri(&server.uri()), snapshot()).await.expect("a backup");
+    assert_eq!(proxy.hits(rule), 1);
+    assert_eq!(report.manifest.consistency.achieved, "oplog");
+}

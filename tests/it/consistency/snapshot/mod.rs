@@ -1,0 +1,10 @@
+//! Backups that are read as of one instant.
+
+mod catalog;
+mod cursors;
+mod instant;
+mod lost;
+mod members;
+mod support;
+mod whole;
+mod writers;

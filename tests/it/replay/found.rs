@@ -1,0 +1,124 @@
+//! What must be found before anything is touched, and what must not be given out as what it is not.
+
+use bson::{RawDocumentBuf, Timestamp, doc, rawdoc};
+use mongodb::Client;
+use uzima_testkit::read_all::read_all;
+
+use super::support::{Dump, entry, insert, now, since, source};
+use crate::restore::support::{rows, server as empty};
+
+/// A dump with two collections, and the end of the oplog it was taken at.
+async fn small() -> (Dump, Timestamp, Client, uzima_testkit::mongod::Mongod) {
+    let (server, client) = source().await;
+    insert(&client, "shop", "orders", 0..10).await;
+    insert(&client, "shop", "items", 0..10).await;
+    let at = now(&client).await;
+    (Dump::of(&server), at, client, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_replayed_leaves_the_target_as_it_was() {
+    let (dump, _, _, _server) = small().await;
+    let (target, live) = empty().await;
+    rows(&live, "shop", "orders", 500..600).await;
+    let before = read_all(&live).await.expect("the live data");
+    let write = || entry(5, "i", "shop.orders", rawdoc! {"_id": 77});
+    let command = |o| entry(6, "c", "shop.$cmd", o);
+    let mut tail = entry(7, "c", "admin.$cmd", rawdoc! {"applyOps": [], "count": 9_i64});
+    tail.append(bson::raw::cstr!("lsid"), rawdoc! {"id": 1});
+    tail.append(bson::raw::cstr!("txnNumber"), 3_i64);
+    let earlier = Timestamp { time: 2, increment: 1 };
+    tail.append(bson::raw::cstr!("prevOpTime"), rawdoc! {"ts": earlier, "t": 1_i64});
+    let rename = rawdoc! {"renameCollection": "shop.orders", "to": "shop.old"};
+    let cases: Vec<(RawDocumentBuf, &[&str], &str, i32)> = vec![
+        (command(rawdoc! {"importCollection": "shop.x"}), &[], "'importCollection'", 1),
+        (entry(6, "xi", "shop.orders", rawdoc! {}), &[], "'xi'", 1),
+        (tail, &[], "in the middle of a transaction of 1970-01-01T00:00:02Z", 1),
+        (command(rename), &["--ns-include=shop.orders"], "only one of them", 1),
+        (rawdoc! {"something": "else"}, &[], "no oplog entry", 4),
+        (command(rawdoc! {"createIndexes": "orders", "name": "x"}), &[], "no oplog entry", 4),
+        (
+            entry(6, "i", "shop.new", rawdoc! {"_id": 1}),
+            &["--ns-from=shop.orders", "--ns-to=shop.new"],
+            "both",
+            2,
+        ),
+    ];
+    for (entry, args, says, exit) in cases {
+        dump.oplog(&[write(), entry]);
+        for args in [[args, &["--drop"]].concat(), [args, &["--drop", "--dry-run"]].concat()] {
+            dump.restore(&target.uri(), &args).ends(exit).says(&[says]);
+        }
+        dump.restore(&target.uri(), &[args, &["--drop", "--no-replay", "--dry-run"]].concat()).ends(0);
+    }
+    // Cut within an entry.
+    let whole = write().into_bytes();
+    std::fs::write(dump.folder.join("oplog.bson"), &whole[..whole.len() - 3]).expect("a part");
+    dump.restore(&target.uri(), &["--drop"]).ends(4).says(&["oplog.bson", "damaged"]);
+    let after = read_all(&live).await.expect("the live data");
+    assert_eq!(before.diff(&after), Vec::<String>::new());
+}
+
+/// What only the oplog writes to is in nobody's plan, but may be somebody's data.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_way_is_refused_and_with_drop_replaced() {
+    let (dump, at, client, _server) = small().await;
+    insert(&client, "shop", "new", 0..5).await;
+    insert(&client, "fresh", "rows", 0..5).await;
+    dump.oplog(&since(&client, at).await);
+    let (target, live) = empty().await;
+    rows(&live, "shop", "new", 500..600).await;
+    rows(&live, "fresh", "other", 0..3).await;
+    dump.restore(&target.uri(), &[]).ends(1).says(&["the oplog writes to shop.new, which exists", "--drop"]);
+    let report = dump.restore(&target.uri(), &["--drop"]).ends(0).json();
+    assert_eq!(report["replayed"]["came"], serde_json::json!(["fresh.rows", "shop.new"]));
+    let found = read_all(&live).await.expect("the target");
+    let count = |db: &str, name: &str| found.get(db, name).map(|namespace| namespace.documents.len());
+    assert_eq!(
+        [count("shop", "new"), count("fresh", "rows"), count("fresh", "other")],
+        [Some(5), Some(5), Some(3)]
+    );
+}
+
+/// A collection of which neither dump nor oplog say where it comes from.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_told() {
+    let (dump, _, _, _server) = small().await;
+    let write = |second, id: i32| entry(second, "i", "shop.lost", rawdoc! {"_id": id});
+    let drop = entry(8, "c", "shop.$cmd", rawdoc! {"drop": "lost"});
+    let other = entry(9, "i", "shop.orders", rawdoc! {"_id": 77});
+    // Dropped before it was read: nothing is missing.
+    dump.oplog(&[write(5, 1), write(6, 2), drop, other.clone()]);
+    let (target, live) = empty().await;
+    dump.restore(&target.uri(), &[]).ends(0);
+    dump.oplog(&[write(5, 1), write(6, 2), other]);
+    dump.restore(&target.uri(), &["--drop"]).ends(1);
+    let report = dump.restore(&target.uri(), &["--drop"]).ends(1).json();
+    assert!(report["replayed"]["problems"][0].as_str().expect("one").contains("shop.lost"), "{report}");
+    let found = live.database("shop").collection::<bson::Document>("orders").count_documents(doc! {}).await;
+    assert_eq!(found.expect("a count"), 11, "the rest was replayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_time_but_its_own() {
+    let (dump, at, client, _server) = small().await;
+    insert(&client, "shop", "orders", 20..30).await;
+    let entries = since(&client, at).await;
+    let end = entries.last().expect("one").get_timestamp("ts").expect("a time");
+    dump.oplog(&entries);
+    let (target, _) = empty().await;
+    let exact = format!("{}:{}", end.time, end.increment);
+    for wrong in [
+        format!("{}:{}", end.time, end.increment - 1),
+        format!("{}:1", end.time + 1),
+        format!("{}:{}", at.time, 0),
+    ] {
+        dump.restore(&target.uri(), &["--at", &wrong]).ends(2).says(&["at no other time"]);
+    }
+    dump.restore(&target.uri(), &["--at", "yesterday"]).ends(2).says(&["'yesterday' is neither a time"]);
+    dump.restore(&target.uri(), &["--at", &exact, "--no-replay"]).ends(2);
+    let report = dump.restore(&target.uri(), &["--at", &exact]).ends(0).json();
+    assert_eq!((&report["at"]["t"], &report["at"]["i"]), (&end.time.into(), &end.increment.into()));
+    std::fs::remove_file(dump.folder.join("oplog.bson")).expect("it was there");
+    dump.restore(&target.uri(), &["--drop", "--at", &exact]).ends(2).says(&["at its own time"]);
+}

@@ -1,0 +1,9 @@
+//! The replay of an oplog: what a restore makes of a dump that was taken while the server was written to.
+
+mod found;
+mod kinds;
+mod part;
+mod recorded;
+mod rights;
+mod stored;
+mod support;

@@ -1,0 +1,98 @@
+//! The slice of a backup in a store.
+
+use std::os::unix::fs::FileExt;
+
+use bson::{Document, doc};
+use serde_json::json;
+use uzima_backup::artifact::index::{Index, Segment};
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::read_all::read_all;
+use uzima_testkit::wire_proxy::{Rule, WireProxy};
+
+use super::support::{commands, source};
+use crate::cli::support::run;
+use crate::native::support::{insert, meanwhile, rows};
+use crate::restore::support::{Backup, rows as few, server as empty};
+
+/// A backup between two batches of which `orders` and `items` got a unique value that was another one's.
+async fn written_to(args: &[&str]) -> (Backup, Mongod) {
+    let (server, client) = source().await;
+    insert(&client, "shop", "orders", &rows(0, 1_500, 2_000)).await;
+    few(&client, "shop", "items", 0..10).await;
+    let index = doc! {"key": {"code": 1}, "name": "code_1", "unique": true, "sparse": true};
+    commands(
+        &client,
+        "shop",
+        vec![
+            doc! {"update": "orders", "updates": [{"q": {"_id": 3}, "u": {"$set": {"code": 7}}}]},
+            doc! {"createIndexes": "orders", "indexes": [index]},
+        ],
+    )
+    .await;
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let during = proxy.add(Rule::on("getMore").namespace("shop.orders").nth(1).then(meanwhile(
+        server.uri(),
+        async |client: mongodb::Client| {
+            let shop = client.database("shop");
+            let orders = shop.collection::<Document>("orders");
+            orders.update_one(doc! {"_id": 3}, doc! {"$unset": {"code": ""}}).await.expect("it is free");
+            orders.update_one(doc! {"_id": 1_490}, doc! {"$set": {"code": 7}}).await.expect("it is taken");
+            shop.collection("items").insert_one(doc! {"_id": 77}).await.expect("an item");
+        },
+    )));
+    let backup = Backup::at(&proxy.uri(&server.uri()), args);
+    assert_eq!(proxy.hits(during), 1);
+    (backup, server)
+}
+
+/// The segments of the slice.
+fn segments(backup: &Backup) -> Vec<Segment> {
+    let index = std::fs::read(backup.home.backups().join(&backup.manifest.index.key)).expect("the index");
+    let place = backup.manifest.slice_place().expect("a slice");
+    let index = Index::decode(&index).expect("an index");
+    index.segments.into_iter().filter(|segment| segment.namespace == place).collect()
+}
+
+/// Two documents have one value of a unique index, until the replay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unique_value_that_moved() {
+    for format in ["tar.gz", "archive.zst"] {
+        let (backup, server) = written_to(&["--db", "shop", "--format", format]).await;
+        let original = server.client().await.expect("a client");
+        let (target, live) = empty().await;
+        let plan = run(backup.restore_into(&target).args(["--dry-run", "--json"])).ends(0).json();
+        let at = backup.manifest.consistency.at.expect("an instant");
+        assert_eq!(plan["at"], json!({"t": at.t, "i": at.i}));
+        assert_eq!(plan["replay"]["operations"], 3, "{plan}");
+        run(backup.restore_into(&target).args(["--at", &at.to_string()])).ends(0);
+        let (wanted, found) = (read_all(&original).await.expect("it"), read_all(&live).await.expect("it"));
+        assert_eq!(wanted.diff(&found), Vec::<String>::new(), "{format}");
+        // As it was read it breaks the index, and that is told.
+        run(backup.restore_into(&target).args(["--drop", "--no-replay", "--quiet"]))
+            .ends(1)
+            .says(&["'code_1'"]);
+        // One collection alone is of the same instant.
+        let (target, live) = empty().await;
+        run(backup.restore_into(&target).arg("--ns-include=shop.items")).ends(0);
+        assert_eq!(read_all(&live).await.expect("it").documents(), 11);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_slice_is_found_before_anything_is_touched() {
+    for format in ["tar.gz", "archive.zst"] {
+        let (backup, _server) = written_to(&["--db", "shop", "--format", format]).await;
+        let (target, live) = empty().await;
+        let file = std::fs::OpenOptions::new().write(true).read(true).open(backup.artifact()).expect("it");
+        let [segment] = &segments(&backup)[..] else { panic!("a short slice") };
+        for at in (segment.offset + 12..segment.offset + segment.length).step_by(23) {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).expect("a byte");
+            file.write_all_at(&[byte[0] ^ 16], at).expect("a byte");
+            run(&mut backup.restore_into(&target)).ends(4).says(&["oplog slice"]);
+            file.write_all_at(&byte, at).expect("a byte");
+        }
+        assert_eq!(read_all(&live).await.expect("it").documents(), 0, "{format}");
+        run(&mut backup.restore_into(&target)).ends(0);
+    }
+}

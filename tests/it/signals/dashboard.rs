@@ -1,0 +1,67 @@
+//! The dashboard that ships shows metrics that are written, and the README names no others.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use uzima_backup::notify::signals::metrics::METRICS;
+
+fn shipped(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The words of a text that are metrics of this tool by their prefix.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("uzima_backup_")).collect()
+}
+
+fn queries(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| match (&key[..], value) {
+            ("expr" | "definition", Value::String(text)) => into.push(text.clone()),
+            _ => queries(value, into),
+        }),
+        Value::Array(items) => items.iter().for_each(|item| queries(item, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn each_query_is_of_metrics_that_are_written() {
+    let written: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+    let dashboard: Value = serde_json::from_str(&shipped("examples/grafana-dashboard.json")).expect("JSON");
+    let mut asked = Vec::new();
+    queries(&dashboard, &mut asked);
+    assert!(asked.len() > 8, "{asked:?}");
+    for query in &asked {
+        let named = metrics(query);
+        assert!(!named.is_empty() && named.is_subset(&written), "{query}");
+    }
+    let shown: BTreeSet<&str> = asked.iter().flat_map(|query| metrics(query)).collect();
+    assert!(shown.len() > 9, "{shown:?}");
+    let panels = dashboard["panels"].as_array().expect("a list");
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().expect("an id")).collect();
+    assert_eq!(ids.len(), panels.len());
+    for panel in panels {
+        assert!(
+            panel["title"].is_string() && panel["fieldConfig"]["defaults"]["unit"].is_string(),
+            "{panel}"
+        );
+        assert_eq!(panel["datasource"]["uid"], "${datasource}");
+    }
+}
+
+#[test]
+fn the_readme_names_metrics_that_are_written() {
+    let readme = shipped("README.md");
+    let named = metrics(&readme);
+    // Some are named by what they begin with.
+    let written = |name: &str| {
+        METRICS.iter().any(|metric| match name.strip_suffix('_') {
+            Some(_) => metric.name.starts_with(name),
+            None => metric.name == name,
+        })
+    };
+    assert!(named.len() > 3 && named.iter().all(|name| written(name)), "{named:?}");
+}

@@ -1,0 +1,186 @@
+//! Figures for Prometheus.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use uzima_testkit::mongod::binary::on_path;
+
+use super::support::{JOB, Signalled, exposition, problems, reported};
+use crate::cli::support::{NOWHERE, TOOL, run};
+use crate::night::support::{holds, server};
+
+/// What a failure moves, and what it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_a_failure_and_another_job() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    let before = chrono::Utc::now().timestamp() as f64;
+    let report = reported(&mut signalled.measuring(&server.uri()), &["backup"], 0);
+    let good = signalled.figures(JOB);
+    for (name, field) in [
+        ("last_success_stored_bytes", "stored_bytes"),
+        ("last_success_raw_bytes", "raw_bytes"),
+        ("last_success_documents", "documents"),
+        ("last_success_namespaces", "namespaces"),
+    ] {
+        assert_eq!(good[name], report[field].as_f64().expect("a number"), "{name}");
+    }
+    let succeeded = good["last_success_timestamp_seconds"];
+    assert!(succeeded >= before && succeeded < before + 60.0, "{succeeded}");
+    assert!(good["last_run_duration_seconds"] > 0.0);
+    assert_eq!((good["last_run_exit_code"], good["last_run_success"]), (0.0, 1.0));
+    let mode = std::fs::metadata(signalled.metrics()).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+
+    run(signalled.measuring(NOWHERE).arg("backup")).ends(1);
+    let bad = signalled.figures(JOB);
+    assert_eq!((bad["last_run_exit_code"], bad["last_run_success"]), (1.0, 0.0));
+    assert!(bad["last_run_timestamp_seconds"] > good["last_run_timestamp_seconds"]);
+    for name in good.keys().filter(|name| name.starts_with("last_success_")) {
+        assert_eq!(bad[name], good[name], "{name}");
+    }
+
+    // Exit 3 is a success, and says so.
+    let mut other = signalled.measuring(&server.uri());
+    run(other.env("BACKUP_JOB", "other").env("BACKUP_RECORDS", NOWHERE).arg("backup")).ends(3);
+    let other = signalled.figures("other");
+    assert_eq!((other["last_run_exit_code"], other["last_run_success"]), (3.0, 1.0));
+    assert_eq!(signalled.figures(JOB), bad, "the other job's are as they were");
+    let names = std::fs::read_dir(signalled.metrics().parent().expect("a folder")).expect("a folder");
+    assert_eq!(names.count(), 1, "nothing is left beside it");
+    checked(&std::fs::read_to_string(signalled.metrics()).expect("a file"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_up() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    run(signalled.measuring(&server.uri()).arg("backup")).ends(0);
+    let backup = signalled.figures(JOB);
+    run(signalled.measuring(&server.uri()).arg("cleanup")).ends(0);
+    let cleaned = signalled.figures(JOB);
+    assert_eq!(cleaned["cleanup_kept_backups"], 1.0);
+    assert_eq!(cleaned["cleanup_deleted_backups"], 0.0);
+    assert_eq!(cleaned["cleanup_kept_bytes"], backup["last_success_stored_bytes"]);
+    assert_eq!(cleaned["cleanup_last_run_success"], 1.0);
+    assert_eq!(cleaned["last_run_timestamp_seconds"], backup["last_run_timestamp_seconds"]);
+    run(signalled.measuring(&server.uri()).env("BACKUP_DIR", "/dev/null/x").arg("cleanup")).ends(1);
+    let failed = signalled.figures(JOB);
+    assert_eq!(failed["cleanup_last_run_success"], 0.0);
+    let success = "cleanup_last_success_timestamp_seconds";
+    assert_eq!(failed[success], cleaned[success]);
+    checked(&std::fs::read_to_string(signalled.metrics()).expect("a file"));
+    run(signalled.measuring(&server.uri()).args(["cleanup", "--dry-run"])).ends(0);
+    assert_eq!(signalled.figures(JOB), failed, "a dry run is no run");
+}
+
+/// The exit code is the one that the process ends with, also where only the telling failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_is_the_last_word() {
+    let (server, signalled) = (server().await, Signalled::silent().await);
+    run(signalled.measuring(&server.uri()).env("WEBHOOK_URL", signalled.webhook_url()).arg("backup")).ends(3);
+    assert_eq!(signalled.figures(JOB)["last_run_exit_code"], 3.0);
+}
+
+/// What is sound of it stays, and what is not is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    run(signalled.measuring(&server.uri()).env("BACKUP_JOB", "other").arg("backup")).ends(0);
+    let other = signalled.figures("other");
+    let mut file = std::fs::OpenOptions::new().append(true).open(signalled.metrics()).expect("a file");
+    file.write_all(b"\0\xff\nuzima_backup_last_run_exit_code{job=\"cut\"} 1").expect("damage");
+    let report = reported(&mut signalled.measuring(&server.uri()), &["backup"], 3);
+    let [problem] = problems(&report).try_into().expect("one problem");
+    holds(&problem, &["metrics_file: 2 damaged lines of /", "are gone"]);
+    assert_eq!(signalled.figures("other"), other);
+    assert_eq!(signalled.figures(JOB)["last_run_success"], 1.0);
+    run(signalled.measuring(&server.uri()).arg("backup")).ends(0);
+
+    // Nothing is left of it: a failure makes up no success.
+    std::fs::write(signalled.metrics(), "\0\0\0\0").expect("a file");
+    run(signalled.measuring(NOWHERE).arg("backup")).ends(1).says(&["WARN", "1 damaged lines"]);
+    assert!(!signalled.figures(JOB).contains_key("last_success_timestamp_seconds"));
+    assert_eq!(signalled.figures(JOB)["last_run_success"], 0.0);
+}
+
+/// It costs no backup, and a run that failed keeps its exit code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_written_or_is_not_ours() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    let foreign = signalled.home.path().join("node.prom");
+    std::fs::write(&foreign, "# HELP node_load1 Load.\n# TYPE node_load1 gauge\nnode_load1 0.5\n")
+        .expect("a file");
+    for (path, words) in [
+        ("/proc/uzima.prom", "let this user write there"),
+        ("/nowhere/uzima.prom", "Create its folder"),
+        ("/dev/null/uzima.prom", "Not a directory"),
+        (foreign.to_str().expect("a path"), "is left as it is: line 1 is a metric of another program"),
+    ] {
+        let mut command = signalled.tool(&server.uri());
+        let report = reported(command.env("METRICS_FILE", path), &["backup"], 3);
+        let [problem] = problems(&report).try_into().expect("one problem");
+        holds(&problem, &[&format!("metrics_file: {path} "), words]);
+        run(signalled.tool(NOWHERE).env("METRICS_FILE", path).arg("backup"))
+            .ends(1)
+            .says(&["metrics_file: "]);
+    }
+    assert_eq!(signalled.home.manifests().len(), 4);
+    assert!(std::fs::read_to_string(&foreign).expect("a file").ends_with("node_load1 0.5\n"));
+}
+
+/// On a full disk, and on one that is mounted to be read only, the old file stays as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_full_or_read_only() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    let script = r#"mount -t tmpfs -o size=64k tmpfs "$FOLDER" || exit 98
+"$TOOL" backup || exit 97
+cp "$METRICS_FILE" "$FOLDER/../before"
+dd if=/dev/zero of="$FOLDER/fill" bs=4k 2> /dev/null
+"$TOOL" backup; [ $? = 3 ] || exit 96
+rm "$FOLDER/fill"; mount -o remount,ro "$FOLDER" || exit 95
+MONGO_URI="$DOWN" "$TOOL" backup; [ $? = 1 ] || exit 94
+[ "$(ls "$FOLDER")" = uzima-backup.prom ] || exit 93
+exec cmp "$METRICS_FILE" "$FOLDER/../before""#;
+    let tool = signalled.measuring(&server.uri());
+    let mut shell = Command::new("unshare");
+    shell.args(["-Urm", "/bin/sh", "-c", script]).env_clear().current_dir("/").stdin(Stdio::null());
+    shell.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TOOL", TOOL).env("DOWN", NOWHERE);
+    shell.env("FOLDER", signalled.metrics().parent().expect("a folder"));
+    let ran = run(&mut shell).ends(0).says(&["WARN", "Read-only file system"]);
+    holds(&ran.stdout, &["needs a look: metrics_file: ", "No space left on device", "Make room"]);
+}
+
+/// Eight jobs end at once, and each is in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_jobs_at_once() {
+    let signalled = Signalled::new().await;
+    let start = |n: usize| {
+        let mut command = signalled.measuring(NOWHERE);
+        command.env("BACKUP_JOB", format!("job{n}")).args(["backup", "--quiet"]).stderr(Stdio::null());
+        command.spawn().expect("the program starts")
+    };
+    let mut children: Vec<_> = (0..8).map(start).collect();
+    for child in &mut children {
+        assert_eq!(child.wait().expect("its end").code(), Some(1));
+    }
+    for n in 0..8 {
+        assert_eq!(signalled.figures(&format!("job{n}"))["last_run_exit_code"], 1.0);
+    }
+}
+
+/// What Prometheus says of it, where its own checker is installed; else what the format demands.
+fn checked(text: &str) {
+    assert!(exposition(text).len() > 9);
+    let Some(promtool) = on_path("promtool") else {
+        eprintln!("SKIPPED signals::metrics (promtool): promtool is not on PATH");
+        return;
+    };
+    let mut command = Command::new(promtool);
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("promtool starts");
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+    let said = child.wait_with_output().expect("its end");
+    let words = String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && words.is_empty(), "{words}");
+}

@@ -1,0 +1,184 @@
+//! A monitor hears when a backup begins and how it ends.
+
+use std::time::{Duration, Instant};
+
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
+use wiremock::ResponseTemplate;
+
+use super::support::{JOB, Signalled, keeps_quiet, problems, reported};
+use crate::cli::signals::{STALL, ends_by, start, until};
+use crate::cli::support::{NOWHERE, run};
+use crate::night::support::{holds, server};
+
+fn ok() -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_string("OK")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_from_start_to_success() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    let report = reported(&mut signalled.pinging(&server.uri()), &["backup"], 0);
+    let pings = signalled.pings().await;
+    assert_eq!(pings[0], ("/start".into(), String::new()));
+    assert_eq!((pings.len(), &pings[1].0[..]), (2, ""));
+    let id = report["id"].as_str().expect("an id");
+    holds(&pings[1].1, &[id, JOB, "All is well", report["place"].as_str().expect("a place")]);
+    // Nothing else is a backup.
+    for args in [&["backup", "--dry-run"][..], &["cleanup"], &["list"], &["verify"]] {
+        run(signalled.pinging(&server.uri()).args(args)).ends(0);
+    }
+    assert_eq!(signalled.pings().await.len(), 2);
+}
+
+/// The monitor's clock runs from the beginning: nothing is asked of MongoDB before it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_is_told_before_work_begins() {
+    let (server, signalled) = (server().await, Signalled::silent().await);
+    signalled.answer("/start$", ok().set_delay(Duration::from_secs(2))).await;
+    signalled.answer(".*", ok()).await;
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let mut child = start(signalled.pinging(&proxy.uri(&server.uri())).arg("backup"));
+    while signalled.pings().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!((proxy.log().len(), signalled.home.files()), (0, vec![]));
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    assert_eq!(signalled.paths().await, ["/start", ""]);
+    assert!(proxy.log().len() > 10);
+}
+
+/// Why, what to do, and the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_comes_with_the_log() {
+    let signalled = Signalled::new().await;
+    let ran = run(signalled.pinging(NOWHERE).arg("backup")).ends(1);
+    assert_eq!(signalled.paths().await, ["/start", "/fail"]);
+    let body = signalled.pings().await.pop().expect("a ping").1;
+    let step = ran.stderr.lines().find_map(|line| line.strip_prefix("next step: ")).expect("a step");
+    holds(&body, &["127.0.0.1:1", "Connection refused", step, "Exit code", "The last lines of the log:"]);
+    let logged = ran.stderr.lines().find(|line| line.contains("INFO")).expect("a line of the log");
+    holds(&body, &[logged]);
+    assert!(body.len() <= 100_000, "{}", body.len());
+}
+
+/// What needs a look is no reason for a monitor to raise an alarm: the backup is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_3_is_a_success_that_says_what_needs_a_look() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    reported(signalled.pinging(&server.uri()).env("BACKUP_RECORDS", NOWHERE), &["backup"], 3);
+    assert_eq!(signalled.paths().await, ["/start", ""]);
+    holds(&signalled.pings().await[1].1, &["Needs a look", "the run could not be recorded"]);
+}
+
+/// It costs ten seconds and no backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_that_is_slow() {
+    let (server, signalled) = (server().await, Signalled::silent().await);
+    signalled.answer("/start$", ok()).await;
+    signalled.answer(".*", ok().set_delay(STALL)).await;
+    let began = Instant::now();
+    let report = reported(&mut signalled.pinging(&server.uri()), &["backup"], 3);
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    let [problem] = problems(&report).try_into().expect("one problem");
+    holds(&problem, &["ping_url: http://127.0.0.1", "was not told of the success: ", "no answer", "reached"]);
+    assert!(!problem.contains("canary"), "{problem}");
+    assert!(signalled.pings().await.len() > 2, "it was asked again");
+    assert_eq!(signalled.home.manifests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_that_refuses_or_is_not_there() {
+    let server = server().await;
+    for (answer, words) in [
+        (
+            Some(ResponseTemplate::new(500).set_body_string("out of order")),
+            ["500, out of order", "see whether"],
+        ),
+        (
+            Some(ResponseTemplate::new(404).set_body_string("not found")),
+            ["404, not found", "Correct PING_URL"],
+        ),
+        (Some(ok().set_body_string("OK (not found)")), ["200, OK (not found)", "Correct PING_URL"]),
+        (None, ["Connection refused", "reached"]),
+    ] {
+        let signalled = Signalled::silent().await;
+        let mut command = signalled.pinging(&server.uri());
+        match answer {
+            Some(answer) => signalled.answer(".*", answer).await,
+            None => drop(command.env("PING_URL", "http://127.0.0.1:1/canary-0123456789")),
+        }
+        let ran = run(command.args(["backup", "--json"])).ends(3);
+        keeps_quiet(&ran);
+        let told = problems(&ran.json());
+        assert_eq!(told.len(), 2, "{told:?}");
+        for (problem, what) in told.iter().zip(["the start", "the success"]) {
+            holds(problem, &["ping_url: ", &format!("was not told of {what}"), words[0], words[1]]);
+        }
+        assert_eq!(signalled.home.manifests().len(), 1);
+        // A run that failed keeps its own exit code.
+        if words[0].starts_with("404") {
+            keeps_quiet(&run(signalled.pinging(NOWHERE).arg("backup")).ends(1).says(&["WARN", "ping_url: "]));
+        }
+    }
+}
+
+/// Within the 10 s that a run has after its signal, whether the monitor is quick or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_by_a_signal() {
+    let server = server().await;
+    for slow in [false, true] {
+        let signalled = Signalled::silent().await;
+        signalled.answer("/start$", ok()).await;
+        signalled.answer(".*", if slow { ok().set_delay(STALL) } else { ok() }).await;
+        let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+        let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
+        let mut command = signalled.pinging(&proxy.uri(&server.uri()));
+        let child = start(command.env("METRICS_FILE", signalled.metrics()).arg("backup"));
+        until("the server falls silent", || proxy.hits(stalled) == 1);
+        ends_by(child, libc::SIGTERM, 143);
+        let pings = signalled.pings().await;
+        assert_eq!(pings[1].0, "/fail");
+        holds(&pings[1].1, &["SIGTERM", "143"]);
+        assert_eq!(signalled.figures(JOB)["last_run_exit_code"], 143.0);
+    }
+}
+
+/// A run that finds another one under way says nothing: that one does.
+#[tokio::test(flavor = "multi_thread")]
+async fn busy() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    run(signalled.pinging(&server.uri()).arg("backup")).ends(0);
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
+    let mut first = start(signalled.tool(&proxy.uri(&server.uri())).arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    run(signalled.pinging(&server.uri()).env("METRICS_FILE", signalled.metrics()).arg("backup")).ends(75);
+    assert_eq!(signalled.paths().await, ["/start", ""]);
+    assert!(!signalled.metrics().exists());
+    first.kill().expect("a kill");
+    first.wait().expect("its end");
+}
+
+/// Settings that are wrong elsewhere, or cannot be read at all, are a failure that a monitor hears of.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_are_wrong() {
+    let signalled = Signalled::new().await;
+    run(signalled.pinging(NOWHERE).env("BACKUP_FORMAT", "rar").arg("backup")).ends(2);
+    let config = signalled.home.path().join("config.toml");
+    std::fs::write(&config, "mongo_uri = \n").expect("a file");
+    run(signalled.pinging(NOWHERE).env("UZIMA_BACKUP_CONFIG", &config).arg("backup")).ends(2);
+    let pings = signalled.pings().await;
+    assert_eq!(signalled.paths().await, ["/fail", "/fail"]);
+    holds(&pings[0].1, &["BACKUP_FORMAT"]);
+    holds(&pings[1].1, &["config.toml, line 1, column"]);
+    // Those of a signal end a run before anything is begun, and `config` tells them by day.
+    for (name, value) in
+        [("PING_URL", "hc-ping.com/canary"), ("WEBHOOK_URL", "ftp://canary"), ("METRICS_FILE", "/x/y.txt")]
+    {
+        for command in ["backup", "cleanup", "config"] {
+            let ran = run(signalled.tool(NOWHERE).env(name, value).arg(command)).ends(2).says(&[name]);
+            keeps_quiet(&ran);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! An installation with a monitor, a webhook and a file of figures.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use wiremock::matchers::{method, path_regex};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+use crate::cli::support::{Home, Ran, run};
+
+/// The job of the runs.
+pub const JOB: &str = "nightly";
+/// Nowhere but in the requests' paths.
+pub const PING_KEY: &str = "canary-5b0f2a3c-ping";
+pub const HOOK_KEY: &str = "canary-77aa01fe-hook";
+
+/// What listens, and where it listens.
+pub struct Signalled {
+    pub home: Home,
+    pub service: MockServer,
+}
+
+impl Signalled {
+    /// Everything is taken.
+    pub async fn new() -> Signalled {
+        let signalled = Signalled::silent().await;
+        signalled.answer(".*", ResponseTemplate::new(200).set_body_string("OK")).await;
+        signalled
+    }
+
+    /// Nothing is answered yet, but with 404.
+    pub async fn silent() -> Signalled {
+        let signalled = Signalled { home: Home::new(), service: MockServer::start().await };
+        std::fs::create_dir(signalled.metrics().parent().expect("a folder")).expect("a folder");
+        signalled
+    }
+
+    /// Answers what is posted to a path; the first one that fits does.
+    pub async fn answer(&self, path: &str, answer: ResponseTemplate) {
+        Mock::given(method("POST")).and(path_regex(path)).respond_with(answer).mount(&self.service).await;
+    }
+
+    pub fn metrics(&self) -> PathBuf {
+        self.home.path().join("textfile/uzima-backup.prom")
+    }
+
+    /// The address of the monitor.
+    pub fn ping_url(&self) -> String {
+        format!("{}/{PING_KEY}", self.service.uri())
+    }
+
+    /// The address of the webhook.
+    pub fn webhook_url(&self) -> String {
+        format!("{}/hooks?key={HOOK_KEY}", self.service.uri())
+    }
+
+    /// The tool, backing `uri` up to the home's folder, without signals.
+    pub fn tool(&self, uri: &str) -> Command {
+        let mut command = self.home.to_dir(uri);
+        command.env("BACKUP_JOB", JOB);
+        command
+    }
+
+    /// The same, pinging.
+    pub fn pinging(&self, uri: &str) -> Command {
+        let mut command = self.tool(uri);
+        command.env("PING_URL", self.ping_url());
+        command
+    }
+
+    /// The same, measuring.
+    pub fn measuring(&self, uri: &str) -> Command {
+        let mut command = self.tool(uri);
+        command.env("METRICS_FILE", self.metrics());
+        command
+    }
+
+    /// The same, telling the webhook.
+    pub fn hooked(&self, uri: &str) -> Command {
+        let mut command = self.tool(uri);
+        command.env("WEBHOOK_URL", self.webhook_url());
+        command
+    }
+
+    /// What was asked, oldest first.
+    pub async fn asked(&self) -> Vec<Request> {
+        self.service.received_requests().await.expect("they are recorded")
+    }
+
+    /// The pings: what stands behind the address, and the body.
+    pub async fn pings(&self) -> Vec<(String, String)> {
+        let asked = self.asked().await;
+        let of = |request: &Request| {
+            let below = request.url.path().strip_prefix(&format!("/{PING_KEY}"))?.to_string();
+            assert_eq!(request.method, "POST");
+            Some((below, String::from_utf8(request.body.clone()).expect("UTF-8")))
+        };
+        asked.iter().filter_map(of).collect()
+    }
+
+    /// Where the pings went, below the address.
+    pub async fn paths(&self) -> Vec<String> {
+        self.pings().await.into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// What the webhook was told.
+    pub async fn documents(&self) -> Vec<Value> {
+        let asked = self.asked().await;
+        let told = asked.iter().filter(|request| request.url.path() == "/hooks");
+        told.map(|request| {
+            assert_eq!(request.headers["content-type"], "application/json");
+            request.body_json().expect("JSON")
+        })
+        .collect()
+    }
+
+    /// The figures of a job, without what all names begin with.
+    pub fn figures(&self, job: &str) -> BTreeMap<String, f64> {
+        let text = std::fs::read_to_string(self.metrics()).expect("a file");
+        exposition(&text)
+            .into_iter()
+            .filter(|(_, of, _)| of == job)
+            .map(|(name, _, value)| (name.strip_prefix("uzima_backup_").expect("its name").into(), value))
+            .collect()
+    }
+}
+
+/// Runs a command that ends with this code, and reads its JSON.
+#[track_caller]
+pub fn reported(command: &mut Command, args: &[&str], code: i32) -> Value {
+    run(command.args(args).arg("--json")).ends(code).json()
+}
+
+/// The problems of a report.
+#[track_caller]
+pub fn problems(report: &Value) -> Vec<String> {
+    let problems = report["problems"].as_array().expect("a list");
+    problems.iter().map(|problem| problem.as_str().expect("a text").to_string()).collect()
+}
+
+/// Asserts that nothing of the addresses is in what was said.
+#[track_caller]
+pub fn keeps_quiet(ran: &Ran) {
+    for text in [&ran.stdout, &ran.stderr] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
+
+/// Reads the text exposition format 0.0.4 as strictly as Prometheus does, and more: each family is of the
+/// type gauge, in one piece, with its help. The answer: name, job, value.
+pub fn exposition(text: &str) -> Vec<(String, String, f64)> {
+    assert!(text.ends_with('\n') && !text.contains('\r'), "{text:?}");
+    let word = |text: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        !text.is_empty() && text.chars().all(fits) && !text.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let (mut samples, mut families): (Vec<(String, String, f64)>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (name, help) = line.strip_prefix("# HELP ").expect("a help").split_once(' ').expect("its text");
+        assert!(word(name) && !help.is_empty() && !families.contains(&name.to_string()), "{line}");
+        assert_eq!(lines.next(), Some(&format!("# TYPE {name} gauge")[..]));
+        families.push(name.into());
+        let before = samples.len();
+        while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
+            let labels = line.strip_prefix(name).expect("its family").strip_prefix("{job=\"").expect("a job");
+            let (job, value) = labels.split_once("\"} ").expect("a value");
+            assert!(!job.contains(['"', '\\']), "no job of a test needs that: {line}");
+            let sample = (name.to_string(), job.to_string(), value.parse().expect("a number"));
+            assert!(!samples.iter().any(|(n, j, _)| (n, j) == (&sample.0, &sample.1)), "twice: {line}");
+            samples.push(sample);
+        }
+        assert!(samples.len() > before, "no sample of {name}");
+    }
+    samples
+}
