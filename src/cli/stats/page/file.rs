@@ -1,11 +1,10 @@
-//! The page as a file: a reader sees the old one or the new one, never half of one.
+//! The page as a file.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::replace::replace;
 
 /// A web server reads it, which is another user.
 const MODE: u32 = 0o644;
@@ -42,29 +41,10 @@ pub fn check(path: &Path) -> Result<()> {
 pub fn write(path: &Path, page: &str) -> Result<()> {
     // What a link leads to is replaced, not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    replace(&target, page.as_bytes()).map_err(|e| {
+    replace(&target, page.as_bytes(), MODE).map_err(|e| {
         Error::failed(format!("cannot write the page {}", path.display()))
             .hint("Name a file in a directory that this user may write, with room for it: --html FILE")
             .caused_by(e)
-    })
-}
-
-fn replace(target: &Path, page: &[u8]) -> io::Result<()> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    // A name of its own for each process; what a killed one of the same number left goes first.
-    let temporary = folder(target).join(format!(".{name}.{}", std::process::id()));
-    let _ = fs::remove_file(&temporary);
-    let written = || -> io::Result<()> {
-        // Never through a link that somebody put there.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
-        file.write_all(page)?;
-        // Whatever the umask is.
-        file.set_permissions(Permissions::from_mode(MODE))?;
-        file.sync_all()?;
-        fs::rename(&temporary, target)
-    };
-    written().inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
     })
 }
 
@@ -75,6 +55,8 @@ fn folder(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
