@@ -11,6 +11,7 @@ mod mongodump;
 mod native;
 mod night;
 mod notify;
+mod packaging;
 mod readme;
 mod records;
 mod replay;
