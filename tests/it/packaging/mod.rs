@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod debian;
 mod systemd;
 
 fn root() -> &'static Path {
