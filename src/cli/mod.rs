@@ -18,6 +18,7 @@ mod signals;
 mod stats;
 mod tell;
 mod verify;
+mod version;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -184,8 +184,9 @@ fn exit_codes_are_the_same_everywhere() {
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for exit in all {
         let entry = format!("{} {}", exit.shown(), exit.meaning());
-        assert!(man.contains(&entry), "the man page does not say {entry:?}");
         assert!(help.contains(&entry), "--help does not say {entry:?}");
+        let entry = format!("\\fB{}\\fR\n{}\n", exit.shown(), exit.meaning());
+        assert!(man.contains(&entry), "the man page does not say {entry:?}");
     }
 }
 

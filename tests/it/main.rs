@@ -20,5 +20,6 @@ mod signals;
 mod store;
 mod symptoms;
 mod verify;
+mod version;
 mod worst_day;
 mod year;

@@ -32,6 +32,7 @@ use crate::exit::Exit;
 #[command(
     name = "uzima-backup",
     version,
+    long_version = crate::cli::version::LONG,
     about = "MongoDB backups that restore: one streamed, checked artifact to S3 or a directory",
     after_help = after_help()
 )]
@@ -76,6 +77,11 @@ pub enum Command {
     Health(HealthArgs),
     Notify(NotifyArgs),
     /// Show the merged settings, secrets hidden, and where each came from
+    #[command(
+        after_help = "Examples:\n  uzima-backup config\n  env -i /usr/local/bin/uzima-backup config\n  \
+uzima-backup config --json | jq '.settings[] | select(.origin)'\n\n\
+Exit codes: 0 they can be used · 2 one of them is wrong"
+    )]
     Config,
 }
 
@@ -85,6 +91,8 @@ fn after_help() -> String {
     format!(
         "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml (or --config, or \
          UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
+         Examples:\n  uzima-backup backup\n  uzima-backup list\n  \
+         uzima-backup verify\n  uzima-backup restore latest --dry-run\n\n\
          Exit codes: {}",
         codes.join(" · ")
     )
