@@ -7,6 +7,7 @@ mod docs;
 mod drill;
 mod generated;
 mod health;
+mod init;
 mod mongodump;
 mod native;
 mod night;

@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use crate::ops::health;
 
 /// Flags of `health`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     about = "Check that tonight's backup will work, and that there is a good one",
     long_about = "Check that tonight's backup will work, and that there is a good one.\n\n\

@@ -29,7 +29,7 @@ pub const FILES: &[File] = &[
     File {
         path: "/usr/share/doc/uzima-backup/",
         what: "where the Debian package has the documents, the annotated configuration and a crontab",
-        of: &["uzima-backup"],
+        of: &["uzima-backup", "init"],
     },
 ];
 
@@ -77,6 +77,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
         "stats" => &["s3.bucket", "dir", "job", "records"],
         "health" => &["mongo_uri", "s3.bucket", "dir", "job", "max_age"],
         "notify" => &["mail.resend_api_key", "mail.to", "mail.from", "notify"],
+        "init" => &["mongo_uri", "s3.bucket", "dir", "mail.resend_api_key", "mail.to"],
         "config" => &[],
         other => panic!("nobody wrote what the page of {other} says"),
     }
