@@ -114,6 +114,19 @@ fn systemd_understands_them() {
     assert_eq!(ours, Vec::<&str>::new());
 }
 
+/// README's settings of this machine's own are those that the shared ones have in comments.
+#[test]
+fn the_readme_is_of_the_same_settings() {
+    let readme = read(&root().join("README.md"));
+    let block = readme.split_once("```ini\n").expect("a block").1.split_once("\n```").expect("its end").0;
+    let shared = read(&root().join(SHARED));
+    let own: Vec<&str> = block.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(own[0] == "[Service]" && own.len() == 4, "{own:?}");
+    for line in &own[1..] {
+        assert!(shared.contains(&format!("\n#{line}\n")), "{line}");
+    }
+}
+
 /// What LoadCredential= makes of a configuration file with a secret (systemd.exec(5): read-only, for the
 /// service's user alone), beside a secret in a file of its own.
 #[test]
