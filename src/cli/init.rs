@@ -72,6 +72,7 @@ pub async fn run(
 }
 
 /// `health` by the file alone, as cron starts it; of the environment only the secrets that are not in the file.
+/// Whether there is a backup, and whether one was drilled, is not asked of a new installation.
 async fn tried(file: &Path, secrets: &[LeftOut], env: Env<'_>, log: &Log, cancel: &Cancel) -> Result<Health> {
     let of_secret = |name: &str| {
         secrets
@@ -80,7 +81,7 @@ async fn tried(file: &Path, secrets: &[LeftOut], env: Env<'_>, log: &Log, cancel
     };
     let only_secrets = |name: &str| if of_secret(name) { env(name) } else { None };
     let layers = Layers::load(Default::default(), &only_secrets, Some(file))?;
-    let args = HealthArgs { skip: vec!["freshness".into()], ..HealthArgs::default() };
+    let args = HealthArgs { skip: vec!["freshness".into(), "drill".into()], ..HealthArgs::default() };
     health::look(&args, &layers, log, cancel).await
 }
 

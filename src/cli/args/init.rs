@@ -12,7 +12,7 @@ use clap::Args;
 The file is the annotated example with everything switched on that flags and environment set: the server, the bucket or \
 directory, mails, whatever else. It goes to --config, or UZIMA_BACKUP_CONFIG, or /etc/uzima-backup/config.toml. Secrets stay \
 out of it without --with-secrets: the file that holds each is named in the lines for cron and systemd. Then `health` tries \
-the file, but for the freshness: there is no backup yet. Nothing else on this machine is changed.",
+the file, but for the backups: there are none yet. Nothing else on this machine is changed.",
     after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb\n  \
 S3_BACKUP_BUCKET=my-backups AWS_REGION=eu-central-1 uzima-backup init --mongo-uri mongodb://db1\n  \
 MONGO_URI_FILE=/etc/uzima-backup/mongo_uri uzima-backup init --dir /mnt/backups --config ./config.toml\n\n\

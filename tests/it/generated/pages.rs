@@ -61,7 +61,8 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "records",
         ],
         "restore" => &["restore_uri", "mongo_uri", "s3.bucket", "dir"],
-        "list" | "verify" | "pin" | "unpin" => &["s3.bucket", "dir", "records"],
+        "verify" => &["s3.bucket", "dir", "drill_uri", "mongod_path", "records"],
+        "list" | "pin" | "unpin" => &["s3.bucket", "dir", "records"],
         "cleanup" => &[
             "s3.bucket",
             "dir",
