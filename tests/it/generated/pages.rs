@@ -57,6 +57,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "job",
             "engine",
             "format",
+            "consistency",
             "min_free",
             "records",
         ],
