@@ -41,7 +41,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d 'Tell what the runs of a job tell together'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; one with a password comes from MONGO_URI or MONGO_URI_FILE, which nobody else sees' -r
@@ -190,10 +190,10 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s q -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l render -d 'Write the samples to this directory, as HTML and as text, and send nothing' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail, and what a webhook is told, about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail that BACKUP_NOTIFY names (without it, of all)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
@@ -214,6 +214,6 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail, or write them to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

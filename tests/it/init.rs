@@ -126,6 +126,7 @@ async fn a_bucket_and_mails() {
     let report = ran.json();
     let failed: Vec<_> = outcomes(&report).into_iter().filter(|(_, outcome)| *outcome == "failed").collect();
     assert_eq!(failed, [("mail", "failed")], "the bucket's secret came from the environment");
+    assert!(lines(&report, "found").contains(&"credentials for the bucket: AWS_ACCESS_KEY_ID".into()));
     let text = std::fs::read_to_string(config(&home)).expect("the file is kept");
     assert!(!text.contains("hunter2") && !text.contains(SECRET_KEY), "{text}");
     let values = file::parse("config.toml", &text).expect("TOML");
@@ -154,6 +155,26 @@ fn a_file_that_is_there_stays() {
     let ran = run(&mut tool).ends(5).says(&["unhealthy: mongodb"]);
     assert!(ran.stdout.contains("no MongoDB that could be asked"), "{}", ran.stdout);
     assert_ne!(std::fs::read_to_string(config(&home)).expect("the file"), example);
+}
+
+/// Cron's PATH is short: one that only this shell finds is named in the file.
+#[test]
+fn a_mongodump_that_cron_would_not_find_is_named() {
+    let home = Home::new();
+    let tools = home.path().join("tools");
+    std::fs::create_dir(&tools).expect("a folder");
+    let program = tools.join("mongodump");
+    std::fs::write(&program, "#!/bin/sh\necho 'mongodump version: 100.9.4'\n").expect("a program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    let mut tool = init(&home);
+    tool.env("PATH", &tools).args(["--mongo-uri", NOWHERE, "--dir"]).arg(home.backups());
+    let report = run(tool.arg("--json")).ends(5).json();
+    assert!(outcomes(&report).contains(&("engine", "ok")), "{report}");
+    let values = file::read(&config(&home)).expect("a configuration file");
+    // Where the usual folders have one, cron finds that.
+    if !["/usr/bin/mongodump", "/usr/local/bin/mongodump"].iter().any(|path| Path::new(path).exists()) {
+        assert_eq!(values["mongodump_path"], Raw::Text(program.display().to_string()));
+    }
 }
 
 #[test]
