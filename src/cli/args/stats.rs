@@ -13,7 +13,8 @@ and duration move, the last ten, and what a cleanup deletes next.\n\n\
 The figures are of the bucket or directory; where runs are recorded in MongoDB, also of backups that are gone and of runs \
 that were killed.",
     after_help = "Examples:\n  uzima-backup stats\n  uzima-backup stats --email --quiet\n  \
-uzima-backup stats --json | jq .success"
+uzima-backup stats --json | jq .success\n\n\
+Exit codes: 0 told · 1 the backups cannot be read · 2 wrong usage or configuration · 3 told, but not mailed"
 )]
 pub struct StatsArgs {
     /// Mail them as well
