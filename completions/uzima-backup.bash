@@ -31,6 +31,9 @@ _uzima__backup() {
             uzima__backup,help)
                 cmd="uzima__backup__subcmd__help"
                 ;;
+            uzima__backup,init)
+                cmd="uzima__backup__subcmd__init"
+                ;;
             uzima__backup,list)
                 cmd="uzima__backup__subcmd__list"
                 ;;
@@ -67,6 +70,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,help)
                 cmd="uzima__backup__subcmd__help__subcmd__help"
                 ;;
+            uzima__backup__subcmd__help,init)
+                cmd="uzima__backup__subcmd__help__subcmd__init"
+                ;;
             uzima__backup__subcmd__help,list)
                 cmd="uzima__backup__subcmd__help__subcmd__list"
                 ;;
@@ -95,7 +101,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version backup restore list cleanup pin unpin verify stats health notify config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version init backup restore list cleanup pin unpin verify stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -277,7 +283,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help)
-            opts="backup restore list cleanup pin unpin verify stats health notify config help"
+            opts="init backup restore list cleanup pin unpin verify stats health notify config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -347,6 +353,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__help__subcmd__init)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -451,6 +471,36 @@ _uzima__backup() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__subcmd__backup__subcmd__init)
+            opts="-q -v -h --mongo-uri --dir --with-secrets --force --config --json --quiet --log-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --mongo-uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

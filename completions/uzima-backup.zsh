@@ -35,7 +35,24 @@ _uzima-backup() {
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:uzima-backup-command-$line[1]:"
         case $line[1] in
-            (backup)
+            (init)
+_arguments "${_arguments_options[@]}" : \
+'--mongo-uri=[The server; one with a password comes from MONGO_URI or MONGO_URI_FILE, which nobody else sees]:URI:_default' \
+'--dir=[Back up to this directory]:DIR:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--with-secrets[Put the secrets of the environment into the file]' \
+'--force[Replace a file that is there]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print nothing but errors]' \
+'(-v --verbose)--quiet[Print nothing but errors]' \
+'*-v[Log more; twice, everything (RUST_LOG is finer)]' \
+'*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(backup)
 _arguments "${_arguments_options[@]}" : \
 '*--db=[Only this database (may be given several times)]:NAME:_default' \
 '*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:_default' \
@@ -257,7 +274,11 @@ _arguments "${_arguments_options[@]}" : \
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:uzima-backup-help-command-$line[1]:"
         case $line[1] in
-            (backup)
+            (init)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(backup)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
@@ -317,6 +338,7 @@ esac
 (( $+functions[_uzima-backup_commands] )) ||
 _uzima-backup_commands() {
     local commands; commands=(
+'init:Write a configuration file for this machine, and try it' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'restore:Bring a backup, or chosen namespaces of it, back into a server' \
 'list:List the backups that exist, and the runs that made none, newest first' \
@@ -355,6 +377,7 @@ _uzima-backup__subcmd__health_commands() {
 (( $+functions[_uzima-backup__subcmd__help_commands] )) ||
 _uzima-backup__subcmd__help_commands() {
     local commands; commands=(
+'init:Write a configuration file for this machine, and try it' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'restore:Bring a backup, or chosen namespaces of it, back into a server' \
 'list:List the backups that exist, and the runs that made none, newest first' \
@@ -395,6 +418,11 @@ _uzima-backup__subcmd__help__subcmd__help_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help help commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__init_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__init_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help init commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help__subcmd__list_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__list_commands() {
     local commands; commands=()
@@ -429,6 +457,11 @@ _uzima-backup__subcmd__help__subcmd__unpin_commands() {
 _uzima-backup__subcmd__help__subcmd__verify_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help verify commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__init_commands] )) ||
+_uzima-backup__subcmd__init_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup init commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__list_commands] )) ||
 _uzima-backup__subcmd__list_commands() {

@@ -22,6 +22,8 @@
 //! `health` ([`ops::health`]) asks whether tonight's backup will work, by a list of checks, and whether there
 //! is a good one of last night.
 //!
+//! `init` ([`ops::init`]) writes the configuration file of a new machine, from the example that ships.
+//!
 //! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one, and signals for
 //! machines. It can fail, and then says so; it undoes nothing.
 //!

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 /// What a connection string may hold as it is (RFC 3986, 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// A connection string without its password.
+/// A connection string with stars for its password.
 pub fn hide_login(uri: &str) -> String {
     match password(uri) {
         Some(password) => uri.replacen(&format!(":{password}@"), ":***@", 1),
@@ -27,6 +27,11 @@ pub fn secret_parts(address: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = [address, path].into_iter().filter(|part| part.len() >= PATH).collect();
     parts.extend(keys);
     parts
+}
+
+/// A connection string as far as it is no secret; `None` if it has no password.
+pub fn without_password(uri: &str) -> Option<String> {
+    password(uri).map(|password| uri.replacen(&format!(":{password}@"), "@", 1))
 }
 
 /// The password of a connection string, as it stands there.
@@ -89,6 +94,8 @@ mod tests {
             ("mongodb+srv://u:pa/ss:x@h/?a=b", "mongodb+srv://u:***@h/?a=b"),
         ] {
             assert_eq!(hide_login(uri), want);
+            let without = (uri != want).then(|| want.replace(":***", ""));
+            assert_eq!(without_password(uri), without);
         }
     }
 

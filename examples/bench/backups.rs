@@ -15,6 +15,32 @@ pub fn ours() -> Vec<Way> {
     vec![way("uzima tar.gz", "native", "tar.gz"), way("uzima tar.zst", "native", "tar.zst")]
 }
 
+/// Each consistency, of a replica set that nobody writes to.
+pub fn modes() -> Vec<Way> {
+    let way = |name, engine: &str, consistency: &str| Way {
+        name,
+        line: format!(
+            "BACKUP_ENGINE={engine} BACKUP_CONSISTENCY={consistency} BACKUP_FORMAT=tar.zst BACKUP_DIR=$OUT \
+             \"$UZIMA\" backup --quiet"
+        ),
+    };
+    let mut ways = vec![
+        way("uzima tar.zst, consistency none", "native", "none"),
+        way("uzima tar.zst, consistency oplog", "native", "oplog"),
+        way("uzima tar.zst, consistency snapshot", "native", "snapshot"),
+    ];
+    for (name, consistency) in [
+        ("uzima tar.zst, mongodump engine, consistency none", "none"),
+        ("uzima tar.zst, mongodump engine, consistency oplog", "oplog"),
+    ] {
+        let line = way(name, "mongodump", consistency).line;
+        ways.extend(official(name, &line, &["mongodump"]));
+    }
+    let dump = "mongodump --quiet --uri=$URI --oplog --archive | zstd -q -T0 -3 > $OUT/a";
+    ways.extend(official("mongodump --oplog | zstd -T0 -3", dump, &["mongodump", "zstd"]));
+    ways
+}
+
 pub fn tiny() -> Vec<Way> {
     let mut ways = ours();
     ways.extend(official(

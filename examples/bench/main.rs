@@ -3,7 +3,7 @@
 //!
 //! Needs `/usr/bin/time`; compares with mongodump, mongorestore, pigz and zstd where they are on PATH, and
 //! says so where not. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
-//! (default 3) and `restores=N` of restores (default 3) of them, `tiny=N` collections of the second server
+//! (default 3), `restores=N` of restores (default 3) and `modes=N` of each consistency (default 3), `tiny=N` collections of the second server
 //! (default 2,000), `blobs=N` documents of 16 KiB that nothing compresses, of the third (default 64,000, that
 //! is 1 GB). 0 leaves a part out.
 
@@ -15,35 +15,44 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use uzima_testkit::load::{self, Load};
-use uzima_testkit::mongod::Mongod;
+use uzima_testkit::mongod::{Builder, Mongod};
 
 fn main() -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let numbers = numbers(std::env::args().skip(1))?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let serve = |fill: &dyn Fn(&mongodb::Client) -> Result<()>| -> Result<Mongod> {
-        let mongod = runtime.block_on(Mongod::builder().cache_gb(2.0).start())?;
+    let filled = |server: Builder, fill: &dyn Fn(&mongodb::Client) -> Result<()>| -> Result<Mongod> {
+        let mongod = runtime.block_on(server.cache_gb(2.0).start())?;
         let client = runtime.block_on(mongod.client())?;
         fill(&client)?;
         Ok(mongod)
     };
+    let serve = |fill: &dyn Fn(&mongodb::Client) -> Result<()>| filled(Mongod::builder(), fill);
 
     if numbers["orders"] > 0 {
         let load =
             Load { orders: numbers["orders"], rows: numbers["orders"] * 3 / 2, tiny: 200, ..Load::default() };
-        let mongod = serve(&|client| {
+        let orders = |client: &mongodb::Client| {
             let written = runtime.block_on(load::fill(client, &load))?;
             println!(
                 "\n## {} documents, {} bytes, {} collections",
                 written.documents, written.bytes, written.collections
             );
             Ok(())
-        })?;
-        if numbers["rounds"] > 0 {
-            backups::compare(&mongod, &backups::everything(), numbers["rounds"])?;
+        };
+        if numbers["rounds"] + numbers["restores"] > 0 {
+            let mongod = serve(&orders)?;
+            if numbers["rounds"] > 0 {
+                backups::compare(&mongod, &backups::everything(), numbers["rounds"])?;
+            }
+            if numbers["restores"] > 0 {
+                restores::compare(mongod, numbers["restores"])?;
+            }
         }
-        if numbers["restores"] > 0 {
-            restores::compare(mongod, numbers["restores"])?;
+        if numbers["modes"] > 0 {
+            let member = Mongod::builder().replica_set("rs").oplog_mb(restores::OPLOG_MB);
+            let mongod = filled(member, &orders)?;
+            backups::compare(&mongod, &backups::modes(), numbers["modes"])?;
         }
     }
     if numbers["tiny"] > 0 {
@@ -73,6 +82,7 @@ fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static 
         ("orders", 1_000_000),
         ("rounds", 3),
         ("restores", 3),
+        ("modes", 3),
         ("tiny", 2_000),
         ("blobs", 64_000),
     ]);

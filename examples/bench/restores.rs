@@ -9,7 +9,7 @@ use uzima_testkit::mongod::Mongod;
 use crate::cost::{Costs, Way, measure, official};
 
 /// Enough that the server does not have to cut its oplog meanwhile.
-const OPLOG_MB: u32 = 4096;
+pub const OPLOG_MB: u32 = 4096;
 
 /// Backs `source` up by each tool, ends it, and runs every way once a round, in turn.
 pub fn compare(mut source: Mongod, rounds: u64) -> Result<()> {

@@ -34,23 +34,37 @@ pub async fn run(
     // Before anything is asked: a mail that nobody can get is a mistake in the command.
     let teller = if args.email { Some(Teller::new(layers, log, cancel)?) } else { None };
     teller.as_ref().map_or(Ok(()), Teller::is_ready)?;
-    let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
-    let mut report = health::health(subject(args, layers), &options, Utc::now(), cancel).await?;
-    // The words of servers and drivers are among it.
-    let redactor = settings::redactor(layers);
-    for row in &mut report.checks {
-        row.detail = redactor.clean(&row.detail);
-        row.next_step = row.next_step.as_ref().map(|step| redactor.clean(step));
-    }
-    let text = report_text(&report);
-    log.tell(Level::Info, &text);
-    output.result(&report_json(&report), || text);
+    let report = look(args, layers, log, cancel).await?;
+    output.result(&report_json(&report), || report_text(&report));
     // What it says stands on its own: a mail that cannot be sent is what the check `mail` is for.
     let unsent = match &teller {
         Some(teller) => teller.report(Event::Health, notices::health(&report, Utc::now())).await,
         None => Vec::new(),
     };
     unsent.iter().for_each(|problem| output::needs_look(problem));
+    tell_failed(&report, output);
+    Ok(match report.exit() {
+        Exit::Done if !unsent.is_empty() => Exit::NeedsLook,
+        exit => exit,
+    })
+}
+
+/// Looks at everything that the flags ask for, and logs it. What is told has no secrets in it, though words of
+/// servers and drivers are among it.
+pub async fn look(args: &HealthArgs, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Report> {
+    let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
+    let mut report = health::health(subject(args, layers), &options, Utc::now(), cancel).await?;
+    let redactor = settings::redactor(layers);
+    for row in &mut report.checks {
+        row.detail = redactor.clean(&row.detail);
+        row.next_step = row.next_step.as_ref().map(|step| redactor.clean(step));
+    }
+    log.tell(Level::Info, &report_text(&report));
+    Ok(report)
+}
+
+/// Names on standard error what failed.
+pub fn tell_failed(report: &Report, output: &Output) {
     let failed: Vec<&Row> = report.checks.iter().filter(|row| row.outcome == Outcome::Failed).collect();
     if output.quiet {
         // Names alone would not say what is wrong.
@@ -62,10 +76,6 @@ pub async fn run(
     if !failed.is_empty() {
         output::say(&format!("unhealthy: {}", report.failed().join(", ")));
     }
-    Ok(match report.exit() {
-        Exit::Done if !unsent.is_empty() => Exit::NeedsLook,
-        exit => exit,
-    })
 }
 
 fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
@@ -81,7 +91,8 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
     })
 }
 
-fn report_json(report: &Report) -> serde_json::Value {
+/// The report as JSON.
+pub fn report_json(report: &Report) -> serde_json::Value {
     let row = |row: &Row| {
         json!({
             "name": row.name,
@@ -99,7 +110,8 @@ fn report_json(report: &Report) -> serde_json::Value {
     })
 }
 
-fn report_text(report: &Report) -> String {
+/// The report as text: a line a check, and the next step of each that failed.
+pub fn report_text(report: &Report) -> String {
     let word = |row: &Row| row.outcome.word();
     let widest = |width: &dyn Fn(&Row) -> usize| report.checks.iter().map(width).max().unwrap_or(0);
     let (first, second) = (widest(&|row| word(row).len()), widest(&|row| row.name.len()));

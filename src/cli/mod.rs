@@ -7,6 +7,7 @@ mod columns;
 mod config;
 mod drill;
 mod health;
+mod init;
 mod list;
 pub mod logging;
 mod notify;
@@ -18,6 +19,7 @@ mod signals;
 mod stats;
 mod tell;
 mod verify;
+mod version;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -52,11 +54,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    let layers =
-        match Layers::load(cli.settings(), &|name| std::env::var_os(name), cli.common.config.as_deref()) {
-            Ok(layers) => layers,
-            Err(error) => return unread(&cli, error),
-        };
+    // What `init` is about to write is not there to be read.
+    let config = match &cli.command {
+        Command::Init(_) => Some(Path::new("/dev/null")),
+        _ => cli.common.config.as_deref(),
+    };
+    let layers = match Layers::load(cli.settings(), &|name| std::env::var_os(name), config) {
+        Ok(layers) => layers,
+        Err(error) => return unread(&cli, error),
+    };
     let redactor = settings::redactor(&layers);
     let started = settings::log_file(&layers)
         .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file.as_deref(), redactor.clone()));
@@ -71,6 +77,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         let exit = runtime.block_on(async {
             signals::watch(cancel.clone())?;
             match &cli.command {
+                Command::Init(args) => {
+                    init::run(args, cli.common.config.as_deref(), &layers, &output, &log, &cancel).await
+                }
                 Command::Backup(args) => backup::run(args, &layers, &output, &log, cancel).await,
                 Command::Restore(args) => restore::run(args, &layers, &output, &log.bars, cancel).await,
                 Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,

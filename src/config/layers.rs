@@ -58,13 +58,9 @@ impl Layers {
     /// Lays flags over the environment over the file `config` (else `UZIMA_BACKUP_CONFIG`, else
     /// [`DEFAULT_FILE`] if it exists).
     pub fn load(flags: BTreeMap<&'static str, Raw>, env: Env<'_>, config: Option<&Path>) -> Result<Layers> {
-        let variable_set = env("UZIMA_BACKUP_CONFIG").map(PathBuf::from);
-        if config.is_none() && variable_set.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-            return Err(empty("UZIMA_BACKUP_CONFIG"));
-        }
-        let named = config.map(Path::to_path_buf).or(variable_set);
         // One that may not be looked at is read all the same: the error says so, where defaults would not.
         let there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+        let named = named_file(env, config)?;
         let path = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(there));
         let mut values = BTreeMap::new();
         for setting in SETTINGS {
@@ -155,6 +151,19 @@ impl Layers {
             (setting, value, origin)
         };
         SETTINGS.iter().map(shown).collect()
+    }
+}
+
+/// The configuration file that a flag names, else `UZIMA_BACKUP_CONFIG`.
+///
+/// # Errors
+/// When the variable is empty: it was meant to be set.
+pub fn named_file(env: Env<'_>, flag: Option<&Path>) -> Result<Option<PathBuf>> {
+    let variable = env("UZIMA_BACKUP_CONFIG").map(PathBuf::from);
+    match (flag, variable) {
+        (Some(flag), _) => Ok(Some(flag.to_path_buf())),
+        (None, Some(path)) if path.as_os_str().is_empty() => Err(empty("UZIMA_BACKUP_CONFIG")),
+        (None, variable) => Ok(variable),
     }
 }
 

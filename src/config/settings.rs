@@ -103,13 +103,26 @@ pub fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
 /// The connection string of a setting that `--to-uri` sets as well: there without a password.
 fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret>> {
     let Some(uri) = layers.text(key) else { return Ok(None) };
-    if layers.origin(key) == Some(&Origin::Flag) && hide_login(uri) != uri {
-        return Err(Error::usage("--to-uri holds a password, which everybody on this machine can see").hint(
-            format!("Give the connection string in the environment: {env}, or {env}_FILE for a file"),
-        ));
-    }
+    unseen(layers, key, "--to-uri", env)?;
     uri::check_named(key, uri)?;
     Ok(Some(Secret::from(uri.to_string())))
+}
+
+/// The password of a connection string is not on the command line.
+///
+/// # Errors
+/// When it is.
+pub fn unseen(layers: &Layers, key: &'static str, flag: &str, variable: &str) -> Result<()> {
+    let uri = layers.text(key).unwrap_or_default();
+    if layers.origin(key) == Some(&Origin::Flag) && hide_login(uri) != uri {
+        return Err(Error::usage(format!(
+            "{flag} holds a password, which everybody on this machine can see"
+        ))
+        .hint(format!(
+            "Give the connection string in the environment: {variable}, or {variable}_FILE for a file"
+        )));
+    }
+    Ok(())
 }
 
 /// Knows the secrets among the settings.

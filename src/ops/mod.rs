@@ -5,6 +5,7 @@ pub mod choose;
 pub mod cleanup;
 pub mod drill;
 pub mod health;
+pub mod init;
 pub mod list;
 pub mod notices;
 pub mod pin;

@@ -47,6 +47,20 @@ pub struct Hello {
     pub process: Option<String>,
 }
 
+impl Hello {
+    /// Who it is, in words: `replica set rs0, db1:27017`.
+    pub fn words(&self) -> String {
+        let kind = match (self.topology, &self.set_name) {
+            (Topology::Standalone, _) => "standalone".to_string(),
+            (Topology::Mongos, _) => "mongos".to_string(),
+            (Topology::ReplicaSet, name) => {
+                format!("replica set {}", name.as_deref().unwrap_or("without a name"))
+            }
+        };
+        format!("{kind}, {}", self.address)
+    }
+}
+
 /// The deployment's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

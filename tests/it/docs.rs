@@ -184,8 +184,9 @@ fn exit_codes_are_the_same_everywhere() {
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for exit in all {
         let entry = format!("{} {}", exit.shown(), exit.meaning());
-        assert!(man.contains(&entry), "the man page does not say {entry:?}");
         assert!(help.contains(&entry), "--help does not say {entry:?}");
+        let entry = format!("\\fB{}\\fR\n{}\n", exit.shown(), exit.meaning());
+        assert!(man.contains(&entry), "the man page does not say {entry:?}");
     }
 }
 
@@ -258,6 +259,13 @@ async fn json_md_describes_every_field() {
     assert!(restored["namespaces"][0].is_object(), "{restored}");
     let planned = json(&to, &["restore", &id, "--dry-run"]);
     assert!(planned["refused"][0].is_string(), "{planned}");
+    // A secret that is left out.
+    let secret =
+        [&env[..], &[("BACKUP_RECORDS", "mongodb://u:p@127.0.0.1:1/?serverSelectionTimeoutMS=300")]].concat();
+    let mut init = json(&secret, &["init", "--config", folder.path().join("new.toml").to_str().unwrap()]);
+    assert_eq!(init["left_out"][0]["variable"], "BACKUP_RECORDS_FILE");
+    // That is described at the command of its name.
+    assert!(init["health"].take()["checks"].is_array());
     let page = read("docs/json.md");
     let answers = [
         ("restore --dry-run", planned),
@@ -272,6 +280,7 @@ async fn json_md_describes_every_field() {
         ("health", json(&env, &["health"])),
         ("notify", json(&env, &["notify", "--render", folder.path().join("mails").to_str().unwrap()])),
         ("config", json(&env, &["config"])),
+        ("init", init),
     ];
     for (command, answer) in answers {
         let section = page.split(&format!("\n## `{command}`\n")).nth(1).expect("a section a command");

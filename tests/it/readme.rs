@@ -57,6 +57,8 @@ async fn the_first_backup_and_the_way_back() {
         .replace("mongodb://localhost:27017", &mongod.uri())
         .replace("/var/backups/mongodb", backups.to_str().unwrap());
     assert!(first.contains(&mongod.uri()) && first.contains(backups.to_str().unwrap()));
+    let first =
+        format!("export UZIMA_BACKUP_CONFIG='{}'\n{first}", folder.path().join("config.toml").display());
     let out = shell(&first, folder.path());
     let settings: String = first
         .lines()

@@ -18,7 +18,10 @@ uploaded and checked; a run that fails or is killed leaves nothing that is liste
     after_help = "Examples:\n  \
 BACKUP_DIR=/var/backups/mongodb uzima-backup backup\n  \
 MONGO_URI=mongodb://db1 S3_BACKUP_BUCKET=my-backups uzima-backup backup --format tar.zst\n  \
-uzima-backup backup --db shop --exclude 'shop.tmp*' --dir /mnt/usb --dry-run"
+uzima-backup backup --db shop --exclude 'shop.tmp*' --dir /mnt/usb --dry-run\n\n\
+Exit codes: 0 the backup is there · 1 there is no new backup; standard error says why · 2 wrong usage or \
+configuration; nothing was attempted · 3 the backup is good, but something needs a look: what the source held, its \
+record, or a mail · 75 another backup of the job is under way (--wait waits for it)"
 )]
 pub struct BackupArgs {
     /// Only this database (may be given several times)

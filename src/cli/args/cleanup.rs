@@ -19,7 +19,9 @@ while the plan is frozen: the newest backup collapsed, the job reads another ser
 a manifest cannot be read, or more than three and a quarter of the good ones would go at once.",
     after_help = "Examples:\n  uzima-backup cleanup --dry-run\n  \
 uzima-backup cleanup --accept 20261123T030000Z-7k3q9d\n  \
-uzima-backup cleanup --json | jq '.backups[] | select(.outcome == \"deleted\")'"
+uzima-backup cleanup --json | jq '.backups[] | select(.outcome == \"deleted\")'\n\n\
+Exit codes: 0 what was to go is gone · 1 it failed; what is left, the next one takes · 2 wrong usage or configuration · \
+3 frozen, so that nothing was deleted, or something beside it needs a look · 75 another cleanup of the job is under way"
 )]
 pub struct CleanupArgs {
     /// Print the plan, and stop

@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use crate::ops::health;
 
 /// Flags of `health`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     about = "Check that tonight's backup will work, and that there is a good one",
     long_about = "Check that tonight's backup will work, and that there is a good one.\n\n\
@@ -21,7 +21,9 @@ uzima-backup health\n  \
 uzima-backup health --skip freshness\n  \
 uzima-backup health --only freshness --quiet\n  \
 uzima-backup health --email --quiet\n  \
-uzima-backup health --json | jq '.checks[] | select(.outcome == \"failed\")'"
+uzima-backup health --json | jq '.checks[] | select(.outcome == \"failed\")'\n\n\
+Exit codes: 0 all is well · 2 wrong usage, or settings that cannot be read · 3 all is well, but it could not be mailed · \
+5 a check failed"
 )]
 pub struct HealthArgs {
     /// Not this check (may be given several times): a new installation has no backup to be fresh

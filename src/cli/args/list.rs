@@ -15,7 +15,9 @@ use crate::ops::list::Shown;
 The list is of the bucket or directory. Where runs are recorded in MongoDB and the records can be read, it \
 also tells of runs that are under way or were killed, and with --status deleted of backups that are gone.",
     after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --status failed --status \
-interrupted\n  uzima-backup list --json | jq '.backups[0].id'"
+interrupted\n  uzima-backup list --json | jq '.backups[0].id'\n\n\
+Exit codes: 0 listed · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 4 listed, and a \
+manifest among them is damaged"
 )]
 pub struct ListArgs {
     /// Only what is completed, running, failed, interrupted, damaged or deleted (may be given several

@@ -3,6 +3,7 @@
 mod backup;
 mod cleanup;
 mod health;
+mod init;
 mod list;
 mod notify;
 mod pin;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::backup::BackupArgs;
 pub use self::cleanup::CleanupArgs;
 pub use self::health::HealthArgs;
+pub use self::init::InitArgs;
 pub use self::list::ListArgs;
 pub use self::notify::NotifyArgs;
 pub use self::pin::{PinArgs, UnpinArgs};
@@ -32,6 +34,7 @@ use crate::exit::Exit;
 #[command(
     name = "uzima-backup",
     version,
+    long_version = crate::cli::version::LONG,
     about = "MongoDB backups that restore: one streamed, checked artifact to S3 or a directory",
     after_help = after_help()
 )]
@@ -65,6 +68,7 @@ pub struct Common {
 /// What to do. What each is for stands at its flags: a comment here would hide the long text there.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(InitArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
     List(ListArgs),
@@ -76,6 +80,11 @@ pub enum Command {
     Health(HealthArgs),
     Notify(NotifyArgs),
     /// Show the merged settings, secrets hidden, and where each came from
+    #[command(
+        after_help = "Examples:\n  uzima-backup config\n  env -i /usr/local/bin/uzima-backup config\n  \
+uzima-backup config --json | jq '.settings[] | select(.origin)'\n\n\
+Exit codes: 0 they can be used · 2 one of them is wrong"
+    )]
     Config,
 }
 
@@ -85,6 +94,8 @@ fn after_help() -> String {
     format!(
         "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml (or --config, or \
          UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
+         Examples:\n  uzima-backup init --dir /var/backups/mongodb\n  uzima-backup backup\n  uzima-backup list\n  \
+         uzima-backup verify\n  uzima-backup restore latest --dry-run\n\n\
          Exit codes: {}",
         codes.join(" · ")
     )
@@ -112,6 +123,13 @@ impl Command {
         };
         let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
         match self {
+            Command::Init(args) => {
+                text("mongo_uri", args.mongo_uri.clone());
+                // It is written down, for runs that start elsewhere.
+                let dir =
+                    args.dir.as_ref().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
+                text("dir", path(&dir));
+            }
             Command::Backup(args) => {
                 text("job", args.job.clone());
                 text("engine", args.engine.clone());

@@ -16,7 +16,9 @@ written as it is; WEBHOOK_URL gets a document about each event.\n\n\
 The samples say that they are a test. Exit code 1 when one could not be sent, with the reason; 2 when neither mails nor \
 signals are set up.",
     after_help = "Examples:\n  uzima-backup notify --test\n  uzima-backup notify --test --event failure\n  \
-uzima-backup notify --render /tmp/mails"
+uzima-backup notify --render /tmp/mails\n\n\
+Exit codes: 0 sent, or written · 1 a mail could not be sent, or a file not be written · 2 wrong usage, or mails are not \
+set up"
 )]
 pub struct NotifyArgs {
     /// Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal

@@ -10,7 +10,8 @@ use crate::catalog::id::BackupId;
 #[derive(Debug, Args)]
 #[command(
     about = "Keep a backup from every cleanup",
-    after_help = "Example:\n  uzima-backup pin 20261123T030000Z-7k3q9d --reason 'before the migration'"
+    after_help = "Examples:\n  uzima-backup pin 20261123T030000Z-7k3q9d --reason 'before the migration'\n\n\
+Exit codes: 0 it stays · 1 there is no such backup, or it could not be pinned · 2 wrong usage or configuration"
 )]
 pub struct PinArgs {
     /// The backup
@@ -25,7 +26,12 @@ pub struct PinArgs {
 
 /// Flags of `unpin`.
 #[derive(Debug, Args)]
-#[command(about = "Let retention decide on a backup again")]
+#[command(
+    about = "Let retention decide on a backup again",
+    after_help = "Examples:\n  uzima-backup unpin 20261123T030000Z-7k3q9d\n\n\
+Exit codes: 0 it goes when its time comes · 1 there is no such backup, or it could not be unpinned · 2 wrong usage or \
+configuration"
+)]
 pub struct UnpinArgs {
     /// The backup
     pub id: BackupId,

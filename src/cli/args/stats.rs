@@ -14,7 +14,9 @@ The figures are of the bucket or directory; where runs are recorded in MongoDB, 
 that were killed.",
     after_help = "Examples:\n  uzima-backup stats\n  uzima-backup stats --email --quiet\n  \
 uzima-backup stats --html /var/www/html/backups.html --quiet\n  \
-uzima-backup stats --json | jq .success"
+uzima-backup stats --json | jq .success\n\n\
+Exit codes: 0 told · 1 the backups cannot be read, or the page not be written · 2 wrong usage or configuration · \
+3 told, but not mailed"
 )]
 pub struct StatsArgs {
     /// Mail them as well

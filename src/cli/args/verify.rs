@@ -19,7 +19,10 @@ manifest: into a throw-away mongod (MONGOD_PATH, else that in PATH; its data lie
 into databases of random names on that server. Never into any other. How long it took is the measured recovery time, which \
 `stats` and `health` show. What the drill made is removed.",
     after_help = "Examples:\n  uzima-backup verify\n  uzima-backup verify 20261123T030000Z-7k3q9d\n  \
-uzima-backup verify --all --sample 10%\n  uzima-backup verify latest --drill"
+uzima-backup verify --all --sample 10%\n  uzima-backup verify latest --drill\n\n\
+Exit codes: 0 every byte is right · 1 there is no such backup, or it cannot be read or restored now · 2 wrong usage or \
+configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup is damaged, or \
+came back differently"
 )]
 pub struct VerifyArgs {
     /// The backup: an id, or latest

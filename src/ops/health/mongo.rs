@@ -5,21 +5,12 @@ use super::checks::Finding;
 use crate::error::Result;
 use crate::ops::backup;
 use crate::source::readable;
-use crate::source::server::Topology;
 
 /// It can be reached, and lets the user in.
 pub async fn mongodb(around: &Around) -> Result<Finding> {
     let server = around.server().await?;
     let version = server.version().await?;
-    let hello = &server.hello;
-    let topology = match (hello.topology, &hello.set_name) {
-        (Topology::Standalone, _) => "standalone".to_string(),
-        (Topology::Mongos, _) => "mongos".to_string(),
-        (Topology::ReplicaSet, name) => {
-            format!("replica set {}", name.as_deref().unwrap_or("without a name"))
-        }
-    };
-    Finding::ok(format!("{version}, {topology}, {}", hello.address))
+    Finding::ok(format!("{version}, {}", server.hello.words()))
 }
 
 /// Everything that a backup reads may be read.

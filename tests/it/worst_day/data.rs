@@ -9,7 +9,7 @@ use uzima_testkit::torture;
 
 use crate::cli::contents::tar_files;
 use crate::cli::support::{decompressed, files};
-use crate::restore::support::{Backup, server};
+use crate::restore::support::Backup;
 
 /// A server with everything that breaks backup tools.
 pub struct Data {
@@ -19,7 +19,9 @@ pub struct Data {
 
 impl Data {
     pub async fn new() -> Data {
-        let (server, client) = server().await;
+        // A replica set: its backups have an oplog slice.
+        let server = Mongod::builder().replica_set("source").start().await.expect("mongod");
+        let client = server.client().await.expect("a client");
         let options = torture::Options { big: false, users: true };
         torture::fill_with(&client, options).await.expect("the torture database");
         Data { server, original: read_all(&client).await.expect("the source") }

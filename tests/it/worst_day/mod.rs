@@ -116,6 +116,7 @@ async fn without_the_tool(data: &Data, format: &str, fetch: &str, restore: &str)
         let shell = Shell::new(&backup.home.backups(), &target.uri());
         let said = shell.run(fetch) + &shell.run(restore);
         assert!(said.contains(" 0 document(s) failed to restore"), "{said}");
+        assert!(said.contains("replaying oplog"), "{said}");
         data.assert_in(&restored).await;
     }
 }

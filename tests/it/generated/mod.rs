@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 
+mod man;
+mod pages;
+
 /// Every generated file and its content.
 fn files() -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut command = uzima_backup::cli::command();
     command.build();
-    let mut pages = vec![command.clone()];
-    pages.extend(command.get_subcommands().filter(|c| c.get_name() != "help").cloned());
-    for page in pages {
-        let name = page.get_display_name().unwrap_or(page.get_name()).to_string();
-        let mut text = Vec::new();
-        // Without a date: the page changes when the command line does.
-        clap_mangen::Man::new(page).date("").render(&mut text).unwrap();
-        files.insert(PathBuf::from(format!("man/{name}.1")), text);
+    let commands = command.get_subcommands().filter(|c| c.get_name() != "help");
+    for (page, is_tool) in commands.map(|c| (c, false)).chain([(&command, true)]) {
+        let name = page.get_display_name().unwrap_or(page.get_name());
+        files.insert(PathBuf::from(format!("man/{name}.1")), man::page(page, is_tool));
     }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut text = Vec::new();

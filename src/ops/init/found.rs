@@ -1,0 +1,75 @@
+//! What is on this machine: the server, mongodump, credentials. Nothing here fails: what is not found is said.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Options;
+use crate::config::layers::{Env, Layers};
+use crate::error::Result;
+use crate::source::mongodump;
+use crate::source::server::Server;
+
+/// How long the server is waited for: whether it can be reached at all is for `health` to say.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was found.
+pub struct Found {
+    /// A line each, for people.
+    pub lines: Vec<String>,
+    /// A mongodump that cron and systemd would not find.
+    pub mongodump_path: Option<PathBuf>,
+}
+
+/// Looks around.
+pub async fn look(options: &Options, layers: &Layers, env: Env<'_>) -> Found {
+    let mut lines = Vec::new();
+    lines.push(match tokio::time::timeout(PATIENCE, server(options)).await {
+        Ok(Ok(words)) => format!("MongoDB {words}"),
+        Ok(Err(error)) => format!("no MongoDB that could be asked: {}", error.chain()),
+        Err(_) => format!("no MongoDB that answered within {} s", PATIENCE.as_secs()),
+    });
+    let (path, search) = (options.backup.mongodump_path.clone(), options.backup.search_path.clone());
+    let find = move |search: Option<String>| mongodump::find(path.as_deref(), search.as_deref());
+    let here = tokio::task::spawn_blocking(move || (find(search), find(None))).await;
+    let mut mongodump_path = None;
+    if let Ok((by_path, by_folders)) = here {
+        lines.push(match &by_path {
+            Ok(found) => format!("mongodump {}, {}", found.version, found.path.display()),
+            Err(missing) => format!("{missing}: the native engine reads"),
+        });
+        mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
+    }
+    if layers.text("s3.bucket").is_some() && !layers.is_set("dir") {
+        lines.push(format!("credentials for the bucket: {}", credentials(layers, env)));
+    }
+    if layers.is_set("mail.to") {
+        lines.push(format!("mails to {}", layers.list("mail.to").join(", ")));
+    } else {
+        lines.push("no key of a mail service: nobody is mailed".into());
+    }
+    Found { lines, mongodump_path }
+}
+
+async fn server(options: &Options) -> Result<String> {
+    let server = Server::connect(&options.backup.mongo_uri).await?;
+    let version = server.version().await;
+    server.close().await;
+    Ok(format!("{}, {}", version?, server.hello.words()))
+}
+
+/// Where the AWS tools would find a key, in the order in which they look.
+fn credentials(layers: &Layers, env: Env<'_>) -> String {
+    let set = |name: &str| env(name).filter(|value| !value.is_empty());
+    if layers.is_set("s3.access_key_id") {
+        return "AWS_ACCESS_KEY_ID".into();
+    }
+    if let Some(profile) = set("AWS_PROFILE") {
+        return format!("the profile {}", profile.display());
+    }
+    let own = set("HOME").map(|home| PathBuf::from(home).join(".aws/credentials"));
+    let file = set("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from).or(own);
+    match file.filter(|file| file.is_file()) {
+        Some(file) => file.display().to_string(),
+        None => "no key; the role of the machine or the container, if it has one".into(),
+    }
+}

@@ -1,0 +1,120 @@
+//! Putting the file where it belongs, whole or not at all.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use super::EXAMPLE;
+use crate::error::{Error, Result};
+
+/// The permissions of a new file: of its owner alone. systemd reads it as root (`LoadCredential=`).
+const MODE: u32 = 0o600;
+
+/// Whether there is nothing at `path` that a person would miss. The example as it ships, which the Debian
+/// package puts there, is nobody's work.
+///
+/// # Errors
+/// When there is a file, without `force`.
+pub fn replaceable(path: &Path, force: bool) -> Result<()> {
+    let refused = |what: &str| Err(Error::usage(format!("{} {what}", path.display())));
+    match fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed(path, e)),
+        Ok(meta) if !meta.is_file() => refused("is there already, and is no file")
+            .map_err(|e| e.hint("Name another file: --config FILE")),
+        Ok(_) if force => Ok(()),
+        Ok(_) if fs::read(path).is_ok_and(|text| text == EXAMPLE.as_bytes()) => Ok(()),
+        Ok(_) => refused("is there already").map_err(|e| {
+            e.hint("Edit it; or have it replaced (--force), or write another one (--config FILE)")
+        }),
+    }
+}
+
+/// Writes the file, and answers its permissions. One that is replaced keeps its owner and group, and its
+/// permissions but for those of everybody.
+///
+/// # Errors
+/// As [`replaceable`], also when a file appeared meanwhile; and when it cannot be written.
+pub fn write(path: &Path, text: &str, force: bool) -> Result<u32> {
+    replaceable(path, force)?;
+    // A link is kept, and what it leads to replaced.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).map_err(|e| failed(path, e))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!("{name}.{}", std::process::id()));
+    let written = put(&temporary, path, text);
+    // Renamed, it is gone already.
+    let _ = fs::remove_file(&temporary);
+    written
+}
+
+fn put(temporary: &PathBuf, path: &Path, text: &str) -> Result<u32> {
+    let fail = |e| failed(path, e);
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(MODE).open(temporary).map_err(fail)?;
+    let old = fs::metadata(path).ok();
+    let mode = old.as_ref().map_or(MODE, |old| old.mode() & 0o770);
+    if let Some(old) = &old {
+        fchown(&file, Some(old.uid()), Some(old.gid())).map_err(fail)?;
+    }
+    file.set_permissions(Permissions::from_mode(mode)).map_err(fail)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+    match old {
+        Some(_) => fs::rename(temporary, path).map_err(fail)?,
+        None => fs::hard_link(temporary, path).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => {
+                Error::usage(format!("{} was written by somebody else in this very moment", path.display()))
+            }
+            _ => fail(e),
+        })?,
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
+    Ok(mode)
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::failed(format!("cannot write {}", path.display()))
+        .hint("Run it as root, or write another file: --config FILE")
+        .caused_by(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_one_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("etc/deep/config.toml");
+        assert_eq!(write(&path, "x", false).unwrap(), 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let names: Vec<_> =
+            fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["config.toml"]);
+    }
+
+    #[test]
+    fn what_is_there_stays_unless_it_may_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "mine").unwrap();
+        let error = write(&path, "x", false).unwrap_err();
+        assert_eq!((error.exit().code(), fs::read_to_string(&path).unwrap().as_str()), (2, "mine"));
+        assert!(error.next_step().unwrap().contains("--force"));
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(write(&path, "x", true).unwrap(), 0o640, "everybody may read it no more");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        // The example of the package, through a link.
+        fs::write(&path, EXAMPLE).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write(&link, "y", false).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "y");
+        assert_eq!(write(dir.path(), "x", true).unwrap_err().exit().code(), 2);
+        assert_eq!(write(&path.join("below"), "x", false).unwrap_err().exit().code(), 1);
+    }
+}

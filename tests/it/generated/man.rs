@@ -1,0 +1,125 @@
+//! A man page: what the command line's definition says, and what it cannot: how a run ends, the variables and
+//! files that matter to it.
+
+use clap_mangen::Man;
+use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use uzima_backup::config::table::{SETTINGS, Setting, by_key};
+use uzima_backup::exit::Exit;
+
+use super::pages::{FILES, VARIABLES, settings_of};
+
+/// The page of a command; `is_tool`: of the tool itself.
+pub fn page(command: &clap::Command, is_tool: bool) -> Vec<u8> {
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_string();
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let version = format!("uzima-backup {}", env!("CARGO_PKG_VERSION"));
+    // Without a date: the page changes when the command line does.
+    let man =
+        Man::new(command.clone()).title(name.to_uppercase()).date("").source(version).manual("uzima-backup");
+    let mut out = Vec::new();
+    man.render_title(&mut out).expect("it fits");
+    man.render_name_section(&mut out).expect("it fits");
+    man.render_synopsis_section(&mut out).expect("it fits");
+    man.render_description_section(&mut out).expect("it fits");
+    man.render_options_section(&mut out).expect("it fits");
+    if is_tool {
+        man.render_subcommands_section(&mut out).expect("it fits");
+    }
+    let mut more = Roff::new();
+    let paragraphs: Vec<&str> = help.split("\n\n").collect();
+    notes(&mut more, &paragraphs);
+    exit_status(&mut more, paragraph(&paragraphs, "Exit codes: ", &name));
+    environment(&mut more, command.get_name(), is_tool);
+    files(&mut more, command.get_name());
+    examples(&mut more, paragraph(&paragraphs, "Examples:\n", &name));
+    if !is_tool {
+        more.control("SH", ["SEE ALSO"]).text([bold("uzima-backup"), roman("(1)")]);
+    }
+    more.to_writer(&mut out).expect("it fits");
+    out
+}
+
+/// The paragraph of the help that begins so.
+fn paragraph<'a>(paragraphs: &[&'a str], begins: &str, name: &str) -> &'a str {
+    let found = paragraphs.iter().find_map(|text| text.strip_prefix(begins));
+    found.unwrap_or_else(|| panic!("the help of {name} does not say {begins:?}"))
+}
+
+/// What else the help says.
+fn notes(page: &mut Roff, paragraphs: &[&str]) {
+    let known = |text: &&&str| !text.starts_with("Examples:") && !text.starts_with("Exit codes:");
+    for (n, text) in paragraphs.iter().filter(known).enumerate() {
+        if n == 0 {
+            page.control("SH", ["NOTES"]);
+        } else {
+            page.control("PP", []);
+        }
+        page.text([roman(*text)]);
+    }
+}
+
+fn entry(page: &mut Roff, head: Vec<Inline>, body: impl Into<String>) {
+    page.control("TP", []).text(head).text([roman(body.into())]);
+}
+
+fn exit_status(page: &mut Roff, list: &str) {
+    page.control("SH", ["EXIT STATUS"]);
+    let signal = format!("{} {}", Exit::Signal(1).shown(), "ended by signal n");
+    for item in list.split(" · ").chain((!list.contains("128 + n")).then_some(signal.as_str())) {
+        let (code, meaning) = match item.strip_prefix("128 + n ") {
+            Some(meaning) => ("128 + n", meaning),
+            None => item.split_once(' ').expect("a code and its meaning"),
+        };
+        let known = Exit::all().any(|exit| exit.shown() == code);
+        assert!(known, "there is no exit code {code}");
+        entry(page, vec![bold(code)], meaning);
+    }
+}
+
+fn environment(page: &mut Roff, command: &str, is_tool: bool) {
+    page.control("SH", ["ENVIRONMENT"]);
+    if is_tool {
+        page.text([roman(
+            "Each variable beats the configuration file, where the setting has the name in brackets. One that is set, \
+             but empty, is an error.",
+        )]);
+        SETTINGS.iter().for_each(|known| setting(page, known));
+        for (name, what) in VARIABLES {
+            entry(page, vec![bold(*name)], *what);
+        }
+        return;
+    }
+    for key in settings_of(command) {
+        setting(page, by_key(key).unwrap_or_else(|| panic!("there is no setting {key}")));
+    }
+    page.text([]).control("PP", []).text([
+        bold("uzima-backup"),
+        roman("(1) has the others. Each is a setting of the configuration file as well."),
+    ]);
+}
+
+fn setting(page: &mut Roff, setting: &Setting) {
+    let mut head = vec![bold(setting.env)];
+    if setting.secret {
+        head.extend([roman(", "), bold(format!("{}_FILE", setting.env))]);
+    }
+    head.push(roman(format!(" ({})", setting.key)));
+    let list = if setting.list { ", with commas between" } else { "" };
+    let default = setting.default.map(|value| format!("; default: {value}")).unwrap_or_default();
+    entry(page, head, format!("{}{list}{default}", setting.help));
+}
+
+fn files(page: &mut Roff, command: &str) {
+    page.control("SH", ["FILES"]);
+    for file in FILES.iter().filter(|file| file.of.is_empty() || file.of.contains(&command)) {
+        entry(page, vec![italic(file.path)], file.what);
+    }
+}
+
+fn examples(page: &mut Roff, lines: &str) {
+    page.control("SH", ["EXAMPLES"]).control("nf", []);
+    for line in lines.lines() {
+        page.text([roman(line.trim_start())]);
+    }
+    page.control("fi", []);
+}

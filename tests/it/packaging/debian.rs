@@ -1,0 +1,113 @@
+//! `[package.metadata.deb]`, from which cargo-deb makes the package.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{ending, read, root};
+use crate::cli::support::run;
+
+fn metadata() -> toml::Table {
+    let manifest: toml::Table = read(&root().join("Cargo.toml")).parse().expect("Cargo.toml");
+    manifest["package"]["metadata"]["deb"].as_table().expect("the metadata").clone()
+}
+
+/// A row of the assets.
+struct Asset {
+    /// The files, with the star of the row spelled out; none for what only a build makes.
+    sources: Vec<PathBuf>,
+    to: String,
+    mode: u32,
+}
+
+fn assets() -> Vec<Asset> {
+    let rows = metadata()["assets"].as_array().expect("a list").clone();
+    let asset = |row: &toml::Value| {
+        let cell = |n: usize| row[n].as_str().expect("a text").to_string();
+        let (from, to, mode) = (cell(0), cell(1), cell(2));
+        let sources = match from.split_once('*') {
+            _ if from.starts_with("target/") => vec![],
+            Some((folder, end)) => ending(&root().join(folder), end),
+            None => vec![root().join(&from)],
+        };
+        assert!(!sources.is_empty() || from == "target/release/uzima-backup", "no file is {from}");
+        assert!(sources.iter().all(|path| path.is_file()), "no file is {from}");
+        Asset { sources, to, mode: u32::from_str_radix(&mode, 8).expect("octal") }
+    };
+    rows.iter().map(asset).collect()
+}
+
+#[test]
+fn everything_that_is_there_is_packed_with_its_mode() {
+    let assets = assets();
+    let packed: BTreeSet<&PathBuf> = assets.iter().flat_map(|asset| &asset.sources).collect();
+    let systemd = root().join("examples/systemd");
+    for (folder, end) in [
+        (root().join("man"), ".1"),
+        (root().join("completions"), ""),
+        (root().join("docs"), ".md"),
+        (systemd.clone(), ".service"),
+        (systemd.clone(), ".timer"),
+        (systemd.join("uzima-backup-.service.d"), ".conf"),
+    ] {
+        let there = ending(&folder, end);
+        assert!(!there.is_empty());
+        for file in there {
+            assert!(packed.contains(&file), "{} is not packed", file.display());
+        }
+    }
+    for Asset { to, mode, .. } in &assets {
+        let want = match to.as_str() {
+            "usr/bin/" => 0o755,
+            // It may hold secrets; postinst gives it the group that may read them.
+            "etc/uzima-backup/config.toml" => 0o640,
+            _ => 0o644,
+        };
+        assert_eq!(*mode, want, "{to}");
+    }
+}
+
+/// What an operator changes is not overwritten by an upgrade.
+#[test]
+fn what_is_in_etc_is_the_operators() {
+    let in_etc: Vec<String> =
+        assets().into_iter().filter(|a| a.to.starts_with("etc/")).map(|a| format!("/{}", a.to)).collect();
+    let metadata = metadata();
+    let kept: Vec<&str> = metadata["conf-files"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|v| v.as_str().expect("a text"))
+        .collect();
+    assert_eq!(kept, in_etc);
+    assert_eq!(kept, [uzima_backup::config::layers::DEFAULT_FILE]);
+}
+
+#[test]
+fn the_scripts_are_sound() {
+    let folder = root().join(metadata()["maintainer-scripts"].as_str().expect("a folder"));
+    let scripts = ending(&folder, "");
+    let names: Vec<_> =
+        scripts.iter().map(|path| path.file_name().expect("a name").to_string_lossy()).collect();
+    assert_eq!(names, ["postinst", "postrm", "prerm"]);
+    for script in &scripts {
+        let text = read(script);
+        assert!(text.starts_with("#!/bin/sh\n") && text.contains("\nset -e\n"), "{}", script.display());
+        let mode = script.metadata().expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{}", script.display());
+        run(Command::new("sh").arg("-n").arg(script)).ends(0);
+    }
+    // They name every timer, and the user that the units run as.
+    let text: String = scripts.iter().map(|script| read(script)).collect();
+    let timers = ending(&root().join("examples/systemd"), ".timer");
+    let operations =
+        text.split_once("for operation in ").expect("a loop").1.split(';').next().expect("a list");
+    let mut stopped: Vec<String> =
+        operations.split(' ').map(|operation| format!("uzima-backup-{operation}.timer")).collect();
+    stopped.sort();
+    let timers: Vec<_> =
+        timers.iter().map(|path| path.file_name().expect("a name").to_string_lossy()).collect();
+    assert_eq!(stopped, timers);
+    assert!(text.contains("useradd --system") && text.contains(" uzima-backup\n"));
+}
