@@ -48,7 +48,10 @@ pub struct Drill {
     pub target: String,
     /// The target's version.
     pub version: String,
-    /// How long the restore took, in seconds: the measured recovery time.
+    /// How many entries of the backup's oplog slice were replayed; 0 without one.
+    #[serde(default)]
+    pub oplog_entries: u64,
+    /// How long the restore took, in seconds, with the replay of the slice: the measured recovery time.
     pub recovery_seconds: f64,
     /// How long indexes were built, in seconds, summed up over the namespaces, which are built side by side.
     pub index_seconds: f64,
@@ -148,6 +151,7 @@ mod tests {
             at: "2026-11-23T05:00:00Z".parse().unwrap(),
             target: "mongod".into(),
             version: "6.0.5".into(),
+            oplog_entries: 0,
             recovery_seconds: 2.0,
             index_seconds: 1.0,
             compare_seconds: 1.0,

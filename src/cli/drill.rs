@@ -60,9 +60,13 @@ pub fn text(drill: &Drill) -> String {
         "mongod" => "a throw-away mongod",
         _ => "a server that was there, without users and roles",
     };
+    let replayed = match drill.oplog_entries {
+        0 => String::new(),
+        entries => format!("; {} oplog entries replayed", units::count(entries)),
+    };
     let mut text = format!(
         "{word:8} {} namespaces, {} documents, {} raw, restored into {place} ({})\n         recovery time {}, {}/s \
-         (of that indexes {}); compared in {}\n",
+         (of that indexes {}){replayed}; compared in {}\n",
         drill.namespaces,
         units::count(drill.documents),
         units::bytes(drill.raw_bytes),

@@ -126,6 +126,7 @@ fn format_md_describes_every_field() {
         at: chrono::Utc::now(),
         target: "x".into(),
         version: "x".into(),
+        oplog_entries: 1,
         recovery_seconds: 1.0,
         index_seconds: 1.0,
         compare_seconds: 1.0,

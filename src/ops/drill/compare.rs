@@ -32,8 +32,18 @@ const OPTIONS: [&str; 2] = ["recordIdsReplicated", "autoIndexId"];
 /// What of an index a server says of itself: its version, and before 4.4 where it is.
 const INDEX: [&str; 2] = ["v", "ns"];
 
+/// What of a namespace is compared, beside that it is there and has its options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aspects {
+    /// Its documents.
+    pub documents: bool,
+    /// Its indexes.
+    pub indexes: bool,
+}
+
 /// What differs of a namespace. `wanted`: options and indexes of the backup.
 pub fn namespace(
+    aspects: Aspects,
     wanted: &Namespace,
     expected: &Tally,
     found: Option<(&Namespace, &Tally)>,
@@ -43,14 +53,19 @@ pub fn namespace(
         let never = wanted.collection.starts_with("system.") && expected.documents == 0;
         return if never { Vec::new() } else { vec![Difference::Data("it is missing".into())] };
     };
-    let mut out: Vec<Difference> = documents(expected, tally).map(Difference::Data).into_iter().collect();
+    let mut out = Vec::new();
+    if aspects.documents {
+        out.extend(documents(expected, tally).map(Difference::Data));
+    }
     if wanted.kind != there.kind {
         out.push(Difference::Data(format!("it was a {:?} and is a {:?}", wanted.kind, there.kind)));
     }
     if without(&wanted.options, &OPTIONS) != without(&there.options, &OPTIONS) {
         out.push(Difference::Form("its options are not those of the backup".into()));
     }
-    out.extend(indexes(&wanted.indexes, &there.indexes).into_iter().map(Difference::Form));
+    if aspects.indexes {
+        out.extend(indexes(&wanted.indexes, &there.indexes).into_iter().map(Difference::Form));
+    }
     out
 }
 
@@ -129,6 +144,8 @@ mod tests {
     const OLD: &str =
         r#"{"v":{"$numberInt":"1"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_","ns":"shop.orders"}"#;
 
+    const ALL: Aspects = Aspects { documents: true, indexes: true };
+
     fn tally(documents: &[RawDocumentBuf]) -> Tally {
         let mut sum = Tally::default();
         for document in documents {
@@ -150,7 +167,7 @@ mod tests {
     #[test]
     fn options_and_indexes_are_those_of_the_backup() {
         let none = Tally::default();
-        let of = |wanted: &Namespace, found: &Namespace| namespace(wanted, &none, Some((found, &none)));
+        let of = |wanted: &Namespace, found: &Namespace| namespace(ALL, wanted, &none, Some((found, &none)));
         let both = orders(&format!("{ID},{A}"), "{}");
         assert_eq!(of(&both, &orders(&format!("{A},{OLD}"), r#"{"autoIndexId":true}"#)), []);
         for (found, word) in [
@@ -164,9 +181,19 @@ mod tests {
         }
         let [Difference::Form(more)] = &of(&orders(ID, "{}"), &both)[..] else { panic!() };
         assert!(more.contains("does not have"), "{more}");
-        assert_eq!(namespace(&both, &none, None), [Difference::Data("it is missing".into())]);
+        assert_eq!(namespace(ALL, &both, &none, None), [Difference::Data("it is missing".into())]);
         let js = Namespace { collection: "system.js".into(), ..both };
-        assert_eq!(namespace(&js, &none, None), []);
+        assert_eq!(namespace(ALL, &js, &none, None), []);
+    }
+
+    #[test]
+    fn only_the_aspects_that_are_asked_for_are_compared() {
+        let (wanted, found) = (orders(&format!("{ID},{A}"), "{}"), orders(ID, r#"{"capped":true}"#));
+        let (some, none) = (tally(&[rawdoc! {"_id": 1}]), Tally::default());
+        let of = |documents, indexes| {
+            namespace(Aspects { documents, indexes }, &wanted, &some, Some((&found, &none))).len()
+        };
+        assert_eq!((of(true, true), of(true, false), of(false, true)), (3, 2, 2));
     }
 
     #[test]

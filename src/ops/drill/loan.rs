@@ -30,12 +30,27 @@ const LAST: Duration = Duration::from_millis(8_500);
 /// What was under way when the drill ended may arrive so much later.
 const LATE: Duration = Duration::from_millis(300);
 
+/// What databases are called here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Names {
+    /// The database of the backup, and its name here.
+    pub databases: BTreeMap<String, String>,
+    /// With an oplog slice: the database for what only the slice has. There a namespace is called by its whole
+    /// name.
+    pub rest: Option<String>,
+}
+
+impl Names {
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.databases.values().chain(&self.rest)
+    }
+}
+
 /// The databases of one drill.
 pub struct Loan {
     target: Target,
     prefix: String,
-    /// The database of the backup, and its name here.
-    names: BTreeMap<String, String>,
+    names: Names,
     marker: RawDocumentBuf,
 }
 
@@ -64,6 +79,14 @@ impl Loan {
         let none = format!("{}0", loan.prefix);
         loan.marker(&none).await?;
         loan.target.drop_database(&none).await?;
+        if manifest.consistency.oplog.is_some() {
+            loan.target.may_apply(&BTreeSet::from([none])).await.map_err(|error| {
+                error.hint(
+                    "A drill replays the oplog slice: give the user the built-in role \"readWriteAnyDatabase\" on \
+                     a replica set, or drill in a throw-away mongod (without --to-uri and DRILL_URI)",
+                )
+            })?;
+        }
         let mut warnings = Vec::new();
         for name in there.iter().filter(|name| name.starts_with(PREFIX)) {
             warnings.extend(loan.leftover(name, (resources.now)()).await?);
@@ -81,14 +104,14 @@ impl Loan {
         &self.prefix
     }
 
-    /// The name of each database of the backup.
-    pub fn names(&self) -> BTreeMap<String, String> {
+    /// The names of the databases.
+    pub fn names(&self) -> Names {
         self.names.clone()
     }
 
     /// Puts a marker into each database, before anything else.
     pub async fn mark(&self) -> Result<()> {
-        for db in self.names.values() {
+        for db in self.names.all() {
             let place = Place { db: db.clone(), collection: MARKER.into(), buckets: false };
             if let Some(refused) = self.target.insert(&place, self.marker.as_bytes()).await?.first() {
                 return Err(Error::failed(format!("cannot write into {db}")).caused_by(refused.why.clone()));
@@ -117,7 +140,7 @@ impl Loan {
 
     async fn drop_all(&self) -> Result<()> {
         let mut own = Vec::new();
-        for db in self.names.values() {
+        for db in self.names.all() {
             if self.marker(db).await?.as_ref() == Some(&self.marker) {
                 self.target.drop_database(db).await?;
                 own.push(db);
@@ -162,7 +185,7 @@ impl Loan {
 }
 
 /// A name for each database of which something is restored.
-fn names(manifest: &Manifest, prefix: &str) -> Result<BTreeMap<String, String>> {
+fn names(manifest: &Manifest, prefix: &str) -> Result<Names> {
     let offer = |n: &crate::artifact::manifest::NamespaceEntry| Offer {
         db: n.db.clone(),
         collection: n.collection.clone(),
@@ -186,6 +209,9 @@ fn names(manifest: &Manifest, prefix: &str) -> Result<BTreeMap<String, String>> 
     match long {
         Some(long) => Err(Error::failed(format!("{} would have too long a name in the drill", long.name()))
             .hint("Drill in a throw-away mongod instead: leave --to-uri and DRILL_URI out")),
-        None => Ok(names),
+        None => {
+            let rest = format!("{prefix}{}", names.len() + 1);
+            Ok(Names { rest: manifest.consistency.oplog.as_ref().map(|_| rest), databases: names })
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The scratch is a throw-away mongod of its own, or databases of random names on a server that is there
 //! ([`loan`]). Into it goes the whole backup, by the same code as a restore's; then everything is read back
-//! ([`read`]) and compared ([`compare`]). What the drill made is gone afterwards, however it ended.
+//! ([`read`]) and compared ([`check`], [`compare`]). What the drill made is gone afterwards, however it ended.
 
+mod check;
 mod compare;
 mod loan;
 mod read;
@@ -79,7 +80,8 @@ async fn in_mongod(
     within: &std::path::Path,
 ) -> Result<Drill> {
     throwaway::sweep(within).iter().for_each(|line| log::warn!("{line}"));
-    scratch::room(within, manifest.totals.raw_bytes + SPARE)?;
+    let slice = manifest.consistency.oplog.as_ref().map_or(0, |slice| slice.raw_bytes);
+    scratch::room(within, manifest.totals.raw_bytes + slice + SPARE)?;
     let starting = Throwaway::start(program, within, &resources.token);
     let mut mongod = resources.cancel.or(starting).await?;
     log::info!("drilling {} in a throw-away mongod ({})", manifest.id, program.path.display());

@@ -1,6 +1,6 @@
 //! Reading back what was restored.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -76,31 +76,41 @@ impl Sink for Reader {
     }
 }
 
-/// Reads everything in these databases of a server, as a backup would.
+/// Looks at these namespaces of a server as a backup would, and reads the documents of those with `true`.
 pub async fn all(
     uri: &Secret,
-    databases: impl Iterator<Item = &str>,
+    wanted: &BTreeMap<(String, String), bool>,
     resources: &Resources<'_>,
 ) -> Result<Copies> {
-    let databases: Vec<String> = databases.map(str::to_string).collect();
+    let databases: BTreeSet<String> = wanted.keys().map(|(db, _)| db.clone()).collect();
     if databases.is_empty() {
         return Ok(Copies::default());
     }
     let server = Arc::new(Server::connect(uri).await?);
-    let selection = Selection { databases, ..Selection::default() };
+    let selection = Selection { databases: databases.into_iter().collect(), ..Selection::default() };
     let described = describe::describe(&server, &selection).await?;
+    let mut copies = Copies::default();
+    let mut read = Vec::new();
+    for namespace in described.namespaces {
+        let key = (namespace.db.clone(), namespace.collection.clone());
+        match wanted.get(&key) {
+            Some(true) => read.push(namespace),
+            Some(false) => {
+                copies.rows.insert(key, (namespace, Tally::default()));
+            }
+            None => {}
+        }
+    }
     resources.meter.doing("comparing what was restored".into());
     let (reading, cancel) = (Arc::clone(&server), resources.cancel.token().clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut reader = Reader::default();
-        let (namespaces, uuids) = (described.namespaces, described.uuids);
-        native::read(&reading, &namespaces, &uuids, None, &Notes::default(), &cancel, &mut reader)?;
+        native::read(&reading, &read, &described.uuids, None, &Notes::default(), &cancel, &mut reader)?;
         Ok::<_, Error>(reader)
     });
     let Reader { survey, hashes, .. } =
         read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
     server.close().await;
-    let mut copies = Copies::default();
     for ((namespace, tally), hashes) in survey.namespaces.into_iter().zip(survey.tallies).zip(hashes) {
         let key = (namespace.db.clone(), namespace.collection.clone());
         copies.expiring.extend(hashes.map(|hashes| (key.clone(), hashes)));

@@ -169,7 +169,20 @@ impl Restore {
     ///
     /// # Errors
     /// Before anything is touched if the plan is refused or what would be restored is damaged.
-    pub async fn apply(mut self, meter: &Meter) -> Result<Report> {
+    pub async fn apply(self, meter: &Meter) -> Result<Report> {
+        self.apply_watched(meter, async |_| Ok(())).await
+    }
+
+    /// Restores. With a replay, `before_replay` is called once, when the documents, users and roles are as the
+    /// backup read them: indexes are built only after the replay.
+    ///
+    /// # Errors
+    /// Those of [`Restore::apply`], and that of `before_replay`.
+    pub async fn apply_watched(
+        mut self,
+        meter: &Meter,
+        before_replay: impl AsyncFnOnce(&[Outcome]) -> Result<()>,
+    ) -> Result<Report> {
         if let Some(error) = self.plan.refusal() {
             return Err(error);
         }
@@ -199,6 +212,9 @@ impl Restore {
         for people in &self.plan.people {
             self.target.merge_users(people, self.options.exact).await.map_err(halfway)?;
         }
+        if self.replays() {
+            before_replay(&outcomes).await?;
+        }
         let replayed = self.replay(&mut outcomes, meter).await.map_err(halfway)?;
         self.target.close().await;
         Ok(Report {
@@ -212,8 +228,7 @@ impl Restore {
 
     async fn fill(&self, meter: &Meter) -> Result<Vec<Outcome>> {
         // With a replay they come after it: what was read may yet break a unique one.
-        let replays = matches!(self.plan.oplog, Oplog::Replayed(_));
-        let (drop, indexes) = (self.options.drop, !self.options.no_indexes && !replays);
+        let (drop, indexes) = (self.options.drop, !self.options.no_indexes && !self.replays());
         let loads = self.plan.namespaces.iter().cloned();
         let loads = loads.map(|planned| Load::new(planned, self.target.clone(), drop, indexes)).collect();
         match &self.origin {
@@ -222,8 +237,12 @@ impl Restore {
         }
     }
 
+    fn replays(&self) -> bool {
+        matches!(self.plan.oplog, Oplog::Replayed(_))
+    }
+
     async fn replay(&self, outcomes: &mut [Outcome], meter: &Meter) -> Result<Option<Replayed>> {
-        if !matches!(self.plan.oplog, Oplog::Replayed(_)) {
+        if !self.replays() {
             return Ok(None);
         }
         let (names, planned) = (self.options.names(), &self.plan.namespaces);

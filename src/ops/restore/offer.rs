@@ -57,6 +57,11 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// Database and collection at the target.
+    pub fn key(&self) -> (String, String) {
+        (self.db.clone(), self.collection.clone())
+    }
+
     /// `db.collection` at the target.
     pub fn name(&self) -> String {
         format!("{}.{}", self.db, self.collection)

@@ -23,7 +23,7 @@ async fn pay(client: Client) {
 }
 
 /// Writes to what was read already and to what was not, of all kinds that an oplog can hold.
-async fn write(client: Client) {
+pub async fn write(client: Client) {
     let shop = client.database("shop");
     let orders = shop.collection::<Document>("orders");
     pay(client.clone()).await;
@@ -67,7 +67,7 @@ async fn series(client: &Client, name: &str) {
 }
 
 /// A server, and a backup between two batches of which this was written.
-async fn dumped<W>(args: &[&str], write: W) -> (Mongod, Client, Backup)
+pub async fn dumped<W>(args: &[&str], write: W) -> (Mongod, Client, Backup)
 where
     W: AsyncFn(Client) + Send + Sync + 'static,
 {

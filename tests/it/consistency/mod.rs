@@ -1,7 +1,7 @@
 //! Backups of a server that is written to: what is restored is of one instant, or the manifest says that it
 //! is not.
 
-mod instant;
+pub mod instant;
 mod refused;
 mod rights;
 mod snapshot;

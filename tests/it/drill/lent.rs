@@ -13,13 +13,13 @@ use crate::native::support::meanwhile;
 use crate::restore::support::{Backup, rows, server};
 
 /// `verify latest --drill` on this server.
-fn drill(backup: &Backup, uri: &str) -> std::process::Command {
+pub fn drill(backup: &Backup, uri: &str) -> std::process::Command {
     let mut command = backup.home.to_dir("mongodb://127.0.0.1:1");
     command.env("DRILL_URI", uri).args(["verify", "latest", "--drill"]);
     command
 }
 
-async fn databases(client: &Client) -> Vec<String> {
+pub async fn databases(client: &Client) -> Vec<String> {
     let mut names = client.list_database_names().await.expect("names");
     names.retain(|name| name.starts_with("uzima_drill_"));
     names

@@ -3,4 +3,5 @@
 mod command;
 mod lent;
 mod own;
+mod slice;
 mod support;

@@ -5,5 +5,5 @@ mod kinds;
 mod part;
 mod recorded;
 mod rights;
-mod stored;
+pub mod stored;
 mod support;

@@ -15,7 +15,7 @@ use crate::native::support::{insert, meanwhile, rows};
 use crate::restore::support::{Backup, rows as few, server as empty};
 
 /// A backup between two batches of which `orders` and `items` got a unique value that was another one's.
-async fn written_to(args: &[&str]) -> (Backup, Mongod) {
+pub async fn written_to(args: &[&str]) -> (Backup, Mongod) {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", &rows(0, 1_500, 2_000)).await;
     few(&client, "shop", "items", 0..10).await;

@@ -20,6 +20,8 @@ pub use names::Names;
 pub use script::Read;
 pub use survey::{Survey, survey};
 
+use std::time::{Duration, Instant};
+
 use super::load::Outcome;
 use super::origin::Origin;
 use super::plan::Planned;
@@ -42,6 +44,8 @@ pub struct Replayed {
     pub came: Vec<String>,
     /// How many indexes were built on those.
     pub indexes: u64,
+    /// How long that took.
+    pub indexing: Duration,
     /// What is not as it should be.
     pub problems: Vec<String>,
 }
@@ -69,21 +73,25 @@ pub async fn replay(
         came: played.catalog.keys().filter(|key| !restored(key)).map(name).collect(),
         gone: planned.iter().map(|p| p.chosen.name()).collect(),
         indexes: 0,
+        indexing: Duration::ZERO,
         problems: played.problems,
     };
     let there: Vec<String> = played.catalog.keys().map(name).collect();
     replayed.gone.retain(|name| !there.contains(name));
     for build in if indexes { played.catalog.builds() } else { Vec::new() } {
         meter.doing(format!("building the indexes of {}", name(&build.of)));
+        let began = Instant::now();
         let problems = target.index(&build.specs, &build.of.0, &build.on).await?;
         let built = (build.specs.len() - problems.len()) as u64;
         match outcomes.iter_mut().find(|outcome| outcome.to == name(&build.of)) {
             Some(outcome) => {
                 outcome.indexes += built;
+                outcome.indexing += began.elapsed();
                 outcome.problems.extend(problems);
             }
             None => {
                 replayed.indexes += built;
+                replayed.indexing += began.elapsed();
                 let of = name(&build.of);
                 replayed.problems.extend(problems.into_iter().map(|problem| format!("{of}: {problem}")));
             }

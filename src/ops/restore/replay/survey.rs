@@ -10,6 +10,7 @@ use super::script::{Read, Script};
 use crate::error::{Error, Result};
 use crate::ops::restore::origin::Origin;
 use crate::ops::restore::plan::Planned;
+use crate::source::Type;
 
 /// What a slice holds for this restore.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +21,10 @@ pub struct Survey {
     pub operations: u64,
     /// The namespaces of the target that it makes or writes to, and what they are in the backup.
     pub touched: BTreeMap<(String, String), String>,
+    /// The namespaces of the target that its commands make, drop, rename or change, or whose indexes.
+    pub reshaped: BTreeSet<(String, String)>,
+    /// The databases of the backup of which it drops all namespaces (`false`), or the views (`true`).
+    pub emptied: BTreeSet<(String, bool)>,
     /// The databases in which it applies operations, but for users and roles.
     pub databases: BTreeSet<String>,
 }
@@ -27,6 +32,7 @@ pub struct Survey {
 impl Steps for Survey {
     fn take(&mut self, action: Action) -> Result<()> {
         self.operations += u64::from(action.is_one());
+        self.reshape(&action);
         let (first, second) = match &action {
             Action::Write { to, .. } | Action::Create { to, .. } | Action::Modify { to, .. } => (to, None),
             Action::Rename { from, to, .. } => (from, Some(to)),
@@ -40,6 +46,38 @@ impl Steps for Survey {
 }
 
 impl Survey {
+    /// Whether it changes a restored namespace: its documents, its options, its indexes, its name.
+    pub fn changes(&self, planned: &Planned) -> bool {
+        self.touched.contains_key(&planned.chosen.key()) || self.reshapes(planned)
+    }
+
+    /// Whether it changes more of a restored namespace than its documents.
+    pub fn reshapes(&self, planned: &Planned) -> bool {
+        let offer = &planned.offer;
+        let emptied = |(db, views): &(String, bool)| *db == offer.db && (!views || offer.kind == Type::View);
+        self.reshaped.contains(&planned.chosen.key()) || self.emptied.iter().any(emptied)
+    }
+
+    fn reshape(&mut self, action: &Action) {
+        let mut add = |named: &Named| self.reshaped.insert(named.key());
+        match action {
+            Action::Write { .. } => {}
+            Action::Create { to, .. } | Action::Modify { to, .. } | Action::Index { to, .. } => {
+                add(to);
+            }
+            Action::Drop(named) => {
+                add(named);
+            }
+            Action::Rename { from, to, .. } => {
+                add(from);
+                add(to);
+            }
+            Action::DropAll { from_db, views } => {
+                self.emptied.insert((from_db.clone(), *views));
+            }
+        }
+    }
+
     fn touch(&mut self, named: &Named) -> Result<()> {
         let from = format!("{}.{}", named.from_db, named.from);
         match self.touched.get(&named.key()).filter(|other| **other != from) {
