@@ -665,12 +665,16 @@ _uzima__backup() {
             return 0
             ;;
         uzima__subcmd__backup__subcmd__stats)
-            opts="-q -v -h --email --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --email --html --job --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --html)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --job)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -146,6 +146,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l html -d 'Write a page with charts, a forecast and the retention calendar to this file as well; it needs no network and no script, and is replaced whole' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The line of backups; default: what is read, at which host' -r
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'Backups are in this directory' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F

@@ -199,6 +199,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (stats)
 _arguments "${_arguments_options[@]}" : \
+'--html=[Write a page with charts, a forecast and the retention calendar to this file as well; it needs no network and no script, and is replaced whole]:FILE:_files' \
 '--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
 '--dir=[Backups are in this directory]:DIR:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \

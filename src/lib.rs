@@ -51,6 +51,7 @@ pub mod ops;
 pub mod process;
 pub mod program;
 pub mod progress;
+pub mod replace;
 pub mod retention;
 pub mod secret;
 pub mod source;

@@ -11,7 +11,9 @@
 mod calendar;
 pub mod forecast;
 mod freshness;
+pub mod outlook;
 mod quality;
+mod rule;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
 pub use freshness::{Freshness, freshness};
 use quality::Quality;
+pub use rule::Rule;
 
 /// How far two clocks may differ.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
@@ -102,7 +105,9 @@ pub struct Decision {
     pub id: BackupId,
     /// What becomes of it.
     pub action: Action,
-    /// Why.
+    /// What decided.
+    pub rule: Rule,
+    /// Why, in words.
     pub reason: String,
 }
 
@@ -167,21 +172,23 @@ fn clocks(around: &Circumstances) -> Vec<String> {
 }
 
 /// The good backups, newest first, that stay however old they are, and why.
-fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, String> {
-    let mut kept: BTreeMap<&BackupId, String> = BTreeMap::new();
-    for (rule, count) in [("keep_min", policy.min), ("keep_last", policy.last)] {
+fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rule, String)> {
+    let mut kept: BTreeMap<&BackupId, (Rule, String)> = BTreeMap::new();
+    for (rule, count) in [(Rule::Min, policy.min), (Rule::Last, policy.last)] {
         for backup in good.iter().take(count) {
-            kept.entry(&backup.id).or_insert_with(|| format!("among the newest {count} good ones ({rule})"));
+            let reason = || (rule, format!("among the newest {count} good ones ({rule})"));
+            kept.entry(&backup.id).or_insert_with(reason);
         }
     }
     for (rule, period, count) in [
-        ("keep_daily", calendar::Period::Day, policy.daily),
-        ("keep_weekly", calendar::Period::Week, policy.weekly),
-        ("keep_monthly", calendar::Period::Month, policy.monthly),
-        ("keep_yearly", calendar::Period::Year, policy.yearly),
+        (Rule::Daily, calendar::Period::Day, policy.daily),
+        (Rule::Weekly, calendar::Period::Week, policy.weekly),
+        (Rule::Monthly, calendar::Period::Month, policy.monthly),
+        (Rule::Yearly, calendar::Period::Year, policy.yearly),
     ] {
         for (backup, name) in calendar::newest_of_each(good, period, count) {
-            kept.entry(&backup.id).or_insert_with(|| format!("the newest good one of {name} ({rule})"));
+            let reason = || (rule, format!("the newest good one of {name} ({rule})"));
+            kept.entry(&backup.id).or_insert_with(reason);
         }
     }
     kept
@@ -194,6 +201,7 @@ fn keep_accepted(decisions: &mut [Decision], judged: &[(&Backup, &Quality)]) {
     for (decision, (backup, quality)) in decisions.iter_mut().zip(judged).rev() {
         if older && backup.accepted && quality.is_good() && decision.action == Action::Delete {
             decision.action = Action::Keep;
+            decision.rule = Rule::Accepted;
             decision.reason = "accepted, and an older one stays".into();
         }
         older |= decision.action == Action::Keep && quality.is_good();
@@ -203,7 +211,7 @@ fn keep_accepted(decisions: &mut [Decision], judged: &[(&Backup, &Quality)]) {
 fn decide(
     backup: &Backup,
     quality: &Quality,
-    kept: &BTreeMap<&BackupId, String>,
+    kept: &BTreeMap<&BackupId, (Rule, String)>,
     none_good: bool,
     policy: &Policy,
     now: DateTime<Utc>,
@@ -211,20 +219,20 @@ fn decide(
     let age = now - backup.started;
     let old = format!("{} days old, of {} that are kept", age.num_days(), policy.days);
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
-    let (action, reason) = if backup.pinned {
-        (Action::Keep, "pinned".into())
+    let (action, rule, reason) = if backup.pinned {
+        (Action::Keep, Rule::Pinned, "pinned".into())
     } else if let Quality::Future = quality {
-        (Action::Keep, "dated in the future".into())
+        (Action::Keep, Rule::Future, "dated in the future".into())
     } else if age <= TimeDelta::days(policy.days.into()) {
-        (Action::Keep, old)
-    } else if let Some(reason) = kept.get(&backup.id) {
-        (Action::Keep, reason.clone())
+        (Action::Keep, Rule::Days, old)
+    } else if let Some((rule, reason)) = kept.get(&backup.id) {
+        (Action::Keep, *rule, reason.clone())
     } else if none_good {
         // What is bad may be all that is left of the data.
-        (Action::Keep, "there is no good backup at all".into())
+        (Action::Keep, Rule::NoneGood, "there is no good backup at all".into())
     } else {
-        (Action::Delete, old)
+        (Action::Delete, Rule::Days, old)
     };
     let reason = if matches!(quality, Quality::Future) { reason } else { reason + &bad };
-    Decision { id: backup.id.clone(), action, reason }
+    Decision { id: backup.id.clone(), action, rule, reason }
 }

@@ -1,12 +1,12 @@
 //! `notify.json` in the state directory: what was mailed when. To lose it costs a mail too many, so
 //! nothing about it ever fails a run.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::flood::{FORMAT, Past, State};
+use crate::replace::replace;
 
 /// The file.
 pub const FILE: &str = "notify.json";
@@ -65,16 +65,7 @@ impl Memory {
 
 fn write(folder: &Path, state: &State) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // A name of its own for each process; what a killed one of the same number left is written over.
-    let path = folder.join(format!("{FILE}.{}", std::process::id()));
-    let written = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        file.write_all(&serde_json::to_vec_pretty(state)?)?;
-        fs::rename(&path, folder.join(FILE))
-    };
-    written().inspect_err(|_| {
-        let _ = fs::remove_file(&path);
-    })
+    replace(&folder.join(FILE), &serde_json::to_vec_pretty(state)?, 0o600)
 }
 
 #[cfg(test)]

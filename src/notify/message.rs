@@ -163,7 +163,7 @@ impl Message {
 }
 
 /// One line of characters that are seen. Unicode's marks of direction could make a name read as another.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let steers = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
     text.chars().map(|c| if c.is_control() || steers(c) { ' ' } else { c }).collect()
 }

@@ -4,9 +4,9 @@ use super::*;
 use crate::catalog::collapse::Amount;
 use crate::source::server::Topology;
 
-const JOB: &str = "all@db1";
+pub(super) const JOB: &str = "all@db1";
 
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     "2026-11-23T04:00:00Z".parse().unwrap()
 }
 
@@ -16,7 +16,7 @@ fn contents(documents: u64) -> Contents {
 }
 
 /// A backup of so many days ago, at 03:00.
-fn backup(days: i64) -> Backup {
+pub(super) fn backup(days: i64) -> Backup {
     let started = now() - TimeDelta::hours(1) - TimeDelta::days(days);
     Backup {
         id: format!("{}-aaaaaa", started.format("%Y%m%dT%H%M%SZ")).parse().unwrap(),

@@ -56,6 +56,12 @@ async fn the_first_backup_and_the_way_back() {
     let first =
         format!("export UZIMA_BACKUP_CONFIG='{}'\n{first}", folder.path().join("config.toml").display());
     let out = shell(&first, folder.path());
+    let settings: String = first
+        .lines()
+        .filter(|line| line.starts_with("export"))
+        .fold(String::new(), |all, line| all + line + "\n");
+    shell(&(settings + block("Statistics", "sh")), folder.path());
+    assert!(std::fs::read_to_string(folder.path().join("backups.html")).unwrap().contains("All is well"));
     let artifact = out.lines().last().unwrap().trim().to_string();
     std::fs::copy(&artifact, folder.path().join("dump.tar.gz")).unwrap();
 

@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::catalog::id::BackupId;
 use crate::catalog::run::Run;
 use crate::catalog::verdict::Drill;
-use crate::ops::stats::{Report, Trend};
+use crate::ops::stats::{Report, Standing, Trend};
+use crate::retention::outlook::{Stay, Stored};
 
 /// The report for machines.
 pub fn json(report: &Report) -> serde_json::Value {
@@ -28,6 +29,10 @@ pub fn json(report: &Report) -> serde_json::Value {
                    "stored_bytes": p.stored_bytes, "seconds": p.seconds})
         })
         .collect();
+    let stored = |s: &Stored| json!({"at": s.at, "backups": s.backups, "stored_bytes": s.bytes});
+    let forecast: Vec<_> = report.outlook.stored.iter().map(stored).collect();
+    let kept = |stay: &Stay| json!({"id": stay.id, "until": stay.until, "rule": stay.rule.word(), "not_good": stay.wrong});
+    let kept: Vec<_> = report.outlook.stays.iter().map(kept).collect();
     let totals: serde_json::Map<String, serde_json::Value> =
         report.totals.iter().map(|(status, n)| (status.to_string(), json!(n))).collect();
     json!({
@@ -47,9 +52,24 @@ pub fn json(report: &Report) -> serde_json::Value {
         "seconds": trend(&report.duration),
         "raw_bytes_per_second": report.throughput,
         "periods": periods,
-        "last": report.last.iter().map(run_json).collect::<Vec<_>>(),
-        "drill": report.drill.as_ref().map(|(id, drill)| drill_json(id, drill)),
+        "last": report.last().iter().map(run_json).collect::<Vec<_>>(),
+        "standing": standing(&report.standing),
+        "forecast": forecast,
+        "kept": kept,
+        "drill": report.drills.first().map(|(id, drill)| drill_json(id, drill)),
         "next_expiry": report.next_expiry.as_ref().map(|next| json!({"id": next.id, "at": next.at})),
+    })
+}
+
+fn standing(standing: &Standing) -> serde_json::Value {
+    let newest = standing.freshness.newest.as_ref();
+    json!({
+        "newest_good": newest.map(|(id, _)| id),
+        "age_seconds": newest.map(|(_, age)| age.as_secs()),
+        "max_age_seconds": standing.max_age.as_secs(),
+        "fresh": standing.freshness.fresh,
+        "frozen": standing.frozen,
+        "problems": standing.problems,
     })
 }
 

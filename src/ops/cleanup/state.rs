@@ -143,10 +143,12 @@ impl State {
         self.found.values().next_back().map(|found| &*found.manifest)
     }
 
-    /// The newest drill with a backup of the job.
-    pub fn drill(&self) -> Option<(&BackupId, &Drill)> {
+    /// The last drill with each backup of the job that had one, newest first.
+    pub fn drills(&self) -> Vec<(&BackupId, &Drill)> {
         let drills = self.found.iter().filter_map(|(id, found)| Some((id, found.drill.as_ref()?)));
-        drills.max_by_key(|(_, drill)| drill.at)
+        let mut drills: Vec<_> = drills.collect();
+        drills.sort_by_key(|(_, drill)| std::cmp::Reverse(drill.at));
+        drills
     }
 
     /// The backups of the job, as retention wants them.

@@ -55,7 +55,7 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
 /// A backup has been restored, and lately enough where the settings ask for it.
 pub async fn drill(around: &Around) -> Result<Finding> {
     let allowed = around.subject.drill_max_age;
-    let newest = around.state().await?.and_then(|state| state.drill());
+    let newest = around.state().await?.and_then(|state| state.drills().into_iter().next());
     let next = "Run `uzima-backup verify latest --drill`";
     let Some((id, drill)) = newest else {
         return match allowed {

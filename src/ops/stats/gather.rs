@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{Report, report};
+use super::{Known, Options, Report, report};
 use crate::catalog;
 use crate::catalog::history::{self, Around, Said};
 use crate::catalog::id::BackupId;
 use crate::catalog::run::Run;
 use crate::error::Result;
 use crate::ops::cleanup::state::State;
-use crate::retention::Policy;
-use crate::retention::forecast::next_expiry;
 use crate::store::Store;
 
 /// Asks the store, and tells what its runs and the records of them tell together.
@@ -22,11 +20,10 @@ use crate::store::Store;
 pub async fn gather(
     store: &dyn Store,
     records: &[Run],
-    job: &str,
-    policy: &Policy,
+    options: &Options,
     now: DateTime<Utc>,
 ) -> Result<Report> {
-    let state = State::read(store, job).await?;
+    let state = State::read(store, &options.job).await?;
     let place = store.place();
     let mut runs: Vec<Run> = state.manifests().map(|manifest| Run::completed(manifest, &place)).collect();
     let manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
@@ -42,8 +39,14 @@ pub async fn gather(
     }
     state.unreadable.iter().for_each(|why| log::warn!("{why}"));
     let said = Said { place: place.clone(), runs, manifests, failures };
-    let mine: Vec<Run> = records.iter().filter(|run| run.job == job).cloned().collect();
-    let joined = history::join(&said, &mine, &Around { now, held: None });
-    let report = report(job, &place, &joined, next_expiry(&state.backups(), policy, job, now), now);
-    Ok(Report { drill: state.drill().map(|(id, drill)| (id.clone(), drill.clone())), ..report })
+    let mine: Vec<Run> = records.iter().filter(|run| run.job == options.job).cloned().collect();
+    let known = Known {
+        runs: history::join(&said, &mine, &Around { now, held: None }),
+        place,
+        backups: state.backups(),
+        problems: state.problems(),
+        drills: state.drills().into_iter().map(|(id, drill)| (id.clone(), drill.clone())).collect(),
+        unreadable: state.unreadable,
+    };
+    Ok(report(&known, options, now))
 }

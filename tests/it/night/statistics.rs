@@ -1,5 +1,7 @@
 //! `stats`: what is counted of two backups, one that failed, one that was killed and one that went.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::{Value, json};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
@@ -104,4 +106,47 @@ async fn before_the_first_run() {
     assert_eq!(text.lines().last(), Some("runs         none yet"), "{text}");
     nights.run(NOWHERE, &["stats", "--email"]).ends(0);
     holds(&nights.last().await, &["nightly: no run yet"]);
+}
+
+/// The page beside everything else that was asked for, and beside nothing when it cannot be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page() {
+    let (server, nights) = (server().await.0, Nights::new().await);
+    nights.run(&server.uri(), &["backup"]).ends(0);
+    let old = nights.age_a_copy(20);
+    nights.run(&server.uri(), &["backup", "--db", "shpo"]).ends(1);
+    let page = nights.home.path().join("page.html");
+    std::fs::write(&page, "the old page").expect("a file");
+    let path = page.to_str().expect("a path");
+    let mails = nights.mails().await.len();
+    let stats = nights.run(NOWHERE, &["stats", "--json", "--email", "--html", path]).ends(0).json();
+    assert_eq!(nights.mails().await.len(), mails + 1);
+    let html = std::fs::read_to_string(&page).expect("a page");
+    assert!(html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>\n"), "{html}");
+    holds(&html, &["nightly: the last run made no backup", "&#39;shpo&#39; does not exist", old.id.as_str()]);
+    assert_eq!(std::fs::metadata(&page).expect("a file").permissions().mode() & 0o777, 0o644);
+    let beside = std::fs::read_dir(nights.home.path()).expect("a folder").flatten();
+    assert!(beside.into_iter().all(|entry| !entry.file_name().to_string_lossy().contains("page.html.")));
+    holds(&nights.last().await, &["nightly: the last run made no backup", "forecast"]);
+    // The same in JSON: 20 days old, it goes in 10 days, of 30 that are kept.
+    let kept = &stats["kept"][1];
+    assert_eq!((kept["id"].as_str(), kept["rule"].as_str()), (Some(old.id.as_str()), Some("retention_days")));
+    let until: chrono::DateTime<chrono::Utc> =
+        kept["until"].as_str().expect("a time").parse().expect("a time");
+    assert!([30, 31].contains(&(until - old.started_at).num_days()), "{kept}");
+    assert_eq!(stats["forecast"].as_array().map(Vec::len), Some(31));
+    assert_eq!(stats["forecast"][0]["stored_bytes"], stats["stored_bytes"]);
+    assert_eq!(stats["standing"]["fresh"], true);
+
+    let nowhere = nights.home.path().join("none/page.html");
+    for wrong in [nights.home.path(), &nowhere] {
+        let ran = nights.run(NOWHERE, &["stats", "--html", wrong.to_str().expect("a path")]).ends(2);
+        holds(&ran.stderr, &[&format!("--html {}: ", wrong.display()), "next step: "]);
+    }
+    // A folder that takes no file: the figures are told all the same.
+    let mails = nights.mails().await.len();
+    let ran = nights.run(NOWHERE, &["stats", "--email", "--html", "/proc/page.html"]).ends(1);
+    holds(&ran.stderr, &["cannot write the page /proc/page.html: ", "next step: "]);
+    holds(&ran.stdout, &["job          nightly\n"]);
+    assert_eq!(nights.mails().await.len(), mails + 1);
 }

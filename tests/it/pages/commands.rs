@@ -29,7 +29,6 @@ async fn of_the_readme() {
     let (server, home, readme) = (small_server().await, Home::new(), read("README.md"));
     let run = |commands: &str| shell(&(settings(&home, &server) + commands), home.path());
     run("uzima-backup backup");
-    says(&run(block(&readme, "Statistics", "sh")), &["nightly"]);
     says(&run(block(&readme, "Verify", "sh")), &["sound"]);
     says(&run(block(&readme, "Drills", "sh")), &["drill"]);
 }

@@ -15,7 +15,7 @@ const RUN: &[(&str, &str, &str)] = &[
     ("README.md", "First backup", "readme::the_first_backup_and_the_way_back"),
     ("README.md", "To S3", "readme::the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more"),
     ("README.md", "Health", "readme::health_is_what_the_section_says"),
-    ("README.md", "Statistics", "pages::commands::of_the_readme"),
+    ("README.md", "Statistics", "readme::the_first_backup_and_the_way_back"),
     ("README.md", "Mail", "pages::commands::the_test_mail"),
     ("README.md", "Verify", "pages::commands::of_the_readme"),
     ("README.md", "Drills", "pages::commands::of_the_readme"),

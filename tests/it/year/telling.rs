@@ -13,6 +13,7 @@ use super::clock;
 use super::ledger::{JOBS, Job};
 use super::life::Life;
 use super::mail::Mail;
+use super::world::MAX_AGE;
 
 impl Life {
     /// Exactly this was told of an operation of a job, and nothing else.
@@ -55,7 +56,10 @@ impl Life {
         let (store, now) = (self.world.store(None), clock::machine());
         for (job, Job { name, policy, .. }) in JOBS.iter().enumerate() {
             let known = recorded::known(&self.world.records(job), Some(name)).await;
-            let report = stats::gather(&*store, &known, name, policy, now).await.expect("figures");
+            let options = stats::Options { job: name.to_string(), policy: *policy, max_age: MAX_AGE };
+            let report = stats::gather(&*store, &known, &options, now).await.expect("figures");
+            let good = report.standing.freshness.newest.map(|(id, _)| id);
+            assert_eq!(good, self.ledger.newest_good(job, now).map(|made| made.id().clone()));
             assert_eq!(report.kept.0, self.ledger.listed(job).count());
             let newest = self.ledger.listed(job).max_by_key(|made| (made.started, made.id()));
             assert_eq!(report.newest.map(|run| run.id), newest.map(|made| made.id().clone()));
@@ -73,7 +77,7 @@ impl Life {
                 policy,
                 records: self.world.records(job),
                 mail: None,
-                max_age: Duration::from_secs(26 * 3600),
+                max_age: MAX_AGE,
                 drill_max_age: None,
             };
             let options = health::Options {

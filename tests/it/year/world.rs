@@ -32,7 +32,7 @@ use super::ledger::JOBS;
 use super::mail::Inbox;
 use crate::notify::support::options as mail_options;
 
-const MAX_AGE: Duration = Duration::from_secs(26 * 3600);
+pub const MAX_AGE: Duration = Duration::from_secs(26 * 3600);
 const HOST: &str = "db1";
 
 /// Everything there is.

@@ -1,8 +1,8 @@
 //! The file: read, changed and replaced by renaming, under a lock, for two jobs may end at once.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read as _, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Sample;
 use super::text::{Page, Read};
 use crate::error::{Error, Result};
+use crate::replace::replace;
 
 /// How long another run may hold the lock, which it needs for an instant.
 const LOCKED: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ impl MetricsFile {
         for (name, value) in samples {
             page.set(name, job, *value);
         }
-        self.replace(&page.text()).map_err(|e| self.failed("cannot be written", e))?;
+        replace(&self.path, page.text().as_bytes(), MODE).map_err(|e| self.failed("cannot be written", e))?;
         log::info!("wrote {}", self.path.display());
         let told = format!(
             "metrics_file: {lost} damaged lines of {} are gone; figures of earlier runs may be missing until the \
@@ -102,25 +103,6 @@ impl MetricsFile {
         let mut bytes = Vec::new();
         file.take(LARGEST).read_to_end(&mut bytes)?;
         Ok(bytes)
-    }
-
-    fn replace(&self, text: &str) -> io::Result<()> {
-        // The collector reads only what ends in .prom; what a killed run left is written over or harmless.
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let new = PathBuf::from(name);
-        let written = || {
-            let mut options = OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(MODE).open(&new)?;
-            // Whatever the umask says.
-            file.set_permissions(Permissions::from_mode(MODE))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)
-        };
-        written().inspect_err(|_| {
-            let _ = fs::remove_file(&new);
-        })
     }
 
     fn failed(&self, what: &str, why: io::Error) -> Error {

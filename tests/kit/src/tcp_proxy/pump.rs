@@ -71,11 +71,9 @@ fn pump(connection: &Connection, direction: Direction, shared: &Shared) {
                 return;
             }
         };
-        if to.write_all(&buffer[..pass]).is_err() {
-            break;
-        }
+        // Before they are sent: who has received them finds them counted.
         shared.bytes[direction as usize].fetch_add(pass as u64, Ordering::SeqCst);
-        if end {
+        if to.write_all(&buffer[..pass]).is_err() || end {
             break;
         }
     }

@@ -1,0 +1,119 @@
+//! The days of a few months: what was made, what is left of it, and what goes when. Pure, in UTC.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+
+use crate::catalog::run::{Run, Status};
+use crate::ops::stats::Report;
+
+/// So many months before this one are shown, and the next one.
+const BEFORE: u32 = 2;
+
+/// A month, in weeks that begin on Monday.
+#[derive(Debug)]
+pub struct Month {
+    pub name: String,
+    pub weeks: Vec<Vec<Option<Day>>>,
+}
+
+/// A day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Day {
+    pub number: u32,
+    pub today: bool,
+    /// The class of the style sheet.
+    pub class: &'static str,
+    /// What stands in the cell: colour alone says nothing to some eyes.
+    pub sign: String,
+    /// The day in words.
+    pub says: String,
+}
+
+/// What became of the runs of a day, and how many of today's backups go on it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    kept: usize,
+    gone: usize,
+    failed: usize,
+    running: usize,
+    going: usize,
+}
+
+/// The months from the first run on, at most two before this one, and the next; none before a first run.
+pub fn months(report: &Report) -> Vec<Month> {
+    let today = report.at.date_naive();
+    let Some(first) = report.runs.last().map(|run| run.started_at.date_naive().min(today)) else {
+        return Vec::new();
+    };
+    let counts = counts(&report.runs, report.outlook.stays.iter().filter_map(|stay| stay.until));
+    let this = today.with_day(1).expect("every month has a first");
+    let from = (this - Months::new(BEFORE)).max(first.with_day(1).expect("every month has a first"));
+    let months = std::iter::successors(Some(from), |month| Some(*month + Months::new(1)));
+    let shown = months.take_while(|month| *month <= this + Months::new(1));
+    let day = |date: NaiveDate| day(date, counts.get(&date).copied().unwrap_or_default(), first, today);
+    shown.map(|start| month(start, day)).collect()
+}
+
+fn counts(runs: &[Run], ends: impl Iterator<Item = DateTime<Utc>>) -> BTreeMap<NaiveDate, Count> {
+    let mut counts: BTreeMap<NaiveDate, Count> = BTreeMap::new();
+    for run in runs {
+        let count = counts.entry(run.started_at.date_naive()).or_default();
+        match run.status {
+            Status::Completed => count.kept += 1,
+            Status::Deleted => count.gone += 1,
+            Status::Failed | Status::Interrupted => count.failed += 1,
+            Status::Running => count.running += 1,
+        }
+    }
+    ends.for_each(|at| counts.entry(at.date_naive()).or_default().going += 1);
+    counts
+}
+
+fn month(start: NaiveDate, day: impl Fn(NaiveDate) -> Day) -> Month {
+    let mut cells = vec![None; start.weekday().num_days_from_monday() as usize];
+    cells.extend(
+        start.iter_days().take_while(|date| date.month() == start.month()).map(|date| Some(day(date))),
+    );
+    cells.resize(cells.len().next_multiple_of(7), None);
+    let weeks = cells.chunks(7).map(<[_]>::to_vec).collect();
+    Month { name: start.format("%B %Y").to_string(), weeks }
+}
+
+fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day {
+    let Count { kept, gone, failed, running, going } = count;
+    let (class, mut sign) = match count {
+        Count { kept: 1.., .. } => ("kept", "●".to_string()),
+        Count { gone: 1.., .. } => ("gone", "○".into()),
+        Count { failed: 1.., .. } => ("failed", String::new()),
+        Count { running: 1.., .. } => ("running", "…".into()),
+        Count { going: 1.., .. } => ("going", String::new()),
+        // The night of today may be still to come.
+        _ if date >= first && date < today => ("none", "–".into()),
+        _ => ("", String::new()),
+    };
+    if failed > 0 {
+        sign.push('×');
+    }
+    if going > 0 {
+        sign.push_str(&format!("−{going}"));
+    }
+    let parts = [
+        (kept, "made and kept"),
+        (gone, "made, deleted since"),
+        (failed, "failed or interrupted"),
+        (running, "under way"),
+        (going, "to be deleted"),
+    ];
+    let said: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let said = match (said.is_empty(), class) {
+        (true, "none") => "no run".into(),
+        _ => said.join(", "),
+    };
+    let says = if said.is_empty() { date.to_string() } else { format!("{date}: {said}") };
+    Day { number: date.day(), today: date == today, class, sign, says }
+}
+
+#[cfg(test)]
+mod tests;

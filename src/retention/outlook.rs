@@ -1,0 +1,189 @@
+//! What becomes of the backups of a job: what will be stored, and until when each of them is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::quality::{self, Quality};
+use super::{Action, Backup, Circumstances, Decision, Policy, Rule, plan};
+use crate::catalog::collapse::Contents;
+use crate::catalog::id::BackupId;
+
+/// What is taken for granted: backups go on at this pace, and a clean-up runs a day.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// From one backup to the next.
+    pub every: TimeDelta,
+    /// The size of an artifact now, in bytes.
+    pub bytes: f64,
+    /// What is added to that in a day, in bytes; negative where it shrinks.
+    pub per_day: f64,
+}
+
+impl Pace {
+    /// The size of a backup that is made in so long.
+    fn after(&self, time: TimeDelta) -> u64 {
+        let days = time.num_seconds() as f64 / 86_400.0;
+        (self.bytes + self.per_day * days).max(0.0).round() as u64
+    }
+}
+
+/// What is stored at a time, after the clean-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// How many backups.
+    pub backups: usize,
+    /// Their artifacts, in bytes.
+    pub bytes: u64,
+}
+
+/// How long a backup that exists stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stay {
+    /// The backup.
+    pub id: BackupId,
+    /// The clean-up that deletes it; `None` if none does in [`HORIZON`] days.
+    pub until: Option<DateTime<Utc>>,
+    /// What keeps it until then.
+    pub rule: Rule,
+    /// Why it is not good, if it is not.
+    pub wrong: Option<String>,
+}
+
+/// What becomes of the backups of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// What is stored now, and after each clean-up of the next [`AHEAD`] days.
+    pub stored: Vec<Stored>,
+    /// The backups that exist now, newest first.
+    pub stays: Vec<Stay>,
+}
+
+/// So many days ahead it is told what is stored.
+pub const AHEAD: usize = 30;
+/// So many days are looked ahead for the end of a backup.
+pub const HORIZON: usize = 400;
+
+/// Plays backups and clean-ups by the real policy, day by day: the first clean-up is an hour after the
+/// newest backup's time of the day (as in crontab.example). `backups` are those that exist, `sizes` what
+/// their artifacts have in bytes. A clean-up that is frozen today is taken to be put right: those that are
+/// not good today stay that, and nothing else freezes it.
+pub fn outlook(
+    backups: &[Backup],
+    sizes: &BTreeMap<&BackupId, u64>,
+    policy: &Policy,
+    job: &str,
+    now: DateTime<Utc>,
+    pace: Pace,
+) -> Outlook {
+    let mut there = There::judged(backups, sizes, job, now);
+    if there.backups.is_empty() {
+        return Outlook::default();
+    }
+    let mut stays: BTreeMap<BackupId, Stay> = there.backups.iter().map(Stay::begun).collect();
+    let mut stored = vec![there.stored(now)];
+    let past = there.backups.iter().map(|backup| backup.started).filter(|at| *at <= now);
+    let anchor = past.max().unwrap_or(now);
+    let mut next = following(anchor, pace.every, now);
+    let first = following(anchor + TimeDelta::hours(1) - DAY, DAY, now);
+    for at in (0..HORIZON as i32).map(|day| first + DAY * day) {
+        while next <= at {
+            there.make(next, pace.after(next - now));
+            next += pace.every;
+        }
+        for decision in there.clean_up(policy, job, at) {
+            let Some(stay) = stays.get_mut(&decision.id) else { continue };
+            match decision.action {
+                Action::Keep => stay.rule = decision.rule,
+                Action::Delete => stay.until = Some(at),
+            }
+        }
+        if stored.len() <= AHEAD {
+            stored.push(there.stored(at));
+        } else if stays.values().all(|stay| stay.until.is_some() || stay.rule == Rule::Pinned) {
+            break;
+        }
+    }
+    Outlook { stored, stays: stays.into_values().rev().collect() }
+}
+
+impl Stay {
+    fn begun(backup: &Backup) -> (BackupId, Stay) {
+        let (id, wrong) = (backup.id.clone(), backup.unsound.clone());
+        (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong })
+    }
+}
+
+const DAY: TimeDelta = TimeDelta::days(1);
+
+/// The first time after `now`, of those that follow `from` at this pace.
+fn following(from: DateTime<Utc>, every: TimeDelta, now: DateTime<Utc>) -> DateTime<Utc> {
+    let steps = (now - from).num_milliseconds().max(0) / every.num_milliseconds().max(1) + 1;
+    from + TimeDelta::milliseconds(steps * every.num_milliseconds())
+}
+
+/// What there is at a time that is played.
+struct There {
+    /// Oldest first.
+    backups: Vec<Backup>,
+    /// The size of each one's artifact in bytes.
+    sizes: BTreeMap<BackupId, u64>,
+}
+
+impl There {
+    /// The backups of a job, judged: what is not good stands for itself, so that hundreds of plans need not
+    /// compare all their namespaces again.
+    fn judged(backups: &[Backup], sizes: &BTreeMap<&BackupId, u64>, job: &str, now: DateTime<Utc>) -> There {
+        let mut mine: Vec<&Backup> = backups.iter().filter(|backup| backup.job == job).collect();
+        mine.sort_by_key(|backup| (backup.started, &backup.id));
+        let qualities = quality::judge(&mine, now);
+        let one = |(backup, quality): (&&Backup, Quality)| Backup {
+            id: backup.id.clone(),
+            job: backup.job.clone(),
+            started: backup.started,
+            contents: Contents::default(),
+            source: mine[0].source.clone(),
+            pinned: backup.pinned,
+            accepted: backup.accepted,
+            unsound: match quality {
+                Quality::Future => backup.unsound.clone(),
+                other => other.words(),
+            },
+        };
+        let size = |backup: &&Backup| (backup.id.clone(), sizes.get(&backup.id).copied().unwrap_or_default());
+        There {
+            sizes: mine.iter().map(size).collect(),
+            backups: mine.iter().zip(qualities).map(one).collect(),
+        }
+    }
+
+    /// A backup is made.
+    fn make(&mut self, started: DateTime<Utc>, bytes: u64) {
+        let Some(like) = self.backups.last() else { return };
+        let id: BackupId = format!("{}-zzzzzz", started.format("%Y%m%dT%H%M%SZ")).parse().expect("an id");
+        let (pinned, accepted, unsound) = (false, false, None);
+        let made = Backup { id: id.clone(), started, pinned, accepted, unsound, ..like.clone() };
+        self.backups.push(made);
+        self.sizes.insert(id, bytes);
+    }
+
+    /// A clean-up runs: what it decides.
+    fn clean_up(&mut self, policy: &Policy, job: &str, at: DateTime<Utc>) -> Vec<Decision> {
+        let around =
+            Circumstances { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
+        let plan = plan(&self.backups, policy, &around);
+        let gone: BTreeSet<&BackupId> = plan.deletions().map(|decision| &decision.id).collect();
+        self.backups.retain(|backup| !gone.contains(&backup.id));
+        plan.decisions
+    }
+
+    fn stored(&self, at: DateTime<Utc>) -> Stored {
+        let bytes = self.backups.iter().map(|backup| self.sizes[&backup.id]).sum();
+        Stored { at, backups: self.backups.len(), bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests;
