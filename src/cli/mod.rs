@@ -144,6 +144,14 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// The keys of the settings that a command line sets, for the page that lists them.
+///
+/// # Errors
+/// When it is none.
+pub fn set_by<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Vec<&'static str>, clap::Error> {
+    Ok(Cli::try_parse_from(args)?.settings().into_keys().collect())
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime> {
     // The data path has threads of its own; two are enough for the network.
     tokio::runtime::Builder::new_multi_thread()

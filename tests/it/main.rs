@@ -13,6 +13,7 @@ mod native;
 mod night;
 mod notify;
 mod packaging;
+mod pages;
 mod readme;
 mod records;
 mod replay;

@@ -15,15 +15,11 @@ const README: &str = include_str!("../../README.md");
 #[allow(dead_code, reason = "its main is for the shell")]
 mod quickstart;
 
-/// The first code block of a language after a heading.
 fn block(heading: &str, language: &str) -> &'static str {
-    let section =
-        README.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no heading {heading}")).1;
-    let code = section.split_once(&format!("```{language}\n")).expect("a code block").1;
-    code.split_once("\n```").expect("its end").0
+    crate::pages::block(README, heading, language)
 }
 
-async fn small_server() -> Mongod {
+pub async fn small_server() -> Mongod {
     let mongod = Mongod::builder().start().await.unwrap();
     let load = Load { orders: 500, rows: 100, tiny: 5, ..Load::default() };
     load::fill(&mongod.client().await.unwrap(), &load).await.unwrap();
@@ -31,7 +27,7 @@ async fn small_server() -> Mongod {
 }
 
 /// Runs a script with our binary on PATH and nothing else of this process's environment.
-fn shell(script: &str, folder: &Path) -> String {
+pub fn shell(script: &str, folder: &Path) -> String {
     let binary = Path::new(env!("CARGO_BIN_EXE_uzima-backup"));
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let run = Command::new("bash")
@@ -137,6 +133,17 @@ async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
         mongod.uri(),
         bucket.endpoint()
     );
+    let filled = [
+        ("mongodb://backup:secret@db1.example.com/?authSource=admin", mongod.uri()),
+        ("my-backups", BUCKET.into()),
+        ("AWS_ACCESS_KEY_ID=...", format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}")),
+        ("AWS_SECRET_ACCESS_KEY=...", format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}")),
+    ];
+    let first = filled.iter().fold(block("To S3", "sh").to_string(), |text, (example, ours)| {
+        assert!(text.contains(example), "{example}: {text}");
+        text.replace(example, ours)
+    });
+    shell(&format!("export S3_ENDPOINT_URL={}\n{first}", bucket.endpoint()), folder.path());
     shell(&script, folder.path());
     let asked: BTreeSet<&str> = bucket.calls().iter().map(|call| call.operation).collect();
     let mut needed: BTreeSet<String> = asked.iter().map(|operation| action(operation)).collect();

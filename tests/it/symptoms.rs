@@ -64,19 +64,3 @@ fn its_commands_are_commands() {
     }
     assert!(commands > 12, "{commands}");
 }
-
-/// A link within the page that leads nowhere helps nobody at night.
-#[test]
-fn its_links_lead_somewhere() {
-    let anchor = |title: &str| -> String {
-        let kept = title.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
-        kept.collect::<String>().to_lowercase().replace(' ', "-")
-    };
-    let titles: Vec<String> = README.lines().filter_map(|l| l.strip_prefix("## ")).map(anchor).collect();
-    let links: Vec<&str> =
-        README.split("](#").skip(1).map(|rest| rest.split(')').next().expect("its end")).collect();
-    assert!(links.len() > 5, "{links:?}");
-    for link in links {
-        assert!(titles.iter().any(|title| title == link), "#{link} is nowhere");
-    }
-}

@@ -1,11 +1,12 @@
-//! Man pages and completions are made from the command line's definition and committed; here they are
-//! compared. `UPDATE_GENERATED=1 cargo test generated` writes them anew.
+//! Man pages and completions are made from the command line's definition and committed, and so are the tables of
+//! the settings; here they are compared. `UPDATE_GENERATED=1 cargo test generated` writes them anew.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 
+mod configuration;
 mod man;
 mod pages;
 
@@ -24,11 +25,12 @@ fn files() -> BTreeMap<PathBuf, Vec<u8>> {
         clap_complete::generate(shell, &mut uzima_backup::cli::command(), "uzima-backup", &mut text);
         files.insert(PathBuf::from(format!("completions/uzima-backup.{shell}")), text);
     }
+    files.insert(PathBuf::from(configuration::PAGE), configuration::page());
     files
 }
 
 #[test]
-fn man_pages_and_completions_are_those_of_the_binary() {
+fn what_is_generated_is_of_the_binary() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = files();
     assert!(files.len() >= 7, "{:?}", files.keys());

@@ -1,0 +1,124 @@
+//! docs/configuration.md: a head that is written by hand, and below a mark the tables of all settings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use uzima_backup::cli;
+use uzima_backup::config::table::{SETTINGS, Setting};
+
+use super::pages::VARIABLES;
+
+pub const PAGE: &str = "docs/configuration.md";
+
+/// What stands below it is written anew.
+const MARK: &str = "<!-- generated from src/config/table.rs: UPDATE_GENERATED=1 cargo test generated -->\n";
+
+/// The head as it was committed, and the tables.
+pub fn page() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    let text = std::fs::read_to_string(path).expect(PAGE);
+    let head = text.split_once(MARK).expect("the mark above the tables").0;
+    let flags = flags();
+    let mut page = format!("{head}{MARK}");
+    let tables = [
+        ("", "Top level", "stand in no table"),
+        ("mail.", "`[mail]`", "stand below `[mail]`"),
+        ("s3.", "`[s3]`", "stand below `[s3]`"),
+    ];
+    for (prefix, title, place) in tables {
+        page += &format!("\n## {title}\n\nThe keys {place}.\n\n");
+        page += "| key | variable | flag | default | what it is for |\n|---|---|---|---|---|\n";
+        for setting in SETTINGS {
+            let (table, key) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+            if prefix.trim_end_matches('.') == table {
+                page += &row(setting, key, flags.get(setting.key).map_or("", String::as_str));
+            }
+        }
+    }
+    assert_eq!(page[head.len()..].matches("\n| `").count(), SETTINGS.len(), "a table is missing");
+    page += "\n## Variables that are no settings\n\n| variable | what it is for |\n|---|---|\n";
+    for (name, what) in VARIABLES {
+        page += &format!("| {name} | {what} |\n");
+    }
+    page.into_bytes()
+}
+
+fn row(setting: &Setting, key: &str, flag: &str) -> String {
+    let variable = match setting.secret {
+        true => format!("`{0}`, `{0}_FILE`", setting.env),
+        false => format!("`{}`", setting.env),
+    };
+    let default = setting.default.map(|value| format!("`{value}`")).unwrap_or_default();
+    let list = if setting.list { " (a list)" } else { "" };
+    format!("| `{key}` | {variable} | {flag} | {default} | {}{list} |\n", setting.help)
+}
+
+/// The flags that set each setting, with their commands: found by trying every flag of every command.
+fn flags() -> BTreeMap<&'static str, String> {
+    let mut found: BTreeMap<&str, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+    let mut command = cli::command();
+    command.build();
+    let mut commands = 0;
+    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+        commands += 1;
+        for flag in command.get_arguments().filter_map(|arg| arg.get_long()) {
+            for key in set_by(command.get_name(), flag) {
+                let of = found.entry(key).or_default().entry(format!("`--{flag}`")).or_default();
+                of.push(command.get_name().to_string());
+            }
+        }
+    }
+    let shown = |(flag, of): (String, Vec<String>)| match of.len() == commands {
+        true => flag,
+        false => format!("{flag} of {}", of.join(", ")),
+    };
+    let all =
+        |flags: BTreeMap<String, Vec<String>>| flags.into_iter().map(shown).collect::<Vec<_>>().join("; ");
+    found.into_iter().map(|(key, flags)| (key, all(flags))).collect()
+}
+
+/// The settings that this flag of this command sets.
+fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
+    const ID: &str = "20261123T030000Z-7k3q9d";
+    let needed: &[&str] = match command {
+        "restore" => &["latest"],
+        "pin" | "unpin" => &[ID],
+        "verify" => &["--drill"],
+        "notify" => &["--test"],
+        _ => &[],
+    };
+    let flag = format!("--{flag}");
+    let mut refused = String::new();
+    let alone = [ErrorKind::ArgumentConflict, ErrorKind::MissingRequiredArgument, ErrorKind::DisplayHelp];
+    // A switch, then values of every kind there is.
+    for value in [
+        None,
+        Some("1"),
+        Some("30m"),
+        Some("10%"),
+        Some(ID),
+        Some("failed"),
+        Some("failure"),
+        Some("freshness"),
+    ] {
+        let args = ["uzima-backup", command].into_iter().chain(needed.iter().copied());
+        match cli::set_by(args.chain([flag.as_str()]).chain(value)) {
+            Ok(keys) => return keys,
+            // What goes with another flag, or without one, says what to do, and is no setting.
+            Err(e) if alone.contains(&e.kind()) => return vec![],
+            Err(e) => refused = e.to_string(),
+        }
+    }
+    panic!("no value fits {command} {flag}: {refused}")
+}
+
+#[test]
+fn flags_are_found() {
+    let flags = flags();
+    assert_eq!(flags["drill_uri"], "`--to-uri` of verify");
+    assert_eq!(flags["log_file"], "`--log-file`");
+    assert_eq!(flags["databases"], "`--db` of backup");
+    assert_eq!(flags["check_compression"], "`--check-compression` of backup");
+    assert!(!flags.contains_key("retention_days"));
+}

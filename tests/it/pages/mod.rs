@@ -1,0 +1,140 @@
+//! The documents' code blocks: where they are, and that each block of commands is run by a test or says why not.
+
+mod commands;
+mod operations;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What stands above a block that no test can run, with the reason.
+const MARK: &str = "<!-- not run: ";
+
+/// The sections whose commands a test runs. docs/restore.md is not among them: its test fails by itself for a
+/// block that it does not know.
+const RUN: &[(&str, &str, &str)] = &[
+    ("README.md", "First backup", "readme::the_first_backup_and_the_way_back"),
+    ("README.md", "To S3", "readme::the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more"),
+    ("README.md", "Health", "readme::health_is_what_the_section_says"),
+    ("README.md", "Statistics", "readme::the_first_backup_and_the_way_back"),
+    ("README.md", "Mail", "pages::commands::the_test_mail"),
+    ("README.md", "Verify", "pages::commands::of_the_readme"),
+    ("README.md", "Drills", "pages::commands::of_the_readme"),
+    ("README.md", "Restore", "readme::the_restore"),
+    ("README.md", "Bring it back", "readme::the_first_backup_and_the_way_back"),
+    ("docs/configuration.md", "Configuration", "pages::commands::of_the_operations_page"),
+    ("docs/operations.md", "Schedule", "pages::commands::of_the_operations_page"),
+    ("docs/operations.md", "Monthly", "pages::commands::of_the_operations_page"),
+    ("docs/operations.md", "Moving the store", "pages::commands::of_the_operations_page"),
+    ("docs/operations.md", "Changing the server", "pages::commands::the_server_changes"),
+];
+
+/// The first code block of a language after a heading.
+///
+/// # Panics
+/// If there is none in that section.
+pub fn block<'a>(page: &'a str, heading: &str, language: &str) -> &'a str {
+    let title = |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == heading;
+    let found = blocks(page).into_iter().find(|block| title(block.heading) && block.language == language);
+    found.unwrap_or_else(|| panic!("no block of {language} below {heading}")).code
+}
+
+pub struct Block<'a> {
+    /// The line of the heading above.
+    pub heading: &'a str,
+    pub language: &'a str,
+    pub code: &'a str,
+    /// The line above.
+    pub above: &'a str,
+}
+
+/// All code blocks of a page.
+pub fn blocks(page: &str) -> Vec<Block<'_>> {
+    let (mut blocks, mut heading, mut above, mut at) = (Vec::new(), "", "", 0);
+    while at < page.len() {
+        let line = page[at..].lines().next().expect("a line");
+        at += line.len() + 1;
+        if let Some(language) = line.strip_prefix("```") {
+            let code = page[at..].split_once("\n```").expect("its end").0;
+            blocks.push(Block { heading, language, code, above });
+            at += code.len() + "\n```\n".len();
+        } else if line.starts_with('#') {
+            heading = line;
+        }
+        if !line.is_empty() {
+            above = line;
+        }
+    }
+    blocks
+}
+
+pub fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The pages whose commands and links are looked at.
+fn pages() -> Vec<String> {
+    let docs = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("docs");
+    let docs = docs.map(|entry| format!("docs/{}", entry.expect("an entry").file_name().display()));
+    let mut pages: Vec<String> = docs.filter(|path| path.ends_with(".md")).collect();
+    pages.extend(["README.md", "CONTRIBUTING.md"].map(String::from));
+    pages
+}
+
+#[test]
+fn every_block_of_commands_is_run_or_says_why_not() {
+    let this = std::env::current_exe().expect("this test");
+    let list = std::process::Command::new(this).arg("--list").output().expect("its tests");
+    let list = String::from_utf8(list.stdout).expect("UTF-8");
+    let tests: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let mut seen = BTreeSet::new();
+    for path in pages().iter().filter(|path| *path != "docs/restore.md") {
+        let page = read(path);
+        for block in blocks(&page).iter().filter(|block| ["sh", "bash", "console"].contains(&block.language))
+        {
+            let title = block.heading.trim_start_matches('#').trim();
+            if let Some(why) = block.above.strip_prefix(MARK) {
+                assert!(why.len() > 10, "{path}, {title}: why is it not run?");
+                continue;
+            }
+            let run = RUN.iter().find(|(page, heading, _)| page == path && *heading == title);
+            let run = run.unwrap_or_else(|| panic!("{path}: no test runs the commands below '{title}'"));
+            assert!(seen.insert(run), "{path}: a test runs only the first block below '{title}'");
+            assert!(tests.contains(run.2), "there is no test {}", run.2);
+        }
+    }
+    assert_eq!(seen.len(), RUN.len(), "a section has no commands any more");
+}
+
+/// A link that leads nowhere helps nobody at night.
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let anchor = |line: &str| -> String {
+        let kept = line.trim_start_matches('#').trim().chars();
+        let kept = kept.filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_');
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    let mut links = 0;
+    for path in pages() {
+        let page = read(&path);
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let to = match file {
+                "" => root.join(&path),
+                file => root.join(&path).parent().expect("a folder").join(file),
+            };
+            assert!(to.exists(), "{path}: {link} is nowhere");
+            links += 1;
+            if !section.is_empty() {
+                let text = std::fs::read_to_string(&to).expect("a page");
+                let there = text.lines().any(|line| line.starts_with('#') && anchor(line) == section);
+                assert!(there, "{path}: {link} is nowhere");
+            }
+        }
+    }
+    assert!(links > 40, "{links}");
+}
