@@ -165,3 +165,22 @@ async fn renames() {
         "--drop",
     ]);
 }
+
+/// What was dropped before the dump came to it is not in the dump, and the oplog drops it: the target's own of that
+/// name is somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_backup_never_had_is_not_dropped() {
+    let (server, client) = source().await;
+    insert(&client, "shop", "gone", 0..3).await;
+    insert(&client, "shop", "orders", 0..3).await;
+    let start = now(&client).await;
+    commands(&client, "shop", vec![doc! {"drop": "gone"}]).await;
+    let dump = Dump::of(&server);
+    dump.oplog(&since(&client, start).await);
+    let (target, live) = empty().await;
+    insert(&live, "shop", "gone", 10..15).await;
+    dump.restore(&target.uri(), &[]).ends(0);
+    let found = read_all(&live).await.expect("the target");
+    let documents = |name: &str| found.get("shop", name).map(|namespace| namespace.documents.len());
+    assert_eq!((documents("gone"), documents("orders")), (Some(5), Some(3)));
+}

@@ -132,6 +132,7 @@ fn drill(ago: i64, seconds: f64) -> (BackupId, Drill) {
         compare_seconds: seconds * 0.7,
         namespaces: 214,
         documents: run.documents.unwrap(),
+        oplog_entries: 0,
         raw_bytes: run.raw_bytes.unwrap(),
         findings: vec![],
         notes: vec![],

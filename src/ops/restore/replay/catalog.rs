@@ -99,6 +99,11 @@ impl Catalog {
         self.0.keys()
     }
 
+    /// Whether this one was restored, or made by the replay.
+    pub fn has(&self, key: &Key) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// Those of a database of the backup, or its views.
     pub fn of_database(&self, from_db: &str, views: bool) -> Vec<Key> {
         let of = self.0.iter().filter(|(_, known)| known.from_db == from_db && (known.view || !views));

@@ -115,7 +115,11 @@ impl Player<'_> {
                 self.make(to, form, &CREATED).await?;
             }
             Action::Modify { to, form } => self.make(to, form, &CHANGED).await?,
-            Action::Drop(named) => self.drop_one(&named.key()).await?,
+            // What the target has under a name that the backup never had is somebody else's.
+            Action::Drop(named) if self.catalog.has(&named.key()) => self.drop_one(&named.key()).await?,
+            Action::Drop(named) => {
+                self.missing.remove(&named.key());
+            }
             Action::DropAll { from_db, views } => {
                 for key in self.catalog.of_database(from_db, *views) {
                     self.drop_one(&key).await?;
@@ -189,7 +193,8 @@ impl Player<'_> {
     async fn rename(&self, from: &Named, command: &RawDocumentBuf) -> Result<()> {
         let name = format!("{}.{}", from.db, from.collection);
         let there = self.target.collections(&from.db).await?;
-        if there.iter().any(|row| row.get_str("name").is_ok_and(|name| name == from.collection)) {
+        let is_there = there.iter().any(|row| row.get_str("name").is_ok_and(|name| name == from.collection));
+        if is_there && self.catalog.has(&from.key()) {
             return self.target.command("admin", command, &format!("cannot rename {name}"), &[]).await;
         }
         let what = format!("the oplog renames {name}, which is not there");
