@@ -50,6 +50,7 @@ impl Dump {
     /// # Errors
     /// Of the kind `Mismatch` if it is damaged or incomplete.
     pub fn open(path: &Path) -> Result<Dump> {
+        let path = &inside(path);
         let form = form(path)?;
         let mut dump = Dump {
             path: path.into(),
@@ -69,8 +70,10 @@ impl Dump {
             Form::Folder | Form::Tar => dump.survey()?,
         }
         if dump.namespaces.iter().all(Namespace::is_oplog) {
-            return Err(Error::failed(format!("{} holds no collection", path.display()))
-                .hint("Name the folder with one folder for each database in it, an archive, or a tar"));
+            return Err(Error::failed(format!("{} holds no collection", path.display())).hint(
+                "Name the folder with one folder for each database in it, an archive, or a tar; of a backup's own \
+                 folder the file that begins with dump.",
+            ));
         }
         Ok(dump)
     }
@@ -204,6 +207,15 @@ fn raw(path: &Path) -> Result<Box<dyn Read>> {
         _ => return Ok(Box::new(file)),
     };
     Ok(codec.stream(file))
+}
+
+/// The folder of the dump, where a tar of ours was unpacked beside RECOVERY.txt.
+fn inside(path: &Path) -> PathBuf {
+    let dump = path.join("dump");
+    let unpacked = dump.is_dir()
+        && (path.join("RECOVERY.txt").is_file() || dump.join("prelude.json").is_file())
+        && !path.join("prelude.json").is_file();
+    if unpacked { dump } else { path.into() }
 }
 
 fn form(path: &Path) -> Result<Form> {

@@ -102,6 +102,27 @@ async fn artifacts_of_ours_by_their_path() {
     }
 }
 
+/// RECOVERY.txt has a person unpack the artifact: the folder that this gives holds `dump/`, and is no database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tar_that_was_unpacked() {
+    let source = Mongod::builder().replica_set("rs").start().await.expect("mongod");
+    let original = source.client().await.expect("a client");
+    rows(&original, "shop", "orders", 0..30).await;
+    let backup = Backup::of(&source, &["--db", "shop", "--format", "tar.gz"]);
+    let folder = backup.home.path().join("unpacked");
+    std::fs::create_dir(&folder).expect("a folder");
+    run(Command::new("tar").arg("xzf").arg(backup.artifact()).arg("-C").arg(&folder)).ends(0);
+    for path in [folder.clone(), folder.join("dump")] {
+        let (target, live) = server().await;
+        run(&mut from(&backup.home, &path, &target)).ends(0);
+        let found = read_all(&live).await.expect("the target");
+        assert_eq!((found.documents(), found.namespaces.len()), (30, 1), "{}", path.display());
+    }
+    let (target, _live) = server().await;
+    let own = backup.artifact().parent().expect("its folder").to_path_buf();
+    run(&mut from(&backup.home, &own, &target)).ends(1).says(&["holds no collection", "begins with dump."]);
+}
+
 /// The official tool took a live collection from 20,000 to 6,754 documents with such a file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_dump_leaves_the_target_as_it_was() {
