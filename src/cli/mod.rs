@@ -39,6 +39,7 @@ use crate::config::table::SETTINGS;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::notify::events::Operation;
+use crate::ops::choose::Which;
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
@@ -167,6 +168,11 @@ async fn store(layers: &Layers) -> Result<Arc<dyn Store>> {
         Place::Dir(options) => Arc::new(DirStore::new(options)?),
         Place::S3(options) => Arc::new(S3Store::connect(*options).await?),
     })
+}
+
+/// The job whose backup is meant: the flag's; of `latest` else that of the settings.
+fn job_meant<'a>(which: &Which, flag: Option<&'a str>, layers: &'a Layers) -> Option<&'a str> {
+    flag.or_else(|| layers.text("job").filter(|_| *which == Which::Latest))
 }
 
 /// The store of the settings, whose backups are only looked at.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{drill, machine, stored, units};
+use super::{drill, job_meant, machine, stored, units};
 use crate::artifact::manifest::Manifest;
 use crate::cancel::Cancel;
 use crate::catalog::run::Verified;
@@ -42,7 +42,7 @@ pub async fn run(
     // What a drill lacks is told before hours of reading.
     let ground = if args.drill { Some(drill::ground(layers)?) } else { None };
     let store = cancel.or(stored(layers)).await?;
-    let chosen = cancel.or(chosen(args, &*store)).await?;
+    let chosen = cancel.or(chosen(args, layers, &*store)).await?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let (mut rows, mut undrilled) = (Vec::new(), None);
     for manifest in &chosen.manifests {
@@ -83,13 +83,14 @@ fn looks(row: &Row) -> impl Iterator<Item = &String> {
     row.problems.iter().chain(row.verdict.drill.iter().flat_map(|drill| &drill.notes))
 }
 
-async fn chosen(args: &VerifyArgs, store: &dyn Store) -> Result<Chosen> {
+async fn chosen(args: &VerifyArgs, layers: &Layers, store: &dyn Store) -> Result<Chosen> {
     if args.all {
         return verify::sample(store, args.sample.unwrap_or(100), args.job.as_deref(), &mut rand::rng())
             .await;
     }
     let mut chosen = Chosen::default();
-    chosen.add(choose::choose(store, &args.which, args.job.as_deref()).await?);
+    chosen
+        .add(choose::choose(store, &args.which, job_meant(&args.which, args.job.as_deref(), layers)).await?);
     Ok(chosen)
 }
 
