@@ -96,10 +96,15 @@ impl Filter {
         let renames = self
             .rename
             .iter()
-            .map(|r| ("--ns-from", r.from_text.clone(), names.iter().any(|(_, n)| r.apply(n).is_some())));
+            // A name that would go to a collection beside the live one must not end up in its place.
+            .map(|r| {
+                let mut wanted = names.iter().filter(|(at, n)| self.wants(&offers[*at].db, n));
+                ("--ns-from", r.from_text.clone(), wanted.any(|(_, n)| r.apply(n).is_some()))
+            });
         for (flag, pattern, matched) in given.chain(left).chain(renames) {
             if !matched {
-                let mut error = Error::usage(format!("{flag} '{pattern}' matches nothing in the backup"));
+                let of = if flag == "--ns-from" { "that is restored" } else { "in the backup" };
+                let mut error = Error::usage(format!("{flag} '{pattern}' matches nothing {of}"));
                 let near = near::misses(&pattern, names.iter().map(|(_, name)| name.as_str()));
                 if !near.is_empty() {
                     error = error.hint(format!("It has {}", near.join(", ")));

@@ -77,6 +77,11 @@ async fn a_filter_that_matches_nothing_is_told() {
     run(backup.restore_into(&target).args(["--ns-from=shop.x", "--ns-to=a.b"]))
         .ends(2)
         .says(&["shop.orders"]);
+    // It is in the backup, but not of what is chosen: that would go into the place of the live one.
+    rows(&original, "shop", "items", 0..3).await;
+    let both = Backup::of(&source, &["--db", "shop"]);
+    let beside = ["--ns-include=shop.orders", "--ns-from=shop.items", "--ns-to=rescue.items", "--drop"];
+    run(both.restore_into(&target).args(beside)).ends(2).says(&["shop.items", "nothing that is restored"]);
     run(backup.restore_into(&target).args(["--ns-from=shop.x"])).ends(2).says(&["--ns-to"]);
     assert_eq!(read_all(&live).await.expect("the target").namespaces.len(), 0);
 }
@@ -139,6 +144,12 @@ async fn latest_is_never_a_guess() {
     again("one");
     let plan = run(backup.restore_into(&target).args(["--dry-run", "--job", "one", "--json"])).ends(0).json();
     let newest = backup.home.manifests().pop().expect("a manifest");
+    // As in the lines of the crontab.
+    let ran = run(backup.restore_into(&target).args(["--dry-run"]).env("BACKUP_JOB", "one")).ends(0);
+    assert!(ran.stdout.contains("5 documents"), "{}", ran.stdout);
+    let mut verify = backup.home.to_dir(&source.uri());
+    let ran = run(verify.args(["verify", "latest"]).env("BACKUP_JOB", "one")).ends(0);
+    assert!(ran.stdout.contains(newest.id.as_str()), "{}", ran.stdout);
     assert_eq!((&plan["id"], &plan["namespaces"][0]["documents"]), (&json!(newest.id), &json!(5)), "{plan}");
     let path = backup.home.backups().join(uzima_backup::catalog::layout::manifest(&newest.id));
     std::fs::write(path, "{").expect("a broken manifest");
