@@ -85,9 +85,11 @@ async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
         Entry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
     });
     newest.ok_or_else(|| {
-        let have = if listed.is_empty() { "none".into() } else { listed };
-        Error::failed(format!("there is no backup{of_job} in {}", store.place()))
-            .hint(format!("It has backups of the jobs: {have}"))
+        let hint = match listed.as_str() {
+            "" => "Check that this is the place of the backups (`uzima-backup config`)".into(),
+            _ => format!("It has backups of the jobs: {listed}"),
+        };
+        Error::failed(format!("there is no backup{of_job} in {}", store.place())).hint(hint)
     })
 }
 

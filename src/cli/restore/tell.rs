@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::cli::units;
 use crate::ops::restore::{Oplog, Outcome, Plan, Planned, Replayed, Report};
-use crate::source::optime::OpTime;
 
 /// What is said of plan and report alike.
 pub fn facts(plan: &Plan) -> serde_json::Value {
@@ -104,14 +103,11 @@ fn oplog_text(plan: &Plan) -> String {
         }
         Oplog::Replayed(survey) => {
             let (read, count) = (&survey.read, units::count);
-            let time = |at: Option<OpTime>| at.map_or_else(|| "?".into(), |at| at.to_string());
-            text.push_str(&format!(
-                "  replays {} operations of {} oplog entries, from {} to {}\n",
-                count(survey.operations),
-                count(read.entries),
-                time(read.first),
-                time(read.last)
-            ));
+            // Of a server that nobody wrote to meanwhile there is nothing to replay.
+            let times = read.first.zip(read.last);
+            let times = times.map(|(first, last)| format!(", from {first} to {last}")).unwrap_or_default();
+            let (operations, entries) = (count(survey.operations), count(read.entries));
+            text.push_str(&format!("  replays {operations} operations of {entries} oplog entries{times}\n"));
             for (db, name) in plan.in_the_way.iter().filter(|_| plan.drop) {
                 text.push_str(&format!("  {db}.{name}: dropped, the oplog writes to it\n"));
             }
