@@ -8,7 +8,7 @@ use super::args::CleanupArgs;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::tell::{self, Teller};
-use super::{machine, state_dir, stored, units};
+use super::{machine, state_dir, store_there, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
@@ -79,7 +79,7 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
         wait: args.wait,
     };
     let _lock = if args.dry_run { None } else { lock::take(&asked, cancel).await? };
-    let store = stored(layers).await?;
+    let store = store_there(layers).await?;
     // Not the time before a wait: the plan must not be of yesterday.
     let mut report = cleanup::cleanup(&*store, &options, Utc::now()).await?;
     let deleted = report.deleted();

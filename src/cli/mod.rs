@@ -178,18 +178,26 @@ fn job_meant<'a>(which: &Which, flag: Option<&'a str>, layers: &'a Layers) -> Op
 /// The store of the settings, whose backups are only looked at.
 ///
 /// # Errors
-/// Also if it is a directory that is not there: a backup creates it; whoever only looks has mistyped it, or
-/// forgot to mount the disk.
+/// Also if it is a directory that is not there.
 async fn stored(layers: &Layers) -> Result<Arc<dyn Store>> {
+    let store = store_there(layers).await?;
+    store.check().await?;
+    Ok(store)
+}
+
+/// The store of the settings, not asked for anything yet.
+///
+/// # Errors
+/// Also if it is a directory that is not there: a backup creates it; who wants the backups of one has mistyped
+/// it, or forgot to mount the disk.
+async fn store_there(layers: &Layers) -> Result<Arc<dyn Store>> {
     if let Place::Dir(dir) = place::place(layers)?
         && !dir.root.try_exists().unwrap_or(true)
     {
         return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
             .hint("Mount the disk, or correct --dir or BACKUP_DIR; the first backup creates it"));
     }
-    let store = store(layers).await?;
-    store.check().await?;
-    Ok(store)
+    store(layers).await
 }
 
 /// The machine's name.
