@@ -12,11 +12,13 @@ mod load;
 mod metadata;
 mod near;
 mod offer;
+mod options;
 mod origin;
 mod people;
 mod plan;
 mod rename;
 mod replay;
+mod report;
 mod run;
 mod segment;
 pub(super) mod sinks;
@@ -26,70 +28,22 @@ mod superseded;
 mod views;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::progress::Meter;
 use crate::target::Target;
 
 pub use dump::Dump;
 pub use load::Outcome;
 pub use offer::{Chosen, Filter, Offer};
+pub use options::{Options, Users};
 pub use origin::Origin;
 pub use plan::{Existing, Oplog, Plan, Planned};
 pub use rename::{Rename, pairs, renamed};
 pub use replay::at::At;
 pub use replay::{Replayed, Survey};
+pub use report::Report;
 pub use stored::Stored;
 
 use load::Load;
-
-/// Whether users and roles are restored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Users {
-    /// If the backup has them and no filter is given.
-    #[default]
-    Unfiltered,
-    /// Yes.
-    Always,
-    /// No.
-    Never,
-}
-
-/// How to restore.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// What is wanted.
-    pub filter: Filter,
-    /// What is at the target under a name of the backup is replaced.
-    pub drop: bool,
-    /// So is what the backup does not have: other namespaces of its databases, other users. Includes `drop`.
-    pub exact: bool,
-    /// Indexes are not built.
-    pub no_indexes: bool,
-    /// Users and roles.
-    pub users: Users,
-    /// The oplog slice is not replayed.
-    pub no_replay: bool,
-    /// The instant that the data is to be of.
-    pub at: Option<At>,
-    /// How many threads read.
-    pub workers: usize,
-}
-
-impl Options {
-    /// Whether users and roles are wanted.
-    fn wants_people(&self) -> bool {
-        match self.users {
-            Users::Unfiltered => self.filter.is_empty(),
-            Users::Always => true,
-            Users::Never => false,
-        }
-    }
-
-    /// Which namespaces of an oplog slice are wanted.
-    fn names(&self) -> replay::Names {
-        replay::Names { filter: self.filter.clone(), people: self.wants_people() }
-    }
-}
 
 /// A restore that is planned.
 #[derive(Debug)]
@@ -99,40 +53,6 @@ pub struct Restore {
     options: Options,
     /// What will be done.
     pub plan: Plan,
-}
-
-/// What was done.
-#[derive(Debug)]
-pub struct Report {
-    /// The namespaces, by name.
-    pub outcomes: Vec<Outcome>,
-    /// What was dropped because the backup has nothing of that name.
-    pub dropped: Vec<String>,
-    /// How many users and roles were merged.
-    pub people: Option<(usize, usize)>,
-    /// What was replayed of the oplog slice.
-    pub replayed: Option<Replayed>,
-    /// What a person should look at.
-    pub warnings: Vec<String>,
-}
-
-impl Report {
-    /// Whether something is not as it was in the backup.
-    pub fn has_problems(&self) -> bool {
-        self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
-            || self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty())
-    }
-
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
-        if self.has_problems() {
-            Exit::Failed
-        } else if !self.warnings.is_empty() || self.outcomes.iter().any(|outcome| !outcome.notes.is_empty()) {
-            Exit::NeedsLook
-        } else {
-            Exit::Done
-        }
-    }
 }
 
 impl Restore {
