@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::units;
-use crate::ops::restore::{Oplog, Outcome, Plan, Planned, Replayed, Report};
+use crate::ops::restore::{Oplog, Outcome, Plan, Planned, Problem, Replayed, Report};
 
 /// What is said of plan and report alike.
 pub fn facts(plan: &Plan) -> serde_json::Value {
@@ -130,7 +130,7 @@ pub fn report_json(report: &Report, mut json: serde_json::Value) -> serde_json::
             "superseded": outcome.superseded,
             "refused": outcome.refused,
             "indexes": outcome.indexes,
-            "problems": outcome.problems,
+            "problems": texts(&outcome.problems),
             "notes": outcome.notes,
         })
     };
@@ -152,8 +152,12 @@ fn replayed_json(replayed: &Replayed) -> serde_json::Value {
         "gone": replayed.gone,
         "came": replayed.came,
         "indexes": replayed.indexes,
-        "problems": replayed.problems,
+        "problems": texts(&replayed.problems),
     })
+}
+
+fn texts(problems: &[Problem]) -> Vec<&str> {
+    problems.iter().map(|problem| problem.text.as_str()).collect()
 }
 
 /// What is not as it was, and what else a person should know.
@@ -163,7 +167,8 @@ pub fn looks(report: &Report) -> Vec<String> {
         lines.extend(outcome.problems.iter().map(|problem| format!("{}: {problem}", outcome.to)));
         lines.extend(outcome.notes.iter().map(|note| format!("{}: {note}", outcome.to)));
     }
-    lines.extend(report.replayed.iter().flat_map(|replayed| replayed.problems.clone()));
+    lines
+        .extend(report.replayed.iter().flat_map(|replayed| replayed.problems.iter().map(Problem::to_string)));
     lines.extend(report.warnings.iter().cloned());
     lines
 }

@@ -8,6 +8,7 @@ use bson::RawDocumentBuf;
 use tokio::sync::OnceCell;
 
 use super::plan::Planned;
+use super::problem::{Problem, Trouble};
 use super::superseded;
 use crate::artifact::pool::sum_documents;
 use crate::artifact::writer::Tally;
@@ -70,7 +71,7 @@ pub struct Outcome {
     /// How long that took.
     pub indexing: Duration,
     /// What is not as it was in the backup.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -175,7 +176,8 @@ impl Load {
         if state.refused > 0 {
             let more = if state.refused > state.told.len() as u64 { ", …" } else { "" };
             let told = state.told.join("; ");
-            outcome.problems.push(format!("{} documents were refused: {told}{more}", state.refused));
+            let what = format!("{} documents were refused: {told}{more}", state.refused);
+            outcome.problems.push(Trouble::Documents.told(what));
         }
         if !state.twice.is_empty() {
             let twice = state.twice;
@@ -191,7 +193,7 @@ impl Load {
             let indexes = shape::indexes(&self.planned.namespace);
             let problems = self.target.index(&indexes, &chosen.db, &chosen.collection).await?;
             outcome.indexes = (indexes.len() - problems.len()) as u64;
-            outcome.problems.extend(problems);
+            outcome.problems.extend(problems.into_iter().map(|what| Trouble::Index.told(what)));
             outcome.indexing = began.elapsed();
         }
         Ok(outcome)
@@ -216,7 +218,8 @@ impl Load {
             // A backup of a capped collection that was written to meanwhile holds more than fits.
             outcome.notes.push(format!("the capped collection kept the last {there} of {wanted} documents"));
         } else if there != wanted {
-            outcome.problems.push(format!("the target has {there} documents, {wanted} were written"));
+            let what = format!("the target has {there} documents, {wanted} were written");
+            outcome.problems.push(Trouble::Count.told(what));
         }
         Ok(())
     }
