@@ -66,9 +66,9 @@ impl Restore {
     }
 
     /// Reads everything that would be restored and compares it with what the backup says of it; asks whether the
-    /// oplog slice, which was read for the plan, may be replayed.
+    /// user may do all that it takes.
     pub async fn check(&self, meter: &Meter) -> Result<()> {
-        self.may_replay().await?;
+        self.may().await?;
         self.expect(meter);
         match &self.origin {
             Origin::Stored(stored) => {
@@ -80,7 +80,7 @@ impl Restore {
         }
     }
 
-    async fn may_replay(&self) -> Result<()> {
+    async fn may(&self) -> Result<()> {
         match &self.plan.oplog {
             Oplog::Replayed(survey) => self.target.may_apply(&survey.databases).await,
             Oplog::Absent | Oplog::Left => Ok(()),
@@ -101,7 +101,7 @@ impl Restore {
     /// # Errors
     /// Those of [`Restore::apply`], and that of `before_replay`.
     pub async fn apply_watched(
-        mut self,
+        self,
         meter: &Meter,
         before_replay: impl AsyncFnOnce(&[Outcome]) -> Result<()>,
     ) -> Result<Report> {
@@ -110,25 +110,11 @@ impl Restore {
         }
         // Where there is nothing to lose, what is read is checked while it is written.
         match self.plan.fresh {
-            true => self.may_replay().await?,
+            true => self.may().await?,
             false => self.check(meter).await?,
         }
         self.expect(meter);
-        let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
-        for planned in replaced.filter(|planned| planned.existing.is_some()) {
-            let Chosen { db, collection, .. } = &planned.chosen;
-            if collection.starts_with("system.") {
-                self.target.empty(db, collection).await?;
-            }
-        }
-        let mut dropped = Vec::new();
-        for (db, collection) in &self.plan.in_the_way {
-            self.target.drop_namespace(db, collection).await?;
-        }
-        for (db, collection) in &self.plan.extra {
-            self.target.drop_namespace(db, collection).await?;
-            dropped.push(format!("{db}.{collection}"));
-        }
+        let dropped = self.make_room().await.map_err(halfway)?;
         let mut outcomes = self.fill(meter).await.map_err(halfway)?;
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
         for people in &self.plan.people {
@@ -139,13 +125,25 @@ impl Restore {
         }
         let replayed = self.replay(&mut outcomes, meter).await.map_err(halfway)?;
         self.target.close().await;
-        Ok(Report {
-            outcomes,
-            dropped,
-            people: self.plan.people(),
-            replayed,
-            warnings: std::mem::take(&mut self.plan.warnings),
-        })
+        Ok(Report { outcomes, dropped, people: self.plan.people(), replayed, warnings: self.plan.warnings })
+    }
+
+    /// Empties system collections that are replaced, and drops what has no counterpart in the backup: the names
+    /// of that.
+    async fn make_room(&self) -> Result<Vec<String>> {
+        let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
+        for planned in replaced.filter(|planned| planned.existing.is_some()) {
+            let Chosen { db, collection, .. } = &planned.chosen;
+            if collection.starts_with("system.") {
+                self.target.empty(db, collection).await?;
+            }
+        }
+        let mut dropped = Vec::new();
+        for (db, collection) in self.plan.beside() {
+            self.target.drop_namespace(db, collection).await?;
+            dropped.push(format!("{db}.{collection}"));
+        }
+        Ok(dropped)
     }
 
     async fn fill(&self, meter: &Meter) -> Result<Vec<Outcome>> {

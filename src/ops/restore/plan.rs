@@ -93,6 +93,11 @@ impl Plan {
         (!self.people.is_empty()).then(|| self.people.iter().fold((0, 0), sum))
     }
 
+    /// What is dropped although the backup has nothing of that name: with `exact`, and where the slice writes.
+    pub fn beside(&self) -> impl Iterator<Item = &(String, String)> {
+        self.in_the_way.iter().chain(&self.extra)
+    }
+
     /// Why it may not be done, a line for each namespace; empty if it may.
     pub fn refused(&self) -> Vec<String> {
         if self.drop {

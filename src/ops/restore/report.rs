@@ -9,7 +9,7 @@ use crate::exit::Exit;
 pub struct Report {
     /// The namespaces, by name.
     pub outcomes: Vec<Outcome>,
-    /// What was dropped because the backup has nothing of that name.
+    /// What was dropped because the backup has nothing of that name, and because only the slice writes to it.
     pub dropped: Vec<String>,
     /// How many users and roles were merged.
     pub people: Option<(usize, usize)>,
