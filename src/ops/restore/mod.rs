@@ -20,6 +20,7 @@ mod problem;
 mod rename;
 mod replay;
 mod report;
+mod rights;
 mod run;
 mod segment;
 pub(super) mod sinks;
@@ -81,6 +82,7 @@ impl Restore {
     }
 
     async fn may(&self) -> Result<()> {
+        self.target.may(&rights::needed(&self.plan, &self.options)).await?;
         match &self.plan.oplog {
             Oplog::Replayed(survey) => self.target.may_apply(&survey.databases).await,
             Oplog::Absent | Oplog::Left => Ok(()),
@@ -114,6 +116,7 @@ impl Restore {
             false => self.check(meter).await?,
         }
         self.expect(meter);
+        let halfway = |error| halfway(error, self.target.is_untouched());
         let dropped = self.make_room().await.map_err(halfway)?;
         let mut outcomes = self.fill(meter).await.map_err(halfway)?;
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
@@ -175,9 +178,12 @@ impl Restore {
     }
 }
 
-/// Says that an error came when the target was already written to.
-fn halfway(error: Error) -> Error {
-    let rest = "The target holds a part of the backup: restore again with --drop";
+/// Says of an error what has become of the target by then.
+fn halfway(error: Error, untouched: bool) -> Error {
+    let rest = match untouched {
+        true => "Nothing was changed at the target",
+        false => "The target holds a part of the backup: restore again with --drop",
+    };
     let step = error.next_step().map_or_else(|| rest.into(), |step| format!("{step}. {rest}"));
     error.hint(step)
 }
