@@ -2,6 +2,7 @@
 
 mod commands;
 mod operations;
+mod users;
 
 use std::collections::BTreeSet;
 use std::path::Path;
