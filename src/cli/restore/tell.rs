@@ -53,12 +53,18 @@ pub fn plan_json(plan: &Plan) -> serde_json::Value {
     json
 }
 
-/// The plan, a line for each namespace.
-pub fn plan_text(plan: &Plan) -> String {
+/// What is restored, and of when it is.
+pub fn from_text(plan: &Plan) -> String {
     let mut text = format!("{}\n", plan.from);
     if let (Some(job), Some(started)) = (&plan.job, plan.started_at) {
         text.push_str(&format!("  of the job {job}, begun {}\n", started.format("%Y-%m-%d %H:%M:%S UTC")));
     }
+    text
+}
+
+/// The plan, a line for each namespace.
+pub fn plan_text(plan: &Plan) -> String {
+    let mut text = from_text(plan);
     for planned in &plan.namespaces {
         let (from, to) = (planned.offer.name(), planned.chosen.name());
         let name = if from == to { to } else { format!("{from} as {to}") };
@@ -173,11 +179,11 @@ pub fn looks(report: &Report) -> Vec<String> {
     lines
 }
 
-/// The report: what was done, and what needs a look.
-pub fn report_text(report: &Report, target: &str) -> String {
+/// The report: what was done, and what needs a look. `from` is the plan's [`from_text`].
+pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     let sum = |figure: fn(&Outcome) -> u64| report.outcomes.iter().map(figure).sum::<u64>();
     let mut text = format!(
-        "restored {} namespaces, {} documents, {} raw, {} indexes, into {target}\n",
+        "{from}restored {} namespaces, {} documents, {} raw, {} indexes, into {target}\n",
         report.outcomes.len(),
         units::count(sum(|o| o.documents - o.superseded - o.refused)),
         units::bytes(sum(|o| o.raw_bytes)),
