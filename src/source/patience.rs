@@ -12,7 +12,7 @@ use super::server::Server;
 /// How often a question is asked again when the connection breaks.
 const ASKED_AGAIN: u32 = 4;
 /// A silence of a server that is longer is told of.
-const QUIET: Duration = Duration::from_secs(10);
+pub const QUIET: Duration = Duration::from_secs(10);
 
 impl Server {
     /// Waits for an answer, but not for ever: a connection that broke without a word looks like a
