@@ -11,8 +11,8 @@ use super::compare::{self, Aspects, Difference};
 use super::read::{self, Copies};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Kind, Result};
-use crate::ops::restore::{Outcome, Planned, Stored, Survey, Trouble};
+use crate::error::Result;
+use crate::ops::restore::{Offer, Outcome, Planned, Stored, Survey, Trouble};
 use crate::secret::Secret;
 
 /// Collections of `admin` that the server merges: they are compared as well, in a server of its own.
@@ -152,9 +152,8 @@ fn people_of(manifest: &Manifest, copies: &Copies) -> Result<Vec<(String, Differ
         if !PEOPLE.contains(&entry.collection.as_str()) {
             continue;
         }
-        let sum = u128::from_str_radix(&entry.xxh3_sum, 16)
-            .map_err(|e| Error::new(Kind::Mismatch, "the manifest has a broken hash").caused_by(e))?;
-        let expected = Tally { documents: entry.documents, raw_bytes: entry.raw_bytes, stored_bytes: 0, sum };
+        let Offer { documents, raw_bytes, sum, .. } = Offer::of(entry)?;
+        let expected = Tally { documents, raw_bytes, stored_bytes: 0, sum };
         let found = copies.get("admin", &entry.collection).map(|(_, tally)| tally);
         // The server merges them, and a newer one may write them anew.
         let differs = compare::documents(&expected, found.unwrap_or(&Tally::default()));

@@ -2,13 +2,14 @@
 //! counted when all are there, and only then indexed.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bson::RawDocumentBuf;
 use tokio::sync::OnceCell;
 
 use super::plan::Planned;
-use super::problem::{Problem, Trouble};
+use super::problem::Trouble;
+use super::report::Outcome;
 use super::superseded;
 use crate::artifact::pool::sum_documents;
 use crate::artifact::writer::Tally;
@@ -47,33 +48,6 @@ struct State {
     twice_bytes: usize,
     refused: u64,
     told: Vec<String>,
-}
-
-/// How it went with a namespace.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Outcome {
-    /// The name in the backup.
-    pub from: String,
-    /// The name at the target.
-    pub to: String,
-    /// How many documents were sent.
-    pub documents: u64,
-    /// Their length in bytes.
-    pub raw_bytes: u64,
-    /// How many of them an other one with the same `_id` stands for, which was read later.
-    pub superseded: u64,
-    /// How many the server did not take.
-    pub refused: u64,
-    /// What is at the target of what was sent: all but what was superseded.
-    pub kept: Tally,
-    /// How many indexes were built.
-    pub indexes: u64,
-    /// How long that took.
-    pub indexing: Duration,
-    /// What is not as it was in the backup.
-    pub problems: Vec<Problem>,
-    /// What a person should know.
-    pub notes: Vec<String>,
 }
 
 impl Load {

@@ -8,6 +8,7 @@
 mod draft;
 mod dump;
 mod files;
+mod filter;
 mod load;
 mod metadata;
 mod near;
@@ -34,8 +35,8 @@ use crate::progress::Meter;
 use crate::target::Target;
 
 pub use dump::Dump;
-pub use load::Outcome;
-pub use offer::{Chosen, Filter, Offer};
+pub use filter::{Chosen, Filter};
+pub use offer::Offer;
 pub use options::{Options, Users};
 pub use origin::Origin;
 pub use plan::{Existing, Oplog, Plan, Planned};
@@ -43,7 +44,7 @@ pub use problem::{Problem, Trouble};
 pub use rename::{Rename, pairs, renamed};
 pub use replay::at::At;
 pub use replay::{Replayed, Survey};
-pub use report::Report;
+pub use report::{Outcome, Report};
 pub use stored::Stored;
 
 use load::Load;

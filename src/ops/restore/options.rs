@@ -1,6 +1,6 @@
 //! How to restore.
 
-use super::offer::Filter;
+use super::filter::Filter;
 use super::replay::{Names, at::At};
 
 /// Whether users and roles are restored.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
 
-use super::offer::{Chosen, Offer};
+use super::filter::Chosen;
+use super::offer::Offer;
 use super::replay::Survey;
 use crate::error::{Error, Result};
 use crate::source::optime::OpTime;

@@ -22,10 +22,10 @@ pub use survey::{Survey, survey};
 
 use std::time::{Duration, Instant};
 
-use super::load::Outcome;
 use super::origin::Origin;
 use super::plan::Planned;
 use super::problem::{Problem, Trouble};
+use super::report::Outcome;
 use crate::error::Result;
 use crate::progress::Meter;
 use crate::target::Target;
