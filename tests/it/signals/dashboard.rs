@@ -54,7 +54,7 @@ fn each_query_is_of_metrics_that_are_written() {
 
 #[test]
 fn the_pages_name_metrics_that_are_written() {
-    let pages = shipped("README.md") + &shipped("docs/operations.md");
+    let pages = shipped("docs/monitoring.md");
     let named = metrics(&pages);
     // Some are named by what they begin with.
     let written = |name: &str| {
