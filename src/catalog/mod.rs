@@ -2,6 +2,7 @@
 //! it, and [`history`] joins the two.
 
 pub mod collapse;
+pub mod fault;
 pub mod history;
 pub mod id;
 pub mod identity;

@@ -15,7 +15,7 @@ use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::ops::list::{self, Listed, Options, Row, Shown};
+use crate::ops::list::{self, Listed, Options, Row};
 use crate::ops::recorded;
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
@@ -30,12 +30,13 @@ pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Ex
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
         text(&found, args.job.as_deref(), &store.place(), now)
     });
-    let damaged = found.iter().any(|listed| listed.shown() == Shown::Damaged);
-    Ok(if damaged { Exit::Mismatch } else { Exit::Done })
+    let faulty = found.iter().any(|listed| listed.fault.is_some());
+    Ok(if faulty { Exit::Mismatch } else { Exit::Done })
 }
 
 fn row(listed: &Listed) -> serde_json::Value {
-    let (pinned, status) = (listed.pinned, listed.shown().word());
+    let (pinned, status) = (listed.pinned, listed.shown().code());
+    let fault = listed.fault.as_ref().map(|fault| &fault.why);
     let verified =
         listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound, "drilled_at": v.drilled}));
     match &listed.row {
@@ -57,9 +58,10 @@ fn row(listed: &Listed) -> serde_json::Value {
             "key": m.artifact.key,
             "warnings": m.warnings,
             "verified": verified,
+            "error": fault,
         }),
-        Row::Stored(Entry::Damaged { id, key, why }) => {
-            json!({"id": id, "status": status, "pinned": pinned, "key": key, "error": why})
+        Row::Stored(Entry::Damaged { id, key, .. }) => {
+            json!({"id": id, "status": status, "pinned": pinned, "key": key, "error": fault})
         }
         Row::Run(run) => json!({
             "id": run.id,
@@ -78,7 +80,7 @@ fn row(listed: &Listed) -> serde_json::Value {
             "key": run.key,
             "warnings": run.warnings,
             "verified": verified,
-            "error": run.error,
+            "error": fault.or(run.error.as_ref()),
         }),
     }
 }
@@ -97,7 +99,8 @@ fn text(found: &[Listed], job: Option<&str>, place: &str, now: DateTime<Utc>) ->
 
 fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
     let pinned = if listed.pinned { ", pinned" } else { "" };
-    let word = format!("{}{pinned}", listed.shown().word());
+    let word = format!("{}{pinned}", listed.shown());
+    let fault = listed.fault.as_ref().map(|fault| &fault.why);
     let run = match &listed.row {
         Row::Stored(Entry::Backup(manifest)) => &Run::completed(manifest, ""),
         Row::Run(run) => run.as_ref(),
@@ -107,7 +110,7 @@ fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
             return cells;
         }
     };
-    let status = match &run.error {
+    let status = match fault.or(run.error.as_ref()) {
         Some(error) => one_line(&format!("{word}: {error}")),
         None if run.warnings.is_empty() => word,
         None => format!("{word}, look: {}", run.warnings.join("; ")),

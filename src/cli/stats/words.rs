@@ -34,10 +34,13 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let (kept, stored) = report.kept;
     if kept > 0 {
         let raw = units::bytes(report.kept_raw);
-        facts.push(("storage", format!("{} in {} ({raw} raw)", units::bytes(stored), backups(kept))));
+        let (stored, bad) = (units::bytes(stored), not_good(report.not_good));
+        facts.push(("storage", format!("{stored} in {} ({raw} raw){bad}", backups(kept))));
     }
     if let Some(newest) = &report.newest {
-        facts.push(("newest", format!("{}, {} ago", newest.id, ago(newest.started_at, report.at))));
+        let fault = report.faults.get(&newest.id).map(|fault| format!(", {}", fault.kind.words()));
+        let when = ago(newest.started_at, report.at);
+        facts.push(("newest", format!("{}, {when} ago{}", newest.id, fault.unwrap_or_default())));
     }
     if let Some(oldest) = report.oldest {
         facts.push(("oldest", format!("{}, {} ago", oldest.format("%F"), ago(oldest, report.at))));
@@ -96,10 +99,10 @@ pub fn last(report: &Report) -> Option<Rows> {
     let row = |run: &Run| {
         vec![
             run.id.to_string(),
-            run.status.to_string(),
+            report.shown(run).to_string(),
             run.stored_bytes.map_or("-".into(), units::bytes),
             run.took().map_or("-".into(), units::duration),
-            brief(to_look_at(run)),
+            brief(to_look_at(report, run)),
         ]
     };
     let head = ["run", "status", "size", "took", "what to look at"];
@@ -107,10 +110,12 @@ pub fn last(report: &Report) -> Option<Rows> {
     (!report.runs.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
 }
 
-pub fn to_look_at(run: &Run) -> &str {
+/// The first thing that a person should look at.
+pub fn to_look_at<'a>(report: &'a Report, run: &'a Run) -> &'a str {
+    let fault = report.faults.get(&run.id).map(|fault| fault.why.as_str());
     let killed = (run.status == Status::Interrupted).then_some("killed, or its machine went down");
     let warning = run.warnings.first().map(String::as_str);
-    run.error.as_deref().or(killed).or(warning).unwrap_or_default()
+    fault.or(run.error.as_deref()).or(killed).or(warning).unwrap_or_default()
 }
 
 /// The beginning of a text, in one line that leaves a table legible; `list` and --json have all of it.
@@ -153,6 +158,15 @@ fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
 /// `1 backup`, `31 backups`.
 pub fn backups(count: usize) -> String {
     if count == 1 { "1 backup".into() } else { format!("{count} backups") }
+}
+
+/// What is said behind the backups that exist, of which so many are not good.
+pub fn not_good(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => ", 1 of them is no good".into(),
+        n => format!(", {n} of them are no good"),
+    }
 }
 
 pub fn seconds(n: f64) -> String {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, STATUSES, Status};
 use crate::catalog::verdict::Drill;
@@ -47,6 +48,8 @@ pub struct Known {
     pub runs: Vec<Run>,
     /// The backups that exist, as retention sees them.
     pub backups: Vec<Backup>,
+    /// What is wrong with the backups that are not as they should be.
+    pub faults: BTreeMap<BackupId, Fault>,
     /// What of the store could not be understood.
     pub unreadable: Vec<String>,
     /// What of the store a person should look at.
@@ -72,6 +75,10 @@ pub struct Report {
     pub kept: (usize, u64),
     /// Their raw data, in bytes, summed up.
     pub kept_raw: u64,
+    /// How many of them are not good.
+    pub not_good: usize,
+    /// What is wrong with the stored data of those that are not as they should be.
+    pub faults: BTreeMap<BackupId, Fault>,
     /// The newest backup.
     pub newest: Option<Run>,
     /// When the oldest backup began.
@@ -104,6 +111,11 @@ impl Report {
     /// The last runs, newest first.
     pub fn last(&self) -> &[Run] {
         &self.runs[..self.runs.len().min(LAST)]
+    }
+
+    /// How a run and its backup stand.
+    pub fn shown(&self, run: &Run) -> Shown {
+        Shown::of(run.status, self.faults.get(&run.id))
     }
 }
 
@@ -146,6 +158,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     let sizes: BTreeMap<&BackupId, u64> =
         completed.iter().filter_map(|run| Some((&run.id, run.stored_bytes?))).collect();
     let pace = pace::of(&history, size.as_ref());
+    let outlook = outlook(&known.backups, &sizes, policy, job, now, pace);
     Report {
         job: job.clone(),
         place: known.place.clone(),
@@ -165,9 +178,20 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         next_expiry: next_expiry(&known.backups, policy, job, now),
         standing: standing::of(known, &runs, options, now),
         pace,
-        outlook: outlook(&known.backups, &sizes, policy, job, now, pace),
+        not_good: not_good(&completed, &outlook, &known.faults),
+        faults: known.faults.clone(),
+        outlook,
         drills: known.drills.clone(),
     }
+}
+
+/// How many of the backups that exist are not good: as retention judges them, and those that it cannot judge,
+/// because their manifest cannot be understood.
+fn not_good(completed: &[&Run], outlook: &Outlook, faults: &BTreeMap<BackupId, Fault>) -> usize {
+    let judged: BTreeMap<&BackupId, bool> =
+        outlook.stays.iter().map(|stay| (&stay.id, stay.wrong.is_some())).collect();
+    let bad = |run: &&&Run| judged.get(&run.id).copied().unwrap_or(faults.contains_key(&run.id));
+    completed.iter().filter(bad).count()
 }
 
 fn success(runs: &[&Run], days: Option<u32>, now: DateTime<Utc>) -> Success {

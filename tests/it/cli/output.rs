@@ -112,7 +112,7 @@ fn listed(home: &Home) {
         "started_at": first.started_at, "finished_at": first.finished_at,
         "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
         "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
-        "consistency": "none", "key": first.artifact.key, "warnings": [], "verified": null,
+        "consistency": "none", "key": first.artifact.key, "warnings": [], "verified": null, "error": null,
     });
     assert_eq!(row, Some(&expected));
     assert_eq!(ids(&list(&["--json", "--job", "first"]).json()), [first.id.to_string()]);
@@ -136,14 +136,14 @@ fn damaged(home: &Home) {
     let listed = run(home.to_dir(NOWHERE).args(["list", "--json"])).ends(4).json();
     let rows = listed["backups"].as_array().expect("a list");
     assert_eq!(rows.len(), 4);
-    let hit = rows.iter().find(|row| row["status"] == "damaged").expect("a damaged one");
+    let hit = rows.iter().find(|row| row["status"] == "unreadable_manifest").expect("an unreadable one");
     assert_eq!(keys(hit), ["id", "status", "pinned", "key", "error"].into_iter().collect());
     assert_eq!(hit["id"], json!(all[1].id));
     assert!(path.ends_with(hit["key"].as_str().expect("a key")));
     assert_eq!(rows.iter().filter(|row| row["status"] == "completed").count(), 3);
     let human = run(home.to_dir(NOWHERE).arg("list")).ends(4).stdout;
     let line = human.lines().find(|line| line.starts_with(all[1].id.as_str())).expect("its line");
-    assert!(line.contains("damaged: "), "{human}");
+    assert!(line.contains("unreadable manifest: "), "{human}");
     // Another job's manifest might be this job's: it is shown whatever is asked for.
     let of_job = run(home.to_dir(NOWHERE).args(["list", "--job", "first"])).ends(4).stdout;
     assert_eq!(of_job.lines().count(), 3, "{of_job}");
