@@ -24,6 +24,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::artifact::manifest::Source;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
+use crate::catalog::marks::Pin;
 pub use freshness::{Freshness, freshness};
 use quality::Quality;
 pub use rule::Rule;
@@ -48,7 +49,7 @@ pub struct Backup {
     /// What was read.
     pub source: Source,
     /// A person wants it kept.
-    pub pinned: bool,
+    pub pinned: Option<Pin>,
     /// A person looked at it and found it right: its collapse, its new source, its date.
     pub accepted: bool,
     /// What is wrong with its stored data, if that is known: verify failed, the artifact is missing.
@@ -219,8 +220,8 @@ fn decide(
     let age = now - backup.started;
     let old = format!("{} days old, of {} that are kept", age.num_days(), policy.days);
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
-    let (action, rule, reason) = if backup.pinned {
-        (Action::Keep, Rule::Pinned, "pinned".into())
+    let (action, rule, reason) = if let Some(pin) = &backup.pinned {
+        (Action::Keep, Rule::Pinned, pin.to_string())
     } else if let Quality::Future = quality {
         (Action::Keep, Rule::Future, "dated in the future".into())
     } else if age <= TimeDelta::days(policy.days.into()) {

@@ -31,6 +31,21 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// The words of a text that may have several lines in one.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The beginning of a text in one line, of at most so many characters.
+pub fn brief_text(text: &str, most: usize) -> String {
+    let line = one_line(text);
+    if line.chars().count() <= most {
+        return line;
+    }
+    let kept: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
 /// Reads what a person writes: a whole number and `s`, `m`, `h` or `d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "it is a whole number and a unit, e.g. 90s, 10m or 2h".to_string();
@@ -82,6 +97,9 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(90_061)), "1 d 1 h");
         assert_eq!(brief(Duration::from_micros(12_700)), "12 ms");
         assert_eq!(brief(Duration::from_secs(1)), "1.0 s");
+        assert_eq!(brief_text(" it\n  broke ", 8), "it broke");
+        assert_eq!(brief_text("it broke, große Not", 12), "it broke, g…");
+        assert_eq!(brief_text("it broke", 4), "it…");
         assert_eq!(bytes(1 << 30), "1.0 GiB");
     }
 }

@@ -9,7 +9,7 @@ use crate::catalog::run::{Run, Status};
 use crate::ops::stats::{Period, Report, Success, Trend};
 use crate::units;
 
-/// How many characters of an error stand in a table.
+/// How many characters of an error stand in a table that has to be legible; `list` and --json have more.
 const BRIEF: usize = 72;
 
 /// The head and the rows of a table, and which of its columns are figures.
@@ -102,7 +102,7 @@ pub fn last(report: &Report) -> Option<Rows> {
             report.shown(run).to_string(),
             run.stored_bytes.map_or("-".into(), units::bytes),
             run.took().map_or("-".into(), units::duration),
-            brief(to_look_at(report, run)),
+            units::brief_text(to_look_at(report, run), BRIEF),
         ]
     };
     let head = ["run", "status", "size", "took", "what to look at"];
@@ -116,15 +116,6 @@ pub fn to_look_at<'a>(report: &'a Report, run: &'a Run) -> &'a str {
     let killed = (run.status == Status::Interrupted).then_some("killed, or its machine went down");
     let warning = run.warnings.first().map(String::as_str);
     fault.or(run.error.as_deref()).or(killed).or(warning).unwrap_or_default()
-}
-
-/// The beginning of a text, in one line that leaves a table legible; `list` and --json have all of it.
-fn brief(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(BRIEF) {
-        Some((end, _)) => format!("{}…", line[..end].trim_end()),
-        None => line,
-    }
 }
 
 fn success(success: &Success) -> String {

@@ -8,7 +8,7 @@ use crate::artifact::manifest::Manifest;
 use crate::catalog::collapse::Contents;
 use crate::catalog::fault::Fault;
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{self, Tombstone};
+use crate::catalog::marks::{self, Pin, Tombstone};
 use crate::catalog::verdict::{Drill, Verdict};
 use crate::catalog::{self, Entry, Folder, layout};
 use crate::error::Result;
@@ -21,6 +21,7 @@ pub struct Found {
     pub manifest: Box<Manifest>,
     /// The objects in its folder.
     folder: Folder,
+    pin: Option<Pin>,
     accepted: bool,
     /// What is wrong with its stored data.
     fault: Option<Fault>,
@@ -69,10 +70,11 @@ impl State {
         };
         let listed = catalog::existing(&folders);
         let mut verdicts = catalog::verdicts(store, &folders, &listed).await?;
+        let mut pins = catalog::pins(store, &folders, &listed).await?;
         for entry in catalog::manifests(store, &listed).await? {
             let folder = folders.remove(entry.id()).unwrap_or_default();
-            let verdict = verdicts.remove(entry.id());
-            state.add(entry, folder, verdict);
+            let (verdict, pin) = (verdicts.remove(entry.id()), pins.remove(entry.id()));
+            state.add(entry, folder, pin, verdict);
         }
         // What was listed with a manifest and has none now another clean-up deletes at this moment.
         for id in &listed {
@@ -92,7 +94,13 @@ impl State {
         Ok(state)
     }
 
-    fn add(&mut self, entry: Entry, folder: Folder, verdict: Option<Result<Verdict, String>>) {
+    fn add(
+        &mut self,
+        entry: Entry,
+        folder: Folder,
+        pin: Option<Pin>,
+        verdict: Option<Result<Verdict, String>>,
+    ) {
         let manifest = match entry {
             Entry::Backup(manifest) => manifest,
             Entry::Damaged { id, key, why } => {
@@ -117,7 +125,7 @@ impl State {
         let verdict = verdict.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
         let fault = Fault::of(&manifest, &folder, verdict.as_ref());
         let drill = verdict.and_then(|verdict| verdict.drill);
-        self.found.insert(manifest.id.clone(), Found { manifest, folder, accepted, fault, drill });
+        self.found.insert(manifest.id.clone(), Found { manifest, folder, pin, accepted, fault, drill });
     }
 
     /// Notes that a person found a backup right; `false` if there is no such backup.
@@ -166,7 +174,7 @@ impl State {
             started: found.manifest.started_at,
             contents: Contents::of(&found.manifest),
             source: found.manifest.source.clone(),
-            pinned: found.folder.contains_key(layout::PIN),
+            pinned: found.pin.clone(),
             accepted: found.accepted,
             unsound: found.fault.as_ref().map(|fault| fault.why.clone()),
         };

@@ -13,6 +13,7 @@ use super::around::Around;
 use super::checks::Check;
 use super::{Options, Outcome, Row};
 use crate::error::Error;
+use crate::units::one_line;
 
 /// Whether a check is asked for, so that it has a row.
 pub fn wanted(check: &Check, options: &Options) -> bool {
@@ -67,7 +68,7 @@ async fn one(check: &Check, around: &Around) -> Row {
         Ok(finding) => Row {
             name: check.name,
             outcome: finding.outcome,
-            detail: line(&finding.detail),
+            detail: one_line(&finding.detail),
             took: begun.elapsed(),
             next_step: None,
         },
@@ -80,9 +81,9 @@ pub fn failed(check: &Check, error: &Error, took: Duration) -> Row {
     Row {
         name: check.name,
         outcome: Outcome::Failed,
-        detail: line(&error.chain()),
+        detail: one_line(&error.chain()),
         took,
-        next_step: Some(line(error.next_step().unwrap_or(check.otherwise))),
+        next_step: Some(one_line(error.next_step().unwrap_or(check.otherwise))),
     }
 }
 
@@ -90,9 +91,4 @@ pub fn failed(check: &Check, error: &Error, took: Duration) -> Row {
 pub fn skipped(check: &Check, why: String) -> Row {
     let (outcome, took) = (Outcome::Skipped, Duration::ZERO);
     Row { name: check.name, outcome, detail: why, took, next_step: None }
-}
-
-/// A text of others in one line.
-fn line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

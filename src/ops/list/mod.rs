@@ -104,12 +104,13 @@ async fn rows(
     let only_recorded = others.iter().filter(|id| !has(id, layout::FAILED));
     rows.extend(only_recorded.filter_map(|id| known.get(id)).map(|run| Row::Run(Box::new(run.clone()))));
     let verdicts = catalog::verdicts(store, folders, ids).await?;
+    let pins = catalog::pins(store, folders, ids).await?;
     let none = Folder::new();
     let listed = |row: Row| {
-        let mut listed = Listed { row, fault: None, pinned: false, verified: None };
+        let mut listed = Listed { row, fault: None, pin: None, verified: None };
         let (id, verdict) = (listed.id(), verdicts.get(listed.id()).and_then(understood));
         let fault = fault(&listed.row, folders.get(id).unwrap_or(&none), verdict);
-        listed.pinned = has(listed.id(), layout::PIN);
+        listed.pin = pins.get(listed.id()).cloned();
         (listed.fault, listed.verified) = (fault, verdict.map(Verified::of));
         listed
     };

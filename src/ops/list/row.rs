@@ -6,6 +6,7 @@ use super::Options;
 use crate::catalog::Entry;
 use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::id::BackupId;
+use crate::catalog::marks::Pin;
 use crate::catalog::run::{Run, Status, Verified};
 
 /// What a row tells of.
@@ -25,7 +26,7 @@ pub struct Listed {
     /// What is wrong with its stored data.
     pub fault: Option<Fault>,
     /// No clean-up deletes it.
-    pub pinned: bool,
+    pub pin: Option<Pin>,
     /// When and how it was last verified.
     pub verified: Option<Verified>,
 }

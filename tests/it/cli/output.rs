@@ -108,7 +108,7 @@ fn listed(home: &Home) {
     let first = home.manifests().into_iter().find(|m| m.job == "first").expect("the first job's");
     let row = all["backups"].as_array().expect("a list").iter().find(|row| row["id"] == json!(first.id));
     let expected = json!({
-        "id": first.id, "status": "completed", "pinned": false, "job": "first", "host": first.host,
+        "id": first.id, "status": "completed", "pinned": false, "pin_reason": null, "job": "first", "host": first.host,
         "started_at": first.started_at, "finished_at": first.finished_at,
         "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
         "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
@@ -137,7 +137,7 @@ fn damaged(home: &Home) {
     let rows = listed["backups"].as_array().expect("a list");
     assert_eq!(rows.len(), 4);
     let hit = rows.iter().find(|row| row["status"] == "unreadable_manifest").expect("an unreadable one");
-    assert_eq!(keys(hit), ["id", "status", "pinned", "key", "error"].into_iter().collect());
+    assert_eq!(keys(hit), ["id", "status", "pinned", "pin_reason", "key", "error"].into_iter().collect());
     assert_eq!(hit["id"], json!(all[1].id));
     assert!(path.ends_with(hit["key"].as_str().expect("a key")));
     assert_eq!(rows.iter().filter(|row| row["status"] == "completed").count(), 3);
