@@ -8,5 +8,5 @@ pub mod records;
 pub mod settings;
 pub mod signals;
 pub mod table;
-mod uri;
+pub mod uri;
 mod values;

@@ -189,10 +189,22 @@ fn another_source_freezes_until_it_is_accepted() {
     backups[1].source.member = "db9:27017".into();
     // Even when the newest is of the old source again: two servers take turns in one job.
     frozen(&backups, &around(), "the source was the single server db1:27017, and is the single server db9");
+    frozen(&backups, &around(), "if these are two servers, give each a job of its own (BACKUP_JOB, --job)");
     backups[1].accepted = true;
     frozen(&backups, &around(), &format!("--accept {}", backups[0].id));
     backups[0].accepted = true;
     assert_eq!(gone(&backups, &POLICY), [30, 31]);
+}
+
+#[test]
+fn names_of_loopback_are_one_server_and_its_ports_are_not() {
+    let mut backups = nightly(0..32);
+    for (backup, host) in backups.iter_mut().zip(["localhost", "127.0.0.1", "[::1]"].into_iter().cycle()) {
+        backup.source.member = format!("{host}:27017");
+    }
+    assert_eq!(gone(&backups, &POLICY), [30, 31]);
+    backups[4].source.member = "localhost:27018".into();
+    frozen(&backups, &around(), &backups[4].id.to_string());
 }
 
 #[test]
