@@ -20,15 +20,20 @@ pub fn wanted(check: &Check, options: &Options) -> bool {
     options.only.is_empty() || options.only.iter().any(|name| name == check.name)
 }
 
+/// Whether a check is to be run.
+pub fn asked(check: &Check, options: &Options) -> bool {
+    wanted(check, options) && !options.skip.iter().any(|name| name == check.name)
+}
+
 /// Runs all that are wanted; their rows in the order of `checks`.
 pub async fn run(checks: &[Check], around: &Around, options: &Options) -> Vec<Row> {
     let mut done: BTreeMap<&str, Row> = BTreeMap::new();
     let mut waiting = Vec::new();
     for check in checks.iter().filter(|check| wanted(check, options)) {
-        if options.skip.iter().any(|name| name == check.name) {
-            done.insert(check.name, skipped(check, "by --skip".into()));
-        } else {
+        if asked(check, options) {
             waiting.push(check);
+        } else {
+            done.insert(check.name, skipped(check, "by --skip".into()));
         }
     }
     let asked: Vec<&str> = waiting.iter().map(|check| check.name).collect();
