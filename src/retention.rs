@@ -25,6 +25,7 @@ use crate::artifact::manifest::Source;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
 use crate::catalog::marks::Pin;
+use crate::units::several;
 pub use freshness::{Freshness, freshness};
 use quality::Quality;
 pub use rule::Rule;
@@ -177,7 +178,8 @@ fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rul
     let mut kept: BTreeMap<&BackupId, (Rule, String)> = BTreeMap::new();
     for (rule, count) in [(Rule::Min, policy.min), (Rule::Last, policy.last)] {
         for backup in good.iter().take(count) {
-            let reason = || (rule, format!("among the newest {count} good ones ({rule})"));
+            let reason =
+                || (rule, format!("among the newest {} ({rule})", several(count as u64, "good one")));
             kept.entry(&backup.id).or_insert_with(reason);
         }
     }
@@ -218,7 +220,8 @@ fn decide(
     now: DateTime<Utc>,
 ) -> Decision {
     let age = now - backup.started;
-    let old = format!("{} days old, of {} that are kept", age.num_days(), policy.days);
+    let old =
+        format!("{} old, of {} that are kept", several(age.num_days().max(0) as u64, "day"), policy.days);
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
     let (action, rule, reason) = if let Some(pin) = &backup.pinned {
         (Action::Keep, Rule::Pinned, pin.to_string())

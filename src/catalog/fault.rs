@@ -9,6 +9,7 @@ use super::run::{Run, STATUSES, Status};
 use super::verdict::Verdict;
 use super::{Folder, layout};
 use crate::artifact::manifest::Manifest;
+use crate::units::{count, several};
 
 /// What kind of fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +94,11 @@ fn object(what: &str, key: &str, size: u64, missing: Kind, folder: &Folder) -> O
     match folder.values().find(|object| object.key == key) {
         None => Some(Fault { kind: missing, why: format!("its {what} {key} is missing") }),
         Some(object) if object.size != size => {
-            let why = format!("its {what} {key} has {} bytes, the manifest says {size}", object.size);
+            let why = format!(
+                "its {what} {key} has {}, the manifest says {}",
+                several(object.size, "byte"),
+                count(size)
+            );
             Some(Fault { kind: Kind::Damaged, why })
         }
         Some(_) => None,

@@ -167,7 +167,7 @@ fn a_collapse_freezes_until_it_is_accepted() {
 fn a_collapse_that_lasts_is_compared_with_the_last_good_one() {
     let mut backups = nightly(0..33);
     backups[..5].iter_mut().for_each(|b| b.contents = contents(10));
-    frozen(&backups, &around(), &format!("where {} had 1000", backups[5].id));
+    frozen(&backups, &around(), &format!("where {} had 1,000", backups[5].id));
     // Whatever came before the one that is accepted stays what it was.
     backups[0].accepted = true;
     let judged = plan(&backups, &POLICY, &Circumstances { force: true, ..around() });

@@ -35,7 +35,10 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if kept > 0 {
         let raw = units::bytes(report.kept_raw);
         let (stored, bad) = (units::bytes(stored), not_good(report.not_good));
-        facts.push(("storage", format!("{stored} in {} ({raw} raw){bad}", backups(kept))));
+        facts.push((
+            "storage",
+            format!("{stored} in {} ({raw} raw){bad}", units::several(kept as u64, "backup")),
+        ));
     }
     if let Some(newest) = &report.newest {
         let fault = report.faults.get(&newest.id).map(|fault| format!(", {}", fault.kind.words()));
@@ -144,11 +147,6 @@ fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
         _ => String::new(),
     };
     format!("{}{range}{growth}", show(trend.last))
-}
-
-/// `1 backup`, `31 backups`.
-pub fn backups(count: usize) -> String {
-    if count == 1 { "1 backup".into() } else { format!("{count} backups") }
 }
 
 /// What is said behind the backups that exist, of which so many are not good.

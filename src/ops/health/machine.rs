@@ -10,16 +10,18 @@ use chrono::TimeDelta;
 use super::around::{Around, blocking};
 use super::checks::Finding;
 use crate::error::{Error, Result};
+use crate::units::several;
 
 /// They resolve (or there would be nothing to look at), and what comes of them.
 pub async fn configuration(around: &Around) -> Result<Finding> {
     let subject = &around.subject;
-    let days = subject.policy.days;
+    let (days, min) = (subject.policy.days, several(subject.policy.min as u64, "good one"));
+    let span = several(days.into(), "day");
     let kept = TimeDelta::try_days(days.into()).and_then(|days| around.time().checked_add_signed(days));
     let until = kept.map(|date| format!(", until {}", date.format("%F"))).unwrap_or_default();
     Finding::ok(format!(
-        "job {}, {}; a backup of today is kept for {days} days{until}, and longer if it is among the newest {}",
-        subject.backup.job, subject.backup.format, subject.policy.min
+        "job {}, {}; a backup of today is kept for {span}{until}, and longer if it is among the newest {min}",
+        subject.backup.job, subject.backup.format
     ))
 }
 

@@ -158,6 +158,15 @@ fn another_source_freezes_until_it_is_accepted() {
     assert_eq!(place.listed().len(), 30);
 }
 
+/// One is told as one, of everything.
+#[test]
+fn one_backup_and_one_day() {
+    let place = Place::dir();
+    place.nightly([1]);
+    let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
+    assert!(text.contains("  1 day old, of 30 that are kept\nwould delete 0 of 1 backup of "), "{text}");
+}
+
 #[test]
 fn many_at_once_need_force() {
     for place in places() {

@@ -160,7 +160,7 @@ async fn a_dry_run_writes_nothing() {
         (&json!(server.host()), &json!("native: engine = native"))
     );
     let human = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--db", "shop"])).ends(0).stdout;
-    assert!(human.starts_with("shop.rows\nwould read 1 namespaces, "), "{human}");
+    assert!(human.starts_with("shop.rows\nwould read 1 namespace, "), "{human}");
     // Patterns choose a little of much, and the estimate is of what they choose.
     let whole = plan["raw_bytes"].as_u64().expect("an estimate");
     let some = ["backup", "--dry-run", "--json", "--include", "shop.*"];

@@ -83,7 +83,7 @@ pub fn runs(report: &Report, clean: impl Fn(&str) -> String) -> (Vec<RunRow>, Ve
     let row = |run: &Run| {
         let mut facts = Vec::new();
         facts.extend(run.took().map(|took| format!("took {}", units::duration(took))));
-        facts.extend(run.documents.map(|n| format!("{} documents", units::count(n))));
+        facts.extend(run.documents.map(|n| units::several(n, "document")));
         facts.extend(run.stored_bytes.map(units::bytes));
         let mut said = vec![to_look_at(report, run)];
         said.extend(run.warnings.iter().map(String::as_str));

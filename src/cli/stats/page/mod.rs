@@ -13,7 +13,7 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 
 use super::standing::{self, Look};
-use super::words::{Rows, ago, backups, not_good, periods, seconds};
+use super::words::{Rows, ago, not_good, periods, seconds};
 use crate::catalog::run::{Run, Status};
 use crate::notify::message::{Sender, Tone, plain};
 use crate::ops::stats::{Report, speed};
@@ -132,7 +132,8 @@ fn cards(report: &Report) -> Vec<Card> {
     let (kept, bytes) = report.kept;
     let value = units::bytes(bytes);
     let bad = not_good(report.not_good);
-    let note = format!("{}{bad}, {} raw", backups(kept), units::bytes(report.kept_raw));
+    let note =
+        format!("{}{bad}, {} raw", units::several(kept as u64, "backup"), units::bytes(report.kept_raw));
     let tone = (report.not_good > 0).then_some(Tone::Warning);
     cards.push(Card { label: "Stored", value, note, tone });
     let month = report.success.iter().find(|success| success.days == Some(30));
@@ -184,7 +185,12 @@ fn storage(report: &Report) -> Option<Chart> {
 /// The same in words.
 fn stored(report: &Report) -> Vec<(&'static str, String)> {
     let (kept, bytes) = report.kept;
-    let now = format!("{} in {}, {} raw", units::bytes(bytes), backups(kept), units::bytes(report.kept_raw));
+    let now = format!(
+        "{} in {}, {} raw",
+        units::bytes(bytes),
+        units::several(kept as u64, "backup"),
+        units::bytes(report.kept_raw)
+    );
     let mut facts = vec![("now", now)];
     let most = report.outlook.stored.iter().max_by_key(|stored| stored.bytes);
     facts.extend(
