@@ -46,6 +46,11 @@ impl Kind {
             Kind::UnreadableManifest => "unreadable manifest",
         }
     }
+
+    /// Whether it leaves no manifest to go by: then the store does not say what there was a backup of.
+    pub fn takes_the_manifest(self) -> bool {
+        matches!(self, Kind::ManifestMissing | Kind::UnreadableManifest)
+    }
 }
 
 /// What is wrong with a backup.

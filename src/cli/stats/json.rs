@@ -44,6 +44,7 @@ pub fn json(report: &Report) -> serde_json::Value {
         "success": success,
         "backups": report.kept.0,
         "backups_not_good": report.not_good,
+        "backups_lost": report.lost,
         "stored_bytes": report.kept.1,
         "raw_bytes": report.kept_raw,
         "newest": report.newest.as_ref().map(|run| run.id.clone()),

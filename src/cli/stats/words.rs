@@ -32,9 +32,9 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("success", parts.join(" · ")));
     }
     let (kept, stored) = report.kept;
-    if kept > 0 {
+    if kept + report.lost > 0 {
         let raw = units::bytes(report.kept_raw);
-        let (stored, bad) = (units::bytes(stored), not_good(report.not_good));
+        let (stored, bad) = (units::bytes(stored), not_good(report));
         facts.push((
             "storage",
             format!("{stored} in {} ({raw} raw){bad}", units::several(kept as u64, "backup")),
@@ -149,12 +149,16 @@ fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
     format!("{}{range}{growth}", show(trend.last))
 }
 
-/// What is said behind the backups that exist, of which so many are not good.
-pub fn not_good(count: usize) -> String {
-    match count {
+/// What is said behind the backups that exist: how many of them are not good, and how many have no manifest.
+pub fn not_good(report: &Report) -> String {
+    let bad = match report.not_good {
         0 => String::new(),
         1 => ", 1 of them is no good".into(),
         n => format!(", {n} of them are no good"),
+    };
+    match report.lost {
+        0 => bad,
+        n => format!("{bad}, beside {n} without a manifest that can be read"),
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Report {
     pub kept_raw: u64,
     /// How many of them are not good.
     pub not_good: usize,
+    /// How many there are beside them, by the records, whose manifest is missing or cannot be understood.
+    pub lost: usize,
     /// What is wrong with the stored data of those that are not as they should be.
     pub faults: BTreeMap<BackupId, Fault>,
     /// The newest backup.
@@ -147,7 +149,12 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     let Options { job, policy, .. } = options;
     let mut runs: Vec<&Run> = known.runs.iter().filter(|run| run.job == *job).collect();
     runs.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
-    let completed: Vec<&Run> = runs.iter().copied().filter(|run| run.status == Status::Completed).collect();
+    // What is known by records alone is no part of what exists, which must not depend on them.
+    let (lost, completed): (Vec<&Run>, Vec<&Run>) = runs
+        .iter()
+        .copied()
+        .filter(|run| run.status == Status::Completed)
+        .partition(|run| known.faults.get(&run.id).is_some_and(|fault| fault.kind.takes_the_manifest()));
     // A deleted backup still tells how large the data was.
     let history: Vec<&Run> = runs.iter().copied().filter(|run| made(run)).collect();
     let trend = |value: fn(&Run) -> Option<f64>| {
@@ -178,20 +185,12 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         next_expiry: next_expiry(&known.backups, policy, job, now),
         standing: standing::of(known, &runs, options, now),
         pace,
-        not_good: not_good(&completed, &outlook, &known.faults),
+        not_good: outlook.stays.iter().filter(|stay| stay.wrong.is_some()).count(),
+        lost: lost.len(),
         faults: known.faults.clone(),
         outlook,
         drills: known.drills.clone(),
     }
-}
-
-/// How many of the backups that exist are not good: as retention judges them, and those that it cannot judge,
-/// because their manifest cannot be understood.
-fn not_good(completed: &[&Run], outlook: &Outlook, faults: &BTreeMap<BackupId, Fault>) -> usize {
-    let judged: BTreeMap<&BackupId, bool> =
-        outlook.stays.iter().map(|stay| (&stay.id, stay.wrong.is_some())).collect();
-    let bad = |run: &&&Run| judged.get(&run.id).copied().unwrap_or(faults.contains_key(&run.id));
-    completed.iter().filter(bad).count()
 }
 
 fn success(runs: &[&Run], days: Option<u32>, now: DateTime<Utc>) -> Success {

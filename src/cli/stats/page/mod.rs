@@ -131,10 +131,10 @@ fn cards(report: &Report) -> Vec<Card> {
     }
     let (kept, bytes) = report.kept;
     let value = units::bytes(bytes);
-    let bad = not_good(report.not_good);
+    let bad = not_good(report);
     let note =
         format!("{}{bad}, {} raw", units::several(kept as u64, "backup"), units::bytes(report.kept_raw));
-    let tone = (report.not_good > 0).then_some(Tone::Warning);
+    let tone = (report.not_good + report.lost > 0).then_some(Tone::Warning);
     cards.push(Card { label: "Stored", value, note, tone });
     let month = report.success.iter().find(|success| success.days == Some(30));
     if let Some((month, percent)) = month.and_then(|month| Some((month, month.percent()?))) {
