@@ -111,7 +111,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
-'*--status=[Only what is completed, running, failed, interrupted, damaged or deleted (may be given several times); default\: all but deleted]:STATUS:_default' \
+'*--status=[Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing or unreadable_manifest (may be given several times); default\: all but deleted]:STATUS:_default' \
 '--job=[Only backups of this job]:NAME:_default' \
 '--limit=[At most so many]:N:_default' \
 '--dir=[List this directory]:DIR:_files' \

@@ -24,6 +24,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::artifact::manifest::Source;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
+use crate::catalog::marks::Pin;
+use crate::units::several;
 pub use freshness::{Freshness, freshness};
 use quality::Quality;
 pub use rule::Rule;
@@ -48,7 +50,7 @@ pub struct Backup {
     /// What was read.
     pub source: Source,
     /// A person wants it kept.
-    pub pinned: bool,
+    pub pinned: Option<Pin>,
     /// A person looked at it and found it right: its collapse, its new source, its date.
     pub accepted: bool,
     /// What is wrong with its stored data, if that is known: verify failed, the artifact is missing.
@@ -176,7 +178,8 @@ fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rul
     let mut kept: BTreeMap<&BackupId, (Rule, String)> = BTreeMap::new();
     for (rule, count) in [(Rule::Min, policy.min), (Rule::Last, policy.last)] {
         for backup in good.iter().take(count) {
-            let reason = || (rule, format!("among the newest {count} good ones ({rule})"));
+            let reason =
+                || (rule, format!("among the newest {} ({rule})", several(count as u64, "good one")));
             kept.entry(&backup.id).or_insert_with(reason);
         }
     }
@@ -217,10 +220,11 @@ fn decide(
     now: DateTime<Utc>,
 ) -> Decision {
     let age = now - backup.started;
-    let old = format!("{} days old, of {} that are kept", age.num_days(), policy.days);
+    let old =
+        format!("{} old, of {} that are kept", several(age.num_days().max(0) as u64, "day"), policy.days);
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
-    let (action, rule, reason) = if backup.pinned {
-        (Action::Keep, Rule::Pinned, "pinned".into())
+    let (action, rule, reason) = if let Some(pin) = &backup.pinned {
+        (Action::Keep, Rule::Pinned, pin.to_string())
     } else if let Quality::Future = quality {
         (Action::Keep, Rule::Future, "dated in the future".into())
     } else if age <= TimeDelta::days(policy.days.into()) {

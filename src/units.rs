@@ -20,6 +20,16 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// `1 backup`, `2,000 entries`: so many of what is named in the singular.
+pub fn several(n: u64, what: &str) -> String {
+    let plural = match what.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
+        Some(stem) => format!("{stem}ies"),
+        None if what.ends_with('x') => format!("{what}es"),
+        None => format!("{what}s"),
+    };
+    format!("{} {}", count(n), if n == 1 { what } else { &plural })
+}
+
 /// `3 d 4 h`, `2 min 5 s`, `7.4 s`.
 pub fn duration(d: Duration) -> String {
     let s = d.as_secs();
@@ -29,6 +39,21 @@ pub fn duration(d: Duration) -> String {
         3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
         _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
     }
+}
+
+/// The words of a text that may have several lines in one.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The beginning of a text in one line, of at most so many characters.
+pub fn brief_text(text: &str, most: usize) -> String {
+    let line = one_line(text);
+    if line.chars().count() <= most {
+        return line;
+    }
+    let kept: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
 }
 
 /// Reads what a person writes: a whole number and `s`, `m`, `h` or `d`.
@@ -77,11 +102,23 @@ mod tests {
         assert_eq!(count(0), "0");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(123), "123");
+        for (n, what, want) in [
+            (0, "backup", "0 backups"),
+            (1, "oplog entry", "1 oplog entry"),
+            (2_000, "oplog entry", "2,000 oplog entries"),
+            (30, "day", "30 days"),
+            (2, "index", "2 indexes"),
+        ] {
+            assert_eq!(several(n, what), want);
+        }
         assert_eq!(duration(Duration::from_millis(7_400)), "7.4 s");
         assert_eq!(duration(Duration::from_secs(125)), "2 min 5 s");
         assert_eq!(duration(Duration::from_secs(90_061)), "1 d 1 h");
         assert_eq!(brief(Duration::from_micros(12_700)), "12 ms");
         assert_eq!(brief(Duration::from_secs(1)), "1.0 s");
+        assert_eq!(brief_text(" it\n  broke ", 8), "it broke");
+        assert_eq!(brief_text("it broke, große Not", 12), "it broke, g…");
+        assert_eq!(brief_text("it broke", 4), "it…");
         assert_eq!(bytes(1 << 30), "1.0 GiB");
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::artifact::manifest::Manifest;
+use crate::units::{count, several};
 
 /// How much is in a namespace, or in a whole backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,10 +38,11 @@ impl Contents {
     /// What is missing in `now`, in words; `None` if all is plausible. `before` names this one.
     pub fn collapsed(&self, now: &Contents, before: &str) -> Option<String> {
         let half = |what: &str, then: u64, now: u64| {
-            (now < then.div_ceil(2)).then(|| format!("{now} {what} where {before} had {then}"))
+            (now < then.div_ceil(2))
+                .then(|| format!("{} where {before} had {}", several(now, what), count(then)))
         };
-        half("documents", self.total.documents, now.total.documents)
-            .or_else(|| half("bytes", self.total.raw_bytes, now.total.raw_bytes))
+        half("document", self.total.documents, now.total.documents)
+            .or_else(|| half("byte", self.total.raw_bytes, now.total.raw_bytes))
             .or_else(|| self.vanished(now))
     }
 
@@ -55,9 +57,10 @@ impl Contents {
             let names: Vec<&str> = gone.iter().take(5).map(|(name, _)| name.as_str()).collect();
             let more = if gone.len() > 5 { format!(" and {} more", gone.len() - 5) } else { String::new() };
             format!(
-                "{}{more} vanished, with {documents} documents of {}",
+                "{}{more} vanished, with {} of {}",
                 names.join(", "),
-                self.total.documents
+                several(documents, "document"),
+                count(self.total.documents)
             )
         })
     }

@@ -2,6 +2,7 @@
 //! backups that look good, while retention deletes the last ones of the server that mattered.
 
 use crate::artifact::manifest::Source;
+use crate::config::uri;
 use crate::source::server::Topology;
 
 /// How the source of `now` is another than that of `before`, in words; `None` if it is the same.
@@ -10,7 +11,7 @@ use crate::source::server::Topology;
 /// change places. A router says nothing of the cluster behind it, so two of them count as one.
 pub fn changed(before: &Source, now: &Source) -> Option<String> {
     let same = match (before.topology, now.topology) {
-        (Topology::Standalone, Topology::Standalone) => before.member == now.member,
+        (Topology::Standalone, Topology::Standalone) => server(&before.member) == server(&now.member),
         (Topology::Mongos, Topology::Mongos) => true,
         (Topology::ReplicaSet, Topology::ReplicaSet) => match (&before.set_id, &now.set_id) {
             (Some(before), Some(now)) => before == now,
@@ -19,6 +20,13 @@ pub fn changed(before: &Source, now: &Source) -> Option<String> {
         _ => false,
     };
     (!same).then(|| format!("the source was {}, and is {}", words(before), words(now)))
+}
+
+/// A member's host and port. All names of loopback are one: `localhost`, `127.0.0.1` and `[::1]` are what
+/// people write for the same server.
+fn server(member: &str) -> (&str, &str) {
+    let (host, port) = member.rsplit_once(':').unwrap_or((member, ""));
+    (if uri::is_loopback(host) { "localhost" } else { host }, port)
 }
 
 fn words(source: &Source) -> String {
@@ -55,6 +63,10 @@ mod tests {
         for (before, now, same) in [
             (single("a:1"), single("a:1"), true),
             (single("a:1"), single("b:1"), false),
+            (single("localhost:1"), single("127.0.0.1:1"), true),
+            (single("[::1]:1"), single("localhost:1"), true),
+            (single("127.0.0.1:1"), single("localhost:2"), false),
+            (single("localhost:1"), single("a:1"), false),
             (set("a:1", "rs", Some("1")), set("b:1", "rs", Some("1")), true),
             (set("a:1", "rs", Some("1")), set("a:1", "rs", Some("2")), false),
             (set("a:1", "rs", Some("1")), set("b:1", "rs", None), true),

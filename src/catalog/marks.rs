@@ -2,6 +2,8 @@
 //! survive the database that was backed up. That a pin or an acceptance is there is what counts; its
 //! content is for people. docs/format.md describes every field.
 
+use std::fmt;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use super::id::BackupId;
 use super::layout;
 use crate::error::{Error, Result};
 use crate::store::{Kind, Store};
+use crate::units;
 
 /// The version of these objects' format.
 pub const FORMAT: u32 = 1;
@@ -129,6 +132,39 @@ impl Tombstone {
     /// Writes it: from now on the deletion is begun.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
         Ok(store.put(&layout::tombstone(&self.id), json(self)?).await?)
+    }
+}
+
+/// That a backup is pinned, as those who decide and tell see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pin {
+    /// Why, in a person's words, if they said so and it can be read.
+    pub reason: Option<String>,
+}
+
+impl Pin {
+    /// Reads a pin that is there: it holds whatever its content is. One that came off meanwhile has none.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Pin> {
+        match store.get(&layout::pin(id)).await {
+            Ok(bytes) => {
+                let mark = serde_json::from_slice::<Mark>(&bytes).ok();
+                Ok(Pin { reason: mark.and_then(|mark| mark.reason) })
+            }
+            Err(e) if e.kind == Kind::NotFound => Ok(Pin::default()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            None => f.write_str("pinned"),
+            Some(reason) => write!(f, "pinned ({})", units::one_line(reason)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! it, and [`history`] joins the two.
 
 pub mod collapse;
+pub mod fault;
 pub mod history;
 pub mod id;
 pub mod identity;
@@ -23,7 +24,7 @@ use crate::artifact::manifest::{Manifest, Object};
 use crate::error::Result;
 use crate::store::{self, Store};
 use id::BackupId;
-use marks::Failure;
+use marks::{Failure, Pin};
 use verdict::Verdict;
 
 /// How many manifests are fetched at once.
@@ -144,6 +145,19 @@ pub async fn verdicts(
     let answers: Vec<Result<_>> = stream::iter(known).map(read).buffered(FETCHING).collect().await;
     let answers: Vec<_> = answers.into_iter().collect::<Result<_>>()?;
     Ok(answers.into_iter().filter_map(|(id, verdict)| Some((id, verdict?))).collect())
+}
+
+/// The pins of those of these backups that are pinned.
+pub async fn pins(
+    store: &dyn Store,
+    folders: &BTreeMap<BackupId, Folder>,
+    ids: &[BackupId],
+) -> Result<BTreeMap<BackupId, Pin>> {
+    let read = |id| async move { Ok((BackupId::clone(id), Pin::read(store, id).await?)) };
+    let pinned = |id: &&BackupId| folders.get(*id).is_some_and(|folder| folder.contains_key(layout::PIN));
+    let answers: Vec<Result<_>> =
+        stream::iter(ids.iter().filter(pinned)).map(read).buffered(FETCHING).collect().await;
+    answers.into_iter().collect()
 }
 
 /// Writes the index; what the manifest says of it.

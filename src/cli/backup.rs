@@ -170,11 +170,11 @@ fn report_text(done: &Done) -> String {
     let (report, m) = (&done.report, &done.report.manifest);
     let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
     let mut text = format!(
-        "backup {} of {}\n  {} namespaces, {} documents, {} raw, {} stored, in {}\n  engine {}, consistency {}\n  {}\n",
+        "backup {} of {}\n  {}, {}, {} raw, {} stored, in {}\n  engine {}, consistency {}\n  {}\n",
         m.id,
         m.job,
-        units::count(m.totals.namespaces),
-        units::count(m.totals.documents),
+        units::several(m.totals.namespaces, "namespace"),
+        units::several(m.totals.documents, "document"),
         units::bytes(m.totals.raw_bytes),
         units::bytes(m.artifact.size),
         units::duration(took),
@@ -206,8 +206,8 @@ fn plan_text(plan: &Plan) -> String {
     }
     let size = plan.description.raw_bytes.map_or_else(|| "unknown size".into(), units::bytes);
     text.push_str(&format!(
-        "would read {} namespaces, {size} raw, of {} with {}\n",
-        plan.description.namespaces.len(),
+        "would read {}, {size} raw, of {} with {}\n",
+        units::several(plan.description.namespaces.len() as u64, "namespace"),
         plan.member,
         plan.engine
     ));

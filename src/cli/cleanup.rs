@@ -194,7 +194,8 @@ fn summary(report: &Report) -> String {
         let rows = report.backups.iter().filter(|row| row.outcome == outcome);
         units::bytes(rows.map(|row| row.stored_bytes).sum())
     };
-    let (all, place) = (format!("{} backups of {}", report.backups.len(), report.job), &report.place);
+    let all = format!("{} of {}", units::several(report.backups.len() as u64, "backup"), report.job);
+    let place = &report.place;
     if !report.frozen.is_empty() {
         return format!("frozen: {} of {all} in {place} would go\n", count(Outcome::Frozen));
     }

@@ -2,6 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+/// The width of the gap between two columns.
+pub const BETWEEN: usize = 2;
+
 /// Rows below a head, in columns without lines; those of `figures` stand to the right.
 pub fn columns(head: &[&str], rows: &[Vec<String>], figures: &[usize]) -> String {
     let mut table = Table::new();

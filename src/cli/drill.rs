@@ -62,13 +62,13 @@ pub fn text(drill: &Drill, documents: u64) -> String {
     };
     let replayed = match drill.oplog_entries {
         0 => String::new(),
-        entries => format!("; {} oplog entries replayed", units::count(entries)),
+        entries => format!("; {} replayed", units::several(entries, "oplog entry")),
     };
     let mut text = format!(
-        "{word:8} {} namespaces, {} documents, {} raw, restored into {place} ({})\n         recovery time {}, {}/s \
+        "{word:8} {}, {}, {} raw, restored into {place} ({})\n         recovery time {}, {}/s \
          (of that indexes {}){replayed}; compared in {}\n",
-        drill.namespaces,
-        units::count(drill.documents),
+        units::several(drill.namespaces, "namespace"),
+        units::several(drill.documents, "document"),
         units::bytes(drill.raw_bytes),
         drill.version,
         took(drill.recovery_seconds),

@@ -127,10 +127,11 @@ pub fn report_text(report: &Report) -> String {
         }
     }
     let count = |outcome| report.checks.iter().filter(|row| row.outcome == outcome).count();
-    let health = if report.exit() == Exit::Done { "healthy" } else { "unhealthy" };
+    // That it is not, and why, is said once: on standard error.
+    let health = if report.exit() == Exit::Done { "healthy: " } else { "" };
     let kinds = [Outcome::Ok, Outcome::Failed, Outcome::Skipped, Outcome::NotConfigured];
     let counts = kinds.into_iter().filter(|outcome| count(*outcome) > 0);
     let counts: Vec<String> =
         counts.map(|outcome| format!("{} {}", count(outcome), outcome.word())).collect();
-    text + &format!("{health}: {}\n", counts.join(", "))
+    text + &format!("{health}{}\n", counts.join(", "))
 }

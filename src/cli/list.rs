@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::args::ListArgs;
-use super::columns::columns;
+use super::columns::{BETWEEN, columns};
 use super::output::Output;
 use super::{stored, units};
 use crate::catalog::Entry;
@@ -15,7 +15,7 @@ use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::ops::list::{self, Listed, Options, Row, Shown};
+use crate::ops::list::{self, Listed, Options, Row};
 use crate::ops::recorded;
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
@@ -28,14 +28,16 @@ pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Ex
     let found = list::list(&*store, &known, &options, now).await?;
     let rows: Vec<serde_json::Value> = found.iter().map(row).collect();
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
-        text(&found, args.job.as_deref(), &store.place(), now)
+        text(&found, args.job.as_deref(), &store.place(), now, output.width())
     });
-    let damaged = found.iter().any(|listed| listed.shown() == Shown::Damaged);
-    Ok(if damaged { Exit::Mismatch } else { Exit::Done })
+    let faulty = found.iter().any(|listed| listed.fault.is_some());
+    Ok(if faulty { Exit::Mismatch } else { Exit::Done })
 }
 
 fn row(listed: &Listed) -> serde_json::Value {
-    let (pinned, status) = (listed.pinned, listed.shown().word());
+    let (pinned, status) = (listed.pin.is_some(), listed.shown().code());
+    let reason = listed.pin.as_ref().and_then(|pin| pin.reason.as_ref());
+    let fault = listed.fault.as_ref().map(|fault| &fault.why);
     let verified =
         listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound, "drilled_at": v.drilled}));
     match &listed.row {
@@ -43,6 +45,7 @@ fn row(listed: &Listed) -> serde_json::Value {
             "id": m.id,
             "status": status,
             "pinned": pinned,
+            "pin_reason": reason,
             "job": m.job,
             "host": m.host,
             "started_at": m.started_at,
@@ -57,14 +60,16 @@ fn row(listed: &Listed) -> serde_json::Value {
             "key": m.artifact.key,
             "warnings": m.warnings,
             "verified": verified,
+            "error": fault,
         }),
-        Row::Stored(Entry::Damaged { id, key, why }) => {
-            json!({"id": id, "status": status, "pinned": pinned, "key": key, "error": why})
+        Row::Stored(Entry::Damaged { id, key, .. }) => {
+            json!({"id": id, "status": status, "pinned": pinned, "pin_reason": reason, "key": key, "error": fault})
         }
         Row::Run(run) => json!({
             "id": run.id,
             "status": status,
             "pinned": pinned,
+            "pin_reason": reason,
             "job": run.job,
             "host": run.host,
             "started_at": run.started_at,
@@ -78,7 +83,7 @@ fn row(listed: &Listed) -> serde_json::Value {
             "key": run.key,
             "warnings": run.warnings,
             "verified": verified,
-            "error": run.error,
+            "error": fault.or(run.error.as_ref()),
         }),
     }
 }
@@ -86,29 +91,55 @@ fn row(listed: &Listed) -> serde_json::Value {
 const HEADER: [&str; 10] =
     ["ID", "JOB", "AGE", "TOOK", "STORED", "DOCUMENTS", "ENGINE", "CONSISTENCY", "VERIFIED", "STATUS"];
 
-fn text(found: &[Listed], job: Option<&str>, place: &str, now: DateTime<Utc>) -> String {
+/// How many characters of a status are told where there is no terminal.
+const LEGIBLE: usize = 100;
+/// So many are told on the narrowest terminal.
+const LEAST: usize = 40;
+
+fn text(
+    found: &[Listed],
+    job: Option<&str>,
+    place: &str,
+    now: DateTime<Utc>,
+    width: Option<usize>,
+) -> String {
     if found.is_empty() {
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         return format!("no backups{of_job} in {place}\n");
     }
     let rows: Vec<Vec<String>> = found.iter().map(|listed| cells(listed, now).into()).collect();
-    columns(&HEADER, &rows, &[2, 3, 4, 5])
+    columns(&HEADER, &briefly(rows, width), &[2, 3, 4, 5])
+}
+
+/// What other programs said may be long, and of several lines: it is cut where the terminal ends, but not
+/// below what can be understood, and elsewhere where a line stays legible. All of it is in --json.
+fn briefly(mut rows: Vec<Vec<String>>, width: Option<usize>) -> Vec<Vec<String>> {
+    let before = HEADER.len() - 1;
+    let widest = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([HEADER[column].len()]).max().unwrap_or_default()
+    };
+    let taken: usize = (0..before).map(|column| widest(column) + BETWEEN).sum();
+    let room = width.map_or(LEGIBLE, |width| width.saturating_sub(taken).max(LEAST));
+    rows.iter_mut().for_each(|row| row[before] = units::brief_text(&row[before], room));
+    rows
 }
 
 fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
-    let pinned = if listed.pinned { ", pinned" } else { "" };
-    let word = format!("{}{pinned}", listed.shown().word());
+    let pinned = listed.pin.as_ref().map(|pin| format!(", {pin}")).unwrap_or_default();
+    let word = format!("{}{pinned}", listed.shown());
+    let fault = listed.fault.as_ref().map(|fault| &fault.why);
     let run = match &listed.row {
         Row::Stored(Entry::Backup(manifest)) => &Run::completed(manifest, ""),
         Row::Run(run) => run.as_ref(),
         Row::Stored(Entry::Damaged { id, why, .. }) => {
             let mut cells: [String; 10] = Default::default();
-            (cells[0], cells[9]) = (id.to_string(), one_line(&format!("{word}: {why}")));
+            (cells[0], cells[9]) = (id.to_string(), format!("{word}: {why}"));
             return cells;
         }
     };
-    let status = match &run.error {
-        Some(error) => one_line(&format!("{word}: {error}")),
+    let status = match fault.or(run.error.as_ref()) {
+        Some(error) => format!("{word}: {error}"),
         None if run.warnings.is_empty() => word,
         None => format!("{word}, look: {}", run.warnings.join("; ")),
     };
@@ -140,7 +171,27 @@ fn verified(verified: Option<&Verified>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// What other programs said may have several lines.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_a_row_and_no_longer_than_is_legible() {
+        let now: DateTime<Utc> = "2026-11-24T04:00:00Z".parse().unwrap();
+        let id = "20261124T030000Z-aaaaaa".parse().unwrap();
+        let mut run = Run::begun(id, "all@db1", "db1", "here", now);
+        run.error = Some(format!("cannot read\n  'shop': {}", "x".repeat(900)));
+        let found = [Listed { row: Row::Run(Box::new(run)), fault: None, pin: None, verified: None }];
+        let longest = |width| {
+            let text = text(&found, None, "here", now, width);
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.contains("running: cannot read 'shop': ") && text.ends_with("…\n"), "{text}");
+            text.lines().map(|line| line.chars().count()).max().unwrap()
+        };
+        assert_eq!((longest(Some(200)), longest(Some(180))), (200, 180));
+        // A terminal that is too narrow for the columns before still tells the beginning of it.
+        assert_eq!(longest(Some(80)), longest(Some(20)));
+        let before = longest(Some(80)) - LEAST;
+        assert_eq!(longest(None), before + LEGIBLE);
+    }
 }

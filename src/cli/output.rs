@@ -34,6 +34,11 @@ impl Output {
         }
     }
 
+    /// The width of the terminal that standard output is, in characters; `None` if it is none.
+    pub fn width(&self) -> Option<usize> {
+        comfy_table::Table::new().width().map(usize::from)
+    }
+
     /// Whether a person watches standard error.
     pub fn interactive(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()

@@ -77,11 +77,11 @@ fn line(reading: &Reading, elapsed: Duration) -> String {
         String::new()
     };
     format!(
-        "{} ({}/{} namespaces), {} documents, {} raw, {} stored, {}/s{estimate}",
+        "{} ({}/{}), {}, {} raw, {} stored, {}/s{estimate}",
         if reading.current.is_empty() { "waiting for the server" } else { &reading.current },
         reading.namespaces,
-        reading.expected_namespaces,
-        units::count(reading.documents),
+        units::several(reading.expected_namespaces, "namespace"),
+        units::several(reading.documents, "document"),
         units::bytes(reading.raw_bytes),
         units::bytes(reading.stored_bytes),
         units::bytes(rate as u64),

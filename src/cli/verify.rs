@@ -147,9 +147,9 @@ fn text(rows: &[Row], chosen: &Chosen) -> String {
         let word = if verdict.findings.is_empty() { "sound" } else { "DAMAGED" };
         let speed = units::bytes((verdict.raw_bytes as f64 / verdict.seconds.max(0.001)) as u64);
         text.push_str(&format!(
-            "{word:8} {} of {job}: {} documents, {} raw, {speed}/s\n",
+            "{word:8} {} of {job}: {}, {} raw, {speed}/s\n",
             verdict.id,
-            units::count(verdict.documents),
+            units::several(verdict.documents, "document"),
             units::bytes(verdict.raw_bytes),
         ));
         verdict.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));

@@ -9,5 +9,5 @@ pub mod records;
 pub mod settings;
 pub mod signals;
 pub mod table;
-mod uri;
+pub mod uri;
 mod values;

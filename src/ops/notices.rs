@@ -55,7 +55,7 @@ pub fn health(report: &health::Report, now: DateTime<Utc>) -> Report {
     let (failed, all) = (report.failed(), report.checks.len());
     let (tone, status) = match failed.len() {
         0 => (Tone::Good, "healthy".to_string()),
-        n => (Tone::Bad, format!("{n} of {all} checks failed")),
+        n => (Tone::Bad, format!("{n} of {} failed", units::several(all as u64, "check"))),
     };
     let row = |row: &health::Row| {
         vec![row.name.to_string(), row.outcome.word().to_string(), row.detail.clone(), units::brief(row.took)]

@@ -145,7 +145,7 @@ impl There {
             started: backup.started,
             contents: Contents::default(),
             source: mine[0].source.clone(),
-            pinned: backup.pinned,
+            pinned: backup.pinned.clone(),
             accepted: backup.accepted,
             unsound: match quality {
                 Quality::Future => backup.unsound.clone(),
@@ -163,7 +163,7 @@ impl There {
     fn make(&mut self, started: DateTime<Utc>, bytes: u64) {
         let Some(like) = self.backups.last() else { return };
         let id: BackupId = format!("{}-zzzzzz", started.format("%Y%m%dT%H%M%SZ")).parse().expect("an id");
-        let (pinned, accepted, unsound) = (false, false, None);
+        let (pinned, accepted, unsound) = (None, false, None);
         let made = Backup { id: id.clone(), started, pinned, accepted, unsound, ..like.clone() };
         self.backups.push(made);
         self.sizes.insert(id, bytes);

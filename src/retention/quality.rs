@@ -91,7 +91,12 @@ once this machine's is right, use --accept {id}"
     // Two servers that share a job's name by mistake take turns: an older change counts as well.
     let elsewhere = newest_first.iter().find(|(_, quality)| matches!(quality, Quality::Elsewhere(_)));
     if let Some((backup, Quality::Elsewhere(why))) = elsewhere {
-        doubts.push(format!("of the backup {}, {why}; {}", backup.id, accept(&backup.id)));
+        doubts.push(format!(
+            "of the backup {}, {why}; if these are two servers, give each a job of its own (BACKUP_JOB, \
+--job); {}",
+            backup.id,
+            accept(&backup.id)
+        ));
     }
     doubts
 }

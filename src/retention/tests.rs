@@ -30,7 +30,7 @@ pub(super) fn backup(days: i64) -> Backup {
             set_name: None,
             set_id: None,
         },
-        pinned: false,
+        pinned: None,
         accepted: false,
         unsound: None,
     }
@@ -116,10 +116,12 @@ fn where_nothing_is_good_nothing_goes() {
 #[test]
 fn pins_and_other_jobs_stay() {
     let mut backups = nightly(0..34);
-    backups[33].pinned = true;
+    backups[33].pinned = Some(Pin { reason: Some("before the\nmigration".into()) });
     backups[32].job = "all@db2".into();
     assert_eq!(gone(&backups, &POLICY), [30, 31]);
-    assert!(plan(&backups, &POLICY, &around()).decisions.iter().all(|d| d.id != backups[32].id));
+    let decisions = plan(&backups, &POLICY, &around()).decisions;
+    assert!(decisions.iter().all(|d| d.id != backups[32].id));
+    assert_eq!(decisions.last().unwrap().reason, "pinned (before the migration)");
 }
 
 #[test]
@@ -165,7 +167,7 @@ fn a_collapse_freezes_until_it_is_accepted() {
 fn a_collapse_that_lasts_is_compared_with_the_last_good_one() {
     let mut backups = nightly(0..33);
     backups[..5].iter_mut().for_each(|b| b.contents = contents(10));
-    frozen(&backups, &around(), &format!("where {} had 1000", backups[5].id));
+    frozen(&backups, &around(), &format!("where {} had 1,000", backups[5].id));
     // Whatever came before the one that is accepted stays what it was.
     backups[0].accepted = true;
     let judged = plan(&backups, &POLICY, &Circumstances { force: true, ..around() });
@@ -187,10 +189,22 @@ fn another_source_freezes_until_it_is_accepted() {
     backups[1].source.member = "db9:27017".into();
     // Even when the newest is of the old source again: two servers take turns in one job.
     frozen(&backups, &around(), "the source was the single server db1:27017, and is the single server db9");
+    frozen(&backups, &around(), "if these are two servers, give each a job of its own (BACKUP_JOB, --job)");
     backups[1].accepted = true;
     frozen(&backups, &around(), &format!("--accept {}", backups[0].id));
     backups[0].accepted = true;
     assert_eq!(gone(&backups, &POLICY), [30, 31]);
+}
+
+#[test]
+fn names_of_loopback_are_one_server_and_its_ports_are_not() {
+    let mut backups = nightly(0..32);
+    for (backup, host) in backups.iter_mut().zip(["localhost", "127.0.0.1", "[::1]"].into_iter().cycle()) {
+        backup.source.member = format!("{host}:27017");
+    }
+    assert_eq!(gone(&backups, &POLICY), [30, 31]);
+    backups[4].source.member = "localhost:27018".into();
+    frozen(&backups, &around(), &backups[4].id.to_string());
 }
 
 #[test]
@@ -240,7 +254,7 @@ fn the_next_expiry_is_when_a_clean_up_would_delete() {
     // What is due is due now; what is pinned never goes.
     let mut backups = nightly(0..40);
     assert_eq!(next(&backups), Some(forecast::Expiry { id: backups[39].id.clone(), at: now() }));
-    backups[39].pinned = true;
+    backups[39].pinned = Some(Pin::default());
     assert_eq!(next(&backups).unwrap().id, backups[38].id);
     let others = [Backup { job: "other".into(), ..backup(50) }];
     assert_eq!(next(&others), None);
@@ -332,14 +346,14 @@ mod fresh {
 fn what_was_accepted_stays_while_an_older_one_does() {
     // A pinned one of the old server, the first one of the new server, which was accepted, and many after it.
     let mut backups = nightly(0..40);
-    backups[39].pinned = true;
+    backups[39].pinned = Some(Pin::default());
     backups.iter_mut().take(39).for_each(|b| b.source.member = "db2:27017".into());
     backups[38].accepted = true;
     let mut later: Vec<Backup> = backups.iter().take(33).cloned().collect();
     later.extend(backups[38..].iter().cloned());
     assert_eq!(gone(&later, &POLICY), [30, 31, 32]);
     // Once the pin is off, nothing is compared with the old server any more.
-    later[34].pinned = false;
+    later[34].pinned = None;
     let around = Circumstances { force: true, ..around() };
     assert_eq!(going(&plan(&later, &POLICY, &around)), [30, 31, 32, 38, 39]);
 }

@@ -6,6 +6,7 @@ use super::Target;
 use super::batch::{batches, command, split};
 use super::insist::Sent;
 use crate::error::{Error, Result};
+use crate::units;
 
 /// Where documents go.
 #[derive(Debug, Clone)]
@@ -59,9 +60,9 @@ impl Target {
             let missing = batch.len() as u64 - super::number(answer.get("n")).min(batch.len() as u64);
             if missing != errors.len() as u64 {
                 return Err(Error::failed(format!(
-                    "{}: {missing} of {} documents were not inserted, without a reason for each",
+                    "{}: not inserted, without a reason for each: {missing} of {}",
                     doing(),
-                    batch.len()
+                    units::several(batch.len() as u64, "document")
                 )));
             }
             if !place.buckets && !self.version.keeps_empty_timestamps() {

@@ -250,7 +250,7 @@ async fn json_md_describes_every_field() {
     let list = json(&env, &["list"]);
     assert_eq!(list["backups"][0]["pinned"], true);
     assert_eq!(list["backups"][1]["status"], "failed");
-    assert_eq!(list["backups"][2]["status"], "damaged");
+    assert_eq!(list["backups"][2]["status"], "unreadable_manifest");
     let orphan = dir.join("2020/01/20200101T000000Z-bbbbbb");
     std::fs::create_dir_all(&orphan).unwrap();
     std::fs::write(orphan.join("dump.tar.gz"), "x").unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::ops::list::Shown;
+use crate::catalog::fault::Shown;
 
 /// Flags of `list`.
 #[derive(Debug, Args)]
@@ -17,11 +17,12 @@ also tells of runs that are under way or were killed, and with --status deleted 
     after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --status failed --status \
 interrupted\n  uzima-backup list --json | jq '.backups[0].id'\n\n\
 Exit codes: 0 listed · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 4 listed, and a \
-manifest among them is damaged"
+backup among them is damaged, or not all of it is there"
 )]
 pub struct ListArgs {
-    /// Only what is completed, running, failed, interrupted, damaged or deleted (may be given several
-    /// times); default: all but deleted
+    /// Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing,
+    /// index_missing, manifest_missing or unreadable_manifest (may be given several times); default: all
+    /// but deleted
     #[arg(long, value_name = "STATUS")]
     pub status: Vec<Shown>,
     /// Only backups of this job

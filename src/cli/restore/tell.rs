@@ -69,17 +69,19 @@ pub fn plan_text(plan: &Plan) -> String {
         let (from, to) = (planned.offer.name(), planned.chosen.name());
         let name = if from == to { to } else { format!("{from} as {to}") };
         let there = planned.existing.map_or_else(String::new, |existing| {
-            let count = existing.documents.map_or_else(|| "an unknown number of".into(), units::count);
+            let count = existing
+                .documents
+                .map_or_else(|| "an unknown number of documents".into(), |n| units::several(n, "document"));
             let does = if plan.drop { "replaces" } else { "there with" };
-            format!(" ({does} {count} documents)")
+            format!(" ({does} {count})")
         });
-        text.push_str(&format!("  {name}: {} documents{there}\n", units::count(planned.offer.documents)));
+        text.push_str(&format!("  {name}: {}{there}\n", units::several(planned.offer.documents, "document")));
     }
     for (db, name) in &plan.extra {
         text.push_str(&format!("  {db}.{name}: dropped, the backup does not have it\n"));
     }
     if let Some((users, roles)) = plan.people() {
-        text.push_str(&format!("  {users} users and {roles} roles\n"));
+        text.push_str(&format!("  {}\n", people_text(users, roles)));
     }
     text.push_str(&oplog_text(plan));
     for warning in &plan.warnings {
@@ -89,9 +91,9 @@ pub fn plan_text(plan: &Plan) -> String {
         text.push_str(&format!("  note: {note}\n"));
     }
     text.push_str(&format!(
-        "would restore {} namespaces, {} documents, {} raw, of {} stored, into {}\n",
-        plan.namespaces.len(),
-        units::count(plan.total(|offer| offer.documents)),
+        "would restore {}, {}, {} raw, of {} stored, into {}\n",
+        units::several(plan.namespaces.len() as u64, "namespace"),
+        units::several(plan.total(|offer| offer.documents), "document"),
         units::bytes(plan.total(|offer| offer.raw_bytes)),
         units::bytes(plan.total(|offer| offer.stored_bytes)),
         plan.target
@@ -108,12 +110,13 @@ fn oplog_text(plan: &Plan) -> String {
             text.push_str("  its oplog is not replayed: each collection is as it was when it was read\n");
         }
         Oplog::Replayed(survey) => {
-            let (read, count) = (&survey.read, units::count);
+            let read = &survey.read;
             // Of a server that nobody wrote to meanwhile there is nothing to replay.
             let times = read.first.zip(read.last);
             let times = times.map(|(first, last)| format!(", from {first} to {last}")).unwrap_or_default();
-            let (operations, entries) = (count(survey.operations), count(read.entries));
-            text.push_str(&format!("  replays {operations} operations of {entries} oplog entries{times}\n"));
+            let operations = units::several(survey.operations, "operation");
+            let entries = units::several(read.entries, "oplog entry");
+            text.push_str(&format!("  replays {operations} of {entries}{times}\n"));
             for (db, name) in plan.in_the_way.iter().filter(|_| plan.drop) {
                 text.push_str(&format!("  {db}.{name}: dropped, the oplog writes to it\n"));
             }
@@ -183,14 +186,17 @@ pub fn looks(report: &Report) -> Vec<String> {
 pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     let sum = |figure: fn(&Outcome) -> u64| report.outcomes.iter().map(figure).sum::<u64>();
     let mut text = format!(
-        "{from}restored {} namespaces, {} documents, {} raw, {} indexes, into {target}\n",
-        report.outcomes.len(),
-        units::count(sum(|o| o.documents - o.superseded - o.refused)),
+        "{from}restored {}, {}, {} raw, {}, into {target}\n",
+        units::several(report.outcomes.len() as u64, "namespace"),
+        units::several(sum(|o| o.documents - o.superseded - o.refused), "document"),
         units::bytes(sum(|o| o.raw_bytes)),
-        units::count(sum(|o| o.indexes) + report.replayed.as_ref().map_or(0, |replayed| replayed.indexes)),
+        units::several(
+            sum(|o| o.indexes) + report.replayed.as_ref().map_or(0, |replayed| replayed.indexes),
+            "index"
+        ),
     );
     if let Some((users, roles)) = report.people {
-        text.push_str(&format!("  merged {users} users and {roles} roles\n"));
+        text.push_str(&format!("  merged {}\n", people_text(users, roles)));
     }
     if let Some(replayed) = &report.replayed {
         text.push_str(&replayed_text(replayed));
@@ -199,8 +205,8 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
         text.push_str(&format!("  dropped {name}\n"));
     }
     for outcome in report.outcomes.iter().filter(|outcome| outcome.superseded > 0) {
-        let (to, n) = (&outcome.to, outcome.superseded);
-        text.push_str(&format!("  {to}: {n} documents were superseded by later ones with the same _id\n"));
+        let (to, documents) = (&outcome.to, units::several(outcome.superseded, "document"));
+        text.push_str(&format!("  {to}: left out {documents} of which a later version was in the backup\n"));
     }
     for line in looks(report) {
         text.push_str(&format!("  needs a look: {line}\n"));
@@ -208,16 +214,23 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     text
 }
 
+fn people_text(users: usize, roles: usize) -> String {
+    format!("{} and {}", units::several(users as u64, "user"), units::several(roles as u64, "role"))
+}
+
 fn replayed_text(replayed: &Replayed) -> String {
     let read = &replayed.read;
     let mut text = format!(
-        "  replayed {} operations of {} oplog entries; {} concern nothing that was restored\n",
-        units::count(replayed.operations),
-        units::count(read.entries),
+        "  replayed {} of {}; left out, as of nothing that was restored: {}\n",
+        units::several(replayed.operations, "operation"),
+        units::several(read.entries, "oplog entry"),
         units::count(read.left_out)
     );
     if read.open_transactions > 0 {
-        text.push_str(&format!("  {} transactions were not committed by then\n", read.open_transactions));
+        text.push_str(&format!(
+            "  left out {}, not committed by then\n",
+            units::several(read.open_transactions, "transaction")
+        ));
     }
     for (names, what) in [(&replayed.gone, "was dropped"), (&replayed.came, "was made")] {
         names.iter().for_each(|name| text.push_str(&format!("  {name} {what} while the backup ran\n")));

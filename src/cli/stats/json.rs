@@ -43,6 +43,8 @@ pub fn json(report: &Report) -> serde_json::Value {
         "runs": totals,
         "success": success,
         "backups": report.kept.0,
+        "backups_not_good": report.not_good,
+        "backups_lost": report.lost,
         "stored_bytes": report.kept.1,
         "raw_bytes": report.kept_raw,
         "newest": report.newest.as_ref().map(|run| run.id.clone()),
@@ -52,7 +54,7 @@ pub fn json(report: &Report) -> serde_json::Value {
         "seconds": trend(&report.duration),
         "raw_bytes_per_second": report.throughput,
         "periods": periods,
-        "last": report.last().iter().map(run_json).collect::<Vec<_>>(),
+        "last": report.last().iter().map(|run| run_json(report, run)).collect::<Vec<_>>(),
         "standing": standing(&report.standing),
         "forecast": forecast,
         "kept": kept,
@@ -84,16 +86,16 @@ fn drill_json(id: &BackupId, drill: &Drill) -> serde_json::Value {
     })
 }
 
-fn run_json(run: &Run) -> serde_json::Value {
+fn run_json(report: &Report, run: &Run) -> serde_json::Value {
     json!({
         "id": run.id,
-        "status": run.status.word(),
+        "status": report.shown(run).code(),
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "documents": run.documents,
         "raw_bytes": run.raw_bytes,
         "stored_bytes": run.stored_bytes,
-        "error": run.error,
+        "error": report.faults.get(&run.id).map(|fault| &fault.why).or(run.error.as_ref()),
         "warnings": run.warnings,
     })
 }

@@ -1,6 +1,5 @@
 //! How a job stands, in words: for the mail and the page.
 
-use super::words::backups;
 use crate::notify::message::Tone;
 use crate::ops::stats::Report;
 use crate::retention::outlook::{AHEAD, Pace};
@@ -42,7 +41,7 @@ pub fn look(report: &Report) -> Look {
         Some(_) if !looks.is_empty() => (Tone::Warning, format!("{} things need a look", looks.len())),
         Some(_) => {
             let (kept, bytes) = report.kept;
-            (Tone::Good, format!("{}, {}", backups(kept), units::bytes(bytes)))
+            (Tone::Good, format!("{}, {}", units::several(kept as u64, "backup"), units::bytes(bytes)))
         }
     };
     Look { tone, headline: format!("{}: {how}", report.job), looks }
@@ -54,7 +53,7 @@ pub fn forecast(report: &Report) -> Option<String> {
     Some(format!(
         "{} in {} on {}, if {}",
         units::bytes(last.bytes),
-        backups(last.backups),
+        units::several(last.backups as u64, "backup"),
         last.at.format("%F"),
         pace(&report.pace)
     ))

@@ -9,7 +9,7 @@ use crate::catalog::run::{Run, Status};
 use crate::ops::stats::{Period, Report, Success, Trend};
 use crate::units;
 
-/// How many characters of an error stand in a table.
+/// How many characters of an error stand in a table that has to be legible; `list` and --json have more.
 const BRIEF: usize = 72;
 
 /// The head and the rows of a table, and which of its columns are figures.
@@ -32,12 +32,18 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("success", parts.join(" · ")));
     }
     let (kept, stored) = report.kept;
-    if kept > 0 {
+    if kept + report.lost > 0 {
         let raw = units::bytes(report.kept_raw);
-        facts.push(("storage", format!("{} in {} ({raw} raw)", units::bytes(stored), backups(kept))));
+        let (stored, bad) = (units::bytes(stored), not_good(report));
+        facts.push((
+            "storage",
+            format!("{stored} in {} ({raw} raw){bad}", units::several(kept as u64, "backup")),
+        ));
     }
     if let Some(newest) = &report.newest {
-        facts.push(("newest", format!("{}, {} ago", newest.id, ago(newest.started_at, report.at))));
+        let fault = report.faults.get(&newest.id).map(|fault| format!(", {}", fault.kind.words()));
+        let when = ago(newest.started_at, report.at);
+        facts.push(("newest", format!("{}, {when} ago{}", newest.id, fault.unwrap_or_default())));
     }
     if let Some(oldest) = report.oldest {
         facts.push(("oldest", format!("{}, {} ago", oldest.format("%F"), ago(oldest, report.at))));
@@ -96,10 +102,10 @@ pub fn last(report: &Report) -> Option<Rows> {
     let row = |run: &Run| {
         vec![
             run.id.to_string(),
-            run.status.to_string(),
+            report.shown(run).to_string(),
             run.stored_bytes.map_or("-".into(), units::bytes),
             run.took().map_or("-".into(), units::duration),
-            brief(to_look_at(run)),
+            units::brief_text(to_look_at(report, run), BRIEF),
         ]
     };
     let head = ["run", "status", "size", "took", "what to look at"];
@@ -107,19 +113,12 @@ pub fn last(report: &Report) -> Option<Rows> {
     (!report.runs.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
 }
 
-pub fn to_look_at(run: &Run) -> &str {
+/// The first thing that a person should look at.
+pub fn to_look_at<'a>(report: &'a Report, run: &'a Run) -> &'a str {
+    let fault = report.faults.get(&run.id).map(|fault| fault.why.as_str());
     let killed = (run.status == Status::Interrupted).then_some("killed, or its machine went down");
     let warning = run.warnings.first().map(String::as_str);
-    run.error.as_deref().or(killed).or(warning).unwrap_or_default()
-}
-
-/// The beginning of a text, in one line that leaves a table legible; `list` and --json have all of it.
-fn brief(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(BRIEF) {
-        Some((end, _)) => format!("{}…", line[..end].trim_end()),
-        None => line,
-    }
+    fault.or(run.error.as_deref()).or(killed).or(warning).unwrap_or_default()
 }
 
 fn success(success: &Success) -> String {
@@ -150,9 +149,17 @@ fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
     format!("{}{range}{growth}", show(trend.last))
 }
 
-/// `1 backup`, `31 backups`.
-pub fn backups(count: usize) -> String {
-    if count == 1 { "1 backup".into() } else { format!("{count} backups") }
+/// What is said behind the backups that exist: how many of them are not good, and how many have no manifest.
+pub fn not_good(report: &Report) -> String {
+    let bad = match report.not_good {
+        0 => String::new(),
+        1 => ", 1 of them is no good".into(),
+        n => format!(", {n} of them are no good"),
+    };
+    match report.lost {
+        0 => bad,
+        n => format!("{bad}, beside {n} without a manifest that can be read"),
+    }
 }
 
 pub fn seconds(n: f64) -> String {

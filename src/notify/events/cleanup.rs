@@ -1,6 +1,6 @@
 //! A clean-up did its work, or does not until a person looks.
 
-use super::{Occasion, several};
+use super::Occasion;
 use crate::notify::message::{Event, Message, Sender, Table, Tone};
 use crate::units;
 
@@ -62,7 +62,7 @@ pub fn cleanup(of: &Occasion, c: &Cleanup, sender: &Sender) -> Message {
     let freed: u64 = c.deleted.iter().map(|deletion| deletion.stored_bytes).sum();
     let done = match count {
         0 => "no backup was old enough to go".to_string(),
-        _ => format!("{} deleted, {} freed", several(count, "backup"), units::bytes(freed)),
+        _ => format!("{} deleted, {} freed", units::several(count, "backup"), units::bytes(freed)),
     };
     let (tone, status) = match c.problems.len() {
         0 => (Tone::Good, format!("cleanup done, {} deleted", units::count(count))),
@@ -72,8 +72,8 @@ pub fn cleanup(of: &Occasion, c: &Cleanup, sender: &Sender) -> Message {
     let mut message =
         Message::new(Event::Cleanup, tone, &format!("{status}: {}", of.named()), &headline, sender)
             .fact("Job", &of.job)
-            .fact("Deleted", format!("{}, {}", several(count, "backup"), units::bytes(freed)))
-            .fact("Kept", format!("{}, {}", several(c.kept, "backup"), units::bytes(c.kept_bytes)))
+            .fact("Deleted", format!("{}, {}", units::several(count, "backup"), units::bytes(freed)))
+            .fact("Kept", format!("{}, {}", units::several(c.kept, "backup"), units::bytes(c.kept_bytes)))
             .fact("Place", &c.place);
     message.paragraphs.extend(c.problems.iter().map(|problem| format!("Needs a look: {problem}")));
     message.facts.extend(c.notes.iter().map(|note| ("Note".into(), note.clone())));
@@ -93,7 +93,7 @@ pub fn frozen(of: &Occasion, f: &Frozen, sender: &Sender) -> Message {
     let subject = format!("cleanup frozen: {}", of.named());
     let mut message = Message::new(Event::Frozen, Tone::Warning, &subject, &headline, sender)
         .fact("Job", &of.job)
-        .fact("Would go", format!("{} of {}", units::count(f.waiting), several(f.backups, "backup")))
+        .fact("Would go", format!("{} of {}", units::count(f.waiting), units::several(f.backups, "backup")))
         .fact("Place", &f.place);
     message.paragraphs.extend(f.why.iter().map(|why| format!("Why: {why}")));
     message.paragraphs.extend(f.problems.iter().map(|problem| format!("Needs a look: {problem}")));

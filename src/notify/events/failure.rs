@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Occasion, Operation, between, several, time};
+use super::{Occasion, Operation, between, time};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::notify::message::{Event, Message, Sender, Tone};
@@ -85,8 +85,10 @@ pub fn failure(
             .fact("When", time(now))
             .fact("Exit code", f.exit.code().to_string());
     if in_a_row > 1 {
-        message = message
-            .fact("Failed in a row", format!("{}, since {}", several(in_a_row.into(), "run"), time(since)));
+        message = message.fact(
+            "Failed in a row",
+            format!("{}, since {}", units::several(in_a_row.into(), "run"), time(since)),
+        );
     }
     message = message.fact(
         "Newest good backup",

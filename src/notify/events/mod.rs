@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::units;
-
 pub use cleanup::{Cleanup, Deletion, Frozen, cleanup, frozen};
 pub use failure::{Failure, NewestGood, failure};
 pub use recovered::{Row, recovered};
@@ -68,11 +66,6 @@ fn time(at: DateTime<Utc>) -> String {
 /// The time between; none when a clock was set back meanwhile.
 fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
     (to - from).to_std().unwrap_or_default()
-}
-
-/// `1 backup`, `2 backups`.
-fn several(n: u64, what: &str) -> String {
-    format!("{} {what}{}", units::count(n), if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Occasion, Operation, several, time};
+use super::{Occasion, Operation, time};
 use crate::notify::message::{Event, Message};
+use crate::units;
 
 /// Failures one after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub fn recovered(of: &Occasion, row: Row, success: Message) -> Message {
         ..success
     };
     let failed =
-        format!("{} in a row, the first at {}", several(row.failures.into(), "run"), time(row.since));
+        format!("{} in a row, the first at {}", units::several(row.failures.into(), "run"), time(row.since));
     message.facts.insert(0, ("Had failed".into(), failed));
     message
 }

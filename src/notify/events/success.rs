@@ -75,9 +75,9 @@ pub fn success(of: &Occasion, s: &Success, sender: &Sender) -> Message {
             .fact(
                 "Content",
                 format!(
-                    "{} documents in {} namespaces",
-                    units::count(s.documents),
-                    units::count(s.namespaces)
+                    "{} in {}",
+                    units::several(s.documents, "document"),
+                    units::several(s.namespaces, "namespace")
                 ),
             )
             .fact("Began", time(s.started))

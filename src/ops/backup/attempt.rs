@@ -20,6 +20,7 @@ use crate::source::describe::{self, Uuids};
 use crate::source::native;
 use crate::source::notes::Notes;
 use crate::source::snapshot;
+use crate::units;
 
 /// Name and version of the tool, as it signs what it writes.
 pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
@@ -54,8 +55,8 @@ impl Attempt {
             known.consistency.why = why;
         }
         log::info!(
-            "backing up {} namespaces of {} ({}) with the {} engine: {}",
-            known.description.namespaces.len(),
+            "backing up {} of {} ({}) with the {} engine: {}",
+            units::several(known.description.namespaces.len() as u64, "namespace"),
             known.server.hello.address,
             options.job,
             engine.name(),

@@ -31,7 +31,7 @@ pub struct Orphan {
 /// The orphans in the store.
 pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
     let mut orphans = Vec::new();
-    for folder in &state.bare {
+    for folder in state.bare.values() {
         let body = |(file, object): (&String, &Object)| layout::is_artifact(file).then(|| object.clone());
         for object in folder.iter().filter_map(body) {
             let Some((id, _)) = layout::parse(&object.key) else { continue };

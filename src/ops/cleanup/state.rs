@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::artifact::manifest::Manifest;
 use crate::catalog::collapse::Contents;
+use crate::catalog::fault::Fault;
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{self, Tombstone};
+use crate::catalog::marks::{self, Pin, Tombstone};
 use crate::catalog::verdict::{Drill, Verdict};
 use crate::catalog::{self, Entry, Folder, layout};
 use crate::error::Result;
@@ -20,9 +21,10 @@ pub struct Found {
     pub manifest: Box<Manifest>,
     /// The objects in its folder.
     folder: Folder,
+    pin: Option<Pin>,
     accepted: bool,
-    /// What the last verify found wrong.
-    damaged: Option<String>,
+    /// What is wrong with its stored data.
+    fault: Option<Fault>,
     /// The last drill with it.
     drill: Option<Drill>,
 }
@@ -31,12 +33,14 @@ pub struct Found {
 pub struct State {
     job: String,
     found: BTreeMap<BackupId, Found>,
+    /// Manifests that cannot be understood: of which job they are is not known.
+    broken: BTreeMap<BackupId, Fault>,
     /// Other jobs that have backups here.
     pub others: BTreeSet<String>,
     /// Deletions of this job that were begun, and whose manifest is gone.
     pub halfway: Vec<Tombstone>,
     /// Folders with neither manifest nor tombstone.
-    pub bare: Vec<Folder>,
+    pub bare: BTreeMap<BackupId, Folder>,
     /// Runs that are said to have failed, of any job.
     pub failed: Vec<BackupId>,
     /// What could not be understood.
@@ -53,9 +57,10 @@ impl State {
         let mut state = State {
             job: job.into(),
             found: BTreeMap::new(),
+            broken: BTreeMap::new(),
             others: BTreeSet::new(),
             halfway: Vec::new(),
-            bare: Vec::new(),
+            bare: BTreeMap::new(),
             failed: folders
                 .iter()
                 .filter(|(_, f)| f.contains_key(layout::FAILED))
@@ -65,10 +70,11 @@ impl State {
         };
         let listed = catalog::existing(&folders);
         let mut verdicts = catalog::verdicts(store, &folders, &listed).await?;
+        let mut pins = catalog::pins(store, &folders, &listed).await?;
         for entry in catalog::manifests(store, &listed).await? {
             let folder = folders.remove(entry.id()).unwrap_or_default();
-            let verdict = verdicts.remove(entry.id());
-            state.add(entry, folder, verdict);
+            let (verdict, pin) = (verdicts.remove(entry.id()), pins.remove(entry.id()));
+            state.add(entry, folder, pin, verdict);
         }
         // What was listed with a manifest and has none now another clean-up deletes at this moment.
         for id in &listed {
@@ -76,7 +82,7 @@ impl State {
         }
         for (id, folder) in folders {
             if !folder.contains_key(layout::TOMBSTONE) {
-                state.bare.push(folder);
+                state.bare.insert(id, folder);
                 continue;
             }
             match Tombstone::read(store, &id).await? {
@@ -88,11 +94,19 @@ impl State {
         Ok(state)
     }
 
-    fn add(&mut self, entry: Entry, folder: Folder, verdict: Option<Result<Verdict, String>>) {
+    fn add(
+        &mut self,
+        entry: Entry,
+        folder: Folder,
+        pin: Option<Pin>,
+        verdict: Option<Result<Verdict, String>>,
+    ) {
         let manifest = match entry {
             Entry::Backup(manifest) => manifest,
-            Entry::Damaged { key, why, .. } => {
-                self.unreadable.push(format!("{key} cannot be understood: {why}"));
+            Entry::Damaged { id, key, why } => {
+                let fault = Fault::unreadable(&key, &why);
+                self.unreadable.push(fault.why.clone());
+                self.broken.insert(id, fault);
                 return;
             }
         };
@@ -108,19 +122,10 @@ impl State {
             return;
         }
         let accepted = folder.contains_key(layout::ACCEPTED);
-        let (damaged, drill) = match verdict {
-            Some(Ok(verdict)) => {
-                let what = verdict.wrong().next().map_or("damaged", String::as_str);
-                let damaged = (!verdict.sound).then(|| format!("verify found it damaged: {what}"));
-                (damaged, verdict.drill)
-            }
-            Some(Err(why)) => {
-                self.unreadable.push(why);
-                (None, None)
-            }
-            None => (None, None),
-        };
-        self.found.insert(manifest.id.clone(), Found { manifest, folder, accepted, damaged, drill });
+        let verdict = verdict.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
+        let fault = Fault::of(&manifest, &folder, verdict.as_ref());
+        let drill = verdict.and_then(|verdict| verdict.drill);
+        self.found.insert(manifest.id.clone(), Found { manifest, folder, pin, accepted, fault, drill });
     }
 
     /// Notes that a person found a backup right; `false` if there is no such backup.
@@ -151,6 +156,16 @@ impl State {
         drills
     }
 
+    /// The manifests that cannot be understood, of any job.
+    pub fn broken(&self) -> &BTreeMap<BackupId, Fault> {
+        &self.broken
+    }
+
+    /// What is wrong with the backups of the job that are not as they should be.
+    pub fn faults(&self) -> impl Iterator<Item = (&BackupId, &Fault)> {
+        self.found.iter().filter_map(|(id, found)| Some((id, found.fault.as_ref()?)))
+    }
+
     /// The backups of the job, as retention wants them.
     pub fn backups(&self) -> Vec<Backup> {
         let backup = |found: &Found| Backup {
@@ -159,18 +174,16 @@ impl State {
             started: found.manifest.started_at,
             contents: Contents::of(&found.manifest),
             source: found.manifest.source.clone(),
-            pinned: found.folder.contains_key(layout::PIN),
+            pinned: found.pin.clone(),
             accepted: found.accepted,
-            unsound: found.unsound(),
+            unsound: found.fault.as_ref().map(|fault| fault.why.clone()),
         };
         self.found.values().map(backup).collect()
     }
 
     /// What a person should look at, whatever the plan is.
     pub fn problems(&self) -> Vec<String> {
-        let unsound =
-            |(id, found): (&BackupId, &Found)| Some(format!("the backup {id}: {}", found.unsound()?));
-        let mut problems: Vec<String> = self.found.iter().filter_map(unsound).collect();
+        let mut problems: Vec<String> = self.faults().map(|(id, fault)| fault.of_backup(id)).collect();
         if self.found.is_empty() && self.halfway.is_empty() && !self.others.is_empty() {
             let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
             problems.push(format!(
@@ -184,19 +197,6 @@ impl State {
 }
 
 impl Found {
-    /// What the listing tells against the artifact.
-    fn unsound(&self) -> Option<String> {
-        let artifact = &self.manifest.artifact;
-        match self.folder.values().find(|object| object.key == artifact.key) {
-            None => Some(format!("its artifact {} is missing", artifact.key)),
-            Some(object) if object.size != artifact.size => Some(format!(
-                "its artifact {} has {} bytes, the manifest says {}",
-                artifact.key, object.size, artifact.size
-            )),
-            Some(_) => self.damaged.clone(),
-        }
-    }
-
     /// Whether an earlier run began to delete it.
     pub fn doomed(&self) -> bool {
         self.folder.contains_key(layout::TOMBSTONE)

@@ -8,6 +8,7 @@ use crate::artifact::writer::Tally;
 use crate::ops::restore::{Problem, Trouble};
 use crate::source::Namespace;
 use crate::target::Version;
+use crate::units;
 
 /// Something that is not as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +75,11 @@ pub fn namespace(
 pub fn documents(expected: &Tally, found: &Tally) -> Option<String> {
     if (expected.documents, expected.raw_bytes) != (found.documents, found.raw_bytes) {
         return Some(format!(
-            "{} documents of {} bytes are there, the backup has {} of {}",
-            found.documents, found.raw_bytes, expected.documents, expected.raw_bytes
+            "{} of {} came back, the backup has {} of {}",
+            units::several(found.documents, "document"),
+            units::several(found.raw_bytes, "byte"),
+            units::count(expected.documents),
+            units::count(expected.raw_bytes)
         ));
     }
     (expected.sum != found.sum).then(|| "the hash of its documents is not that of the backup".into())

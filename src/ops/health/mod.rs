@@ -129,13 +129,18 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// `configuration` has failed, whatever is wanted. `now` is this machine's clock.
 ///
 /// # Errors
-/// Only when `cancel` ended it early. What is wrong is in the report.
+/// Only when `cancel` ended it early, or the options leave nothing to look at, which must not be told as
+/// healthy. What is wrong is in the report.
 pub async fn health(
     subject: Result<Subject>,
     options: &Options,
     now: DateTime<Utc>,
     cancel: &Cancel,
 ) -> Result<Report> {
+    if !checks::CHECKS.iter().any(|check| runner::asked(check, options)) {
+        return Err(Error::usage("--only and --skip leave no check to make")
+            .hint("Skip fewer checks; `uzima-backup health --help` names them"));
+    }
     let subject = match subject {
         Ok(subject) => subject,
         Err(error) => return Ok(Report { job: None, checks: unresolved(&error, options) }),

@@ -1,9 +1,12 @@
 //! The store: what a backup does there is done once with a few bytes; its room, and its clock.
 
+use std::path::Path;
+
 use chrono::TimeDelta;
 
 use super::around::{Around, blocking, folder_of};
 use super::checks::Finding;
+use super::machine::creatable;
 use super::probe;
 use crate::catalog::layout;
 use crate::config::place::Place;
@@ -44,18 +47,21 @@ async fn missing(around: &Around) -> Result<Finding> {
     let Place::Dir(dir) = &around.subject.place else { unreachable!("only a directory can be missing") };
     let root = dir.root.clone();
     blocking(move || {
-        let parent = folder_of(&root);
-        if super::machine::writable(parent) {
-            return Finding::ok(format!("{} is not there yet: the first backup creates it", root.display()));
-        }
-        Err(Error::failed(format!(
-            "{} is not there, and this user may not write to {}",
-            root.display(),
-            parent.display()
-        ))
-        .hint("Create the directory for the user that runs the backup, or correct BACKUP_DIR"))
+        created_by_a_backup(&root)?;
+        Finding::ok(format!("{} is not there yet: the first backup creates it", root.display()))
     })
     .await
+}
+
+/// A backup can create this directory, which is not there.
+fn created_by_a_backup(root: &Path) -> Result<()> {
+    let parent = folder_of(root);
+    creatable(parent).map_err(|e| {
+        let what = format!("{} is not there, and cannot be created in {}", root.display(), parent.display());
+        Error::failed(what)
+            .hint("Create the directory for the user that runs the backup, or correct BACKUP_DIR")
+            .caused_by(e)
+    })
 }
 
 /// There is room for another backup.
@@ -66,15 +72,22 @@ pub async fn disk(around: &Around) -> Result<Finding> {
     let last = around.state().await?.and_then(|state| state.newest()).map(|manifest| manifest.artifact.size);
     let (root, min_free) = (dir.root.clone(), dir.min_free);
     blocking(move || {
-        let path = if root.exists() { root.as_path() } else { folder_of(&root) };
+        let there = root.exists();
+        if !there {
+            // A file system where nothing can be has no room for it.
+            created_by_a_backup(&root)?;
+        }
+        let path = if there { root.as_path() } else { folder_of(&root) };
         let doing = || match last {
             Some(_) => format!("there is no room in {} for a backup like the last one", root.display()),
-            None => format!("there is no room in {} for a backup", root.display()),
+            None => format!("{} has less free than must stay free, before any backup", root.display()),
         };
         let room = space::check(path, last.unwrap_or(0), min_free, doing)?;
         let size = |n: u64| bytesize::ByteSize(n).display().iec().to_string();
-        let last =
-            last.map_or_else(|| "no backup yet".into(), |n| format!("the last backup has {}", size(n)));
+        let last = match last {
+            Some(n) => format!("another of {}, as the last backup has, fits", size(n)),
+            None => "no backup yet, so whether one fits was not compared".into(),
+        };
         let (free, total) = (size(room.free), size(room.total));
         Finding::ok(format!("{free} of {total} free, {:.0} % must stay; {last}", min_free * 100.0))
     })

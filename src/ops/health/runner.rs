@@ -13,10 +13,16 @@ use super::around::Around;
 use super::checks::Check;
 use super::{Options, Outcome, Row};
 use crate::error::Error;
+use crate::units::one_line;
 
 /// Whether a check is asked for, so that it has a row.
 pub fn wanted(check: &Check, options: &Options) -> bool {
     options.only.is_empty() || options.only.iter().any(|name| name == check.name)
+}
+
+/// Whether a check is to be run.
+pub fn asked(check: &Check, options: &Options) -> bool {
+    wanted(check, options) && !options.skip.iter().any(|name| name == check.name)
 }
 
 /// Runs all that are wanted; their rows in the order of `checks`.
@@ -24,10 +30,10 @@ pub async fn run(checks: &[Check], around: &Around, options: &Options) -> Vec<Ro
     let mut done: BTreeMap<&str, Row> = BTreeMap::new();
     let mut waiting = Vec::new();
     for check in checks.iter().filter(|check| wanted(check, options)) {
-        if options.skip.iter().any(|name| name == check.name) {
-            done.insert(check.name, skipped(check, "by --skip".into()));
-        } else {
+        if asked(check, options) {
             waiting.push(check);
+        } else {
+            done.insert(check.name, skipped(check, "by --skip".into()));
         }
     }
     let asked: Vec<&str> = waiting.iter().map(|check| check.name).collect();
@@ -67,7 +73,7 @@ async fn one(check: &Check, around: &Around) -> Row {
         Ok(finding) => Row {
             name: check.name,
             outcome: finding.outcome,
-            detail: line(&finding.detail),
+            detail: one_line(&finding.detail),
             took: begun.elapsed(),
             next_step: None,
         },
@@ -80,9 +86,9 @@ pub fn failed(check: &Check, error: &Error, took: Duration) -> Row {
     Row {
         name: check.name,
         outcome: Outcome::Failed,
-        detail: line(&error.chain()),
+        detail: one_line(&error.chain()),
         took,
-        next_step: Some(line(error.next_step().unwrap_or(check.otherwise))),
+        next_step: Some(one_line(error.next_step().unwrap_or(check.otherwise))),
     }
 }
 
@@ -90,9 +96,4 @@ pub fn failed(check: &Check, error: &Error, took: Duration) -> Row {
 pub fn skipped(check: &Check, why: String) -> Row {
     let (outcome, took) = (Outcome::Skipped, Duration::ZERO);
     Row { name: check.name, outcome, detail: why, took, next_step: None }
-}
-
-/// A text of others in one line.
-fn line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

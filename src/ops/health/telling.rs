@@ -8,6 +8,7 @@ use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::config::records::RecordsAt;
 use crate::error::Result;
 use crate::notify::resend::{KeyCheck, Mailer};
+use crate::units;
 
 /// How long the mail service is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -27,10 +28,7 @@ pub async fn records(around: &Around) -> Result<Finding> {
     };
     let asked: Result<usize> = asked.await;
     records.close().await;
-    let runs = match asked? {
-        1 => "1 run".to_string(),
-        n => format!("{n} runs"),
-    };
+    let runs = units::several(asked? as u64, "run");
     Finding::ok(format!("{runs} of {job} recorded, and more can be"))
 }
 

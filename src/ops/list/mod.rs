@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::history::{self, Around, Said};
 use crate::catalog::id::BackupId;
 use crate::catalog::marks::Failure;
 use crate::catalog::run::{Run, Status, Verified};
 use crate::catalog::verdict::Verdict;
-use crate::catalog::{self, Folder, layout, reconcile};
+use crate::catalog::{self, Entry, Folder, layout, reconcile};
 use crate::error::Result;
 use crate::store::Store;
 
-pub use row::{Listed, Row, Shown};
+pub use row::{Listed, Row};
 
 /// What is wanted.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +29,7 @@ pub struct Options {
     pub statuses: Vec<Shown>,
 }
 
-/// Lists runs. A manifest that cannot be understood is listed as damaged, never left out. `records` are
+/// Lists runs. A manifest that cannot be understood is listed as that, never left out. `records` are
 /// those that could be read before the store was; a run that ends in between is then still seen.
 pub async fn list(
     store: &dyn Store,
@@ -103,24 +104,31 @@ async fn rows(
     let only_recorded = others.iter().filter(|id| !has(id, layout::FAILED));
     rows.extend(only_recorded.filter_map(|id| known.get(id)).map(|run| Row::Run(Box::new(run.clone()))));
     let verdicts = catalog::verdicts(store, folders, ids).await?;
+    let pins = catalog::pins(store, folders, ids).await?;
+    let none = Folder::new();
     let listed = |row: Row| {
-        let mut listed = Listed { row, pinned: false, verified: None };
-        listed.pinned = has(listed.id(), layout::PIN);
-        listed.verified = verdicts.get(listed.id()).and_then(verified);
+        let mut listed = Listed { row, fault: None, pin: None, verified: None };
+        let (id, verdict) = (listed.id(), verdicts.get(listed.id()).and_then(understood));
+        let fault = fault(&listed.row, folders.get(id).unwrap_or(&none), verdict);
+        listed.pin = pins.get(listed.id()).cloned();
+        (listed.fault, listed.verified) = (fault, verdict.map(Verified::of));
         listed
     };
     Ok(rows.into_iter().map(listed).collect())
 }
 
-/// When and how a backup was last verified.
-fn verified(verdict: &Result<Verdict, String>) -> Option<Verified> {
-    match verdict {
-        Ok(verdict) => Some(Verified::of(verdict)),
-        Err(why) => {
-            log::warn!("{why}");
-            None
-        }
+/// What is wrong with the stored data that a row tells of.
+fn fault(row: &Row, folder: &Folder, verdict: Option<&Verdict>) -> Option<Fault> {
+    match row {
+        Row::Stored(Entry::Backup(manifest)) => Fault::of(manifest, folder, verdict),
+        Row::Stored(Entry::Damaged { key, why, .. }) => Some(Fault::unreadable(key, why)),
+        Row::Run(run) => Fault::lost(run, folder),
     }
+}
+
+/// The result of a verify; one that cannot be understood is told in the log.
+fn understood(verdict: &Result<Verdict, String>) -> Option<&Verdict> {
+    verdict.as_ref().inspect_err(|why| log::warn!("{why}")).ok()
 }
 
 /// A run of which the store says that it failed; what cannot be understood of that is told instead.

@@ -1,46 +1,13 @@
 //! A row of a list: a backup, a manifest that cannot be understood, or a run that made none.
 
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
 
 use super::Options;
 use crate::catalog::Entry;
+use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::id::BackupId;
-use crate::catalog::run::{Run, STATUSES, Status, Verified};
-
-/// How what is listed stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
-    /// A run.
-    Run(Status),
-    /// A manifest that cannot be understood.
-    Damaged,
-}
-
-impl Shown {
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Shown::Run(status) => status.word(),
-            Shown::Damaged => "damaged",
-        }
-    }
-}
-
-impl FromStr for Shown {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Shown, String> {
-        match word {
-            "damaged" => Ok(Shown::Damaged),
-            _ => word.parse().map(Shown::Run).map_err(|_| {
-                let words = STATUSES.map(Status::word).join(", ");
-                format!("a status is one of {words}, damaged")
-            }),
-        }
-    }
-}
+use crate::catalog::marks::Pin;
+use crate::catalog::run::{Run, Status, Verified};
 
 /// What a row tells of.
 #[derive(Debug)]
@@ -56,8 +23,10 @@ pub enum Row {
 pub struct Listed {
     /// The run.
     pub row: Row,
+    /// What is wrong with its stored data.
+    pub fault: Option<Fault>,
     /// No clean-up deletes it.
-    pub pinned: bool,
+    pub pin: Option<Pin>,
     /// When and how it was last verified.
     pub verified: Option<Verified>,
 }
@@ -73,11 +42,11 @@ impl Listed {
 
     /// How it stands.
     pub fn shown(&self) -> Shown {
-        match &self.row {
-            Row::Stored(Entry::Backup(_)) => Shown::Run(Status::Completed),
-            Row::Stored(Entry::Damaged { .. }) => Shown::Damaged,
-            Row::Run(run) => Shown::Run(run.status),
-        }
+        let status = match &self.row {
+            Row::Stored(_) => Status::Completed,
+            Row::Run(run) => run.status,
+        };
+        Shown::of(status, self.fault.as_ref())
     }
 
     /// When it began, as exactly as is known.

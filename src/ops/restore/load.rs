@@ -18,6 +18,7 @@ use crate::ops::verify::region;
 use crate::source::Type;
 use crate::target::insert::{Place, Refused};
 use crate::target::{Target, shape};
+use crate::units;
 
 /// So many refused documents are told of a namespace.
 const TOLD: usize = 5;
@@ -137,12 +138,12 @@ impl Load {
             != (offer.documents, offer.raw_bytes, offer.sum)
         {
             let what = format!(
-                "{}: {} documents of {} bytes were sent, the backup has {} of {}, or their hashes differ",
+                "{}: sent {} of {}, the backup has {} of {}, or their hashes differ",
                 offer.name(),
-                state.sent.documents,
-                state.sent.raw_bytes,
-                offer.documents,
-                offer.raw_bytes
+                units::several(state.sent.documents, "document"),
+                units::several(state.sent.raw_bytes, "byte"),
+                units::count(offer.documents),
+                units::count(offer.raw_bytes)
             );
             return Err(Error::new(Kind::Mismatch, what));
         }
@@ -150,7 +151,7 @@ impl Load {
         if state.refused > 0 {
             let more = if state.refused > state.told.len() as u64 { ", …" } else { "" };
             let told = state.told.join("; ");
-            let what = format!("{} documents were refused: {told}{more}", state.refused);
+            let what = format!("refused {}: {told}{more}", units::several(state.refused, "document"));
             outcome.problems.push(Trouble::Documents.told(what));
         }
         if !state.twice.is_empty() {
@@ -190,9 +191,14 @@ impl Load {
         }
         if there < wanted && self.ordered() {
             // A backup of a capped collection that was written to meanwhile holds more than fits.
-            outcome.notes.push(format!("the capped collection kept the last {there} of {wanted} documents"));
+            outcome.notes.push(format!(
+                "the capped collection kept the last {} of {}",
+                units::count(there),
+                units::several(wanted, "document")
+            ));
         } else if there != wanted {
-            let what = format!("the target has {there} documents, {wanted} were written");
+            let has = units::several(there, "document");
+            let what = format!("the target has {has}, written: {}", units::count(wanted));
             outcome.problems.push(Trouble::Count.told(what));
         }
         Ok(())

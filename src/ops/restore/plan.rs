@@ -13,6 +13,7 @@ use crate::source::optime::OpTime;
 use crate::source::{Namespace, Type};
 use crate::target::Target;
 use crate::target::users::People;
+use crate::units;
 
 /// A namespace to be restored.
 #[derive(Debug, Clone)]
@@ -109,8 +110,9 @@ impl Plan {
             match existing {
                 Existing { documents: Some(0), same: true } => None,
                 Existing { documents: Some(0), .. } => Some(format!("{name} exists with other options")),
-                Existing { documents: Some(1), .. } => Some(format!("{name} has 1 document")),
-                Existing { documents: Some(n), .. } => Some(format!("{name} has {n} documents")),
+                Existing { documents: Some(n), .. } => {
+                    Some(format!("{name} has {}", units::several(n, "document")))
+                }
                 Existing { documents: None, .. } => {
                     Some(format!("{name} exists, and the user may not count its documents"))
                 }

@@ -16,6 +16,7 @@ use crate::artifact::writer::Tally;
 use crate::error::{Error, Kind, Result};
 use crate::ops::verify::region;
 use crate::store::{self, Store};
+use crate::units;
 
 /// How much is asked for at once.
 const REQUEST: u64 = 4 << 20;
@@ -84,10 +85,11 @@ impl Object {
         let (tally, hash) = read.map_err(wrong)?;
         let (got, wanted) = ((tally.documents, tally.raw_bytes), (segment.documents, segment.raw_bytes));
         if got != wanted {
-            let (documents, bytes) = got;
+            let (documents, bytes) = (units::several(got.0, "document"), units::several(got.1, "byte"));
             return Err(wrong(format!(
-                "{documents} documents of {bytes} bytes, not {} of {}",
-                wanted.0, wanted.1
+                "{documents} of {bytes}, not {} of {}",
+                units::count(wanted.0),
+                units::count(wanted.1)
             )));
         }
         if hash != segment.blake3 {

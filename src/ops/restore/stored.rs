@@ -19,6 +19,7 @@ use crate::progress::Meter;
 use crate::source::Namespace;
 use crate::store::Store;
 use crate::target::batch;
+use crate::units;
 
 /// So many things that are wrong are told.
 const TOLD: usize = 5;
@@ -116,12 +117,12 @@ impl Stored {
         let read = read.unwrap_or(&none);
         if (read.documents, read.raw_bytes) != (entry.documents, entry.raw_bytes) {
             return Some(format!(
-                "{} has {} documents of {} bytes where the manifest says {} of {}",
+                "{} has {} of {} where the manifest says {} of {}",
                 self.name(at),
-                read.documents,
-                read.raw_bytes,
-                entry.documents,
-                entry.raw_bytes
+                units::several(read.documents, "document"),
+                units::several(read.raw_bytes, "byte"),
+                units::count(entry.documents),
+                units::count(entry.raw_bytes)
             ));
         }
         let same = format!("{:032x}", read.sum) == entry.xxh3_sum;
@@ -154,9 +155,10 @@ impl Stored {
         if (read.documents, read.raw_bytes, &sum) == (slice.entries, slice.raw_bytes, &slice.xxh3_sum) {
             return Ok(());
         }
-        let (id, got, wanted) = (&self.manifest.id, read.documents, slice.entries);
+        let (id, got, wanted) =
+            (&self.manifest.id, units::several(read.documents, "entry"), units::count(slice.entries));
         let what = format!(
-            "the oplog slice of the backup {id} has {got} entries where the manifest says {wanted}, \
+            "the oplog slice of the backup {id} has {got} where the manifest says {wanted}, \
              or their hashes differ"
         );
         Err(Error::new(Kind::Mismatch, what))

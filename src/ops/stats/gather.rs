@@ -1,14 +1,14 @@
 //! The runs of a job: what the store says, joined with what only records know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use super::{Known, Options, Report, report};
-use crate::catalog;
 use crate::catalog::history::{self, Around, Said};
 use crate::catalog::id::BackupId;
-use crate::catalog::run::Run;
+use crate::catalog::run::{Run, Status};
+use crate::catalog::{self, fault::Fault};
 use crate::error::Result;
 use crate::ops::cleanup::state::State;
 use crate::store::Store;
@@ -26,7 +26,9 @@ pub async fn gather(
     let state = State::read(store, &options.job).await?;
     let place = store.place();
     let mut runs: Vec<Run> = state.manifests().map(|manifest| Run::completed(manifest, &place)).collect();
-    let manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
+    let mut manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
+    // There is a backup, whatever its manifest says.
+    manifests.extend(state.broken().keys().cloned());
     let mut failures = BTreeSet::new();
     // A run that never heard that its manifest had arrived is said to have failed, and its backup exists.
     let failed: Vec<BackupId> = state.failed.iter().filter(|id| !manifests.contains(id)).cloned().collect();
@@ -40,11 +42,25 @@ pub async fn gather(
     state.unreadable.iter().for_each(|why| log::warn!("{why}"));
     let said = Said { place: place.clone(), runs, manifests, failures };
     let mine: Vec<Run> = records.iter().filter(|run| run.job == options.job).cloned().collect();
+    let mut runs = history::join(&said, &mine, &Around { now, held: None });
+    let mut problems = state.problems();
+    let faults = state.faults().chain(state.broken());
+    let mut faults: BTreeMap<BackupId, Fault> =
+        faults.map(|(id, fault)| (id.clone(), fault.clone())).collect();
+    for run in &mut runs {
+        if let Some(fault) = state.bare.get(&run.id).and_then(|folder| Fault::lost(run, folder)) {
+            // It is stored, and nobody deleted it.
+            run.status = Status::Completed;
+            problems.push(fault.of_backup(&run.id));
+            faults.insert(run.id.clone(), fault);
+        }
+    }
     let known = Known {
-        runs: history::join(&said, &mine, &Around { now, held: None }),
+        faults,
+        runs,
         place,
         backups: state.backups(),
-        problems: state.problems(),
+        problems,
         drills: state.drills().into_iter().map(|(id, drill)| (id.clone(), drill.clone())).collect(),
         unreadable: state.unreadable,
     };

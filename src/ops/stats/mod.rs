@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, STATUSES, Status};
 use crate::catalog::verdict::Drill;
@@ -47,6 +48,8 @@ pub struct Known {
     pub runs: Vec<Run>,
     /// The backups that exist, as retention sees them.
     pub backups: Vec<Backup>,
+    /// What is wrong with the backups that are not as they should be.
+    pub faults: BTreeMap<BackupId, Fault>,
     /// What of the store could not be understood.
     pub unreadable: Vec<String>,
     /// What of the store a person should look at.
@@ -72,6 +75,12 @@ pub struct Report {
     pub kept: (usize, u64),
     /// Their raw data, in bytes, summed up.
     pub kept_raw: u64,
+    /// How many of them are not good.
+    pub not_good: usize,
+    /// How many there are beside them, by the records, whose manifest is missing or cannot be understood.
+    pub lost: usize,
+    /// What is wrong with the stored data of those that are not as they should be.
+    pub faults: BTreeMap<BackupId, Fault>,
     /// The newest backup.
     pub newest: Option<Run>,
     /// When the oldest backup began.
@@ -105,6 +114,11 @@ impl Report {
     pub fn last(&self) -> &[Run] {
         &self.runs[..self.runs.len().min(LAST)]
     }
+
+    /// How a run and its backup stand.
+    pub fn shown(&self, run: &Run) -> Shown {
+        Shown::of(run.status, self.faults.get(&run.id))
+    }
 }
 
 /// How many runs made a backup.
@@ -135,7 +149,12 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     let Options { job, policy, .. } = options;
     let mut runs: Vec<&Run> = known.runs.iter().filter(|run| run.job == *job).collect();
     runs.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
-    let completed: Vec<&Run> = runs.iter().copied().filter(|run| run.status == Status::Completed).collect();
+    // What is known by records alone is no part of what exists, which must not depend on them.
+    let (lost, completed): (Vec<&Run>, Vec<&Run>) = runs
+        .iter()
+        .copied()
+        .filter(|run| run.status == Status::Completed)
+        .partition(|run| known.faults.get(&run.id).is_some_and(|fault| fault.kind.takes_the_manifest()));
     // A deleted backup still tells how large the data was.
     let history: Vec<&Run> = runs.iter().copied().filter(|run| made(run)).collect();
     let trend = |value: fn(&Run) -> Option<f64>| {
@@ -146,6 +165,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     let sizes: BTreeMap<&BackupId, u64> =
         completed.iter().filter_map(|run| Some((&run.id, run.stored_bytes?))).collect();
     let pace = pace::of(&history, size.as_ref());
+    let outlook = outlook(&known.backups, &sizes, policy, job, now, pace);
     Report {
         job: job.clone(),
         place: known.place.clone(),
@@ -165,7 +185,10 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         next_expiry: next_expiry(&known.backups, policy, job, now),
         standing: standing::of(known, &runs, options, now),
         pace,
-        outlook: outlook(&known.backups, &sizes, policy, job, now, pace),
+        not_good: outlook.stays.iter().filter(|stay| stay.wrong.is_some()).count(),
+        lost: lost.len(),
+        faults: known.faults.clone(),
+        outlook,
         drills: known.drills.clone(),
     }
 }

@@ -18,6 +18,7 @@ use crate::artifact::demux::{LONGEST, whole_documents};
 use crate::artifact::pool::sum_documents;
 use crate::artifact::writer::Tally;
 use crate::error::{Error, Result};
+use crate::units;
 
 /// Something that is wrong with a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,8 +139,11 @@ fn one(codec: Codec, work: Work, sums: &mut Sums) {
             add(sums.0.entry(segment.namespace).or_default(), &tally);
             if got != wanted {
                 return Err(format!(
-                    "{} documents of {} bytes, the index says {} of {}",
-                    got.0, got.1, wanted.0, wanted.1
+                    "{} of {}, the index says {} of {}",
+                    units::several(got.0, "document"),
+                    units::several(got.1, "byte"),
+                    units::count(wanted.0),
+                    units::count(wanted.1)
                 ));
             }
             if hash != segment.blake3 {

@@ -15,6 +15,7 @@ use crate::artifact::manifest::{Manifest, NamespaceEntry};
 use crate::artifact::names;
 use crate::error::{Error, Result};
 use crate::source::{Namespace, Sink, Type};
+use crate::units;
 
 /// The reader at work.
 pub struct Reader(oneshot::Receiver<Option<String>>);
@@ -188,7 +189,10 @@ fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
     let mut counted = Counted { manifest, wanted, open: None, documents: 0, ended: 0 };
     Demux::new(BufReader::new(&mut *raw)).run(&|_| true, &mut counted).map_err(|e| e.chain())?;
     if counted.ended < collections {
-        return Err(format!("the archive has {} collections, not {collections}", counted.ended));
+        return Err(format!(
+            "the archive has {}, not {collections}",
+            units::several(counted.ended as u64, "collection")
+        ));
     }
     Ok(())
 }
@@ -226,7 +230,11 @@ impl Sink for Counted<'_> {
         let (got, wanted) = (self.documents, self.wanted[at].2);
         if got != wanted.unwrap_or(0) {
             let (name, wanted) = (self.manifest.name(at).unwrap_or_default(), wanted.unwrap_or(0));
-            return Err(Error::failed(format!("the archive has {got} documents of {name}, not {wanted}")));
+            let got = units::several(got, "document");
+            return Err(Error::failed(format!(
+                "the archive has {got} of {name}, not {}",
+                units::count(wanted)
+            )));
         }
         self.ended += usize::from(wanted.is_some());
         Ok(())

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::catalog::marks::Pin;
 use crate::retention::tests::{JOB, backup, now};
 
 /// Every night, 100 bytes, a byte more a night.
@@ -66,7 +67,7 @@ fn the_newest_of_a_month_stays_for_its_months() {
 #[test]
 fn pinned_for_good_and_bad_ones_by_age() {
     let mut backups = of_days_ago(&[9, 2, 1, 0]);
-    backups[0].pinned = true;
+    backups[0].pinned = Some(Pin::default());
     backups[1].unsound = Some("verify failed".into());
     let outlook = seen(&backups, &POLICY);
     assert_eq!(ends(&outlook)[3], (None, Rule::Pinned));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use uzima_backup::artifact::manifest::Source;
 use uzima_backup::catalog::collapse::{Amount, Contents};
+use uzima_backup::catalog::marks::Pin;
 use uzima_backup::retention::{Action, Backup, Circumstances, Policy, plan};
 use uzima_backup::source::server::Topology;
 
@@ -106,7 +107,7 @@ impl World {
                     set_name: None,
                     set_id: None,
                 },
-                pinned: false,
+                pinned: None,
                 accepted: false,
                 unsound: None,
             });
@@ -123,7 +124,8 @@ impl World {
             Event::ClockJumps(days) => self.jump = (*days).into(),
             Event::Pin(i) => {
                 if let Some(i) = at(i, &self.backups) {
-                    self.backups[i].pinned ^= true;
+                    let pinned = &mut self.backups[i].pinned;
+                    *pinned = if pinned.is_none() { Some(Pin::default()) } else { None };
                 }
             }
             Event::Lose(i) => {
@@ -162,7 +164,7 @@ impl World {
             .map(|d| self.backups.iter().find(|b| b.id == d.id).expect("only what there is goes"))
             .collect();
         assert!(deleted.iter().all(|b| b.job == job), "another job's");
-        assert!(deleted.iter().all(|b| !b.pinned), "a pinned one");
+        assert!(deleted.iter().all(|b| b.pinned.is_none()), "a pinned one");
         let oracle = Oracle::new(&self.backups, job, now, policy);
         let want = oracle.going(off, force);
         let mut got: Vec<&str> = deleted.iter().map(|b| b.id.as_str()).collect();

@@ -67,7 +67,7 @@ impl<'a> Oracle<'a> {
         let (b, p) = (self.mine[i], self.policy);
         let young = b.started >= self.now - TimeDelta::days(p.days.into());
         let within = |newer: Option<usize>, count: usize| newer.is_some_and(|newer| newer < count);
-        b.pinned
+        b.pinned.is_some()
             || young
             || self.letters[i] == 'f'
             || self.good().is_empty()

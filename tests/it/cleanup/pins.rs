@@ -15,14 +15,21 @@ fn what_is_pinned_stays_until_it_is_not() {
         assert_eq!(said, json!({"version": 1, "id": id, "pinned": true, "doomed": false}));
         place.run(&["pin", id, "--reason", "twice is once"]).ends(0);
         let listed = place.run(&["list", "--json"]).ends(0).json();
+        assert_eq!(listed["backups"][32]["pin_reason"], "twice is once");
+        assert_eq!(listed["backups"][0]["pin_reason"], serde_json::Value::Null);
         let pinned = |at: usize| listed["backups"][at]["pinned"].as_bool().expect("a field");
         assert!(pinned(32) && !(0..32).any(pinned));
         let text = place.run(&["list"]).ends(0).stdout;
         let line = text.lines().find(|line| line.starts_with(id)).expect("a line");
-        assert!(line.ends_with("completed, pinned") && text.matches("pinned").count() == 1, "{text}");
+        assert!(
+            line.ends_with("completed, pinned (twice is once)") && text.matches("pinned").count() == 1,
+            "{text}"
+        );
+        let planned = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
+        assert!(planned.contains(&format!("keep      {id}  pinned (twice is once)\n")), "{planned}");
         let report = place.run(&["cleanup", "--json"]).ends(0).json();
         assert_eq!(with(&report, "deleted"), ids(&backups[30..32]));
-        assert_eq!(report["backups"][32]["reason"], "pinned");
+        assert_eq!(report["backups"][32]["reason"], "pinned (twice is once)");
         keys_of(&backups[32]).iter().for_each(|key| assert!(place.keys().contains(key)));
         place.run(&["unpin", id]).ends(0);
         place.run(&["unpin", id]).ends(0);
@@ -32,7 +39,7 @@ fn what_is_pinned_stays_until_it_is_not() {
     }
 }
 
-/// `list` must not cost a request a backup more for it.
+/// `list` must not cost a request a backup more for it: only the reason of one that is pinned is fetched.
 #[test]
 fn a_list_asks_once_for_all_pins() {
     let place = Place::s3();
@@ -42,8 +49,8 @@ fn a_list_asks_once_for_all_pins() {
     place.run(&["list"]).ends(0);
     let calls = &place.bucket().calls()[before..];
     let count = |operation: &str| calls.iter().filter(|call| call.operation == operation).count();
-    // One look whether the bucket is there, one listing, and the manifests.
-    assert_eq!((count("ListObjectsV2"), count("GetObject"), calls.len()), (2, 9, 11));
+    // One look whether the bucket is there, one listing, the manifests, and the pin.
+    assert_eq!((count("ListObjectsV2"), count("GetObject"), calls.len()), (2, 10, 12));
 }
 
 #[test]
@@ -78,6 +85,17 @@ fn a_pin_stops_a_deletion_that_was_begun() {
         want.insert(layout::pin(&old.id));
         assert_eq!(place.keys(), want, "the tombstone is gone, the backup is not");
     }
+}
+
+/// That it is there is what counts.
+#[test]
+fn a_pin_that_cannot_be_understood_is_a_pin() {
+    let place = Place::dir();
+    let backups = place.nightly(0..33);
+    place.put(&layout::pin(&backups[32].id), b"{");
+    let report = place.run(&["cleanup", "--json"]).ends(0).json();
+    assert_eq!(report["backups"][32]["reason"], "pinned");
+    assert!(place.keys().contains(&backups[32].artifact.key));
 }
 
 /// The pin of a lost manifest keeps the artifact, and comes off.

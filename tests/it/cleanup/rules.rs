@@ -148,10 +148,23 @@ fn another_source_freezes_until_it_is_accepted() {
     backups[0].source.member = "db9:27017".into();
     place.add(&backups[0]);
     let ran = place.run(&["cleanup"]).ends(3);
-    assert!(ran.stdout.contains("is the single server db9:27017"), "{}", ran.stdout);
+    // What to do is said for either case: a server that moved, and two that share a job by mistake.
+    for words in ["is the single server db9:27017", "give each a job of its own (BACKUP_JOB", "use --accept "]
+    {
+        assert!(ran.stdout.contains(words), "no {words:?} in {}", ran.stdout);
+    }
     place.holds(&backups);
     place.run(&["cleanup", "--accept", backups[0].id.as_str()]).ends(0);
     assert_eq!(place.listed().len(), 30);
+}
+
+/// One is told as one, of everything.
+#[test]
+fn one_backup_and_one_day() {
+    let place = Place::dir();
+    place.nightly([1]);
+    let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
+    assert!(text.contains("  1 day old, of 30 that are kept\nwould delete 0 of 1 backup of "), "{text}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod compression;
 mod configuration;
 pub mod contents;
 mod examples;
+mod faults;
 mod hardship;
 mod kills;
 pub mod locks;

@@ -108,11 +108,11 @@ fn listed(home: &Home) {
     let first = home.manifests().into_iter().find(|m| m.job == "first").expect("the first job's");
     let row = all["backups"].as_array().expect("a list").iter().find(|row| row["id"] == json!(first.id));
     let expected = json!({
-        "id": first.id, "status": "completed", "pinned": false, "job": "first", "host": first.host,
+        "id": first.id, "status": "completed", "pinned": false, "pin_reason": null, "job": "first", "host": first.host,
         "started_at": first.started_at, "finished_at": first.finished_at,
         "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
         "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
-        "consistency": "none", "key": first.artifact.key, "warnings": [], "verified": null,
+        "consistency": "none", "key": first.artifact.key, "warnings": [], "verified": null, "error": null,
     });
     assert_eq!(row, Some(&expected));
     assert_eq!(ids(&list(&["--json", "--job", "first"]).json()), [first.id.to_string()]);
@@ -136,14 +136,14 @@ fn damaged(home: &Home) {
     let listed = run(home.to_dir(NOWHERE).args(["list", "--json"])).ends(4).json();
     let rows = listed["backups"].as_array().expect("a list");
     assert_eq!(rows.len(), 4);
-    let hit = rows.iter().find(|row| row["status"] == "damaged").expect("a damaged one");
-    assert_eq!(keys(hit), ["id", "status", "pinned", "key", "error"].into_iter().collect());
+    let hit = rows.iter().find(|row| row["status"] == "unreadable_manifest").expect("an unreadable one");
+    assert_eq!(keys(hit), ["id", "status", "pinned", "pin_reason", "key", "error"].into_iter().collect());
     assert_eq!(hit["id"], json!(all[1].id));
     assert!(path.ends_with(hit["key"].as_str().expect("a key")));
     assert_eq!(rows.iter().filter(|row| row["status"] == "completed").count(), 3);
     let human = run(home.to_dir(NOWHERE).arg("list")).ends(4).stdout;
     let line = human.lines().find(|line| line.starts_with(all[1].id.as_str())).expect("its line");
-    assert!(line.contains("damaged: "), "{human}");
+    assert!(line.contains("unreadable manifest: "), "{human}");
     // Another job's manifest might be this job's: it is shown whatever is asked for.
     let of_job = run(home.to_dir(NOWHERE).args(["list", "--job", "first"])).ends(4).stdout;
     assert_eq!(of_job.lines().count(), 3, "{of_job}");
@@ -160,7 +160,7 @@ async fn a_dry_run_writes_nothing() {
         (&json!(server.host()), &json!("native: engine = native"))
     );
     let human = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--db", "shop"])).ends(0).stdout;
-    assert!(human.starts_with("shop.rows\nwould read 1 namespaces, "), "{human}");
+    assert!(human.starts_with("shop.rows\nwould read 1 namespace, "), "{human}");
     // Patterns choose a little of much, and the estimate is of what they choose.
     let whole = plan["raw_bytes"].as_u64().expect("an estimate");
     let some = ["backup", "--dry-run", "--json", "--include", "shop.*"];

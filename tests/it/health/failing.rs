@@ -154,7 +154,9 @@ async fn the_state_directory_cannot_be_written() {
     let (server, home) = (server().await, Home::new());
     let file = home.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    for state in [file.clone(), file.join("state"), "/proc/self/state".into(), "/proc/1".into()] {
+    for state in
+        [file.clone(), file.join("state"), "/proc/self/state".into(), "/proc/x".into(), "/proc/1".into()]
+    {
         let mut tool = home.to_dir(&server.uri());
         tool.env("UZIMA_BACKUP_STATE_DIR", &state);
         let words = [state.to_str().unwrap(), "Set state_dir (UZIMA_BACKUP_STATE_DIR)"];

@@ -41,7 +41,7 @@ async fn a_directory() {
     assert_eq!(after.detail("engine"), "native: engine = native");
     let dir = std::fs::canonicalize(home.backups()).unwrap();
     assert!(after.detail("store").contains(dir.to_str().unwrap()), "{}", after.report);
-    assert!(after.detail("disk").contains("the last backup has"), "{}", after.report);
+    assert!(after.detail("disk").contains("as the last backup has, fits"), "{}", after.report);
     assert_eq!(after.detail("clock"), "a directory has no clock of its own");
     assert!(after.detail("configuration").contains("kept for 30 days, until 20"), "{}", after.report);
 
@@ -64,7 +64,11 @@ async fn a_directory_that_is_not_there_yet() {
         assert_eq!(new.detail(name), want);
         assert!(!path.exists());
     }
-    assert!(new.detail("disk").contains("no backup yet"), "{}", new.report);
+    assert!(
+        new.detail("disk").contains("no backup yet, so whether one fits was not compared"),
+        "{}",
+        new.report
+    );
     Health::of(&mut home.to_dir(&server.uri()), &[]).only("freshness", &["no backup of the job"], &[]);
     assert!(!home.backups().exists());
 }

@@ -118,6 +118,21 @@ fn a_directory_that_cannot_be() {
     }
 }
 
+/// Permissions do not tell: root may write to `/proc`, and nothing can be created there.
+#[test]
+fn a_directory_that_can_never_be_created() {
+    let home = Home::new();
+    for check in ["store", "disk"] {
+        let mut tool = home.to_dir(NOWHERE);
+        let health = Health::of(tool.env("BACKUP_DIR", "/proc/x"), &["--only", check]);
+        health.only(
+            check,
+            &["/proc/x is not there, and cannot be created in /proc", "correct BACKUP_DIR"],
+            &[],
+        );
+    }
+}
+
 /// A disk that is mounted read-only, with a directory on it or without.
 #[test]
 fn a_read_only_disk() {

@@ -50,8 +50,7 @@ async fn records_of_an_old_dump() {
     }
     let right = recorded(&client).await;
     let gone = home.manifests().remove(1);
-    std::fs::remove_file(home.backups().join(format!("{}manifest.json", folder(&gone.artifact.key))))
-        .expect("a file");
+    std::fs::remove_dir_all(home.backups().join(folder(&gone.artifact.key))).expect("a folder");
     let first = home.manifests()[0].id.to_string();
     let old = doc! {"$set": {"status": "running", "mood": "hopeful"}, "$unset": {"finished_at": "", "documents": ""}};
     runs(&client).update_one(doc! {"_id": &first}, old).await.expect("an update");

@@ -91,14 +91,14 @@ async fn a_damaged_file() {
     file.write_all(b"\0\xff\nuzima_backup_last_run_exit_code{backup_job=\"cut\"} 1").expect("damage");
     let report = reported(&mut signalled.measuring(&server.uri()), &["backup"], 3);
     let [problem] = problems(&report).try_into().expect("one problem");
-    holds(&problem, &["metrics_file: 2 damaged lines of /", "are gone"]);
+    holds(&problem, &["metrics_file: left out 2 damaged lines of /"]);
     assert_eq!(signalled.figures("other"), other);
     assert_eq!(signalled.figures(JOB)["last_run_success"], 1.0);
     run(signalled.measuring(&server.uri()).arg("backup")).ends(0);
 
     // Nothing is left of it: a failure makes up no success.
     std::fs::write(signalled.metrics(), "\0\0\0\0").expect("a file");
-    run(signalled.measuring(NOWHERE).arg("backup")).ends(1).says(&["WARN", "1 damaged lines"]);
+    run(signalled.measuring(NOWHERE).arg("backup")).ends(1).says(&["WARN", "left out 1 damaged line of "]);
     assert!(!signalled.figures(JOB).contains_key("last_success_timestamp_seconds"));
     assert_eq!(signalled.figures(JOB)["last_run_success"], 0.0);
 }

@@ -43,9 +43,16 @@ async fn sound_and_damaged_backups_are_told_apart_and_listed() {
     );
     let quiet = tool(&["verify", &first, "--quiet"]).ends(4);
     assert!(quiet.stdout.is_empty() && quiet.stderr.contains("shop.rows"), "{}", quiet.stderr);
-    let list = tool(&["list", "--json"]).ends(0).json();
+    let list = tool(&["list", "--json"]).ends(4).json();
     let verified = |at: usize| list["backups"][at]["verified"]["sound"].as_bool();
     assert_eq!((verified(0), verified(1)), (Some(true), Some(false)), "{list}");
+    // It is damaged wherever it is told of, though its run made a backup.
+    let stats = tool(&["stats", "--json", "--job", "nightly"]).ends(0).json();
+    for rows in [&list["backups"], &stats["last"]] {
+        assert_eq!((&rows[0]["status"], &rows[1]["status"]), (&"completed".into(), &"damaged".into()));
+        assert!(rows[1]["error"].as_str().is_some_and(|why| why.starts_with("verify found it damaged: ")));
+    }
+    assert_eq!((&stats["backups_not_good"], &stats["success"][2]["percent"]), (&1.into(), &100.0.into()));
     // The one that is damaged is no good one any more.
     let plan = tool(&["cleanup", "--dry-run", "--json", "--job", "nightly"]).ends(3).json();
     assert!(plan["problems"][0].as_str().is_some_and(|p| p.contains("verify found it damaged")), "{plan}");

@@ -71,7 +71,8 @@ impl Life {
                 (self.stand[job].collapsed, self.stand[job].mistake) = (false, false);
             }
             Event::NewName(job) => {
-                (self.world.names[job], self.stand[job].renamed) = ("localhost", true);
+                // It leads to this machine as well, and is none of the names that count as one.
+                (self.world.names[job], self.stand[job].renamed) = ("0.0.0.0", true);
                 self.tally.add("sources changed", 1);
             }
             Event::RecordsDropped => {

@@ -89,7 +89,7 @@ impl Ledger {
                 started: made.started,
                 contents: Contents { total, ..Contents::default() },
                 source,
-                pinned: made.pinned,
+                pinned: made.pinned.then(Default::default),
                 accepted: made.accepted,
                 unsound: None,
             }

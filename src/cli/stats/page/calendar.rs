@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+use chrono::{Datelike, Months, NaiveDate};
 
-use crate::catalog::run::{Run, Status};
+use crate::catalog::fault::Shown;
+use crate::catalog::run::Status;
 use crate::ops::stats::Report;
 
 /// So many months before this one are shown, and the next one.
@@ -34,6 +35,7 @@ pub struct Day {
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     kept: usize,
+    bad: usize,
     gone: usize,
     failed: usize,
     running: usize,
@@ -46,7 +48,7 @@ pub fn months(report: &Report) -> Vec<Month> {
     let Some(first) = report.runs.last().map(|run| run.started_at.date_naive().min(today)) else {
         return Vec::new();
     };
-    let counts = counts(&report.runs, report.outlook.stays.iter().filter_map(|stay| stay.until));
+    let counts = counts(report);
     let this = today.with_day(1).expect("every month has a first");
     let from = (this - Months::new(BEFORE)).max(first.with_day(1).expect("every month has a first"));
     let months = std::iter::successors(Some(from), |month| Some(*month + Months::new(1)));
@@ -55,17 +57,19 @@ pub fn months(report: &Report) -> Vec<Month> {
     shown.map(|start| month(start, day)).collect()
 }
 
-fn counts(runs: &[Run], ends: impl Iterator<Item = DateTime<Utc>>) -> BTreeMap<NaiveDate, Count> {
+fn counts(report: &Report) -> BTreeMap<NaiveDate, Count> {
     let mut counts: BTreeMap<NaiveDate, Count> = BTreeMap::new();
-    for run in runs {
+    for run in &report.runs {
         let count = counts.entry(run.started_at.date_naive()).or_default();
-        match run.status {
-            Status::Completed => count.kept += 1,
-            Status::Deleted => count.gone += 1,
-            Status::Failed | Status::Interrupted => count.failed += 1,
-            Status::Running => count.running += 1,
+        match report.shown(run) {
+            Shown::Fault(_) => count.bad += 1,
+            Shown::Run(Status::Completed) => count.kept += 1,
+            Shown::Run(Status::Deleted) => count.gone += 1,
+            Shown::Run(Status::Failed | Status::Interrupted) => count.failed += 1,
+            Shown::Run(Status::Running) => count.running += 1,
         }
     }
+    let ends = report.outlook.stays.iter().filter_map(|stay| stay.until);
     ends.for_each(|at| counts.entry(at.date_naive()).or_default().going += 1);
     counts
 }
@@ -81,9 +85,10 @@ fn month(start: NaiveDate, day: impl Fn(NaiveDate) -> Day) -> Month {
 }
 
 fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day {
-    let Count { kept, gone, failed, running, going } = count;
+    let Count { kept, bad, gone, failed, running, going } = count;
     let (class, mut sign) = match count {
         Count { kept: 1.., .. } => ("kept", "●".to_string()),
+        Count { bad: 1.., .. } => ("failed", String::new()),
         Count { gone: 1.., .. } => ("gone", "○".into()),
         Count { failed: 1.., .. } => ("failed", String::new()),
         Count { running: 1.., .. } => ("running", "…".into()),
@@ -92,6 +97,9 @@ fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day
         _ if date >= first && date < today => ("none", "–".into()),
         _ => ("", String::new()),
     };
+    if bad > 0 {
+        sign.push('!');
+    }
     if failed > 0 {
         sign.push('×');
     }
@@ -100,6 +108,7 @@ fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day
     }
     let parts = [
         (kept, "made and kept"),
+        (bad, "made, its stored data is no good"),
         (gone, "made, deleted since"),
         (failed, "failed or interrupted"),
         (running, "under way"),

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::unit::Unit;
+use crate::units;
 
 /// The size of the drawing, in its own units; it is scaled to the page.
 const WIDTH: f64 = 360.0;
@@ -142,7 +143,7 @@ fn says(series: &Series, from: DateTime<Utc>, to: DateTime<Utc>) -> String {
     let last = only().next_back().unwrap_or_default();
     let failed = match series.failed.len() {
         0 => String::new(),
-        n => format!("; {n} runs made no backup"),
+        n => format!("; {} made no backup", units::several(n as u64, "run")),
     };
     let how = if series.ahead { "at the end" } else { "last" };
     format!(
@@ -180,7 +181,7 @@ mod tests {
         assert_eq!(
             chart.says,
             "2 values from 2026-11-01 to 2026-11-04: last 1 min 0 s, least 30.0 s, most 1 min 0 s; \
-             1 runs made no backup"
+             1 run made no backup"
         );
     }
 

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::artifact::manifest::Source;
 use crate::catalog::collapse::{Amount, Contents};
 use crate::catalog::id::BackupId;
+use crate::catalog::marks::Pin;
 use crate::catalog::run::{Run, Status};
 use crate::catalog::verdict::Drill;
 use crate::ops::stats::{Known, Options, Report, report};
@@ -115,7 +116,7 @@ fn backup(run: &Run) -> Backup {
             set_name: None,
             set_id: None,
         },
-        pinned: run.id == id(75),
+        pinned: (run.id == id(75)).then(Pin::default),
         accepted: false,
         unsound: None,
     }

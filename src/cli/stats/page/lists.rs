@@ -1,6 +1,7 @@
 //! The rows of the page's lists.
 
 use super::time;
+use crate::catalog::fault::Shown;
 use crate::catalog::run::{Run, Status};
 use crate::cli::stats::words::{seconds, to_look_at};
 use crate::notify::message::Tone;
@@ -82,34 +83,34 @@ pub fn runs(report: &Report, clean: impl Fn(&str) -> String) -> (Vec<RunRow>, Ve
     let row = |run: &Run| {
         let mut facts = Vec::new();
         facts.extend(run.took().map(|took| format!("took {}", units::duration(took))));
-        facts.extend(run.documents.map(|n| format!("{} documents", units::count(n))));
+        facts.extend(run.documents.map(|n| units::several(n, "document")));
         facts.extend(run.stored_bytes.map(units::bytes));
-        let mut said = vec![to_look_at(run)];
+        let mut said = vec![to_look_at(report, run)];
         said.extend(run.warnings.iter().map(String::as_str));
         said.retain(|text| !text.is_empty());
         said.dedup();
         RunRow {
             id: run.id.to_string(),
-            status: run.status.word(),
-            tone: tone(run),
+            status: report.shown(run).words(),
+            tone: tone(report, run),
             started: time(run.started_at),
             facts: facts.join(" · "),
             said: said.into_iter().map(|text| shortened(&clean(text))).collect(),
         }
     };
     let last = report.last();
-    let failed = |run: &&Run| tone(run) == Some(Tone::Bad);
+    let failed = |run: &&Run| tone(report, run) == Some(Tone::Bad);
     let failures = report.runs[last.len()..].iter().filter(failed).take(FAILURES).map(row).collect();
     (last.iter().map(row).collect(), failures)
 }
 
 /// How a run looks at first sight.
-pub fn tone(run: &Run) -> Option<Tone> {
-    match run.status {
-        Status::Failed | Status::Interrupted => Some(Tone::Bad),
-        Status::Completed if !run.warnings.is_empty() => Some(Tone::Warning),
-        Status::Completed => Some(Tone::Good),
-        Status::Running | Status::Deleted => None,
+pub fn tone(report: &Report, run: &Run) -> Option<Tone> {
+    match report.shown(run) {
+        Shown::Fault(_) | Shown::Run(Status::Failed | Status::Interrupted) => Some(Tone::Bad),
+        Shown::Run(Status::Completed) if !run.warnings.is_empty() => Some(Tone::Warning),
+        Shown::Run(Status::Completed) => Some(Tone::Good),
+        Shown::Run(Status::Running | Status::Deleted) => None,
     }
 }
 

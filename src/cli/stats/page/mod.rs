@@ -13,7 +13,7 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 
 use super::standing::{self, Look};
-use super::words::{Rows, ago, backups, periods, seconds};
+use super::words::{Rows, ago, not_good, periods, seconds};
 use crate::catalog::run::{Run, Status};
 use crate::notify::message::{Sender, Tone, plain};
 use crate::ops::stats::{Report, speed};
@@ -124,15 +124,18 @@ fn cards(report: &Report) -> Vec<Card> {
     if let Some(last) = report.runs.first() {
         cards.push(Card {
             label: "Last run",
-            value: last.status.to_string(),
+            value: report.shown(last).to_string(),
             note: format!("began {} ago", ago(last.started_at, report.at)),
-            tone: lists::tone(last),
+            tone: lists::tone(report, last),
         });
     }
     let (kept, bytes) = report.kept;
     let value = units::bytes(bytes);
-    let note = format!("{}, {} raw", backups(kept), units::bytes(report.kept_raw));
-    cards.push(Card { label: "Stored", value, note, tone: None });
+    let bad = not_good(report);
+    let note =
+        format!("{}{bad}, {} raw", units::several(kept as u64, "backup"), units::bytes(report.kept_raw));
+    let tone = (report.not_good + report.lost > 0).then_some(Tone::Warning);
+    cards.push(Card { label: "Stored", value, note, tone });
     let month = report.success.iter().find(|success| success.days == Some(30));
     if let Some((month, percent)) = month.and_then(|month| Some((month, month.percent()?))) {
         cards.push(Card {
@@ -182,7 +185,12 @@ fn storage(report: &Report) -> Option<Chart> {
 /// The same in words.
 fn stored(report: &Report) -> Vec<(&'static str, String)> {
     let (kept, bytes) = report.kept;
-    let now = format!("{} in {}, {} raw", units::bytes(bytes), backups(kept), units::bytes(report.kept_raw));
+    let now = format!(
+        "{} in {}, {} raw",
+        units::bytes(bytes),
+        units::several(kept as u64, "backup"),
+        units::bytes(report.kept_raw)
+    );
     let mut facts = vec![("now", now)];
     let most = report.outlook.stored.iter().max_by_key(|stored| stored.bytes);
     facts.extend(

@@ -12,6 +12,7 @@ use super::Sample;
 use super::text::{Page, Read};
 use crate::error::{Error, Result};
 use crate::replace::replace;
+use crate::units;
 
 /// How long another run may hold the lock, which it needs for an instant.
 const LOCKED: Duration = Duration::from_secs(2);
@@ -50,8 +51,8 @@ impl MetricsFile {
         replace(&self.path, page.text().as_bytes(), MODE).map_err(|e| self.failed("cannot be written", e))?;
         log::info!("wrote {}", self.path.display());
         let told = format!(
-            "metrics_file: {lost} damaged lines of {} are gone; figures of earlier runs may be missing until the \
-             next ones",
+            "metrics_file: left out {} of {}; figures of earlier runs may be missing until the next ones",
+            units::several(lost as u64, "damaged line"),
             self.path.display()
         );
         Ok((lost > 0).then_some(told))

@@ -132,7 +132,7 @@ async fn the_file_is_replaced_for_everyone_to_read() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "node_load1 0.5\n");
     std::fs::write(&path, text.replace(" 3\n", " three\n")).unwrap();
     let told = file.update("a", &[]).await.unwrap().unwrap();
-    assert!(told.contains("1 damaged lines"), "{told}");
+    assert!(told.contains("1 damaged line of "), "{told}");
     assert_eq!(files(dir.path()), 1);
 
     // Somebody holds the lock: it is not waited for long, and nothing is lost.

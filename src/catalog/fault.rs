@@ -1,0 +1,178 @@
+//! What is wrong with a stored backup, as far as one listing and its last verify tell. All that speak of
+//! backups (`list`, `stats`, `health`, retention) go by this judgement: what has a fault is not good.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::id::BackupId;
+use super::run::{Run, STATUSES, Status};
+use super::verdict::Verdict;
+use super::{Folder, layout};
+use crate::artifact::manifest::Manifest;
+use crate::units::{count, several};
+
+/// What kind of fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The last verify found it damaged, or an object of it has another size than the manifest says.
+    Damaged,
+    /// The artifact is not there.
+    ArtifactMissing,
+    /// The index is not there: only stock tools can read the artifact.
+    IndexMissing,
+    /// The artifact is there, and no manifest, though there was a backup that nobody deleted.
+    ManifestMissing,
+    /// The manifest cannot be understood.
+    UnreadableManifest,
+}
+
+/// Every kind.
+const KINDS: [Kind; 5] = [
+    Kind::Damaged,
+    Kind::ArtifactMissing,
+    Kind::IndexMissing,
+    Kind::ManifestMissing,
+    Kind::UnreadableManifest,
+];
+
+impl Kind {
+    /// Its words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Kind::Damaged => "damaged",
+            Kind::ArtifactMissing => "artifact missing",
+            Kind::IndexMissing => "index missing",
+            Kind::ManifestMissing => "manifest missing",
+            Kind::UnreadableManifest => "unreadable manifest",
+        }
+    }
+
+    /// Whether it leaves no manifest to go by: then the store does not say what there was a backup of.
+    pub fn takes_the_manifest(self) -> bool {
+        matches!(self, Kind::ManifestMissing | Kind::UnreadableManifest)
+    }
+}
+
+/// What is wrong with a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind it is.
+    pub kind: Kind,
+    /// What is wrong, in words.
+    pub why: String,
+}
+
+impl Fault {
+    /// That of a backup, if it has one: what the listing says of its objects, then what the last verify
+    /// found in them.
+    pub fn of(manifest: &Manifest, folder: &Folder, verdict: Option<&Verdict>) -> Option<Fault> {
+        let (artifact, index) = (&manifest.artifact, &manifest.index);
+        object("artifact", &artifact.key, artifact.size, Kind::ArtifactMissing, folder)
+            .or_else(|| object("index", &index.key, index.size, Kind::IndexMissing, folder))
+            .or_else(|| found(verdict?))
+    }
+
+    /// It in one line, with the backup that has it.
+    pub fn of_backup(&self, id: &BackupId) -> String {
+        format!("the backup {id}: {}", self.why)
+    }
+
+    /// That of a manifest which cannot be understood.
+    pub fn unreadable(key: &str, why: &str) -> Fault {
+        Fault { kind: Kind::UnreadableManifest, why: format!("{key} cannot be understood: {why}") }
+    }
+
+    /// That of a run whose backup is said to be gone, if its manifest alone is. A deletion leaves its
+    /// tombstone until the artifact is gone too; where there is none, nobody deleted this backup.
+    pub fn lost(run: &Run, folder: &Folder) -> Option<Fault> {
+        let artifact = run.key.as_ref().filter(|key| folder.values().any(|object| object.key == **key))?;
+        let deleted = folder.contains_key(layout::MANIFEST) || folder.contains_key(layout::TOMBSTONE);
+        (run.status == Status::Deleted && !deleted).then(|| Fault {
+            kind: Kind::ManifestMissing,
+            why: format!("its artifact {artifact} is there, and its manifest is not"),
+        })
+    }
+}
+
+/// What the listing tells against an object of a backup.
+fn object(what: &str, key: &str, size: u64, missing: Kind, folder: &Folder) -> Option<Fault> {
+    match folder.values().find(|object| object.key == key) {
+        None => Some(Fault { kind: missing, why: format!("its {what} {key} is missing") }),
+        Some(object) if object.size != size => {
+            let why = format!(
+                "its {what} {key} has {}, the manifest says {}",
+                several(object.size, "byte"),
+                count(size)
+            );
+            Some(Fault { kind: Kind::Damaged, why })
+        }
+        Some(_) => None,
+    }
+}
+
+fn found(verdict: &Verdict) -> Option<Fault> {
+    let what = || verdict.wrong().next().map_or("damaged", String::as_str);
+    (!verdict.sound)
+        .then(|| Fault { kind: Kind::Damaged, why: format!("verify found it damaged: {}", what()) })
+}
+
+/// How a run and its backup stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// As the run ended; a completed one has a backup in which no fault is known.
+    Run(Status),
+    /// Its backup has a fault.
+    Fault(Kind),
+}
+
+impl Shown {
+    /// That of a run, and of its backup's fault.
+    pub fn of(status: Status, fault: Option<&Fault>) -> Shown {
+        fault.map_or(Shown::Run(status), |fault| Shown::Fault(fault.kind))
+    }
+
+    /// Its words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Shown::Run(status) => status.word(),
+            Shown::Fault(kind) => kind.words(),
+        }
+    }
+
+    /// Its word in JSON and after `--status`: `completed`, `artifact_missing`.
+    pub fn code(self) -> String {
+        self.words().replace(' ', "_")
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+impl FromStr for Shown {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Shown, String> {
+        let all = || STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault));
+        all().find(|shown| shown.code() == word).ok_or_else(|| {
+            format!("a status is one of {}", all().map(Shown::code).collect::<Vec<_>>().join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_asked_for_by_the_word_that_json_has() {
+        for shown in STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault)) {
+            assert_eq!(shown.code().parse(), Ok(shown));
+        }
+        assert_eq!(Shown::Fault(Kind::ArtifactMissing).code(), "artifact_missing");
+        let wrong = "artifact missing".parse::<Shown>().unwrap_err();
+        assert!(wrong.contains("completed, ") && wrong.ends_with(", unreadable_manifest"), "{wrong}");
+    }
+}
