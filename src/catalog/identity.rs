@@ -2,7 +2,7 @@
 //! backups that look good, while retention deletes the last ones of the server that mattered.
 
 use crate::artifact::manifest::Source;
-use crate::source::server::Topology;
+use crate::source::hello::Topology;
 
 /// How the source of `now` is another than that of `before`, in words; `None` if it is the same.
 ///

@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use uzima_backup::artifact::manifest::Source;
 use uzima_backup::catalog::collapse::{Amount, Contents};
 use uzima_backup::retention::{Action, Backup, Circumstances, Policy, plan};
-use uzima_backup::source::server::Topology;
+use uzima_backup::source::hello::Topology;
 
 use super::oracle::Oracle;
 
