@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::id::BackupId;
 use crate::error::{Error, Result};
 use crate::source::Type;
+use crate::source::hello::Topology;
 use crate::source::optime::OpTime;
-use crate::source::server::Topology;
 
 /// The version of the manifest's format.
 pub const FORMAT: u32 = 1;

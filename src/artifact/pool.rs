@@ -1,12 +1,15 @@
 //! Compression by all cores, with the results in the order of the questions and memory bounded by
 //! the raw bytes in flight.
 
+mod budget;
+
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
+use self::budget::{Budget, Room};
 use super::buffers::{Buffers, Lent};
 use super::pack::BLOCK;
 use crate::error::{Error, Result};
@@ -168,41 +171,6 @@ pub fn sum_documents(raw: &[u8]) -> Result<(u64, u128)> {
         rest = after;
     }
     Ok((documents, sum))
-}
-
-/// How many raw bytes may be in flight.
-struct Budget {
-    limit: usize,
-    used: Mutex<usize>,
-    freed: Condvar,
-}
-
-/// A share of the budget, given back on drop.
-struct Room {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Budget {
-    fn new(limit: usize) -> Arc<Budget> {
-        Arc::new(Budget { limit, used: Mutex::new(0), freed: Condvar::new() })
-    }
-
-    fn take(self: &Arc<Budget>, bytes: usize) -> Room {
-        let bytes = bytes.min(self.limit);
-        let used = self.used.lock().expect("no holder panics");
-        let mut used =
-            self.freed.wait_while(used, |used| *used + bytes > self.limit).expect("no holder panics");
-        *used += bytes;
-        Room { budget: self.clone(), bytes }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        *self.budget.used.lock().expect("no holder panics") -= self.bytes;
-        self.budget.freed.notify_one();
-    }
 }
 
 #[cfg(test)]

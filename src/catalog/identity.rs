@@ -3,7 +3,7 @@
 
 use crate::artifact::manifest::Source;
 use crate::config::uri;
-use crate::source::server::Topology;
+use crate::source::hello::Topology;
 
 /// How the source of `now` is another than that of `before`, in words; `None` if it is the same.
 ///

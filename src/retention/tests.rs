@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::catalog::collapse::Amount;
-use crate::source::server::Topology;
+use crate::source::hello::Topology;
 
 pub(super) const JOB: &str = "all@db1";
 

@@ -6,10 +6,11 @@
 
 use super::Namespace;
 use super::describe::{self, Description};
+use super::hello::Topology;
 use super::oplog::bounds;
 use super::optime::OpTime;
 use super::selection::Selection;
-use super::server::{Server, Topology, any_member};
+use super::server::{Server, any_member};
 use crate::error::{Error, Kind, Result};
 
 /// How often all is listed before an application that always makes and drops collections has won.

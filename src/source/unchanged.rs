@@ -2,8 +2,9 @@
 
 use mongodb::Client;
 
+use super::hello::Hello;
 use super::patience;
-use super::server::{Hello, Server};
+use super::server::Server;
 use crate::error::{Error, Kind, Result};
 
 impl Server {

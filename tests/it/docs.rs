@@ -27,8 +27,8 @@ fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
 fn full_manifest() -> serde_json::Value {
     use uzima_backup::artifact::manifest::*;
     use uzima_backup::source::Type;
+    use uzima_backup::source::hello::Topology;
     use uzima_backup::source::optime::OpTime;
-    use uzima_backup::source::server::Topology;
     let now = "2026-11-23T03:00:00Z".parse().unwrap();
     let text = || String::from("x");
     let namespace = NamespaceEntry {

@@ -5,9 +5,10 @@ use std::str::FromStr;
 use super::Options;
 use crate::error::{Error, Result};
 use crate::source::describe::Description;
+use crate::source::hello::Topology;
 use crate::source::notes::Notes;
 use crate::source::optime::OpTime;
-use crate::source::server::{Server, Topology};
+use crate::source::server::Server;
 use crate::source::{oplog, snapshot};
 
 /// What was asked for.

@@ -9,7 +9,7 @@ use uzima_backup::artifact::manifest::Source;
 use uzima_backup::catalog::collapse::{Amount, Contents};
 use uzima_backup::catalog::marks::Pin;
 use uzima_backup::retention::{Action, Backup, Circumstances, Policy, plan};
-use uzima_backup::source::server::Topology;
+use uzima_backup::source::hello::Topology;
 
 use super::oracle::Oracle;
 

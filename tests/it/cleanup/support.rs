@@ -10,7 +10,7 @@ use uzima_backup::artifact::manifest::*;
 use uzima_backup::catalog::id::BackupId;
 use uzima_backup::catalog::layout;
 use uzima_backup::source::Type;
-use uzima_backup::source::server::Topology;
+use uzima_backup::source::hello::Topology;
 use uzima_testkit::s3_server::S3Server;
 
 use crate::cli::s3::variables;

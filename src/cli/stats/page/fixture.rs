@@ -13,7 +13,7 @@ use crate::catalog::run::{Run, Status};
 use crate::catalog::verdict::Drill;
 use crate::ops::stats::{Known, Options, Report, report};
 use crate::retention::{Backup, Circumstances, Policy, plan};
-use crate::source::server::Topology;
+use crate::source::hello::Topology;
 
 pub const JOB: &str = "all@db1";
 /// The nights of the sample.
