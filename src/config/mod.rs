@@ -1,5 +1,6 @@
 //! Configuration: flags over environment over file, all of it checked before any network is touched.
 
+pub mod env;
 pub mod file;
 pub mod layers;
 pub mod mail;

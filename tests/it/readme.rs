@@ -88,33 +88,6 @@ async fn the_first_backup_and_the_way_back() {
     }
 }
 
-/// The user of the README may do all that a backup does, its record included.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_user_may_read_and_record() {
-    let mongod = Mongod::builder().auth().start().await.unwrap();
-    let client = mongod.client().await.unwrap();
-    load::fill(&client, &Load { orders: 50, rows: 10, tiny: 2, ..Load::default() }).await.unwrap();
-    let code = block("The MongoDB user", "js").replace("passwordPrompt()", "\"pw\"");
-    let code =
-        code.strip_prefix("db.getSiblingDB(\"admin\").createUser(").unwrap().strip_suffix(')').unwrap();
-    // The shell's language lets keys go without quotes.
-    let quoted = |code: String, key: &str| code.replace(&format!("{key}: "), &format!("\"{key}\": "));
-    let json = ["user", "pwd", "roles", "role", "db"].into_iter().fold(code.to_string(), quoted);
-    let user: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
-    let roles = bson::serialize_to_bson(&user["roles"]).unwrap();
-    let create = bson::doc! {"createUser": user["user"].as_str().unwrap(), "pwd": "pw", "roles": roles};
-    client.database("admin").run_command(create).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let script = format!(
-        "export MONGO_URI='{}' BACKUP_DIR='{}'; uzima-backup backup --quiet; uzima-backup list",
-        mongod.uri_as("backup", "pw", "admin"),
-        folder.path().join("backups").display()
-    );
-    assert!(shell(&script, folder.path()).contains("completed"));
-    let runs = client.database("uzima_backup").collection::<bson::Document>("runs");
-    assert_eq!(runs.count_documents(bson::doc! {"status": "completed"}).await.unwrap(), 1);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_restore() {
     let (mongod, target) = (small_server().await, Mongod::builder().start().await.unwrap());

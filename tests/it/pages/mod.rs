@@ -2,6 +2,7 @@
 
 mod commands;
 mod retention;
+mod users;
 
 use std::collections::BTreeSet;
 use std::path::Path;
