@@ -197,9 +197,8 @@ impl Load {
                 units::several(wanted, "document")
             ));
         } else if there != wanted {
-            let has = units::several(there, "document");
-            let what = format!("the target has {has}, written: {}", units::count(wanted));
-            outcome.problems.push(Trouble::Count.told(what));
+            let (there, wanted) = (units::several(there, "document"), units::count(wanted));
+            outcome.problems.push(Trouble::Count.told(format!("the target has {there}, written: {wanted}")));
         }
         Ok(())
     }

@@ -161,6 +161,6 @@ async fn latest_is_never_a_guess() {
     // What was restored, and of when it is, stands in a file long after the plan was read.
     let begun = backup.manifest.started_at.format("%Y-%m-%d %H:%M:%S UTC");
     assert!(told.starts_with(&format!("backup {first} in ")), "{told}");
-    assert!(told.contains(&format!("\n  of the job one, begun {begun}\nrestored 1 namespaces")), "{told}");
+    assert!(told.contains(&format!("\n  of the job one, begun {begun}\nrestored 1 namespace")), "{told}");
     assert_eq!(read_all(&live).await.expect("the target").get("shop", "orders").unwrap().documents.len(), 3);
 }
