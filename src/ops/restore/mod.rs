@@ -10,7 +10,6 @@ mod dump;
 mod files;
 mod load;
 mod metadata;
-mod near;
 mod offer;
 mod origin;
 mod people;
