@@ -61,7 +61,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         _ => cli.common.config.as_deref(),
     };
     let layers = match Layers::load(cli.settings(), &|name| std::env::var_os(name), config) {
-        Ok(layers) => layers,
+        Ok(layers) => layers.among(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())),
         Err(error) => return unread(&cli, error),
     };
     let redactor = settings::redactor(&layers);
@@ -72,6 +72,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return early(&cli, &layers, &error, true),
     };
     output::tell_panics(log.clone());
+    layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
     let output = Output::new(cli.common.json, cli.common.quiet);
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();

@@ -3,6 +3,7 @@
 pub mod file;
 pub mod layers;
 pub mod mail;
+pub mod misspelt;
 pub mod place;
 pub mod records;
 pub mod settings;

@@ -8,6 +8,7 @@ mod hardship;
 mod kills;
 pub mod locks;
 mod log;
+mod misspelt;
 mod output;
 mod parts;
 mod repeats;
