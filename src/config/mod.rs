@@ -1,5 +1,6 @@
 //! Configuration: flags over environment over file, all of it checked before any network is touched.
 
+mod bucket;
 pub mod file;
 pub mod layers;
 pub mod mail;
