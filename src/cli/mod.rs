@@ -18,6 +18,7 @@ mod restore;
 mod signals;
 mod stats;
 mod tell;
+mod usage;
 mod verify;
 mod version;
 
@@ -25,6 +26,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command};
@@ -49,11 +51,12 @@ use crate::units;
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(e) => {
-            // Help and version are no errors; a closed pipe is none either.
+        Err(e) if helps(&e) => {
+            // A closed pipe is no error either.
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
+        Err(e) => return output::complain(&usage::explain(&e), &Log::default()),
     };
     // What `init` is about to write is not there to be read.
     let config = match &cli.command {
@@ -100,6 +103,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         exit
     });
     outcome.unwrap_or_else(|error| output::complain(&error, &log))
+}
+
+/// Whether it is help or the version, asked for or because nothing else was.
+fn helps(error: &clap::Error) -> bool {
+    !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
 /// The settings cannot be read. Whoever is named in what can be of them hears of it all the same: one

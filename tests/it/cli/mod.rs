@@ -16,5 +16,6 @@ pub mod s3;
 mod schedule;
 pub mod secrets;
 pub mod signals;
+mod steps;
 pub mod support;
 mod users;
