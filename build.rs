@@ -18,6 +18,11 @@ fn main() {
         None => target,
     };
     println!("cargo:rustc-env=UZIMA_BACKUP_BUILD={built}");
+    if variable("CARGO_CFG_TARGET_ENV") == "gnu" {
+        // The unwinder comes from gcc's static library, so that libc is all that a machine needs: this archive
+        // stands before Rust's own libraries, and what they ask of libgcc_s.so is there by then.
+        println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
+    }
 }
 
 /// What is checked out.

@@ -43,7 +43,7 @@ impl Exit {
         }
     }
 
-    /// What it means, as the README, the man page and `--help` say it.
+    /// What it means, as docs/operations.md, the man page and `--help` say it.
     pub fn meaning(self) -> &'static str {
         match self {
             Exit::Done => "done",

@@ -28,7 +28,7 @@ pub struct Verdict {
     pub findings: Vec<String>,
     /// Bytes of the artifact that were read.
     pub stored_bytes: u64,
-    /// Documents that were hashed.
+    /// Documents that were hashed, without the entries of an oplog slice.
     pub documents: u64,
     /// Their length in bytes.
     pub raw_bytes: u64,
@@ -57,7 +57,7 @@ pub struct Drill {
     pub index_seconds: f64,
     /// How long the comparison took, in seconds.
     pub compare_seconds: f64,
-    /// How many namespaces were restored and compared.
+    /// How many namespaces were restored: not users, roles and the server's own books.
     pub namespaces: u64,
     /// Their documents.
     pub documents: u64,

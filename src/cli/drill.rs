@@ -52,8 +52,8 @@ pub async fn run(
     drilled
 }
 
-/// A drill, for people.
-pub fn text(drill: &Drill) -> String {
+/// A drill, for people. `documents`: how many the backup has.
+pub fn text(drill: &Drill, documents: u64) -> String {
     let word = if drill.findings.is_empty() { "drilled" } else { "DIFFERS" };
     let took = |seconds: f64| units::duration(std::time::Duration::from_secs_f64(seconds.max(0.0)));
     let place = match drill.target.as_str() {
@@ -76,6 +76,13 @@ pub fn text(drill: &Drill) -> String {
         took(drill.index_seconds),
         took(drill.compare_seconds),
     );
+    let rest = documents.saturating_sub(drill.documents);
+    if rest > 0 {
+        let (rest, all) = (units::count(rest), units::count(documents));
+        text.push_str(&format!(
+            "         not among them are users, roles and the server's own books: {rest} of the {all} documents\n"
+        ));
+    }
     drill.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
     drill.notes.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));
     text

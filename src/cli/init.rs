@@ -10,7 +10,8 @@ use super::logging::Log;
 use super::output::{self, Output};
 use super::{backup, health};
 use crate::cancel::Cancel;
-use crate::config::layers::{self, DEFAULT_FILE, Env, Layers, Origin};
+use crate::config::env::{Env, named_file};
+use crate::config::layers::{DEFAULT_FILE, Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::{mail, settings};
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ pub async fn run(
     cancel: &Cancel,
 ) -> Result<Exit> {
     let env: Env<'_> = &|name| std::env::var_os(name);
-    let file = absolute(layers::named_file(env, config)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
+    let file = absolute(named_file(env, config)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
     // All that is to be written is checked before anything is.
     settings::unseen(layers, "mongo_uri", "--mongo-uri", "MONGO_URI")?;
     let place = place::place(layers).map_err(|e| match layers.is_set("dir") {

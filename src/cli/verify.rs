@@ -153,7 +153,7 @@ fn text(rows: &[Row], chosen: &Chosen) -> String {
             units::bytes(verdict.raw_bytes),
         ));
         verdict.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
-        verdict.drill.iter().for_each(|drill| text.push_str(&drill::text(drill)));
+        verdict.drill.iter().for_each(|drill| text.push_str(&drill::text(drill, verdict.documents)));
         problems.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));
     }
     for (id, why) in &chosen.damaged {

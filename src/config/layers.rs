@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::env::{Env, named_file, variable};
 use super::file;
 use super::misspelt::{self, Misspelt};
 use super::table::{SETTINGS, Setting, by_key};
@@ -42,9 +43,6 @@ impl fmt::Display for Origin {
         }
     }
 }
-
-/// The environment, as far as settings are concerned.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<std::ffi::OsString>;
 
 /// All values that somebody set, and the defaults.
 #[derive(Debug)]
@@ -96,6 +94,13 @@ impl Layers {
     /// Variables that were meant to be settings, as far as [`among`](Layers::among) was asked.
     pub fn misspelt(&self) -> &[Misspelt] {
         &self.misspelt
+    }
+
+    /// Those of an environment, with no file.
+    #[cfg(test)]
+    pub fn of(env: &[(&str, &str)]) -> Layers {
+        let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+        Layers::load(BTreeMap::new(), &value, Some(Path::new("/dev/null"))).expect("they can be read")
     }
 
     /// The text of a setting.
@@ -166,61 +171,9 @@ impl Layers {
     }
 }
 
-/// The configuration file that a flag names, else `UZIMA_BACKUP_CONFIG`.
-///
-/// # Errors
-/// When the variable is empty: it was meant to be set.
-pub fn named_file(env: Env<'_>, flag: Option<&Path>) -> Result<Option<PathBuf>> {
-    let variable = env("UZIMA_BACKUP_CONFIG").map(PathBuf::from);
-    match (flag, variable) {
-        (Some(flag), _) => Ok(Some(flag.to_path_buf())),
-        (None, Some(path)) if path.as_os_str().is_empty() => Err(empty("UZIMA_BACKUP_CONFIG")),
-        (None, variable) => Ok(variable),
-    }
-}
-
 /// Whether it is clear what of a value of `records` is a password.
 fn shows_no_more(text: &str) -> bool {
     text == "off" || text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
-}
-
-fn empty(name: &str) -> Error {
-    Error::usage(format!("the environment variable {name} is set, but empty"))
-        .hint(format!("Give {name} a value, or unset it"))
-}
-
-/// The value of a setting's variable, or of the file that its `_FILE` variable names.
-fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>> {
-    let read = |name: &str| -> Result<Option<String>> {
-        let Some(value) = env(name) else { return Ok(None) };
-        let text = value
-            .into_string()
-            .map_err(|_| Error::usage(format!("the environment variable {name} is not UTF-8")))?;
-        if !text.is_empty() {
-            return Ok(Some(text));
-        }
-        // The AWS variables are not ours alone; one of ours that is empty was meant to be set.
-        if name.starts_with("AWS_") {
-            return Ok(None);
-        }
-        Err(empty(name))
-    };
-    let direct = read(setting.env)?;
-    if !setting.secret {
-        return Ok(direct.map(|text| (text, setting.env.to_string())));
-    }
-    let name = format!("{}_FILE", setting.env);
-    match (direct, read(&name)?) {
-        (Some(_), Some(_)) => {
-            Err(Error::usage(format!("both {} and {name} are set", setting.env)).hint("Set only one of them"))
-        }
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| Error::usage(format!("cannot read {path}, which {name} names")).caused_by(e))?;
-            Ok(Some((text.trim_end_matches(['\r', '\n']).to_string(), name)))
-        }
-        (direct, None) => Ok(direct.map(|text| (text, setting.env.to_string()))),
-    }
 }
 
 #[cfg(test)]

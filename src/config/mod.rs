@@ -1,6 +1,7 @@
 //! Configuration: flags over environment over file, all of it checked before any network is touched.
 
 mod bucket;
+pub mod env;
 pub mod file;
 pub mod layers;
 pub mod mail;

@@ -120,11 +120,6 @@ mod tests {
     use super::*;
     use crate::config::layers::Raw;
 
-    fn layers(env: &[(&str, &str)]) -> Layers {
-        let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
-        Layers::load(Default::default(), &value, Some(Path::new("/dev/null"))).unwrap()
-    }
-
     #[test]
     fn there_is_one_place() {
         for (env, word) in [
@@ -143,15 +138,15 @@ mod tests {
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_CHECKSUM", "md5")], "crc32c"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_ACCESS_KEY_ID", "x")], "AWS_SECRET_ACCESS_KEY"),
         ] {
-            let error = place(&layers(&env)).unwrap_err();
+            let error = place(&Layers::of(&env)).unwrap_err();
             let words = format!("{error} {}", error.next_step().unwrap_or_default());
             assert!(words.contains(word), "{env:?}: {words}");
             assert_eq!(error.exit(), crate::exit::Exit::Usage);
         }
-        assert!(matches!(place(&layers(&[("BACKUP_DIR", "/b")])).unwrap(), Place::Dir(_)));
-        assert!(matches!(place(&layers(&[("S3_BACKUP_BUCKET", "shop")])).unwrap(), Place::S3(_)));
+        assert!(matches!(place(&Layers::of(&[("BACKUP_DIR", "/b")])).unwrap(), Place::Dir(_)));
+        assert!(matches!(place(&Layers::of(&[("S3_BACKUP_BUCKET", "shop")])).unwrap(), Place::S3(_)));
         let elsewhere = [("S3_BACKUP_BUCKET", "My_Shop"), ("S3_ENDPOINT_URL", "https://s3.example.com")];
-        assert!(matches!(place(&layers(&elsewhere)).unwrap(), Place::S3(_)));
+        assert!(matches!(place(&Layers::of(&elsewhere)).unwrap(), Place::S3(_)));
     }
 
     #[test]

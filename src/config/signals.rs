@@ -30,23 +30,16 @@ pub fn webhook(layers: &Layers) -> Result<Option<WebhookOptions>> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::exit::Exit;
     use crate::notify::message::Event;
 
-    fn layers(env: &[(&str, &str)]) -> Layers {
-        let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
-        Layers::load(Default::default(), &value, Some(Path::new("/dev/null"))).unwrap()
-    }
-
     #[test]
     fn each_is_for_itself() {
-        let none = layers(&[("BACKUP_FORMAT", "nonsense")]);
+        let none = Layers::of(&[("BACKUP_FORMAT", "nonsense")]);
         let signals = super::signals(&none).unwrap();
         assert!(signals.ping.is_none() && signals.metrics.is_none() && webhook(&none).unwrap().is_none());
-        let all = layers(&[
+        let all = Layers::of(&[
             ("PING_URL", "https://hc-ping.com/5b0f"),
             ("METRICS_FILE", "/var/lib/node_exporter/uzima-backup.prom"),
             ("WEBHOOK_URL", "http://127.0.0.1:8080/hook?token=x"),
@@ -69,13 +62,13 @@ mod tests {
             ("METRICS_FILE", "/var/lib/uzima.txt", ".prom"),
             ("METRICS_FILE", "/var/lib/.prom", ".prom"),
         ] {
-            let layers = layers(&[(name, value)]);
+            let layers = Layers::of(&[(name, value)]);
             let error = signals(&layers).and(webhook(&layers).map(drop)).unwrap_err();
             assert_eq!(error.exit(), Exit::Usage);
             let told = format!("{} {error:?}", error.chain());
             assert!(told.contains(name) && told.contains(word) && !told.contains("canary"), "{told}");
         }
-        let both = layers(&[("WEBHOOK_URL", "http://h/x"), ("BACKUP_NOTIFY", "succes")]);
+        let both = Layers::of(&[("WEBHOOK_URL", "http://h/x"), ("BACKUP_NOTIFY", "succes")]);
         assert!(webhook(&both).unwrap_err().chain().contains("'succes'"));
     }
 }

@@ -1,6 +1,7 @@
 //! Waiting for a server's answers: not for ever, and more than once where that does no harm.
 
 use std::io::ErrorKind::TimedOut;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, Result};
@@ -10,12 +11,39 @@ use super::server::Server;
 
 /// How often a question is asked again when the connection breaks.
 const ASKED_AGAIN: u32 = 4;
+/// A silence of a server that is longer is told of.
+pub const QUIET: Duration = Duration::from_secs(10);
 
 impl Server {
     /// Waits for an answer, but not for ever: a connection that broke without a word looks like a
     /// server that thinks, and the driver waits for it without end.
     pub async fn bounded<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         bounded(self.stall, answer).await
+    }
+
+    /// Waits for what may take up to `limit`, and tells of a silence while it lasts: once, however many wait.
+    pub async fn telling<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        if let Ok(answer) = tokio::time::timeout(QUIET, &mut answer).await {
+            return answer;
+        }
+        let tells = !self.silent.swap(true, Relaxed);
+        if tells {
+            let (address, quiet, limit) = (&self.hello.address, QUIET.as_secs(), limit.as_secs());
+            log::warn!(
+                "MongoDB at {address} has not answered for {quiet} s; it is waited for up to {limit} s"
+            );
+        }
+        let answer = answer.await;
+        if tells {
+            self.silent.store(false, Relaxed);
+        }
+        answer
+    }
+
+    /// [`Server::bounded`], and a silence is told of.
+    pub async fn next<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        self.telling(self.stall, self.bounded(answer)).await
     }
 
     /// Asks a question that may be asked again: one lost connection must not cost the run.

@@ -1,5 +1,6 @@
 //! The server that is backed up: found by MONGO_URI, then one member of it for the whole run.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bson::raw::cstr;
@@ -24,6 +25,8 @@ pub struct Server {
     options: ClientOptions,
     /// How long it may take to answer.
     pub(super) stall: Duration,
+    /// It has not answered for a while, and that was told.
+    pub(super) silent: AtomicBool,
     /// What had to be asked again.
     pub(super) notes: Notes,
     /// Who it was at the start.
@@ -75,6 +78,8 @@ pub enum Topology {
 
 /// How long a member may take to answer, until [`Server::patient`] says otherwise.
 const STALL: Duration = Duration::from_secs(600);
+/// The driver's own time for finding a server.
+const SELECTION: Duration = Duration::from_secs(30);
 /// How long the first answers may take, the selection of a server included.
 const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
@@ -131,13 +136,25 @@ impl Server {
         let client = Client::with_options(options.clone()).map_err(fail)?;
         let ask = || bounded(FIRST_ANSWER, hello(&client, &options.hosts[0]));
         let hello = again(&connecting, tell, passing, ask).await.map_err(fail)?;
-        Ok(Server { client, options, stall: STALL, notes: notes.clone(), hello })
+        Ok(Server {
+            client,
+            options,
+            stall: STALL,
+            silent: AtomicBool::new(false),
+            notes: notes.clone(),
+            hello,
+        })
     }
 
     /// The same with another bound on how long an answer may take.
     pub fn patient(mut self, stall: Duration) -> Server {
         self.stall = stall;
         self
+    }
+
+    /// How long the driver looks for the member before it says that it is down.
+    pub(super) fn selection(&self) -> Duration {
+        self.options.server_selection_timeout.unwrap_or(SELECTION)
     }
 
     /// The client of the member.

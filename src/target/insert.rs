@@ -41,7 +41,7 @@ impl Target {
         let mut refused = Vec::new();
         for batch in batches(&documents) {
             let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
-            let Sent { answer, again } = self.insist(&place.db, || command(self, place, batch)).await;
+            let Sent { answer, again } = self.change(&place.db, || command(self, place, batch)).await;
             let answer = answer.map_err(|e| self.explain(&doing(), e))?;
             if let Ok(error) = answer.get_document("writeConcernError") {
                 let words = error.get_str("errmsg").unwrap_or_default().to_string();

@@ -1,5 +1,6 @@
 //! Commands that are sent again when the connection breaks: one lost connection must not cost the restore.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf};
@@ -25,7 +26,23 @@ impl Target {
         self.insist_for(STALL, db, command).await
     }
 
-    /// The same, with this much time for each answer.
+    /// Sends a command that changes something, in the same way.
+    pub(super) async fn change(&self, db: &str, command: impl Fn() -> RawDocumentBuf) -> Sent {
+        // What nobody waits for any more may be carried out all the same.
+        self.changes.fetch_add(1, SeqCst);
+        let sent = self.insist(db, command).await;
+        if !sent.again && sent.answer.as_ref().is_err_and(|e| errors::classify(e) == Class::Unauthorized) {
+            self.changes.fetch_sub(1, SeqCst);
+        }
+        sent
+    }
+
+    /// Whether nothing was dropped, created or inserted by this connection: each was refused.
+    pub fn is_untouched(&self) -> bool {
+        self.changes.load(SeqCst) == 0
+    }
+
+    /// [`Target::insist`] with this much time for each answer.
     pub(super) async fn insist_for(
         &self,
         limit: Duration,

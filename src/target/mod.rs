@@ -4,11 +4,14 @@ mod apply;
 pub mod batch;
 pub mod insert;
 mod insist;
+pub mod rights;
 pub mod shape;
 pub mod throwaway;
 mod timestamps;
 pub mod users;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf, rawdoc};
@@ -34,6 +37,10 @@ pub struct Target {
     pub version: Version,
     /// What has to acknowledge a write.
     concern: RawDocumentBuf,
+    /// How somebody would connect who is not logged in.
+    stranger: ClientOptions,
+    /// How many changes were asked for and not refused.
+    changes: Arc<AtomicU64>,
 }
 
 /// A version, `a.b.c`.
@@ -81,6 +88,8 @@ impl Target {
             Some(Acknowledgment::Custom(name)) => rawdoc! {"w": name},
             _ => rawdoc! {"w": "majority"},
         };
+        let mut stranger = options.clone();
+        stranger.credential = None;
         let mut target = Target {
             client: Client::with_options(options)
                 .map_err(|e| Error::failed("cannot connect to the target").caused_by(errors::tidy(&e)))?,
@@ -88,6 +97,8 @@ impl Target {
             address: places.join(","),
             version: Version(0, 0, 0),
             concern,
+            stranger,
+            changes: Arc::default(),
         };
         let doing = "cannot connect to the target";
         let hello = target.run("admin", rawdoc! {"hello": 1}).await.map_err(|e| target.explain(doing, e))?;

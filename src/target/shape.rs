@@ -23,7 +23,7 @@ impl Target {
     pub async fn empty(&self, db: &str, collection: &str) -> Result<()> {
         let all = rawdoc! {"q": {}, "limit": 0};
         let command = rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()};
-        let done = self.insist(db, || command.clone()).await.answer.map(|_| ());
+        let done = self.change(db, || command.clone()).await.answer.map(|_| ());
         done.map_err(|e| self.explain_beyond(&format!("cannot empty {db}.{collection}"), e))
     }
 
@@ -52,7 +52,7 @@ impl Target {
     /// Drops a namespace; one that is not there is a success.
     pub async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};
-        match self.insist(db, || command.clone()).await.answer {
+        match self.change(db, || command.clone()).await.answer {
             Ok(_) => Ok(()),
             Err(e) if errors::code(&e) == Some(NOT_FOUND) => Ok(()),
             Err(e) => Err(self.explain(&format!("cannot drop {db}.{collection}"), e)),
@@ -63,7 +63,7 @@ impl Target {
     pub async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<()> {
         let mut command = create(namespace, collection, self.version);
         command.append(cstr!("writeConcern"), self.concern.clone());
-        let Sent { answer, again } = self.insist(db, || command.clone()).await;
+        let Sent { answer, again } = self.change(db, || command.clone()).await;
         match answer {
             Ok(_) => Ok(()),
             // Of what was sent twice, the first time may have arrived.

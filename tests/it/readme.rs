@@ -1,4 +1,4 @@
-//! The README's commands, run as they stand there, and its policy, held against what is asked of a bucket.
+//! The README's commands, run as they stand there, and the least policies, held against what is asked of a bucket.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,6 +10,8 @@ use uzima_testkit::official::Official;
 use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 const README: &str = include_str!("../../README.md");
+const MONITORING: &str = include_str!("../../docs/monitoring.md");
+const STORAGE: &str = include_str!("../../docs/storage.md");
 
 #[path = "../../examples/quickstart.rs"]
 #[allow(dead_code, reason = "its main is for the shell")]
@@ -17,6 +19,10 @@ mod quickstart;
 
 fn block(heading: &str, language: &str) -> &'static str {
     crate::pages::block(README, heading, language)
+}
+
+fn monitoring(heading: &str) -> &'static str {
+    crate::pages::block(MONITORING, heading, "sh")
 }
 
 pub async fn small_server() -> Mongod {
@@ -60,7 +66,7 @@ async fn the_first_backup_and_the_way_back() {
         .lines()
         .filter(|line| line.starts_with("export"))
         .fold(String::new(), |all, line| all + line + "\n");
-    shell(&(settings + block("Statistics", "sh")), folder.path());
+    shell(&(settings + monitoring("Statistics")), folder.path());
     assert!(std::fs::read_to_string(folder.path().join("backups.html")).unwrap().contains("All is well"));
     let artifact = out.lines().last().unwrap().trim().to_string();
     std::fs::copy(&artifact, folder.path().join("dump.tar.gz")).unwrap();
@@ -80,33 +86,6 @@ async fn the_first_backup_and_the_way_back() {
         let count = target.client().await.unwrap().database("store").collection::<bson::Document>("orders");
         assert_eq!(count.count_documents(bson::doc! {}).await.unwrap(), 500);
     }
-}
-
-/// The user of the README may do all that a backup does, its record included.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_user_may_read_and_record() {
-    let mongod = Mongod::builder().auth().start().await.unwrap();
-    let client = mongod.client().await.unwrap();
-    load::fill(&client, &Load { orders: 50, rows: 10, tiny: 2, ..Load::default() }).await.unwrap();
-    let code = block("The MongoDB user", "js").replace("passwordPrompt()", "\"pw\"");
-    let code =
-        code.strip_prefix("db.getSiblingDB(\"admin\").createUser(").unwrap().strip_suffix(')').unwrap();
-    // The shell's language lets keys go without quotes.
-    let quoted = |code: String, key: &str| code.replace(&format!("{key}: "), &format!("\"{key}\": "));
-    let json = ["user", "pwd", "roles", "role", "db"].into_iter().fold(code.to_string(), quoted);
-    let user: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
-    let roles = bson::serialize_to_bson(&user["roles"]).unwrap();
-    let create = bson::doc! {"createUser": user["user"].as_str().unwrap(), "pwd": "pw", "roles": roles};
-    client.database("admin").run_command(create).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let script = format!(
-        "export MONGO_URI='{}' BACKUP_DIR='{}'; uzima-backup backup --quiet; uzima-backup list",
-        mongod.uri_as("backup", "pw", "admin"),
-        folder.path().join("backups").display()
-    );
-    assert!(shell(&script, folder.path()).contains("completed"));
-    let runs = client.database("uzima_backup").collection::<bson::Document>("runs");
-    assert_eq!(runs.count_documents(bson::doc! {"status": "completed"}).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +130,7 @@ async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
     // Asked for only when a run fails.
     needed.insert("s3:AbortMultipartUpload".into());
     assert!(!needed.contains("s3:DeleteObject"), "the key of the backup cannot delete");
-    assert_eq!(allowed("To S3"), needed);
+    assert_eq!(allowed("The key of the backup"), needed);
 
     // What a clean-up asks for: a backup of long ago goes, by a policy of its own.
     let before = bucket.calls().len();
@@ -168,16 +147,16 @@ async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
     let mut needed: BTreeSet<String> = calls[before..].iter().map(|call| action(call.operation)).collect();
     // Asked for only when a run was killed.
     needed.insert("s3:AbortMultipartUpload".into());
-    assert_eq!(allowed("Retention"), needed);
+    assert_eq!(allowed("The key of the clean-up"), needed);
 }
 
-/// The section's commands, in their order; its table names every check; and what is asked of the bucket is
+/// docs/monitoring.md: the commands of its section, in their order; its table names every check; and what is asked of the bucket is
 /// within the policy of the backup's key, but for the deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_what_the_section_says() {
     let (mongod, bucket) = (small_server().await, S3Server::start());
     let folder = tempfile::tempdir().unwrap();
-    let (new, later) = block("Health", "sh").split_once('\n').unwrap();
+    let (new, later) = monitoring("Health").split_once('\n').unwrap();
     let settings = format!(
         "export MONGO_URI='{}' S3_ENDPOINT_URL={} S3_BACKUP_BUCKET={BUCKET} AWS_REGION=us-east-1\n\
          export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}\n",
@@ -190,20 +169,19 @@ async fn health_is_what_the_section_says() {
     shell(&format!("{settings}{later}"), folder.path());
     let needed: BTreeSet<String> =
         bucket.calls()[before..].iter().map(|call| action(call.operation)).collect();
-    let mut may = allowed("To S3");
+    let mut may = allowed("The key of the backup");
     may.insert("s3:DeleteObject".into());
     may.remove("s3:AbortMultipartUpload");
     assert_eq!(needed, may);
 
     let before = bucket.calls().len();
-    let section = README.split_once("\n## Health\n").unwrap().1.split_once("\n## ").unwrap().0;
-    let monitor = section.replace('\n', " ");
-    let monitor = monitor.split('`').find(|code| code.ends_with("--only freshness --quiet")).unwrap();
+    let monitor = monitoring("What to alert on");
     assert_eq!(shell(&format!("{settings}{monitor}"), folder.path()), "");
     let asked: BTreeSet<String> =
         bucket.calls()[before..].iter().map(|call| action(call.operation)).collect();
     assert_eq!(asked, ["s3:GetObject", "s3:ListBucket"].map(String::from).into(), "a key that may only read");
 
+    let section = MONITORING.split_once("\n## Health\n").unwrap().1.split_once("\n## ").unwrap().0;
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let named: Vec<&str> = rows.map(|(name, _)| name).collect();
     assert_eq!(named, uzima_backup::ops::health::names().collect::<Vec<_>>());
@@ -241,9 +219,10 @@ fn action(operation: &str) -> String {
     action.into()
 }
 
-/// The actions of the policy after a heading.
+/// The actions of the policy of docs/storage.md after a heading.
 fn allowed(heading: &str) -> BTreeSet<String> {
-    let policy: serde_json::Value = serde_json::from_str(block(heading, "json")).unwrap();
+    let policy: serde_json::Value =
+        serde_json::from_str(crate::pages::block(STORAGE, heading, "json")).unwrap();
     let statements = policy["Statement"].as_array().unwrap();
     let actions = statements.iter().flat_map(|s| s["Action"].as_array().unwrap());
     actions.map(|action| action.as_str().unwrap().to_string()).collect()

@@ -1,14 +1,12 @@
-//! README's table "Troubleshooting": what it quotes is what the tool says, and its commands are commands.
+//! docs/troubleshooting.md: what it quotes is what the tool says, and its commands are commands.
 
 use std::path::Path;
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/troubleshooting.md");
 
 /// The cells of each row.
 fn rows() -> Vec<Vec<&'static str>> {
-    let section = README.split_once("\n## Troubleshooting\n").expect("the section").1;
-    let section = section.split("\n## ").next().expect("a section");
-    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let rows = PAGE.lines().filter(|line| line.starts_with("| ")).skip(1);
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 

@@ -49,7 +49,8 @@ pub async fn run(
         return Err(Error::failed("not restored, as you wish; nothing was touched"));
     }
     let display = Display::start(meter.clone(), output.interactive(), bars);
-    let (target, plan) = (restore.plan.target.clone(), tell::facts(&restore.plan));
+    let (target, facts) = (restore.plan.target.clone(), tell::facts(&restore.plan));
+    let from = tell::from_text(&restore.plan);
     let outcome = cancel.or(restore.apply(&meter)).await;
     drop(display);
     let report = outcome.map_err(|error| match error.kind() {
@@ -60,7 +61,7 @@ pub async fn run(
         }
         _ => error,
     })?;
-    output.result(&tell::report_json(&report, plan), || tell::report_text(&report, &target));
+    output.result(&tell::report_json(&report, facts), || tell::report_text(&report, &from, &target));
     if output.quiet {
         // An exit code alone would not say what needs a look.
         tell::looks(&report).iter().for_each(|line| output::needs_look(line));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::units;
-use crate::ops::restore::{Oplog, Outcome, Plan, Planned, Replayed, Report};
+use crate::ops::restore::{Oplog, Outcome, Plan, Planned, Problem, Replayed, Report};
 
 /// What is said of plan and report alike.
 pub fn facts(plan: &Plan) -> serde_json::Value {
@@ -53,12 +53,18 @@ pub fn plan_json(plan: &Plan) -> serde_json::Value {
     json
 }
 
-/// The plan, a line for each namespace.
-pub fn plan_text(plan: &Plan) -> String {
+/// What is restored, and of when it is.
+pub fn from_text(plan: &Plan) -> String {
     let mut text = format!("{}\n", plan.from);
     if let (Some(job), Some(started)) = (&plan.job, plan.started_at) {
         text.push_str(&format!("  of the job {job}, begun {}\n", started.format("%Y-%m-%d %H:%M:%S UTC")));
     }
+    text
+}
+
+/// The plan, a line for each namespace.
+pub fn plan_text(plan: &Plan) -> String {
+    let mut text = from_text(plan);
     for planned in &plan.namespaces {
         let (from, to) = (planned.offer.name(), planned.chosen.name());
         let name = if from == to { to } else { format!("{from} as {to}") };
@@ -130,7 +136,7 @@ pub fn report_json(report: &Report, mut json: serde_json::Value) -> serde_json::
             "superseded": outcome.superseded,
             "refused": outcome.refused,
             "indexes": outcome.indexes,
-            "problems": outcome.problems,
+            "problems": texts(&outcome.problems),
             "notes": outcome.notes,
         })
     };
@@ -152,8 +158,12 @@ fn replayed_json(replayed: &Replayed) -> serde_json::Value {
         "gone": replayed.gone,
         "came": replayed.came,
         "indexes": replayed.indexes,
-        "problems": replayed.problems,
+        "problems": texts(&replayed.problems),
     })
+}
+
+fn texts(problems: &[Problem]) -> Vec<&str> {
+    problems.iter().map(|problem| problem.text.as_str()).collect()
 }
 
 /// What is not as it was, and what else a person should know.
@@ -163,16 +173,17 @@ pub fn looks(report: &Report) -> Vec<String> {
         lines.extend(outcome.problems.iter().map(|problem| format!("{}: {problem}", outcome.to)));
         lines.extend(outcome.notes.iter().map(|note| format!("{}: {note}", outcome.to)));
     }
-    lines.extend(report.replayed.iter().flat_map(|replayed| replayed.problems.clone()));
+    lines
+        .extend(report.replayed.iter().flat_map(|replayed| replayed.problems.iter().map(Problem::to_string)));
     lines.extend(report.warnings.iter().cloned());
     lines
 }
 
-/// The report: what was done, and what needs a look.
-pub fn report_text(report: &Report, target: &str) -> String {
+/// The report: what was done, and what needs a look. `from` is the plan's [`from_text`].
+pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     let sum = |figure: fn(&Outcome) -> u64| report.outcomes.iter().map(figure).sum::<u64>();
     let mut text = format!(
-        "restored {} namespaces, {} documents, {} raw, {} indexes, into {target}\n",
+        "{from}restored {} namespaces, {} documents, {} raw, {} indexes, into {target}\n",
         report.outcomes.len(),
         units::count(sum(|o| o.documents - o.superseded - o.refused)),
         units::bytes(sum(|o| o.raw_bytes)),

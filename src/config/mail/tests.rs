@@ -1,29 +1,20 @@
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use super::*;
 use crate::config::layers::Raw;
 use crate::exit::Exit;
 use crate::secret::ExposeSecret;
-
-fn layers(env: &[(&str, &str)]) -> Layers {
-    let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    Layers::load(BTreeMap::new(), &|name| env.get(name).map(|v| v.into()), Some(Path::new("/dev/null")))
-        .unwrap()
-}
 
 const KEY: (&str, &str) = ("RESEND_API_KEY", "re_canary_key");
 const TO: (&str, &str) = ("ADMIN_EMAILS", "ops@example.com, on.call+x@b.example.org, ops@example.com");
 
 #[test]
 fn nothing_set_is_no_mail_and_no_error() {
-    assert!(mail(&layers(&[])).unwrap().is_none());
-    assert!(mail(&layers(&[("BACKUP_FORMAT", "nonsense")])).unwrap().is_none());
+    assert!(mail(&Layers::of(&[])).unwrap().is_none());
+    assert!(mail(&Layers::of(&[("BACKUP_FORMAT", "nonsense")])).unwrap().is_none());
 }
 
 #[test]
 fn two_settings_are_enough_whatever_else_is_wrong() {
-    let options = mail(&layers(&[KEY, TO, ("BACKUP_FORMAT", "nonsense")])).unwrap().unwrap();
+    let options = mail(&Layers::of(&[KEY, TO, ("BACKUP_FORMAT", "nonsense")])).unwrap().unwrap();
     assert_eq!(options.key.expose_secret(), "re_canary_key");
     assert_eq!(options.to, ["ops@example.com", "on.call+x@b.example.org"]);
     assert_eq!(options.from, "uzima-backup@example.com");
@@ -38,7 +29,7 @@ fn what_is_set_is_taken() {
         ("RESEND_BASE_URL", "http://127.0.0.1:8025/"),
         ("BACKUP_NOTIFY", "failure, recovered"),
     ];
-    let options = mail(&layers(&[&[KEY, TO], &more[..]].concat())).unwrap().unwrap();
+    let options = mail(&Layers::of(&[&[KEY, TO], &more[..]].concat())).unwrap().unwrap();
     assert_eq!(options.from, "Back-ups of db1 <backups@example.com>");
     assert_eq!(options.base_url, "http://127.0.0.1:8025");
     assert_eq!(options.events, [Event::Failure, Event::Recovered]);
@@ -62,7 +53,7 @@ fn a_mistake_names_its_variable_and_never_the_key() {
         (vec![KEY, ("ADMIN_EMAILS", "a@b.example,,")], vec!["ADMIN_EMAILS", "''"]),
         (vec![TO, ("RESEND_API_KEY", "re_canary_key\nx")], vec!["mail.resend_api_key", "one word"]),
     ] {
-        let error = mail(&layers(&env)).unwrap_err();
+        let error = mail(&Layers::of(&env)).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
         for word in words {
             assert!(error.chain().contains(word), "{env:?}: {}", error.chain());

@@ -1,16 +1,7 @@
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use super::*;
 
-fn layers(env: &[(&str, &str)]) -> Layers {
-    let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    Layers::load(BTreeMap::new(), &|name| env.get(name).map(|v| v.into()), Some(Path::new("/dev/null")))
-        .unwrap()
-}
-
 fn settings(env: &[(&str, &str)]) -> Result<Settings> {
-    Settings::resolve(&layers(env), "machine")
+    Settings::resolve(&Layers::of(env), "machine")
 }
 
 #[test]

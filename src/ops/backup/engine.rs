@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::{ConsistencyChoice, Options};
 use crate::artifact::manifest;
 use crate::error::{Error, Result};
-use crate::source::mongodump::{self, Mongodump, Watch};
+use crate::source::mongodump::{self, Mongodump};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +69,7 @@ pub fn choose(options: &Options) -> Result<Engine> {
     let native = |why: String| Engine { mongodump: None, why };
     let find = || mongodump::find(options.mongodump_path.as_deref(), options.search_path.as_deref());
     let with = |found: mongodump::Found, why: String| Engine {
-        mongodump: Some(Mongodump {
-            found,
-            watch: Watch { stall: options.stall },
-            uri: options.mongo_uri.clone(),
-        }),
+        mongodump: Some(Mongodump { found, stall: options.stall, uri: options.mongo_uri.clone() }),
         why,
     };
     let snapshot = options.consistency == ConsistencyChoice::Snapshot;

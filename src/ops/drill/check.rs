@@ -11,12 +11,10 @@ use super::compare::{self, Aspects, Difference};
 use super::read::{self, Copies};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Kind, Result};
-use crate::ops::restore::{Outcome, Planned, Stored, Survey};
+use crate::error::Result;
+use crate::ops::restore::{Offer, Outcome, Planned, Stored, Survey, Trouble};
 use crate::secret::Secret;
 
-/// How a restore begins to tell that it counted less than it wrote.
-const COUNTED: &str = "the target has ";
 /// Collections of `admin` that the server merges: they are compared as well, in a server of its own.
 const PEOPLE: [&str; 2] = ["system.users", "system.roles"];
 
@@ -69,8 +67,8 @@ impl Check<'_> {
         for (planned, outcome) in pairs(self.planned, outcomes) {
             // What was counted when it was restored had begun to expire, or was pushed out.
             let thinned = found.thinned.contains(&outcome.to);
-            let problems = outcome.problems.iter().filter(|what| !(thinned && what.starts_with(COUNTED)));
-            let problems = problems.map(|what| (planned.offer.name(), Difference::of(what)));
+            let problems = outcome.problems.iter().filter(|one| !(thinned && one.trouble == Trouble::Count));
+            let problems = problems.map(|one| (planned.offer.name(), Difference::of(one.clone())));
             found.differences.extend(problems);
         }
         Ok(found)
@@ -154,9 +152,8 @@ fn people_of(manifest: &Manifest, copies: &Copies) -> Result<Vec<(String, Differ
         if !PEOPLE.contains(&entry.collection.as_str()) {
             continue;
         }
-        let sum = u128::from_str_radix(&entry.xxh3_sum, 16)
-            .map_err(|e| Error::new(Kind::Mismatch, "the manifest has a broken hash").caused_by(e))?;
-        let expected = Tally { documents: entry.documents, raw_bytes: entry.raw_bytes, stored_bytes: 0, sum };
+        let Offer { documents, raw_bytes, sum, .. } = Offer::of(entry)?;
+        let expected = Tally { documents, raw_bytes, stored_bytes: 0, sum };
         let found = copies.get("admin", &entry.collection).map(|(_, tally)| tally);
         // The server merges them, and a newer one may write them anew.
         let differs = compare::documents(&expected, found.unwrap_or(&Tally::default()));

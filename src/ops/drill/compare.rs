@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bson::{RawDocument, RawDocumentBuf};
 
 use crate::artifact::writer::Tally;
+use crate::ops::restore::{Problem, Trouble};
 use crate::source::Namespace;
 use crate::target::Version;
 
@@ -19,10 +20,10 @@ pub enum Difference {
 
 impl Difference {
     /// That of what a restore says of itself.
-    pub fn of(problem: &str) -> Difference {
-        match problem.starts_with("the index ") {
-            true => Difference::Form(problem.into()),
-            false => Difference::Data(problem.into()),
+    pub fn of(problem: Problem) -> Difference {
+        match problem.trouble {
+            Trouble::Index => Difference::Form(problem.text),
+            Trouble::Documents | Trouble::Count => Difference::Data(problem.text),
         }
     }
 }
@@ -194,6 +195,15 @@ mod tests {
             namespace(Aspects { documents, indexes }, &wanted, &some, Some((&found, &none))).len()
         };
         assert_eq!((of(true, true), of(true, false), of(false, true)), (3, 2, 2));
+    }
+
+    /// A restore tells it of a collection that came with the oplog slice with its name before it.
+    #[test]
+    fn an_index_is_one_however_it_is_told() {
+        for text in ["the index 'a' cannot be built: x", "shop.new: the index 'a' cannot be built: x"] {
+            assert_eq!(Difference::of(Trouble::Index.told(text.into())), Difference::Form(text.into()));
+            assert_eq!(Difference::of(Trouble::Count.told(text.into())), Difference::Data(text.into()));
+        }
     }
 
     #[test]

@@ -186,16 +186,7 @@ impl Loan {
 
 /// A name for each database of which something is restored.
 fn names(manifest: &Manifest, prefix: &str) -> Result<Names> {
-    let offer = |n: &crate::artifact::manifest::NamespaceEntry| Offer {
-        db: n.db.clone(),
-        collection: n.collection.clone(),
-        kind: n.kind,
-        documents: n.documents,
-        raw_bytes: n.raw_bytes,
-        stored_bytes: n.stored_bytes,
-        sum: 0,
-    };
-    let offers: Vec<Offer> = manifest.namespaces.iter().map(offer).collect();
+    let offers = manifest.namespaces.iter().map(Offer::of).collect::<Result<Vec<_>>>()?;
     let chosen = Filter::default().choose(&offers)?;
     let databases: BTreeSet<&String> = chosen.iter().map(|chosen| &chosen.db).collect();
     let names: BTreeMap<String, String> =

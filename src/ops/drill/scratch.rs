@@ -73,8 +73,10 @@ impl Scratch {
 
         let Found { mut differences, took, .. } = check.end(&report.outcomes, before).await?;
         let replayed = report.replayed.unwrap_or_default();
-        let problems = replayed.problems.iter();
-        differences.extend(problems.map(|what| ("the replay".into(), Difference::of(&self.of_backup(what)))));
+        differences.extend(replayed.problems.into_iter().map(|mut problem| {
+            problem.text = self.of_backup(&problem.text);
+            ("the replay".into(), Difference::of(problem))
+        }));
         // What the manifest warns of has nothing to do with the drill.
         let mut notes = report.warnings;
         notes.retain(|note| !manifest.warnings.contains(note));

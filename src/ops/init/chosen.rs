@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Options;
-use crate::config::layers::{Env, Layers, Origin, Raw};
+use crate::config::env::Env;
+use crate::config::layers::{Layers, Origin, Raw};
 use crate::config::table::SETTINGS;
 use crate::secret;
 

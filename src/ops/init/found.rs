@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Options;
-use crate::config::layers::{Env, Layers};
+use crate::config::env::Env;
+use crate::config::layers::Layers;
 use crate::error::Result;
 use crate::source::mongodump;
 use crate::source::server::Server;

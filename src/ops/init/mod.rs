@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 
 pub use self::chosen::LeftOut;
-use crate::config::layers::{Env, Layers};
+use crate::config::env::Env;
+use crate::config::layers::Layers;
 use crate::error::Result;
 use crate::ops::backup;
 

@@ -1,12 +1,13 @@
 //! Putting the file where it belongs, whole or not at all.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::EXAMPLE;
 use crate::error::{Error, Result};
+use crate::replace::{create, replace_as};
 
 /// The permissions of a new file: of its owner alone. systemd reads it as root (`LoadCredential=`).
 const MODE: u32 = 0o600;
@@ -41,36 +42,19 @@ pub fn write(path: &Path, text: &str, force: bool) -> Result<u32> {
     // A link is kept, and what it leads to replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(|e| failed(path, e))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!("{name}.{}", std::process::id()));
-    let written = put(&temporary, path, text);
-    // Renamed, it is gone already.
-    let _ = fs::remove_file(&temporary);
-    written
-}
-
-fn put(temporary: &PathBuf, path: &Path, text: &str) -> Result<u32> {
     let fail = |e| failed(path, e);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(MODE).open(temporary).map_err(fail)?;
+    fs::create_dir_all(folder).map_err(fail)?;
     let old = fs::metadata(path).ok();
     let mode = old.as_ref().map_or(MODE, |old| old.mode() & 0o770);
-    if let Some(old) = &old {
-        fchown(&file, Some(old.uid()), Some(old.gid())).map_err(fail)?;
-    }
-    file.set_permissions(Permissions::from_mode(mode)).map_err(fail)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
     match old {
-        Some(_) => fs::rename(temporary, path).map_err(fail)?,
-        None => fs::hard_link(temporary, path).map_err(|e| match e.kind() {
+        Some(old) => replace_as(path, text.as_bytes(), mode, (old.uid(), old.gid())).map_err(fail)?,
+        None => create(path, text.as_bytes(), mode).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => {
                 Error::usage(format!("{} was written by somebody else in this very moment", path.display()))
             }
             _ => fail(e),
         })?,
     }
-    let folder = path.parent().unwrap_or(Path::new("/"));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
     Ok(mode)
 }
@@ -83,6 +67,9 @@ fn failed(path: &Path, e: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

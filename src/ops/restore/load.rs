@@ -2,12 +2,14 @@
 //! counted when all are there, and only then indexed.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bson::RawDocumentBuf;
 use tokio::sync::OnceCell;
 
 use super::plan::Planned;
+use super::problem::Trouble;
+use super::report::Outcome;
 use super::superseded;
 use crate::artifact::pool::sum_documents;
 use crate::artifact::writer::Tally;
@@ -46,33 +48,6 @@ struct State {
     twice_bytes: usize,
     refused: u64,
     told: Vec<String>,
-}
-
-/// How it went with a namespace.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Outcome {
-    /// The name in the backup.
-    pub from: String,
-    /// The name at the target.
-    pub to: String,
-    /// How many documents were sent.
-    pub documents: u64,
-    /// Their length in bytes.
-    pub raw_bytes: u64,
-    /// How many of them an other one with the same `_id` stands for, which was read later.
-    pub superseded: u64,
-    /// How many the server did not take.
-    pub refused: u64,
-    /// What is at the target of what was sent: all but what was superseded.
-    pub kept: Tally,
-    /// How many indexes were built.
-    pub indexes: u64,
-    /// How long that took.
-    pub indexing: Duration,
-    /// What is not as it was in the backup.
-    pub problems: Vec<String>,
-    /// What a person should know.
-    pub notes: Vec<String>,
 }
 
 impl Load {
@@ -175,7 +150,8 @@ impl Load {
         if state.refused > 0 {
             let more = if state.refused > state.told.len() as u64 { ", …" } else { "" };
             let told = state.told.join("; ");
-            outcome.problems.push(format!("{} documents were refused: {told}{more}", state.refused));
+            let what = format!("{} documents were refused: {told}{more}", state.refused);
+            outcome.problems.push(Trouble::Documents.told(what));
         }
         if !state.twice.is_empty() {
             let twice = state.twice;
@@ -191,7 +167,7 @@ impl Load {
             let indexes = shape::indexes(&self.planned.namespace);
             let problems = self.target.index(&indexes, &chosen.db, &chosen.collection).await?;
             outcome.indexes = (indexes.len() - problems.len()) as u64;
-            outcome.problems.extend(problems);
+            outcome.problems.extend(problems.into_iter().map(|what| Trouble::Index.told(what)));
             outcome.indexing = began.elapsed();
         }
         Ok(outcome)
@@ -216,7 +192,8 @@ impl Load {
             // A backup of a capped collection that was written to meanwhile holds more than fits.
             outcome.notes.push(format!("the capped collection kept the last {there} of {wanted} documents"));
         } else if there != wanted {
-            outcome.problems.push(format!("the target has {there} documents, {wanted} were written"));
+            let what = format!("the target has {there} documents, {wanted} were written");
+            outcome.problems.push(Trouble::Count.told(what));
         }
         Ok(())
     }

@@ -8,14 +8,19 @@
 mod draft;
 mod dump;
 mod files;
+mod filter;
 mod load;
 mod metadata;
 mod offer;
+mod options;
 mod origin;
 mod people;
 mod plan;
+mod problem;
 mod rename;
 mod replay;
+mod report;
+mod rights;
 mod run;
 mod segment;
 pub(super) mod sinks;
@@ -25,70 +30,23 @@ mod superseded;
 mod views;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::progress::Meter;
 use crate::target::Target;
 
 pub use dump::Dump;
-pub use load::Outcome;
-pub use offer::{Chosen, Filter, Offer};
+pub use filter::{Chosen, Filter};
+pub use offer::Offer;
+pub use options::{Options, Users};
 pub use origin::Origin;
 pub use plan::{Existing, Oplog, Plan, Planned};
+pub use problem::{Problem, Trouble};
 pub use rename::{Rename, pairs, renamed};
 pub use replay::at::At;
 pub use replay::{Replayed, Survey};
+pub use report::{Outcome, Report};
 pub use stored::Stored;
 
 use load::Load;
-
-/// Whether users and roles are restored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Users {
-    /// If the backup has them and no filter is given.
-    #[default]
-    Unfiltered,
-    /// Yes.
-    Always,
-    /// No.
-    Never,
-}
-
-/// How to restore.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// What is wanted.
-    pub filter: Filter,
-    /// What is at the target under a name of the backup is replaced.
-    pub drop: bool,
-    /// So is what the backup does not have: other namespaces of its databases, other users. Includes `drop`.
-    pub exact: bool,
-    /// Indexes are not built.
-    pub no_indexes: bool,
-    /// Users and roles.
-    pub users: Users,
-    /// The oplog slice is not replayed.
-    pub no_replay: bool,
-    /// The instant that the data is to be of.
-    pub at: Option<At>,
-    /// How many threads read.
-    pub workers: usize,
-}
-
-impl Options {
-    /// Whether users and roles are wanted.
-    fn wants_people(&self) -> bool {
-        match self.users {
-            Users::Unfiltered => self.filter.is_empty(),
-            Users::Always => true,
-            Users::Never => false,
-        }
-    }
-
-    /// Which namespaces of an oplog slice are wanted.
-    fn names(&self) -> replay::Names {
-        replay::Names { filter: self.filter.clone(), people: self.wants_people() }
-    }
-}
 
 /// A restore that is planned.
 #[derive(Debug)]
@@ -100,40 +58,6 @@ pub struct Restore {
     pub plan: Plan,
 }
 
-/// What was done.
-#[derive(Debug)]
-pub struct Report {
-    /// The namespaces, by name.
-    pub outcomes: Vec<Outcome>,
-    /// What was dropped because the backup has nothing of that name.
-    pub dropped: Vec<String>,
-    /// How many users and roles were merged.
-    pub people: Option<(usize, usize)>,
-    /// What was replayed of the oplog slice.
-    pub replayed: Option<Replayed>,
-    /// What a person should look at.
-    pub warnings: Vec<String>,
-}
-
-impl Report {
-    /// Whether something is not as it was in the backup.
-    pub fn has_problems(&self) -> bool {
-        self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
-            || self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty())
-    }
-
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
-        if self.has_problems() {
-            Exit::Failed
-        } else if !self.warnings.is_empty() || self.outcomes.iter().any(|outcome| !outcome.notes.is_empty()) {
-            Exit::NeedsLook
-        } else {
-            Exit::Done
-        }
-    }
-}
-
 impl Restore {
     /// Makes the plan; writes nothing.
     pub async fn plan(origin: Origin, target: Target, options: Options) -> Result<Restore> {
@@ -143,9 +67,9 @@ impl Restore {
     }
 
     /// Reads everything that would be restored and compares it with what the backup says of it; asks whether the
-    /// oplog slice, which was read for the plan, may be replayed.
+    /// user may do all that it takes.
     pub async fn check(&self, meter: &Meter) -> Result<()> {
-        self.may_replay().await?;
+        self.may().await?;
         self.expect(meter);
         match &self.origin {
             Origin::Stored(stored) => {
@@ -157,7 +81,8 @@ impl Restore {
         }
     }
 
-    async fn may_replay(&self) -> Result<()> {
+    async fn may(&self) -> Result<()> {
+        self.target.may(&rights::needed(&self.plan, &self.options)).await?;
         match &self.plan.oplog {
             Oplog::Replayed(survey) => self.target.may_apply(&survey.databases).await,
             Oplog::Absent | Oplog::Left => Ok(()),
@@ -178,7 +103,7 @@ impl Restore {
     /// # Errors
     /// Those of [`Restore::apply`], and that of `before_replay`.
     pub async fn apply_watched(
-        mut self,
+        self,
         meter: &Meter,
         before_replay: impl AsyncFnOnce(&[Outcome]) -> Result<()>,
     ) -> Result<Report> {
@@ -187,25 +112,12 @@ impl Restore {
         }
         // Where there is nothing to lose, what is read is checked while it is written.
         match self.plan.fresh {
-            true => self.may_replay().await?,
+            true => self.may().await?,
             false => self.check(meter).await?,
         }
         self.expect(meter);
-        let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
-        for planned in replaced.filter(|planned| planned.existing.is_some()) {
-            let Chosen { db, collection, .. } = &planned.chosen;
-            if collection.starts_with("system.") {
-                self.target.empty(db, collection).await?;
-            }
-        }
-        let mut dropped = Vec::new();
-        for (db, collection) in &self.plan.in_the_way {
-            self.target.drop_namespace(db, collection).await?;
-        }
-        for (db, collection) in &self.plan.extra {
-            self.target.drop_namespace(db, collection).await?;
-            dropped.push(format!("{db}.{collection}"));
-        }
+        let halfway = |error| halfway(error, self.target.is_untouched());
+        let dropped = self.make_room().await.map_err(halfway)?;
         let mut outcomes = self.fill(meter).await.map_err(halfway)?;
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
         for people in &self.plan.people {
@@ -216,13 +128,25 @@ impl Restore {
         }
         let replayed = self.replay(&mut outcomes, meter).await.map_err(halfway)?;
         self.target.close().await;
-        Ok(Report {
-            outcomes,
-            dropped,
-            people: self.plan.people(),
-            replayed,
-            warnings: std::mem::take(&mut self.plan.warnings),
-        })
+        Ok(Report { outcomes, dropped, people: self.plan.people(), replayed, warnings: self.plan.warnings })
+    }
+
+    /// Empties system collections that are replaced, and drops what has no counterpart in the backup: the names
+    /// of that.
+    async fn make_room(&self) -> Result<Vec<String>> {
+        let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
+        for planned in replaced.filter(|planned| planned.existing.is_some()) {
+            let Chosen { db, collection, .. } = &planned.chosen;
+            if collection.starts_with("system.") {
+                self.target.empty(db, collection).await?;
+            }
+        }
+        let mut dropped = Vec::new();
+        for (db, collection) in self.plan.beside() {
+            self.target.drop_namespace(db, collection).await?;
+            dropped.push(format!("{db}.{collection}"));
+        }
+        Ok(dropped)
     }
 
     async fn fill(&self, meter: &Meter) -> Result<Vec<Outcome>> {
@@ -254,9 +178,12 @@ impl Restore {
     }
 }
 
-/// Says that an error came when the target was already written to.
-fn halfway(error: Error) -> Error {
-    let rest = "The target holds a part of the backup: restore again with --drop";
+/// Says of an error what has become of the target by then.
+fn halfway(error: Error, untouched: bool) -> Error {
+    let rest = match untouched {
+        true => "Nothing was changed at the target",
+        false => "The target holds a part of the backup: restore again with --drop",
+    };
     let step = error.next_step().map_or_else(|| rest.into(), |step| format!("{step}. {rest}"));
     error.hint(step)
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
 
-use super::offer::{Chosen, Offer};
+use super::filter::Chosen;
+use super::offer::Offer;
 use super::replay::Survey;
 use crate::error::{Error, Result};
 use crate::source::optime::OpTime;
@@ -91,6 +92,11 @@ impl Plan {
     pub fn people(&self) -> Option<(usize, usize)> {
         let sum = |(users, roles), people: &People| (users + people.users.len(), roles + people.roles.len());
         (!self.people.is_empty()).then(|| self.people.iter().fold((0, 0), sum))
+    }
+
+    /// What is dropped although the backup has nothing of that name: with `exact`, and where the slice writes.
+    pub fn beside(&self) -> impl Iterator<Item = &(String, String)> {
+        self.in_the_way.iter().chain(&self.extra)
     }
 
     /// Why it may not be done, a line for each namespace; empty if it may.

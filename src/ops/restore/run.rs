@@ -9,7 +9,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::load::{Load, Outcome};
+use super::load::Load;
+use super::report::Outcome;
 use super::stored::Stored;
 use super::superseded::Scan;
 use crate::artifact::index::Segment;

@@ -62,20 +62,7 @@ impl Stored {
 
     /// What it holds.
     pub fn offers(&self) -> Result<Vec<Offer>> {
-        let offer = |n: &crate::artifact::manifest::NamespaceEntry| {
-            let sum = u128::from_str_radix(&n.xxh3_sum, 16)
-                .map_err(|e| Error::new(Kind::Mismatch, "the manifest has a broken hash").caused_by(e))?;
-            Ok(Offer {
-                db: n.db.clone(),
-                collection: n.collection.clone(),
-                kind: n.kind,
-                documents: n.documents,
-                raw_bytes: n.raw_bytes,
-                stored_bytes: n.stored_bytes,
-                sum,
-            })
-        };
-        self.manifest.namespaces.iter().map(offer).collect()
+        self.manifest.namespaces.iter().map(Offer::of).collect()
     }
 
     /// Options and indexes of these namespaces.

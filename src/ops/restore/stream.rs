@@ -11,7 +11,8 @@ use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
 use super::dump::Dump;
-use super::load::{Load, Outcome};
+use super::load::Load;
+use super::report::Outcome;
 use super::superseded::Scan;
 use crate::error::{Error, Result};
 use crate::progress::Meter;

@@ -40,7 +40,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Bytes of the artifact that were read.
     pub stored_bytes: u64,
-    /// Documents that were hashed.
+    /// Documents that were hashed, without the entries of an oplog slice.
     pub documents: u64,
     /// Their length in bytes.
     pub raw_bytes: u64,
@@ -155,8 +155,10 @@ async fn artifact(
         report.findings.push(Finding::of_backup(what));
     }
     report.findings.extend(regions::compare(&tallies, manifest));
-    report.documents = tallies.values().map(|tally| tally.documents).sum();
-    report.raw_bytes = tallies.values().map(|tally| tally.raw_bytes).sum();
+    // As the manifest and the list count them. The oplog slice comes after the namespaces.
+    let counted = || tallies.range(..manifest.namespaces.len()).map(|(_, tally)| tally);
+    report.documents = counted().map(|tally| tally.documents).sum();
+    report.raw_bytes = counted().map(|tally| tally.raw_bytes).sum();
     report.findings.sort_by_key(|finding| finding.offset.unwrap_or(u64::MAX));
     Ok(())
 }

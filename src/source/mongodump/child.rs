@@ -1,11 +1,9 @@
 //! The child process: how it is started, read, watched and judged.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,23 +11,13 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Found;
+use super::chunks::{Chunks, Watch};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::secret::{ExposeSecret, Redactor, Secret};
 
-/// How the child is watched.
-#[derive(Debug, Clone)]
-pub struct Watch {
-    /// It hangs when it sends nothing for so long.
-    pub stall: Duration,
-}
-
 /// How many of its last lines are kept.
 const LINES: usize = 20;
-/// How much is read from its pipe at once.
-const CHUNK: usize = 1 << 20;
-/// How many of these may wait.
-const AHEAD: usize = 4;
 /// How long its end is waited for once its output ended.
 const END: Duration = Duration::from_secs(60);
 
@@ -48,7 +36,7 @@ pub fn start(
     found: &Found,
     uri: &Secret,
     database: Option<&str>,
-    watch: &Watch,
+    watch: Watch,
     cancel: &CancellationToken,
 ) -> Result<Running> {
     let mut command = Command::new(&found.path);
@@ -72,18 +60,7 @@ pub fn start(
     drop(stdin);
     let lines = Arc::new(Mutex::new(VecDeque::new()));
     keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
-    let (sender, receiver) = sync_channel(AHEAD);
-    let (spent, spare) = sync_channel(AHEAD);
-    read_chunks(child.stdout.take().expect("stdout is piped"), sender, spare);
-    let chunks = Chunks {
-        receiver,
-        spent,
-        current: Chunk::default(),
-        at: 0,
-        stall: watch.stall,
-        cancel: cancel.clone(),
-        stalled: false,
-    };
+    let chunks = Chunks::of(child.stdout.take().expect("stdout is piped"), watch, cancel.clone());
     let redactor = Redactor::new(&[uri.expose_secret()], &[]);
     Ok(Running { child, chunks: Some(chunks), lines, redactor })
 }
@@ -97,11 +74,11 @@ impl Running {
     /// Judges the run: only a whole archive from a child that ended well counts.
     pub fn finish(mut self, read: Result<()>) -> Result<()> {
         let chunks = self.chunks.take().expect("the output is there until the end");
-        if chunks.cancel.is_cancelled() {
+        if chunks.is_cancelled() {
             // Whoever ends the run waits for this: the child gets no time to end by itself.
             return Err(Error::aftermath("the run was cancelled"));
         }
-        let stalled = chunks.stalled;
+        let stalled = chunks.is_stalled();
         // Its pipe is closed here: a child that still writes ends.
         drop(chunks);
         if stalled {
@@ -169,92 +146,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Its standard output, read ahead by a thread, so that silence can be told from slowness of ours.
-pub struct Chunks {
-    receiver: Receiver<io::Result<Chunk>>,
-    /// Where buffers go to be filled again.
-    spent: SyncSender<Vec<u8>>,
-    current: Chunk,
-    at: usize,
-    stall: Duration,
-    cancel: CancellationToken,
-    stalled: bool,
-}
-
-/// A piece of the output: the first `len` bytes.
-#[derive(Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    len: usize,
-}
-
-impl Chunks {
-    fn next(&mut self) -> io::Result<Option<Chunk>> {
-        let until = Instant::now() + self.stall;
-        loop {
-            match self.receiver.recv_timeout(Duration::from_millis(200)) {
-                Ok(chunk) => return chunk.map(Some),
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) if self.cancel.is_cancelled() => {
-                    return Err(io::Error::other("the run was cancelled"));
-                }
-                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
-                    self.stalled = true;
-                    return Err(io::Error::other("mongodump sends nothing"));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-}
-
-impl Read for Chunks {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let len = self.fill_buf()?.read(out)?;
-        self.consume(len);
-        Ok(len)
-    }
-}
-
-impl BufRead for Chunks {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.current.len
-            && let Some(chunk) = self.next()?
-        {
-            let spent = std::mem::replace(&mut self.current, chunk);
-            self.at = 0;
-            // When there are enough of them it is freed.
-            let _ = self.spent.try_send(spent.bytes);
-        }
-        Ok(&self.current.bytes[self.at..self.current.len])
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.at += bytes;
-    }
-}
-
-fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Chunk>>, spare: Receiver<Vec<u8>>) {
-    // Only a wish: with 64 KiB, what a pipe holds by default, the two sides wait for each other more.
-    // SAFETY: a call without pointers, on a descriptor that is open.
-    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, CHUNK as i32) };
-    thread::spawn(move || {
-        loop {
-            let mut bytes = spare.try_recv().unwrap_or_default();
-            bytes.resize(CHUNK, 0);
-            let message = match pipe.read(&mut bytes) {
-                Ok(0) => return,
-                Ok(len) => Ok(Chunk { bytes, len }),
-                Err(e) => Err(e),
-            };
-            let last = message.is_err();
-            if chunks.send(message).is_err() || last {
-                return;
-            }
-        }
-    });
 }
 
 fn keep_lines(pipe: impl BufRead + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>) {

@@ -1,14 +1,17 @@
 //! The mongodump engine: the official tool as a child, its archive taken from a pipe.
 
 mod child;
+mod chunks;
 mod find;
 mod uri;
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
-pub use self::child::Watch;
 pub use self::find::{Found, Missing, find};
 
+use self::chunks::Watch;
 use super::Sink;
 use super::notes::Notes;
 use super::selection::Selection;
@@ -22,8 +25,8 @@ use crate::secret::Secret;
 pub struct Mongodump {
     /// The program.
     pub found: Found,
-    /// How it is watched.
-    pub watch: Watch,
+    /// It hangs when it sends nothing for so long.
+    pub stall: Duration,
     /// MONGO_URI.
     pub uri: Secret,
 }
@@ -54,7 +57,8 @@ impl Mongodump {
             }
         };
         let uri = uri::for_child(&self.uri, &server.hello.address, server.auth_source());
-        let mut child = child::start(&self.found, &uri, database, &self.watch, cancel)?;
+        let watch = Watch { stall: self.stall, server: server.hello.address.clone() };
+        let mut child = child::start(&self.found, &uri, database, watch, cancel)?;
         let read = Demux::new(child.output()).run(&|n| selection.wants(&n.db, &n.collection), sink);
         child.finish(read.map(|_| ()))
     }

@@ -1,6 +1,7 @@
 //! What is done about a lost cursor: whether reading may go on at all, and where.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::cstr;
@@ -71,7 +72,7 @@ impl Scan {
                 answer => answer?,
             };
             let mut before = from;
-            while let Some(reply) = self.server.bounded(async { cursor.next().await.transpose() }).await? {
+            while let Some(reply) = self.server.next(async { cursor.next().await.transpose() }).await? {
                 for value in reply.doc_slices()? {
                     let value = value.map_err(|e| self.malformed(e))?;
                     let id = value.as_document().and_then(|d| token::shown(d.as_bytes()));
@@ -91,6 +92,11 @@ impl Scan {
     /// Decides about a lost cursor: `true` = open anew, `false` = the collection is gone, which the
     /// check at the end of the run will say.
     pub async fn settle(&mut self, client: &Client, lost: Lost) -> Result<bool, Stop> {
+        let server = Arc::clone(&self.server);
+        server.telling(server.selection() * WAITS, self.decide(client, lost)).await
+    }
+
+    async fn decide(&mut self, client: &Client, lost: Lost) -> Result<bool, Stop> {
         let Lost { class, cause, end } = lost;
         if !matches!(class, Class::Interrupted | Class::TokenGone | Class::CollectionGone) {
             return Err(end);

@@ -168,7 +168,7 @@ impl Scan {
     /// Hands on what a cursor gives.
     async fn drain(&mut self, mut open: Open, batches: &Sender<Result<Batch>>) -> Result<Ended, Stop> {
         let (mut size, mut proven) = (FIRST_BATCH, false);
-        while let Some(reply) = self.server.bounded(async { open.cursor.next().await.transpose() }).await? {
+        while let Some(reply) = self.server.next(async { open.cursor.next().await.transpose() }).await? {
             if !proven {
                 self.prove(reply.as_raw_document())?;
                 proven = true;

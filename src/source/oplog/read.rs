@@ -84,7 +84,7 @@ async fn drain(
     let local = client.database("local");
     let action = local.run_raw_cursor_command(find).selection_criteria(server::any_member()).batch();
     let mut cursor: RawBatchCursor = server.bounded(action.into_future()).await?;
-    while let Some(batch) = server.bounded(async { cursor.next().await.transpose() }).await? {
+    while let Some(batch) = server.next(async { cursor.next().await.transpose() }).await? {
         for value in batch.doc_slices()? {
             let value = value.map_err(|e| malformed(&e))?;
             let entry = value.as_document().ok_or_else(|| malformed(&"it is no document"))?;

@@ -32,10 +32,12 @@ async fn a_unique_value_that_moved_is_no_difference() {
     let entries = backup.manifest.consistency.oplog.as_ref().expect("a slice").entries;
     for row in on_both(&backup, &source.uri()).await {
         assert_eq!(row["sound"], true, "{row}");
+        assert_eq!(row["documents"], backup.manifest.totals.documents, "without the slice's: {row}");
         assert_eq!(row["drill"]["oplog_entries"], entries, "{row}");
         assert!(entries >= 3 && row["drill"]["index_seconds"].as_f64() > Some(0.0), "{row}");
     }
     let told = run(&mut on(&backup, &source.uri())).ends(0).stdout;
+    assert!(told.contains("own books: 1 of the 1,511 documents\n"), "{told}");
     assert!(told.contains(&format!("; {entries} oplog entries replayed; compared in ")), "{told}");
 }
 

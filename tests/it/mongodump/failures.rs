@@ -62,6 +62,18 @@ async fn hangs() {
     }
 }
 
+/// A silence is told of while it lasts, once, and not only when it is too long.
+#[tokio::test]
+async fn says_nothing_for_a_while() {
+    let (server, home) = (server().await, Home::new());
+    let mongodump = standin(&[dies_at(4, Ending::Hangs).ignores_term()]);
+    let mut backup = tool(&home, &server, &mongodump);
+    let ran = run(backup.env("BACKUP_STALL_TIMEOUT", "12").arg("backup")).ends(1).says(&["mongodump hangs"]);
+    let told: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has sent nothing")).collect();
+    let wanted = format!("of MongoDB at {} for 10 s; it is waited for up to 12 s", server.host());
+    assert!(told.len() == 1 && told[0].contains("WARN") && told[0].ends_with(&wanted), "{}", ran.stderr);
+}
+
 #[tokio::test]
 async fn stops_early_and_calls_it_a_success() {
     for share in [0, 1, 4, 7] {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use uzima_testkit::wire_proxy::{Action, Rule};
 
 use super::support::{Shelf, behind_a_proxy, failed, ids, insert, only, rows};
+use crate::cli::support::{Home, run};
 
 const SILENCE: Action = Action::Stall(Duration::from_secs(600));
 
@@ -64,4 +65,25 @@ async fn one_lost_connection_between_two_questions_costs_nothing() {
             proxy.clear();
         }
     }
+}
+
+/// A process that is gone, with data still to come: the estimate alone would only grow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_is_told_of_while_it_is_waited_for() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    insert(&client, "d", "c", &rows(0, 1_500, 2_000)).await;
+    let pid = server.pid().expect("it runs") as i32;
+    let kill = Action::edit(move |answer| {
+        // SAFETY: a call without pointers, for a process of this test.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        answer.to_vec()
+    });
+    let rule = proxy.add(Rule::on("getMore").namespace("d.c").nth(1).then(kill));
+    let (host, home) = (proxy.host(0).to_string(), Home::new());
+    let uri = format!("mongodb://{host}/?serverSelectionTimeoutMS=5000");
+    let ran = run(home.to_dir(&uri).args(["backup", "--engine", "native"])).ends(1);
+    assert_eq!(proxy.hits(rule), 1);
+    let told: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has not answered")).collect();
+    let wanted = format!("MongoDB at {host} has not answered for 10 s; it is waited for up to 15 s");
+    assert!(told.len() == 1 && told[0].contains("WARN") && told[0].ends_with(&wanted), "{}", ran.stderr);
 }

@@ -111,3 +111,15 @@ fn the_scripts_are_sound() {
     assert_eq!(stopped, timers);
     assert!(text.contains("useradd --system") && text.contains(" uzima-backup\n"));
 }
+
+/// What the README promises of the binary: a machine needs libc and nothing else.
+#[test]
+fn the_binary_needs_libc_alone() {
+    let ran = run(Command::new("readelf").args(["-d", env!("CARGO_BIN_EXE_uzima-backup")])).ends(0);
+    let needed = ran.stdout.lines().filter(|line| line.contains("(NEEDED)"));
+    let needed: Vec<&str> = needed.filter_map(|line| line.split_once('[')?.1.strip_suffix(']')).collect();
+    assert!(needed.contains(&"libc.so.6"), "{}", ran.stdout);
+    // glibc's own: its mathematics and its loader.
+    let libc = |name: &&str| ["libc.so", "libm.so", "ld-linux"].iter().any(|own| name.starts_with(own));
+    assert!(needed.iter().all(libc), "{needed:?}");
+}

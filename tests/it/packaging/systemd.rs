@@ -114,11 +114,11 @@ fn systemd_understands_them() {
     assert_eq!(ours, Vec::<&str>::new());
 }
 
-/// README's settings of this machine's own are those that the shared ones have in comments.
+/// The settings of this machine's own on docs/operations.md are those that the shared ones have in comments.
 #[test]
-fn the_readme_is_of_the_same_settings() {
-    let readme = read(&root().join("README.md"));
-    let block = readme.split_once("```ini\n").expect("a block").1.split_once("\n```").expect("its end").0;
+fn the_page_has_the_same_settings() {
+    let page = read(&root().join("docs/operations.md"));
+    let block = page.split_once("```ini\n").expect("a block").1.split_once("\n```").expect("its end").0;
     let shared = read(&root().join(SHARED));
     let own: Vec<&str> = block.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(own[0] == "[Service]" && own.len() == 4, "{own:?}");

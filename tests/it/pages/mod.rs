@@ -1,7 +1,8 @@
 //! The documents' code blocks: where they are, and that each block of commands is run by a test or says why not.
 
 mod commands;
-mod operations;
+mod retention;
+mod users;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,15 +15,14 @@ const MARK: &str = "<!-- not run: ";
 const RUN: &[(&str, &str, &str)] = &[
     ("README.md", "First backup", "readme::the_first_backup_and_the_way_back"),
     ("README.md", "To S3", "readme::the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more"),
-    ("README.md", "Health", "readme::health_is_what_the_section_says"),
-    ("README.md", "Statistics", "readme::the_first_backup_and_the_way_back"),
-    ("README.md", "Mail", "pages::commands::the_test_mail"),
     ("README.md", "Verify", "pages::commands::of_the_readme"),
-    ("README.md", "Drills", "pages::commands::of_the_readme"),
     ("README.md", "Restore", "readme::the_restore"),
     ("README.md", "Bring it back", "readme::the_first_backup_and_the_way_back"),
     ("docs/configuration.md", "Configuration", "pages::commands::of_the_operations_page"),
-    ("docs/operations.md", "Schedule", "pages::commands::of_the_operations_page"),
+    ("docs/monitoring.md", "What to alert on", "readme::health_is_what_the_section_says"),
+    ("docs/monitoring.md", "Health", "readme::health_is_what_the_section_says"),
+    ("docs/monitoring.md", "Statistics", "readme::the_first_backup_and_the_way_back"),
+    ("docs/monitoring.md", "Mail", "pages::commands::the_test_mail"),
     ("docs/operations.md", "Monthly", "pages::commands::of_the_operations_page"),
     ("docs/operations.md", "Moving the store", "pages::commands::of_the_operations_page"),
     ("docs/operations.md", "Changing the server", "pages::commands::the_server_changes"),

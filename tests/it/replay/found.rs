@@ -3,8 +3,10 @@
 use bson::{RawDocumentBuf, Timestamp, doc, rawdoc};
 use mongodb::Client;
 use uzima_testkit::read_all::read_all;
+use uzima_testkit::wire_proxy::{Action, Rule};
 
 use super::support::{Dump, entry, insert, now, since, source};
+use crate::native::support::behind_a_proxy;
 use crate::restore::support::{rows, server as empty};
 
 /// A dump with two collections, and the end of the oplog it was taken at.
@@ -72,12 +74,34 @@ async fn what_is_in_the_way_is_refused_and_with_drop_replaced() {
     dump.restore(&target.uri(), &[]).ends(1).says(&["the oplog writes to shop.new, which exists", "--drop"]);
     let report = dump.restore(&target.uri(), &["--drop"]).ends(0).json();
     assert_eq!(report["replayed"]["came"], serde_json::json!(["fresh.rows", "shop.new"]));
+    assert_eq!(report["dropped"], serde_json::json!(["shop.new"]));
     let found = read_all(&live).await.expect("the target");
     let count = |db: &str, name: &str| found.get(db, name).map(|namespace| namespace.documents.len());
     assert_eq!(
         [count("shop", "new"), count("fresh", "rows"), count("fresh", "other")],
         [Some(5), Some(5), Some(3)]
     );
+}
+
+/// It is dropped before anything else: an error there, and one right after it, say what has become of the target.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_while_room_is_made_says_so() {
+    let (dump, at, client, _server) = small().await;
+    insert(&client, "shop", "new", 0..5).await;
+    insert(&client, "shop", "newer", 0..5).await;
+    dump.oplog(&since(&client, at).await);
+    let (target, proxy, live) = behind_a_proxy().await;
+    for refused in ["shop.newer", "shop.orders"] {
+        for name in ["new", "newer", "orders"] {
+            rows(&live, "shop", name, 500..510).await;
+        }
+        let rule = proxy.add(Rule::on("drop").namespace(refused).then(Action::fail(20)));
+        let says = [&*format!("cannot drop {refused}"), "holds a part of the backup", "--drop"];
+        dump.restore(&proxy.uri(&target.uri()), &["--drop"]).ends(1).says(&says);
+        assert_eq!(proxy.hits(rule), 1);
+        proxy.clear();
+        live.database("shop").drop().await.expect("a drop");
+    }
 }
 
 /// A collection of which neither dump nor oplog say where it comes from.

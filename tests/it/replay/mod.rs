@@ -6,4 +6,4 @@ mod part;
 mod recorded;
 mod rights;
 pub mod stored;
-mod support;
+pub mod support;

@@ -9,6 +9,7 @@ mod of_one_database;
 mod official;
 mod part;
 mod random;
+mod rights;
 mod round_trip;
 mod safety;
 pub mod support;

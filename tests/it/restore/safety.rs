@@ -157,6 +157,10 @@ async fn latest_is_never_a_guess() {
     let first = backup.manifest.id.as_str();
     let mut by_id = backup.home.tool();
     by_id.env("BACKUP_DIR", backup.home.backups()).env("RESTORE_URI", target.uri());
-    run(by_id.args(["restore", first, "--yes"])).ends(0);
+    let told = run(by_id.args(["restore", first, "--yes"])).ends(0).stdout;
+    // What was restored, and of when it is, stands in a file long after the plan was read.
+    let begun = backup.manifest.started_at.format("%Y-%m-%d %H:%M:%S UTC");
+    assert!(told.starts_with(&format!("backup {first} in ")), "{told}");
+    assert!(told.contains(&format!("\n  of the job one, begun {begun}\nrestored 1 namespaces")), "{told}");
     assert_eq!(read_all(&live).await.expect("the target").get("shop", "orders").unwrap().documents.len(), 3);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use uzima_backup::notify::signals::metrics::METRICS;
+use uzima_backup::notify::signals::metrics::{LABEL, METRICS};
 
 fn shipped(name: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -37,6 +37,9 @@ fn each_query_is_of_metrics_that_are_written() {
     for query in &asked {
         let named = metrics(query);
         assert!(!named.is_empty() && named.is_subset(&written), "{query}");
+        // A selector of `job` would ask for the scrape's name.
+        let mut selectors = query.split('{').skip(1).filter_map(|rest| rest.split_once('='));
+        assert!(query.contains("backup_job") && selectors.all(|(label, _)| label == LABEL), "{query}");
     }
     let shown: BTreeSet<&str> = asked.iter().flat_map(|query| metrics(query)).collect();
     assert!(shown.len() > 9, "{shown:?}");
@@ -54,7 +57,7 @@ fn each_query_is_of_metrics_that_are_written() {
 
 #[test]
 fn the_pages_name_metrics_that_are_written() {
-    let pages = shipped("README.md") + &shipped("docs/operations.md");
+    let pages = shipped("docs/monitoring.md");
     let named = metrics(&pages);
     // Some are named by what they begin with.
     let written = |name: &str| {

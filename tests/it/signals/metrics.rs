@@ -88,7 +88,7 @@ async fn a_damaged_file() {
     run(signalled.measuring(&server.uri()).env("BACKUP_JOB", "other").arg("backup")).ends(0);
     let other = signalled.figures("other");
     let mut file = std::fs::OpenOptions::new().append(true).open(signalled.metrics()).expect("a file");
-    file.write_all(b"\0\xff\nuzima_backup_last_run_exit_code{job=\"cut\"} 1").expect("damage");
+    file.write_all(b"\0\xff\nuzima_backup_last_run_exit_code{backup_job=\"cut\"} 1").expect("damage");
     let report = reported(&mut signalled.measuring(&server.uri()), &["backup"], 3);
     let [problem] = problems(&report).try_into().expect("one problem");
     holds(&problem, &["metrics_file: 2 damaged lines of /", "are gone"]);

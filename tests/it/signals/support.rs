@@ -165,7 +165,8 @@ pub fn exposition(text: &str) -> Vec<(String, String, f64)> {
         families.push(name.into());
         let before = samples.len();
         while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
-            let labels = line.strip_prefix(name).expect("its family").strip_prefix("{job=\"").expect("a job");
+            let labels =
+                line.strip_prefix(name).expect("its family").strip_prefix("{backup_job=\"").expect("a job");
             let (job, value) = labels.split_once("\"} ").expect("a value");
             assert!(!job.contains(['"', '\\']), "no job of a test needs that: {line}");
             let sample = (name.to_string(), job.to_string(), value.parse().expect("a number"));

@@ -13,6 +13,11 @@ pub fn sections(page: &str) -> Vec<Section> {
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
+            if language == "js" {
+                // A user: pages::users creates it.
+                lines.by_ref().take_while(|line| *line != "```").for_each(drop);
+                continue;
+            }
             assert_eq!(language, "sh", "a block of code below '{heading}'");
             let block = lines.by_ref().take_while(|line| *line != "```").collect::<Vec<_>>().join("\n");
             match sections.last_mut().filter(|(last, _)| last == heading) {

@@ -92,7 +92,7 @@ fn night(ago: i64) -> Run {
             ago,
             1,
             "cannot write to s3://my-backups/daily-backups/: 403 AccessDenied: s3:PutObject is not allowed \
-             (next step: Grant the policy of the README to the key)",
+             (next step: Allow s3:PutObject on the bucket my-backups for these credentials)",
         ),
         63 => Run { status: Status::Interrupted, finished_at: None, ..failed(ago, 0, "") },
         _ => made(ago),

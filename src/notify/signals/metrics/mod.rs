@@ -6,6 +6,8 @@
 mod file;
 mod text;
 
+pub use text::LABEL;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub use file::MetricsFile;

@@ -68,8 +68,11 @@ fn what_is_written_can_be_read_back() {
         page.set("cleanup_kept_backups", job, 3.0);
     }
     let text = page.text();
-    assert!(text.contains("stored_bytes{job=\"nightly\"} 1.5\n"), "{text}");
-    assert!(text.contains("_stored_bytes{job=\"a\\\\b\\\"c\\nd{e=\\\"f\\\"} 7\"} 8160437862\n"), "{text}");
+    assert!(text.contains("stored_bytes{backup_job=\"nightly\"} 1.5\n"), "{text}");
+    assert!(
+        text.contains("_stored_bytes{backup_job=\"a\\\\b\\\"c\\nd{e=\\\"f\\\"} 7\"} 8160437862\n"),
+        "{text}"
+    );
     assert_eq!(Page::read(&text), Read::Page(page, 0));
 }
 
@@ -80,20 +83,21 @@ fn damaged_lines_are_counted_and_the_others_kept() {
     let sound = page.text();
     let name = "uzima_backup_last_run_exit_code";
     for damaged in [
-        format!("{name}{{job=\"b\"}} 12"),
-        format!("{name}{{job=\"b\"}} x\n"),
-        format!("{name}{{job=\"b\"}} NaN\n"),
-        format!("{name}{{job=\"b\" 1\n"),
-        format!("{name}{{job=\"b\\x\"}} 1\n"),
-        format!("{name}{{job=\"b\",x=\"\"y\"}} 1\n"),
+        format!("{name}{{backup_job=\"b\"}} 12"),
+        format!("{name}{{backup_job=\"b\"}} x\n"),
+        format!("{name}{{backup_job=\"b\"}} NaN\n"),
+        format!("{name}{{backup_job=\"b\" 1\n"),
+        format!("{name}{{backup_job=\"b\\x\"}} 1\n"),
+        format!("{name}{{backup_job=\"b\",x=\"\"y\"}} 1\n"),
         format!("{name} 1\n"),
-        "uzima_backup_unheard_of{job=\"b\"} 1\n".into(),
+        "uzima_backup_unheard_of{backup_job=\"b\"} 1\n".into(),
         "\0\0\0\0\n".into(),
         "{\n".into(),
     ] {
         assert_eq!(Page::read(&(sound.clone() + &damaged)), read_one(&sound), "{damaged:?}");
     }
-    for foreign in ["node_load1 0.5\n", "up{job=\"x\"} 1\n", "# HELP node_load1 Load.\n", "# TYPE x gauge\n"]
+    for foreign in
+        ["node_load1 0.5\n", "up{backup_job=\"x\"} 1\n", "# HELP node_load1 Load.\n", "# TYPE x gauge\n"]
     {
         assert_eq!(Page::read(&(sound.clone() + foreign)), Read::Foreign(4), "{foreign:?}");
     }
@@ -116,7 +120,7 @@ async fn the_file_is_replaced_for_everyone_to_read() {
     assert_eq!(file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap(), None);
     assert_eq!(file.update("b", &[("last_run_exit_code", 1.0)]).await.unwrap(), None);
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("{job=\"a\"} 3\n") && text.contains("{job=\"b\"} 1\n"), "{text}");
+    assert!(text.contains("{backup_job=\"a\"} 3\n") && text.contains("{backup_job=\"b\"} 1\n"), "{text}");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
     let files = |dir: &Path| std::fs::read_dir(dir).unwrap().count();

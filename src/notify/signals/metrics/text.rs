@@ -7,6 +7,10 @@ use super::METRICS;
 /// What all names begin with.
 pub const PREFIX: &str = "uzima_backup_";
 
+/// The label of the job. `job` itself is the scrape's: Prometheus renames one that is exported
+/// (`honor_labels` in its configuration).
+pub const LABEL: &str = "backup_job";
+
 /// Samples by metric (its place in [`METRICS`]) and job.
 #[derive(Debug, Default, PartialEq)]
 pub struct Page {
@@ -38,7 +42,7 @@ impl Page {
                 text.push_str(&format!("# HELP {0} {1}\n# TYPE {0} gauge\n", metric.name, metric.help));
             }
             for ((_, job), value) in samples {
-                text.push_str(&format!("{}{{job=\"{}\"}} {value}\n", metric.name, escaped(job)));
+                text.push_str(&format!("{}{{{LABEL}=\"{}\"}} {value}\n", metric.name, escaped(job)));
             }
         }
         text
@@ -66,9 +70,9 @@ impl Page {
     }
 }
 
-/// `name{job="..."} number`.
+/// `name{backup_job="..."} number`.
 fn sample(line: &str) -> Option<(usize, String, f64)> {
-    let (name, rest) = line.split_once("{job=\"")?;
+    let (name, rest) = line.split_once(&format!("{{{LABEL}=\""))?;
     let place = METRICS.iter().position(|metric| metric.name == name)?;
     let (job, value) = rest.rsplit_once("\"} ")?;
     let value: f64 = value.parse().ok()?;

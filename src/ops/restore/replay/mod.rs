@@ -22,9 +22,10 @@ pub use survey::{Survey, survey};
 
 use std::time::{Duration, Instant};
 
-use super::load::Outcome;
 use super::origin::Origin;
 use super::plan::Planned;
+use super::problem::{Problem, Trouble};
+use super::report::Outcome;
 use crate::error::Result;
 use crate::progress::Meter;
 use crate::target::Target;
@@ -47,7 +48,7 @@ pub struct Replayed {
     /// How long that took.
     pub indexing: Duration,
     /// What is not as it should be.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
 }
 
 /// Replays the slice of `origin` and builds the indexes, with `indexes`; those of the restored namespaces are
@@ -87,13 +88,14 @@ pub async fn replay(
             Some(outcome) => {
                 outcome.indexes += built;
                 outcome.indexing += began.elapsed();
-                outcome.problems.extend(problems);
+                outcome.problems.extend(problems.into_iter().map(|what| Trouble::Index.told(what)));
             }
             None => {
                 replayed.indexes += built;
                 replayed.indexing += began.elapsed();
                 let of = name(&build.of);
-                replayed.problems.extend(problems.into_iter().map(|problem| format!("{of}: {problem}")));
+                let told = |what| Trouble::Index.told(format!("{of}: {what}"));
+                replayed.problems.extend(problems.into_iter().map(told));
             }
         }
     }

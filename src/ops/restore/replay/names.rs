@@ -1,7 +1,8 @@
 //! Which namespaces of an oplog are replayed, and what they are called at the target.
 
 use crate::error::Result;
-use crate::ops::restore::offer::{Filter, ordinary};
+use crate::ops::restore::filter::Filter;
+use crate::ops::restore::offer::ordinary;
 use crate::source::selection;
 
 /// Before the name of a time series: the collection that holds its documents.

@@ -12,6 +12,7 @@ use super::script::{Read, Script};
 use super::survey::{Steps, through};
 use crate::error::{Error, Result};
 use crate::ops::restore::origin::Origin;
+use crate::ops::restore::problem::{Problem, Trouble};
 use crate::progress::Meter;
 use crate::target::Target;
 use crate::target::batch::BATCH;
@@ -37,7 +38,7 @@ pub struct Played {
     /// The namespaces with their indexes, as they are in the end.
     pub catalog: Catalog,
     /// What is not as it should be.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
 }
 
 /// Replays the slice; `catalog` is what was restored before.
@@ -66,8 +67,10 @@ pub async fn play(
     let (read, played) = tokio::join!(reading, playing);
     played?;
     let read = read?;
-    let lost =
-        |(db, name): &Key| format!("{db}.{name} is not in the backup: what was written to it is missing");
+    let lost = |(db, name): &Key| {
+        let what = format!("{db}.{name} is not in the backup: what was written to it is missing");
+        Trouble::Documents.told(what)
+    };
     let problems = player.missing.keys().map(lost).collect();
     Ok(Played { read, operations: player.operations, catalog: player.catalog, problems })
 }

@@ -1,0 +1,69 @@
+//! What a restore did, and which exit code that is.
+
+use std::time::Duration;
+
+use super::problem::Problem;
+use super::replay::Replayed;
+use crate::artifact::writer::Tally;
+use crate::exit::Exit;
+
+/// How it went with a namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// The name in the backup.
+    pub from: String,
+    /// The name at the target.
+    pub to: String,
+    /// How many documents were sent.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// How many of them an other one with the same `_id` stands for, which was read later.
+    pub superseded: u64,
+    /// How many the server did not take.
+    pub refused: u64,
+    /// What is at the target of what was sent: all but what was superseded.
+    pub kept: Tally,
+    /// How many indexes were built.
+    pub indexes: u64,
+    /// How long that took.
+    pub indexing: Duration,
+    /// What is not as it was in the backup.
+    pub problems: Vec<Problem>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Report {
+    /// The namespaces, by name.
+    pub outcomes: Vec<Outcome>,
+    /// What was dropped because the backup has nothing of that name, and because only the slice writes to it.
+    pub dropped: Vec<String>,
+    /// How many users and roles were merged.
+    pub people: Option<(usize, usize)>,
+    /// What was replayed of the oplog slice.
+    pub replayed: Option<Replayed>,
+    /// What a person should look at.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Whether something is not as it was in the backup.
+    pub fn has_problems(&self) -> bool {
+        self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
+            || self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty())
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if self.has_problems() {
+            Exit::Failed
+        } else if !self.warnings.is_empty() || self.outcomes.iter().any(|outcome| !outcome.notes.is_empty()) {
+            Exit::NeedsLook
+        } else {
+            Exit::Done
+        }
+    }
+}

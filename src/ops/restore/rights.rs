@@ -1,0 +1,29 @@
+//! What a plan takes of its user.
+
+use super::Options;
+use super::plan::Plan;
+use crate::source::Type;
+use crate::target::rights::{Act, Need};
+use crate::target::shape;
+
+/// What the user has to be allowed to do, in the order in which it is done.
+pub fn needed(plan: &Plan, options: &Options) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for planned in &plan.namespaces {
+        let (key, replaced) = (planned.chosen.key(), options.drop && planned.existing.is_some());
+        if planned.chosen.collection.starts_with("system.") {
+            needs.extend(replaced.then_some((Act::Empty, key)));
+            continue;
+        }
+        needs.extend(replaced.then(|| (Act::Drop, key.clone())));
+        needs.extend((replaced || planned.existing.is_none()).then(|| (Act::Create, key.clone())));
+        // The documents of a time series go to a system collection, whose rights are written in other ways.
+        if planned.namespace.kind == Type::Collection {
+            needs.extend((planned.offer.documents > 0).then(|| (Act::Insert, key.clone())));
+            let indexes = !options.no_indexes && !shape::indexes(&planned.namespace).is_empty();
+            needs.extend(indexes.then_some((Act::Index, key)));
+        }
+    }
+    needs.extend(plan.beside().map(|key| (Act::Drop, key.clone())));
+    needs
+}
