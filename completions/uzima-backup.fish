@@ -49,7 +49,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Put the secrets of the environment into the file'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace a file that is there'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace the configuration file that is there; its settings are lost, its owner and group stay'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
@@ -113,7 +113,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wa
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dry-run -d 'Print the plan, and stop'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l force -d 'More than three and a quarter of the good backups may go at once'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l force -d 'Delete although it would be more than three, and more than a quarter, of the good backups at once; whatever else freezes the plan still does'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l orphans -d 'Delete artifacts without a manifest that are older than 2 days as well, of all jobs'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print nothing but errors'

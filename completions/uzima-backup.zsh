@@ -42,7 +42,7 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--with-secrets[Put the secrets of the environment into the file]' \
-'--force[Replace a file that is there]' \
+'--force[Replace the configuration file that is there; its settings are lost, its owner and group stay]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \
@@ -135,7 +135,7 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--dry-run[Print the plan, and stop]' \
-'--force[More than three and a quarter of the good backups may go at once]' \
+'--force[Delete although it would be more than three, and more than a quarter, of the good backups at once; whatever else freezes the plan still does]' \
 '--orphans[Delete artifacts without a manifest that are older than 2 days as well, of all jobs]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \

@@ -1,28 +1,28 @@
 //! Trying again at the start of a run what nobody else repeats: a name that is not resolved, a network that
 //! is not there yet when cron wakes the machine.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 /// The pauses before the second and the third try, at most.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
-/// The answer of `work`, tried up to three times while `passing` says that its error may pass. Each time
-/// `tell` gets a line with `what` is tried.
-pub async fn again<T, E: Display, F: Future<Output = Result<T, E>>>(
+/// The answer of `work`, tried up to three times while its error may pass: `passing` says of one that may why
+/// it came. Each time `tell` gets a line with `what` is tried.
+pub async fn again<T, E, F: Future<Output = Result<T, E>>>(
     what: &str,
     tell: impl Fn(String),
-    passing: impl Fn(&E) -> bool,
+    passing: impl Fn(&E) -> Option<String>,
     work: impl Fn() -> F,
 ) -> Result<T, E> {
     for pause in PAUSES {
-        match work().await {
-            Err(e) if passing(&e) => {
-                tell(format!("tried once more to {what}, because {e}"));
+        let answer = work().await;
+        match answer.as_ref().err().and_then(&passing) {
+            Some(why) => {
+                tell(format!("tried once more to {what}, because {why}"));
                 // Machines that begin at the same minute do not come back at the same second.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
             }
-            answer => return answer,
+            None => return answer,
         }
     }
     work().await
@@ -44,7 +44,7 @@ mod tests {
             let answer = again(
                 "look",
                 |line| told.borrow_mut().push(line),
-                |_: &String| passing,
+                |e: &String| passing.then(|| e.clone()),
                 || async {
                     tried.set(tried.get() + 1);
                     if tried.get() > fails { Ok(()) } else { Err("nobody is there".to_string()) }

@@ -14,6 +14,8 @@ pub enum Kind {
     Usage,
     /// It failed, and trying the same again at once would fail too.
     Failed,
+    /// The server was not reached, or let nobody in: nothing was begun, and who asks it next asks in vain.
+    Away,
     /// What was read so far is worthless, but a new run from the start may well succeed.
     Restart,
     /// The server does not keep the instant any more that all is read as of: a new run may bring the data
@@ -104,7 +106,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self.kind {
             Kind::Usage => Exit::Usage,
-            Kind::Failed | Kind::Restart | Kind::Instant | Kind::Aftermath => Exit::Failed,
+            Kind::Failed | Kind::Away | Kind::Restart | Kind::Instant | Kind::Aftermath => Exit::Failed,
             Kind::Mismatch => Exit::Mismatch,
             Kind::Busy => Exit::Busy,
             Kind::Signal(n) => Exit::Signal(n),
@@ -148,6 +150,7 @@ impl From<store::Error> for Error {
             | store::Kind::Exists
             | store::Kind::Denied
             | store::Kind::NoPlace
+            | store::Kind::Elsewhere
             | store::Kind::ClockSkew
             | store::Kind::Full
             | store::Kind::Failed => Kind::Failed,

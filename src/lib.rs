@@ -46,6 +46,7 @@ pub mod exit;
 pub mod leftovers;
 pub mod lock;
 pub mod memory;
+pub mod near;
 pub mod notify;
 pub mod ops;
 pub mod process;

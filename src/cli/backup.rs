@@ -194,6 +194,7 @@ fn plan_json(plan: &Plan) -> serde_json::Value {
         "version": 1,
         "member": plan.member,
         "engine": plan.engine,
+        "shortfall": plan.shortfall,
         "namespaces": names,
         "raw_bytes": plan.description.raw_bytes,
     })
@@ -211,5 +212,8 @@ fn plan_text(plan: &Plan) -> String {
         plan.member,
         plan.engine
     ));
+    if let Some(why) = &plan.shortfall {
+        text.push_str(&format!("each collection would be read at its own time: {why}\n"));
+    }
     text
 }

@@ -21,10 +21,14 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
             json!({"key": setting.key, "env": setting.env, "value": value, "origin": origin})
         })
         .collect();
+    let misspelt: Vec<serde_json::Value> =
+        layers.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
     // What is shown is checked as well: a mistake is told here rather than at night.
     let engine = options(layers).and_then(|options| backup::engine(&options));
     let shown = engine.as_ref().ok();
-    output.result(&json!({"version": 1, "settings": rows, "engine": shown}), || text(layers, shown));
+    output.result(&json!({"version": 1, "settings": rows, "engine": shown, "misspelt": misspelt}), || {
+        text(layers, shown)
+    });
     engine?;
     place::place(layers)?;
     mail::mail(layers)?;
@@ -37,11 +41,14 @@ fn text(layers: &Layers, engine: Option<&Engine>) -> String {
     let mut text = String::new();
     for (setting, value, origin) in layers.shown() {
         let line = match origin {
-            Some(origin) => format!("{} = {value}  ({origin})", setting.key),
+            Some(origin) => format!("{} = {}  ({origin})", setting.key, setting.measured(&value)),
             None => format!("{} is not set  ({}: {})", setting.key, setting.env, setting.help),
         };
         text.push_str(&line);
         text.push('\n');
+    }
+    for misspelt in layers.misspelt() {
+        text.push_str(&format!("{misspelt}\n"));
     }
     if let Some(engine) = engine {
         text.push_str(&format!("a backup would read with the {} engine: {}\n", engine.name, engine.why));

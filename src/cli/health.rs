@@ -88,6 +88,7 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
         mail: mail::mail(layers)?,
         max_age: settings.max_age,
         drill_max_age: settings.drill_max_age,
+        misspelt: layers.misspelt().to_vec(),
     })
 }
 

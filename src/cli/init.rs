@@ -11,7 +11,7 @@ use super::output::{self, Output};
 use super::{backup, health};
 use crate::cancel::Cancel;
 use crate::config::env::{Env, named_file};
-use crate::config::layers::{DEFAULT_FILE, Layers};
+use crate::config::layers::{DEFAULT_FILE, Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::{mail, settings};
 use crate::error::{Error, Result};
@@ -56,6 +56,7 @@ pub async fn run(
             Place::Dir(dir) => Some(dir.root.clone()),
             Place::S3(_) => None,
         },
+        written: written(layers),
         secrets: report.left_out.clone(),
         profile: matches!(place, Place::S3(_)).then(|| std::env::var("AWS_PROFILE").ok()).flatten(),
         mails,
@@ -70,6 +71,15 @@ pub async fn run(
         ));
     }
     Ok(health.exit())
+}
+
+/// The folders of the files that the configuration has written beside the backups.
+fn written(layers: &Layers) -> Vec<PathBuf> {
+    // Where the log of this one run goes is not a setting of the nights.
+    let keys =
+        ["metrics_file", "log_file"].into_iter().filter(|key| layers.origin(key) != Some(&Origin::Flag));
+    let files = keys.filter_map(|key| layers.text(key).map(PathBuf::from));
+    files.filter_map(|file| file.parent().map(Path::to_path_buf)).collect()
 }
 
 /// `health` by the file alone, as cron starts it; of the environment only the secrets that are not in the file.
@@ -121,7 +131,10 @@ fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> S
             format!("{} = {}: the secret {what}", secret.variable, secret.file.display())
         };
         let lines: Vec<String> = report.left_out.iter().map(line).collect();
-        section("Not in the file, because it is secret (--with-secrets):", &lines);
+        section(
+            "Not in the file, because it is secret, as addresses to ping or post to are (--with-secrets):",
+            &lines,
+        );
     }
     let lines: Vec<String> = health::report_text(health).lines().map(String::from).collect();
     section("Its health:", &lines);

@@ -18,6 +18,7 @@ mod restore;
 mod signals;
 mod stats;
 mod tell;
+mod usage;
 mod verify;
 mod version;
 
@@ -25,6 +26,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command};
@@ -49,11 +51,12 @@ use crate::units;
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(e) => {
-            // Help and version are no errors; a closed pipe is none either.
+        Err(e) if helps(&e) => {
+            // A closed pipe is no error either.
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
+        Err(e) => return output::complain(&usage::explain(&e), &Log::default()),
     };
     // What `init` is about to write is not there to be read.
     let config = match &cli.command {
@@ -61,7 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         _ => cli.common.config.as_deref(),
     };
     let layers = match Layers::load(cli.settings(), &|name| std::env::var_os(name), config) {
-        Ok(layers) => layers,
+        Ok(layers) => layers.among(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())),
         Err(error) => return unread(&cli, error),
     };
     let redactor = settings::redactor(&layers);
@@ -72,6 +75,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return early(&cli, &layers, &error, true),
     };
     output::tell_panics(log.clone());
+    layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
     let output = Output::new(cli.common.json, cli.common.quiet);
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();
@@ -99,6 +103,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         exit
     });
     outcome.unwrap_or_else(|error| output::complain(&error, &log))
+}
+
+/// Whether it is help or the version, asked for or because nothing else was.
+fn helps(error: &clap::Error) -> bool {
+    !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
 /// The settings cannot be read. Whoever is named in what can be of them hears of it all the same: one

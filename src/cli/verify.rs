@@ -159,6 +159,12 @@ fn text(rows: &[Row], chosen: &Chosen) -> String {
     for (id, why) in &chosen.damaged {
         text.push_str(&format!("DAMAGED  {id}: {why}\n"));
     }
+    if !chosen.damaged.is_empty() || rows.iter().any(|row| !row.verdict.findings.is_empty()) {
+        text.push_str(
+            "next step: make a new backup now (`uzima-backup backup`), and find out what changes or deletes files there: a \
+             lifecycle rule, the disk, another tool\n",
+        );
+    }
     for key in &chosen.orphans {
         text.push_str(&format!("orphan   {key}: no manifest speaks of it (cleanup --orphans)\n"));
     }

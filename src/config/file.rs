@@ -11,11 +11,14 @@ use toml::de::{DeTable, DeValue};
 use super::layers::Raw;
 use super::table;
 use crate::error::{Error, Result};
+use crate::near;
 
 /// Reads a file.
 pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
     let failed = |e: std::io::Error| {
-        Error::usage(format!("cannot read the configuration file {}", path.display())).caused_by(e)
+        Error::usage(format!("cannot read the configuration file {}", path.display())).caused_by(e).hint(
+            "Correct --config or UZIMA_BACKUP_CONFIG, or let this user read it; `uzima-backup init` writes a new one",
+        )
     };
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
@@ -104,12 +107,13 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
     }
 }
 
-/// The known key that shares the longest beginning with a wrong one.
+/// The key that a person may have meant, who may also have left the table out.
 fn suggestion(wrong: &str) -> String {
-    let shared = |key: &str| key.chars().zip(wrong.chars()).take_while(|(a, b)| a == b).count();
-    match table::SETTINGS.iter().map(|s| s.key).max_by_key(|key| shared(key)) {
-        Some(key) if shared(key) >= 3 => format!("; did you mean '{key}'?"),
-        _ => String::new(),
+    let keys = || table::SETTINGS.iter().map(|setting| setting.key);
+    let in_table = || keys().find(|key| key.rsplit('.').next() == Some(wrong));
+    match near::meant(wrong, keys()).or_else(in_table) {
+        Some(key) => format!("; did you mean '{key}'?"),
+        None => String::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::env::{Env, named_file, variable};
 use super::file;
+use super::misspelt::{self, Misspelt};
 use super::table::{SETTINGS, Setting, by_key};
 use crate::error::{Error, Result};
 
@@ -47,6 +48,7 @@ impl fmt::Display for Origin {
 #[derive(Debug)]
 pub struct Layers {
     values: BTreeMap<&'static str, (Raw, Origin)>,
+    misspelt: Vec<Misspelt>,
 }
 
 /// The file that is read if it exists and none is named.
@@ -81,7 +83,17 @@ impl Layers {
             }
         }
         values.extend(flags.into_iter().map(|(key, raw)| (key, (raw, Origin::Flag))));
-        Ok(Layers { values })
+        Ok(Layers { values, misspelt: Vec::new() })
+    }
+
+    /// Looks among the names of all variables for those that were meant to be settings.
+    pub fn among(self, names: impl Iterator<Item = String>) -> Layers {
+        Layers { misspelt: misspelt::among(names), ..self }
+    }
+
+    /// Variables that were meant to be settings, as far as [`among`](Layers::among) was asked.
+    pub fn misspelt(&self) -> &[Misspelt] {
+        &self.misspelt
     }
 
     /// Those of an environment, with no file.

@@ -1,9 +1,11 @@
 //! Configuration: flags over environment over file, all of it checked before any network is touched.
 
+mod bucket;
 pub mod env;
 pub mod file;
 pub mod layers;
 pub mod mail;
+pub mod misspelt;
 pub mod place;
 pub mod records;
 pub mod settings;

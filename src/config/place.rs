@@ -1,5 +1,6 @@
 //! Where backups are kept: a bucket or a directory, one of them and never none.
 
+use super::bucket;
 use super::layers::{Layers, Origin};
 use super::values::{boolean, number};
 use crate::error::{Error, Result};
@@ -48,6 +49,8 @@ pub fn place(layers: &Layers) -> Result<Place> {
 }
 
 fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
+    bucket::check(bucket, !layers.is_set("s3.endpoint_url"))
+        .map_err(|why| layers.wrong("s3.bucket", &why))?;
     let prefix = layers.text("s3.prefix").expect("it has a default");
     if prefix.trim_matches('/').is_empty() {
         return Err(
@@ -123,15 +126,17 @@ mod tests {
             (vec![], "S3_BACKUP_BUCKET"),
             (vec![("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
             (vec![("BACKUP_DIR", "/b"), ("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
-            (vec![("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "b")], "one place"),
+            (vec![("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "shop")], "one place"),
             (vec![("BACKUP_DIR", "b")], "absolute"),
+            (vec![("S3_BACKUP_BUCKET", "s3://shop/x")], "S3_BACKUP_BUCKET): it is the bucket's name alone"),
+            (vec![("S3_BACKUP_BUCKET", "My_Shop")], "not 'M'"),
             (vec![("BACKUP_DIR", "/b"), ("BACKUP_MIN_FREE", "100")], "0 to 99"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_BACKUP_PREFIX", "/")], "empty"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_ENDPOINT_URL", "host:9000")], "https://"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_SSE", "kms")], "AES256"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_SSE", "aws:kms")], "S3_SSE_KMS_KEY_ID"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("S3_CHECKSUM", "md5")], "crc32c"),
-            (vec![("S3_BACKUP_BUCKET", "b"), ("AWS_ACCESS_KEY_ID", "x")], "AWS_SECRET_ACCESS_KEY"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", "/")], "empty"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "host:9000")], "https://"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "kms")], "AES256"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "aws:kms")], "S3_SSE_KMS_KEY_ID"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_CHECKSUM", "md5")], "crc32c"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_ACCESS_KEY_ID", "x")], "AWS_SECRET_ACCESS_KEY"),
         ] {
             let error = place(&Layers::of(&env)).unwrap_err();
             let words = format!("{error} {}", error.next_step().unwrap_or_default());
@@ -139,13 +144,15 @@ mod tests {
             assert_eq!(error.exit(), crate::exit::Exit::Usage);
         }
         assert!(matches!(place(&Layers::of(&[("BACKUP_DIR", "/b")])).unwrap(), Place::Dir(_)));
-        assert!(matches!(place(&Layers::of(&[("S3_BACKUP_BUCKET", "b")])).unwrap(), Place::S3(_)));
+        assert!(matches!(place(&Layers::of(&[("S3_BACKUP_BUCKET", "shop")])).unwrap(), Place::S3(_)));
+        let elsewhere = [("S3_BACKUP_BUCKET", "My_Shop"), ("S3_ENDPOINT_URL", "https://s3.example.com")];
+        assert!(matches!(place(&Layers::of(&elsewhere)).unwrap(), Place::S3(_)));
     }
 
     #[test]
     fn a_flag_for_the_directory_beats_a_bucket() {
         let flags = [("dir", Raw::Text("here".into()))].into_iter().collect();
-        let env = |name: &str| (name == "S3_BACKUP_BUCKET").then(|| "b".into());
+        let env = |name: &str| (name == "S3_BACKUP_BUCKET").then(|| "shop".into());
         let layers = Layers::load(flags, &env, Some(Path::new("/dev/null"))).unwrap();
         assert!(matches!(place(&layers).unwrap(), Place::Dir(_)));
     }

@@ -16,6 +16,23 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What it is for.
     pub help: &'static str,
+    /// What a number of it counts, in the plural.
+    pub unit: Option<&'static str>,
+}
+
+impl Setting {
+    const fn of(self, unit: &'static str) -> Setting {
+        Setting { unit: Some(unit), ..self }
+    }
+
+    /// A value of it with its unit.
+    pub fn measured(&self, value: &str) -> String {
+        match self.unit {
+            Some(unit) if value == "1" => format!("1 {}", unit.trim_end_matches('s')),
+            Some(unit) if !value.is_empty() => format!("{value} {unit}"),
+            _ => value.into(),
+        }
+    }
 }
 
 const fn setting(
@@ -24,7 +41,7 @@ const fn setting(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { key, env, secret: false, list: false, default, help }
+    Setting { key, env, secret: false, list: false, default, help, unit: None }
 }
 
 const fn secret(
@@ -33,11 +50,11 @@ const fn secret(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { key, env, secret: true, list: false, default, help }
+    Setting { key, env, secret: true, list: false, default, help, unit: None }
 }
 
 const fn list(key: &'static str, env: &'static str, help: &'static str) -> Setting {
-    Setting { key, env, secret: false, list: true, default: None, help }
+    Setting { key, env, secret: false, list: true, default: None, help, unit: None }
 }
 
 /// All settings, in the order in which `config` prints them.
@@ -61,18 +78,27 @@ pub const SETTINGS: &[Setting] = &[
         "BACKUP_STALL_TIMEOUT",
         Some("600"),
         "seconds without an answer after which MongoDB or mongodump hangs",
-    ),
+    )
+    .of("seconds"),
     setting("dir", "BACKUP_DIR", None, "back up to this directory"),
-    setting("min_free", "BACKUP_MIN_FREE", Some("10"), "percent of the directory's file system kept free"),
-    setting("retention_days", "BACKUP_RETENTION_DAYS", Some("30"), "days that backups are kept"),
-    setting("keep_min", "BACKUP_KEEP_MIN", Some("3"), "the newest good backups that stay however old"),
-    setting("keep_last", "BACKUP_KEEP_LAST", None, "the newest so many good backups stay"),
-    setting("keep_daily", "BACKUP_KEEP_DAILY", None, "the newest good backup of so many days stays"),
-    setting("keep_weekly", "BACKUP_KEEP_WEEKLY", None, "the newest good backup of so many weeks stays"),
-    setting("keep_monthly", "BACKUP_KEEP_MONTHLY", None, "the newest good backup of so many months stays"),
-    setting("keep_yearly", "BACKUP_KEEP_YEARLY", None, "the newest good backup of so many years stays"),
-    setting("max_age", "BACKUP_MAX_AGE", Some("26"), "hours after which the newest good backup is too old"),
-    setting("drill_max_age", "BACKUP_DRILL_MAX_AGE", None, "days after which the newest drill is too old"),
+    setting("min_free", "BACKUP_MIN_FREE", Some("10"), "percent of the directory's file system kept free")
+        .of("%"),
+    setting("retention_days", "BACKUP_RETENTION_DAYS", Some("30"), "days that backups are kept").of("days"),
+    setting("keep_min", "BACKUP_KEEP_MIN", Some("3"), "the newest good backups that stay however old")
+        .of("backups"),
+    setting("keep_last", "BACKUP_KEEP_LAST", None, "the newest so many good backups stay").of("backups"),
+    setting("keep_daily", "BACKUP_KEEP_DAILY", None, "the newest good backup of so many days stays")
+        .of("days"),
+    setting("keep_weekly", "BACKUP_KEEP_WEEKLY", None, "the newest good backup of so many weeks stays")
+        .of("weeks"),
+    setting("keep_monthly", "BACKUP_KEEP_MONTHLY", None, "the newest good backup of so many months stays")
+        .of("months"),
+    setting("keep_yearly", "BACKUP_KEEP_YEARLY", None, "the newest good backup of so many years stays")
+        .of("years"),
+    setting("max_age", "BACKUP_MAX_AGE", Some("26"), "hours after which the newest good backup is too old")
+        .of("hours"),
+    setting("drill_max_age", "BACKUP_DRILL_MAX_AGE", None, "days after which the newest drill is too old")
+        .of("days"),
     secret(
         "records",
         "BACKUP_RECORDS",
@@ -110,10 +136,25 @@ pub const SETTINGS: &[Setting] = &[
     setting("s3.sse", "S3_SSE", None, "server-side encryption: AES256 or aws:kms"),
     setting("s3.sse_kms_key_id", "S3_SSE_KMS_KEY_ID", None, "the KMS key"),
     setting("s3.checksum", "S3_CHECKSUM", Some("crc64nvme"), "crc64nvme, crc32c or none"),
-    setting("s3.upload_concurrency", "S3_UPLOAD_CONCURRENCY", Some("4"), "parts sent at once"),
+    setting("s3.upload_concurrency", "S3_UPLOAD_CONCURRENCY", Some("4"), "parts sent at once").of("parts"),
 ];
 
 /// The setting with this key.
 pub fn by_key(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_units() {
+        let measured = |key, value| by_key(key).unwrap().measured(value);
+        assert_eq!(measured("retention_days", "30"), "30 days");
+        assert_eq!(measured("retention_days", "1"), "1 day");
+        assert_eq!(measured("min_free", "10"), "10 %");
+        assert_eq!(measured("keep_weekly", ""), "");
+        assert_eq!(measured("format", "tar.gz"), "tar.gz");
+    }
 }

@@ -24,9 +24,14 @@ pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
     let parsed = ConnectionString::parse(uri).map_err(|e| {
         // The driver may quote the string.
         let words = Redactor::new(&[uri], &[]).clean(&crate::source::errors::tidy(&e));
-        Error::usage(format!("{key} is not a valid connection string: {words}")).hint(
-            "It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded",
-        )
+        // What follows the ? has nothing to do with the login.
+        let options = words.contains(" option");
+        Error::usage(format!("{key} is not a valid connection string: {words}")).hint(if options {
+            "Correct that option, or leave it out: behind the ? there is name=value, with & between them"
+        } else {
+            "It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are \
+             percent-encoded"
+        })
     })?;
     let host = match &parsed.host_info {
         HostInfo::HostIdentifiers(hosts) => hosts.first().map(host_name),
@@ -82,6 +87,23 @@ mod tests {
             let error = check(uri).unwrap_err();
             assert!(!error.chain().contains("hunt"), "{}", error.chain());
             assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn the_next_step_is_about_what_is_wrong() {
+        for (uri, words, step) in [
+            (
+                "localhost:27017",
+                "connection string: connection string contains no scheme",
+                "It looks like mongodb://",
+            ),
+            ("mongodb://h/?replicaset", "not a 'key=value' pair", "Correct that option"),
+            ("mongodb://h/?serverSelectionTimeoutMS=x", "serverselectiontimeoutms", "Correct that option"),
+        ] {
+            let error = check(uri).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(error.next_step().unwrap().starts_with(step), "{:?}", error.next_step());
         }
     }
 

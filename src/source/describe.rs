@@ -9,6 +9,7 @@ use super::selection::Selection;
 use super::server::{self, Server};
 use super::{Namespace, Type, errors, metadata, size};
 use crate::error::{Error, Result};
+use crate::near;
 
 /// How many questions are under way at once.
 const ASKING: usize = 8;
@@ -81,11 +82,18 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
     }
     for pattern in &selection.include {
         if !wanted.iter().any(|(db, name, _)| pattern.matches(&format!("{db}.{name}"))) {
-            return Err(Error::failed(format!(
-                "no namespace on {} matches the include pattern '{pattern}'",
-                server.hello.address
-            ))
-            .hint("Check the spelling; a pattern is matched against the whole of database.collection"));
+            let error =
+                format!("no namespace on {} matches the include pattern '{pattern}'", server.hello.address);
+            let names: Vec<String> = rows
+                .iter()
+                .filter_map(|(db, row)| Some((db, row.get_str("name").ok()?)))
+                .filter(|(db, name)| selection.could_want(db, name))
+                .map(|(db, name)| format!("{db}.{name}"))
+                .collect();
+            let advice = near::advice(&pattern.to_string(), names.iter().map(String::as_str));
+            return Err(Error::failed(error).hint(advice.unwrap_or_else(|| {
+                "Check the spelling; a pattern is matched against the whole of database.collection".into()
+            })));
         }
     }
     wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));

@@ -1,7 +1,8 @@
 //! The server's errors in classes, and in words a person can act on.
 
-use mongodb::error::{Error as Driver, ErrorKind};
+use mongodb::error::{Error as Driver, ErrorKind, WriteFailure};
 
+use super::unfound;
 use crate::error::Error;
 
 /// What a driver's error means for a run.
@@ -60,6 +61,8 @@ pub fn classify(error: &Driver) -> Class {
 
 /// An error of ours from the driver's: `doing` names what failed and on what.
 pub fn explain(doing: String, user: Option<&str>, error: Driver) -> Error {
+    // What the layers of the driver say of each other is for who looks closer.
+    log::debug!("{doing}: {error}");
     let who = user.map_or_else(|| "an anonymous user".to_string(), |u| format!("user '{u}'"));
     match classify(&error) {
         Class::Login => Error::failed(format!("{doing}: the login of {who} was refused"))
@@ -76,28 +79,71 @@ pub fn explain(doing: String, user: Option<&str>, error: Driver) -> Error {
             })
             .caused_by(tidy(&error)),
         Class::Interrupted => Error::failed(doing)
-            .hint("Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings")
+            .hint(whereabouts(&error).unwrap_or(
+                "Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings",
+            ))
             .caused_by(tidy(&error)),
         _ => Error::failed(doing).caused_by(tidy(&error)),
     }
 }
 
-/// The driver's words without its type's wrapping.
-pub fn tidy(error: &Driver) -> String {
+/// The next step where there is a server, but not the one that MONGO_URI speaks of.
+pub fn whereabouts(error: &Driver) -> Option<&'static str> {
     match &*error.kind {
-        ErrorKind::Command(c) => format!("{} (code {}, {})", c.message, c.code, c.code_name),
-        kind @ ErrorKind::ServerSelection { .. } => without_empty_fields(&kind.to_string()),
-        kind => kind.to_string(),
+        ErrorKind::ServerSelection { message, .. } => unfound::read(message)?.hint,
+        _ => None,
     }
 }
 
-/// Of each member that it cannot reach the driver prints every field an error may have, and mostly has
-/// not: those from the labels on go.
+/// The driver's words without its types' wrapping.
+pub fn tidy(error: &Driver) -> String {
+    match &*error.kind {
+        ErrorKind::Command(c) => {
+            format!("{} (code {}, {})", without_command(&c.message), c.code, c.code_name)
+        }
+        ErrorKind::ServerSelection { message, .. } => {
+            unfound::read(message).map_or_else(|| message.clone(), |unfound| unfound.why)
+        }
+        ErrorKind::DnsResolve { message, .. } => record(message),
+        ErrorKind::Write(WriteFailure::WriteError(e)) => format!("{} (code {})", e.message, e.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(e)) => {
+            format!("{} (code {}, {})", e.message, e.code, e.code_name)
+        }
+        // Of a pool that was emptied the driver prints the whole error that emptied it.
+        kind @ ErrorKind::ConnectionPoolCleared { .. } => without_empty_fields(&kind.to_string()),
+        kind => unfound::plain(&kind.to_string()),
+    }
+}
+
+/// What is not allowed, without the whole command that is not: the server repeats it, with session and
+/// cluster time.
+fn without_command(message: &str) -> String {
+    match message.split_once(" to execute command { ") {
+        Some((who, command)) => {
+            format!("{who} to execute {}", command.split(':').next().unwrap_or_default())
+        }
+        None => message.into(),
+    }
+}
+
+/// A name that a name server does not know, without the query's fields.
+fn record(message: &str) -> String {
+    let fields = || {
+        let (_, rest) = message.split_once("no records found for Query { name: Name(\"")?;
+        let (name, rest) = rest.split_once("\")")?;
+        let (_, kind) = rest.split_once("query_type: ")?;
+        let kind = kind.split(',').next()?;
+        Some(format!("the name server knows no {kind} record of {}", name.trim_end_matches('.')))
+    };
+    fields().unwrap_or_else(|| message.into())
+}
+
+/// Of an error the driver prints every field it may have, and mostly has not: those from the labels on go.
 fn without_empty_fields(text: &str) -> String {
     const FIRST: &str = ", labels: {";
     const LAST: &str = ", server response: None";
     let mut parts = text.split(FIRST);
-    let mut out = parts.next().unwrap_or_default().to_string();
+    let mut out = parts.next().unwrap_or_default().replace("Kind: ", "");
     for part in parts {
         match part.split_once(LAST) {
             Some((_, after)) => out.push_str(after),
@@ -112,13 +158,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_driver_says_of_members_is_cut_to_what_it_knows() {
-        let member = "{ Address: db1:27017, Error: Kind: I/O error: refused";
-        let none = ", labels: {\"Retryable\"}, source: None, server response: None }";
-        let text = format!("no servers: [ {member}{none}, {member}{none} ]");
-        assert_eq!(without_empty_fields(&text), format!("no servers: [ {member} }}, {member} }} ]"));
+    fn what_the_driver_wraps_around_an_error_goes() {
+        let none = ", labels: {\"Retryable\"}, source: None, server response: None";
+        let text = format!("pool for a:1 cleared, because of: Kind: I/O error: refused{none}");
+        assert_eq!(without_empty_fields(&text), "pool for a:1 cleared, because of: I/O error: refused");
         for other in ["no servers", "a, labels: {}, source: None, server response: Some(x) }"] {
             assert_eq!(without_empty_fields(other), other);
         }
+    }
+
+    #[test]
+    fn a_command_that_is_not_allowed_is_named_and_not_repeated() {
+        let message = "not authorized on uzima_backup to execute command { update: \"runs\", ordered: true, lsid: { \
+                       id: UUID(\"x\") }, $db: \"uzima_backup\" }";
+        assert_eq!(without_command(message), "not authorized on uzima_backup to execute update");
+        assert_eq!(without_command("Authentication failed."), "Authentication failed.");
+    }
+
+    #[test]
+    fn a_name_without_a_record_is_named() {
+        let message = "DNS error: no records found for Query { name: Name(\"_mongodb._tcp.db.example.\"), query_type: \
+                       SRV, query_class: IN }";
+        assert_eq!(record(message), "the name server knows no SRV record of _mongodb._tcp.db.example");
+        assert_eq!(record("timed out"), "timed out");
     }
 }

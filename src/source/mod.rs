@@ -17,6 +17,7 @@ pub mod server;
 mod size;
 pub mod snapshot;
 mod unchanged;
+mod unfound;
 
 use std::fmt;
 

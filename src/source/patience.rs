@@ -65,11 +65,11 @@ impl Server {
     }
 }
 
-/// Whether an error of the first questions may pass: a connection that broke, a name that was not
+/// Why an error of the first questions came, if it may pass: a connection that broke, a name that was not
 /// resolved. A server that was waited for in vain has had its time.
-pub(super) fn passing(error: &Error) -> bool {
+pub(super) fn passing(error: &Error) -> Option<String> {
     let broken = errors::classify(error) == errors::Class::Interrupted && !waited(error);
-    broken || matches!(&*error.kind, ErrorKind::DnsResolve { .. })
+    (broken || matches!(&*error.kind, ErrorKind::DnsResolve { .. })).then(|| errors::tidy(error))
 }
 
 /// Whether a server was waited for in vain: it is down, or says nothing.

@@ -42,12 +42,17 @@ impl Selection {
 
     /// Whether the collection, by the name users know, is part of the backup.
     pub fn wants(&self, db: &str, collection: &str) -> bool {
-        if !self.wants_database(db) || !self.is_dumped(db, collection) {
+        if !self.could_want(db, collection) {
             return false;
         }
         let namespace = format!("{db}.{collection}");
         (self.include.is_empty() || self.include.iter().any(|p| p.matches(&namespace)))
             && !self.exclude.iter().any(|p| p.matches(&namespace))
+    }
+
+    /// Whether it would be, if no pattern narrowed the selection.
+    pub fn could_want(&self, db: &str, collection: &str) -> bool {
+        self.wants_database(db) && self.is_dumped(db, collection)
     }
 
     /// Whether a collection of the database, whatever its name, can be part of the backup.

@@ -11,12 +11,12 @@ use mongodb::options::{
 };
 use mongodb::{Client, Database};
 
-use super::errors;
+use super::errors::{self, Class};
 use super::hello::{Hello, hello};
 use super::notes::Notes;
 use super::patience::{bounded, passing};
 use crate::again::again;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::secret::{ExposeSecret, Secret};
 
 /// One member of a deployment, to which every read of a run goes.
@@ -53,13 +53,22 @@ impl Server {
         let parse = || async { ClientOptions::parse(uri.expose_secret()).await };
         let mut options = again("resolve MONGO_URI", tell, passing, parse)
             .await
-            .map_err(|e| Error::failed("MONGO_URI cannot be resolved").caused_by(errors::tidy(&e)))?;
+            .map_err(|e| {
+                Error::new(Kind::Away, "MONGO_URI cannot be resolved").caused_by(errors::tidy(&e)).hint(
+                    "Check the name in MONGO_URI, and this machine's name server: mongodb+srv:// wants a name with an \
+                     SRV record, mongodb:// one with an address",
+                )
+            })?;
         options.app_name.get_or_insert_with(|| "uzima-backup".into());
         options.direct_connection.get_or_insert(false);
         let places: Vec<String> = options.hosts.iter().map(ServerAddress::to_string).collect();
         let user = options.credential.as_ref().and_then(|c| c.username.clone());
         let doing = format!("cannot connect to MongoDB at {}", places.join(","));
-        let fail = |e| errors::explain(doing.clone(), user.as_deref(), e);
+        let fail = |e| {
+            let away = matches!(errors::classify(&e), Class::Login | Class::Interrupted);
+            let error = errors::explain(doing.clone(), user.as_deref(), e);
+            if away { error.of_kind(Kind::Away) } else { error }
+        };
 
         let seed = Client::with_options(options.clone()).map_err(fail)?;
         let criteria = options.selection_criteria.clone();

@@ -9,12 +9,15 @@ pub enum Kind {
     NotFound,
     /// A create-only write met another object.
     Exists,
-    /// The credentials may not do this (403), or there are none.
+    /// The credentials may not do this (403).
     Denied,
     /// The bucket or directory does not exist.
     NoPlace,
-    /// The settings do not lead to a store: wrong endpoint, path style, region.
+    /// The settings alone cannot lead to a store: no credentials anywhere, parts of an impossible size.
     Misconfigured,
+    /// What the settings lead to is not this store: nothing answers there, something else does, or the bucket is
+    /// in another region.
+    Elsewhere,
     /// The clocks of this machine and the store differ too much.
     ClockSkew,
     /// What is stored is not what was sent.

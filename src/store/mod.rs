@@ -166,7 +166,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// for seconds, and a network takes longer to come up. `tell` gets a line for each time.
 pub async fn reach(store: &dyn Store, tell: impl Fn(String)) -> Result<()> {
     let what = format!("reach {}", store.place());
-    again(&what, tell, |e: &Error| e.passing, || store.check()).await
+    again(&what, tell, |e: &Error| e.passing.then(|| e.to_string()), || store.check()).await
 }
 
 /// An upload under way. Dropped without [`complete`](Upload::complete) or [`abort`](Upload::abort),

@@ -98,8 +98,12 @@ impl Server {
                 format!("Name a user who may write to the database {RECORDS_DB}; {off}")
             }
             (Class::Login, _) => format!("Check user, password and authSource; {off}"),
-            _ => format!("Check that MongoDB runs there and takes writes; {off}"),
+            _ => match errors::whereabouts(&error) {
+                Some(hint) => format!("{hint}; {off}"),
+                None => format!("Check that MongoDB runs there and takes writes; {off}"),
+            },
         };
+        log::debug!("records cannot be {what}: {error}");
         let why = self.redactor.clean(&errors::tidy(&error));
         Error::failed(format!("records cannot be {what} (MongoDB at {}, database {RECORDS_DB})", self.places))
             .hint(hint)

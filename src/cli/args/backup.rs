@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::units;
+use crate::cli::{units, usage};
 
 /// Flags of `backup`.
 #[derive(Debug, Default, Args)]
@@ -46,7 +46,7 @@ pub struct BackupArgs {
     #[arg(long)]
     pub format: Option<String>,
     /// Compression level: gzip 1 to 12, zstd 1 to 19
-    #[arg(long)]
+    #[arg(long, value_parser = usage::whole, allow_hyphen_values = true)]
     pub level: Option<i32>,
     /// Decompress every block again and compare it before it counts
     #[arg(long)]
@@ -61,6 +61,6 @@ pub struct BackupArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once
-    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
     pub wait: Option<Duration>,
 }

@@ -27,7 +27,8 @@ pub struct CleanupArgs {
     /// Print the plan, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// More than three and a quarter of the good backups may go at once
+    /// Delete although it would be more than three, and more than a quarter, of the good backups at once; whatever else
+    /// freezes the plan still does
     #[arg(long)]
     pub force: bool,
     /// This backup is right although it collapsed or is of another server (may be given several times)
@@ -43,6 +44,6 @@ pub struct CleanupArgs {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once
-    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
     pub wait: Option<Duration>,
 }

@@ -29,7 +29,7 @@ pub struct InitArgs {
     /// Put the secrets of the environment into the file
     #[arg(long)]
     pub with_secrets: bool,
-    /// Replace a file that is there
+    /// Replace the configuration file that is there; its settings are lost, its owner and group stay
     #[arg(long)]
     pub force: bool,
 }

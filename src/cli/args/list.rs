@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::catalog::fault::Shown;
+use crate::cli::usage;
 
 /// Flags of `list`.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = usage::positive, allow_hyphen_values = true)]
     pub limit: Option<NonZeroUsize>,
     /// List this directory
     #[arg(long, value_name = "DIR")]

@@ -32,7 +32,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub all: bool,
     /// With --all: so many percent of them, chosen by chance
-    #[arg(long, value_name = "N%", value_parser = percent, requires = "all")]
+    #[arg(long, value_name = "N%", value_parser = percent, allow_hyphen_values = true, requires = "all")]
     pub sample: Option<u8>,
     /// Then restore it into a scratch server, compare everything with the manifest, and remove it again
     #[arg(long, conflicts_with = "all")]

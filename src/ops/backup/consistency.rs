@@ -55,6 +55,21 @@ struct Without {
     hint: String,
 }
 
+impl Without {
+    fn words(&self) -> String {
+        format!("{}. {}", self.why, self.hint)
+    }
+}
+
+/// Why a backup by default would be of no instant, and what to do about it; `None` if it would be of one, or
+/// what it is of was chosen.
+pub async fn shortfall(server: &Server, options: &Options) -> Result<Option<String>> {
+    match options.consistency {
+        ConsistencyChoice::Auto => Ok(without(server).await?.map(|without| without.words())),
+        _ => Ok(None),
+    }
+}
+
 /// Decides, and begins what has to begin before the server is described.
 ///
 /// # Errors
@@ -84,8 +99,11 @@ pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<
     match begun {
         Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into() }),
         Err(without) if options.consistency == ConsistencyChoice::Auto => {
-            log::info!("each collection is read at its own time, because {}: {}", without.why, without.hint);
-            Ok(none(without.why))
+            // Of a standalone it is the same every night; it stands in the manifest, `health` and --dry-run say it.
+            let alone = server.hello.topology == Topology::Standalone;
+            let level = if alone { log::Level::Debug } else { log::Level::Info };
+            log::log!(level, "each collection is read at its own time: {}", without.words());
+            Ok(none(without.words()))
         }
         Err(without) => {
             let address = &server.hello.address;

@@ -38,7 +38,7 @@ use crate::store::{self, Store};
 
 use attempt::Attempt;
 pub use attempt::TOOL;
-pub use consistency::ConsistencyChoice;
+pub use consistency::{ConsistencyChoice, shortfall};
 pub use engine::EngineChoice;
 
 /// What is backed up, and how.
@@ -118,6 +118,8 @@ pub struct Plan {
     pub member: String,
     /// `native` or `mongodump`, and why.
     pub engine: String,
+    /// Why it would be of no instant, where that was not chosen.
+    pub shortfall: Option<String>,
     /// The namespaces, and how much it is.
     pub description: Description,
 }
@@ -202,6 +204,7 @@ pub async fn plan(options: &Options) -> Result<Plan> {
     let plan = Plan {
         member: server.hello.address.clone(),
         engine: format!("{}: {}", engine.name(), engine.why),
+        shortfall: consistency::shortfall(&server, options).await?,
         description,
     };
     server.close().await;

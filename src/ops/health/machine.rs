@@ -19,8 +19,10 @@ pub async fn configuration(around: &Around) -> Result<Finding> {
     let span = several(days.into(), "day");
     let kept = TimeDelta::try_days(days.into()).and_then(|days| around.time().checked_add_signed(days));
     let until = kept.map(|date| format!(", until {}", date.format("%F"))).unwrap_or_default();
+    let misspelt: String = subject.misspelt.iter().map(|misspelt| format!("; {misspelt}")).collect();
     Finding::ok(format!(
-        "job {}, {}; a backup of today is kept for {span}{until}, and longer if it is among the newest {min}",
+        "job {}, {}; a backup of today is kept for {span}{until}, and longer if it is among the newest \
+         {min}{misspelt}",
         subject.backup.job, subject.backup.format
     ))
 }

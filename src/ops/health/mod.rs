@@ -19,6 +19,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::cancel::Cancel;
+use crate::config::misspelt::Misspelt;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ pub struct Subject {
     pub max_age: Duration,
     /// The newest drill is too old when it is older; `None`: never.
     pub drill_max_age: Option<Duration>,
+    /// Variables that were meant to be settings.
+    pub misspelt: Vec<Misspelt>,
 }
 
 /// Which checks are wanted, and how patiently.

@@ -19,7 +19,14 @@ pub async fn namespaces(around: &Around) -> Result<Finding> {
     let description = backup::described(server, &around.subject.backup).await?;
     readable::prove(server, &description.namespaces).await?;
     let size = description.raw_bytes.map(|n| format!(", {}", bytesize::ByteSize(n).display().iec()));
-    Finding::ok(format!("{} readable{}", description.namespaces.len(), size.unwrap_or_default()))
+    let shortfall = backup::shortfall(server, &around.subject.backup).await?;
+    let own_time = shortfall.map(|why| format!("; each collection is read at its own time: {why}"));
+    Finding::ok(format!(
+        "{} readable{}{}",
+        description.namespaces.len(),
+        size.unwrap_or_default(),
+        own_time.unwrap_or_default()
+    ))
 }
 
 /// What would read, and where it is.

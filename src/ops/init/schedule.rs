@@ -11,6 +11,9 @@ const THERE: &str = "/usr/local/bin/uzima-backup";
 /// What a machine adds to all four services.
 const OWN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";
 
+/// What the services may write anyway.
+const STATE: &str = "/var/lib/uzima-backup";
+
 /// An installation, as far as its schedule is concerned.
 #[derive(Debug)]
 pub struct Schedule {
@@ -20,6 +23,8 @@ pub struct Schedule {
     pub config: Option<PathBuf>,
     /// The directory that backups go to, if they do.
     pub dir: Option<PathBuf>,
+    /// Folders of files that signals and logs are written to.
+    pub written: Vec<PathBuf>,
     /// The secrets that the configuration file does not hold.
     pub secrets: Vec<LeftOut>,
     /// The profile of the AWS tools that the bucket needs.
@@ -67,6 +72,11 @@ impl Schedule {
         let mut settings = Vec::new();
         if let Some(dir) = &self.dir {
             settings.push(format!("ReadWritePaths={}", unit_word(&literal(&dir.display().to_string()))));
+        }
+        for folder in self.written.iter().filter(|folder| !folder.starts_with(STATE)) {
+            // One that is missing must not keep a backup from starting (systemd.exec(5)).
+            let word = format!("-{}", literal(&folder.display().to_string()));
+            settings.push(format!("ReadWritePaths={}", unit_word(&word)));
         }
         let config = self.config.iter().map(|config| ("config.toml".to_string(), config));
         let secrets = self.secrets.iter().map(|left_out| (credential(left_out), &left_out.file));
@@ -140,6 +150,7 @@ mod tests {
             binary: "/usr/bin/uzima-backup".into(),
             config: None,
             dir: None,
+            written: vec![],
             secrets: vec![],
             profile: None,
             mails: true,
@@ -168,6 +179,7 @@ mod tests {
         let schedule = Schedule {
             config: Some("/srv/b.toml".into()),
             dir: Some("/srv/my 100%".into()),
+            written: vec!["/var/lib/prometheus/node".into(), "/var/lib/uzima-backup/log".into()],
             secrets: vec![secret],
             profile: Some("backups".into()),
             ..schedule()
@@ -185,7 +197,7 @@ mod tests {
         assert_eq!(systemd[0], "install -d -o uzima-backup -g uzima-backup -m 0750 '/srv/my 100%'");
         for word in [
             r#"'ReadWritePaths="/srv/my 100%%"'"#,
-            " LoadCredential=config.toml:/srv/b.toml ",
+            " ReadWritePaths=-/var/lib/prometheus/node LoadCredential=config.toml:/srv/b.toml ",
             " LoadCredential=mongo_uri:/etc/uzima-backup/mongo_uri ",
             " Environment=AWS_PROFILE=backups ",
             " Environment=MONGO_URI_FILE=%d/mongo_uri ",

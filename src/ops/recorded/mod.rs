@@ -17,7 +17,7 @@ use crate::config::records::RecordsAt;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
 use crate::ops::backup::{self, Options, Report, Resources};
-use crate::secret::Redactor;
+use crate::secret::{ExposeSecret, Redactor};
 
 pub use known::known;
 use record::{Attempt, Recorder};
@@ -36,6 +36,16 @@ pub struct Recording {
     pub redactor: Redactor,
     /// No other run of this job is under way on this machine: one that is recorded as running was killed.
     pub alone: bool,
+}
+
+impl Recording {
+    /// Whether what failed is the server that would have to record it: to look for it again takes its time, and
+    /// tells nothing new.
+    fn shares(&self, options: &Options, error: &Error) -> bool {
+        let own = options.mongo_uri.expose_secret();
+        let same = matches!(&self.records, RecordsAt::Server(uri) if uri.expose_secret() == own);
+        error.kind() == Kind::Away && same
+    }
 }
 
 /// A backup that exists.
@@ -76,6 +86,7 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
         }
         Err(error) => {
             let Some(attempt) = recorder.last() else { return Err(error) };
+            let recorder = if recording.shares(options, &error) { recorder.give_up() } else { recorder };
             let failure = failed::failure(&error, &attempt, options, &resources, recording);
             let (stored, recorded) = tokio::join!(
                 in_time(&resources, failed::store(&failure, error.kind(), &resources)),

@@ -90,6 +90,14 @@ impl Recorder {
         Ok(())
     }
 
+    /// Records nothing any more.
+    pub fn give_up(self) -> Recorder {
+        if let Some(following) = &self.following {
+            following.abort();
+        }
+        Recorder { following: None, ..self }
+    }
+
     /// The connection, once all attempts are recorded.
     async fn records(self) -> Result<Option<Records>> {
         let Recorder { attempts, following, .. } = self;

@@ -25,6 +25,11 @@ use crate::target::batch;
 /// A buffer that a tar's first header fits into.
 const BUFFER: usize = 1 << 20;
 
+/// What can be restored.
+const ACCEPTED: &str = "--from takes mongodump's folder with one folder for each database in it, its archive (--archive), or a \
+                        tar of the folder, with gzip, zstd or neither; of a backup's own folder the file that begins with \
+                        dump.";
+
 /// The dump.
 #[derive(Debug)]
 pub struct Dump {
@@ -70,10 +75,7 @@ impl Dump {
             Form::Folder | Form::Tar => dump.survey()?,
         }
         if dump.namespaces.iter().all(Namespace::is_oplog) {
-            return Err(Error::failed(format!("{} holds no collection", path.display())).hint(
-                "Name the folder with one folder for each database in it, an archive, or a tar; of a backup's own \
-                 folder the file that begins with dump.",
-            ));
+            return Err(Error::failed(format!("{} holds no collection", path.display())).hint(ACCEPTED));
         }
         Ok(dump)
     }
@@ -199,7 +201,7 @@ fn documents(
 
 /// A file's bytes without its compression, which its first bytes tell.
 fn raw(path: &Path) -> Result<Box<dyn Read>> {
-    let cannot = |e| Error::failed(format!("cannot read {}", path.display())).caused_by(e);
+    let cannot = |e| Error::failed(format!("cannot read {}", path.display())).caused_by(e).hint(ACCEPTED);
     let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(cannot)?);
     let codec = match file.fill_buf().map_err(cannot)? {
         [0x1f, 0x8b, ..] => Codec::Gzip { level: 1 },
@@ -234,6 +236,7 @@ fn form(path: &Path) -> Result<Form> {
         Err(Error::failed(format!(
             "{} is neither an archive of mongodump nor a tar of its folder",
             path.display()
-        )))
+        ))
+        .hint(ACCEPTED))
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::near;
 use super::offer::{Offer, ordinary};
 use super::rename::{Rename, renamed};
 use crate::error::{Error, Result};
+use crate::near;
 use crate::source::pattern::Pattern;
 
 /// What is wanted.
@@ -78,12 +78,11 @@ impl Filter {
         for (flag, pattern, matched) in given.chain(left).chain(renames) {
             if !matched {
                 let of = if flag == "--ns-from" { "that is restored" } else { "in the backup" };
-                let mut error = Error::usage(format!("{flag} '{pattern}' matches nothing {of}"));
-                let near = near::misses(&pattern, names.iter().map(|(_, name)| name.as_str()));
-                if !near.is_empty() {
-                    error = error.hint(format!("It has {}", near.join(", ")));
-                }
-                return Err(error);
+                let error = Error::usage(format!("{flag} '{pattern}' matches nothing {of}"));
+                return Err(match near::advice(&pattern, names.iter().map(|(_, name)| name.as_str())) {
+                    Some(advice) => error.hint(advice),
+                    None => error,
+                });
             }
         }
         let mut chosen = Vec::new();
@@ -185,6 +184,8 @@ mod tests {
             assert_eq!(error.exit(), crate::exit::Exit::Usage);
             assert!(error.next_step().unwrap().contains("shop.orders"), "{error}: {:?}", error.next_step());
         }
+        let error = filter(&["shop"], &[], &[]).choose(&offers()).unwrap_err();
+        assert!(error.next_step().unwrap().contains("write 'shop.*'"), "{:?}", error.next_step());
     }
 
     #[test]

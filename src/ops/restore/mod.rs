@@ -11,7 +11,6 @@ mod files;
 mod filter;
 mod load;
 mod metadata;
-mod near;
 mod offer;
 mod options;
 mod origin;

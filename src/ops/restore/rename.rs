@@ -27,7 +27,11 @@ pub struct Rename {
 /// If they do not pair up, with the reason.
 pub fn pairs(from: &[String], to: &[String]) -> Result<Vec<Rename>, String> {
     if from.len() != to.len() {
-        return Err(format!("--ns-from is given {} times, --ns-to {} times", from.len(), to.len()));
+        return Err(format!(
+            "--ns-from is given {} times, --ns-to {} times: they go in pairs, as in --ns-from 'shop.*' --ns-to 'copy.*'",
+            from.len(),
+            to.len()
+        ));
     }
     from.iter().zip(to).map(|(from, to)| pair(from, to)).collect()
 }

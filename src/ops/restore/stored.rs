@@ -38,8 +38,12 @@ pub struct Stored {
 impl Stored {
     /// Opens the backup of a manifest: its index and its artifact have to be there.
     pub async fn open(store: Arc<dyn Store>, manifest: Manifest) -> Result<Stored> {
-        let mismatch =
-            |what: String| Error::new(Kind::Mismatch, format!("the backup {}: {what}", manifest.id));
+        let mismatch = |what: String| {
+            Error::new(Kind::Mismatch, format!("the backup {}: {what}", manifest.id)).hint(
+                "Restore another backup (`uzima-backup list`). A file that is missing may be where the bucket keeps older \
+                 versions, or a lifecycle rule took it",
+            )
+        };
         let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
         let index = verify::index(&store, &manifest).await?.map_err(mismatch)?;
         let key = manifest.artifact.key.clone();

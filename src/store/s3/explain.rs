@@ -34,13 +34,13 @@ pub(super) fn explain(
             .hint("Set this machine's clock (run `timedatectl` or a time daemon)");
     }
     if failure.other_region() {
-        return error(Kind::Misconfigured).hint(match &failure.region {
+        return error(Kind::Elsewhere).hint(match &failure.region {
             Some(region) => format!("The bucket {bucket} is in {region}: set AWS_REGION={region}"),
             None => format!("Set AWS_REGION to the region of the bucket {bucket}"),
         });
     }
     if failure.no_credentials {
-        return error(Kind::Denied)
+        return error(Kind::Misconfigured)
             .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile, or the machine's role)");
     }
     if failure.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"]) {
@@ -54,15 +54,8 @@ pub(super) fn explain(
     if failure.is(&["NoSuchKey"]) {
         return error(Kind::NotFound);
     }
-    if let Some(endpoint) = &options.endpoint_url
-        && !answered
-        && no_s3(failure)
-    {
-        return error(Kind::Misconfigured).hint(format!(
-            "Check S3_ENDPOINT_URL ({endpoint}) and S3_FORCE_PATH_STYLE (now {}): what answers there, if \
-             anything, is not an S3 service with this bucket",
-            super::client::path_style(options)
-        ));
+    if !answered && no_s3(failure) {
+        return error(Kind::Elsewhere).hint(whither(failure, options));
     }
     if failure.not_found() {
         return error(Kind::NotFound);
@@ -98,6 +91,26 @@ fn skewed_head(failure: &Failure) -> bool {
     failure.status == Some(403) && failure.code.is_none() && beyond
 }
 
+/// Where to look for the service that did not answer, or not as one of S3.
+fn whither(failure: &Failure, options: &S3Options) -> String {
+    let style = super::client::path_style(options);
+    match (&options.endpoint_url, failure.status) {
+        (Some(endpoint), None) => format!(
+            "Check that a service listens at S3_ENDPOINT_URL ({endpoint}), and S3_FORCE_PATH_STYLE (now {style}): \
+             without it the bucket's name is part of the host's"
+        ),
+        (Some(endpoint), Some(_)) => format!(
+            "What answers at S3_ENDPOINT_URL ({endpoint}) is no S3 service with this bucket: check the address, and \
+             S3_FORCE_PATH_STYLE (now {style})"
+        ),
+        (None, _) => {
+            "Check this machine's way to Amazon S3 (network, name server, proxy), and AWS_REGION; another \
+                      service needs S3_ENDPOINT_URL"
+                .into()
+        }
+    }
+}
+
 /// Nothing answered, or what answered does not speak S3.
 fn no_s3(failure: &Failure) -> bool {
     let silent = failure.status.is_none();
@@ -130,8 +143,16 @@ mod tests {
         assert_eq!(denied.kind, Kind::Denied);
         assert!(denied.to_string().contains("s3:ListBucket on the bucket b"));
         let page = said(Failure { status: Some(404), ..Failure::default() });
-        assert_eq!(page.kind, Kind::Misconfigured);
+        assert_eq!(page.kind, Kind::Elsewhere);
         assert!(page.to_string().contains("S3_ENDPOINT_URL (http://store:9000)"));
+        let nobody =
+            said(Failure { message: "no credentials".into(), no_credentials: true, ..Failure::default() });
+        assert_eq!(nobody.kind, Kind::Misconfigured);
+        let silent = said(Failure { message: "connection refused".into(), ..Failure::default() });
+        assert_eq!(silent.kind, Kind::Elsewhere);
+        assert!(
+            silent.to_string().starts_with("cannot list: connection refused. Check that a service listens")
+        );
         let moved = said(Failure { region: Some("eu-west-1".into()), ..answer(301, "PermanentRedirect") });
         assert!(moved.to_string().contains("AWS_REGION=eu-west-1"));
     }

@@ -7,6 +7,8 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, Utc};
 
+use super::repeats::{LOST, connection};
+
 /// A failed request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Failure {
@@ -53,12 +55,14 @@ impl Failure {
         }
         if failure.message.is_empty() {
             failure.message = match &error {
-                SdkError::TimeoutError(_) => format!("no answer in time ({})", chain(&error)),
-                _ => chain(&error),
+                SdkError::TimeoutError(_) => "no answer in time".into(),
+                _ => words(&error),
             };
+            // What the SDK's layers say of each other is for who looks closer.
+            log::debug!("S3: {}", texts(&error).join(": "));
+            // The SDK has no kind of its own for the lack of credentials.
+            failure.no_credentials = failure.status.is_none() && failure.message.contains("credential");
         }
-        // The SDK has no kind of its own for the lack of credentials.
-        failure.no_credentials = failure.status.is_none() && failure.message.contains("credential");
         failure.lost = match &error {
             SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
             // A refused connection or an unknown host: nothing was sent.
@@ -120,8 +124,8 @@ impl Failure {
     }
 }
 
-/// The error and its causes on one line.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+/// The error and its causes, the innermost last.
+fn texts(error: &(dyn StdError + 'static)) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -133,7 +137,24 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
         }
         next = error.source();
     }
-    texts.join(": ")
+    texts
+}
+
+/// The cause in plain words.
+fn words(error: &(dyn StdError + 'static)) -> String {
+    let texts = texts(error);
+    let last = texts.last().map(String::as_str).unwrap_or_default();
+    let says = |word: &str| texts.iter().any(|text| text.contains(word));
+    if says("credential") {
+        // The last of many providers, the metadata service of a machine in a cloud, speaks for none of them.
+        let none = says("IMDS") || says("in chain");
+        return if none { "there are no credentials".into() } else { format!("no credentials: {last}") };
+    }
+    match connection(Some(error)) {
+        // What breaks a connection in another way, a certificate say, is known to the innermost layer alone.
+        LOST if !last.is_empty() => format!("{LOST} ({last})"),
+        words => words.to_owned(),
+    }
 }
 
 /// Whether nothing listened or the name is unknown.

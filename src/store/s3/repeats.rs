@@ -118,8 +118,11 @@ fn said(status: Option<u16>, code: Option<&str>) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
+/// A connection that broke in no way that has a name.
+pub(super) const LOST: &str = "connection lost";
+
 /// What happened to a connection.
-fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'static str {
+pub(super) fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'static str {
     while let Some(e) = error {
         if e.to_string().contains("dns error") {
             return "unknown host";
@@ -138,7 +141,7 @@ fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'static str {
         }
         error = e.source();
     }
-    "connection lost"
+    LOST
 }
 
 #[cfg(test)]

@@ -114,11 +114,11 @@ fn mistakes_are_told_before_any_network_is_touched() {
             &["S3_BACKUP_BUCKET is missing"],
         ),
         (
-            &[("S3_BACKUP_BUCKET", "b"), ("S3_BACKUP_PREFIX", "/")],
+            &[("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", "/")],
             &[],
             &["S3_BACKUP_PREFIX", "must not be empty"],
         ),
-        (&[("S3_BACKUP_BUCKET", "b"), ("S3_BACKUP_PREFIX", "")], &[], &["S3_BACKUP_PREFIX", "empty"]),
+        (&[("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", "")], &[], &["S3_BACKUP_PREFIX", "empty"]),
         (&[("S3_BACKUP_BUCKET", "b"), ("BACKUP_DIR", "/x")], &[], &["one place"]),
         (&[("BACKUP_DIR", "relative")], &[], &["BACKUP_DIR", "absolute"]),
         (
@@ -224,7 +224,7 @@ fn command_again(command: &Command) -> Command {
 fn config_checks_what_it_shows() {
     let home = Home::new();
     let ran = run(home.tool().arg("config")).ends(2).says(&["S3_BACKUP_BUCKET"]);
-    assert!(ran.stdout.contains("retention_days = 30  (default)"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("retention_days = 30 days  (default)"), "{}", ran.stdout);
     let wrong =
         run(home.tool().env("BACKUP_DIR", "/x").env("BACKUP_FORMAT", "zip").args(["config", "--json"]));
     let wrong = wrong.ends(2).says(&["BACKUP_FORMAT"]);

@@ -4,6 +4,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bson::rawdoc;
+use uzima_backup::error::Kind;
+use uzima_backup::exit::Exit;
 use uzima_testkit::mongod::{Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, percent_encode};
 use uzima_testkit::tcp_proxy::{Direction, TcpProxy};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
@@ -58,6 +60,32 @@ async fn a_server_that_is_not_there_is_given_up_in_the_time_that_was_set() {
         let text = failed(outcome);
         assert!(text.contains(&place.to_string()), "{text}");
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        shelf.assert_nothing().await;
+    }
+}
+
+/// A replica set in the URI that the server is not of: what is wrong, and what to do, without the driver's terms.
+#[tokio::test]
+async fn another_replica_set_is_named() {
+    let alone = Mongod::builder().start().await.expect("mongod");
+    let set = Mongod::builder().replica_set("own").start().await.expect("a replica set");
+    for (host, more, words) in [
+        (alone.host(), "", "no server there is a member of a replica set 'other'"),
+        (alone.host(), "&directConnection=true", "'other', it is a standalone"),
+        (set.host(), "", "no server there is a member of a replica set 'other'"),
+        (set.host(), "&directConnection=true", "'other', its own is 'own'"),
+    ] {
+        let uri = format!("mongodb://{host}/?replicaSet=other&serverSelectionTimeoutMS=1000{more}");
+        let (shelf, outcome) = run(&uri, |_| {}).await;
+        let error = outcome.expect_err("it is of no such set");
+        let (text, step) = (error.chain(), error.next_step().unwrap_or_default());
+        assert_eq!((error.kind(), error.exit()), (Kind::Away, Exit::Failed), "{text}");
+        assert!(text.starts_with(&format!("cannot connect to MongoDB at {host}: ")), "{text}");
+        assert!(text.ends_with(words), "{text}");
+        assert!(step.starts_with("Correct replicaSet in MONGO_URI"), "{step}");
+        for debris in ["Kind:", "labels", "Topology", "Type:"] {
+            assert!(!text.contains(debris), "{text}");
+        }
         shelf.assert_nothing().await;
     }
 }

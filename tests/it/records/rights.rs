@@ -1,10 +1,12 @@
 //! Who may record, and what is said to whoever may not.
 
+use std::time::{Duration, Instant};
+
 use bson::doc;
 use uzima_testkit::mongod::{Mongod, percent_encode};
 
 use super::support::{guarded, of_each, recorded, recording};
-use crate::cli::support::{Home, run};
+use crate::cli::support::{Home, NOWHERE, run};
 
 const RECORDER: &[(&str, &str)] = &[("backup", "admin"), ("readWrite", "uzima_backup")];
 
@@ -72,6 +74,33 @@ async fn odd_logins_and_read_preferences() {
     }
     let statuses = of_each(&client, "status").await;
     assert_eq!(statuses, vec!["completed"; passwords.len() * 4 * 2]);
+}
+
+/// The server that refused the login is not asked to record that it did: the run would wait for nothing.
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_is_not_waited_for_again() {
+    let ((server, _client), home) = (guarded().await, Home::new());
+    for uri in [server.uri_as("nobody", "hunter2", "admin"), NOWHERE.to_string()] {
+        let began = Instant::now();
+        let ran = run(recording(&home, &uri).arg("backup")).ends(1);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(!ran.stderr.contains("could not be recorded"), "{}", ran.stderr);
+    }
+    assert_eq!(home.failures().len(), 2, "the store is told");
+}
+
+/// A right that is missing is named without the command that the server repeats.
+#[tokio::test]
+async fn the_command_that_is_not_allowed_is_not_repeated() {
+    let ((server, _client), home) = (guarded().await, Home::new());
+    server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
+    let ran = run(recording(&home, &server.uri_as("b", "pw", "admin")).args(["backup", "--json"])).ends(3);
+    let problem = ran.json()["problems"][0].as_str().expect("a problem").to_string();
+    assert!(
+        problem.contains("not authorized on uzima_backup to execute update (code 13, Unauthorized)"),
+        "{problem}"
+    );
+    assert!(!problem.contains("lsid") && !problem.contains('$'), "{problem}");
 }
 
 /// Row 54: whatever goes wrong with the login, nothing that is said or stored holds the password.

@@ -1,0 +1,137 @@
+//! Names that a person may have meant.
+
+use std::cmp::Reverse;
+
+/// How many are told.
+const TOLD: usize = 3;
+
+/// As many letters may be wrong in a name that is to be known all the same.
+const SLIPS: usize = 2;
+
+/// What to write instead of a pattern that matches none of the namespaces `names`: a pattern for the database of
+/// that name, or the names nearest to it, the nearest first. `None` if there are no names.
+pub fn advice<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let names: Vec<&str> = names.collect();
+    let databases = names.iter().filter_map(|name| name.split_once('.').map(|(db, _)| db));
+    if let Some(db) = databases.into_iter().find(|db| db.eq_ignore_ascii_case(pattern)) {
+        return Some(format!(
+            "For all of the database {db} write '{db}.*': a pattern is matched against the whole of database.collection"
+        ));
+    }
+    let misses = misses(pattern, names.into_iter());
+    (!misses.is_empty()).then(|| format!("It has {}", misses.join(", ")))
+}
+
+/// The names nearest to a pattern that matched nothing, nearest first.
+fn misses<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let wanted = pattern.to_lowercase();
+    // Who names no database, or no collection, forgot it.
+    let wanted: Vec<String> = match wanted.contains('.') {
+        true => vec![wanted],
+        false => vec![format!("{wanted}.*"), format!("*.{wanted}")],
+    };
+    let far = |name: &str| wanted.iter().map(|wanted| distance(wanted, &name.to_lowercase())).min();
+    let mut near: Vec<(Option<usize>, &str)> = names.map(|name| (far(name), name)).collect();
+    near.sort();
+    near.into_iter().take(TOLD).map(|(_, name)| name.to_string()).collect()
+}
+
+/// The one of `names` that a person who wrote `wrong` must have meant, if there is one.
+pub fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let far = |name: &str| distance(&escaped(wrong), name);
+    // Of two that are as near, the one that it begins like.
+    let shared = |name: &str| name.bytes().zip(wrong.bytes()).take_while(|(a, b)| a == b).count();
+    let nearest = names.map(|name| (far(name), Reverse(shared(name)), name)).min()?;
+    // In a short name each slip weighs more.
+    (nearest.0 <= SLIPS.min(wrong.len() / 3)).then_some(nearest.2)
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('*', "\\*")
+}
+
+/// How many letters have to be changed, added or taken away (Levenshtein) until the pattern matches. A `*` of it
+/// is anything, `\` takes the next letter as it is.
+fn distance(pattern: &str, name: &str) -> usize {
+    let name: Vec<char> = name.chars().collect();
+    let mut row: Vec<usize> = (0..=name.len()).collect();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        if letter == '*' {
+            for j in 0..name.len() {
+                row[j + 1] = row[j + 1].min(row[j]);
+            }
+            continue;
+        }
+        let letter = if letter == '\\' { letters.next().unwrap_or(letter) } else { letter };
+        let mut before = row[0];
+        row[0] += 1;
+        for (j, other) in name.iter().enumerate() {
+            let changed = before + usize::from(letter != *other);
+            before = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(before + 1);
+        }
+    }
+    row[name.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_that_differ_are_counted() {
+        for (pattern, name, want) in [
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("kitten", "sitting", 3),
+            ("a*", "abc", 0),
+            ("*c", "abc", 0),
+            ("x*c", "abc", 1),
+            (r"a\*", "a*", 0),
+            (r"a\*", "abc", 2),
+            ("ab*ba", "aba", 1),
+        ] {
+            assert_eq!(distance(pattern, name), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_come_first() {
+        let names = ["blog.posts", "shop.orders", "shop.items", "shop.order_lines", "a.b"];
+        let misses = |pattern| misses(pattern, names.into_iter());
+        assert_eq!(misses("shop.Order")[..2], ["shop.orders", "shop.items"]);
+        assert_eq!(misses("ordres")[0], "shop.orders");
+        assert_eq!(misses("blgo.*")[0], "blog.posts", "what * stands for counts for nothing");
+        assert_eq!(misses("*.item")[0], "shop.items");
+    }
+
+    #[test]
+    fn a_database_alone_is_told_how_to_have_all_of_it() {
+        let advice = |pattern| advice(pattern, ["blog.posts", "shop.orders"].into_iter()).unwrap();
+        assert!(
+            advice("shop").starts_with("For all of the database shop write 'shop.*'"),
+            "{}",
+            advice("shop")
+        );
+        assert!(advice("Shop").contains("'shop.*'"));
+        assert_eq!(advice("shop.order"), "It has shop.orders, blog.posts");
+        assert_eq!(super::advice("shop", std::iter::empty()), None);
+    }
+
+    #[test]
+    fn a_slip_is_known() {
+        let names = ["dir", "job", "format", "retention_days"];
+        for (wrong, want) in [
+            ("formt", Some("format")),
+            ("fromat", Some("format")),
+            ("dirs", Some("dir")),
+            ("dir", Some("dir")),
+            ("of", None),
+            ("retention", None),
+            ("*", None),
+        ] {
+            assert_eq!(meant(wrong, names.into_iter()), want, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Variables that were meant to be settings are named where a person looks, and change nothing.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::support::{Home, NOWHERE, run};
+
+const FORMAT: &str = "the variable BACKUP_FORMT is set, which is no setting: did you mean BACKUP_FORMAT?";
+
+fn misspelt(home: &Home) -> Command {
+    let mut command = home.to_dir(NOWHERE);
+    command
+        .env("BACKUP_FORMT", "tar.zst")
+        .env("MONGO_URL", "mongodb://u:hunter2@h")
+        .env("BACKUP_OF", "others");
+    command
+}
+
+#[test]
+fn a_slip_is_told_once_and_is_no_error() {
+    let home = Home::new();
+    for args in [&["list"][..], &["backup"], &["health", "--only", "state"]] {
+        let ran = run(misspelt(&home).args(args));
+        assert_eq!(ran.stderr.matches(FORMAT).count(), 1, "{args:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains(" WARN ") && ran.stderr.contains("did you mean MONGO_URI?"),
+            "{}",
+            ran.stderr
+        );
+        assert!(!ran.stderr.contains("BACKUP_OF") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    }
+    run(misspelt(&home).arg("list")).ends(0);
+    let sound = run(home.to_dir(NOWHERE).arg("list")).ends(0);
+    assert_eq!(sound.stderr, "");
+}
+
+#[test]
+fn config_and_health_show_it() {
+    let home = Home::new();
+    let shown = run(misspelt(&home).arg("config")).ends(0).stdout;
+    assert!(shown.contains(FORMAT) && shown.contains("format = tar.gz  (default)"), "{shown}");
+    let found = run(misspelt(&home).args(["config", "--json"])).ends(0).json()["misspelt"].clone();
+    let format = json!({"env": "BACKUP_FORMT", "near": "BACKUP_FORMAT"});
+    assert_eq!(found, json!([format, {"env": "MONGO_URL", "near": "MONGO_URI"}]));
+    let health = run(misspelt(&home).args(["health", "--only", "configuration"])).ends(0).stdout;
+    assert!(health.contains(FORMAT), "{health}");
+}
