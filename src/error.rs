@@ -150,7 +150,7 @@ impl From<store::Error> for Error {
             | store::Kind::Exists
             | store::Kind::Denied
             | store::Kind::NoPlace
-            | store::Kind::Elsewhere
+            | store::Kind::Silent
             | store::Kind::ClockSkew
             | store::Kind::Full
             | store::Kind::Failed => Kind::Failed,

@@ -13,11 +13,11 @@ pub enum Kind {
     Denied,
     /// The bucket or directory does not exist.
     NoPlace,
-    /// The settings alone cannot lead to a store: no credentials anywhere, parts of an impossible size.
+    /// The settings do not lead to a store: no credentials anywhere, an endpoint that nobody or something else
+    /// answers at, another region than the bucket's.
     Misconfigured,
-    /// What the settings lead to is not this store: nothing answers there, something else does, or the bucket is
-    /// in another region.
-    Elsewhere,
+    /// The store does not answer, and has not before.
+    Silent,
     /// The clocks of this machine and the store differ too much.
     ClockSkew,
     /// What is stored is not what was sent.

@@ -34,7 +34,7 @@ pub(super) fn explain(
             .hint("Set this machine's clock (run `timedatectl` or a time daemon)");
     }
     if failure.other_region() {
-        return error(Kind::Elsewhere).hint(match &failure.region {
+        return error(Kind::Misconfigured).hint(match &failure.region {
             Some(region) => format!("The bucket {bucket} is in {region}: set AWS_REGION={region}"),
             None => format!("Set AWS_REGION to the region of the bucket {bucket}"),
         });
@@ -55,7 +55,10 @@ pub(super) fn explain(
         return error(Kind::NotFound);
     }
     if !answered && no_s3(failure) {
-        return error(Kind::Elsewhere).hint(whither(failure, options));
+        // An address that nobody has, or somebody else, is a slip in the setting. Silence may pass.
+        let slip = options.endpoint_url.is_some() && !(failure.status.is_none() && failure.lost);
+        let kind = if slip { Kind::Misconfigured } else { Kind::Silent };
+        return error(kind).hint(whither(failure, options));
     }
     if failure.not_found() {
         return error(Kind::NotFound);
@@ -143,16 +146,17 @@ mod tests {
         assert_eq!(denied.kind, Kind::Denied);
         assert!(denied.to_string().contains("s3:ListBucket on the bucket b"));
         let page = said(Failure { status: Some(404), ..Failure::default() });
-        assert_eq!(page.kind, Kind::Elsewhere);
+        assert_eq!(page.kind, Kind::Misconfigured);
         assert!(page.to_string().contains("S3_ENDPOINT_URL (http://store:9000)"));
         let nobody =
             said(Failure { message: "no credentials".into(), no_credentials: true, ..Failure::default() });
         assert_eq!(nobody.kind, Kind::Misconfigured);
-        let silent = said(Failure { message: "connection refused".into(), ..Failure::default() });
-        assert_eq!(silent.kind, Kind::Elsewhere);
+        let refused = said(Failure { message: "connection refused".into(), ..Failure::default() });
+        assert_eq!(refused.kind, Kind::Misconfigured);
         assert!(
-            silent.to_string().starts_with("cannot list: connection refused. Check that a service listens")
+            refused.to_string().starts_with("cannot list: connection refused. Check that a service listens")
         );
+        assert_eq!(said(Failure::lost("no answer in time")).kind, Kind::Silent);
         let moved = said(Failure { region: Some("eu-west-1".into()), ..answer(301, "PermanentRedirect") });
         assert!(moved.to_string().contains("AWS_REGION=eu-west-1"));
     }

@@ -150,17 +150,17 @@ async fn a_slip_in_the_endpoint() {
     let began = Instant::now();
     let mut closed = home.tool();
     closed.env("MONGO_URI", server.uri()).envs(variables("http://127.0.0.1:1")).arg("backup");
-    run(&mut closed).ends(1).says(&["connection refused", "S3_ENDPOINT_URL (http://127.0.0.1:1)"]);
+    run(&mut closed).ends(2).says(&["connection refused", "S3_ENDPOINT_URL (http://127.0.0.1:1)"]);
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let bucket = S3Server::start();
     bucket.faults().add(Rule::always("*", Fault::WebPage));
     run(to_s3(&home, &server.uri(), &bucket).arg("backup"))
-        .ends(1)
+        .ends(2)
         .says(&["S3_ENDPOINT_URL", "S3_FORCE_PATH_STYLE"]);
     bucket.faults().clear();
     let mut style = to_s3(&home, &server.uri(), &bucket);
     style.env("S3_ENDPOINT_URL", bucket.endpoint().replace("127.0.0.1", "localhost"));
-    run(style.env("S3_FORCE_PATH_STYLE", "false").arg("backup")).ends(1).says(&["S3_FORCE_PATH_STYLE"]);
+    run(style.env("S3_FORCE_PATH_STYLE", "false").arg("backup")).ends(2).says(&["S3_FORCE_PATH_STYLE"]);
     let mut nobody = to_s3(&home, &server.uri(), &bucket);
     nobody.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
     nobody.env("AWS_EC2_METADATA_DISABLED", "true").arg("backup");

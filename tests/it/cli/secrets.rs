@@ -91,7 +91,15 @@ async fn while_it_runs() {
     let mut ours: Child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     until("mongodump runs", || mongodump.runs().is_ok_and(|runs| runs.len() == 1));
     let child = mongodump.runs().expect("runs")[0].pid;
-    let read = |pid: u32, file: &str| std::fs::read(format!("/proc/{pid}/{file}")).expect("a process");
+    // Both are empty for the moment in which a program becomes another one.
+    let read = |pid: u32, file: &str| {
+        let mut bytes = Vec::new();
+        until(file, || {
+            bytes = std::fs::read(format!("/proc/{pid}/{file}")).expect("a process");
+            !bytes.is_empty()
+        });
+        bytes
+    };
     assert_clean("our argv", &read(ours.id(), "cmdline"), &secrets);
     assert_clean("the child's argv", &read(child, "cmdline"), &secrets);
     let mut environ = read(child, "environ");

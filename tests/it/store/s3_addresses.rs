@@ -82,7 +82,7 @@ async fn region_that_leads_nowhere() {
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::OtherRegion("eu-west-1")));
     let error = store.check().await.expect_err("301 again");
-    assert_says(&error, Kind::Elsewhere, &["AWS_REGION=eu-west-1", "backups"]);
+    assert_says(&error, Kind::Misconfigured, &["AWS_REGION=eu-west-1", "backups"]);
     assert_eq!(server.count("ListObjectsV2"), 2);
 }
 
@@ -116,13 +116,13 @@ async fn wrong_endpoint() {
     let words = ["S3_ENDPOINT_URL", "S3_FORCE_PATH_STYLE", endpoint.as_str()];
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::WebPage));
-    assert_says(&store.check().await.expect_err("a web page"), Kind::Elsewhere, &words);
+    assert_says(&store.check().await.expect_err("a web page"), Kind::Misconfigured, &words);
 
     let mut closed = options(&server);
     drop(server);
     closed.timeouts.connect = Duration::from_secs(2);
     let error = connect(closed).await.check().await.expect_err("nobody listens");
-    assert_says(&error, Kind::Elsewhere, &words);
+    assert_says(&error, Kind::Misconfigured, &words);
     assert!(error.cause == "connection refused", "{error}");
 }
 
@@ -144,7 +144,7 @@ async fn path_style_slip() {
     options.endpoint_url = Some(format!("http://localhost.invalid:{}", server.address().port()));
     options.force_path_style = Some(false);
     let error = connect(options).await.check().await.expect_err("no such host");
-    assert_says(&error, Kind::Elsewhere, &["unknown host", "S3_FORCE_PATH_STYLE (now false)"]);
+    assert_says(&error, Kind::Misconfigured, &["unknown host", "S3_FORCE_PATH_STYLE (now false)"]);
 }
 
 /// No credentials anywhere: the variables are named, nothing is sent.
