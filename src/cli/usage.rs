@@ -26,7 +26,7 @@ fn first(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|end| text.find(end)).min();
     let lines = text[..end.unwrap_or(text.len())].lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" · ").replace("tip: ", "")
+    lines.collect::<Vec<_>>().join(" · ").replace(": · ", ": ").replace("tip: ", "")
 }
 
 /// The command, from its usage; where clap tells none, the tool.
@@ -65,7 +65,7 @@ mod tests {
             (&["backup", "--level", "-x"], "--level = '-x': it is a whole number"),
             (&["verify", "--all", "--sample", "-5"], "--sample = '-5': it is a percentage from 1% to 100%"),
             (&["list", "--frob"], "unexpected argument '--frob' found"),
-            (&["pin"], "the following required arguments were not provided: · <ID>"),
+            (&["pin"], "the following required arguments were not provided: <ID>"),
             (&["health", "--only", "x"], "invalid value 'x' for '--only <CHECK>'"),
         ] {
             let error = explain(&Cli::try_parse_from(["uzima-backup"].iter().chain(args)).unwrap_err());

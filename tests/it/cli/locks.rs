@@ -114,7 +114,7 @@ fn a_wait_is_a_duration() {
         for operation in ["backup", "cleanup"] {
             run(home.to_dir("mongodb://h").args([operation, &format!("--wait={wait}")]))
                 .ends(2)
-                .says(&["--wait <DURATION>", "10m"]);
+                .says(&[&format!("--wait = '{wait}'"), "10m"]);
         }
     }
 }

@@ -52,9 +52,9 @@ async fn every_flipped_byte_of_it_is_found() {
     })
     .await;
     for backup in backups {
-        let (manifest, entries) = (&backup.manifest, slice(&backup.manifest).entries);
+        let manifest = &backup.manifest;
         let report = verified(&backup).await;
-        assert_eq!((report.findings, report.documents), (vec![], manifest.totals.documents + entries));
+        assert_eq!((report.findings, report.documents), (vec![], manifest.totals.documents));
         let index = std::fs::read(backup.home.backups().join(&manifest.index.key)).expect("an index");
         let segments = Index::decode(&index).expect("an index").segments;
         let first =

@@ -60,7 +60,7 @@ async fn each_kind_of_failure() {
     server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
     let wrong = format!("mongodb://b:{}@{}/?authSource=admin", percent_encode("no"), server.host());
     for (uri, variable, code, words) in [
-        (NOWHERE, ("BACKUP_JOB", JOB), 1, ["127.0.0.1:1", "Connection refused"]),
+        (NOWHERE, ("BACKUP_JOB", JOB), 1, ["127.0.0.1:1", "connection refused"]),
         (&wrong, ("BACKUP_JOB", JOB), 1, ["'b' was refused", "Check user, password and authSource"]),
         (NOWHERE, ("BACKUP_FORMAT", "rar"), 2, ["BACKUP_FORMAT", "archive.zst"]),
         ("mongo://h", ("BACKUP_JOB", JOB), 2, ["mongo_uri is not a valid", "mongodb://user"]),

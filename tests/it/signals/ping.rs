@@ -56,7 +56,7 @@ async fn a_failure_comes_with_the_log() {
     assert_eq!(signalled.paths().await, ["/start", "/fail"]);
     let body = signalled.pings().await.pop().expect("a ping").1;
     let step = ran.stderr.lines().find_map(|line| line.strip_prefix("next step: ")).expect("a step");
-    holds(&body, &["127.0.0.1:1", "Connection refused", step, "Exit code", "The last lines of the log:"]);
+    holds(&body, &["127.0.0.1:1", "connection refused", step, "Exit code", "The last lines of the log:"]);
     let logged = ran.stderr.lines().find(|line| line.contains("INFO")).expect("a line of the log");
     holds(&body, &[logged]);
     assert!(body.len() <= 100_000, "{}", body.len());
@@ -100,7 +100,7 @@ async fn a_monitor_that_refuses_or_is_not_there() {
             ["404, not found", "Correct PING_URL"],
         ),
         (Some(ok().set_body_string("OK (not found)")), ["200, OK (not found)", "Correct PING_URL"]),
-        (None, ["Connection refused", "reached"]),
+        (None, ["connection refused", "reached"]),
     ] {
         let signalled = Signalled::silent().await;
         let mut command = signalled.pinging(&server.uri());

@@ -39,7 +39,7 @@ async fn every_run_is_told() {
 
     let bad = &documents[2];
     assert_eq!((&bad["exit_code"], &bad["failed_before"]), (&1.into(), &1.into()));
-    holds(bad["failure"]["error"].as_str().expect("a text"), &["127.0.0.1:1", "Connection refused"]);
+    holds(bad["failure"]["error"].as_str().expect("a text"), &["127.0.0.1:1", "connection refused"]);
     assert!(bad["failure"]["next_step"].is_string() && bad["backup"].is_null());
     let began = report["started_at"].as_str().expect("a time");
     assert_eq!(bad["failure"]["newest_good_at"].as_str().map(|at| &at[..19]), Some(&began[..19]));
@@ -81,7 +81,7 @@ async fn one_that_does_not_listen() {
             Some(ResponseTemplate::new(302).insert_header("location", "/canary-0123456789")),
             "Correct WEBHOOK_URL",
         ),
-        (None, "Connection refused"),
+        (None, "connection refused"),
     ] {
         let signalled = Signalled::silent().await;
         let mut command = signalled.hooked(&server.uri());
