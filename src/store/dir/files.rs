@@ -222,8 +222,12 @@ pub(super) fn error(doing: String, e: io::Error) -> Error {
         Some(libc::ENOSPC | libc::EDQUOT) => {
             Error::new(Kind::Full, doing, e).hint("Free some space, or give the backups a larger disk")
         }
-        Some(libc::EACCES | libc::EPERM | libc::EROFS) => Error::new(Kind::Denied, doing, e)
-            .hint("Give the user that runs the backup the right to write there"),
+        Some(libc::EACCES | libc::EPERM) => Error::new(Kind::Denied, doing, e).hint(
+            "Give the user that runs this the right to read and write there (`ls -ld` says whose it is; chown -R), or \
+             run it as that one; a service of systemd sees no home directories (ProtectHome=)",
+        ),
+        Some(libc::EROFS) => Error::new(Kind::Denied, doing, e)
+            .hint("Mount it for writing; for a service of systemd, name it in ReadWritePaths="),
         _ => Error::new(Kind::Failed, doing, e),
     }
 }

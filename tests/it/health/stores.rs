@@ -141,7 +141,7 @@ fn a_read_only_disk() {
     std::fs::create_dir(&disk).unwrap();
     let script = r#"mount -t tmpfs -o size=1m tmpfs "$1" && mkdir "$1/there" && mount -o remount,ro "$1" && shift && exec "$@""#;
     for (folder, words) in [
-        ("there", "Give the user that runs the backup the right to write there"),
+        ("there", "Mount it for writing"),
         ("missing", "Create the directory for the user that runs the backup"),
     ] {
         let plain = home.to_dir(NOWHERE);
