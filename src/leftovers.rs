@@ -7,12 +7,12 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::owner;
 use crate::store::Store;
 
 /// An upload under way.
@@ -49,8 +49,9 @@ pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &st
             .hint("Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write")
             .caused_by(e)
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+    owner::create_folders(&folder, 0o700).map_err(failed)?;
     let mut file = File::create(&path).map_err(failed)?;
+    owner::inherit(&file, &path);
     file.lock().map_err(failed)?;
     let upload = Upload { place: place.into(), key: key.into(), upload_id: upload_id.into() };
     let json = serde_json::to_vec(&upload).map_err(|e| failed(e.into()))?;

@@ -49,6 +49,7 @@ pub mod memory;
 pub mod near;
 pub mod notify;
 pub mod ops;
+pub mod owner;
 pub mod process;
 pub mod program;
 pub mod progress;

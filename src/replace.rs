@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use crate::owner;
+
 /// Writes a file of these bytes in place of what has its name, with the mode whatever the umask is.
 ///
 /// # Errors
@@ -31,7 +33,7 @@ fn write(
     path: &Path,
     bytes: &[u8],
     mode: u32,
-    owner: Option<(u32, u32)>,
+    of: Option<(u32, u32)>,
     place: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> io::Result<()> {
     // A name of its own for each process, which ends in its number: who collects files by the ends of their
@@ -43,8 +45,9 @@ fn write(
     let written = || -> io::Result<()> {
         // Never through a link that somebody put there.
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-        if let Some((user, group)) = owner {
-            fchown(&file, Some(user), Some(group))?;
+        match of {
+            Some((user, group)) => fchown(&file, Some(user), Some(group))?,
+            None => owner::inherit(&file, &new),
         }
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;

@@ -47,6 +47,9 @@ use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
 use crate::units;
 
+/// The state directory of a machine: root's, and that of the package's user.
+const STATE_DIR: &str = "/var/lib/uzima-backup";
+
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(args) {
@@ -224,10 +227,14 @@ fn machine() -> String {
 fn state_dir(layers: &Layers) -> Option<PathBuf> {
     let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let configured = layers.text("state_dir").map(PathBuf::from).or_else(|| env("STATE_DIRECTORY"));
-    // A process folder belongs to the user that the process runs as.
-    let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").ok()?) == 0;
+    let owner =
+        |path: &str| std::fs::metadata(path).ok().map(|meta| std::os::unix::fs::MetadataExt::uid(&meta));
+    // A process folder belongs to the user that the process runs as. The package gives the machine's folder to
+    // the user of its services, who works by hand as well.
+    let user = owner("/proc/self");
+    let machines = user == Some(0) || user.is_some() && owner(STATE_DIR) == user;
     configured
-        .or_else(|| root.then(|| PathBuf::from("/var/lib/uzima-backup")))
+        .or_else(|| machines.then(|| PathBuf::from(STATE_DIR)))
         .or_else(|| env("XDG_STATE_HOME").map(|dir| dir.join("uzima-backup")))
         .or_else(|| env("HOME").map(|dir| dir.join(".local/state/uzima-backup")))
 }

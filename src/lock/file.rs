@@ -3,12 +3,13 @@
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Asked;
+use crate::owner;
 
 /// What the names of jobs consist of; that of a job that nobody named may hold more (a socket's path).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'@').remove(b'+').remove(b'-');
@@ -106,10 +107,11 @@ pub(super) fn path(state: &Path, job: &str, operation: Operation) -> PathBuf {
 /// Tries once.
 pub(super) fn try_lock(state: &Path, asked: &Asked<'_>) -> io::Result<Tried> {
     let path = path(state, asked.job, asked.operation);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state.join("locks"))?;
+    owner::create_folders(&state.join("locks"), 0o700)?;
     // Opened with O_CLOEXEC, as by std everywhere: a child that outlives the run must not hold the lock.
     let mut options = fs::OpenOptions::new();
     let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    owner::inherit(&file, &path);
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(Tried::Held(Holder::read(&mut file))),

@@ -2,10 +2,10 @@
 //! nothing about it ever fails a run.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::flood::{FORMAT, Past, State};
+use crate::owner;
 use crate::replace::replace;
 
 /// The file.
@@ -64,7 +64,7 @@ impl Memory {
 }
 
 fn write(folder: &Path, state: &State) -> std::io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    owner::create_folders(folder, 0o700)?;
     replace(&folder.join(FILE), &serde_json::to_vec_pretty(state)?, 0o600)
 }
 

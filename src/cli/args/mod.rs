@@ -83,11 +83,9 @@ pub enum Command {
     Health(HealthArgs),
     Notify(NotifyArgs),
     /// Show the merged settings, secrets hidden, and where each came from
-    #[command(
-        after_help = "Examples:\n  uzima-backup config\n  env -i /usr/local/bin/uzima-backup config\n  \
+    #[command(after_help = "Examples:\n  uzima-backup config\n  env -i $(which uzima-backup) config\n  \
 uzima-backup config --json | jq '.settings[] | select(.origin)'\n\n\
-Exit codes: 0 they can be used · 2 one of them is wrong"
-    )]
+Exit codes: 0 they can be used · 2 one of them is wrong")]
     Config,
 }
 

@@ -3,12 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::super::{Error, Kind, Object, Result};
+use crate::owner;
 
 /// The store's root directory, which exists.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl Root {
     /// Opens the root; creates its last component where only that is missing.
     pub fn open(path: &Path) -> Result<Root> {
         let doing = || format!("cannot use the backup directory {}", path.display());
-        match fs::DirBuilder::new().mode(0o700).create(path) {
+        match owner::create_folder(path, 0o700) {
             Ok(()) => {
                 if let Some(parent) = path.parent() {
                     sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
@@ -143,7 +144,7 @@ impl Root {
             return Ok(());
         }
         self.make_folders(folder)?;
-        match fs::DirBuilder::new().mode(0o700).create(folder) {
+        match owner::create_folder(folder, 0o700) {
             Ok(()) => sync_folder(folder.parent().unwrap_or(&self.0)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(error(format!("cannot create the folder {}", folder.display()), e)),

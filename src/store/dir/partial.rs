@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::super::{Error, Kind, Result};
 use super::direct::Direct;
 use super::files::{Root, error, sync_folder};
+use crate::owner;
 
 /// A file that has not got its name yet. Dropped, it is removed.
 pub(super) struct Partial {
@@ -44,6 +45,7 @@ impl Partial {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                     Err(e) => return Err(error(doing(), e)),
                 };
+            owner::inherit(&file, &path);
             let partial = Partial { file, direct: Direct::open(&path), path, target: target.clone(), id };
             match partial.file.try_lock() {
                 Ok(()) => {}

@@ -11,6 +11,7 @@ pub mod locks;
 mod log;
 mod misspelt;
 mod output;
+mod owners;
 mod parts;
 mod repeats;
 pub mod s3;

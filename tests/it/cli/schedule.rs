@@ -53,7 +53,7 @@ impl Crontab {
     fn start(&self, command: &str, home: &Path) -> Command {
         let percents = command.matches('%').count();
         assert_eq!(percents, command.matches("\\%").count(), "cron takes % for a new line");
-        let command = command.replace("\\%", "%").replace("/usr/local/bin/uzima-backup", TOOL);
+        let command = command.replace("\\%", "%").replacen("uzima-backup", TOOL, 1);
         let mut cron = Command::new("/bin/sh");
         cron.args(["-c", &command]).env_clear().current_dir(home).stdin(Stdio::null());
         cron.env("SHELL", "/bin/sh").env("LOGNAME", "root").env("HOME", home);
@@ -114,7 +114,7 @@ async fn the_crontab_lines_run() {
         ("0 5 * * 0", "stats --email --quiet"),
         ("0 6 1 * *", "health --email --quiet"),
     ];
-    let wanted = wanted.map(|(when, what)| (when.to_string(), format!("/usr/local/bin/uzima-backup {what}")));
+    let wanted = wanted.map(|(when, what)| (when.to_string(), format!("uzima-backup {what}")));
     assert_eq!(crontab.jobs, wanted);
     for (_, command) in &crontab.jobs {
         let mut cron = crontab.start(command, home.path());

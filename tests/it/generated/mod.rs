@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap_complete::Shell;
-
+mod completions;
 mod configuration;
 mod man;
 mod pages;
@@ -20,11 +19,7 @@ fn files() -> BTreeMap<PathBuf, Vec<u8>> {
         let name = page.get_display_name().unwrap_or(page.get_name());
         files.insert(PathBuf::from(format!("man/{name}.1")), man::page(page, is_tool));
     }
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        let mut text = Vec::new();
-        clap_complete::generate(shell, &mut uzima_backup::cli::command(), "uzima-backup", &mut text);
-        files.insert(PathBuf::from(format!("completions/uzima-backup.{shell}")), text);
-    }
+    files.extend(completions::files());
     files.insert(PathBuf::from(configuration::PAGE), configuration::page());
     files
 }

@@ -123,3 +123,30 @@ fn the_binary_needs_libc_alone() {
     let libc = |name: &&str| ["libc.so", "libm.so", "ld-linux"].iter().any(|own| name.starts_with(own));
     assert!(needed.iter().all(libc), "{needed:?}");
 }
+
+/// Somebody may keep backups in the state's folder: a purge takes the state alone.
+#[test]
+fn a_purge_takes_the_state_and_no_backup() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state, var) = (folder.path().join("uzima-backup"), folder.path().to_str().expect("UTF-8"));
+    let script = read(&root().join("packaging/debian/postrm")).replace("/var/lib", var);
+    let purge = || run(Command::new("sh").args(["-c", &script, "postrm", "purge"])).ends(0);
+    let fill = |below: &str| {
+        for name in ["locks/all@vm.backup.lock", "uploads/one.json", uzima_backup::notify::memory::FILE] {
+            let file = state.join(below).join(name);
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
+            std::fs::write(file, "x").expect("a file");
+        }
+    };
+    fill("");
+    fill(".local/state/uzima-backup");
+    purge();
+    assert!(!state.exists());
+    fill("");
+    let backup = state.join("backups/2026/11/manifest.json");
+    std::fs::create_dir_all(backup.parent().expect("a folder")).expect("folders");
+    std::fs::write(&backup, "{}").expect("a file");
+    purge();
+    assert!(backup.exists());
+    assert_eq!(std::fs::read_dir(&state).expect("the state").count(), 1);
+}

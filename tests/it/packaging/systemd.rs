@@ -57,7 +57,7 @@ fn they_start_what_the_crontab_starts() {
         .lines()
         .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
         .map(|line| {
-            let (times, command) = line.split_once(" /usr/local/bin/uzima-backup ").expect("a job");
+            let (times, command) = line.split_once(" uzima-backup ").expect("a job");
             (calendar(times), command.into())
         })
         .collect();

@@ -12,7 +12,7 @@ use super::standing::Written;
 
 const CRONTAB: &str = include_str!("../../../../crontab.example");
 /// The tool in crontab.example.
-const THERE: &str = "/usr/local/bin/uzima-backup";
+const THERE: &str = " uzima-backup ";
 
 /// An installation, as far as its schedule is concerned.
 #[derive(Debug)]
@@ -65,8 +65,10 @@ impl Schedule {
         lines.extend(own.iter().map(String::as_str));
         // A % would be a new line.
         let binary = quoted(&self.binary.display().to_string()).replace('%', "\\%");
-        let jobs =
-            jobs.into_iter().filter_map(|line| self.job(line)).map(|line| line.replace(THERE, &binary));
+        let jobs = jobs
+            .into_iter()
+            .filter_map(|line| self.job(line))
+            .map(|line| line.replace(THERE, &format!(" {binary} ")));
         lines.into_iter().map(String::from).chain(jobs).collect()
     }
 
