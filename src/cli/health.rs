@@ -14,7 +14,7 @@ use super::{backup, machine, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
-use crate::config::{mail, place};
+use crate::config::{mail, place, signals};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::notify::message::Event;
@@ -88,6 +88,7 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
         mail: mail::mail(layers)?,
         max_age: settings.max_age,
         drill_max_age: settings.drill_max_age,
+        metrics: signals::signals(layers)?.metrics,
         misspelt: layers.misspelt().to_vec(),
     })
 }

@@ -13,11 +13,12 @@ use crate::cancel::Cancel;
 use crate::config::env::{Env, named_file};
 use crate::config::layers::{DEFAULT_FILE, Layers, Origin};
 use crate::config::place::{self, Place};
-use crate::config::{mail, settings};
+use crate::config::{mail, settings, signals};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::ops::health::Report as Health;
 use crate::ops::init::schedule::Schedule;
+use crate::ops::init::standing::{self, Written};
 use crate::ops::init::{self, LeftOut, Options, Report};
 
 /// `layers` are flags and environment; `config` is the flag that names the file to write.
@@ -31,15 +32,7 @@ pub async fn run(
 ) -> Result<Exit> {
     let env: Env<'_> = &|name| std::env::var_os(name);
     let file = absolute(named_file(env, config)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
-    // All that is to be written is checked before anything is.
-    settings::unseen(layers, "mongo_uri", "--mongo-uri", "MONGO_URI")?;
-    let place = place::place(layers).map_err(|e| match layers.is_set("dir") {
-        false if !layers.is_set("s3.bucket") => {
-            e.hint("Name a directory (--dir DIR) or a bucket (S3_BACKUP_BUCKET)")
-        }
-        _ => e,
-    })?;
-    let mails = mail::mail(layers)?.is_some();
+    let (place, mails) = checked(args, layers)?;
     let options = Options {
         file: file.clone(),
         force: args.force,
@@ -47,39 +40,69 @@ pub async fn run(
         backup: backup::options(layers)?,
     };
     let report = cancel.or(init::init(layers, env, &options, Utc::now())).await?;
+    let schedule = schedule(layers, &file, &report, &place, mails);
     log::info!("wrote {}; trying it", file.display());
     let health = tried(&file, &report.left_out, env, log, cancel).await?;
-    let schedule = Schedule {
-        binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
-        config: (file != Path::new(DEFAULT_FILE)).then(|| file.clone()),
-        dir: match &place {
-            Place::Dir(dir) => Some(dir.root.clone()),
-            Place::S3(_) => None,
-        },
-        written: written(layers),
-        secrets: report.left_out.clone(),
-        profile: matches!(place, Place::S3(_)).then(|| std::env::var("AWS_PROFILE").ok()).flatten(),
-        mails,
-    };
     output.result(&json(&file, &report, &health, &schedule), || text(&file, &report, &health, &schedule));
     health::tell_failed(&health, output);
     if health.exit() != Exit::Done {
         output::say(&format!(
-            "{} is kept: mend what failed, then run `{} health`",
+            "{} is kept: mend what failed, then run `{}`",
             file.display(),
-            schedule.command()
+            schedule.command("health")
         ));
     }
     Ok(health.exit())
 }
 
-/// The folders of the files that the configuration has written beside the backups.
-fn written(layers: &Layers) -> Vec<PathBuf> {
+/// All that is to be written is checked before anything is, as a run at night checks it. The place of the
+/// backups, and whether mails are set up.
+fn checked(args: &InitArgs, layers: &Layers) -> Result<(Place, bool)> {
+    settings::unseen(layers, "mongo_uri", "--mongo-uri", "MONGO_URI")?;
+    if let Some(dir) = args.dir.as_ref().filter(|dir| dir.to_string_lossy().starts_with('~')) {
+        return Err(Error::usage(format!(
+            "--dir {} begins with a ~ that the shell left as it is",
+            dir.display()
+        ))
+        .hint("Write $HOME in its place; or ./~ for a folder of that name"));
+    }
+    let place = place::place(layers).map_err(|e| match layers.is_set("dir") {
+        false if !layers.is_set("s3.bucket") => {
+            e.hint("Name a directory (--dir DIR) or a bucket (S3_BACKUP_BUCKET)")
+        }
+        _ => e,
+    })?;
+    settings::target(layers)?;
+    settings::drill_uri(layers)?;
+    signals::signals(layers)?;
+    signals::webhook(layers)?;
+    Ok((place, mail::mail(layers)?.is_some()))
+}
+
+/// What starts the installation, by what is there before it is tried.
+fn schedule(layers: &Layers, file: &Path, report: &Report, place: &Place, mails: bool) -> Schedule {
+    let user = standing::user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
+    let look = |path: &Path| Written::look(path, user);
     // Where the log of this one run goes is not a setting of the nights.
-    let keys =
-        ["metrics_file", "log_file"].into_iter().filter(|key| layers.origin(key) != Some(&Origin::Flag));
-    let files = keys.filter_map(|key| layers.text(key).map(PathBuf::from));
-    files.filter_map(|file| file.parent().map(Path::to_path_buf)).collect()
+    let named = |key| layers.text(key).filter(|_| layers.origin(key) != Some(&Origin::Flag)).map(Path::new);
+    Schedule {
+        binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
+        config: (file != Path::new(DEFAULT_FILE)).then(|| file.to_path_buf()),
+        dir: match place {
+            Place::Dir(dir) => Some(look(&dir.root)),
+            Place::S3(_) => None,
+        },
+        metrics: named("metrics_file").and_then(Path::parent).map(look),
+        log_file: named("log_file").map(look),
+        secrets: report.left_out.clone(),
+        profile: matches!(place, Place::S3(_)).then(|| std::env::var("AWS_PROFILE").ok()).flatten(),
+        mails,
+    }
+}
+
+/// Whether backups can be kept where they are to be: else there is nothing to start every night.
+fn kept(health: &Health) -> bool {
+    !health.failed().contains(&"store")
 }
 
 /// `health` by the file alone, as cron starts it; of the environment only the secrets that are not in the file.
@@ -112,8 +135,8 @@ fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> s
         "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(),
         "found": report.found,
         "health": health::report_json(health),
-        "crontab": schedule.crontab(),
-        "systemd": schedule.systemd(),
+        "crontab": if kept(health) { schedule.crontab() } else { Vec::new() },
+        "systemd": if kept(health) { schedule.systemd() } else { Vec::new() },
     })
 }
 
@@ -126,23 +149,34 @@ fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> S
     };
     section("What was there:", &report.found);
     if !report.left_out.is_empty() {
-        let line = |secret: &LeftOut| {
-            let what = if secret.there { "stays where it is" } else { "is to be put there, mode 0600" };
-            format!("{} = {}: the secret {what}", secret.variable, secret.file.display())
-        };
-        let lines: Vec<String> = report.left_out.iter().map(line).collect();
         section(
             "Not in the file, because it is secret, as addresses to ping or post to are (--with-secrets):",
-            &lines,
+            &report.left_out.iter().flat_map(left_out).collect::<Vec<_>>(),
         );
     }
     let lines: Vec<String> = health::report_text(health).lines().map(String::from).collect();
     section("Its health:", &lines);
-    section(
-        "The first backup, by the user who makes the later ones:",
-        &[format!("{} backup", schedule.command())],
-    );
+    if !kept(health) {
+        let again =
+            "mend it; then this `init` again, with --force, prints what starts the backups".to_string();
+        section("The store failed:", &[again]);
+        return text;
+    }
+    section("The first backup, by the user who makes the later ones:", &[schedule.command("backup")]);
     section("Every night, by cron (`crontab -e`):", &schedule.crontab());
     section("Or by systemd, with the units of the package (examples/systemd), as root:", &schedule.systemd());
     text
+}
+
+/// Where a secret is, or how it gets there.
+fn left_out(secret: &LeftOut) -> Vec<String> {
+    let file = format!("{} = {}", secret.variable, secret.file.display());
+    if secret.there {
+        return vec![format!("{file}: the secret stays where it is")];
+    }
+    vec![
+        format!("{file}: to be made, mode 0600. Run this, paste {}, press Enter and Ctrl-D", secret.whole()),
+        format!("    {}", secret.command()),
+        "    (for cron of another user than this one, add `-o USER`)".into(),
+    ]
 }

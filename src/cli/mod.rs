@@ -34,7 +34,7 @@ use self::logging::Log;
 use self::output::Output;
 use self::tell::Teller;
 use crate::cancel::Cancel;
-use crate::config::layers::Layers;
+use crate::config::layers::{Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::settings;
 use crate::config::table::SETTINGS;
@@ -71,7 +71,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return unread(&cli, error),
     };
     let redactor = settings::redactor(&layers);
+    // The log of the nights is not `init`'s: made by root, it would be closed to them.
+    let of_nights =
+        matches!(cli.command, Command::Init(_)) && layers.origin("log_file") != Some(&Origin::Flag);
     let started = settings::log_file(&layers)
+        .map(|file| file.filter(|_| !of_nights))
         .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file.as_deref(), redactor.clone()));
     let log = match started {
         Ok(log) => log,

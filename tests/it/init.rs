@@ -190,6 +190,11 @@ fn wrong_settings_write_nothing() {
         ),
         (&[("BACKUP_FORMAT", "zip")], &["--dir", "/b"], &["archive.zst"]),
         (&[("ADMIN_EMAILS", "a@example.com")], &["--dir", "/b"], &["RESEND_API_KEY"]),
+        // What a run at night would refuse.
+        (&[("METRICS_FILE", "m.prom")], &["--dir", "/b"], &["METRICS_FILE", "absolute path"]),
+        (&[("BACKUP_LOG_FILE", "b.log")], &["--dir", "/b"], &["BACKUP_LOG_FILE", "absolute path"]),
+        (&[("WEBHOOK_URL", "h/x")], &["--dir", "/b"], &["WEBHOOK_URL", "https://"]),
+        (&[], &["--dir", "~/b"], &["--dir ~/b", "$HOME"]),
     ] {
         let ran = run(init(&home).args(args).envs(env.iter().copied())).ends(2).says(words);
         assert!(!ran.stderr.contains("hunter2") && !config(&home).exists(), "{}", ran.stderr);

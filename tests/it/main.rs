@@ -8,6 +8,7 @@ mod drill;
 mod generated;
 mod health;
 mod init;
+mod init_lines;
 mod mongodump;
 mod native;
 mod night;

@@ -27,12 +27,39 @@ pub async fn configuration(around: &Around) -> Result<Finding> {
     ))
 }
 
-/// The state directory can be written.
+/// What a run writes on this machine can be written: the state directory, and the file of figures.
 pub async fn state(around: &Around) -> Result<Finding> {
-    let Some(dir) = around.subject.backup.state_dir.clone() else {
-        return Finding::not_configured("no state_dir, and no HOME: uploads under way are not remembered");
-    };
-    blocking(move || written(&dir)).await
+    let (dir, metrics) = (around.subject.backup.state_dir.clone(), around.subject.metrics.clone());
+    blocking(move || {
+        metrics.map_or(Ok(()), |file| replaced(&file))?;
+        match dir {
+            Some(dir) => written(&dir),
+            None => {
+                Finding::not_configured("no state_dir, and no HOME: uploads under way are not remembered")
+            }
+        }
+    })
+    .await
+}
+
+/// The file of figures is replaced by a new one, for which its folder must be writable.
+fn replaced(file: &Path) -> Result<()> {
+    probe(file.parent().unwrap_or(Path::new("/"))).map_err(|(_, e)| {
+        Error::failed(format!("metrics_file: {} cannot be written", file.display()))
+            .hint("Create its folder, or let this user write there (METRICS_FILE, metrics_file)")
+            .caused_by(e)
+    })
+}
+
+/// Creates a file in a folder, writes it, and has it go.
+fn probe(folder: &Path) -> std::result::Result<(), (PathBuf, io::Error)> {
+    let probe = probe_in(folder);
+    let mut open = OpenOptions::new();
+    let file = open.write(true).create_new(true).mode(0o600).open(&probe);
+    let outcome = file.and_then(|mut file| file.write_all(b"a probe of `health`\n"));
+    // Created, it goes, whatever became of the writing.
+    let removed = fs::remove_file(&probe);
+    outcome.and(removed).map_err(|e| (probe, e))
 }
 
 fn written(dir: &Path) -> Result<Finding> {
@@ -42,15 +69,8 @@ fn written(dir: &Path) -> Result<Finding> {
             .caused_by(e)
     };
     if fs::symlink_metadata(dir).is_ok_and(|meta| !meta.is_file()) {
-        let probe = probe_in(dir);
-        let mut open = OpenOptions::new();
-        let file = open.write(true).create_new(true).mode(0o600).open(&probe);
-        let outcome = file.and_then(|mut file| file.write_all(b"a probe of `health`\n"));
-        // Created, it goes, whatever became of the writing.
-        let removed = fs::remove_file(&probe);
-        return outcome
-            .and(removed)
-            .map_err(|e| failed(probe, e))
+        return probe(dir)
+            .map_err(|(path, e)| failed(path, e))
             .and_then(|()| Finding::ok(dir.display().to_string()));
     }
     // A backup creates it, with the folders above.

@@ -14,6 +14,7 @@ mod probe;
 mod runner;
 mod telling;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -47,6 +48,8 @@ pub struct Subject {
     pub max_age: Duration,
     /// The newest drill is too old when it is older; `None`: never.
     pub drill_max_age: Option<Duration>,
+    /// The file of figures for Prometheus, which each run replaces.
+    pub metrics: Option<PathBuf>,
     /// Variables that were meant to be settings.
     pub misspelt: Vec<Misspelt>,
 }

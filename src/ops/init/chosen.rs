@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Options;
+use super::schedule::words::quoted;
 use crate::config::env::Env;
 use crate::config::layers::{Layers, Origin, Raw};
 use crate::config::table::SETTINGS;
@@ -20,6 +21,23 @@ pub struct LeftOut {
     pub file: PathBuf,
     /// Whether the file is there, because the variable names it.
     pub there: bool,
+}
+
+impl LeftOut {
+    /// What the file holds, in words: all of a connection string, for no part of it is added later.
+    pub fn whole(&self) -> String {
+        match self.key {
+            "mongo_uri" | "restore_uri" | "drill_uri" | "records" => {
+                "the whole connection string, password and all".into()
+            }
+            _ => format!("the value of {}", self.variable.trim_end_matches("_FILE")),
+        }
+    }
+
+    /// A command that puts into the file what is typed, which neither `ps` nor the shell's history shows.
+    pub fn command(&self) -> String {
+        format!("install -m 0600 /dev/stdin {}", quoted(&self.file.display().to_string()))
+    }
 }
 
 /// What goes into the file.

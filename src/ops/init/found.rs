@@ -1,6 +1,6 @@
 //! What is on this machine: the server, mongodump, credentials. Nothing here fails: what is not found is said.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Options;
@@ -12,6 +12,9 @@ use crate::source::server::Server;
 
 /// How long the server is waited for: whether it can be reached at all is for `health` to say.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What cron mails with: Debian's and others' name of it.
+const SENDMAIL: [&str; 2] = ["/usr/sbin/sendmail", "/usr/lib/sendmail"];
 
 /// What was found.
 pub struct Found {
@@ -40,13 +43,18 @@ pub async fn look(options: &Options, layers: &Layers, env: Env<'_>) -> Found {
         });
         mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
     }
-    if layers.text("s3.bucket").is_some() && !layers.is_set("dir") {
+    if layers.is_set("s3.bucket") && layers.is_set("dir") {
+        lines.push("S3_BACKUP_BUCKET is set, and left out: backups go to --dir, and to one place".into());
+    } else if layers.is_set("s3.bucket") {
         lines.push(format!("credentials for the bucket: {}", credentials(layers, env)));
     }
     if layers.is_set("mail.to") {
         lines.push(format!("mails to {}", layers.list("mail.to").join(", ")));
     } else {
         lines.push("no key of a mail service: nobody is mailed".into());
+        if !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
+            lines.push("no sendmail: what cron's MAILTO names reaches nobody either".into());
+        }
     }
     Found { lines, mongodump_path }
 }

@@ -9,6 +9,7 @@ mod chosen;
 mod found;
 mod render;
 pub mod schedule;
+pub mod standing;
 mod write;
 
 use std::path::PathBuf;

@@ -165,6 +165,27 @@ async fn the_state_directory_cannot_be_written() {
     assert_eq!(files(&home.backups()), Vec::<String>::new());
 }
 
+/// The file of figures is replaced by each run, for which its folder must be there, and this user's to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_figures_cannot_be_written() {
+    let (server, home) = (server().await, Home::new());
+    let metrics = home.path().join("collector/backups.prom");
+    for folder in ["/proc".as_ref(), metrics.parent().unwrap()] {
+        let mut tool = home.to_dir(&server.uri());
+        tool.env("METRICS_FILE", folder.join("backups.prom"));
+        let words = ["metrics_file: ", "backups.prom cannot be written", "Create its folder"];
+        Health::of(&mut tool, &NEW).only("state", &words, &[]);
+    }
+    std::fs::create_dir(metrics.parent().unwrap()).unwrap();
+    Health::of(home.to_dir(&server.uri()).env("METRICS_FILE", &metrics), &NEW).green();
+    assert_eq!(files(metrics.parent().unwrap()), Vec::<String>::new(), "it was only looked at");
+    // A run would refuse to begin.
+    let mut tool = home.to_dir(&server.uri());
+    let health = Health::of(tool.env("METRICS_FILE", "backups.prom"), &NEW);
+    assert_eq!(health.ran.code, Some(5));
+    assert!(health.detail("configuration").contains("METRICS_FILE"));
+}
+
 /// A server that accepts and says nothing: the check ends in time, the others are not held up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs() {

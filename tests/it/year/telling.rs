@@ -79,6 +79,7 @@ impl Life {
                 mail: None,
                 max_age: MAX_AGE,
                 drill_max_age: None,
+                metrics: None,
                 misspelt: vec![],
             };
             let options = health::Options {

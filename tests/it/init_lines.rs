@@ -1,0 +1,112 @@
+//! The lines that `init` prints for a shell do what they say, as they stand there.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::cli::support::{Home, NOWHERE, Ran, bare, run};
+use crate::health::support::server;
+
+/// `init` with a configuration file in this home, backups in its folder, and room on any disk.
+fn init(home: &Home) -> Command {
+    let mut tool = bare();
+    tool.env("UZIMA_BACKUP_STATE_DIR", home.state()).env("BACKUP_MIN_FREE", "0");
+    tool.args(["init", "--force", "--config"]).arg(home.path().join("config.toml"));
+    tool
+}
+
+/// Has a shell run a line, where `name` is exported, with this on its standard input.
+fn shell(line: &str, (name, value): (&str, &str), input: &Path) -> Ran {
+    let input = std::fs::File::open(input).expect("a file");
+    let mut shell = Command::new("/bin/sh");
+    shell.env_clear().env("PATH", "/usr/bin:/bin").env(name, value).current_dir("/");
+    run(shell.stdin(Stdio::from(input)).args(["-c", line]))
+}
+
+/// The line of a text that holds these words.
+fn line<'a>(text: &'a str, words: &str) -> &'a str {
+    text.lines()
+        .find(|line| line.contains(words))
+        .unwrap_or_else(|| panic!("no {words:?} in:\n{text}"))
+        .trim()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_typed_in_and_the_printed_commands_find_it() {
+    let (server, home) = (server().await, Home::new());
+    let roles = [("backup", "admin"), ("readWrite", "uzima_backup")];
+    server.create_user("backup", "p@ss/word", &roles).await.expect("a user");
+    let uri = server.uri_as("backup", "p@ss/word", "admin");
+    let mut tool = init(&home);
+    let ran = run(tool.env("MONGO_URI", &uri).arg("--dir").arg(home.backups())).ends(0);
+    assert!(ran.stdout.contains("the whole connection string, password and all"), "{}", ran.stdout);
+    let typed = home.path().join("typed");
+    std::fs::write(&typed, format!("{uri}\n")).expect("a file");
+    let exported = ("MONGO_URI", uri.as_str());
+    shell(line(&ran.stdout, "install -m 0600 /dev/stdin"), exported, &typed).ends(0);
+    let written = std::fs::read_to_string(home.path().join("mongo_uri")).expect("the secret's file");
+    assert_eq!(written, format!("{uri}\n"));
+    // The shell that ran `init` still exports the secret.
+    shell(line(&ran.stdout, "config.toml backup"), exported, Path::new("/dev/null")).ends(0);
+    assert_eq!(home.manifests().len(), 1);
+    // A check fails: the command that is to be run then reaches this server all the same.
+    let mut tool = init(&home);
+    tool.env("MONGO_URI", &uri).env("RESEND_API_KEY", "re_x").env("ADMIN_EMAILS", "a@example.com");
+    tool.env("RESEND_BASE_URL", "http://127.0.0.1:1").arg("--dir").arg(home.backups());
+    let ran = run(&mut tool).ends(5);
+    let said = line(&ran.stderr, "is kept: mend what failed");
+    let command = said.split('`').nth(1).expect("a command");
+    std::fs::write(home.path().join("resend_key"), "re_x\n").expect("a file");
+    let health = shell(command, exported, Path::new("/dev/null")).ends(5);
+    health.says(&["unhealthy: mail\n"]);
+}
+
+/// A file of root's would be closed to the user of the nights.
+#[test]
+fn the_log_of_the_nights_is_not_begun() {
+    let home = Home::new();
+    let (log, metrics) = (home.path().join("nights.log"), home.path().join("m/b.prom"));
+    let mut tool = init(&home);
+    tool.env("BACKUP_LOG_FILE", &log).env("METRICS_FILE", &metrics).args(["--mongo-uri", NOWHERE]);
+    let ran = run(tool.arg("--dir").arg(home.path().join("new"))).ends(5);
+    assert!(!log.exists(), "{}", ran.stdout);
+    let made = line(&ran.stdout, "-m 0640 /dev/null");
+    assert!(made.starts_with("test -e ") && made.ends_with("/nights.log"), "{made}");
+    assert!(line(&ran.stdout, "-m 0755").ends_with("/m"), "{}", ran.stdout);
+    assert!(line(&ran.stdout, "ReadWritePaths").contains("/nights.log"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_folder_that_others_use_is_left_to_them() {
+    let home = Home::new();
+    std::fs::write(home.backups().join("dpkg.status.0"), "").expect("a file");
+    let mut tool = init(&home);
+    let ran = run(tool.args(["--mongo-uri", NOWHERE, "--dir"]).arg(home.backups())).ends(5);
+    assert!(!ran.stdout.contains("install -d"), "{}", ran.stdout);
+    assert!(line(&ran.stdout, "is shared").starts_with("# "), "{}", ran.stdout);
+    assert!(line(&ran.stdout, "a folder of its own").contains("backups/mongodb"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_store_that_failed_is_not_scheduled() {
+    let home = Home::new();
+    let file = home.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    let mut tool = init(&home);
+    tool.args(["--mongo-uri", NOWHERE, "--dir"]).arg(&file);
+    let ran = run(&mut tool).ends(5).says(&["store", "mend what failed"]);
+    assert!(!ran.stdout.contains("0 3 * * *") && !ran.stdout.contains("systemctl"), "{}", ran.stdout);
+    line(&ran.stdout, "with --force, prints what starts");
+    let report = run(tool.arg("--json")).ends(5).json();
+    assert_eq!((&report["crontab"], &report["systemd"]), (&serde_json::json!([]), &serde_json::json!([])));
+}
+
+#[test]
+fn a_bucket_that_is_left_out_is_told() {
+    let home = Home::new();
+    let mut tool = init(&home);
+    tool.env("S3_BACKUP_BUCKET", "b").args(["--mongo-uri", NOWHERE, "--dir"]).arg(home.backups());
+    let ran = run(&mut tool).ends(5);
+    line(&ran.stdout, "S3_BACKUP_BUCKET is set, and left out");
+    let sendmail = ["/usr/sbin/sendmail", "/usr/lib/sendmail"].iter().any(|path| Path::new(path).exists());
+    assert_eq!(ran.stdout.contains("no sendmail: what cron's MAILTO names reaches nobody"), !sendmail);
+}
