@@ -49,14 +49,15 @@ use crate::units;
 
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(e) if helps(&e) => {
             // A closed pipe is no error either.
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
-        Err(e) => return output::complain(&usage::explain(&e), &Log::default()),
+        Err(e) => return output::complain(&usage::explain(&e, &args), &Log::default()),
     };
     // What `init` is about to write is not there to be read.
     let config = match &cli.command {
