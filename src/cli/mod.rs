@@ -34,6 +34,7 @@ use self::logging::Log;
 use self::output::Output;
 use self::tell::Teller;
 use crate::cancel::Cancel;
+use crate::config::exposed;
 use crate::config::layers::Layers;
 use crate::config::place::{self, Place};
 use crate::config::settings;
@@ -77,6 +78,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     output::tell_panics(log.clone());
     layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
+    exposed::files(&layers, &|name| std::env::var_os(name)).iter().for_each(|file| log::warn!("{file}"));
     let output = Output::new(cli.common.json, cli.common.quiet);
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();

@@ -139,7 +139,17 @@ pub fn subject(place: Place) -> Subject {
     };
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
     let (records, max_age) = (RecordsAt::Off, Duration::from_secs(26 * 3600));
-    Subject { backup, place, policy, records, mail: None, max_age, drill_max_age: None, misspelt: vec![] }
+    Subject {
+        backup,
+        place,
+        policy,
+        records,
+        mail: None,
+        max_age,
+        drill_max_age: None,
+        misspelt: vec![],
+        exposed: vec![],
+    }
 }
 
 /// Only these checks, answered within 20 s.

@@ -80,6 +80,7 @@ impl Life {
                 max_age: MAX_AGE,
                 drill_max_age: None,
                 misspelt: vec![],
+                exposed: vec![],
             };
             let options = health::Options {
                 only: vec!["freshness".into()],

@@ -39,8 +39,17 @@ fn around() -> Around {
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
     let place = Place::Dir(DirOptions::new("/nonexistent/backups"));
     let (records, mail, max_age) = (RecordsAt::Off, None, Duration::from_secs(1));
-    let subject =
-        Subject { backup, place, policy, records, mail, max_age, drill_max_age: None, misspelt: vec![] };
+    let subject = Subject {
+        backup,
+        place,
+        policy,
+        records,
+        mail,
+        max_age,
+        drill_max_age: None,
+        misspelt: vec![],
+        exposed: vec![],
+    };
     Around::new(subject, chrono::Utc::now(), Duration::from_millis(50))
 }
 
