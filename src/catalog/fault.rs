@@ -77,6 +77,19 @@ impl Fault {
         format!("the backup {id}: {}", self.why)
     }
 
+    /// The next step, where the data of a backup that still has its manifest is no good.
+    pub fn next_step(&self, id: &BackupId) -> Option<String> {
+        let file = match self.kind {
+            Kind::Damaged => "its file",
+            Kind::ArtifactMissing => "its artifact",
+            Kind::IndexMissing => "its index",
+            Kind::ManifestMissing | Kind::UnreadableManifest => return None,
+        };
+        Some(format!(
+            "if there is a copy of {file}, bring that back; `uzima-backup verify {id}` then makes the backup count again"
+        ))
+    }
+
     /// That of a manifest which cannot be understood.
     pub fn unreadable(key: &str, why: &str) -> Fault {
         Fault { kind: Kind::UnreadableManifest, why: format!("{key} cannot be understood: {why}") }

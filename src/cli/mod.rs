@@ -34,6 +34,7 @@ use self::logging::Log;
 use self::output::Output;
 use self::tell::Teller;
 use crate::cancel::Cancel;
+use crate::config::exposed;
 use crate::config::layers::{Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::settings;
@@ -52,14 +53,15 @@ const STATE_DIR: &str = "/var/lib/uzima-backup";
 
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(e) if helps(&e) => {
             // A closed pipe is no error either.
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
-        Err(e) => return output::complain(&usage::explain(&e), &Log::default()),
+        Err(e) => return output::complain(&usage::explain(&e, &args), &Log::default()),
     };
     // What `init` is about to write is not there to be read.
     let config = match &cli.command {
@@ -83,6 +85,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     output::tell_panics(log.clone());
     layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
+    exposed::files(&layers, &|name| std::env::var_os(name)).iter().for_each(|file| log::warn!("{file}"));
     let output = Output::new(cli.common.json, cli.common.quiet);
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();

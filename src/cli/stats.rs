@@ -46,14 +46,17 @@ pub async fn run(
         Options { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
     let known = recorded::known(&settings.records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &options, Utc::now()).await?;
-    let text = text(&report);
-    log.tell(Level::Info, &text);
-    output.result(&json::json(&report), || text);
     let redactor = settings::redactor(layers);
     let page = args
         .html
         .as_ref()
         .map(|file| page::write(file, &page::render(&report, &Sender::here(&machine()), &redactor)));
+    let mut text = text(&report);
+    if let (Some(file), Some(Ok(()))) = (&args.html, &page) {
+        text.push_str(&format!("\nwritten: {}\n", file.display()));
+    }
+    log.tell(Level::Info, &text);
+    output.result(&json::json(&report), || text);
     // A page that cannot be written keeps no mail back.
     let problems = if args.email { teller.report(Event::Stats, mail(&report)).await } else { Vec::new() };
     problems.iter().for_each(|problem| output::needs_look(problem));

@@ -1,11 +1,15 @@
 //! Mistakes in the command line, told as every other error of this tool: what is wrong, and the next step.
 
+use std::ffi::OsString;
+
+use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
 
+use super::args::Cli;
 use crate::error::Error;
 
-/// The error of a command line that clap refused.
-pub fn explain(error: &clap::Error) -> Error {
+/// The error of a command line `args`, the tool's name first, that clap refused.
+pub fn explain(error: &clap::Error, args: &[OsString]) -> Error {
     let said = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
     let message = match error.kind() {
         ErrorKind::ValueValidation => {
@@ -17,8 +21,8 @@ pub fn explain(error: &clap::Error) -> Error {
         }
         _ => first(&error.to_string()),
     };
-    let command = said(ContextKind::Usage);
-    Error::usage(message).hint(format!("`{} --help` says what there is", name(&command)))
+    let command = subcommand(args).map(|name| format!(" {name}")).unwrap_or_default();
+    Error::usage(message).hint(format!("`uzima-backup{command} --help` says what there is"))
 }
 
 /// What clap says without its word for it, the usage, and the advice to read the help.
@@ -29,11 +33,10 @@ fn first(text: &str) -> String {
     lines.collect::<Vec<_>>().join(" · ").replace(": · ", ": ").replace("tip: ", "")
 }
 
-/// The command, from its usage; where clap tells none, the tool.
-fn name(usage: &str) -> String {
-    let words = usage.strip_prefix("Usage: ").unwrap_or(usage).split_whitespace();
-    let command: Vec<&str> = words.take(2).filter(|word| !word.starts_with(['[', '<', '-'])).collect();
-    if command.is_empty() { "uzima-backup".into() } else { command.join(" ") }
+/// The subcommand that was given, as far as there is one. (Clap tells it of some of the mistakes only.)
+fn subcommand(args: &[OsString]) -> Option<String> {
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(args).ok()?;
+    matches.subcommand_name().map(str::to_string)
 }
 
 /// A whole number, at least 1.
@@ -51,7 +54,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::args::Cli;
 
     #[test]
     fn mistakes_have_one_style() {
@@ -68,14 +70,37 @@ mod tests {
             (&["pin"], "the following required arguments were not provided: <ID>"),
             (&["health", "--only", "x"], "invalid value 'x' for '--only <CHECK>'"),
         ] {
-            let error = explain(&Cli::try_parse_from(["uzima-backup"].iter().chain(args)).unwrap_err());
+            let error = refused(args);
             let text = error.to_string();
             assert!(
                 text.starts_with(words) && !text.contains("Usage") && !text.contains('\n'),
                 "{args:?}: {text}"
             );
             assert_eq!(error.exit(), crate::exit::Exit::Usage);
-            assert!(error.next_step().unwrap().starts_with("`uzima-backup"), "{:?}", error.next_step());
         }
+    }
+
+    #[test]
+    fn the_next_step_is_the_help_of_the_subcommand() {
+        for (args, command) in [
+            (&["pin", "latest"][..], " pin"),
+            (&["pin"], " pin"),
+            (&["list", "--status", "bad"], " list"),
+            (&["list", "--frob"], " list"),
+            (&["health", "--only", "mail,mongo"], " health"),
+            (&["--config", "list", "backup", "--level", "-x"], " backup"),
+            (&["backup", "--wait", "-1m"], " backup"),
+            (&["verify", "latest", "--sample", "-5"], " verify"),
+            (&["bakcup"], ""),
+            (&["--frob"], ""),
+        ] {
+            let want = format!("`uzima-backup{command} --help` says what there is");
+            assert_eq!(refused(args).next_step(), Some(want.as_str()), "{args:?}");
+        }
+    }
+
+    fn refused(args: &[&str]) -> Error {
+        let args: Vec<OsString> = ["uzima-backup"].iter().chain(args).map(Into::into).collect();
+        explain(&Cli::try_parse_from(&args).unwrap_err(), &args)
     }
 }

@@ -2,6 +2,7 @@
 
 mod bucket;
 pub mod env;
+pub mod exposed;
 pub mod file;
 pub mod layers;
 pub mod mail;

@@ -82,15 +82,15 @@ impl Settings {
     }
 }
 
-/// The server that is restored into.
-pub fn target(layers: &Layers) -> Result<Secret> {
+/// The server that is restored into, and whether it is the one that is backed up, because none is named.
+pub fn target(layers: &Layers) -> Result<(Secret, bool)> {
     let own = uri_of(layers, "restore_uri", "RESTORE_URI")?;
     match own {
-        Some(uri) => Ok(uri),
+        Some(uri) => Ok((uri, false)),
         None => {
             let uri = layers.text("mongo_uri").expect("it has a default");
             uri::check(uri)?;
-            Ok(Secret::from(uri.to_string()))
+            Ok((Secret::from(uri.to_string()), true))
         }
     }
 }

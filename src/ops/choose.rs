@@ -74,7 +74,7 @@ async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
     let listed = jobs.iter().copied().collect::<Vec<_>>().join(", ");
     if job.is_none() && jobs.len() > 1 {
         return Err(Error::usage(format!("{} has backups of several jobs: {listed}", store.place()))
-            .hint("Say which with --job"));
+            .hint(format!("Say which, e.g. --job {}", jobs.first().copied().unwrap_or_default())));
     }
     let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
     let job = job.or(jobs.first().copied()).unwrap_or_default().to_string();

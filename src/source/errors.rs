@@ -66,7 +66,7 @@ pub fn explain(doing: String, user: Option<&str>, error: Driver) -> Error {
     let who = user.map_or_else(|| "an anonymous user".to_string(), |u| format!("user '{u}'"));
     match classify(&error) {
         Class::Login => Error::failed(format!("{doing}: the login of {who} was refused"))
-            .hint("Check user, password and authSource in MONGO_URI; a password's special characters are percent-encoded")
+            .hint(login_step(&error, "MONGO_URI", "MONGO_URI_FILE"))
             .caused_by(tidy(&error)),
         Class::Unauthorized => Error::failed(format!("{doing}: {who} may not do this"))
             .hint(match user {
@@ -84,6 +84,21 @@ pub fn explain(doing: String, user: Option<&str>, error: Driver) -> Error {
             ))
             .caused_by(tidy(&error)),
         _ => Error::failed(doing).caused_by(tidy(&error)),
+    }
+}
+
+/// The next step after a login that was refused; `whose` is the connection string, `file` the variable that names
+/// a file with it.
+pub fn login_step(error: &Driver, whose: &str, file: &str) -> String {
+    match &*error.kind {
+        // The driver's words of a user without a password, before anything was sent.
+        ErrorKind::Authentication { message, .. } if message.contains("no password supplied") => format!(
+            "There is a user and no password in {whose} (`uzima-backup config` shows where it came from): the whole \
+             connection string, password and all, belongs into the file of {file}, or into the variable itself"
+        ),
+        _ => format!(
+            "Check user, password and authSource in {whose}; a password's special characters are percent-encoded"
+        ),
     }
 }
 

@@ -123,16 +123,15 @@ impl Target {
     /// An error of ours that names the server.
     pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
         let class = errors::classify(&error);
+        let files = "RESTORE_URI_FILE (for a drill DRILL_URI_FILE)";
+        let login = errors::login_step(&error, "the target's connection string", files);
         let explained =
             errors::explain(format!("{doing} (MongoDB at {})", self.address), self.user.as_deref(), error);
         match class {
             Class::Unauthorized => {
                 explained.hint("Name a user with the built-in role \"restore\" in the connection string")
             }
-            Class::Login => explained.hint(
-                "Check user, password and authSource of the target's connection string; a password's \
-                 special characters are percent-encoded",
-            ),
+            Class::Login => explained.hint(login),
             Class::Interrupted => {
                 explained.hint("Check that MongoDB runs there and that its address is right")
             }

@@ -101,7 +101,12 @@ async fn secrets_stay_where_they_are_unless_asked_for() {
     assert_eq!(ran.json()["left_out"], secret);
     // A night that lacks the secret fails, and at this server.
     let alone = run(bare().arg("--config").arg(config(&home)).arg("backup")).ends(1);
-    alone.says(&[&server.host(), "no password supplied", "MONGO_URI"]);
+    alone.says(&[
+        &server.host(),
+        "no password supplied",
+        "a user and no password in MONGO_URI (",
+        "the file of MONGO_URI_FILE",
+    ]);
     std::fs::write(&beside, format!("{uri}\n")).expect("a file");
     run(&mut cron(&lines(&ran.json(), "crontab"), " backup --quiet")).ends(0);
 

@@ -1,5 +1,6 @@
 //! `uzima-backup restore`.
 
+mod json;
 mod tell;
 
 use std::io::{IsTerminal, Write};
@@ -34,7 +35,8 @@ pub async fn run(
         return Err(Error::usage("a restore writes to a server, and nobody is here to be asked")
             .hint("Look at the plan with --dry-run, then give --yes"));
     }
-    let uri = settings::target(layers)?;
+    let (uri, onto_source) = settings::target(layers)?;
+    let options = Options { onto_source, ..options };
     let origin = cancel.or(origin(args, layers)).await?;
     let planned = async { Restore::plan(origin, Target::connect(&uri).await?, options).await };
     let restore = cancel.or(planned).await?;
@@ -49,8 +51,8 @@ pub async fn run(
         return Err(Error::failed("not restored, as you wish; nothing was touched"));
     }
     let display = Display::start(meter.clone(), output.interactive(), bars);
-    let (target, facts) = (restore.plan.target.clone(), tell::facts(&restore.plan));
-    let from = tell::from_text(&restore.plan);
+    let (target, facts) = (restore.plan.target.clone(), json::facts(&restore.plan));
+    let (from, into) = (tell::from_text(&restore.plan), restore.plan.target_text());
     let outcome = cancel.or(restore.apply(&meter)).await;
     drop(display);
     let report = outcome.map_err(|error| match error.kind() {
@@ -61,7 +63,7 @@ pub async fn run(
         }
         _ => error,
     })?;
-    output.result(&tell::report_json(&report, facts), || tell::report_text(&report, &from, &target));
+    output.result(&json::report(&report, facts), || tell::report_text(&report, &from, &into));
     if output.quiet {
         // An exit code alone would not say what needs a look.
         tell::looks(&report).iter().for_each(|line| output::needs_look(line));
@@ -87,6 +89,7 @@ fn options(args: &RestoreArgs) -> Result<Options> {
         users,
         no_replay: args.no_replay,
         at: args.at.as_deref().map(str::parse).transpose().map_err(|why: String| Error::usage(why))?,
+        onto_source: false,
         // As many connections. Of a replica set on this machine two take 1.7 times as long for small
         // collections, where each waits for a majority; and for large ones the server is the slower one.
         workers: 4,
@@ -121,7 +124,7 @@ async fn dry_run(
     drop(display);
     checked?;
     if output.json {
-        output.result(&tell::plan_json(&restore.plan), String::new);
+        output.result(&json::plan(&restore.plan), String::new);
     } else {
         output.result(&(), || "all of it was read, and is as it should be\n".into());
     }

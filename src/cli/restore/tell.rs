@@ -1,57 +1,10 @@
-//! A plan and a report, as JSON and for people.
-
-use serde_json::json;
+//! A plan and a report, for people.
 
 use crate::cli::units;
-use crate::ops::restore::{Oplog, Outcome, Plan, Planned, Problem, Replayed, Report};
+use crate::ops::restore::{Oplog, Outcome, Plan, Problem, Replayed, Report};
 
-/// What is said of plan and report alike.
-pub fn facts(plan: &Plan) -> serde_json::Value {
-    json!({
-        "version": 1,
-        "from": plan.from,
-        "id": plan.id,
-        "job": plan.job,
-        "started_at": plan.started_at,
-        "target": plan.target,
-        "notes": plan.notes,
-        "at": plan.at,
-    })
-}
-
-/// The plan of a `--dry-run`.
-pub fn plan_json(plan: &Plan) -> serde_json::Value {
-    let row = |planned: &Planned| {
-        json!({
-            "from": planned.offer.name(),
-            "to": planned.chosen.name(),
-            "type": planned.offer.kind,
-            "documents": planned.offer.documents,
-            "raw_bytes": planned.offer.raw_bytes,
-            "existing_documents": planned.existing.map(|existing| existing.documents),
-        })
-    };
-    let mut json = facts(plan);
-    json["drop"] = plan.drop.into();
-    json["namespaces"] = plan.namespaces.iter().map(row).collect();
-    json["extra"] = plan.extra.iter().map(|(db, name)| format!("{db}.{name}")).collect();
-    json["users"] = json!(plan.people().map(|(users, _)| users));
-    json["roles"] = json!(plan.people().map(|(_, roles)| roles));
-    json["replay"] = match &plan.oplog {
-        Oplog::Absent | Oplog::Left => serde_json::Value::Null,
-        Oplog::Replayed(survey) => json!({
-            "entries": survey.read.entries,
-            "from": survey.read.first,
-            "to": survey.read.last,
-            "operations": survey.operations,
-            "left_out": survey.read.left_out,
-            "in_the_way": plan.in_the_way.iter().map(|(db, name)| format!("{db}.{name}")).collect::<Vec<_>>(),
-        }),
-    };
-    json["refused"] = json!(plan.refused());
-    json["warnings"] = json!(plan.warnings);
-    json
-}
+/// So many new names stand in a report.
+const RENAMED: usize = 10;
 
 /// What is restored, and of when it is.
 pub fn from_text(plan: &Plan) -> String {
@@ -96,7 +49,7 @@ pub fn plan_text(plan: &Plan) -> String {
         units::several(plan.total(|offer| offer.documents), "document"),
         units::bytes(plan.total(|offer| offer.raw_bytes)),
         units::bytes(plan.total(|offer| offer.stored_bytes)),
-        plan.target
+        plan.target_text()
     ));
     text
 }
@@ -128,47 +81,6 @@ fn oplog_text(plan: &Plan) -> String {
     text
 }
 
-/// The report, with what was said of the plan.
-pub fn report_json(report: &Report, mut json: serde_json::Value) -> serde_json::Value {
-    let row = |outcome: &Outcome| {
-        json!({
-            "from": outcome.from,
-            "to": outcome.to,
-            "documents": outcome.documents,
-            "raw_bytes": outcome.raw_bytes,
-            "superseded": outcome.superseded,
-            "refused": outcome.refused,
-            "indexes": outcome.indexes,
-            "problems": texts(&outcome.problems),
-            "notes": outcome.notes,
-        })
-    };
-    json["namespaces"] = report.outcomes.iter().map(row).collect();
-    json["dropped"] = json!(report.dropped);
-    json["users"] = json!(report.people.map(|(users, _)| users));
-    json["roles"] = json!(report.people.map(|(_, roles)| roles));
-    json["replayed"] = report.replayed.as_ref().map_or(serde_json::Value::Null, replayed_json);
-    json["warnings"] = json!(report.warnings);
-    json
-}
-
-fn replayed_json(replayed: &Replayed) -> serde_json::Value {
-    json!({
-        "entries": replayed.read.entries,
-        "operations": replayed.operations,
-        "left_out": replayed.read.left_out,
-        "open_transactions": replayed.read.open_transactions,
-        "gone": replayed.gone,
-        "came": replayed.came,
-        "indexes": replayed.indexes,
-        "problems": texts(&replayed.problems),
-    })
-}
-
-fn texts(problems: &[Problem]) -> Vec<&str> {
-    problems.iter().map(|problem| problem.text.as_str()).collect()
-}
-
 /// What is not as it was, and what else a person should know.
 pub fn looks(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
@@ -195,6 +107,7 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
             "index"
         ),
     );
+    text.push_str(&renamed_text(&report.outcomes));
     if let Some((users, roles)) = report.people {
         text.push_str(&format!("  merged {}\n", people_text(users, roles)));
     }
@@ -210,6 +123,17 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     }
     for line in looks(report) {
         text.push_str(&format!("  needs a look: {line}\n"));
+    }
+    text
+}
+
+/// What has another name now, as far as a person reads it.
+fn renamed_text(outcomes: &[Outcome]) -> String {
+    let renamed: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.from != outcome.to).collect();
+    let told = renamed.iter().take(RENAMED).map(|outcome| format!("  {} as {}\n", outcome.from, outcome.to));
+    let mut text: String = told.collect();
+    if let Some(more @ 1..) = renamed.len().checked_sub(RENAMED) {
+        text.push_str(&format!("  and {more} more under other names\n"));
     }
     text
 }
@@ -236,4 +160,21 @@ fn replayed_text(replayed: &Replayed) -> String {
         names.iter().for_each(|name| text.push_str(&format!("  {name} {what} while the backup ran\n")));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_names_are_told_and_no_page_of_them() {
+        let outcome = |from: &str, to: String| Outcome { from: from.into(), to, ..Outcome::default() };
+        let stays = outcome("shop.carts", "shop.carts".into());
+        let moved = |n: usize| (0..n).map(|n| outcome("shop.orders", format!("rescue.orders{n}")));
+        let text = |n| renamed_text(&std::iter::once(stays.clone()).chain(moved(n)).collect::<Vec<_>>());
+        assert_eq!(text(0), "");
+        assert_eq!(text(1), "  shop.orders as rescue.orders0\n");
+        assert_eq!(text(10).lines().count(), 10);
+        assert!(text(12).ends_with("rescue.orders9\n  and 2 more under other names\n"), "{}", text(12));
+    }
 }

@@ -24,6 +24,9 @@ pub struct Rows {
 /// What the report says, a line each: the same on a terminal and in a mail.
 pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![("job", report.job.clone()), ("place", report.place.clone())];
+    if !report.others.is_empty() {
+        facts.push(("other jobs", format!("{} (--job)", report.others.join(", "))));
+    }
     let totals = report.totals.iter().filter(|(_, count)| *count > 0);
     let totals: Vec<String> = totals.map(|(status, n)| format!("{n} {status}")).collect();
     facts.push(("runs", if totals.is_empty() { "none yet".into() } else { totals.join(", ") }));

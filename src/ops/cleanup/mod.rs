@@ -7,6 +7,7 @@
 
 mod delete;
 mod expired;
+mod looks;
 mod orphans;
 pub(super) mod state;
 
@@ -147,7 +148,7 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
         finished: Vec::new(),
         expired: Vec::new(),
         orphans: orphans::find(&state, store_clock),
-        problems: state.problems(),
+        problems: looks::problems(&state, &plan, &options.policy),
         notes,
         hidden: false,
     };

@@ -14,7 +14,7 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
     let state = around.state().await?;
     let backups = state.map(|state| state.backups()).unwrap_or_default();
     let found = retention::freshness(&backups, job, around.time(), max_age);
-    let mut beside = told(&found.bad);
+    let mut beside = told(&found.bad, found.newest.is_some());
     let unreadable = state.map(|state| state.unreadable.join("; ")).filter(|list| !list.is_empty());
     if let Some(unreadable) = &unreadable {
         beside.push_str(&format!("; not counted: {unreadable}"));
@@ -32,7 +32,7 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
             "Find out in cron's mail or the log why there is no newer one, then run `uzima-backup backup`",
         )),
         Freshness { newest: None, bad, .. } if !bad.is_empty() => Err(Error::failed(format!(
-            "no backup of the job {job} is good{beside}"
+            "no good backup of the job {job}{beside}"
         ))
         .hint(
             "Run `uzima-backup backup`; `uzima-backup cleanup --dry-run` tells what to do about the others",
@@ -56,7 +56,8 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
 pub async fn drill(around: &Around) -> Result<Finding> {
     let allowed = around.subject.drill_max_age;
     let newest = around.state().await?.and_then(|state| state.drills().into_iter().next());
-    let next = "Run `uzima-backup verify latest --drill`";
+    let command = drilling(around).await?;
+    let next = format!("Run `{command}`");
     let Some((id, drill)) = newest else {
         return match allowed {
             None => {
@@ -71,9 +72,8 @@ pub async fn drill(around: &Around) -> Result<Finding> {
     let took = length(drill.recovery_seconds);
     let what = format!("the newest drill, of {id}, is {} old, and took {took}", age(old));
     if !drill.findings.is_empty() {
-        return Err(Error::failed(format!("{what}; it found that {}", drill.findings[0])).hint(
-            "Make a new backup and drill that: `uzima-backup backup`, then `uzima-backup verify latest --drill`",
-        ));
+        let step = format!("Make a new backup and drill that: `uzima-backup backup`, then `{command}`");
+        return Err(Error::failed(format!("{what}; it found that {}", drill.findings[0])).hint(step));
     }
     match allowed {
         Some(allowed) if old > allowed => {
@@ -83,16 +83,25 @@ pub async fn drill(around: &Around) -> Result<Finding> {
     }
 }
 
+/// The command that drills the newest backup: among those of several jobs the job has to be named.
+async fn drilling(around: &Around) -> Result<String> {
+    let several = around.state().await?.is_some_and(|state| !state.others.is_empty());
+    let job = if several { format!(" --job {}", around.subject.backup.job) } else { String::new() };
+    Ok(format!("uzima-backup verify latest --drill{job}"))
+}
+
 /// `12 min`, `8 s`.
 fn length(seconds: f64) -> String {
     crate::units::duration(Duration::from_secs_f64(seconds.max(0.0)))
 }
 
-fn told(bad: &[(BackupId, String)]) -> String {
+/// What is no good; `later` than the newest good one, if there is one.
+fn told(bad: &[(BackupId, String)], later: bool) -> String {
     let Some((id, why)) = bad.first() else { return String::new() };
-    match bad.len() {
-        1 => format!("; {id} does not count: {why}"),
-        n => format!("; {n} later ones do not count, of {id}: {why}"),
+    match (bad.len(), later) {
+        (1, _) => format!("; {id} does not count: {why}"),
+        (n, true) => format!("; {n} later ones are no good, the newest is {id}: {why}"),
+        (n, false) => format!("; {n} are no good, the newest is {id}: {why}"),
     }
 }
 

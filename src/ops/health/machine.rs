@@ -20,9 +20,10 @@ pub async fn configuration(around: &Around) -> Result<Finding> {
     let kept = TimeDelta::try_days(days.into()).and_then(|days| around.time().checked_add_signed(days));
     let until = kept.map(|date| format!(", until {}", date.format("%F"))).unwrap_or_default();
     let misspelt: String = subject.misspelt.iter().map(|misspelt| format!("; {misspelt}")).collect();
+    let exposed: String = subject.exposed.iter().map(|file| format!("; {file}")).collect();
     Finding::ok(format!(
         "job {}, {}; a backup of today is kept for {span}{until}, and longer if it is among the newest \
-         {min}{misspelt}",
+         {min}{misspelt}{exposed}",
         subject.backup.job, subject.backup.format
     ))
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::cancel::Cancel;
+use crate::config::exposed::Exposed;
 use crate::config::misspelt::Misspelt;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
@@ -52,6 +53,8 @@ pub struct Subject {
     pub metrics: Option<PathBuf>,
     /// Variables that were meant to be settings.
     pub misspelt: Vec<Misspelt>,
+    /// Files with a secret that everybody may read.
+    pub exposed: Vec<Exposed>,
 }
 
 /// Which checks are wanted, and how patiently.

@@ -62,6 +62,7 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         job: manifest.map(|manifest| manifest.job.clone()),
         started_at: manifest.map(|manifest| manifest.started_at),
         target: target.address.clone(),
+        onto_source: options.onto_source,
         notes: views::astray(&namespaces),
         namespaces,
         extra,

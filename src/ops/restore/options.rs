@@ -32,6 +32,8 @@ pub struct Options {
     pub no_replay: bool,
     /// The instant that the data is to be of.
     pub at: Option<At>,
+    /// The target is the server that is backed up: nobody named another one.
+    pub onto_source: bool,
     /// How many threads read.
     pub workers: usize,
 }

@@ -61,6 +61,8 @@ pub struct Plan {
     pub started_at: Option<DateTime<Utc>>,
     /// `host:port` of the target.
     pub target: String,
+    /// It is the server that is backed up: nobody named another one.
+    pub onto_source: bool,
     /// The namespaces: collections first, then views.
     pub namespaces: Vec<Planned>,
     /// What is dropped although the backup has nothing of that name.
@@ -127,9 +129,27 @@ impl Plan {
     pub fn refusal(&self) -> Option<Error> {
         let refused = self.refused();
         (!refused.is_empty()).then(|| {
-            Error::failed(format!("the target {} has data already: {}", self.target, refused.join(", ")))
-                .hint("With --drop these namespaces are replaced; nothing was touched so far")
+            let (target, verb) = match self.onto_source {
+                true => (self.target_text(), ", has"),
+                false => (self.target.clone(), " has"),
+            };
+            Error::failed(format!("the target {target}{verb} data already: {}", refused.join(", "))).hint(
+                match self.onto_source {
+                    // What is there is what the backups are of: replacing it is the last thing to think of.
+                    true => {
+                        "Name another server (RESTORE_URI, --to-uri), or other names (--ns-from, --ns-to); with \
+                         --drop these namespaces are replaced. Nothing was touched so far"
+                    }
+                    false => "With --drop these namespaces are replaced; nothing was touched so far",
+                },
+            )
         })
+    }
+
+    /// The target, and whether it is the server that is backed up, in words.
+    pub fn target_text(&self) -> String {
+        let source = if self.onto_source { ", the server that is backed up" } else { "" };
+        format!("{}{source}", self.target)
     }
 }
 

@@ -60,6 +60,7 @@ pub async fn gather(
         runs,
         place,
         backups: state.backups(),
+        others: state.others.iter().cloned().collect(),
         problems,
         drills: state.drills().into_iter().map(|(id, drill)| (id.clone(), drill.clone())).collect(),
         unreadable: state.unreadable,

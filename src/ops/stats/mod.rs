@@ -44,6 +44,8 @@ pub struct Options {
 pub struct Known {
     /// The store, in words.
     pub place: String,
+    /// The other jobs that have backups there.
+    pub others: Vec<String>,
     /// The runs, in any order.
     pub runs: Vec<Run>,
     /// The backups that exist, as retention sees them.
@@ -65,6 +67,8 @@ pub struct Report {
     pub job: String,
     /// The store, in words.
     pub place: String,
+    /// The other jobs that have backups there.
+    pub others: Vec<String>,
     /// When this was so.
     pub at: DateTime<Utc>,
     /// How many runs of each status there were.
@@ -169,6 +173,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     Report {
         job: job.clone(),
         place: known.place.clone(),
+        others: known.others.clone(),
         at: now,
         totals: STATUSES.map(|status| (status, runs.iter().filter(|r| r.status == status).count())).to_vec(),
         success: [Some(7), Some(30), None].map(|days| success(&runs, days, now)).to_vec(),

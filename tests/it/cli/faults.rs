@@ -82,7 +82,8 @@ fn the_page_says_so() {
     let backups = place.nightly(0..4);
     remove(&place, &backups[1].artifact.key);
     let file = place.home.path().join("page.html");
-    place.run(&["stats", "--html", file.to_str().expect("a path")]).ends(0);
+    let ran = place.run(&["stats", "--html", file.to_str().expect("a path")]).ends(0);
+    assert!(ran.stdout.ends_with(&format!("\nwritten: {}\n", file.display())), "{}", ran.stdout);
     let page = fs::read_to_string(file).expect("a page");
     let day = backups[1].started_at.format("%F");
     let said = format!("{day}: 1 made, its stored data is no good");

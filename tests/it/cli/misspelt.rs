@@ -1,5 +1,7 @@
 //! Variables that were meant to be settings are named where a person looks, and change nothing.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::json;
@@ -45,4 +47,26 @@ fn config_and_health_show_it() {
     assert_eq!(found, json!([format, {"env": "MONGO_URL", "near": "MONGO_URI"}]));
     let health = run(misspelt(&home).args(["health", "--only", "configuration"])).ends(0).stdout;
     assert!(health.contains(FORMAT), "{health}");
+}
+
+/// The same of a secret's file that every user may read.
+#[test]
+fn an_open_secret_is_told_once_and_is_no_error() {
+    let home = Home::new();
+    let file = home.path().join("uri");
+    std::fs::write(&file, NOWHERE).expect("a file");
+    for open in [home.path(), &file] {
+        std::fs::set_permissions(open, Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let tool = |args: &[&str]| {
+        let mut command = home.to_dir(NOWHERE);
+        run(command.env_remove("MONGO_URI").env("MONGO_URI_FILE", &file).args(args)).ends(0)
+    };
+    let words = format!("every user may read {}, the secret that MONGO_URI_FILE names", file.display());
+    let list = tool(&["list"]);
+    assert!(list.stderr.matches(&words).count() == 1 && list.stderr.contains(" WARN "), "{}", list.stderr);
+    let health = tool(&["health", "--only", "configuration"]).stdout;
+    assert!(health.contains(&words), "{health}");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o440)).expect("a mode");
+    assert_eq!(tool(&["list"]).stderr, "");
 }

@@ -7,6 +7,7 @@ use uzima_backup::store::DirOptions;
 
 use super::support::{Health, look, only, row, subject};
 use crate::cleanup::support::{JOB, Place, hold, manifest, of_time, places};
+use crate::cli::support::run;
 use crate::store::support::options;
 
 fn place_of(place: &Place) -> Where {
@@ -76,7 +77,7 @@ fn what_is_not_good_is_not_fresh() {
     std::fs::remove_file(place.home.backups().join(&lone.artifact.key)).unwrap();
     Health::of(&mut place.command(), &["--only", "freshness"]).only(
         "freshness",
-        &["no backup of the job all@db1 is good", "cleanup --dry-run"],
+        &["no good backup of the job all@db1; 20", "cleanup --dry-run"],
         &[],
     );
 }
@@ -88,6 +89,24 @@ fn backups_of_other_jobs_do_not_count() {
     let words = ["no backup of the job all@db1, only of all@db2", "BACKUP_JOB", "--skip freshness"];
     Health::of(&mut place.command(), &["--only", "freshness"]).only("freshness", &words, &[]);
     Health::of(&mut place.command(), &["--only", "freshness", "--job", "all@db2"]).green();
+}
+
+/// Where several jobs share a place, each is named in what is to be typed, and `stats` tells of the others.
+#[test]
+fn other_jobs_are_told_and_commands_name_theirs() {
+    let place = Place::dir();
+    place.nightly(0..1);
+    let drill = || Health::of(&mut place.command(), &["--only", "drill"]).green().detail("drill").to_string();
+    assert_eq!(drill(), "no backup was ever drilled: run `uzima-backup verify latest --drill`");
+    assert!(!place.run(&["stats"]).ends(0).stdout.contains("other jobs"));
+    for job in ["shop@vm", "noblog"] {
+        place.add(&manifest(job, 0));
+    }
+    assert!(drill().ends_with("run `uzima-backup verify latest --drill --job all@db1`"), "{}", drill());
+    let stats = place.run(&["stats"]).ends(0);
+    assert!(stats.stdout.contains("\nother jobs   noblog, shop@vm (--job)\n"), "{}", stats.stdout);
+    let which = run(place.command().env_remove("BACKUP_JOB").args(["verify", "latest"])).ends(2);
+    which.says(&["several jobs: all@db1, noblog, shop@vm", "Say which, e.g. --job all@db1"]);
 }
 
 /// A manifest that cannot be read hides nothing, and does not make the others old.

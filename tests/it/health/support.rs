@@ -149,6 +149,7 @@ pub fn subject(place: Place) -> Subject {
         drill_max_age: None,
         metrics: None,
         misspelt: vec![],
+        exposed: vec![],
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use uzima_testkit::read_all::read_all;
 
 use super::support::{Backup, rows, server};
+use crate::cli::support::run;
 
 /// A terminal: the person's side, and the program's.
 fn terminal() -> (File, OwnedFd) {
@@ -55,4 +56,36 @@ async fn yes_and_no() {
     let (code, screen) = restore("y\n");
     assert_eq!(code, Some(0), "{screen}");
     assert_eq!(read_all(&live).await.expect("the target").documents(), 3);
+}
+
+/// Nobody named another server: that is said before the question, and `--drop` is not the first thing proposed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_that_is_backed_up_is_named_as_that() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..3).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let restore = |args: &[&str]| {
+        let mut command = backup.home.to_dir(&source.uri());
+        command.args(["restore", "latest"]).args(args);
+        command
+    };
+    let into = format!("into {}, the server that is backed up", source.host());
+    let refused = run(&mut restore(&["--dry-run"])).ends(1);
+    assert!(refused.stdout.contains(&into), "{}", refused.stdout);
+    let refused =
+        refused.says(&["the server that is backed up, has data already: shop.orders has 3 documents"]);
+    let step = refused.stderr.split("next step: ").nth(1).expect("a next step");
+    let at = |word: &str| step.find(word).unwrap_or_else(|| panic!("{word}: {step}"));
+    assert!(at("RESTORE_URI") < at("--drop") && at("--ns-to") < at("--drop"), "{step}");
+    let renames = ["--ns-from", "shop.*", "--ns-to", "rescue.*"];
+    let (_, screen) = answered(restore(&renames), "n\n");
+    assert!(screen.contains(&into), "{screen}");
+    let ran = run(restore(&renames).arg("--yes")).ends(0);
+    assert!(ran.stdout.contains("  shop.orders as rescue.orders\n"), "{}", ran.stdout);
+    // Of another server none of it is said.
+    let (target, live) = server().await;
+    rows(&live, "shop", "orders", 0..1).await;
+    let other = run(restore(&["--yes"]).env("RESTORE_URI", target.uri())).ends(1);
+    let other = other.says(&["has data already", "With --drop"]);
+    assert!(!other.stderr.contains("backed up"), "{}", other.stderr);
 }

@@ -81,6 +81,7 @@ impl Life {
                 drill_max_age: None,
                 metrics: None,
                 misspelt: vec![],
+                exposed: vec![],
             };
             let options = health::Options {
                 only: vec!["freshness".into()],

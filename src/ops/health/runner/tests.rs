@@ -49,6 +49,7 @@ fn around() -> Around {
         drill_max_age: None,
         metrics: None,
         misspelt: vec![],
+        exposed: vec![],
     };
     Around::new(subject, chrono::Utc::now(), Duration::from_millis(50))
 }
