@@ -100,7 +100,7 @@ async fn a_monitor_that_refuses_or_is_not_there() {
             ["404, not found", "Correct PING_URL"],
         ),
         (Some(ok().set_body_string("OK (not found)")), ["200, OK (not found)", "Correct PING_URL"]),
-        (None, ["connection refused", "reached"]),
+        (None, ["Connection refused", "reached"]),
     ] {
         let signalled = Signalled::silent().await;
         let mut command = signalled.pinging(&server.uri());

@@ -81,7 +81,7 @@ async fn one_that_does_not_listen() {
             Some(ResponseTemplate::new(302).insert_header("location", "/canary-0123456789")),
             "Correct WEBHOOK_URL",
         ),
-        (None, "connection refused"),
+        (None, "Connection refused"),
     ] {
         let signalled = Signalled::silent().await;
         let mut command = signalled.hooked(&server.uri());
