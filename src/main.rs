@@ -7,6 +7,7 @@ static MEMORY: uzima_backup::memory::Strict = uzima_backup::memory::Strict;
 
 fn main() -> ExitCode {
     uzima_backup::memory::keep();
+    uzima_backup::memory::aborting_fails();
     uzima_backup::process::batch();
     // One TLS implementation for everything; the second call in a process fails harmlessly.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -1,7 +1,9 @@
 //! Rows 40, 44 and 45: a full disk, nobody who reads, little memory, few descriptors.
 
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use uzima_testkit::load::{self, Load};
 use uzima_testkit::mongod::Mongod;
@@ -82,6 +84,25 @@ async fn nobody_reads() {
             assert_eq!(contents(&manifest, &home.artifact(&manifest)).documents["store.orders"].len(), 500);
         }
     }
+}
+
+/// Row 45: where a library gives up by abort(3), as glibc does without memory for a thread, it is a failure too.
+#[test]
+fn a_library_gives_up() {
+    let (home, silent) = (Home::new(), TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let uri = format!("mongodb://{}/", silent.local_addr().expect("bound"));
+    let mut child = home.to_dir(&uri).arg("backup").stderr(Stdio::piped()).spawn().expect("the tool");
+    silent.set_nonblocking(true).expect("it can");
+    while silent.accept().is_err() {
+        assert!(child.try_wait().expect("its state").is_none(), "it ended without asking the server");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // SAFETY: a call without pointers; the child is not waited for yet, and so its number is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGABRT) }, 0);
+    let ended = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{} {said}", ended.status);
+    assert!(said.contains("error: ") && said.contains("next step: Free memory"), "{said}");
 }
 
 /// Row 45: with too little of something a run fails, or it succeeds; what is listed is whole.
