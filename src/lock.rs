@@ -4,7 +4,7 @@
 //! file is for people, and for the message of a run that finds it locked. The file stays after the run:
 //! one that unlinks it while another opens it would let two runs lock two files of one name. Two runs at
 //! once do no harm (each backup has an id of its own, deletions converge), they only cost twice: so a
-//! state directory that cannot be written is a warning and not the end of the night.
+//! state directory that cannot be written needs a look, and is not the end of the night.
 
 mod file;
 
@@ -39,26 +39,36 @@ pub struct Asked<'a> {
     pub wait: Option<Duration>,
 }
 
-/// Takes the lock, which lasts until it is dropped. `None`: there is nowhere to lock, which has been
-/// logged as a warning. Held by another run until the wait is over, the error is [`Kind::Busy`].
-pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<Option<Lock>> {
+/// What came of asking for a lock.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The lock, which lasts until it is dropped.
+    pub lock: Option<Lock>,
+    /// Why there is none, though there is a place for it: a person should look.
+    pub problem: Option<String>,
+}
+
+/// Takes the lock. Where that cannot be done the run goes on without; that has been logged as a warning.
+///
+/// # Errors
+/// [`Kind::Busy`] if another run holds it until the wait is over.
+pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<Taken> {
     let Some(state) = asked.state_dir else {
-        without("there is no state directory");
-        return Ok(None);
+        log::warn!("{}", without("there is no state directory"));
+        return Ok(Taken::default());
     };
     let began = Instant::now();
     let mut pause = Duration::from_millis(50);
     let mut told = false;
     loop {
         let holder = match file::try_lock(state, asked) {
-            Ok(Tried::Locked(lock)) => return Ok(Some(lock)),
+            Ok(Tried::Locked(lock)) => return Ok(Taken { lock: Some(lock), problem: None }),
             Ok(Tried::Held(holder)) => holder,
             Err(e) => {
-                without(&format!(
-                    "cannot lock {}: {e}",
-                    file::path(state, asked.job, asked.operation).display()
-                ));
-                return Ok(None);
+                let file = file::path(state, asked.job, asked.operation);
+                let problem = without(&format!("cannot lock {}: {e}", file.display()));
+                log::warn!("{problem}");
+                return Ok(Taken { lock: None, problem: Some(problem) });
             }
         };
         let left = asked.wait.unwrap_or_default().saturating_sub(began.elapsed());
@@ -83,8 +93,11 @@ pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<Option<Lock>> {
     }
 }
 
-fn without(why: &str) {
-    log::warn!("{why}: this run does not know of another one of its job, and goes on (set state_dir)");
+fn without(why: &str) -> String {
+    format!(
+        "{why}: this run does not know of another one of its job, and goes on (next step: set state_dir, \
+         UZIMA_BACKUP_STATE_DIR, to a directory that this user may write)"
+    )
 }
 
 fn under_way(asked: &Asked<'_>, holder: &Holder) -> String {

@@ -81,7 +81,7 @@ async fn made(
     if let Place::Dir(_) = place::place(layers)? {
         options.uploads = 1;
     }
-    let lock = lock::take(
+    let taken = lock::take(
         &Asked {
             state_dir: options.state_dir.as_deref(),
             job: &options.job,
@@ -112,12 +112,12 @@ async fn made(
     let recording = Recording {
         records: RecordsAt::resolve(layers)?,
         redactor: settings::redactor(layers),
-        alone: lock.is_some(),
+        alone: taken.lock.is_some(),
     };
     let outcome = recorded::backup(resources, &options, &recording).await;
     drop(display);
     outcome.map(|mut done| {
-        done.problems.extend(unsaid);
+        done.problems.extend(taken.problem.into_iter().chain(unsaid));
         done
     })
 }

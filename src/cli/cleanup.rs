@@ -14,7 +14,7 @@ use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::lock::{self, Asked};
+use crate::lock::{self, Asked, Taken};
 use crate::notify::events::Operation;
 use crate::ops::cleanup::{self, Options, Orphan, Outcome, Report};
 use crate::ops::{notices, recorded};
@@ -78,10 +78,11 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
         started: Utc::now(),
         wait: args.wait,
     };
-    let _lock = if args.dry_run { None } else { lock::take(&asked, cancel).await? };
+    let taken = if args.dry_run { Taken::default() } else { lock::take(&asked, cancel).await? };
     let store = store_there(layers).await?;
     // Not the time before a wait: the plan must not be of yesterday.
     let mut report = cleanup::cleanup(&*store, &options, Utc::now()).await?;
+    report.problems.extend(taken.problem.clone());
     let deleted = report.deleted();
     if !deleted.is_empty()
         && let Err(e) = recorded::deleted(&settings.records, &deleted, Utc::now()).await

@@ -13,7 +13,7 @@ async fn one_run_per_job_and_operation() {
     let folder = tempfile::tempdir().unwrap();
     let (state, cancel) = (Some(folder.path()), Cancel::default());
     let backup = asked(state, "nightly", Operation::Backup);
-    let held = take(&backup, &cancel).await.unwrap().unwrap();
+    let held = take(&backup, &cancel).await.unwrap().lock.unwrap();
     assert_eq!((held.job(), held.operation()), ("nightly", Operation::Backup));
     let error = take(&backup, &cancel).await.unwrap_err();
     assert_eq!((error.kind(), error.exit().code()), (Kind::Busy, 75));
@@ -30,14 +30,14 @@ async fn one_run_per_job_and_operation() {
         (state, "Nightly", Operation::Backup),
         (Some(other.path()), "nightly", Operation::Backup),
     ] {
-        assert!(take(&asked(state, job, operation), &cancel).await.unwrap().is_some(), "{job}");
+        assert!(take(&asked(state, job, operation), &cancel).await.unwrap().lock.is_some(), "{job}");
     }
     // The file stays, says nobody, and can be locked again.
     drop(held);
     let file = path(folder.path(), "nightly", Operation::Backup);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(take(&backup, &cancel).await.unwrap().is_some());
+    assert!(take(&backup, &cancel).await.unwrap().lock.is_some());
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_wait_ends_with_the_other_run_with_the_time_or_by_a_signal() {
     let cancel = Cancel::default();
     let first = asked(Some(folder.path()), "j", Operation::Backup);
     let wait = |wait| Asked { wait: Some(wait), ..first.clone() };
-    let held = take(&first, &cancel).await.unwrap().unwrap();
+    let held = take(&first, &cancel).await.unwrap().lock.unwrap();
     let began = Instant::now();
     let error = take(&wait(Duration::from_millis(300)), &cancel).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
@@ -58,7 +58,7 @@ async fn a_wait_ends_with_the_other_run_with_the_time_or_by_a_signal() {
     let long = wait(Duration::from_secs(60));
     let (second, ()) = tokio::join!(take(&long, &cancel), ended);
     let second = second.unwrap();
-    assert!(second.is_some() && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(second.lock.is_some() && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let signalled = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         cancel.by_signal(15);
@@ -72,7 +72,10 @@ async fn where_nothing_can_be_written_the_run_goes_on() {
     let cancel = Cancel::default();
     let file = tempfile::NamedTempFile::new().unwrap();
     for state in [None, Some(Path::new("/proc/nowhere")), Some(file.path())] {
-        assert!(take(&asked(state, "j", Operation::Backup), &cancel).await.unwrap().is_none(), "{state:?}");
+        assert!(
+            take(&asked(state, "j", Operation::Backup), &cancel).await.unwrap().lock.is_none(),
+            "{state:?}"
+        );
     }
 }
 
@@ -101,7 +104,7 @@ fn every_job_has_a_file_of_its_own_in_the_folder() {
 async fn a_file_that_says_nothing_names_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let (cancel, first) = (Cancel::default(), asked(Some(folder.path()), "j", Operation::Cleanup));
-    let _held = take(&first, &cancel).await.unwrap().unwrap();
+    let _held = take(&first, &cancel).await.unwrap().lock.unwrap();
     for content in ["", "pid 1\n", "\u{1b}[2J", "pid 1\nhost \u{1b}[2J\nsince x\n"] {
         std::fs::write(path(folder.path(), "j", Operation::Cleanup), content).unwrap();
         let error = take(&first, &cancel).await.unwrap_err();

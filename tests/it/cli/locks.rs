@@ -125,8 +125,9 @@ async fn without_a_place_for_locks_the_run_goes_on() {
     let (server, home) = (loaded().await, Home::new());
     std::fs::write(home.state(), "a file").expect("a file");
     for operation in ["backup", "cleanup"] {
-        let ran = run(home.to_dir(&server.uri()).arg(operation)).ends(0).says(&["cannot lock "]);
+        let ran = run(home.to_dir(&server.uri()).arg(operation)).ends(3).says(&["cannot lock "]);
         assert_eq!(ran.stderr.matches("cannot lock").count(), 1, "{}", ran.stderr);
+        assert!(ran.stdout.contains("needs a look: cannot lock "), "{}", ran.stdout);
     }
 }
 
