@@ -4,12 +4,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::id::BackupId;
 use super::run::{Run, STATUSES, Status};
 use super::verdict::Verdict;
 use super::{Folder, layout};
+use crate::artifact::index;
 use crate::artifact::manifest::Manifest;
 use crate::units::{count, several};
+
+/// No run takes so long between its index and its manifest, whatever has to be tried again.
+const COMMITTING: TimeDelta = TimeDelta::hours(1);
 
 /// What kind of fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,13 +103,30 @@ impl Fault {
 
     /// That of a run whose backup is said to be gone, if its manifest alone is. A deletion leaves its
     /// tombstone until the artifact is gone too; where there is none, nobody deleted this backup.
-    pub fn lost(run: &Run, folder: &Folder) -> Option<Fault> {
-        let artifact = run.key.as_ref().filter(|key| folder.values().any(|object| object.key == **key))?;
+    pub fn lost(run: &Run, folder: &Folder, now: DateTime<Utc>) -> Option<Fault> {
+        if run.status != Status::Deleted {
+            return None;
+        }
+        let Some(artifact) = &run.key else { return Fault::bare(folder, now) };
+        let there = folder.values().any(|object| object.key == *artifact);
         let deleted = folder.contains_key(layout::MANIFEST) || folder.contains_key(layout::TOMBSTONE);
-        (run.status == Status::Deleted && !deleted).then(|| Fault {
-            kind: Kind::ManifestMissing,
-            why: format!("its artifact {artifact} is there, and its manifest is not"),
-        })
+        (there && !deleted).then(|| Fault::without_manifest(artifact))
+    }
+
+    /// That of a folder of which no record tells, if all is there but the manifest. It is written right after
+    /// the index, and the index after the artifact: where both are old, a manifest was there and is lost, or
+    /// the run was killed in the moment between.
+    pub fn bare(folder: &Folder, now: DateTime<Utc>) -> Option<Fault> {
+        let said = [layout::MANIFEST, layout::TOMBSTONE, layout::FAILED];
+        let index = folder.get(index::FILE)?;
+        let (_, artifact) = folder.iter().find(|(file, _)| layout::is_artifact(file))?;
+        let lost = !said.iter().any(|file| folder.contains_key(*file)) && now - index.modified > COMMITTING;
+        lost.then(|| Fault::without_manifest(&artifact.key))
+    }
+
+    fn without_manifest(artifact: &str) -> Fault {
+        let why = format!("its artifact {artifact} is there, and its manifest is not");
+        Fault { kind: Kind::ManifestMissing, why }
     }
 }
 

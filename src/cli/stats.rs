@@ -70,6 +70,9 @@ fn text(report: &Report) -> String {
     for (label, value) in facts(report) {
         text.push_str(&format!("{label:11}  {value}\n"));
     }
+    for line in standing::look(report).looks {
+        text.push_str(&format!("needs a look: {line}\n"));
+    }
     for table in [periods(report), last(report)].into_iter().flatten() {
         text.push_str(&format!("\n{}", columns(&table.head, &table.rows, table.figures)));
     }

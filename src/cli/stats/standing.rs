@@ -1,4 +1,4 @@
-//! How a job stands, in words: for the mail and the page.
+//! How a job stands, in words.
 
 use crate::notify::message::Tone;
 use crate::ops::stats::Report;

@@ -166,6 +166,11 @@ impl State {
         self.found.iter().filter_map(|(id, found)| Some((id, found.fault.as_ref()?)))
     }
 
+    /// The backups, of any job, of which all is there but the manifest.
+    pub fn lost(&self, now: DateTime<Utc>) -> Vec<(&BackupId, Fault)> {
+        self.bare.iter().filter_map(|(id, folder)| Some((id, Fault::bare(folder, now)?))).collect()
+    }
+
     /// The backups of the job, as retention wants them.
     pub fn backups(&self) -> Vec<Backup> {
         let backup = |found: &Found| Backup {

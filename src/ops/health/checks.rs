@@ -98,6 +98,12 @@ pub const CHECKS: &[Check] = &[
         otherwise: "Run `uzima-backup list`",
     },
     Check {
+        name: "backups",
+        after: &["store"],
+        run: |around| Box::pin(history::backups(around)),
+        otherwise: "Run `uzima-backup list`, which names them",
+    },
+    Check {
         name: "drill",
         after: &["store"],
         run: |around| Box::pin(history::drill(around)),

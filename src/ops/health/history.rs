@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use super::around::Around;
 use super::checks::Finding;
+use crate::catalog::fault::{Fault, Kind};
 use crate::catalog::id::BackupId;
 use crate::error::{Error, Result};
 use crate::retention::{self, Freshness};
+use crate::units::several;
+
+/// How many faulty backups are told one by one.
+const TOLD: usize = 3;
 
 /// The newest good backup of the job is young enough.
 pub async fn freshness(around: &Around) -> Result<Finding> {
@@ -50,6 +55,39 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
                 .hint("Run `uzima-backup backup`; on a new installation: --skip freshness"))
         }
     }
+}
+
+/// All backups are as they were stored, as far as a listing and their last verify tell.
+pub async fn backups(around: &Around) -> Result<Finding> {
+    let Some(state) = around.state().await? else { return Finding::skipped("there is no backup yet") };
+    let lost = state.lost(around.time());
+    let mut faults: Vec<(&BackupId, &Fault)> = state.faults().chain(state.broken()).collect();
+    faults.extend(lost.iter().map(|(id, fault)| (*id, fault)));
+    faults.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
+    let Some((id, fault)) = faults.first() else {
+        return match state.manifests().count() as u64 {
+            0 => Finding::skipped("there is no backup yet"),
+            n => Finding::ok(format!("{}, none of them known to be damaged", several(n, "backup"))),
+        };
+    };
+    let told: Vec<String> = faults.iter().take(TOLD).map(|(id, fault)| fault.of_backup(id)).collect();
+    let more = match faults.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        n => format!("; {n} more: uzima-backup list"),
+    };
+    let step = match fault.kind {
+        Kind::ManifestMissing => "if there is a copy of its manifest, bring that back; if nobody needs it: \
+                                  `uzima-backup cleanup --orphans`"
+            .to_string(),
+        Kind::UnreadableManifest => {
+            "if there is a copy of its manifest, bring that back; if not, move what is \
+                                     left of it elsewhere"
+                .to_string()
+        }
+        _ => format!("{}; given up, it goes by its age", fault.next_step(id).unwrap_or_default()),
+    };
+    Err(Error::failed(format!("{}{more}", told.join("; ")))
+        .hint(format!("Of {id}: {step} (--skip backups until then)")))
 }
 
 /// A backup has been restored, and lately enough where the settings ask for it.

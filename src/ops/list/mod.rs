@@ -39,7 +39,7 @@ pub async fn list(
 ) -> Result<Vec<Listed>> {
     let folders = catalog::folders(store).await?;
     let known = known(store, &folders, records, now);
-    let ids = candidates(&folders, &known);
+    let ids = candidates(&folders, &known, now);
     let limit = options.limit.unwrap_or(usize::MAX);
     let mut found: Vec<Listed> = Vec::new();
     let mut rest = ids.as_slice();
@@ -49,9 +49,9 @@ pub async fn list(
         if last.is_some_and(|listed| listed.id().started() > next.started()) {
             break;
         }
-        let (now, later) = rest.split_at(limit.clamp(1, 64).min(rest.len()));
+        let (these, later) = rest.split_at(limit.clamp(1, 64).min(rest.len()));
         rest = later;
-        let rows = self::rows(store, &folders, &known, now).await?;
+        let rows = self::rows(store, &folders, &known, these, now).await?;
         found.extend(rows.into_iter().filter(|listed| listed.wanted(options)));
     }
     // Ids tell the second; of runs within one, the manifests tell more.
@@ -79,10 +79,16 @@ fn known(
 }
 
 /// Every id that somebody knows, newest first.
-fn candidates(folders: &BTreeMap<BackupId, Folder>, known: &BTreeMap<BackupId, Run>) -> Vec<BackupId> {
+fn candidates(
+    folders: &BTreeMap<BackupId, Folder>,
+    known: &BTreeMap<BackupId, Run>,
+    now: DateTime<Utc>,
+) -> Vec<BackupId> {
     let mut ids: BTreeSet<BackupId> = catalog::existing(folders).into_iter().collect();
     ids.extend(reconcile::failed(folders));
     ids.extend(known.keys().cloned());
+    let bare = folders.iter().filter(|(_, folder)| Fault::bare(folder, now).is_some());
+    ids.extend(bare.map(|(id, _)| id.clone()));
     ids.into_iter().rev().collect()
 }
 
@@ -92,6 +98,7 @@ async fn rows(
     folders: &BTreeMap<BackupId, Folder>,
     known: &BTreeMap<BackupId, Run>,
     ids: &[BackupId],
+    now: DateTime<Utc>,
 ) -> Result<Vec<Listed>> {
     let has = |id: &BackupId, file: &str| folders.get(id).is_some_and(|folder| folder.contains_key(file));
     let (stored, others): (Vec<BackupId>, Vec<BackupId>) =
@@ -101,15 +108,21 @@ async fn rows(
     for (id, failure) in catalog::failures(store, &failed).await? {
         rows.push(Row::Run(Box::new(failed_run(store, &id, failure, known))));
     }
-    let only_recorded = others.iter().filter(|id| !has(id, layout::FAILED));
-    rows.extend(only_recorded.filter_map(|id| known.get(id)).map(|run| Row::Run(Box::new(run.clone()))));
+    // Where no record tells, all was there but the manifest.
+    let bare = |id: &BackupId| Run {
+        status: Status::Deleted,
+        ..Run::begun(id.clone(), "", "", &store.place(), id.started())
+    };
+    for id in others.iter().filter(|id| !has(id, layout::FAILED)) {
+        rows.push(Row::Run(Box::new(known.get(id).cloned().unwrap_or_else(|| bare(id)))));
+    }
     let verdicts = catalog::verdicts(store, folders, ids).await?;
     let pins = catalog::pins(store, folders, ids).await?;
     let none = Folder::new();
     let listed = |row: Row| {
         let mut listed = Listed { row, fault: None, pin: None, verified: None };
         let (id, verdict) = (listed.id(), verdicts.get(listed.id()).and_then(understood));
-        let fault = fault(&listed.row, folders.get(id).unwrap_or(&none), verdict);
+        let fault = fault(&listed.row, folders.get(id).unwrap_or(&none), verdict, now);
         listed.pin = pins.get(listed.id()).cloned();
         (listed.fault, listed.verified) = (fault, verdict.map(Verified::of));
         listed
@@ -118,11 +131,11 @@ async fn rows(
 }
 
 /// What is wrong with the stored data that a row tells of.
-fn fault(row: &Row, folder: &Folder, verdict: Option<&Verdict>) -> Option<Fault> {
+fn fault(row: &Row, folder: &Folder, verdict: Option<&Verdict>, now: DateTime<Utc>) -> Option<Fault> {
     match row {
         Row::Stored(Entry::Backup(manifest)) => Fault::of(manifest, folder, verdict),
         Row::Stored(Entry::Damaged { key, why, .. }) => Some(Fault::unreadable(key, why)),
-        Row::Run(run) => Fault::lost(run, folder),
+        Row::Run(run) => Fault::lost(run, folder, now),
     }
 }
 

@@ -48,13 +48,17 @@ pub async fn gather(
     let mut faults: BTreeMap<BackupId, Fault> =
         faults.map(|(id, fault)| (id.clone(), fault.clone())).collect();
     for run in &mut runs {
-        if let Some(fault) = state.bare.get(&run.id).and_then(|folder| Fault::lost(run, folder)) {
+        if let Some(fault) = state.bare.get(&run.id).and_then(|folder| Fault::lost(run, folder, now)) {
             // It is stored, and nobody deleted it.
             run.status = Status::Completed;
             problems.push(fault.of_backup(&run.id));
             faults.insert(run.id.clone(), fault);
         }
     }
+    // Of which job these are, no record tells.
+    let known = |id: &BackupId| faults.contains_key(id) || records.iter().any(|run| run.id == *id);
+    let unknown = state.lost(now).into_iter().filter(|(id, _)| !known(id));
+    problems.extend(unknown.map(|(id, fault)| fault.of_backup(id)));
     let known = Known {
         faults,
         runs,

@@ -1,6 +1,9 @@
 //! The age of the newest good backup (row 43): missed runs are told, and no date of the future hides them.
 
+use std::time::{Duration, SystemTime};
+
 use chrono::{TimeDelta, Utc};
+use uzima_backup::catalog::layout;
 use uzima_backup::config::place::Place as Where;
 use uzima_backup::ops::health::{Outcome, Row};
 use uzima_backup::store::DirOptions;
@@ -107,6 +110,40 @@ fn other_jobs_are_told_and_commands_name_theirs() {
     assert!(stats.stdout.contains("\nother jobs   noblog, shop@vm (--job)\n"), "{}", stats.stdout);
     let which = run(place.command().env_remove("BACKUP_JOB").args(["verify", "latest"])).ends(2);
     which.says(&["several jobs: all@db1, noblog, shop@vm", "Say which, e.g. --job all@db1"]);
+}
+
+/// A backup of any age that is no good is told, each with what to do; then the newest does not hide it.
+#[test]
+fn each_stored_backup_that_is_no_good_is_named() {
+    let place = Place::dir();
+    let backups = || Health::of(&mut place.command(), &["--only", "backups"]);
+    assert_eq!(backups().row("backups")["outcome"], "skipped");
+    let nights = place.nightly(0..9);
+    assert_eq!(backups().green().detail("backups"), "9 backups, none of them known to be damaged");
+    let file = |key: &str| place.home.backups().join(key);
+    std::fs::remove_file(file(&nights[2].artifact.key)).unwrap();
+    let (lone, early) = (nights[2].id.as_str(), nights[1].id.as_str());
+    let verify = format!("uzima-backup verify {lone}");
+    backups().only("backups", &[lone, "its artifact", "is missing", &verify, "--skip backups"], &[]);
+    Health::of(&mut place.command(), &["--only", "freshness"]).green();
+    // Only the manifest is gone, and no record knows of the backup: it may be somebody's last copy.
+    let bare = layout::manifest(&nights[1].id);
+    std::fs::remove_file(file(&bare)).unwrap();
+    assert!(!backups().detail("backups").contains(early), "it is being made");
+    for object in [&nights[1].artifact.key, &nights[1].index.key] {
+        let old = SystemTime::now() - Duration::from_secs(2 * 3600);
+        std::fs::File::options().write(true).open(file(object)).unwrap().set_modified(old).unwrap();
+    }
+    backups().only("backups", &[early, "its manifest is not", lone, "cleanup --orphans"], &[]);
+    let listed = place.run(&["list"]).ends(4).stdout;
+    let row = listed.lines().find(|line| line.starts_with(early));
+    assert!(row.is_some_and(|row| row.contains("manifest missing")), "{listed}");
+    assert!(place.run(&["stats"]).stdout.contains(early));
+    // Of many the newest are told, and how many more.
+    for night in &nights[3..7] {
+        std::fs::remove_file(file(&night.index.key)).unwrap();
+    }
+    backups().only("backups", &["; 3 more: uzima-backup list"], &[]);
 }
 
 /// A manifest that cannot be read hides nothing, and does not make the others old.

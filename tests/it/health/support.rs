@@ -23,7 +23,7 @@ use crate::cli::s3::variables;
 use crate::cli::support::{Home, NOWHERE, Ran, run};
 
 /// All checks, in their order.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     "configuration",
     "mongodb",
     "namespaces",
@@ -32,6 +32,7 @@ pub const ALL: [&str; 12] = [
     "disk",
     "clock",
     "freshness",
+    "backups",
     "drill",
     "records",
     "mail",
