@@ -12,11 +12,14 @@ const LAST: usize = 30;
 /// So many times between two backups say something: a first one by hand and one of the night say nothing.
 const ENOUGH: usize = 3;
 
-/// That of backups, newest first; one a day while there are too few to tell.
+/// That of backups, newest first; one a day while there are too few to tell, or all of them are of one day: an
+/// afternoon of tries is no pace.
 pub fn of(newest_first: &[&Run], size: Option<&Trend>) -> Pace {
     let last = &newest_first[..newest_first.len().min(LAST)];
     let apart = last.windows(2).map(|w| (w[0].started_at - w[1].started_at).num_seconds() as f64);
-    let between = trend::median(apart).filter(|_| last.len() > ENOUGH).unwrap_or(86_400.0);
+    let span = last.first().zip(last.last()).map(|(newest, oldest)| newest.started_at - oldest.started_at);
+    let tells = last.len() > ENOUGH && span >= Some(TimeDelta::days(1));
+    let between = trend::median(apart).filter(|_| tells).unwrap_or(86_400.0);
     // To the hour: no run begins to the second. More than one an hour changes no forecast that is worth it.
     let hours = (between / 3600.0).round().max(1.0) as i64;
     Pace {
@@ -47,6 +50,10 @@ mod tests {
         let runs: Vec<&Run> = runs.iter().collect();
         assert_eq!(of(&runs, None).every, TimeDelta::days(1));
         assert_eq!(of(&runs[..2], None).every, TimeDelta::days(1));
+        let tries: Vec<Run> = (0..6)
+            .map(|n| Run { started_at: runs[0].started_at - TimeDelta::minutes(n), ..runs[0].clone() })
+            .collect();
+        assert_eq!(of(&tries.iter().collect::<Vec<_>>(), None).every, TimeDelta::days(1));
         assert_eq!(of(&[], None), Pace { every: TimeDelta::days(1), bytes: 0.0, per_day: 0.0 });
     }
 }
