@@ -94,7 +94,7 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
             );
             // Whoever is told of the failure need not be told that it could not be written down as well.
             for lost in [stored.err(), recorded.err()].into_iter().flatten() {
-                log::info!("{}", recording.redactor.clean(&told(&lost)));
+                log::debug!("{}", recording.redactor.clean(&told(&lost)));
             }
             Err(error)
         }
