@@ -1,0 +1,151 @@
+//! docs/format.md describes every object that is written.
+
+use std::collections::BTreeSet;
+
+use uzima_backup::catalog::marks::Failure;
+
+use super::{keys, read};
+
+/// A manifest in which every optional field is set.
+fn full_manifest() -> serde_json::Value {
+    use uzima_backup::artifact::manifest::*;
+    use uzima_backup::source::Type;
+    use uzima_backup::source::hello::Topology;
+    use uzima_backup::source::optime::OpTime;
+    let now = "2026-11-23T03:00:00Z".parse().unwrap();
+    let text = || String::from("x");
+    let namespace = NamespaceEntry {
+        db: text(),
+        collection: text(),
+        kind: Type::Collection,
+        uuid: Some(text()),
+        options_blake3: text(),
+        indexes: vec![IndexEntry { name: text(), blake3: text() }],
+        documents: 1,
+        raw_bytes: 1,
+        stored_bytes: 1,
+        xxh3_sum: text(),
+        dropped: true,
+    };
+    let at = OpTime { t: 1, i: 1 };
+    let slice = Slice { start: at, end: at, entries: 1, raw_bytes: 1, stored_bytes: 1, xxh3_sum: text() };
+    let manifest = Manifest {
+        format: FORMAT,
+        id: "20261123T030000Z-7k3q9d".parse().unwrap(),
+        job: text(),
+        tool: text(),
+        host: text(),
+        started_at: now,
+        finished_at: now,
+        source: Source {
+            topology: Topology::ReplicaSet,
+            member: text(),
+            version: text(),
+            set_name: Some(text()),
+            set_id: Some(text()),
+        },
+        engine: Engine { name: text(), version: Some(text()), why: text() },
+        consistency: Consistency { achieved: text(), why: text(), at: Some(at), oplog: Some(slice) },
+        selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        artifact: Artifact {
+            key: text(),
+            format: text(),
+            level: 1,
+            size: 1,
+            crc64nvme: text(),
+            part_size: 1,
+        },
+        index: Object { key: text(), size: 1, blake3: text() },
+        totals: Totals { namespaces: 1, documents: 1, raw_bytes: 1 },
+        namespaces: vec![namespace],
+        warnings: vec![],
+        notes: vec![],
+    };
+    serde_json::to_value(manifest).unwrap()
+}
+
+#[test]
+fn manifests_from_before_the_oplog_slice_are_read() {
+    use uzima_backup::artifact::manifest::Manifest;
+    let mut json = full_manifest();
+    json["consistency"] = serde_json::json!({"achieved": "none", "why": "x"});
+    let manifest = Manifest::decode(json.to_string().as_bytes()).unwrap();
+    assert_eq!((manifest.consistency.at, manifest.consistency.oplog.as_ref()), (None, None));
+    assert_eq!((manifest.slice_place(), manifest.name(1)), (None, None));
+    assert_eq!(serde_json::to_value(&manifest).unwrap(), json);
+}
+
+/// What is said about a failed run, with every optional field.
+pub fn failure() -> Failure {
+    let now = "2026-11-23T03:00:00Z".parse().unwrap();
+    Failure {
+        format: 1,
+        id: "20261123T030000Z-7k3q9d".parse().unwrap(),
+        job: "x".into(),
+        tool: "x".into(),
+        host: "x".into(),
+        started_at: now,
+        failed_at: now,
+        exit: 1,
+        error: "x".into(),
+        next_step: Some("x".into()),
+        notes: vec!["x".into()],
+    }
+}
+
+#[test]
+fn format_md_describes_every_field() {
+    use uzima_backup::artifact::index::{Index, Segment};
+    use uzima_backup::catalog::id::BackupId;
+    let segment =
+        Segment { namespace: 0, documents: 1, raw_bytes: 1, blake3: "x".into(), offset: 0, length: 1 };
+    let index = Index { format: 1, id: "x".into(), segments: vec![segment] };
+    let mut all = BTreeSet::new();
+    keys(&full_manifest(), &mut all);
+    keys(&serde_json::to_value(index).unwrap(), &mut all);
+    use uzima_backup::catalog::marks::{Mark, Tombstone};
+    keys(&serde_json::to_value(failure()).unwrap(), &mut all);
+    let drill = uzima_backup::catalog::verdict::Drill {
+        at: chrono::Utc::now(),
+        target: "x".into(),
+        version: "x".into(),
+        oplog_entries: 1,
+        recovery_seconds: 1.0,
+        index_seconds: 1.0,
+        compare_seconds: 1.0,
+        namespaces: 1,
+        documents: 1,
+        raw_bytes: 1,
+        findings: vec![],
+        notes: vec![],
+    };
+    let verdict = uzima_backup::catalog::verdict::Verdict {
+        format: 1,
+        id: failure().id,
+        at: chrono::Utc::now(),
+        host: "x".into(),
+        tool: "x".into(),
+        sound: true,
+        findings: vec![],
+        stored_bytes: 1,
+        documents: 1,
+        raw_bytes: 1,
+        seconds: 1.0,
+        drill: Some(drill),
+    };
+    keys(&serde_json::to_value(verdict).unwrap(), &mut all);
+    let (id, at): (BackupId, _) = ("20261123T030000Z-7k3q9d".parse().unwrap(), chrono::Utc::now());
+    let pin = Mark { format: 1, id: id.clone(), at, host: "x".into(), reason: Some("x".into()) };
+    let tombstone =
+        Tombstone { format: 1, id, job: "x".into(), at, reason: "x".into(), keys: vec!["x".into()] };
+    keys(&serde_json::to_value(pin).unwrap(), &mut all);
+    keys(&serde_json::to_value(tombstone).unwrap(), &mut all);
+    assert!(all.len() > 40, "{all:?}");
+    let page = read("docs/format.md");
+    let missing: Vec<&String> = all.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/format.md does not describe {missing:?}");
+    use uzima_backup::catalog::layout;
+    for file in [layout::MANIFEST, layout::PIN, layout::ACCEPTED, layout::TOMBSTONE] {
+        assert!(page.contains(file), "docs/format.md does not name {file}");
+    }
+}

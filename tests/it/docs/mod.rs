@@ -1,0 +1,68 @@
+//! The documents say what is so: each claim that a program can check is checked here.
+
+mod format;
+mod json;
+
+use std::collections::BTreeSet;
+
+fn read(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// All keys of a JSON value, at any depth.
+fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                into.insert(key.clone());
+                keys(value, into);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn exit_codes_are_the_same_everywhere() {
+    use uzima_backup::exit::Exit;
+    let all: Vec<Exit> = Exit::all().collect();
+    let shown: Vec<String> = all.iter().map(|exit| exit.shown()).collect();
+    assert_eq!(shown, ["0", "1", "2", "3", "4", "5", "6", "75", "128 + n"]);
+    let page = read("docs/operations.md");
+    let table =
+        page.split_once("| exit code | meaning | what to do |\n|---|---|---|\n").expect("the table").1;
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), all.len());
+    for (exit, row) in all.iter().zip(rows) {
+        let advice = row.strip_prefix(&format!("| {} | {} | ", exit.shown(), exit.meaning()));
+        assert!(advice.is_some_and(|advice| advice.len() > " |".len()), "{row}");
+    }
+    let man = read("man/uzima-backup.1").replace("\\-", "-");
+    let help = uzima_backup::cli::command().render_long_help().to_string();
+    // Help is wrapped to the terminal's width.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for exit in all {
+        let entry = format!("{} {}", exit.shown(), exit.meaning());
+        assert!(help.contains(&entry), "--help does not say {entry:?}");
+        let entry = format!("\\fB{}\\fR\n{}\n", exit.shown(), exit.meaning());
+        assert!(man.contains(&entry), "the man page does not say {entry:?}");
+    }
+}
+
+#[test]
+fn reliability_md_names_tests_that_exist() {
+    let this = std::env::current_exe().unwrap();
+    let list = std::process::Command::new(this).arg("--list").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let tests: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let text = read("docs/reliability.md");
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|code| code.contains("::")).collect();
+    assert!(named.len() > 100, "{}", named.len());
+    let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
+    assert!(missing.is_empty(), "no such test: {missing:?}");
+    for row in text.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| What happens")) {
+        assert!(row.contains("::"), "no test behind: {row}");
+    }
+}
