@@ -44,8 +44,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; one with a password comes from MONGO_URI or MONGO_URI_FILE, which nobody else sees' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -d 'Back up to this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; one with a password comes from MONGO_URI or MONGO_URI_FILE, which nobody else sees' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -d 'Back up to this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Put the secrets of the environment into the file'
@@ -54,16 +54,24 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l json 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The line of backups this one belongs to; default: what is read, at which host' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'What reads: auto, native or mongodump' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l consistency -d 'That the data is of one instant: auto, oplog, snapshot or none' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l format -d 'tar.gz, tar.zst, archive.gz or archive.zst' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The line of backups this one belongs to; default: what is read, at which host' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'What reads: auto, native or mongodump' -r -f -a "auto\t''
+native\t''
+mongodump\t''"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l consistency -d 'That the data is of one instant: auto, oplog, snapshot or none' -r -f -a "auto\t''
+oplog\t''
+snapshot\t''
+none\t''"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l format -d 'tar.gz, tar.zst, archive.gz or archive.zst' -r -f -a "tar.gz\t''
+tar.zst\t''
+archive.gz\t''
+archive.zst\t''"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l check-compression -d 'Decompress every block again and compare it before it counts'
@@ -74,14 +82,14 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'The line of backups of which `latest` is' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: give that in RESTORE_URI' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'The line of backups of which `latest` is' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: give that in RESTORE_URI' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace what is there under the names that are restored'
@@ -96,20 +104,29 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l js
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing or unreadable_manifest (may be given several times); default: all but deleted' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'List this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing or unreadable_manifest (may be given several times); default: all but deleted' -r -f -a "running\t''
+completed\t''
+failed\t''
+interrupted\t''
+deleted\t''
+damaged\t''
+artifact_missing\t''
+index_missing\t''
+manifest_missing\t''
+unreadable_manifest\t''"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'List this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The line of backups; default: what is read, at which host' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'Clean up this directory' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The line of backups; default: what is read, at which host' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'Clean up this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dry-run -d 'Print the plan, and stop'
@@ -119,25 +136,27 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l js
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why, for people' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'It is in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why, for people' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l job -d 'The line of backups of which `latest` is' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'It is in this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'It is in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l job -d 'The line of backups of which `latest` is' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'It is in this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: so many percent of them, chosen by chance' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: give that in DRILL_URI' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'Backups are in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: so many percent of them, chosen by chance' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: give that in DRILL_URI' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'Backups are in this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
@@ -147,8 +166,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l html -d 'Write a page with charts, a forecast and the retention calendar to this file as well; it needs no network and no script, and is replaced whole' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The line of backups; default: what is read, at which host' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'Backups are in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The line of backups; default: what is read, at which host' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'Backups are in this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l email -d 'Mail them as well'
@@ -156,7 +175,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l json
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l skip -d 'Not this check (may be given several times): a new installation has no backup to be fresh' -r -f -a "configuration\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l skip -d 'Not these checks, with commas between (may be given several times): a new installation has no backup to be fresh' -r -f -a "configuration\t''
 mongodb\t''
 namespaces\t''
 engine\t''
@@ -168,7 +187,7 @@ drill\t''
 records\t''
 mail\t''
 state\t''"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l only -d 'Only this check (may be given several times)' -r -f -a "configuration\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l only -d 'Only these checks, with commas between (may be given several times)' -r -f -a "configuration\t''
 mongodb\t''
 namespaces\t''
 engine\t''
@@ -180,8 +199,8 @@ drill\t''
 records\t''
 mail\t''
 state\t''"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The line of backups; default: what is read, at which host' -r
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'Backups are in this directory' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The line of backups; default: what is read, at which host' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'Backups are in this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l allow-empty -d 'A server without collections is not an error'
@@ -190,8 +209,14 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l render -d 'Write the samples to this directory, as HTML and as text, and send nothing' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail, and what a webhook is told, about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l render -d 'Write the samples to this directory, as HTML and as text, and send nothing' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail, and what a webhook is told, about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r -f -a "success\t''
+failure\t''
+recovered\t''
+cleanup\t''
+frozen\t''
+stats\t''
+health\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal'

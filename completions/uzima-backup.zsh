@@ -37,8 +37,8 @@ _uzima-backup() {
         case $line[1] in
             (init)
 _arguments "${_arguments_options[@]}" : \
-'--mongo-uri=[The server; one with a password comes from MONGO_URI or MONGO_URI_FILE, which nobody else sees]:URI:_default' \
-'--dir=[Back up to this directory]:DIR:_files' \
+'--mongo-uri=[The server; one with a password comes from MONGO_URI or MONGO_URI_FILE, which nobody else sees]:URI:' \
+'--dir=[Back up to this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--with-secrets[Put the secrets of the environment into the file]' \
@@ -54,16 +54,16 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (backup)
 _arguments "${_arguments_options[@]}" : \
-'*--db=[Only this database (may be given several times)]:NAME:_default' \
-'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:_default' \
-'*--exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
-'--job=[The line of backups this one belongs to; default\: what is read, at which host]:NAME:_default' \
-'--engine=[What reads\: auto, native or mongodump]:ENGINE:_default' \
-'--consistency=[That the data is of one instant\: auto, oplog, snapshot or none]:CONSISTENCY:_default' \
-'--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:_default' \
-'--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:_default' \
-'--dir=[Back up to this directory]:DIR:_files' \
-'--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:_default' \
+'*--db=[Only this database (may be given several times)]:NAME:' \
+'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
+'*--exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
+'--job=[The line of backups this one belongs to; default\: what is read, at which host]:NAME:' \
+'--engine=[What reads\: auto, native or mongodump]:ENGINE:(auto native mongodump)' \
+'--consistency=[That the data is of one instant\: auto, oplog, snapshot or none]:CONSISTENCY:(auto oplog snapshot none)' \
+'--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:(tar.gz tar.zst archive.gz archive.zst)' \
+'--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:' \
+'--dir=[Back up to this directory]:DIR:_files -/' \
+'--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--check-compression[Decompress every block again and compare it before it counts]' \
@@ -81,14 +81,14 @@ _arguments "${_arguments_options[@]}" : \
 (restore)
 _arguments "${_arguments_options[@]}" : \
 '(--job --dir)--from=[Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store]:PATH:_files' \
-'--job=[The line of backups of which \`latest\` is]:NAME:_default' \
-'--to-uri=[The server to restore into, without a password\: give that in RESTORE_URI]:URI:_default' \
-'*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:_default' \
-'*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:_default' \
-'*--ns-from=[Restore what matches under another name, see --ns-to (may be given several times)]:PATTERN:_default' \
-'*--ns-to=[The other name, one for each --ns-from]:PATTERN:_default' \
-'(--no-replay)--at=[Restore only if all is then as of this instant\: a time (RFC 3339) or seconds\:ordinal]:TIME:_default' \
-'--dir=[The backup is in this directory]:DIR:_files' \
+'--job=[The line of backups of which \`latest\` is]:NAME:' \
+'--to-uri=[The server to restore into, without a password\: give that in RESTORE_URI]:URI:' \
+'*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
+'*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
+'*--ns-from=[Restore what matches under another name, see --ns-to (may be given several times)]:PATTERN:' \
+'*--ns-to=[The other name, one for each --ns-from]:PATTERN:' \
+'(--no-replay)--at=[Restore only if all is then as of this instant\: a time (RFC 3339) or seconds\:ordinal]:TIME:' \
+'--dir=[The backup is in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--drop[Replace what is there under the names that are restored]' \
@@ -106,15 +106,15 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::which -- `latest`, or the id of a backup:_default' \
+'::which -- `latest`, or the id of a backup:(latest)' \
 && ret=0
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
-'*--status=[Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing or unreadable_manifest (may be given several times); default\: all but deleted]:STATUS:_default' \
-'--job=[Only backups of this job]:NAME:_default' \
-'--limit=[At most so many]:N:_default' \
-'--dir=[List this directory]:DIR:_files' \
+'*--status=[Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing or unreadable_manifest (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest)' \
+'--job=[Only backups of this job]:NAME:' \
+'--limit=[At most so many]:N:' \
+'--dir=[List this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -128,10 +128,10 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (cleanup)
 _arguments "${_arguments_options[@]}" : \
-'*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID:_default' \
-'--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
-'--dir=[Clean up this directory]:DIR:_files' \
-'--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:_default' \
+'*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID:' \
+'--job=[The line of backups; default\: what is read, at which host]:NAME:' \
+'--dir=[Clean up this directory]:DIR:_files -/' \
+'--wait=[Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once]:DURATION:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--dry-run[Print the plan, and stop]' \
@@ -148,8 +148,9 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (pin)
 _arguments "${_arguments_options[@]}" : \
-'--reason=[Why, for people]:TEXT:_default' \
-'--dir=[It is in this directory]:DIR:_files' \
+'--reason=[Why, for people]:TEXT:' \
+'--job=[The line of backups of which \`latest\` is]:NAME:' \
+'--dir=[It is in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -159,12 +160,13 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':id -- The backup:_default' \
+':which -- `latest`, or the id of a backup:(latest)' \
 && ret=0
 ;;
 (unpin)
 _arguments "${_arguments_options[@]}" : \
-'--dir=[It is in this directory]:DIR:_files' \
+'--job=[The line of backups of which \`latest\` is]:NAME:' \
+'--dir=[It is in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -174,15 +176,15 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':id -- The backup:_default' \
+':which -- `latest`, or the id of a backup:(latest)' \
 && ret=0
 ;;
 (verify)
 _arguments "${_arguments_options[@]}" : \
-'--sample=[With --all\: so many percent of them, chosen by chance]:N%:_default' \
-'--to-uri=[Drill on this server, without a password\: give that in DRILL_URI]:URI:_default' \
-'--job=[Only backups of this job]:NAME:_default' \
-'--dir=[Backups are in this directory]:DIR:_files' \
+'--sample=[With --all\: so many percent of them, chosen by chance]:N%:' \
+'--to-uri=[Drill on this server, without a password\: give that in DRILL_URI]:URI:' \
+'--job=[Only backups of this job]:NAME:' \
+'--dir=[Backups are in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--all[Every backup]' \
@@ -194,14 +196,14 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; twice, everything (RUST_LOG is finer)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::which -- The backup\: an id, or latest:_default' \
+'::which -- The backup\: an id, or latest:(latest)' \
 && ret=0
 ;;
 (stats)
 _arguments "${_arguments_options[@]}" : \
 '--html=[Write a page with charts, a forecast and the retention calendar to this file as well; it needs no network and no script, and is replaced whole]:FILE:_files' \
-'--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
-'--dir=[Backups are in this directory]:DIR:_files' \
+'--job=[The line of backups; default\: what is read, at which host]:NAME:' \
+'--dir=[Backups are in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--email[Mail them as well]' \
@@ -216,10 +218,10 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Not this check (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
-'*--only=[Only this check (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
-'--job=[The line of backups; default\: what is read, at which host]:NAME:_default' \
-'--dir=[Backups are in this directory]:DIR:_files' \
+'*--skip=[Not these checks, with commas between (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
+'*--only=[Only these checks, with commas between (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
+'--job=[The line of backups; default\: what is read, at which host]:NAME:' \
+'--dir=[Backups are in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--allow-empty[A server without collections is not an error]' \
@@ -235,8 +237,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (notify)
 _arguments "${_arguments_options[@]}" : \
-'--render=[Write the samples to this directory, as HTML and as text, and send nothing]:DIR:_files' \
-'*--event=[Only the mail, and what a webhook is told, about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:_default' \
+'--render=[Write the samples to this directory, as HTML and as text, and send nothing]:DIR:_files -/' \
+'*--event=[Only the mail, and what a webhook is told, about this event\: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)]:NAME:(success failure recovered cleanup frozen stats health)' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '(--render)--test[Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal]' \

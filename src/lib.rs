@@ -56,6 +56,7 @@ pub mod progress;
 pub mod replace;
 pub mod retention;
 pub mod secret;
+pub mod shell;
 pub mod source;
 pub mod store;
 pub mod target;

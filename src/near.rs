@@ -46,7 +46,8 @@ pub fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'
     (nearest.0 <= SLIPS.min(wrong.len() / 3)).then_some(nearest.2)
 }
 
-fn escaped(text: &str) -> String {
+/// A name as the pattern that matches it alone.
+pub fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('*', "\\*")
 }
 

@@ -220,8 +220,7 @@ fn decide(
     now: DateTime<Utc>,
 ) -> Decision {
     let age = now - backup.started;
-    let old =
-        format!("{} old, of {} that are kept", several(age.num_days().max(0) as u64, "day"), policy.days);
+    let old = format!("{} old, kept for {}", several(age.num_days().max(0) as u64, "day"), policy.days);
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
     let (action, rule, reason) = if let Some(pin) = &backup.pinned {
         (Action::Keep, Rule::Pinned, pin.to_string())

@@ -167,6 +167,11 @@ impl Shown {
         fault.map_or(Shown::Run(status), |fault| Shown::Fault(fault.kind))
     }
 
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Shown> {
+        STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault))
+    }
+
     /// Its words.
     pub fn words(self) -> &'static str {
         match self {
@@ -176,8 +181,15 @@ impl Shown {
     }
 
     /// Its word in JSON and after `--status`: `completed`, `artifact_missing`.
-    pub fn code(self) -> String {
-        self.words().replace(' ', "_")
+    pub fn code(self) -> &'static str {
+        match self {
+            Shown::Run(status) => status.word(),
+            Shown::Fault(Kind::Damaged) => "damaged",
+            Shown::Fault(Kind::ArtifactMissing) => "artifact_missing",
+            Shown::Fault(Kind::IndexMissing) => "index_missing",
+            Shown::Fault(Kind::ManifestMissing) => "manifest_missing",
+            Shown::Fault(Kind::UnreadableManifest) => "unreadable_manifest",
+        }
     }
 }
 
@@ -191,9 +203,8 @@ impl FromStr for Shown {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Shown, String> {
-        let all = || STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault));
-        all().find(|shown| shown.code() == word).ok_or_else(|| {
-            format!("a status is one of {}", all().map(Shown::code).collect::<Vec<_>>().join(", "))
+        Shown::all().find(|shown| shown.code() == word).ok_or_else(|| {
+            format!("a status is one of {}", Shown::all().map(Shown::code).collect::<Vec<_>>().join(", "))
         })
     }
 }
@@ -204,8 +215,9 @@ mod tests {
 
     #[test]
     fn a_status_is_asked_for_by_the_word_that_json_has() {
-        for shown in STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault)) {
+        for shown in Shown::all() {
             assert_eq!(shown.code().parse(), Ok(shown));
+            assert_eq!(shown.code(), shown.words().replace(' ', "_"));
         }
         assert_eq!(Shown::Fault(Kind::ArtifactMissing).code(), "artifact_missing");
         let wrong = "artifact missing".parse::<Shown>().unwrap_err();

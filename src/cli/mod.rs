@@ -161,7 +161,7 @@ fn early(cli: &Cli, layers: &Layers, error: &Error, whole: bool) -> Exit {
 
 /// The command line's definition, for man pages and completions.
 pub fn command() -> clap::Command {
-    Cli::command()
+    args::hinted(Cli::command())
 }
 
 /// The keys of the settings that a command line sets, for the page that lists them.

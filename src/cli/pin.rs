@@ -5,30 +5,44 @@ use serde_json::json;
 
 use super::args::{PinArgs, UnpinArgs};
 use super::output::{self, Output};
-use super::{machine, store};
+use super::{job_meant, machine, store_there};
+use crate::catalog::id::BackupId;
 use crate::catalog::marks::{self, Mark};
 use crate::config::layers::Layers;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::ops::choose::{self, Which};
 use crate::ops::pin::{self, Report};
+use crate::store::Store;
 
 pub async fn pin(args: &PinArgs, layers: &Layers, output: &Output) -> Result<Exit> {
+    let store = store_there(layers).await?;
     let mark = Mark {
         format: marks::FORMAT,
-        id: args.id.clone(),
+        id: id(&args.which, args.job.as_deref(), layers, &*store).await?,
         at: Utc::now(),
         host: machine(),
         reason: args.reason.clone(),
     };
-    let report = pin::pin(&*store(layers).await?, &mark).await?;
+    let report = pin::pin(&*store, &mark).await?;
     told(&report, output);
     Ok(report.exit())
 }
 
 pub async fn unpin(args: &UnpinArgs, layers: &Layers, output: &Output) -> Result<Exit> {
-    let report = pin::unpin(&*store(layers).await?, &args.id).await?;
+    let store = store_there(layers).await?;
+    let id = id(&args.which, args.job.as_deref(), layers, &*store).await?;
+    let report = pin::unpin(&*store, &id).await?;
     told(&report, output);
     Ok(report.exit())
+}
+
+/// The backup that is meant. One with an id need not be sound: its pin comes off all the same.
+async fn id(which: &Which, job: Option<&str>, layers: &Layers, store: &dyn Store) -> Result<BackupId> {
+    match (which, job) {
+        (Which::Id(id), None) => Ok(id.clone()),
+        _ => Ok(choose::sound(store, which, job_meant(which, job, layers)).await?.id),
+    }
 }
 
 fn told(report: &Report, output: &Output) {

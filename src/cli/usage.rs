@@ -67,7 +67,7 @@ mod tests {
             (&["backup", "--level", "-x"], "--level = '-x': it is a whole number"),
             (&["verify", "--all", "--sample", "-5"], "--sample = '-5': it is a percentage from 1% to 100%"),
             (&["list", "--frob"], "unexpected argument '--frob' found"),
-            (&["pin"], "the following required arguments were not provided: <ID>"),
+            (&["pin"], "the following required arguments were not provided: <latest|ID>"),
             (&["health", "--only", "x"], "invalid value 'x' for '--only <CHECK>'"),
         ] {
             let error = refused(args);
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn the_next_step_is_the_help_of_the_subcommand() {
         for (args, command) in [
-            (&["pin", "latest"][..], " pin"),
+            (&["pin", "newest"][..], " pin"),
             (&["pin"], " pin"),
             (&["list", "--status", "bad"], " list"),
             (&["list", "--frob"], " list"),

@@ -141,17 +141,24 @@ fn json(rows: &[Row], chosen: &Chosen, place: &str) -> serde_json::Value {
     })
 }
 
+/// What was read; nothing where there was nothing to read.
+fn read_text(verdict: &Verdict) -> String {
+    if verdict.stored_bytes == 0 {
+        return String::new();
+    }
+    format!(
+        ": {}, {} raw, {}/s",
+        units::several(verdict.documents, "document"),
+        units::bytes(verdict.raw_bytes),
+        units::bytes((verdict.raw_bytes as f64 / verdict.seconds.max(0.001)) as u64),
+    )
+}
+
 fn text(rows: &[Row], chosen: &Chosen) -> String {
     let mut text = String::new();
     for Row { job, verdict, problems } in rows {
         let word = if verdict.findings.is_empty() { "sound" } else { "DAMAGED" };
-        let speed = units::bytes((verdict.raw_bytes as f64 / verdict.seconds.max(0.001)) as u64);
-        text.push_str(&format!(
-            "{word:8} {} of {job}: {}, {} raw, {speed}/s\n",
-            verdict.id,
-            units::several(verdict.documents, "document"),
-            units::bytes(verdict.raw_bytes),
-        ));
+        text.push_str(&format!("{word:8} {} of {job}{}\n", verdict.id, read_text(verdict)));
         verdict.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
         verdict.drill.iter().for_each(|drill| text.push_str(&drill::text(drill, verdict.documents)));
         problems.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));

@@ -5,11 +5,13 @@ use std::str::FromStr;
 
 use chrono::TimeDelta;
 
+use super::bare;
 use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
-use crate::catalog::{self, Entry};
+use crate::catalog::{self, Entry, layout};
 use crate::error::{Error, Kind, Result};
-use crate::store::Store;
+use crate::shell::quoted;
+use crate::store::{Object, Store};
 
 /// Which backup is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +65,29 @@ async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<En
             Err(Error::usage(format!("the backup {id} is of the job {}", manifest.job)))
         }
         Some(entry) => Ok(entry),
-        None => Err(Error::failed(format!("there is no backup {id} in {}", store.place()))
-            .hint("`uzima-backup list` shows those that exist")),
+        None => Err(absent(store, id).await?),
     }
+}
+
+/// The error for a backup without a manifest. Who lost nothing else of it has its data still.
+async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
+    let listed = store.list(&layout::folder(id)).await?;
+    let has = |wanted: fn(&str) -> bool| {
+        let of = |object: &&Object| layout::parse(&object.key).is_some_and(|(_, file)| wanted(file));
+        listed.iter().find(of).map(|object| object.key.as_str())
+    };
+    let none = format!("there is no backup {id} in {}", store.place());
+    // One that is being deleted was not lost.
+    let artifact = has(layout::is_artifact).filter(|_| has(|file| file == layout::TOMBSTONE).is_none());
+    Ok(match artifact {
+        None => Error::failed(none).hint("`uzima-backup list` shows those that exist"),
+        Some(key) => Error::failed(format!("{none}: its artifact {key} is there, and its manifest is not")).hint(format!(
+            "If there is a copy of {}, bring that back. Without it {} tells whether the artifact is whole; a run that was \
+             killed leaves one, too",
+            layout::manifest(id),
+            bare::read_step(store, key)
+        )),
+    })
 }
 
 async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
@@ -73,8 +95,9 @@ async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
     let jobs: BTreeSet<&str> = entries.iter().filter_map(job_of).collect();
     let listed = jobs.iter().copied().collect::<Vec<_>>().join(", ");
     if job.is_none() && jobs.len() > 1 {
+        let flags: Vec<String> = jobs.iter().map(|job| format!("--job {}", quoted(job))).collect();
         return Err(Error::usage(format!("{} has backups of several jobs: {listed}", store.place()))
-            .hint(format!("Say which, e.g. --job {}", jobs.first().copied().unwrap_or_default())));
+            .hint(format!("Give the same command with {}", flags.join(" or "))));
     }
     let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
     let job = job.or(jobs.first().copied()).unwrap_or_default().to_string();

@@ -1,6 +1,7 @@
 //! The operations, one module each: resources and options in, a report out. Nothing here prints.
 
 pub mod backup;
+mod bare;
 pub mod choose;
 pub mod cleanup;
 pub mod drill;

@@ -74,7 +74,7 @@ fn what_is_old_goes_and_each_decision_has_a_reason() {
     assert_eq!(plan.decisions.len(), 33);
     assert_eq!(plan.decisions[0].id, backups[0].id, "newest first");
     assert!(plan.decisions.iter().all(|d| !d.reason.is_empty()));
-    assert_eq!(plan.decisions[32].reason, "32 days old, of 30 that are kept");
+    assert_eq!(plan.decisions[32].reason, "32 days old, kept for 30");
 }
 
 #[test]

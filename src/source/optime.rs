@@ -23,6 +23,12 @@ impl OpTime {
             i => OpTime { t: self.t, i: i - 1 },
         }
     }
+
+    /// Its second, as RFC 3339 writes it: what a person reads of it.
+    pub fn second(self) -> String {
+        let second = DateTime::from_timestamp(self.t.into(), 0).expect("every u32 is a date");
+        second.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
 }
 
 impl From<Timestamp> for OpTime {
@@ -39,8 +45,7 @@ impl From<OpTime> for Timestamp {
 
 impl fmt::Display for OpTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let second = DateTime::from_timestamp(self.t.into(), 0).expect("every u32 is a date");
-        write!(f, "{}, {}", second.format("%Y-%m-%dT%H:%M:%SZ"), self.i)
+        write!(f, "{}, {}", self.second(), self.i)
     }
 }
 

@@ -5,6 +5,8 @@
 
 use crc_fast::CrcAlgorithm;
 
+use crate::units::{self, several};
+
 /// CRC-64/NVME of `bytes`.
 pub fn crc64nvme(bytes: &[u8]) -> u64 {
     crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
@@ -51,7 +53,11 @@ pub(super) fn agree(
         return Err(format!("{count} parts were stored, {} were written", whole.parts));
     }
     if size != whole.size {
-        return Err(format!("{size} bytes were stored, {} were written", whole.size));
+        return Err(format!(
+            "{} were stored, {} were written",
+            several(size, "byte"),
+            units::count(whole.size)
+        ));
     }
     if count == 0 {
         return Err("no part was stored".into());

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::offered::offered;
+use crate::artifact::format;
 use crate::cli::{units, usage};
+use crate::ops::backup::{ConsistencyChoice, EngineChoice};
 
 /// Flags of `backup`.
 #[derive(Debug, Default, Args)]
@@ -37,13 +40,13 @@ pub struct BackupArgs {
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,
     /// What reads: auto, native or mongodump
-    #[arg(long)]
+    #[arg(long, value_parser = offered::<String>(EngineChoice::NAMES), hide_possible_values = true)]
     pub engine: Option<String>,
     /// That the data is of one instant: auto, oplog, snapshot or none
-    #[arg(long)]
+    #[arg(long, value_parser = offered::<String>(ConsistencyChoice::NAMES), hide_possible_values = true)]
     pub consistency: Option<String>,
     /// tar.gz, tar.zst, archive.gz or archive.zst
-    #[arg(long)]
+    #[arg(long, value_parser = offered::<String>(format::NAMES), hide_possible_values = true)]
     pub format: Option<String>,
     /// Compression level: gzip 1 to 12, zstd 1 to 19
     #[arg(long, value_parser = usage::whole, allow_hyphen_values = true)]

@@ -26,11 +26,21 @@ Exit codes: 0 all is well · 2 wrong usage, or settings that cannot be read · 3
 5 a check failed"
 )]
 pub struct HealthArgs {
-    /// Not this check (may be given several times): a new installation has no backup to be fresh
-    #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(health::names()))]
+    /// Not these checks, with commas between (may be given several times): a new installation has no backup to be fresh
+    #[arg(
+        long,
+        value_name = "CHECK",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(health::names()),
+    )]
     pub skip: Vec<String>,
-    /// Only this check (may be given several times)
-    #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(health::names()))]
+    /// Only these checks, with commas between (may be given several times)
+    #[arg(
+        long,
+        value_name = "CHECK",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(health::names()),
+    )]
     pub only: Vec<String>,
     /// A server without collections is not an error
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::offered::offered;
 use crate::catalog::fault::Shown;
 use crate::cli::usage;
 
@@ -24,7 +25,12 @@ pub struct ListArgs {
     /// Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing,
     /// index_missing, manifest_missing or unreadable_manifest (may be given several times); default: all
     /// but deleted
-    #[arg(long, value_name = "STATUS")]
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_parser = offered::<Shown>(Shown::all().map(Shown::code)),
+        hide_possible_values = true,
+    )]
     pub status: Vec<Shown>,
     /// Only backups of this job
     #[arg(long, value_name = "NAME")]

@@ -6,6 +6,7 @@ mod health;
 mod init;
 mod list;
 mod notify;
+mod offered;
 mod pin;
 mod restore;
 mod stats;
@@ -22,6 +23,7 @@ pub use self::health::HealthArgs;
 pub use self::init::InitArgs;
 pub use self::list::ListArgs;
 pub use self::notify::NotifyArgs;
+pub use self::offered::hinted;
 pub use self::pin::{PinArgs, UnpinArgs};
 pub use self::restore::RestoreArgs;
 pub use self::stats::StatsArgs;
@@ -185,6 +187,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn checks_are_given_one_by_one_or_with_commas() {
+        let cli = Cli::parse_from(["uzima-backup", "health", "--skip", "clock,mail", "--skip", "state"]);
+        let Command::Health(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.skip, ["clock", "mail", "state"]);
     }
 
     #[test]

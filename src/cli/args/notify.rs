@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::notify::message::Event;
+use super::offered::offered;
+use crate::notify::message::{EVENTS, Event};
 
 /// Flags of `notify`.
 #[derive(Debug, Args)]
@@ -29,6 +30,11 @@ pub struct NotifyArgs {
     pub render: Option<PathBuf>,
     /// Only the mail, and what a webhook is told, about this event: success, failure, recovered, cleanup, frozen, stats or health
     /// (may be given several times)
-    #[arg(long, value_name = "NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = offered::<Event>(EVENTS.map(Event::word)),
+        hide_possible_values = true,
+    )]
     pub event: Vec<Event>,
 }

@@ -4,21 +4,27 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::catalog::id::BackupId;
+use super::offered::offered;
+use crate::ops::choose::Which;
 
 /// Flags of `pin`.
 #[derive(Debug, Args)]
 #[command(
     about = "Keep a backup from every cleanup",
-    after_help = "Examples:\n  uzima-backup pin 20261123T030000Z-7k3q9d --reason 'before the migration'\n\n\
+    after_help = "Examples:\n  uzima-backup pin latest --reason 'before the migration'\n  \
+uzima-backup pin 20261123T030000Z-7k3q9d\n\n\
 Exit codes: 0 it stays · 1 there is no such backup, or it could not be pinned · 2 wrong usage or configuration"
 )]
 pub struct PinArgs {
-    /// The backup
-    pub id: BackupId,
+    /// `latest`, or the id of a backup
+    #[arg(value_name = "latest|ID", value_parser = offered::<Which>(["latest"]), hide_possible_values = true)]
+    pub which: Which,
     /// Why, for people
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// The line of backups of which `latest` is
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
     /// It is in this directory
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -33,8 +39,12 @@ Exit codes: 0 it goes when its time comes · 1 there is no such backup, or it co
 configuration"
 )]
 pub struct UnpinArgs {
-    /// The backup
-    pub id: BackupId,
+    /// `latest`, or the id of a backup
+    #[arg(value_name = "latest|ID", value_parser = offered::<Which>(["latest"]), hide_possible_values = true)]
+    pub which: Which,
+    /// The line of backups of which `latest` is
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
     /// It is in this directory
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

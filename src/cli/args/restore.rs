@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::offered::offered;
 use crate::ops::choose::Which;
 
 /// Flags of `restore`.
@@ -27,7 +28,12 @@ uzima-backup restore --from dump.archive.gz --yes"
 )]
 pub struct RestoreArgs {
     /// `latest`, or the id of a backup
-    #[arg(value_name = "latest|ID", required_unless_present = "from")]
+    #[arg(
+        value_name = "latest|ID",
+        required_unless_present = "from",
+        value_parser = offered::<Which>(["latest"]),
+        hide_possible_values = true,
+    )]
     pub which: Option<Which>,
     /// Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store
     #[arg(long, value_name = "PATH", conflicts_with_all = ["which", "job", "dir"])]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::offered::offered;
 use crate::ops::choose::Which;
 
 /// Flags of `verify`.
@@ -26,7 +27,13 @@ came back differently"
 )]
 pub struct VerifyArgs {
     /// The backup: an id, or latest
-    #[arg(default_value = "latest", conflicts_with = "all", value_name = "ID")]
+    #[arg(
+        default_value = "latest",
+        conflicts_with = "all",
+        value_name = "latest|ID",
+        value_parser = offered::<Which>(["latest"]),
+        hide_possible_values = true,
+    )]
     pub which: Which,
     /// Every backup
     #[arg(long)]

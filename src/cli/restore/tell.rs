@@ -2,6 +2,7 @@
 
 use crate::cli::units;
 use crate::ops::restore::{Oplog, Outcome, Plan, Problem, Replayed, Report};
+use crate::source::optime::OpTime;
 
 /// So many new names stand in a report.
 const RENAMED: usize = 10;
@@ -65,8 +66,7 @@ fn oplog_text(plan: &Plan) -> String {
         Oplog::Replayed(survey) => {
             let read = &survey.read;
             // Of a server that nobody wrote to meanwhile there is nothing to replay.
-            let times = read.first.zip(read.last);
-            let times = times.map(|(first, last)| format!(", from {first} to {last}")).unwrap_or_default();
+            let times = read.first.zip(read.last).map(times_text).unwrap_or_default();
             let operations = units::several(survey.operations, "operation");
             let entries = units::several(read.entries, "oplog entry");
             text.push_str(&format!("  replays {operations} of {entries}{times}\n"));
@@ -76,9 +76,17 @@ fn oplog_text(plan: &Plan) -> String {
         }
     }
     if let Some(at) = plan.at {
-        text.push_str(&format!("  all of it is then as of {at}\n"));
+        text.push_str(&format!("  all of it is then as of {}\n", at.second()));
     }
     text
+}
+
+/// Between which two times a slice lies. Which entry of the second each is, is for --json.
+fn times_text((first, last): (OpTime, OpTime)) -> String {
+    match (first.second(), last.second()) {
+        (first, last) if first == last => format!(", of {last}"),
+        (first, last) => format!(", from {first} to {last}"),
+    }
 }
 
 /// What is not as it was, and what else a person should know.
@@ -144,11 +152,14 @@ fn people_text(users: usize, roles: usize) -> String {
 
 fn replayed_text(replayed: &Replayed) -> String {
     let read = &replayed.read;
+    let left_out = match read.left_out {
+        0 => String::new(),
+        n => format!("; left out {} of nothing that was restored", units::several(n, "operation")),
+    };
     let mut text = format!(
-        "  replayed {} of {}; left out, as of nothing that was restored: {}\n",
+        "  replayed {} of {}{left_out}\n",
         units::several(replayed.operations, "operation"),
         units::several(read.entries, "oplog entry"),
-        units::count(read.left_out)
     );
     if read.open_transactions > 0 {
         text.push_str(&format!(
@@ -165,6 +176,27 @@ fn replayed_text(replayed: &Replayed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_replayed_is_told_without_what_is_not_there() {
+        let mut replayed = Replayed { operations: 2_000, ..Replayed::default() };
+        replayed.read.entries = 1_200;
+        assert_eq!(replayed_text(&replayed), "  replayed 2,000 operations of 1,200 oplog entries\n");
+        (replayed.read.left_out, replayed.read.open_transactions) = (1, 2);
+        assert_eq!(
+            replayed_text(&replayed),
+            "  replayed 2,000 operations of 1,200 oplog entries; left out 1 operation of nothing that was restored\n  \
+             left out 2 transactions, not committed by then\n"
+        );
+    }
+
+    #[test]
+    fn the_times_of_a_slice_are_seconds() {
+        let time = |t, i| OpTime { t, i };
+        let (first, last) = (time(1_795_489_212, 4), time(1_795_489_215, 1));
+        assert_eq!(times_text((first, last)), ", from 2026-11-24T03:00:12Z to 2026-11-24T03:00:15Z");
+        assert_eq!(times_text((first, time(1_795_489_212, 5))), ", of 2026-11-24T03:00:12Z");
+    }
 
     #[test]
     fn new_names_are_told_and_no_page_of_them() {

@@ -24,6 +24,11 @@ pub enum ConsistencyChoice {
     None,
 }
 
+impl ConsistencyChoice {
+    /// How settings spell them.
+    pub const NAMES: [&str; 4] = ["auto", "oplog", "snapshot", "none"];
+}
+
 impl FromStr for ConsistencyChoice {
     type Err = String;
 

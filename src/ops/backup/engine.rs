@@ -18,6 +18,11 @@ pub enum EngineChoice {
     Mongodump,
 }
 
+impl EngineChoice {
+    /// How settings spell them.
+    pub const NAMES: [&str; 3] = ["auto", "native", "mongodump"];
+}
+
 impl FromStr for EngineChoice {
     type Err = String;
 
@@ -26,7 +31,7 @@ impl FromStr for EngineChoice {
             "auto" => Ok(EngineChoice::Auto),
             "native" => Ok(EngineChoice::Native),
             "mongodump" => Ok(EngineChoice::Mongodump),
-            _ => Err("the engines are auto, native, mongodump".into()),
+            _ => Err(format!("the engines are {}", EngineChoice::NAMES.join(", "))),
         }
     }
 }

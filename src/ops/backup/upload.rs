@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use crate::artifact::parts::Part;
 use crate::error::{Error, Result};
 use crate::store::Upload;
+use crate::units;
 
 /// Bytes of parts that may be under way at once.
 const IN_FLIGHT: u64 = 256 << 20;
@@ -52,10 +53,10 @@ pub fn part_size(limits: crate::store::Limits, estimate: Option<u64>) -> Result<
     let size = needed.max(limits.min_part);
     if size > limits.max_part {
         return Err(Error::failed(format!(
-            "about {} bytes do not fit into one upload of {} parts of at most {} bytes",
-            estimate.unwrap_or(0),
-            limits.max_parts,
-            limits.max_part
+            "about {} do not fit into one upload of {} parts of at most {}",
+            units::bytes(estimate.unwrap_or(0)),
+            units::count(limits.max_parts.into()),
+            units::bytes(limits.max_part)
         ))
         .hint("Back up single databases: --db, BACKUP_DATABASES"));
     }

@@ -27,10 +27,15 @@ pub struct Rename {
 /// If they do not pair up, with the reason.
 pub fn pairs(from: &[String], to: &[String]) -> Result<Vec<Rename>, String> {
     if from.len() != to.len() {
+        let times = |given: &[String]| match given.len() {
+            0 => "not at all".to_string(),
+            1 => "once".to_string(),
+            n => format!("{n} times"),
+        };
         return Err(format!(
-            "--ns-from is given {} times, --ns-to {} times: they go in pairs, as in --ns-from 'shop.*' --ns-to 'copy.*'",
-            from.len(),
-            to.len()
+            "--ns-from is given {}, --ns-to {}: they go in pairs, as in --ns-from 'shop.*' --ns-to 'copy.*'",
+            times(from),
+            times(to)
         ));
     }
     from.iter().zip(to).map(|(from, to)| pair(from, to)).collect()
@@ -191,6 +196,13 @@ mod tests {
         ] {
             assert!(pair(from, to).is_err(), "{from} {to}");
         }
-        assert!(pairs(&["a".into()], &[]).is_err());
+        let given = |n: usize| vec!["a".to_string(); n];
+        for (from, to, words) in [
+            (1, 0, "--ns-from is given once, --ns-to not at all: "),
+            (2, 3, "--ns-from is given 2 times, --ns-to 3 times: "),
+        ] {
+            let told = pairs(&given(from), &given(to)).unwrap_err();
+            assert!(told.starts_with(words), "{told}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::report::Outcome;
 use super::stored::Stored;
 use super::superseded::Scan;
 use crate::artifact::index::Segment;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::progress::Meter;
 
 /// How many runs of 1 to 2 MiB of documents wait for the connection.
@@ -82,7 +82,12 @@ async fn fill(stored: &Arc<Stored>, load: &Load, segment: &Segment, meter: &Mete
         }
         Ok(())
     };
-    let (tally, ()) = tokio::try_join!(reading, writing)?;
+    let (tally, ()) = tokio::try_join!(reading, writing).map_err(|error| match error.kind() {
+        Kind::Mismatch => {
+            error.hint(stored.rest(&[segment.namespace].into(), stored.manifest.namespaces.len()))
+        }
+        _ => error,
+    })?;
     meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
     Ok(())
 }

@@ -14,8 +14,11 @@ use crate::artifact::index::{Index, Segment};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::writer::Tally;
 use crate::error::{Error, Kind, Result};
+use crate::near::escaped;
+use crate::ops::bare;
 use crate::ops::verify::{self, region};
 use crate::progress::Meter;
+use crate::shell::quoted;
 use crate::source::Namespace;
 use crate::store::Store;
 use crate::target::batch;
@@ -23,6 +26,9 @@ use crate::units;
 
 /// So many things that are wrong are told.
 const TOLD: usize = 5;
+
+/// What can be restored instead of a damaged backup.
+const ANOTHER: &str = "another backup (`uzima-backup list`); this one may be whole in another copy";
 
 /// The backup.
 #[derive(Debug)]
@@ -40,19 +46,27 @@ impl Stored {
     pub async fn open(store: Arc<dyn Store>, manifest: Manifest) -> Result<Stored> {
         let mismatch = |what: String| {
             Error::new(Kind::Mismatch, format!("the backup {}: {what}", manifest.id)).hint(
-                "Restore another backup (`uzima-backup list`). A file that is missing may be where the bucket keeps older \
-                 versions, or a lifecycle rule took it",
+                "Restore another backup (`uzima-backup list`), or bring the file back from a copy; a bucket may keep older \
+                 versions of it",
             )
         };
         let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
-        let index = verify::index(&store, &manifest).await?.map_err(mismatch)?;
         let key = manifest.artifact.key.clone();
+        let index = verify::index(&store, &manifest).await?.map_err(|what| {
+            let error = mismatch(what);
+            let step = error.next_step().unwrap_or_default();
+            let read = bare::read_step(&*store, &key);
+            let step =
+                format!("{step}. Without it {read} tells whether the artifact is whole, and what it holds");
+            error.hint(step)
+        })?;
         match store.head(&key).await? {
             None => return Err(mismatch(format!("{key} is missing"))),
             Some(object) if object.size != manifest.artifact.size => {
                 return Err(mismatch(format!(
-                    "{key} has {} bytes, not {}",
-                    object.size, manifest.artifact.size
+                    "{key} has {}, not {}",
+                    units::several(object.size, "byte"),
+                    units::count(manifest.artifact.size)
                 )));
             }
             Some(_) => {}
@@ -89,20 +103,26 @@ impl Stored {
         });
         let mut answers = stream::iter(reads).buffer_unordered(at_once);
         let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut damaged) = (Vec::new(), BTreeSet::new());
         while let Some((segment, read)) = answers.next().await {
             match read {
                 Ok(tally) => {
                     meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
                     region::add(tallies.entry(segment.namespace).or_default(), &tally);
                 }
-                Err(e) if e.kind() == Kind::Mismatch => wrong.push(e.chain()),
+                Err(e) if e.kind() == Kind::Mismatch => {
+                    damaged.insert(segment.namespace);
+                    wrong.push(e.chain());
+                }
                 Err(e) => return Err(e),
             }
         }
         if wrong.is_empty() {
-            let compared = wanted.iter().filter_map(|at| self.compare(*at, tallies.get(at)));
-            wrong.extend(compared);
+            for at in wanted {
+                let differs = self.compare(*at, tallies.get(at));
+                damaged.extend(differs.is_some().then_some(*at));
+                wrong.extend(differs);
+            }
         }
         if wrong.is_empty() {
             return Ok(());
@@ -111,8 +131,20 @@ impl Stored {
             if wrong.len() > TOLD { format!("; and {} more", wrong.len() - TOLD) } else { String::new() };
         wrong.truncate(TOLD);
         Err(Error::new(Kind::Mismatch, format!("the backup {} is damaged", self.manifest.id))
-            .hint("`uzima-backup list` shows other backups; this one may be whole in another copy")
+            .hint(self.rest(&damaged, wanted.len()))
             .caused_by(wrong.join("; ") + &more))
+    }
+
+    /// The next step where these of so many namespaces that are wanted are damaged.
+    pub fn rest(&self, damaged: &BTreeSet<usize>, wanted: usize) -> String {
+        let but = |at: &usize| format!("--ns-exclude {}", quoted(&escaped(&self.name(*at))));
+        match damaged.len() < wanted {
+            true => format!(
+                "The same command with {} restores the rest, which is looked at again. Or restore {ANOTHER}",
+                damaged.iter().map(but).collect::<Vec<_>>().join(" ")
+            ),
+            false => format!("Restore {ANOTHER}"),
+        }
     }
 
     /// What is wrong with what was read of a namespace.
@@ -165,7 +197,9 @@ impl Stored {
             "the oplog slice of the backup {id} has {got} where the manifest says {wanted}, \
              or their hashes differ"
         );
-        Err(Error::new(Kind::Mismatch, what))
+        let step =
+            format!("--no-replay restores each collection as it was when it was read. Or restore {ANOTHER}");
+        Err(Error::new(Kind::Mismatch, what).hint(step))
     }
 
     /// `db.collection` of a namespace, or the slice.

@@ -25,6 +25,7 @@ use crate::catalog::verdict::Verdict;
 use crate::error::{Error, Result};
 use crate::ops::backup::TOOL;
 use crate::store::{self, Store};
+use crate::units;
 
 pub use region::Finding;
 pub use sample::{Chosen, sample};
@@ -130,7 +131,8 @@ async fn artifact(
     };
     let stored = store.head(&artifact.key).await?.map(|object| object.size);
     if stored != Some(artifact.size) {
-        let what = stored.map_or("is missing".into(), |n| format!("has {n} bytes, not {}", artifact.size));
+        let has = |n| format!("has {}, not {}", units::several(n, "byte"), units::count(artifact.size));
+        let what = stored.map_or("is missing".into(), has);
         report.findings.push(Finding::of_backup(format!("{} {what}", artifact.key)));
         return Ok(());
     }

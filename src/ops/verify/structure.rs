@@ -144,7 +144,8 @@ fn tar(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
         }
         let read = io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
         if size.is_some_and(|size| size != read) {
-            return Err(format!("{name} has {read} bytes in the tar, not {}", size.unwrap_or_default()));
+            let (has, wanted) = (units::several(read, "byte"), units::count(size.unwrap_or_default()));
+            return Err(format!("{name} has {has} in the tar, not {wanted}"));
         }
     }
     if let Some((name, _)) = wanted.pop_front() {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::super::{Error, Kind, Object, Result};
 use crate::owner;
+use crate::units::several;
 
 /// The store's root directory, which exists.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Root {
         let file = self.open_file(key)?;
         let size = file.metadata().map_err(|e| error(doing(), e))?.len();
         if range.end > size {
-            return Err(Error::new(Kind::Damaged, doing(), format!("it has only {size} bytes")));
+            return Err(Error::new(Kind::Damaged, doing(), format!("it has only {}", several(size, "byte"))));
         }
         let len = usize::try_from(range.end.saturating_sub(range.start))
             .map_err(|e| Error::new(Kind::Failed, doing(), e))?;

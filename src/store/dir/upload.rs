@@ -11,6 +11,7 @@ use super::super::{Error, Kind, Result, Upload, UploadSpec, Whole};
 use super::files::{self, Root, blocking};
 use super::partial::Partial;
 use super::space;
+use crate::units::{count, several};
 
 /// An upload under way.
 pub(super) struct DirUpload {
@@ -86,7 +87,8 @@ impl Shared {
         let stored = self.root.stat(&self.spec.key)?.map(|object| object.size);
         if stored != Some(whole.size) {
             self.root.delete(&self.spec.key)?;
-            let cause = format!("{} bytes were written, the file has {}", whole.size, stored.unwrap_or(0));
+            let (size, has) = (several(whole.size, "byte"), count(stored.unwrap_or(0)));
+            let cause = format!("{size} were written, the file has {has}");
             return Err(Error::new(Kind::Damaged, self.doing(), cause));
         }
         Ok(())

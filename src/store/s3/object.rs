@@ -12,6 +12,7 @@ use super::super::{Deleted, Error, Kind, Object, Result};
 use super::bucket::Bucket;
 use super::client::patience;
 use super::failure::Failure;
+use crate::units::{count, several};
 
 impl Bucket {
     pub async fn put(&self, key: &str, body: Bytes) -> Result<()> {
@@ -164,7 +165,8 @@ async fn whole_body(
     let bytes = answer.body.collect().await.map_err(|e| format!("the answer broke off: {e}"))?.into_bytes();
     match length.and_then(|l| u64::try_from(l).ok()) {
         Some(length) if length != bytes.len() as u64 => {
-            Err(format!("the answer broke off after {} of {length} bytes", bytes.len()))
+            let (came, length) = (count(bytes.len() as u64), several(length, "byte"));
+            Err(format!("the answer broke off after {came} of {length}"))
         }
         _ => Ok(bytes),
     }

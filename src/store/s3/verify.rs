@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::options::Sse;
 use super::sums::multipart_etag;
 use super::upload::{Part, S3Upload, TOKEN};
+use crate::units::{count, several};
 
 impl S3Upload {
     /// Completes the upload and compares what the store has with `whole`.
@@ -143,7 +144,8 @@ impl S3Upload {
         };
         let size = head.content_length().and_then(|size| u64::try_from(size).ok());
         if size != Some(whole.size) {
-            let cause = format!("{} bytes were sent, the store has {}", whole.size, size.unwrap_or(0));
+            let (sent, has) = (several(whole.size, "byte"), count(size.unwrap_or(0)));
+            let cause = format!("{sent} were sent, the store has {has}");
             return Err(self.wrong(Kind::Damaged, cause));
         }
         let ours = self.sum(parts).headers();

@@ -5,6 +5,7 @@ use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::{Mark, Tombstone};
 
 use super::support::{JOB, Place, ids, keys_of, manifest, places, with};
+use crate::cli::support::run;
 
 #[test]
 fn what_is_pinned_stays_until_it_is_not() {
@@ -39,6 +40,25 @@ fn what_is_pinned_stays_until_it_is_not() {
     }
 }
 
+/// `latest` is chosen as `restore` and `verify` choose it, and what an id names by the job as well.
+#[test]
+fn the_newest_is_pinned_by_its_word() {
+    let place = Place::dir();
+    let backups = place.nightly(0..3);
+    let id = backups[0].id.as_str();
+    for (command, pinned) in [("pin", true), ("unpin", false)] {
+        let said = place.run(&[command, "latest", "--json"]).ends(0).json();
+        assert_eq!((&said["id"], &said["pinned"]), (&json!(id), &json!(pinned)), "{said}");
+    }
+    place.run(&["pin", "latest", "--job", "other"]).ends(1).says(&["of the job other", JOB]);
+    place.run(&["pin", id, "--job", "other"]).ends(2).says(&["is of the job"]);
+    place.add(&manifest("other", 0));
+    let flags = format!("--job {JOB} or --job other");
+    run(place.command().env_remove("BACKUP_JOB").args(["pin", "latest"]))
+        .ends(2)
+        .says(&["several jobs", &flags]);
+}
+
 /// `list` must not cost a request a backup more for it: only the reason of one that is pinned is fetched.
 #[test]
 fn a_list_asks_once_for_all_pins() {
@@ -61,7 +81,8 @@ fn what_is_not_there_cannot_be_pinned() {
         for command in ["pin", "unpin"] {
             let ran = place.run(&[command, gone.id.as_str()]).ends(1);
             assert!(ran.stderr.contains(&format!("there is no backup {}", gone.id)), "{}", ran.stderr);
-            place.run(&[command, "latest"]).ends(2);
+            place.run(&[command, "latest"]).ends(1);
+            place.run(&[command, "newest"]).ends(2);
         }
         assert_eq!(place.keys().len(), 1);
     }

@@ -15,7 +15,7 @@ fn the_plan_is_printed_and_is_what_is_done() {
         assert_eq!((place.keys(), &planned["dry_run"]), (before, &json!(true)));
         assert_eq!(with(&planned, "planned"), ids(&backups[30..]));
         let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
-        let line = format!("would go  {}  32 days old, of 30 that are kept\n", backups[32].id);
+        let line = format!("would go  {}  32 days old, kept for 30\n", backups[32].id);
         assert!(text.contains(&line), "{text}");
         let last = text.lines().last().expect("a line");
         assert!(last.starts_with(&format!("would delete 3 of 33 backups of {JOB} in ")), "{last}");
@@ -164,7 +164,7 @@ fn one_backup_and_one_day() {
     let place = Place::dir();
     place.nightly([1]);
     let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
-    assert!(text.contains("  1 day old, of 30 that are kept\nwould delete 0 of 1 backup of "), "{text}");
+    assert!(text.contains("  1 day old, kept for 30\nwould delete 0 of 1 backup of "), "{text}");
 }
 
 #[test]

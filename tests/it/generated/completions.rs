@@ -19,16 +19,23 @@ pub fn files() -> Vec<(PathBuf, Vec<u8>)> {
     [Shell::Bash, Shell::Zsh, Shell::Fish].map(file).into()
 }
 
-/// What bash proposes for the last of the words.
+/// What bash proposes for the last of the words, where there is a file and a folder.
 fn proposed(words: &[&str]) -> Vec<String> {
+    let home = tempfile::tempdir().expect("a folder");
+    std::fs::write(home.path().join("file"), "").expect("a file");
+    std::fs::create_dir(home.path().join("folder")).expect("a folder");
+    // The builtin works below a terminal only.
     let script = r#"
+        compopt() { printf '%s\n' "$*"; }
         source "$1"; shift
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
         _uzima__backup "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
         printf '%s\n' "${COMPREPLY[@]}"
     "#;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions/uzima-backup.bash");
-    let ran = Command::new("bash").args(["-c", script, "bash"]).arg(file).args(words).output().expect("bash");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, "bash"]).arg(file).args(words).current_dir(&home);
+    let ran = bash.output().expect("bash");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).expect("UTF-8").lines().map(String::from).collect()
 }
@@ -46,5 +53,51 @@ fn bash_knows_the_flags_of_every_command() {
             let found = proposed(&["uzima-backup", command.get_name(), &flag]);
             assert!(found.contains(&flag), "{} {flag}: {found:?}", command.get_name());
         }
+    }
+}
+
+/// Values that are known are proposed, paths where a path belongs, and nothing for any other value.
+#[test]
+fn bash_proposes_what_a_value_can_be() {
+    let mut tool = uzima_backup::cli::command();
+    tool.build();
+    let mut closed = Vec::new();
+    for command in tool.get_subcommands().filter(|command| command.get_name() != "help") {
+        for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+            let Some(flag) = arg.get_long() else { continue };
+            let values = arg.get_possible_values();
+            let kind = arg.get_value_names().map(|names| names[0].as_str()).unwrap_or_default();
+            let want: Vec<&str> = match kind {
+                _ if !values.is_empty() => values.iter().map(|value| value.get_name()).collect(),
+                "FILE" => vec!["-o filenames", "file", "folder"],
+                "PATH" => vec!["file", "folder"],
+                "DIR" => vec!["-o plusdirs", ""],
+                _ => vec!["-o nospace", ""],
+            };
+            let name = format!("{} --{flag}", command.get_name());
+            let mut found = proposed(&["uzima-backup", command.get_name(), &format!("--{flag}"), ""]);
+            // Values that are no paths are no files of that name either.
+            found.retain(|line| values.is_empty() || line != "-o nospace");
+            found[usize::from(kind == "FILE")..]
+                .sort_by_key(|line| want.iter().position(|word| word == line));
+            assert_eq!(found, want, "{name}");
+            closed.extend((!values.is_empty()).then_some(name));
+        }
+    }
+    let some = ["backup --engine", "backup --consistency", "backup --format", "list --status"];
+    let more = ["health --skip", "health --only", "notify --event"];
+    assert!(some.iter().chain(&more).all(|name| closed.iter().any(|closed| closed == name)), "{closed:?}");
+}
+
+/// The same of the others, as far as their files tell: neither falls back on the names of files.
+#[test]
+fn no_shell_proposes_files_where_none_belong() {
+    for (shell, falls_back) in
+        [("fish", |line| str::ends_with(line, " -r")), ("zsh", |line| str::contains(line, ":_default"))]
+            as [(&str, fn(&str) -> bool); 2]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("completions/uzima-backup.{shell}"));
+        let text = std::fs::read_to_string(path).expect("completions");
+        assert_eq!(text.lines().find(|line| falls_back(line)), None, "{shell}");
     }
 }

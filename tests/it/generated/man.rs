@@ -1,6 +1,7 @@
 //! A man page: what the command line's definition says, and what it cannot: how a run ends, the variables and
 //! files that matter to it.
 
+use clap::{Arg, ArgAction};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use uzima_backup::config::table::{SETTINGS, Setting, by_key};
@@ -19,7 +20,7 @@ pub fn page(command: &clap::Command, is_tool: bool) -> Vec<u8> {
     let mut out = Vec::new();
     man.render_title(&mut out).expect("it fits");
     man.render_name_section(&mut out).expect("it fits");
-    man.render_synopsis_section(&mut out).expect("it fits");
+    synopsis(command, is_tool).to_writer(&mut out).expect("it fits");
     man.render_description_section(&mut out).expect("it fits");
     man.render_options_section(&mut out).expect("it fits");
     if is_tool {
@@ -37,6 +38,36 @@ pub fn page(command: &clap::Command, is_tool: bool) -> Vec<u8> {
     }
     more.to_writer(&mut out).expect("it fits");
     out
+}
+
+/// How it is called: what the command is about, its own options in the order of the help, with their values,
+/// and then those of every command.
+fn synopsis(command: &clap::Command, is_tool: bool) -> Roff {
+    let mut line = vec![bold(command.get_bin_name().unwrap_or(command.get_name()))];
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let (common, own): (Vec<&Arg>, Vec<&Arg>) = shown.partition(|arg| {
+        arg.is_global_set() || matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpLong)
+    });
+    for arg in own.into_iter().chain(common) {
+        let several = matches!(arg.get_action(), ArgAction::Append | ArgAction::Count);
+        let (begin, end) = if arg.is_required_set() { ("", "") } else { ("[", "]") };
+        line.push(roman(format!(" {begin}")));
+        line.extend(arg.get_short().map(|short| bold(format!("-{short}"))));
+        line.extend((arg.get_short().is_some() && arg.get_long().is_some()).then(|| roman("|")));
+        line.extend(arg.get_long().map(|long| bold(format!("--{long}"))));
+        if arg.get_action().takes_values() {
+            let value = arg.get_value_names().map(|names| names[0].to_string());
+            line.extend((!arg.is_positional()).then(|| roman(" ")));
+            line.push(italic(value.unwrap_or_else(|| arg.get_id().to_string().to_uppercase())));
+        }
+        line.push(roman(if several { format!("{end}...") } else { end.into() }));
+    }
+    if is_tool {
+        line.extend([roman(" "), italic("COMMAND")]);
+    }
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]).text(line);
+    roff
 }
 
 /// The paragraph of the help that begins so.
@@ -122,4 +153,37 @@ fn examples(page: &mut Roff, lines: &str) {
         page.text([roman(line.trim_start())]);
     }
     page.control("fi", []);
+}
+
+#[test]
+fn a_synopsis_has_the_values_of_its_options() {
+    let mut tool = crate::generated::tool();
+    tool.build();
+    let restore = tool.find_subcommand("restore").expect("a command");
+    let text = String::from_utf8(page(restore, false)).expect("UTF-8");
+    let line =
+        text.lines().find(|line| line.starts_with(r"\fBuzima\-backup restore\fR")).expect("a synopsis");
+    let in_order = [
+        r"[\fIlatest|ID\fR]",
+        r"[\fB\-\-job\fR \fINAME\fR]",
+        r"[\fB\-\-to\-uri\fR \fIURI\fR]",
+        r"[\fB\-\-ns\-include\fR \fIPATTERN\fR]...",
+        r"[\fB\-\-dry\-run\fR]",
+        r"[\fB\-\-config\fR \fIFILE\fR]",
+    ];
+    let places: Vec<Option<usize>> = in_order.iter().map(|part| line.find(part)).collect();
+    assert!(places.is_sorted() && places[0].is_some(), "{places:?} {line}");
+}
+
+/// Each page that is named is there.
+#[test]
+fn every_command_of_the_tool_has_a_page() {
+    let mut tool = crate::generated::tool();
+    tool.build();
+    let text = String::from_utf8(page(&tool, true)).expect("UTF-8");
+    let named = text.lines().filter_map(|line| line.strip_suffix("(1)")).filter(|name| !name.contains(' '));
+    let named: Vec<String> = named.map(|name| name.replace('\\', "")).collect();
+    assert!(named.len() > 10, "{named:?}");
+    let man = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    named.iter().for_each(|name| assert!(man.join(format!("{name}.1")).exists(), "{name}"));
 }

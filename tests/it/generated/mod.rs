@@ -9,13 +9,17 @@ mod configuration;
 mod man;
 mod pages;
 
+/// The command line as man pages tell of it: `help` has none, for each page is what it prints.
+fn tool() -> clap::Command {
+    uzima_backup::cli::command().disable_help_subcommand(true)
+}
+
 /// Every generated file and its content.
 fn files() -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let mut command = uzima_backup::cli::command();
+    let mut command = tool();
     command.build();
-    let commands = command.get_subcommands().filter(|c| c.get_name() != "help");
-    for (page, is_tool) in commands.map(|c| (c, false)).chain([(&command, true)]) {
+    for (page, is_tool) in command.get_subcommands().map(|c| (c, false)).chain([(&command, true)]) {
         let name = page.get_display_name().unwrap_or(page.get_name());
         files.insert(PathBuf::from(format!("man/{name}.1")), man::page(page, is_tool));
     }

@@ -109,7 +109,10 @@ fn other_jobs_are_told_and_commands_name_theirs() {
     let stats = place.run(&["stats"]).ends(0);
     assert!(stats.stdout.contains("\nother jobs   noblog, shop@vm (--job)\n"), "{}", stats.stdout);
     let which = run(place.command().env_remove("BACKUP_JOB").args(["verify", "latest"])).ends(2);
-    which.says(&["several jobs: all@db1, noblog, shop@vm", "Say which, e.g. --job all@db1"]);
+    which.says(&[
+        "several jobs: all@db1, noblog, shop@vm",
+        "Give the same command with --job all@db1 or --job noblog or --job shop@vm",
+    ]);
 }
 
 /// A backup of any age that is no good is told, each with what to do; then the newest does not hide it.

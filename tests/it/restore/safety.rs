@@ -31,6 +31,10 @@ async fn a_damaged_artifact_leaves_the_target_as_it_was() {
             ] {
                 run(backup.restore_into(&target).args(args)).ends(4).says(&["damaged"]);
             }
+            // What is sound can be had, as the next step says.
+            let rest = ["--ns-exclude", "shop.orders"];
+            run(backup.restore_into(&target).args(["--drop", "--dry-run"])).ends(4).says(&[&rest.join(" ")]);
+            run(backup.restore_into(&target).args(["--drop", "--dry-run"]).args(rest)).ends(0);
             file.write_all_at(&[whole[at]], at as u64).expect("a byte");
         }
         // Row 56: the stream is cut between two members, and no tool finds fault with what is left.
@@ -58,6 +62,16 @@ async fn a_damaged_artifact_and_an_empty_target() {
     whole[middle] ^= 4;
     std::fs::write(backup.artifact(), &whole).expect("a byte");
     run(&mut backup.restore_into(&target)).ends(4).says(&["shop.orders is damaged", "--drop"]);
+    rows(&original, "shop", "items", 0..3).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let mut whole = std::fs::read(backup.artifact()).expect("the artifact");
+    let middle = whole.len() / 2;
+    whole[middle] ^= 4;
+    std::fs::write(backup.artifact(), &whole).expect("a byte");
+    let (target, _) = server().await;
+    run(&mut backup.restore_into(&target))
+        .ends(4)
+        .says(&["--ns-exclude shop.orders", "restore again with --drop"]);
 }
 
 /// The official tool restores nothing and ends with 0.

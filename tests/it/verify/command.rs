@@ -109,6 +109,34 @@ async fn all_of_them_with_what_belongs_to_none() {
     assert!(ids.iter().all(|id| all.to_string().contains(id)));
 }
 
+/// What is missing is said with the way to what is left, and without figures of what was not read.
+#[tokio::test]
+async fn what_is_missing_is_told_with_what_is_left() {
+    let (server, home) = (server().await, Home::new());
+    let (first, second) = (backup(&home, &server.uri(), "nightly"), backup(&home, &server.uri(), "nightly"));
+    let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
+    let manifests = home.manifests();
+    let path = |id: &str, file: &str| {
+        let manifest = manifests.iter().find(|m| m.id.as_str() == id).expect("the manifest");
+        home.backups().join(&manifest.artifact.key).with_file_name(file)
+    };
+    let (manifest, artifact) = (path(&first, "manifest.json"), path(&first, "dump.tar.gz"));
+    std::fs::remove_file(manifest).expect("it was there");
+    let from = format!("restore --from {} --dry-run", artifact.display());
+    for args in [&["verify", &first][..], &["restore", &first, "--dry-run"]] {
+        tool(args).ends(1).says(&["there is no backup", "its artifact", "and its manifest is not", &from]);
+    }
+    let args = ["restore", "--from", artifact.to_str().expect("a path"), "--dry-run", "--drop"];
+    assert!(tool(&args).ends(0).stdout.contains("shop.rows: 200 documents"));
+    std::fs::remove_file(path(&second, "index.json.zst")).expect("it was there");
+    let whole = path(&second, "dump.tar.gz");
+    let from = format!("restore --from {} --dry-run", whole.display());
+    tool(&["restore", &second, "--dry-run"]).ends(4).says(&["index.json.zst is missing", &from]);
+    std::fs::remove_file(&whole).expect("it was there");
+    let told = tool(&["verify", &second]).ends(4).stdout;
+    assert!(told.starts_with(&format!("DAMAGED  {second} of nightly\n")), "{told}");
+}
+
 /// A clean-up takes the results along with the backup: nothing is left in its folder.
 #[tokio::test]
 async fn results_go_with_their_backup() {

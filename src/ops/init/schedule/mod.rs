@@ -2,13 +2,13 @@
 //! times are those of crontab.example.
 
 mod systemd;
-pub mod words;
+mod words;
 
 use std::path::{Path, PathBuf};
 
-use self::words::quoted;
 use super::LeftOut;
 use super::standing::Written;
+use crate::shell::quoted;
 
 const CRONTAB: &str = include_str!("../../../../crontab.example");
 /// The tool in crontab.example.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::words::{literal, quoted, unit_word};
+use super::words::{literal, unit_word};
 use super::{LeftOut, Schedule};
 use crate::ops::init::standing::{Standing, USER, Written};
+use crate::shell::quoted;
 
 /// What a machine adds to all four services.
 const OWN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";

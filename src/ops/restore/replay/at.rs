@@ -23,13 +23,14 @@ impl FromStr for At {
 
     fn from_str(text: &str) -> Result<At, String> {
         let number = |text: &str| text.trim().parse::<u32>().ok();
-        // As plans show it, and as mongorestore's --oplogLimit takes it.
+        // As the log of a backup shows it.
         if let Some((second, entry)) = text.split_once(", ")
             && let (Ok(second), Some(i)) = (DateTime::parse_from_rfc3339(second), number(entry))
             && let Ok(t) = u32::try_from(second.timestamp())
         {
             return Ok(At::Entry(OpTime { t, i }));
         }
+        // As mongorestore's --oplogLimit takes it.
         if let Some((t, i)) = text.split_once(':')
             && let (Some(t), Some(i)) = (number(t), number(i))
         {
@@ -46,7 +47,7 @@ impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             At::Second(second) => write!(f, "{}", second.format("%Y-%m-%dT%H:%M:%SZ")),
-            At::Entry(at) => at.fmt(f),
+            At::Entry(at) => write!(f, "{}:{}", at.t, at.i),
         }
     }
 }
@@ -68,7 +69,9 @@ impl At {
         match instant {
             Some(instant) if self.is(instant) => Ok(()),
             Some(instant) => Err(Error::usage(format!(
-                "the backup cannot be restored as of {self}: it is consistent at {instant} and at no other time"
+                "the backup cannot be restored as of {self}: it is consistent at {} ({}) and at no other time",
+                instant.second(),
+                At::Entry(instant)
             ))
             .hint("Leave --at out, or name that time. Before the end of its oplog slice its collections are of different moments; of what came later it knows nothing")),
             None => Err(Error::usage(format!(
@@ -95,7 +98,10 @@ mod tests {
         }
         for wrong in ["2026-11-24T03:00:11Z", "2026-11-24T03:00:13Z", "1795489212:4", "1795489212:6"] {
             let error = wrong.parse::<At>().unwrap().check(Some(end)).unwrap_err();
-            assert!(error.to_string().contains("2026-11-24T03:00:12Z, 5"), "{wrong}: {error}");
+            assert!(
+                error.to_string().contains("at 2026-11-24T03:00:12Z (1795489212:5) and"),
+                "{wrong}: {error}"
+            );
         }
         for nothing in ["", "yesterday", "12", "1:x", "2026-11-24", "-1:2"] {
             assert!(nothing.parse::<At>().is_err(), "{nothing}");
