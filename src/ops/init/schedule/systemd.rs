@@ -4,12 +4,10 @@ use std::path::Path;
 
 use super::words::{literal, quoted, unit_word};
 use super::{LeftOut, Schedule};
-use crate::ops::init::standing::{Standing, USER, Written};
+use crate::ops::init::standing::{STATE_DIR, Standing, USER, Written};
 
 /// What a machine adds to all four services.
 const OWN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";
-/// What the services may write anyway.
-const STATE: &str = "/var/lib/uzima-backup";
 /// What they do not see with `ProtectHome=yes` (systemd.exec(5)).
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
@@ -37,7 +35,7 @@ impl Schedule {
 
     /// What the services write beside the backups, but for what they may write anyway.
     fn beside(&self) -> impl Iterator<Item = &Written> {
-        self.metrics.iter().chain(&self.log_file).filter(|written| !written.path.starts_with(STATE))
+        self.metrics.iter().chain(&self.log_file).filter(|written| !written.path.starts_with(STATE_DIR))
     }
 
     /// Commands that let the services' user write where it must. Nothing that others use changes hands.
@@ -116,7 +114,7 @@ fn shared(dir: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::schedule;
+    use super::super::tests::{left_out, schedule};
     use super::*;
 
     fn written(path: &str, standing: Standing) -> Option<Written> {
@@ -125,18 +123,12 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_file_is_named() {
-        let secret = LeftOut {
-            key: "mongo_uri",
-            variable: "MONGO_URI_FILE".into(),
-            file: "/etc/uzima-backup/mongo_uri".into(),
-            there: false,
-        };
         let schedule = Schedule {
             config: Some("/srv/b.toml".into()),
             dir: written("/srv/my 100%", Standing::Missing),
             metrics: written("/var/lib/prometheus/node", Standing::Shared),
             log_file: written("/var/lib/uzima-backup/log", Standing::Missing),
-            secrets: vec![secret],
+            secrets: vec![left_out()],
             profile: Some("backups".into()),
             ..schedule()
         };
