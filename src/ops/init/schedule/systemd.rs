@@ -8,6 +8,10 @@ use crate::ops::init::standing::{STATE_DIR, Standing, USER, Written};
 
 /// What a machine adds to all four services.
 const OWN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";
+/// Has the health looked at where it cannot be mailed: `systemctl --failed` and the journal tell.
+const WITHOUT_MAIL: &str = "/etc/systemd/system/uzima-backup-health.service.d/without-mail.conf";
+/// The tool in the units.
+const PACKAGED: &str = "/usr/bin/uzima-backup";
 /// What they do not see with `ProtectHome=yes` (systemd.exec(5)).
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
@@ -25,10 +29,16 @@ impl Schedule {
             commands.push(format!("printf '%s\\n' '[Service]' {} |", words.join(" ")));
             commands.push(format!("  install -D -m 0644 /dev/stdin {OWN} && systemctl daemon-reload"));
         }
+        if !self.mails {
+            commands.push(format!("printf '%s\\n' '[Service]' ExecStart= 'ExecStart={PACKAGED} health' |"));
+            commands
+                .push(format!("  install -D -m 0644 /dev/stdin {WITHOUT_MAIL} && systemctl daemon-reload"));
+        }
         commands.push("systemctl start uzima-backup-backup.service".into());
-        let mails = if self.mails { " uzima-backup-stats.timer uzima-backup-health.timer" } else { "" };
+        let stats = if self.mails { " uzima-backup-stats.timer" } else { "" };
         commands.push(format!(
-            "systemctl enable --now uzima-backup-backup.timer uzima-backup-cleanup.timer{mails}"
+            "systemctl enable --now uzima-backup-backup.timer uzima-backup-cleanup.timer{stats} \
+             uzima-backup-health.timer"
         ));
         commands
     }
@@ -145,6 +155,17 @@ mod tests {
             assert!(systemd[2].contains(word), "{word} in {systemd:?}");
         }
         assert!(systemd[5].ends_with("-cleanup.timer uzima-backup-stats.timer uzima-backup-health.timer"));
+    }
+
+    #[test]
+    fn the_health_is_looked_at_without_mails() {
+        let lines = Schedule { mails: false, ..schedule() }.systemd();
+        assert_eq!(
+            lines[0],
+            "printf '%s\\n' '[Service]' ExecStart= 'ExecStart=/usr/bin/uzima-backup health' |"
+        );
+        assert!(lines[1].contains("/uzima-backup-health.service.d/without-mail.conf && "), "{lines:?}");
+        assert!(lines[3].ends_with("-cleanup.timer uzima-backup-health.timer"), "{lines:?}");
     }
 
     #[test]
