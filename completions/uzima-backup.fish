@@ -49,7 +49,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Put the secrets of the environment into the file'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace the configuration file that is there; its settings are lost, its owner and group stay'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace the configuration file that is there; a copy of it is kept (.bak), its owner and group stay'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'

@@ -42,7 +42,7 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--with-secrets[Put the secrets of the environment into the file]' \
-'--force[Replace the configuration file that is there; its settings are lost, its owner and group stay]' \
+'--force[Replace the configuration file that is there; a copy of it is kept (.bak), its owner and group stay]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \

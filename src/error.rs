@@ -16,6 +16,8 @@ pub enum Kind {
     Failed,
     /// The server was not reached, or let nobody in: nothing was begun, and who asks it next asks in vain.
     Away,
+    /// What was asked for by its name is not there.
+    Missing,
     /// What was read so far is worthless, but a new run from the start may well succeed.
     Restart,
     /// The server does not keep the instant any more that all is read as of: a new run may bring the data
@@ -106,7 +108,9 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self.kind {
             Kind::Usage => Exit::Usage,
-            Kind::Failed | Kind::Away | Kind::Restart | Kind::Instant | Kind::Aftermath => Exit::Failed,
+            Kind::Failed | Kind::Away | Kind::Missing | Kind::Restart | Kind::Instant | Kind::Aftermath => {
+                Exit::Failed
+            }
             Kind::Mismatch => Exit::Mismatch,
             Kind::Busy => Exit::Busy,
             Kind::Signal(n) => Exit::Signal(n),

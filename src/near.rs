@@ -36,6 +36,15 @@ fn misses<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<String
     near.into_iter().take(TOLD).map(|(_, name)| name.to_string()).collect()
 }
 
+/// The names nearest to one that is not among them, the nearest first.
+pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let wanted = escaped(&wrong.to_lowercase());
+    let mut near: Vec<(usize, &str)> =
+        names.map(|name| (distance(&wanted, &name.to_lowercase()), name)).collect();
+    near.sort();
+    near.into_iter().take(TOLD).map(|(_, name)| name).collect()
+}
+
 /// The one of `names` that a person who wrote `wrong` must have meant, if there is one.
 pub fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let far = |name: &str| distance(&escaped(wrong), name);
@@ -105,6 +114,13 @@ mod tests {
         assert_eq!(misses("ordres")[0], "shop.orders");
         assert_eq!(misses("blgo.*")[0], "blog.posts", "what * stands for counts for nothing");
         assert_eq!(misses("*.item")[0], "shop.items");
+    }
+
+    #[test]
+    fn the_nearest_of_a_name_are_told() {
+        let names = ["blog", "shop", "crm", "a*"];
+        assert_eq!(nearest("Shopp", names.into_iter())[0], "shop");
+        assert_eq!(nearest("*", names.into_iter())[0], "a*", "no pattern");
     }
 
     #[test]

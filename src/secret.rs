@@ -36,36 +36,53 @@ pub fn without_password(uri: &str) -> Option<String> {
 
 /// The password of a connection string, as it stands there.
 fn password(uri: &str) -> Option<&str> {
+    login(uri).map(|(_, password)| password)
+}
+
+/// User and password of a connection string that has a password, as they stand there.
+fn login(uri: &str) -> Option<(&str, &str)> {
     let (_, rest) = uri.split_once("://")?;
     // An unescaped '/' or '@' in a password is a mistake, but must not make it visible.
     let (login, _) = rest.rsplit_once('@')?;
-    login.split_once(':').map(|(_, password)| password).filter(|p| !p.is_empty())
+    login.split_once(':').filter(|(_, password)| !password.is_empty())
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Takes secrets out of texts that other programs and libraries wrote.
 #[derive(Debug, Clone, Default)]
 pub struct Redactor {
+    /// Taken out wherever they stand.
     words: Vec<String>,
+    /// Passwords that are the user's name as well: taken out where a password stands. Everywhere, stars for the
+    /// user would break the commands of next steps, and tell what the password is.
+    names: Vec<String>,
 }
 
 impl Redactor {
     /// Knows the passwords of `uris` and the other secrets, each as it is, percent-decoded,
     /// percent-encoded and in base64.
     pub fn new(uris: &[&str], others: &[&str]) -> Redactor {
-        let mut words = Vec::new();
-        for secret in uris.iter().filter_map(|uri| password(uri)).chain(others.iter().copied()) {
-            let decoded = percent_decode_str(secret).decode_utf8_lossy().into_owned();
-            for form in [secret.to_string(), decoded] {
-                words.push(utf8_percent_encode(&form, UNRESERVED).to_string());
+        let (mut words, mut names) = (Vec::new(), Vec::new());
+        let logins = uris.iter().filter_map(|uri| login(uri));
+        let logins = logins.map(|(user, password)| (decoded(user) == decoded(password), password));
+        for (named, secret) in logins.chain(others.iter().map(|other| (false, *other))) {
+            for form in [secret.to_string(), decoded(secret)] {
                 words.push(base64::engine::general_purpose::STANDARD.encode(&form));
-                words.push(form);
+                let plain = if named { &mut names } else { &mut words };
+                plain.push(utf8_percent_encode(&form, UNRESERVED).to_string());
+                plain.push(form);
             }
         }
-        // Very short ones would take ordinary words apart.
-        words.retain(|word| word.len() >= 4);
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        words.dedup();
-        Redactor { words }
+        for forms in [&mut words, &mut names] {
+            // Very short ones would take ordinary words apart.
+            forms.retain(|word| word.len() >= 4);
+            forms.sort_by_key(|word| std::cmp::Reverse(word.len()));
+            forms.dedup();
+        }
+        Redactor { words, names }
     }
 
     /// `text` with `***` for every secret.
@@ -76,8 +93,28 @@ impl Redactor {
                 out = out.replace(word.as_str(), "***");
             }
         }
+        for name in &self.names {
+            out = without_at_password(&out, name);
+        }
         out
     }
+}
+
+/// `text` with stars for `word` where a password stands: in a login, or behind a word for it.
+fn without_at_password(text: &str, word: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, after) = (&rest[..at], &rest[at + word.len()..]);
+        out.push_str(before);
+        let signs = |c: char| c.is_whitespace() || "=:\"'`\\".contains(c);
+        let lead = out.trim_end_matches(signs).to_ascii_lowercase();
+        let of_login = out.ends_with(':') && after.starts_with('@');
+        let of_word = ["password", "passwd", "pwd", "pass", "secret"].iter().any(|name| lead.ends_with(name));
+        out.push_str(if of_login || of_word { "***" } else { word });
+        rest = after;
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -122,5 +159,24 @@ mod tests {
         for text in ["p%40ss%2Fword", "p@ss/word", "cEBzcy93b3Jk", "s3cr3t+key", "s3cr3t%2Bkey"] {
             assert_eq!(redactor.clean(&format!("a {text} b")), "a *** b", "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_that_is_the_users_name_is_taken_out_in_its_place() {
+        let redactor = Redactor::new(&["mongodb://backup:b%61ckup@h"], &[]);
+        for (text, want) in [
+            ("grantRolesToUser(\"backup\", [\"backup\"])", "grantRolesToUser(\"backup\", [\"backup\"])"),
+            ("uzima-backup: user 'backup'", "uzima-backup: user 'backup'"),
+            ("mongodb://backup:backup@h/backup", "mongodb://backup:***@h/backup"),
+            ("mongodb://backup:b%61ckup@h", "mongodb://backup:***@h"),
+            ("pwd: \"backup\", user: \"backup\"", "pwd: \"***\", user: \"backup\""),
+            ("password=backup --password backup", "password=*** --password ***"),
+            ("YmFja3Vw", "***"),
+        ] {
+            assert_eq!(redactor.clean(text), want);
+        }
+        // The same word of another user is a secret wherever it stands.
+        let redactor = Redactor::new(&["mongodb://backup:backup@h", "mongodb://ops:backup@h"], &[]);
+        assert_eq!(redactor.clean("the backup"), "the ***");
     }
 }

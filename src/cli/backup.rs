@@ -205,10 +205,14 @@ fn plan_text(plan: &Plan) -> String {
     for namespace in &plan.description.namespaces {
         text.push_str(&format!("{namespace}\n"));
     }
-    let size = plan.description.raw_bytes.map_or_else(|| "unknown size".into(), units::bytes);
+    let description = &plan.description;
+    // The built-in role `backup` may not ask for the raw size.
+    let raw = description.raw_bytes.map(|bytes| format!(", {} raw", units::bytes(bytes)));
+    let on_disk = || Some(format!(", {} on the server's disk", units::bytes(description.disk_bytes?)));
     text.push_str(&format!(
-        "would read {}, {size} raw, of {} with {}\n",
-        units::several(plan.description.namespaces.len() as u64, "namespace"),
+        "would read {}{}, of {} with {}\n",
+        units::several(description.namespaces.len() as u64, "namespace"),
+        raw.or_else(on_disk).unwrap_or_default(),
         plan.member,
         plan.engine
     ));

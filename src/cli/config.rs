@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::backup::options;
 use super::output::Output;
+use super::state_dir;
 use crate::artifact::manifest::Engine;
 use crate::config::layers::Layers;
 use crate::config::{mail, place, signals};
@@ -24,12 +25,19 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
     let misspelt: Vec<serde_json::Value> =
         layers.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
     // What is shown is checked as well: a mistake is told here rather than at night.
-    let engine = options(layers).and_then(|options| backup::engine(&options));
-    let shown = engine.as_ref().ok();
-    output.result(&json!({"version": 1, "settings": rows, "engine": shown, "misspelt": misspelt}), || {
-        text(layers, shown)
+    let resolved = options(layers);
+    let engine = resolved.as_ref().ok().map(backup::engine).transpose();
+    let (job, shown) = (resolved.as_ref().ok().map(|options| &options.job), engine.as_ref().ok());
+    let result = json!({
+        "version": 1,
+        "settings": rows,
+        "job": job,
+        "state_dir": state_dir(layers),
+        "engine": shown,
+        "misspelt": misspelt,
     });
-    engine?;
+    output.result(&result, || text(layers, job, shown.and_then(Option::as_ref)));
+    resolved.and(engine)?;
     place::place(layers)?;
     mail::mail(layers)?;
     signals::webhook(layers)?;
@@ -37,12 +45,22 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn text(layers: &Layers, engine: Option<&Engine>) -> String {
+fn text(layers: &Layers, job: Option<&String>, engine: Option<&Engine>) -> String {
     let mut text = String::new();
+    let state_dir = state_dir(layers).map(|dir| dir.display().to_string());
     for (setting, value, origin) in layers.shown() {
-        let line = match origin {
-            Some(origin) => format!("{} = {}  ({origin})", setting.key, setting.measured(&value)),
-            None => format!("{} is not set  ({}: {})", setting.key, setting.env, setting.help),
+        // What nobody set is found out by each run.
+        let found = match setting.key {
+            "job" => job,
+            "state_dir" => state_dir.as_ref(),
+            _ => None,
+        };
+        let line = match (origin, found) {
+            (Some(origin), _) => format!("{} = {}  ({origin})", setting.key, setting.measured(&value)),
+            (None, Some(found)) => {
+                format!("{} = {found}  (not set; {}: {})", setting.key, setting.env, setting.help)
+            }
+            (None, None) => format!("{} is not set  ({}: {})", setting.key, setting.env, setting.help),
         };
         text.push_str(&line);
         text.push('\n');

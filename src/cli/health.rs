@@ -12,7 +12,6 @@ use super::output::{self, Output};
 use super::tell::Teller;
 use super::{backup, machine, units};
 use crate::cancel::Cancel;
-use crate::config::exposed;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::config::{mail, place, signals};
@@ -91,7 +90,7 @@ fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
         drill_max_age: settings.drill_max_age,
         metrics: signals::signals(layers)?.metrics,
         misspelt: layers.misspelt().to_vec(),
-        exposed: exposed::files(layers, &|name| std::env::var_os(name)),
+        exposed: layers.exposed().to_vec(),
     })
 }
 

@@ -41,7 +41,7 @@ pub async fn run(
     };
     let report = cancel.or(init::init(layers, env, &options, Utc::now())).await?;
     let schedule = schedule(layers, &file, &report, &place, mails);
-    log::info!("wrote {}; trying it", file.display());
+    log::info!("wrote {}; trying it, which takes half a minute or more where nobody answers", file.display());
     let health = tried(&file, &report.left_out, env, log, cancel).await?;
     output.result(&json(&file, &report, &health, &schedule), || text(&file, &report, &health, &schedule));
     health::tell_failed(&health, output);
@@ -131,6 +131,7 @@ fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> s
         "version": 1,
         "file": file,
         "mode": format!("{:04o}", report.mode),
+        "kept": report.kept,
         "settings": report.settings,
         "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(),
         "found": report.found,
@@ -143,11 +144,16 @@ fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> s
 fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> String {
     let mut text =
         format!("{} is written (mode {:04o}): {}\n", file.display(), report.mode, report.settings.join(", "));
+    if let Some(kept) = &report.kept {
+        text.push_str(&format!("what was there is kept: {}\n", kept.display()));
+    }
     let mut section = |title: &str, lines: &[String]| {
         text.push_str(&format!("\n{title}\n"));
         lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
     };
-    section("What was there:", &report.found);
+    if !report.found.is_empty() {
+        section("What was there:", &report.found);
+    }
     if !report.left_out.is_empty() {
         section(
             "Not in the file, because it is secret, as addresses to ping or post to are (--with-secrets):",
@@ -161,6 +167,9 @@ fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> S
             "mend it; then this `init` again, with --force, prints what starts the backups".to_string();
         section("The store failed:", &[again]);
         return text;
+    }
+    if health.exit() != Exit::Done {
+        section("First mend what failed; all below is for afterwards:", &[health.failed().join(", ")]);
     }
     section("The first backup, by the user who makes the later ones:", &[schedule.command("backup")]);
     section("Every night, by cron (`crontab -e`):", &schedule.crontab());

@@ -34,7 +34,7 @@ use self::logging::Log;
 use self::output::Output;
 use self::tell::Teller;
 use crate::cancel::Cancel;
-use crate::config::exposed;
+use crate::config::env::Env;
 use crate::config::layers::{Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::settings;
@@ -43,13 +43,11 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::notify::events::Operation;
 use crate::ops::choose::Which;
+use crate::ops::init::standing::STATE_DIR;
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
 use crate::units;
-
-/// The state directory of a machine: root's, and that of the package's user.
-const STATE_DIR: &str = "/var/lib/uzima-backup";
 
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
@@ -68,8 +66,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Init(_) => Some(Path::new("/dev/null")),
         _ => cli.common.config.as_deref(),
     };
-    let layers = match Layers::load(cli.settings(), &|name| std::env::var_os(name), config) {
-        Ok(layers) => layers.among(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())),
+    let env: Env<'_> = &|name| std::env::var_os(name);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let layers = match Layers::load(cli.settings(), env, config) {
+        Ok(layers) => layers.looked_over(names, env),
         Err(error) => return unread(&cli, error),
     };
     let redactor = settings::redactor(&layers);
@@ -85,7 +85,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     output::tell_panics(log.clone());
     layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
-    exposed::files(&layers, &|name| std::env::var_os(name)).iter().for_each(|file| log::warn!("{file}"));
+    layers.exposed().iter().for_each(|file| log::warn!("{file}"));
     let output = Output::new(cli.common.json, cli.common.quiet);
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();

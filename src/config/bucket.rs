@@ -23,8 +23,9 @@ pub fn check(name: &str, amazon: bool) -> Result<(), String> {
     let letters = if amazon { "lowercase letters" } else { "letters" };
     if let Some(odd) = name.chars().find(|c| !fits(*c) && !more.contains(*c)) {
         let signs: Vec<String> = more.chars().map(String::from).collect();
+        let why = if amazon && is_legacy(name) { ": it is part of a host's name" } else { "" };
         return Err(format!(
-            "a bucket's name has only {letters}, digits and {}, not '{odd}'",
+            "a bucket's name has only {letters}, digits and {}, not '{odd}'{why}",
             signs.join(" ")
         ));
     }
@@ -42,6 +43,16 @@ pub fn check(name: &str, amazon: bool) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Whether Amazon's rules of today are all that is wrong with a name.
+pub fn is_legacy(name: &str) -> bool {
+    check(name, false).is_ok() && !name.contains(':')
+}
+
+/// What to do with such a name. With an endpoint the bucket is asked for in the path, where any name can stand.
+pub const LEGACY: &str = "Correct S3_BACKUP_BUCKET; a bucket of Amazon's that is so old that it has such a name is \
+                          reached by S3_ENDPOINT_URL=https://s3.REGION.amazonaws.com, that of another service by its \
+                          own endpoint";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! The environment: the variable of each setting, or the file that its `_FILE` variable names, and
 //! `UZIMA_BACKUP_CONFIG`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::table::Setting;
@@ -31,9 +32,10 @@ fn empty(name: &str) -> Error {
 pub fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>> {
     let read = |name: &str| -> Result<Option<String>> {
         let Some(value) = env(name) else { return Ok(None) };
-        let text = value
-            .into_string()
-            .map_err(|_| Error::usage(format!("the environment variable {name} is not UTF-8")))?;
+        let text = value.into_string().map_err(|_| {
+            Error::usage(format!("the environment variable {name} is not UTF-8"))
+                .hint(format!("Correct {name}, or unset it"))
+        })?;
         if !text.is_empty() {
             return Ok(Some(text));
         }
@@ -53,9 +55,21 @@ pub fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, Strin
             Err(Error::usage(format!("both {} and {name} are set", setting.env)).hint("Set only one of them"))
         }
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| Error::usage(format!("cannot read {path}, which {name} names")).caused_by(e))?;
-            Ok(Some((text.trim_end_matches(['\r', '\n']).to_string(), name)))
+            let holds = format!("it holds what {} would, and nothing else", setting.env);
+            let text = std::fs::read_to_string(&path).map_err(|e| {
+                let step = match e.kind() {
+                    ErrorKind::NotFound => format!("Create that file, or correct {name}; {holds}"),
+                    ErrorKind::PermissionDenied => format!("Let this user read that file, or correct {name}"),
+                    _ => format!("Correct {name}, or the file; {holds}"),
+                };
+                Error::usage(format!("cannot read {path}, which {name} names")).hint(step).caused_by(e)
+            })?;
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.is_empty() {
+                let what = format!("{path}, which {name} names, is empty");
+                return Err(Error::usage(what).hint(format!("Fill that file: {holds}")));
+            }
+            Ok(Some((text.to_string(), name)))
         }
         (direct, None) => Ok(direct.map(|text| (text, setting.env.to_string()))),
     }

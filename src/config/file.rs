@@ -51,36 +51,49 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
         let before = &text[..offset.min(text.len())];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        format!("{name}, line {line}, column {column}")
+        format!("line {line}, column {column}")
     };
     let table = DeTable::parse(text).map_err(|e| {
         let place = at(e.span().map_or(0, |span| span.start));
         // The parser's own rendering quotes the line, which may hold a secret.
-        Error::usage(format!("{place}: {}", e.message()))
+        Error::usage(format!("{name}, {place}: {}", e.message())).hint(
+            "Correct that line: it is a [table], or a setting as in dir = '/srv/backups', max_age = 26 or \
+             databases = ['shop', 'blog'], each once",
+        )
     })?;
-    let mut values = BTreeMap::new();
-    walk("", table.get_ref(), &at, &mut values)?;
-    Ok(values)
+    let (mut values, mut mistakes) = (BTreeMap::new(), Vec::new());
+    walk("", table.get_ref(), &mut values, &mut mistakes);
+    if mistakes.is_empty() {
+        return Ok(values);
+    }
+    mistakes.sort_by_key(|(offset, _)| *offset);
+    let told: Vec<String> =
+        mistakes.iter().map(|(offset, what)| format!("{}: {what}", at(*offset))).collect();
+    Err(Error::usage(format!("{name}, {}", told.join("; ")))
+        .hint("Correct that, or leave it out: `uzima-backup config` shows every setting there is"))
 }
 
+/// Takes the values of a table; what is wrong in it is told with its offset.
 fn walk(
     prefix: &str,
     table: &DeTable<'_>,
-    at: &dyn Fn(usize) -> String,
     values: &mut BTreeMap<&'static str, Raw>,
-) -> Result<()> {
+    mistakes: &mut Vec<(usize, String)>,
+) {
     for (key, value) in table {
-        let place = at(key.span().start);
         let name = format!("{prefix}{}", key.get_ref());
+        let mut wrong = |what: String| mistakes.push((key.span().start, what));
         if let DeValue::Table(inner) = value.get_ref() {
             if table::SETTINGS.iter().any(|s| s.key.starts_with(&format!("{name}."))) {
-                walk(&format!("{name}."), inner, at, values)?;
-                continue;
+                walk(&format!("{name}."), inner, values, mistakes);
+            } else {
+                wrong(format!("there is no table '{name}'"));
             }
-            return Err(Error::usage(format!("{place}: there is no table '{name}'")));
+            continue;
         }
         let Some(setting) = table::by_key(&name) else {
-            return Err(Error::usage(format!("{place}: there is no setting '{name}'{}", suggestion(&name))));
+            wrong(format!("there is no setting '{name}'{}", suggestion(&name)));
+            continue;
         };
         let raw = match (value.get_ref(), setting.list) {
             (DeValue::Array(items), true) => {
@@ -91,10 +104,11 @@ fn walk(
             (_, false) => scalar(value).map(Raw::Text),
         };
         let wanted = if setting.list { "a list of texts" } else { "a text, a number or true/false" };
-        let raw = raw.ok_or_else(|| Error::usage(format!("{place}: '{name}' takes {wanted}")))?;
-        values.insert(setting.key, raw);
+        match raw {
+            Some(raw) => drop(values.insert(setting.key, raw)),
+            None => wrong(format!("'{name}' takes {wanted}")),
+        }
     }
-    Ok(())
 }
 
 fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
@@ -112,7 +126,7 @@ fn suggestion(wrong: &str) -> String {
     let keys = || table::SETTINGS.iter().map(|setting| setting.key);
     let in_table = || keys().find(|key| key.rsplit('.').next() == Some(wrong));
     match near::meant(wrong, keys()).or_else(in_table) {
-        Some(key) => format!("; did you mean '{key}'?"),
+        Some(key) => format!(" (did you mean '{key}'?)"),
         None => String::new(),
     }
 }
@@ -150,8 +164,19 @@ mod tests {
             ("databases = 'x'\n", "line 1, column 1", "list"),
             ("engine = ['native']\n", "line 1, column 1", "engine"),
             ("engine = \n", "line 1", ""),
+            (
+                "x = 1\nengine = 'native'\njob = []\n",
+                "line 1, column 1: there is no setting 'x'",
+                "; line 3, column 1: 'job'",
+            ),
+            ("[s3]\nbuckt = 'b'\n[mail]\ntoo = 'b'\n", "line 2, column 1", "; line 4, column 1: "),
         ] {
-            let error = parse("c.toml", toml).unwrap_err().to_string();
+            let error = parse("c.toml", toml).unwrap_err();
+            assert!(
+                error.next_step().is_some_and(|step| step.starts_with("Correct that")),
+                "{toml}: {error:?}"
+            );
+            let error = error.to_string();
             assert!(error.contains(place) && error.contains(word), "{toml}: {error}");
         }
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::env::{Env, named_file, variable};
+use super::exposed::{self, Exposed};
 use super::file;
 use super::misspelt::{self, Misspelt};
 use super::table::{SETTINGS, Setting, by_key};
@@ -49,6 +50,7 @@ impl fmt::Display for Origin {
 pub struct Layers {
     values: BTreeMap<&'static str, (Raw, Origin)>,
     misspelt: Vec<Misspelt>,
+    exposed: Vec<Exposed>,
 }
 
 /// The file that is read if it exists and none is named.
@@ -83,17 +85,23 @@ impl Layers {
             }
         }
         values.extend(flags.into_iter().map(|(key, raw)| (key, (raw, Origin::Flag))));
-        Ok(Layers { values, misspelt: Vec::new() })
+        Ok(Layers { values, misspelt: Vec::new(), exposed: Vec::new() })
     }
 
-    /// Looks among the names of all variables for those that were meant to be settings.
-    pub fn among(self, names: impl Iterator<Item = String>) -> Layers {
-        Layers { misspelt: misspelt::among(names), ..self }
+    /// Looks for what is no error, but for a person to know: among the `names` of all variables for those that
+    /// were meant to be settings, and for secrets' files that everybody may read.
+    pub fn looked_over(self, names: impl Iterator<Item = String>, env: Env<'_>) -> Layers {
+        Layers { misspelt: misspelt::among(names), exposed: exposed::files(&self, env), ..self }
     }
 
-    /// Variables that were meant to be settings, as far as [`among`](Layers::among) was asked.
+    /// Variables that were meant to be settings, if they were [looked over](Layers::looked_over).
     pub fn misspelt(&self) -> &[Misspelt] {
         &self.misspelt
+    }
+
+    /// Files with a secret that everybody may read, if they were [looked over](Layers::looked_over).
+    pub fn exposed(&self) -> &[Exposed] {
+        &self.exposed
     }
 
     /// Those of an environment, with no file.
@@ -138,16 +146,30 @@ impl Layers {
         self.text(key).map(|text| parse(text).map_err(|e| self.wrong(key, &e.to_string()))).transpose()
     }
 
-    /// An error about a setting's value.
+    /// An error about a setting's value; its next step is to correct it where it came from.
     pub fn wrong(&self, key: &'static str, why: &str) -> Error {
         let setting = by_key(key).expect("only settings are asked for");
+        let place = match self.origin(key) {
+            Some(Origin::Flag) => setting.flag(),
+            Some(Origin::Environment(name)) => name.clone(),
+            Some(Origin::File(path)) => format!("{key} in {}", path.display()),
+            Some(Origin::Default) | None => format!("{key} ({})", setting.env),
+        };
+        let without = match setting.default {
+            Some(default) => format!("; without it, it is {}", setting.measured(default)),
+            None => ", or leave it out".into(),
+        };
         let value = match self.values.get(key) {
             Some((Raw::Text(text), _)) if !setting.secret => format!(" = '{text}'"),
             Some((Raw::List(items), _)) => format!(" = {items:?}"),
             _ => String::new(),
         };
-        let origin = self.origin(key).map(|o| format!(" ({o})")).unwrap_or_default();
-        Error::usage(format!("{key}{value}{origin}: {why}"))
+        let origin = match self.origin(key) {
+            Some(Origin::Flag) => format!(" (the flag {})", setting.flag()),
+            Some(origin) => format!(" ({origin})"),
+            None => String::new(),
+        };
+        Error::usage(format!("{key}{value}{origin}: {why}")).hint(format!("Correct {place}{without}"))
     }
 
     /// All values with their origins, secrets hidden, in the order of the table.
@@ -177,79 +199,4 @@ fn shows_no_more(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Result<Layers> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.toml");
-        std::fs::write(&path, file).unwrap();
-        let flags = flags.iter().map(|(k, v)| (*k, Raw::Text(v.to_string()))).collect();
-        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
-        Layers::load(flags, &env, Some(&path))
-    }
-
-    #[test]
-    fn flags_beat_the_environment_which_beats_the_file() {
-        let layers = load(
-            &[("engine", "native")],
-            &[("BACKUP_ENGINE", "mongodump"), ("BACKUP_FORMAT", "tar.zst")],
-            "engine = 'auto'\nformat = 'archive.gz'\njob = 'file'\n",
-        )
-        .unwrap();
-        assert_eq!(layers.text("engine"), Some("native"));
-        assert_eq!(layers.text("format"), Some("tar.zst"));
-        assert_eq!(layers.text("job"), Some("file"));
-        assert_eq!(layers.text("retention_days"), Some("30"));
-        assert_eq!(layers.origin("format"), Some(&Origin::Environment("BACKUP_FORMAT".into())));
-        assert!(!layers.is_set("retention_days"));
-    }
-
-    #[test]
-    fn values_are_taken_literally() {
-        for value in ["a$HOME", "a\nb", "$(id)", "ü'\"\\", " spaced "] {
-            let layers = load(&[], &[("BACKUP_JOB", value)], "").unwrap();
-            assert_eq!(layers.text("job"), Some(value));
-        }
-    }
-
-    #[test]
-    fn secrets_may_come_from_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("uri");
-        std::fs::write(&path, "mongodb://u:p$w@h\n").unwrap();
-        let path = path.to_str().unwrap();
-        let layers = load(&[], &[("MONGO_URI_FILE", path)], "").unwrap();
-        assert_eq!(layers.text("mongo_uri"), Some("mongodb://u:p$w@h"));
-        let both = load(&[], &[("MONGO_URI_FILE", path), ("MONGO_URI", "mongodb://x")], "").unwrap_err();
-        assert!(both.to_string().contains("MONGO_URI_FILE"), "{both}");
-        let gone = load(&[], &[("MONGO_URI_FILE", "/nonexistent")], "").unwrap_err();
-        assert!(gone.to_string().contains("MONGO_URI_FILE"), "{gone}");
-    }
-
-    #[test]
-    fn an_empty_variable_is_named() {
-        let error = load(&[], &[("S3_BACKUP_BUCKET", "")], "").unwrap_err();
-        assert!(error.to_string().contains("S3_BACKUP_BUCKET"), "{error}");
-        assert!(load(&[], &[("AWS_REGION", "")], "").is_ok());
-        let env = |name: &str| (name == "UZIMA_BACKUP_CONFIG").then(Default::default);
-        let error = Layers::load(BTreeMap::new(), &env, None).unwrap_err();
-        assert!(error.to_string().contains("UZIMA_BACKUP_CONFIG"), "{error}");
-    }
-
-    #[test]
-    fn what_is_shown_hides_secrets() {
-        let env = [("MONGO_URI", "mongodb://u:hunter2@h/db"), ("AWS_SECRET_ACCESS_KEY", "hunter3")];
-        let layers = load(&[], &env, "").unwrap();
-        let shown = format!("{:?}", layers.shown());
-        assert!(!shown.contains("hunter"), "{shown}");
-        assert!(shown.contains("mongodb://u:***@h/db"), "{shown}");
-        for (value, want) in
-            [("off", "off"), ("mongodb://u:hunter2@h", "mongodb://u:***@h"), ("u:hunter2@h", "(hidden)")]
-        {
-            let layers = load(&[], &[("BACKUP_RECORDS", value)], "").unwrap();
-            let shown = layers.shown().into_iter().find(|(setting, ..)| setting.key == "records");
-            assert_eq!(shown.unwrap().1, want);
-        }
-    }
-}
+mod tests;

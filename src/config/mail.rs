@@ -1,6 +1,7 @@
 //! The mail settings, understood by themselves: a run that fails because of another setting still mails.
 
 use super::layers::Layers;
+use super::place::are;
 use crate::error::{Error, Result};
 use crate::notify::message::{EVENTS, Event};
 use crate::notify::resend::MailOptions;
@@ -16,7 +17,7 @@ pub fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
         return Ok(None);
     }
     let missing = |variable: &str, key: &str| {
-        Error::usage(format!("{} is set, but nobody can be mailed: {variable} is missing", set.join(", ")))
+        Error::usage(format!("{} set, but nobody can be mailed: {variable} is missing", are(&set)))
             .hint(format!("Set {variable} ({key}), or unset the other mail settings"))
     };
     let key = layers.parsed("mail.resend_api_key", key)?;

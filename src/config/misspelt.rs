@@ -21,24 +21,21 @@ impl fmt::Display for Misspelt {
     }
 }
 
-/// What other tools call some settings. It may be meant for them, where ours is set as well.
+/// What other tools call some settings.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("BACKUP_CONFIG", "UZIMA_BACKUP_CONFIG"),
     ("BACKUP_STATE_DIR", "UZIMA_BACKUP_STATE_DIR"),
     ("MONGODB_URI", "MONGO_URI"),
+    ("MONGO_URL", "MONGO_URI"),
     ("S3_BUCKET", "S3_BACKUP_BUCKET"),
     ("S3_ENDPOINT", "S3_ENDPOINT_URL"),
     ("S3_PREFIX", "S3_BACKUP_PREFIX"),
 ];
 
-/// Those among the `names` of all variables, sorted.
+/// Those among the `names` of all variables, sorted. One is meant for another program where ours is set as well.
 pub fn among(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
     let (known, names) = (known(), names.collect::<Vec<String>>());
-    let elsewhere = |name: &str| {
-        let ours = ELSEWHERE.iter().find(|(other, _)| *other == name)?.1;
-        let set = |name: &str| names.iter().any(|one| one == name);
-        (!set(ours) && !set(&format!("{ours}_FILE"))).then(|| ours.to_string())
-    };
+    let elsewhere = |name: &str| Some(ELSEWHERE.iter().find(|(other, _)| *other == name)?.1.to_string());
     let of_family = |name: &str| {
         let (family, rest) = family(name)?;
         // What all of a family begin with tells nothing of which is meant.
@@ -46,10 +43,11 @@ pub fn among(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
         near::meant(rest, others).map(|near| format!("{family}{near}"))
     };
     let strange = names.iter().filter(|name| !known.contains(name));
-    let near = |name: &String| match ELSEWHERE.iter().any(|(other, _)| other == name) {
-        true => elsewhere(name),
-        false => of_family(name),
+    let is_set = |ours: &str| {
+        let plain = ours.strip_suffix("_FILE").unwrap_or(ours);
+        names.iter().any(|name| name.strip_suffix("_FILE").unwrap_or(name) == plain)
     };
+    let near = |name: &str| elsewhere(name).or_else(|| of_family(name)).filter(|ours| !is_set(ours));
     let mut found: Vec<Misspelt> =
         strange.filter_map(|name| Some(Misspelt { name: name.clone(), near: near(name)? })).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -95,6 +93,8 @@ mod tests {
         assert_eq!(found(&["MONGO_URL", "BACKUP_FORMT"]).len(), 2);
         assert_eq!(found(&["S3_BUCKET"]), [("S3_BUCKET".to_string(), "S3_BACKUP_BUCKET".to_string())]);
         assert_eq!(found(&["MONGODB_URI", "MONGO_URI_FILE"]), [], "it is of another program");
+        assert_eq!(found(&["MONGO_URL", "MONGO_URI"]), [], "Meteor's");
+        assert_eq!(found(&["ADMIN_EMAIL", "ADMIN_EMAILS"]), []);
     }
 
     #[test]

@@ -38,8 +38,8 @@ pub fn place(layers: &Layers) -> Result<Place> {
         .hint("Set one of them; a backup goes to one place")),
         (Some(bucket), None) => s3(layers, bucket).map(|options| Place::S3(Box::new(options))),
         (None, _) if !s3_set.is_empty() && !by_flag => Err(Error::usage(format!(
-            "{} is set, but no bucket: S3_BACKUP_BUCKET is missing",
-            s3_set.join(", ")
+            "{} set, but no bucket: S3_BACKUP_BUCKET is missing",
+            are(&s3_set)
         ))
         .hint("Set S3_BACKUP_BUCKET (s3.bucket), or unset the other S3 settings")),
         (_, Some(dir)) => dir_place(layers, dir).map(Place::Dir),
@@ -49,8 +49,13 @@ pub fn place(layers: &Layers) -> Result<Place> {
 }
 
 fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
-    bucket::check(bucket, !layers.is_set("s3.endpoint_url"))
-        .map_err(|why| layers.wrong("s3.bucket", &why))?;
+    bucket::check(bucket, !layers.is_set("s3.endpoint_url")).map_err(|why| {
+        let error = layers.wrong("s3.bucket", &why);
+        match bucket::is_legacy(bucket) {
+            true => error.hint(bucket::LEGACY),
+            false => error,
+        }
+    })?;
     let prefix = layers.text("s3.prefix").expect("it has a default");
     if prefix.trim_matches('/').is_empty() {
         return Err(
@@ -60,13 +65,7 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
     let mut options = S3Options::new(bucket, prefix.trim_start_matches('/'));
     let text = |key| layers.text(key).map(str::to_string);
     options.region = text("s3.region");
-    options.endpoint_url = layers.parsed("s3.endpoint_url", |url| {
-        if url.starts_with("http://") || url.starts_with("https://") {
-            Ok(url.to_string())
-        } else {
-            Err("an endpoint begins with https:// or http://")
-        }
-    })?;
+    options.endpoint_url = layers.parsed("s3.endpoint_url", endpoint)?;
     options.force_path_style = boolean(layers, "s3.force_path_style")?;
     options.storage_class = text("s3.storage_class");
     options.sse = match (text("s3.sse").as_deref(), text("s3.sse_kms_key_id")) {
@@ -94,10 +93,41 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
             (layers.origin("s3.secret_access_key") != Some(&plain)).then(|| (id, Secret::from(secret)))
         }
         (None, None) => None,
-        (Some(_), None) => return Err(layers.wrong("s3.access_key_id", "AWS_SECRET_ACCESS_KEY is missing")),
-        (None, Some(_)) => return Err(layers.wrong("s3.secret_access_key", "AWS_ACCESS_KEY_ID is missing")),
+        (Some(_), None) => {
+            let missing = "the key goes with a secret, and AWS_SECRET_ACCESS_KEY is missing";
+            return Err(layers.wrong("s3.access_key_id", missing).hint(
+                "Set AWS_SECRET_ACCESS_KEY, or AWS_SECRET_ACCESS_KEY_FILE for a file with it; without both the AWS \
+                 default chain is asked",
+            ));
+        }
+        (None, Some(_)) => {
+            let missing = "the secret goes with a key, and AWS_ACCESS_KEY_ID is missing";
+            return Err(layers
+                .wrong("s3.secret_access_key", missing)
+                .hint("Set AWS_ACCESS_KEY_ID; without both the AWS default chain is asked"));
+        }
     };
     Ok(options)
+}
+
+/// An address of a service, with the protocol that it speaks.
+fn endpoint(url: &str) -> Result<String, String> {
+    match url.split_once("://") {
+        Some(("http" | "https", host))
+            if host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') =>
+        {
+            Ok(url.to_string())
+        }
+        Some(_) => Err("an endpoint is https://HOST or http://HOST, with :PORT if it is another one".into()),
+        None => Err(format!(
+            "an endpoint begins with https://, or with http:// where no TLS is spoken: https://{url}"
+        )),
+    }
+}
+
+/// Names of settings as a subject: `a is`, `a, b are`.
+pub(super) fn are(names: &[&str]) -> String {
+    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
@@ -132,11 +162,21 @@ mod tests {
             (vec![("S3_BACKUP_BUCKET", "My_Shop")], "not 'M'"),
             (vec![("BACKUP_DIR", "/b"), ("BACKUP_MIN_FREE", "100")], "0 to 99"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", "/")], "empty"),
-            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "host:9000")], "https://"),
+            (
+                vec![("S3_STORAGE_CLASS", "x"), ("S3_ENDPOINT_URL", "http://x")],
+                "s3.endpoint_url, s3.storage_class are set, but no bucket",
+            ),
+            (vec![("S3_BACKUP_BUCKET", "my_shop")], "S3_ENDPOINT_URL=https://s3."),
+            (vec![("S3_BACKUP_BUCKET", "my shop")], "Correct S3_BACKUP_BUCKET"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "host:9000")], "https://host:9000"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "https://")], "https://HOST"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "https:///x")], "https://HOST"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "s3://x")], "https://HOST"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "kms")], "AES256"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "aws:kms")], "S3_SSE_KMS_KEY_ID"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_CHECKSUM", "md5")], "crc32c"),
-            (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_ACCESS_KEY_ID", "x")], "AWS_SECRET_ACCESS_KEY"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_ACCESS_KEY_ID", "x")], "Set AWS_SECRET_ACCESS_KEY"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_SECRET_ACCESS_KEY", "x")], "Set AWS_ACCESS_KEY_ID"),
         ] {
             let error = place(&Layers::of(&env)).unwrap_err();
             let words = format!("{error} {}", error.next_step().unwrap_or_default());

@@ -165,7 +165,12 @@ fn check_job(job: &str) -> Result<String, String> {
 fn retention(layers: &Layers) -> Result<Policy> {
     let keep = |key| number(layers, key, 1).map(Option::unwrap_or_default);
     Ok(Policy {
-        days: number(layers, "retention_days", 1)?.expect("it has a default"),
+        days: number(layers, "retention_days", 1)
+            .map_err(|e| {
+                let step = e.next_step().unwrap_or_default().to_string();
+                e.hint(format!("{step}. To keep every backup, start no `cleanup`"))
+            })?
+            .expect("it has a default"),
         min: keep("keep_min")?,
         last: keep("keep_last")?,
         daily: keep("keep_daily")?,

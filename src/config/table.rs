@@ -29,9 +29,21 @@ impl Setting {
     pub fn measured(&self, value: &str) -> String {
         match self.unit {
             Some(unit) if value == "1" => format!("1 {}", unit.trim_end_matches('s')),
-            Some(unit) if !value.is_empty() => format!("{value} {unit}"),
+            // What is no number is told as it is: it is wrong.
+            Some(unit) if value.parse::<u64>().is_ok() => format!("{value} {unit}"),
             _ => value.into(),
         }
+    }
+
+    /// The flag that sets it, in those commands that have one.
+    pub fn flag(&self) -> String {
+        let name = match self.key {
+            "compression_level" => "level",
+            "databases" => "db",
+            "restore_uri" | "drill_uri" => "to-uri",
+            key => key,
+        };
+        format!("--{}", name.replace('_', "-"))
     }
 }
 
@@ -156,5 +168,6 @@ mod tests {
         assert_eq!(measured("min_free", "10"), "10 %");
         assert_eq!(measured("keep_weekly", ""), "");
         assert_eq!(measured("format", "tar.gz"), "tar.gz");
+        assert_eq!(measured("retention_days", "30d"), "30d");
     }
 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::pattern::Pattern;
 use super::selection::Selection;
 use super::server::{self, Server};
 use super::{Namespace, Type, errors, metadata, size};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::near;
 
 /// How many questions are under way at once.
@@ -64,11 +65,7 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
     for db in &databases {
         let found = list(server, db).await?;
         if found.is_empty() && !selection.whole_server() {
-            return Err(Error::failed(format!(
-                "the database '{db}' does not exist on {}",
-                server.hello.address
-            ))
-            .hint("Check the spelling in --db, BACKUP_DATABASES or MONGO_URI; names are case-sensitive"));
+            return Err(missing(server, db).await);
         }
         collect_uuids(db, &found, &mut uuids);
         rows.extend(found.into_iter().map(|row| (db.clone(), row)));
@@ -82,18 +79,12 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
     }
     for pattern in &selection.include {
         if !wanted.iter().any(|(db, name, _)| pattern.matches(&format!("{db}.{name}"))) {
-            let error =
-                format!("no namespace on {} matches the include pattern '{pattern}'", server.hello.address);
-            let names: Vec<String> = rows
+            let names = rows
                 .iter()
                 .filter_map(|(db, row)| Some((db, row.get_str("name").ok()?)))
                 .filter(|(db, name)| selection.could_want(db, name))
-                .map(|(db, name)| format!("{db}.{name}"))
-                .collect();
-            let advice = near::advice(&pattern.to_string(), names.iter().map(String::as_str));
-            return Err(Error::failed(error).hint(advice.unwrap_or_else(|| {
-                "Check the spelling; a pattern is matched against the whole of database.collection".into()
-            })));
+                .map(|(db, name)| format!("{db}.{name}"));
+            return Err(unmatched(server, pattern, &names.collect::<Vec<_>>()));
         }
     }
     wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));
@@ -103,6 +94,41 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
         .try_collect()
         .await?;
     Ok(Catalog { databases, namespaces, uuids })
+}
+
+/// An error about a database that is named and not there, with those that are.
+async fn missing(server: &Server, db: &str) -> Error {
+    let admin = server.client().database("admin");
+    // Of a limited user, only those that it may read.
+    let command = bson::doc! {"listDatabases": 1, "nameOnly": true};
+    let ask = || admin.run_command(command.clone()).selection_criteria(server::any_member()).into_future();
+    let reply = server.ask(ask).await.unwrap_or_default();
+    let rows = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
+    let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
+    let of_users = |name: &&str| *name != "admin" && *name != "config";
+    let there =
+        near::nearest(db, names.filter(|name| Selection::default().wants_database(name)).filter(of_users));
+    let there = if there.is_empty() { String::new() } else { format!("; there is {}", there.join(", ")) };
+    Error::new(Kind::Missing, format!("the database '{db}' does not exist on {}", server.hello.address)).hint(
+        format!("Check the spelling in --db, BACKUP_DATABASES or MONGO_URI, names are case-sensitive{there}"),
+    )
+}
+
+/// An error about an `include` pattern that takes in nothing of `names`, all that could be read.
+fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
+    let place = &server.hello.address;
+    if names.iter().any(|name| pattern.matches(name)) {
+        let what = format!("whatever on {place} matches the include pattern '{pattern}' is excluded again");
+        return Error::failed(what)
+            .hint("Narrow --exclude or BACKUP_EXCLUDE, or leave the include pattern out");
+    }
+    let step = match near::advice(&pattern.to_string(), names.iter().map(String::as_str)) {
+        Some(advice) => advice,
+        None => "There is no collection at all to back up: check that MONGO_URI and --db name the right server and \
+                 database"
+            .into(),
+    };
+    Error::failed(format!("no namespace on {place} matches the include pattern '{pattern}'")).hint(step)
 }
 
 /// The UUIDs of all collections now, in the databases that `selection` wants.

@@ -68,7 +68,11 @@ async fn what_it_writes_and_prints_works_at_night() {
     let values = file::read(&config(&home)).expect("a configuration file");
     let dir = home.path().canonicalize().expect("a folder").join("bk");
     assert_eq!(values["dir"], Raw::Text(dir.display().to_string()), "where cron starts, too");
-    assert!(lines(&report, "found")[0].contains("replica set rs0"), "{report}");
+    assert_eq!(report["health"]["checks"][1]["name"], "mongodb");
+    assert!(
+        report["health"]["checks"][1]["detail"].as_str().expect("words").contains("replica set rs0"),
+        "{report}"
+    );
     assert!(report["left_out"].as_array().expect("a list").is_empty());
     assert!(outcomes(&report).contains(&("freshness", "skipped")), "{report}");
     let crontab = lines(&report, "crontab");
@@ -158,8 +162,21 @@ fn a_file_that_is_there_stays() {
     let example = include_str!("../../examples/config.toml");
     std::fs::write(config(&home), example).expect("a file");
     let ran = run(&mut tool).ends(5).says(&["unhealthy: mongodb"]);
-    assert!(ran.stdout.contains("no MongoDB that could be asked"), "{}", ran.stdout);
+    assert_eq!(
+        ran.stdout.matches("cannot connect to MongoDB").count(),
+        1,
+        "it is asked once: {}",
+        ran.stdout
+    );
+    let (mend, cron) = (ran.stdout.find("First mend what failed"), ran.stdout.find("Every night, by cron"));
+    assert!(mend.is_some() && mend < cron, "{}", ran.stdout);
+    assert!(!ran.stdout.contains(".bak"), "{}", ran.stdout);
     assert_ne!(std::fs::read_to_string(config(&home)).expect("the file"), example);
+    std::fs::write(config(&home), "dir = '/mine'\n").expect("a file");
+    let ran = run(tool.arg("--force")).ends(5);
+    let kept = config(&home).with_file_name("config.toml.bak");
+    assert!(ran.stdout.contains(&format!("what was there is kept: {}\n", kept.display())), "{}", ran.stdout);
+    assert_eq!(std::fs::read_to_string(kept).expect("a copy"), "dir = '/mine'\n");
 }
 
 /// Cron's PATH is short: one that only this shell finds is named in the file.

@@ -79,7 +79,12 @@ impl Records {
     pub async fn replace_id(&self, old: &BackupId, run: &Run) -> Result<()> {
         // A kill between the two leaves one record too many, not one too few.
         self.upsert(run).await?;
-        let gone = doc! {"_id": old.as_str(), "status": Status::Running.word()};
+        self.forget(old).await
+    }
+
+    /// Takes back that a run began.
+    pub async fn forget(&self, id: &BackupId) -> Result<()> {
+        let gone = doc! {"_id": id.as_str(), "status": Status::Running.word()};
         self.writing(self.runs.delete_one(gone)).await.map(drop)
     }
 

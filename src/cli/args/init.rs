@@ -29,7 +29,7 @@ pub struct InitArgs {
     /// Put the secrets of the environment into the file
     #[arg(long)]
     pub with_secrets: bool,
-    /// Replace the configuration file that is there; its settings are lost, its owner and group stay
+    /// Replace the configuration file that is there; a copy of it is kept (.bak), its owner and group stay
     #[arg(long)]
     pub force: bool,
 }

@@ -214,5 +214,12 @@ mod tests {
         assert_eq!(flags["databases"], Raw::List(vec!["a".into(), "b".into()]));
         assert_eq!(flags["compression_level"], Raw::Text("3".into()));
         assert_eq!(flags["dir"], Raw::Text("/x".into()));
+        let command = Cli::command();
+        let backup = command.find_subcommand("backup").unwrap();
+        for key in flags.keys() {
+            let flag = crate::config::table::by_key(key).unwrap().flag();
+            let is_there = backup.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"));
+            assert!(is_there, "{flag}");
+        }
     }
 }

@@ -1,17 +1,12 @@
-//! What is on this machine: the server, mongodump, credentials. Nothing here fails: what is not found is said.
+//! What is on this machine: mongodump, credentials, what cron mails with. Nothing here fails: what is not found is
+//! said. What `health` finds out (the server, the store, the mail service) is for `health` to say.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::Options;
 use crate::config::env::Env;
 use crate::config::layers::Layers;
-use crate::error::Result;
 use crate::source::mongodump;
-use crate::source::server::Server;
-
-/// How long the server is waited for: whether it can be reached at all is for `health` to say.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What cron mails with: Debian's and others' name of it.
 const SENDMAIL: [&str; 2] = ["/usr/sbin/sendmail", "/usr/lib/sendmail"];
@@ -27,11 +22,6 @@ pub struct Found {
 /// Looks around.
 pub async fn look(options: &Options, layers: &Layers, env: Env<'_>) -> Found {
     let mut lines = Vec::new();
-    lines.push(match tokio::time::timeout(PATIENCE, server(options)).await {
-        Ok(Ok(words)) => format!("MongoDB {words}"),
-        Ok(Err(error)) => format!("no MongoDB that could be asked: {}", error.chain()),
-        Err(_) => format!("no MongoDB that answered within {} s", PATIENCE.as_secs()),
-    });
     let (path, search) = (options.backup.mongodump_path.clone(), options.backup.search_path.clone());
     let find = move |search: Option<String>| mongodump::find(path.as_deref(), search.as_deref());
     let here = tokio::task::spawn_blocking(move || (find(search), find(None))).await;
@@ -48,22 +38,10 @@ pub async fn look(options: &Options, layers: &Layers, env: Env<'_>) -> Found {
     } else if layers.is_set("s3.bucket") {
         lines.push(format!("credentials for the bucket: {}", credentials(layers, env)));
     }
-    if layers.is_set("mail.to") {
-        lines.push(format!("mails to {}", layers.list("mail.to").join(", ")));
-    } else {
-        lines.push("no key of a mail service: nobody is mailed".into());
-        if !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
-            lines.push("no sendmail: what cron's MAILTO names reaches nobody either".into());
-        }
+    if !layers.is_set("mail.to") && !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
+        lines.push("no sendmail: what cron mails, as MAILTO says, reaches nobody".into());
     }
     Found { lines, mongodump_path }
-}
-
-async fn server(options: &Options) -> Result<String> {
-    let server = Server::connect(&options.backup.mongo_uri).await?;
-    let version = server.version().await;
-    server.close().await;
-    Ok(format!("{}, {}", version?, server.hello.words()))
 }
 
 /// Where the AWS tools would find a key, in the order in which they look.

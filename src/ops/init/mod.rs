@@ -43,6 +43,8 @@ pub struct Options {
 pub struct Report {
     /// Its permissions.
     pub mode: u32,
+    /// The copy of the file that was replaced.
+    pub kept: Option<PathBuf>,
     /// The settings in it.
     pub settings: Vec<&'static str>,
     /// The secrets that are set, but not in it.
@@ -57,7 +59,7 @@ pub struct Report {
 /// # Errors
 /// When there is a file already, or it cannot be written.
 pub async fn init(layers: &Layers, env: Env<'_>, options: &Options, now: DateTime<Utc>) -> Result<Report> {
-    // Looking around takes time: what cannot be written is told before.
+    // What cannot be written is told before anything is looked for.
     write::replaceable(&options.file, options.force)?;
     let mut chosen = chosen::chosen(layers, env, options);
     let found = found::look(options, layers, env).await;
@@ -65,7 +67,13 @@ pub async fn init(layers: &Layers, env: Env<'_>, options: &Options, now: DateTim
         chosen.add_path("mongodump_path", path);
     }
     let text = render::render(EXAMPLE, &options.file, &chosen, &found.lines, now);
-    let mode = write::write(&options.file, &text, options.force)?;
+    let written = write::write(&options.file, &text, options.force)?;
     let settings = chosen.values.keys().copied().collect();
-    Ok(Report { mode, settings, left_out: chosen.left_out, found: found.lines })
+    Ok(Report {
+        mode: written.mode,
+        kept: written.kept,
+        settings,
+        left_out: chosen.left_out,
+        found: found.lines,
+    })
 }

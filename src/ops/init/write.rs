@@ -1,9 +1,9 @@
 //! Putting the file where it belongs, whole or not at all.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::EXAMPLE;
 use crate::error::{Error, Result};
@@ -11,6 +11,15 @@ use crate::replace::{create, replace_as};
 
 /// The permissions of a new file: of its owner alone. systemd reads it as root (`LoadCredential=`).
 const MODE: u32 = 0o600;
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    /// Its permissions.
+    pub mode: u32,
+    /// The copy of the file that was replaced.
+    pub kept: Option<PathBuf>,
+}
 
 /// Whether there is nothing at `path` that a person would miss. The example as it ships, which the Debian
 /// package puts there, is nobody's work.
@@ -27,17 +36,17 @@ pub fn replaceable(path: &Path, force: bool) -> Result<()> {
         Ok(_) if force => Ok(()),
         Ok(_) if fs::read(path).is_ok_and(|text| text == EXAMPLE.as_bytes()) => Ok(()),
         Ok(_) => refused("is there already").map_err(|e| {
-            e.hint("Edit it; or have it replaced (--force), or write another one (--config FILE)")
+            e.hint("Edit it; or have it replaced and a copy kept (--force), or write another one (--config FILE)")
         }),
     }
 }
 
-/// Writes the file, and answers its permissions. One that is replaced keeps its owner and group, and its
-/// permissions but for those of everybody.
+/// Writes the file. One that is replaced keeps its owner and group, and its permissions but for those of everybody;
+/// of one that a person wrote a copy is kept beside it.
 ///
 /// # Errors
 /// As [`replaceable`], also when a file appeared meanwhile; and when it cannot be written.
-pub fn write(path: &Path, text: &str, force: bool) -> Result<u32> {
+pub fn write(path: &Path, text: &str, force: bool) -> Result<Written> {
     replaceable(path, force)?;
     // A link is kept, and what it leads to replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -46,8 +55,13 @@ pub fn write(path: &Path, text: &str, force: bool) -> Result<u32> {
     fs::create_dir_all(folder).map_err(fail)?;
     let old = fs::metadata(path).ok();
     let mode = old.as_ref().map_or(MODE, |old| old.mode() & 0o770);
+    let mut kept = None;
     match old {
-        Some(old) => replace_as(path, text.as_bytes(), mode, (old.uid(), old.gid())).map_err(fail)?,
+        Some(old) => {
+            let owner = (old.uid(), old.gid());
+            kept = keep(path, mode, owner).map_err(fail)?;
+            replace_as(path, text.as_bytes(), mode, owner).map_err(fail)?;
+        }
         None => create(path, text.as_bytes(), mode).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => {
                 Error::usage(format!("{} was written by somebody else in this very moment", path.display()))
@@ -56,7 +70,30 @@ pub fn write(path: &Path, text: &str, force: bool) -> Result<u32> {
         })?,
     }
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
-    Ok(mode)
+    Ok(Written { mode, kept })
+}
+
+/// Keeps a copy of what is at `path`, unless that is the example or there is such a copy: its name ends as dpkg
+/// knows those of a configuration file, which it removes with it. No copy is overwritten.
+fn keep(path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Option<PathBuf>> {
+    let text = fs::read(path)?;
+    if text == EXAMPLE.as_bytes() {
+        return Ok(None);
+    }
+    let mut middle = String::new();
+    for number in 2.. {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("{middle}.bak"));
+        let copy = PathBuf::from(name);
+        match fs::read(&copy) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return replace_as(&copy, &text, mode, owner).map(|()| Some(copy));
+            }
+            Ok(other) if other == text => return Ok(Some(copy)),
+            _ => middle = format!(".{number}"),
+        }
+    }
+    Ok(None)
 }
 
 fn failed(path: &Path, e: std::io::Error) -> Error {
@@ -76,7 +113,8 @@ mod tests {
     fn a_new_one_is_its_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("etc/deep/config.toml");
-        assert_eq!(write(&path, "x", false).unwrap(), 0o600);
+        let written = write(&path, "x", false).unwrap();
+        assert_eq!((written.mode, written.kept), (0o600, None));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let names: Vec<_> =
             fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -92,13 +130,24 @@ mod tests {
         assert_eq!((error.exit().code(), fs::read_to_string(&path).unwrap().as_str()), (2, "mine"));
         assert!(error.next_step().unwrap().contains("--force"));
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(write(&path, "x", true).unwrap(), 0o640, "everybody may read it no more");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        let written = write(&path, "x", true).unwrap();
+        let bak = dir.path().join("config.toml.bak");
+        assert_eq!((written.mode, written.kept.as_ref()), (0o640, Some(&bak)));
+        for file in [&path, &bak] {
+            assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o640, "everybody may read it no more");
+        }
+        // The first copy stays, and there is one of each.
+        for (text, copy) in
+            [("y", "config.toml.2.bak"), ("mine", "config.toml.3.bak"), ("z", "config.toml.bak")]
+        {
+            assert_eq!(write(&path, text, true).unwrap().kept, Some(dir.path().join(copy)));
+        }
+        assert_eq!(fs::read_to_string(&bak).unwrap(), "mine");
         // The example of the package, through a link.
         fs::write(&path, EXAMPLE).unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        write(&link, "y", false).unwrap();
+        assert_eq!(write(&link, "y", false).unwrap().kept, None);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&path).unwrap(), "y");
         assert_eq!(write(dir.path(), "x", true).unwrap_err().exit().code(), 2);

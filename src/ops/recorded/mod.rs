@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use crate::catalog::id::BackupId;
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::catalog::run::Verified;
+use crate::catalog::{self, Entry};
 use crate::config::records::RecordsAt;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
@@ -86,6 +87,12 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
         }
         Err(error) => {
             let Some(attempt) = recorder.last() else { return Err(error) };
+            if mistyped(&error, options, &resources).await {
+                if let Err(lost) = in_time(&resources, recorder.forget()).await {
+                    log::info!("{}", recording.redactor.clean(&told(&lost)));
+                }
+                return Err(error);
+            }
             let recorder = if recording.shares(options, &error) { recorder.give_up() } else { recorder };
             let failure = failed::failure(&error, &attempt, options, &resources, recording);
             let (stored, recorded) = tokio::join!(
@@ -99,6 +106,20 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
             Err(error)
         }
     }
+}
+
+/// Whether the run is of a job that there is only by a slip: a database that is not there gave it its name, and
+/// no backup has that name. Written down, the failure would stand among those of real jobs.
+async fn mistyped(error: &Error, options: &Options, resources: &Resources) -> bool {
+    let of_selection = options.job.starts_with(&format!("{}@", options.selection.label()));
+    if error.kind() != Kind::Missing || !of_selection {
+        return false;
+    }
+    let store = &*resources.store;
+    let entries = async { catalog::manifests(store, &catalog::ids(store).await?).await };
+    let of_job = |entry: &Entry| matches!(entry, Entry::Backup(manifest) if manifest.job == options.job);
+    // Where the store does not tell, it may be one that vanished.
+    resources.cancel.or(entries).await.is_ok_and(|entries| !entries.iter().any(of_job))
 }
 
 /// Records how a backup was found.

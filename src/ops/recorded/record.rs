@@ -90,6 +90,17 @@ impl Recorder {
         Ok(())
     }
 
+    /// Takes back what is recorded of the run.
+    pub async fn forget(self) -> Result<()> {
+        let last = self.last();
+        let Some(records) = self.records().await? else { return Ok(()) };
+        if let Some(attempt) = last {
+            records.forget(&attempt.id).await?;
+        }
+        records.close().await;
+        Ok(())
+    }
+
     /// Records nothing any more.
     pub fn give_up(self) -> Recorder {
         if let Some(following) = &self.following {

@@ -132,10 +132,18 @@ fn mistakes_are_told_before_any_network_is_touched() {
             &["BACKUP_RETENTION_DAYS", "at least 1"],
         ),
         (&[("BACKUP_DIR", "/x"), ("BACKUP_FORMAT", "a$HOME\nb")], &[], &["'a$HOME\nb'", "tar.zst"]),
-        (&[("BACKUP_DIR", "/x")], &["--format", "zip"], &["format", "flag", "archive.gz"]),
+        (
+            &[("BACKUP_DIR", "/x")],
+            &["--format", "zip"],
+            &["format = 'zip' (the flag --format)", "archive.gz", "Correct --format; without it"],
+        ),
         (&[("BACKUP_DIR", "/x")], &["--engine", "magic"], &["engine", "mongodump"]),
         (&[("BACKUP_DIR", "/x")], &["--config", "/nonexistent/c.toml"], &["/nonexistent/c.toml"]),
-        (&[("BACKUP_DIR", "/x"), ("MONGO_URI_FILE", "/nonexistent/uri")], &[], &["MONGO_URI_FILE"]),
+        (
+            &[("BACKUP_DIR", "/x"), ("RESTORE_URI_FILE", "/nonexistent/uri")],
+            &[],
+            &["RESTORE_URI_FILE", "Create that file"],
+        ),
     ];
     for (env, args, words) in cases {
         let home = Home::new();
@@ -163,6 +171,12 @@ fn mistakes_in_the_file() {
         ("dir = [1]\n", 0o600, &["line 1, column 1", "dir"]),
         ("dir = '/x'\ndir = '/y'\n", 0o600, &["line 2, column 1"]),
         ("dir = '/x\n", 0o600, &["line 1"]),
+        ("dir = /x\n", 0o600, &["line 1, column 7: string values must be quoted", "dir = '/srv/backups'"]),
+        (
+            "buckit = 'b'\n[s4]\nx = 1\n",
+            0o600,
+            &["line 1, column 1: there is no setting", "; line 2, column 2: "],
+        ),
         ("mongo_uri = 'mongodb://u:hunter2@h'\n", 0o644, &["mongo_uri", "every user may read", "chmod 640"]),
         ("[s3]\nsecret_access_key = 'hunter2'\n", 0o604, &["s3.secret_access_key", "chmod 640"]),
     ] {
@@ -208,7 +222,7 @@ fn precedence() {
     // A flag beats both; the mistake in it shows that it was taken.
     let mut flags = bare();
     flags.arg("--config").arg(&path).env("BACKUP_FORMAT", "tar.zst").env("MONGO_URI", NOWHERE);
-    run(flags.args(["backup", "--format", "zip"])).ends(2).says(&["'zip' (flag)"]);
+    run(flags.args(["backup", "--format", "zip"])).ends(2).says(&["'zip' (the flag --format)"]);
 }
 
 /// The same command without `--json`.
@@ -225,6 +239,18 @@ fn config_checks_what_it_shows() {
     let home = Home::new();
     let ran = run(home.tool().arg("config")).ends(2).says(&["S3_BACKUP_BUCKET"]);
     assert!(ran.stdout.contains("retention_days = 30 days  (default)"), "{}", ran.stdout);
+    let mut tool = bare();
+    tool.env("HOME", home.path()).env("MONGO_URI", "mongodb://db1/shop").env("BACKUP_DIR", "/x");
+    let found = run(tool.env("STATE_DIRECTORY", "/run/state").arg("config")).ends(0).stdout;
+    assert!(found.contains("job = shop@db1  (not set; BACKUP_JOB: "), "{found}");
+    assert!(found.contains("state_dir = /run/state  (not set; UZIMA_BACKUP_STATE_DIR: "), "{found}");
+    let found = run(tool.args(["--json"])).ends(0).json();
+    assert_eq!((&found["job"], &found["state_dir"]), (&json!("shop@db1"), &json!("/run/state")));
+    let wrong = run(tool.env("BACKUP_RETENTION_DAYS", "30d").arg("-q")).ends(2);
+    wrong.says(&[
+        "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it is a whole number, at least 1",
+        "no `cleanup`",
+    ]);
     let wrong =
         run(home.tool().env("BACKUP_DIR", "/x").env("BACKUP_FORMAT", "zip").args(["config", "--json"]));
     let wrong = wrong.ends(2).says(&["BACKUP_FORMAT"]);

@@ -14,6 +14,8 @@ fn misspelt(home: &Home) -> Command {
     let mut command = home.to_dir(NOWHERE);
     command
         .env("BACKUP_FORMT", "tar.zst")
+        .env("RESTORE_URL", "mongodb://u:hunter2@h")
+        // Meteor's, beside ours.
         .env("MONGO_URL", "mongodb://u:hunter2@h")
         .env("BACKUP_OF", "others");
     command
@@ -26,11 +28,17 @@ fn a_slip_is_told_once_and_is_no_error() {
         let ran = run(misspelt(&home).args(args));
         assert_eq!(ran.stderr.matches(FORMAT).count(), 1, "{args:?}: {}", ran.stderr);
         assert!(
-            ran.stderr.contains(" WARN ") && ran.stderr.contains("did you mean MONGO_URI?"),
+            ran.stderr.contains(" WARN ") && ran.stderr.contains("did you mean RESTORE_URI?"),
             "{}",
             ran.stderr
         );
-        assert!(!ran.stderr.contains("BACKUP_OF") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
+        assert!(
+            !ran.stderr.contains("BACKUP_OF")
+                && !ran.stderr.contains("MONGO_URL")
+                && !ran.stderr.contains("hunter2"),
+            "{}",
+            ran.stderr
+        );
     }
     run(misspelt(&home).arg("list")).ends(0);
     let sound = run(home.to_dir(NOWHERE).arg("list")).ends(0);
@@ -44,7 +52,7 @@ fn config_and_health_show_it() {
     assert!(shown.contains(FORMAT) && shown.contains("format = tar.gz  (default)"), "{shown}");
     let found = run(misspelt(&home).args(["config", "--json"])).ends(0).json()["misspelt"].clone();
     let format = json!({"env": "BACKUP_FORMT", "near": "BACKUP_FORMAT"});
-    assert_eq!(found, json!([format, {"env": "MONGO_URL", "near": "MONGO_URI"}]));
+    assert_eq!(found, json!([format, {"env": "RESTORE_URL", "near": "RESTORE_URI"}]));
     let health = run(misspelt(&home).args(["health", "--only", "configuration"])).ends(0).stdout;
     assert!(health.contains(FORMAT), "{health}");
 }

@@ -72,6 +72,12 @@ async fn a_name_that_does_not_exist_is_an_error_that_says_it() {
         assert!(text.contains(&format!("'{pattern}'")), "{text}");
         shelf.assert_nothing().await;
     }
+    let (_, outcome) = run(&server.uri(), |options| {
+        options.selection.include = vec!["*".parse().unwrap()];
+        options.selection.exclude = vec!["*.*".parse().unwrap()];
+    })
+    .await;
+    assert!(failed(outcome).contains("include pattern '*' is excluded again"));
     // An allowance for empty servers is none for names that are wrong.
     let (_, outcome) = run(&server.uri(), |options| {
         options.selection.databases = vec!["shpo".into()];

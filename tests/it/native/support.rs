@@ -162,7 +162,8 @@ pub async fn run(uri: &str, change: impl FnOnce(&mut Options)) -> (Shelf, Result
 pub fn failed(outcome: Result<Report, Error>) -> String {
     let error = outcome.map(|report| report.manifest).expect_err("a failure");
     let text = format!("{} | {}", error.chain(), error.next_step().unwrap_or_default());
-    assert!(matches!(error.kind(), Kind::Failed | Kind::Away) && error.exit() == Exit::Failed, "{text}");
+    let lasting = matches!(error.kind(), Kind::Failed | Kind::Away | Kind::Missing);
+    assert!(lasting && error.exit() == Exit::Failed, "{text}");
     assert!(!text.contains("panicked") && !text.contains("ended unexpectedly"), "{text}");
     text
 }

@@ -39,6 +39,23 @@ async fn a_user_who_may_not_record_is_told_what_to_grant() {
     assert_eq!(of_each(&client, "status").await, ["completed"; 5]);
 }
 
+/// The commands that are told are whole where a password is the user's name, and it is shown nowhere as one. What
+/// the role `backup` may not ask for is not said to be unknown.
+#[tokio::test]
+async fn a_password_that_is_the_users_name() {
+    let ((server, _client), home) = (guarded().await, Home::new());
+    server.create_user("backup", "backup", &[("backup", "admin")]).await.expect("a user");
+    let uri = server.uri_as("backup", "backup", "admin");
+    let ran = run(recording(&home, &uri).args(["backup", "-q"])).ends(3);
+    ran.says(&["grantRolesToUser(\"backup\", [{role"]);
+    let wrong = server.uri_as("ward", "ward", "admin");
+    run(home.to_dir(&wrong).arg("backup")).ends(1).says(&["the login of user 'ward' was refused"]);
+    let shown = run(home.to_dir(&uri).arg("config")).ends(0).stdout;
+    assert!(shown.contains("mongodb://backup:***@"), "{shown}");
+    let plan = run(home.to_dir(&uri).args(["backup", "--dry-run"])).ends(0).stdout;
+    assert!(plan.contains(" on the server's disk, of ") && !plan.contains("unknown"), "{plan}");
+}
+
 /// Row 60: what a connection string may say of login, database and reading is no reason not to record.
 #[tokio::test]
 async fn odd_logins_and_read_preferences() {

@@ -185,6 +185,27 @@ async fn a_run_that_fails() {
     assert_eq!((ran.code, recorded(&client).await.len()), (Some(1), 1), "{}", ran.stderr);
 }
 
+/// A database whose name is mistyped gives no job its name, neither in records nor in the store; one that
+/// vanished is a run that failed.
+#[tokio::test]
+async fn a_database_that_is_not_there() {
+    let ((server, client), home) = (server().await, Home::new());
+    client.database("blog").collection("posts").insert_one(doc! {"_id": 1}).await.expect("a row");
+    let tool = |args: &[&str]| run(recording(&home, &server.uri()).args(args));
+    let slip =
+        ["the database 'shopp' does not exist", "next step: Check the spelling", "; there is shop, blog"];
+    tool(&["backup", "--db", "shopp"]).ends(1).says(&slip);
+    assert_eq!((home.failures().len(), recorded(&client).await.len()), (0, 0));
+    assert_eq!(tool(&["list", "--json"]).ends(0).json()["backups"], json!([]));
+    // A job of its own name is no slip.
+    tool(&["backup", "--db", "shopp", "--job", "nightly"]).ends(1);
+    assert_eq!((home.failures().len(), recorded(&client).await.len()), (1, 1));
+    tool(&["backup", "--db", "shop"]).ends(0);
+    client.database("shop").drop().await.expect("it is dropped");
+    tool(&["backup", "--db", "shop"]).ends(1).says(&["the database 'shop' does not exist"]);
+    assert_eq!((home.failures().len(), recorded(&client).await.len()), (2, 3));
+}
+
 /// What records say of backups elsewhere is no business of this place.
 #[tokio::test]
 async fn two_places() {

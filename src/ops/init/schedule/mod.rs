@@ -112,6 +112,15 @@ pub mod tests {
         }
     }
 
+    pub fn left_out() -> LeftOut {
+        LeftOut {
+            key: "mongo_uri",
+            variable: "MONGO_URI_FILE".into(),
+            file: "/etc/uzima-backup/mongo_uri".into(),
+            there: false,
+        }
+    }
+
     #[test]
     fn a_crontab_has_the_examples_jobs_for_this_binary() {
         let lines = schedule().crontab();
@@ -125,15 +134,9 @@ pub mod tests {
 
     #[test]
     fn what_is_not_in_the_file_is_named() {
-        let secret = LeftOut {
-            key: "mongo_uri",
-            variable: "MONGO_URI_FILE".into(),
-            file: "/etc/uzima-backup/mongo_uri".into(),
-            there: false,
-        };
         let schedule = Schedule {
             config: Some("/srv/b.toml".into()),
-            secrets: vec![secret],
+            secrets: vec![left_out()],
             profile: Some("backups".into()),
             ..schedule()
         };

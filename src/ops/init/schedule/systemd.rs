@@ -4,13 +4,15 @@ use std::path::Path;
 
 use super::words::{literal, unit_word};
 use super::{LeftOut, Schedule};
-use crate::ops::init::standing::{Standing, USER, Written};
+use crate::ops::init::standing::{STATE_DIR, Standing, USER, Written};
 use crate::shell::quoted;
 
 /// What a machine adds to all four services.
 const OWN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";
-/// What the services may write anyway.
-const STATE: &str = "/var/lib/uzima-backup";
+/// Has the health looked at where it cannot be mailed: `systemctl --failed` and the journal tell.
+const WITHOUT_MAIL: &str = "/etc/systemd/system/uzima-backup-health.service.d/without-mail.conf";
+/// The tool in the units.
+const PACKAGED: &str = "/usr/bin/uzima-backup";
 /// What they do not see with `ProtectHome=yes` (systemd.exec(5)).
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
@@ -28,17 +30,23 @@ impl Schedule {
             commands.push(format!("printf '%s\\n' '[Service]' {} |", words.join(" ")));
             commands.push(format!("  install -D -m 0644 /dev/stdin {OWN} && systemctl daemon-reload"));
         }
+        if !self.mails {
+            commands.push(format!("printf '%s\\n' '[Service]' ExecStart= 'ExecStart={PACKAGED} health' |"));
+            commands
+                .push(format!("  install -D -m 0644 /dev/stdin {WITHOUT_MAIL} && systemctl daemon-reload"));
+        }
         commands.push("systemctl start uzima-backup-backup.service".into());
-        let mails = if self.mails { " uzima-backup-stats.timer uzima-backup-health.timer" } else { "" };
+        let stats = if self.mails { " uzima-backup-stats.timer" } else { "" };
         commands.push(format!(
-            "systemctl enable --now uzima-backup-backup.timer uzima-backup-cleanup.timer{mails}"
+            "systemctl enable --now uzima-backup-backup.timer uzima-backup-cleanup.timer{stats} \
+             uzima-backup-health.timer"
         ));
         commands
     }
 
     /// What the services write beside the backups, but for what they may write anyway.
     fn beside(&self) -> impl Iterator<Item = &Written> {
-        self.metrics.iter().chain(&self.log_file).filter(|written| !written.path.starts_with(STATE))
+        self.metrics.iter().chain(&self.log_file).filter(|written| !written.path.starts_with(STATE_DIR))
     }
 
     /// Commands that let the services' user write where it must. Nothing that others use changes hands.
@@ -117,7 +125,7 @@ fn shared(dir: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::schedule;
+    use super::super::tests::{left_out, schedule};
     use super::*;
 
     fn written(path: &str, standing: Standing) -> Option<Written> {
@@ -126,18 +134,12 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_file_is_named() {
-        let secret = LeftOut {
-            key: "mongo_uri",
-            variable: "MONGO_URI_FILE".into(),
-            file: "/etc/uzima-backup/mongo_uri".into(),
-            there: false,
-        };
         let schedule = Schedule {
             config: Some("/srv/b.toml".into()),
             dir: written("/srv/my 100%", Standing::Missing),
             metrics: written("/var/lib/prometheus/node", Standing::Shared),
             log_file: written("/var/lib/uzima-backup/log", Standing::Missing),
-            secrets: vec![secret],
+            secrets: vec![left_out()],
             profile: Some("backups".into()),
             ..schedule()
         };
@@ -154,6 +156,17 @@ mod tests {
             assert!(systemd[2].contains(word), "{word} in {systemd:?}");
         }
         assert!(systemd[5].ends_with("-cleanup.timer uzima-backup-stats.timer uzima-backup-health.timer"));
+    }
+
+    #[test]
+    fn the_health_is_looked_at_without_mails() {
+        let lines = Schedule { mails: false, ..schedule() }.systemd();
+        assert_eq!(
+            lines[0],
+            "printf '%s\\n' '[Service]' ExecStart= 'ExecStart=/usr/bin/uzima-backup health' |"
+        );
+        assert!(lines[1].contains("/uzima-backup-health.service.d/without-mail.conf && "), "{lines:?}");
+        assert!(lines[3].ends_with("-cleanup.timer uzima-backup-health.timer"), "{lines:?}");
     }
 
     #[test]
