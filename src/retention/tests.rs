@@ -1,5 +1,8 @@
 //! Each rule on its own.
 
+mod freezes;
+mod fresh;
+
 use super::*;
 use crate::catalog::collapse::Amount;
 use crate::source::hello::Topology;
@@ -57,13 +60,6 @@ fn gone(backups: &[Backup], policy: &Policy) -> Vec<i64> {
     let plan = plan(backups, policy, &around());
     assert_eq!(plan.frozen, Vec::<String>::new());
     going(&plan)
-}
-
-#[track_caller]
-fn frozen(backups: &[Backup], around: &Circumstances, words: &str) {
-    let plan = plan(backups, &POLICY, around);
-    assert_eq!(going(&plan), Vec::<i64>::new());
-    assert!(plan.frozen.len() == 1 && plan.frozen[0].contains(words), "{words}: {:?}", plan.frozen);
 }
 
 #[test]
@@ -152,97 +148,6 @@ fn calendars() {
 }
 
 #[test]
-fn a_collapse_freezes_until_it_is_accepted() {
-    let mut backups = nightly(0..32);
-    backups[0].contents = contents(499);
-    frozen(&backups, &around(), "collapsed: 499 documents where ");
-    backups[0].accepted = true;
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
-    backups[0].accepted = false;
-    backups[0].contents = contents(500);
-    assert_eq!(gone(&backups, &POLICY), [30, 31], "half is no collapse");
-}
-
-#[test]
-fn a_collapse_that_lasts_is_compared_with_the_last_good_one() {
-    let mut backups = nightly(0..33);
-    backups[..5].iter_mut().for_each(|b| b.contents = contents(10));
-    frozen(&backups, &around(), &format!("where {} had 1,000", backups[5].id));
-    // Whatever came before the one that is accepted stays what it was.
-    backups[0].accepted = true;
-    let judged = plan(&backups, &POLICY, &Circumstances { force: true, ..around() });
-    assert!(judged.frozen.is_empty());
-    assert!(judged.decisions[1].reason.contains("not good: it collapsed"), "{:?}", judged.decisions[1]);
-    assert!(!judged.decisions[0].reason.contains("not good"), "{:?}", judged.decisions[0]);
-}
-
-#[test]
-fn a_collapse_that_is_over_is_no_doubt() {
-    let mut backups = nightly(0..32);
-    backups[1].contents = contents(0);
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
-}
-
-#[test]
-fn another_source_freezes_until_it_is_accepted() {
-    let mut backups = nightly(0..32);
-    backups[1].source.member = "db9:27017".into();
-    // Even when the newest is of the old source again: two servers take turns in one job.
-    frozen(&backups, &around(), "the source was the single server db1:27017, and is the single server db9");
-    frozen(&backups, &around(), "if these are two servers, give each a job of its own (BACKUP_JOB, --job)");
-    backups[1].accepted = true;
-    frozen(&backups, &around(), &format!("--accept {}", backups[0].id));
-    backups[0].accepted = true;
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
-}
-
-#[test]
-fn names_of_loopback_are_one_server_and_its_ports_are_not() {
-    let mut backups = nightly(0..32);
-    for (backup, host) in backups.iter_mut().zip(["localhost", "127.0.0.1", "[::1]"].into_iter().cycle()) {
-        backup.source.member = format!("{host}:27017");
-    }
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
-    backups[4].source.member = "localhost:27018".into();
-    frozen(&backups, &around(), &backups[4].id.to_string());
-}
-
-#[test]
-fn clocks_that_disagree_freeze() {
-    for minutes in [-11, 11, -5_256_000] {
-        let store_clock = now() + TimeDelta::minutes(minutes);
-        frozen(&nightly(0..32), &Circumstances { store_clock, ..around() }, "the clocks disagree");
-    }
-    let store_clock = now() + TimeDelta::minutes(10);
-    let plan = plan(&nightly(0..32), &POLICY, &Circumstances { store_clock, ..around() });
-    assert_eq!(going(&plan), [30, 31]);
-}
-
-#[test]
-fn what_is_dated_in_the_future_freezes_counts_for_nothing_and_stays() {
-    let mut backups = nightly(40..44);
-    backups.push(backup(-400));
-    frozen(&backups, &around(), "in the future");
-    backups[4].accepted = true;
-    assert_eq!(gone(&backups, &POLICY), [43]);
-}
-
-#[test]
-fn many_at_once_need_force() {
-    frozen(&nightly(0..41), &around(), "11 of 41 good backups would go at once");
-    let forced = Circumstances { force: true, ..around() };
-    assert_eq!(plan(&nightly(0..41), &POLICY, &forced).deletions().count(), 11);
-    assert_eq!(gone(&nightly(0..40), &POLICY).len(), 10, "a quarter");
-    assert_eq!(gone(&nightly(100..106), &POLICY).len(), 3, "three may always go");
-}
-
-#[test]
-fn what_cannot_be_read_freezes() {
-    let unreadable = vec!["manifest.json: not JSON".to_string()];
-    frozen(&nightly(0..32), &Circumstances { unreadable, force: true, ..around() }, "not JSON");
-}
-
-#[test]
 fn the_next_expiry_is_when_a_clean_up_would_delete() {
     let next = |backups: &[Backup]| forecast::next_expiry(backups, &POLICY, JOB, now());
     assert_eq!(next(&[]), None);
@@ -258,88 +163,6 @@ fn the_next_expiry_is_when_a_clean_up_would_delete() {
     assert_eq!(next(&backups).unwrap().id, backups[38].id);
     let others = [Backup { job: "other".into(), ..backup(50) }];
     assert_eq!(next(&others), None);
-}
-
-mod fresh {
-    use std::time::Duration;
-
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(26 * 3600);
-
-    fn judge(backups: &[Backup]) -> Freshness {
-        freshness(backups, JOB, now(), DAY)
-    }
-
-    fn newest(backups: &[Backup]) -> Option<(i64, bool)> {
-        let found = judge(backups);
-        found.newest.map(|(id, age)| {
-            assert_eq!(TimeDelta::from_std(age).unwrap(), now() - id.started());
-            ((now() - id.started()).num_days(), found.fresh)
-        })
-    }
-
-    #[test]
-    fn the_newest_good_one_counts() {
-        assert_eq!(newest(&nightly(0..5)), Some((0, true)));
-        assert_eq!(newest(&nightly(1..5)), Some((1, true)));
-        assert_eq!(newest(&nightly(2..5)), Some((2, false)));
-        assert_eq!(newest(&[]), None);
-        assert!(!judge(&[]).fresh);
-    }
-
-    #[test]
-    fn to_the_second() {
-        for (seconds, fresh) in [(0, true), (1, false)] {
-            let mut old = backup(0);
-            old.started = now() - TimeDelta::from_std(DAY).unwrap() - TimeDelta::seconds(seconds);
-            assert_eq!(judge(&[old]).fresh, fresh);
-        }
-    }
-
-    #[test]
-    fn what_is_not_good_is_not_fresh() {
-        let kinds: [fn(&mut Backup); 4] = [
-            |b| b.unsound = Some("its artifact is missing".into()),
-            |b| b.contents = contents(1),
-            |b| b.source.member = "db2:27017".into(),
-            |b| b.started = now() + TimeDelta::days(3650),
-        ];
-        for (n, spoil) in kinds.into_iter().enumerate() {
-            let mut backups = nightly(2..5);
-            let mut bad = backup(0);
-            spoil(&mut bad);
-            backups.push(bad);
-            let found = judge(&backups);
-            assert!(!found.fresh, "{n}");
-            assert_eq!(found.newest.as_ref().map(|(id, _)| id), Some(&backup(2).id), "{n}");
-            assert_eq!(found.bad.len(), 1, "{n}");
-            assert!(!found.bad[0].1.is_empty(), "{n}");
-        }
-    }
-
-    #[test]
-    fn one_of_the_future_alone_is_none() {
-        let mut future = backup(0);
-        future.started = now() + TimeDelta::minutes(11);
-        let found = judge(std::slice::from_ref(&future));
-        assert_eq!((found.newest, found.fresh), (None, false));
-        // Two clocks may differ a little.
-        future.started = now() + TimeDelta::minutes(9);
-        assert_eq!(judge(&[future]).newest.map(|(_, age)| age), Some(Duration::ZERO));
-    }
-
-    #[test]
-    fn an_accepted_collapse_is_fresh_and_other_jobs_are_not_looked_at() {
-        let mut backups = nightly(2..5);
-        let mut small = Backup { contents: contents(1), accepted: true, ..backup(0) };
-        backups.push(small.clone());
-        assert!(judge(&backups).fresh);
-        small.job = "other".into();
-        backups.pop();
-        backups.push(small);
-        assert!(!judge(&backups).fresh);
-    }
 }
 
 #[test]

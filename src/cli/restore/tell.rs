@@ -132,6 +132,9 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     for line in looks(report) {
         text.push_str(&format!("  needs a look: {line}\n"));
     }
+    for note in &report.notes {
+        text.push_str(&format!("  note: {note}\n"));
+    }
     text
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::offer::Offer;
 use super::plan::{Oplog, Plan, Planned, look};
 use super::replay::survey;
 use super::{Options, Origin, people, rename, views};
@@ -56,6 +57,8 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         let version = target.version;
         warnings.push(format!("the backup is of MongoDB {source}, the target is older: {version}"));
     }
+    let mut notes = views::astray(&namespaces);
+    notes.extend(own(&offers, &places).filter(|_| options.filter.is_empty()));
     Ok(Plan {
         from: origin.place(),
         id: manifest.map(|manifest| manifest.id.to_string()),
@@ -63,7 +66,7 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         started_at: manifest.map(|manifest| manifest.started_at),
         target: target.address.clone(),
         onto_source: options.onto_source,
-        notes: views::astray(&namespaces),
+        notes,
         namespaces,
         extra,
         fresh: found.fresh && people.is_empty(),
@@ -74,6 +77,16 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         drop: options.drop,
         warnings,
     })
+}
+
+/// What a restore of all does not write, so that nobody misses it when counting.
+fn own(offers: &[Offer], chosen: &BTreeSet<usize>) -> Option<String> {
+    // Users and roles are merged, which is told, or were not wanted.
+    let people = ["system.users", "system.roles"];
+    let left = offers.iter().enumerate().filter(|(at, _)| !chosen.contains(at)).map(|(_, offer)| offer);
+    let left = left.filter(|o| !people.contains(&o.collection.as_str()) && !o.collection.starts_with('$'));
+    let names: Vec<String> = left.map(Offer::name).collect();
+    (!names.is_empty()).then(|| format!("not restored, for each server has its own: {}", names.join(", ")))
 }
 
 /// What is done with the oplog slice: it is read, if it is to be replayed.

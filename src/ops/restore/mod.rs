@@ -128,7 +128,9 @@ impl Restore {
         }
         let replayed = self.replay(&mut outcomes, meter).await.map_err(halfway)?;
         self.target.close().await;
-        Ok(Report { outcomes, dropped, people: self.plan.people(), replayed, warnings: self.plan.warnings })
+        let people = self.plan.people();
+        let Plan { warnings, notes, .. } = self.plan;
+        Ok(Report { outcomes, dropped, people, replayed, warnings, notes })
     }
 
     /// Empties system collections that are replaced, and drops what has no counterpart in the backup: the names

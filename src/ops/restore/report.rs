@@ -47,6 +47,8 @@ pub struct Report {
     pub replayed: Option<Replayed>,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// What may surprise, and is as it was asked for.
+    pub notes: Vec<String>,
 }
 
 impl Report {
