@@ -22,6 +22,14 @@ fn config_checks_what_it_shows() {
         "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it is a whole number, at least 1",
         "no `cleanup`",
     ]);
+    // All that can be told at once is.
+    let several = run(tool.env("S3_BACKUP_BUCKET", "b").env("METRICS_FILE", "m.prom")).ends(2);
+    several.says(&[
+        "retention_days = '30d'",
+        "; both a bucket",
+        "; metrics_file = 'm.prom'",
+        ". Set one of them",
+    ]);
     let wrong =
         run(home.tool().env("BACKUP_DIR", "/x").env("BACKUP_FORMAT", "zip").args(["config", "--json"]));
     let wrong = wrong.ends(2).says(&["BACKUP_FORMAT"]);
