@@ -8,7 +8,7 @@ use super::state_dir;
 use crate::artifact::manifest::Engine;
 use crate::config::layers::Layers;
 use crate::config::{mail, place, signals};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::ops::backup;
 
@@ -37,12 +37,26 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
         "misspelt": misspelt,
     });
     output.result(&result, || text(layers, job, shown.and_then(Option::as_ref)));
-    resolved.and(engine)?;
-    place::place(layers)?;
-    mail::mail(layers)?;
-    signals::webhook(layers)?;
-    signals::signals(layers)?;
+    together(vec![
+        resolved.and(engine).err(),
+        place::place(layers).err(),
+        mail::mail(layers).err(),
+        signals::webhook(layers).err(),
+        signals::signals(layers).err(),
+    ])?;
     Ok(Exit::Done)
+}
+
+/// All that is wrong as one error.
+fn together(errors: Vec<Option<Error>>) -> Result<()> {
+    let mut errors: Vec<Error> = errors.into_iter().flatten().collect();
+    if errors.len() < 2 {
+        return errors.pop().map_or(Ok(()), Err);
+    }
+    let told: Vec<String> = errors.iter().map(Error::chain).collect();
+    let mut steps: Vec<&str> = errors.iter().filter_map(Error::next_step).collect();
+    steps.dedup();
+    Err(Error::new(errors[0].kind(), told.join("; ")).hint(steps.join(". ")))
 }
 
 fn text(layers: &Layers, job: Option<&String>, engine: Option<&Engine>) -> String {

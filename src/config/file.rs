@@ -70,7 +70,7 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
     let told: Vec<String> =
         mistakes.iter().map(|(offset, what)| format!("{}: {what}", at(*offset))).collect();
     Err(Error::usage(format!("{name}, {}", told.join("; ")))
-        .hint("Correct that, or leave it out: `uzima-backup config` shows every setting there is"))
+        .hint("Correct that, or leave it out: `uzima-backup --config /dev/null config` shows every setting there is"))
 }
 
 /// Takes the values of a table; what is wrong in it is told with its offset.

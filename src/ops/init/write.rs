@@ -73,8 +73,8 @@ pub fn write(path: &Path, text: &str, force: bool) -> Result<Written> {
     Ok(Written { mode, kept })
 }
 
-/// Keeps a copy of what is at `path`, unless that is the example or there is such a copy: its name ends as dpkg
-/// knows those of a configuration file, which it removes with it. No copy is overwritten.
+/// Keeps a copy of what is at `path`, unless that is the example or there is such a copy: dpkg removes a
+/// `.bak` with its configuration file. No copy is overwritten.
 fn keep(path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Option<PathBuf>> {
     let text = fs::read(path)?;
     if text == EXAMPLE.as_bytes() {

@@ -97,14 +97,20 @@ fn skewed_head(failure: &Failure) -> bool {
 /// Where to look for the service that did not answer, or not as one of S3.
 fn whither(failure: &Failure, options: &S3Options) -> String {
     let style = super::client::path_style(options);
+    let plain = options.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let tls = if plain { "; where TLS is spoken it begins with https://" } else { "" };
     match (&options.endpoint_url, failure.status) {
+        // rustls's words for an answer that is no TLS.
+        (Some(endpoint), None) if failure.message.contains("corrupt message") => format!(
+            "No TLS is spoken at S3_ENDPOINT_URL ({endpoint}): begin it with http://, or have the service speak TLS"
+        ),
         (Some(endpoint), None) => format!(
-            "Check that a service listens at S3_ENDPOINT_URL ({endpoint}), and S3_FORCE_PATH_STYLE (now {style}): \
+            "Check that a service listens at S3_ENDPOINT_URL ({endpoint}){tls}, and S3_FORCE_PATH_STYLE (now {style}): \
              without it the bucket's name is part of the host's"
         ),
         (Some(endpoint), Some(_)) => format!(
-            "What answers at S3_ENDPOINT_URL ({endpoint}) is no S3 service with this bucket: check the address, and \
-             S3_FORCE_PATH_STYLE (now {style})"
+            "What answers at S3_ENDPOINT_URL ({endpoint}) is no S3 service with this bucket: check the address{tls}, \
+             and S3_FORCE_PATH_STYLE (now {style})"
         ),
         (None, _) => {
             "Check this machine's way to Amazon S3 (network, name server, proxy), and AWS_REGION; another \
@@ -148,6 +154,7 @@ mod tests {
         let page = said(Failure { status: Some(404), ..Failure::default() });
         assert_eq!(page.kind, Kind::Misconfigured);
         assert!(page.to_string().contains("S3_ENDPOINT_URL (http://store:9000)"));
+        assert!(page.to_string().contains("where TLS is spoken it begins with https://"));
         let nobody =
             said(Failure { message: "no credentials".into(), no_credentials: true, ..Failure::default() });
         assert_eq!(nobody.kind, Kind::Misconfigured);

@@ -232,27 +232,3 @@ fn command_again(command: &Command) -> Command {
     again.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     again
 }
-
-/// What is wrong with a setting is told by `config` too, after it has shown them all.
-#[test]
-fn config_checks_what_it_shows() {
-    let home = Home::new();
-    let ran = run(home.tool().arg("config")).ends(2).says(&["S3_BACKUP_BUCKET"]);
-    assert!(ran.stdout.contains("retention_days = 30 days  (default)"), "{}", ran.stdout);
-    let mut tool = bare();
-    tool.env("HOME", home.path()).env("MONGO_URI", "mongodb://db1/shop").env("BACKUP_DIR", "/x");
-    let found = run(tool.env("STATE_DIRECTORY", "/run/state").arg("config")).ends(0).stdout;
-    assert!(found.contains("job = shop@db1  (not set; BACKUP_JOB: "), "{found}");
-    assert!(found.contains("state_dir = /run/state  (not set; UZIMA_BACKUP_STATE_DIR: "), "{found}");
-    let found = run(tool.args(["--json"])).ends(0).json();
-    assert_eq!((&found["job"], &found["state_dir"]), (&json!("shop@db1"), &json!("/run/state")));
-    let wrong = run(tool.env("BACKUP_RETENTION_DAYS", "30d").arg("-q")).ends(2);
-    wrong.says(&[
-        "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it is a whole number, at least 1",
-        "no `cleanup`",
-    ]);
-    let wrong =
-        run(home.tool().env("BACKUP_DIR", "/x").env("BACKUP_FORMAT", "zip").args(["config", "--json"]));
-    let wrong = wrong.ends(2).says(&["BACKUP_FORMAT"]);
-    assert_eq!(wrong.json()["engine"], Value::Null);
-}

@@ -17,6 +17,7 @@ mod repeats;
 pub mod s3;
 mod schedule;
 pub mod secrets;
+mod shown;
 pub mod signals;
 mod steps;
 pub mod support;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use super::{ending, read, root};
@@ -84,6 +84,55 @@ fn what_is_in_etc_is_the_operators() {
     assert_eq!(kept, [uzima_backup::config::layers::DEFAULT_FILE]);
 }
 
+/// The documents link to each other, and to examples: what a link names is beside them.
+#[test]
+fn a_link_of_a_packed_document_leads_to_a_packed_file() {
+    const DOC: &str = "usr/share/doc/uzima-backup/";
+    let mut packed: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for Asset { sources, to, .. } in assets().into_iter().filter(|asset| asset.to.starts_with(DOC)) {
+        for from in sources {
+            let to = if to.ends_with('/') {
+                Path::new(&to).join(from.file_name().expect("a name"))
+            } else {
+                (&to).into()
+            };
+            packed.push((from, to));
+        }
+    }
+    for (from, to) in packed.iter().filter(|(_, to)| to.extension().is_some_and(|end| end == "md")) {
+        let text = read(from);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if file.is_empty() || link.contains("://") {
+                continue;
+            }
+            let mut path = to.parent().expect("a folder").to_path_buf();
+            for part in Path::new(file).components() {
+                match part {
+                    Component::ParentDir => drop(path.pop()),
+                    part => path.push(part),
+                }
+            }
+            assert!(packed.iter().any(|(_, to)| to.starts_with(&path)), "{}: {link}", from.display());
+        }
+    }
+}
+
+/// What Debian's policy wants of every package: the licence in words, and what changed.
+#[test]
+fn licence_and_changelog_are_there() {
+    let path = |key: &str| root().join(metadata()[key].as_str().expect("a path"));
+    let copyright = read(&path("license-file"));
+    let words =
+        |text: &str| text.split_whitespace().filter(|word| *word != ".").collect::<Vec<_>>().join(" ");
+    let licence = words(&read(&root().join("LICENSE")));
+    let (_, terms) = licence.split_once("Permission is").expect("the terms");
+    assert!(words(&copyright).ends_with(terms) && copyright.contains("\nLicense: MIT\n"), "{copyright}");
+    // cargo-deb's revision, where none is set, is 1.
+    let first = format!("uzima-backup ({}-1) ", env!("CARGO_PKG_VERSION"));
+    assert!(read(&path("changelog")).starts_with(&first));
+}
+
 #[test]
 fn the_scripts_are_sound() {
     let folder = root().join(metadata()["maintainer-scripts"].as_str().expect("a folder"));
@@ -129,8 +178,10 @@ fn the_binary_needs_libc_alone() {
 fn a_purge_takes_the_state_and_no_backup() {
     let folder = tempfile::tempdir().expect("a folder");
     let (state, var) = (folder.path().join("uzima-backup"), folder.path().to_str().expect("UTF-8"));
+    let etc = folder.path().join("etc");
     let script = read(&root().join("packaging/debian/postrm")).replace("/var/lib", var);
-    let purge = || run(Command::new("sh").args(["-c", &script, "postrm", "purge"])).ends(0);
+    let script = script.replace("/etc/", &format!("{}/", etc.display()));
+    let purge = || run(Command::new("sh").args(["-c", &script, "postrm", "purge"])).ends(0).stdout;
     let fill = |below: &str| {
         for name in ["locks/all@vm.backup.lock", "uploads/one.json", uzima_backup::notify::memory::FILE] {
             let file = state.join(below).join(name);
@@ -140,8 +191,17 @@ fn a_purge_takes_the_state_and_no_backup() {
     };
     fill("");
     fill(".local/state/uzima-backup");
-    purge();
+    std::fs::create_dir_all(etc.join("uzima-backup")).expect("a folder");
+    assert_eq!(purge(), "");
     assert!(!state.exists());
+    // What an operator made is told, and stays.
+    for name in ["uzima-backup/mongo_uri", "systemd/system/uzima-backup-.service.d/local.conf"] {
+        let file = etc.join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
+        std::fs::write(&file, "x").expect("a file");
+        let told = format!("{} is not removed: ", file.parent().expect("a folder").display());
+        assert!(purge().contains(&told) && file.exists(), "{told}");
+    }
     fill("");
     let backup = state.join("backups/2026/11/manifest.json");
     std::fs::create_dir_all(backup.parent().expect("a folder")).expect("folders");
