@@ -59,6 +59,11 @@ impl Kind {
     }
 }
 
+/// How the fault of one begins that verify found.
+const FOUND: &str = "verify found it damaged: ";
+/// How the fault of an object ends that is not there.
+const MISSING: &str = " is missing";
+
 /// What is wrong with a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -76,6 +81,18 @@ impl Fault {
         object("artifact", &artifact.key, artifact.size, Kind::ArtifactMissing, folder)
             .or_else(|| object("index", &index.key, index.size, Kind::IndexMissing, folder))
             .or_else(|| found(verdict?))
+    }
+
+    /// What it says beyond the words of its kind, where those stand before it.
+    pub fn beyond(&self) -> &str {
+        let what = match self.kind {
+            Kind::Damaged => return self.why.strip_prefix(FOUND).unwrap_or(&self.why),
+            Kind::ArtifactMissing => "its artifact ",
+            Kind::IndexMissing => "its index ",
+            Kind::ManifestMissing | Kind::UnreadableManifest => return &self.why,
+        };
+        let key = self.why.strip_prefix(what).and_then(|rest| rest.strip_suffix(MISSING));
+        key.unwrap_or(&self.why)
     }
 
     /// It in one line, with the backup that has it.
@@ -133,7 +150,7 @@ impl Fault {
 /// What the listing tells against an object of a backup.
 fn object(what: &str, key: &str, size: u64, missing: Kind, folder: &Folder) -> Option<Fault> {
     match folder.values().find(|object| object.key == key) {
-        None => Some(Fault { kind: missing, why: format!("its {what} {key} is missing") }),
+        None => Some(Fault { kind: missing, why: format!("its {what} {key}{MISSING}") }),
         Some(object) if object.size != size => {
             let why = format!(
                 "its {what} {key} has {}, the manifest says {}",
@@ -148,8 +165,7 @@ fn object(what: &str, key: &str, size: u64, missing: Kind, folder: &Folder) -> O
 
 fn found(verdict: &Verdict) -> Option<Fault> {
     let what = || verdict.wrong().next().map_or("damaged", String::as_str);
-    (!verdict.sound)
-        .then(|| Fault { kind: Kind::Damaged, why: format!("verify found it damaged: {}", what()) })
+    (!verdict.sound).then(|| Fault { kind: Kind::Damaged, why: format!("{FOUND}{}", what()) })
 }
 
 /// How a run and its backup stand.

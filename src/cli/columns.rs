@@ -20,3 +20,19 @@ pub fn columns(head: &[&str], rows: &[Vec<String>], figures: &[usize]) -> String
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.to_string().lines().map(|line| format!("{}\n", line.trim())).collect()
 }
+
+/// A text of one line in lines below a row, no wider than the terminal but where a word is.
+pub fn wrapped(text: &str, width: usize) -> String {
+    const INDENT: &str = "    ";
+    let (mut lines, mut line) = (String::new(), String::new());
+    for word in text.split_whitespace() {
+        if !line.is_empty() && INDENT.len() + line.chars().count() + 1 + word.chars().count() > width {
+            lines.push_str(&format!("{INDENT}{}\n", std::mem::take(&mut line)));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    format!("{lines}{INDENT}{line}\n")
+}

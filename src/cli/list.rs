@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::args::ListArgs;
-use super::columns::{BETWEEN, columns};
+use super::columns::{BETWEEN, columns, wrapped};
 use super::output::Output;
 use super::{stored, units};
 use crate::catalog::Entry;
+use crate::catalog::fault::Fault;
 use crate::catalog::run::{Run, Verified};
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
@@ -91,11 +92,6 @@ fn row(listed: &Listed) -> serde_json::Value {
 const HEADER: [&str; 10] =
     ["ID", "JOB", "AGE", "TOOK", "STORED", "DOCUMENTS", "ENGINE", "CONSISTENCY", "VERIFIED", "STATUS"];
 
-/// How many characters of a status are told where there is no terminal.
-const LEGIBLE: usize = 100;
-/// So many are told on the narrowest terminal.
-const LEAST: usize = 40;
-
 fn text(
     found: &[Listed],
     job: Option<&str>,
@@ -107,41 +103,66 @@ fn text(
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         return format!("no backups{of_job} in {place}\n");
     }
-    let rows: Vec<Vec<String>> = found.iter().map(|listed| cells(listed, now).into()).collect();
-    columns(&HEADER, &briefly(rows, width), &[2, 3, 4, 5])
+    let mut rows: Vec<Vec<String>> = found.iter().map(|listed| cells(listed, now).into()).collect();
+    let below = below(found, &mut rows, width);
+    let table = columns(&HEADER, &rows, &[2, 3, 4, 5]);
+    let mut lines = table.lines();
+    let mut text = format!("{}\n", lines.next().unwrap_or_default());
+    for (line, below) in lines.zip(below) {
+        text.push_str(&format!("{line}\n{below}"));
+    }
+    text
 }
 
-/// What other programs said may be long, and of several lines: it is cut where the terminal ends, but not
-/// below what can be understood, and elsewhere where a line stays legible. All of it is in --json.
-fn briefly(mut rows: Vec<Vec<String>>, width: Option<usize>) -> Vec<Vec<String>> {
-    let before = HEADER.len() - 1;
+/// Ends each row with what is said about it. On a terminal what does not fit there stands in lines of its own below the
+/// row, which are the answer: it may be long, and ends in the next step. Elsewhere a row is a line, whole.
+fn below(found: &[Listed], rows: &mut [Vec<String>], width: Option<usize>) -> Vec<String> {
+    let last = HEADER.len() - 1;
     let widest = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([HEADER[column].len()]).max().unwrap_or_default()
     };
-    let taken: usize = (0..before).map(|column| widest(column) + BETWEEN).sum();
-    let room = width.map_or(LEGIBLE, |width| width.saturating_sub(taken).max(LEAST));
-    rows.iter_mut().for_each(|row| row[before] = units::brief_text(&row[before], room));
-    rows
+    let before: usize = (0..last).map(|column| widest(column) + BETWEEN).sum();
+    let ended = rows.iter_mut().zip(found).map(|(row, listed)| {
+        let Some((joined, said)) = said(listed) else { return String::new() };
+        let whole = format!("{}{joined}{said}", row[last]);
+        match width {
+            Some(width) if before + whole.chars().count() > width => wrapped(&said, width),
+            _ => {
+                row[last] = whole;
+                String::new()
+            }
+        }
+    });
+    ended.collect()
+}
+
+/// What is said about a row beside its status, in one line, and what joins the two.
+fn said(listed: &Listed) -> Option<(&'static str, String)> {
+    let fault = listed.fault.as_ref().map(Fault::beyond);
+    let (error, warnings) = match &listed.row {
+        Row::Stored(Entry::Backup(manifest)) => (None, manifest.warnings.join("; ")),
+        Row::Stored(Entry::Damaged { why, .. }) => (Some(why), String::new()),
+        Row::Run(run) => (run.error.as_ref(), run.warnings.join("; ")),
+    };
+    match fault.or(error.map(String::as_str)) {
+        Some(error) => Some((": ", units::one_line(error))),
+        None if warnings.is_empty() => None,
+        None => Some((", look: ", units::one_line(&warnings))),
+    }
 }
 
 fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
     let pinned = listed.pin.as_ref().map(|pin| format!(", {pin}")).unwrap_or_default();
-    let word = format!("{}{pinned}", listed.shown());
-    let fault = listed.fault.as_ref().map(|fault| &fault.why);
+    let status = units::one_line(&format!("{}{pinned}", listed.shown()));
     let run = match &listed.row {
         Row::Stored(Entry::Backup(manifest)) => &Run::completed(manifest, ""),
         Row::Run(run) => run.as_ref(),
-        Row::Stored(Entry::Damaged { id, why, .. }) => {
+        Row::Stored(Entry::Damaged { id, .. }) => {
             let mut cells: [String; 10] = Default::default();
-            (cells[0], cells[9]) = (id.to_string(), format!("{word}: {why}"));
+            (cells[0], cells[9]) = (id.to_string(), status);
             return cells;
         }
-    };
-    let status = match fault.or(run.error.as_ref()) {
-        Some(error) => format!("{word}: {error}"),
-        None if run.warnings.is_empty() => word,
-        None => format!("{word}, look: {}", run.warnings.join("; ")),
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     let number = |n: Option<u64>, words: fn(u64) -> String| n.map_or_else(|| "-".into(), words);
@@ -175,23 +196,37 @@ fn verified(verified: Option<&Verified>, now: DateTime<Utc>) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_a_row_and_no_longer_than_is_legible() {
-        let now: DateTime<Utc> = "2026-11-24T04:00:00Z".parse().unwrap();
+    fn listed(error: String) -> [Listed; 1] {
         let id = "20261124T030000Z-aaaaaa".parse().unwrap();
-        let mut run = Run::begun(id, "all@db1", "db1", "here", now);
-        run.error = Some(format!("cannot read\n  'shop': {}", "x".repeat(900)));
-        let found = [Listed { row: Row::Run(Box::new(run)), fault: None, pin: None, verified: None }];
-        let longest = |width| {
-            let text = text(&found, None, "here", now, width);
-            assert_eq!(text.lines().count(), 2, "{text}");
-            assert!(text.contains("running: cannot read 'shop': ") && text.ends_with("…\n"), "{text}");
-            text.lines().map(|line| line.chars().count()).max().unwrap()
-        };
-        assert_eq!((longest(Some(200)), longest(Some(180))), (200, 180));
-        // A terminal that is too narrow for the columns before still tells the beginning of it.
-        assert_eq!(longest(Some(80)), longest(Some(20)));
-        let before = longest(Some(80)) - LEAST;
-        assert_eq!(longest(None), before + LEGIBLE);
+        let mut run = Run::begun(id, "all@db1", "db1", "here", "2026-11-24T03:00:00Z".parse().unwrap());
+        run.error = Some(error);
+        [Listed { row: Row::Run(Box::new(run)), fault: None, pin: None, verified: None }]
+    }
+
+    fn told(error: &str, width: Option<usize>) -> String {
+        text(&listed(error.into()), None, "here", "2026-11-24T04:00:00Z".parse().unwrap(), width)
+    }
+
+    #[test]
+    fn a_reason_is_never_cut() {
+        let reason = format!("cannot read 'shop': {}(next step: grant the role)", "x y z ".repeat(100));
+        let error = reason.replacen(' ', "\n  ", 1);
+        // A script greps a line a row.
+        let text = told(&error, None);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.ends_with(&format!("  running: {reason}\n")), "{text}");
+        for width in [200, 80, 20] {
+            let text = told(&error, Some(width));
+            let mut lines = text.lines().skip(1);
+            assert!(lines.next().unwrap().ends_with("  running"), "{text}");
+            let below: Vec<&str> = lines.collect();
+            assert!(
+                below.iter().all(|line| line.starts_with("    ") && line.chars().count() <= width),
+                "{text}"
+            );
+            assert_eq!(below.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" "), reason);
+        }
+        // What fits stays in its row.
+        assert!(told("it broke", Some(200)).ends_with("  running: it broke\n"));
     }
 }

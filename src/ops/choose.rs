@@ -82,7 +82,7 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
     Ok(match artifact {
         None => Error::failed(none).hint("`uzima-backup list` shows those that exist"),
         Some(key) => Error::failed(format!("{none}: its artifact {key} is there, and its manifest is not")).hint(format!(
-            "If there is a copy of {}, bring that back. Without it {} tells whether the artifact is whole; a run that was \
+            "If there is a copy of {}, bring that back. Without it, {} tells whether the artifact is whole; a run that was \
              killed leaves one, too",
             layout::manifest(id),
             bare::read_step(store, key)

@@ -63,9 +63,10 @@ fn oplog_text(plan: &Plan) -> String {
         Oplog::Left => {
             text.push_str("  its oplog is not replayed: each collection is as it was when it was read\n");
         }
+        // Of a server that nobody wrote to meanwhile there is nothing to replay.
+        Oplog::Replayed(survey) if survey.read.entries == 0 => {}
         Oplog::Replayed(survey) => {
             let read = &survey.read;
-            // Of a server that nobody wrote to meanwhile there is nothing to replay.
             let times = read.first.zip(read.last).map(times_text).unwrap_or_default();
             let operations = units::several(survey.operations, "operation");
             let entries = units::several(read.entries, "oplog entry");
@@ -153,8 +154,12 @@ fn people_text(users: usize, roles: usize) -> String {
     format!("{} and {}", units::several(users as u64, "user"), units::several(roles as u64, "role"))
 }
 
+/// What was replayed; nothing of a server that nobody wrote to while its backup ran.
 fn replayed_text(replayed: &Replayed) -> String {
     let read = &replayed.read;
+    if read.entries == 0 {
+        return String::new();
+    }
     let left_out = match read.left_out {
         0 => String::new(),
         n => format!("; left out {} of nothing that was restored", units::several(n, "operation")),
@@ -182,6 +187,7 @@ mod tests {
 
     #[test]
     fn what_is_replayed_is_told_without_what_is_not_there() {
+        assert_eq!(replayed_text(&Replayed::default()), "");
         let mut replayed = Replayed { operations: 2_000, ..Replayed::default() };
         replayed.read.entries = 1_200;
         assert_eq!(replayed_text(&replayed), "  replayed 2,000 operations of 1,200 oplog entries\n");

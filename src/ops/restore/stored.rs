@@ -57,7 +57,7 @@ impl Stored {
             let step = error.next_step().unwrap_or_default();
             let read = bare::read_step(&*store, &key);
             let step =
-                format!("{step}. Without it {read} tells whether the artifact is whole, and what it holds");
+                format!("{step}. Without it, {read} tells whether the artifact is whole, and what it holds");
             error.hint(step)
         })?;
         match store.head(&key).await? {

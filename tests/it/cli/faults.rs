@@ -55,7 +55,11 @@ fn an_object_is_missing_or_cut_short() {
             assert_eq!(row["status"], code);
             assert!(row["error"].as_str().is_some_and(|error| error.ends_with(&why)), "{row}");
         }
-        assert!(line(&text, &backups[n]).contains(&format!("  {words}: its ")), "{}", text.stdout);
+        // The key alone is new beside the word.
+        let beyond = why.trim_start_matches("its artifact ").trim_start_matches("its index ");
+        let beyond = beyond.trim_end_matches(" is missing");
+        let said = line(&text, &backups[n]);
+        assert!(said.contains(&format!("  {words}: ")) && said.ends_with(beyond), "{}", text.stdout);
         assert!(line(&told, &backups[n]).contains(&format!("  {words}  ")), "{}", told.stdout);
         let only = place.run(&["list", "--json", "--status", code]).ends(4).json();
         assert_eq!(only["backups"].as_array().expect("a list").len(), 1, "{only}");

@@ -19,7 +19,7 @@ fn what_is_refused_says_what_is_accepted() {
             &["--wait = '-1m': it is a whole number and a unit", "backup --help` says"],
         ),
         (&["list", "--config", "/nonexistent"], 2, &["next step: Correct --config", "`uzima-backup init`"]),
-        (&["restore", "latest", "--ns-from", "a.*"], 2, &["--ns-to 0 times: they go in pairs, as in"]),
+        (&["restore", "latest", "--ns-from", "a.*"], 2, &["--ns-to not at all: they go in pairs, as in"]),
         (
             &["restore", "--from", "/etc/passwd", "--yes"],
             1,
