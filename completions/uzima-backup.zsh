@@ -218,8 +218,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Not these checks, with commas between (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
-'*--only=[Only these checks, with commas between (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness drill records mail state)' \
+'*--skip=[Not these checks, with commas between (may be given several times)\: a new installation has no backup to be fresh]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill records mail state)' \
+'*--only=[Only these checks, with commas between (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill records mail state)' \
 '--job=[The line of backups; default\: what is read, at which host]:NAME:' \
 '--dir=[Backups are in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
