@@ -35,10 +35,8 @@ pub fn run(load: &Load) -> Result<()> {
         load::fill(&client, load).await?;
         read_all(&client).await
     })?;
-    println!(
-        "   {} documents; a backup holds the server's own admin.system.version as well",
-        filled.documents()
-    );
+    let documents = count(filled.documents() as u64);
+    println!("   {documents} documents; a backup holds the server's own admin.system.version as well");
 
     let config = folder.path().join("config.toml");
     let backups = folder.path().join("backups");

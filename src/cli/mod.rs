@@ -213,8 +213,10 @@ async fn store_there(layers: &Layers) -> Result<Arc<dyn Store>> {
     if let Place::Dir(dir) = place::place(layers)?
         && !dir.root.try_exists().unwrap_or(true)
     {
-        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display()))
-            .hint("Mount the disk, or correct --dir or BACKUP_DIR; the first backup creates it"));
+        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display())).hint(
+            "If there were backups in it, mount the disk, or correct --dir or BACKUP_DIR; if not, the first \
+                 backup creates it",
+        ));
     }
     store(layers).await
 }
