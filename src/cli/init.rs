@@ -14,7 +14,7 @@ use crate::config::env::{Env, named_file};
 use crate::config::layers::{DEFAULT_FILE, Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::{mail, settings, signals};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
 use crate::ops::health::Report as Health;
 use crate::ops::init::schedule::Schedule;
@@ -42,7 +42,14 @@ pub async fn run(
     let report = cancel.or(init::init(layers, env, &options, Utc::now())).await?;
     let schedule = schedule(layers, &file, &report, &place, mails);
     log::info!("wrote {}; trying it, which takes half a minute or more where nobody answers", file.display());
-    let health = tried(&file, &report.left_out, env, log, cancel).await?;
+    let health = tried(&file, &report.left_out, env, log, cancel).await.map_err(|e| match e.kind() {
+        Kind::Signal(_) => e.hint(format!(
+            "{} is written: go on with `{}`; `uzima-backup init --force` prints the lines for cron and systemd",
+            file.display(),
+            schedule.command("health")
+        )),
+        _ => e,
+    })?;
     output.result(&json(&file, &report, &health, &schedule), || text(&file, &report, &health, &schedule));
     health::tell_failed(&health, output);
     if health.exit() != Exit::Done {

@@ -12,6 +12,8 @@ pub struct Unfound {
     pub hint: Option<&'static str>,
 }
 
+const UNKNOWN: &str = "the host's name is unknown";
+const NO_HOST: &str = "Correct the host in MONGO_URI, or make its name known here (DNS, /etc/hosts)";
 const NO_MEMBER: &str = "Correct replicaSet in MONGO_URI to the set's own name (`rs.conf()._id`); for a standalone \
                          server leave it out";
 const NO_SET: &str = "Run rs.initiate() there, or wait until the member knows its set (`rs.status()`)";
@@ -42,7 +44,8 @@ pub fn read(text: &str) -> Option<Unfound> {
         let causes: BTreeSet<&String> = errors.iter().map(|(_, error)| error).collect();
         let each = || errors.iter().map(|(address, error)| format!("{address}: {error}")).collect::<Vec<_>>();
         let why = if causes.len() == 1 { errors[0].1.clone() } else { each().join("; ") };
-        return Some(Unfound { why, hint: None });
+        let hint = (why == UNKNOWN).then_some(NO_HOST);
+        return Some(Unfound { why, hint });
     }
     if members.iter().all(|member| member.contains("Type: RsGhost")) {
         return found(
@@ -83,7 +86,7 @@ pub fn plain(text: &str) -> String {
         .fold(text, |text, layer| text.strip_prefix(layer).unwrap_or(text));
     let text = text.split(" (os error ").next().unwrap_or(text);
     if text.starts_with("failed to lookup address information") {
-        return "the host's name is unknown".into();
+        return UNKNOWN.into();
     }
     match text {
         "tls handshake eof" => "no TLS is spoken there".into(),
@@ -121,6 +124,11 @@ mod tests {
         assert_eq!(why(&two), "a:1: connection refused; b:2: the host's name is unknown");
         let same = format!("{{ Servers: [ {}, {} ] }}", member("a:1", refused), member("b:2", refused));
         assert_eq!(why(&same), "connection refused");
+        let lone = read(&format!(
+            "Server selection timeout: No available servers. Topology: {{ Servers: [ {} ] }}",
+            member("b:2", unknown)
+        ));
+        assert_eq!(lone.unwrap().hint, Some(NO_HOST));
         let tls = member("a:1", "I/O error: invalid peer certificate: UnknownIssuer");
         assert_eq!(why(&format!("{{ Servers: [ {tls} ] }}")), "invalid peer certificate: UnknownIssuer");
     }

@@ -1,5 +1,6 @@
 //! Row 38: a signal ends a backup at any point within 10 s, and nothing of it stays.
 
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -223,5 +224,27 @@ async fn a_second_signal_of_any_kind() {
         let began = Instant::now();
         ends_by(child, second, code);
         assert!(began.elapsed() < Duration::from_secs(2), "{first} {second}: {:?}", began.elapsed());
+    }
+}
+
+/// Whoever does not wait for the trial of `init` is told what there is by then.
+#[test]
+fn while_init_tries_what_it_wrote() {
+    let (home, silent) = (Home::new(), TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let file = home.path().join("config.toml");
+    let mut init = home.to_dir(&format!("mongodb://{}/", silent.local_addr().expect("bound")));
+    init.arg("--config").arg(&file).arg("init").env_remove("UZIMA_BACKUP_CONFIG");
+    let log = home.path().join("log");
+    let said = std::fs::File::create(&log).expect("a file");
+    let child = init.stdout(Stdio::null()).stderr(said).spawn().expect("the program starts");
+    until("it is written", || file.exists());
+    until("the server is asked", || {
+        silent.set_nonblocking(true).expect("it can");
+        silent.accept().is_ok()
+    });
+    ends_by(child, libc::SIGINT, 130);
+    let said = std::fs::read_to_string(&log).expect("what it said");
+    for words in [format!("{} is written: go on with `", file.display()), "init --force".into()] {
+        assert!(said.contains(&words), "{said}");
     }
 }
