@@ -176,7 +176,7 @@ fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> S
         return text;
     }
     if health.exit() != Exit::Done {
-        section("First mend what failed; all below is for afterwards:", &[health.failed().join(", ")]);
+        section("First mend what failed, unless a line below puts it right:", &[health.failed().join(", ")]);
     }
     section("The first backup, by the user who makes the later ones:", &[schedule.command("backup")]);
     section("Every night, by cron (`crontab -e`):", &schedule.crontab());
