@@ -108,7 +108,7 @@ async fn missing(server: &Server, db: &str) -> Error {
     let of_users = |name: &&str| *name != "admin" && *name != "config";
     let there =
         near::nearest(db, names.filter(|name| Selection::default().wants_database(name)).filter(of_users));
-    let there = if there.is_empty() { String::new() } else { format!("; there is {}", there.join(", ")) };
+    let there = if there.is_empty() { String::new() } else { format!("; the nearest: {}", there.join(", ")) };
     Error::new(Kind::Missing, format!("the database '{db}' does not exist on {}", server.hello.address)).hint(
         format!("Check the spelling in --db, BACKUP_DATABASES or MONGO_URI, names are case-sensitive{there}"),
     )

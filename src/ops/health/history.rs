@@ -67,7 +67,7 @@ pub async fn backups(around: &Around) -> Result<Finding> {
     let Some((id, fault)) = faults.first() else {
         return match state.manifests().count() as u64 {
             0 => Finding::skipped("there is no backup yet"),
-            n => Finding::ok(format!("{}, none of them known to be damaged", several(n, "backup"))),
+            n => Finding::ok(format!("{}, no damage known", several(n, "backup"))),
         };
     };
     let told: Vec<String> = faults.iter().take(TOLD).map(|(id, fault)| fault.of_backup(id)).collect();

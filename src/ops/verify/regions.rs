@@ -6,6 +6,7 @@ use super::region::Finding;
 use crate::artifact::index::{Index, Segment};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::writer::Tally;
+use crate::units::count;
 
 /// A stretch of the artifact.
 #[derive(Debug, Clone)]
@@ -69,6 +70,7 @@ pub fn compare(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec<Fin
             [("documents", tally.documents, documents), ("bytes of documents", tally.raw_bytes, raw_bytes)]
         {
             if got != wanted {
+                let (got, wanted) = (count(got), count(wanted));
                 say(format!("{got} {what} where the manifest says {wanted}"));
             }
         }

@@ -122,7 +122,7 @@ fn each_stored_backup_that_is_no_good_is_named() {
     let backups = || Health::of(&mut place.command(), &["--only", "backups"]);
     assert_eq!(backups().row("backups")["outcome"], "skipped");
     let nights = place.nightly(0..9);
-    assert_eq!(backups().green().detail("backups"), "9 backups, none of them known to be damaged");
+    assert_eq!(backups().green().detail("backups"), "9 backups, no damage known");
     let file = |key: &str| place.home.backups().join(key);
     std::fs::remove_file(file(&nights[2].artifact.key)).unwrap();
     let (lone, early) = (nights[2].id.as_str(), nights[1].id.as_str());

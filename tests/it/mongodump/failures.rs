@@ -14,7 +14,7 @@ async fn fails(plays: &[Play], runs: usize, words: &[&str]) -> Ran {
     let ran = run(tool(&home, &server, &mongodump).env("BACKUP_STALL_TIMEOUT", "1").arg("backup"));
     let ran = ran.ends(1).says(words);
     home.assert_nothing_stored();
-    let list = ["list", "--status", "completed", "--status", "damaged"];
+    let list = ["list", "--status", "completed,damaged"];
     let listed = run(home.to_dir("mongodb://127.0.0.1:1").args(list)).ends(0).stdout;
     assert!(listed.starts_with("no backups"), "{listed}");
     left_alone(&mongodump, runs);

@@ -193,7 +193,7 @@ async fn a_database_that_is_not_there() {
     client.database("blog").collection("posts").insert_one(doc! {"_id": 1}).await.expect("a row");
     let tool = |args: &[&str]| run(recording(&home, &server.uri()).args(args));
     let slip =
-        ["the database 'shopp' does not exist", "next step: Check the spelling", "; there is shop, blog"];
+        ["the database 'shopp' does not exist", "next step: Check the spelling", "; the nearest: shop, blog"];
     tool(&["backup", "--db", "shopp"]).ends(1).says(&slip);
     assert_eq!((home.failures().len(), recorded(&client).await.len()), (0, 0));
     assert_eq!(tool(&["list", "--json"]).ends(0).json()["backups"], json!([]));
