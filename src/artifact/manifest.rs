@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::id::BackupId;
 use crate::error::{Error, Result};
 use crate::source::Type;
+use crate::source::fcv::Fcv;
 use crate::source::hello::Topology;
 use crate::source::optime::OpTime;
 
@@ -62,8 +63,12 @@ pub struct Source {
     pub topology: Topology,
     /// `host:port` of the member that was read.
     pub member: String,
-    /// The server's version.
+    /// The version of the member's binary. What the data needs of a server is [`Source::needs`].
     pub version: String,
+    /// The server's feature compatibility version. `None` if the user could not read it, the server has none, or
+    /// a version before 0.2.0 made the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_compatibility_version: Option<Fcv>,
     /// The replica set's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_name: Option<String>,
@@ -206,6 +211,14 @@ pub struct IndexEntry {
     pub name: String,
     /// BLAKE3 of its `listIndexes` document, hex.
     pub blake3: String,
+}
+
+impl Source {
+    /// The lowest feature compatibility version of a server that takes all of the data: the source's own, or
+    /// else the one that belongs to its binary. `None` if neither is known.
+    pub fn needs(&self) -> Option<Fcv> {
+        self.feature_compatibility_version.or_else(|| Fcv::of_version(&self.version))
+    }
 }
 
 impl Manifest {

@@ -50,6 +50,7 @@ mod tests {
             topology,
             member: member.into(),
             version: "8.0.0".into(),
+            feature_compatibility_version: None,
             set_name: name.map(Into::into),
             set_id: id.map(Into::into),
         }

@@ -193,6 +193,8 @@ fn plan_json(plan: &Plan) -> serde_json::Value {
     json!({
         "version": 1,
         "member": plan.member,
+        "server_version": plan.version,
+        "feature_compatibility_version": plan.description.feature_compatibility,
         "engine": plan.engine,
         "shortfall": plan.shortfall,
         "namespaces": names,
@@ -209,11 +211,14 @@ fn plan_text(plan: &Plan) -> String {
     // The built-in role `backup` may not ask for the raw size.
     let raw = description.raw_bytes.map(|bytes| format!(", {} raw", units::bytes(bytes)));
     let on_disk = || Some(format!(", {} on the server's disk", units::bytes(description.disk_bytes?)));
+    let fcv = description.feature_compatibility.map(|fcv| format!(", feature compatibility version {fcv}"));
     text.push_str(&format!(
-        "would read {}{}, of {} with {}\n",
+        "would read {}{}, of {} (MongoDB {}{}) with {}\n",
         units::several(description.namespaces.len() as u64, "namespace"),
         raw.or_else(on_disk).unwrap_or_default(),
         plan.member,
+        plan.version,
+        fcv.unwrap_or_default(),
         plan.engine
     ));
     if let Some(why) = &plan.shortfall {

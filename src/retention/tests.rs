@@ -30,6 +30,7 @@ pub(super) fn backup(days: i64) -> Backup {
             topology: Topology::Standalone,
             member: "db1:27017".into(),
             version: "8.0.0".into(),
+            feature_compatibility_version: None,
             set_name: None,
             set_id: None,
         },

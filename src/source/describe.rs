@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::fcv::Fcv;
 use super::pattern::Pattern;
 use super::selection::Selection;
 use super::server::{self, Server};
@@ -31,6 +32,8 @@ pub struct Description {
     /// What the databases take on the server's disk, asked for where it does not tell the raw bytes:
     /// the built-in role `backup` may know no more.
     pub disk_bytes: Option<u64>,
+    /// The server's feature compatibility version; `None` if the user may not know, or it has none.
+    pub feature_compatibility: Option<Fcv>,
 }
 
 /// Describes what `selection` wants of the server.
@@ -42,7 +45,8 @@ pub async fn describe(server: &Server, selection: &Selection) -> Result<Descript
     let Catalog { databases, namespaces, uuids } = catalog(server, selection).await?;
     let raw_bytes = size::raw_bytes(server, selection, &databases, &namespaces).await;
     let disk_bytes = if raw_bytes.is_none() { size::on_disk(server, &databases).await } else { None };
-    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes })
+    let feature_compatibility = server.feature_compatibility().await?;
+    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes, feature_compatibility })
 }
 
 /// What `selection` finds in the server's lists now.

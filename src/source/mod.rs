@@ -2,6 +2,7 @@
 
 pub mod describe;
 pub mod errors;
+pub mod fcv;
 pub mod hello;
 pub mod metadata;
 pub mod mongodump;

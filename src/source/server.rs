@@ -12,6 +12,7 @@ use mongodb::options::{
 use mongodb::{Client, Database};
 
 use super::errors::{self, Class};
+use super::fcv::Fcv;
 use super::hello::{Hello, hello};
 use super::notes::Notes;
 use super::patience::{bounded, passing};
@@ -165,6 +166,14 @@ impl Server {
             .await
             .map_err(|e| self.explain("cannot ask for the version", e))?;
         Ok(reply.get_str("version").unwrap_or("unknown").to_string())
+    }
+
+    /// The server's feature compatibility version; `None` if the user may not know, or it has none.
+    pub async fn feature_compatibility(&self) -> Result<Option<Fcv>> {
+        let admin = self.client.database("admin");
+        self.ask(|| Fcv::of_server(&admin))
+            .await
+            .map_err(|e| self.explain("cannot ask for the feature compatibility version", e))
     }
 
     /// The replica set's id, where the user may read it.

@@ -116,6 +116,8 @@ impl Report {
 pub struct Plan {
     /// The member that would be read.
     pub member: String,
+    /// The version of its binary.
+    pub version: String,
     /// `native` or `mongodump`, and why.
     pub engine: String,
     /// Why it would be of no instant, where that was not chosen.
@@ -203,6 +205,7 @@ pub async fn plan(options: &Options) -> Result<Plan> {
     let description = described(&server, options).await?;
     let plan = Plan {
         member: server.hello.address.clone(),
+        version: server.version().await?,
         engine: format!("{}: {}", engine.name(), engine.why),
         shortfall: consistency::shortfall(&server, options).await?,
         description,

@@ -43,6 +43,7 @@ pub fn manifest(
             topology: hello.topology,
             member: hello.address.clone(),
             version: known.version.clone(),
+            feature_compatibility_version: known.description.feature_compatibility,
             set_name: hello.set_name.clone(),
             set_id: known.set_id.clone(),
         },

@@ -10,7 +10,9 @@ use crate::source::readable;
 pub async fn mongodb(around: &Around) -> Result<Finding> {
     let server = around.server().await?;
     let version = server.version().await?;
-    Finding::ok(format!("{version}, {}", server.hello.words()))
+    let fcv = server.feature_compatibility().await?;
+    let fcv = fcv.map(|fcv| format!(", feature compatibility version {fcv}")).unwrap_or_default();
+    Finding::ok(format!("{version}{fcv}, {}", server.hello.words()))
 }
 
 /// Everything that a backup reads may be read.

@@ -104,6 +104,7 @@ impl World {
                     topology: Topology::Standalone,
                     member: format!("db{}:1", self.server),
                     version: String::new(),
+                    feature_compatibility_version: None,
                     set_name: None,
                     set_id: None,
                 },

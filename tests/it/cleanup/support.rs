@@ -146,6 +146,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             topology: Topology::Standalone,
             member: "db1:27017".into(),
             version: "8.0.0".into(),
+            feature_compatibility_version: None,
             set_name: None,
             set_id: None,
         },

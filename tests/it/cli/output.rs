@@ -153,10 +153,17 @@ fn damaged(home: &Home) {
 async fn a_dry_run_writes_nothing() {
     let (server, home) = (server().await, Home::new());
     let plan = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--json"])).ends(0).json();
-    assert_eq!(
-        keys(&plan),
-        ["version", "member", "engine", "shortfall", "namespaces", "raw_bytes"].into_iter().collect()
-    );
+    let fields = [
+        "version",
+        "member",
+        "server_version",
+        "feature_compatibility_version",
+        "engine",
+        "shortfall",
+        "namespaces",
+        "raw_bytes",
+    ];
+    assert_eq!(keys(&plan), fields.into_iter().collect());
     assert_eq!(plan["namespaces"], json!(["admin.system.version", "blog.rows", "shop.rows"]));
     assert_eq!(
         (&plan["member"], &plan["engine"]),

@@ -41,6 +41,7 @@ fn full_manifest() -> serde_json::Value {
             topology: Topology::ReplicaSet,
             member: text(),
             version: text(),
+            feature_compatibility_version: Some("6.0".parse().unwrap()),
             set_name: Some(text()),
             set_id: Some(text()),
         },

@@ -17,3 +17,4 @@ mod selection;
 mod stall;
 pub mod support;
 mod tokenless;
+mod versions;

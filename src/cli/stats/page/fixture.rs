@@ -113,6 +113,7 @@ fn backup(run: &Run) -> Backup {
             topology: Topology::Standalone,
             member: "db1.example.com:27017".into(),
             version: "7.0.14".into(),
+            feature_compatibility_version: None,
             set_name: None,
             set_id: None,
         },
