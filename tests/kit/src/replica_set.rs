@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{Client, Collection};
 
-use crate::mongod::{Builder, Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, connect, percent_encode};
+use crate::mongod::{Builder, Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, Version, connect, percent_encode};
 
 /// Two data-bearing members, and an arbiter if one was asked for.
 pub struct ReplicaSet {
@@ -26,6 +26,8 @@ pub struct ReplicaSet {
 pub struct SetBuilder {
     name: String,
     member: Builder,
+    /// Of the first member and of the second, where the test chooses.
+    versions: Option<[Version; 2]>,
     arbiter: bool,
     auth: bool,
     tls: bool,
@@ -56,6 +58,14 @@ impl SetBuilder {
         self
     }
 
+    /// The versions of the first member, which is primary at the start and is what an arbiter runs too, and of the
+    /// second. A set of 5.0 and 6.0 needs the feature compatibility version of the older one:
+    /// `.members(|member| member.compatibility("5.0"))`.
+    pub fn versions(mut self, first: Version, second: Version) -> Self {
+        self.versions = Some([first, second]);
+        self
+    }
+
     /// Starts the first member, lets `fill` write to it, then adds the second and waits for its sync.
     pub async fn start_filled(self, fill: impl AsyncFnOnce(&Client) -> Result<()>) -> Result<ReplicaSet> {
         let mut member = self.member.replica_set(&self.name);
@@ -66,14 +76,18 @@ impl SetBuilder {
         if self.tls {
             member = member.tls_files(TlsFiles::create(certificates.path())?);
         }
-        let first = member.clone().start().await?;
+        let of = |index: usize| match self.versions {
+            Some(versions) => member.clone().version(versions[index]),
+            None => member.clone(),
+        };
+        let first = of(0).start().await?;
         let client = first.client().await?;
         fill(&client).await.context("filling the first member")?;
         // With an arbiter the server wants the default write concern to be said.
         let concern = doc! { "setDefaultRWConcern": 1, "defaultWriteConcern": { "w": "majority" } };
         client.database("admin").run_command(concern).await?;
 
-        let second = member.clone().uninitiated().start().await?;
+        let second = of(1).uninitiated().start().await?;
         add_member(&client, doc! { "_id": 1, "host": second.host() }).await?;
         second.wait_for_member_state(&["SECONDARY"]).await?;
         let mut set = ReplicaSet {
@@ -84,7 +98,7 @@ impl SetBuilder {
             _certificates: certificates,
         };
         if self.arbiter {
-            let arbiter = member.uninitiated().start().await?;
+            let arbiter = of(0).uninitiated().start().await?;
             add_member(&client, doc! { "_id": 2, "host": arbiter.host(), "arbiterOnly": true }).await?;
             arbiter.wait_for_member_state(&["ARBITER"]).await?;
             set.arbiter = Some(arbiter);
@@ -101,7 +115,7 @@ impl SetBuilder {
 impl ReplicaSet {
     pub fn builder(name: &str) -> SetBuilder {
         let member = Mongod::builder();
-        SetBuilder { name: name.to_owned(), member, arbiter: false, auth: false, tls: false }
+        SetBuilder { name: name.to_owned(), member, versions: None, arbiter: false, auth: false, tls: false }
     }
 
     /// A URI with both members as seeds.

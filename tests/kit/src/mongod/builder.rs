@@ -9,7 +9,7 @@ use bson::doc;
 
 use super::process::PortTaken;
 use super::tls::TlsFiles;
-use super::{Mongod, ROOT_PASSWORD, ROOT_USER, binary, connect};
+use super::{Mongod, ROOT_PASSWORD, ROOT_USER, Version, binary, connect};
 
 /// Small, so that many servers fit on one machine.
 pub const DEFAULT_CACHE_GB: f64 = 0.25;
@@ -30,6 +30,8 @@ pub struct Builder {
     cache_gb: Option<f64>,
     oplog_mb: Option<u32>,
     binary: Option<PathBuf>,
+    version: Option<Version>,
+    compatibility: Option<String>,
 }
 
 impl Builder {
@@ -105,11 +107,24 @@ impl Builder {
         self
     }
 
+    /// A pinned version, which is fetched on demand, whatever mongod the machine has.
+    pub fn version(mut self, version: Version) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// An older feature compatibility version than that of a new server: `5.0` for a server of 6.0.
+    pub fn compatibility(mut self, version: &str) -> Self {
+        self.compatibility = Some(version.to_owned());
+        self
+    }
+
     /// Starts the server, and returns when it can be used.
     pub async fn start(self) -> Result<Mongod> {
-        let binary = match &self.binary {
-            Some(path) => path.clone(),
-            None => tokio::task::spawn_blocking(binary::find).await??,
+        let binary = match (&self.binary, self.version) {
+            (Some(path), _) => path.clone(),
+            (None, Some(version)) => tokio::task::spawn_blocking(move || version.path()).await??,
+            (None, None) => tokio::task::spawn_blocking(binary::find).await??,
         };
         let dir = tempfile::Builder::new().prefix("uzima-mongod-").tempdir()?;
         std::fs::create_dir(dir.path().join("db"))?;
@@ -199,6 +214,9 @@ impl Mongod {
         if self.settings.auth {
             let create = doc! { "createUser": ROOT_USER, "pwd": ROOT_PASSWORD, "roles": ["root"] };
             admin.run_command(create).await.context("creating the root user")?;
+        }
+        if let Some(version) = &self.settings.compatibility {
+            self.set_compatibility(version).await.context("setting the feature compatibility version")?;
         }
         Ok(())
     }

@@ -6,12 +6,19 @@
 //! let client = server.client().await?;
 //! # Ok(()) }
 //! ```
+//!
+//! A server that no version is asked of is the machine's own mongod, or 6.0.5 where there is none.
+//! [`Builder::version`] asks for one of the pinned [`Version`]s, which are fetched on demand;
+//! [`Builder::compatibility`] sets an older feature compatibility version; and
+//! [`SetBuilder::versions`](crate::replica_set::SetBuilder::versions) makes a set of two versions.
 
 pub mod binary;
 mod builder;
 mod process;
 mod tls;
 mod uri;
+mod version;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,6 +32,7 @@ pub use builder::{Builder, DEFAULT_CACHE_GB};
 use process::Process;
 pub use tls::TlsFiles;
 pub use uri::percent_encode;
+pub use version::{VARIABLE as VERSIONS_VARIABLE, Version};
 
 /// The user that `auth()` creates, with the role `root` on `admin`.
 pub const ROOT_USER: &str = "root";
@@ -151,6 +159,13 @@ impl Mongod {
     pub async fn stepdown(&self, seconds: u32) -> Result<()> {
         let command = doc! { "replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": true };
         self.direct_client().await?.database("admin").run_command(command).await?;
+        Ok(())
+    }
+
+    /// Sets the feature compatibility version, as `5.0`.
+    pub async fn set_compatibility(&self, version: &str) -> Result<()> {
+        let command = doc! { "setFeatureCompatibilityVersion": version };
+        self.client().await?.database("admin").run_command(command).await?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 use anyhow::Result;
 use bson::doc;
-use uzima_testkit::mongod::{Mongod, ROOT_PASSWORD, ROOT_USER, binary, connect};
+use uzima_testkit::mongod::{Mongod, ROOT_PASSWORD, ROOT_USER, Version, binary, connect};
 
 #[tokio::test]
 async fn a_lone_server_keeps_its_data_over_a_kill_and_is_gone_after_drop() -> Result<()> {
@@ -63,6 +63,36 @@ async fn tls_is_required_and_the_ca_is_what_lets_a_client_in() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn each_pinned_version_starts_as_a_replica_set_with_users_and_tls() -> Result<()> {
+    for version in Version::ALL {
+        let server = Mongod::builder().version(version).replica_set("rs0").auth().tls().start().await?;
+        let admin = server.client().await?.database("admin");
+        let build = admin.run_command(doc! { "buildInfo": 1 }).await?;
+        assert_eq!(build.get_str("version")?, version.as_str());
+        assert_eq!(compatibility(&admin).await?, version.compatibility());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_takes_an_older_feature_compatibility_version() -> Result<()> {
+    let server = Mongod::builder().version(Version::V6_0_27).compatibility("5.0").start().await?;
+    assert_eq!(compatibility(&server.client().await?.database("admin")).await?, "5.0");
+    server.set_compatibility("6.0").await?;
+    assert_eq!(compatibility(&server.client().await?.database("admin")).await?, "6.0");
+    Ok(())
+}
+
+#[test]
+fn a_list_of_versions_may_name_only_versions_of_the_kit() {
+    let list = Version::parse_list("6.0.27, 5.0.32,6.0.27").unwrap();
+    assert_eq!(list, [Version::V5_0_32, Version::V6_0_27]);
+    let error = format!("{:#}", Version::parse_list("5.0.32,7.0.1").unwrap_err());
+    assert!(error.contains("UZIMA_TEST_VERSIONS") && error.contains("7.0.1"), "{error}");
+    assert!(error.contains("4.4.2, 5.0.32, 6.0.5, 6.0.27"), "{error}");
+}
+
 #[test]
 fn a_missing_library_names_its_package() {
     let text =
@@ -76,4 +106,10 @@ fn code(error: &mongodb::error::Error) -> Option<i32> {
         mongodb::error::ErrorKind::Command(command) => Some(command.code),
         _ => None,
     }
+}
+
+async fn compatibility(admin: &mongodb::Database) -> Result<String> {
+    let get = doc! { "getParameter": 1, "featureCompatibilityVersion": 1 };
+    let answer = admin.run_command(get).await?;
+    Ok(answer.get_document("featureCompatibilityVersion")?.get_str("version")?.to_owned())
 }
