@@ -18,6 +18,8 @@ pub enum Kind {
     Away,
     /// What was asked for by its name is not there.
     Missing,
+    /// A server refused an operation on one namespace. Work on other namespaces can go on.
+    Refused,
     /// What was read so far is worthless, but a new run from the start may well succeed.
     Restart,
     /// The server does not keep the instant any more that all is read as of: a new run may bring the data
@@ -108,9 +110,13 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self.kind {
             Kind::Usage => Exit::Usage,
-            Kind::Failed | Kind::Away | Kind::Missing | Kind::Restart | Kind::Instant | Kind::Aftermath => {
-                Exit::Failed
-            }
+            Kind::Failed
+            | Kind::Away
+            | Kind::Missing
+            | Kind::Refused
+            | Kind::Restart
+            | Kind::Instant
+            | Kind::Aftermath => Exit::Failed,
             Kind::Mismatch => Exit::Mismatch,
             Kind::Busy => Exit::Busy,
             Kind::Signal(n) => Exit::Signal(n),

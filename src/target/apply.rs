@@ -12,13 +12,22 @@ use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::Target;
 use super::shape::NOT_FOUND;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::errors::{self, Class};
 
 /// The server's code for a command that it does not know.
 const NO_COMMAND: i32 = 59;
 /// A collection that nobody has.
 const PROBE: &str = "uzima_backup_probe";
+
+/// What became of operations.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The places of those that were left out because their namespace is not there.
+    pub left_out: Vec<usize>,
+    /// The place of the one that the server refuses, and why. Those behind it were not applied.
+    pub refused: Option<(usize, Error)>,
+}
 
 impl Target {
     /// Asks whether the user may apply operations in these databases; nothing is changed by it.
@@ -51,38 +60,59 @@ impl Target {
         Ok(())
     }
 
-    /// Applies operations in their order: inserts, updates and deletes, or one command. The places of those
-    /// that are left out because their namespace is not there.
-    pub async fn apply(&self, operations: &[RawDocumentBuf]) -> Result<Vec<usize>> {
-        let mut left_out = Vec::new();
-        let mut from = 0;
-        while let Some(rest) = operations.get(from..).filter(|rest| !rest.is_empty()) {
-            let error = match self.insist("admin", || self.operations(rest)).await.answer {
-                Ok(answer) => return acknowledged(&answer).map(|()| left_out),
+    /// Applies operations in their order: inserts, updates and deletes, or one command. Stops at the first one
+    /// that the server refuses.
+    ///
+    /// # Errors
+    /// Returns an error if operations on other namespaces would fail as well.
+    pub async fn apply(&self, operations: &[RawDocumentBuf]) -> Result<Applied> {
+        let mut applied = Applied::default();
+        let (mut from, mut alone) = (0, false);
+        while from < operations.len() {
+            let to = if alone { from + 1 } else { operations.len() };
+            let rest = &operations[from..to];
+            let error = match self.change("admin", || self.operations(rest)).await.answer {
+                Ok(answer) => {
+                    acknowledged(&answer)?;
+                    from = to;
+                    continue;
+                }
                 Err(error) => error,
             };
             let failed = error.server_response().and_then(|answer| first_failure(answer));
-            match failed {
-                Some(at) if errors::code(&error) == Some(NOT_FOUND) => {
-                    left_out.push(from + at);
-                    from += at + 1;
+            let Some(failed) = failed.or((rest.len() == 1).then_some(0)).filter(|at| *at < rest.len()) else {
+                // The answer does not say which operation is refused. Each of them may be applied twice.
+                let error = self.explain_apply("cannot apply operations of the oplog", error);
+                if error.kind() != Kind::Refused {
+                    return Err(error);
                 }
-                _ => {
-                    let at = &rest[failed.unwrap_or(0).min(rest.len() - 1)];
-                    let (op, ns) = (at.get_str("op").unwrap_or("?"), at.get_str("ns").unwrap_or("?"));
-                    let doing = format!("cannot apply an operation '{op}' of the oplog to {ns}");
-                    return Err(self.explain_apply(&doing, error));
-                }
+                alone = true;
+                continue;
+            };
+            let at = &rest[failed];
+            from += failed;
+            if errors::code(&error) == Some(NOT_FOUND) {
+                applied.left_out.push(from);
+                from += 1;
+                continue;
             }
+            let (op, ns) = (at.get_str("op").unwrap_or("?"), at.get_str("ns").unwrap_or("?"));
+            let error =
+                self.explain_apply(&format!("cannot apply an operation '{op}' of the oplog to {ns}"), error);
+            if error.kind() != Kind::Refused {
+                return Err(error);
+            }
+            applied.refused = Some((from, error));
+            break;
         }
-        Ok(left_out)
+        Ok(applied)
     }
 
     /// Runs a command in a database; an error with one of these codes is none.
     pub async fn command(&self, db: &str, command: &RawDocument, doing: &str, fine: &[i32]) -> Result<()> {
         let mut command = command.to_owned();
         command.append(bson::raw::cstr!("writeConcern"), self.concern.clone());
-        match self.insist(db, || command.clone()).await.answer {
+        match self.change(db, || command.clone()).await.answer {
             Err(e) if errors::code(&e).is_some_and(|code| fine.contains(&code)) => Ok(()),
             done => done.map(|_| ()).map_err(|e| self.explain_apply(doing, e)),
         }
@@ -104,7 +134,10 @@ impl Target {
         let unauthorized = errors::classify(&error) == Class::Unauthorized;
         let error = self.explain(doing, error);
         if !unauthorized {
-            return error;
+            return match error.kind() {
+                Kind::Refused => error.hint("If it fails again, --no-replay restores without the oplog"),
+                _ => error,
+            };
         }
         let user = self.user.as_deref().unwrap_or("…");
         error.hint(format!(

@@ -5,7 +5,7 @@ use bson::{Bson, Document, RawDocumentBuf, rawdoc};
 use super::Target;
 use super::batch::{batches, command, split};
 use super::insist::Sent;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::units;
 
 /// Where documents go.
@@ -59,11 +59,14 @@ impl Target {
             }
             let missing = batch.len() as u64 - super::number(answer.get("n")).min(batch.len() as u64);
             if missing != errors.len() as u64 {
-                return Err(Error::failed(format!(
-                    "{}: not inserted, without a reason for each: {missing} of {}",
-                    doing(),
-                    units::several(batch.len() as u64, "document")
-                )));
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!(
+                        "{}: not inserted, without a reason for each: {missing} of {}",
+                        doing(),
+                        units::several(batch.len() as u64, "document")
+                    ),
+                ));
             }
             if !place.buckets && !self.version.keeps_empty_timestamps() {
                 let taken = |at: &usize| !errors.iter().any(|e| index(e) == Some(*at));
@@ -89,7 +92,7 @@ impl Target {
         let answer = self.run(&place.db, command).await.map_err(|e| self.explain_beyond(&doing, e))?;
         match super::number(answer.get("n")) {
             1 => Ok(()),
-            _ => Err(Error::failed(doing).caused_by("the document is not there")),
+            _ => Err(Error::new(Kind::Refused, doing).caused_by("the document is not there")),
         }
     }
 }

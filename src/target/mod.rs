@@ -4,6 +4,7 @@ mod apply;
 pub mod batch;
 pub mod insert;
 mod insist;
+mod requests;
 pub mod rights;
 pub mod shape;
 pub mod throwaway;
@@ -18,13 +19,19 @@ use bson::{Document, RawDocumentBuf, rawdoc};
 use mongodb::Client;
 use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::secret::{ExposeSecret, Secret};
 use crate::source::errors::{self, Class};
 use crate::source::{patience, server};
+use requests::Requests;
 
 /// How long an answer to an ordinary command may take; building an index may take longer.
 const STALL: Duration = Duration::from_secs(600);
+
+/// Codes of failures that concern the whole server, not one namespace: WriteConcernFailed, UnknownReplWriteConcern,
+/// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. Going on would drop further namespaces, and
+/// fail to fill them.
+const EVERYWHERE: [i32; 5] = [64, 79, 100, 391, 14031];
 
 /// A server that is written to.
 #[derive(Debug, Clone)]
@@ -41,6 +48,8 @@ pub struct Target {
     stranger: ClientOptions,
     /// How many changes were asked for and not refused.
     changes: Arc<AtomicU64>,
+    /// The commands that have no answer yet.
+    requests: Requests,
 }
 
 /// A version, `a.b.c`.
@@ -99,6 +108,7 @@ impl Target {
             concern,
             stranger,
             changes: Arc::default(),
+            requests: Requests::default(),
         };
         let doing = "cannot connect to the target";
         let hello = target.run("admin", rawdoc! {"hello": 1}).await.map_err(|e| target.explain(doing, e))?;
@@ -120,13 +130,21 @@ impl Target {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
     }
 
-    /// An error of ours that names the server.
+    /// An error of ours that names the server. Its kind is `Refused` if the server answered, and the failure
+    /// may concern this command alone.
     pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
         let class = errors::classify(&error);
+        let everywhere = errors::code(&error).is_some_and(|code| EVERYWHERE.contains(&code));
+        let kind = match class {
+            Class::Login | Class::Interrupted => Kind::Failed,
+            _ if everywhere => Kind::Failed,
+            _ => Kind::Refused,
+        };
         let files = "RESTORE_URI_FILE (for a drill DRILL_URI_FILE)";
         let login = errors::login_step(&error, "the target's connection string", files);
         let explained =
-            errors::explain(format!("{doing} (MongoDB at {})", self.address), self.user.as_deref(), error);
+            errors::explain(format!("{doing} (MongoDB at {})", self.address), self.user.as_deref(), error)
+                .of_kind(kind);
         match class {
             Class::Unauthorized => {
                 explained.hint("Name a user with the built-in role \"restore\" in the connection string")
@@ -161,7 +179,20 @@ impl Target {
         command: RawDocumentBuf,
     ) -> mongodb::error::Result<Document> {
         let db = self.client.database(db);
-        patience::bounded(limit, db.run_raw_command(command).into_future()).await
+        let running = self.requests.begin();
+        // In a task of its own, so that the command is counted until its answer is there, even if the caller
+        // stops waiting: a drop or create that arrives late would undo the next restore.
+        let task = tokio::spawn(async move {
+            let answer = patience::bounded(limit, db.run_raw_command(command).into_future()).await;
+            drop(running);
+            answer
+        });
+        task.await.unwrap_or_else(|e| Err(std::io::Error::other(e).into()))
+    }
+
+    /// Waits until every command that was sent has its answer, or for `limit`; returns false if some have none.
+    pub async fn settle(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.requests.none()).await.is_ok()
     }
 
     /// The names of all databases; `None` if the user may not know.

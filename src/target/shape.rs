@@ -7,7 +7,7 @@ use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::insist::Sent;
 use super::{Target, Version};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::source::errors;
 use crate::source::{Namespace, Type};
 
@@ -15,6 +15,8 @@ use crate::source::{Namespace, Type};
 pub(super) const NOT_FOUND: i32 = 26;
 /// The server's code for what is there already.
 const EXISTS: i32 = 48;
+/// The pauses after each try to drop and create a namespace that another client creates in between.
+const PAUSES_MS: [u64; 5] = [0, 50, 100, 200, 400];
 /// Building the indexes of a large collection takes as long as it takes.
 const NO_LIMIT: Duration = Duration::MAX;
 
@@ -59,22 +61,57 @@ impl Target {
         }
     }
 
-    /// Creates a namespace as `namespace` was, under this name.
-    pub async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<()> {
+    /// Creates a namespace as `namespace` was, under this name; with `exists`, drops first what is there. With
+    /// `drop`, what comes into being between drop and create is dropped as well, for it is the late request of a
+    /// restore that failed before, or the insert of another client, which creates the collection.
+    pub async fn make(
+        &self,
+        namespace: &Namespace,
+        db: &str,
+        collection: &str,
+        drop: bool,
+        exists: bool,
+    ) -> Result<()> {
+        let mut drops = exists;
+        for pause in PAUSES_MS {
+            if drops {
+                self.drop_namespace(db, collection).await?;
+            }
+            let error = match self.create(namespace, db, collection).await? {
+                None => return Ok(()),
+                Some(error) => error,
+            };
+            if !drop {
+                return Err(
+                    error.hint(format!("Another client has created {db}.{collection}: stop it first"))
+                );
+            }
+            drops = true;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        let what = format!(
+            "cannot create {db}.{collection}: another client is writing to it, and its writes create the collection \
+             again after each of {} drops",
+            PAUSES_MS.len()
+        );
+        Err(Error::new(Kind::Refused, what)
+            .hint(format!("Stop the application that writes to {db}.{collection}")))
+    }
+
+    /// Creates a namespace. Answers with an error if something else has its name.
+    async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<Option<Error>> {
         let mut command = create(namespace, collection, self.version);
         command.append(cstr!("writeConcern"), self.concern.clone());
         let Sent { answer, again } = self.change(db, || command.clone()).await;
+        let doing = format!("cannot create {db}.{collection}");
         match answer {
-            Ok(_) => Ok(()),
-            // Of what was sent twice, the first time may have arrived.
-            Err(e)
-                if again
-                    && errors::code(&e) == Some(EXISTS)
-                    && self.is_as(namespace, db, collection).await? =>
-            {
-                Ok(())
+            Ok(_) => Ok(None),
+            Err(e) if errors::code(&e) == Some(EXISTS) => {
+                // The command may have been carried out when it was sent the first time.
+                let ours = again && self.is_as(namespace, db, collection).await?;
+                Ok((!ours).then(|| self.explain(&doing, e)))
             }
-            Err(e) => Err(self.explain(&format!("cannot create {db}.{collection}"), e)),
+            Err(e) => Err(self.explain(&doing, e)),
         }
     }
 
@@ -93,7 +130,7 @@ impl Target {
         }
         match self.build(indexes, db, collection).await {
             Ok(()) => return Ok(Vec::new()),
-            Err(e) if errors::code(&e).is_none() => {
+            Err(e) if ends_all(&e) => {
                 return Err(self.explain(&format!("cannot build the indexes of {db}.{collection}"), e));
             }
             Err(e) if indexes.len() == 1 => return Ok(vec![refused(&indexes[0], &e)]),
@@ -104,7 +141,7 @@ impl Target {
         for index in indexes {
             match self.build(std::slice::from_ref(index), db, collection).await {
                 Ok(()) => {}
-                Err(e) if errors::code(&e).is_some() => problems.push(refused(index, &e)),
+                Err(e) if !ends_all(&e) => problems.push(refused(index, &e)),
                 Err(e) => {
                     return Err(self.explain(&format!("cannot build the indexes of {db}.{collection}"), e));
                 }
@@ -126,6 +163,13 @@ impl Target {
         // Once more is no harm: those that are there are left as they are, and one that is being built is waited for.
         self.insist_for(NO_LIMIT, db, || command.clone()).await.answer.map(|_| ())
     }
+}
+
+/// Returns true if after this error no other index can be built either.
+fn ends_all(error: &mongodb::error::Error) -> bool {
+    use errors::Class::{Interrupted, Login};
+    errors::code(error).is_none_or(|code| super::EVERYWHERE.contains(&code))
+        || [Interrupted, Login].contains(&errors::classify(error))
 }
 
 fn refused(index: &RawDocument, error: &mongodb::error::Error) -> String {

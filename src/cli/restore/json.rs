@@ -72,6 +72,9 @@ pub fn report(report: &Report, mut json: serde_json::Value) -> serde_json::Value
     json["users"] = json!(report.people.map(|(users, _)| users));
     json["roles"] = json!(report.people.map(|(_, roles)| roles));
     json["replayed"] = report.replayed.as_ref().map_or(serde_json::Value::Null, replayed);
+    json["missing"] = json!(report.missing());
+    json["problems"] = json!(texts(&report.problems));
+    json["next_step"] = json!(report.next_step);
     json["warnings"] = json!(report.warnings);
     json
 }

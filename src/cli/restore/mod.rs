@@ -51,24 +51,24 @@ pub async fn run(
         return Err(Error::failed("not restored, as you wish; nothing was touched"));
     }
     let display = Display::start(meter.clone(), output.interactive(), bars);
-    let (target, facts) = (restore.plan.target.clone(), json::facts(&restore.plan));
+    let (facts, standing) = (json::facts(&restore.plan), restore.standing());
     let (from, into) = (tell::from_text(&restore.plan), restore.plan.target_text());
     let outcome = cancel.or(restore.apply(&meter)).await;
     drop(display);
-    let report = outcome.map_err(|error| match error.kind() {
+    let report = match outcome {
         // It says that nothing was stored, which is true of a backup.
-        Kind::Signal(n) => {
-            Error::new(Kind::Signal(n), error.to_string().split(';').next().unwrap_or_default())
-                .hint(format!("{target} may hold a part of the backup: restore again with --drop"))
+        Err(error) if matches!(error.kind(), Kind::Signal(_)) => {
+            let signal = error.to_string().split(';').next().unwrap_or_default().to_string();
+            return Err(standing.stopped(Error::new(error.kind(), signal)).await);
         }
-        _ => error,
-    })?;
+        outcome => outcome?,
+    };
     output.result(&json::report(&report, facts), || tell::report_text(&report, &from, &into));
     if output.quiet {
         // An exit code alone would not say what needs a look.
         tell::looks(&report).iter().for_each(|line| output::needs_look(line));
     }
-    Ok(report.exit())
+    report.failure().map_or(Ok(report.exit()), Err)
 }
 
 fn options(args: &RestoreArgs) -> Result<Options> {

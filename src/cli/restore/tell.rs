@@ -99,6 +99,7 @@ pub fn looks(report: &Report) -> Vec<String> {
     }
     lines
         .extend(report.replayed.iter().flat_map(|replayed| replayed.problems.iter().map(Problem::to_string)));
+    lines.extend(report.problems.iter().map(Problem::to_string));
     lines.extend(report.warnings.iter().cloned());
     lines
 }
@@ -108,7 +109,7 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     let sum = |figure: fn(&Outcome) -> u64| report.outcomes.iter().map(figure).sum::<u64>();
     let mut text = format!(
         "{from}restored {}, {}, {} raw, {}, into {target}\n",
-        units::several(report.outcomes.len() as u64, "namespace"),
+        units::several((report.outcomes.len() - report.missing().len()) as u64, "namespace"),
         units::several(sum(|o| o.documents - o.superseded - o.refused), "document"),
         units::bytes(sum(|o| o.raw_bytes)),
         units::several(

@@ -24,7 +24,7 @@ impl Difference {
     pub fn of(problem: Problem) -> Difference {
         match problem.trouble {
             Trouble::Index => Difference::Form(problem.text),
-            Trouble::Documents | Trouble::Count => Difference::Data(problem.text),
+            Trouble::Documents | Trouble::Count | Trouble::Incomplete => Difference::Data(problem.text),
         }
     }
 }

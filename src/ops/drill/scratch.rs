@@ -69,6 +69,9 @@ impl Scratch {
             Ok(())
         };
         let report = restore.apply_watched(resources.meter, before_replay).await.map_err(of_target)?;
+        if let Some(error) = report.failure() {
+            return Err(of_target(error));
+        }
         let recovery = began.elapsed() - before.took;
 
         let Found { mut differences, took, .. } = check.end(&report.outcomes, before).await?;

@@ -1,7 +1,7 @@
 //! One namespace on its way into the target: dropped and created when its turn comes, filled by batches,
 //! counted when all are there, and only then indexed.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use bson::RawDocumentBuf;
@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use super::plan::Planned;
 use super::problem::Trouble;
 use super::report::Outcome;
+use super::standing::{Standing, State as At};
 use super::superseded;
 use crate::artifact::pool::sum_documents;
 use crate::artifact::writer::Tally;
@@ -25,6 +26,9 @@ const TOLD: usize = 5;
 /// Documents whose `_id` is there already are kept up to this many bytes, to find out which came later.
 const KEPT: usize = 64 << 20;
 
+/// Why a collection has what the restore did not write.
+const OTHER_CLIENT: &str = "another client is writing to it";
+
 /// The server's code for a bucket in which a field has values of several types.
 const MIXED_BUCKET: i32 = 408;
 
@@ -37,7 +41,10 @@ pub struct Load {
     place: Place,
     drop: bool,
     indexes: bool,
+    standing: Arc<Standing>,
     made: OnceCell<()>,
+    /// Why the target has no complete copy; the rest of the namespace is skipped then.
+    failed: OnceLock<Error>,
     state: Mutex<State>,
 }
 
@@ -53,7 +60,13 @@ struct State {
 
 impl Load {
     /// A namespace that is to be restored.
-    pub fn new(planned: Planned, target: Target, drop: bool, indexes: bool) -> Arc<Load> {
+    pub fn new(
+        planned: Planned,
+        target: Target,
+        drop: bool,
+        indexes: bool,
+        standing: Arc<Standing>,
+    ) -> Arc<Load> {
         let chosen = &planned.chosen;
         let buckets = planned.offer.kind == Type::Timeseries;
         let collection =
@@ -65,7 +78,9 @@ impl Load {
             place,
             drop,
             indexes,
+            standing,
             made: OnceCell::new(),
+            failed: OnceLock::new(),
             state: Mutex::default(),
         })
     }
@@ -75,29 +90,65 @@ impl Load {
         self.planned.namespace.options.get_bool("capped").unwrap_or(false)
     }
 
-    /// Makes the namespace, the first time it is called.
+    /// Makes the namespace, the first time it is called. A refusal by the server fails this namespace alone:
+    /// [`Load::finish`] reports it.
+    ///
+    /// # Errors
+    /// Returns an error if the restore of other namespaces cannot go on either.
     pub async fn begin(&self) -> Result<()> {
-        self.made.get_or_try_init(|| self.make()).await.map(|_| ())
+        if self.failed.get().is_some() {
+            return Ok(());
+        }
+        let made = self.made.get_or_try_init(|| self.make()).await;
+        self.keep(made.map(|_| ())).map(|_| ())
+    }
+
+    /// Keeps the error of a namespace that the server refuses, and answers `None` for it.
+    fn keep<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Err(error) if error.kind() == Kind::Refused => {
+                log::warn!("{}: {}", self.planned.chosen.name(), error.chain());
+                let _ = self.failed.set(error);
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
+        }
     }
 
     async fn make(&self) -> Result<()> {
         let chosen = &self.planned.chosen;
-        // A system collection was emptied already, and comes into being with its first document.
+        let replaces = self.drop && self.planned.existing.is_some();
+        let begun = || self.standing.set(&chosen.name(), if replaces { At::Dropped } else { At::Begun });
+        // A system collection comes into being with its first document.
         if chosen.collection.starts_with("system.") {
+            begun();
+            if replaces {
+                self.target.empty(&chosen.db, &chosen.collection).await?;
+            }
             return Ok(());
         }
-        let there = self.planned.existing.is_some();
-        if there && self.drop {
-            self.target.drop_namespace(&chosen.db, &chosen.collection).await?;
-        } else if there {
+        if self.planned.existing.is_some() && !self.drop {
             // It is empty and has the same options: the plan saw to that.
+            begun();
             return Ok(());
         }
-        self.target.create(&self.planned.namespace, &chosen.db, &chosen.collection).await
+        begun();
+        self.target.make(&self.planned.namespace, &chosen.db, &chosen.collection, self.drop, replaces).await
     }
 
-    /// Writes whole documents that stand one after the other.
+    /// Writes whole documents that stand one after the other, unless the namespace has failed before.
+    ///
+    /// # Errors
+    /// Returns an error if the restore of other namespaces cannot go on either.
     pub async fn insert(&self, raw: &[u8]) -> Result<()> {
+        if self.failed.get().is_some() {
+            return Ok(());
+        }
+        let written = self.write(raw).await;
+        self.keep(written).map(|_| ())
+    }
+
+    async fn write(&self, raw: &[u8]) -> Result<()> {
         let (documents, sum) = sum_documents(raw)?;
         let mut refused = self.target.insert(&self.place, raw).await?;
         if self.place.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
@@ -123,12 +174,35 @@ impl Load {
     }
 
     /// Counts, compares, and builds the indexes. `scan` shows all documents of the namespace once more, in
-    /// order, if it takes that to know which of two with the same `_id` came later.
+    /// order, if it takes that to know which of two with the same `_id` came later. If the server refused
+    /// something that the namespace needs, the outcome says so and is not complete.
+    ///
+    /// # Errors
+    /// Returns an error if the restore of other namespaces cannot go on either.
     pub async fn finish(self: &Arc<Load>, scan: superseded::Scan) -> Result<Outcome> {
         let (chosen, offer) = (&self.planned.chosen, &self.planned.offer);
         let mut outcome = Outcome { from: offer.name(), to: chosen.name(), ..Outcome::default() };
+        if self.failed.get().is_none() {
+            let complete = self.complete(scan, &mut outcome).await;
+            self.keep(complete)?;
+        }
+        match self.failed.get() {
+            Some(error) => {
+                let replaced = self.standing.get(&outcome.to) == Some(At::Dropped);
+                let lost = if replaced { "; what was there before is lost" } else { "" };
+                let what = format!("not restored completely: {}{lost}", error.chain());
+                outcome.problems.push(Trouble::Incomplete.told(what));
+                outcome.next_step = error.next_step().map(str::to_string);
+            }
+            None => self.standing.set(&outcome.to, At::Filled),
+        }
+        Ok(outcome)
+    }
+
+    async fn complete(&self, scan: superseded::Scan, outcome: &mut Outcome) -> Result<()> {
+        let (chosen, offer) = (&self.planned.chosen, &self.planned.offer);
         if offer.kind == Type::View {
-            return Ok(outcome);
+            return Ok(());
         }
         let state = std::mem::take(&mut *self.state.lock().expect("no holder panics"));
         outcome.documents = state.sent.documents;
@@ -155,14 +229,21 @@ impl Load {
             outcome.problems.push(Trouble::Documents.told(what));
         }
         if !state.twice.is_empty() {
-            let twice = state.twice;
-            let gone = superseded::settle(&self.target, &self.place, twice, scan).await?;
+            let settled = superseded::settle(&self.target, &self.place, state.twice, scan).await?;
+            let gone = settled.gone;
             outcome.superseded = gone.documents;
             outcome.kept.documents -= gone.documents;
             outcome.kept.raw_bytes -= gone.raw_bytes;
             outcome.kept.sum = outcome.kept.sum.wrapping_sub(gone.sum);
+            if settled.foreign > 0 {
+                let what = format!(
+                    "{OTHER_CLIENT}: {} with an _id of the backup were replaced",
+                    units::several(settled.foreign, "document")
+                );
+                outcome.problems.push(Trouble::Count.told(what));
+            }
         }
-        self.count(&mut outcome).await?;
+        self.count(outcome).await?;
         if self.indexes {
             let began = Instant::now();
             let indexes = shape::indexes(&self.planned.namespace);
@@ -171,14 +252,26 @@ impl Load {
             outcome.problems.extend(problems.into_iter().map(|what| Trouble::Index.told(what)));
             outcome.indexing = began.elapsed();
         }
-        Ok(outcome)
+        Ok(())
     }
 
     /// Holds the server's count against what it should have.
     async fn count(&self, outcome: &mut Outcome) -> Result<()> {
         let wanted = outcome.documents - outcome.superseded - outcome.refused;
         let (db, collection) = (&self.place.db, &self.place.collection);
-        let Some(mut there) = self.target.count(db, collection).await? else {
+        let counted = match self.target.count(db, collection).await {
+            Ok(Some(there)) if there != wanted => self.target.count_exactly(db, collection).await.map(Some),
+            counted => counted,
+        };
+        let counted = match counted {
+            // The documents were acknowledged: the indexes are built all the same.
+            Err(e) if e.kind() == Kind::Refused => {
+                outcome.problems.push(Trouble::Count.told(e.chain()));
+                return Ok(());
+            }
+            counted => counted?,
+        };
+        let Some(there) = counted else {
             outcome.notes.push(
                 "all documents were acknowledged, but not counted: the user may not read them (grant it the role \
                  \"readAnyDatabase\" as well)"
@@ -186,9 +279,6 @@ impl Load {
             );
             return Ok(());
         };
-        if there != wanted {
-            there = self.target.count_exactly(db, collection).await?;
-        }
         if there < wanted && self.ordered() {
             // A backup of a capped collection that was written to meanwhile holds more than fits.
             outcome.notes.push(format!(
@@ -197,8 +287,10 @@ impl Load {
                 units::several(wanted, "document")
             ));
         } else if there != wanted {
+            let cause = if there > wanted { format!(": {OTHER_CLIENT}") } else { String::new() };
             let (there, wanted) = (units::several(there, "document"), units::count(wanted));
-            outcome.problems.push(Trouble::Count.told(format!("the target has {there}, written: {wanted}")));
+            let what = format!("the target has {there}, written: {wanted}{cause}");
+            outcome.problems.push(Trouble::Count.told(what));
         }
         Ok(())
     }

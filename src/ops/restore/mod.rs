@@ -17,6 +17,7 @@ mod origin;
 mod people;
 mod plan;
 mod problem;
+mod remainder;
 mod rename;
 mod replay;
 mod report;
@@ -24,12 +25,16 @@ mod rights;
 mod run;
 mod segment;
 pub(super) mod sinks;
+mod standing;
 mod stored;
 mod stream;
 mod superseded;
 mod views;
 
-use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::error::{Kind, Result};
 use crate::progress::Meter;
 use crate::target::Target;
 
@@ -42,11 +47,14 @@ pub use plan::{Existing, Oplog, Plan, Planned};
 pub use problem::{Problem, Trouble};
 pub use rename::{Rename, pairs, renamed};
 pub use replay::at::At;
+use replay::{Replay, Skip};
 pub use replay::{Replayed, Survey};
 pub use report::{Outcome, Report};
+pub use standing::Standing;
 pub use stored::Stored;
 
 use load::Load;
+use standing::State;
 
 /// A restore that is planned.
 #[derive(Debug)]
@@ -54,6 +62,7 @@ pub struct Restore {
     origin: Origin,
     target: Target,
     options: Options,
+    standing: Arc<Standing>,
     /// What will be done.
     pub plan: Plan,
 }
@@ -63,7 +72,13 @@ impl Restore {
     pub async fn plan(origin: Origin, target: Target, options: Options) -> Result<Restore> {
         let options = Options { drop: options.drop || options.exact, ..options };
         let plan = draft::plan(&origin, &target, &options).await?;
-        Ok(Restore { origin, target, options, plan })
+        let standing = Standing::new(&plan, target.clone(), options.clone());
+        Ok(Restore { origin, target, options, standing, plan })
+    }
+
+    /// How far the restore is, for a caller that ends it early.
+    pub fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing)
     }
 
     /// Reads everything that would be restored and compares it with what the backup says of it; asks whether the
@@ -89,10 +104,13 @@ impl Restore {
         }
     }
 
-    /// Restores.
+    /// Restores. What fails for one namespace is a problem in the report, and the others are restored all the
+    /// same.
     ///
     /// # Errors
-    /// Before anything is touched if the plan is refused or what would be restored is damaged.
+    /// Returns an error before anything is touched if the plan is refused or the backup is damaged. Later, if no
+    /// namespace can be restored any more: the server is gone, or the backup cannot be read. The error then says
+    /// what was dropped and not restored.
     pub async fn apply(self, meter: &Meter) -> Result<Report> {
         self.apply_watched(meter, async |_| Ok(())).await
     }
@@ -101,7 +119,7 @@ impl Restore {
     /// backup read them: indexes are built only after the replay.
     ///
     /// # Errors
-    /// Those of [`Restore::apply`], and that of `before_replay`.
+    /// Returns the errors of [`Restore::apply`], and that of `before_replay`.
     pub async fn apply_watched(
         self,
         meter: &Meter,
@@ -116,46 +134,112 @@ impl Restore {
             false => self.check(meter).await?,
         }
         self.expect(meter);
-        let halfway = |error| halfway(error, self.target.is_untouched());
-        let dropped = self.make_room().await.map_err(halfway)?;
-        let mut outcomes = self.fill(meter).await.map_err(halfway)?;
-        outcomes.sort_by(|a, b| a.to.cmp(&b.to));
-        for people in &self.plan.people {
-            self.target.merge_users(people, self.options.exact).await.map_err(halfway)?;
+        let standing = self.standing();
+        match self.write(meter, before_replay).await {
+            Ok(report) => Ok(report),
+            Err(error) => Err(standing.stopped(error).await),
         }
-        if self.replays() {
-            before_replay(&outcomes).await?;
-        }
-        let replayed = self.replay(&mut outcomes, meter).await.map_err(halfway)?;
-        self.target.close().await;
-        let people = self.plan.people();
-        let Plan { warnings, notes, .. } = self.plan;
-        Ok(Report { outcomes, dropped, people, replayed, warnings, notes })
     }
 
-    /// Empties system collections that are replaced, and drops what has no counterpart in the backup: the names
-    /// of that.
-    async fn make_room(&self) -> Result<Vec<String>> {
-        let replaced = self.plan.namespaces.iter().filter(|_| self.options.drop);
-        for planned in replaced.filter(|planned| planned.existing.is_some()) {
-            let Chosen { db, collection, .. } = &planned.chosen;
-            if collection.starts_with("system.") {
-                self.target.empty(db, collection).await?;
+    async fn write(
+        self,
+        meter: &Meter,
+        before_replay: impl AsyncFnOnce(&[Outcome]) -> Result<()>,
+    ) -> Result<Report> {
+        let mut outcomes = self.fill(meter).await?;
+        outcomes.sort_by(|a, b| a.to.cmp(&b.to));
+        let mut problems = self.merge_people().await?;
+        let (mut dropped, mut replayed) = (Vec::new(), None);
+        if self.replays() {
+            before_replay(&outcomes).await?;
+            let mut skip = Skip::default();
+            let failed = outcomes.iter().filter(|outcome| !outcome.is_complete());
+            failed.for_each(|outcome| skip.add(&outcome.to));
+            if !problems.is_empty() {
+                skip.people();
+            }
+            // The slice begins with an empty collection. Whatever is dropped is dropped as late as possible.
+            for kept in self.drop_beside(&self.plan.in_the_way, &mut dropped, &mut problems).await? {
+                skip.add(&kept);
+            }
+            replayed = Some(self.replay(&mut outcomes, &mut skip, meter).await?);
+            let slice_only = self.plan.in_the_way.iter().map(|(db, name)| format!("{db}.{name}"));
+            slice_only
+                .filter(|name| !skip.has(name))
+                .for_each(|name| self.standing.set(&name, State::Filled));
+            skip.failures().iter().for_each(|failure| self.standing.lack(&failure.name));
+        }
+        self.drop_beside(&self.plan.extra, &mut dropped, &mut problems).await?;
+        self.standing.end();
+        self.target.close().await;
+        let people = self.plan.people();
+        let next_step = self.next_step(&outcomes);
+        let Plan { warnings, notes, .. } = self.plan;
+        Ok(Report { outcomes, dropped, people, replayed, problems, next_step, warnings, notes })
+    }
+
+    /// Merges users and roles; what of them could not be merged.
+    async fn merge_people(&self) -> Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        for people in &self.plan.people {
+            match self.target.merge_users(people, self.options.exact).await {
+                Err(error) if error.kind() == Kind::Refused => {
+                    let of = if people.db.is_empty() { String::new() } else { format!(" of {}", people.db) };
+                    let what = format!("users and roles{of} were not restored completely: {}", error.chain());
+                    problems.push(Trouble::Incomplete.told(what));
+                }
+                merged => merged?,
             }
         }
-        let mut dropped = Vec::new();
-        for (db, collection) in self.plan.beside() {
-            self.target.drop_namespace(db, collection).await?;
-            dropped.push(format!("{db}.{collection}"));
+        if problems.is_empty() {
+            self.standing.people_merged();
         }
-        Ok(dropped)
+        Ok(problems)
+    }
+
+    /// Drops namespaces that have no counterpart in the backup. Adds the names to `dropped`, and returns those
+    /// that the server does not drop.
+    async fn drop_beside(
+        &self,
+        beside: &[(String, String)],
+        dropped: &mut Vec<String>,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Vec<String>> {
+        let mut kept = Vec::new();
+        for (db, collection) in beside {
+            let name = format!("{db}.{collection}");
+            self.standing.set(&name, State::Dropped);
+            match self.target.drop_namespace(db, collection).await {
+                Err(error) if error.kind() == Kind::Refused => {
+                    problems.push(Trouble::Incomplete.told(error.chain()));
+                    kept.push(name);
+                }
+                done => {
+                    done?;
+                    dropped.push(name);
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// What restores what is missing, after what removes the causes.
+    fn next_step(&self, outcomes: &[Outcome]) -> Option<String> {
+        let advice = self.standing.advice()?;
+        let causes: BTreeSet<&str> = outcomes.iter().filter_map(|one| one.next_step.as_deref()).collect();
+        let causes = if causes.is_empty() { BTreeSet::from(["Remove the cause"]) } else { causes };
+        let untouched = self.target.is_untouched().then_some("Nothing was changed at the target");
+        let steps = untouched.into_iter().chain(causes).chain([advice.as_str()]);
+        Some(steps.collect::<Vec<_>>().join(". "))
     }
 
     async fn fill(&self, meter: &Meter) -> Result<Vec<Outcome>> {
         // With a replay they come after it: what was read may yet break a unique one.
         let (drop, indexes) = (self.options.drop, !self.options.no_indexes && !self.replays());
-        let loads = self.plan.namespaces.iter().cloned();
-        let loads = loads.map(|planned| Load::new(planned, self.target.clone(), drop, indexes)).collect();
+        let load = |planned: &Planned| {
+            Load::new(planned.clone(), self.target.clone(), drop, indexes, self.standing())
+        };
+        let loads = self.plan.namespaces.iter().map(load).collect();
         match &self.origin {
             Origin::Stored(stored) => run::run(stored, loads, self.options.workers, meter).await,
             Origin::Dump(dump) => stream::run(dump, loads, meter).await,
@@ -166,26 +250,18 @@ impl Restore {
         matches!(self.plan.oplog, Oplog::Replayed(_))
     }
 
-    async fn replay(&self, outcomes: &mut [Outcome], meter: &Meter) -> Result<Option<Replayed>> {
-        if !self.replays() {
-            return Ok(None);
-        }
-        let (names, planned) = (self.options.names(), &self.plan.namespaces);
-        let indexes = !self.options.no_indexes;
-        replay::replay(&self.origin, names, &self.target, planned, outcomes, indexes, meter).await.map(Some)
+    async fn replay(&self, outcomes: &mut [Outcome], skip: &mut Skip, meter: &Meter) -> Result<Replayed> {
+        let replay = Replay {
+            origin: &self.origin,
+            names: self.options.names(),
+            target: &self.target,
+            planned: &self.plan.namespaces,
+            indexes: !self.options.no_indexes,
+        };
+        replay.run(outcomes, skip, meter).await
     }
 
     fn expect(&self, meter: &Meter) {
         meter.expect(Some(self.plan.total(|offer| offer.raw_bytes)), self.plan.namespaces.len() as u64);
     }
-}
-
-/// Says of an error what has become of the target by then.
-fn halfway(error: Error, untouched: bool) -> Error {
-    let rest = match untouched {
-        true => "Nothing was changed at the target",
-        false => "The target holds a part of the backup: restore again with --drop",
-    };
-    let step = error.next_step().map_or_else(|| rest.into(), |step| format!("{step}. {rest}"));
-    error.hint(step)
 }

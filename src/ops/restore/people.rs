@@ -62,8 +62,9 @@ fn known(versions: &[RawDocumentBuf]) -> Result<()> {
         Ok(Some(bson::RawBsonRef::Double(n))) => Some(n as i64),
         _ => None,
     });
-    // Servers from 8.1 on keep no such document.
-    match version.or(versions.is_empty().then_some(5)) {
+    // From 8.1 on, servers keep no authSchema document: the form of users is the one that they all have since 3.0
+    // (SERVER-83663).
+    match version.or(schema.is_none().then_some(5)) {
         Some(version) if AUTH_SCHEMA.contains(&version) => Ok(()),
         version => Err(Error::failed(format!(
             "the users of the backup are of an unknown form (authSchema {version:?})"

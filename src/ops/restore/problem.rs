@@ -18,6 +18,8 @@ pub enum Trouble {
     Count,
     /// An index that the target did not take.
     Index,
+    /// The namespace, or users and roles, could not be restored completely: restoring them again may help.
+    Incomplete,
 }
 
 impl Trouble {

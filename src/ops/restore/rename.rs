@@ -17,6 +17,8 @@ enum Part {
 pub struct Rename {
     /// The first pattern as it was given.
     pub from_text: String,
+    /// The second pattern as it was given.
+    pub to_text: String,
     from: Vec<Part>,
     to: Vec<Part>,
 }
@@ -63,7 +65,7 @@ fn pair(from_text: &str, to_text: &str) -> Result<Rename, String> {
     if of_from.windows(2).any(|two| two[0].is_some() && two[0] == two[1]) {
         return Err(format!("'{from_text}' has a name twice"));
     }
-    Ok(Rename { from_text: from_text.into(), from, to })
+    Ok(Rename { from_text: from_text.into(), to_text: to_text.into(), from, to })
 }
 
 fn parse(text: &str) -> Result<Vec<Part>, String> {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::problem::Problem;
+use super::problem::{Problem, Trouble};
 use super::replay::Replayed;
 use crate::artifact::writer::Tally;
+use crate::error::Error;
 use crate::exit::Exit;
 
 /// How it went with a namespace.
@@ -32,6 +33,15 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// What removes the cause, if the namespace is not complete and the cause is known.
+    pub next_step: Option<String>,
+}
+
+impl Outcome {
+    /// Returns true if the whole namespace is at the target, apart from refused documents and indexes.
+    pub fn is_complete(&self) -> bool {
+        self.problems.iter().all(|problem| problem.trouble != Trouble::Incomplete)
+    }
 }
 
 /// What was done.
@@ -45,6 +55,10 @@ pub struct Report {
     pub people: Option<(usize, usize)>,
     /// What was replayed of the oplog slice.
     pub replayed: Option<Replayed>,
+    /// What of users and roles is not as it was in the backup, and what could not be dropped.
+    pub problems: Vec<Problem>,
+    /// How to restore what is missing; `None` if nothing is.
+    pub next_step: Option<String>,
     /// What a person should look at.
     pub warnings: Vec<String>,
     /// What may surprise, and is as it was asked for.
@@ -54,8 +68,36 @@ pub struct Report {
 impl Report {
     /// Whether something is not as it was in the backup.
     pub fn has_problems(&self) -> bool {
-        self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
+        !self.problems.is_empty()
+            || self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
             || self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty())
+    }
+
+    /// The names at the target of the namespaces that are not complete.
+    pub fn missing(&self) -> Vec<&str> {
+        let missing = self.outcomes.iter().filter(|outcome| !outcome.is_complete());
+        missing.map(|outcome| outcome.to.as_str()).collect()
+    }
+
+    /// The error that names what is missing, and how to restore it; `None` if everything was restored.
+    pub fn failure(&self) -> Option<Error> {
+        let all =
+            self.outcomes.iter().flat_map(|outcome| outcome.problems.iter().map(move |p| (&*outcome.to, p)));
+        let all = all.map(|(name, problem)| (format!("{name}: {problem}"), problem));
+        let others = self.replayed.iter().flat_map(|replayed| &replayed.problems).chain(&self.problems);
+        let all = all.chain(others.map(|problem| (problem.to_string(), problem)));
+        let lines: Vec<String> =
+            all.filter(|(_, problem)| problem.trouble == Trouble::Incomplete).map(|(line, _)| line).collect();
+        let error = (!lines.is_empty()).then(|| {
+            Error::failed(format!(
+                "the restore is not complete; everything else was restored. {}",
+                lines.join(". ")
+            ))
+        });
+        match (error, &self.next_step) {
+            (Some(error), Some(step)) => Some(error.hint(step.clone())),
+            (error, _) => error,
+        }
     }
 
     /// The exit code.

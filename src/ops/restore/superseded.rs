@@ -7,7 +7,7 @@ use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ops::verify::region;
 use crate::target::Target;
 use crate::target::insert::Place;
@@ -15,15 +15,23 @@ use crate::target::insert::Place;
 /// Shows all documents of a namespace in the order of the backup.
 pub type Scan = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<()> + Send>;
 
-/// Decides about documents that were refused because their `_id` is there: a later one replaces it. The sum of
-/// the backup's documents that are not at the target for that reason.
+/// What became of documents whose `_id` was there.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The sum of the backup's documents that are not at the target.
+    pub gone: Tally,
+    /// How many documents that are not in the backup were replaced: another client wrote them.
+    pub foreign: u64,
+}
+
+/// Decides about documents that were refused because their `_id` is there: a later one replaces it.
 pub async fn settle(
     target: &Target,
     place: &Place,
     refused: Vec<RawDocumentBuf>,
     scan: Scan,
-) -> Result<Tally> {
-    let mut gone = Tally::default();
+) -> Result<Settled> {
+    let (mut gone, mut foreign) = (Tally::default(), 0);
     let mut there: BTreeMap<u128, (RawDocumentBuf, Vec<RawDocumentBuf>)> = BTreeMap::new();
     for document in refused {
         let current = current(target, place, &document).await?;
@@ -54,11 +62,14 @@ pub async fn settle(
             region::add(&mut gone, &Tally::of(document.as_bytes()));
         }
         if let Some(newest) = newest {
-            region::add(&mut gone, &Tally::of(current.as_bytes()));
+            match last[&hash] {
+                Some(_) => region::add(&mut gone, &Tally::of(current.as_bytes())),
+                None => foreign += 1,
+            }
             target.replace(place, &current, newest).await?;
         }
     }
-    Ok(gone)
+    Ok(Settled { gone, foreign })
 }
 
 /// The document that has the `_id`, as the server compares them: 1 and 1.0 are the same to it.
@@ -66,11 +77,9 @@ async fn current(target: &Target, place: &Place, document: &RawDocument) -> Resu
     let filter = of_id(document)?;
     let find = rawdoc! {"find": place.collection.as_str(), "filter": filter, "limit": 1};
     target.find(&place.db, find).await?.into_iter().next().ok_or_else(|| {
-        Error::failed(format!(
-            "a document of {}.{} went away while it was restored",
-            place.db, place.collection
-        ))
-        .hint("Make sure that nothing else writes to the target, then restore again with --drop")
+        let what = format!("a document of {}.{} went away while it was restored", place.db, place.collection);
+        Error::new(Kind::Refused, what)
+            .hint(format!("Another client is writing to {}.{}: stop it first", place.db, place.collection))
     })
 }
 
@@ -88,8 +97,8 @@ impl Target {
         match self.insert(place, new.as_bytes()).await?.first() {
             None => Ok(()),
             Some(refused) => {
-                Err(Error::failed(format!("cannot write into {}.{}", place.db, place.collection))
-                    .caused_by(refused.why.clone()))
+                let what = format!("cannot write into {}.{}", place.db, place.collection);
+                Err(Error::new(Kind::Refused, what).caused_by(refused.why.clone()))
             }
         }
     }

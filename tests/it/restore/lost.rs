@@ -133,5 +133,8 @@ async fn a_signal_says_what_it_left() {
     let ended = child.wait_with_output().expect("its end");
     assert_eq!((ended.status.code(), sent.elapsed().as_secs() < 10), (Some(143), true));
     let said = String::from_utf8(ended.stderr).expect("UTF-8");
-    assert!(said.contains("ended by SIGTERM\n") && said.contains("may hold a part"), "{said}");
+    assert!(
+        said.contains("ended by SIGTERM\n") && said.contains("The target holds a part of the backup: "),
+        "{said}"
+    );
 }

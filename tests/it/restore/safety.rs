@@ -71,7 +71,7 @@ async fn a_damaged_artifact_and_an_empty_target() {
     let (target, _) = server().await;
     run(&mut backup.restore_into(&target))
         .ends(4)
-        .says(&["--ns-exclude shop.orders", "restore again with --drop"]);
+        .says(&["--ns-exclude shop.orders", "The next restore needs --drop"]);
 }
 
 /// The official tool restores nothing and ends with 0.

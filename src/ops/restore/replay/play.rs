@@ -9,8 +9,9 @@ use super::action::{Action, Form};
 use super::catalog::{Catalog, Key};
 use super::names::Named;
 use super::script::{Read, Script};
+use super::skip::{self, Skip};
 use super::survey::{Steps, through};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ops::restore::origin::Origin;
 use crate::ops::restore::problem::{Problem, Trouble};
 use crate::progress::Meter;
@@ -41,12 +42,14 @@ pub struct Played {
     pub problems: Vec<Problem>,
 }
 
-/// Replays the slice; `catalog` is what was restored before.
+/// Replays the slice; `catalog` is what was restored before. Operations on namespaces in `skip` are left out, and
+/// what fails for one namespace is added to it.
 pub async fn play(
     origin: &Origin,
     script: Script,
     target: &Target,
     catalog: Catalog,
+    skip: &mut Skip,
     meter: &Meter,
 ) -> Result<Played> {
     meter.doing("replaying the oplog".into());
@@ -54,7 +57,7 @@ pub async fn play(
     // Without the feeder, which ends the player's work by its own end.
     let reading = async { through(origin, script, Feeder(sender)).await.map(|(read, _)| read) };
     let mut player =
-        Player { target, catalog, batch: Batch::default(), missing: BTreeMap::new(), operations: 0 };
+        Player { target, catalog, skip, batch: Batch::default(), missing: BTreeMap::new(), operations: 0 };
     let playing = async {
         while let Some(action) = steps.recv().await {
             player.take(action).await?;
@@ -95,6 +98,7 @@ struct Batch {
 struct Player<'a> {
     target: &'a Target,
     catalog: Catalog,
+    skip: &'a mut Skip,
     batch: Batch,
     /// Written to, but not there: dropped before it was read, if the slice goes on to say so. With its database
     /// in the backup.
@@ -104,32 +108,58 @@ struct Player<'a> {
 
 impl Player<'_> {
     async fn take(&mut self, action: Action) -> Result<()> {
-        self.operations += u64::from(action.is_one());
         if !matches!(action, Action::Write { .. } | Action::Index { .. }) {
             self.flush().await?;
         }
-        match &action {
-            Action::Write { .. } | Action::Index { .. } => {}
+        if self.skip.takes(&action) {
+            return Ok(());
+        }
+        self.operations += u64::from(action.is_one());
+        let (named, done) = match &action {
+            Action::Write { .. } | Action::Index { .. } => (None, Ok(())),
             Action::Create { to, form, view, .. } => {
-                if *view {
-                    self.target.drop_namespace(&to.db, &to.collection).await?;
-                }
                 self.missing.remove(&to.key());
-                self.make(to, form, &CREATED).await?;
+                (Some(to), self.create(to, form, *view).await)
             }
-            Action::Modify { to, form } => self.make(to, form, &CHANGED).await?,
+            Action::Modify { to, form } => (Some(to), self.make(to, form, &CHANGED).await),
             // What the target has under a name that the backup never had is somebody else's.
-            Action::Drop(named) if self.catalog.has(&named.key()) => self.drop_one(&named.key()).await?,
+            Action::Drop(named) if self.catalog.has(&named.key()) => {
+                (Some(named), self.drop_one(&named.key()).await)
+            }
             Action::Drop(named) => {
                 self.missing.remove(&named.key());
+                (Some(named), Ok(()))
             }
             Action::DropAll { from_db, views } => {
                 for key in self.catalog.of_database(from_db, *views) {
-                    self.drop_one(&key).await?;
+                    let name = format!("{}.{}", key.0, key.1);
+                    if self.skip.has(&name) {
+                        continue;
+                    }
+                    match self.drop_one(&key).await {
+                        Err(error) if error.kind() == Kind::Refused => self.skip.fail(name, &error),
+                        done => done?,
+                    }
                 }
                 self.missing.retain(|_, db| *views || db != from_db);
+                (None, Ok(()))
             }
-            Action::Rename { from, command, .. } => self.rename(from, command).await?,
+            Action::Rename { from, to, command } => {
+                let renamed = self.rename(from, command).await;
+                if let Err(error) = renamed.as_ref()
+                    && error.kind() == Kind::Refused
+                {
+                    self.skip.fail(skip::name(from), error);
+                }
+                (Some(to), renamed)
+            }
+        };
+        match (named, done) {
+            (Some(named), Err(error)) if error.kind() == Kind::Refused => {
+                self.skip.fail(skip::name(named), &error);
+                return Ok(());
+            }
+            (_, done) => done?,
         }
         self.catalog.follow(&action);
         match action {
@@ -144,14 +174,7 @@ impl Player<'_> {
         }
         if Target::would_fill(&operation) {
             self.flush().await?;
-            let place = Place { db: to.db.clone(), collection: to.stored(), buckets: to.buckets };
-            return match self.target.apply(std::slice::from_ref(&operation)).await?[..] {
-                [] => self.target.unfill(&place, &operation).await,
-                _ => {
-                    self.missing.insert(to.key(), to.from_db);
-                    Ok(())
-                }
-            };
+            return self.write_filled(to, operation).await;
         }
         self.batch.bytes += operation.as_bytes().len();
         self.batch.operations.push(operation);
@@ -162,27 +185,65 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// Writes a document that the server would change, and puts it right.
+    async fn write_filled(&mut self, to: Named, operation: RawDocumentBuf) -> Result<()> {
+        let operations = [operation];
+        self.send(&operations, std::slice::from_ref(&to)).await?;
+        if self.missing.contains_key(&to.key()) || self.skip.leaves_out(&to) {
+            return Ok(());
+        }
+        let place = Place { db: to.db.clone(), collection: to.stored(), buckets: to.buckets };
+        match self.target.unfill(&place, &operations[0]).await {
+            Err(error) if error.kind() == Kind::Refused => {
+                self.skip.fail(skip::name(&to), &error);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
     /// Sends what waits. One of 16 MiB goes alone: a command may be 16 KiB longer, and no more.
     async fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let alone = batch.operations.iter().rposition(|o| o.as_bytes().len() >= BATCH).unwrap_or(0);
-        let (before, rest) = batch.operations.split_at(alone);
-        for (at, run) in [(0, before), (alone, rest)] {
-            for left_out in self.target.apply(run).await? {
-                let place = &batch.places[at + left_out];
+        let ((before, rest), (places_before, places)) =
+            (batch.operations.split_at(alone), batch.places.split_at(alone));
+        self.send(before, places_before).await?;
+        self.send(rest, places).await
+    }
+
+    /// Applies writes. One that is refused fails its namespace; the others go on.
+    async fn send(&mut self, operations: &[RawDocumentBuf], places: &[Named]) -> Result<()> {
+        let (mut operations, mut places) = (operations.to_vec(), places.to_vec());
+        while !operations.is_empty() {
+            let applied = self.target.apply(&operations).await?;
+            for at in applied.left_out {
+                let place = &places[at];
                 self.missing.insert(place.key(), place.from_db.clone());
             }
+            let Some((at, error)) = applied.refused else { return Ok(()) };
+            self.skip.fail(skip::name(&places[at]), &error);
+            let rest = operations.drain(..).zip(places.drain(..)).skip(at + 1);
+            (operations, places) = rest.filter(|(_, place)| !self.skip.leaves_out(place)).unzip();
         }
         Ok(())
+    }
+
+    async fn create(&self, to: &Named, form: &Form, view: bool) -> Result<()> {
+        if view {
+            self.target.drop_namespace(&to.db, &to.collection).await?;
+        }
+        self.make(to, form, &CREATED).await
     }
 
     async fn make(&self, to: &Named, form: &Form, fine: &[i32]) -> Result<()> {
         match form {
             Form::Operation(operation) => {
-                self.target.apply(std::slice::from_ref(operation)).await.map(|_| ())
+                let applied = self.target.apply(std::slice::from_ref(operation)).await?;
+                applied.refused.map_or(Ok(()), |(_, error)| Err(error))
             }
             Form::Command(command) => {
-                let doing = format!("cannot replay a change of {}.{}", to.db, to.collection);
+                let doing = format!("cannot replay a change of {}", skip::name(to));
                 self.target.command(&to.db, command, &doing, fine).await
             }
         }
@@ -194,15 +255,15 @@ impl Player<'_> {
     }
 
     async fn rename(&self, from: &Named, command: &RawDocumentBuf) -> Result<()> {
-        let name = format!("{}.{}", from.db, from.collection);
+        let name = skip::name(from);
         let there = self.target.collections(&from.db).await?;
         let is_there = there.iter().any(|row| row.get_str("name").is_ok_and(|name| name == from.collection));
         if is_there && self.catalog.has(&from.key()) {
             return self.target.command("admin", command, &format!("cannot rename {name}"), &[]).await;
         }
         let what = format!("the oplog renames {name}, which is not there");
-        Err(Error::failed(what).hint(
-            "A dump that was taken while a collection was renamed cannot be replayed; without: --no-replay",
+        Err(Error::new(Kind::Refused, what).hint(
+            "A dump that was taken while a collection was renamed cannot be replayed: restore it with --no-replay",
         ))
     }
 }

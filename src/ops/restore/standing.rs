@@ -1,0 +1,177 @@
+//! How far a restore is with each namespace. It outlives the work, so that a restore that fails or is cancelled can
+//! still say what it dropped and did not restore.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::Options;
+use super::offer::is_people;
+use super::plan::Plan;
+use super::remainder::{self, Remainder};
+use crate::error::{Error, Kind};
+use crate::target::Target;
+use crate::units;
+
+/// After a signal, outstanding requests get so long to be answered. A service manager kills a program that takes
+/// much longer.
+const AFTER_SIGNAL: Duration = Duration::from_secs(6);
+/// After a failure they get as long as any answer may take.
+const AFTER_FAILURE: Duration = Duration::from_secs(600);
+/// A message names so many namespaces of which nothing was lost.
+const NAMED: usize = 20;
+
+/// How far the restore of a namespace is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Nothing was done to it.
+    Waiting,
+    /// It is being made, in no one's place.
+    Begun,
+    /// What was there under its name is dropped, or about to be.
+    Dropped,
+    /// Its documents are there and counted.
+    Filled,
+    /// All of it is there, with its indexes.
+    Done,
+}
+
+#[derive(Debug)]
+struct Row {
+    /// The name in the backup; `None` if only the oplog slice has it.
+    from: Option<String>,
+    state: State,
+}
+
+/// How far a restore is.
+#[derive(Debug)]
+pub struct Standing {
+    target: Target,
+    options: Options,
+    rows: Mutex<BTreeMap<String, Row>>,
+    /// Users and roles are to be merged, and were not yet.
+    people: Mutex<bool>,
+}
+
+impl Standing {
+    /// The standing of a restore that has not begun.
+    pub(super) fn new(plan: &Plan, target: Target, options: Options) -> Arc<Standing> {
+        let row = |from| Row { from, state: State::Waiting };
+        let planned = plan.namespaces.iter().map(|one| (one.chosen.name(), row(Some(one.offer.name()))));
+        let slice = plan.in_the_way.iter().map(|(db, name)| (format!("{db}.{name}"), row(None)));
+        let rows = planned.chain(slice).collect();
+        let people = Mutex::new(!plan.people.is_empty());
+        Arc::new(Standing { target, options, rows: Mutex::new(rows), people })
+    }
+
+    /// Notes how far a namespace of the target is.
+    pub(super) fn set(&self, name: &str, state: State) {
+        if let Some(row) = self.rows.lock().expect("no holder panics").get_mut(name) {
+            row.state = state;
+        }
+    }
+
+    /// Notes that a namespace of the target is not complete, whether it was planned or only the slice has it.
+    pub(super) fn lack(&self, name: &str) {
+        if name.split_once('.').is_some_and(|(db, collection)| is_people(db, collection)) {
+            *self.people.lock().expect("no holder panics") = true;
+            return;
+        }
+        let mut rows = self.rows.lock().expect("no holder panics");
+        rows.entry(name.into()).or_insert(Row { from: None, state: State::Begun }).state = State::Begun;
+    }
+
+    /// How far a namespace of the target is.
+    pub(super) fn get(&self, name: &str) -> Option<State> {
+        self.rows.lock().expect("no holder panics").get(name).map(|row| row.state)
+    }
+
+    /// Notes that users and roles are merged.
+    pub(super) fn people_merged(&self) {
+        *self.people.lock().expect("no holder panics") = false;
+    }
+
+    /// The namespaces whose documents are there get their last state.
+    pub(super) fn end(&self) {
+        let mut rows = self.rows.lock().expect("no holder panics");
+        rows.values_mut().filter(|row| row.state == State::Filled).for_each(|row| row.state = State::Done);
+    }
+
+    /// What is missing at the target.
+    pub(super) fn remainder(&self) -> Remainder {
+        let rows = self.rows.lock().expect("no holder panics");
+        let (done, missing): (Vec<_>, Vec<_>) = rows.values().partition(|row| row.state == State::Done);
+        let names = |rows: &[&Row]| rows.iter().filter_map(|row| row.from.clone()).collect();
+        let slice = missing.iter().any(|row| row.from.is_none());
+        let users = *self.people.lock().expect("no holder panics");
+        Remainder { missing: names(&missing), done: names(&done), users, slice }
+    }
+
+    /// The flags that restore what is missing, in a sentence; `None` if nothing is.
+    pub(super) fn advice(&self) -> Option<String> {
+        remainder::advice(&self.options, &self.remainder())
+    }
+
+    /// Waits until no request of the restore is under way, and adds to its error what has become of the target.
+    /// For an error or a signal that ended the restore.
+    pub async fn stopped(&self, error: Error) -> Error {
+        let limit = if matches!(error.kind(), Kind::Signal(_)) { AFTER_SIGNAL } else { AFTER_FAILURE };
+        let settled = self.target.settle(limit).await;
+        let mut steps: Vec<String> = error.next_step().map(str::to_string).into_iter().collect();
+        if self.target.is_untouched() {
+            steps.push("Nothing was changed at the target".into());
+            return error.hint(steps.join(". "));
+        }
+        if !settled {
+            steps.push(format!(
+                "MongoDB at {} has not answered the last request, and may still carry it out",
+                self.target.address
+            ));
+        }
+        steps.push(format!("The target holds a part of the backup: {}", self.losses()));
+        match error.kind() {
+            // The backup is damaged: to restore what is missing from it would fail again.
+            Kind::Mismatch => steps.push("The next restore needs --drop".into()),
+            _ => steps.extend(self.advice()),
+        }
+        error.hint(steps.join(". "))
+    }
+
+    /// What has become of the namespaces, worst first.
+    fn losses(&self) -> String {
+        let rows = self.rows.lock().expect("no holder panics");
+        let of =
+            |state| rows.iter().filter(move |(_, row)| row.state == state).map(|(name, _)| name.as_str());
+        let mut parts = Vec::new();
+        let dropped: Vec<&str> = of(State::Dropped).collect();
+        if !dropped.is_empty() {
+            parts.push(format!("dropped and not restored: {}", dropped.join(", ")));
+        }
+        for (state, what) in [
+            (State::Begun, "not complete"),
+            (State::Filled, "restored without indexes and oplog"),
+            (State::Waiting, "not begun"),
+        ] {
+            let names: Vec<&str> = of(state).collect();
+            if !names.is_empty() {
+                parts.push(format!("{what}: {}", few(&names)));
+            }
+        }
+        if *self.people.lock().expect("no holder panics") {
+            parts.push("users and roles were not restored".into());
+        }
+        match parts.is_empty() {
+            true => "all namespaces are restored".into(),
+            false => parts.join("; "),
+        }
+    }
+}
+
+/// `a, b and 3 others`.
+pub fn few(names: &[&str]) -> String {
+    let first = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        Some(more) => format!("{first} and {} more", units::count(more as u64)),
+        None => first,
+    }
+}
