@@ -4,6 +4,7 @@ pub mod describe;
 pub mod errors;
 pub mod fcv;
 pub mod hello;
+pub mod meaning;
 pub mod metadata;
 pub mod mongodump;
 pub mod native;

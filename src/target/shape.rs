@@ -9,7 +9,7 @@ use super::insist::Sent;
 use super::{Target, Version};
 use crate::error::{Error, Kind, Result};
 use crate::source::errors;
-use crate::source::{Namespace, Type};
+use crate::source::{Namespace, Type, meaning};
 
 /// The server's code for what is not there.
 pub(super) const NOT_FOUND: i32 = 26;
@@ -120,7 +120,7 @@ impl Target {
         let rows = self.collections(db).await?;
         let row = rows.iter().find(|row| row.get_str("name").is_ok_and(|name| name == collection));
         let same = row.and_then(|row| row.get_document("options").ok());
-        Ok(same.is_some_and(|options| options.as_bytes() == namespace.options.as_bytes()))
+        Ok(same.is_some_and(|options| meaning::same_options(options, &namespace.options)))
     }
 
     /// Builds the indexes, however long that takes; those that the server did not take, with its words.

@@ -6,7 +6,7 @@ use bson::{RawDocument, RawDocumentBuf};
 
 use crate::artifact::writer::Tally;
 use crate::ops::restore::{Problem, Trouble};
-use crate::source::Namespace;
+use crate::source::{Namespace, meaning};
 use crate::target::Version;
 use crate::units;
 
@@ -28,11 +28,6 @@ impl Difference {
         }
     }
 }
-
-/// What of options a server says of itself, or does not take any more: a restore leaves it out.
-const OPTIONS: [&str; 2] = ["recordIdsReplicated", "autoIndexId"];
-/// What of an index a server says of itself: its version, and before 4.4 where it is.
-const INDEX: [&str; 2] = ["v", "ns"];
 
 /// What of a namespace is compared, beside that it is there and has its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +57,11 @@ pub fn namespace(
     if wanted.kind != there.kind {
         out.push(Difference::Data(format!("it was a {:?} and is a {:?}", wanted.kind, there.kind)));
     }
-    if without(&wanted.options, &OPTIONS) != without(&there.options, &OPTIONS) {
+    if !meaning::same_options(&wanted.options, &there.options) {
         out.push(Difference::Form("its options are not those of the backup".into()));
     }
     if aspects.indexes {
-        out.extend(indexes(&wanted.indexes, &there.indexes).into_iter().map(Difference::Form));
+        out.extend(indexes(wanted, &there.indexes).into_iter().map(Difference::Form));
     }
     out
 }
@@ -85,30 +80,40 @@ pub fn documents(expected: &Tally, found: &Tally) -> Option<String> {
     (expected.sum != found.sum).then(|| "the hash of its documents is not that of the backup".into())
 }
 
-fn indexes(wanted: &[RawDocumentBuf], found: &[RawDocumentBuf]) -> Vec<String> {
-    let by_name = |indexes: &[RawDocumentBuf]| -> BTreeMap<String, RawDocumentBuf> {
-        let named =
-            indexes.iter().map(|i| (i.get_str("name").unwrap_or("?").to_string(), without(i, &INDEX)));
-        named.collect()
-    };
-    let (wanted, found) = (by_name(wanted), by_name(found));
+fn indexes(namespace: &Namespace, found: &[RawDocumentBuf]) -> Vec<String> {
+    let (wanted, found) = (by_name(&namespace.indexes), by_name(found));
     let missing = wanted.iter().filter_map(|(name, index)| match found.get(name) {
         None => Some(format!("its index '{name}' is missing")),
-        Some(there) if there != index => Some(format!("its index '{name}' is not that of the backup")),
+        Some(there) if !meaning::same_index(index, there) => {
+            Some(format!("its index '{name}' is not that of the backup"))
+        }
         Some(_) => None,
     });
-    let more = found.keys().filter(|name| !wanted.contains_key(*name));
+    let more = found.iter().filter(|(name, index)| {
+        !wanted.contains_key(*name) && !comes_with_time_series(&namespace.options, index)
+    });
     missing
-        .chain(more.map(|name| format!("it has an index '{name}', which the backup does not have")))
+        .chain(more.map(|(name, _)| format!("it has an index '{name}', which the backup does not have")))
         .collect()
 }
 
-fn without(document: &RawDocument, keys: &[&str]) -> RawDocumentBuf {
-    let mut out = RawDocumentBuf::new();
-    for (key, value) in document.iter().flatten().filter(|(key, _)| !keys.contains(&key.as_str())) {
-        out.append(key, value);
+fn by_name(indexes: &[RawDocumentBuf]) -> BTreeMap<&str, &RawDocument> {
+    indexes.iter().map(|index| (index.get_str("name").unwrap_or("?"), index.as_ref())).collect()
+}
+
+/// Returns true for the index on `metaField` and `timeField` that MongoDB 6.3 and later build for every new time
+/// series.
+fn comes_with_time_series(options: &RawDocument, index: &RawDocument) -> bool {
+    let Ok(series) = options.get_document("timeseries") else { return false };
+    let (Ok(meta), Ok(time)) = (series.get_str("metaField"), series.get_str("timeField")) else {
+        return false;
+    };
+    let mut key = bson::RawDocumentBuf::new();
+    for field in [meta, time] {
+        let Ok(field) = bson::raw::CString::try_from(field) else { return false };
+        key.append(field, 1);
     }
-    out
+    meaning::same_index(index, &bson::rawdoc! {"key": key, "name": format!("{meta}_1_{time}_1")})
 }
 
 /// Findings, and what only needs a look because the server is of another version than the source (`same`: it

@@ -10,7 +10,7 @@ use super::offer::Offer;
 use super::replay::Survey;
 use crate::error::{Error, Result};
 use crate::source::optime::OpTime;
-use crate::source::{Namespace, Type};
+use crate::source::{Namespace, Type, meaning};
 use crate::target::Target;
 use crate::target::users::People;
 use crate::units;
@@ -192,7 +192,7 @@ impl Found {
             Type::View => "view",
             Type::Timeseries => "timeseries",
         };
-        let same = kind == wanted && options.as_bytes() == namespace.options.as_bytes();
+        let same = kind == wanted && meaning::same_options(options, &namespace.options);
         let documents = match kind.as_str() {
             "view" => Some(0),
             "timeseries" => {

@@ -121,6 +121,11 @@ async fn a_namespace_with_documents_is_refused() {
     live.database("shop").collection::<bson::Document>("items").delete_many(doc! {}).await.expect("a delete");
     run(backup.restore_into(&target).args(["--ns-include=shop.items"])).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
+    // Empty, and made with options that mean the same.
+    live.database("shop").collection::<bson::Document>("items").drop().await.expect("a drop");
+    let create = doc! {"create": "items", "validationAction": "error", "validationLevel": "strict"};
+    live.database("shop").run_command(create).await.expect("another one");
+    run(backup.restore_into(&target).args(["--ns-include=shop.items"])).ends(0);
     // Empty, but otherwise made: it would not be what it was.
     live.database("shop").collection::<bson::Document>("items").drop().await.expect("a drop");
     let create = doc! {"create": "items", "capped": true, "size": 4096};
