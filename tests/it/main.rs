@@ -24,5 +24,6 @@ mod store;
 mod symptoms;
 mod verify;
 mod version;
+mod versions;
 mod worst_day;
 mod year;

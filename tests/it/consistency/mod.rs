@@ -5,6 +5,6 @@ pub mod instant;
 mod refused;
 mod rights;
 mod snapshot;
-mod support;
+pub mod support;
 mod verified;
 mod writing;

@@ -1,7 +1,7 @@
 //! Drills: a backup is restored into a scratch server, compared, and nothing of that stays.
 
 mod command;
-mod lent;
+pub mod lent;
 mod own;
 mod slice;
-mod support;
+pub mod support;

@@ -2,7 +2,7 @@
 
 use bson::{RawDocumentBuf, doc, rawdoc};
 use mongodb::Client;
-use uzima_testkit::mongod::Mongod;
+use uzima_testkit::mongod::{Builder, Mongod};
 use uzima_testkit::read_all::read_documents;
 use uzima_testkit::wire_proxy::{Action, Command, Rule, WireProxy};
 
@@ -52,12 +52,15 @@ async fn a_cursor_that_is_gone_is_never_taken_for_the_end() {
 }
 
 /// Reads `d.c` while a cursor is lost at the first `getMore`, just after these documents were deleted.
-async fn lose_and_delete(
+pub async fn lose_and_delete(
+    server: Builder,
     collection: RawDocumentBuf,
     documents: &[RawDocumentBuf],
     gone: [i32; 2],
 ) -> Vec<Vec<u8>> {
-    let (server, proxy, client) = behind_a_proxy().await;
+    let server = server.start().await.expect("mongod");
+    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
+    let client = server.client().await.expect("a client");
     client.database("d").run_raw_command(collection).await.expect("a collection");
     insert(&client, "d", "c", documents).await;
     let before = read_documents(&client.database("d"), "c").await.expect("documents");
@@ -95,13 +98,17 @@ async fn lose_and_delete(
 #[tokio::test]
 async fn behind_a_deleted_record_it_goes_on_from_an_older_one() {
     // The older token, of document 100, is still there.
-    let found = lose_and_delete(rawdoc! { "create": "c" }, &rows(0, DOCUMENTS, PAD), [200, 1_000]).await;
+    let found =
+        lose_and_delete(Mongod::builder(), rawdoc! { "create": "c" }, &rows(0, DOCUMENTS, PAD), [200, 1_000])
+            .await;
     assert!(found.len() > 1_400);
 }
 
 #[tokio::test]
 async fn when_all_records_behind_are_gone_it_goes_on_from_the_start() {
-    let found = lose_and_delete(rawdoc! { "create": "c" }, &rows(0, DOCUMENTS, PAD), [0, 1_000]).await;
+    let found =
+        lose_and_delete(Mongod::builder(), rawdoc! { "create": "c" }, &rows(0, DOCUMENTS, PAD), [0, 1_000])
+            .await;
     assert!(found.len() > 1_400);
 }
 
@@ -109,7 +116,7 @@ async fn when_all_records_behind_are_gone_it_goes_on_from_the_start() {
 async fn clustered_collections_go_on_by_their_key() {
     let create = rawdoc! { "create": "c", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
     for gone in [[200, 1_000], [0, 1_000]] {
-        let found = lose_and_delete(create.clone(), &rows(0, DOCUMENTS, PAD), gone).await;
+        let found = lose_and_delete(Mongod::builder(), create.clone(), &rows(0, DOCUMENTS, PAD), gone).await;
         assert!(found.len() > 1_400);
     }
 }
@@ -123,7 +130,7 @@ async fn a_field_named_as_the_record_id_stays_in_the_document() {
         _ => rawdoc! { "_id": id, "pad": "x".repeat(PAD) },
     };
     let documents: Vec<_> = (0..DOCUMENTS).map(own).collect();
-    let found = lose_and_delete(rawdoc! { "create": "c" }, &documents, [0, 1_000]).await;
+    let found = lose_and_delete(Mongod::builder(), rawdoc! { "create": "c" }, &documents, [0, 1_000]).await;
     assert!(found.len() > 1_400);
 }
 

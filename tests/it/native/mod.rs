@@ -8,7 +8,7 @@ mod content;
 mod cut;
 pub mod decode;
 mod failover;
-mod lost;
+pub mod lost;
 mod malformed;
 mod members;
 pub mod random;

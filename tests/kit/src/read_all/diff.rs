@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{RawDocument, RawDocumentBuf};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 
 use super::{Namespace, Snapshot};
 
@@ -17,11 +17,15 @@ pub struct DiffOptions {
     pub users: bool,
     /// `database.user` to leave out of that: the one a test itself connects as.
     pub ignore_users: Vec<String>,
+    /// Options and indexes may differ in the order of their fields, in number types and in the version of an index,
+    /// as they do between two versions of the server. The options of `system.buckets.` collections, which each
+    /// version chooses itself, are not compared.
+    pub by_meaning: bool,
 }
 
 impl Default for DiffOptions {
     fn default() -> Self {
-        DiffOptions { order: false, uuids: false, users: true, ignore_users: Vec::new() }
+        DiffOptions { order: false, uuids: false, users: true, ignore_users: Vec::new(), by_meaning: false }
     }
 }
 
@@ -58,22 +62,47 @@ fn namespace(name: &str, a: &Namespace, b: &Namespace, options: &DiffOptions, ou
     if a.kind != b.kind {
         out.push(format!("{name} was a {} and is a {}", a.kind, b.kind));
     }
-    if a.options.as_bytes() != b.options.as_bytes() {
+    let own = options.by_meaning && name.contains(".system.buckets.");
+    if !own && form(&a.options, options) != form(&b.options, options) {
         out.push(format!("{name}: options were {:?} and are {:?}", text(&a.options), text(&b.options)));
     }
     if options.uuids && a.uuid != b.uuid {
         out.push(format!("{name}: the UUID was {:02x?} and is {:02x?}", a.uuid, b.uuid));
     }
-    indexes(name, a, b, out);
+    indexes(name, a, b, options, out);
     documents(name, a, b, options, out);
 }
 
-fn indexes(name: &str, a: &Namespace, b: &Namespace, out: &mut Vec<String>) {
+fn indexes(name: &str, a: &Namespace, b: &Namespace, options: &DiffOptions, out: &mut Vec<String>) {
     let by_name = |namespace: &Namespace| -> BTreeMap<String, Vec<u8>> {
         let name = |index: &RawDocumentBuf| index.get_str("name").unwrap_or("(no name)").to_owned();
-        namespace.indexes.iter().map(|index| (name(index), index.as_bytes().to_vec())).collect()
+        namespace.indexes.iter().map(|index| (name(index), form(index, options))).collect()
     };
     named(&format!("{name}: index"), &by_name(a), &by_name(b), &[], out);
+}
+
+/// Options or an index, as the bytes to compare.
+fn form(document: &RawDocument, options: &DiffOptions) -> Vec<u8> {
+    match (options.by_meaning, Document::try_from(document)) {
+        (true, Ok(decoded)) => {
+            let fields: BTreeMap<_, _> = decoded.into_iter().filter(|(key, _)| key != "v").collect();
+            let fields: Document = fields.into_iter().map(|(key, value)| (key, as_doubles(value))).collect();
+            fields.to_vec().unwrap_or_else(|_| document.as_bytes().to_vec())
+        }
+        _ => document.as_bytes().to_vec(),
+    }
+}
+
+fn as_doubles(value: Bson) -> Bson {
+    match value {
+        Bson::Int32(n) => Bson::Double(n.into()),
+        Bson::Int64(n) => Bson::Double(n as f64),
+        Bson::Array(items) => Bson::Array(items.into_iter().map(as_doubles).collect()),
+        Bson::Document(fields) => {
+            Bson::Document(fields.into_iter().map(|(key, value)| (key, as_doubles(value))).collect())
+        }
+        other => other,
+    }
 }
 
 fn named(

@@ -4,31 +4,37 @@ use anyhow::Result;
 use bson::{DateTime, Document, doc, rawdoc};
 use mongodb::{Client, Database};
 
-use super::{Inventory, Kind};
+use super::{Holds, Inventory, Kind};
 use crate::raw;
 
-pub(super) async fn fill(client: &Client, made: &mut Inventory) -> Result<()> {
+pub(super) async fn fill(client: &Client, holds: Holds, made: &mut Inventory) -> Result<()> {
     let opts = client.database("opts");
     run(&opts, doc! { "create": "capped", "capped": true, "size": 65536, "max": 100 }).await?;
     numbered(&opts, "capped", 150).await?;
     made.add("opts", "capped", Kind::Collection, 100);
 
-    let clustered = doc! { "key": { "_id": 1 }, "unique": true, "name": "my clustered key" };
-    run(&opts, doc! { "create": "clustered", "clusteredIndex": clustered }).await?;
-    numbered(&opts, "clustered", 20).await?;
-    made.add("opts", "clustered", Kind::Collection, 20);
+    if holds.clustered {
+        let clustered = doc! { "key": { "_id": 1 }, "unique": true, "name": "my clustered key" };
+        run(&opts, doc! { "create": "clustered", "clusteredIndex": clustered }).await?;
+        numbered(&opts, "clustered", 20).await?;
+        made.add("opts", "clustered", Kind::Collection, 20);
+    }
 
     validated(&opts).await?;
     made.add("opts", "validated", Kind::Collection, 2);
     collated(&opts).await?;
     made.add("opts", "collated", Kind::Collection, 2);
 
-    run(&opts, doc! { "create": "images", "changeStreamPreAndPostImages": { "enabled": true } }).await?;
-    numbered(&opts, "images", 1).await?;
-    made.add("opts", "images", Kind::Collection, 1);
+    if holds.pre_and_post_images {
+        run(&opts, doc! { "create": "images", "changeStreamPreAndPostImages": { "enabled": true } }).await?;
+        numbered(&opts, "images", 1).await?;
+        made.add("opts", "images", Kind::Collection, 1);
+    }
 
-    weather(&opts).await?;
-    made.add("opts", "weather", Kind::TimeSeries, 60);
+    if holds.time_series {
+        weather(&opts).await?;
+        made.add("opts", "weather", Kind::TimeSeries, 60);
+    }
 
     let storage = doc! { "wiredTiger": { "configString": "block_compressor=zlib" } };
     run(&opts, doc! { "create": "storage_opts", "storageEngine": storage }).await?;

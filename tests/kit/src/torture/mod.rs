@@ -1,5 +1,7 @@
 //! Fills a server with what breaks backup tools: every BSON type, odd names, every kind of collection and of
 //! index, documents that their own validator would refuse, and documents of 16 MiB.
+//!
+//! An older server gets less: [`Holds`] says what, by its feature compatibility version.
 
 pub mod indexes;
 mod kinds;
@@ -50,6 +52,36 @@ impl Default for Options {
     }
 }
 
+/// The kinds of collection that only newer servers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// `opts.weather`; since 5.0.
+    pub time_series: bool,
+    /// `opts.clustered`; since 5.3.
+    pub clustered: bool,
+    /// `opts.images`; since 6.0.
+    pub pre_and_post_images: bool,
+}
+
+impl Holds {
+    /// What a server of this feature compatibility version, as `5.0`, can hold.
+    pub fn of(compatibility: &str) -> Result<Holds> {
+        let (major, minor) = compatibility.split_once('.').context("not a version")?;
+        let version: (u32, u32) = (major.parse()?, minor.parse()?);
+        Ok(Holds {
+            time_series: version >= (5, 0),
+            clustered: version >= (5, 3),
+            pre_and_post_images: version >= (6, 0),
+        })
+    }
+
+    async fn ask(client: &Client) -> Result<Holds> {
+        let command = doc! { "getParameter": 1, "featureCompatibilityVersion": 1 };
+        let answer = client.database("admin").run_command(command).await?;
+        Holds::of(answer.get_document("featureCompatibilityVersion")?.get_str("version")?)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Collection,
@@ -83,18 +115,19 @@ impl Inventory {
     }
 }
 
-/// Everything.
+/// Everything that the server can hold.
 pub async fn fill(client: &Client) -> Result<Inventory> {
     fill_with(client, Options::default()).await
 }
 
-/// Everything but what the options leave out.
+/// Everything that the server can hold but what the options leave out.
 pub async fn fill_with(client: &Client, options: Options) -> Result<Inventory> {
     let mut made = Inventory::default();
+    let holds = Holds::ask(client).await.context("the feature compatibility version")?;
     raw::drop_databases(client, &DATABASES).await?;
     types::fill(client, &mut made).await.context("types")?;
     names(client, &mut made).await.context("names")?;
-    kinds::fill(client, &mut made).await.context("kinds of collection")?;
+    kinds::fill(client, holds, &mut made).await.context("kinds of collection")?;
     indexes::fill(client, &mut made).await.context("indexes")?;
     shop(client, &mut made).await.context("shop")?;
     if options.users {

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use bson::{RawDocument, doc};
-use uzima_testkit::mongod::Mongod;
+use uzima_testkit::mongod::{Mongod, Version};
 use uzima_testkit::read_all::{DiffOptions, read_all};
 use uzima_testkit::torture::{self, Kind, indexes, types};
 
@@ -91,6 +91,27 @@ async fn each_difference_is_named() -> Result<()> {
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
     for (line, start) in lines.iter().zip(expected) {
         assert!(line.starts_with(start), "{line}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_older_server_gets_what_it_can_hold() -> Result<()> {
+    let namespaces = async |version: Version, compatibility: &str| -> Result<BTreeSet<String>> {
+        let server = Mongod::builder().version(version).compatibility(compatibility).start().await?;
+        let options = torture::Options { big: false, users: false };
+        let made = torture::fill_with(&server.client().await?, options).await?;
+        Ok(made.namespaces.into_iter().map(|namespace| namespace.collection).collect())
+    };
+    let all = namespaces(Version::V6_0_27, "6.0").await?;
+    for (version, compatibility, without) in [
+        (Version::V4_4_2, "4.4", &["clustered", "images", "weather"][..]),
+        (Version::V5_0_32, "5.0", &["clustered", "images"]),
+        (Version::V6_0_27, "5.0", &["clustered", "images"]),
+    ] {
+        let made = namespaces(version, compatibility).await?;
+        let missing: Vec<_> = all.difference(&made).collect();
+        assert_eq!(missing, without, "{version} {compatibility}");
     }
     Ok(())
 }
