@@ -2,6 +2,7 @@
 
 mod found;
 mod kinds;
+mod newer;
 mod part;
 mod recorded;
 mod rights;

@@ -79,3 +79,31 @@ async fn the_built_in_role_restore() {
         .ends(1)
         .says(&["may not", "\"restore\""]);
 }
+
+/// Servers from 8.1 on keep no `authSchema` document in `admin.system.version`, but others.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_of_a_server_without_an_authschema_document() {
+    let (source, original) = server().await;
+    torture::fill_with(&original, torture::Options { big: false, users: true }).await.expect("users");
+    let versions = original.database("admin").collection::<bson::Document>("system.version");
+    versions.delete_one(bson::doc! {"_id": "authSchema"}).await.expect("a delete");
+    assert!(versions.count_documents(bson::doc! {}).await.expect("a count") > 0, "others are there");
+    let backup = Backup::of(&source, &[]);
+    let from = backup.artifact().display().to_string();
+    let wanted = read_all(&original).await.expect("the source");
+    for args in [&["latest"][..], &["--from", &from]] {
+        let (target, live) = server().await;
+        let mut restore = backup.home.to_dir("mongodb://127.0.0.1:1");
+        restore.env("RESTORE_URI", target.uri()).args([
+            "restore",
+            "--yes",
+            "--ns-include",
+            "shop.*",
+            "--users",
+        ]);
+        run(restore.args(args)).ends(0);
+        let found = read_all(&live).await.expect("the target");
+        assert!(wanted.users == found.users && wanted.roles == found.roles, "{args:?}");
+        assert_eq!(found.users.len(), 2);
+    }
+}

@@ -89,8 +89,13 @@ pub enum Edit {
     Change(RawDocumentBuf),
 }
 
-/// `i`, `u` or `d` as `applyOps` takes it. What else an entry has is of the server that wrote it: its session,
-/// the collection's UUID, its term.
+/// `i`, `u` or `d` as `applyOps` takes it. The other fields of an entry belong to the server that wrote it: its
+/// session, its term, the collection's UUID, the record id (`rid`), the version context (8.2, which `applyOps`
+/// refuses in an operation: 10296501).
+///
+/// An update gets `b: true`, by which it inserts a document that is not there: the slice of a backup begins before its
+/// collections are read, so that it may update a document that was deleted before it was read. Up to 8.0 `applyOps`
+/// does so by itself, from 8.1 on it does not (SERVER-88158); all versions take the field.
 pub fn write(entry: &Entry, to: &Named) -> RawDocumentBuf {
     let mut out = rawdoc! {"op": entry.op, "ns": format!("{}.{}", to.db, to.stored())};
     // Says how `o` of an update is to be understood.
@@ -100,6 +105,7 @@ pub fn write(entry: &Entry, to: &Named) -> RawDocumentBuf {
     out.append(cstr!("o"), entry.o.to_owned());
     if let Some(o2) = entry.o2.filter(|_| entry.op == "u") {
         out.append(cstr!("o2"), o2.to_owned());
+        out.append(cstr!("b"), true);
     }
     out
 }

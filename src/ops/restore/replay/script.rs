@@ -142,8 +142,20 @@ impl Script {
         let db = entry.ns.split_once('.').map_or(entry.ns, |(db, _)| db);
         match name {
             // What they lead to is told by other entries, or changes no data.
-            "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata" | "dropIdent" | "dbCheck" => {
+            "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata" | "dbCheck" => {
                 return Ok(Vec::new());
+            }
+            // Storage and catalog of the server itself (8.3, 9.0).
+            "dropIdent" | "createDatabaseMetadata" | "dropDatabaseMetadata" => return Ok(Vec::new()),
+            // Before it, the slice writes to the buckets of time series, behind it to their names.
+            "upgradeDowngradeViewlessTimeseries" => {
+                return Err(Error::failed(format!(
+                    "the oplog slice has a command 'upgradeDowngradeViewlessTimeseries'{} on {}: the feature \
+                     compatibility version was changed while the backup ran, and the slice cannot be replayed",
+                    entry.when(),
+                    entry.ns
+                ))
+                .hint("Restore another backup, or this one without its oplog: --no-replay"));
             }
             "dropDatabase" => return Ok(vec![Action::DropAll { from_db: db.into(), views: false }]),
             "renameCollection" => return self.rename(entry),

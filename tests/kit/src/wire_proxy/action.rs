@@ -34,6 +34,8 @@ pub enum Action {
     Bytes(Vec<u8>),
     /// Change the document of the answer.
     Edit(Edit),
+    /// Change the document of the command before the server sees it.
+    Rewrite(Edit),
 }
 
 /// An error answer.
@@ -57,6 +59,19 @@ impl Action {
 
     pub fn edit(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Action {
         Action::Edit(Arc::new(change))
+    }
+
+    pub fn rewrite(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Action {
+        Action::Rewrite(Arc::new(change))
+    }
+
+    /// As `applyOps` of a server from 8.1 on: an update inserts nothing unless it has `b: true`.
+    pub fn without_upserts() -> Action {
+        Action::rewrite(|command| {
+            let mut document = bson::RawDocumentBuf::from_bytes(command.to_vec()).expect("BSON");
+            document.append(bson::raw::cstr!("alwaysUpsert"), false);
+            document.into_bytes()
+        })
     }
 
     /// Takes the resume token out of an answer, while the batch stays.
@@ -140,6 +155,7 @@ impl fmt::Debug for Action {
             Action::Malform(how) => write!(f, "Malform({how:?})"),
             Action::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
             Action::Edit(_) => f.write_str("Edit"),
+            Action::Rewrite(_) => f.write_str("Rewrite"),
         }
     }
 }

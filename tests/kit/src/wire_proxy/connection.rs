@@ -43,6 +43,11 @@ pub(super) fn serve(
                 continue;
             }
             Action::Stall(time) => stall(&mut client, *time, shared)?,
+            Action::Rewrite(change) => {
+                if let Some(changed) = request.document().map(|document| change(document)) {
+                    request.set_document(&changed);
+                }
+            }
             _ => {}
         }
         if is_hello {
@@ -75,7 +80,7 @@ pub(super) fn serve(
                 }
                 client.write_all(&answer.bytes())?;
             }
-            Action::Pass | Action::Stall(_) | Action::Close | Action::Fail(_) => {
+            Action::Pass | Action::Stall(_) | Action::Close | Action::Fail(_) | Action::Rewrite(_) => {
                 client.write_all(&answer.bytes())?;
             }
         }
