@@ -15,7 +15,7 @@ use crate::units;
 pub enum Difference {
     /// Documents: they are the same on every server.
     Data(String),
-    /// Options, indexes, users: a newer server may write them in another form.
+    /// Options, indexes, users: a server of another version may not hold them in the same form.
     Form(String),
 }
 
@@ -127,7 +127,9 @@ pub fn sorted(
     for (name, difference) in differences {
         match difference {
             Difference::Form(what) if !same => {
-                looks.push(format!("{name}: {what}; MongoDB {version} may write it in another form"));
+                looks.push(format!(
+                    "{name}: {what}; the drill's server, MongoDB {version}, is not of the source's version"
+                ));
             }
             Difference::Data(what) | Difference::Form(what) => findings.push(format!("{name}: {what}")),
         }

@@ -4,6 +4,7 @@ use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use mongodb::Client;
 use uzima_testkit::mongod::{Mongod, Version};
 use uzima_testkit::read_all::read_documents;
+use uzima_testkit::torture::Holds;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::support::{chosen, server, versions};
@@ -16,6 +17,7 @@ const PAD: usize = 2_000;
 
 /// Collections of each kind that the version has, by the names that hold the documents.
 async fn fill(client: &Client, version: Version) -> Vec<&'static str> {
+    let holds = Holds::of(version.compatibility()).expect("a version");
     let d = client.database("d");
     let create = async |command: Document| {
         d.run_command(command).await.expect("a collection");
@@ -23,7 +25,7 @@ async fn fill(client: &Client, version: Version) -> Vec<&'static str> {
     let mut names = vec!["plain", "capped"];
     create(doc! { "create": "capped", "capped": true, "size": 16 << 20 }).await;
     create(doc! { "create": "empty" }).await;
-    if version.is_6_0() {
+    if holds.clustered {
         create(doc! { "create": "clustered", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } })
             .await;
         names.push("clustered");
@@ -31,7 +33,7 @@ async fn fill(client: &Client, version: Version) -> Vec<&'static str> {
     for name in &names {
         insert(client, "d", name, &rows(0, DOCUMENTS, PAD)).await;
     }
-    if version.is_5_0() {
+    if holds.time_series {
         create(doc! { "create": "series", "timeseries": { "timeField": "at", "metaField": "of" } }).await;
         let pad = "x".repeat(PAD);
         let row = |n: i32| rawdoc! { "at": bson::DateTime::from_millis(0), "of": n, "pad": pad.as_str() };
@@ -91,7 +93,8 @@ async fn a_deleted_place_costs_no_document_on_any_version() {
     let mut all = Vec::new();
     for version in versions() {
         let clustered = rawdoc! { "create": "c", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
-        let kinds = [Some(rawdoc! { "create": "c" }), version.is_6_0().then_some(clustered)];
+        let holds = Holds::of(version.compatibility()).expect("a version");
+        let kinds = [Some(rawdoc! { "create": "c" }), holds.clustered.then_some(clustered)];
         for kind in kinds.into_iter().flatten() {
             all.extend([[200, 1_000], [0, 1_000]].map(|gone| (version, kind.clone(), gone)));
         }

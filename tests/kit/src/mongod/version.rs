@@ -77,16 +77,6 @@ impl Version {
         }
     }
 
-    /// Time series collections, and `find` with `readConcern: snapshot` outside transactions.
-    pub fn is_5_0(self) -> bool {
-        self >= Version::V5_0_32
-    }
-
-    /// Clustered collections (since 5.3), `changeStreamPreAndPostImages`, and the privilege actions of 6.0.
-    pub fn is_6_0(self) -> bool {
-        self >= Version::V6_0_5
-    }
-
     /// The path of this version's mongod, which is downloaded first if need be. The file starts with its libraries
     /// found, so that any program may run it by its path alone.
     ///
