@@ -15,4 +15,5 @@ mod round_trip;
 mod safety;
 mod stopped;
 pub mod support;
+mod sweep;
 mod twice;
