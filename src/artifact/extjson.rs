@@ -1,13 +1,17 @@
-//! Canonical Extended JSON v2 from raw BSON, as `metadata.json` of a dump holds it.
+//! Canonical Extended JSON v2 from raw BSON and back, as `metadata.json` of a dump holds it.
 //!
 //! Written out here because decoding into a map would lose duplicate keys, and because the `bson`
 //! crate (3.1) prints subnormal doubles as bare numbers, NaN with a sign, and sorts the flags of
 //! regular expressions. Source: <https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md>.
 
+mod read;
+
 use std::fmt::Write;
 
 use base64::Engine;
 use bson::{RawArray, RawBsonRef, RawDocument};
+
+pub use read::Json;
 
 /// Appends `document` to `out`, without spaces, keys in their order.
 ///
@@ -115,8 +119,7 @@ fn double(v: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bson::{Bson, Document, RawDocumentBuf, doc};
-    use proptest::prelude::*;
+    use bson::{Document, RawDocumentBuf, doc};
 
     use super::*;
 
@@ -126,14 +129,6 @@ mod tests {
         out
     }
 
-    fn back(json: &str) -> Document {
-        let value: serde_json::Value = serde_json::from_str(json).unwrap();
-        match Bson::try_from(value).unwrap() {
-            Bson::Document(d) => d,
-            other => panic!("{other}"),
-        }
-    }
-
     #[test]
     fn the_example_of_mongodump() {
         let document = doc! {"v": 2, "key": {"_id": 1}, "name": "_id_"};
@@ -141,22 +136,6 @@ mod tests {
             json(&document),
             r#"{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"}"#
         );
-    }
-
-    #[test]
-    fn every_type_reads_back() {
-        let document = doc! {
-            "double": 1.0, "tiny": 5e-324, "neg": -0.0, "inf": f64::NEG_INFINITY, "s": "a\"\\\n<&>\u{1}ü",
-            "d": {"a": {"b": []}}, "a": [1, 2i64, Bson::Null, true],
-            "bin": bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![1; 16] },
-            "b1": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![1, 2, 3, 4] },
-            "u": Bson::Undefined, "oid": bson::oid::ObjectId::from_bytes([7; 12]),
-            "date": bson::DateTime::from_millis(-1), "code": Bson::JavaScriptCode("f()".into()),
-            "cws": bson::JavaScriptCodeWithScope { code: "f".into(), scope: doc! {"x": 1} },
-            "sym": Bson::Symbol("s".into()), "ts": bson::Timestamp { time: 1, increment: 2 },
-            "dec": "1.10".parse::<bson::Decimal128>().unwrap(), "min": Bson::MinKey, "max": Bson::MaxKey,
-        };
-        assert_eq!(back(&json(&document)), document);
     }
 
     #[test]
@@ -182,18 +161,5 @@ mod tests {
         let mut out = String::new();
         write_document(&mut out, &raw).unwrap();
         assert_eq!(out, r#"{"a":{"$numberInt":"1"},"a":"two"}"#);
-    }
-
-    proptest! {
-        #[test]
-        fn doubles_and_binaries_read_back_exactly(bits in any::<u64>(), bytes in prop::collection::vec(any::<u8>(), 0..40), s in ".*") {
-            let number = f64::from_bits(bits);
-            prop_assume!(!number.is_nan());
-            let binary = bson::Binary { subtype: bson::spec::BinarySubtype::UserDefined(0x81), bytes };
-            let document = doc! {"n": number, "b": binary, "s": s};
-            let got = back(&json(&document));
-            prop_assert_eq!(got.get_f64("n").unwrap().to_bits(), bits);
-            prop_assert_eq!(got, document);
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! `metadata.json`: a namespace's options and indexes as mongodump writes them.
 
-use bson::{Bson, Document, RawDocument, RawDocumentBuf};
+use bson::{RawDocument, RawDocumentBuf};
 
 use super::{Namespace, Type};
-use crate::artifact::extjson;
+use crate::artifact::extjson::{self, Json};
 use crate::error::{Error, Result};
 
 /// The text of `metadata.json` for a namespace. Fields and their order: mongo-tools,
@@ -47,27 +47,35 @@ pub fn render(
 /// A namespace from its `metadata.json`, as mongodump wrote it. An empty text (the oplog, users of
 /// one database) is a collection of which nothing is known.
 pub fn parse(db: &str, collection: &str, text: &str) -> Result<Namespace> {
-    let broken = |why: &str| Error::failed(format!("the metadata of {db}.{collection} is damaged: {why}"));
-    let json: serde_json::Value = if text.is_empty() {
-        serde_json::json!({})
-    } else {
-        serde_json::from_str(text).map_err(|e| broken(&e.to_string()))?
-    };
-    let Bson::Document(document) = Bson::try_from(json).map_err(|e| broken(&e.to_string()))? else {
-        return Err(broken("it is not an object"));
-    };
-    let raw = |d: &Document| RawDocumentBuf::try_from(d).map_err(|e| broken(&e.to_string()));
-    let options = match document.get("options") {
-        None => RawDocumentBuf::new(),
-        Some(Bson::Document(options)) => raw(options)?,
-        Some(_) => return Err(broken("its options are not an object")),
+    let broken = |why: String| Error::failed(format!("the metadata of {db}.{collection} is damaged: {why}"));
+    let json = json(text).map_err(broken)?;
+    let options = match json.get("options") {
+        None | Some(Json::Null) => RawDocumentBuf::new(),
+        Some(options) => {
+            let options = options.document().map_err(broken)?;
+            options.ok_or_else(|| broken("its options are not an object".into()))?
+        }
     };
     let mut indexes = Vec::new();
-    if let Some(Bson::Array(rows)) = document.get("indexes") {
-        for row in rows {
-            indexes.push(raw(row.as_document().ok_or_else(|| broken("an index is not an object"))?)?);
+    match json.get("indexes") {
+        None | Some(Json::Null) => {}
+        Some(Json::Array(rows)) => {
+            for row in rows {
+                let index = row.document().map_err(broken)?;
+                indexes.push(index.ok_or_else(|| broken("an index is not an object".into()))?);
+            }
         }
+        Some(_) => return Err(broken("its indexes are not a list".into())),
     }
+    let uuid = match json.get("uuid") {
+        Some(Json::String(uuid)) => Some(uuid.clone()),
+        _ => None,
+    };
+    Ok(Namespace { uuid, metadata: text.into(), ..of(db, collection, options, indexes) })
+}
+
+/// A namespace with these options and indexes, and an empty text.
+pub fn of(db: &str, collection: &str, options: RawDocumentBuf, indexes: Vec<RawDocumentBuf>) -> Namespace {
     let kind = if options.get_document("timeseries").is_ok() {
         Type::Timeseries
     } else if options.get_str("viewOn").is_ok() {
@@ -75,16 +83,36 @@ pub fn parse(db: &str, collection: &str, text: &str) -> Result<Namespace> {
     } else {
         Type::Collection
     };
-    Ok(Namespace {
+    Namespace {
         db: db.into(),
         collection: collection.into(),
         kind,
         buckets: (kind == Type::Timeseries).then(|| format!("system.buckets.{collection}")),
-        uuid: document.get_str("uuid").ok().map(str::to_string),
+        uuid: None,
         options,
         indexes,
-        metadata: text.into(),
-    })
+        metadata: String::new(),
+    }
+}
+
+/// The text of `metadata.json` as JSON; an empty text is an empty object.
+fn json(text: &str) -> Result<Json, String> {
+    let json = match text.trim_start_matches('\u{feff}').trim() {
+        "" => Json::Object(Vec::new()),
+        _ => Json::parse(text)?,
+    };
+    match json {
+        Json::Object(_) => Ok(json),
+        _ => Err("it is not an object".into()),
+    }
+}
+
+/// The collection's name as the text has it; versions of mongodump before 4.4 did not write it.
+pub fn collection_name(text: &str) -> Option<String> {
+    match json(text).ok()?.get("collectionName")? {
+        Json::String(name) => Some(name.clone()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
