@@ -39,6 +39,8 @@ pub struct Demux<R> {
     waiting: usize,
     /// The sink takes namespaces in turns.
     mixed: bool,
+    /// Namespaces as their server listed them.
+    listed: Vec<Namespace>,
 }
 
 #[derive(Default)]
@@ -62,6 +64,7 @@ impl<R: BufRead> Demux<R> {
             open: None,
             waiting: 0,
             mixed: false,
+            listed: Vec::new(),
         }
     }
 
@@ -69,6 +72,13 @@ impl<R: BufRead> Demux<R> {
     /// the next ones are, for each block anew, and `end` that this namespace is complete.
     pub fn mixed(mut self) -> Demux<R> {
         self.mixed = true;
+        self
+    }
+
+    /// Takes options and indexes from `namespaces` where the archive has the same text of them: Extended JSON
+    /// does not tell a constant such as `{$numberLong: "5"}` from a number.
+    pub fn listed(mut self, namespaces: Vec<Namespace>) -> Demux<R> {
+        self.listed = namespaces;
         self
     }
 
@@ -203,7 +213,12 @@ impl<R: BufRead> Demux<R> {
     fn metadata(&self) -> Result<Namespace> {
         let row = self.input.parsed("a namespace's metadata")?;
         let text = |key: &str| row.get_str(key).map_err(|e| damaged(&e.to_string()));
-        metadata::parse(text("db")?, text("collection")?, text("metadata")?)
+        let (db, collection, metadata) = (text("db")?, text("collection")?, text("metadata")?);
+        let same = |n: &&Namespace| n.db == db && n.collection == collection && n.metadata == metadata;
+        match self.listed.iter().find(same) {
+            Some(namespace) => Ok(namespace.clone()),
+            None => metadata::parse(db, collection, metadata),
+        }
     }
 
     fn block_namespace(&self) -> Result<usize> {

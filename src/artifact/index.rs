@@ -1,9 +1,13 @@
 //! The index of an artifact: where each segment stands, so that one collection can be read by ranges
 //! and many in parallel. docs/format.md is its specification.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::source::Namespace;
 
 /// The version of the index's format.
 pub const FORMAT: u32 = 1;
@@ -20,6 +24,41 @@ pub struct Index {
     pub id: String,
     /// The segments.
     pub segments: Vec<Segment>,
+    /// Options and indexes of each namespace, in the order of the manifest; empty in backups by version 0.1.0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Described>,
+}
+
+/// Options and indexes of a namespace as the server sent them. `metadata.json` is Extended JSON, in which a
+/// constant such as `{$numberLong: "5"}` cannot be told from a 64-bit number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// The options' BSON, in Base64.
+    pub options: String,
+    /// The BSON of each `listIndexes` document, in Base64.
+    pub indexes: Vec<String>,
+}
+
+impl Described {
+    /// Describes a namespace.
+    pub fn of(namespace: &Namespace) -> Described {
+        Described {
+            options: STANDARD.encode(namespace.options.as_bytes()),
+            indexes: namespace.indexes.iter().map(|index| STANDARD.encode(index.as_bytes())).collect(),
+        }
+    }
+
+    /// Options and indexes as BSON.
+    ///
+    /// # Errors
+    /// Returns an error if one of them is not BSON in Base64.
+    pub fn documents(&self) -> Result<(RawDocumentBuf, Vec<RawDocumentBuf>), String> {
+        let document = |text: &String| {
+            let bytes = STANDARD.decode(text).map_err(|e| e.to_string())?;
+            RawDocumentBuf::from_bytes(bytes).map_err(|e| e.to_string())
+        };
+        Ok((document(&self.options)?, self.indexes.iter().map(document).collect::<Result<_, _>>()?))
+    }
 }
 
 /// A run of whole documents of one namespace.

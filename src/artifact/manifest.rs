@@ -1,6 +1,7 @@
 //! The manifest: what a backup is, and its commit marker. A backup exists once its manifest does.
 //! docs/format.md describes every field; a field is never renamed, only added.
 
+use bson::{RawDocument, RawDocumentBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +219,18 @@ impl Source {
     /// else the one that belongs to its binary. `None` if neither is known.
     pub fn needs(&self) -> Option<Fcv> {
         self.feature_compatibility_version.or_else(|| Fcv::of_version(&self.version))
+    }
+}
+
+impl NamespaceEntry {
+    /// Which of these is not what the digests say: "options" or "indexes"; `None` if both are.
+    pub fn differs(&self, options: &RawDocument, indexes: &[RawDocumentBuf]) -> Option<&'static str> {
+        let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+        if hash(options.as_bytes()) != self.options_blake3 {
+            return Some("options");
+        }
+        let hashes = indexes.iter().map(|index| hash(index.as_bytes()));
+        (!hashes.eq(self.indexes.iter().map(|index| index.blake3.clone()))).then_some("indexes")
     }
 }
 

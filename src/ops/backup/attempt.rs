@@ -8,7 +8,7 @@ use super::known::Known;
 use super::pipeline::{self, Layout, Reader};
 use super::sheet::{self, Checked};
 use super::{Options, Report, Resources, changes, upload};
-use crate::artifact::index::{self, Index};
+use crate::artifact::index::{self, Described, Index};
 use crate::artifact::manifest::COLLAPSED;
 use crate::artifact::recovery;
 use crate::artifact::writer::{Spec, Written};
@@ -183,7 +183,8 @@ impl Work<'_> {
         match &self.engine.mongodump {
             Some(mongodump) => {
                 let (mongodump, selection) = (mongodump.clone(), self.options.selection.clone());
-                Box::new(move |sink| mongodump.read(&server, &selection, &notes, &cancel, sink))
+                let namespaces = description.namespaces.clone();
+                Box::new(move |sink| mongodump.read(&server, &selection, namespaces, &notes, &cancel, sink))
             }
             None => {
                 let at = self.known.consistency.at;
@@ -196,8 +197,12 @@ impl Work<'_> {
     /// Writes index and manifest.
     async fn commit(&self, checked: &Checked, started: DateTime<Utc>) -> Result<Report> {
         let (store, cancel) = (&*self.resources.store, &self.resources.cancel);
-        let segments = checked.written.segments.clone();
-        let index = Index { format: index::FORMAT, id: self.id.to_string(), segments };
+        let index = Index {
+            format: index::FORMAT,
+            id: self.id.to_string(),
+            segments: checked.written.segments.clone(),
+            namespaces: checked.written.namespaces.iter().map(Described::of).collect(),
+        };
         let index = cancel.or(catalog::put_index(store, &self.id, &index)).await?;
         for line in store.retries() {
             self.notes.add(line);

@@ -1,15 +1,17 @@
 //! Options and indexes of the namespaces of an artifact: in a tar they stand between the documents, in an
-//! archive at its beginning. Only the stretches that can hold them are read, and what is found is held
-//! against the manifest.
+//! archive at its beginning. The index has them as BSON; of backups by version 0.1.0, only the stretches of the
+//! artifact that can hold them are read. Either is compared with the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::Range;
 
+use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::segment::Object;
 use crate::artifact::demux::Demux;
+use crate::artifact::extjson::Json;
 use crate::artifact::format::Container;
 use crate::artifact::index::Index;
 use crate::artifact::manifest::{Manifest, NamespaceEntry};
@@ -29,8 +31,8 @@ pub async fn read(
     index: &Index,
     wanted: &BTreeSet<usize>,
 ) -> Result<BTreeMap<usize, Namespace>> {
-    if wanted.is_empty() {
-        return Ok(BTreeMap::new());
+    if wanted.is_empty() || !index.namespaces.is_empty() {
+        return wanted.iter().map(|at| Ok((*at, described(index, manifest, *at)?))).collect();
     }
     let between = between(manifest, index);
     let found = match container {
@@ -54,10 +56,22 @@ pub async fn read(
     for at in wanted {
         let entry = &manifest.namespaces[*at];
         let namespace = found.get(&entry.key()).ok_or_else(|| wrong(entry, "is missing"))?;
-        check(namespace, entry)?;
-        out.insert(*at, namespace.clone());
+        out.insert(*at, checked(namespace, entry)?);
     }
     Ok(out)
+}
+
+/// A namespace as the index describes it.
+fn described(index: &Index, manifest: &Manifest, at: usize) -> Result<Namespace> {
+    let entry = &manifest.namespaces[at];
+    let described = index.namespaces.get(at).ok_or_else(|| wrong(entry, "is missing in the index"))?;
+    let (options, indexes) =
+        described.documents().map_err(|why| wrong(entry, "is damaged in the index").caused_by(why))?;
+    if let Some(what) = entry.differs(&options, &indexes) {
+        return Err(wrong(entry, &format!("has other {what} in the index than the manifest says")));
+    }
+    let namespace = metadata::of(&entry.db, &entry.collection, options, indexes);
+    Ok(Namespace { uuid: entry.uuid.clone(), ..namespace })
 }
 
 type Found = BTreeMap<(String, String), Namespace>;
@@ -162,17 +176,31 @@ fn announced(raw: &[u8]) -> Result<Found> {
     }
 }
 
-/// Options and indexes must be those of the manifest, to the byte.
-fn check(namespace: &Namespace, entry: &NamespaceEntry) -> Result<()> {
-    let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
-    if hash(namespace.options.as_bytes()) != entry.options_blake3 {
-        return Err(wrong(entry, "has other options than the manifest says"));
+/// The namespace with the options and indexes of the manifest, to the byte. In a text that can be read in more
+/// than one way the digests say which is meant.
+fn checked(namespace: &Namespace, entry: &NamespaceEntry) -> Result<Namespace> {
+    if entry.differs(&namespace.options, &namespace.indexes).is_none() {
+        return Ok(namespace.clone());
     }
-    let hashes = namespace.indexes.iter().map(|index| hash(index.as_bytes()));
-    if !hashes.eq(entry.indexes.iter().map(|index| index.blake3.clone())) {
-        return Err(wrong(entry, "has other indexes than the manifest says"));
-    }
-    Ok(())
+    let is = |document: &RawDocumentBuf, digest: &str| {
+        blake3::hash(document.as_bytes()).to_hex().as_str() == digest
+    };
+    let read = |json: &Json, digest: &str| json.read_as(&|document| is(document, digest));
+    let wrong_options = || wrong(entry, "has other options than the manifest says");
+    let wrong_indexes = || wrong(entry, "has other indexes than the manifest says");
+    let json = Json::parse(&namespace.metadata).map_err(|why| wrong(entry, "is damaged").caused_by(why))?;
+    let options = match json.get("options") {
+        Some(options) => read(options, &entry.options_blake3).ok_or_else(wrong_options)?,
+        None if is(&RawDocumentBuf::new(), &entry.options_blake3) => RawDocumentBuf::new(),
+        None => return Err(wrong_options()),
+    };
+    let rows = match json.get("indexes") {
+        Some(Json::Array(rows)) if rows.len() == entry.indexes.len() => rows,
+        _ => return Err(wrong_indexes()),
+    };
+    let indexes = rows.iter().zip(&entry.indexes).map(|(row, index)| read(row, &index.blake3));
+    let indexes = indexes.collect::<Option<Vec<_>>>().ok_or_else(wrong_indexes)?;
+    Ok(Namespace { options, indexes, ..namespace.clone() })
 }
 
 fn wrong(entry: &NamespaceEntry, what: &str) -> Error {

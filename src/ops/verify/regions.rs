@@ -19,7 +19,7 @@ pub struct Region {
     pub namespace: Option<String>,
 }
 
-/// Checks that the index can be of this artifact at all.
+/// Checks that the index can be of this artifact at all, and has the options and indexes of the manifest.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -35,6 +35,18 @@ pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
         }
         end =
             fits.ok_or_else(|| format!("the index has a segment beyond the artifact: {}", segment.offset))?;
+    }
+    // Version 0.1.0 did not write them.
+    if !index.namespaces.is_empty() && index.namespaces.len() != manifest.namespaces.len() {
+        return Err("the index does not describe the namespaces of the manifest".into());
+    }
+    for (described, entry) in index.namespaces.iter().zip(&manifest.namespaces) {
+        let place = format!("{}.{}", entry.db, entry.collection);
+        let (options, indexes) =
+            described.documents().map_err(|why| format!("the index is damaged at {place}: {why}"))?;
+        if let Some(what) = entry.differs(&options, &indexes) {
+            return Err(format!("the index has other {what} of {place} than the manifest"));
+        }
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ use crate::secret::{ExposeSecret, Redactor, Secret};
 
 /// How many of its last lines are kept.
 const LINES: usize = 20;
+/// What mongodump 100.18 says of options or indexes that its JSON would change.
+const UNWRITABLE: &str = "error marshaling metadata json";
 /// How long its end is waited for once its output ended.
 const END: Duration = Duration::from_secs(60);
 
@@ -105,12 +107,17 @@ impl Running {
             (Some(signal), _) => {
                 Error::failed(format!("mongodump was killed by signal {signal}{}", self.said()))
             }
-            // It may have lost its connection, which it never takes up again: once more from the start.
-            (None, code) => Error::restart(format!(
-                "mongodump failed with exit code {}{}",
-                code.unwrap_or(-1),
-                self.said()
-            )),
+            (None, code) => {
+                let text = format!("mongodump failed with exit code {}{}", code.unwrap_or(-1), self.said());
+                match text.contains(UNWRITABLE) {
+                    true => Error::failed(text).hint(
+                        "The options or indexes of that collection hold constants that look like Extended JSON, which \
+                         mongodump does not write: use the native engine (BACKUP_ENGINE=native)",
+                    ),
+                    // It may have lost its connection, which it never takes up again: once more from the start.
+                    false => Error::restart(text),
+                }
+            }
         }
     }
 

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::find::{Found, Missing, find};
 
 use self::chunks::Watch;
-use super::Sink;
 use super::notes::Notes;
 use super::selection::Selection;
 use super::server::Server;
+use super::{Namespace, Sink};
 use crate::artifact::demux::Demux;
 use crate::error::Result;
 use crate::secret::Secret;
@@ -33,6 +33,7 @@ pub struct Mongodump {
 
 impl Mongodump {
     /// Reads what `selection` wants of the member into `sink`. Blocks; runs on a thread of its own.
+    /// `listed` are the namespaces as the server listed them before.
     ///
     /// # Errors
     /// Whatever mongodump says on its standard error, when it ends badly or stops sending: then
@@ -41,6 +42,7 @@ impl Mongodump {
         &self,
         server: &Server,
         selection: &Selection,
+        listed: Vec<Namespace>,
         notes: &Notes,
         cancel: &CancellationToken,
         sink: &mut dyn Sink,
@@ -59,7 +61,8 @@ impl Mongodump {
         let uri = uri::for_child(&self.uri, &server.hello.address, server.auth_source());
         let watch = Watch { stall: self.stall, server: server.hello.address.clone() };
         let mut child = child::start(&self.found, &uri, database, watch, cancel)?;
-        let read = Demux::new(child.output()).run(&|n| selection.wants(&n.db, &n.collection), sink);
+        let demux = Demux::new(child.output()).listed(listed);
+        let read = demux.run(&|n| selection.wants(&n.db, &n.collection), sink);
         child.finish(read.map(|_| ()))
     }
 }

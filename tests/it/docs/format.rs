@@ -96,11 +96,12 @@ pub fn failure() -> Failure {
 
 #[test]
 fn format_md_describes_every_field() {
-    use uzima_backup::artifact::index::{Index, Segment};
+    use uzima_backup::artifact::index::{Described, Index, Segment};
     use uzima_backup::catalog::id::BackupId;
     let segment =
         Segment { namespace: 0, documents: 1, raw_bytes: 1, blake3: "x".into(), offset: 0, length: 1 };
-    let index = Index { format: 1, id: "x".into(), segments: vec![segment] };
+    let described = Described { options: "x".into(), indexes: vec!["x".into()] };
+    let index = Index { format: 1, id: "x".into(), segments: vec![segment], namespaces: vec![described] };
     let mut all = BTreeSet::new();
     keys(&full_manifest(), &mut all);
     keys(&serde_json::to_value(index).unwrap(), &mut all);
