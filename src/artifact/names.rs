@@ -33,6 +33,11 @@ pub fn escape(collection: &str) -> String {
     out
 }
 
+/// Whether a file's name without suffix was cut by [`escape`]: the collection's name is in its metadata alone.
+pub fn is_cut(stem: &str) -> bool {
+    stem.len() == LONGEST && stem.contains("%24")
+}
+
 /// The file of a collection's documents below the dump's root.
 pub fn bson_file(db: &str, collection: &str) -> String {
     format!("{db}/{}.bson", escape(collection))

@@ -4,6 +4,7 @@ mod apply;
 pub mod batch;
 pub mod insert;
 mod insist;
+pub mod legacy;
 mod requests;
 pub mod rights;
 pub mod shape;

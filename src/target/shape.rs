@@ -207,6 +207,13 @@ pub fn indexes(namespace: &Namespace) -> Vec<RawDocumentBuf> {
 pub fn built(indexes: &[RawDocumentBuf], collated: bool) -> Vec<RawDocumentBuf> {
     let one = |index: &RawDocumentBuf| {
         let mut out = without(index, &["v", "ns"]);
+        // MongoDB 2.4 wrote no version, which is 1; without one, later servers build version 3.
+        let spherical = |value| value == bson::RawBsonRef::String("2dsphere");
+        if index.get_document("key").is_ok_and(|key| key.iter().flatten().any(|(_, value)| spherical(value)))
+            && matches!(index.get("2dsphereIndexVersion"), Ok(None))
+        {
+            out.append(cstr!("2dsphereIndexVersion"), 1);
+        }
         if collated && index.get_document("collation").is_err() {
             out.append(cstr!("collation"), rawdoc! {"locale": "simple"});
         }
@@ -272,6 +279,18 @@ mod tests {
         assert!(create(&ns, "d", Version(8, 2, 0)).get("autoIndexId").unwrap().is_none());
         let want = rawdoc! {"key": {"a": 1}, "name": "a", "collation": {"locale": "simple"}};
         assert_eq!(indexes(&ns), [want]);
+    }
+
+    #[test]
+    fn a_2dsphere_index_without_a_version_is_of_version_1() {
+        let one = |index: RawDocumentBuf| built(&[index], false).remove(0);
+        let old = rawdoc! {"v": 1, "key": {"a": 1, "loc": "2dsphere"}, "name": "loc"};
+        let want = rawdoc! {"key": {"a": 1, "loc": "2dsphere"}, "name": "loc", "2dsphereIndexVersion": 1};
+        assert_eq!(one(old), want);
+        let new = rawdoc! {"key": {"loc": "2dsphere"}, "name": "loc", "2dsphereIndexVersion": 3};
+        assert_eq!(one(new.clone()), new);
+        let text = rawdoc! {"key": {"_fts": "text", "_ftsx": 1}, "name": "t"};
+        assert_eq!(one(text.clone()), text);
     }
 
     #[test]

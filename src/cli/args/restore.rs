@@ -65,6 +65,9 @@ pub struct RestoreArgs {
     /// Build no indexes
     #[arg(long)]
     pub no_indexes: bool,
+    /// Convert indexes that servers since 3.4 refuse: a key value such as true or "" becomes 1
+    #[arg(long)]
+    pub convert_legacy_indexes: bool,
     /// Do not replay the oplog slice: each collection is as it was when it was read
     #[arg(long)]
     pub no_replay: bool,

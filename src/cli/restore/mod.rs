@@ -86,6 +86,7 @@ fn options(args: &RestoreArgs) -> Result<Options> {
         drop: args.drop,
         exact: args.exact,
         no_indexes: args.no_indexes,
+        convert_legacy_indexes: args.convert_legacy_indexes,
         users,
         no_replay: args.no_replay,
         at: args.at.as_deref().map(str::parse).transpose().map_err(|why: String| Error::usage(why))?,

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::offer::Offer;
+use super::offer::{Offer, ordinary};
 use super::plan::{Oplog, Plan, Planned, look};
 use super::replay::survey;
 use super::{Options, Origin, people, rename, views};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::source::Type;
 use crate::source::optime::OpTime;
-use crate::target::{Target, Version};
+use crate::target::{Target, Version, legacy};
+
+/// So many namespaces are named in an error.
+const NAMED: usize = 5;
 
 /// Makes the plan; reads options and indexes, and asks the target.
 pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result<Plan> {
@@ -36,11 +39,31 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         extra = found.beside(&names.collect());
     }
     let people = people::wanted(origin, &offers, options).await?;
-    let mut namespaces = Vec::new();
+    if chosen.is_empty() && people.is_empty() {
+        nothing(origin, &offers, options)?;
+    }
+    let mut notes = origin.notes();
+    let (mut namespaces, mut legacy) = (Vec::new(), Vec::new());
     for chosen in chosen {
-        let namespace = described.remove(&chosen.at).expect("each was described");
+        let mut namespace = described.remove(&chosen.at).expect("each was described");
+        let name = offers[chosen.at].name();
+        if options.convert_legacy_indexes {
+            let converted = legacy::convert(&mut namespace.indexes);
+            notes.extend(converted.into_iter().map(|note| format!("{name}: {note}")));
+        } else if !options.no_indexes {
+            let refused = namespace.indexes.iter().filter_map(|index| legacy::refused(index));
+            legacy.extend(refused.map(|why| format!("{name}: {why}")));
+        }
         let existing = found.existing(target, &chosen, &namespace).await?;
         namespaces.push(Planned { offer: offers[chosen.at].clone(), chosen, namespace, existing });
+    }
+    if !legacy.is_empty() {
+        let what = "no server since MongoDB 3.4 takes some indexes as they are";
+        return Err(Error::failed(format!("{what}: {}", legacy.join("; "))).hint(format!(
+            "With {} they are built with the values that old servers read there; --no-indexes builds none. Nothing was \
+             touched so far",
+            legacy::FLAG
+        )));
     }
     let mut in_the_way = match &oplog {
         Oplog::Replayed(survey) => survey.beside(&namespaces)?,
@@ -57,7 +80,7 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         let version = target.version;
         warnings.push(format!("the backup is of MongoDB {source}, the target is older: {version}"));
     }
-    let mut notes = views::astray(&namespaces);
+    notes.extend(views::astray(&namespaces));
     notes.extend(own(&offers, &places).filter(|_| options.filter.is_empty()));
     Ok(Plan {
         from: origin.place(),
@@ -79,12 +102,44 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
     })
 }
 
+/// The error of a restore that would restore nothing. A backup of an empty server is complete with nothing.
+fn nothing(origin: &Origin, offers: &[Offer], options: &Options) -> Result<()> {
+    let left: Vec<&Offer> = offers.iter().filter(|offer| ordinary(&offer.db, &offer.collection)).collect();
+    let names = |offers: &[&Offer]| {
+        let more = if offers.len() > NAMED { ", …" } else { "" };
+        offers.iter().take(NAMED).map(|offer| offer.name()).collect::<Vec<_>>().join(", ") + more
+    };
+    let all: Vec<&Offer> = offers.iter().collect();
+    let (why, step) = if left.is_empty() {
+        if origin.manifest().is_some() && options.filter.is_empty() {
+            return Ok(());
+        }
+        let step = "Name a backup or a dump with other databases. A restore leaves local, system.profile and the like to each server, and \
+                    users and roles with --no-users or chosen namespaces";
+        (format!("it holds only {}, which is not restored", names(&all)), step)
+    } else if left.iter().all(|offer| offer.db == "config") && options.filter.include.is_empty() {
+        (
+            format!("it holds only {}", names(&left)),
+            "The database config is restored only where --ns-include names it",
+        )
+    } else {
+        (
+            format!("--ns-include and --ns-exclude leave nothing of {}", names(&left)),
+            "Narrow --ns-exclude, or leave it out",
+        )
+    };
+    let text = format!("nothing is restored from {}: {why}", origin.place());
+    Err(Error::failed(text).hint(step))
+}
+
 /// What a restore of all does not write, so that nobody misses it when counting.
 fn own(offers: &[Offer], chosen: &BTreeSet<usize>) -> Option<String> {
     // Users and roles are merged, which is told, or were not wanted.
     let people = ["system.users", "system.roles"];
     let left = offers.iter().enumerate().filter(|(at, _)| !chosen.contains(at)).map(|(_, offer)| offer);
     let left = left.filter(|o| !people.contains(&o.collection.as_str()) && !o.collection.starts_with('$'));
+    // The indexes in it are restored with their collections.
+    let left = left.filter(|offer| offer.collection != "system.indexes");
     let names: Vec<String> = left.map(Offer::name).collect();
     (!names.is_empty()).then(|| format!("not restored, for each server has its own: {}", names.join(", ")))
 }

@@ -2,15 +2,19 @@
 //! path. Nothing is known of it in advance, so it is read twice: once to learn what it holds and whether it is
 //! whole, and once to restore it.
 
+pub(super) mod old;
 mod oplog;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use self::oplog::{OPLOG, Oplog};
-use super::files::{self, Part};
+use bson::RawDocumentBuf;
+
+use self::old::OldIndexes;
+use self::oplog::Oplog;
+use super::files::{self, Files, Name, Part, Shown};
 use super::offer::Offer;
 use super::sinks::{Only, Survey};
 use crate::artifact::archive::MAGIC;
@@ -40,13 +44,15 @@ pub struct Dump {
     tallies: Vec<Tally>,
     of_file: BTreeMap<(String, String), usize>,
     oplog: Option<Oplog>,
+    /// What is not restored as the dump has it.
+    pub notes: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
-    Folder,
-    Tar,
     Archive,
+    /// A folder, or a tar of one.
+    Files(Files),
 }
 
 impl Dump {
@@ -56,27 +62,30 @@ impl Dump {
     /// Of the kind `Mismatch` if it is damaged or incomplete.
     pub fn open(path: &Path) -> Result<Dump> {
         let path = &inside(path);
-        let form = form(path)?;
         let mut dump = Dump {
             path: path.into(),
-            form,
+            form: Form::Archive,
             namespaces: Vec::new(),
             tallies: Vec::new(),
             of_file: BTreeMap::new(),
             oplog: None,
+            notes: Vec::new(),
         };
-        match form {
-            Form::Archive => {
+        match shape(path)? {
+            Shape::Archive => {
                 let mut survey = Survey::default();
                 dump.read(&mut survey)?;
                 (dump.namespaces, dump.tallies) = (survey.namespaces, survey.tallies);
+                survey.old.give(&mut dump.namespaces);
                 dump.oplog = dump.namespaces.iter().position(Namespace::is_oplog).map(Oplog::Place);
             }
-            Form::Folder | Form::Tar => dump.survey()?,
+            Shape::Folder => dump.survey_folder()?,
+            Shape::Tar => dump.survey_tar()?,
         }
         if dump.namespaces.iter().all(Namespace::is_oplog) {
             return Err(Error::failed(format!("{} holds no collection", path.display())).hint(ACCEPTED));
         }
+        dump.notes = dump.namespaces.iter_mut().flat_map(old::tidy).collect();
         Ok(dump)
     }
 
@@ -103,22 +112,21 @@ impl Dump {
     /// Reads it once more. The places that `sink` hears of are those in [`namespaces`](Dump::namespaces);
     /// the documents of one may come in turns with those of others.
     pub fn read(&self, sink: &mut dyn Sink) -> Result<()> {
-        match self.form {
-            Form::Archive => {
-                let demux = Demux::new(BufReader::with_capacity(BUFFER, raw(&self.path)?)).mixed();
-                demux.run(&|_| true, sink).map(|_| ()).map_err(|e| match e.kind() {
-                    Kind::Aftermath => e,
-                    _ => e.of_kind(Kind::Mismatch),
-                })
-            }
-            Form::Folder | Form::Tar => self.files(&mut |(db, stem, part), file| {
-                let at = self.of_file.get(&(db.clone(), stem.clone()));
-                let (Some(at), Part::Documents) = (at, part) else { return Ok(()) };
-                sink.begin(*at)?;
-                documents(db, stem, file, &mut |document| sink.document(document))?;
-                sink.end()
-            }),
-        }
+        let Form::Files(files) = &self.form else {
+            let demux = Demux::new(BufReader::with_capacity(BUFFER, raw(&self.path)?)).mixed();
+            return demux.run(&|_| true, sink).map(|_| ()).map_err(|e| match e.kind() {
+                Kind::Aftermath => e,
+                _ => e.of_kind(Kind::Mismatch),
+            });
+        };
+        let place = |(db, stem, _): &Name| self.of_file.get(&(db.clone(), stem.clone())).copied();
+        let wanted: Vec<_> =
+            files.iter().filter(|(name, _)| name.2 == Part::Documents && place(name).is_some()).collect();
+        files::read(&wanted, &|| raw(&self.path), &mut |name, file| {
+            sink.begin(place(name).expect("only such files are read"))?;
+            documents(name, file, &mut |document| sink.document(document))?;
+            sink.end()
+        })
     }
 
     /// Shows every document of a namespace in order.
@@ -126,60 +134,118 @@ impl Dump {
         self.read(&mut Only::new(at, each))
     }
 
-    fn files(&self, take: &mut dyn FnMut(&files::Name, &mut dyn Read) -> Result<()>) -> Result<()> {
-        match self.form {
-            Form::Folder => files::in_folder(&self.path, take),
-            _ => files::in_tar(raw(&self.path)?, take),
-        }
-    }
-
-    fn survey(&mut self) -> Result<()> {
-        let (mut texts, mut tallies, mut oplogs) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        self.files(&mut |(db, stem, part), file| {
-            if stem == OPLOG && *part == Part::Documents && (db.is_empty() || self.form == Form::Tar) {
-                oplogs.insert(db.clone());
-            }
-            let key = (db.clone(), stem.clone());
-            match part {
-                Part::Metadata => {
-                    let mut text = String::new();
-                    file.read_to_string(&mut text).map_err(|e| {
-                        Error::new(Kind::Mismatch, format!("{db}/{stem}.metadata.json is damaged"))
-                            .caused_by(e)
-                    })?;
-                    texts.insert(key, text);
-                }
-                // Its entries are read when it is replayed.
-                Part::Documents if db.is_empty() => {}
-                Part::Documents => {
-                    tallies.insert(key, documents(db, stem, file, &mut |_| Ok(()))?);
-                }
-            }
+    fn survey_folder(&mut self) -> Result<()> {
+        let files = files::in_folder(&self.path)?;
+        let mut contents = BTreeMap::new();
+        files::read(&files.iter().collect::<Vec<_>>(), &|| raw(&self.path), &mut |name, file| {
+            contents.insert(name.clone(), Content::read(name, file)?);
             Ok(())
         })?;
-        self.oplog = Oplog::find(
-            oplogs,
-            || tallies.keys().chain(texts.keys()),
-            |db| texts.contains_key(&(db.to_string(), OPLOG.to_string())),
-        );
-        if let Some(Oplog::Folder(db)) = &self.oplog {
-            tallies.remove(&(db.clone(), OPLOG.to_string()));
+        self.put_together(files, contents)
+    }
+
+    fn survey_tar(&mut self) -> Result<()> {
+        let mut early: BTreeMap<Shown, Result<Content>> = BTreeMap::new();
+        let files = files::in_tar(raw(&self.path)?, &mut |shown, name, file| {
+            // Damage counts only if no later member takes the place of this one.
+            early.insert(shown, Content::read(name, file));
+            Ok(())
+        })?;
+        let mut contents = BTreeMap::new();
+        let mut linked = Vec::new();
+        for (name, file) in &files {
+            if *name == files::oplog() {
+                contents.insert(name.clone(), Content::Unread);
+                continue;
+            }
+            match file.shown(name).and_then(|shown| early.get_mut(&shown)) {
+                None => linked.push((name, file)),
+                Some(Ok(content)) => {
+                    contents.insert(name.clone(), content.clone());
+                }
+                Some(failed) => {
+                    let taken = Ok(Content::Unread);
+                    std::mem::replace(failed, taken)?;
+                }
+            }
+        }
+        if !linked.is_empty() {
+            files::read(&linked, &|| raw(&self.path), &mut |name, file| {
+                contents.insert(name.clone(), Content::read(name, file)?);
+                Ok(())
+            })?;
+        }
+        self.put_together(files, contents)
+    }
+
+    fn put_together(&mut self, files: Files, contents: BTreeMap<Name, Content>) -> Result<()> {
+        let (mut texts, mut tallies, mut old) = (BTreeMap::new(), BTreeMap::new(), OldIndexes::default());
+        for ((db, stem, _), content) in contents {
+            match content {
+                Content::Text(_) if stem == old::STEM => {}
+                Content::Text(text) => {
+                    texts.insert((db, stem), text);
+                }
+                Content::Documents(tally) => {
+                    tallies.insert((db, stem), tally);
+                }
+                Content::Indexes(indexes) => old.add(&db, indexes),
+                Content::Unread => self.oplog = Some(Oplog::File),
+            }
         }
         let names: Vec<_> = tallies.keys().cloned().collect();
-        let found = files::namespaces(&texts, &names)?;
+        let mut found = files::namespaces(&texts, &names)?;
+        old.give(&mut found.all);
         self.tallies = vec![Tally::default(); found.all.len()];
         for (key, tally) in tallies {
             region::add(&mut self.tallies[found.of_file[&key]], &tally);
         }
-        (self.namespaces, self.of_file) = (found.all, found.of_file);
+        (self.namespaces, self.of_file, self.form) = (found.all, found.of_file, Form::Files(files));
         Ok(())
+    }
+}
+
+/// What a file holds.
+#[derive(Debug, Clone)]
+enum Content {
+    /// Metadata.
+    Text(String),
+    /// Documents, counted.
+    Documents(Tally),
+    /// Those of `system.indexes`.
+    Indexes(Vec<RawDocumentBuf>),
+    /// The oplog, whose entries are read when it is replayed.
+    Unread,
+}
+
+impl Content {
+    fn read(name: &Name, file: &mut dyn Read) -> Result<Content> {
+        let (db, stem, part) = name;
+        if *name == files::oplog() {
+            return Ok(Content::Unread);
+        }
+        if *part == Part::Metadata {
+            let mut text = String::new();
+            file.read_to_string(&mut text).map_err(|e| {
+                Error::new(Kind::Mismatch, format!("{db}/{stem}.metadata.json is damaged")).caused_by(e)
+            })?;
+            return Ok(Content::Text(text));
+        }
+        if stem != old::STEM {
+            return documents(name, file, &mut |_| Ok(())).map(Content::Documents);
+        }
+        let mut indexes = Vec::new();
+        documents(name, file, &mut |document| {
+            indexes.push(old::parse(db, document)?);
+            Ok(())
+        })?;
+        Ok(Content::Indexes(indexes))
     }
 }
 
 /// Shows the documents of a file.
 fn documents(
-    db: &str,
-    stem: &str,
+    (db, stem, _): &Name,
     file: &mut dyn Read,
     each: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Tally> {
@@ -220,18 +286,24 @@ fn inside(path: &Path) -> PathBuf {
     if unpacked { dump } else { path.into() }
 }
 
-fn form(path: &Path) -> Result<Form> {
+enum Shape {
+    Folder,
+    Tar,
+    Archive,
+}
+
+fn shape(path: &Path) -> Result<Shape> {
     if path.is_dir() {
-        return Ok(Form::Folder);
+        return Ok(Shape::Folder);
     }
     let mut start = Vec::new();
     raw(path)?.take(512).read_to_end(&mut start).map_err(|e| {
         Error::new(Kind::Mismatch, format!("{} cannot be decompressed", path.display())).caused_by(e)
     })?;
     if start.starts_with(&MAGIC.to_le_bytes()) {
-        Ok(Form::Archive)
-    } else if start.get(257..262) == Some(b"ustar") {
-        Ok(Form::Tar)
+        Ok(Shape::Archive)
+    } else if start.get(257..262) == Some(b"ustar") || start == [0; 512] {
+        Ok(Shape::Tar)
     } else {
         Err(Error::failed(format!(
             "{} is neither an archive of mongodump nor a tar of its folder",

@@ -1,11 +1,18 @@
-//! The files of a mongodump directory, in a folder or in a tar, and which namespace each belongs to.
+//! The files of a mongodump folder, in a directory or in a tar, and which namespace each belongs to.
+//!
+//! A tar counts as what `tar x` would leave on a disk: of two members with one path the later one, and a hard
+//! link is the file that its target was at that point of the tar. Everything that is neither a file nor a
+//! directory is refused by name, because a collection behind it would be missing without a word.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::FileType;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
+use tar::EntryType;
 
 use crate::artifact::names::{self, OPLOG_FILE};
 use crate::error::{Error, Kind, Result};
@@ -20,56 +27,316 @@ pub enum Part {
     Documents,
 }
 
-/// A file: its database, its name without suffix, and what it holds.
+/// A file: its database, its name without suffix, and what it holds. The oplog beside the folders of the
+/// databases has no database.
 pub type Name = (String, String, Part);
 
-/// Shows every file that belongs to a dump, decompressed where its name says so.
-pub fn in_folder(root: &Path, take: &mut dyn FnMut(&Name, &mut dyn Read) -> Result<()>) -> Result<()> {
-    let read = |path: &Path| {
-        let cannot = |e| Error::failed(format!("cannot read {}", path.display())).caused_by(e);
-        let entries = std::fs::read_dir(path).map_err(cannot)?;
-        let mut paths: Vec<_> =
-            entries.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>().map_err(cannot)?;
-        paths.sort();
-        Ok::<_, Error>(paths)
-    };
-    for top in read(root)? {
-        let paths = if top.is_dir() { read(&top)? } else { vec![top] };
-        for path in paths {
+/// The name of the oplog.
+pub fn oplog() -> Name {
+    (String::new(), "oplog".into(), Part::Documents)
+}
+
+/// A file of a dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its path, in the tar or in the file system.
+    path: PathBuf,
+    /// Its place among the members of a tar, from 0.
+    member: Option<usize>,
+    zipped: bool,
+}
+
+impl File {
+    /// What [`in_tar`] shows for the file, if its content was shown under a path that says the same of it.
+    pub fn shown(&self, name: &Name) -> Option<Shown> {
+        Some(Shown { member: self.member?, part: name.2, zipped: self.zipped })
+    }
+}
+
+/// The files of a dump, one for each name.
+pub type Files = BTreeMap<Name, File>;
+
+/// Takes a file's content, decompressed.
+pub type Take<'a> = dyn FnMut(&Name, &mut dyn Read) -> Result<()> + 'a;
+
+/// Lists a folder with one folder for each database.
+///
+/// # Errors
+/// Returns an error if something in it is neither a file nor a directory, or if two files hold one thing.
+pub fn in_folder(root: &Path) -> Result<Files> {
+    let mut files = Files::new();
+    for (top, kind) in entries(root)? {
+        let inner = if kind.is_dir() { entries(&top)? } else { vec![(top, kind)] };
+        for (path, kind) in inner {
             let relative = path.strip_prefix(root).expect("it is below the root");
             let Some(relative) = relative.to_str() else {
                 return Err(Error::failed(format!("the name of {} is not UTF-8", path.display())));
             };
-            let Some((name, zipped)) = parse(relative) else { continue };
-            let file = std::fs::File::open(&path)
-                .map_err(|e| Error::failed(format!("cannot open {}", path.display())).caused_by(e))?;
-            take(&name, &mut *plain(file, zipped))?;
+            let Some(parsed) = parse(relative) else { continue };
+            if kind.is_dir() {
+                return Err(Error::failed(format!("{} is a directory, not a file", path.display())));
+            }
+            let name = (parsed.db, parsed.stem, parsed.part);
+            add(&mut files, name, File { path, member: None, zipped: parsed.zipped })?;
         }
+    }
+    Ok(files)
+}
+
+/// What is in a directory, by path; a soft link counts as its target.
+fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
+    let cannot = |e| Error::failed(format!("cannot read {}", path.display())).caused_by(e);
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        let kind = std::fs::metadata(&path).map_err(|e| {
+            let link = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
+            let what = if link { "a soft link that leads nowhere" } else { "not readable" };
+            Error::failed(format!("{} is {what}", path.display())).caused_by(e)
+        })?;
+        let kind = kind.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            let what = match kind {
+                kind if kind.is_fifo() => "a named pipe",
+                kind if kind.is_socket() => "a socket",
+                _ => "a device",
+            };
+            return Err(Error::failed(format!("{} is {what}, not a file", path.display()))
+                .hint("Remove it from the folder, or put the file there that it stands for"));
+        }
+        all.push((path, kind));
+    }
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(all)
+}
+
+/// Lists a tar of such a folder and shows the content of each member whose own path names a part of a dump,
+/// whether or not a later member takes its place: [`File::shown`] says which content a file has.
+///
+/// # Errors
+/// Returns an error if a member is neither a file, a directory nor a hard link, if its path leads out of the
+/// tar, or if two files hold one thing; one of the kind `Mismatch` if the tar is damaged or cut.
+pub fn in_tar(
+    raw: impl Read,
+    show: &mut dyn FnMut(Shown, &Name, &mut dyn Read) -> Result<()>,
+) -> Result<Files> {
+    let mut paths: BTreeMap<String, usize> = BTreeMap::new();
+    members(raw, &mut |at, path, kind, content| {
+        match kind {
+            Member::Directory => {}
+            Member::File => {
+                if let Some(parsed) = parse(path) {
+                    let shown = Shown { member: at, part: parsed.part, zipped: parsed.zipped };
+                    let name = (parsed.db, parsed.stem, parsed.part);
+                    show(shown, &name, &mut *plain(content, parsed.zipped))?;
+                }
+                paths.insert(path.into(), at);
+            }
+            Member::Link(target) => {
+                let Some(file) = paths.get(&target).copied() else {
+                    let what = format!(
+                        "the tar's member {path} is a hard link to {target}, which no member before it is"
+                    );
+                    return Err(Error::failed(what).hint(UNPACK));
+                };
+                paths.insert(path.into(), file);
+            }
+        }
+        Ok(())
+    })?;
+    let parts: Vec<(&String, usize, Parsed)> =
+        paths.iter().filter_map(|(path, at)| Some((path, *at, parse(path)?))).collect();
+    let root = root(&parts)?;
+    let mut files = Files::new();
+    for (path, member, parsed) in parts {
+        let name = match parsed.is_oplog_in(root.as_deref()) {
+            true => oplog(),
+            false => (parsed.db, parsed.stem, parsed.part),
+        };
+        add(&mut files, name, File { path: path.into(), member: Some(member), zipped: parsed.zipped })?;
+    }
+    Ok(files)
+}
+
+/// The folder in a tar that the folders of the databases are in.
+///
+/// # Errors
+/// Returns an error if there are several: whose collections are meant?
+fn root(parts: &[(&String, usize, Parsed)]) -> Result<Option<String>> {
+    let mut roots: BTreeMap<&str, &str> = BTreeMap::new();
+    for (path, _, parsed) in parts.iter().filter(|(_, _, parsed)| !parsed.may_be_oplog()) {
+        roots.entry(&parsed.root).or_insert(path);
+    }
+    // An oplog lies in the root itself, unless it is a collection of this name.
+    if let [(root, path)] = &roots.iter().collect::<Vec<_>>()[..] {
+        let stray = parts.iter().find(|(_, _, parsed)| {
+            parsed.may_be_oplog() && parsed.folder() != **root && parsed.root != **root
+        });
+        return match stray {
+            Some((stray, _, _)) => Err(two_dumps(path, stray)),
+            None => Ok(Some(root.to_string())),
+        };
+    }
+    match &roots.values().collect::<Vec<_>>()[..] {
+        [first, second, ..] => Err(two_dumps(first, second)),
+        _ => Ok(None),
+    }
+}
+
+fn two_dumps(first: &str, second: &str) -> Error {
+    Error::failed(format!("the tar holds more than one dump: {first} and {second} are not in one folder"))
+        .hint("Unpack it, and give --from the folder of one dump")
+}
+
+/// Adds a file, if no other one holds the same.
+fn add(files: &mut Files, name: Name, file: File) -> Result<()> {
+    match files.entry(name) {
+        Entry::Vacant(vacant) => {
+            vacant.insert(file);
+            Ok(())
+        }
+        Entry::Occupied(other) => {
+            let (one, two) = (other.get().path.display(), file.path.display());
+            Err(Error::failed(format!(
+                "{one} and {two} hold the same part of the dump: which one counts is unknown"
+            ))
+            .hint("Leave one of them out, and restore again"))
+        }
+    }
+}
+
+/// A member of a tar whose content was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shown {
+    member: usize,
+    part: Part,
+    zipped: bool,
+}
+
+/// Shows the content of files: `raw` opens the tar they are in.
+pub fn read(
+    files: &[(&Name, &File)],
+    raw: &dyn Fn() -> Result<Box<dyn Read>>,
+    take: &mut Take<'_>,
+) -> Result<()> {
+    let mut left: BTreeMap<usize, Vec<(&Name, &File)>> = BTreeMap::new();
+    for (name, file) in files {
+        match file.member {
+            Some(member) => left.entry(member).or_default().push((name, file)),
+            None => {
+                let opened = std::fs::File::open(&file.path).map_err(|e| {
+                    Error::failed(format!("cannot open {}", file.path.display())).caused_by(e)
+                })?;
+                take(name, &mut *plain(opened, file.zipped))?;
+            }
+        }
+    }
+    // Once for all, and again for each further link to a member.
+    while !left.is_empty() {
+        members(raw()?, &mut |at, _, _, content| {
+            let Some((name, file)) = left.get_mut(&at).and_then(Vec::pop) else { return Ok(()) };
+            take(name, &mut *plain(content, file.zipped))
+        })?;
+        left.retain(|_, files| !files.is_empty());
     }
     Ok(())
 }
 
-/// The same of a tar.
-///
-/// # Errors
-/// Of the kind `Mismatch` if it does not end as a tar does: what it may have held is unknown.
-pub fn in_tar(raw: impl Read, take: &mut dyn FnMut(&Name, &mut dyn Read) -> Result<()>) -> Result<()> {
+/// What a member of a tar is.
+enum Member {
+    File,
+    Directory,
+    /// A hard link to this path.
+    Link(String),
+}
+
+/// Takes a member of a tar: its place, its path, what it is and its content.
+type Show<'a> = dyn FnMut(usize, &str, Member, &mut dyn Read) -> Result<()> + 'a;
+
+/// What to do with a tar that cannot be read as it is.
+const UNPACK: &str = "Unpack the tar, and give --from the folder";
+
+/// Shows the members of a tar in order, with paths without `.`.
+fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
     let broken = |e: std::io::Error| Error::new(Kind::Mismatch, "the tar is damaged").caused_by(e);
     let mut tail = Tail { inner: raw, zeros: 0 };
     let mut archive = tar::Archive::new(&mut tail);
-    for entry in archive.entries().map_err(broken)? {
-        let entry = entry.map_err(broken)?;
-        let path = String::from_utf8(entry.path_bytes().into_owned())
-            .map_err(|_| Error::new(Kind::Mismatch, "a name in the tar is not UTF-8"))?;
-        if let Some((name, zipped)) = parse(&path) {
-            take(&name, &mut *plain(entry, zipped))?;
+    for (at, entry) in archive.entries().map_err(broken)?.enumerate() {
+        let mut entry = entry.map_err(broken)?;
+        let header = entry.header().entry_type();
+        // Headers for the whole tar, and its label.
+        if header.is_pax_global_extensions() || header.as_byte() == b'V' {
+            continue;
+        }
+        let mut path = clean(&entry.path_bytes())?;
+        let mut sparse = false;
+        for extension in entry.pax_extensions().map_err(broken)?.into_iter().flatten().flatten() {
+            sparse |= extension.key_bytes().starts_with(b"GNU.sparse.");
+            if extension.key_bytes() == b"GNU.sparse.name" {
+                path = clean(extension.value_bytes())?;
+            }
+        }
+        let refused = match header {
+            _ if sparse => Some("a sparse file"),
+            EntryType::Symlink => Some("a soft link"),
+            EntryType::Fifo => Some("a named pipe"),
+            EntryType::Char | EntryType::Block => Some("a device"),
+            EntryType::Link if entry.size() > 0 => Some("a hard link with content"),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => None,
+            EntryType::Directory | EntryType::Link => None,
+            // The list of a directory in an incremental backup by GNU tar.
+            _ if header.as_byte() == b'D' => None,
+            _ => Some("neither a file nor a directory"),
+        };
+        if let Some(what) = refused {
+            return Err(Error::failed(format!("the tar's member {path} is {what}")).hint(UNPACK));
+        }
+        let member = match header {
+            EntryType::Link => {
+                let target = entry.link_name_bytes().unwrap_or_default();
+                Member::Link(clean(&target)?)
+            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse
+                if !entry.path_bytes().ends_with(b"/") =>
+            {
+                Member::File
+            }
+            _ => Member::Directory,
+        };
+        show(at, &path, member, &mut entry)?;
+    }
+    let mut rest = Vec::new();
+    loop {
+        rest.clear();
+        (&mut tail).take(1 << 16).read_to_end(&mut rest).map_err(broken)?;
+        if rest.iter().any(|byte| *byte != 0) {
+            let what = "something follows the end of the tar, which tar does not read either";
+            return Err(Error::new(Kind::Mismatch, what)
+                .hint("If several tars were put together, take them apart: --from takes one dump"));
+        }
+        if rest.is_empty() {
+            break;
         }
     }
-    std::io::copy(&mut tail, &mut std::io::sink()).map_err(broken)?;
     if tail.zeros < 512 {
         return Err(Error::new(Kind::Mismatch, "the tar is cut: it does not end as a tar does"));
     }
     Ok(())
+}
+
+/// A member's path as `tar x` makes it below the current directory.
+///
+/// # Errors
+/// Returns an error if it leads elsewhere, or is not UTF-8.
+fn clean(path: &[u8]) -> Result<String> {
+    let text = std::str::from_utf8(path)
+        .map_err(|_| Error::new(Kind::Mismatch, "a name in the tar is not UTF-8"))?;
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if text.starts_with('/') || parts.contains(&"..") {
+        let what = format!("the tar's member {text} has a path that leads out of the tar");
+        return Err(Error::failed(what).hint(UNPACK));
+    }
+    Ok(parts.join("/"))
 }
 
 fn plain<'a>(file: impl Read + 'a, zipped: bool) -> Box<dyn Read + 'a> {
@@ -91,21 +358,53 @@ impl<R: Read> Read for Tail<R> {
     }
 }
 
-/// Database, name and part of a path, and whether it is compressed; `None` for anything else. The oplog beside
-/// the folders of the databases has none.
-fn parse(path: &str) -> Option<(Name, bool)> {
-    let mut parts = path.rsplit('/');
-    let (file, db) = (parts.next()?, parts.next().filter(|db| *db != ".").unwrap_or_default());
-    if db.is_empty() && file != OPLOG_FILE {
+/// What a path of a dump says.
+#[derive(Debug, PartialEq)]
+struct Parsed {
+    /// The folder that the database's folder is in.
+    root: String,
+    /// Empty if the file is in no folder.
+    db: String,
+    stem: String,
+    part: Part,
+    zipped: bool,
+}
+
+impl Parsed {
+    fn folder(&self) -> String {
+        match self.root.as_str() {
+            "" => self.db.clone(),
+            root => format!("{root}/{}", self.db),
+        }
+    }
+
+    /// Whether the file has the name of an oplog's: a collection `oplog` has it, too.
+    fn may_be_oplog(&self) -> bool {
+        self.part == Part::Documents && self.stem == "oplog"
+    }
+
+    /// Whether it is the oplog of the dump in this folder.
+    fn is_oplog_in(&self, root: Option<&str>) -> bool {
+        self.may_be_oplog() && root.is_none_or(|root| self.folder() == root)
+    }
+}
+
+/// Reads a path without `.`; `None` for a file that is no part of a dump.
+fn parse(path: &str) -> Option<Parsed> {
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    // macOS puts such files beside those that it copies; no collection's name begins with a dot.
+    let in_root = file.strip_suffix(".gz").unwrap_or(file) == OPLOG_FILE;
+    if folder.is_empty() && !in_root || file.starts_with("._") {
         return None;
     }
+    let (root, db) = folder.rsplit_once('/').unwrap_or(("", folder));
     let (file, zipped) = file.strip_suffix(".gz").map_or((file, false), |file| (file, true));
     let (stem, part) = match (file.strip_suffix(".metadata.json"), file.strip_suffix(".bson")) {
         (Some(stem), _) => (stem, Part::Metadata),
         (_, Some(stem)) => (stem, Part::Documents),
         _ => return None,
     };
-    Some(((db.into(), stem.into(), part), zipped))
+    Some(Parsed { root: root.into(), db: db.into(), stem: stem.into(), part, zipped })
 }
 
 /// The namespaces of a dump by their metadata, and to which of them each file of documents belongs.
@@ -124,12 +423,7 @@ pub fn namespaces(
     let mut all = Vec::new();
     let mut of_file = BTreeMap::new();
     for ((db, stem), text) in texts {
-        let named = serde_json::from_str::<serde_json::Value>(text).ok();
-        let named = named.and_then(|json| Some(json.get("collectionName")?.as_str()?.to_string()));
-        let collection = match named {
-            Some(name) => name,
-            None => unescape(stem)?,
-        };
+        let collection = collection(stem, text)?;
         let namespace = metadata::parse(db, &collection, text).map_err(|e| e.of_kind(Kind::Mismatch))?;
         // A server from 8.3 on has the buckets under the name of the time series itself.
         of_file.insert((db.clone(), names::escape(namespace.data_collection())), all.len());
@@ -149,14 +443,38 @@ pub fn namespaces(
             all.push(metadata::parse(db, &collection, "")?);
         }
     }
-    let filled: BTreeSet<usize> = documents.iter().map(|file| of_file[file]).collect();
+    let mut names = BTreeSet::new();
+    if let Some(twice) = all.iter().find(|n| !names.insert((&n.db, &n.collection))) {
+        return Err(Error::failed(format!(
+            "several files of the dump are of {twice}: which one counts is unknown"
+        )));
+    }
+    let mut filled = BTreeMap::new();
+    for file @ (db, stem) in documents {
+        if let Some(other) = filled.insert(of_file[file], stem) {
+            let what = format!(
+                "{db}/{other}.bson and {db}/{stem}.bson both hold the documents of {}",
+                all[of_file[file]]
+            );
+            return Err(Error::failed(format!("{what}: which one counts is unknown")));
+        }
+    }
     for (at, namespace) in all.iter().enumerate() {
-        if namespace.kind != Type::View && !filled.contains(&at) {
+        if namespace.kind != Type::View && !filled.contains_key(&at) {
             let what = format!("the file with the documents of {namespace} is missing");
             return Err(Error::new(Kind::Mismatch, what));
         }
     }
     Ok(Namespaces { all, of_file })
+}
+
+/// A collection's name: from the name of its file, as mongorestore reads it, so that a renamed file is another
+/// collection. The metadata has the name where the file's name was cut.
+fn collection(stem: &str, text: &str) -> Result<String> {
+    match metadata::collection_name(text) {
+        Some(name) if names::is_cut(stem) || names::escape(&name) == stem => Ok(name),
+        _ => unescape(stem),
+    }
 }
 
 /// A collection's name from its file's.
@@ -168,42 +486,4 @@ fn unescape(stem: &str) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_a_dump() {
-        let name = |db: &str, stem: &str, part| Some((db.to_string(), stem.to_string(), part));
-        for (path, want, zipped) in [
-            ("./shop/a.bson", name("shop", "a", Part::Documents), false),
-            ("dump/shop/a%2Fb.metadata.json.gz", name("shop", "a%2Fb", Part::Metadata), true),
-            ("shop/a.bson.gz", name("shop", "a", Part::Documents), true),
-            ("oplog.bson", name("", "oplog", Part::Documents), false),
-            ("./oplog.bson", name("", "oplog", Part::Documents), false),
-            ("shop.bson", None, false),
-            ("shop/notes.txt", None, false),
-            ("dump/prelude.json", None, false),
-        ] {
-            let got = parse(path);
-            assert_eq!(got.as_ref().map(|(name, _)| name.clone()), want, "{path}");
-            assert_eq!(got.is_some_and(|(_, zipped)| zipped), zipped, "{path}");
-        }
-        assert_eq!(unescape("a+b%2Fc%C3%BC").unwrap(), "a b/cü");
-    }
-
-    #[test]
-    fn files_find_their_namespaces() {
-        let texts = [
-            ("w", r#"{"options":{"timeseries":{"timeField":"t"}},"collectionName":"w"}"#),
-            ("v", r#"{"options":{"viewOn":"c","pipeline":[]},"collectionName":"v"}"#),
-        ];
-        let texts = texts.map(|(stem, text)| (("d".to_string(), stem.to_string()), text.to_string())).into();
-        let files = ["c", "system.buckets.w"].map(|stem| ("d".to_string(), stem.to_string()));
-        let found = namespaces(&texts, &files).unwrap();
-        let names: Vec<&str> = found.all.iter().map(|n| n.collection.as_str()).collect();
-        assert_eq!(names, ["v", "w", "c"]);
-        assert_eq!(files.clone().map(|file| found.of_file[&file]), [2, 1]);
-        assert!(namespaces(&texts, &files[..1]).is_err(), "the documents of w are missing");
-        assert!(namespaces(&BTreeMap::new(), &files).is_err(), "nobody knows what w was");
-    }
-}
+mod tests;

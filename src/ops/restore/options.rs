@@ -26,6 +26,8 @@ pub struct Options {
     pub exact: bool,
     /// Indexes are not built.
     pub no_indexes: bool,
+    /// Indexes that servers since 3.4 refuse are converted.
+    pub convert_legacy_indexes: bool,
     /// Users and roles.
     pub users: Users,
     /// The oplog slice is not replayed.

@@ -89,6 +89,14 @@ impl Origin {
         }
     }
 
+    /// What is not restored as it is in the dump, and changes nothing.
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Origin::Stored(_) => Vec::new(),
+            Origin::Dump(dump) => dump.notes.clone(),
+        }
+    }
+
     /// What a person should know of it.
     pub fn warnings(&self) -> Vec<String> {
         match self {

@@ -1,5 +1,6 @@
 //! Readers of a dump that write nothing.
 
+use super::dump::old::{self, OldIndexes};
 use crate::artifact::writer::Tally;
 use crate::error::Result;
 use crate::ops::verify::region;
@@ -12,6 +13,8 @@ pub struct Survey {
     pub namespaces: Vec<Namespace>,
     /// What it has of each.
     pub tallies: Vec<Tally>,
+    /// The indexes of a server that kept them in a collection.
+    pub old: OldIndexes,
     at: usize,
 }
 
@@ -29,6 +32,10 @@ impl Sink for Survey {
 
     fn document(&mut self, raw: &[u8]) -> Result<()> {
         region::add(&mut self.tallies[self.at], &Tally::of(raw));
+        let namespace = &self.namespaces[self.at];
+        if namespace.collection == old::STEM {
+            self.old.add(&namespace.db, vec![old::parse(&namespace.db, raw)?]);
+        }
         Ok(())
     }
 

@@ -1,0 +1,374 @@
+//! Indexes that old servers built and that later ones refuse: before 3.4 a key could have any value, and before 4.2
+//! any option was kept. Source: mongo-tools, `common/bsonutil/indexes.go`; what servers refuse was tried on 4.4.2,
+//! 5.0.32 and 6.0.27.
+
+use bson::raw::CString;
+use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+
+/// The flag of `restore` that converts such indexes.
+pub const FLAG: &str = "--convert-legacy-indexes";
+
+/// Options of an index that a server from 4.4 to 9.0 knows.
+const KNOWN: [&str; 27] = [
+    "2dsphereIndexVersion",
+    "background",
+    "bits",
+    "bucketSize",
+    "clustered",
+    "coarsestIndexedLevel",
+    "collation",
+    "columnstoreProjection",
+    "default_language",
+    "expireAfterSeconds",
+    "finestIndexedLevel",
+    "hidden",
+    "key",
+    "language_override",
+    "max",
+    "min",
+    "name",
+    "ns",
+    "partialFilterExpression",
+    "prepareUnique",
+    "sparse",
+    "storageEngine",
+    "textIndexVersion",
+    "unique",
+    "v",
+    "weights",
+    "wildcardProjection",
+];
+/// Options of a write or of a build, which drivers handed to old servers together with those of the index, and
+/// which the servers kept. They say nothing about the index.
+const OF_THE_WRITE: [&str; 8] =
+    ["dropDups", "fsync", "getLastError", "j", "safe", "w", "wtimeout", "writeConcern"];
+/// Options that are true or false.
+const FLAGS: [&str; 5] = ["background", "hidden", "prepareUnique", "sparse", "unique"];
+
+/// An index without options that no server knows, and the names of those among them that might have meant
+/// something. mongorestore has the server ignore them (`ignoreUnknownIndexOptions`).
+pub fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
+    let (mut out, mut unknown) = (RawDocumentBuf::new(), Vec::new());
+    if is_default(index) {
+        // `create` takes nothing else for it.
+        let kept = ["v", "key", "name", "ns", "collation"];
+        let kept = index.iter().flatten().filter(|(key, _)| kept.contains(&key.as_str()));
+        let id: RawDocumentBuf = kept.collect();
+        return (with(&id, "key", key_of(index).map(RawBson::from)), unknown);
+    }
+    for (key, value) in index.iter().flatten() {
+        match key.as_str() {
+            known if KNOWN.contains(&known) => out.append(key, value),
+            write if OF_THE_WRITE.contains(&write) => {}
+            other => unknown.push(other.into()),
+        }
+    }
+    if index.get_str("name").is_err() {
+        out = with(&out, "name", Some(name(index).into()));
+    }
+    (out, unknown)
+}
+
+/// Whether an index is the one that every collection has, whatever the value of its key was in old versions.
+fn is_default(index: &RawDocument) -> bool {
+    let Some(key) = key_of(index) else { return false };
+    let mut fields = key.iter().flatten();
+    let ascending = |value| number(value).is_some_and(|number| number == 1.0);
+    let id = fields.next().is_some_and(|(field, value)| field.as_str() == "_id" && ascending(value));
+    let apart = ["clustered", "partialFilterExpression"].iter().any(|o| matches!(index.get(o), Ok(Some(_))));
+    id && fields.next().is_none() && !apart
+}
+
+/// Why servers since 3.4 refuse the index; `None` if it is not of an old form.
+pub fn refused(index: &RawDocument) -> Option<String> {
+    let name = index.get_str("name").unwrap_or("?");
+    let key = index.get_document("key").ok()?;
+    let bad = key.iter().flatten().find(|(_, value)| match value {
+        // Converted like 0, but no server refuses it.
+        RawBsonRef::Double(tiny) if *tiny != 0.0 && !tiny.is_nan() => false,
+        value => direction(*value).is_some(),
+    });
+    if let Some((field, value)) = bad {
+        return Some(format!(
+            "the index '{name}' has {} as the value of its key '{}'",
+            shown(value),
+            field.as_str()
+        ));
+    }
+    let expires = index.get("expireAfterSeconds").ok().flatten()?;
+    number(expires)
+        .is_none()
+        .then(|| format!("the index '{name}' expires after {}, which is no number", shown(expires)))
+}
+
+/// Whether [`convert`] changes the index.
+pub fn is_legacy(index: &RawDocument) -> bool {
+    converted(index).is_some()
+}
+
+/// Converts the indexes of a namespace to what servers since 3.4 accept; what was done, a line for each index.
+/// An index that then has the key of another one is left out, unless it is the one that is unique.
+pub fn convert(indexes: &mut Vec<RawDocumentBuf>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut all: Vec<(RawDocumentBuf, bool)> = Vec::new();
+    for index in indexes.drain(..) {
+        let name = index.get_str("name").unwrap_or("?").to_string();
+        let changed = converted(&index);
+        let is_changed = changed.is_some();
+        let index = match changed {
+            None => index,
+            Some(new) => {
+                let key =
+                    |index: &RawDocument| index.get_document("key").map_or("?".into(), |k| shown(k.into()));
+                notes.push(format!("the index '{name}' was converted: key {} to {}", key(&index), key(&new)));
+                new
+            }
+        };
+        let twin = all
+            .iter_mut()
+            .find(|(other, other_changed)| (is_changed || *other_changed) && same_keys(&index, other));
+        match twin {
+            None => all.push((index, is_changed)),
+            Some((other, _)) => {
+                let (kept, left) = match is_on(&index, "unique") && !is_on(other, "unique") {
+                    true => (name, std::mem::replace(other, index)),
+                    false => (other.get_str("name").unwrap_or("?").to_string(), index),
+                };
+                let left = left.get_str("name").unwrap_or("?").to_string();
+                notes.push(format!("the index '{left}' is left out: '{kept}' has the same key"));
+            }
+        }
+    }
+    indexes.extend(all.into_iter().map(|(index, _)| index));
+    notes
+}
+
+/// The index in a form that servers since 3.4 accept, if it is in another one.
+fn converted(index: &RawDocument) -> Option<RawDocumentBuf> {
+    let mut out = index.to_owned();
+    let mut changed = false;
+    if let Some(key) = key_of(index)
+        && index.get_document("key").is_ok_and(|old| old.as_bytes() != key.as_bytes())
+    {
+        (out, changed) = (with(&out, "key", Some(key.into())), true);
+    }
+    for flag in FLAGS {
+        let value = match index.get(flag).ok().flatten() {
+            None | Some(RawBsonRef::Boolean(_)) => continue,
+            Some(RawBsonRef::Null | RawBsonRef::Undefined) => None,
+            // Servers take numbers, but for this option.
+            Some(value) => match number(value) {
+                Some(_) if flag != "hidden" => continue,
+                number => Some(RawBson::Boolean(number.is_none_or(|number| number != 0.0))),
+            },
+        };
+        (out, changed) = (with(&out, flag, value), true);
+    }
+    if let Some(value) = index.get("expireAfterSeconds").ok().flatten()
+        && number(value).is_none()
+    {
+        let seconds = value.as_str().and_then(|text| text.trim().parse::<i32>().ok());
+        (out, changed) = (with(&out, "expireAfterSeconds", seconds.map(RawBson::Int32)), true);
+    }
+    changed.then_some(out)
+}
+
+/// The key with values that servers accept.
+fn key_of(index: &RawDocument) -> Option<RawDocumentBuf> {
+    let mut new = RawDocumentBuf::new();
+    for (field, value) in index.get_document("key").ok()?.iter().flatten() {
+        new.append(field, direction(value).map_or_else(|| value.into(), RawBson::Int32));
+    }
+    Some(new)
+}
+
+/// What the value of a key has to be instead, if servers refuse it: until 3.4 everything was ascending that was
+/// neither a negative number nor the name of a kind of index.
+fn direction(value: RawBsonRef<'_>) -> Option<i32> {
+    let sign = |number: f64| if number < 0.0 { -1 } else { 1 };
+    match value {
+        RawBsonRef::String("") => Some(1),
+        // mongorestore leaves these, and the server refuses them as the name of an unknown kind.
+        RawBsonRef::String(text) => text.trim().parse().ok().map(sign),
+        value => match number(value) {
+            None => Some(1),
+            Some(number) => (number.is_nan() || number.abs() < 1e-9).then(|| sign(number)),
+        },
+    }
+}
+
+fn number(value: RawBsonRef<'_>) -> Option<f64> {
+    match value {
+        RawBsonRef::Int32(number) => Some(number.into()),
+        RawBsonRef::Int64(number) => Some(number as f64),
+        RawBsonRef::Double(number) => Some(number),
+        RawBsonRef::Decimal128(number) => Some(number.to_string().parse().unwrap_or(f64::NAN)),
+        _ => None,
+    }
+}
+
+/// Whether two indexes are one to the server: it tells them apart by key, collation and filter.
+fn same_keys(a: &RawDocument, b: &RawDocument) -> bool {
+    let same = |option: &str| {
+        let of = |index: &RawDocument| index.get_document(option).ok().map(|d| d.as_bytes().to_vec());
+        of(a) == of(b)
+    };
+    let (Ok(one), Ok(two)) = (a.get_document("key"), b.get_document("key")) else { return false };
+    let (one, two): (Vec<_>, Vec<_>) = (one.iter().flatten().collect(), two.iter().flatten().collect());
+    let equal = |((field, value), (other, there)): (&(_, RawBsonRef<'_>), &(_, RawBsonRef<'_>))| {
+        let values = match (number(*value), number(*there)) {
+            (Some(value), Some(there)) => (value - there).abs() < 1e-9,
+            _ => value == there,
+        };
+        field == other && values
+    };
+    one.len() == two.len()
+        && one.iter().zip(&two).all(equal)
+        && same("collation")
+        && same("partialFilterExpression")
+}
+
+fn is_on(index: &RawDocument, flag: &str) -> bool {
+    match index.get(flag).ok().flatten() {
+        Some(RawBsonRef::Boolean(on)) => on,
+        Some(value) => number(value).is_some_and(|number| number != 0.0),
+        None => false,
+    }
+}
+
+/// The document with another value, or none, under a key. A key that it does not have is added.
+fn with(document: &RawDocument, name: &str, value: Option<RawBson>) -> RawDocumentBuf {
+    let (mut out, mut value) = (RawDocumentBuf::new(), value);
+    for (key, old) in document.iter().flatten() {
+        match key.as_str() == name {
+            false => out.append(key, old),
+            true => {
+                if let Some(value) = value.take() {
+                    out.append(key, value);
+                }
+            }
+        }
+    }
+    if let (Some(value), Ok(key)) = (value, CString::try_from(name)) {
+        out.append(key, value);
+    }
+    out
+}
+
+/// The name that a server gives an index without one.
+fn name(index: &RawDocument) -> String {
+    let Ok(key) = index.get_document("key") else { return "unnamed".into() };
+    let part = |(field, value): (&bson::raw::CStr, RawBsonRef<'_>)| {
+        let value = match value {
+            RawBsonRef::String(text) => text.to_string(),
+            value => number(value).unwrap_or(1.0).to_string(),
+        };
+        format!("{}_{value}", field.as_str())
+    };
+    key.iter().flatten().map(part).collect::<Vec<_>>().join("_")
+}
+
+fn shown(value: RawBsonRef<'_>) -> String {
+    match bson::Bson::try_from(RawBson::from(value)) {
+        Ok(value) => value.into_relaxed_extjson().to_string(),
+        Err(_) => "a value that is not UTF-8".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    /// The vectors of mongo-tools (`common/bsonutil/indexes_test.go`), and strings that are numbers.
+    #[test]
+    fn key_values_become_what_servers_accept() {
+        let decimal = |text: &str| RawBson::Decimal128(text.parse().unwrap());
+        for (value, want) in [
+            (RawBson::Int32(0), Some(1)),
+            (RawBson::Int64(0), Some(1)),
+            (RawBson::Double(0.0), Some(1)),
+            (RawBson::Double(-0.0), Some(1)),
+            (RawBson::Double(-1e-12), Some(-1)),
+            (RawBson::Double(f64::NAN), Some(1)),
+            (decimal("0"), Some(1)),
+            (RawBson::String(String::new()), Some(1)),
+            (RawBson::String("1".into()), Some(1)),
+            (RawBson::String("-1".into()), Some(-1)),
+            (RawBson::Boolean(true), Some(1)),
+            (RawBson::Boolean(false), Some(1)),
+            (RawBson::Null, Some(1)),
+            (RawBson::Document(rawdoc! {"a": 1}), Some(1)),
+            (RawBson::Int32(1), None),
+            (RawBson::Int64(-1), None),
+            (RawBson::Double(2.5), None),
+            (decimal("-1"), None),
+            (RawBson::String("2dsphere".into()), None),
+            (RawBson::String("text".into()), None),
+        ] {
+            assert_eq!(direction(value.as_raw_bson_ref()), want, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named_and_converted() {
+        for (index, word) in [
+            (rawdoc! {"key": {"a": true}, "name": "x"}, "'x' has true as the value of its key 'a'"),
+            (rawdoc! {"key": {"a": 1, "b": ""}, "name": "x"}, "'x' has \"\" as"),
+            (rawdoc! {"key": {"a": 1}, "name": "x", "expireAfterSeconds": "60"}, "expires after \"60\""),
+        ] {
+            let why = refused(&index).unwrap();
+            assert!(why.contains(word), "{why}");
+            assert!(is_legacy(&index));
+            let mut all = vec![index];
+            assert_eq!(convert(&mut all).len(), 1);
+            assert!(refused(&all[0]).is_none() && !is_legacy(&all[0]), "{:?}", all[0]);
+        }
+        let sound = rawdoc! {"key": {"a": -1, "b": "hashed"}, "name": "x", "sparse": 1, "unique": true};
+        assert!(refused(&sound).is_none() && !is_legacy(&sound));
+        let mut odd = vec![
+            rawdoc! {"key": {"a": 1}, "name": "x", "unique": "yes", "sparse": bson::RawBson::Null, "hidden": 1},
+        ];
+        assert_eq!(convert(&mut odd).len(), 1);
+        assert_eq!(odd, [rawdoc! {"key": {"a": 1}, "name": "x", "unique": true, "hidden": true}]);
+    }
+
+    #[test]
+    fn of_two_indexes_with_one_key_the_unique_one_stays() {
+        let mut all = vec![
+            rawdoc! {"key": {"a": 1}, "name": "a_1"},
+            rawdoc! {"key": {"a": true}, "name": "a_true", "unique": true},
+            rawdoc! {"key": {"b": ""}, "name": "b"},
+            rawdoc! {"key": {"b": 1.0}, "name": "b_1"},
+            rawdoc! {"key": {"c": 1}, "name": "c_1"},
+            rawdoc! {"key": {"c": true}, "name": "c_de", "collation": {"locale": "de"}},
+            rawdoc! {"key": {"d": 1}, "name": "d_1"},
+            rawdoc! {"key": {"d": 1}, "name": "d_2"},
+        ];
+        let notes = convert(&mut all);
+        let names: Vec<&str> = all.iter().map(|index| index.get_str("name").unwrap()).collect();
+        assert_eq!(names, ["a_true", "b", "c_1", "c_de", "d_1", "d_2"], "{notes:?}");
+        let left: Vec<&String> = notes.iter().filter(|note| note.contains("left out")).collect();
+        assert!(left.len() == 2 && left[0].contains("'a_1'") && left[1].contains("'b_1'"), "{notes:?}");
+    }
+
+    #[test]
+    fn options_that_say_nothing_go_and_unknown_ones_are_told() {
+        let index = rawdoc! {
+            "v": 1, "key": {"a": 1}, "name": "a_1", "ns": "old.c", "safe": true, "w": 1, "dropDups": true,
+            "background": true, "nonsense": 1, "wildcardProjection": {},
+        };
+        let (tidied, unknown) = tidy(&index);
+        let want = rawdoc! {
+            "v": 1, "key": {"a": 1}, "name": "a_1", "ns": "old.c", "background": true, "wildcardProjection": {},
+        };
+        assert_eq!((tidied, unknown), (want, vec!["nonsense".to_string()]));
+        let id = rawdoc! {"v": 1, "key": {"_id": true}, "name": "_id_", "unique": true, "ns": "d.c"};
+        assert_eq!(tidy(&id).0, rawdoc! {"v": 1, "key": {"_id": 1}, "name": "_id_", "ns": "d.c"});
+        let hashed = rawdoc! {"key": {"_id": "hashed"}, "name": "_id_hashed", "sparse": true};
+        assert_eq!(tidy(&hashed).0, hashed);
+        let (named, _) = tidy(&rawdoc! {"key": {"a": 1, "b": -1.0, "c": "text"}});
+        assert_eq!(named.get_str("name").unwrap(), "a_1_b_-1_c_text");
+    }
+}
