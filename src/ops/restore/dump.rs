@@ -2,6 +2,7 @@
 //! path. Nothing is known of it in advance, so it is read twice: once to learn what it holds and whether it is
 //! whole, and once to restore it.
 
+mod beside;
 pub(super) mod old;
 mod oplog;
 
@@ -85,6 +86,7 @@ impl Dump {
         if dump.namespaces.iter().all(Namespace::is_oplog) {
             return Err(Error::failed(format!("{} holds no collection", path.display())).hint(ACCEPTED));
         }
+        beside::exact(path, &mut dump.namespaces);
         dump.notes = dump.namespaces.iter_mut().flat_map(old::tidy).collect();
         Ok(dump)
     }

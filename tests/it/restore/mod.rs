@@ -2,13 +2,17 @@
 
 mod asked;
 mod dumps;
+mod hand_made;
 mod kinds;
 mod logins;
+mod lookalikes;
 mod lost;
 mod of_one_database;
 mod official;
+mod old_dumps;
 mod one_fails;
 mod part;
+mod past_versions;
 mod random;
 mod rights;
 mod round_trip;
@@ -16,4 +20,5 @@ mod safety;
 mod stopped;
 pub mod support;
 mod sweep;
+mod tars;
 mod twice;
