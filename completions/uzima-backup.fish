@@ -95,6 +95,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l lo
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace what is there under the names that are restored'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop what the backup does not have: other collections of its databases, other users'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-indexes -d 'Build no indexes'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l convert-legacy-indexes -d 'Convert indexes that servers since 3.4 refuse: a key value such as true or "" becomes 1'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-replay -d 'Do not replay the oplog slice: each collection is as it was when it was read'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l users -d 'Restore users and roles although namespaces are chosen'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-users -d 'Restore no users and roles'

@@ -94,6 +94,7 @@ _arguments "${_arguments_options[@]}" : \
 '--drop[Replace what is there under the names that are restored]' \
 '--exact[Also drop what the backup does not have\: other collections of its databases, other users]' \
 '--no-indexes[Build no indexes]' \
+'--convert-legacy-indexes[Convert indexes that servers since 3.4 refuse\: a key value such as true or "" becomes 1]' \
 '--no-replay[Do not replay the oplog slice\: each collection is as it was when it was read]' \
 '(--no-users)--users[Restore users and roles although namespaces are chosen]' \
 '--no-users[Restore no users and roles]' \
