@@ -70,7 +70,7 @@ async fn answers_that_break_off() {
         run(&mut command)
     };
     let artifact = |rule: Rule| bucket.faults().add(rule.key("/dump.tar.gz"));
-    artifact(Rule::from(1, "GetObject", Fault::Answer(403, "AccessDenied")));
+    artifact(Rule::from(0, "GetObject", Fault::Answer(403, "AccessDenied")));
     restore().ends(1).says(&["dump.tar.gz"]);
     assert_eq!(read_all(&live).await.expect("it").documents(), 3, "nothing was touched");
     bucket.faults().clear();
