@@ -22,6 +22,11 @@ pub enum Kind {
     Refused,
     /// What was read so far is worthless, but a new run from the start may well succeed.
     Restart,
+    /// A collection was renamed, dropped or made anew, or something else happened to it that neither the reading
+    /// of it nor an oplog slice can hold. A new run may have more luck, or be content with less.
+    Moved,
+    /// The oplog slice cannot be had, and another run would not get it either: a backup without one may succeed.
+    NoSlice,
     /// The server does not keep the instant any more that all is read as of: a new run may bring the data
     /// together by the oplog.
     Instant,
@@ -68,6 +73,11 @@ impl Error {
         Error::new(Kind::Restart, message)
     }
 
+    /// A collection was renamed, dropped or made anew while it was read.
+    pub fn moved(message: impl Into<String>) -> Error {
+        Error::new(Kind::Moved, message)
+    }
+
     /// A failure that follows from another one.
     pub fn aftermath(message: impl Into<String>) -> Error {
         Error::new(Kind::Aftermath, message)
@@ -98,7 +108,7 @@ impl Error {
 
     /// Whether a new run may well succeed.
     pub fn calls_for_another_run(&self) -> bool {
-        matches!(self.kind, Kind::Restart | Kind::Instant)
+        matches!(self.kind, Kind::Restart | Kind::Moved | Kind::NoSlice | Kind::Instant)
     }
 
     /// The next step, if one is known.
@@ -115,6 +125,8 @@ impl Error {
             | Kind::Missing
             | Kind::Refused
             | Kind::Restart
+            | Kind::Moved
+            | Kind::NoSlice
             | Kind::Instant
             | Kind::Aftermath => Exit::Failed,
             Kind::Mismatch => Exit::Mismatch,

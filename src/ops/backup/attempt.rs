@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 
 use super::begun::Begun;
-use super::engine::{self, Engine};
+use super::changes::{self, Change};
+use super::engine::{self, Engine, EngineChoice};
 use super::known::Known;
 use super::pipeline::{self, Layout, Reader};
 use super::sheet::{self, Checked};
-use super::{Options, Report, Resources, changes, upload};
+use super::{Options, Report, Resources, upload};
 use crate::artifact::index::{self, Described, Index};
 use crate::artifact::manifest::COLLAPSED;
 use crate::artifact::recovery;
@@ -17,7 +18,8 @@ use crate::catalog::{self, collapse, layout};
 use crate::error::Result;
 use crate::source::Sink;
 use crate::source::describe::{self, Uuids};
-use crate::source::native;
+use crate::source::known::newer;
+use crate::source::native::{self, Gone, Reading};
 use crate::source::notes::Notes;
 use crate::source::snapshot;
 use crate::units;
@@ -29,30 +31,78 @@ pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 pub struct Attempt {
     id: BackupId,
     started: DateTime<Utc>,
+    /// What it does otherwise than asked, after attempts that failed.
+    other: Otherwise,
+}
+
+/// What an attempt does otherwise than the options say.
+#[derive(Debug, Clone, Default)]
+pub struct Otherwise {
     /// Why it does not bring the data together in the way that was asked for.
-    instead: Option<String>,
+    pub consistency: Option<String>,
+    /// Why it does not read with the engine that was asked for.
+    pub engine: Option<String>,
+    /// It settles for what can be read of collections that are renamed or replaced meanwhile.
+    pub tolerant: bool,
+    /// Warnings: in what the backup is less than was asked for.
+    pub less: Vec<String>,
+}
+
+/// What an attempt found out about its server before it read anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// It began an oplog slice.
+    pub slice: bool,
+    /// The server can be read as of one instant.
+    pub snapshot: bool,
 }
 
 impl Attempt {
     /// Begins one now.
     pub fn new(resources: &Resources) -> Attempt {
         let started = (resources.now)();
-        Attempt { id: (resources.new_id)(started), started, instead: None }
+        Attempt { id: (resources.new_id)(started), started, other: Otherwise::default() }
     }
 
-    /// Says in the manifest why its consistency is not the one that was asked for.
-    pub fn instead(self, why: String) -> Attempt {
-        Attempt { instead: Some(why), ..self }
+    /// The same attempt, which does otherwise than the options say.
+    pub fn otherwise(self, other: Otherwise) -> Attempt {
+        Attempt { other, ..self }
     }
 
-    /// Tries once.
-    pub async fn run(self, resources: &Resources, options: &Options, notes: &Notes) -> Result<Report> {
-        let Attempt { id, started, instead } = self;
-        let engine = engine::choose(options)?;
+    /// Tries once; `seen` is filled in as soon as the server is known.
+    pub async fn run(
+        self,
+        resources: &Resources,
+        options: &Options,
+        notes: &Notes,
+        seen: &mut Seen,
+    ) -> Result<Report> {
+        let Attempt { id, started, other } = self;
+        let mut engine = engine::choose(options)?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
         let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
-        if let Some(why) = instead {
+        let topology = known.server.hello.topology;
+        *seen = Seen {
+            slice: known.consistency.oplog.is_some(),
+            snapshot: snapshot::refused(topology, &known.version).is_none(),
+        };
+        if let Some(why) = other.consistency {
             known.consistency.why = why;
+        }
+        if let Some(why) = other.engine {
+            engine.why = why;
+        }
+        let mut less = other.less;
+        less.extend(newer(&known.version));
+        less.extend(known.description.warnings.iter().cloned());
+        if let Some(db) = known.description.unlistable.first().filter(|_| engine.mongodump.is_some()) {
+            let why = format!(
+                "mongodump cannot list the collections of {db}, where a view has an invalid definition"
+            );
+            if options.engine == EngineChoice::Mongodump {
+                less.push(format!("read with the native engine, because {why}"));
+            }
+            engine = Engine { mongodump: None, why };
         }
         log::info!(
             "backing up {} of {} ({}) with the {} engine: {}",
@@ -65,7 +115,9 @@ impl Attempt {
         let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
         resources.meter.expect(known.description.raw_bytes, entries as u64);
         let begun = Begun::begin(resources, options, &known, &id, notes).await?;
-        let mut work = Work { resources, options, notes, id, engine, known, begun };
+        let tolerant = other.tolerant;
+        let gone = Gone::default();
+        let mut work = Work { resources, options, notes, id, engine, known, begun, tolerant, gone, less };
         let checked = match work.write(started).await {
             Ok(checked) => checked,
             Err(error) => {
@@ -106,6 +158,12 @@ pub struct Work<'a> {
     pub known: Known,
     /// The upload.
     pub begun: Begun,
+    /// As in [`Otherwise`].
+    pub tolerant: bool,
+    /// The collections that the native engine did not find.
+    pub gone: Gone,
+    /// As in [`Otherwise`].
+    pub less: Vec<String>,
 }
 
 impl Work<'_> {
@@ -130,14 +188,14 @@ impl Work<'_> {
         let (meter, cancel) = (self.resources.meter.clone(), &self.resources.cancel);
         let upload = &self.begun.upload;
         let (written, bounds) = pipeline::run(layout, self.reader(), upload, meter, cancel.token()).await?;
-        let dropped = cancel.or(self.belongs_together(&written)).await?;
+        let changes = cancel.or(self.belongs_together(&written)).await?;
         log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
         upload.complete(&written.whole).await?;
-        Ok(Checked { written, bounds, dropped })
+        Ok(Checked { written, bounds, changes })
     }
 
-    /// Asks the source whether all that was read is of one server's life; what was dropped meanwhile.
-    async fn belongs_together(&self, written: &Written) -> Result<Vec<usize>> {
+    /// Asks the source whether all that was read is of one server's life; what happened to collections meanwhile.
+    async fn belongs_together(&self, written: &Written) -> Result<Vec<(usize, Change)>> {
         let server = &self.known.server;
         server.prove_unchanged(server.client()).await?;
         let mut after = describe::uuids(server, &self.options.selection).await?;
@@ -150,7 +208,11 @@ impl Work<'_> {
             return Ok(Vec::new());
         }
         changes::left_out(&known.namespaces, &written.namespaces, &after)?;
-        changes::dropped(&written.namespaces, &self.watched(), &after)
+        let found = changes::changed(&written.namespaces, &self.watched(), &after, &self.gone);
+        if !self.tolerant {
+            changes::only_drops(&written.namespaces, &found)?;
+        }
+        Ok(found)
     }
 
     /// The collections whose reading a drop or a rename can have spoilt: what was read as of one instant was
@@ -187,9 +249,12 @@ impl Work<'_> {
                 Box::new(move |sink| mongodump.read(&server, &selection, namespaces, &notes, &cancel, sink))
             }
             None => {
-                let at = self.known.consistency.at;
+                let (at, tolerant) = (self.known.consistency.at, self.tolerant);
+                let reading = Reading { at, tolerant, gone: self.gone.clone() };
                 let (namespaces, uuids) = (description.namespaces.clone(), description.uuids.clone());
-                Box::new(move |sink| native::read(&server, &namespaces, &uuids, at, &notes, &cancel, sink))
+                Box::new(move |sink| {
+                    native::read(&server, &namespaces, &uuids, &reading, &notes, &cancel, sink)
+                })
             }
         }
     }

@@ -5,35 +5,75 @@ use std::collections::HashSet;
 use crate::error::{Error, Result};
 use crate::source::Namespace;
 use crate::source::describe::Uuids;
+use crate::source::native::Gone;
 
-/// The namespaces that were dropped, as places in `namespaces`.
-///
-/// # Errors
-/// [`crate::error::Kind::Restart`] if one was renamed or made anew: then its documents may be of two
-/// collections, or of none.
-pub fn dropped(namespaces: &[Namespace], before: &Uuids, after: &Uuids) -> Result<Vec<usize>> {
-    let mut dropped = Vec::new();
-    for (at, namespace) in namespaces.iter().enumerate() {
-        let key = (namespace.db.clone(), namespace.data_collection().to_string());
-        let Some(uuid) = before.get(&key) else { continue };
-        if after.get(&key) == Some(uuid) {
-            continue;
-        }
-        let elsewhere =
-            after.iter().find(|(_, u)| *u == uuid).map(|((db, collection), _)| format!("{db}.{collection}"));
-        match elsewhere {
-            Some(other) => {
-                return Err(Error::restart(format!("{namespace} was renamed to {other} while it was read")));
+/// What happened to a collection between the list of collections and the end of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It was dropped.
+    Dropped,
+    /// It has this name now, `db.collection`.
+    Renamed(String),
+    /// Another collection has its name now: it was dropped and made anew, or another one was renamed onto it.
+    Replaced,
+    /// It had no or another name while it was read, and has its old one again.
+    Away,
+}
+
+impl Change {
+    /// The warning of a backup that holds what could be read.
+    pub fn warning(&self, namespace: &Namespace) -> String {
+        let missing = "the backup may lack documents of it";
+        match self {
+            Change::Dropped => format!("dropped while it was read: {namespace}"),
+            Change::Renamed(to) => format!("renamed to {to} while it was read, {missing}: {namespace}"),
+            Change::Replaced => {
+                format!("replaced by another collection while it was read, {missing}: {namespace}")
             }
-            None if after.contains_key(&key) => {
-                return Err(Error::restart(format!(
-                    "{namespace} was dropped and made anew while it was read"
-                )));
-            }
-            None => dropped.push(at),
+            Change::Away => format!("renamed there and back while it was read, {missing}: {namespace}"),
         }
     }
-    Ok(dropped)
+
+    /// The error of a run that does not settle for it: the collection's documents may be of two collections, or
+    /// of none.
+    fn error(&self, namespace: &Namespace) -> Error {
+        let what = match self {
+            Change::Dropped => "dropped".into(),
+            Change::Renamed(to) => format!("renamed to {to}"),
+            Change::Replaced => "dropped and made anew".into(),
+            Change::Away => "renamed there and back".into(),
+        };
+        Error::moved(format!("{namespace} was {what} while it was read"))
+    }
+}
+
+/// The namespaces of which something happened to the collection, as places in `namespaces`. `gone` are those that
+/// the native engine did not find.
+pub fn changed(namespaces: &[Namespace], before: &Uuids, after: &Uuids, gone: &Gone) -> Vec<(usize, Change)> {
+    let change = |(at, namespace): (usize, &Namespace)| {
+        let key = (namespace.db.clone(), namespace.data_collection().to_string());
+        let uuid = before.get(&key)?;
+        if after.get(&key) == Some(uuid) {
+            return gone.has(&key.0, &key.1).then_some((at, Change::Away));
+        }
+        let elsewhere = after.iter().find(|(_, u)| *u == uuid);
+        let change = match elsewhere {
+            Some(((db, collection), _)) => Change::Renamed(format!("{db}.{collection}")),
+            None if after.contains_key(&key) => Change::Replaced,
+            None => Change::Dropped,
+        };
+        Some((at, change))
+    };
+    namespaces.iter().enumerate().filter_map(change).collect()
+}
+
+/// Refuses every change but a drop.
+///
+/// # Errors
+/// [`crate::error::Kind::Moved`] for the first such change.
+pub fn only_drops(namespaces: &[Namespace], changes: &[(usize, Change)]) -> Result<()> {
+    let other = changes.iter().find(|(_, change)| *change != Change::Dropped);
+    other.map_or(Ok(()), |(at, change)| Err(change.error(&namespaces[*at])))
 }
 
 /// Holds an engine to what the server said it has: a collection that was there before and still is, and
@@ -76,13 +116,29 @@ mod tests {
     fn drops_are_told_from_renames() {
         let namespaces = [metadata::parse("d", "a", "").unwrap(), metadata::parse("d", "b", "").unwrap()];
         let before = uuids(&[("a", "1"), ("b", "2")]);
-        assert!(dropped(&namespaces, &before, &before).unwrap().is_empty());
-        assert_eq!(dropped(&namespaces, &before, &uuids(&[("b", "2"), ("new", "3")])).unwrap(), [0]);
-        let renamed = dropped(&namespaces, &before, &uuids(&[("c", "1"), ("b", "2")])).unwrap_err();
-        assert!(renamed.to_string().contains("d.a was renamed to d.c"), "{renamed}");
-        let swapped = dropped(&namespaces, &before, &uuids(&[("a", "2"), ("b", "1")])).unwrap_err();
-        assert!(swapped.to_string().contains("renamed"), "{swapped}");
-        let anew = dropped(&namespaces, &before, &uuids(&[("a", "9"), ("b", "2")])).unwrap_err();
-        assert!(anew.to_string().contains("made anew"), "{anew}");
+        let changed = |after: &[(&str, &str)], gone: &Gone| {
+            let changes = changed(&namespaces, &before, &uuids(after), gone);
+            let refused = only_drops(&namespaces, &changes).err().map(|e| e.to_string());
+            (changes, refused.unwrap_or_default())
+        };
+        let none = Gone::default();
+        let same = [("a", "1"), ("b", "2")];
+        assert_eq!(changed(&same, &none), (vec![], String::new()));
+        let dropped = changed(&[("b", "2"), ("new", "3")], &none);
+        assert_eq!(dropped, (vec![(0, Change::Dropped)], String::new()));
+        let (renamed, words) = changed(&[("c", "1"), ("b", "2")], &none);
+        assert_eq!(renamed, [(0, Change::Renamed("d.c".into()))]);
+        assert!(words.contains("d.a was renamed to d.c"), "{words}");
+        let (swapped, words) = changed(&[("a", "2"), ("b", "1")], &none);
+        assert!(swapped.len() == 2 && words.contains("renamed"), "{words}");
+        let (anew, words) = changed(&[("a", "9"), ("b", "2")], &none);
+        assert_eq!(anew, [(0, Change::Replaced)]);
+        assert!(words.contains("made anew"), "{words}");
+        // Nothing in the lists betrays it, but it was not there when it was read.
+        let gone = Gone::default();
+        gone.add("d", "b");
+        let (away, words) = changed(&same, &gone);
+        assert_eq!(away, [(1, Change::Away)]);
+        assert!(words.contains("d.b was renamed there and back"), "{words}");
     }
 }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::Options;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::describe::Description;
 use crate::source::hello::Topology;
 use crate::source::notes::Notes;
@@ -52,6 +52,8 @@ pub struct Consistency {
     pub at: Option<OpTime>,
     /// What chose it, or why it is not more.
     pub why: String,
+    /// The collections that are not as of that instant.
+    pub beside: Option<String>,
 }
 
 /// Why a server can have no oplog slice, and what to do about it.
@@ -80,7 +82,7 @@ pub async fn shortfall(server: &Server, options: &Options) -> Result<Option<Stri
 /// # Errors
 /// If what was asked for cannot be had.
 pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<Consistency> {
-    let none = |why: String| Consistency { oplog: None, at: None, why };
+    let none = |why: String| Consistency { oplog: None, at: None, why, beside: None };
     let why = match options.consistency {
         ConsistencyChoice::None => return Ok(none("consistency = none".into())),
         ConsistencyChoice::Snapshot => {
@@ -95,14 +97,20 @@ pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<
         ConsistencyChoice::Oplog => "consistency = oplog",
     };
     let begun = match without(server).await? {
-        None => oplog::Begun::begin(server).await?.ok_or_else(|| Without {
-            why: "what was written last is not on a majority of the set's members".into(),
-            hint: "Check them with rs.status()".into(),
-        }),
+        None => match oplog::Begun::begin(server).await {
+            Ok(begun) => begun.ok_or_else(|| Without {
+                why: "what was written last is not on a majority of the set's members".into(),
+                hint: "Check them with rs.status()".into(),
+            }),
+            Err(e) if e.kind() == Kind::NoSlice => {
+                Err(Without { why: e.chain(), hint: e.next_step().unwrap_or_default().into() })
+            }
+            Err(e) => return Err(e),
+        },
         Some(without) => Err(without),
     };
     match begun {
-        Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into() }),
+        Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into(), beside: None }),
         Err(without) if options.consistency == ConsistencyChoice::Auto => {
             // Of a standalone it is the same every night; it stands in the manifest, `health` and --dry-run say it.
             let alone = server.hello.topology == Topology::Standalone;
@@ -152,8 +160,8 @@ impl Consistency {
                 "not as of {at}, which MongoDB cannot, but each at its own time: {}",
                 apart.join(", ")
             );
-            self.why = format!("{}; {line}", self.why);
             notes.add(format!("read {line}"));
+            self.beside = Some(line);
         }
         Ok(())
     }

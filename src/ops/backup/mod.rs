@@ -3,7 +3,7 @@
 //! An attempt goes downwards only: connect and describe, begin the upload, run the data path
 //! ([`pipeline`]), ask the source whether all that was read belongs together ([`changes`]), complete
 //! the upload, write the index, write the manifest. Whatever fails before the manifest leaves nothing
-//! behind. Where a new reading may well succeed, there is one second attempt under a new id.
+//! behind. Where a new reading may well succeed, there are more attempts under new ids ([`tries`]).
 
 mod attempt;
 mod begun;
@@ -13,6 +13,7 @@ mod engine;
 mod known;
 mod pipeline;
 mod sheet;
+mod tries;
 mod upload;
 
 use std::path::PathBuf;
@@ -31,15 +32,17 @@ use crate::leftovers;
 use crate::progress::Meter;
 use crate::secret::Secret;
 use crate::source::describe::{self, Description};
+use crate::source::known as known_versions;
 use crate::source::notes::Notes;
 use crate::source::selection::Selection;
 use crate::source::server::Server;
 use crate::store::{self, Store};
 
-use attempt::Attempt;
 pub use attempt::TOOL;
+use attempt::{Attempt, Seen};
 pub use consistency::{ConsistencyChoice, shortfall};
 pub use engine::EngineChoice;
+use tries::Tries;
 
 /// What is backed up, and how.
 #[derive(Debug, Clone)]
@@ -122,6 +125,8 @@ pub struct Plan {
     pub engine: String,
     /// Why it would be of no instant, where that was not chosen.
     pub shortfall: Option<String>,
+    /// What a backup would warn of before it reads anything.
+    pub warnings: Vec<String>,
     /// The namespaces, and how much it is.
     pub description: Description,
 }
@@ -155,30 +160,19 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     for line in resources.cancel.or(checked).await? {
         notes.add(line);
     }
-    match first.run(resources, options, notes).await {
-        Err(first) if first.calls_for_another_run() && resources.cancel.error().is_none() => {
-            again(resources, options, &first).await
-        }
-        outcome => outcome,
+    let mut tries = Tries::new(options);
+    let (mut attempt, mut wanted) = (first, options.clone());
+    loop {
+        let mut seen = Seen::default();
+        let error = match attempt.run(resources, &wanted, notes, &mut seen).await {
+            Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
+            outcome => return outcome,
+        };
+        let Some(next) = tries.next(&error, seen) else { return Err(error.of_kind(Kind::Failed)) };
+        notes.add(next.note);
+        wanted = Options { consistency: next.consistency, engine: next.engine, ..options.clone() };
+        attempt = Attempt::new(resources).otherwise(next.other);
     }
-}
-
-/// One more run from the beginning after `first`. Where that lost its instant, the next one would last as long
-/// and meet the same server: it keeps an oplog slice, which asks for less.
-async fn again(resources: &Resources, options: &Options, first: &Error) -> Result<Report> {
-    let (notes, why) = (&resources.notes, first.chain());
-    let second = Attempt::new(resources);
-    let outcome = if first.kind() == Kind::Instant {
-        let step = first.next_step().map(|step| format!(" ({step})")).unwrap_or_default();
-        notes.add(format!("started once more with an oplog slice, because {why}{step}"));
-        let options = Options { consistency: ConsistencyChoice::Oplog, ..options.clone() };
-        let second = second.instead(format!("consistency = snapshot, but {why}"));
-        second.run(resources, &options, notes).await
-    } else {
-        notes.add(format!("started once more from the beginning, because {why}"));
-        second.run(resources, options, notes).await
-    };
-    outcome.map_err(|error| if error.calls_for_another_run() { error.of_kind(Kind::Failed) } else { error })
 }
 
 /// The engine that a backup would read with, and why.
@@ -203,9 +197,12 @@ pub async fn plan(options: &Options) -> Result<Plan> {
     let server = Server::connect(&options.mongo_uri).await?.patient(options.stall);
     let engine = engine::choose(options)?;
     let description = described(&server, options).await?;
+    let version = server.version().await?;
+    let warnings = known_versions::newer(&version).into_iter().chain(description.warnings.iter().cloned());
     let plan = Plan {
+        warnings: warnings.collect(),
         member: server.hello.address.clone(),
-        version: server.version().await?,
+        version,
         engine: format!("{}: {}", engine.name(), engine.why),
         shortfall: consistency::shortfall(&server, options).await?,
         description,

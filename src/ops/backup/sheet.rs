@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Options;
 use super::attempt::{TOOL, Work};
+use super::changes::Change;
 use crate::artifact::manifest::{self, Manifest};
 use crate::artifact::writer::Written;
 use crate::catalog::layout;
@@ -16,8 +17,8 @@ pub struct Checked {
     pub written: Written,
     /// Of what time its oplog slice is.
     pub bounds: Option<Bounds>,
-    /// The namespaces that were dropped while they were read, as places in the list.
-    pub dropped: Vec<usize>,
+    /// What happened to collections while they were read, by places in the list of namespaces.
+    pub changes: Vec<(usize, Change)>,
 }
 
 /// The manifest of an artifact that is complete, beside its index.
@@ -29,8 +30,9 @@ pub fn manifest(
 ) -> Manifest {
     let (options, known, written) = (work.options, &work.known, &checked.written);
     let hello = &known.server.hello;
-    let namespaces = entries(written, &checked.dropped);
-    let dropped = checked.dropped.iter();
+    let namespaces = entries(written, &checked.changes);
+    let changes = checked.changes.iter();
+    let changes = changes.map(|(at, change)| change.warning(&written.namespaces[*at]));
     Manifest {
         format: manifest::FORMAT,
         id: work.id.clone(),
@@ -58,9 +60,7 @@ pub fn manifest(
             raw_bytes: namespaces.iter().map(|n| n.raw_bytes).sum(),
         },
         namespaces,
-        warnings: dropped
-            .map(|at| format!("dropped while it was read: {}", written.namespaces[*at]))
-            .collect(),
+        warnings: work.less.iter().cloned().chain(changes).collect(),
         notes: work.notes.lines(),
     }
 }
@@ -75,7 +75,7 @@ fn consistency(work: &Work<'_>, checked: &Checked) -> manifest::Consistency {
             (None, None) => "none",
         }
         .into(),
-        why: known.why.clone(),
+        why: known.beside.iter().fold(known.why.clone(), |why, beside| format!("{why}; {beside}")),
         at: checked.bounds.map(|bounds| bounds.end).or(known.at),
         oplog: slice.map(|(tally, bounds)| manifest::Slice {
             start: bounds.start,
@@ -109,7 +109,7 @@ fn artifact(work: &Work<'_>, written: &Written) -> manifest::Artifact {
     }
 }
 
-fn entries(written: &Written, dropped: &[usize]) -> Vec<manifest::NamespaceEntry> {
+fn entries(written: &Written, changes: &[(usize, Change)]) -> Vec<manifest::NamespaceEntry> {
     let pairs = written.namespaces.iter().zip(&written.tallies).enumerate();
     pairs
         .map(|(at, (namespace, tally))| manifest::NamespaceEntry {
@@ -130,7 +130,7 @@ fn entries(written: &Written, dropped: &[usize]) -> Vec<manifest::NamespaceEntry
             raw_bytes: tally.raw_bytes,
             stored_bytes: tally.stored_bytes,
             xxh3_sum: format!("{:032x}", tally.sum),
-            dropped: dropped.contains(&at),
+            dropped: changes.contains(&(at, Change::Dropped)),
         })
         .collect()
 }

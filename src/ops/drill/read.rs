@@ -105,7 +105,15 @@ pub async fn all(
     let (reading, cancel) = (Arc::clone(&server), resources.cancel.token().clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut reader = Reader::default();
-        native::read(&reading, &read, &described.uuids, None, &Notes::default(), &cancel, &mut reader)?;
+        native::read(
+            &reading,
+            &read,
+            &described.uuids,
+            &native::Reading::default(),
+            &Notes::default(),
+            &cancel,
+            &mut reader,
+        )?;
         Ok::<_, Error>(reader)
     });
     let Reader { survey, hashes, .. } =

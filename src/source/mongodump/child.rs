@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Found;
 use super::chunks::{Chunks, Watch};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::process;
 use crate::secret::{ExposeSecret, Redactor, Secret};
 
@@ -109,14 +109,17 @@ impl Running {
             }
             (None, code) => {
                 let text = format!("mongodump failed with exit code {}{}", code.unwrap_or(-1), self.said());
-                match text.contains(UNWRITABLE) {
-                    true => Error::failed(text).hint(
+                if text.contains(UNWRITABLE) {
+                    return Error::failed(text).hint(
                         "The options or indexes of that collection hold constants that look like Extended JSON, which \
                          mongodump does not write: use the native engine (BACKUP_ENGINE=native)",
-                    ),
-                    // It may have lost its connection, which it never takes up again: once more from the start.
-                    false => Error::restart(text),
+                    );
                 }
+                // QueryPlanKilled is how the server ends a cursor on a collection that is dropped or renamed, and
+                // mongodump with it (seen with 100.18.0). Otherwise it may have lost its connection, which it never
+                // takes up again: once more from the start.
+                let kind = if text.contains("(QueryPlanKilled)") { Kind::Moved } else { Kind::Restart };
+                Error::new(kind, text)
             }
         }
     }

@@ -11,7 +11,8 @@ mod resume;
 mod scan;
 mod token;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -24,8 +25,36 @@ use super::describe::Uuids;
 use super::notes::Notes;
 use super::optime::OpTime;
 use super::server::Server;
-use super::{Namespace, Sink, snapshot};
+use super::{Namespace, Sink};
 use crate::error::{Error, Result};
+
+/// To what time the documents belong, and what is done where a collection does not stay.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// The instant that all is read as of, but those of [`snapshot::apart`].
+    pub at: Option<OpTime>,
+    /// A collection that is replaced by another of its name ends there, with what was read of it; otherwise it
+    /// ends the run.
+    pub tolerant: bool,
+    /// The collections that were not there when they were read, or went away before their end.
+    pub gone: Gone,
+}
+
+/// The places of collections in the list of namespaces, which the tasks add to.
+#[derive(Debug, Clone, Default)]
+pub struct Gone(Arc<Mutex<BTreeSet<(String, String)>>>);
+
+impl Gone {
+    /// Adds a collection, by the name under which its documents are read.
+    pub fn add(&self, db: &str, collection: &str) {
+        self.0.lock().expect("no holder panics").insert((db.into(), collection.into()));
+    }
+
+    /// Whether the collection, by the name under which its documents are read, went away while it was read.
+    pub fn has(&self, db: &str, collection: &str) -> bool {
+        self.0.lock().expect("no holder panics").contains(&(db.into(), collection.into()))
+    }
+}
 
 /// How many namespaces are open at once, the one being written included.
 const AHEAD: usize = 6;
@@ -36,17 +65,16 @@ struct Incoming {
     _slot: OwnedSemaphorePermit,
 }
 
-/// Reads all documents of `namespaces` into `sink`, with `at` all as of that time (but those of
-/// [`snapshot::apart`]). Blocks; runs on a thread of its own.
+/// Reads all documents of `namespaces` into `sink`. Blocks; runs on a thread of its own.
 ///
 /// # Errors
-/// [`crate::error::Kind::Restart`] when what was read so far is worthless but a new run may succeed;
-/// [`crate::error::Kind::Instant`] when the server cannot read `at` any more.
+/// [`crate::error::Kind::Restart`] and [`crate::error::Kind::Moved`] if the documents read so far are worthless
+/// but a new run may succeed; [`crate::error::Kind::Instant`] if the server cannot read the instant any more.
 pub fn read(
     server: &Arc<Server>,
     namespaces: &[Namespace],
     uuids: &Uuids,
-    at: Option<OpTime>,
+    reading: &Reading,
     notes: &Notes,
     cancel: &CancellationToken,
     sink: &mut dyn Sink,
@@ -56,7 +84,7 @@ pub fn read(
     let scans: Vec<Scan> = namespaces
         .iter()
         .filter(|n| n.has_documents())
-        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone(), at.filter(|_| !snapshot::apart(n))))
+        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone(), reading))
         .collect();
     let reader = {
         let (server, cancel) = (server.clone(), cancel.clone());

@@ -54,6 +54,9 @@ impl Scan {
             find.append(cstr!("hint"), rawdoc! {"$natural": 1_i32});
             find.append(cstr!("$_requestResumeToken"), true);
         }
+        if self.raw {
+            find.append(cstr!("rawData"), true);
+        }
         if let Some(after) = after {
             find.append(cstr!("$_resumeAfter"), after.token());
         }

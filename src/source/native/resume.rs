@@ -15,7 +15,7 @@ use super::scan::{Scan, Stop};
 use super::token::{self, RecordId};
 use crate::error::Error;
 use crate::source::errors::{self, Class};
-use crate::source::{patience, server};
+use crate::source::{describe, listing, patience, server};
 
 /// How often a lost cursor is taken up again without a batch in between.
 const ATTEMPTS: u32 = 8;
@@ -90,7 +90,7 @@ impl Scan {
     }
 
     /// Decides about a lost cursor: `true` = open anew, `false` = the collection is gone, which the
-    /// check at the end of the run will say.
+    /// check at the end of the run reports.
     pub async fn settle(&mut self, client: &Client, lost: Lost) -> Result<bool, Stop> {
         let server = Arc::clone(&self.server);
         server.telling(server.selection() * WAITS, self.decide(client, lost)).await
@@ -146,16 +146,19 @@ impl Scan {
                     return Err(self.not_any_more(&cause).into());
                 }
                 None if self.uuid.is_some() => return Ok(false),
+                // Nothing of the other one was read: this one is read instead, and named at the end of the run.
+                uuid if uuid != self.uuid && self.tolerant && self.delivered == 0 => self.uuid = uuid,
+                uuid if uuid != self.uuid && self.tolerant => return Ok(false),
                 uuid if uuid != self.uuid => {
                     return Err(Stop::Error(
-                        Error::restart(format!("{} was recreated while it was read", self.name))
+                        Error::moved(format!("{} was recreated while it was read", self.name))
                             .caused_by(cause),
                     ));
                 }
                 // It is there again, but no cursor of before it was away can be: a rename there and back.
                 _ if class == Class::CollectionGone && nowhere => {
                     return Err(Stop::Error(
-                        Error::restart(format!("{} was away while it was read", self.name)).caused_by(cause),
+                        Error::moved(format!("{} was away while it was read", self.name)).caused_by(cause),
                     ));
                 }
                 _ => {}
@@ -166,12 +169,28 @@ impl Scan {
         }
     }
 
+    /// Whether the server lists the collection that the run began with under its name.
+    pub async fn is_listed(&self, client: &Client) -> Result<bool, Stop> {
+        match self.uuid_now(client).await {
+            Ok(uuid) => Ok(uuid == self.uuid),
+            // The member may be restarting; `settle` waits for it and asks again.
+            Err(e) if errors::classify(&e) == Class::Interrupted => Ok(false),
+            Err(e) => Err(Stop::Driver(e)),
+        }
+    }
+
     async fn uuid_now(&self, client: &Client) -> Result<Option<String>, Driver> {
-        let mut command = rawdoc! {"listCollections": 1_i32};
-        command.append(cstr!("filter"), rawdoc! {"name": self.collection.as_str()});
         let database = client.database(&self.db);
-        let rows = self.server.ask(|| server::documents(&database, command.clone())).await?;
-        Ok(rows.first().and_then(|row| server::uuid_of(row)))
+        let row = self.server.ask(|| listing::collection(&database, &self.collection)).await?;
+        match row.and_then(|row| server::uuid_of(&row)) {
+            None if self.raw => {
+                // Until the feature compatibility version is 9.0, its UUID is that of its buckets.
+                let buckets = format!("{}{}", describe::BUCKETS, self.collection);
+                let row = self.server.ask(|| listing::collection(&database, &buckets)).await?;
+                Ok(row.and_then(|row| server::uuid_of(&row)))
+            }
+            uuid => Ok(uuid),
+        }
     }
 }
 

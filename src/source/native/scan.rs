@@ -12,16 +12,21 @@ use tokio::sync::mpsc::Sender;
 use super::open::{FIRST_BATCH, Open};
 use super::resume::Lost;
 use super::token::{self, Trail};
+use super::{Gone, Reading};
 use crate::error::{Error, Result};
-use crate::source::Namespace;
 use crate::source::describe::Uuids;
 use crate::source::errors::{self, Class};
 use crate::source::notes::Notes;
 use crate::source::optime::OpTime;
 use crate::source::server::Server;
+use crate::source::{Namespace, snapshot};
 
 /// A batch of about this many bytes is asked for: larger ones are slower and take more memory.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// How often a collection without documents is looked for in the server's list before it counts as empty: a
+/// collection that is renamed there and back all the time is missing in one answer and listed in the next.
+const ABSENT: u32 = 2;
 
 /// What a scan hands on.
 pub enum Batch {
@@ -37,10 +42,16 @@ pub struct Scan {
     pub(super) db: String,
     pub(super) collection: String,
     pub(super) name: String,
+    /// It is a time series whose buckets have no collection of their own.
+    pub(super) raw: bool,
     pub(super) uuid: Option<String>,
     pub(super) notes: Notes,
     /// The instant that all is read as of; without one, each batch is of its own time.
     pub(super) at: Option<OpTime>,
+    /// Ends with what was read where the collection was replaced by another.
+    pub(super) tolerant: bool,
+    /// Where it says that the collection went away.
+    pub(super) gone: Gone,
     /// Where it has been.
     pub(super) trail: Trail,
     /// Whether the server gives resume tokens.
@@ -59,7 +70,8 @@ pub struct Scan {
 enum Ended {
     /// At the end of the collection.
     Complete,
-    /// The server seems to know no such collection, and says so only by what it leaves out.
+    /// The answer is empty and has no resume token. So does MongoDB 4.4 answer for an empty collection, and every
+    /// later version for a collection that does not exist (seen on 4.4.2, 5.0.32 and 6.0.27).
     Absent,
     /// Before it: open anew behind the last batch, with batches of this many documents.
     Reopen(u32),
@@ -88,13 +100,13 @@ impl From<Error> for Stop {
 }
 
 impl Scan {
-    /// The scan of a namespace's documents, as of `at`.
+    /// The scan of a namespace's documents.
     pub fn new(
         server: Arc<Server>,
         namespace: &Namespace,
         uuids: &Uuids,
         notes: Notes,
-        at: Option<OpTime>,
+        reading: &Reading,
     ) -> Scan {
         let key = (namespace.db.clone(), namespace.data_collection().to_string());
         Scan {
@@ -103,8 +115,11 @@ impl Scan {
             db: key.0,
             collection: key.1,
             name: namespace.to_string(),
+            raw: namespace.is_raw(),
             notes,
-            at,
+            at: reading.at.filter(|_| !snapshot::apart(namespace)),
+            tolerant: reading.tolerant,
+            gone: reading.gone.clone(),
             trail: Trail::default(),
             tokens: true,
             blind: false,
@@ -128,7 +143,7 @@ impl Scan {
 
     async fn read(&mut self, client: &Client, batches: &Sender<Result<Batch>>) -> Result<(), Stop> {
         let mut size = FIRST_BATCH;
-        let mut absent = false;
+        let mut absent = 0;
         let mut open = self.first(client).await.map_err(Stop::Driver);
         loop {
             let outcome = match open {
@@ -141,11 +156,11 @@ impl Scan {
                     size = documents;
                     None
                 }
-                // Twice, although it is listed: a server that never gives tokens, and an empty collection.
-                Ok(Ended::Absent) if absent => return Ok(()),
+                // The server lists it whenever it is asked in between: it is empty.
+                Ok(Ended::Absent) if absent == ABSENT => return Ok(()),
                 Ok(Ended::Absent) => {
-                    absent = true;
-                    Some(self.absent())
+                    absent += 1;
+                    if self.is_listed(client).await? { None } else { Some(self.absent()) }
                 }
                 Err(Stop::Driver(error)) => Some(Lost::from(error)),
                 Err(stop) => return Err(stop),
@@ -153,6 +168,7 @@ impl Scan {
             if let Some(lost) = lost
                 && !self.settle(client, lost).await?
             {
+                self.gone.add(&self.db, &self.collection);
                 return Ok(());
             }
             open = self.again(client, size).await;
@@ -187,6 +203,9 @@ impl Scan {
             if empty && ends && self.tokens && !token::given(reply.as_raw_document()) {
                 return Ok(Ended::Absent);
             }
+            if self.raw && !empty {
+                self.prove_raw(&reply)?;
+            }
             self.delivered += u64::from(!empty);
             batches.send(Ok(Batch::Reply(reply))).await.map_err(|_| Stop::Closed)?;
             self.attempts = 0;
@@ -199,6 +218,18 @@ impl Scan {
             }
         }
         Ok(Ended::Complete)
+    }
+
+    /// Holds a batch of a time series to what was asked for: a server that leaves out `rawData` would give
+    /// measurements, which no restore can put back as buckets.
+    fn prove_raw(&self, reply: &RawBatch) -> Result<(), Stop> {
+        let first = reply.doc_slices()?.into_iter().next();
+        let first = first.transpose().map_err(|e| self.malformed(e))?;
+        let control = first.and_then(|value| value.as_document().map(|d| d.get_document("control").is_ok()));
+        match control {
+            Some(true) => Ok(()),
+            _ => Err(self.malformed("the documents of a time series are no buckets").into()),
+        }
     }
 
     fn explain(&self, error: Driver) -> Error {

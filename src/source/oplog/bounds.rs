@@ -6,7 +6,7 @@ use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
 use mongodb::Client;
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::errors::{Class, classify};
 use crate::source::optime::OpTime;
 use crate::source::server::{self, Server};
@@ -59,8 +59,11 @@ async fn last_write(server: &Server, client: &Client, which: &str) -> Result<Pos
         Some(Position { time: entry.get_timestamp("ts").ok()?.into(), term: entry.get_i64("t").ok()? })
     };
     position().ok_or_else(|| {
-        Error::failed(format!("MongoDB at {} does not say what a majority has", server.hello.address))
-            .hint("Back up with --consistency none (BACKUP_CONSISTENCY)")
+        Error::new(
+            Kind::NoSlice,
+            format!("MongoDB at {} does not say what a majority has", server.hello.address),
+        )
+        .hint("Back up with --consistency none (BACKUP_CONSISTENCY)")
     })
 }
 
@@ -93,11 +96,11 @@ pub async fn reaches_back(server: &Server, client: &Client, start: OpTime) -> Re
 
 /// The oplog is shorter than the run.
 pub fn overflow(server: &Server, start: OpTime) -> Error {
-    Error::failed(format!(
-        "the oplog of MongoDB at {} overflowed: it does not reach back to {start} any more, which the backup needs",
-        server.hello.address
-    ))
-    .hint(
+    let address = &server.hello.address;
+    let text = format!(
+        "the oplog of MongoDB at {address} overflowed: it does not reach back to {start} any more, which the backup needs"
+    );
+    Error::new(Kind::NoSlice, text).hint(
         "Make it larger, e.g. db.adminCommand({replSetResizeOplog: 1, size: <MiB>}), \
          or back up with --consistency none (BACKUP_CONSISTENCY)",
     )
@@ -126,10 +129,9 @@ pub async fn wait(
 /// The majority did not get the end of the slice.
 pub fn behind(server: &Server, end: OpTime) -> Error {
     let (set, limit) = (server.set_name(), server.stall.as_secs());
-    Error::failed(format!(
-        "what {set} wrote last ({end}) was not on a majority of its members after {limit} s"
-    ))
-    .hint("Check its members with rs.status(), or back up with --consistency none (BACKUP_CONSISTENCY)")
+    let text = format!("what {set} wrote last ({end}) was not on a majority of its members after {limit} s");
+    Error::new(Kind::NoSlice, text)
+        .hint("Check its members with rs.status(), or back up with --consistency none (BACKUP_CONSISTENCY)")
 }
 
 /// The first entry in natural order, forwards (1) or backwards (-1).
@@ -147,7 +149,8 @@ async fn at_end(server: &Server, client: &Client, order: i32) -> Result<Position
         Some(Position { time: row.get_timestamp("ts").ok()?.into(), term: row.get_i64("t").unwrap_or(-1) })
     };
     row.as_deref().and_then(position).ok_or_else(|| {
-        Error::failed(format!("the oplog of MongoDB at {} has an entry without a time", server.hello.address))
+        let address = &server.hello.address;
+        Error::new(Kind::NoSlice, format!("the oplog of MongoDB at {address} has an entry without a time"))
     })
 }
 

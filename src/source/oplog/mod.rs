@@ -73,8 +73,9 @@ impl Begun {
     /// thread of the reader.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Restart`] when there was a rename or something else that no slice can hold, or
-    /// another primary: a new run may succeed.
+    /// [`crate::error::Kind::Moved`] if there was a rename or something else that no slice can hold;
+    /// [`crate::error::Kind::NoSlice`] if the slice cannot be read; [`crate::error::Kind::Restart`] if there was
+    /// another primary.
     pub fn around(
         &self,
         server: &Arc<Server>,

@@ -7,7 +7,7 @@ use mongodb::error::Error as Driver;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
 use super::{Bounds, bounds};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::errors::{self, Class};
 use crate::source::notes::Notes;
 use crate::source::optime::OpTime;
@@ -79,7 +79,7 @@ async fn drain(
 ) -> Result<(), Stop> {
     let malformed = |e: &dyn std::fmt::Display| {
         let text = format!("MongoDB at {} sent a malformed oplog entry", server.hello.address);
-        Error::failed(text).caused_by(e.to_string())
+        Error::new(Kind::NoSlice, text).caused_by(e.to_string())
     };
     let local = client.database("local");
     let action = local.run_raw_cursor_command(find).selection_criteria(server::any_member()).batch();

@@ -1,16 +1,19 @@
 //! What ends a run that captures an oplog slice: renames, an oplog that is too short, another primary.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bson::{Document, Timestamp, doc, rawdoc};
 use mongodb::Client;
 use uzima_backup::exit::Exit;
+use uzima_backup::ops::backup::{ConsistencyChoice, Options};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::support::{behind, entries, operations, set, slice};
-use crate::native::support::{Shelf, failed, insert, meanwhile, only, rows};
+use crate::native::support::{Shelf, failed, ids, insert, meanwhile, only, rows};
 
 /// Enough for a second batch that comes by a getMore.
 const DOCUMENTS: i32 = 1_500;
@@ -36,8 +39,78 @@ fn rename(db: &'static str) -> impl AsyncFn(Client) + Send + Sync + 'static {
     }
 }
 
+/// One run that may do what it likes, on a server where one collection is replaced all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_while_out_runs_all_the_time() {
+    let (server, _proxy, client) = filled().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, writer) = (stop.clone(), client.clone());
+    let writing = tokio::spawn(async move {
+        let pipeline = vec![doc! {"$match": {"_id": {"$lt": 1_000}}}, doc! {"$out": "report"}];
+        let orders = writer.database("shop").collection::<Document>("orders");
+        let mut times = 0;
+        while !stopped.load(Ordering::SeqCst) {
+            orders.aggregate(pipeline.clone()).await.expect("an aggregation");
+            times += 1;
+        }
+        times
+    });
+    for consistency in [ConsistencyChoice::Auto, ConsistencyChoice::None] {
+        let shelf = Shelf::new();
+        let choose = |options: &mut Options| options.consistency = consistency;
+        let report = shelf.run(&server.uri(), choose).await.unwrap_or_else(|e| panic!("{}", e.chain()));
+        let manifest = &report.manifest;
+        let achieved = manifest.consistency.achieved.as_str();
+        // Where the server's history did not help, a person is told so.
+        let asked = consistency == ConsistencyChoice::None;
+        assert!(asked || achieved != "none" || report.exit() == Exit::NeedsLook, "{manifest:?}");
+        let decoded = shelf.decode(&report);
+        assert_eq!(ids(decoded.get("shop.orders")), (0..DOCUMENTS).collect::<Vec<_>>());
+        assert_eq!(decoded.get("other.small").len(), 1);
+        shelf.assert_only(&report).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    assert!(writing.await.expect("the writer") > 2);
+}
+
+/// An oplog slice cannot hold a rename; a snapshot can where the collection was read already, and otherwise
+/// each collection is read at its own time, and a person told so.
 #[tokio::test]
-async fn a_rename_costs_a_second_run_and_two_the_backup() {
+async fn a_rename_costs_the_slice_and_not_the_backup() {
+    let (server, proxy, _client) = filled().await;
+    let uri = proxy.uri(&server.uri());
+    let rename_at = |nth| {
+        let rule = Rule::on("getMore").namespace("shop.orders").nth(nth);
+        proxy.add(rule.then(meanwhile(server.uri(), rename("shop"))))
+    };
+    let rule = rename_at(1);
+    let shelf = Shelf::new();
+    let report = shelf.run(&uri, only(&["shop"])).await.unwrap_or_else(|e| panic!("{}", e.chain()));
+    assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done));
+    let consistency = &report.manifest.consistency;
+    assert_eq!(consistency.achieved, "snapshot");
+    assert!(consistency.why.starts_with("consistency = auto, but shop.small was renamed"), "{consistency:?}");
+    assert_eq!(shelf.decode(&report).get("shop.moved").len(), 1);
+    shelf.assert_only(&report).await;
+
+    proxy.clear();
+    let lost = Rule::on("find").namespace("shop.*").having("readConcern").nth(1).then(Action::fail(246));
+    let rules = [proxy.add(lost), rename_at(1)];
+    let shelf = Shelf::new();
+    let report = shelf.run(&uri, only(&["shop"])).await.unwrap_or_else(|e| panic!("{}", e.chain()));
+    assert_eq!((rules.map(|rule| proxy.hits(rule)), report.exit()), ([1, 1], Exit::NeedsLook));
+    let manifest = &report.manifest;
+    assert_eq!(manifest.consistency.achieved, "none");
+    assert!(manifest.consistency.why.contains("(code 246"), "{:?}", manifest.consistency);
+    let [warning] = &manifest.warnings[..] else { panic!("{:?}", manifest.warnings) };
+    assert!(warning.starts_with("the backup is of no instant") && warning.contains("code 246"), "{warning}");
+    assert!(manifest.notes.iter().any(|note| note.contains("was renamed to shop.")), "{:?}", manifest.notes);
+    assert_eq!(ids(shelf.decode(&report).get("shop.orders")), (0..DOCUMENTS).collect::<Vec<_>>());
+    shelf.assert_only(&report).await;
+}
+
+#[tokio::test]
+async fn where_a_slice_was_asked_for_two_renames_cost_the_backup() {
     let (server, proxy, _client) = filled().await;
     let uri = proxy.uri(&server.uri());
     // The first getMore of each run; there is one between them.
@@ -48,7 +121,11 @@ async fn a_rename_costs_a_second_run_and_two_the_backup() {
         });
         let rules: Vec<_> = rules.collect();
         let shelf = Shelf::new();
-        let outcome = shelf.run(&uri, only(&["shop"])).await;
+        let choose = |options: &mut Options| {
+            only(&["shop"])(options);
+            options.consistency = ConsistencyChoice::Oplog;
+        };
+        let outcome = shelf.run(&uri, choose).await;
         proxy.clear();
         assert!(rules.iter().all(|rule| proxy.hits(*rule) == 1), "{db}");
         match (db, times.len()) {
@@ -76,7 +153,7 @@ async fn entry(client: &Client, order: i32) -> Timestamp {
 }
 
 #[tokio::test]
-async fn an_oplog_that_is_too_short_fails_the_run() {
+async fn an_oplog_that_is_too_short_costs_the_slice_and_not_the_backup() {
     let server = Mongod::builder()
         .replica_set("short")
         .oplog_mb(8)
@@ -100,10 +177,15 @@ async fn an_oplog_that_is_too_short_fails_the_run() {
     });
     let rule = proxy.add(Rule::on("getMore").namespace("shop.orders").nth(1).then(flood));
     let shelf = Shelf::new();
-    let text = failed(shelf.run(&proxy.uri(&server.uri()), only(&["shop"])).await);
-    assert_eq!(proxy.hits(rule), 1, "one run: a second one would overflow as well");
-    assert!(text.contains("overflowed") && text.contains("replSetResizeOplog"), "{text}");
-    shelf.assert_nothing().await;
+    let report = shelf.run(&proxy.uri(&server.uri()), only(&["shop"])).await;
+    let report = report.unwrap_or_else(|e| panic!("{}", e.chain()));
+    assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done));
+    let consistency = &report.manifest.consistency;
+    assert!(consistency.achieved == "snapshot" && consistency.why.contains("overflowed"), "{consistency:?}");
+    let notes = report.manifest.notes.join("\n");
+    assert!(notes.contains("replSetResizeOplog"), "{notes}");
+    assert_eq!(ids(shelf.decode(&report).get("shop.orders")), (0..DOCUMENTS).collect::<Vec<_>>());
+    shelf.assert_only(&report).await;
 }
 
 /// What a majority has is of another term: what was read may have been undone.

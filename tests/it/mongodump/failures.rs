@@ -125,6 +125,36 @@ async fn a_second_run_after_an_exit_code() {
     .await;
 }
 
+/// mongodump ends so when a collection that it reads is dropped or renamed. After the second time the native engine
+/// reads, and a person who asked for mongodump is told.
+#[tokio::test]
+async fn renames_that_end_it_twice_do_not_cost_the_backup() {
+    let (server, home) = (server().await, Home::new());
+    let killed =
+        "Failed: error reading collection: (QueryPlanKilled) collection renamed from 'shop.a' to 'shop.b'";
+    let play = || dies_at(4, Ending::Exit(1)).stderr(killed);
+    let mongodump = standin(&[play()]);
+    let report = run(tool(&home, &server, &mongodump).args(["backup", "--json"])).ends(3).json();
+    left_alone(&mongodump, 2);
+    let warnings = report["warnings"].as_array().expect("a list");
+    assert!(
+        warnings.len() == 1 && warnings[0].as_str().expect("a text").contains("QueryPlanKilled"),
+        "{report}"
+    );
+    let manifest = &home.manifests()[0];
+    assert_eq!((manifest.engine.name.as_str(), manifest.totals.namespaces), ("native", 2));
+    assert!(
+        manifest.engine.why.starts_with("engine = mongodump, but that fails when"),
+        "{:?}",
+        manifest.engine
+    );
+    // Once is not enough.
+    let (home, mongodump) = (Home::new(), standin(&[play(), Play::archive(recorded())]));
+    let report = run(tool(&home, &server, &mongodump).args(["backup", "--json"])).ends(0).json();
+    left_alone(&mongodump, 2);
+    assert_eq!(report["engine"], "mongodump");
+}
+
 /// A wrapper that waits for input when it is asked for its version does not hold `auto` up.
 #[tokio::test]
 async fn one_that_never_says_its_version() {

@@ -1,8 +1,13 @@
 //! Servers that know no resume tokens: older ones that refuse to give any, and ones that ignore the wish.
 
-use uzima_testkit::wire_proxy::{Action, Rule};
+use bson::{Document, doc};
+use mongodb::Client;
+use uzima_backup::exit::Exit;
+use uzima_testkit::mongod::{Mongod, Version};
+use uzima_testkit::raw;
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
-use super::support::{Shelf, behind_a_proxy, failed, ids, insert, only, rows};
+use super::support::{Shelf, behind_a_proxy, failed, ids, insert, meanwhile, only, rows};
 
 const DOCUMENTS: i32 = 2_500;
 
@@ -44,6 +49,65 @@ async fn one_that_refuses_is_read_and_a_lost_cursor_costs_a_second_run() {
     // It counts the finds that the rule before it lets pass: the first without the wish.
     assert_eq!((proxy.hits(lost), report.manifest.notes.len()), (1, 1));
     assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
+}
+
+/// MongoDB 4.4 gives a token with documents and none for an empty collection (seen on 4.4.2).
+#[tokio::test]
+async fn an_empty_collection_without_a_token_is_no_lost_cursor() {
+    let server = Mongod::builder().version(Version::V4_4_2).start().await.expect("mongod 4.4.2");
+    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
+    empty_collections_are_read_without_a_note(&server, &proxy, false).await;
+    // Newer servers have kinds of collections that 4.4 does not have.
+    let (server, proxy, _client) = behind_a_proxy().await;
+    empty_collections_are_read_without_a_note(&server, &proxy, true).await;
+}
+
+async fn empty_collections_are_read_without_a_note(server: &Mongod, proxy: &WireProxy, newer: bool) {
+    let client = server.client().await.expect("a client");
+    insert(&client, "d", "c", &rows(0, DOCUMENTS, 100)).await;
+    let database = client.database("d");
+    for n in 0..20 {
+        database.create_collection(format!("empty{n}")).await.expect("a collection");
+    }
+    let capped = doc! {"create": "capped", "capped": true, "size": 4096};
+    database.run_command(capped).await.expect("a capped collection");
+    let mut kinds = vec![doc! {"create": "view", "viewOn": "c", "pipeline": []}];
+    if newer {
+        kinds.push(doc! {"create": "clustered", "clusteredIndex": {"key": {"_id": 1}, "unique": true}});
+        kinds.push(doc! {"create": "weather", "timeseries": {"timeField": "t"}});
+    }
+    for kind in kinds {
+        database.run_command(kind).await.expect("a collection");
+    }
+    let without = Action::edit(|answer| {
+        let batch = raw::get(answer, &["cursor", "firstBatch"])
+            .or_else(|| raw::get(answer, &["cursor", "nextBatch"]));
+        match batch {
+            Some((_, list)) if list.len() == 5 => {
+                raw::rewrite(answer, &["cursor", "postBatchResumeToken"], &|_, _| None)
+            }
+            _ => answer.to_vec(),
+        }
+    });
+    // One is emptied behind its first batch, so that the record of its token is gone.
+    insert(&client, "d", "emptied", &rows(0, DOCUMENTS, 100)).await;
+    let empty = meanwhile(server.uri(), async |client: Client| {
+        client.database("d").collection::<Document>("emptied").delete_many(doc! {}).await.expect("a delete");
+    });
+    let emptied = proxy.add(Rule::on("find").namespace("d.emptied").nth(1).then(empty));
+    let without = if newer { without } else { Action::Pass };
+    let rules = ["find", "getMore"].map(|command| {
+        let rule = Rule::on(command).namespace("d.*");
+        proxy.add(rule.then(without.clone()))
+    });
+    let shelf = Shelf::new();
+    let report = shelf.run(&proxy.uri(&server.uri()), only(&["d"])).await.expect("a backup");
+    assert!(proxy.hits(emptied) == 1 && proxy.hits(rules[0]) > 20);
+    assert_eq!((report.manifest.notes.as_slice(), report.exit()), (&[][..], Exit::Done));
+    let decoded = shelf.decode(&report);
+    assert_eq!(ids(decoded.get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
+    assert_eq!(decoded.get("d.emptied").len(), 101);
+    assert_eq!((decoded.get("d.empty0").len(), decoded.get("d.capped").len()), (0, 0));
 }
 
 /// The wish is ignored, as servers do that speak the protocol loosely: no token, no error.

@@ -76,7 +76,7 @@ impl Chains {
         if time > self.ready {
             let text =
                 "a transaction that was not known to be under way at the start was committed during the run";
-            return Err(Error::restart(text));
+            return Err(Error::moved(text));
         }
         Ok(Link::Over)
     }

@@ -16,7 +16,7 @@ use bson::raw::{RawArrayBuf, RawBsonRef};
 use bson::{RawDocument, RawDocumentBuf};
 
 use self::chains::{Chains, Link};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::optime::OpTime;
 use crate::source::selection::Selection;
 
@@ -46,7 +46,7 @@ impl<'a> Filter<'a> {
     /// What is kept of the next entry.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Restart`] if it does to a namespace of the backup what no replay onto collections
+    /// [`Kind::Moved`] if it does to a namespace of the backup what no replay onto collections
     /// that were read meanwhile can do.
     pub fn take(&mut self, entry: &RawDocument) -> Result<Kept> {
         let link = self.chains.link(entry)?;
@@ -117,5 +117,5 @@ fn with_operations(entry: &RawDocument, operations: &bson::RawArray) -> Result<R
 }
 
 fn malformed(error: impl std::fmt::Display) -> Error {
-    Error::failed("MongoDB sent a malformed oplog entry").caused_by(error.to_string())
+    Error::new(Kind::NoSlice, "MongoDB sent a malformed oplog entry").caused_by(error.to_string())
 }

@@ -76,5 +76,5 @@ fn resharded(namespace: &str) -> Error {
 }
 
 fn refused(what: &str, hint: &str) -> Error {
-    Error::restart(format!("{what} during the run, which an oplog slice cannot hold")).hint(hint)
+    Error::moved(format!("{what} during the run, which an oplog slice cannot hold")).hint(hint)
 }

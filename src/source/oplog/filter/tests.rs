@@ -177,7 +177,7 @@ fn a_transaction_from_before_is_over_or_an_error() {
     let mut end = of_transaction(1, doc! {"count": 4}, &[write("i", "shop.orders")]);
     keeps(&shop(), &end, false);
     end.insert("ts", Timestamp { time: 100, increment: 2 });
-    assert_eq!(take(&shop(), &end).unwrap_err().kind(), Kind::Restart);
+    assert_eq!(take(&shop(), &end).unwrap_err().kind(), Kind::Moved);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn what_no_slice_can_hold_is_refused_where_it_is_of_the_backup() {
     ] {
         let error = take(&selection, &entry).unwrap_err();
         assert!(error.to_string().starts_with(words), "{error}");
-        assert!(error.kind() == Kind::Restart && error.next_step().is_some(), "{error}");
+        assert!(error.kind() == Kind::Moved && error.next_step().is_some(), "{error}");
     }
     for (selection, entry) in [
         (shop(), rename("other.a", "other.b")),
@@ -212,6 +212,25 @@ fn what_no_slice_can_hold_is_refused_where_it_is_of_the_backup() {
         (shop(), write("u", "admin.system.version")),
     ] {
         keeps(&selection, &entry, false);
+    }
+}
+
+/// Operations of MongoDB 8.3 and 9.0 on what is the server's own (mongo-tools, `mongorestore/oplog.go`).
+#[test]
+fn what_newer_servers_write_of_themselves_is_left_out() {
+    for entry in [
+        command("admin.$cmd", doc! {"dropIdent": "collection-7-123"}),
+        command("shop.$cmd", doc! {"dropIdent": "shop.orders"}),
+        command("shop.$cmd", doc! {"createDatabaseMetadata": "shop", "metadata": {}}),
+        command("shop.$cmd", doc! {"dropDatabaseMetadata": "shop"}),
+        command("shop.$cmd", doc! {"dropDatabaseMetadata": 1}),
+        doc! {"op": "ci", "ns": "shop.$container", "o": {"k": 1}},
+        doc! {"op": "cu", "ns": "shop.$container", "o": {"k": 1}},
+        doc! {"op": "cd", "ns": "shop.$container", "o": {"k": 1}},
+        doc! {"op": "km", "ns": "admin.$cmd", "o": {"k": 1}},
+    ] {
+        keeps(&shop(), &entry, false);
+        keeps(&Selection::default(), &entry, false);
     }
 }
 
