@@ -15,6 +15,7 @@ use crc_fast::CrcAlgorithm::Crc64Xz;
 use self::input::{Input, damaged};
 pub use self::input::{LONGEST, whole_documents};
 use crate::error::{Error, Result};
+use crate::source::known;
 use crate::source::{Namespace, Sink, metadata};
 
 /// What waits for its turn is at most this many bytes.
@@ -90,7 +91,10 @@ impl<R: BufRead> Demux<R> {
         let mut announced = Vec::new();
         let mut places = Vec::new();
         while self.input.next("a namespace's metadata")? {
-            let namespace = self.metadata()?;
+            let mut namespace = self.metadata()?;
+            if known::has_raw_data(&header.server_version) {
+                namespace.buckets = None;
+            }
             let key = (namespace.db.clone(), namespace.data_collection().to_string());
             let wanted = wanted(&namespace);
             if self.by_name.insert(key, self.states.len()).is_some() {

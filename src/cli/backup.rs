@@ -199,6 +199,7 @@ fn plan_json(plan: &Plan) -> serde_json::Value {
         "shortfall": plan.shortfall,
         "namespaces": names,
         "raw_bytes": plan.description.raw_bytes,
+        "warnings": plan.warnings,
     })
 }
 
@@ -221,6 +222,9 @@ fn plan_text(plan: &Plan) -> String {
         fcv.unwrap_or_default(),
         plan.engine
     ));
+    for line in &plan.warnings {
+        text.push_str(&format!("needs a look: {line}\n"));
+    }
     if let Some(why) = &plan.shortfall {
         text.push_str(&format!("each collection would be read at its own time: {why}\n"));
     }

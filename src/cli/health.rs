@@ -113,7 +113,7 @@ pub fn report_json(report: &Report) -> serde_json::Value {
     })
 }
 
-/// The report as text: a line a check, and the next step of each that failed.
+/// The report as text: a line for each check, and the next step of each that failed or warned.
 pub fn report_text(report: &Report) -> String {
     let word = |row: &Row| row.outcome.word();
     let widest = |width: &dyn Fn(&Row) -> usize| report.checks.iter().map(width).max().unwrap_or(0);
@@ -132,7 +132,7 @@ pub fn report_text(report: &Report) -> String {
     let count = |outcome| report.checks.iter().filter(|row| row.outcome == outcome).count();
     // That it is not, and why, is said once: on standard error.
     let health = if report.exit() == Exit::Done { "healthy: " } else { "" };
-    let kinds = [Outcome::Ok, Outcome::Failed, Outcome::Skipped, Outcome::NotConfigured];
+    let kinds = [Outcome::Ok, Outcome::Warning, Outcome::Failed, Outcome::Skipped, Outcome::NotConfigured];
     let counts = kinds.into_iter().filter(|outcome| count(*outcome) > 0);
     let counts: Vec<String> =
         counts.map(|outcome| format!("{} {}", count(outcome), outcome.word())).collect();

@@ -54,7 +54,10 @@ pub fn health(report: &health::Report, now: DateTime<Utc>) -> Report {
     let job = report.job.as_deref().unwrap_or("settings that are wrong");
     let (failed, all) = (report.failed(), report.checks.len());
     let (tone, status) = match failed.len() {
-        0 => (Tone::Good, "healthy".to_string()),
+        0 => match report.warned().len() {
+            0 => (Tone::Good, "healthy".to_string()),
+            n => (Tone::Warning, format!("healthy, {}", units::several(n as u64, "warning"))),
+        },
         n => (Tone::Bad, format!("{n} of {} failed", units::several(all as u64, "check"))),
     };
     let row = |row: &health::Row| {

@@ -6,12 +6,16 @@ use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::fcv::Fcv;
+use super::listing::{self, Listing};
 use super::pattern::Pattern;
 use super::selection::Selection;
 use super::server::{self, Server};
-use super::{Namespace, Type, errors, metadata, size};
+use super::{Namespace, Type, errors, known, metadata, size};
 use crate::error::{Error, Kind, Result};
 use crate::near;
+
+/// How the name of the collection begins that holds a time series' documents.
+pub const BUCKETS: &str = "system.buckets.";
 
 /// How many questions are under way at once.
 const ASKING: usize = 8;
@@ -34,6 +38,10 @@ pub struct Description {
     pub disk_bytes: Option<u64>,
     /// The server's feature compatibility version; `None` if the user may not know, or it has none.
     pub feature_compatibility: Option<Fcv>,
+    /// What a person should know about what is described: views with an invalid definition, a line each.
+    pub warnings: Vec<String>,
+    /// The databases whose collections mongodump cannot list, because of such a view.
+    pub unlistable: Vec<String>,
 }
 
 /// Describes what `selection` wants of the server.
@@ -42,11 +50,11 @@ pub struct Description {
 /// When a database or a namespace may not be read: it is named, never left out. When a database or an
 /// `include` pattern finds nothing.
 pub async fn describe(server: &Server, selection: &Selection) -> Result<Description> {
-    let Catalog { databases, namespaces, uuids } = catalog(server, selection).await?;
+    let Catalog { databases, namespaces, uuids, warnings, unlistable } = catalog(server, selection).await?;
     let raw_bytes = size::raw_bytes(server, selection, &databases, &namespaces).await;
     let disk_bytes = if raw_bytes.is_none() { size::on_disk(server, &databases).await } else { None };
     let feature_compatibility = server.feature_compatibility().await?;
-    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes, feature_compatibility })
+    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes, feature_compatibility, warnings, unlistable })
 }
 
 /// What `selection` finds in the server's lists now.
@@ -56,6 +64,8 @@ pub struct Catalog {
     pub namespaces: Vec<Namespace>,
     /// As in [`Description`].
     pub uuids: Uuids,
+    warnings: Vec<String>,
+    unlistable: Vec<String>,
 }
 
 /// Lists what `selection` wants, with options and indexes.
@@ -66,10 +76,16 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
     let databases = databases(server, selection).await?;
     let mut rows = Vec::new();
     let mut uuids = Uuids::new();
+    let (mut warnings, mut unlistable) = (Vec::new(), Vec::new());
     for db in &databases {
-        let found = list(server, db).await?;
+        let Listing { rows: found, invalid } = list(server, db).await?;
         if found.is_empty() && !selection.whole_server() {
             return Err(missing(server, db).await);
+        }
+        if let Some(invalid) = invalid {
+            let wants = |view: &str| selection.wants(db, view);
+            warnings.extend(invalid.warnings(db, &wants, selection.may_want_any_of(db)));
+            unlistable.push(db.clone());
         }
         collect_uuids(db, &found, &mut uuids);
         rows.extend(found.into_iter().map(|row| (db.clone(), row)));
@@ -91,13 +107,29 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
             return Err(unmatched(server, pattern, &names.collect::<Vec<_>>()));
         }
     }
+    let mut raw = false;
+    if wanted.iter().any(|(_, _, row)| row.get_str("type").is_ok_and(|kind| kind == "timeseries")) {
+        raw = known::has_raw_data(&server.version().await?);
+        for (db, name, row) in &wanted {
+            let buckets = (db.to_string(), format!("{BUCKETS}{name}"));
+            if row.get_str("type").is_ok_and(|kind| kind == "timeseries")
+                && !raw
+                && !uuids.contains_key(&buckets)
+            {
+                let address = &server.hello.address;
+                let text =
+                    format!("the time series {db}.{name} cannot be read: {address} lists no {}", buckets.1);
+                return Err(Error::moved(text));
+            }
+        }
+    }
     wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));
     let namespaces = stream::iter(wanted)
-        .map(|(db, name, row)| namespace(server, db, name, row))
+        .map(|(db, name, row)| namespace(server, db, name, row, raw))
         .buffered(ASKING)
         .try_collect()
         .await?;
-    Ok(Catalog { databases, namespaces, uuids })
+    Ok(Catalog { databases, namespaces, uuids, warnings, unlistable })
 }
 
 /// An error about a database that is named and not there, with those that are.
@@ -139,7 +171,7 @@ fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
 pub async fn uuids(server: &Server, selection: &Selection) -> Result<Uuids> {
     let mut out = Uuids::new();
     for db in databases(server, selection).await? {
-        collect_uuids(&db, &list(server, &db).await?, &mut out);
+        collect_uuids(&db, &list(server, &db).await?.rows, &mut out);
     }
     Ok(out)
 }
@@ -164,10 +196,10 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
     Ok(names)
 }
 
-async fn list(server: &Server, db: &str) -> Result<Vec<RawDocumentBuf>> {
+async fn list(server: &Server, db: &str) -> Result<Listing> {
     let database = server.client().database(db);
     server
-        .ask(|| server::list_collections(&database))
+        .ask(|| listing::list(&database))
         .await
         .map_err(|e| server.explain(&format!("cannot list the collections of database '{db}'"), e))
 }
@@ -175,6 +207,10 @@ async fn list(server: &Server, db: &str) -> Result<Vec<RawDocumentBuf>> {
 fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {
     for row in rows {
         if let (Ok(name), Some(uuid)) = (row.get_str("name"), server::uuid_of(row)) {
+            // Of a time series with buckets of their own, the UUID is that of the buckets.
+            if let Some(series) = name.strip_prefix(BUCKETS) {
+                uuids.insert((db.to_string(), series.to_string()), uuid.clone());
+            }
             uuids.insert((db.to_string(), name.to_string()), uuid);
         }
     }
@@ -190,8 +226,14 @@ fn rank(db: &str, name: &str) -> u8 {
     }
 }
 
-/// A row of `listCollections` with its indexes.
-async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) -> Result<Namespace> {
+/// A row of `listCollections` with its indexes. With `raw` the server has time series under their own names.
+async fn namespace(
+    server: &Server,
+    db: &str,
+    name: &str,
+    row: &RawDocumentBuf,
+    raw: bool,
+) -> Result<Namespace> {
     let kind = match row.get_str("type").unwrap_or("collection") {
         "view" => Type::View,
         "timeseries" => Type::Timeseries,
@@ -218,7 +260,7 @@ async fn namespace(server: &Server, db: &str, name: &str, row: &RawDocumentBuf) 
         db: db.into(),
         collection: name.into(),
         kind,
-        buckets: (kind == Type::Timeseries).then(|| format!("system.buckets.{name}")),
+        buckets: (kind == Type::Timeseries && !raw).then(|| format!("{BUCKETS}{name}")),
         uuid,
         options,
         indexes,

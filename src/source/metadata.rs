@@ -78,7 +78,7 @@ pub fn parse(db: &str, collection: &str, text: &str) -> Result<Namespace> {
 pub fn of(db: &str, collection: &str, options: RawDocumentBuf, indexes: Vec<RawDocumentBuf>) -> Namespace {
     let kind = if options.get_document("timeseries").is_ok() {
         Type::Timeseries
-    } else if options.get_str("viewOn").is_ok() {
+    } else if options.get("viewOn").is_ok_and(|value| value.is_some()) {
         Type::View
     } else {
         Type::Collection

@@ -4,6 +4,8 @@ pub mod describe;
 pub mod errors;
 pub mod fcv;
 pub mod hello;
+pub mod known;
+pub mod listing;
 pub mod meaning;
 pub mod metadata;
 pub mod mongodump;
@@ -49,7 +51,8 @@ pub struct Namespace {
     pub collection: String,
     /// What it is.
     pub kind: Type,
-    /// The collection that holds the documents, where it has another name (`system.buckets.…`).
+    /// The collection that holds the documents, where it has another name (`system.buckets.…`). A time series
+    /// of MongoDB 8.3 and later has none: [`Namespace::is_raw`].
     pub buckets: Option<String>,
     /// The collection's UUID, 32 hex digits; views have none.
     pub uuid: Option<String>,
@@ -85,6 +88,11 @@ impl Namespace {
     /// The name of the collection that holds the documents.
     pub fn data_collection(&self) -> &str {
         self.buckets.as_deref().unwrap_or(&self.collection)
+    }
+
+    /// Whether it is a time series whose buckets are read under its own name, with `rawData: true`.
+    pub fn is_raw(&self) -> bool {
+        self.kind == Type::Timeseries && self.buckets.is_none()
     }
 
     /// Whether it has documents of its own to read.

@@ -25,6 +25,9 @@ async fn one(server: &Server, namespace: &Namespace) -> Result<()> {
     find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
     find.append(cstr!("limit"), 1_i32);
     find.append(cstr!("singleBatch"), true);
+    if namespace.is_raw() {
+        find.append(cstr!("rawData"), true);
+    }
     match server.ask(|| server::documents(&database, find.clone())).await {
         Ok(_) => Ok(()),
         // Dropped since it was listed, which a backup would tell.

@@ -61,6 +61,13 @@ impl Selection {
         self.wants_database(db) && (self.include.is_empty() || self.include.iter().any(within))
     }
 
+    /// Whether a collection of the database of which not even the name is known can be part of the backup.
+    pub fn may_want_any_of(&self, db: &str) -> bool {
+        // A name that only a pattern for all of the database matches.
+        let any = format!("{db}.\u{10fffd}");
+        self.may_want_of(db) && !self.exclude.iter().any(|pattern| pattern.matches(&any))
+    }
+
     /// mongodump's rules for system collections (`mongodump/prepare.go`, `shouldSkipSystemNamespace`).
     fn is_dumped(&self, db: &str, collection: &str) -> bool {
         if collection.contains('$') && !collection.contains(".oplog.$") {

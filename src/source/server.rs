@@ -210,11 +210,6 @@ pub async fn documents(
     Ok(out)
 }
 
-/// `listCollections` of a database, in full.
-pub async fn list_collections(db: &Database) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
-    documents(db, rawdoc! {"listCollections": 1_i32, "cursor": {"batchSize": 10_000_i32}}).await
-}
-
 /// The UUID of a `listCollections` row as hex digits; views have none.
 pub fn uuid_of(row: &RawDocument) -> Option<String> {
     let uuid = row.get_document("info").ok()?.get_binary("uuid").ok()?;

@@ -23,7 +23,7 @@ use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{ExposeSecret, Secret};
 use crate::source::errors::{self, Class};
-use crate::source::{patience, server};
+use crate::source::{listing, patience, server};
 use requests::Requests;
 
 /// How long an answer to an ordinary command may take; building an index may take longer.
@@ -211,8 +211,9 @@ impl Target {
 
     /// `listCollections` of a database.
     pub async fn collections(&self, db: &str) -> Result<Vec<RawDocumentBuf>> {
-        server::list_collections(&self.client.database(db))
+        listing::list(&self.client.database(db))
             .await
+            .map(|listing| listing.rows)
             .map_err(|e| self.explain(&format!("cannot list the collections of database '{db}'"), e))
     }
 

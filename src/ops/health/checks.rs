@@ -28,22 +28,30 @@ pub struct Finding {
     pub outcome: Outcome,
     /// What was found, in one line.
     pub detail: String,
+    /// What to do about it; always there with a warning.
+    pub next_step: Option<String>,
 }
 
 impl Finding {
     /// All is well.
     pub fn ok(detail: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: Outcome::Ok, detail: detail.into() })
+        Ok(Finding { outcome: Outcome::Ok, detail: detail.into(), next_step: None })
+    }
+
+    /// A backup will work, but a person should look.
+    pub fn warning(detail: impl Into<String>, next_step: impl Into<String>) -> Result<Finding> {
+        let (outcome, next_step) = (Outcome::Warning, Some(next_step.into()));
+        Ok(Finding { outcome, detail: detail.into(), next_step })
     }
 
     /// There is nothing of this kind to look at.
     pub fn skipped(why: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: Outcome::Skipped, detail: why.into() })
+        Ok(Finding { outcome: Outcome::Skipped, detail: why.into(), next_step: None })
     }
 
     /// The settings ask for nothing of this kind.
     pub fn not_configured(why: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: Outcome::NotConfigured, detail: why.into() })
+        Ok(Finding { outcome: Outcome::NotConfigured, detail: why.into(), next_step: None })
     }
 }
 

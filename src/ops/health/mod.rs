@@ -73,6 +73,8 @@ pub struct Options {
 pub enum Outcome {
     /// All is well.
     Ok,
+    /// A backup will work, but a person should look.
+    Warning,
     /// A person must do something.
     Failed,
     /// Not asked: not wanted, or it rests on one that failed, or there is nothing of its kind.
@@ -86,6 +88,7 @@ impl Outcome {
     pub fn word(self) -> &'static str {
         match self {
             Outcome::Ok => "ok",
+            Outcome::Warning => "warning",
             Outcome::Failed => "failed",
             Outcome::Skipped => "skipped",
             Outcome::NotConfigured => "not configured",
@@ -104,7 +107,7 @@ pub struct Row {
     pub detail: String,
     /// How long it took.
     pub took: Duration,
-    /// What to do; always there when it failed.
+    /// What to do; always there after a failure and a warning.
     pub next_step: Option<String>,
 }
 
@@ -121,6 +124,11 @@ impl Report {
     /// The names of the checks that failed.
     pub fn failed(&self) -> Vec<&'static str> {
         self.checks.iter().filter(|row| row.outcome == Outcome::Failed).map(|row| row.name).collect()
+    }
+
+    /// The names of the checks that ended with a warning.
+    pub fn warned(&self) -> Vec<&'static str> {
+        self.checks.iter().filter(|row| row.outcome == Outcome::Warning).map(|row| row.name).collect()
     }
 
     /// 0, or 5 if a check failed.

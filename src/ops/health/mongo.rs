@@ -2,8 +2,9 @@
 
 use super::around::{Around, blocking};
 use super::checks::Finding;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::backup;
+use crate::source::known::{self, Support};
 use crate::source::readable;
 
 /// It can be reached, and lets the user in.
@@ -12,7 +13,22 @@ pub async fn mongodb(around: &Around) -> Result<Finding> {
     let version = server.version().await?;
     let fcv = server.feature_compatibility().await?;
     let fcv = fcv.map(|fcv| format!(", feature compatibility version {fcv}")).unwrap_or_default();
-    Finding::ok(format!("{version}{fcv}, {}", server.hello.words()))
+    let found = format!("{version}{fcv}, {}", server.hello.words());
+    match known::support(&version) {
+        Support::Tested | Support::Unknown => Finding::ok(found),
+        Support::Expected => {
+            Finding::ok(format!("{found}; this version is expected to work, no test ran it"))
+        }
+        Support::Newer => Finding::warning(
+            format!(
+                "{found}; this version is newer than {}, the newest that this uzima-backup knows",
+                known::NEWEST
+            ),
+            "Look for a newer uzima-backup, and prove a backup with `uzima-backup verify latest --drill`",
+        ),
+        Support::TooOld => Err(Error::failed(format!("{found}; this version is too old"))
+            .hint(format!("MongoDB {} or later is needed", known::OLDEST))),
+    }
 }
 
 /// Everything that a backup reads may be read.
@@ -23,12 +39,19 @@ pub async fn namespaces(around: &Around) -> Result<Finding> {
     let size = description.raw_bytes.map(|n| format!(", {}", bytesize::ByteSize(n).display().iec()));
     let shortfall = backup::shortfall(server, &around.subject.backup).await?;
     let own_time = shortfall.map(|why| format!("; each collection is read at its own time: {why}"));
-    Finding::ok(format!(
+    let readable = format!(
         "{} readable{}{}",
         description.namespaces.len(),
         size.unwrap_or_default(),
         own_time.unwrap_or_default()
-    ))
+    );
+    match description.warnings.split_first() {
+        None => Finding::ok(readable),
+        Some((first, _)) => {
+            let (_, step) = first.rsplit_once("; ").unwrap_or(("", first));
+            Finding::warning(format!("{readable}; {}", description.warnings.join("; ")), step)
+        }
+    }
 }
 
 /// What would read, and where it is.

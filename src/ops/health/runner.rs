@@ -75,7 +75,7 @@ async fn one(check: &Check, around: &Around) -> Row {
             outcome: finding.outcome,
             detail: one_line(&finding.detail),
             took: begun.elapsed(),
-            next_step: None,
+            next_step: finding.next_step.as_deref().map(one_line),
         },
         Err(error) => failed(check, &error, begun.elapsed()),
     }

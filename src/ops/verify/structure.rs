@@ -14,6 +14,7 @@ use crate::artifact::format::Container;
 use crate::artifact::manifest::{Manifest, NamespaceEntry};
 use crate::artifact::names;
 use crate::error::{Error, Result};
+use crate::source::known;
 use crate::source::{Namespace, Sink, Type};
 use crate::units;
 
@@ -108,7 +109,7 @@ fn entries(manifest: &Manifest) -> VecDeque<(String, Option<u64>)> {
         let metadata = names::metadata_file(&namespace.db, &namespace.collection);
         entries.push_back((format!("dump/{metadata}"), None));
         if namespace.kind != Type::View {
-            let bson = names::bson_file(&namespace.db, &data_collection(namespace));
+            let bson = names::bson_file(&namespace.db, &data_collection(manifest, namespace));
             entries.push_back((format!("dump/{bson}"), Some(namespace.raw_bytes)));
         }
     }
@@ -121,9 +122,11 @@ fn entries(manifest: &Manifest) -> VecDeque<(String, Option<u64>)> {
     entries
 }
 
-fn data_collection(namespace: &NamespaceEntry) -> String {
+fn data_collection(manifest: &Manifest, namespace: &NamespaceEntry) -> String {
     match namespace.kind {
-        Type::Timeseries => format!("system.buckets.{}", namespace.collection),
+        Type::Timeseries if !known::has_raw_data(&manifest.source.version) => {
+            format!("system.buckets.{}", namespace.collection)
+        }
         _ => namespace.collection.clone(),
     }
 }

@@ -51,6 +51,26 @@ fn exit_codes_are_the_same_everywhere() {
     }
 }
 
+/// The table of tested versions is the kit's list of servers.
+#[test]
+fn compatibility_md_lists_the_versions_that_the_tests_run() {
+    use uzima_backup::source::known::{self, Support};
+    use uzima_testkit::mongod::Version;
+    let page = read("docs/compatibility.md");
+    let table = page.split_once("| version | run by the tests |\n|---|---|\n").expect("the table").1;
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let listed: Vec<&str> = rows.map(|row| row.split('|').nth(1).expect("a version").trim()).collect();
+    assert_eq!(listed, Version::ALL.map(Version::as_str));
+    // `health` calls tested what the tests run, and nothing else.
+    assert!(listed.iter().all(|version| known::support(version) == Support::Tested), "{listed:?}");
+    for tested in known::TESTED {
+        assert!(listed.iter().any(|version| version.starts_with(&format!("{tested}."))), "{tested}");
+        assert!(read("README.md").contains(&tested.to_string()), "{tested}");
+    }
+    assert!(page.contains(&format!("| newer than {} |", known::NEWEST)));
+    assert!(page.contains(&format!("| older than {} |", known::OLDEST)));
+}
+
 #[test]
 fn reliability_md_names_tests_that_exist() {
     let this = std::env::current_exe().unwrap();

@@ -18,3 +18,4 @@ mod stall;
 pub mod support;
 mod tokenless;
 mod versions;
+mod views;
