@@ -25,7 +25,7 @@ pub fn command(target: &Target, place: &Place, batch: &[&[u8]]) -> RawDocumentBu
     if target.version.keeps_empty_timestamps() {
         boolean(&mut out, "bypassEmptyTsReplacement", true);
     }
-    if target.version >= super::Version(8, 3, 0) {
+    if place.raw {
         boolean(&mut out, "rawData", true);
     }
     element(&mut out, 3, "writeConcern");

@@ -6,6 +6,7 @@ use super::Target;
 use super::batch::{batches, command, split};
 use super::insist::Sent;
 use crate::error::{Error, Kind, Result};
+use crate::source::errors;
 use crate::units;
 
 /// Where documents go.
@@ -17,7 +18,28 @@ pub struct Place {
     pub collection: String,
     /// Whether it is the bucket collection of a time series.
     pub buckets: bool,
+    /// Whether the buckets are reached by the name of the time series itself, with `rawData: true` (from 8.3 on).
+    pub raw: bool,
 }
+
+impl Place {
+    /// A command on this place.
+    pub(super) fn command(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
+        if self.raw {
+            command.append(bson::raw::cstr!("rawData"), true);
+        }
+        command
+    }
+
+    /// A `find` with a filter for the `_id` of one document.
+    pub fn find_one(&self, filter: RawDocumentBuf) -> RawDocumentBuf {
+        self.command(rawdoc! {"find": self.collection.as_str(), "filter": filter, "limit": 1})
+    }
+}
+
+/// Codes that refuse a document and not its collection, for the whole command where the server validates BSON when it
+/// comes in (9.0): InvalidBSON, BSONObjectTooLarge.
+const INVALID_DOCUMENT: [i32; 2] = [22, 10334];
 
 /// A document that the server did not take.
 #[derive(Debug, Clone)]
@@ -43,35 +65,78 @@ impl Target {
         for batch in batches(&documents) {
             let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
             let Sent { answer, again } = self.change(&place.db, || command(self, place, batch)).await;
-            let answer = answer.map_err(|e| self.explain(&doing(), e))?;
-            if let Ok(error) = answer.get_document("writeConcernError") {
-                let words = error.get_str("errmsg").unwrap_or_default().to_string();
-                return Err(
-                    Error::failed(format!("{}: the write was not acknowledged", doing())).caused_by(words)
-                );
-            }
-            let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-            for one in errors.iter().filter_map(|error| refusal(error.as_document()?, batch)) {
-                // Of what was sent twice, the first time may have arrived.
-                if !(again && one.same_id && self.has(place, &one.document).await?) {
-                    refused.push(one);
+            let answer = match answer {
+                Err(e) if errors::code(&e).is_some_and(|code| INVALID_DOCUMENT.contains(&code)) => {
+                    refused.extend(self.insert_alone(place, batch).await?);
+                    continue;
+                }
+                answer => answer.map_err(|e| self.explain(&doing(), e))?,
+            };
+            refused.extend(self.taken(place, batch, &answer, again).await?);
+        }
+        Ok(refused)
+    }
+
+    /// Writes documents one by one, because the server refuses the command that has all of them.
+    async fn insert_alone(&self, place: &Place, batch: &[&[u8]]) -> Result<Vec<Refused>> {
+        let mut refused = Vec::new();
+        for document in batch {
+            let alone = std::slice::from_ref(document);
+            let Sent { answer, again } = self.change(&place.db, || command(self, place, alone)).await;
+            match answer {
+                Err(e) if errors::code(&e).is_some_and(|code| INVALID_DOCUMENT.contains(&code)) => {
+                    let document = RawDocumentBuf::from_bytes(document.to_vec())
+                        .map_err(|e| Error::new(Kind::Mismatch, "a document is no BSON").caused_by(e))?;
+                    let code = errors::code(&e).unwrap_or_default();
+                    refused.push(Refused { document, code, why: errors::tidy(&e), same_id: false });
+                }
+                answer => {
+                    let doing = format!("cannot insert into {}.{}", place.db, place.collection);
+                    let answer = answer.map_err(|e| self.explain(&doing, e))?;
+                    refused.extend(self.taken(place, alone, &answer, again).await?);
                 }
             }
-            let missing = batch.len() as u64 - super::number(answer.get("n")).min(batch.len() as u64);
-            if missing != errors.len() as u64 {
-                return Err(Error::new(
-                    Kind::Refused,
-                    format!(
-                        "{}: not inserted, without a reason for each: {missing} of {}",
-                        doing(),
-                        units::several(batch.len() as u64, "document")
-                    ),
-                ));
+        }
+        Ok(refused)
+    }
+
+    /// Reads the answer to the insert of a batch, and puts right what the server changed of the documents.
+    async fn taken(
+        &self,
+        place: &Place,
+        batch: &[&[u8]],
+        answer: &Document,
+        again: bool,
+    ) -> Result<Vec<Refused>> {
+        let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
+        if let Ok(error) = answer.get_document("writeConcernError") {
+            let words = error.get_str("errmsg").unwrap_or_default().to_string();
+            return Err(
+                Error::failed(format!("{}: the write was not acknowledged", doing())).caused_by(words)
+            );
+        }
+        let mut refused = Vec::new();
+        let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
+        for one in errors.iter().filter_map(|error| refusal(error.as_document()?, batch)) {
+            // Of what was sent twice, the first time may have arrived.
+            if !(again && one.same_id && self.has(place, &one.document).await?) {
+                refused.push(one);
             }
-            if !place.buckets && !self.version.keeps_empty_timestamps() {
-                let taken = |at: &usize| !errors.iter().any(|e| index(e) == Some(*at));
-                self.empty_timestamps(place, (0..batch.len()).filter(taken).map(|at| batch[at])).await?;
-            }
+        }
+        let missing = batch.len() as u64 - super::number(answer.get("n")).min(batch.len() as u64);
+        if missing != errors.len() as u64 {
+            return Err(Error::new(
+                Kind::Refused,
+                format!(
+                    "{}: not inserted, without a reason for each: {missing} of {}",
+                    doing(),
+                    units::several(batch.len() as u64, "document")
+                ),
+            ));
+        }
+        if !place.buckets && !self.version.keeps_empty_timestamps() {
+            let taken = |at: &usize| !errors.iter().any(|e| index(e) == Some(*at));
+            self.empty_timestamps(place, (0..batch.len()).filter(taken).map(|at| batch[at])).await?;
         }
         Ok(refused)
     }
@@ -80,14 +145,14 @@ impl Target {
     async fn has(&self, place: &Place, document: &RawDocumentBuf) -> Result<bool> {
         let Some(id) = document.get("_id").ok().flatten() else { return Ok(false) };
         let filter = rawdoc! {"_id": {"$eq": bson::RawBson::from(id)}};
-        let find = rawdoc! {"find": place.collection.as_str(), "filter": filter, "limit": 1};
-        Ok(self.find(&place.db, find).await?.first() == Some(document))
+        Ok(self.find(&place.db, place.find_one(filter)).await?.first() == Some(document))
     }
 
     /// Deletes the one document that a filter finds.
     pub async fn delete(&self, place: &Place, filter: RawDocumentBuf) -> Result<()> {
         let one = rawdoc! {"q": filter, "limit": 1};
         let command = rawdoc! {"delete": place.collection.as_str(), "deletes": [one], "writeConcern": self.concern.clone()};
+        let command = place.command(command);
         let doing = format!("cannot delete from {}.{}", place.db, place.collection);
         let answer = self.run(&place.db, command).await.map_err(|e| self.explain_beyond(&doing, e))?;
         match super::number(answer.get("n")) {
@@ -113,4 +178,13 @@ fn refusal(error: &Document, batch: &[&[u8]]) -> Option<Refused> {
     };
     let document = RawDocumentBuf::from_bytes(batch.get(at)?.to_vec()).ok()?;
     Some(Refused { document, code, why, same_id: code == 11000 && by_id })
+}
+
+/// An `_id` as people read it, in at most 60 characters.
+pub fn id_text(id: bson::RawBsonRef<'_>) -> String {
+    let text = match Bson::try_from(bson::RawBson::from(id)) {
+        Ok(id) => id.into_relaxed_extjson().to_string(),
+        Err(_) => "that is not UTF-8".into(),
+    };
+    if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use bson::raw::cstr;
 use bson::{Document, RawDocumentBuf, rawdoc};
 use mongodb::Client;
 use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
@@ -24,6 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::{ExposeSecret, Secret};
 use crate::source::errors::{self, Class};
 use crate::source::{listing, patience, server};
+use insert::Place;
 use requests::Requests;
 
 /// How long an answer to an ordinary command may take; building an index may take longer.
@@ -220,25 +222,54 @@ impl Target {
     /// How many documents a collection has, by its own books; `None` if the user may not read it, which
     /// the built-in role `restore` alone does not allow.
     pub async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
-        match self.insist(db, || rawdoc! {"count": collection}).await.answer {
+        let (db, collection) = (db.to_string(), collection.to_string());
+        self.count_in(&Place { db, collection, buckets: false, raw: false }).await
+    }
+
+    /// [`Target::count`] of a place.
+    pub async fn count_in(&self, place: &Place) -> Result<Option<u64>> {
+        let (db, collection) = (place.db.as_str(), place.collection.as_str());
+        let command = || {
+            let mut command = rawdoc! {"count": collection};
+            // Servers from 9.0 on may reject a scan that does not say that it reads everything (SERVER-127688).
+            if self.version >= Version(9, 0, 0) {
+                command.append(cstr!("hint"), rawdoc! {"$natural": 1});
+            }
+            place.command(command)
+        };
+        match self.insist(db, command).await.answer {
             Err(e) if errors::classify(&e) == Class::Unauthorized => Ok(None),
             Err(e) => Err(self.explain(&format!("cannot count {db}.{collection}"), e)),
             Ok(answer) => Ok(Some(number(answer.get("n")))),
         }
     }
 
-    /// How many documents a collection has, by reading it: its own books may be wrong after a crash, and
+    /// How many documents a place has, by reading it: its own books may be wrong after a crash, and
     /// on a sharded cluster.
-    pub async fn count_exactly(&self, db: &str, collection: &str) -> Result<u64> {
+    pub async fn count_exactly(&self, place: &Place) -> Result<u64> {
+        let (db, collection) = (place.db.as_str(), place.collection.as_str());
         let group = rawdoc! {"$group": {"_id": bson::RawBson::Null, "n": {"$sum": 1}}};
-        let command = rawdoc! {"aggregate": collection, "pipeline": [group], "cursor": {}};
-        let rows = server::documents(&self.client.database(db), command)
+        let all = rawdoc! {"$natural": 1};
+        let command = rawdoc! {"aggregate": collection, "pipeline": [group], "cursor": {}, "hint": all};
+        let rows = server::documents(&self.client.database(db), place.command(command))
             .await
             .map_err(|e| self.explain(&format!("cannot count {db}.{collection}"), e))?;
         let Some(row) = rows.first() else { return Ok(0) };
         let row = Document::try_from(row.as_ref())
             .map_err(|e| Error::failed(format!("cannot count {db}.{collection}")).caused_by(e))?;
         Ok(number(row.get("n")))
+    }
+
+    /// Where the buckets of a time series are: in a collection of their own, or, from 8.3 on, under its own name
+    /// with `rawData: true`, as mongorestore has it. A server that lists no bucket collection has none.
+    pub async fn place_of_series(&self, db: &str, collection: &str) -> Result<Place> {
+        let buckets = format!("system.buckets.{collection}");
+        let listed = self.version < Version(8, 3, 0) && {
+            let rows = self.collections(db).await?;
+            rows.iter().any(|row| row.get_str("name").is_ok_and(|name| name == buckets))
+        };
+        let collection = if listed { buckets } else { collection.into() };
+        Ok(Place { db: db.into(), collection, buckets: true, raw: !listed })
     }
 
     /// All documents that a `find` answers, as they are.

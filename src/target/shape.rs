@@ -5,6 +5,7 @@ use std::time::Duration;
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
+use super::insert::id_text;
 use super::insist::Sent;
 use super::{Target, Version};
 use crate::error::{Error, Kind, Result};
@@ -17,6 +18,10 @@ pub(super) const NOT_FOUND: i32 = 26;
 const EXISTS: i32 = 48;
 /// The pauses after each try to drop and create a namespace that another client creates in between.
 const PAUSES_MS: [u64; 5] = [0, 50, 100, 200, 400];
+/// The option with which a collection says how strict its validator is.
+const LEVEL: &str = "validationLevel";
+/// So many documents that break a validator are named.
+const NAMED: i32 = 5;
 /// Building the indexes of a large collection takes as long as it takes.
 const NO_LIMIT: Duration = Duration::MAX;
 
@@ -101,6 +106,10 @@ impl Target {
     /// Creates a namespace. Answers with an error if something else has its name.
     async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<Option<Error>> {
         let mut command = create(namespace, collection, self.version);
+        if is_constrained(namespace) {
+            command = without(&command, &[LEVEL]);
+            command.append(cstr!("validationLevel"), "strict");
+        }
         command.append(cstr!("writeConcern"), self.concern.clone());
         let Sent { answer, again } = self.change(db, || command.clone()).await;
         let doing = format!("cannot create {db}.{collection}");
@@ -113,6 +122,55 @@ impl Target {
             }
             Err(e) => Err(self.explain(&doing, e)),
         }
+    }
+
+    /// Lets an empty collection of the validation level `constraint` (9.0) take documents past its validator.
+    pub async fn relax(&self, db: &str, collection: &str) -> Result<()> {
+        let answer = self.level(db, collection, "strict").await;
+        answer.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
+    }
+
+    /// Gives a collection the validation level `constraint` that it had. Under it the server takes no insert past the
+    /// validator, so that it can only be set when the documents are there. If one of them breaks the validator the
+    /// server refuses (12370902): the answer says so, with the first such documents.
+    ///
+    /// # Errors
+    /// Returns an error if the server did not answer.
+    pub async fn constrain(
+        &self,
+        namespace: &Namespace,
+        db: &str,
+        collection: &str,
+    ) -> Result<Option<String>> {
+        let error = match self.level(db, collection, "constraint").await {
+            Ok(()) => return Ok(None),
+            // The oplog slice dropped it.
+            Err(e) if errors::code(&e) == Some(NOT_FOUND) => return Ok(None),
+            Err(e) if ends_all(&e) => {
+                return Err(self.explain(&format!("cannot change {db}.{collection}"), e));
+            }
+            Err(e) => errors::tidy(&e),
+        };
+        let mut breaking = Vec::new();
+        if let Ok(validator) = namespace.options.get_document("validator") {
+            let find = rawdoc! {
+                "find": collection, "filter": {"$nor": [validator.to_owned()]}, "projection": {"_id": 1}, "limit": NAMED,
+            };
+            breaking = self.find(db, find).await?;
+        }
+        let id = |document: &RawDocumentBuf| document.get("_id").ok().flatten().map(id_text);
+        let ids: Vec<String> = breaking.iter().filter_map(id).collect();
+        let which = match ids.is_empty() {
+            true => String::new(),
+            false => format!("; the _id of documents that break its validator: {}", ids.join(", ")),
+        };
+        Ok(Some(format!("its validationLevel is \"strict\" and not \"constraint\": {error}{which}")))
+    }
+
+    async fn level(&self, db: &str, collection: &str, level: &str) -> mongodb::error::Result<()> {
+        let concern = self.concern.clone();
+        let command = rawdoc! {"collMod": collection, "validationLevel": level, "writeConcern": concern};
+        self.change(db, || command.clone()).await.answer.map(|_| ())
     }
 
     /// Whether there is a namespace of this name with the options of `namespace`.
@@ -163,6 +221,11 @@ impl Target {
         // Once more is no harm: those that are there are left as they are, and one that is being built is waited for.
         self.insist_for(NO_LIMIT, db, || command.clone()).await.answer.map(|_| ())
     }
+}
+
+/// Returns true if a collection takes no document past its validator (`validationLevel: "constraint"`, 9.0).
+pub fn is_constrained(namespace: &Namespace) -> bool {
+    namespace.options.get_str(LEVEL).is_ok_and(|level| level == "constraint")
 }
 
 /// Returns true if after this error no other index can be built either.

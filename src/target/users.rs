@@ -48,7 +48,9 @@ impl Target {
         } else {
             rawdoc! {"db": people.db.as_str()}
         };
-        let there = self.find("admin", rawdoc! {"find": "system.users", "filter": of_db}).await?;
+        let there = self
+            .find("admin", rawdoc! {"find": "system.users", "filter": of_db, "hint": {"$natural": 1}})
+            .await?;
         let differ = users.iter().any(|user| named(&there, user) && !there.contains(user));
         if exactly || differ {
             // The server changes those that are there only where it removes those that it is not given. So
@@ -94,7 +96,7 @@ impl Target {
         documents: &[RawDocumentBuf],
         replace: bool,
     ) -> Result<()> {
-        let place = Place { db: "admin".into(), collection: waiting.into(), buckets: false };
+        let place = Place { db: "admin".into(), collection: waiting.into(), buckets: false, raw: false };
         let raw: Vec<u8> = documents.iter().flat_map(|d| d.as_bytes()).copied().collect();
         if let Some(refused) = self.insert(&place, &raw).await?.first() {
             return Err(Error::failed("users or roles cannot be loaded").caused_by(refused.why.clone()));

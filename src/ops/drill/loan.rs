@@ -112,7 +112,7 @@ impl Loan {
     /// Puts a marker into each database, before anything else.
     pub async fn mark(&self) -> Result<()> {
         for db in self.names.all() {
-            let place = Place { db: db.clone(), collection: MARKER.into(), buckets: false };
+            let place = Place { db: db.clone(), collection: MARKER.into(), buckets: false, raw: false };
             if let Some(refused) = self.target.insert(&place, self.marker.as_bytes()).await?.first() {
                 return Err(Error::failed(format!("cannot write into {db}")).caused_by(refused.why.clone()));
             }

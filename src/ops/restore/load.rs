@@ -17,7 +17,7 @@ use crate::artifact::writer::Tally;
 use crate::error::{Error, Kind, Result};
 use crate::ops::verify::region;
 use crate::source::Type;
-use crate::target::insert::{Place, Refused};
+use crate::target::insert::{Place, Refused, id_text};
 use crate::target::{Target, shape};
 use crate::units;
 
@@ -38,11 +38,11 @@ pub struct Load {
     /// What is to be done.
     pub planned: Planned,
     target: Target,
-    place: Place,
     drop: bool,
     indexes: bool,
     standing: Arc<Standing>,
-    made: OnceCell<()>,
+    /// Where its documents go, once it is made.
+    made: OnceCell<Place>,
     /// Why the target has no complete copy; the rest of the namespace is skipped then.
     failed: OnceLock<Error>,
     state: Mutex<State>,
@@ -67,15 +67,9 @@ impl Load {
         indexes: bool,
         standing: Arc<Standing>,
     ) -> Arc<Load> {
-        let chosen = &planned.chosen;
-        let buckets = planned.offer.kind == Type::Timeseries;
-        let collection =
-            if buckets { format!("system.buckets.{}", chosen.collection) } else { chosen.collection.clone() };
-        let place = Place { db: chosen.db.clone(), collection, buckets };
         Arc::new(Load {
             planned,
             target,
-            place,
             drop,
             indexes,
             standing,
@@ -115,7 +109,23 @@ impl Load {
         }
     }
 
-    async fn make(&self) -> Result<()> {
+    async fn make(&self) -> Result<Place> {
+        self.make_room().await?;
+        let (chosen, offer) = (&self.planned.chosen, &self.planned.offer);
+        let (db, collection) = (chosen.db.clone(), chosen.collection.clone());
+        match offer.kind {
+            Type::Timeseries => self.target.place_of_series(&db, &collection).await,
+            Type::Collection | Type::View => Ok(Place { db, collection, buckets: false, raw: false }),
+        }
+    }
+
+    fn place(&self) -> Result<&Place> {
+        let name = || self.planned.chosen.name();
+        self.made.get().ok_or_else(|| Error::failed(format!("{} was not made before it is filled", name())))
+    }
+
+    /// Drops what is replaced, and creates the namespace.
+    async fn make_room(&self) -> Result<()> {
         let chosen = &self.planned.chosen;
         let replaces = self.drop && self.planned.existing.is_some();
         let begun = || self.standing.set(&chosen.name(), if replaces { At::Dropped } else { At::Begun });
@@ -130,7 +140,10 @@ impl Load {
         if self.planned.existing.is_some() && !self.drop {
             // It is empty and has the same options: the plan saw to that.
             begun();
-            return Ok(());
+            return match shape::is_constrained(&self.planned.namespace) {
+                true => self.target.relax(&chosen.db, &chosen.collection).await,
+                false => Ok(()),
+            };
         }
         begun();
         self.target.make(&self.planned.namespace, &chosen.db, &chosen.collection, self.drop, replaces).await
@@ -150,8 +163,9 @@ impl Load {
 
     async fn write(&self, raw: &[u8]) -> Result<()> {
         let (documents, sum) = sum_documents(raw)?;
-        let mut refused = self.target.insert(&self.place, raw).await?;
-        if self.place.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
+        let place = self.place()?;
+        let mut refused = self.target.insert(place, raw).await?;
+        if place.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
             let (mixed, others) = refused.into_iter().partition(|one: &Refused| one.code == MIXED_BUCKET);
             refused = others;
             refused.extend(self.insert_mixed(mixed).await?);
@@ -170,7 +184,7 @@ impl Load {
         let chosen = &self.planned.chosen;
         self.target.allow_mixed_buckets(&chosen.db, &chosen.collection).await?;
         let raw: Vec<u8> = buckets.iter().flat_map(|one| one.document.as_bytes()).copied().collect();
-        self.target.insert(&self.place, &raw).await
+        self.target.insert(self.place()?, &raw).await
     }
 
     /// Counts, compares, and builds the indexes. `scan` shows all documents of the namespace once more, in
@@ -229,7 +243,7 @@ impl Load {
             outcome.problems.push(Trouble::Documents.told(what));
         }
         if !state.twice.is_empty() {
-            let settled = superseded::settle(&self.target, &self.place, state.twice, scan).await?;
+            let settled = superseded::settle(&self.target, self.place()?, state.twice, scan).await?;
             let gone = settled.gone;
             outcome.superseded = gone.documents;
             outcome.kept.documents -= gone.documents;
@@ -258,9 +272,9 @@ impl Load {
     /// Holds the server's count against what it should have.
     async fn count(&self, outcome: &mut Outcome) -> Result<()> {
         let wanted = outcome.documents - outcome.superseded - outcome.refused;
-        let (db, collection) = (&self.place.db, &self.place.collection);
-        let counted = match self.target.count(db, collection).await {
-            Ok(Some(there)) if there != wanted => self.target.count_exactly(db, collection).await.map(Some),
+        let place = self.place()?;
+        let counted = match self.target.count_in(place).await {
+            Ok(Some(there)) if there != wanted => self.target.count_exactly(place).await.map(Some),
             counted => counted,
         };
         let counted = match counted {
@@ -307,16 +321,8 @@ impl State {
         self.refused += 1;
         if self.told.len() < TOLD {
             let id = refused.document.get("_id").ok().flatten();
-            let id = id.map_or_else(|| "without _id".to_string(), |id| format!("_id {}", short(id)));
+            let id = id.map_or_else(|| "without _id".to_string(), |id| format!("_id {}", id_text(id)));
             self.told.push(format!("{id} (code {}, {})", refused.code, refused.why));
         }
     }
-}
-
-fn short(id: bson::RawBsonRef<'_>) -> String {
-    let text = match bson::Bson::try_from(bson::RawBson::from(id)) {
-        Ok(id) => id.into_relaxed_extjson().to_string(),
-        Err(_) => "that is not UTF-8".into(),
-    };
-    if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
 }

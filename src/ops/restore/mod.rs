@@ -34,9 +34,12 @@ mod views;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::near::escaped;
 use crate::progress::Meter;
-use crate::target::Target;
+use crate::shell::quoted;
+use crate::source::Type;
+use crate::target::{Target, Version, shape};
 
 pub use dump::Dump;
 pub use filter::{Chosen, Filter};
@@ -99,9 +102,37 @@ impl Restore {
     async fn may(&self) -> Result<()> {
         self.target.may(&rights::needed(&self.plan, &self.options)).await?;
         match &self.plan.oplog {
-            Oplog::Replayed(survey) => self.target.may_apply(&survey.databases).await,
+            Oplog::Replayed(survey) => {
+                self.may_write_buckets(survey)?;
+                self.target.may_apply(&survey.databases).await
+            }
             Oplog::Absent | Oplog::Left => Ok(()),
         }
+    }
+
+    /// Refuses a slice that writes to time series where `applyOps` does not take buckets: from 9.0 on they have no
+    /// collection of their own, and `applyOps` has no `rawData` (mongo-tools, `mongorestore/mongorestore_test.go`).
+    fn may_write_buckets(&self, survey: &Survey) -> Result<()> {
+        let series = self.plan.namespaces.iter().filter(|planned| planned.offer.kind == Type::Timeseries);
+        let written: Vec<String> = series
+            .filter(|planned| survey.touched.contains_key(&planned.chosen.key()))
+            .map(|planned| planned.offer.name())
+            .collect();
+        if written.is_empty() || self.target.version < Version(9, 0, 0) {
+            return Ok(());
+        }
+        let what = format!(
+            "the oplog slice writes to time series, which MongoDB {} cannot replay: {}",
+            self.target.version,
+            written.join(", ")
+        );
+        let flags: Vec<String> =
+            written.iter().map(|name| format!("--ns-exclude {}", quoted(&escaped(name)))).collect();
+        Err(Error::failed(what).hint(format!(
+            "Nothing was changed. With {} the rest is restored as of one instant; with --no-replay all is, and each \
+             collection is as it was when it was read",
+            flags.join(" ")
+        )))
     }
 
     /// Restores. What fails for one namespace is a problem in the report, and the others are restored all the
@@ -169,6 +200,7 @@ impl Restore {
                 .for_each(|name| self.standing.set(&name, State::Filled));
             skip.failures().iter().for_each(|failure| self.standing.lack(&failure.name));
         }
+        self.constrain(&mut outcomes).await?;
         self.drop_beside(&self.plan.extra, &mut dropped, &mut problems).await?;
         self.standing.end();
         self.target.close().await;
@@ -195,6 +227,20 @@ impl Restore {
             self.standing.people_merged();
         }
         Ok(problems)
+    }
+
+    /// Gives collections the validation level that takes no document past the validator, now that all are there.
+    async fn constrain(&self, outcomes: &mut [Outcome]) -> Result<()> {
+        for planned in self.plan.namespaces.iter().filter(|one| shape::is_constrained(&one.namespace)) {
+            let Chosen { db, collection, .. } = &planned.chosen;
+            let name = planned.chosen.name();
+            let Some(outcome) = outcomes.iter_mut().find(|one| one.to == name && one.is_complete()) else {
+                continue;
+            };
+            let left = self.target.constrain(&planned.namespace, db, collection).await?;
+            outcome.problems.extend(left.map(|what| Trouble::Documents.told(what)));
+        }
+        Ok(())
     }
 
     /// Drops namespaces that have no counterpart in the backup. Adds the names to `dropped`, and returns those

@@ -196,7 +196,7 @@ impl Found {
         let documents = match kind.as_str() {
             "view" => Some(0),
             "timeseries" => {
-                target.count(&chosen.db, &format!("system.buckets.{}", chosen.collection)).await?
+                target.count_in(&target.place_of_series(&chosen.db, &chosen.collection).await?).await?
             }
             _ => target.count(&chosen.db, &chosen.collection).await?,
         };

@@ -75,8 +75,7 @@ pub async fn settle(
 /// The document that has the `_id`, as the server compares them: 1 and 1.0 are the same to it.
 async fn current(target: &Target, place: &Place, document: &RawDocument) -> Result<RawDocumentBuf> {
     let filter = of_id(document)?;
-    let find = rawdoc! {"find": place.collection.as_str(), "filter": filter, "limit": 1};
-    target.find(&place.db, find).await?.into_iter().next().ok_or_else(|| {
+    target.find(&place.db, place.find_one(filter)).await?.into_iter().next().ok_or_else(|| {
         let what = format!("a document of {}.{} went away while it was restored", place.db, place.collection);
         Error::new(Kind::Refused, what)
             .hint(format!("Another client is writing to {}.{}: stop it first", place.db, place.collection))

@@ -7,6 +7,7 @@ mod kinds;
 mod logins;
 mod lookalikes;
 mod lost;
+mod newer;
 mod of_one_database;
 mod official;
 mod old_dumps;

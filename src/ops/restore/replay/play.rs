@@ -192,7 +192,7 @@ impl Player<'_> {
         if self.missing.contains_key(&to.key()) || self.skip.leaves_out(&to) {
             return Ok(());
         }
-        let place = Place { db: to.db.clone(), collection: to.stored(), buckets: to.buckets };
+        let place = Place { db: to.db.clone(), collection: to.stored(), buckets: to.buckets, raw: false };
         match self.target.unfill(&place, &operations[0]).await {
             Err(error) if error.kind() == Kind::Refused => {
                 self.skip.fail(skip::name(&to), &error);
