@@ -36,6 +36,8 @@ pub struct Listing {
 pub struct Invalid {
     /// The definitions; where none looks wrong from here, all of the database.
     pub definitions: Vec<Definition>,
+    /// Each of them is invalid; otherwise one of them is.
+    pub certain: bool,
     /// The user may not read `system.views`: no view of the database is listed.
     pub unread: bool,
 }
@@ -106,15 +108,17 @@ async fn around_invalid(db: &Database) -> Result<Listing> {
         if extjson::write_document(&mut json, document).is_err() {
             json = "(not valid UTF-8)".into();
         }
-        definitions
-            .push((is_valid(document) && view.is_some(), Definition { view: view.map(String::from), json }));
+        let valid = is_valid(document) && view.is_some();
+        if !valid || !view.is_some_and(|view| is_series(&view)) {
+            definitions.push((valid, Definition { view: view.map(String::from), json }));
+        }
     }
     rows.extend(series);
     // What is wrong with some, such as a collation, only the server knows.
-    let all = definitions.iter().all(|(valid, _)| *valid);
-    let wrong = definitions.into_iter().filter(|(valid, _)| all || !valid);
+    let certain = !definitions.iter().all(|(valid, _)| *valid);
+    let wrong = definitions.into_iter().filter(|(valid, _)| !certain || !valid);
     let definitions = wrong.map(|(_, definition)| definition).collect();
-    Ok(Listing { rows, invalid: Some(Invalid { definitions, unread }) })
+    Ok(Listing { rows, invalid: Some(Invalid { definitions, certain, unread }) })
 }
 
 /// The view that a document of a database's `system.views` defines.
@@ -184,6 +188,18 @@ impl Invalid {
             );
             return if may_want { vec![line] } else { Vec::new() };
         }
+        if !self.certain {
+            let names: Vec<&str> = self.definitions.iter().filter_map(|one| one.view.as_deref()).collect();
+            // A person who leaves one of them out knows which it is.
+            if !names.iter().all(|view| wants(view)) {
+                return Vec::new();
+            }
+            return vec![format!(
+                "the definition of one of the views of {db} is invalid, {whole}: {}; the definitions are in the backup; \
+                 remove the invalid one, or leave it out with --exclude",
+                names.join(", ")
+            )];
+        }
         let line = |definition: &Definition| match &definition.view {
             Some(view) if !wants(view) => None,
             Some(view) => Some(format!(
@@ -193,7 +209,8 @@ impl Invalid {
             )),
             None if !may_want => None,
             None => Some(format!(
-                "{db}.{VIEWS} holds a definition that names no view of {db}, {whole}; it is not in the backup: {}",
+                "{db}.{VIEWS} holds a definition that names no view of {db}, {whole}; it is not in the backup: {}; remove \
+                 it from {db}.{VIEWS}",
                 definition.json
             )),
         };
@@ -239,10 +256,18 @@ mod tests {
         let definition =
             |view: Option<&str>| Definition { view: view.map(String::from), json: "{\"_id\":5}".into() };
         let definitions = vec![definition(Some("v")), definition(None)];
-        let invalid = Invalid { definitions, unread: false };
+        let invalid = Invalid { definitions, certain: true, unread: false };
         let all = invalid.warnings("d", &|_| true, true);
         assert!(all.len() == 2 && all[0].contains("d.v") && all[1].contains("{\"_id\":5}"), "{all:?}");
         assert_eq!(invalid.warnings("d", &|_| false, true).len(), 1);
         assert_eq!(invalid.warnings("d", &|_| false, false), Vec::<String>::new());
+
+        let definitions = ["a", "b"].map(|view| definition(Some(view))).to_vec();
+        let invalid = Invalid { definitions, certain: false, unread: false };
+        let one = invalid.warnings("d", &|_| true, true);
+        assert!(
+            one.len() == 1 && one[0].contains("one of the views of d is invalid") && one[0].contains("a, b")
+        );
+        assert_eq!(invalid.warnings("d", &|view| view != "a", true), Vec::<String>::new());
     }
 }

@@ -88,10 +88,10 @@ async fn each_form_of_an_invalid_definition_is_named_and_health_warns() {
             doc! { "_id": "shop.bad", "viewOn": "orders", "pipeline": none(), "extra": 1 },
             "the view shop.bad is invalid",
         ),
-        // Which one is wrong only the server knows: each is named.
+        // Which one is wrong only the server knows.
         (
             doc! { "_id": "shop.bad", "viewOn": "orders", "pipeline": none(), "collation": { "locale": "nowhere" } },
-            "the view shop.good is invalid",
+            "one of the views of shop is invalid",
         ),
         (doc! { "_id": "elsewhere.bad", "viewOn": "orders", "pipeline": none() }, "names no view of shop"),
         (doc! { "_id": 5 }, "{\"_id\":{\"$numberInt\":\"5\"}}"),
