@@ -50,7 +50,7 @@ pub async fn choose(server: &Server, selection: &Selection, description: &mut De
         // Behind everything that was listed, and on a majority of the set: a read as of it need not wait.
         let listed = bounds::applied(server, server.client()).await?.time;
         let committed = bounds::wait(server, server.client(), listed, server.stall).await?;
-        let at = committed.ok_or_else(|| bounds::behind(server, listed).of_kind(Kind::Instant))?.time;
+        let at = committed.ok_or_else(|| bounds::behind(server, listed))?.time;
         let now = describe::catalog(server, selection).await?;
         if now.namespaces == description.namespaces {
             return Ok(at);

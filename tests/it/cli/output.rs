@@ -162,6 +162,7 @@ async fn a_dry_run_writes_nothing() {
         "shortfall",
         "namespaces",
         "raw_bytes",
+        "warnings",
     ];
     assert_eq!(keys(&plan), fields.into_iter().collect());
     assert_eq!(plan["namespaces"], json!(["admin.system.version", "blog.rows", "shop.rows"]));
