@@ -3,6 +3,7 @@
 mod found;
 mod kinds;
 mod newer;
+mod one_fails;
 mod part;
 mod recorded;
 mod rights;
