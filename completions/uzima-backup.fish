@@ -88,6 +88,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-index -d 'Do not build this index, \'database.collection.index\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -100,7 +101,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l users -d 'Restore users and roles although namespaces are chosen'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-users -d 'Restore no users and roles'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l yes -d 'Do not ask'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dry-run -d 'Print the plan, check what would be restored, and stop'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dry-run -d 'Print the plan, check what would be restored and whether the server accepts it, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'

@@ -87,6 +87,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
 '*--ns-from=[Restore what matches under another name, see --ns-to (may be given several times)]:PATTERN:' \
 '*--ns-to=[The other name, one for each --ns-from]:PATTERN:' \
+'*--no-index=[Do not build this index, '\''database.collection.index'\'' (may be given several times)]:PATTERN:' \
 '(--no-replay)--at=[Restore only if all is then as of this instant\: a time (RFC 3339) or seconds\:ordinal]:TIME:' \
 '--dir=[The backup is in this directory]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -99,7 +100,7 @@ _arguments "${_arguments_options[@]}" : \
 '(--no-users)--users[Restore users and roles although namespaces are chosen]' \
 '--no-users[Restore no users and roles]' \
 '--yes[Do not ask]' \
-'--dry-run[Print the plan, check what would be restored, and stop]' \
+'--dry-run[Print the plan, check what would be restored and whether the server accepts it, and stop]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \
 '(-v --verbose)--quiet[Print nothing but errors]' \

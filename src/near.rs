@@ -57,7 +57,7 @@ pub fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'
 
 /// A name as the pattern that matches it alone.
 pub fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('*', "\\*")
+    text.replace('\\', "\\\\").replace('*', "\\*").replace('$', "\\$")
 }
 
 /// How many letters have to be changed, added or taken away (Levenshtein) until the pattern matches. A `*` of it

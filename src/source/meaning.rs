@@ -13,8 +13,9 @@ use bson::{RawBsonRef, RawDocument};
 /// What an index says of its server: its version, the collection that it is on (before 4.4), and how it was built
 /// once.
 const IGNORED_OF_INDEX: [&str; 4] = ["v", "ns", "background", "dropDups"];
-/// What options say of their server.
-const IGNORED_OF_OPTIONS: [&str; 3] = ["recordIdsReplicated", "autoIndexId", "flags"];
+/// Options that a server sets on its own, and those that a restore leaves out because `create` refuses them.
+const IGNORED_OF_OPTIONS: [&str; 6] =
+    ["recordIdsReplicated", "autoIndexId", "flags", "temp", "usePowerOf2Sizes", "paddingFactor"];
 /// Versions of index formats. A server adds its own where the index has none.
 const FORMATS: [&str; 2] = ["textIndexVersion", "2dsphereIndexVersion"];
 /// The server takes numbers for these, and false means the same as nothing.

@@ -17,6 +17,10 @@ pub struct Selection {
 /// would speak of runs that are long over.
 pub const RECORDS_DB: &str = "uzima_backup";
 
+/// How the names begin under which a restore tries what the target accepts: empty collections that are dropped at
+/// once, and of a restore that was killed by a later one. Their database has the name without the last sign.
+pub const TRIAL_PREFIX: &str = "uzima_backup_trial_";
+
 /// What mongodump takes of `config` in a dump of a whole server (`mongodump/prepare.go`).
 pub const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
 
@@ -34,7 +38,8 @@ impl Selection {
     /// Whether the database is read at all.
     pub fn wants_database(&self, db: &str) -> bool {
         if self.databases.is_empty() {
-            db != "local" && db != RECORDS_DB && !db.starts_with("__mdb_internal")
+            let trial = TRIAL_PREFIX.trim_end_matches('_') == db;
+            db != "local" && db != RECORDS_DB && !trial && !db.starts_with("__mdb_internal")
         } else {
             self.databases.iter().any(|d| d == db)
         }
@@ -70,7 +75,9 @@ impl Selection {
 
     /// mongodump's rules for system collections (`mongodump/prepare.go`, `shouldSkipSystemNamespace`).
     fn is_dumped(&self, db: &str, collection: &str) -> bool {
-        if collection.contains('$') && !collection.contains(".oplog.$") {
+        if collection.starts_with(TRIAL_PREFIX)
+            || collection.contains('$') && !collection.contains(".oplog.$")
+        {
             return false;
         }
         match db {
@@ -118,6 +125,8 @@ mod tests {
             ("config", "settings", true),
             ("config", "transactions", false),
             ("uzima_backup", "runs", false),
+            ("uzima_backup_trial", "x", false),
+            ("shop", "uzima_backup_trial_1_a_0", false),
             ("__mdb_internal_x", "c", false),
         ] {
             assert_eq!(all.wants(db, collection), want, "{db}.{collection}");

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::source::errors::{self, Class};
 
 /// The server's code for a command that it does not know.
-const NO_COMMAND: i32 = 59;
+pub(super) const NO_COMMAND: i32 = 59;
 /// A collection that nobody has.
 const PROBE: &str = "uzima_backup_probe";
 

@@ -10,6 +10,7 @@ pub mod rights;
 pub mod shape;
 pub mod throwaway;
 mod timestamps;
+pub mod trial;
 pub mod users;
 
 use std::sync::Arc;
@@ -24,9 +25,11 @@ use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{ExposeSecret, Secret};
 use crate::source::errors::{self, Class};
+use crate::source::fcv::Fcv;
 use crate::source::{listing, patience, server};
 use insert::Place;
 use requests::Requests;
+use trial::Trials;
 
 /// How long an answer to an ordinary command may take; building an index may take longer.
 const STALL: Duration = Duration::from_secs(600);
@@ -43,8 +46,11 @@ pub struct Target {
     user: Option<String>,
     /// `host:port`, of the primary where there is one.
     pub address: String,
-    /// The server's version.
+    /// The version of the server's binary.
     pub version: Version,
+    /// Its feature compatibility version, which decides what it accepts; `None` if the user may not know, or the
+    /// server has none.
+    pub fcv: Option<Fcv>,
     /// What has to acknowledge a write.
     concern: RawDocumentBuf,
     /// How somebody would connect who is not logged in.
@@ -53,6 +59,8 @@ pub struct Target {
     changes: Arc<AtomicU64>,
     /// The commands that have no answer yet.
     requests: Requests,
+    /// Empty namespaces of trials that are not removed yet.
+    trials: Arc<Trials>,
 }
 
 /// A version, `a.b.c`.
@@ -108,10 +116,12 @@ impl Target {
             user,
             address: places.join(","),
             version: Version(0, 0, 0),
+            fcv: None,
             concern,
             stranger,
             changes: Arc::default(),
             requests: Requests::default(),
+            trials: Arc::default(),
         };
         let doing = "cannot connect to the target";
         let hello = target.run("admin", rawdoc! {"hello": 1}).await.map_err(|e| target.explain(doing, e))?;
@@ -125,7 +135,26 @@ impl Target {
         let build = target.run("admin", rawdoc! {"buildInfo": 1}).await;
         let build = build.map_err(|e| target.explain(doing, e))?;
         target.version = Version::parse(build.get_str("version").unwrap_or_default());
+        let fcv = Fcv::of_server(&target.client.database("admin")).await;
+        target.fcv =
+            fcv.map_err(|e| target.explain("cannot ask for the feature compatibility version", e))?;
         Ok(target)
+    }
+
+    /// What decides whether the server accepts something: its feature compatibility version, else the one of its
+    /// binary.
+    pub fn accepts(&self) -> Fcv {
+        self.fcv.unwrap_or(Fcv { major: self.version.0, minor: self.version.1 })
+    }
+
+    /// The server's version in words.
+    pub fn version_text(&self) -> String {
+        match self.fcv {
+            Some(fcv) if (fcv.major, fcv.minor) != (self.version.0, self.version.1) => {
+                format!("{} with the feature compatibility version {fcv}", self.version)
+            }
+            _ => self.version.to_string(),
+        }
     }
 
     /// Ends the connections.
@@ -201,7 +230,16 @@ impl Target {
     /// The names of all databases; `None` if the user may not know.
     pub async fn databases(&self) -> Result<Option<Vec<String>>> {
         // Otherwise a limited user is shown only its own databases, without error.
-        let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
+        self.listed(false).await
+    }
+
+    /// The names of the databases in which the user may do something.
+    pub async fn own_databases(&self) -> Result<Vec<String>> {
+        Ok(self.listed(true).await?.unwrap_or_default())
+    }
+
+    async fn listed(&self, authorized: bool) -> Result<Option<Vec<String>>> {
+        let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": authorized};
         let answer = match self.run("admin", command).await {
             Err(e) if errors::classify(&e) == Class::Unauthorized => return Ok(None),
             answer => answer.map_err(|e| self.explain("cannot list the databases", e))?,

@@ -15,7 +15,7 @@ use crate::source::{Namespace, Type, meaning};
 /// The server's code for what is not there.
 pub(super) const NOT_FOUND: i32 = 26;
 /// The server's code for what is there already.
-const EXISTS: i32 = 48;
+pub(super) const EXISTS: i32 = 48;
 /// The pauses after each try to drop and create a namespace that another client creates in between.
 const PAUSES_MS: [u64; 5] = [0, 50, 100, 200, 400];
 /// The option with which a collection says how strict its validator is.
@@ -239,22 +239,33 @@ fn refused(index: &RawDocument, error: &mongodb::error::Error) -> String {
     format!("the index '{}' cannot be built: {}", index.get_str("name").unwrap_or("?"), errors::tidy(error))
 }
 
-/// `create` with every option. mongo-tools, `mongorestore/metadata.go`.
-fn create(namespace: &Namespace, collection: &str, version: Version) -> RawDocumentBuf {
+/// Options that `create` refuses and that a restored collection does not need. `recordIdsReplicated` is the server's
+/// own business. A temporary collection would be dropped when the server restarts; `listCollections` shows `temp`, and
+/// `create` refuses it (code 72 on 4.4.2 to 6.0.27). The rest are of the MMAPv1 engine, in dumps of servers before 4.2.
+pub const DROPPED: [&str; 5] = ["recordIdsReplicated", "temp", "flags", "usePowerOf2Sizes", "paddingFactor"];
+
+/// `create` with every option that the target may take. mongo-tools, `mongorestore/metadata.go`.
+pub(super) fn create(namespace: &Namespace, collection: &str, version: Version) -> RawDocumentBuf {
     let mut command = rawdoc! {"create": collection};
-    let mut clustered = false;
+    let mut own_index = namespace.kind != Type::Collection;
     for (key, value) in namespace.options.iter().flatten() {
         match key.as_str() {
-            // What a server says of itself, and does not take.
-            "recordIdsReplicated" => continue,
+            key if DROPPED.contains(&key) => continue,
             "autoIndexId" if version >= Version(8, 2, 0) => continue,
-            "autoIndexId" => command.append(key, true),
+            // "'idIndex' is not allowed with 'autoIndexId'" (code 72 on 4.4.2 to 6.0.27).
+            "autoIndexId" => {
+                own_index = true;
+                command.append(key, true);
+            }
+            "clusteredIndex" => {
+                own_index = true;
+                command.append(key, value);
+            }
             _ => command.append(key, value),
         }
-        clustered |= key.as_str() == "clusteredIndex";
     }
     let id = namespace.indexes.iter().find(|index| is_id(index));
-    if let Some(id) = id.filter(|_| !clustered && namespace.kind == Type::Collection) {
+    if let Some(id) = id.filter(|_| !own_index) {
         command.append(cstr!("idIndex"), without(id, &["v", "ns"]));
     }
     command
@@ -336,10 +347,13 @@ mod tests {
         let command = create(&ns, "d", Version(6, 0, 5));
         let want = rawdoc! {
             "create": "d", "autoIndexId": true, "collation": {"locale": "fr"},
-            "idIndex": {"key": {"_id": 1}, "name": "_id_", "collation": {"locale": "fr"}},
         };
         assert_eq!(command, want);
-        assert!(create(&ns, "d", Version(8, 2, 0)).get("autoIndexId").unwrap().is_none());
+        let want = rawdoc! {
+            "create": "d", "collation": {"locale": "fr"},
+            "idIndex": {"key": {"_id": 1}, "name": "_id_", "collation": {"locale": "fr"}},
+        };
+        assert_eq!(create(&ns, "d", Version(8, 2, 0)), want);
         let want = rawdoc! {"key": {"a": 1}, "name": "a", "collation": {"locale": "simple"}};
         assert_eq!(indexes(&ns), [want]);
     }

@@ -111,7 +111,7 @@ impl Target {
     }
 
     /// The `_id`s of those of these roles that are there.
-    async fn roles_there(&self, roles: &[RawDocumentBuf]) -> Result<Vec<String>> {
+    pub async fn roles_there(&self, roles: &[RawDocumentBuf]) -> Result<Vec<String>> {
         if roles.is_empty() {
             return Ok(Vec::new());
         }

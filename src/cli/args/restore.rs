@@ -13,7 +13,8 @@ use crate::ops::choose::Which;
     about = "Bring a backup, or chosen namespaces of it, back into a server",
     long_about = "Bring a backup, or chosen namespaces of it, back into a server.\n\n\
 The server is RESTORE_URI (or --to-uri), else MONGO_URI; its user needs the built-in role \"restore\". Everything \
-that is to be restored is read and checked before anything is dropped or written. A namespace that has documents \
+that is to be restored is read and checked before anything is dropped or written, and the server is asked whether it \
+accepts all of it: it creates empty collections for that, which are dropped again, also with --dry-run. A namespace that has documents \
 is refused without --drop. Options are restored before the documents, indexes after them, validators do not apply. \
 Users and roles are merged when no namespace is chosen. What the server wrote while the backup ran is replayed, so \
 that all is as it was at one instant; that takes the role \"readWriteAnyDatabase\" as well.",
@@ -68,6 +69,9 @@ pub struct RestoreArgs {
     /// Convert indexes that servers since 3.4 refuse: a key value such as true or "" becomes 1
     #[arg(long)]
     pub convert_legacy_indexes: bool,
+    /// Do not build this index, 'database.collection.index' (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub no_index: Vec<String>,
     /// Do not replay the oplog slice: each collection is as it was when it was read
     #[arg(long)]
     pub no_replay: bool,
@@ -86,7 +90,7 @@ pub struct RestoreArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Print the plan, check what would be restored, and stop
+    /// Print the plan, check what would be restored and whether the server accepts it, and stop
     #[arg(long)]
     pub dry_run: bool,
 }

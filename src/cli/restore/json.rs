@@ -48,6 +48,8 @@ pub fn plan(plan: &Plan) -> serde_json::Value {
         }),
     };
     json["refused"] = json!(plan.refused());
+    json["rest"] = json!(plan.rest.as_ref().map(|flags| &flags.add));
+    json["unproved"] = json!(plan.unproved);
     json["warnings"] = json!(plan.warnings);
     json
 }

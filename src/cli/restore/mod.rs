@@ -5,6 +5,7 @@ mod tell;
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::MultiProgress;
 
@@ -22,6 +23,9 @@ use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, St
 use crate::progress::Meter;
 use crate::target::Target;
 
+/// How long the empty collections of a plan that ended early are still dropped: after a signal a run has 10 s.
+const LAST: Duration = Duration::from_secs(5);
+
 pub async fn run(
     args: &RestoreArgs,
     layers: &Layers,
@@ -38,8 +42,12 @@ pub async fn run(
     let (uri, onto_source) = settings::target(layers)?;
     let options = Options { onto_source, ..options };
     let origin = cancel.or(origin(args, layers)).await?;
-    let planned = async { Restore::plan(origin, Target::connect(&uri).await?, options).await };
-    let restore = cancel.or(planned).await?;
+    let target = cancel.or(Target::connect(&uri)).await?;
+    let planned = cancel.or(Restore::plan(origin, target.clone(), options)).await;
+    if planned.is_err() {
+        let _ = tokio::time::timeout(LAST, target.end_trials()).await;
+    }
+    let restore = planned?;
     let meter = Arc::new(Meter::default());
     if args.dry_run {
         return cancel.or(dry_run(&restore, &meter, output, bars)).await;
@@ -82,7 +90,12 @@ fn options(args: &RestoreArgs) -> Result<Options> {
         _ => Users::Unfiltered,
     };
     Ok(Options {
-        filter: Filter { include: patterns(&args.ns_include)?, exclude: patterns(&args.ns_exclude)?, rename },
+        filter: Filter {
+            include: patterns(&args.ns_include)?,
+            exclude: patterns(&args.ns_exclude)?,
+            rename,
+            no_index: patterns(&args.no_index)?,
+        },
         drop: args.drop,
         exact: args.exact,
         no_indexes: args.no_indexes,
@@ -91,6 +104,7 @@ fn options(args: &RestoreArgs) -> Result<Options> {
         no_replay: args.no_replay,
         at: args.at.as_deref().map(str::parse).transpose().map_err(|why: String| Error::usage(why))?,
         onto_source: false,
+        token: format!("{:08x}", rand::random::<u32>()),
         // As many connections. Of a replica set on this machine two take 1.7 times as long for small
         // collections, where each waits for a majority; and for large ones the server is the slower one.
         workers: 4,
@@ -129,8 +143,7 @@ async fn dry_run(
     } else {
         output.result(&(), || "all of it was read, and is as it should be\n".into());
     }
-    let refused = restore.plan.refusal();
-    refused.map_or(Ok(Exit::Done), Err)
+    restore.plan.objection().map_or(Ok(Exit::Done), Err)
 }
 
 /// Asks at the terminal.

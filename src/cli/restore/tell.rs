@@ -38,6 +38,12 @@ pub fn plan_text(plan: &Plan) -> String {
         text.push_str(&format!("  {}\n", people_text(users, roles)));
     }
     text.push_str(&oplog_text(plan));
+    for one in &plan.unable {
+        text.push_str(&format!("  cannot be restored: {one}\n"));
+    }
+    for what in &plan.unproved {
+        text.push_str(&format!("  unproved: {what}\n"));
+    }
     for warning in &plan.warnings {
         text.push_str(&format!("  needs a look: {warning}\n"));
     }

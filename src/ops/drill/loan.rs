@@ -187,7 +187,7 @@ impl Loan {
 /// A name for each database of which something is restored.
 fn names(manifest: &Manifest, prefix: &str) -> Result<Names> {
     let offers = manifest.namespaces.iter().map(Offer::of).collect::<Result<Vec<_>>>()?;
-    let chosen = Filter::default().choose(&offers)?;
+    let chosen = Filter::default().choose(&offers, &BTreeSet::new())?;
     let databases: BTreeSet<&String> = chosen.iter().map(|chosen| &chosen.db).collect();
     let names: BTreeMap<String, String> =
         databases.into_iter().enumerate().map(|(n, db)| (db.clone(), format!("{prefix}{}", n + 1))).collect();

@@ -11,7 +11,7 @@ mod read;
 mod scratch;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 
@@ -85,7 +85,7 @@ async fn in_mongod(
     let starting = Throwaway::start(program, within, &resources.token);
     let mut mongod = resources.cancel.or(starting).await?;
     log::info!("drilling {} in a throw-away mongod ({})", manifest.id, program.path.display());
-    let scratch = scratch::Scratch { uri: mongod.uri(), names: None };
+    let scratch = scratch::Scratch { uri: mongod.uri(), names: None, target: OnceLock::new() };
     let outcome = resources.cancel.or(scratch.drill(resources, manifest)).await;
     outcome.map_err(|error| match mongod.is_running() {
         true => error,
@@ -98,11 +98,14 @@ async fn in_mongod(
 async fn on_server(resources: &Resources<'_>, manifest: &Manifest, uri: &Secret) -> Result<Drill> {
     let (loan, warnings) = resources.cancel.or(Loan::begin(resources, manifest, uri)).await?;
     log::info!("drilling {} on {}, in databases {}…", manifest.id, loan.address(), loan.prefix());
-    let scratch = scratch::Scratch { uri: uri.clone(), names: Some(loan.names()) };
+    let scratch = scratch::Scratch { uri: uri.clone(), names: Some(loan.names()), target: OnceLock::new() };
     let outcome = match resources.cancel.or(loan.mark()).await {
         Ok(()) => resources.cancel.or(scratch.drill(resources, manifest)).await,
         Err(error) => Err(error),
     };
+    if let Some(target) = scratch.target.get().filter(|_| outcome.is_err()) {
+        target.end_trials().await;
+    }
     let left = loan.end(resources.cancel).await;
     let mut drill = outcome.map_err(|error| match &left {
         Some(left) => {

@@ -1,7 +1,7 @@
 //! The drill itself: restore, read back, compare.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::check::{Check, Found};
@@ -24,6 +24,8 @@ pub struct Scratch {
     pub uri: Secret,
     /// The names of the databases there; `None`: their own.
     pub names: Option<Names>,
+    /// Its connection, once there is one.
+    pub target: OnceLock<Target>,
 }
 
 /// Refuses to fill a disk.
@@ -40,16 +42,29 @@ impl Scratch {
     pub async fn drill(&self, resources: &Resources<'_>, manifest: &Manifest) -> Result<Drill> {
         let began = Instant::now();
         let target = Target::connect(&self.uri).await?;
+        let target = self.target.get_or_init(|| target).clone();
         let (source, version) = (Version::parse(&manifest.source.version), target.version);
-        if (source.0, source.1) > (version.0, version.1) {
-            let what = format!("the backup is of MongoDB {source}, the drill's server is older: {version}");
-            return Err(Error::failed(what)
-                .hint("Drill with the version of the source or a newer one (MONGOD_PATH, --to-uri)"));
-        }
+        let same = (source.0, source.1) == (version.0, version.1)
+            && manifest.source.needs() == Some(target.accepts());
         let stored = Arc::new(Stored::open(Arc::clone(&resources.store), manifest.clone()).await?);
         let filter = Filter { rename: self.renames()?, ..Filter::default() };
-        let options = Options { filter, workers: WORKERS, ..Options::default() };
+        let token = resources.token.clone();
+        let options = Options { filter, workers: WORKERS, token, ..Options::default() };
         let restore = Restore::plan(Origin::Stored(Arc::clone(&stored)), target, options).await?;
+        // Indexes are compared like the rest.
+        let unable = restore.plan.unable.iter().filter(|one| !one.is_index());
+        let unable: Vec<String> = unable.map(|one| self.of_backup(&one.to_string())).collect();
+        if !unable.is_empty() {
+            let what = format!(
+                "the drill's server cannot hold the backup (MongoDB {}, the backup is of {source}): {}",
+                restore.plan.version,
+                unable.join("; ")
+            );
+            return Err(Error::failed(what).hint(
+                "This says nothing about the backup: drill on a server like the source (MONGOD_PATH, --to-uri, \
+                 DRILL_URI)",
+            ));
+        }
         let planned = restore.plan.namespaces.clone();
         let survey = match &restore.plan.oplog {
             Oplog::Replayed(survey) => Some(survey.clone()),
@@ -60,7 +75,7 @@ impl Scratch {
             resources,
             stored: &stored,
             planned: &planned,
-            survey: survey.as_ref(),
+            survey: survey.as_deref(),
             people: restore.plan.people().is_some(),
         };
         let mut before = Found::default();
@@ -83,7 +98,6 @@ impl Scratch {
         // What the manifest warns of has nothing to do with the drill.
         let mut notes = report.warnings;
         notes.retain(|note| !manifest.warnings.contains(note));
-        let same = (source.0, source.1) == (version.0, version.1);
         let (findings, looks) = compare::sorted(differences, same, &version);
         notes.extend(looks);
         let indexing: Duration = report.outcomes.iter().map(|outcome| outcome.indexing).sum();
@@ -155,7 +169,8 @@ mod tests {
     fn a_database_goes_whole_under_its_other_name() {
         let databases = [("a", "d_1"), ("a*b\\c", "d_2"), ("ab", "d_3")].map(|(a, b)| (a.into(), b.into()));
         let names = Names { databases: databases.into(), rest: Some("d_4".into()) };
-        let scratch = Scratch { uri: Secret::from(String::new()), names: Some(names) };
+        let scratch =
+            Scratch { uri: Secret::from(String::new()), names: Some(names), target: OnceLock::new() };
         let pairs = scratch.renames().unwrap();
         for (from, to) in
             [("a.b.c*d", "d_1.b.c*d"), ("a*b\\c.x", "d_2.x"), ("ab.a.b", "d_3.a.b"), ("b.a.x", "d_4.b.a.x")]

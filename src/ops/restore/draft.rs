@@ -1,34 +1,63 @@
-//! Making a plan: what is offered, chosen, described, and what the target has already.
+//! Making a plan: what is offered, chosen, described, what the target has already, and what it cannot take.
 
 use std::collections::BTreeSet;
 
 use super::offer::{Offer, ordinary};
 use super::plan::{Oplog, Plan, Planned, look};
+use super::preflight::{self, Subject};
+use super::remedy::{self, Basis};
 use super::replay::survey;
 use super::{Options, Origin, people, rename, views};
 use crate::error::{Error, Result};
 use crate::source::Type;
 use crate::source::optime::OpTime;
-use crate::target::{Target, Version, legacy};
+use crate::target::{Target, legacy, shape};
 
 /// So many namespaces are named in an error.
 const NAMED: usize = 5;
 
-/// Makes the plan; reads options and indexes, and asks the target.
+/// Makes the plan; reads options and indexes, and asks the target, which is given empty collections to try.
 pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result<Plan> {
     let offers = origin.offers()?;
-    let chosen = options.filter.choose(&offers)?;
+    let (oplog, chosen) = match options.filter.choose(&offers, &BTreeSet::new()) {
+        Ok(chosen) => (oplog(origin, options).await?, chosen),
+        // It may match what only the slice has.
+        Err(unmatched) if !options.filter.exclude.is_empty() && origin.has_slice() && !options.no_replay => {
+            let oplog = oplog(origin, options).await?;
+            let slice = match &oplog {
+                Oplog::Replayed(survey) => &survey.seen,
+                Oplog::Absent | Oplog::Left => return Err(unmatched),
+            };
+            let chosen = options.filter.choose(&offers, slice)?;
+            (oplog, chosen)
+        }
+        Err(error) => return Err(error),
+    };
     let places: BTreeSet<usize> = chosen.iter().map(|chosen| chosen.at).collect();
     let mut described = origin.describe(&places).await?;
-    let oplog = oplog(origin, options).await?;
+    let survey = match &oplog {
+        Oplog::Replayed(survey) => Some(&**survey),
+        Oplog::Absent | Oplog::Left => None,
+    };
+    let mut indexes = survey.map(|survey| survey.indexes.clone()).unwrap_or_default();
+    for (at, namespace) in &mut described {
+        let of = offers[*at].name();
+        namespace.indexes.retain(|index| {
+            let name = format!("{of}.{}", index.get_str("name").unwrap_or_default());
+            let wanted = shape::is_own(index) || options.filter.wants_index(&name);
+            indexes.insert(name);
+            wanted
+        });
+    }
+    options.filter.check_indexes(&indexes)?;
     let at = instant(origin, &oplog);
     if let Some(wanted) = options.at {
         wanted.check(at)?;
     }
     let mut databases: BTreeSet<&str> = chosen.iter().map(|chosen| chosen.db.as_str()).collect();
-    if let Oplog::Replayed(survey) = &oplog {
-        databases.extend(survey.databases.iter().map(String::as_str));
-    }
+    databases.extend(survey.iter().flat_map(|survey| survey.databases.iter().map(String::as_str)));
+    // Nothing can be listed of a name that is none.
+    databases.retain(|db| preflight::wrong_name(db, "c", Type::Collection).is_none());
     let found = look(target, &databases).await?;
     let mut extra = Vec::new();
     if options.exact {
@@ -37,6 +66,10 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
             name.split_once('.').map(|(db, collection)| (db.to_string(), collection.to_string()))
         });
         extra = found.beside(&names.collect());
+        extra.retain(|(db, name)| {
+            let name = format!("{db}.{name}");
+            !options.filter.exclude.iter().any(|pattern| pattern.matches(&name))
+        });
     }
     let people = people::wanted(origin, &offers, options).await?;
     if chosen.is_empty() && people.is_empty() {
@@ -65,21 +98,28 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
             legacy::FLAG
         )));
     }
-    let mut in_the_way = match &oplog {
-        Oplog::Replayed(survey) => survey.beside(&namespaces)?,
-        Oplog::Absent | Oplog::Left => Vec::new(),
+    let mut in_the_way = match survey {
+        Some(survey) => survey.beside(&namespaces)?,
+        None => Vec::new(),
     };
     in_the_way.retain(|key| found.has(key) && !extra.contains(key));
     // A view shows a collection, which then is there.
     namespaces.sort_by_key(|planned| planned.offer.kind == Type::View);
     let manifest = origin.manifest();
     let mut warnings = origin.warnings();
-    if let Some(source) = manifest.map(|manifest| Version::parse(&manifest.source.version))
-        && (source.0, source.1) > (target.version.0, target.version.1)
+    if let Some(source) = manifest.and_then(|manifest| manifest.source.needs())
+        && source > target.accepts()
     {
-        let version = target.version;
+        let version = target.version_text();
         warnings.push(format!("the backup is of MongoDB {source}, the target is older: {version}"));
     }
+    let subject = Subject { target, options, found: &found, planned: &namespaces, survey, people: &people };
+    let mut preflight = preflight::check(&subject).await?;
+    warnings.append(&mut preflight.warnings);
+    let wanted = namespaces.iter().map(|planned| planned.offer.name()).collect();
+    let renames = survey.map(|survey| survey.renames.as_slice()).unwrap_or_default();
+    let basis = Basis { options, wanted: &wanted, people: !people.is_empty(), renames };
+    let rest = remedy::flags(&preflight.unable, &basis);
     notes.extend(views::astray(&namespaces));
     notes.extend(own(&offers, &places).filter(|_| options.filter.is_empty()));
     Ok(Plan {
@@ -98,6 +138,10 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
         at,
         in_the_way,
         drop: options.drop,
+        version: target.version_text(),
+        unable: preflight.unable,
+        unproved: preflight.unproved,
+        rest,
         warnings,
     })
 }
@@ -149,7 +193,7 @@ async fn oplog(origin: &Origin, options: &Options) -> Result<Oplog> {
     match (origin.has_slice(), options.no_replay) {
         (false, _) => Ok(Oplog::Absent),
         (true, true) => Ok(Oplog::Left),
-        (true, false) => Ok(Oplog::Replayed(survey(origin, options.names()).await?)),
+        (true, false) => Ok(Oplog::Replayed(Box::new(survey(origin, options.names()).await?))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What of a backup is wanted, under which name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::offer::{Offer, ordinary};
 use super::rename::{Rename, renamed};
@@ -17,6 +17,8 @@ pub struct Filter {
     pub exclude: Vec<Pattern>,
     /// Other names.
     pub rename: Vec<Rename>,
+    /// No index whose `database.collection.index` matches one of these.
+    pub no_index: Vec<Pattern>,
 }
 
 /// A namespace that is wanted.
@@ -48,11 +50,11 @@ impl Filter {
         self.include.is_empty() && self.exclude.is_empty() && self.rename.is_empty()
     }
 
-    /// Chooses of what is offered.
+    /// Chooses of what is offered. `slice`: namespaces of the oplog slice, which a pattern may match as well.
     ///
     /// # Errors
     /// If a pattern matches nothing, if two namespaces would get one name, or if a name cannot be one.
-    pub fn choose(&self, offers: &[Offer]) -> Result<Vec<Chosen>> {
+    pub fn choose(&self, offers: &[Offer], slice: &BTreeSet<String>) -> Result<Vec<Chosen>> {
         let names: Vec<(usize, String)> = offers
             .iter()
             .enumerate()
@@ -66,7 +68,8 @@ impl Filter {
         let left = self
             .exclude
             .iter()
-            .map(|p| ("--ns-exclude", p.to_string(), names.iter().any(|(_, n)| p.matches(n))));
+            .map(|p| (p, names.iter().any(|(_, n)| p.matches(n)) || slice.iter().any(|n| p.matches(n))))
+            .map(|(p, matched)| ("--ns-exclude", p.to_string(), matched));
         let renames = self
             .rename
             .iter()
@@ -104,6 +107,25 @@ impl Filter {
         // The cluster's own books: on another server they would speak of shards that are not there.
         let everyday = db != "config" || named;
         everyday && (self.include.is_empty() || named) && !self.exclude.iter().any(|p| p.matches(name))
+    }
+
+    /// Returns true if an index, `database.collection.index`, is not left out.
+    pub fn wants_index(&self, name: &str) -> bool {
+        !self.no_index.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Looks whether each pattern of an index matches one of these.
+    ///
+    /// # Errors
+    /// Returns an error of usage that names the pattern.
+    pub fn check_indexes(&self, indexes: &BTreeSet<String>) -> Result<()> {
+        let matches = |pattern: &&Pattern| !indexes.iter().any(|name| pattern.matches(name));
+        let Some(pattern) = self.no_index.iter().find(matches) else { return Ok(()) };
+        let error = Error::usage(format!("--no-index '{pattern}' matches no index that is restored"));
+        Err(match near::advice(&pattern.to_string(), indexes.iter().map(String::as_str)) {
+            Some(advice) => error.hint(advice),
+            None => error,
+        })
     }
 
     /// Database and collection that a namespace becomes at the target.
@@ -154,11 +176,16 @@ mod tests {
     fn filter(include: &[&str], exclude: &[&str], rename: &[(&str, &str)]) -> Filter {
         let patterns = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect();
         let (from, to): (Vec<_>, Vec<_>) = rename.iter().map(|(a, b)| (a.to_string(), b.to_string())).unzip();
-        Filter { include: patterns(include), exclude: patterns(exclude), rename: pairs(&from, &to).unwrap() }
+        Filter {
+            include: patterns(include),
+            exclude: patterns(exclude),
+            rename: pairs(&from, &to).unwrap(),
+            ..Filter::default()
+        }
     }
 
     fn names(filter: &Filter) -> Vec<String> {
-        filter.choose(&offers()).unwrap().iter().map(Chosen::name).collect()
+        filter.choose(&offers(), &BTreeSet::new()).unwrap().iter().map(Chosen::name).collect()
     }
 
     #[test]
@@ -180,18 +207,20 @@ mod tests {
             filter(&[], &["Shop.Orders"], &[]),
             filter(&[], &[], &[("shop.ordres", "a.b")]),
         ] {
-            let error = filter.choose(&offers()).unwrap_err();
+            let error = filter.choose(&offers(), &BTreeSet::new()).unwrap_err();
             assert_eq!(error.exit(), crate::exit::Exit::Usage);
             assert!(error.next_step().unwrap().contains("shop.orders"), "{error}: {:?}", error.next_step());
         }
-        let error = filter(&["shop"], &[], &[]).choose(&offers()).unwrap_err();
+        let error = filter(&["shop"], &[], &[]).choose(&offers(), &BTreeSet::new()).unwrap_err();
         assert!(error.next_step().unwrap().contains("write 'shop.*'"), "{:?}", error.next_step());
     }
 
     #[test]
     fn two_namespaces_do_not_become_one() {
-        let error = filter(&[], &[], &[("shop.orders", "shop.items")]).choose(&offers()).unwrap_err();
+        let error = filter(&[], &[], &[("shop.orders", "shop.items")])
+            .choose(&offers(), &BTreeSet::new())
+            .unwrap_err();
         assert!(error.to_string().contains("both shop.orders and shop.items"), "{error}");
-        assert!(filter(&[], &[], &[("shop.orders", "nodot")]).choose(&offers()).is_err());
+        assert!(filter(&[], &[], &[("shop.orders", "nodot")]).choose(&offers(), &BTreeSet::new()).is_err());
     }
 }

@@ -16,8 +16,10 @@ mod options;
 mod origin;
 mod people;
 mod plan;
+mod preflight;
 mod problem;
 mod remainder;
+mod remedy;
 mod rename;
 mod replay;
 mod report;
@@ -47,6 +49,7 @@ pub use offer::Offer;
 pub use options::{Options, Users};
 pub use origin::Origin;
 pub use plan::{Existing, Oplog, Plan, Planned};
+pub use preflight::Unable;
 pub use problem::{Problem, Trouble};
 pub use rename::{Rename, pairs, renamed};
 pub use replay::at::At;
@@ -71,7 +74,8 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// Makes the plan; writes nothing.
+    /// Makes the plan. Writes nothing but empty collections, to find out what the target accepts, and drops them
+    /// again; what an early end leaves of them, [`Target::end_trials`] drops.
     pub async fn plan(origin: Origin, target: Target, options: Options) -> Result<Restore> {
         let options = Options { drop: options.drop || options.exact, ..options };
         let plan = draft::plan(&origin, &target, &options).await?;

@@ -7,12 +7,14 @@ use chrono::{DateTime, Utc};
 
 use super::filter::Chosen;
 use super::offer::Offer;
+use super::preflight::Unable;
+use super::remedy::Flags;
 use super::replay::Survey;
 use crate::error::{Error, Result};
 use crate::source::optime::OpTime;
 use crate::source::{Namespace, Type, meaning};
-use crate::target::Target;
 use crate::target::users::People;
+use crate::target::{Target, trial};
 use crate::units;
 
 /// A namespace to be restored.
@@ -45,7 +47,7 @@ pub enum Oplog {
     /// It is not replayed, as was asked for.
     Left,
     /// It is replayed.
-    Replayed(Survey),
+    Replayed(Box<Survey>),
 }
 
 /// What would be done.
@@ -77,6 +79,14 @@ pub struct Plan {
     pub in_the_way: Vec<(String, String)>,
     /// What is at the target is dropped.
     pub drop: bool,
+    /// The target's version, in words.
+    pub version: String,
+    /// What the target cannot take.
+    pub unable: Vec<Unable>,
+    /// What the user may not find out about.
+    pub unproved: Vec<String>,
+    /// The flags that restore what the target can take, where it cannot take all of it.
+    pub rest: Option<Flags>,
     /// The target has no data of anybody.
     pub fresh: bool,
     /// What a person should know; after it the exit code is 3.
@@ -102,8 +112,13 @@ impl Plan {
         self.in_the_way.iter().chain(&self.extra)
     }
 
-    /// Why it may not be done, a line for each namespace; empty if it may.
+    /// Why it may not be done, a line for each thing; empty if it may.
     pub fn refused(&self) -> Vec<String> {
+        self.unable.iter().map(Unable::to_string).chain(self.occupied()).collect()
+    }
+
+    /// What is at the target and would have to be dropped, a line for each namespace.
+    fn occupied(&self) -> Vec<String> {
         if self.drop {
             return Vec::new();
         }
@@ -127,7 +142,51 @@ impl Plan {
 
     /// The error that names what is refused.
     pub fn refusal(&self) -> Option<Error> {
-        let refused = self.refused();
+        // Where nothing is dropped, an index that the target does not take is reported in the end, and the documents
+        // are restored.
+        let stops = self.replaces() || self.unable.iter().any(|one| !one.is_index());
+        self.inability().filter(|_| stops).or_else(|| self.occupation())
+    }
+
+    /// The same for a `--dry-run`, which reports everything that would end with exit code 1.
+    pub fn objection(&self) -> Option<Error> {
+        self.inability().or_else(|| self.occupation())
+    }
+
+    /// Returns true if anything at the target would be dropped.
+    fn replaces(&self) -> bool {
+        self.drop
+            && (self.beside().next().is_some() || self.namespaces.iter().any(|one| one.existing.is_some()))
+    }
+
+    /// The error that names what the target cannot take, and what it has already.
+    fn inability(&self) -> Option<Error> {
+        let unable: Vec<String> = self.unable.iter().map(Unable::to_string).collect();
+        let occupied = match self.occupied() {
+            occupied if occupied.is_empty() => String::new(),
+            occupied => format!("; it also has data already: {}", occupied.join(", ")),
+        };
+        let rest = match &self.rest {
+            Some(flags) => flags.sentence(),
+            None => "Name another target (RESTORE_URI, --to-uri)".into(),
+        };
+        let replaces = match occupied.is_empty() {
+            true => "",
+            false => "; --drop replaces what is there",
+        };
+        (!unable.is_empty()).then(|| {
+            Error::failed(format!(
+                "the target {} cannot take all of it (MongoDB {}): {}{occupied}",
+                self.target_text(),
+                self.version,
+                unable.join("; ")
+            ))
+            .hint(format!("Nothing was changed. {rest}{replaces}"))
+        })
+    }
+
+    fn occupation(&self) -> Option<Error> {
+        let refused = self.occupied();
         (!refused.is_empty()).then(|| {
             let (target, verb) = match self.onto_source {
                 true => (self.target_text(), ", has"),
@@ -157,6 +216,8 @@ impl Plan {
 pub struct Found {
     /// By database and name: kind, options.
     rows: BTreeMap<(String, String), (String, RawDocumentBuf)>,
+    /// The databases, as far as the user may know.
+    databases: BTreeSet<String>,
     /// Whether there is no database but the server's own.
     pub fresh: bool,
 }
@@ -164,8 +225,12 @@ pub struct Found {
 /// Looks at the databases of the target.
 pub async fn look(target: &Target, databases: &BTreeSet<&str>) -> Result<Found> {
     let all = target.databases().await?;
-    let own = |db: &String| ["admin", "config", "local"].contains(&db.as_str());
-    let fresh = all.is_some_and(|all| all.iter().all(own));
+    let own = |db: &String| ["admin", "config", "local", trial::DATABASE].contains(&db.as_str());
+    let fresh = all.as_ref().is_some_and(|all| all.iter().all(own));
+    let known = match all {
+        Some(all) => all,
+        None => target.own_databases().await?,
+    };
     let mut rows = BTreeMap::new();
     for db in databases {
         for row in target.collections(db).await? {
@@ -174,10 +239,31 @@ pub async fn look(target: &Target, databases: &BTreeSet<&str>) -> Result<Found> 
             rows.insert((db.to_string(), name.to_string()), (kind.to_string(), options));
         }
     }
-    Ok(Found { rows, fresh })
+    Ok(Found { rows, databases: known.into_iter().collect(), fresh })
 }
 
 impl Found {
+    /// The databases that were looked at and have something.
+    pub fn databases(&self) -> BTreeSet<&str> {
+        self.rows.keys().map(|(db, _)| db.as_str()).collect()
+    }
+
+    /// The names in a database that was looked at.
+    pub fn names_of<'a>(&'a self, db: &'a str) -> impl Iterator<Item = &'a str> {
+        self.rows.keys().filter(move |(of, _)| of == db).map(|(_, name)| name.as_str())
+    }
+
+    /// Whether the target has a database of this name.
+    pub fn has_database(&self, db: &str) -> bool {
+        self.databases.contains(db) || self.rows.keys().any(|(of, _)| of == db)
+    }
+
+    /// A database of the target whose name differs from this one by case alone.
+    pub fn alike(&self, db: &str) -> Option<&str> {
+        let all = self.databases.iter().map(String::as_str);
+        all.chain(self.databases()).find(|other| *other != db && other.eq_ignore_ascii_case(db))
+    }
+
     /// What is there under the name of a namespace that is to be restored.
     pub async fn existing(
         &self,

@@ -17,6 +17,9 @@ pub fn needed(plan: &Plan, options: &Options) -> Vec<Need> {
         }
         needs.extend(replaced.then(|| (Act::Drop, key.clone())));
         needs.extend((replaced || planned.existing.is_none()).then(|| (Act::Create, key.clone())));
+        let capped = planned.namespace.options.get_bool("capped").unwrap_or(false);
+        let makes_capped = capped && (replaced || planned.existing.is_none());
+        needs.extend(makes_capped.then(|| (Act::Cap, key.clone())));
         // The documents of a time series go to a system collection, whose rights are written in other ways.
         if planned.namespace.kind == Type::Collection {
             needs.extend((planned.offer.documents > 0).then(|| (Act::Insert, key.clone())));

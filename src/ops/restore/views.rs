@@ -1,7 +1,15 @@
-//! Views under other names: what they show is part of their options, and stays as it is.
+//! The names that views show: of a view under another name they stay as they are, and a trial of a view shows the
+//! trials of other views.
+
+use std::collections::BTreeSet;
+
+use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::plan::Planned;
 use crate::source::Type;
+
+/// Stages that read another collection, with the field that names it, and the one that is that collection itself.
+const JOINS: [(&str, &str); 3] = [("$lookup", "from"), ("$graphLookup", "from"), ("$unionWith", "coll")];
 
 /// A line for each view that shows a name which its collection will not have.
 pub fn astray(namespaces: &[Planned]) -> Vec<String> {
@@ -16,4 +24,96 @@ pub fn astray(namespaces: &[Planned]) -> Vec<String> {
         })
     };
     namespaces.iter().filter(|n| n.offer.kind == Type::View).filter_map(note).collect()
+}
+
+/// The collections and views that a view with these options shows.
+pub fn shown(options: &RawDocument) -> BTreeSet<String> {
+    let found = std::cell::RefCell::new(BTreeSet::new());
+    showing(options, &|name| {
+        found.borrow_mut().insert(name.to_string());
+        None
+    });
+    found.into_inner()
+}
+
+/// The options of a view that shows other names, where `other` has one.
+pub fn showing(options: &RawDocument, other: &dyn Fn(&str) -> Option<String>) -> RawDocumentBuf {
+    let mut out = RawDocumentBuf::new();
+    for (key, value) in options.iter().flatten() {
+        match value {
+            RawBsonRef::String(on) if key.as_str() == "viewOn" => out.append(key, named(on, other)),
+            value if key.as_str() == "pipeline" => append(&mut out, key.as_str(), value, other),
+            value => out.append(key, value),
+        }
+    }
+    out
+}
+
+fn named(name: &str, other: &dyn Fn(&str) -> Option<String>) -> String {
+    other(name).unwrap_or_else(|| name.into())
+}
+
+fn append(
+    out: &mut RawDocumentBuf,
+    key: &str,
+    value: RawBsonRef<'_>,
+    other: &dyn Fn(&str) -> Option<String>,
+) {
+    let Ok(at) = bson::raw::CString::try_from(key) else { return };
+    let join = JOINS.iter().find(|(stage, _)| *stage == key);
+    match value {
+        RawBsonRef::String(name) if key == "$unionWith" => out.append(at, named(name, other)),
+        RawBsonRef::Document(document) => {
+            out.append(at, within(document, join.map(|(_, field)| *field), other))
+        }
+        RawBsonRef::Array(array) => {
+            let mut list = RawArrayBuf::new();
+            for one in array.into_iter().flatten() {
+                match one {
+                    RawBsonRef::Document(document) => list.push(within(document, None, other)),
+                    one => list.push(one),
+                }
+            }
+            out.append(at, list);
+        }
+        value => out.append(at, value),
+    }
+}
+
+fn within(
+    document: &RawDocument,
+    field: Option<&str>,
+    other: &dyn Fn(&str) -> Option<String>,
+) -> RawDocumentBuf {
+    let mut out = RawDocumentBuf::new();
+    for (key, value) in document.iter().flatten() {
+        match value {
+            RawBsonRef::String(name) if Some(key.as_str()) == field => out.append(key, named(name, other)),
+            value => append(&mut out, key.as_str(), value, other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn each_name_that_a_view_shows_is_found() {
+        let options = |a: &str, b: &str, c: &str, d: &str| {
+            rawdoc! {"viewOn": a, "pipeline": [
+                {"$lookup": {"from": b, "as": "x", "pipeline": [{"$unionWith": {"coll": c, "pipeline": []}}]}},
+                {"$facet": {"y": [{"$unionWith": d}]}},
+                {"$match": {"from": "e", "coll": "f"}},
+            ], "collation": {"locale": "fr"}}
+        };
+        assert_eq!(shown(&options("a", "b", "c", "d")), ["a", "b", "c", "d"].map(String::from).into());
+        let other = showing(&options("a", "b", "c", "d"), &|name| Some(format!("{name}2")));
+        assert_eq!(other, options("a2", "b2", "c2", "d2"));
+        let same = showing(&options("a", "b", "c", "d"), &|_| None);
+        assert_eq!(same, options("a", "b", "c", "d"));
+    }
 }

@@ -14,6 +14,7 @@ mod old_dumps;
 mod one_fails;
 mod part;
 mod past_versions;
+mod preflight;
 mod random;
 mod rights;
 mod round_trip;

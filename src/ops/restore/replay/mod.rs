@@ -13,6 +13,7 @@ mod entry;
 mod names;
 mod play;
 mod script;
+pub mod shapes;
 mod skip;
 mod survey;
 mod transactions;

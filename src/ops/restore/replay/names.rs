@@ -6,7 +6,7 @@ use crate::ops::restore::offer::ordinary;
 use crate::source::selection;
 
 /// Before the name of a time series: the collection that holds its documents.
-const BUCKETS: &str = "system.buckets.";
+pub const BUCKETS: &str = "system.buckets.";
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -74,6 +74,10 @@ impl Names {
             return Ok(self.people.then(|| named((db.into(), collection.into()))));
         }
         let full = format!("{db}.{collection}");
+        // Empty collections that another restore tried while the backup ran.
+        if collection.starts_with(selection::TRIAL_PREFIX) {
+            return Ok(None);
+        }
         let books =
             db.starts_with("__mdb_internal") || db == "config" && !selection::CONFIG.contains(&collection);
         if books || !ordinary(db, collection) || !self.filter.wants(db, &full) {
@@ -94,6 +98,7 @@ mod tests {
             include: include.iter().map(|text| text.parse().unwrap()).collect(),
             exclude: Vec::new(),
             rename: pairs(&texts(rename.0), &texts(rename.1)).unwrap(),
+            ..Filter::default()
         };
         Names { filter, people }
     }

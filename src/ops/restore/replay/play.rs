@@ -55,7 +55,7 @@ pub async fn play(
     meter.doing("replaying the oplog".into());
     let (sender, mut steps) = mpsc::channel(WAITING);
     // Without the feeder, which ends the player's work by its own end.
-    let reading = async { through(origin, script, Feeder(sender)).await.map(|(read, _)| read) };
+    let reading = async { through(origin, script, Feeder(sender)).await.map(|(script, _)| script.read) };
     let mut player =
         Player { target, catalog, skip, batch: Batch::default(), missing: BTreeMap::new(), operations: 0 };
     let playing = async {

@@ -4,12 +4,14 @@
 //! commands, because `applyOps` on `system.views` takes the rights of a superuser; `dropDatabase` drops what the
 //! backup knows of the database, and not what else the target has in it.
 
+use std::collections::BTreeSet;
+
 use bson::RawDocument;
 
-use super::action::{self, Action, Form};
+use super::action::{self, Action, Edit, Form};
 use super::commands;
 use super::entry::{Entry, broken};
-use super::names::Names;
+use super::names::{BUCKETS, Names};
 use super::transactions::{Came, Transactions, operations};
 use crate::error::{Error, Result};
 use crate::source::optime::OpTime;
@@ -30,6 +32,10 @@ pub struct Script {
     bounds: Option<(OpTime, OpTime)>,
     /// What was read so far.
     pub read: Read,
+    /// The namespaces of what was read, wanted or not.
+    pub seen: BTreeSet<String>,
+    /// The indexes that were built, wanted or not: `database.collection.index`.
+    pub indexes: BTreeSet<String>,
 }
 
 /// What was read of a slice.
@@ -56,7 +62,8 @@ impl Script {
     pub fn new(names: Names, connected: Vec<String>, bounds: Option<(OpTime, OpTime)>) -> Script {
         let (first, last) = bounds.unzip();
         let read = Read { first, last, ..Read::default() };
-        Script { names, connected, open: Transactions::default(), bounds, read }
+        let (seen, indexes) = (BTreeSet::new(), BTreeSet::new());
+        Script { names, connected, open: Transactions::default(), bounds, read, seen, indexes }
     }
 
     /// Takes the next entry.
@@ -105,11 +112,12 @@ impl Script {
         actions.into_iter().try_for_each(act)
     }
 
-    fn write(&self, entry: &Entry) -> Result<Vec<Action>> {
+    fn write(&mut self, entry: &Entry) -> Result<Vec<Action>> {
         let (db, collection) = entry.place()?;
         if collection == "system.views" {
             return self.view(entry, db);
         }
+        self.see(db, collection);
         let Some(to) = self.names.target(db, collection)? else { return Ok(Vec::new()) };
         if to.is_people() && id(entry).is_some_and(|id| self.connected.iter().any(|c| c == id)) {
             return Ok(Vec::new());
@@ -119,9 +127,10 @@ impl Script {
     }
 
     /// A view is a document of `system.views`, so is the face of a time series.
-    fn view(&self, entry: &Entry, db: &str) -> Result<Vec<Action>> {
+    fn view(&mut self, entry: &Entry, db: &str) -> Result<Vec<Action>> {
         let full = id(entry).ok_or_else(|| broken("a view has no name"))?;
         let name = full.strip_prefix(&format!("{db}.")).unwrap_or(full);
+        self.see(db, name);
         let Some(to) = self.names.target(db, name)? else { return Ok(Vec::new()) };
         if entry.op == "d" {
             return Ok(vec![Action::Drop(to)]);
@@ -137,7 +146,7 @@ impl Script {
         }
     }
 
-    fn command(&self, entry: &Entry) -> Result<Vec<Action>> {
+    fn command(&mut self, entry: &Entry) -> Result<Vec<Action>> {
         let (name, first) = entry.command()?;
         let db = entry.ns.split_once('.').map_or(entry.ns, |(db, _)| db);
         match name {
@@ -169,17 +178,37 @@ impl Script {
             let all = Action::DropAll { from_db: db.into(), views: true };
             return Ok(if name == "drop" { vec![all] } else { Vec::new() });
         }
+        self.see(db, collection);
         // The server makes the collections of users and roles by itself.
         let to = self.names.target(db, collection)?.filter(|to| !to.is_people());
         let Some(to) = to else { return Ok(Vec::new()) };
-        commands::on_collection(name, entry, to)
+        let mut actions = commands::on_collection(name, entry, to)?;
+        for action in &mut actions {
+            let Action::Index { to, edit: Edit::Put(specs) } = action else { continue };
+            specs.retain(|spec| {
+                let index = spec.get_str("name").unwrap_or_default();
+                let name = format!("{}.{}.{index}", to.from_db, to.from);
+                let wanted = self.names.filter.wants_index(&name);
+                self.indexes.insert(name);
+                wanted
+            });
+        }
+        Ok(actions)
     }
 
-    fn rename(&self, entry: &Entry) -> Result<Vec<Action>> {
-        let named = |field: &str| {
+    fn see(&mut self, db: &str, stored: &str) {
+        let name = format!("{db}.{}", stored.strip_prefix(BUCKETS).unwrap_or(stored));
+        if !self.seen.contains(&name) {
+            self.seen.insert(name);
+        }
+    }
+
+    fn rename(&mut self, entry: &Entry) -> Result<Vec<Action>> {
+        let mut named = |field: &str| {
             let full = entry.o.get_str(field).map_err(broken)?;
             let (db, collection) =
                 full.split_once('.').ok_or_else(|| broken("a rename names no namespace"))?;
+            self.see(db, collection);
             self.names.target(db, collection)
         };
         match (named("renameCollection")?, named("to")?) {

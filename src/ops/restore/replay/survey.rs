@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tokio::runtime::Handle;
 
 use super::action::Action;
@@ -10,6 +11,7 @@ use super::script::{Read, Script};
 use crate::error::{Error, Result};
 use crate::ops::restore::origin::Origin;
 use crate::ops::restore::plan::Planned;
+use crate::ops::restore::preflight;
 use crate::source::Type;
 
 /// What a slice holds for this restore.
@@ -27,12 +29,25 @@ pub struct Survey {
     pub emptied: BTreeSet<(String, bool)>,
     /// The databases in which it applies operations, but for users and roles.
     pub databases: BTreeSet<String>,
+    /// Everything it does but for writing documents.
+    pub commands: Vec<Action>,
+    /// The forms of its updates (`$v`), and a namespace of the backup for each.
+    pub formats: BTreeMap<i32, String>,
+    /// The roles that it writes, as far as their privileges are in it.
+    pub roles: Vec<RawDocumentBuf>,
+    /// The names in the backup that it renames from and to.
+    pub renames: Vec<(String, String)>,
+    /// The namespaces of all of its operations, by their names in the backup.
+    pub seen: BTreeSet<String>,
+    /// The indexes that it builds: `database.collection.index`, with the names of the backup.
+    pub indexes: BTreeSet<String>,
 }
 
 impl Steps for Survey {
     fn take(&mut self, action: Action) -> Result<()> {
         self.operations += u64::from(action.is_one());
         self.reshape(&action);
+        self.note(&action);
         let (first, second) = match &action {
             Action::Write { to, .. } | Action::Create { to, .. } | Action::Modify { to, .. } => (to, None),
             Action::Rename { from, to, .. } => (from, Some(to)),
@@ -78,6 +93,29 @@ impl Survey {
         }
     }
 
+    /// Keeps what the target has to be asked about.
+    fn note(&mut self, action: &Action) {
+        let name = |named: &Named| format!("{}.{}", named.from_db, named.from);
+        match action {
+            Action::Write { to, operation } => {
+                let Ok(change) = operation.get_document("o") else { return };
+                let op = operation.get_str("op").unwrap_or_default();
+                if let Some(version) = update_format(change).filter(|_| op == "u") {
+                    self.formats.entry(version).or_insert_with(|| name(to));
+                }
+                if to.is_people() && to.from == "system.roles" && op != "d" {
+                    let id = operation.get_document("o2").unwrap_or(change).get_str("_id");
+                    self.roles.extend(id.ok().and_then(|id| preflight::role_of(id, change)));
+                }
+            }
+            Action::Rename { from, to, .. } => {
+                self.renames.push((name(from), name(to)));
+                self.commands.push(action.clone());
+            }
+            _ => self.commands.push(action.clone()),
+        }
+    }
+
     fn touch(&mut self, named: &Named) -> Result<()> {
         let from = format!("{}.{}", named.from_db, named.from);
         match self.touched.get(&named.key()).filter(|other| **other != from) {
@@ -113,11 +151,21 @@ fn both(one: &str, other: &str, key: &(String, String)) -> Error {
     )
 }
 
+/// The version of an update's form; `None` of a whole document.
+fn update_format(change: &RawDocument) -> Option<i32> {
+    match change.get("$v").ok()?? {
+        RawBsonRef::Int32(version) => Some(version),
+        RawBsonRef::Int64(version) => i32::try_from(version).ok(),
+        RawBsonRef::Double(version) => Some(version as i32),
+        _ => None,
+    }
+}
+
 /// Reads the whole slice.
 pub async fn survey(origin: &Origin, names: Names) -> Result<Survey> {
     let script = Script::new(names, Vec::new(), origin.slice_bounds());
-    let (read, survey) = through(origin, script, Survey::default()).await?;
-    Ok(Survey { read, ..survey })
+    let (script, survey) = through(origin, script, Survey::default()).await?;
+    Ok(Survey { read: script.read, seen: script.seen, indexes: script.indexes, ..survey })
 }
 
 /// Takes the steps of a slice in their order.
@@ -128,7 +176,7 @@ pub trait Steps: Send + 'static {
 
 /// Reads the whole slice on a thread of its own, and hands its steps on. After the first error nothing more is
 /// handed on.
-pub async fn through<S: Steps>(origin: &Origin, mut script: Script, mut steps: S) -> Result<(Read, S)> {
+pub async fn through<S: Steps>(origin: &Origin, mut script: Script, mut steps: S) -> Result<(Script, S)> {
     let (origin, handle) = (origin.clone(), Handle::current());
     let work = move || {
         let mut failed = None;
@@ -139,7 +187,7 @@ pub async fn through<S: Steps>(origin: &Origin, mut script: Script, mut steps: S
         });
         // Whether its bytes are right comes before what they seem to say.
         read?;
-        failed.map_or(Ok((script.read, steps)), Err)
+        failed.map_or(Ok((script, steps)), Err)
     };
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
 }
