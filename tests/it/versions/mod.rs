@@ -7,6 +7,7 @@
 
 mod cursors;
 mod drills;
+mod members;
 mod round_trip;
 mod support;
 mod upgrades;
