@@ -86,6 +86,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     output::tell_panics(log.clone());
     layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
     layers.exposed().iter().for_each(|file| log::warn!("{file}"));
+    settings::uri_warnings(&layers).iter().for_each(|warning| log::warn!("{warning}"));
     let output = Output::new(cli.common.json, cli.common.quiet);
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();

@@ -20,6 +20,8 @@ impl RecordsAt {
         match layers.text("records").map(str::trim) {
             Some("off") => Ok(RecordsAt::Off),
             Some(text) => {
+                // Its errors name options, and never their values.
+                uri::read_named("records (BACKUP_RECORDS)", text)?;
                 uri::check(text).map_err(|_| {
                     // The value may hold a password, and what the driver says of it may quote it.
                     let why = "neither off nor a valid connection string; BACKUP_RECORDS looks like \

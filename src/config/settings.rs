@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::layers::{Layers, Origin};
 use super::records::RecordsAt;
-use super::uri;
+use super::uri::{self, MongoUri};
 use super::values::{absolute, boolean, number};
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
@@ -98,6 +98,20 @@ pub fn target(layers: &Layers) -> Result<(Secret, bool)> {
 /// The server that a drill restores into, under names of its own. Never another setting's.
 pub fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
     uri_of(layers, "drill_uri", "DRILL_URI")
+}
+
+/// Warnings about options of connection strings that change nothing, each with its setting. What is not valid has
+/// none: it is an error where it is used.
+pub fn uri_warnings(layers: &Layers) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut warnings = Vec::new();
+    for key in ["mongo_uri", "restore_uri", "drill_uri", "records"] {
+        let Some(uri) = layers.text(key).filter(|uri| !seen.contains(uri)) else { continue };
+        seen.push(uri);
+        let found = MongoUri::read(uri).map(|uri| uri.warnings()).unwrap_or_default();
+        warnings.extend(found.into_iter().map(|warning| format!("{key}: {warning}")));
+    }
+    warnings
 }
 
 /// The connection string of a setting that `--to-uri` sets as well: there without a password.

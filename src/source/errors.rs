@@ -2,6 +2,7 @@
 
 use mongodb::error::{Error as Driver, ErrorKind, WriteFailure};
 
+use super::client::User;
 use super::unfound;
 use crate::error::Error;
 
@@ -60,31 +61,47 @@ pub fn classify(error: &Driver) -> Class {
 }
 
 /// An error of ours from the driver's: `doing` names what failed and on what.
-pub fn explain(doing: String, user: Option<&str>, error: Driver) -> Error {
+pub fn explain(doing: String, user: Option<&User>, error: Driver) -> Error {
     // What the layers of the driver say of each other is for who looks closer.
     log::debug!("{doing}: {error}");
-    let who = user.map_or_else(|| "an anonymous user".to_string(), |u| format!("user '{u}'"));
+    let who = match user {
+        Some(user) => format!("user '{}'", user.name),
+        None if of_certificate(&error) => "the user of the client's certificate".into(),
+        None => "an anonymous user".into(),
+    };
     match classify(&error) {
         Class::Login => Error::failed(format!("{doing}: the login of {who} was refused"))
             .hint(login_step(&error, "MONGO_URI", "MONGO_URI_FILE"))
             .caused_by(tidy(&error)),
         Class::Unauthorized => Error::failed(format!("{doing}: {who} may not do this"))
-            .hint(match user {
-                Some(user) => format!(
-                    "Grant the built-in role: db.getSiblingDB(\"admin\").grantRolesToUser(\"{user}\", [\"backup\"])"
-                ),
-                None => "Name a user with the built-in role \"backup\" in MONGO_URI: \
-                         mongodb://user:password@host/?authSource=admin"
-                    .into(),
-            })
+            .hint(grant_backup(user))
             .caused_by(tidy(&error)),
         Class::Interrupted => Error::failed(doing)
-            .hint(whereabouts(&error).unwrap_or(
-                "Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings",
-            ))
+            .hint(whereabouts(&error, "MONGO_URI", false).unwrap_or_else(|| {
+                "Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings".into()
+            }))
             .caused_by(tidy(&error)),
         _ => Error::failed(doing).caused_by(tidy(&error)),
     }
+}
+
+/// The next step for a user that may not read what a backup reads.
+pub fn grant_backup(user: Option<&User>) -> String {
+    match user {
+        Some(User { name, db }) => format!(
+            "Grant the built-in role: db.getSiblingDB(\"{db}\").grantRolesToUser({name:?}, [{}])",
+            granted("backup", db)
+        ),
+        None => "Name a user with the built-in role \"backup\" in MONGO_URI: \
+                 mongodb://user:password@host/?authSource=admin"
+            .into(),
+    }
+}
+
+/// A built-in role as `grantRolesToUser` takes it in the database `db`: in others than admin it has to be named with
+/// its own.
+pub fn granted(role: &str, db: &str) -> String {
+    if db == "admin" { format!("\"{role}\"") } else { format!("{{role: \"{role}\", db: \"admin\"}}") }
 }
 
 /// The next step after a login that was refused; `whose` is the connection string, `file` the variable that names
@@ -96,18 +113,39 @@ pub fn login_step(error: &Driver, whose: &str, file: &str) -> String {
             "There is a user and no password in {whose} (`uzima-backup config` shows where it came from): the whole \
              connection string, password and all, belongs into the file of {file}, or into the variable itself"
         ),
+        _ if of_certificate(error) => format!(
+            "The certificate's subject must be a user in $external: `openssl x509 -in FILE -noout -subject -nameopt \
+             RFC2253` shows it, FILE being tlsCertificateKeyFile of {whose}, and \
+             db.getSiblingDB(\"$external\").createUser({{user: \"CN=…\", roles: […]}}) creates it"
+        ),
         _ => format!(
             "Check user, password and authSource in {whose}; a password's special characters are percent-encoded"
         ),
     }
 }
 
-/// The next step where there is a server, but not the one that MONGO_URI speaks of.
-pub fn whereabouts(error: &Driver) -> Option<&'static str> {
+/// Whether it was a login by certificate.
+fn of_certificate(error: &Driver) -> bool {
+    matches!(&*error.kind, ErrorKind::Authentication { message, .. } if message.contains("MONGODB-X509"))
+}
+
+/// The next step where a server answers, but not as the connection string of the setting `whose` wants it. `writes`:
+/// whether it is to be written to.
+pub fn whereabouts(error: &Driver, whose: &str, writes: bool) -> Option<String> {
     match &*error.kind {
-        ErrorKind::ServerSelection { message, .. } => unfound::read(message)?.hint,
+        ErrorKind::ServerSelection { message, .. } => {
+            unfound::read(message)?.step.map(|step| step.words(whose, writes))
+        }
         _ => None,
     }
+}
+
+/// Why a server that does not know the command `hello` cannot be used: it came with 4.4.2, and with late releases of
+/// older versions.
+pub fn without_hello(error: &Driver) -> Option<&'static str> {
+    const COMMAND_NOT_FOUND: i32 = 59;
+    (code(error) == Some(COMMAND_NOT_FOUND))
+        .then_some("it does not know the command hello; MongoDB 4.4 or later is needed")
 }
 
 /// The driver's words without its types' wrapping.

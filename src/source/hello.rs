@@ -5,11 +5,13 @@ use mongodb::options::ServerAddress;
 use serde::{Deserialize, Serialize};
 
 use super::server::any_member;
+use super::unfound::Step;
+use crate::config::uri;
 
 /// What a member says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hello {
-    /// `host:port`.
+    /// `host:port`, an IPv6 address in brackets, or the path of a Unix socket.
     pub address: String,
     /// The deployment's kind.
     pub topology: Topology,
@@ -17,6 +19,8 @@ pub struct Hello {
     pub set_name: Option<String>,
     /// Whether it takes writes.
     pub primary: bool,
+    /// Why it cannot be read.
+    pub unfit: Option<Unfit>,
     /// Of a primary: by which election it is one.
     pub election: Option<String>,
     /// Changes when the process is started again; unknown before 4.4.
@@ -49,6 +53,50 @@ pub enum Topology {
     Mongos,
 }
 
+/// Why a member that answers cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// It votes, and holds no data.
+    Arbiter,
+    /// It was started for a replica set that was not initiated.
+    Uninitiated,
+    /// It is starting, copying data or recovering.
+    Recovering,
+}
+
+impl Unfit {
+    /// Reads a reply to `hello`.
+    pub fn of(reply: &bson::Document) -> Option<Unfit> {
+        let on = |key| reply.get_bool(key).unwrap_or(false);
+        if on("arbiterOnly") {
+            Some(Unfit::Arbiter)
+        } else if on("isreplicaset") && !reply.contains_key("setName") {
+            Some(Unfit::Uninitiated)
+        } else if reply.contains_key("setName") && !on("isWritablePrimary") && !on("secondary") {
+            Some(Unfit::Recovering)
+        } else {
+            None
+        }
+    }
+
+    /// What it is, in words that follow a member's address.
+    pub fn words(self) -> &'static str {
+        match self {
+            Unfit::Arbiter => "is an arbiter, which holds no data",
+            Unfit::Uninitiated => "is to be a member of a replica set that was not initiated",
+            Unfit::Recovering => "is neither primary nor secondary: it starts, copies data or recovers",
+        }
+    }
+
+    /// The next step.
+    pub fn step(self) -> Step {
+        match self {
+            Unfit::Arbiter | Unfit::Recovering => Step::Members,
+            Unfit::Uninitiated => Step::Initiate,
+        }
+    }
+}
+
 /// Asks a member who it is, which is reached by this address.
 pub async fn hello(client: &Client, address: &ServerAddress) -> mongodb::error::Result<Hello> {
     let reply = client
@@ -66,11 +114,12 @@ pub async fn hello(client: &Client, address: &ServerAddress) -> mongodb::error::
     };
     let process = reply.get_document("topologyVersion").and_then(|v| v.get_object_id("processId"));
     Ok(Hello {
-        address: address.to_string(),
+        address: uri::shown(address),
         topology,
         set_name,
         election: reply.get_object_id("electionId").ok().map(|id| id.to_hex()),
         primary: reply.get_bool("isWritablePrimary").unwrap_or(false),
+        unfit: Unfit::of(&reply),
         process: process.ok().map(|id| id.to_hex()),
     })
 }

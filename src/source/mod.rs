@@ -1,5 +1,6 @@
 //! Where the data comes from: a MongoDB server, read by one of two engines that make the same artifact.
 
+pub mod client;
 pub mod describe;
 pub mod errors;
 pub mod fcv;
@@ -16,12 +17,14 @@ pub mod optime;
 pub mod patience;
 pub mod pattern;
 pub mod readable;
+pub mod relay;
 pub mod selection;
 pub mod server;
 mod size;
 pub mod snapshot;
+pub mod tls;
 mod unchanged;
-mod unfound;
+pub mod unfound;
 
 use std::fmt;
 

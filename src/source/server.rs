@@ -11,19 +11,23 @@ use mongodb::options::{
 };
 use mongodb::{Client, Database};
 
+use super::client::{self, Access, User};
 use super::errors::{self, Class};
 use super::fcv::Fcv;
-use super::hello::{Hello, hello};
+use super::hello::{Hello, Unfit, hello};
 use super::notes::Notes;
 use super::patience::{bounded, passing};
 use crate::again::again;
+use crate::config::uri;
 use crate::error::{Error, Kind, Result};
-use crate::secret::{ExposeSecret, Secret};
+use crate::secret::Secret;
 
 /// One member of a deployment, to which every read of a run goes.
 pub struct Server {
     client: Client,
+    access: Access,
     options: ClientOptions,
+    user: Option<User>,
     /// How long it may take to answer.
     pub(super) stall: Duration,
     /// It has not answered for a while, and that was told.
@@ -51,23 +55,26 @@ impl Server {
     /// The same; what has to be asked again, now and later, is added to `notes`.
     pub async fn connect_noting(uri: &Secret, notes: &Notes) -> Result<Server> {
         let tell = |line| notes.count(line);
-        let parse = || async { ClientOptions::parse(uri.expose_secret()).await };
-        let mut options = again("resolve MONGO_URI", tell, passing, parse)
+        let access = Access::read("MONGO_URI", uri)?;
+        let (mut options, user) = again("resolve MONGO_URI", tell, passing, || access.options())
             .await
-            .map_err(|e| {
-                Error::new(Kind::Away, "MONGO_URI cannot be resolved").caused_by(errors::tidy(&e)).hint(
-                    "Check the name in MONGO_URI, and this machine's name server: mongodb+srv:// wants a name with an \
-                     SRV record, mongodb:// one with an address",
-                )
-            })?;
-        options.app_name.get_or_insert_with(|| "uzima-backup".into());
+            .map_err(|e| client::unresolved("MONGO_URI", &e))?;
         options.direct_connection.get_or_insert(false);
-        let places: Vec<String> = options.hosts.iter().map(ServerAddress::to_string).collect();
-        let user = options.credential.as_ref().and_then(|c| c.username.clone());
-        let doing = format!("cannot connect to MongoDB at {}", places.join(","));
+        let places = uri::shown_all(&options.hosts);
+        let doing = format!("cannot connect to MongoDB at {places}");
         let fail = |e| {
             let away = matches!(errors::classify(&e), Class::Login | Class::Interrupted);
-            let error = errors::explain(doing.clone(), user.as_deref(), e);
+            if let Some((why, step)) = access.why().filter(|_| errors::classify(&e) == Class::Interrupted) {
+                let error = Error::new(Kind::Away, doing.clone()).caused_by(why);
+                return error.hint(step.map_or_else(
+                    || "Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings".into(),
+                    |step| step.words("MONGO_URI", false),
+                ));
+            }
+            if let Some(why) = errors::without_hello(&e) {
+                return Error::new(Kind::Away, doing.clone()).caused_by(why).hint("Update the server");
+            }
+            let error = errors::explain(doing.clone(), user.as_ref(), e);
             if away { error.of_kind(Kind::Away) } else { error }
         };
 
@@ -75,12 +82,24 @@ impl Server {
         let criteria = options.selection_criteria.clone();
         let wish = criteria.unwrap_or(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let admin = seed.database("admin");
-        let connecting = format!("connect to MongoDB at {}", places.join(","));
+        let connecting = format!("connect to MongoDB at {places}");
         let ask = || {
             let answer = admin.run_command(bson::doc! {"hello": 1}).selection_criteria(wish.clone());
             bounded(FIRST_ANSWER, answer.into_future())
         };
-        let reply = again(&connecting, tell, passing, ask).await.map_err(fail)?;
+        let reply = match again(&connecting, tell, passing, ask).await {
+            Ok(reply) => reply,
+            Err(e) => {
+                let asked = match errors::classify(&e) {
+                    Class::Login => client::unfit(&options).await,
+                    _ => None,
+                };
+                return Err(match asked {
+                    Some(unfit) => of_unfit(&places, unfit),
+                    None => fail(e),
+                });
+            }
+        };
         let member = match reply.get_str("me") {
             // `me` is the member's name in the set's configuration, by which the driver reached it.
             Ok(me) if options.direct_connection != Some(true) => ServerAddress::parse(me).map_err(fail)?,
@@ -89,14 +108,20 @@ impl Server {
         seed.shutdown().await;
 
         options.hosts = vec![member];
-        options.direct_connection = Some(true);
+        // A load balancer stands for all members; none of them can be asked for.
+        options.direct_connection = Some(options.load_balanced != Some(true));
         options.selection_criteria = None;
         let client = Client::with_options(options.clone()).map_err(fail)?;
         let ask = || bounded(FIRST_ANSWER, hello(&client, &options.hosts[0]));
         let hello = again(&connecting, tell, passing, ask).await.map_err(fail)?;
+        if let Some(unfit) = hello.unfit {
+            return Err(of_unfit(&hello.address, unfit));
+        }
         Ok(Server {
             client,
+            access,
             options,
+            user,
             stall: STALL,
             silent: AtomicBool::new(false),
             notes: notes.clone(),
@@ -140,17 +165,26 @@ impl Server {
 
     /// The user of MONGO_URI.
     pub fn user(&self) -> Option<&str> {
-        self.options.credential.as_ref().and_then(|c| c.username.as_deref())
+        self.user.as_ref().map(|user| user.name.as_str())
     }
 
-    /// The database that knows this user.
-    pub fn auth_source(&self) -> Option<&str> {
-        self.options.credential.as_ref().and_then(|c| c.source.as_deref())
+    /// The next step for a user that may not read what a backup reads.
+    pub fn grant_backup(&self) -> String {
+        errors::grant_backup(self.user.as_ref())
+    }
+
+    /// The connection string with which mongodump reads this member.
+    ///
+    /// # Errors
+    /// Returns an error if mongodump cannot be led to the member.
+    pub fn uri_for_mongodump(&self) -> Result<Secret> {
+        let source = self.options.credential.as_ref().and_then(|c| c.source.as_deref());
+        self.access.for_mongodump(&self.options.hosts[0], source)
     }
 
     /// An error of ours that names the member.
     pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
-        errors::explain(format!("{doing} (MongoDB at {})", self.hello.address), self.user(), error)
+        errors::explain(format!("{doing} (MongoDB at {})", self.hello.address), self.user.as_ref(), error)
     }
 
     /// Who the member is now.
@@ -184,6 +218,12 @@ impl Server {
         let settings = rows.first()?.get_document("settings").ok()?;
         settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
     }
+}
+
+/// The error that a member cannot be read.
+fn of_unfit(address: &str, unfit: Unfit) -> Error {
+    let message = format!("MongoDB at {address} cannot be read: it {}", unfit.words());
+    Error::new(Kind::Away, message).hint(unfit.step().words("MONGO_URI", false))
 }
 
 /// The member that a direct connection leads to, whatever it is.

@@ -139,11 +139,12 @@ impl Target {
                 _ => error,
             };
         }
-        let user = self.user.as_deref().unwrap_or("…");
+        let (user, db) = self.user.as_ref().map_or(("…", "admin"), |user| (&user.name, &user.db));
         error.hint(format!(
             "The role \"restore\" does not allow updates and deletes: \
-             db.getSiblingDB(\"admin\").grantRolesToUser(\"{user}\", [\"readWriteAnyDatabase\"]); \
-             or restore without the oplog: --no-replay"
+             db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{}]); \
+             or restore without the oplog: --no-replay",
+            errors::granted("readWriteAnyDatabase", db)
         ))
     }
 }

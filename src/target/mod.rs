@@ -22,15 +22,20 @@ use bson::{Document, RawDocumentBuf, rawdoc};
 use mongodb::Client;
 use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
 
+use crate::config::uri;
 use crate::error::{Error, Kind, Result};
-use crate::secret::{ExposeSecret, Secret};
+use crate::secret::Secret;
+use crate::source::client::{self, Access, User};
 use crate::source::errors::{self, Class};
 use crate::source::fcv::Fcv;
+use crate::source::hello::Unfit;
 use crate::source::{listing, patience, server};
 use insert::Place;
 use requests::Requests;
 use trial::Trials;
 
+/// What fails where the target cannot be reached.
+const CONNECTING: &str = "cannot connect to the target";
 /// How long an answer to an ordinary command may take; building an index may take longer.
 const STALL: Duration = Duration::from_secs(600);
 
@@ -43,7 +48,9 @@ const EVERYWHERE: [i32; 5] = [64, 79, 100, 391, 14031];
 #[derive(Debug, Clone)]
 pub struct Target {
     client: Client,
-    user: Option<String>,
+    user: Option<User>,
+    /// How it is reached.
+    access: Arc<Access>,
     /// `host:port`, of the primary where there is one.
     pub address: String,
     /// The version of the server's binary.
@@ -96,25 +103,27 @@ impl std::fmt::Display for Version {
 impl Target {
     /// Connects and asks who answers.
     pub async fn connect(uri: &Secret) -> Result<Target> {
-        let mut options = ClientOptions::parse(uri.expose_secret()).await.map_err(|e| {
-            Error::failed("the connection string of the target cannot be resolved")
-                .caused_by(errors::tidy(&e))
-        })?;
-        options.app_name.get_or_insert_with(|| "uzima-backup".into());
-        let places: Vec<String> = options.hosts.iter().map(ServerAddress::to_string).collect();
-        let user = options.credential.as_ref().and_then(|c| c.username.clone());
-        let concern = match options.write_concern.as_ref().and_then(|concern| concern.w.clone()) {
+        let what = "the connection string of the target";
+        let access = Access::read(what, uri)?;
+        let (options, user) = access.options().await.map_err(|e| client::unresolved(what, &e))?;
+        let wish = options.write_concern.as_ref();
+        let mut concern = match wish.and_then(|concern| concern.w.clone()) {
             Some(Acknowledgment::Nodes(n)) => rawdoc! {"w": n as i32},
             Some(Acknowledgment::Custom(name)) => rawdoc! {"w": name},
             _ => rawdoc! {"w": "majority"},
         };
+        if let Some(journal) = wish.and_then(|concern| concern.journal) {
+            concern.append(cstr!("j"), journal);
+        }
+        let places = options.hosts.clone();
         let mut stranger = options.clone();
         stranger.credential = None;
         let mut target = Target {
             client: Client::with_options(options)
                 .map_err(|e| Error::failed("cannot connect to the target").caused_by(errors::tidy(&e)))?,
             user,
-            address: places.join(","),
+            access: Arc::new(access),
+            address: uri::shown_all(&places),
             version: Version(0, 0, 0),
             fcv: None,
             concern,
@@ -123,14 +132,34 @@ impl Target {
             requests: Requests::default(),
             trials: Arc::default(),
         };
-        let doing = "cannot connect to the target";
-        let hello = target.run("admin", rawdoc! {"hello": 1}).await.map_err(|e| target.explain(doing, e))?;
-        if let Ok(me) = hello.get_str("me") {
+        let doing = CONNECTING;
+        let hello = match target.run("admin", rawdoc! {"hello": 1}).await {
+            Ok(hello) => hello,
+            Err(e) => {
+                let asked = match errors::classify(&e) {
+                    Class::Login => client::unfit(&target.stranger).await,
+                    _ => None,
+                };
+                return Err(match asked {
+                    Some(unfit) => target.unfit(unfit),
+                    None => target.explain(doing, e),
+                });
+            }
+        };
+        // A socket leads to one server, whatever the set calls it.
+        let socket = matches!(places.as_slice(), [ServerAddress::Unix { .. }]);
+        if let Some(me) = hello.get_str("me").ok().filter(|_| !socket) {
             target.address = me.into();
         }
+        if let Some(unfit) = Unfit::of(&hello) {
+            return Err(target.unfit(unfit));
+        }
         if !hello.get_bool("isWritablePrimary").unwrap_or(true) {
-            return Err(Error::failed(format!("MongoDB at {} takes no writes", target.address))
-                .hint("Name the whole replica set in the connection string, so that its primary is found"));
+            return Err(Error::failed(format!(
+                "MongoDB at {} takes no writes: it is a secondary",
+                target.address
+            ))
+            .hint("Name the whole replica set in the connection string, so that its primary is found"));
         }
         let build = target.run("admin", rawdoc! {"buildInfo": 1}).await;
         let build = build.map_err(|e| target.explain(doing, e))?;
@@ -162,6 +191,12 @@ impl Target {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
     }
 
+    /// The error that the server is no place to write to.
+    fn unfit(&self, unfit: Unfit) -> Error {
+        Error::failed(format!("MongoDB at {} takes no writes: it {}", self.address, unfit.words()))
+            .hint(unfit.step().words("the target's connection string", true))
+    }
+
     /// An error of ours that names the server. Its kind is `Refused` if the server answered, and the failure
     /// may concern this command alone.
     pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
@@ -174,17 +209,27 @@ impl Target {
         };
         let files = "RESTORE_URI_FILE (for a drill DRILL_URI_FILE)";
         let login = errors::login_step(&error, "the target's connection string", files);
+        if let Some(why) = errors::without_hello(&error).filter(|_| doing == CONNECTING) {
+            let message = format!("{doing} (MongoDB at {})", self.address);
+            return Error::failed(message).caused_by(why).hint("Update the server");
+        }
+        let whose = "the target's connection string";
+        if let Some((why, Some(step))) = self.access.why().filter(|_| class == Class::Interrupted) {
+            let message = format!("{doing} (MongoDB at {})", self.address);
+            return Error::failed(message).caused_by(why).hint(step.words(whose, true));
+        }
+        let step = errors::whereabouts(&error, whose, true);
         let explained =
-            errors::explain(format!("{doing} (MongoDB at {})", self.address), self.user.as_deref(), error)
+            errors::explain(format!("{doing} (MongoDB at {})", self.address), self.user.as_ref(), error)
                 .of_kind(kind);
         match class {
             Class::Unauthorized => {
                 explained.hint("Name a user with the built-in role \"restore\" in the connection string")
             }
             Class::Login => explained.hint(login),
-            Class::Interrupted => {
-                explained.hint("Check that MongoDB runs there and that its address is right")
-            }
+            Class::Interrupted => explained.hint(step.unwrap_or_else(|| {
+                "Check that MongoDB runs there, that its address is right, and its TLS settings".into()
+            })),
             _ => explained,
         }
     }

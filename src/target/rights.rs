@@ -72,16 +72,17 @@ impl Target {
         if lacking.is_empty() {
             return Ok(());
         }
-        let roles = match lacking.iter().any(|(act, _)| *act == Act::Empty) {
-            true => r#"["restore", "readWriteAnyDatabase"]"#,
-            false => r#"["restore"]"#,
+        let (user, db) = self.user.as_ref().map_or(("…", "admin"), |user| (&user.name, &user.db));
+        let roles: &[&str] = match lacking.iter().any(|(act, _)| *act == Act::Empty) {
+            true => &["restore", "readWriteAnyDatabase"],
+            false => &["restore"],
         };
-        let user = self.user.as_deref().unwrap_or("…");
+        let roles = roles.iter().map(|role| errors::granted(role, db)).collect::<Vec<_>>().join(", ");
         let what = told(&lacking);
         Err(Error::failed(format!("user '{user}' may not {what} (MongoDB at {})", self.address)).hint(
             format!(
                 "Nothing was changed. Grant what is missing: \
-             db.getSiblingDB(\"admin\").grantRolesToUser(\"{user}\", {roles})"
+             db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{roles}])"
             ),
         ))
     }

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod cli;
+mod connect;
 mod consistency;
 mod docs;
 mod drill;

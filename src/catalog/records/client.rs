@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use bson::RawDocumentBuf;
 use mongodb::options::{
-    Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, ReadPreferenceOptions,
-    SelectionCriteria, ServerAddress, WriteConcern,
+    Acknowledgment, CollectionOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Collection};
 
 use super::{RUNS, RecordsOptions};
+use crate::config::uri;
 use crate::error::{Error, Result};
 use crate::secret::{ExposeSecret, Redactor};
+use crate::source::client::{Access, User};
 use crate::source::errors::{self, Class};
 use crate::source::selection::RECORDS_DB;
 
@@ -23,38 +24,37 @@ pub struct Server {
     patience: Duration,
     redactor: Redactor,
     places: String,
-    user: Option<String>,
-    auth_source: String,
+    user: Option<User>,
+    /// How it is reached.
+    access: Access,
 }
 
 impl Server {
     /// Gets ready to talk to it.
     pub async fn connect(options: &RecordsOptions) -> Result<Server> {
-        let uri = options.uri.expose_secret();
-        let redactor = Redactor::new(&[uri], &[]);
+        let redactor = Redactor::new(&[options.uri.expose_secret()], &[]);
         let failed = |why: String| {
             Error::failed(format!("the server of the records cannot be resolved: {}", redactor.clean(&why)))
                 .hint("Correct MONGO_URI or BACKUP_RECORDS; with BACKUP_RECORDS=off nothing is recorded")
         };
-        let parsed = tokio::time::timeout(options.patience, ClientOptions::parse(uri).into_future()).await;
-        let mut client = parsed
+        let access = Access::read("the connection string of the records", &options.uri)?;
+        let parsed = tokio::time::timeout(options.patience, access.options()).await;
+        let (mut client, user) = parsed
             .map_err(|_| failed(format!("no answer within {} s", options.patience.as_secs())))?
             .map_err(|e| failed(errors::tidy(&e)))?;
-        client.app_name.get_or_insert_with(|| "uzima-backup".into());
         // The URI was written for reading, perhaps from a secondary; records are written.
         client.selection_criteria = None;
         client.read_concern = None;
         for wait in [&mut client.server_selection_timeout, &mut client.connect_timeout] {
             *wait = Some(wait.unwrap_or(options.patience).min(options.patience));
         }
-        let places: Vec<String> = client.hosts.iter().map(ServerAddress::to_string).collect();
-        let credential = client.credential.clone().unwrap_or_default();
+        let places = uri::shown_all(&client.hosts);
         Ok(Server {
             client: Client::with_options(client).map_err(|e| failed(errors::tidy(&e)))?,
             patience: options.patience,
-            places: places.join(","),
-            user: credential.username,
-            auth_source: credential.source.unwrap_or_else(|| "admin".into()),
+            places,
+            user,
+            access,
             redactor,
         })
     }
@@ -89,22 +89,24 @@ impl Server {
     pub fn explain(&self, what: &str, error: mongodb::error::Error) -> Error {
         let off = "with BACKUP_RECORDS=off nothing is recorded";
         let hint = match (errors::classify(&error), &self.user) {
-            (Class::Unauthorized, Some(user)) => format!(
-                "Grant the role: db.getSiblingDB(\"{}\").grantRolesToUser(\"{user}\", [{{role: \"readWrite\", db: \
-                 \"{RECORDS_DB}\"}}]); {off}",
-                self.auth_source
+            (Class::Unauthorized, Some(User { name, db })) => format!(
+                "Grant the role: db.getSiblingDB(\"{db}\").grantRolesToUser({name:?}, [{{role: \"readWrite\", db: \
+                 \"{RECORDS_DB}\"}}]); {off}"
             ),
             (Class::Unauthorized, None) => {
                 format!("Name a user who may write to the database {RECORDS_DB}; {off}")
             }
             (Class::Login, _) => format!("Check user, password and authSource; {off}"),
-            _ => match errors::whereabouts(&error) {
+            _ => match errors::whereabouts(&error, "the connection string of the records", true) {
                 Some(hint) => format!("{hint}; {off}"),
                 None => format!("Check that MongoDB runs there and takes writes; {off}"),
             },
         };
         log::debug!("records cannot be {what}: {error}");
-        let why = self.redactor.clean(&errors::tidy(&error));
+        let why = match self.access.why().filter(|_| errors::classify(&error) == Class::Interrupted) {
+            Some((why, _)) => why,
+            None => self.redactor.clean(&errors::tidy(&error)),
+        };
         Error::failed(format!("records cannot be {what} (MongoDB at {}, database {RECORDS_DB})", self.places))
             .hint(hint)
             .caused_by(why)

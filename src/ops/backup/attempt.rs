@@ -21,6 +21,7 @@ use crate::source::describe::{self, Uuids};
 use crate::source::known::newer;
 use crate::source::native::{self, Gone, Reading};
 use crate::source::notes::Notes;
+use crate::source::readable;
 use crate::source::snapshot;
 use crate::units;
 
@@ -81,6 +82,11 @@ impl Attempt {
         let mut engine = engine::choose(options)?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
         let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
+        // mongodump finds out by itself only when it comes to a collection, and does not name the role.
+        if engine.mongodump.is_some() {
+            let proof = readable::prove(&known.server, &known.description.namespaces);
+            resources.cancel.or(proof).await?;
+        }
         let topology = known.server.hello.topology;
         *seen = Seen {
             slice: known.consistency.oplog.is_some(),

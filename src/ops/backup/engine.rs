@@ -74,7 +74,7 @@ pub fn choose(options: &Options) -> Result<Engine> {
     let native = |why: String| Engine { mongodump: None, why };
     let find = || mongodump::find(options.mongodump_path.as_deref(), options.search_path.as_deref());
     let with = |found: mongodump::Found, why: String| Engine {
-        mongodump: Some(Mongodump { found, stall: options.stall, uri: options.mongo_uri.clone() }),
+        mongodump: Some(Mongodump { found, stall: options.stall }),
         why,
     };
     let snapshot = options.consistency == ConsistencyChoice::Snapshot;

@@ -34,6 +34,7 @@ use crate::secret::Secret;
 use crate::source::describe::{self, Description};
 use crate::source::known as known_versions;
 use crate::source::notes::Notes;
+use crate::source::readable;
 use crate::source::selection::Selection;
 use crate::source::server::Server;
 use crate::store::{self, Store};
@@ -197,6 +198,7 @@ pub async fn plan(options: &Options) -> Result<Plan> {
     let server = Server::connect(&options.mongo_uri).await?.patient(options.stall);
     let engine = engine::choose(options)?;
     let description = described(&server, options).await?;
+    readable::prove(&server, &description.namespaces).await?;
     let version = server.version().await?;
     let warnings = known_versions::newer(&version).into_iter().chain(description.warnings.iter().cloned());
     let plan = Plan {

@@ -30,6 +30,8 @@ pub struct Running {
     lines: Arc<Mutex<VecDeque<String>>>,
     /// Its words may quote the connection string, and go into messages and the manifest.
     redactor: Redactor,
+    /// The next step if the user may not read something.
+    grant: String,
 }
 
 /// Starts mongodump. The connection string, which holds the password, goes through a pipe on its
@@ -39,6 +41,7 @@ pub fn start(
     uri: &Secret,
     database: Option<&str>,
     watch: Watch,
+    grant: String,
     cancel: &CancellationToken,
 ) -> Result<Running> {
     let mut command = Command::new(&found.path);
@@ -64,7 +67,7 @@ pub fn start(
     keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
     let chunks = Chunks::of(child.stdout.take().expect("stdout is piped"), watch, cancel.clone());
     let redactor = Redactor::new(&[uri.expose_secret()], &[]);
-    Ok(Running { child, chunks: Some(chunks), lines, redactor })
+    Ok(Running { child, chunks: Some(chunks), lines, redactor, grant })
 }
 
 impl Running {
@@ -107,6 +110,10 @@ impl Running {
             (Some(signal), _) => {
                 Error::failed(format!("mongodump was killed by signal {signal}{}", self.said()))
             }
+            // The server's words for error 13, which another run would get again.
+            (None, _) if self.has_said("(Unauthorized)") || self.has_said("not authorized on ") => {
+                Error::failed(format!("mongodump may not read everything{}", self.said())).hint(&self.grant)
+            }
             (None, code) => {
                 let text = format!("mongodump failed with exit code {}{}", code.unwrap_or(-1), self.said());
                 if text.contains(UNWRITABLE) {
@@ -134,6 +141,13 @@ impl Running {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether one of its last lines has these words.
+    fn has_said(&self, words: &str) -> bool {
+        // The thread that keeps them may be a moment behind.
+        thread::sleep(Duration::from_millis(50));
+        self.lines.lock().expect("no holder panics").iter().any(|line| line.contains(words))
     }
 
     /// Its last lines, as the end of a message.

@@ -3,7 +3,6 @@
 mod child;
 mod chunks;
 mod find;
-mod uri;
 
 use std::time::Duration;
 
@@ -18,7 +17,6 @@ use super::server::Server;
 use super::{Namespace, Sink};
 use crate::artifact::demux::Demux;
 use crate::error::Result;
-use crate::secret::Secret;
 
 /// A mongodump, and how it is run.
 #[derive(Debug, Clone)]
@@ -27,8 +25,6 @@ pub struct Mongodump {
     pub found: Found,
     /// It hangs when it sends nothing for so long.
     pub stall: Duration,
-    /// MONGO_URI.
-    pub uri: Secret,
 }
 
 impl Mongodump {
@@ -58,9 +54,9 @@ impl Mongodump {
                 None
             }
         };
-        let uri = uri::for_child(&self.uri, &server.hello.address, server.auth_source());
+        let uri = server.uri_for_mongodump()?;
         let watch = Watch { stall: self.stall, server: server.hello.address.clone() };
-        let mut child = child::start(&self.found, &uri, database, watch, cancel)?;
+        let mut child = child::start(&self.found, &uri, database, watch, server.grant_backup(), cancel)?;
         let demux = Demux::new(child.output()).listed(listed);
         let read = demux.run(&|n| selection.wants(&n.db, &n.collection), sink);
         child.finish(read.map(|_| ()))

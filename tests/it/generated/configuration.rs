@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::error::ErrorKind;
 use uzima_backup::cli;
 use uzima_backup::config::table::{SETTINGS, Setting};
+use uzima_backup::config::uri::table::{HONOURED, IGNORED, REFUSED, TRANSLATED};
 
 use super::pages::VARIABLES;
 
@@ -41,7 +42,35 @@ pub fn page() -> Vec<u8> {
     for (name, what) in VARIABLES {
         page += &format!("| {name} | {what} |\n");
     }
+    page += &options();
     page.into_bytes()
+}
+
+/// The options of connection strings.
+fn options() -> String {
+    let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut text = "\n## Options of connection strings\n\n".to_string();
+    text += "For `mongo_uri`, `restore_uri`, `drill_uri` and `records`, and for both engines: mongodump is given those \
+             that concern it, in its own spelling. Letter case does not matter. Of an option that stands there twice \
+             the last one counts, with a warning; one without a value is ignored with a warning, but for those of TLS \
+             and of the login. An option that is in none of these tables is an error (exit code 2).\n\n\
+             | honoured | other spellings |\n|---|---|\n";
+    for option in HONOURED {
+        text += &format!("| `{}` | {} |\n", option.name, code(option.spellings));
+    }
+    text += "\n| translated | into |\n|---|---|\n";
+    for option in TRANSLATED {
+        text += &format!("| `{}={}` | `{}={}` |\n", option.name, option.value, option.option, option.becomes);
+    }
+    text += "\n| ignored, with one warning | because |\n|---|---|\n";
+    for row in IGNORED {
+        text += &format!("| {} | {} |\n", code(row.names), row.why);
+    }
+    text += "\n| refused (exit code 2) | instead |\n|---|---|\n";
+    for row in REFUSED {
+        text += &format!("| {} | {} |\n", code(row.names), row.instead);
+    }
+    text
 }
 
 fn row(setting: &Setting, key: &str, flag: &str) -> String {

@@ -5,4 +5,4 @@ mod failures;
 mod official;
 mod played;
 mod secrets;
-mod support;
+pub mod support;

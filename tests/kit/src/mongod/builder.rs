@@ -25,6 +25,8 @@ pub struct Builder {
     tls: bool,
     tls_files: Option<TlsFiles>,
     key: Option<String>,
+    socket: bool,
+    ipv6: bool,
     parameters: Vec<(String, String)>,
     args: Vec<OsString>,
     cache_gb: Option<f64>,
@@ -69,6 +71,18 @@ impl Builder {
     pub fn tls_files(mut self, files: TlsFiles) -> Self {
         self.tls = true;
         self.tls_files = Some(files);
+        self
+    }
+
+    /// Listen on a Unix socket too: [`Mongod::socket`].
+    pub fn socket(mut self) -> Self {
+        self.socket = true;
+        self
+    }
+
+    /// Listen on `::1` too, which the machine must have.
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
         self
     }
 
@@ -166,7 +180,7 @@ impl Builder {
         };
         add("--dbpath", &dir.join("db"));
         add("--port", &port.to_string());
-        add("--bind_ip", &"127.0.0.1");
+        add("--bind_ip", &if self.ipv6 { "127.0.0.1,::1" } else { "127.0.0.1" });
         add("--wiredTigerCacheSizeGB", &self.cache_gb.unwrap_or(DEFAULT_CACHE_GB).to_string());
         // Its recorder of server figures costs disk and time and is of no use to a test.
         add("--setParameter", &"diagnosticDataCollectionEnabled=false");
@@ -186,7 +200,14 @@ impl Builder {
             add("--tlsCAFile", &files.ca);
             args.push("--tlsAllowConnectionsWithoutCertificates".into());
         }
-        args.extend(["--quiet", "--nounixsocket"].map(OsString::from));
+        match self.socket {
+            true => args.extend([OsString::from("--unixSocketPrefix"), dir.into()]),
+            false => args.push("--nounixsocket".into()),
+        }
+        if self.ipv6 {
+            args.push("--ipv6".into());
+        }
+        args.push("--quiet".into());
         if self.auth {
             args.push("--auth".into());
         }

@@ -30,7 +30,7 @@ use mongodb::options::ClientOptions;
 
 pub use builder::{Builder, DEFAULT_CACHE_GB};
 use process::Process;
-pub use tls::TlsFiles;
+pub use tls::{CLIENT_NAME, TlsFiles};
 pub use uri::percent_encode;
 pub use version::{VARIABLE as VERSIONS_VARIABLE, Version};
 
@@ -58,6 +58,11 @@ impl Mongod {
     /// `127.0.0.1:port`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The path of its Unix socket, if it was started with [`Builder::socket`].
+    pub fn socket(&self) -> PathBuf {
+        self.dir().join(format!("mongodb-{}.sock", self.port))
     }
 
     pub fn port(&self) -> u16 {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose,
 };
 
 /// Where the PEM files lie.
@@ -15,7 +15,12 @@ pub struct TlsFiles {
     pub ca: PathBuf,
     /// The server's certificate and key in one file, as mongod wants it.
     pub server: PathBuf,
+    /// A client's certificate and key in one file, for [`CLIENT_NAME`].
+    pub client: PathBuf,
 }
+
+/// The name in the client's certificate, as MongoDB calls the user (RFC 2253).
+pub const CLIENT_NAME: &str = "CN=backup client,OU=operations,O=uzima test";
 
 impl TlsFiles {
     /// A certificate for this machine.
@@ -41,7 +46,25 @@ impl TlsFiles {
         let key = KeyPair::generate()?;
         let certificate = leaf.signed_by(&key, &issuer)?;
 
-        let files = TlsFiles { ca: dir.join("ca.pem"), server: dir.join("server.pem") };
+        let mut client = CertificateParams::default();
+        // Its default has a name already.
+        client.distinguished_name = DistinguishedName::new();
+        for (kind, text) in [
+            (DnType::OrganizationName, "uzima test"),
+            (DnType::OrganizationalUnitName, "operations"),
+            (DnType::CommonName, "backup client"),
+        ] {
+            client.distinguished_name.push(kind, text);
+        }
+        client.use_authority_key_identifier_extension = true;
+        client.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let client_key = KeyPair::generate()?;
+        let client = client.signed_by(&client_key, &issuer)?;
+
+        let path = |name: &str| dir.join(name);
+        let files = TlsFiles { ca: path("ca.pem"), server: path("server.pem"), client: path("client.pem") };
+        std::fs::write(&files.client, client.pem() + &client_key.serialize_pem())?;
         std::fs::write(&files.ca, issuer.pem())?;
         std::fs::write(&files.server, certificate.pem() + &key.serialize_pem())?;
         Ok(files)

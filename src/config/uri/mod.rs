@@ -1,0 +1,539 @@
+//! Connection strings, checked without touching the network, and rewritten for what reads them: this program's
+//! driver and mongodump take different options, and spell some differently.
+
+mod options;
+pub mod table;
+
+use std::fmt::Write;
+
+use mongodb::options::{ConnectionString, HostInfo, ServerAddress};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use self::options::{Options, Wrong};
+use crate::error::{Error, Result};
+use crate::secret::{ExposeSecret, Redactor, Secret};
+
+/// What a value may hold as it is (RFC 3986, 2.3), and what stands in host lists anyway.
+const PLAIN: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
+
+/// What a connection string says, as far as a backup cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UriFacts {
+    /// The first host, without port.
+    pub host: String,
+    /// The database in its path, unless that is `admin`, which is for authentication only.
+    pub database: Option<String>,
+}
+
+/// A connection string whose options both engines understand.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MongoUri {
+    /// Scheme, login, hosts and path: `mongodb://user:password@host/path`.
+    head: String,
+    options: Options,
+}
+
+impl MongoUri {
+    /// Reads a connection string.
+    ///
+    /// # Errors
+    /// Returns an error if an option cannot be taken.
+    pub fn read(uri: &str) -> Result<MongoUri, Wrong> {
+        let (head, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let srv = head.starts_with("mongodb+srv://");
+        // An @ behind the first ? may end a login: then the ? is part of a password.
+        if query.contains('@') && (!head.contains('@') || Options::read(query, srv).is_err()) {
+            return Err(Wrong {
+                why: "there is an @ behind the ?".into(),
+                instead: "Percent-encode the characters @ : / ? % $ of a password (a ? is %3F), and an @ in the value of an \
+                          option as %40"
+                    .into(),
+            });
+        }
+        let mut head = head.to_string();
+        let hosts = head.rfind('@').or_else(|| head.find("://").map(|at| at + 2));
+        if hosts.is_some_and(|at| !head[at + 1..].contains('/')) {
+            head.push('/');
+        }
+        Ok(MongoUri { head, options: Options::read(query, srv)? })
+    }
+
+    /// An option's value, by its name in the MongoDB manual.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.value(name)
+    }
+
+    /// Whether an option is `true`.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.option(name) == Some("true")
+    }
+
+    /// The connection string for the driver.
+    pub fn for_driver(&self) -> Secret {
+        const NOT_KNOWN: [&str; 3] =
+            ["tlsAllowInvalidHostnames", "tlsCertificateKeyFilePassword", "zstdCompressionLevel"];
+        let known = self.options.all().filter(|(option, _)| !NOT_KNOWN.contains(&option.name));
+        Secret::from(format!("{}{}", self.head, query(known.map(|(option, value)| (option.name, value)))))
+    }
+
+    /// The connection string for mongodump: the same login, but for the one member at `address`, and without a
+    /// database in its path, which would narrow the dump. `source` is the database of the login as the driver knows
+    /// it: the TXT record of a `mongodb+srv` name may say another than the path.
+    pub fn for_mongodump(&self, address: &ServerAddress, source: Option<&str>) -> Secret {
+        let rest = self.head.split_once("://").map_or(self.head.as_str(), |(_, rest)| rest);
+        let (login, hosts) =
+            rest.rsplit_once('@').map_or((None, rest), |(login, hosts)| (Some(login), hosts));
+        let path = hosts.split_once('/').map_or("", |(_, path)| path);
+        let known =
+            self.options.all().filter(|(option, _)| option.for_mongodump && option.name != "authSource");
+        let mut rows: Vec<(&str, &str)> = known
+            .map(|(option, value)| match option.name {
+                // mongodump knows no other option by which it trusts any certificate.
+                "tlsAllowInvalidCertificates" => ("tlsInsecure", value),
+                name => (name, value),
+            })
+            .collect();
+        let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        let default = match self.option("authMechanism") {
+            Some("MONGODB-X509") => Some("$external"),
+            _ => source.or(Some(&*path).filter(|path| !path.is_empty())),
+        };
+        if login.is_some() || self.option("authMechanism").is_some() {
+            rows.extend(self.option("authSource").or(default).map(|source| ("authSource", source)));
+        }
+        if !self.is_on("loadBalanced") {
+            rows.push(("directConnection", "true"));
+        }
+        let login = login.map(|login| format!("{login}@")).unwrap_or_default();
+        let host =
+            utf8_percent_encode(&shown(address), PLAIN).to_string().replace("%5B", "[").replace("%5D", "]");
+        Secret::from(format!("mongodb://{login}{host}/{}", query(rows.into_iter())))
+    }
+
+    /// The same for a connection over which somebody else speaks TLS.
+    pub fn without_tls(&self) -> MongoUri {
+        MongoUri { head: self.head.clone(), options: self.options.without_tls() }
+    }
+
+    /// Warnings about options that change nothing, a line for each reason.
+    pub fn warnings(&self) -> Vec<String> {
+        self.options.warnings()
+    }
+}
+
+/// `?name=value&…`, or nothing.
+fn query<'a>(options: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut out = String::new();
+    for (name, value) in options {
+        let sign = if out.is_empty() { '?' } else { '&' };
+        let _ = write!(out, "{sign}{name}={}", utf8_percent_encode(value, PLAIN));
+    }
+    out
+}
+
+/// An address as people write it: an IPv6 address in brackets, a socket by its path. The driver's own words have
+/// no brackets, so that a port looks like a part of the address.
+pub fn shown(address: &ServerAddress) -> String {
+    match address {
+        ServerAddress::Tcp { host, port } if host.contains(':') => {
+            format!("[{host}]:{}", port.unwrap_or(27017))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Several addresses, with commas between them.
+pub fn shown_all(addresses: &[ServerAddress]) -> String {
+    addresses.iter().map(shown).collect::<Vec<_>>().join(",")
+}
+
+/// Checks the connection string of the server that is backed up.
+pub fn check(uri: &str) -> Result<UriFacts> {
+    check_named("mongo_uri", uri)
+}
+
+/// Checks the connection string in the setting `key`.
+pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
+    let parsed = read_named(key, uri)?;
+    let parsed = ConnectionString::parse(parsed.for_driver().expose_secret()).map_err(|e| {
+        // The driver may quote the string.
+        let words = Redactor::new(&[uri], &[]).clean(&crate::source::errors::tidy(&e));
+        Error::usage(format!("{key} is not a valid connection string: {words}")).hint(form(uri, &words))
+    })?;
+    let (host, several) = match &parsed.host_info {
+        HostInfo::HostIdentifiers(hosts) => (hosts.first().map(host_name), hosts.len() > 1),
+        HostInfo::DnsRecord(name) => (Some(name.clone()), false),
+        _ => (None, false),
+    };
+    for (option, on) in
+        [("directConnection", parsed.direct_connection), ("loadBalanced", parsed.load_balanced)]
+    {
+        if several && on == Some(true) {
+            let why = format!(
+                "{key} is not a valid connection string: {option}=true fits to one host, not to several"
+            );
+            return Err(Error::usage(why).hint("Name one host, or leave the option out"));
+        }
+    }
+    Ok(UriFacts {
+        host: host.unwrap_or_else(|| "localhost".into()),
+        database: parsed.default_database.filter(|db| db != "admin"),
+    })
+}
+
+/// Reads the connection string in the setting `key`.
+///
+/// # Errors
+/// Returns an error that names the option that cannot be taken.
+pub fn read_named(key: &str, uri: &str) -> Result<MongoUri> {
+    MongoUri::read(uri).map_err(|Wrong { why, instead }| {
+        Error::usage(format!("{key} is not a valid connection string: {why}")).hint(instead)
+    })
+}
+
+/// What a connection string looks like, next to one that is wrong.
+fn form(uri: &str, words: &str) -> &'static str {
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+    if hosts.starts_with('/') && hosts.contains(".sock") {
+        return "The path of a Unix socket is written with %2F for each /: mongodb://%2Ftmp%2Fmongodb-27017.sock/";
+    }
+    if words.contains("MONGODB-X509") {
+        return "Whoever logs in with a certificate has no password: mongodb://host/?authMechanism=MONGODB-X509&tls=true";
+    }
+    if words.contains("invalid server address") {
+        return "Hosts look like db1:27017, [::1]:27017 (an IPv6 address) or %2Ftmp%2Fmongodb-27017.sock, with commas \
+                between several; the characters @ : / % $ of a password are percent-encoded";
+    }
+    "It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded"
+}
+
+fn host_name(address: &ServerAddress) -> String {
+    match address {
+        ServerAddress::Tcp { host, .. } => host.clone(),
+        _ => "localhost".into(),
+    }
+}
+
+/// Whether a host is this machine.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_databases() {
+        for (uri, host, database) in [
+            ("mongodb://localhost:27017", "localhost", None),
+            ("mongodb://u:p@db1:1,db2:2/admin", "db1", None),
+            ("mongodb://u:p@db1/shop", "db1", Some("shop")),
+            ("mongodb://u:p%40%3A%2F%25%24ü@db1/?authSource=admin", "db1", None),
+            ("mongodb+srv://u:p@cluster.example.com/shop", "cluster.example.com", Some("shop")),
+        ] {
+            let facts = check(uri).unwrap();
+            assert_eq!((facts.host.as_str(), facts.database.as_deref()), (host, database), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_bad_one_is_refused_without_its_password() {
+        for uri in [
+            "localhost:27017",
+            "mongodb://",
+            "mongodb://u:hunter/2@h",
+            "mongodb://u:hunt@er2@h",
+            "http://u:hunter2@h",
+        ] {
+            let error = check(uri).unwrap_err();
+            assert!(!error.chain().contains("hunt"), "{}", error.chain());
+            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn the_next_step_is_about_what_is_wrong() {
+        for (uri, words, step) in [
+            (
+                "localhost:27017",
+                "connection string: connection string contains no scheme",
+                "It looks like mongodb://",
+            ),
+            ("mongodb://h/?replicaset", "option replicaset has no value", "Write name=value"),
+            (
+                "mongodb://h/?serverSelectionTimeoutMS=x",
+                "option serverSelectionTimeoutMS has a value that does not fit",
+                "serverSelectionTimeoutMS is a number of milliseconds",
+            ),
+            (
+                "mongodb:///tmp/mongodb-27017.sock",
+                "the hostname cannot be empty",
+                "The path of a Unix socket",
+            ),
+            ("mongodb://::1/", "invalid server address", "Hosts look like"),
+            ("mongodb://a,b/?directConnection=true", "fits to one host", "Name one host"),
+        ] {
+            let error = check(uri).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(error.next_step().unwrap().starts_with(step), "{:?}", error.next_step());
+        }
+    }
+
+    fn driver(uri: &str) -> String {
+        let read = MongoUri::read(uri).unwrap_or_else(|wrong| panic!("{uri}: {wrong:?}"));
+        check(uri).unwrap_or_else(|e| panic!("{uri}: {}", e.chain()));
+        read.for_driver().expose_secret().to_string()
+    }
+
+    fn mongodump(uri: &str, source: Option<&str>) -> String {
+        let address = ServerAddress::parse("h:1").unwrap();
+        MongoUri::read(uri).unwrap().for_mongodump(&address, source).expose_secret().to_string()
+    }
+
+    #[test]
+    fn options_reach_the_driver_in_its_own_spelling() {
+        for (uri, want) in [
+            ("mongodb://h", "mongodb://h/"),
+            ("mongodb://h?w=2", "mongodb://h/?w=2"),
+            ("mongodb://h/?", "mongodb://h/"),
+            ("mongodb://h/db?&REPLICASET=rs;W=majority&", "mongodb://h/db?replicaSet=rs&w=majority"),
+            (
+                "mongodb://u:p@h/?j=true&poolSize=5&wtimeout=100",
+                "mongodb://u:p@h/?journal=true&maxPoolSize=5",
+            ),
+            ("mongodb://h/?connect=direct", "mongodb://h/?directConnection=true"),
+            ("mongodb://h/?connect=replicaSet&connect=automatic", "mongodb://h/"),
+            ("mongodb://h/?slaveOk=true", "mongodb://h/?readPreference=secondaryPreferred"),
+            ("mongodb://h/?slaveOk=false", "mongodb://h/"),
+            ("mongodb://h/?slaveOk=true&readPreference=nearest", "mongodb://h/?readPreference=nearest"),
+            ("mongodb://h/?readPreferenceTags=", "mongodb://h/"),
+            (
+                "mongodb://h/?readPreference=SECONDARY&readPreferenceTags=dc:a,r:1&readPreferenceTags=",
+                "mongodb://h/?readPreference=secondary&readPreferenceTags=dc:a,r:1&readPreferenceTags=",
+            ),
+            (
+                "mongodb://h/?readPreference=primary&readPreferenceTags=dc:a",
+                "mongodb://h/?readPreference=primary",
+            ),
+            (
+                "mongodb://h/?readPreference=secondary&maxStalenessSeconds=-1",
+                "mongodb://h/?readPreference=secondary",
+            ),
+            ("mongodb://h/?compressors=snappy,zstd,zlib", "mongodb://h/?compressors=snappy,zstd,zlib"),
+            ("mongodb://h/?compressors=lz4,Zstd,zstd", "mongodb://h/?compressors=zstd"),
+            ("mongodb://h/?compressors=none&zlibCompressionLevel=6", "mongodb://h/"),
+            (
+                "mongodb://h/?compressors=zlib&zlibCompressionLevel=6&zstdCompressionLevel=3",
+                "mongodb://h/?compressors=zlib&zlibCompressionLevel=6",
+            ),
+            ("mongodb://h/?maxIdleTimeMS=0&maxPoolSize=0&connectTimeoutMS=0&w=0", "mongodb://h/"),
+            ("mongodb://h/?maxPoolSize=5&minPoolSize=9", "mongodb://h/?maxPoolSize=5"),
+            (
+                "mongodb://h/?retryWrites=True&retryReads=FALSE",
+                "mongodb://h/?retryReads=false&retryWrites=true",
+            ),
+            ("mongodb://h/?replicaSet=a&replicaSet=b", "mongodb://h/?replicaSet=b"),
+            ("mongodb://h/?replicaSet=&w=", "mongodb://h/"),
+            ("mongodb://h/?appName=a%26b+c", "mongodb://h/?appName=a%26b%2Bc"),
+            ("mongodb://u:p@h/?authMechanism=scram-sha-256", "mongodb://u:p@h/?authMechanism=SCRAM-SHA-256"),
+            ("mongodb://u:p@h/?authMechanism=DEFAULT", "mongodb://u:p@h/"),
+            // Without TLS they would mean it to the driver.
+            ("mongodb://h/?tlsInsecure=true", "mongodb://h/"),
+            ("mongodb://h/?sslValidate=false&ssl=false", "mongodb://h/?tls=false"),
+            (
+                "mongodb://h/?ssl=true&sslValidate=false",
+                "mongodb://h/?tls=true&tlsAllowInvalidCertificates=true",
+            ),
+            (
+                "mongodb://h/?ssl=true&ssl_cert_reqs=CERT_NONE",
+                "mongodb://h/?tls=true&tlsAllowInvalidCertificates=true",
+            ),
+            ("mongodb://h/?tls=true&ssl=true&tlsInsecure=false", "mongodb://h/?tls=true"),
+            (
+                "mongodb://h/?tls=true&tlsInsecure=true&tlsAllowInvalidCertificates=false",
+                "mongodb://h/?tls=true&tlsAllowInvalidCertificates=true",
+            ),
+            ("mongodb://h/?ssl_ca_certs=/a/b.pem", "mongodb://h/?tls=true&tlsCAFile=%2Fa%2Fb.pem"),
+            ("mongodb+srv://c.example", "mongodb+srv://c.example/?tls=true"),
+            ("mongodb+srv://c.example/?tls=false", "mongodb+srv://c.example/?tls=false"),
+            ("mongodb://[::1],[fe80::1]:1/", "mongodb://[::1],[fe80::1]:1/"),
+            ("mongodb://u:p@%2Ftmp%2Fmongodb-27017.sock", "mongodb://u:p@%2Ftmp%2Fmongodb-27017.sock/"),
+        ] {
+            assert_eq!(driver(uri), want, "{uri}");
+        }
+    }
+
+    #[test]
+    fn every_option_that_is_ignored_is_named_with_the_reason() {
+        let warnings = |query: &str| MongoUri::read(&format!("mongodb://h/?{query}")).unwrap().warnings();
+        assert_eq!(
+            warnings("useNewUrlParser=true&w=1&useunifiedtopology=true&socketTimeoutMS=5&timeoutMS=1"),
+            [
+                "useNewUrlParser and useUnifiedTopology are ignored: it concerns the driver of an application",
+                "socketTimeoutMS and timeoutMS are ignored: stall_timeout limits how long an answer may take",
+            ]
+        );
+        for row in table::IGNORED {
+            for name in row.names {
+                let lower = name.to_ascii_lowercase();
+                assert_eq!(warnings(&format!("{lower}=1")), [format!("{name} is ignored: {}", row.why)]);
+            }
+        }
+        for (query, want) in [
+            ("compressors=lz4,snappy", "compressors is ignored: lz4 is not a compressor that is known here"),
+            (
+                "replicaSet=a&replicaset=b",
+                "replicaset is ignored: it stands there twice, and the last one counts",
+            ),
+            ("maxPoolSize=0", "maxPoolSize is ignored: 0 means no limit, and the usual limit holds"),
+            ("appName=", "appName is ignored: it has no value"),
+            ("w=0", "w is ignored: a restore always waits for the server's answer"),
+            (
+                "readPreferenceTags=a:b",
+                "readPreferenceTags is ignored: it needs a readPreference other than primary",
+            ),
+        ] {
+            assert_eq!(warnings(query), [want]);
+        }
+        assert_eq!(
+            warnings("retryWrites=true&retryWrites=true&readPreferenceTags=&compressors=none"),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn an_option_that_cannot_be_taken_is_named_with_what_can() {
+        for (query, why, instead) in [
+            ("replicaSte=rs", "option replicaSte is unknown: did you mean replicaSet?", "Correct the option"),
+            ("readPrefrence=x", "did you mean readPreference?", "Correct"),
+            (
+                "frobnicate=1",
+                "option frobnicate is unknown",
+                "Leave it out. The options are appName, authMechanism,",
+            ),
+            (
+                "readPreference=second",
+                "option readPreference has",
+                "readPreference is primary, primaryPreferred, sec",
+            ),
+            ("tls=yes", "option tls has", "tls is true or false"),
+            ("tls=", "option tls has", "Give tls a value"),
+            ("tls=true&ssl=false", "option tls stands there twice", "Leave out one"),
+            ("tls=false&tlsCAFile=/a", "tlsCAFile and tls=false contradict", "Leave out one"),
+            ("maxPoolSize=many", "option maxPoolSize has", "maxPoolSize is a whole number from 0"),
+            (
+                "heartbeatFrequencyMS=10",
+                "option heartbeatFrequencyMS has",
+                "heartbeatFrequencyMS is a number of milli",
+            ),
+            ("connect=single", "option connect has", "connect is direct, automatic, replicaSet,"),
+            ("authMechanism=GSSAPI", "option authMechanism has", "authMechanism is SCRAM-SHA-1,"),
+            ("tlsCRLFile=/a", "option tlsCRLFile cannot be honoured", "Revocation lists"),
+            (
+                "tlsCertificateFile=/a",
+                "option tlsCertificateFile cannot be honoured",
+                "Put certificate and key",
+            ),
+            ("proxyHost=p", "option proxyHost cannot be honoured", "SOCKS proxies"),
+            ("srvServiceName=x", "option srvServiceName is only for mongodb+srv", "Correct"),
+            ("authMechanism=MONGODB-X509", "without a certificate", "Name the file"),
+            (
+                "readPreference=secondary&maxStalenessSeconds=5",
+                "maxStalenessSeconds",
+                "maxStalenessSeconds is at least 90",
+            ),
+            ("=x", "option (a name with other characters than letters) is unknown", "Leave it out"),
+        ] {
+            let error = check_named("restore_uri", &format!("mongodb://h/?{query}")).unwrap_err();
+            let (text, step) = (error.to_string(), error.next_step().unwrap());
+            assert!(text.starts_with("restore_uri is not a valid connection string: "), "{text}");
+            assert!(text.contains(why) && step.starts_with(instead), "{query}: {text}; {step}");
+            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        }
+    }
+
+    /// A `?` that was not percent-encoded ends the login: what follows is no option, and is not shown.
+    #[test]
+    fn no_part_of_a_password_is_taken_for_an_option() {
+        for uri in ["mongodb://u:hunter?2swordfish@h/", "mongodb://u:a@hunter?2swordfish=1@h"] {
+            let error = check(uri).unwrap_err();
+            let text = format!("{} {:?}", error.chain(), error.next_step());
+            assert!(!text.contains("hunter") && !text.contains("swordfish"), "{text}");
+        }
+    }
+
+    #[test]
+    fn mongodump_is_sent_to_one_member_with_the_same_login() {
+        let x509 = "authMechanism=MONGODB-X509&tlsCertificateKeyFile=/c";
+        let logged = "tlsCertificateKeyFile=%2Fc&authSource=%24external&directConnection=true";
+        for (uri, want) in [
+            ("mongodb://localhost:27017", "?directConnection=true"),
+            (
+                "mongodb://u:p%40@a:1,b:2/?replicaSet=rs&readPreference=secondary&w=1",
+                "?directConnection=true",
+            ),
+            ("mongodb://u:p@a/admin", "?authSource=admin&directConnection=true"),
+            ("mongodb://u:p@a/shop", "?authSource=shop&directConnection=true"),
+            ("mongodb://u:p@a/shop?authSource=admin", "?authSource=admin&directConnection=true"),
+            ("mongodb://a/shop", "?directConnection=true"),
+            (
+                "mongodb+srv://u:p@c.example/?retryReads=true",
+                "?retryReads=true&tls=true&directConnection=true",
+            ),
+            ("mongodb+srv://u:p@c.example/?srvServiceName=x", "?tls=true&directConnection=true"),
+            (
+                "mongodb://a/?tls=true&tlsAllowInvalidCertificates=true",
+                "?tls=true&tlsInsecure=true&directConnection=true",
+            ),
+            ("mongodb://a?wtimeoutMS=5&j=true&compressors=zstd", "?compressors=zstd&directConnection=true"),
+            ("mongodb://a/?loadBalanced=true", "?loadBalanced=true"),
+            (
+                &format!("mongodb://CN%3Dme@a/admin?{x509}"),
+                &format!("?authMechanism=MONGODB-X509&tls=true&{logged}"),
+            ),
+            (&format!("mongodb://a/?{x509}"), &format!("?authMechanism=MONGODB-X509&tls=true&{logged}")),
+        ] {
+            let got = mongodump(uri, None);
+            let login =
+                uri.split_once("://").unwrap().1.split_once('@').map(|(login, _)| format!("{login}@"));
+            assert_eq!(got, format!("mongodb://{}h:1/{want}", login.unwrap_or_default()), "{uri}");
+        }
+        let want = "mongodb://u:p@h:1/?tls=true&authSource=admin&directConnection=true";
+        assert_eq!(mongodump("mongodb+srv://u:p@c.example/shop", Some("admin")), want);
+        for (address, want) in [
+            ("/tmp/mongodb-27017.sock", "%2Ftmp%2Fmongodb-27017.sock"),
+            ("[::1]:5", "[::1]:5"),
+            ("[2001:db8::1]", "[2001:db8::1]:27017"),
+        ] {
+            let address = ServerAddress::parse(address).unwrap();
+            let uri = MongoUri::read("mongodb://a").unwrap().for_mongodump(&address, None);
+            assert_eq!(uri.expose_secret(), format!("mongodb://{want}/?directConnection=true"));
+        }
+    }
+
+    #[test]
+    fn no_name_is_in_two_tables() {
+        let honoured = table::HONOURED
+            .iter()
+            .flat_map(|option| [option.name].into_iter().chain(option.spellings.to_vec()));
+        let others = table::TRANSLATED.iter().map(|option| option.name);
+        let ignored = table::IGNORED.iter().flat_map(|row| row.names.to_vec());
+        let refused = table::REFUSED.iter().flat_map(|row| row.names.to_vec());
+        let mut names: Vec<String> =
+            honoured.chain(others).chain(ignored).chain(refused).map(str::to_ascii_lowercase).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn loopback_is_known() {
+        assert!(is_loopback("localhost") && is_loopback("127.0.0.1") && is_loopback("[::1]"));
+        assert!(!is_loopback("db1"));
+    }
+}
