@@ -156,7 +156,7 @@ async fn a_slice_that_writes_to_time_series_is_refused_by_a_server_without_bucke
     proxy.add(Rule::on("buildInfo").then(version));
     insert(&live, "shop", "orders", 50..60).await;
     let untouched = meanwhile(target.uri(), async |_| panic!("nothing is dropped"));
-    proxy.add(Rule::on("drop").then(untouched));
+    proxy.add(Rule::on("drop").namespace("shop.orders").then(untouched));
     let uri = proxy.uri(&target.uri());
     let says = ["writes to time series", "shop.series", "--ns-exclude shop.series", "--no-replay"];
     dump.restore(&uri, &["--drop"]).ends(1).says(&says);
