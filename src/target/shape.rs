@@ -106,10 +106,6 @@ impl Target {
     /// Creates a namespace. Answers with an error if something else has its name.
     async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<Option<Error>> {
         let mut command = create(namespace, collection, self.version);
-        if is_constrained(namespace) {
-            command = without(&command, &[LEVEL]);
-            command.append(cstr!("validationLevel"), "strict");
-        }
         command.append(cstr!("writeConcern"), self.concern.clone());
         let Sent { answer, again } = self.change(db, || command.clone()).await;
         let doing = format!("cannot create {db}.{collection}");
@@ -261,6 +257,8 @@ pub(super) fn create(namespace: &Namespace, collection: &str, version: Version) 
                 own_index = true;
                 command.append(key, value);
             }
+            // It is set when the documents are there.
+            LEVEL if is_constrained(namespace) => command.append(key, "strict"),
             _ => command.append(key, value),
         }
     }

@@ -121,7 +121,17 @@ impl Target {
         self.judge(answer, &format!("cannot try to change a collection in {db}"))
     }
 
-    /// Applies an update with this `$v`, or its absence, to a document that a trial does not have.
+    /// Returns true if the target is known to read updates with this `$v` (seen on 4.4.2 to 6.0.27; MongoDB 8.0 accepts
+    /// `$v: 1` again).
+    pub fn knows_update(&self, version: i32) -> bool {
+        match version {
+            1 => self.version.0 != 7,
+            2 => self.version.0 >= 5,
+            _ => false,
+        }
+    }
+
+    /// Applies an update with this `$v` to a document that a trial does not have.
     pub async fn try_update(&self, version: i32, db: &str, name: &str) -> Result<Answer> {
         let change = match version {
             2 => rawdoc! {"$v": 2, "diff": {"u": {"a": 1}}},

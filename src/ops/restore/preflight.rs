@@ -520,13 +520,15 @@ impl Lab<'_> {
         out: &mut Preflight,
     ) -> Result<()> {
         let Some(db) = candidates.first().map(|one| one.to.0.clone()) else { return Ok(()) };
-        if survey.formats.is_empty() {
+        let formats: Vec<_> =
+            survey.formats.iter().filter(|(version, _)| !self.target.knows_update(**version)).collect();
+        if formats.is_empty() {
             return Ok(());
         }
         let Some(ground) = self.ground(&db).await? else { return Ok(()) };
         let name = self.name().await?;
         if self.target.try_create(&plain(), &ground, &name).await? == Answer::Accepted {
-            for (version, of) in &survey.formats {
+            for (version, of) in formats {
                 if let Answer::Refused(why) = self.target.try_update(*version, &ground, &name).await? {
                     out.unable.push(Unable {
                         what: format!(
