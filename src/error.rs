@@ -18,14 +18,14 @@ pub enum Kind {
     Away,
     /// What was asked for by its name is not there.
     Missing,
-    /// A server refused an operation on one namespace. Work on other namespaces can go on.
+    /// A server refused an operation on one namespace. The work on other namespaces can go on.
     Refused,
     /// What was read so far is worthless, but a new run from the start may well succeed.
     Restart,
-    /// A collection was renamed, dropped or made anew, or something else happened to it that neither the reading
-    /// of it nor an oplog slice can hold. A new run may have more luck, or be content with less.
+    /// A collection was renamed, dropped or recreated while it was read, or an operation was run that an oplog slice
+    /// cannot hold. A new attempt may succeed, as it is or with a weaker consistency.
     Moved,
-    /// The oplog slice cannot be had, and another run would not get it either: a backup without one may succeed.
+    /// The oplog slice cannot be read, and a new attempt could not read it either. A backup without a slice may succeed.
     NoSlice,
     /// The server does not keep the instant any more that all is read as of: a new run may bring the data
     /// together by the oplog.
@@ -73,7 +73,7 @@ impl Error {
         Error::new(Kind::Restart, message)
     }
 
-    /// A collection was renamed, dropped or made anew while it was read.
+    /// An error of the kind [`Kind::Moved`].
     pub fn moved(message: impl Into<String>) -> Error {
         Error::new(Kind::Moved, message)
     }

@@ -77,7 +77,7 @@ impl<R: BufRead> Demux<R> {
     }
 
     /// Takes options and indexes from `namespaces` where the archive has the same text of them: Extended JSON
-    /// does not tell a constant such as `{$numberLong: "5"}` from a number.
+    /// cannot express the difference between a constant such as `{$numberLong: "5"}` and a number.
     pub fn listed(mut self, namespaces: Vec<Namespace>) -> Demux<R> {
         self.listed = namespaces;
         self

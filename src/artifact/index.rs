@@ -30,7 +30,7 @@ pub struct Index {
 }
 
 /// Options and indexes of a namespace as the server sent them. `metadata.json` is Extended JSON, in which a
-/// constant such as `{$numberLong: "5"}` cannot be told from a 64-bit number.
+/// constant such as `{$numberLong: "5"}` has the same text as a 64-bit number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {
     /// The options' BSON, in Base64.

@@ -64,7 +64,7 @@ pub struct Source {
     pub topology: Topology,
     /// `host:port` of the member that was read.
     pub member: String,
-    /// The version of the member's binary. What the data needs of a server is [`Source::needs`].
+    /// The version of the member's binary. [`Source::needs`] says which servers can take the data.
     pub version: String,
     /// The server's feature compatibility version. `None` if the user could not read it, the server has none, or
     /// a version before 0.2.0 made the backup.
@@ -223,7 +223,8 @@ impl Source {
 }
 
 impl NamespaceEntry {
-    /// Which of these is not what the digests say: "options" or "indexes"; `None` if both are.
+    /// Compares options and indexes with the digests. Returns "options" or "indexes", whichever differs first;
+    /// `None` if both agree.
     pub fn differs(&self, options: &RawDocument, indexes: &[RawDocumentBuf]) -> Option<&'static str> {
         let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         if hash(options.as_bytes()) != self.options_blake3 {

@@ -33,7 +33,8 @@ pub fn escape(collection: &str) -> String {
     out
 }
 
-/// Whether a file's name without suffix was cut by [`escape`]: the collection's name is in its metadata alone.
+/// Returns true if [`escape`] shortened this file name (without suffix). Then only the metadata has the
+/// collection's name.
 pub fn is_cut(stem: &str) -> bool {
     stem.len() == LONGEST && stem.contains("%24")
 }

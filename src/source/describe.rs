@@ -14,7 +14,7 @@ use super::{Namespace, Type, errors, known, metadata, size};
 use crate::error::{Error, Kind, Result};
 use crate::near;
 
-/// How the name of the collection begins that holds a time series' documents.
+/// The prefix of the collection that holds a time series' documents.
 pub const BUCKETS: &str = "system.buckets.";
 
 /// How many questions are under way at once.
@@ -38,7 +38,7 @@ pub struct Description {
     pub disk_bytes: Option<u64>,
     /// The server's feature compatibility version; `None` if the user may not know, or it has none.
     pub feature_compatibility: Option<Fcv>,
-    /// What a person should know about what is described: views with an invalid definition, a line each.
+    /// Warnings about the described namespaces: a line for each view with an invalid definition.
     pub warnings: Vec<String>,
     /// The databases whose collections mongodump cannot list, because of such a view.
     pub unlistable: Vec<String>,

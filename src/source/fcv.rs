@@ -22,7 +22,7 @@ use super::server;
 pub struct Fcv {
     /// The part before the point.
     pub major: u32,
-    /// The part behind it.
+    /// The part after the point.
     pub minor: u32,
 }
 
@@ -77,7 +77,7 @@ impl FromStr for Fcv {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Fcv, String> {
-        let wrong = || format!("'{text}' is no feature compatibility version, such as 6.0");
+        let wrong = || format!("'{text}' is not a feature compatibility version such as 6.0");
         let (major, minor) = text.split_once('.').ok_or_else(wrong)?;
         match (major.parse(), minor.parse()) {
             (Ok(major), Ok(minor)) => Ok(Fcv { major, minor }),

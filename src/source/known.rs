@@ -4,7 +4,8 @@ use super::fcv::Fcv;
 
 /// The oldest version that is supported.
 pub const OLDEST: Fcv = Fcv { major: 4, minor: 4 };
-/// The newest version whose release notes and sources were read. A newer one may do what nobody foresaw.
+/// The newest version whose release notes and sources were read. A newer version may behave in ways that this tool does
+/// not expect.
 pub const NEWEST: Fcv = Fcv { major: 9, minor: 0 };
 /// The versions whose real servers the tests run.
 pub const TESTED: [Fcv; 3] =
@@ -18,13 +19,13 @@ const RAW_DATA: Fcv = Fcv { major: 8, minor: 3 };
 pub enum Support {
     /// Older than [`OLDEST`].
     TooOld,
-    /// Of [`TESTED`].
+    /// One of [`TESTED`].
     Tested,
     /// Not run by the tests, but known.
     Expected,
     /// Newer than [`NEWEST`].
     Newer,
-    /// No version: a service that only speaks MongoDB's protocol.
+    /// The server reports no version: a service that only speaks MongoDB's protocol.
     Unknown,
 }
 
@@ -49,7 +50,7 @@ pub fn newer(version: &str) -> Option<String> {
     })
 }
 
-/// Whether a server of this version gives the documents of a time series under the series' own name.
+/// Returns true if a server of this version has the documents of a time series under the series' own name.
 pub fn has_raw_data(version: &str) -> bool {
     Fcv::of_version(version).is_some_and(|version| version >= RAW_DATA)
 }

@@ -1,9 +1,9 @@
-//! The collections and views of a database, also where the server lists none of them.
+//! Lists the collections and views of a database, even if the server refuses to list them.
 //!
 //! One invalid definition in `system.views` makes every `listCollections` of that database fail with
-//! InvalidViewDefinition (182), except with the very filter that drivers send to list collections alone. Finding,
-//! counting and listing indexes go on. Seen on 4.4.2, 5.0.32 and 6.0.27. The views are then read from
-//! `system.views` itself, which the built-in role `backup` may not.
+//! InvalidViewDefinition (182), except with the exact filter that drivers send to list only collections. `find`,
+//! `count` and `listIndexes` still work. Seen on 4.4.2, 5.0.32 and 6.0.27. The views are then read from
+//! `system.views` itself, for which the built-in role `backup` is not enough.
 
 use bson::raw::{RawBsonRef, cstr};
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
@@ -18,7 +18,7 @@ use crate::artifact::extjson;
 const INVALID_VIEW: i32 = 182;
 /// The collection of a database's view definitions.
 const VIEWS: &str = "system.views";
-/// What a time series' options are on its own, of those of its buckets (6.0: `timeseries_options.cpp`).
+/// The options of a bucket collection that are also options of its time series (6.0: `timeseries_options.cpp`).
 const OF_TIMESERIES: [&str; 5] =
     ["timeseries", "expireAfterSeconds", "collation", "storageEngine", "indexOptionDefaults"];
 
@@ -34,9 +34,9 @@ pub struct Listing {
 /// View definitions that the server does not accept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
-    /// The definitions; where none looks wrong from here, all of the database.
+    /// The invalid definitions; if none of them looks invalid to this tool, all definitions of the database.
     pub definitions: Vec<Definition>,
-    /// Each of them is invalid; otherwise one of them is.
+    /// Each of the definitions is invalid; if false, at least one of them is.
     pub certain: bool,
     /// The user may not read `system.views`: no view of the database is listed.
     pub unread: bool,
@@ -60,7 +60,7 @@ pub async fn list(db: &Database) -> Result<Listing> {
     }
 }
 
-/// `listCollections`' row of one collection, if there is such a collection.
+/// The row that `listCollections` has for one collection; `None` if there is no such collection.
 pub async fn collection(db: &Database, name: &str) -> Result<Option<RawDocumentBuf>> {
     match server::documents(db, command(Some(rawdoc! {"name": name}))).await {
         Ok(rows) => Ok(rows.into_iter().next()),
@@ -80,8 +80,8 @@ fn command(filter: Option<RawDocumentBuf>) -> RawDocumentBuf {
     command
 }
 
-/// The server compares the filter with this one, byte by byte, and then leaves the view catalog alone (server
-/// source, `list_collections_filter.cpp`).
+/// The filter with which the server does not read the view catalog. The server compares it byte by byte (server source,
+/// `list_collections_filter.cpp`).
 fn collections_alone() -> RawDocumentBuf {
     rawdoc! {"$or": [{"type": "collection"}, {"type": {"$exists": false}}]}
 }
@@ -114,7 +114,7 @@ async fn around_invalid(db: &Database) -> Result<Listing> {
         }
     }
     rows.extend(series);
-    // What is wrong with some, such as a collation, only the server knows.
+    // Only the server can see some faults, such as an invalid collation.
     let certain = !definitions.iter().all(|(valid, _)| *valid);
     let wrong = definitions.into_iter().filter(|(valid, _)| !certain || !valid);
     let definitions = wrong.map(|(_, definition)| definition).collect();
@@ -127,7 +127,7 @@ fn name_of<'a>(db: &str, document: &'a RawDocument) -> Option<&'a str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// What the server checks of the form of a definition (server source, `durable_view_catalog.cpp`).
+/// Returns true if the form of a definition passes the server's checks (server source, `durable_view_catalog.cpp`).
 fn is_valid(document: &RawDocument) -> bool {
     document.iter().all(|element| {
         element.is_ok_and(|(key, value)| match (key.as_str(), value) {
@@ -172,8 +172,8 @@ fn timeseries(buckets: &RawDocument) -> Option<RawDocumentBuf> {
 }
 
 impl Invalid {
-    /// What a person should know about the invalid views that `wants` takes in, a line each; `may_want` says
-    /// whether it could take in a view of which not even the name is known.
+    /// A warning for each invalid view that `wants` selects. `may_want` is true if the selection could include a view whose
+    /// name is unknown.
     pub fn warnings(&self, db: &str, wants: &dyn Fn(&str) -> bool, may_want: bool) -> Vec<String> {
         let remove = |id: &str| {
             format!(

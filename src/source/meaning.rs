@@ -1,7 +1,7 @@
-//! Whether two servers mean the same by an index or by a collection's options.
+//! Compares the indexes and collection options of two servers by meaning.
 //!
-//! `listIndexes` and `listCollections` answer what was once sent, more or less: MongoDB 4.4 keeps the number types and
-//! puts some keys in front, 5.0 and later rewrite both, and each server adds what it takes for granted. So the
+//! `listIndexes` and `listCollections` return roughly the documents that clients once sent: MongoDB 4.4 keeps the number
+//! types and puts some keys in front, 5.0 and later rewrite both, and each server adds its defaults. So the
 //! documents of two servers are compared by value, without the order of their keys, and with the defaults filled in.
 //! A validator and a view's pipeline must be the same byte by byte: servers keep them as they were sent, and an
 //! expression can look at number types.
@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use bson::{RawBsonRef, RawDocument};
 
-/// What an index says of its server: its version, the collection that it is on (before 4.4), and how it was built
-/// once.
+/// Fields of an index that belong to its server: the version, the collection's name (before 4.4), and how the index was
+/// built.
 const IGNORED_OF_INDEX: [&str; 4] = ["v", "ns", "background", "dropDups"];
 /// Options that a server sets on its own, and those that a restore leaves out because `create` refuses them.
 const IGNORED_OF_OPTIONS: [&str; 6] =
@@ -20,7 +20,7 @@ const IGNORED_OF_OPTIONS: [&str; 6] =
 const FORMATS: [&str; 2] = ["textIndexVersion", "2dsphereIndexVersion"];
 /// The server takes numbers for these, and false means the same as nothing.
 const SWITCHES: [&str; 6] = ["unique", "sparse", "hidden", "prepareUnique", "capped", "recordPreImages"];
-/// What MongoDB 5.0.14 and later make of a NaN in `expireAfterSeconds`: such documents never expire.
+/// The value that MongoDB 5.0.14 and later use instead of a NaN in `expireAfterSeconds`: such documents never expire.
 const NEVER: i64 = i32::MAX as i64;
 
 /// A value without its number type.
@@ -33,7 +33,7 @@ enum Value {
     Fields(Fields),
     /// Fields in their order, or items.
     Sequence(Vec<(String, Value)>),
-    /// Everything else, and what must be the same byte by byte.
+    /// Everything else, and values that must be the same byte by byte.
     Exact(Vec<u8>),
 }
 
@@ -167,8 +167,8 @@ fn time_series(raw: &RawDocument) -> Fields {
     out
 }
 
-/// A collation with what the server fills in; `None` for the simple one, which is as good as none. Its version is
-/// that of the server's ICU library.
+/// A collation with the server's defaults; `None` for the simple collation, which means the same as no collation. The field
+/// `version` is left out: it is the version of the server's ICU library.
 fn collation(value: RawBsonRef<'_>) -> Option<Value> {
     let RawBsonRef::Document(raw) = value else { return Some(loose(value)) };
     let mut out = fields(raw);
@@ -201,7 +201,7 @@ fn seconds(value: RawBsonRef<'_>) -> Value {
     }
 }
 
-/// Which fields are in and which are out.
+/// A projection: which fields are included and which are excluded.
 fn projection(value: RawBsonRef<'_>) -> Value {
     match value {
         RawBsonRef::Document(raw) => {
@@ -257,7 +257,7 @@ fn scalar(value: RawBsonRef<'_>, item: fn(RawBsonRef<'_>) -> Value) -> Value {
     match (value, number(value)) {
         (RawBsonRef::Int32(n), _) => Value::Whole(n.into()),
         (RawBsonRef::Int64(n), _) => Value::Whole(n),
-        // Beyond 2^53 a double has gaps, and only its own value is its equal.
+        // Beyond 2^53 not every integer is a double, so the comparison must be exact.
         (_, Some(n)) if n.fract() == 0.0 && n.abs() <= 9_007_199_254_740_992.0 => Value::Whole(n as i64),
         (_, Some(n)) if !n.is_nan() => Value::Fraction(n),
         (RawBsonRef::String(text), _) => Value::Text(text.into()),

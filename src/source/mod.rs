@@ -54,7 +54,7 @@ pub struct Namespace {
     pub collection: String,
     /// What it is.
     pub kind: Type,
-    /// The collection that holds the documents, where it has another name (`system.buckets.…`). A time series
+    /// The collection that holds the documents, if it has another name (`system.buckets.…`). A time series
     /// of MongoDB 8.3 and later has none: [`Namespace::is_raw`].
     pub buckets: Option<String>,
     /// The collection's UUID, 32 hex digits; views have none.
@@ -93,7 +93,7 @@ impl Namespace {
         self.buckets.as_deref().unwrap_or(&self.collection)
     }
 
-    /// Whether it is a time series whose buckets are read under its own name, with `rawData: true`.
+    /// Returns true for a time series whose buckets are read under its own name, with `rawData: true`.
     pub fn is_raw(&self) -> bool {
         self.kind == Type::Timeseries && self.buckets.is_none()
     }

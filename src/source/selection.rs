@@ -17,8 +17,8 @@ pub struct Selection {
 /// would speak of runs that are long over.
 pub const RECORDS_DB: &str = "uzima_backup";
 
-/// How the names begin under which a restore tries what the target accepts: empty collections that are dropped at
-/// once, and of a restore that was killed by a later one. Their database has the name without the last sign.
+/// The prefix of the empty collections with which a restore tries what the target accepts. The restore drops them at once;
+/// after a killed restore, a later one drops them. Their database is named like the prefix without the last character.
 pub const TRIAL_PREFIX: &str = "uzima_backup_trial_";
 
 /// What mongodump takes of `config` in a dump of a whole server (`mongodump/prepare.go`).
@@ -66,9 +66,9 @@ impl Selection {
         self.wants_database(db) && (self.include.is_empty() || self.include.iter().any(within))
     }
 
-    /// Whether a collection of the database of which not even the name is known can be part of the backup.
+    /// Returns true if a collection of the database whose name is unknown can be part of the backup.
     pub fn may_want_any_of(&self, db: &str) -> bool {
-        // A name that only a pattern for all of the database matches.
+        // A name that only a pattern for the whole database can match.
         let any = format!("{db}.\u{10fffd}");
         self.may_want_of(db) && !self.exclude.iter().any(|pattern| pattern.matches(&any))
     }

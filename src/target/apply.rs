@@ -20,12 +20,12 @@ pub(super) const NO_COMMAND: i32 = 59;
 /// A collection that nobody has.
 const PROBE: &str = "uzima_backup_probe";
 
-/// What became of operations.
+/// The result of applying operations.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// The places of those that were left out because their namespace is not there.
+    /// The places of the operations that were left out because their namespace is not there.
     pub left_out: Vec<usize>,
-    /// The place of the one that the server refuses, and why. Those behind it were not applied.
+    /// The place of the operation that the server refused, and why. Later operations were not applied.
     pub refused: Option<(usize, Error)>,
 }
 

@@ -18,7 +18,7 @@ pub struct Place {
     pub collection: String,
     /// Whether it is the bucket collection of a time series.
     pub buckets: bool,
-    /// Whether the buckets are reached by the name of the time series itself, with `rawData: true` (from 8.3 on).
+    /// The buckets are under the name of the time series itself, with `rawData: true` (from 8.3 on).
     pub raw: bool,
 }
 
@@ -37,8 +37,8 @@ impl Place {
     }
 }
 
-/// Codes that refuse a document and not its collection, for the whole command where the server validates BSON when it
-/// comes in (9.0): InvalidBSON, BSONObjectTooLarge.
+/// Codes that refuse a document and not its collection: InvalidBSON, BSONObjectTooLarge. A server that validates incoming
+/// BSON (9.0) refuses the whole command with them.
 const INVALID_DOCUMENT: [i32; 2] = [22, 10334];
 
 /// A document that the server did not take.
@@ -85,8 +85,9 @@ impl Target {
             let Sent { answer, again } = self.change(&place.db, || command(self, place, alone)).await;
             match answer {
                 Err(e) if errors::code(&e).is_some_and(|code| INVALID_DOCUMENT.contains(&code)) => {
-                    let document = RawDocumentBuf::from_bytes(document.to_vec())
-                        .map_err(|e| Error::new(Kind::Mismatch, "a document is no BSON").caused_by(e))?;
+                    let document = RawDocumentBuf::from_bytes(document.to_vec()).map_err(|e| {
+                        Error::new(Kind::Mismatch, "a document is not valid BSON").caused_by(e)
+                    })?;
                     let code = errors::code(&e).unwrap_or_default();
                     refused.push(Refused { document, code, why: errors::tidy(&e), same_id: false });
                 }
@@ -100,7 +101,7 @@ impl Target {
         Ok(refused)
     }
 
-    /// Reads the answer to the insert of a batch, and puts right what the server changed of the documents.
+    /// Reads the answer to the insert of a batch, and corrects documents that the server changed.
     async fn taken(
         &self,
         place: &Place,
@@ -118,7 +119,7 @@ impl Target {
         let mut refused = Vec::new();
         let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
         for one in errors.iter().filter_map(|error| refusal(error.as_document()?, batch)) {
-            // Of what was sent twice, the first time may have arrived.
+            // If the command was sent twice, the first one may have arrived.
             if !(again && one.same_id && self.has(place, &one.document).await?) {
                 refused.push(one);
             }

@@ -1,6 +1,6 @@
-//! Indexes that old servers built and that later ones refuse: before 3.4 a key could have any value, and before 4.2
-//! any option was kept. Source: mongo-tools, `common/bsonutil/indexes.go`; what servers refuse was tried on 4.4.2,
-//! 5.0.32 and 6.0.27.
+//! Converts indexes that old servers built and later servers refuse: before 3.4 a key could have any value, and before 4.2
+//! the server kept any option. Source: mongo-tools, `common/bsonutil/indexes.go`; the refusals were seen on 4.4.2, 5.0.32
+//! and 6.0.27.
 
 use bson::raw::CString;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
@@ -45,8 +45,8 @@ const OF_THE_WRITE: [&str; 8] =
 /// Options that are true or false.
 const FLAGS: [&str; 5] = ["background", "hidden", "prepareUnique", "sparse", "unique"];
 
-/// An index without options that no server knows, and the names of those among them that might have meant
-/// something. mongorestore has the server ignore them (`ignoreUnknownIndexOptions`).
+/// An index without options that no server knows, and the names of the removed options that may have had a meaning.
+/// mongorestore makes the server ignore such options (`ignoreUnknownIndexOptions`).
 pub fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
     let (mut out, mut unknown) = (RawDocumentBuf::new(), Vec::new());
     if is_default(index) {
@@ -69,7 +69,7 @@ pub fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
     (out, unknown)
 }
 
-/// Whether an index is the one that every collection has, whatever the value of its key was in old versions.
+/// Returns true for the index on `_id` that every collection has, whatever the value of its key was in old versions.
 fn is_default(index: &RawDocument) -> bool {
     let Some(key) = key_of(index) else { return false };
     let mut fields = key.iter().flatten();
@@ -101,13 +101,13 @@ pub fn refused(index: &RawDocument) -> Option<String> {
         .then(|| format!("the index '{name}' expires after {}, which is no number", shown(expires)))
 }
 
-/// Whether [`convert`] changes the index.
+/// Returns true if [`convert`] changes the index.
 pub fn is_legacy(index: &RawDocument) -> bool {
     converted(index).is_some()
 }
 
-/// Converts the indexes of a namespace to what servers since 3.4 accept; what was done, a line for each index.
-/// An index that then has the key of another one is left out, unless it is the one that is unique.
+/// Converts the indexes of a namespace to a form that servers since 3.4 accept; returns a line for each changed index.
+/// If two indexes then have the same key, the second one is left out, or the first one if only the second is unique.
 pub fn convert(indexes: &mut Vec<RawDocumentBuf>) -> Vec<String> {
     let mut notes = Vec::new();
     let mut all: Vec<(RawDocumentBuf, bool)> = Vec::new();
@@ -156,7 +156,7 @@ fn converted(index: &RawDocument) -> Option<RawDocumentBuf> {
         let value = match index.get(flag).ok().flatten() {
             None | Some(RawBsonRef::Boolean(_)) => continue,
             Some(RawBsonRef::Null | RawBsonRef::Undefined) => None,
-            // Servers take numbers, but for this option.
+            // Servers take numbers for these options, except for `hidden`.
             Some(value) => match number(value) {
                 Some(_) if flag != "hidden" => continue,
                 number => Some(RawBson::Boolean(number.is_none_or(|number| number != 0.0))),
@@ -182,13 +182,13 @@ fn key_of(index: &RawDocument) -> Option<RawDocumentBuf> {
     Some(new)
 }
 
-/// What the value of a key has to be instead, if servers refuse it: until 3.4 everything was ascending that was
-/// neither a negative number nor the name of a kind of index.
+/// The value that replaces a key value which servers refuse; `None` if they accept it. Before 3.4, every value was
+/// ascending that was neither a negative number nor the name of a kind of index.
 fn direction(value: RawBsonRef<'_>) -> Option<i32> {
     let sign = |number: f64| if number < 0.0 { -1 } else { 1 };
     match value {
         RawBsonRef::String("") => Some(1),
-        // mongorestore leaves these, and the server refuses them as the name of an unknown kind.
+        // mongorestore does not convert these, and the server refuses them as an unknown kind of index.
         RawBsonRef::String(text) => text.trim().parse().ok().map(sign),
         value => match number(value) {
             None => Some(1),
@@ -207,7 +207,7 @@ fn number(value: RawBsonRef<'_>) -> Option<f64> {
     }
 }
 
-/// Whether two indexes are one to the server: it tells them apart by key, collation and filter.
+/// Returns true if a server takes two indexes for the same: it compares key, collation and filter.
 fn same_keys(a: &RawDocument, b: &RawDocument) -> bool {
     let same = |option: &str| {
         let of = |index: &RawDocument| index.get_document(option).ok().map(|d| d.as_bytes().to_vec());
@@ -236,7 +236,7 @@ fn is_on(index: &RawDocument, flag: &str) -> bool {
     }
 }
 
-/// The document with another value, or none, under a key. A key that it does not have is added.
+/// The document with this value under a key, which is added if it is missing; without the key if `value` is `None`.
 fn with(document: &RawDocument, name: &str, value: Option<RawBson>) -> RawDocumentBuf {
     let (mut out, mut value) = (RawDocumentBuf::new(), value);
     for (key, old) in document.iter().flatten() {

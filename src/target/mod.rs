@@ -40,8 +40,8 @@ const CONNECTING: &str = "cannot connect to the target";
 const STALL: Duration = Duration::from_secs(600);
 
 /// Codes of failures that concern the whole server, not one namespace: WriteConcernFailed, UnknownReplWriteConcern,
-/// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. Going on would drop further namespaces, and
-/// fail to fill them.
+/// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. After one of these, a restore would drop further
+/// namespaces and fail to fill them.
 const EVERYWHERE: [i32; 5] = [64, 79, 100, 391, 14031];
 
 /// A server that is written to.
@@ -55,7 +55,7 @@ pub struct Target {
     pub address: String,
     /// The version of the server's binary.
     pub version: Version,
-    /// Its feature compatibility version, which decides what it accepts; `None` if the user may not know, or the
+    /// Its feature compatibility version, which decides which features it accepts; `None` if the user may not know, or the
     /// server has none.
     pub fcv: Option<Fcv>,
     /// What has to acknowledge a write.
@@ -66,7 +66,7 @@ pub struct Target {
     changes: Arc<AtomicU64>,
     /// The commands that have no answer yet.
     requests: Requests,
-    /// Empty namespaces of trials that are not removed yet.
+    /// The empty namespaces of trials that are not removed yet.
     trials: Arc<Trials>,
 }
 
@@ -170,8 +170,8 @@ impl Target {
         Ok(target)
     }
 
-    /// What decides whether the server accepts something: its feature compatibility version, else the one of its
-    /// binary.
+    /// The version that decides which features the server accepts: its feature compatibility version, or, if that is
+    /// unknown, the version that belongs to its binary.
     pub fn accepts(&self) -> Fcv {
         self.fcv.unwrap_or(Fcv { major: self.version.0, minor: self.version.1 })
     }
@@ -191,13 +191,13 @@ impl Target {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
     }
 
-    /// The error that the server is no place to write to.
+    /// The error for a server that takes no writes.
     fn unfit(&self, unfit: Unfit) -> Error {
         Error::failed(format!("MongoDB at {} takes no writes: it {}", self.address, unfit.words()))
             .hint(unfit.step().words("the target's connection string", true))
     }
 
-    /// An error of ours that names the server. Its kind is `Refused` if the server answered, and the failure
+    /// An error that names the server. Its kind is `Refused` if the server answered, and the failure
     /// may concern this command alone.
     pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
         let class = errors::classify(&error);
@@ -343,8 +343,8 @@ impl Target {
         Ok(number(row.get("n")))
     }
 
-    /// Where the buckets of a time series are: in a collection of their own, or, from 8.3 on, under its own name
-    /// with `rawData: true`, as mongorestore has it. A server that lists no bucket collection has none.
+    /// Where the buckets of a time series are: in a collection of their own, or, from 8.3 on, under the series' own name
+    /// with `rawData: true`, as mongorestore writes them. A server that lists no bucket collection has none.
     pub async fn place_of_series(&self, db: &str, collection: &str) -> Result<Place> {
         let buckets = format!("system.buckets.{collection}");
         let listed = self.version < Version(8, 3, 0) && {

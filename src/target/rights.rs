@@ -87,7 +87,7 @@ impl Target {
         ))
     }
 
-    /// Those of `needs` that the user may not do.
+    /// The part of `needs` that the user may not do.
     pub(super) async fn lacking<'a>(&self, needs: &'a [Need]) -> Result<Vec<&'a Need>> {
         let status = || rawdoc! {"connectionStatus": 1, "showPrivileges": true};
         let answer = match self.insist("admin", status).await.answer {
@@ -99,7 +99,7 @@ impl Target {
         };
         let Some(privileges) = privileges(&answer) else { return Ok(Vec::new()) };
         let lacking: Vec<&Need> = needs.iter().filter(|need| !allowed(privileges, need)).collect();
-        // One without access control names the privileges of whoever logs in, and allows everything.
+        // A server without access control lists the privileges of the user that logs in, but allows everything.
         if lacking.is_empty() || !self.refuses_strangers().await {
             return Ok(Vec::new());
         }

@@ -18,9 +18,9 @@ pub(super) const NOT_FOUND: i32 = 26;
 pub(super) const EXISTS: i32 = 48;
 /// The pauses after each try to drop and create a namespace that another client creates in between.
 const PAUSES_MS: [u64; 5] = [0, 50, 100, 200, 400];
-/// The option with which a collection says how strict its validator is.
+/// The option that says how strict a collection's validator is.
 const LEVEL: &str = "validationLevel";
-/// So many documents that break a validator are named.
+/// The most documents that are named for breaking a validator.
 const NAMED: i32 = 5;
 /// Building the indexes of a large collection takes as long as it takes.
 const NO_LIMIT: Duration = Duration::MAX;
@@ -66,9 +66,9 @@ impl Target {
         }
     }
 
-    /// Creates a namespace as `namespace` was, under this name; with `exists`, drops first what is there. With
-    /// `drop`, what comes into being between drop and create is dropped as well, for it is the late request of a
-    /// restore that failed before, or the insert of another client, which creates the collection.
+    /// Creates a namespace as `namespace` was, under this name. With `exists`, drops the existing namespace first. With
+    /// `drop`, also drops a namespace that appears between drop and create: a late request of an earlier restore, or the
+    /// insert of another client, can create it.
     pub async fn make(
         &self,
         namespace: &Namespace,
@@ -103,7 +103,7 @@ impl Target {
             .hint(format!("Stop the application that writes to {db}.{collection}")))
     }
 
-    /// Creates a namespace. Answers with an error if something else has its name.
+    /// Creates a namespace. Fails if another namespace has its name.
     async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<Option<Error>> {
         let mut command = create(namespace, collection, self.version);
         command.append(cstr!("writeConcern"), self.concern.clone());
@@ -112,7 +112,7 @@ impl Target {
         match answer {
             Ok(_) => Ok(None),
             Err(e) if errors::code(&e) == Some(EXISTS) => {
-                // The command may have been carried out when it was sent the first time.
+                // If the command was sent twice, the first one may have been carried out.
                 let ours = again && self.is_as(namespace, db, collection).await?;
                 Ok((!ours).then(|| self.explain(&doing, e)))
             }
@@ -120,15 +120,15 @@ impl Target {
         }
     }
 
-    /// Lets an empty collection of the validation level `constraint` (9.0) take documents past its validator.
+    /// Lets inserts bypass the validator of an empty collection with the validation level `constraint` (9.0).
     pub async fn relax(&self, db: &str, collection: &str) -> Result<()> {
         let answer = self.level(db, collection, "strict").await;
         answer.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
     }
 
-    /// Gives a collection the validation level `constraint` that it had. Under it the server takes no insert past the
-    /// validator, so that it can only be set when the documents are there. If one of them breaks the validator the
-    /// server refuses (12370902): the answer says so, with the first such documents.
+    /// Sets the validation level `constraint` that a collection had. With it the server lets no insert bypass the validator,
+    /// so it can only be set after the documents are there. If a document breaks the validator, the server refuses
+    /// (12370902), and the returned text names the first such documents.
     ///
     /// # Errors
     /// Returns an error if the server did not answer.
@@ -140,7 +140,7 @@ impl Target {
     ) -> Result<Option<String>> {
         let error = match self.level(db, collection, "constraint").await {
             Ok(()) => return Ok(None),
-            // The oplog slice dropped it.
+            // The oplog slice dropped the collection.
             Err(e) if errors::code(&e) == Some(NOT_FOUND) => return Ok(None),
             Err(e) if ends_all(&e) => {
                 return Err(self.explain(&format!("cannot change {db}.{collection}"), e));
@@ -219,7 +219,7 @@ impl Target {
     }
 }
 
-/// Returns true if a collection takes no document past its validator (`validationLevel: "constraint"`, 9.0).
+/// Returns true if no insert can bypass a collection's validator (`validationLevel: "constraint"`, 9.0).
 pub fn is_constrained(namespace: &Namespace) -> bool {
     namespace.options.get_str(LEVEL).is_ok_and(|level| level == "constraint")
 }

@@ -1,8 +1,8 @@
-//! Trials: whether the target accepts a namespace, an index, a view's pipeline, a role or an update of the oplog is
-//! found out by its own answer, before anything is dropped.
+//! Trials: the target's own answers show whether it accepts a namespace, an index, a view's pipeline, a role or an update
+//! of the oplog, before anything is dropped.
 //!
 //! A collection is created empty under a random name, and dropped again. The names begin with [`PREFIX`] and hold
-//! the target's time, so that a later run recognises and removes what a killed one left. Roles and updates are
+//! the target's time, so that a later run recognises and removes the trials of a killed run. Roles and updates are
 //! tried without writing anything: `updateRole` of a role that does not exist checks the privileges first, and an
 //! update of a document that does not exist is read before the document is looked for (seen on 4.4.2 to 6.0.27).
 
@@ -27,28 +27,28 @@ use crate::source::selection::TRIAL_PREFIX as PREFIX;
 /// The database in which collections are tried. The role `restore` may not drop a database, but one without
 /// collections is not listed.
 pub const DATABASE: &str = "uzima_backup_trial";
-/// What is older than this, in seconds, was left by a run that was killed.
+/// Trials older than this, in seconds, were left by a run that was killed.
 const LEFT: i64 = 60;
 
-/// How long a command without an answer is waited for before its trial is removed.
+/// How long a run waits for the last command before it removes its trials.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// RoleNotFound: the privileges were accepted.
 const NO_ROLE: i32 = 31;
-/// The update was read, and there is nothing to update.
+/// The server read the update and found no document to update.
 const NOT_UPDATED: i32 = 8;
-/// Codes that say nothing about what is tried: LockTimeout, LockBusy, MaxTimeMSExpired, WriteConcernFailed,
+/// Codes that say nothing about the trial itself: LockTimeout, LockBusy, MaxTimeMSExpired, WriteConcernFailed,
 /// WriteConflict, ConflictingOperationInProgress, LockFailed, ExceededMemoryLimit, OutOfDiskSpace.
 const NO_ANSWER: [i32; 9] = [24, 46, 50, 64, 112, 117, 107, 146, 14031];
 
-/// What the target says of a trial.
+/// The target's answer to a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It accepts what was tried.
+    /// The target accepts it.
     Accepted,
-    /// It does not, in its words.
+    /// The target refuses it, with these words.
     Refused(String),
-    /// The user may not try it.
+    /// The user has no right to try it.
     Forbidden,
 }
 
@@ -80,12 +80,12 @@ impl Target {
         Ok(now.unwrap_or_default())
     }
 
-    /// A name that nothing has.
+    /// A name that no collection has.
     pub fn trial_name(&self, names: &Naming) -> String {
         format!("{}{}", names.begin, self.trials.count.fetch_add(1, SeqCst))
     }
 
-    /// Whether the user may create, index and drop collections of any name in a database.
+    /// Returns true if the user may create, index and drop collections of any name in a database.
     pub async fn may_try(&self, db: &str) -> Result<bool> {
         let any = (db.to_string(), PREFIX.to_string());
         let needs: Vec<Need> = [Act::Create, Act::Index, Act::Drop].map(|act| (act, any.clone())).into();
@@ -98,7 +98,7 @@ impl Target {
         self.trials.made.lock().expect("no holder panics").insert((db.into(), name.into()));
         let Sent { answer, again } = self.insist(db, || command.clone()).await;
         let answer = answer.map(|_| ());
-        // Of a command that was sent twice, the first may have arrived.
+        // If the command was sent twice, the first one may have arrived.
         let answer = match answer {
             Err(e) if again && errors::code(&e) == Some(EXISTS) => Ok(()),
             answer => answer,
@@ -151,8 +151,8 @@ impl Target {
         }
     }
 
-    /// Whether privileges are known to the target and may stand in a role of this database. Writes nothing: no role
-    /// has the name `name`.
+    /// Asks whether the target knows the privileges and allows them in a role of this database. Writes nothing, because no
+    /// role has the name `name`.
     pub async fn try_role(&self, role: &RawDocument, db: &str, name: &str) -> Result<Answer> {
         let list = |key: &str| role.get_array(key).map(|list| list.to_owned()).unwrap_or_default();
         let command = rawdoc! {
@@ -181,7 +181,7 @@ impl Target {
         Ok(())
     }
 
-    /// Removes the trials of a run that ended early, when the last command has its answer.
+    /// Removes the trials of a run that ended early, after the last command has its answer.
     pub async fn end_trials(&self) {
         self.settle(SETTLE).await;
         let left = self.trials.made.lock().expect("no holder panics").clone();
@@ -192,7 +192,7 @@ impl Target {
         }
     }
 
-    /// Removes the trials that killed runs left in a database, of which these are the names.
+    /// Removes the trials that killed runs left in a database; `names` are the names of its collections.
     pub async fn sweep_trials(&self, db: &str, names: impl Iterator<Item = &str>) -> Result<()> {
         let mut now = None;
         for name in names.filter(|name| name.starts_with(PREFIX)) {

@@ -1,11 +1,11 @@
 //! Reading Extended JSON, as `metadata.json` of a dump holds it.
 //!
 //! Options can contain constants that look like Extended JSON, such as `{$literal: {$numberLong: "5"}}`; in
-//! the text they cannot be told from a 64-bit number. mongorestore reads them as the number, and so does this
-//! reader (mongo-go-driver 2, `bson/extjson_parser.go`). What only begins like Extended JSON, for example
-//! `{$oid: {bsonType: "string"}}`, makes mongorestore fail; here it is read as the document that it is.
+//! the text such a constant looks the same as a 64-bit number. mongorestore reads a number, and so does this reader
+//! (mongo-go-driver 2, `bson/extjson_parser.go`). A document that only begins like Extended JSON, for example
+//! `{$oid: {bsonType: "string"}}`, makes mongorestore fail; this reader keeps it as a document.
 //!
-//! Keys keep their order, and a key that stands twice stays twice, which `serde_json::Value` would lose.
+//! Keys keep their order, and duplicate keys are kept; `serde_json::Value` would lose both.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -52,13 +52,13 @@ impl Json {
     /// Reads an object as a document; `None` if the value is no object.
     ///
     /// # Errors
-    /// Returns an error if a key cannot be one of BSON.
+    /// Returns an error if a key cannot be a BSON key.
     pub fn document(&self) -> Result<Option<RawDocumentBuf>, String> {
         self.document_with(&BTreeSet::new()).map(|(document, _)| document)
     }
 
-    /// Reads an object as the document that `is_right` accepts: of what may be Extended JSON or a constant
-    /// that looks like it, up to two places are taken literally. `None` if no such reading is right.
+    /// Reads an object as the document that `is_right` accepts. An object that looks like Extended JSON may be a
+    /// constant; up to two of them are read literally. `None` if `is_right` accepts no such reading.
     pub fn read_as(&self, is_right: &dyn Fn(&RawDocumentBuf) -> bool) -> Option<RawDocumentBuf> {
         let mut tried = 0;
         let mut literal = vec![BTreeSet::new()];
@@ -71,7 +71,7 @@ impl Json {
                     return Some(document);
                 }
                 tried += 1;
-                // Before the last place nothing is added, so that each set is tried once.
+                // Only places behind the last one are added, so that each set is tried once.
                 let from = places.last().map_or(0, |last| last + 1);
                 next.extend((from..count).map(|at| places.iter().copied().chain([at]).collect()));
                 if tried > READINGS {
@@ -123,7 +123,7 @@ impl Json {
 struct Reader<'a> {
     /// Which of the objects that may be Extended JSON are taken literally, counted from 0.
     literal: &'a BTreeSet<usize>,
-    /// How many such objects were met.
+    /// The number of objects read so far that may be Extended JSON.
     count: usize,
 }
 

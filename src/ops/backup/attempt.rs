@@ -32,20 +32,20 @@ pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 pub struct Attempt {
     id: BackupId,
     started: DateTime<Utc>,
-    /// What it does otherwise than asked, after attempts that failed.
+    /// How it differs from the options, after attempts that failed.
     other: Otherwise,
 }
 
-/// What an attempt does otherwise than the options say.
+/// How an attempt differs from the options.
 #[derive(Debug, Clone, Default)]
 pub struct Otherwise {
-    /// Why it does not bring the data together in the way that was asked for.
+    /// Why it does not use the consistency that was asked for.
     pub consistency: Option<String>,
     /// Why it does not read with the engine that was asked for.
     pub engine: Option<String>,
-    /// It settles for what can be read of collections that are renamed or replaced meanwhile.
+    /// Collections that are renamed or replaced while they are read do not end it: it keeps the documents read so far.
     pub tolerant: bool,
-    /// Warnings: in what the backup is less than was asked for.
+    /// Warnings that the backup is less than was asked for.
     pub less: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl Attempt {
         Attempt { id: (resources.new_id)(started), started, other: Otherwise::default() }
     }
 
-    /// The same attempt, which does otherwise than the options say.
+    /// The same attempt with these differences from the options.
     pub fn otherwise(self, other: Otherwise) -> Attempt {
         Attempt { other, ..self }
     }

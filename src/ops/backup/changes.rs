@@ -1,4 +1,4 @@
-//! What happened to the collections while they were read: their UUIDs before and after tell.
+//! What happened to the collections while they were read, by their UUIDs before and after.
 
 use std::collections::HashSet;
 
@@ -12,16 +12,16 @@ use crate::source::native::Gone;
 pub enum Change {
     /// It was dropped.
     Dropped,
-    /// It has this name now, `db.collection`.
+    /// It was renamed to this name, `db.collection`.
     Renamed(String),
-    /// Another collection has its name now: it was dropped and made anew, or another one was renamed onto it.
+    /// Another collection has its name now: it was dropped and recreated, or another collection was renamed onto it.
     Replaced,
-    /// It had no or another name while it was read, and has its old one again.
+    /// It was missing under its name while it was read, and has its old name again.
     Away,
 }
 
 impl Change {
-    /// The warning of a backup that holds what could be read.
+    /// The warning of a backup that keeps the documents read so far.
     pub fn warning(&self, namespace: &Namespace) -> String {
         let missing = "the backup may lack documents of it";
         match self {
@@ -34,8 +34,8 @@ impl Change {
         }
     }
 
-    /// The error of a run that does not settle for it: the collection's documents may be of two collections, or
-    /// of none.
+    /// The error of a run that does not tolerate the change: the documents read may come from two collections, or
+    /// from none.
     fn error(&self, namespace: &Namespace) -> Error {
         let what = match self {
             Change::Dropped => "dropped".into(),
@@ -47,8 +47,8 @@ impl Change {
     }
 }
 
-/// The namespaces of which something happened to the collection, as places in `namespaces`. `gone` are those that
-/// the native engine did not find.
+/// The changes of collections, each with its place in `namespaces`. `gone` has the collections that the native engine
+/// did not find.
 pub fn changed(namespaces: &[Namespace], before: &Uuids, after: &Uuids, gone: &Gone) -> Vec<(usize, Change)> {
     let change = |(at, namespace): (usize, &Namespace)| {
         let key = (namespace.db.clone(), namespace.data_collection().to_string());
@@ -70,7 +70,7 @@ pub fn changed(namespaces: &[Namespace], before: &Uuids, after: &Uuids, gone: &G
 /// Refuses every change but a drop.
 ///
 /// # Errors
-/// [`crate::error::Kind::Moved`] for the first such change.
+/// Returns an error of the kind [`crate::error::Kind::Moved`] for the first such change.
 pub fn only_drops(namespaces: &[Namespace], changes: &[(usize, Change)]) -> Result<()> {
     let other = changes.iter().find(|(_, change)| *change != Change::Dropped);
     other.map_or(Ok(()), |(at, change)| Err(change.error(&namespaces[*at])))

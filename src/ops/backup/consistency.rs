@@ -99,7 +99,7 @@ pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<
     let begun = match without(server).await? {
         None => match oplog::Begun::begin(server).await {
             Ok(begun) => begun.ok_or_else(|| Without {
-                why: "what was written last is not on a majority of the set's members".into(),
+                why: "the last write is not on a majority of the set's members".into(),
                 hint: "Check them with rs.status()".into(),
             }),
             Err(e) if e.kind() == Kind::NoSlice => {

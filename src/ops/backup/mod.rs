@@ -126,7 +126,7 @@ pub struct Plan {
     pub engine: String,
     /// Why it would be of no instant, where that was not chosen.
     pub shortfall: Option<String>,
-    /// What a backup would warn of before it reads anything.
+    /// The warnings that a backup would have before it reads anything.
     pub warnings: Vec<String>,
     /// The namespaces, and how much it is.
     pub description: Description,

@@ -1,8 +1,8 @@
-//! What comes after an attempt that failed: the same once more, or one that is content with less.
+//! Decides what follows a failed attempt: the same attempt once more, or an attempt with a weaker consistency.
 //!
-//! A rename never prevents a backup unless `--consistency oplog` was asked for. With `auto`, an oplog slice that
-//! cannot hold what happened is followed by a snapshot where the server can be read so, and that by a backup of
-//! no instant. The last attempt is tolerant: it settles for what it can read of each collection, and warns.
+//! A rename never prevents a backup unless `--consistency oplog` was asked for. With `auto`, if the oplog slice cannot
+//! hold an operation of the run, a snapshot follows on servers that have snapshots. If that fails, too, each collection
+//! is read at its own time. The last attempt is tolerant: it keeps what it can read of each collection, and warns.
 
 use super::attempt::{Otherwise, Seen};
 use super::{ConsistencyChoice, EngineChoice, Options};
@@ -21,13 +21,11 @@ pub struct Tries {
 /// An attempt.
 #[derive(Debug, Clone)]
 pub struct Next {
-    /// What it asks of the server.
     pub consistency: ConsistencyChoice,
-    /// What reads.
     pub engine: EngineChoice,
-    /// What it does otherwise than the run's options say.
+    /// How it differs from the run's options.
     pub other: Otherwise,
-    /// Why there is one more, for the log and the manifest.
+    /// Why there is one more attempt, for the log and the manifest.
     pub note: String,
 }
 
@@ -43,14 +41,14 @@ impl Tries {
     pub fn next(&mut self, error: &Error, seen: Seen) -> Option<Next> {
         use ConsistencyChoice::{Auto, None as NoInstant, Oplog, Snapshot};
         let moved = error.kind() == Kind::Moved;
-        // What moved once may stand still the next time. The server that was met meanwhile is another matter.
+        // A collection that was renamed once may keep its name the next time.
         let may_repeat = !self.repeated && matches!(error.kind(), Kind::Moved | Kind::Restart);
         let by_mongodump = self.tried.engine == EngineChoice::Mongodump;
         let next = match (self.asked, self.tried.consistency) {
             _ if error.kind() == Kind::Restart => may_repeat.then(|| self.again(error)),
             (Snapshot, Snapshot) if error.kind() == Kind::Instant => Some(self.with_a_slice(error)),
             (Oplog | Snapshot, _) => may_repeat.then(|| self.again(error)),
-            // Of an explicit engine's way of reading nothing is given up before it failed twice.
+            // An engine that was asked for by name is given up only after it failed twice.
             (Auto | NoInstant, Auto | NoInstant) if by_mongodump && may_repeat => Some(self.again(error)),
             (Auto, Auto) if seen.slice && by_mongodump && error.kind() == Kind::NoSlice => {
                 Some(self.without_a_slice(error))
@@ -68,15 +66,15 @@ impl Tries {
         next
     }
 
-    /// The same once more.
+    /// The same attempt once more.
     fn again(&mut self, error: &Error) -> Next {
         self.repeated = true;
         let note = format!("started once more from the beginning, because {}", error.chain());
         Next { note, ..self.tried.clone() }
     }
 
-    /// Where a snapshot lost its instant, the next one would last as long and meet the same server: an oplog slice
-    /// asks for less.
+    /// After a snapshot that the server could not keep long enough: a second one would take as long and fail in the
+    /// same way, but an oplog slice needs no history.
     fn with_a_slice(&mut self, error: &Error) -> Next {
         self.repeated = true;
         let step = error.next_step().map(|step| format!(" ({step})")).unwrap_or_default();
@@ -105,7 +103,7 @@ impl Tries {
         }
     }
 
-    /// The engine that was asked for did not fail, only the slice.
+    /// Keeps the engine that was asked for, because only the slice failed.
     fn without_a_slice(&self, error: &Error) -> Next {
         let why = error.chain();
         let step = error.next_step().map(|step| format!(". {step}")).unwrap_or_default();
@@ -115,7 +113,7 @@ impl Tries {
             other: Otherwise {
                 consistency: Some(format!("consistency = auto, but {why}")),
                 less: vec![format!(
-                    "the backup is of no instant, each collection was read at its own time, because {why}{step}"
+                    "the backup is of no instant: each collection was read at its own time, because {why}{step}"
                 )],
                 ..Otherwise::default()
             },
@@ -123,7 +121,7 @@ impl Tries {
         }
     }
 
-    /// The last attempt. `less` says that it gives up an instant which the server could have given.
+    /// The last attempt. With `less` it gives up the consistency as well.
     fn tolerant(&self, error: &Error, less: bool) -> Next {
         let mut next = if less { self.without_a_slice(error) } else { self.tried.clone() };
         let native = self.native();

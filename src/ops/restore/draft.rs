@@ -1,4 +1,5 @@
-//! Making a plan: what is offered, chosen, described, what the target has already, and what it cannot take.
+//! Makes the plan of a restore: which namespaces are offered and chosen, their options and indexes, what the target has
+//! already, and what it cannot take.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +14,15 @@ use crate::source::Type;
 use crate::source::optime::OpTime;
 use crate::target::{Target, legacy, shape};
 
-/// So many namespaces are named in an error.
+/// The most namespaces that an error names.
 const NAMED: usize = 5;
 
-/// Makes the plan; reads options and indexes, and asks the target, which is given empty collections to try.
+/// Makes the plan: reads options and indexes, and tries them at the target with empty collections.
 pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result<Plan> {
     let offers = origin.offers()?;
     let (oplog, chosen) = match options.filter.choose(&offers, &BTreeSet::new()) {
         Ok(chosen) => (oplog(origin, options).await?, chosen),
-        // It may match what only the slice has.
+        // The pattern may match a namespace that only the slice has.
         Err(unmatched) if !options.filter.exclude.is_empty() && origin.has_slice() && !options.no_replay => {
             let oplog = oplog(origin, options).await?;
             let slice = match &oplog {
@@ -56,7 +57,7 @@ pub async fn plan(origin: &Origin, target: &Target, options: &Options) -> Result
     }
     let mut databases: BTreeSet<&str> = chosen.iter().map(|chosen| chosen.db.as_str()).collect();
     databases.extend(survey.iter().flat_map(|survey| survey.databases.iter().map(String::as_str)));
-    // Nothing can be listed of a name that is none.
+    // A server cannot list the collections of a database whose name is invalid.
     databases.retain(|db| preflight::wrong_name(db, "c", Type::Collection).is_none());
     let found = look(target, &databases).await?;
     let mut extra = Vec::new();

@@ -45,7 +45,7 @@ pub struct Dump {
     tallies: Vec<Tally>,
     of_file: BTreeMap<(String, String), usize>,
     oplog: Option<Oplog>,
-    /// What is not restored as the dump has it.
+    /// Notes about options and indexes that are not restored as they are in the dump.
     pub notes: Vec<String>,
 }
 
@@ -214,7 +214,7 @@ enum Content {
     Text(String),
     /// Documents, counted.
     Documents(Tally),
-    /// Those of `system.indexes`.
+    /// Documents of `system.indexes`.
     Indexes(Vec<RawDocumentBuf>),
     /// The oplog, whose entries are read when it is replayed.
     Unread,

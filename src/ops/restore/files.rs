@@ -1,8 +1,8 @@
 //! The files of a mongodump folder, in a directory or in a tar, and which namespace each belongs to.
 //!
 //! A tar counts as what `tar x` would leave on a disk: of two members with one path the later one, and a hard
-//! link is the file that its target was at that point of the tar. Everything that is neither a file nor a
-//! directory is refused by name, because a collection behind it would be missing without a word.
+//! link has the content that its target had at that point of the tar. Everything that is neither a file nor a
+//! directory is refused by name, because otherwise a collection could be missing without a message.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,8 @@ pub struct File {
 }
 
 impl File {
-    /// What [`in_tar`] shows for the file, if its content was shown under a path that says the same of it.
+    /// The key under which [`in_tar`] showed the file's content. It did not show a hard link whose target is no part of
+    /// the dump, or has another suffix.
     pub fn shown(&self, name: &Name) -> Option<Shown> {
         Some(Shown { member: self.member?, part: name.2, zipped: self.zipped })
     }
@@ -62,7 +63,7 @@ pub type Take<'a> = dyn FnMut(&Name, &mut dyn Read) -> Result<()> + 'a;
 /// Lists a folder with one folder for each database.
 ///
 /// # Errors
-/// Returns an error if something in it is neither a file nor a directory, or if two files hold one thing.
+/// Returns an error if something in it is neither a file nor a directory, or if two files hold the same part of the dump.
 pub fn in_folder(root: &Path) -> Result<Files> {
     let mut files = Files::new();
     for (top, kind) in entries(root)? {
@@ -102,7 +103,7 @@ fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
                 _ => "a device",
             };
             return Err(Error::failed(format!("{} is {what}, not a file", path.display()))
-                .hint("Remove it from the folder, or put the file there that it stands for"));
+                .hint("Remove it from the folder, or replace it by a file"));
         }
         all.push((path, kind));
     }
@@ -115,7 +116,7 @@ fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
 ///
 /// # Errors
 /// Returns an error if a member is neither a file, a directory nor a hard link, if its path leads out of the
-/// tar, or if two files hold one thing; one of the kind `Mismatch` if the tar is damaged or cut.
+/// tar, or if two files hold the same part of the dump; an error of the kind `Mismatch` if the tar is damaged or cut.
 pub fn in_tar(
     raw: impl Read,
     show: &mut dyn FnMut(Shown, &Name, &mut dyn Read) -> Result<()>,
@@ -161,7 +162,7 @@ pub fn in_tar(
 /// The folder in a tar that the folders of the databases are in.
 ///
 /// # Errors
-/// Returns an error if there are several: whose collections are meant?
+/// Returns an error if there are several, because then it is unknown which dump is meant.
 fn root(parts: &[(&String, usize, Parsed)]) -> Result<Option<String>> {
     let mut roots: BTreeMap<&str, &str> = BTreeMap::new();
     for (path, _, parsed) in parts.iter().filter(|(_, _, parsed)| !parsed.may_be_oplog()) {
@@ -188,7 +189,10 @@ fn two_dumps(first: &str, second: &str) -> Error {
         .hint("Unpack it, and give --from the folder of one dump")
 }
 
-/// Adds a file, if no other one holds the same.
+/// Adds a file.
+///
+/// # Errors
+/// Returns an error if another file holds the same part of the dump.
 fn add(files: &mut Files, name: Name, file: File) -> Result<()> {
     match files.entry(name) {
         Entry::Vacant(vacant) => {
@@ -200,7 +204,7 @@ fn add(files: &mut Files, name: Name, file: File) -> Result<()> {
             Err(Error::failed(format!(
                 "{one} and {two} hold the same part of the dump: which one counts is unknown"
             ))
-            .hint("Leave one of them out, and restore again"))
+            .hint("Remove one of them from the dump, and restore again"))
         }
     }
 }
@@ -231,7 +235,7 @@ pub fn read(
             }
         }
     }
-    // Once for all, and again for each further link to a member.
+    // The tar is read once for all files, and again for each further hard link to a member.
     while !left.is_empty() {
         members(raw()?, &mut |at, _, _, content| {
             let Some((name, file)) = left.get_mut(&at).and_then(Vec::pop) else { return Ok(()) };
@@ -250,7 +254,7 @@ enum Member {
     Link(String),
 }
 
-/// Takes a member of a tar: its place, its path, what it is and its content.
+/// Takes a member of a tar: its place, its path, its kind and its content.
 type Show<'a> = dyn FnMut(usize, &str, Member, &mut dyn Read) -> Result<()> + 'a;
 
 /// What to do with a tar that cannot be read as it is.
@@ -310,7 +314,7 @@ fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
         rest.clear();
         (&mut tail).take(1 << 16).read_to_end(&mut rest).map_err(broken)?;
         if rest.iter().any(|byte| *byte != 0) {
-            let what = "something follows the end of the tar, which tar does not read either";
+            let what = "data follows the end of the tar, which tar itself would ignore";
             return Err(Error::new(Kind::Mismatch, what)
                 .hint("If several tars were put together, take them apart: --from takes one dump"));
         }
@@ -358,7 +362,7 @@ impl<R: Read> Read for Tail<R> {
     }
 }
 
-/// What a path of a dump says.
+/// The parts of a path in a dump.
 #[derive(Debug, PartialEq)]
 struct Parsed {
     /// The folder that the database's folder is in.
@@ -378,12 +382,12 @@ impl Parsed {
         }
     }
 
-    /// Whether the file has the name of an oplog's: a collection `oplog` has it, too.
+    /// Returns true if the file is named like an oplog. A collection `oplog` has the same file name.
     fn may_be_oplog(&self) -> bool {
         self.part == Part::Documents && self.stem == "oplog"
     }
 
-    /// Whether it is the oplog of the dump in this folder.
+    /// Returns true if it is the oplog of the dump in this folder.
     fn is_oplog_in(&self, root: Option<&str>) -> bool {
         self.may_be_oplog() && root.is_none_or(|root| self.folder() == root)
     }
@@ -392,7 +396,7 @@ impl Parsed {
 /// Reads a path without `.`; `None` for a file that is no part of a dump.
 fn parse(path: &str) -> Option<Parsed> {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-    // macOS puts such files beside those that it copies; no collection's name begins with a dot.
+    // macOS adds files such as `._a.bson` to copies; no collection's name begins with a dot.
     let in_root = file.strip_suffix(".gz").unwrap_or(file) == OPLOG_FILE;
     if folder.is_empty() && !in_root || file.starts_with("._") {
         return None;

@@ -17,7 +17,7 @@ pub struct Filter {
     pub exclude: Vec<Pattern>,
     /// Other names.
     pub rename: Vec<Rename>,
-    /// No index whose `database.collection.index` matches one of these.
+    /// Indexes whose `database.collection.index` matches one of these patterns are left out.
     pub no_index: Vec<Pattern>,
 }
 
@@ -50,7 +50,7 @@ impl Filter {
         self.include.is_empty() && self.exclude.is_empty() && self.rename.is_empty()
     }
 
-    /// Chooses of what is offered. `slice`: namespaces of the oplog slice, which a pattern may match as well.
+    /// Chooses from the offered namespaces. A pattern may also match only namespaces of the oplog slice, `slice`.
     ///
     /// # Errors
     /// If a pattern matches nothing, if two namespaces would get one name, or if a name cannot be one.
@@ -114,10 +114,10 @@ impl Filter {
         !self.no_index.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Looks whether each pattern of an index matches one of these.
+    /// Checks that each `--no-index` pattern matches one of these indexes.
     ///
     /// # Errors
-    /// Returns an error of usage that names the pattern.
+    /// Returns a usage error that names the first pattern without a match.
     pub fn check_indexes(&self, indexes: &BTreeSet<String>) -> Result<()> {
         let matches = |pattern: &&Pattern| !indexes.iter().any(|name| pattern.matches(name));
         let Some(pattern) = self.no_index.iter().find(matches) else { return Ok(()) };

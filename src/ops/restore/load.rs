@@ -26,7 +26,7 @@ const TOLD: usize = 5;
 /// Documents whose `_id` is there already are kept up to this many bytes, to find out which came later.
 const KEPT: usize = 64 << 20;
 
-/// Why a collection has what the restore did not write.
+/// Why a collection has documents that the restore did not write.
 const OTHER_CLIENT: &str = "another client is writing to it";
 
 /// The server's code for a bucket in which a field has values of several types.
@@ -41,7 +41,7 @@ pub struct Load {
     drop: bool,
     indexes: bool,
     standing: Arc<Standing>,
-    /// Where its documents go, once it is made.
+    /// Where its documents go; set when it is created.
     made: OnceCell<Place>,
     /// Why the target has no complete copy; the rest of the namespace is skipped then.
     failed: OnceLock<Error>,
@@ -84,7 +84,7 @@ impl Load {
         self.planned.namespace.options.get_bool("capped").unwrap_or(false)
     }
 
-    /// Makes the namespace, the first time it is called. A refusal by the server fails this namespace alone:
+    /// Creates the namespace, the first time it is called. A refusal by the server fails this namespace alone:
     /// [`Load::finish`] reports it.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Load {
         self.keep(made.map(|_| ())).map(|_| ())
     }
 
-    /// Keeps the error of a namespace that the server refuses, and answers `None` for it.
+    /// Keeps an error that concerns this namespace alone, and returns `None` for it.
     fn keep<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
         match outcome {
             Err(error) if error.kind() == Kind::Refused => {

@@ -1,6 +1,6 @@
 //! Options and indexes of the namespaces of an artifact: in a tar they stand between the documents, in an
-//! archive at its beginning. The index has them as BSON; of backups by version 0.1.0, only the stretches of the
-//! artifact that can hold them are read. Either is compared with the manifest.
+//! archive at its beginning. The index has them as BSON. The index of version 0.1.0 does not; then only the parts of the
+//! artifact that can hold them are read. Both are compared with the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -176,8 +176,8 @@ fn announced(raw: &[u8]) -> Result<Found> {
     }
 }
 
-/// The namespace with the options and indexes of the manifest, to the byte. In a text that can be read in more
-/// than one way the digests say which is meant.
+/// The namespace with exactly the options and indexes that the manifest has digests of. If a text can be read in more
+/// than one way, the digests decide.
 fn checked(namespace: &Namespace, entry: &NamespaceEntry) -> Result<Namespace> {
     if entry.differs(&namespace.options, &namespace.indexes).is_none() {
         return Ok(namespace.clone());

@@ -75,7 +75,7 @@ pub struct Restore {
 
 impl Restore {
     /// Makes the plan. Writes nothing but empty collections, to find out what the target accepts, and drops them
-    /// again; what an early end leaves of them, [`Target::end_trials`] drops.
+    /// again. If it is ended early, [`Target::end_trials`] drops the remaining ones.
     pub async fn plan(origin: Origin, target: Target, options: Options) -> Result<Restore> {
         let options = Options { drop: options.drop || options.exact, ..options };
         let plan = draft::plan(&origin, &target, &options).await?;
@@ -83,7 +83,7 @@ impl Restore {
         Ok(Restore { origin, target, options, standing, plan })
     }
 
-    /// How far the restore is, for a caller that ends it early.
+    /// How far the restore is with each namespace, for a caller that ends it early.
     pub fn standing(&self) -> Arc<Standing> {
         Arc::clone(&self.standing)
     }
@@ -139,13 +139,12 @@ impl Restore {
         )))
     }
 
-    /// Restores. What fails for one namespace is a problem in the report, and the others are restored all the
-    /// same.
+    /// Restores. If one namespace fails, the report has a problem for it, and the others are restored all the same.
     ///
     /// # Errors
-    /// Returns an error before anything is touched if the plan is refused or the backup is damaged. Later, if no
-    /// namespace can be restored any more: the server is gone, or the backup cannot be read. The error then says
-    /// what was dropped and not restored.
+    /// Returns an error before anything is touched if the plan is refused or the backup is damaged. Returns an error
+    /// later if no namespace can be restored any more, because the server is gone or the backup cannot be read; this
+    /// error says which namespaces were dropped and not restored.
     pub async fn apply(self, meter: &Meter) -> Result<Report> {
         self.apply_watched(meter, async |_| Ok(())).await
     }
@@ -193,7 +192,7 @@ impl Restore {
             if !problems.is_empty() {
                 skip.people();
             }
-            // The slice begins with an empty collection. Whatever is dropped is dropped as late as possible.
+            // The slice creates these namespaces, so their names must be free. They are dropped as late as possible.
             for kept in self.drop_beside(&self.plan.in_the_way, &mut dropped, &mut problems).await? {
                 skip.add(&kept);
             }
@@ -214,7 +213,7 @@ impl Restore {
         Ok(Report { outcomes, dropped, people, replayed, problems, next_step, warnings, notes })
     }
 
-    /// Merges users and roles; what of them could not be merged.
+    /// Merges users and roles; returns a line for each failure.
     async fn merge_people(&self) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
         for people in &self.plan.people {
@@ -233,7 +232,7 @@ impl Restore {
         Ok(problems)
     }
 
-    /// Gives collections the validation level that takes no document past the validator, now that all are there.
+    /// Sets the validation level `constraint` now that all documents are there: with it, no insert bypasses the validator.
     async fn constrain(&self, outcomes: &mut [Outcome]) -> Result<()> {
         for planned in self.plan.namespaces.iter().filter(|one| shape::is_constrained(&one.namespace)) {
             let Chosen { db, collection, .. } = &planned.chosen;
@@ -273,7 +272,7 @@ impl Restore {
         Ok(kept)
     }
 
-    /// What restores what is missing, after what removes the causes.
+    /// The next step: how to remove the causes, then the flags that restore what is missing.
     fn next_step(&self, outcomes: &[Outcome]) -> Option<String> {
         let advice = self.standing.advice()?;
         let causes: BTreeSet<&str> = outcomes.iter().filter_map(|one| one.next_step.as_deref()).collect();

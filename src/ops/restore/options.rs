@@ -36,7 +36,7 @@ pub struct Options {
     pub at: Option<At>,
     /// The target is the server that is backed up: nobody named another one.
     pub onto_source: bool,
-    /// A few random letters and digits, for the names of what is tried at the target.
+    /// A few random letters and digits, for the names of trials at the target.
     pub token: String,
     /// How many threads read.
     pub workers: usize,

@@ -89,7 +89,7 @@ impl Origin {
         }
     }
 
-    /// What is not restored as it is in the dump, and changes nothing.
+    /// Notes about options and indexes that are not restored as they are in the dump.
     pub fn notes(&self) -> Vec<String> {
         match self {
             Origin::Stored(_) => Vec::new(),

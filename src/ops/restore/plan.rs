@@ -83,9 +83,9 @@ pub struct Plan {
     pub version: String,
     /// What the target cannot take.
     pub unable: Vec<Unable>,
-    /// What the user may not find out about.
+    /// Lines about each thing that the user has no right to try.
     pub unproved: Vec<String>,
-    /// The flags that restore what the target can take, where it cannot take all of it.
+    /// The flags that restore what the target can take; `None` if it can take everything or nothing.
     pub rest: Option<Flags>,
     /// The target has no data of anybody.
     pub fresh: bool,
@@ -112,7 +112,7 @@ impl Plan {
         self.in_the_way.iter().chain(&self.extra)
     }
 
-    /// Why it may not be done, a line for each thing; empty if it may.
+    /// Why the restore is refused, a line for each reason; empty if it is not refused.
     pub fn refused(&self) -> Vec<String> {
         self.unable.iter().map(Unable::to_string).chain(self.occupied()).collect()
     }
@@ -142,13 +142,12 @@ impl Plan {
 
     /// The error that names what is refused.
     pub fn refusal(&self) -> Option<Error> {
-        // Where nothing is dropped, an index that the target does not take is reported in the end, and the documents
-        // are restored.
+        // If nothing is dropped, the documents are restored, and the report names the refused index.
         let stops = self.replaces() || self.unable.iter().any(|one| !one.is_index());
         self.inability().filter(|_| stops).or_else(|| self.occupation())
     }
 
-    /// The same for a `--dry-run`, which reports everything that would end with exit code 1.
+    /// The same for a `--dry-run`, which reports everything that would lead to exit code 1.
     pub fn objection(&self) -> Option<Error> {
         self.inability().or_else(|| self.occupation())
     }
@@ -159,7 +158,7 @@ impl Plan {
             && (self.beside().next().is_some() || self.namespaces.iter().any(|one| one.existing.is_some()))
     }
 
-    /// The error that names what the target cannot take, and what it has already.
+    /// The error that names everything that the target cannot take, and the namespaces that it has already.
     fn inability(&self) -> Option<Error> {
         let unable: Vec<String> = self.unable.iter().map(Unable::to_string).collect();
         let occupied = match self.occupied() {
@@ -253,7 +252,7 @@ impl Found {
         self.rows.keys().filter(move |(of, _)| of == db).map(|(_, name)| name.as_str())
     }
 
-    /// Whether the target has a database of this name.
+    /// Returns true if the target has a database of this name.
     pub fn has_database(&self, db: &str) -> bool {
         self.databases.contains(db) || self.rows.keys().any(|(of, _)| of == db)
     }

@@ -1,11 +1,11 @@
-//! What the target cannot take of a plan, found out on the target itself before anything is dropped.
+//! Finds out, before anything is dropped, which parts of a plan the target cannot take. The target itself is asked.
 //!
-//! Each distinct combination of options and indexes that not every server takes is created empty under a random name and
-//! dropped again: collections in a scratch database, views and time series in their own database, because the first of them leaves
-//! a `system.views` behind that the role `restore` may not drop (seen on 4.4.2 to 6.0.5). With `--drop`, databases that
-//! the target does not have are tried as well: a server goes on refusing a name that differs by case from the name of a
-//! database that was dropped collection by collection (code 13297, seen on 4.4.2 to 6.0.27). Roles and the form of the oplog's updates
-//! are tried without writing anything.
+//! Each distinct combination of options and indexes that not every server takes is created as an empty collection under a
+//! random name, and dropped again. Collections are tried in a scratch database. Views and time series are tried in their
+//! own database: the first view or time series of a database leaves a `system.views` behind that the role `restore` may not
+//! drop (seen on 4.4.2 to 6.0.5). With `--drop`, databases that the target does not have are tried as well: a server goes on
+//! refusing a name that differs by case from the name of a database that was dropped collection by collection (code 13297,
+//! seen on 4.4.2 to 6.0.27). Roles and the form of the oplog's updates are tried without writing anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,16 +24,16 @@ use crate::target::trial::{self, Answer, Naming};
 use crate::target::users::People;
 use crate::target::{Target, shape};
 
-/// How many trials are under way at once.
+/// The number of trials under way at once.
 const AT_ONCE: usize = 4;
-/// So many names stand in a line about what was not tried.
+/// The most names in a line about trials that the user may not make.
 const NAMED: usize = 3;
 /// The longest name of a database and of a namespace, in bytes.
 const LONGEST_DATABASE: usize = 63;
 const LONGEST: usize = 255;
-/// What no name of a database has.
+/// The characters that a database name cannot have.
 const NOT_IN_DATABASE: &str = "/\\. \"$\0";
-/// Options and the feature compatibility version that they came with.
+/// Options, and the feature compatibility version that introduced each.
 const SINCE: [(&str, Fcv); 4] = [
     ("timeseries", Fcv { major: 5, minor: 0 }),
     ("clusteredIndex", Fcv { major: 5, minor: 3 }),
@@ -41,12 +41,12 @@ const SINCE: [(&str, Fcv); 4] = [
     ("encryptedFields", Fcv { major: 6, minor: 0 }),
 ];
 
-/// What was found out.
+/// The result of [`check`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Preflight {
     /// What the target cannot take.
     pub unable: Vec<Unable>,
-    /// What the user may not try, in words.
+    /// Lines about each thing that the user has no right to try.
     pub unproved: Vec<String>,
     /// What a person should look at.
     pub warnings: Vec<String>,
@@ -55,11 +55,11 @@ pub struct Preflight {
 /// Something that the target cannot take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unable {
-    /// What it is, by its name at the target.
+    /// The namespace, index, role or other thing, by its name at the target.
     pub what: String,
-    /// Why, in the server's words where it was asked.
+    /// Why, in the server's words if the server was asked.
     pub why: String,
-    /// What restores the rest.
+    /// How the rest is restored without it.
     pub remedy: Remedy,
 }
 
@@ -116,7 +116,7 @@ pub struct Subject<'a> {
 /// Finds out what the target cannot take.
 ///
 /// # Errors
-/// Returns an error if the target cannot be asked. What it refuses is no error.
+/// Returns an error if the target cannot be asked. A refusal by the target is a part of the result.
 pub async fn check(subject: &Subject<'_>) -> Result<Preflight> {
     let target = subject.target;
     sweep(target, subject.found).await?;
@@ -131,7 +131,7 @@ pub async fn check(subject: &Subject<'_>) -> Result<Preflight> {
         allowed: BTreeMap::new(),
         forbidden: BTreeMap::new(),
     };
-    // A database whose name the target refuses costs nobody anything where nothing is dropped.
+    // If nothing is dropped, a database whose name the target refuses is no loss: it fails later, by itself.
     if subject.options.drop && subject.planned.iter().any(|planned| planned.existing.is_some()) {
         lab.databases(&mut candidates, subject.found, &mut out).await?;
     }
@@ -156,7 +156,7 @@ pub async fn check(subject: &Subject<'_>) -> Result<Preflight> {
 
 /// Removes the trials of runs that were killed.
 async fn sweep(target: &Target, found: &Found) -> Result<()> {
-    // A user who may not look may not drop either.
+    // A user who may not list the collections may not drop them either.
     if found.has_database(trial::DATABASE)
         && let Ok(rows) = target.collections(trial::DATABASE).await
     {
@@ -175,7 +175,7 @@ fn candidates(subject: &Subject) -> Vec<Candidate> {
         from: planned.offer.name(),
         to: planned.chosen.key(),
         namespace: planned.namespace.clone(),
-        // With a replay the indexes are those that are left after it.
+        // With a replay, the indexes after the replay count.
         indexes: if replays { Vec::new() } else { shape::indexes(&planned.namespace) },
         bucket_indexes: Vec::new(),
         changes: Vec::new(),
@@ -193,7 +193,7 @@ fn candidates(subject: &Subject) -> Vec<Candidate> {
     all
 }
 
-/// Takes out what has a name that no namespace may have.
+/// Removes the candidates with a name that no namespace may have.
 fn misnamed(candidates: &mut Vec<Candidate>, out: &mut Preflight) {
     candidates.retain(|one| {
         let wrong = wrong_name(&one.to.0, &one.to.1, one.namespace.kind);
@@ -202,7 +202,7 @@ fn misnamed(candidates: &mut Vec<Candidate>, out: &mut Preflight) {
     });
 }
 
-/// Why a namespace cannot have this name, if it cannot. MongoDB `src/mongo/db/namespace_string.h`.
+/// Why a namespace cannot have this name; `None` if it can. Source: MongoDB `src/mongo/db/namespace_string.h`.
 pub fn wrong_name(db: &str, collection: &str, kind: Type) -> Option<String> {
     if let Some(sign) = db.chars().find(|sign| NOT_IN_DATABASE.contains(*sign)) {
         return Some(format!("the name of a database cannot contain {sign:?}"));
@@ -231,7 +231,8 @@ pub fn wrong_name(db: &str, collection: &str, kind: Type) -> Option<String> {
     })
 }
 
-/// Takes out the databases whose names differ only by case from others: a server takes no second one (code 13297).
+/// Removes the candidates in databases whose names differ only by case from another database: a server keeps no two such
+/// databases (code 13297).
 fn alike(candidates: &mut Vec<Candidate>, found: &Found, out: &mut Preflight) {
     let wanted: BTreeSet<String> = candidates.iter().map(|one| one.to.0.clone()).collect();
     let is_there = |db: &str| found.has_database(db);
@@ -270,11 +271,11 @@ struct Lab<'a> {
     names: OnceCell<Naming>,
     /// In which databases the user may try.
     allowed: BTreeMap<String, bool>,
-    /// What was not tried, by database.
+    /// The namespaces that were not tried, by database.
     forbidden: BTreeMap<String, Vec<String>>,
 }
 
-/// What became of a trial: the answer for the namespace, for its indexes by place, and for its changes.
+/// The result of a trial: the answer for the namespace, for its indexes by place, and for its changes.
 #[derive(Default)]
 struct Tried {
     refused: Vec<String>,
@@ -404,7 +405,8 @@ impl Lab<'_> {
         }
     }
 
-    /// The server's words, after the version that the option came with where they do not name it.
+    /// The server's words. If the namespace has an option that is newer than the target, the message begins with the
+    /// option and the version that introduced it.
     fn because(&self, one: &Candidate, words: &str) -> String {
         let has = |option: &str| matches!(one.namespace.options.get(option), Ok(Some(_)));
         let since = SINCE.iter().find(|(option, since)| has(option) && self.target.accepts() < *since);
@@ -445,7 +447,7 @@ impl Lab<'_> {
         Ok(tried)
     }
 
-    /// Those of the indexes that the target refuses.
+    /// The indexes that the target refuses.
     async fn indexes(
         &self,
         specs: &[RawDocumentBuf],
@@ -469,7 +471,7 @@ impl Lab<'_> {
         let (mut left, mut names) = (Vec::new(), BTreeMap::new());
         for one in views {
             if self.may(&one.to.0).await? {
-                // Of a view that the slice makes anew the last one is shown.
+                // If the slice recreates a view, its last definition counts.
                 let name = self.name().await?;
                 names.insert(one.to.clone(), name.clone());
                 left.push((one, name, views::shown(&one.namespace.options)));
@@ -479,7 +481,7 @@ impl Lab<'_> {
         }
         let mut made = Vec::new();
         while !left.is_empty() {
-            // Views that others show come before those; a circle, which no server takes, in any order.
+            // A view comes after the views that it shows. A circle, which no server takes, has no order.
             let waiting: BTreeSet<(String, String)> = left.iter().map(|(one, _, _)| one.to.clone()).collect();
             let waits = |(one, _, shown): &(&Candidate, String, BTreeSet<String>)| {
                 let key = |name: &String| (one.to.0.clone(), name.clone());
@@ -596,7 +598,7 @@ impl Lab<'_> {
         }
         let asked: Vec<RawDocumentBuf> =
             wanted.keys().map(|(db, role)| rawdoc! {"db": db.as_str(), "role": role.as_str()}).collect();
-        // A user who may not ask is not warned.
+        // If the user may not list roles, there is no warning.
         let Ok(there) = self.target.roles_there(&asked).await else { return Vec::new() };
         let missing = wanted.iter().filter(|((db, role), _)| !there.contains(&format!("{db}.{role}")));
         let warning = |((db, role), who): (&(String, String), &String)| {
@@ -620,7 +622,7 @@ fn plain() -> Namespace {
     }
 }
 
-/// Whether every server takes the namespace: a collection without options, with ordinary indexes.
+/// Returns true if every server takes the namespace: a collection without options, with ordinary indexes.
 fn is_everyday(one: &Candidate) -> bool {
     let Candidate { namespace, indexes, bucket_indexes, changes, .. } = one;
     let mut keys = BTreeSet::new();
@@ -638,7 +640,7 @@ fn is_everyday(one: &Candidate) -> bool {
         && changes.is_empty()
 }
 
-/// What is equal for namespaces of which one trial is enough.
+/// A key that is equal for namespaces that need only one trial together.
 fn key(one: &Candidate) -> Vec<u8> {
     let Candidate { namespace, indexes, bucket_indexes, changes, to, .. } = one;
     let mut parts = RawArrayBuf::new();
@@ -649,7 +651,7 @@ fn key(one: &Candidate) -> Vec<u8> {
     rawdoc! {"parts": parts, "db": db}.into_bytes()
 }
 
-/// Whether every server since 4.4 takes an index: of ascending and descending fields, unique, sparse, or expiring.
+/// Returns true if every server since 4.4 takes the index: ascending and descending fields; unique, sparse or TTL.
 fn is_ordinary(spec: &RawDocument) -> bool {
     let number = |value: RawBsonRef<'_>| match value {
         RawBsonRef::Int32(n) => n == 1 || n == -1,
@@ -680,8 +682,8 @@ fn first(command: &RawDocument, value: &str) -> RawDocumentBuf {
     out
 }
 
-/// What stands for the names of a trial in the server's words: with its database, and alone. A trial may have been
-/// that of several namespaces.
+/// Placeholders for a trial's name in the server's words, with and without its database. Several namespaces may share a
+/// trial, so the name of each is put in later.
 const WHOLE: char = '\u{1}';
 const ALONE: char = '\u{2}';
 
@@ -710,7 +712,7 @@ fn few(names: &[&str]) -> String {
     }
 }
 
-/// The role that a write to the collection of roles makes, as far as its privileges are in it.
+/// The role that a write to `admin.system.roles` creates or changes; `None` if the write does not have its privileges.
 pub fn role_of(id: &str, change: &RawDocument) -> Option<RawDocumentBuf> {
     let (db, role) = id.split_once('.')?;
     let within = ["", "$set", "diff.u", "diff.i"].into_iter().find_map(|path| {

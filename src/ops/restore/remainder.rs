@@ -6,7 +6,7 @@ use super::{Options, Users};
 use crate::near::escaped;
 use crate::shell::quoted;
 
-/// A message has flags for so many namespaces.
+/// The most namespaces for which a message has flags.
 const FLAGS: usize = 50;
 
 /// What a restore left out.
@@ -14,11 +14,11 @@ const FLAGS: usize = 50;
 pub struct Remainder {
     /// The names in the backup of the namespaces that are missing or not complete.
     pub missing: Vec<String>,
-    /// The names in the backup of those that are complete.
+    /// The names in the backup of the namespaces that are complete.
     pub done: Vec<String>,
     /// Users and roles are missing.
     pub users: bool,
-    /// Something is missing that only the oplog slice has, for which there is no flag.
+    /// A namespace is missing that only the oplog slice has; there is no flag for it.
     pub slice: bool,
 }
 
@@ -36,7 +36,7 @@ pub fn advice(options: &Options, remainder: &Remainder) -> Option<String> {
     let mut flags = Vec::new();
     let mut add = |flag: &str, text: &str| flags.push(format!("{flag} {}", quoted(text)));
     let mut without = Vec::new();
-    // The patterns of the command stay where names are only taken away from them.
+    // If names are only excluded, the command keeps its own patterns.
     let excludes = missing.is_empty() || missing.len() > FLAGS;
     if missing.is_empty() && !done.is_empty() {
         add("--ns-exclude", "*");
@@ -48,7 +48,7 @@ pub fn advice(options: &Options, remainder: &Remainder) -> Option<String> {
         without.extend((!include.is_empty()).then_some("--ns-include"));
         without.extend((!exclude.is_empty()).then_some("--ns-exclude"));
     }
-    // A pattern that fits none of the names would be refused.
+    // A pattern that matches no namespace would be refused.
     let fits = |rename: &&Rename| missing.iter().any(|name| rename.apply(name).is_some());
     let renames: Vec<&Rename> = options.filter.rename.iter().filter(fits).collect();
     if renames.len() < options.filter.rename.len() {

@@ -1,4 +1,4 @@
-//! The flags that restore what the target can take, where it cannot take all.
+//! The flags that restore everything that the target can take, if it cannot take all of the backup.
 
 use std::collections::BTreeSet;
 
@@ -25,18 +25,18 @@ pub enum Remedy {
 pub struct Flags {
     /// The flags and their values, a word each.
     pub add: Vec<String>,
-    /// The flags of the command that go.
+    /// The flags to remove from the command.
     pub without: Vec<&'static str>,
 }
 
 /// What the flags are made from.
 pub struct Basis<'a> {
     pub options: &'a Options,
-    /// The names in the backup of what would be restored.
+    /// The namespaces that would be restored, by their names in the backup.
     pub wanted: &'a BTreeSet<String>,
     /// The backup has users or roles that would be restored.
     pub people: bool,
-    /// Names in the backup of which the oplog slice renames one to the other.
+    /// The renames in the oplog slice, by names in the backup: from and to.
     pub renames: &'a [(String, String)],
 }
 
@@ -54,7 +54,7 @@ pub fn flags(unable: &[Unable], basis: &Basis) -> Option<Flags> {
         }
     }
     if no_replay {
-        // What only the slice has needs no flag then, and a pattern for it would match nothing.
+        // Without the replay, a namespace that only the slice has needs no flag, and its pattern would match nothing.
         excluded.retain(|name| basis.wanted.contains(*name));
     }
     // A rename is only replayed if both names are wanted.
@@ -95,14 +95,14 @@ pub fn flags(unable: &[Unable], basis: &Basis) -> Option<Flags> {
             flags.without.push("--users");
         }
         Users::Unfiltered if no_users => flags.add.push("--no-users".into()),
-        // With a filter users are left out, unless they are asked for.
+        // With a filter, users are left out unless --users is given.
         Users::Unfiltered if filters && basis.people => flags.add.push("--users".into()),
         _ => {}
     }
     Some(flags)
 }
 
-/// The databases of the backup of which a single reason leaves out several namespaces, and all that are wanted.
+/// The databases of the backup whose wanted namespaces, more than one, are all left out for one reason.
 fn whole_databases<'a>(unable: &'a [Unable], wanted: &BTreeSet<String>) -> BTreeSet<&'a str> {
     let mut whole = BTreeSet::new();
     for one in unable {

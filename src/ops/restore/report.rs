@@ -33,7 +33,7 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// What a person should know.
     pub notes: Vec<String>,
-    /// What removes the cause, if the namespace is not complete and the cause is known.
+    /// How to remove the cause, if the namespace is not complete and the cause is known.
     pub next_step: Option<String>,
 }
 
@@ -55,9 +55,9 @@ pub struct Report {
     pub people: Option<(usize, usize)>,
     /// What was replayed of the oplog slice.
     pub replayed: Option<Replayed>,
-    /// What of users and roles is not as it was in the backup, and what could not be dropped.
+    /// Users and roles that could not be restored, and namespaces that could not be dropped, a line each.
     pub problems: Vec<Problem>,
-    /// How to restore what is missing; `None` if nothing is.
+    /// How to restore what is missing; `None` if nothing is missing.
     pub next_step: Option<String>,
     /// What a person should look at.
     pub warnings: Vec<String>,

@@ -1,5 +1,5 @@
-//! How far a restore is with each namespace. It outlives the work, so that a restore that fails or is cancelled can
-//! still say what it dropped and did not restore.
+//! Keeps how far a restore is with each namespace. The record outlives the work, so that a restore that fails or is
+//! cancelled can still say which namespaces it dropped and did not restore.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,12 +13,11 @@ use crate::error::{Error, Kind};
 use crate::target::Target;
 use crate::units;
 
-/// After a signal, outstanding requests get so long to be answered. A service manager kills a program that takes
-/// much longer.
+/// How long a restore waits for answers after a signal. A service manager kills a program that takes much longer.
 const AFTER_SIGNAL: Duration = Duration::from_secs(6);
-/// After a failure they get as long as any answer may take.
+/// How long a restore waits for answers after a failure: as long as any answer may take.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
-/// A message names so many namespaces of which nothing was lost.
+/// The most namespaces without a loss that a message names.
 const NAMED: usize = 20;
 
 /// How far the restore of a namespace is.
@@ -26,9 +25,9 @@ const NAMED: usize = 20;
 pub enum State {
     /// Nothing was done to it.
     Waiting,
-    /// It is being made, in no one's place.
+    /// It is being created, and replaces nothing.
     Begun,
-    /// What was there under its name is dropped, or about to be.
+    /// The namespace that had its name at the target is dropped, or about to be dropped.
     Dropped,
     /// Its documents are there and counted.
     Filled,
@@ -91,7 +90,7 @@ impl Standing {
         *self.people.lock().expect("no holder panics") = false;
     }
 
-    /// The namespaces whose documents are there get their last state.
+    /// Marks the namespaces whose documents are there as done.
     pub(super) fn end(&self) {
         let mut rows = self.rows.lock().expect("no holder panics");
         rows.values_mut().filter(|row| row.state == State::Filled).for_each(|row| row.state = State::Done);
@@ -112,8 +111,8 @@ impl Standing {
         remainder::advice(&self.options, &self.remainder())
     }
 
-    /// Waits until no request of the restore is under way, and adds to its error what has become of the target.
-    /// For an error or a signal that ended the restore.
+    /// Waits until no request of the restore is under way, and adds the state of the target to the error. Called when an
+    /// error or a signal ended the restore.
     pub async fn stopped(&self, error: Error) -> Error {
         let limit = if matches!(error.kind(), Kind::Signal(_)) { AFTER_SIGNAL } else { AFTER_FAILURE };
         let settled = self.target.settle(limit).await;
@@ -130,14 +129,14 @@ impl Standing {
         }
         steps.push(format!("The target holds a part of the backup: {}", self.losses()));
         match error.kind() {
-            // The backup is damaged: to restore what is missing from it would fail again.
+            // The backup is damaged, so the same restore would fail again.
             Kind::Mismatch => steps.push("The next restore needs --drop".into()),
             _ => steps.extend(self.advice()),
         }
         error.hint(steps.join(". "))
     }
 
-    /// What has become of the namespaces, worst first.
+    /// The state of the namespaces at the target, worst first.
     fn losses(&self) -> String {
         let rows = self.rows.lock().expect("no holder panics");
         let of =

@@ -15,7 +15,7 @@ use crate::target::insert::Place;
 /// Shows all documents of a namespace in the order of the backup.
 pub type Scan = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<()> + Send>;
 
-/// What became of documents whose `_id` was there.
+/// The result for documents whose `_id` the target had already.
 #[derive(Debug, Default)]
 pub struct Settled {
     /// The sum of the backup's documents that are not at the target.
@@ -76,7 +76,8 @@ pub async fn settle(
 async fn current(target: &Target, place: &Place, document: &RawDocument) -> Result<RawDocumentBuf> {
     let filter = of_id(document)?;
     target.find(&place.db, place.find_one(filter)).await?.into_iter().next().ok_or_else(|| {
-        let what = format!("a document of {}.{} went away while it was restored", place.db, place.collection);
+        let what =
+            format!("a document of {}.{} disappeared while it was restored", place.db, place.collection);
         Error::new(Kind::Refused, what)
             .hint(format!("Another client is writing to {}.{}: stop it first", place.db, place.collection))
     })

@@ -1,5 +1,5 @@
-//! The names that views show: of a view under another name they stay as they are, and a trial of a view shows the
-//! trials of other views.
+//! The collections and views that a view shows. A view restored under another name still shows the same names; a trial of
+//! a view shows the trials of other views.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
 use super::plan::Planned;
 use crate::source::Type;
 
-/// Stages that read another collection, with the field that names it, and the one that is that collection itself.
+/// Stages that read another collection, with the field that names it. `$unionWith` can also be the name itself.
 const JOINS: [(&str, &str); 3] = [("$lookup", "from"), ("$graphLookup", "from"), ("$unionWith", "coll")];
 
 /// A line for each view that shows a name which its collection will not have.
@@ -36,7 +36,7 @@ pub fn shown(options: &RawDocument) -> BTreeSet<String> {
     found.into_inner()
 }
 
-/// The options of a view that shows other names, where `other` has one.
+/// The options of a view with the names that it shows replaced, for each name that `other` returns a new name for.
 pub fn showing(options: &RawDocument, other: &dyn Fn(&str) -> Option<String>) -> RawDocumentBuf {
     let mut out = RawDocumentBuf::new();
     for (key, value) in options.iter().flatten() {

@@ -18,7 +18,7 @@ use crate::secret::{ExposeSecret, Redactor, Secret};
 
 /// How many of its last lines are kept.
 const LINES: usize = 20;
-/// What mongodump 100.18 says of options or indexes that its JSON would change.
+/// The error of mongodump 100.18 for options or indexes that its Extended JSON would change.
 const UNWRITABLE: &str = "error marshaling metadata json";
 /// How long its end is waited for once its output ended.
 const END: Duration = Duration::from_secs(60);
@@ -122,9 +122,9 @@ impl Running {
                          mongodump does not write: use the native engine (BACKUP_ENGINE=native)",
                     );
                 }
-                // QueryPlanKilled is how the server ends a cursor on a collection that is dropped or renamed, and
-                // mongodump with it (seen with 100.18.0). Otherwise it may have lost its connection, which it never
-                // takes up again: once more from the start.
+                // With QueryPlanKilled the server ends a cursor on a collection that is dropped or renamed, and mongodump
+                // fails (seen with 100.18.0). Otherwise mongodump may have lost its connection, which it never opens
+                // again, so the backup starts once more.
                 let kind = if text.contains("(QueryPlanKilled)") { Kind::Moved } else { Kind::Restart };
                 Error::new(kind, text)
             }

@@ -28,19 +28,19 @@ use super::server::Server;
 use super::{Namespace, Sink};
 use crate::error::{Error, Result};
 
-/// To what time the documents belong, and what is done where a collection does not stay.
+/// As of what time documents are read, and what happens if a collection does not keep its name.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
-    /// The instant that all is read as of, but those of [`snapshot::apart`].
+    /// The instant as of which everything is read, except the namespaces of [`snapshot::apart`].
     pub at: Option<OpTime>,
-    /// A collection that is replaced by another of its name ends there, with what was read of it; otherwise it
-    /// ends the run.
+    /// If a collection is replaced by another one of its name, the documents read so far are kept. If false, this ends the
+    /// run.
     pub tolerant: bool,
-    /// The collections that were not there when they were read, or went away before their end.
+    /// The collections that were not there when they were read, or disappeared before their end.
     pub gone: Gone,
 }
 
-/// The places of collections in the list of namespaces, which the tasks add to.
+/// Collections that were missing or disappeared while they were read. Clones share the set.
 #[derive(Debug, Clone, Default)]
 pub struct Gone(Arc<Mutex<BTreeSet<(String, String)>>>);
 
@@ -50,7 +50,7 @@ impl Gone {
         self.0.lock().expect("no holder panics").insert((db.into(), collection.into()));
     }
 
-    /// Whether the collection, by the name under which its documents are read, went away while it was read.
+    /// Returns true if the collection, by the name under which its documents are read, disappeared while it was read.
     pub fn has(&self, db: &str, collection: &str) -> bool {
         self.0.lock().expect("no holder panics").contains(&(db.into(), collection.into()))
     }
@@ -68,8 +68,9 @@ struct Incoming {
 /// Reads all documents of `namespaces` into `sink`. Blocks; runs on a thread of its own.
 ///
 /// # Errors
-/// [`crate::error::Kind::Restart`] and [`crate::error::Kind::Moved`] if the documents read so far are worthless
-/// but a new run may succeed; [`crate::error::Kind::Instant`] if the server cannot read the instant any more.
+/// Returns an error of the kind [`crate::error::Kind::Restart`] or [`crate::error::Kind::Moved`] if the documents read so
+/// far are worthless but a new run may succeed; of the kind [`crate::error::Kind::Instant`] if the server cannot read the
+/// instant any more.
 pub fn read(
     server: &Arc<Server>,
     namespaces: &[Namespace],

@@ -146,7 +146,7 @@ impl Scan {
                     return Err(self.not_any_more(&cause).into());
                 }
                 None if self.uuid.is_some() => return Ok(false),
-                // Nothing of the other one was read: this one is read instead, and named at the end of the run.
+                // No document of the old collection was read. The new one is read instead, and named at the end of the run.
                 uuid if uuid != self.uuid && self.tolerant && self.delivered == 0 => self.uuid = uuid,
                 uuid if uuid != self.uuid && self.tolerant => return Ok(false),
                 uuid if uuid != self.uuid => {
@@ -169,7 +169,7 @@ impl Scan {
         }
     }
 
-    /// Whether the server lists the collection that the run began with under its name.
+    /// Returns true if the server lists the collection that the run began with under its name.
     pub async fn is_listed(&self, client: &Client) -> Result<bool, Stop> {
         match self.uuid_now(client).await {
             Ok(uuid) => Ok(uuid == self.uuid),

@@ -24,8 +24,8 @@ use crate::source::{Namespace, snapshot};
 /// A batch of about this many bytes is asked for: larger ones are slower and take more memory.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How often a collection without documents is looked for in the server's list before it counts as empty: a
-/// collection that is renamed there and back all the time is missing in one answer and listed in the next.
+/// How often a collection without documents must be in the server's list before it counts as empty. A collection that is
+/// renamed there and back all the time can be missing in one answer and listed in the next.
 const ABSENT: u32 = 2;
 
 /// What a scan hands on.
@@ -48,9 +48,9 @@ pub struct Scan {
     pub(super) notes: Notes,
     /// The instant that all is read as of; without one, each batch is of its own time.
     pub(super) at: Option<OpTime>,
-    /// Ends with what was read where the collection was replaced by another.
+    /// If the collection is replaced by another one, the documents read so far are kept.
     pub(super) tolerant: bool,
-    /// Where it says that the collection went away.
+    /// Collections that disappeared; the scan adds its own.
     pub(super) gone: Gone,
     /// Where it has been.
     pub(super) trail: Trail,
@@ -70,10 +70,10 @@ pub struct Scan {
 enum Ended {
     /// At the end of the collection.
     Complete,
-    /// The answer is empty and has no resume token. So does MongoDB 4.4 answer for an empty collection, and every
-    /// later version for a collection that does not exist (seen on 4.4.2, 5.0.32 and 6.0.27).
+    /// The answer is empty and has no resume token. MongoDB 4.4 answers so for an empty collection, and every later
+    /// version for a collection that does not exist (seen on 4.4.2, 5.0.32 and 6.0.27).
     Absent,
-    /// Before it: open anew behind the last batch, with batches of this many documents.
+    /// Before the end of the collection: open anew behind the last batch, with batches of this many documents.
     Reopen(u32),
 }
 
@@ -156,7 +156,7 @@ impl Scan {
                     size = documents;
                     None
                 }
-                // The server lists it whenever it is asked in between: it is empty.
+                // The server listed it each time it was asked, so it is empty.
                 Ok(Ended::Absent) if absent == ABSENT => return Ok(()),
                 Ok(Ended::Absent) => {
                     absent += 1;
@@ -220,15 +220,15 @@ impl Scan {
         Ok(Ended::Complete)
     }
 
-    /// Holds a batch of a time series to what was asked for: a server that leaves out `rawData` would give
-    /// measurements, which no restore can put back as buckets.
+    /// Checks that a batch of a time series has buckets. A server that ignores `rawData` would send measurements, which no
+    /// restore can put back as buckets.
     fn prove_raw(&self, reply: &RawBatch) -> Result<(), Stop> {
         let first = reply.doc_slices()?.into_iter().next();
         let first = first.transpose().map_err(|e| self.malformed(e))?;
         let control = first.and_then(|value| value.as_document().map(|d| d.get_document("control").is_ok()));
         match control {
             Some(true) => Ok(()),
-            _ => Err(self.malformed("the documents of a time series are no buckets").into()),
+            _ => Err(self.malformed("the documents of a time series are not buckets").into()),
         }
     }
 

@@ -61,7 +61,7 @@ async fn last_write(server: &Server, client: &Client, which: &str) -> Result<Pos
     position().ok_or_else(|| {
         Error::new(
             Kind::NoSlice,
-            format!("MongoDB at {} does not say what a majority has", server.hello.address),
+            format!("MongoDB at {} does not report the last write that a majority has", server.hello.address),
         )
         .hint("Back up with --consistency none (BACKUP_CONSISTENCY)")
     })
@@ -129,7 +129,8 @@ pub async fn wait(
 /// The majority did not get the end of the slice.
 pub fn behind(server: &Server, end: OpTime) -> Error {
     let (set, limit) = (server.set_name(), server.stall.as_secs());
-    let text = format!("what {set} wrote last ({end}) was not on a majority of its members after {limit} s");
+    let text =
+        format!("the last write to {set} ({end}) was not on a majority of its members after {limit} s");
     Error::new(Kind::NoSlice, text)
         .hint("Check its members with rs.status(), or back up with --consistency none (BACKUP_CONSISTENCY)")
 }

@@ -73,8 +73,8 @@ impl Begun {
     /// thread of the reader.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Moved`] if there was a rename or something else that no slice can hold;
-    /// [`crate::error::Kind::NoSlice`] if the slice cannot be read; [`crate::error::Kind::Restart`] if there was
+    /// Returns an error of the kind [`crate::error::Kind::Moved`] if there was a rename or another operation that no slice
+    /// can hold; [`crate::error::Kind::NoSlice`] if the slice cannot be read; [`crate::error::Kind::Restart`] if there was
     /// another primary.
     pub fn around(
         &self,

@@ -39,9 +39,9 @@ fn rename(db: &'static str) -> impl AsyncFn(Client) + Send + Sync + 'static {
     }
 }
 
-/// One run that may do what it likes, on a server where one collection is replaced all the time.
+/// One run with `auto`, on a server where one collection is replaced all the time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_is_made_while_out_runs_all_the_time() {
+async fn a_backup_succeeds_while_dollar_out_runs_all_the_time() {
     let (server, _proxy, client) = filled().await;
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, writer) = (stop.clone(), client.clone());
@@ -61,7 +61,7 @@ async fn a_backup_is_made_while_out_runs_all_the_time() {
         let report = shelf.run(&server.uri(), choose).await.unwrap_or_else(|e| panic!("{}", e.chain()));
         let manifest = &report.manifest;
         let achieved = manifest.consistency.achieved.as_str();
-        // Where the server's history did not help, a person is told so.
+        // If the server's history did not help, the backup has a warning.
         let asked = consistency == ConsistencyChoice::None;
         assert!(asked || achieved != "none" || report.exit() == Exit::NeedsLook, "{manifest:?}");
         let decoded = shelf.decode(&report);
@@ -73,8 +73,8 @@ async fn a_backup_is_made_while_out_runs_all_the_time() {
     assert!(writing.await.expect("the writer") > 2);
 }
 
-/// An oplog slice cannot hold a rename; a snapshot can where the collection was read already, and otherwise
-/// each collection is read at its own time, and a person told so.
+/// An oplog slice cannot hold a rename. A snapshot succeeds if the collection was read before it; otherwise each
+/// collection is read at its own time, with a warning.
 #[tokio::test]
 async fn a_rename_costs_the_slice_and_not_the_backup() {
     let (server, proxy, _client) = filled().await;
@@ -110,7 +110,7 @@ async fn a_rename_costs_the_slice_and_not_the_backup() {
 }
 
 #[tokio::test]
-async fn where_a_slice_was_asked_for_two_renames_cost_the_backup() {
+async fn with_consistency_oplog_two_renames_fail_the_backup() {
     let (server, proxy, _client) = filled().await;
     let uri = proxy.uri(&server.uri());
     // The first getMore of each run; there is one between them.

@@ -125,10 +125,10 @@ async fn a_second_run_after_an_exit_code() {
     .await;
 }
 
-/// mongodump ends so when a collection that it reads is dropped or renamed. After the second time the native engine
-/// reads, and a person who asked for mongodump is told.
+/// mongodump fails like this when a collection that it reads is dropped or renamed. After the second failure the native
+/// engine reads, with a warning if mongodump was asked for.
 #[tokio::test]
-async fn renames_that_end_it_twice_do_not_cost_the_backup() {
+async fn renames_that_end_mongodump_twice_do_not_cost_the_backup() {
     let (server, home) = (server().await, Home::new());
     let killed =
         "Failed: error reading collection: (QueryPlanKilled) collection renamed from 'shop.a' to 'shop.b'";
@@ -148,7 +148,7 @@ async fn renames_that_end_it_twice_do_not_cost_the_backup() {
         "{:?}",
         manifest.engine
     );
-    // Once is not enough.
+    // After one failure, mongodump is tried again.
     let (home, mongodump) = (Home::new(), standin(&[play(), Play::archive(recorded())]));
     let report = run(tool(&home, &server, &mongodump).args(["backup", "--json"])).ends(0).json();
     left_alone(&mongodump, 2);

@@ -83,7 +83,7 @@ async fn codes_of_a_killed_plan_are_followed_by_a_look() {
 }
 
 #[tokio::test]
-async fn a_rename_costs_a_second_run_which_puts_up_with_another() {
+async fn a_rename_costs_a_second_run_which_tolerates_another() {
     let (server, proxy, client) = behind_a_proxy().await;
     let uri = proxy.uri(&server.uri());
     let there = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.c", "d.moved").await);
@@ -144,7 +144,7 @@ async fn a_rename_there_and_back_is_not_an_empty_collection() {
     assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..1_500).collect::<Vec<_>>());
     assert_eq!(report.exit(), Exit::Done);
 
-    // It is back only after the run has looked for it: the lists are the same before and after.
+    // The collection is back after the run has looked for it, so the lists before and after the run are the same.
     for runs in [1, 2] {
         proxy.clear();
         let there = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.c", "d.away").await);
@@ -170,7 +170,7 @@ async fn a_rename_there_and_back_is_not_an_empty_collection() {
 }
 
 #[tokio::test]
-async fn one_made_anew_costs_a_second_run_which_puts_up_with_another() {
+async fn a_recreated_collection_costs_a_second_run_which_tolerates_another() {
     let (server, proxy, client) = behind_a_proxy().await;
     let uri = proxy.uri(&server.uri());
     for (command, nth) in [("find", 2), ("listIndexes", 1)] {
@@ -194,7 +194,7 @@ async fn one_made_anew_costs_a_second_run_which_puts_up_with_another() {
     assert_eq!((proxy.hits(rule), report.exit()), (2, Exit::NeedsLook));
     let warnings = &report.manifest.warnings;
     assert!(warnings.len() == 1 && warnings[0].starts_with("replaced by another collection"), "{warnings:?}");
-    // The one that was there when it was read, whole.
+    // The backup has all of the collection that was there when it was read.
     assert_eq!(ids(shelf.decode(&report).get("d.c")), (5_000..6_500).collect::<Vec<_>>());
     shelf.assert_only(&report).await;
 }

@@ -89,7 +89,7 @@ async fn empty_collections_are_read_without_a_note(server: &Mongod, proxy: &Wire
             _ => answer.to_vec(),
         }
     });
-    // One is emptied behind its first batch, so that the record of its token is gone.
+    // One collection is emptied after its first batch, so that the record of its resume token is gone.
     insert(&client, "d", "emptied", &rows(0, DOCUMENTS, 100)).await;
     let empty = meanwhile(server.uri(), async |client: Client| {
         client.database("d").collection::<Document>("emptied").delete_many(doc! {}).await.expect("a delete");

@@ -18,7 +18,7 @@ async fn the_feature_compatibility_version_is_recorded_and_shown() {
     client.database("admin").run_command(lower).await.expect("a lower version");
     server.create_user("backup", "pw", &[("backup", "admin")]).await.expect("a user");
     server.create_user("shopper", "pw", &[("read", "shop")]).await.expect("a user");
-    // May not run getParameter, but read the document that holds it.
+    // This user may not run getParameter, but may read the document that has the version.
     let document =
         doc! { "resource": { "db": "admin", "collection": "system.version" }, "actions": ["find"] };
     let role = doc! { "createRole": "versions", "privileges": [document], "roles": [] };
@@ -33,7 +33,7 @@ async fn the_feature_compatibility_version_is_recorded_and_shown() {
         let source = &report.manifest.source;
         let fcv = source.feature_compatibility_version.map(|fcv| fcv.to_string());
         assert_eq!(fcv.as_deref(), known.then_some("5.0"), "{user}");
-        // Without it the binary's version has to do.
+        // Without a feature compatibility version, the binary's version decides.
         let needs = source.needs().expect("a version").to_string();
         assert_eq!(needs == "5.0", known, "{user}: {needs}");
         let key = report.manifest.artifact.key.rsplit_once('/').expect("a folder").0.to_owned();
@@ -54,7 +54,7 @@ async fn the_feature_compatibility_version_is_recorded_and_shown() {
     }
 }
 
-/// The proxy's server says that it is of this version.
+/// The server behind the proxy reports this version.
 fn claim(proxy: &WireProxy, version: &'static str) {
     let text = [&(version.len() as i32 + 1).to_le_bytes()[..], version.as_bytes(), &[0]].concat();
     let claim =
@@ -93,8 +93,8 @@ async fn a_version_is_judged_by_health_and_a_newer_one_backed_up_with_a_warning(
     }
 }
 
-/// A time series of MongoDB 9.0 has no buckets of their own: the proxy lists none, and finds them under the
-/// series' name where `rawData` is asked for.
+/// A time series of MongoDB 9.0 has no bucket collection. The proxy lists none, and finds the buckets under the series'
+/// name if the command has `rawData`.
 #[tokio::test]
 async fn the_buckets_of_a_time_series_are_read_under_its_own_name_from_8_3_on() {
     let (server, proxy, client) = behind_a_proxy().await;
@@ -126,12 +126,12 @@ async fn the_buckets_of_a_time_series_are_read_under_its_own_name_from_8_3_on() 
         });
         proxy.add(Rule::on("listCollections").namespace("shop").then(filter))
     };
-    // Before 8.3 such a list is damaged: the series would be empty.
+    // Before 8.3, a list without the bucket collection is damaged: the series would look empty.
     unlist();
     let text = failed(Shelf::new().run(&uri, |_| {}).await);
     assert!(text.contains("the time series shop.weather cannot be read"), "{text}");
 
-    // The server ignores the wish and gives measurements.
+    // The server ignores `rawData` and sends measurements.
     proxy.clear();
     unlist();
     claim(&proxy, "8.3.0");
@@ -142,7 +142,7 @@ async fn the_buckets_of_a_time_series_are_read_under_its_own_name_from_8_3_on() 
     });
     proxy.add(Rule::on("find").having("rawData").then(ignore));
     let text = failed(Shelf::new().run(&uri, |_| {}).await);
-    assert!(text.contains("are no buckets"), "{text}");
+    assert!(text.contains("are not buckets"), "{text}");
 
     for format in ["tar.zst", "archive.zst"] {
         proxy.clear();

@@ -68,7 +68,7 @@ async fn an_invalid_view_is_backed_up_by_its_definition_and_named() {
         namespaces.retain(|namespace| namespace.collection != "bad");
         assert_eq!(namespaces, before.namespaces, "{version:?}");
 
-        // Excluded, it does not matter.
+        // If the view is excluded, there is no warning.
         let exclude = |options: &mut Options| {
             options.selection.exclude = vec!["shop.bad".parse().expect("a pattern")];
         };
@@ -88,7 +88,7 @@ async fn each_form_of_an_invalid_definition_is_named_and_health_warns() {
             doc! { "_id": "shop.bad", "viewOn": "orders", "pipeline": none(), "extra": 1 },
             "the view shop.bad is invalid",
         ),
-        // Which one is wrong only the server knows.
+        // Only the server can see which definition is invalid.
         (
             doc! { "_id": "shop.bad", "viewOn": "orders", "pipeline": none(), "collation": { "locale": "nowhere" } },
             "one of the views of shop is invalid",
@@ -122,7 +122,7 @@ async fn each_form_of_an_invalid_definition_is_named_and_health_warns() {
     let plan = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--json"])).ends(0).json();
     assert_eq!(plan["warnings"].as_array().map(Vec::len), Some(1), "{plan}");
 
-    // mongodump cannot list the database: the native engine reads, and a person who asked for mongodump is told.
+    // mongodump cannot list the database: the native engine reads, with a warning if mongodump was asked for.
     let mongodump = StandIn::create(&[Play::archive(vec![])]).expect("a stand-in");
     for (choice, warnings) in [(EngineChoice::Auto, 1), (EngineChoice::Mongodump, 2)] {
         let choose = |options: &mut Options| {
@@ -140,7 +140,7 @@ async fn each_form_of_an_invalid_definition_is_named_and_health_warns() {
 
 /// The built-in role `backup` may not read `system.views`.
 #[tokio::test]
-async fn views_that_the_user_may_not_read_are_missed_aloud() {
+async fn views_that_the_user_may_not_read_are_named_as_missing() {
     let server = Mongod::builder().auth().start().await.expect("mongod");
     let root = server.client().await.expect("a client");
     // Not even root may write a definition past the checks.
@@ -161,7 +161,7 @@ async fn views_that_the_user_may_not_read_are_missed_aloud() {
     let decoded = shelf.decode(&report);
     assert_eq!((decoded.get("shop.orders").len(), decoded.get("other.orders").len()), (2, 2));
     assert!(!decoded.metadata.contains_key("shop.good"));
-    // All of the database is left out, so nothing of it is missed.
+    // The whole database is excluded, so there is no warning.
     let exclude = |options: &mut Options| {
         options.selection.exclude = vec!["shop.*".parse().expect("a pattern")];
     };

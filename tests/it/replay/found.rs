@@ -83,9 +83,9 @@ async fn what_is_in_the_way_is_refused_and_with_drop_replaced() {
     );
 }
 
-/// What the server does not drop stays as it is, and no operation of the oplog is applied to it.
+/// A namespace that the server does not drop stays as it is, and no operation of the oplog is applied to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_is_not_dropped_stays_and_the_rest_is_restored() {
+async fn a_namespace_that_cannot_be_dropped_stays_and_the_rest_is_restored() {
     let (dump, at, client, _server) = small().await;
     insert(&client, "shop", "new", 0..5).await;
     insert(&client, "shop", "newer", 0..5).await;

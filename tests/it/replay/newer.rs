@@ -1,4 +1,4 @@
-//! What newer servers do in another way, imitated by a proxy.
+//! Replays on newer servers, imitated by a proxy.
 
 use bson::doc;
 use uzima_testkit::read_all::read_all;
@@ -11,7 +11,7 @@ use crate::restore::support::differences;
 /// An update of a document that was deleted before the dump read it: up to 8.0 `applyOps` makes the document, which
 /// the slice then deletes; from 8.1 on it does not.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_of_what_was_never_read_is_replayed_on_a_server_that_does_not_upsert() {
+async fn an_update_of_an_unread_document_is_replayed_on_a_server_that_does_not_upsert() {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", 0..10).await;
     insert(&client, "shop", "orders", 90..95).await;

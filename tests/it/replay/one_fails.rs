@@ -9,7 +9,7 @@ use crate::native::support::behind_a_proxy;
 use crate::restore::support::{differences, rows};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_others_are_replayed_and_the_flags_bring_what_is_missing() {
+async fn the_others_are_replayed_and_the_flags_restore_the_failed_one() {
     let (server, client) = source().await;
     for name in ["orders", "items"] {
         insert(&client, "shop", name, 0..10).await;

@@ -82,7 +82,7 @@ async fn the_built_in_role_restore() {
 
 /// Servers from 8.1 on keep no `authSchema` document in `admin.system.version`, but others.
 #[tokio::test(flavor = "multi_thread")]
-async fn users_of_a_server_without_an_authschema_document() {
+async fn users_of_a_server_without_an_authschema_document_are_restored() {
     let (source, original) = server().await;
     torture::fill_with(&original, torture::Options { big: false, users: true }).await.expect("users");
     let versions = original.database("admin").collection::<bson::Document>("system.version");

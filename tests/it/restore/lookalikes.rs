@@ -76,7 +76,7 @@ async fn fill(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn come_back_as_they_were() {
+async fn constants_come_back_as_they_were() {
     let (source, original) = server().await;
     fill(&original).await;
     for format in ["tar.gz", "archive.zst"] {
@@ -85,10 +85,10 @@ async fn come_back_as_they_were() {
         let (target, restored) = server().await;
         run(&mut backup.restore_into(&target)).ends(0);
         assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format}");
-        // Beside its index the artifact is read exactly, too.
+        // With its index in the same folder, the artifact is read exactly, too.
         run(from(&backup.home, &backup.artifact(), &target).arg("--drop")).ends(0);
         assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format} by its path");
-        // Without it, as mongorestore would read it: nothing fails.
+        // Without its index, it is read as mongorestore would read it, and nothing fails.
         let moved = backup.home.path().join("moved");
         std::fs::copy(backup.artifact(), &moved).expect("a copy");
         run(from(&backup.home, &moved, &target).arg("--drop")).ends(0);
@@ -97,8 +97,8 @@ async fn come_back_as_they_were() {
 
 /// mongodump refuses to dump such a view.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_official_tool_refuses_them() {
-    let Some(tools) = Official::find("restore::lookalikes::the_official_tool_refuses_them") else { return };
+async fn mongodump_refuses_such_constants() {
+    let Some(tools) = Official::find("restore::lookalikes::mongodump_refuses_such_constants") else { return };
     let (source, original) = server().await;
     fill(&original).await;
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! What servers from 8.3 on do in another way, imitated by a proxy before one that does not.
+//! Restores into servers from 8.3 on, imitated by a proxy in front of an older server.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::support::{Backup, differences, server};
 use crate::cli::support::{Home, run};
 use crate::native::support::{behind_a_proxy, meanwhile};
 
-/// The proxy's server has time series as one namespace: no `system.buckets.X`, and `X` with `rawData: true`.
+/// Makes the proxy show time series as one namespace: no `system.buckets.X`, and the buckets in `X` with `rawData: true`.
 fn without_bucket_collections(proxy: &WireProxy) {
     let raw = |command: &[u8]| {
         let document = RawDocumentBuf::from_bytes(command.to_vec()).expect("BSON");
@@ -41,7 +41,7 @@ fn without_bucket_collections(proxy: &WireProxy) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn time_series_without_bucket_collections() {
+async fn time_series_without_bucket_collections_are_restored() {
     let (source, original) = server().await;
     let shop = original.database("shop");
     shop.run_command(doc! {"create": "series", "timeseries": {"timeField": "t", "metaField": "m"}})
@@ -60,7 +60,7 @@ async fn time_series_without_bucket_collections() {
     };
     restore(&[]).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
-    // What is there is counted as well, so that nothing is added to it without --drop.
+    // Existing buckets are counted as well, so that nothing is added to them without --drop.
     restore(&[]).ends(1).says(&["shop.series has", "--drop"]);
     restore(&["--drop"]).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
@@ -78,7 +78,7 @@ fn constrained(root: &Path, documents: &[RawDocumentBuf]) {
     std::fs::write(folder.join("c.metadata.json"), metadata).expect("metadata");
 }
 
-/// Under the level `constraint` a server takes no insert past the validator: it is set last.
+/// With the level `constraint` no insert bypasses the validator, so the restore sets the level last.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_validation_level_constraint_is_set_when_the_documents_are_there() {
     let home = Home::new();
@@ -92,7 +92,7 @@ async fn the_validation_level_constraint_is_set_when_the_documents_are_there() {
             .args(["restore", "--yes", "--drop", "--json", "--from"]);
         run(command.arg(home.path().join("dump")))
     };
-    // Its own servers know no such level: this one answers as one that takes it would.
+    // The test's server does not know this level: the proxy answers like a server that does.
     let taken = Action::rewrite(|_| rawdoc! {"ping": 1, "$db": "admin"}.into_bytes());
     let level = proxy.add(Rule::on("collMod").having("validationLevel").then(taken));
     restore().ends(0);
@@ -135,7 +135,7 @@ async fn a_document_that_is_no_valid_bson_is_counted_and_named() {
     assert_eq!(read_all(&live).await.expect("it").documents(), 49);
 }
 
-/// `applyOps` of 9.0 takes no buckets: found before anything is dropped.
+/// `applyOps` of 9.0 takes no buckets; the restore finds that out before anything is dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slice_that_writes_to_time_series_is_refused_by_a_server_without_bucket_collections() {
     use crate::replay::support::{Dump, insert, now, since, source};

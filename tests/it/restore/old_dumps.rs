@@ -56,7 +56,7 @@ async fn indexes_in_system_indexes_are_restored() {
         assert_eq!(version.expect("the version that it had"), 1, "{name}");
         assert_eq!(found.get("shop", "items").expect("it was restored").indexes.len(), 2, "{name}");
     }
-    // The metadata counts where there is any.
+    // If there is metadata, it takes precedence.
     file(&home, "shop/orders.metadata.json", r#"{"options":{"create":"orders"},"indexes":[]}"#);
     run(from(&home, &home.path().join("dump"), &target).arg("--drop")).ends(0);
     let found = read_all(&live).await.expect("the target");

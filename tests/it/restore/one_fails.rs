@@ -54,7 +54,7 @@ fn with_flags(backup: &Backup, target: &Mongod, flags: &str) -> Ran {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rest_is_restored_and_the_flags_bring_what_is_missing() {
+async fn the_others_are_restored_and_the_flags_restore_the_failed_ones() {
     let (source, original) = source().await;
     let backup = Backup::of(&source, &[]);
     let (target, proxy, client) = behind_a_proxy().await;
@@ -99,7 +99,7 @@ async fn the_rest_is_restored_and_the_flags_bring_what_is_missing() {
     }
 }
 
-/// A count and indexes that the server refuses cost nothing but themselves.
+/// If the server refuses a count or an index, the documents and the other namespaces are restored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_count_or_index_is_named_and_the_documents_are_there() {
     let (source, original) = source().await;
@@ -165,20 +165,20 @@ async fn another_client_that_writes_is_named() {
         })
     };
     let restore = || run(backup.restore_into(&target).env("RESTORE_URI", &uri).arg("--drop"));
-    // Twice, then it stops.
+    // The client inserts twice, then stops.
     live(&client).await;
     let rule = proxy.add(Rule::on("drop").namespace("shop.orders").times(2).then(writes(7_000)));
     restore().ends(0);
     assert_eq!(proxy.hits(rule), 2);
     assert_eq!(differences(&original, &client).await, Vec::<String>::new());
     proxy.clear();
-    // It goes on.
+    // The client goes on.
     let rule = proxy.add(Rule::on("drop").namespace("shop.orders").then(writes(7_000)));
     let ran = restore().ends(1).says(&["shop.orders", "another client is writing to it"]);
     assert_eq!(flags(&ran), "--ns-include shop.orders --drop");
     assert!(proxy.hits(rule) > 2);
     proxy.clear();
-    // It begins later: more than was written is there, also under an _id of the backup.
+    // The client begins later: the target has more documents than the restore wrote, one under an _id of the backup.
     for (id, says) in [(7_000, "the target has 31 documents, written: 30"), (3, "1 document with an _id")] {
         let rule = Rule::on("create").namespace("shop.orders").then(writes(id));
         proxy.add(rule);
@@ -189,7 +189,7 @@ async fn another_client_that_writes_is_named() {
     }
 }
 
-/// A create of a restore that failed before arrives after the plan was made.
+/// The late `create` of an earlier restore arrives after the plan was made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_comes_after_the_plan_is_replaced_with_drop_alone() {
     let (source, original) = source().await;

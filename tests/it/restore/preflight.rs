@@ -1,5 +1,5 @@
-//! What a target cannot take is found on the target, before anything is dropped, and the flags that the message
-//! prints restore the rest.
+//! The restore finds out on the target, before anything is dropped, which namespaces, indexes and roles the target cannot
+//! take, and the flags in its message restore the rest.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -43,7 +43,7 @@ async fn command(client: &Client, db: &str, command: Document) {
     done.unwrap_or_else(|e| panic!("{command}: {e}"));
 }
 
-/// What only MongoDB 6.0 takes, between what every server takes, and a dump of it with an oplog.
+/// Namespaces that only MongoDB 6.0 takes, others that every server takes, and a dump of both with an oplog.
 async fn six() -> (Dump, Mongod, Client) {
     let (source, original) = set(Version::V6_0_27).await;
     for db in ["alpha", "zeta"] {
@@ -76,7 +76,7 @@ async fn six() -> (Dump, Mongod, Client) {
     (dump, source, original)
 }
 
-/// Live documents under names of the backup, and of nobody.
+/// Live documents, under names of the backup and under other names.
 async fn live(client: &Client) -> BTreeMap<String, usize> {
     for name in ["alpha.orders", "shop.clustered", "shop.series", "zeta.orders", "late.clustered", "own.rows"]
     {
@@ -89,7 +89,7 @@ async fn live(client: &Client) -> BTreeMap<String, usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_target_is_refused_before_the_first_drop_and_the_flags_restore_the_rest() {
     let (dump, source, _) = six().await;
-    // The same as an archive and as a backup of a store: those have no oplog, for nobody wrote meanwhile.
+    // The same data as an archive and as a backup in a store; both have no oplog, because nothing was written meanwhile.
     let archive = Backup::of(&source, &["--format", "archive.zst"]);
     let moved = archive.home.path().join("moved");
     std::fs::copy(archive.artifact(), &moved).expect("a copy");
@@ -152,7 +152,7 @@ async fn an_older_target_is_refused_before_the_first_drop_and_the_flags_restore_
             assert!(words.contains(&"--no-index") && words.contains(&"alpha.orders.some.text"), "{words:?}");
             assert!(words.contains(&if roles == 1 { "--no-users" } else { "--users" }), "{words:?}");
             let ran = restore(&words);
-            // A dump of an older form says nothing of its server.
+            // A dump of an older form does not have its server's version.
             assert_eq!(ran.code, Some(if which[0] == "--from" { 0 } else { 3 }), "{}", ran.stderr);
             let after = documents(&client).await;
             for (name, rows) in
@@ -175,7 +175,7 @@ async fn an_older_target_is_refused_before_the_first_drop_and_the_flags_restore_
     }
 }
 
-/// `$v: 2` is what MongoDB 5.0 writes, and nothing else of the backup is new to 4.4.
+/// MongoDB 5.0 writes updates of the form `$v: 2`. Nothing else in the backup is new to 4.4.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oplog_that_the_target_cannot_read_is_found() {
     let (source, original) = set(Version::V5_0_32).await;
@@ -193,7 +193,7 @@ async fn an_oplog_that_the_target_cannot_read_is_found() {
     assert_eq!(documents(&live).await["shop.orders"], 10);
     let report = dump.restore(&target.uri(), &["--drop", "--no-replay"]).ends(0).json();
     assert_eq!((&report["users"], &report["namespaces"][0]["documents"]), (&json!(1), &json!(20)));
-    // The other way round it is read.
+    // In the other direction, 5.0 reads the updates of 4.4.
     let (newer, _) = set(Version::V6_0_27).await;
     dump.restore(&newer.uri(), &[]).ends(0);
 }
@@ -222,7 +222,7 @@ async fn databases_that_differ_only_by_case_are_refused() {
         assert!(!ran.stderr.contains("again with --drop"), "{}", ran.stderr);
         restore(&["--ns-from=alpha.*", "--ns-to=SHOP.*"]).ends(1).says(&["'SHOP'", "'shop'"]);
         assert_eq!(documents(&live).await, before);
-        // It is not listed any more, and still in the way.
+        // The database is no longer listed, but its name is still taken.
         command(&live, "Ghost", doc! {"create": "a"}).await;
         command(&live, "Ghost", doc! {"drop": "a"}).await;
         restore(&["--ns-from=shop.*", "--ns-to=ghost.*"])
@@ -312,7 +312,7 @@ async fn every_option_of_a_collection_comes_back() {
     }
 }
 
-/// Neither a plan nor a restore leaves anything of the trials behind, and backups know nothing of them.
+/// Neither a plan nor a restore leaves a trial behind, and backups leave trials out.
 #[tokio::test(flavor = "multi_thread")]
 async fn trials_are_removed_and_swept() {
     let (source, original) = server().await;
@@ -348,7 +348,7 @@ async fn trials_are_removed_and_swept() {
     for db in ["shop", "other"] {
         left.extend(live.database(db).list_collection_names().await.expect("names"));
     }
-    // What the server makes for the first view of a database, and the user may not always drop.
+    // The server creates this collection for the first view of a database, and the user may not always drop it.
     assert_eq!(left, ["system.views", "system.views"]);
     run(&mut backup.restore_into(&target)).ends(0);
     assert_eq!(names(&live).await, Vec::<String>::new());
@@ -356,7 +356,7 @@ async fn trials_are_removed_and_swept() {
 
 /// A user who may not create collections of other names restores all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_may_not_try_is_told_what_is_unproved() {
+async fn the_plan_lists_what_the_user_may_not_try() {
     let (source, original) = server().await;
     command(&original, "shop", doc! {"create": "orders", "capped": true, "size": 1 << 20}).await;
     rows(&original, "shop", "orders", 0..20).await;
@@ -393,13 +393,13 @@ async fn a_user_who_may_not_try_is_told_what_is_unproved() {
     assert_eq!((&plan["refused"], &plan["rest"]), (&json!([]), &json!(null)));
     assert!(restore(&uri, &["--dry-run"]).ends(0).stdout.contains("  unproved: shop.orders: "));
     restore(&uri, &[]).ends(0);
-    // Within its database it may: nothing is unproved.
+    // In its own database the user may create collections, so nothing is unproved.
     let uri = user("wide", "").await;
     let plan = restore(&uri, &["--dry-run", "--json"]).ends(0).json();
     assert_eq!(plan["unproved"], json!([]));
 }
 
-/// Views are tried on the views that they show, and not on those that are there.
+/// Views are tried on trials of the views that they show, not on the target's existing views.
 #[tokio::test(flavor = "multi_thread")]
 async fn views_are_tried_with_the_views_that_they_show() {
     let (source, original) = server().await;
@@ -409,17 +409,17 @@ async fn views_are_tried_with_the_views_that_they_show() {
     command(&original, "shop", view("a", "b", "fr")).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
     let (target, live) = server().await;
-    // Another collation, which those of the backup cannot be combined with: they are replaced together.
+    // The existing views have a collation that the backup's views cannot be combined with: all are replaced together.
     command(&live, "shop", view("b", "orders", "de")).await;
     command(&live, "shop", view("a", "b", "de")).await;
     run(backup.restore_into(&target).args(["--drop", "--dry-run"])).ends(0);
-    // One that stays as it is.
+    // A view that stays as it is.
     let part = ["--drop", "--ns-include=shop.a", "--ns-include=shop.orders"];
     let ran = run(backup.restore_into(&target).args(part)).ends(1).says(&["shop.a: ", "collation"]);
     assert_eq!(flags(&ran), ["--ns-exclude", "shop.a"]);
 }
 
-/// Documents and the other indexes come back where one index is too old for the target.
+/// If the target refuses one index, the documents and the other indexes come back.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_the_target_does_not_know_can_be_left_out() {
     let (source, original) = set(Version::V4_4_2).await;
@@ -429,7 +429,7 @@ async fn an_index_that_the_target_does_not_know_can_be_left_out() {
     command(&original, "shop", doc! {"createIndexes": "places", "indexes": [haystack, text]}).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
     let (target, live) = set(Version::V6_0_5).await;
-    // There is nothing to lose: the documents come back, and the index is named.
+    // The target has nothing to lose: the documents come back, and the index is named.
     let says = ["the index 'at*' of shop.places: "];
     run(backup.restore_into(&target).arg("--dry-run")).ends(1).says(&says);
     let report = run(backup.restore_into(&target).arg("--json")).ends(1).json();
@@ -447,7 +447,7 @@ async fn an_index_that_the_target_does_not_know_can_be_left_out() {
     run(backup.restore_into(&target).args(wrong)).ends(2).says(&["matches no index", "shop.places.text_1"]);
 }
 
-/// What a drill's server cannot hold is no damage of the backup.
+/// A drill's server that cannot hold the backup is no damage of the backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_on_an_older_server_says_what_it_cannot_hold() {
     let (source, original) = set(Version::V6_0_27).await;
@@ -463,7 +463,7 @@ async fn a_drill_on_an_older_server_says_what_it_cannot_hold() {
         "shop.clustered: ",
         "says nothing about the backup",
     ]);
-    // What it can hold it holds.
+    // The same server can hold this backup.
     run(drill(&plain, within.path()).env("MONGOD_PATH", &old)).ends(3);
     assert_gone(within.path());
     let lent =
@@ -476,7 +476,7 @@ async fn a_drill_on_an_older_server_says_what_it_cannot_hold() {
     assert!(names.iter().all(|name| ["admin", "config", "local"].contains(&name.as_str())), "{names:?}");
 }
 
-/// What comes only with the oplog is tried like the rest: collections, changes of them, and roles.
+/// Collections, changes of collections, and roles that only the oplog has are tried like the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oplog_is_tried_before_it_is_replayed() {
     let source = Mongod::builder().version(Version::V6_0_5).replica_set("rs").start().await.expect("mongod");

@@ -28,9 +28,9 @@ async fn made() -> (Backup, Client, Mongod, (Mongod, WireProxy, Client)) {
     (backup, original, source, (target, proxy, live))
 }
 
-/// The disk of the server is full: no other namespace is dropped, and those that were are named.
+/// The disk of the server is full: no other namespace is dropped, and the dropped namespaces are named.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_dropped_and_not_restored_is_named() {
+async fn dropped_namespaces_that_were_not_restored_are_named() {
     let (backup, original, _source, (target, proxy, live)) = made().await;
     // In order, so that it is known which one is dropped.
     let stalled = [("b", 300), ("c", 600)].map(|(name, late)| {
@@ -42,7 +42,7 @@ async fn what_was_dropped_and_not_restored_is_named() {
     let ran = run(restore.env("RESTORE_URI", proxy.uri(&target.uri())).arg("--drop")).ends(1);
     let ran = ran.says(&["cannot insert into shop.a", "dropped and not restored: shop.a, shop.b, shop.c"]);
     assert!(stalled.iter().all(|rule| proxy.hits(*rule) == 1));
-    // The requests that were under way have come to their end.
+    // The requests that were under way have been answered.
     let drops = || proxy.commands("drop").len();
     assert_eq!((drops(), proxy.commands("create").len()), (3, 1), "{}", ran.stderr);
     let names = |live: Vec<(String, String)>| live.into_iter().map(|(_, name)| name).collect::<Vec<_>>();

@@ -1,5 +1,5 @@
-//! The Nth command of a restore is refused, for every N: nothing that was there is dropped and not restored without
-//! exit code 1 and its name in the message.
+//! Refuses the Nth command of a restore, for every N. If an existing namespace is then dropped and not restored, the exit
+//! code must be 1 and the message must name it.
 //!
 //! A sample of the Ns on a fixture with one namespace of each kind; with `UZIMA_TEST_FULL=1` all of them, and on the
 //! torture database as well. `UZIMA_TEST_SEED` repeats a sample.
@@ -22,7 +22,7 @@ use crate::cli::support::{Ran, run};
 use crate::native::support::behind_a_proxy;
 use crate::replay::support::{Dump, commands, insert, now, since, source};
 
-/// How many commands are refused where not all are.
+/// The size of a sample of commands.
 const SAMPLE: usize = 35;
 /// InternalError, BadValue, HostUnreachable, FailedToParse, Unauthorized, NamespaceExists, CommandNotFound,
 /// WriteConcernFailed, IllegalOperation, MaxTimeMSExpired, WriteConflict, OutOfDiskSpace, and a restart, after which
@@ -53,7 +53,7 @@ async fn each_kind(client: &Client) {
     commands(client, "each", all).await;
 }
 
-/// What the oplog slice has of it.
+/// The part of it that only the oplog slice has.
 async fn meanwhile(client: &Client) {
     insert(client, "each", "plain", 10..15).await;
     insert(client, "each", "new", 0..3).await;
@@ -68,7 +68,7 @@ async fn meanwhile(client: &Client) {
     commands(client, "each", all).await;
 }
 
-/// A target, what a restore has to make of it, and what was there before.
+/// A target, its expected state after the restore, and its state before.
 struct Sweep {
     name: &'static str,
     target: Mongod,
@@ -109,7 +109,7 @@ impl Sweep {
             for id in all.keys() {
                 let (db, name) = id.split_once('.').expect("a name");
                 let db = self.live.database(db);
-                // It may not be there yet.
+                // The namespace may not be there yet.
                 let _ = db.run_command(doc! {format!("drop{kind}"): name}).await;
                 let mut create: Document = doc! {format!("create{kind}"): name, "roles": []};
                 create.extend(if kind == "User" {
@@ -122,7 +122,7 @@ impl Sweep {
         }
     }
 
-    /// The names of which neither the old nor all of the new is there.
+    /// The namespaces that have neither their old documents nor all of the new ones.
     fn lost(&self, found: &Snapshot) -> Vec<String> {
         let mut lost = Vec::new();
         for (db, name) in self.names() {
@@ -205,7 +205,7 @@ fn full() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dump_with_an_oplog() {
+async fn a_refusal_in_a_dump_with_an_oplog_leaves_no_loss_unnamed() {
     let (server, client) = source().await;
     each_kind(&client).await;
     let start = now(&client).await;
@@ -223,15 +223,15 @@ async fn a_dump_with_an_oplog() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_backup() {
+async fn a_refusal_in_a_stored_backup_leaves_no_loss_unnamed() {
     let (server, client) = super::support::server().await;
     each_kind(&client).await;
     of_backup("a stored backup", &server, &client).await;
 }
 
-/// All that breaks backup tools, where everything is swept.
+/// The torture database, only in full runs.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_torture_database() {
+async fn a_refusal_in_the_torture_database_leaves_no_loss_unnamed() {
     if !full() {
         println!("UZIMA_TEST_FULL=1 sweeps the torture database");
         return;

@@ -44,7 +44,7 @@ async fn hard_links_in_a_tar_are_restored() {
         std::fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
         std::fs::hard_link(original, link).expect("a hard link");
     }
-    // Whichever comes first is the file, and the others are links to it.
+    // tar stores the first member as the file, and the others as links to it.
     tar(&home, &["-cf", "dump.tar", "dump"]);
     run(&mut from(&home, &home.path().join("dump.tar"), &target)).ends(0);
     let found = read_all(&live).await.expect("the target");
@@ -59,7 +59,7 @@ async fn hard_links_in_a_tar_are_restored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_as_a_dump_is_refused_before_anything_is_dropped() {
+async fn unreadable_dumps_are_refused_before_anything_is_dropped() {
     let (target, live) = server().await;
     rows(&live, "shop", "orders", 500..577).await;
     let before = read_all(&live).await.expect("the live data");

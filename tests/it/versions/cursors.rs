@@ -86,10 +86,10 @@ async fn a_lost_cursor_costs_no_document_on_any_version() {
     }
 }
 
-/// The record that the resume token names is deleted while the cursor is lost: it goes on from an older one, or from
-/// the start.
+/// The record that the resume token names is deleted while the cursor is lost: the scan goes on from an older record, or
+/// from the start.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_place_costs_no_document_on_any_version() {
+async fn a_deleted_record_at_the_cursor_costs_no_document_on_any_version() {
     let mut all = Vec::new();
     for version in versions() {
         let clustered = rawdoc! { "create": "c", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };

@@ -86,8 +86,8 @@ async fn a_backup_is_sound_in_a_drill_by_its_own_version_and_by_newer_ones() {
     }
 }
 
-/// Whatever the form in which the drill's server describes an index: another key, a lost `unique`, another lifetime
-/// and another collation are found, and nothing else is.
+/// A drill finds another key, a lost `unique`, another lifetime and another collation, and nothing else, in whatever form
+/// its server describes an index.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_does_something_else_is_found_among_indexes_in_another_form() {
     let (from, to) = (versions()[0], versions()[versions().len() - 1]);
@@ -126,7 +126,7 @@ async fn an_index_that_does_something_else_is_found_among_indexes_in_another_for
     });
     // The plan tries indexes on collections of other names.
     let built = proxy.add(Rule::on("createIndexes").namespace("*.many").nth(1).then(changes));
-    // What differs on another version needs a look; on the same it is a finding.
+    // A difference needs a look on another version, and is a finding on the same version.
     let (code, list) = if from == to { (4, "findings") } else { (3, "notes") };
     let mut command = lent::drill(&backup, &proxy.uri(&target.uri()));
     let report = run(command.arg("--json")).ends(code).json();

@@ -1,4 +1,4 @@
-//! A replica set of two versions: what its feature compatibility version allows is what the older one can hold.
+//! A replica set of two versions: the older version can hold everything that the feature compatibility version allows.
 
 use uzima_testkit::mongod::Version;
 use uzima_testkit::replica_set::ReplicaSet;

@@ -18,7 +18,7 @@ pub const FORMATS: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"
 /// Runs all combinations instead of those of `in_ci`.
 const FULL: &str = "UZIMA_TEST_FULL";
 
-/// The versions that this run is about, oldest first.
+/// The versions that this run covers, oldest first.
 pub fn versions() -> Vec<Version> {
     Version::selected().unwrap_or_else(|error| panic!("{error:#}"))
 }
@@ -29,13 +29,13 @@ pub fn upgrades() -> Vec<(Version, Version)> {
     all.iter().flat_map(|from| all.iter().filter(move |to| *to >= from).map(|to| (*from, *to))).collect()
 }
 
-/// The format that stands for this version where not all four are run.
+/// The format for this version in runs that do not cover all four formats.
 pub fn format_of(version: Version) -> &'static str {
     FORMATS[version as usize]
 }
 
 /// The combinations of a matrix that this run covers: all of them with `UZIMA_TEST_FULL`, else those of `in_ci`.
-/// Prints how many of how many.
+/// Prints how many combinations of the matrix this run covers.
 pub fn chosen<C: fmt::Debug>(matrix: &str, all: Vec<C>, in_ci: impl Fn(&C) -> bool) -> Vec<C> {
     let full = std::env::var_os(FULL).is_some_and(|value| !value.is_empty() && value != "0");
     let of = all.len();

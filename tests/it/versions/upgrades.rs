@@ -35,9 +35,9 @@ async fn a_restore_into_a_newer_version_is_equal() {
     }
 }
 
-/// What a server upgraded by restores holds is backed up and restored again, three times.
+/// Each version's server is filled by a restore of the previous version's backup, one after the other.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chain_of_upgrades_ends_with_what_it_began_with() {
+async fn a_chain_of_upgrades_keeps_all_data() {
     let versions = versions();
     let (mut server_now, mut client) = server(versions[0]).await;
     torture::fill(&client).await.expect("the torture database");

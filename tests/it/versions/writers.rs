@@ -1,4 +1,4 @@
-//! Backups while writers never rest, restored and held against what is true at any instant.
+//! Backups while writers never rest, restored and checked for invariants that hold at every instant.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::restore::support::Backup;
 pub async fn backup(version: Version, consistency: &str, format: &str) -> (Backup, Report) {
     let (server, _) = set(version).await;
     let (proxy, _client) = behind(&server).await;
-    // A collection that is dropped while a snapshot is read has the backup begin again, and then take the oplog.
+    // If a collection is dropped while a snapshot is read, the backup starts once more, with an oplog slice.
     let ddl = consistency != "snapshot";
     let options = Options { pause: Duration::from_millis(1), ddl, ..Options::default() };
     let mut writers = Writers::start(&server.uri(), options).await.expect("writers");
-    // So that there is something to drop, and an index to build.
+    // Wait until there are collections for the writers to drop, and indexes for them to build.
     writers.wait_for_rounds(60).await.expect("rounds");
     proxy.add(Rule::on("find").namespace("live.*").then(Action::Stall(Duration::from_millis(100))));
     let before = writers.rounds();

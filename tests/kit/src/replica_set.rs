@@ -26,7 +26,7 @@ pub struct ReplicaSet {
 pub struct SetBuilder {
     name: String,
     member: Builder,
-    /// Of the first member and of the second, where the test chooses.
+    /// The versions of the first member and of the second, if the test chooses them.
     versions: Option<[Version; 2]>,
     arbiter: bool,
     auth: bool,

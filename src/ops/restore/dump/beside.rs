@@ -1,5 +1,5 @@
-//! An artifact of ours that still lies beside its index: the index has options and indexes as BSON, which the
-//! artifact's Extended JSON may not tell exactly.
+//! Reads the index object that lies in the same folder as an artifact of this tool. It has options and indexes as BSON;
+//! the artifact has them only as Extended JSON, which is not always exact.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,14 +9,14 @@ use bson::RawDocumentBuf;
 use crate::artifact::index::{FILE, Index};
 use crate::source::{Namespace, Type, metadata};
 
-/// An index of more bytes than this is not read: it is of no backup whose artifact is a mere file.
+/// The largest index object that is read, in bytes.
 const LARGEST: u64 = 64 << 20;
 
 /// Options and indexes.
 type Shape = (RawDocumentBuf, Vec<RawDocumentBuf>);
 
-/// Takes options and indexes from the index in the artifact's folder, where their text is that of the artifact.
-/// Without an index, or if it is of another backup, nothing changes.
+/// Replaces options and indexes by those of the index object in the artifact's folder, if both have the same text.
+/// Without an index object, or with one of another backup, nothing changes.
 pub fn exact(artifact: &Path, namespaces: &mut [Namespace]) {
     let path = artifact.with_file_name(FILE);
     let small = std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
@@ -33,7 +33,7 @@ pub fn exact(artifact: &Path, namespaces: &mut [Namespace]) {
     }
     for (text, mut places) in places {
         let Some(shapes) = shapes.get(&text) else { continue };
-        // Of several that have one text the order decides: that of the index is by name.
+        // Namespaces with the same text are matched in the order of their names, as the index object lists them.
         places.sort_by_key(|at| (namespaces[*at].db.clone(), namespaces[*at].collection.clone()));
         if places.len() == shapes.len() {
             for (at, (options, indexes)) in places.into_iter().zip(shapes) {
@@ -43,7 +43,7 @@ pub fn exact(artifact: &Path, namespaces: &mut [Namespace]) {
     }
 }
 
-/// What a `metadata.json` of ours says of options and indexes, which come first in it.
+/// The part of a `metadata.json` of this tool that has options and indexes; they come first in it.
 fn shape_text(text: &str) -> &str {
     let end =
         [r#"],"uuid":""#, r#"],"collectionName":""#].into_iter().filter_map(|next| text.rfind(next)).min();

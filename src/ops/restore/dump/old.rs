@@ -1,5 +1,5 @@
-//! What old versions of mongodump and of the server wrote in other ways. Dumps by mongodump 2.x hold the indexes as
-//! documents of `system.indexes`, one such collection for each database.
+//! The forms that old versions of mongodump and of the server wrote. Dumps by mongodump 2.x hold indexes as
+//! documents of a collection `system.indexes` in each database.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub struct OldIndexes(BTreeMap<(String, String), Vec<RawDocumentBuf>>);
 /// Reads a document of `system.indexes`.
 ///
 /// # Errors
-/// Of the kind `Mismatch` if it does not say which collection's index it is.
+/// Returns an error of the kind `Mismatch` if the document does not say to which collection the index belongs.
 pub fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
     let damaged =
         |why: &dyn std::fmt::Display| Error::new(Kind::Mismatch, format!("{db}.{STEM} is damaged: {why}"));
@@ -52,13 +52,13 @@ pub fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
     }
 }
 
-/// The collection that an index is of. The database is that of the folder, which may have been renamed.
+/// The collection of an index. The database is not taken from `ns`: the dump's folder may have been renamed.
 fn collection(index: &RawDocument) -> Option<&str> {
     index.get_str("ns").ok()?.split_once('.').map(|(_, collection)| collection)
 }
 
 impl OldIndexes {
-    /// Adds those of a database.
+    /// Adds the indexes of a database.
     pub fn add(&mut self, db: &str, indexes: Vec<RawDocumentBuf>) {
         for index in indexes {
             if let Some(collection) = collection(&index) {
@@ -67,7 +67,7 @@ impl OldIndexes {
         }
     }
 
-    /// Gives the namespaces that have no metadata their indexes: where there is metadata, it counts.
+    /// Gives namespaces without metadata their indexes. Metadata takes precedence over `system.indexes`.
     pub fn give(mut self, namespaces: &mut [Namespace]) {
         for namespace in namespaces.iter_mut().filter(|namespace| namespace.metadata.trim().is_empty()) {
             let key = (namespace.db.clone(), namespace.collection.clone());
@@ -76,8 +76,8 @@ impl OldIndexes {
     }
 }
 
-/// Brings options and indexes into a form that servers since 4.4 accept, as far as that changes nothing of the
-/// collection; a line for each option of an index that is left out.
+/// Brings options and indexes into a form that servers since 4.4 accept, without changing what they mean. Returns a line
+/// for each index option that is left out.
 pub fn tidy(namespace: &mut Namespace) -> Vec<String> {
     namespace.options = options(&namespace.options);
     let mut notes = Vec::new();
@@ -95,7 +95,7 @@ pub fn tidy(namespace: &mut Namespace) -> Vec<String> {
     notes
 }
 
-/// Options without what [`tidy`] leaves out. Of an option that stands twice the last one counts.
+/// Options without the ones that [`tidy`] leaves out. If an option is there twice, the last one counts.
 fn options(options: &RawDocument) -> RawDocumentBuf {
     let all: Vec<_> = options.iter().flatten().collect();
     let last = |key: &str| all.iter().rev().find(|(name, _)| name.as_str() == key).map(|(_, value)| *value);
@@ -112,7 +112,7 @@ fn options(options: &RawDocument) -> RawDocumentBuf {
         let later = all[at + 1..].iter().any(|(other, _)| other == key);
         // The shell of MongoDB 2.x stored options that were not given as undefined.
         let unset = matches!(value, RawBsonRef::Null | RawBsonRef::Undefined);
-        // Only capped collections have a size, but old servers kept the wish for one.
+        // Old servers kept a size that was asked for, although only capped collections have one.
         let uncapped = !capped && ["capped", "size", "max"].contains(&key.as_str());
         if !later && !unset && !uncapped && !SKIPPED.contains(&key.as_str()) {
             out.append(*key, *value);

@@ -54,12 +54,12 @@ pub struct Replayed {
     pub problems: Vec<Problem>,
 }
 
-/// What a replay works with.
+/// The inputs of a replay.
 #[derive(Debug)]
 pub struct Replay<'a> {
     /// Where the slice is read.
     pub origin: &'a Origin,
-    /// Which namespaces of it are replayed, under which names.
+    /// Which namespaces of the slice are replayed, and under which names.
     pub names: Names,
     /// Where it is replayed.
     pub target: &'a Target,

@@ -42,8 +42,8 @@ pub struct Played {
     pub problems: Vec<Problem>,
 }
 
-/// Replays the slice; `catalog` is what was restored before. Operations on namespaces in `skip` are left out, and
-/// what fails for one namespace is added to it.
+/// Replays the slice; `catalog` has the namespaces that were restored before. Operations on namespaces in `skip` are left
+/// out, and a namespace whose operation fails is added to `skip`.
 pub async fn play(
     origin: &Origin,
     script: Script,
@@ -212,7 +212,7 @@ impl Player<'_> {
         self.send(rest, places).await
     }
 
-    /// Applies writes. One that is refused fails its namespace; the others go on.
+    /// Applies writes. If the server refuses a write, its namespace fails; the other writes go on.
     async fn send(&mut self, operations: &[RawDocumentBuf], places: &[Named]) -> Result<()> {
         let (mut operations, mut places) = (operations.to_vec(), places.to_vec());
         while !operations.is_empty() {

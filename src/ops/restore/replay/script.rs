@@ -32,7 +32,7 @@ pub struct Script {
     bounds: Option<(OpTime, OpTime)>,
     /// What was read so far.
     pub read: Read,
-    /// The namespaces of what was read, wanted or not.
+    /// The namespaces of all entries read so far, wanted or not.
     pub seen: BTreeSet<String>,
     /// The indexes that were built, wanted or not: `database.collection.index`.
     pub indexes: BTreeSet<String>,
@@ -156,7 +156,7 @@ impl Script {
             }
             // Storage and catalog of the server itself (8.3, 9.0).
             "dropIdent" | "createDatabaseMetadata" | "dropDatabaseMetadata" => return Ok(Vec::new()),
-            // Before it, the slice writes to the buckets of time series, behind it to their names.
+            // Before this command the slice writes to the buckets of a time series, after it to the series' own name.
             "upgradeDowngradeViewlessTimeseries" => {
                 return Err(Error::failed(format!(
                     "the oplog slice has a command 'upgradeDowngradeViewlessTimeseries'{} on {}: the feature \

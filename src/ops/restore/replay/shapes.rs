@@ -1,4 +1,4 @@
-//! What a slice makes of the namespaces: their options, changes and indexes, to be tried before the replay.
+//! The options, changes and indexes that a slice gives to namespaces, so that they can be tried before the replay.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::ops::restore::plan::Planned;
 use crate::ops::restore::preflight::Candidate;
 use crate::source::{Namespace, Type};
 
-/// Adds the namespaces that the slice makes, and the changes and indexes that it leads to.
+/// Adds the namespaces that the slice creates, and its changes and indexes to the others.
 pub fn follow(planned: &[Planned], survey: &Survey, candidates: &mut Vec<Candidate>) {
     let mut latest: BTreeMap<Key, usize> =
         candidates.iter().enumerate().map(|(at, one)| (one.to.clone(), at)).collect();

@@ -1,5 +1,5 @@
-//! Namespaces that a replay leaves out: their documents are not as the backup read them, so that an operation of the
-//! slice would make something of them that never was.
+//! Namespaces that a replay leaves out. Their documents are not as the backup read them, so an operation of the slice
+//! would lead to a state that the source never had.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub struct Failure {
     pub name: String,
     /// The cause, in words.
     pub why: String,
-    /// What removes the cause, if that is known.
+    /// How to remove the cause, if known.
     pub next_step: Option<String>,
 }
 
@@ -38,7 +38,7 @@ impl Skip {
         self.people = true;
     }
 
-    /// Leaves out the rest of a namespace of which an operation failed.
+    /// Leaves out all further operations on a namespace after one of them failed.
     pub fn fail(&mut self, name: String, error: &Error) {
         log::warn!("{name}: {}", error.chain());
         if self.names.insert(name.clone()) {

@@ -29,11 +29,11 @@ pub struct Survey {
     pub emptied: BTreeSet<(String, bool)>,
     /// The databases in which it applies operations, but for users and roles.
     pub databases: BTreeSet<String>,
-    /// Everything it does but for writing documents.
+    /// All its operations that do not write documents.
     pub commands: Vec<Action>,
-    /// The forms of its updates (`$v`), and a namespace of the backup for each.
+    /// The forms of its updates (`$v`), with a namespace of the backup as an example of each.
     pub formats: BTreeMap<i32, String>,
-    /// The roles that it writes, as far as their privileges are in it.
+    /// The roles that it writes, if the slice has their privileges.
     pub roles: Vec<RawDocumentBuf>,
     /// The names in the backup that it renames from and to.
     pub renames: Vec<(String, String)>,
@@ -93,7 +93,7 @@ impl Survey {
         }
     }
 
-    /// Keeps what the target has to be asked about.
+    /// Keeps the parts that must be tried at the target.
     fn note(&mut self, action: &Action) {
         let name = |named: &Named| format!("{}.{}", named.from_db, named.from);
         match action {
@@ -151,7 +151,7 @@ fn both(one: &str, other: &str, key: &(String, String)) -> Error {
     )
 }
 
-/// The version of an update's form; `None` of a whole document.
+/// The version (`$v`) of an update's form; `None` if the update is a whole document.
 fn update_format(change: &RawDocument) -> Option<i32> {
     match change.get("$v").ok()?? {
         RawBsonRef::Int32(version) => Some(version),

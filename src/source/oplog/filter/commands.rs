@@ -18,7 +18,7 @@ impl Filter<'_> {
         refusals::command(self, db, name, value, command)?;
         let wanted = match (name, value) {
             ("applyOps", RawBsonRef::Array(operations)) => return self.apply_ops(operation, operations),
-            // Of MongoDB 8.3 and later: what they name is the server's own. mongorestore leaves them out too.
+            // MongoDB 8.3 and later write these commands about the server's own storage. mongorestore leaves them out, too.
             ("dropIdent" | "createDatabaseMetadata" | "dropDatabaseMetadata", _) => false,
             // Refused above where it is of the backup.
             ("renameCollection" | "importCollection" | "upgradeDowngradeViewlessTimeseries", _) => false,

@@ -49,7 +49,7 @@ async fn a_history_that_is_too_short_costs_a_second_run() {
 }
 
 #[tokio::test]
-async fn a_second_run_that_loses_it_is_followed_by_one_with_a_slice() {
+async fn a_second_run_that_loses_the_snapshot_is_followed_by_a_run_with_a_slice() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let generation = Arc::new(AtomicU8::new(0));

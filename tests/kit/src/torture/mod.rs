@@ -1,7 +1,7 @@
 //! Fills a server with what breaks backup tools: every BSON type, odd names, every kind of collection and of
 //! index, documents that their own validator would refuse, and documents of 16 MiB.
 //!
-//! An older server gets less: [`Holds`] says what, by its feature compatibility version.
+//! An older server gets fewer kinds of collection: [`Holds`] lists them by feature compatibility version.
 
 pub mod indexes;
 mod kinds;

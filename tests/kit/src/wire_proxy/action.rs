@@ -65,7 +65,7 @@ impl Action {
         Action::Rewrite(Arc::new(change))
     }
 
-    /// As `applyOps` of a server from 8.1 on: an update inserts nothing unless it has `b: true`.
+    /// Answer like `applyOps` of a server from 8.1 on: an update inserts nothing unless it has `b: true`.
     pub fn without_upserts() -> Action {
         Action::rewrite(|command| {
             let mut document = bson::RawDocumentBuf::from_bytes(command.to_vec()).expect("BSON");
