@@ -100,8 +100,8 @@ pub fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
     uri_of(layers, "drill_uri", "DRILL_URI")
 }
 
-/// Warnings about options of connection strings that change nothing, each with its setting. What is not valid has
-/// none: it is an error where it is used.
+/// Warnings about ignored options of connection strings, each with its setting. An invalid connection string has no
+/// warnings; it is an error where it is used.
 pub fn uri_warnings(layers: &Layers) -> Vec<String> {
     let mut seen = Vec::new();
     let mut warnings = Vec::new();

@@ -1,5 +1,5 @@
-//! What a connection string becomes before a client of the driver is made of it: for the server that is backed up,
-//! the one that is restored into, and the one of the records.
+//! Prepares a connection string for the driver: for the server that is backed up, for the target of a restore, and for the
+//! records.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::config::uri::{self, MongoUri};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{ExposeSecret, Secret};
 
-/// How long a member may take to say what it is.
+/// How long a member may take to answer `hello`.
 const ASKED: Duration = Duration::from_secs(5);
 
 /// A user as MongoDB knows it.
@@ -28,7 +28,7 @@ pub struct User {
     pub db: String,
 }
 
-/// A connection string that was understood, and whose files were found good.
+/// A valid connection string, with valid files.
 pub struct Access {
     uri: MongoUri,
     relay: Option<Relay>,
@@ -57,7 +57,7 @@ impl Access {
     /// [`MongoUri::for_mongodump`].
     ///
     /// # Errors
-    /// Returns an error if there has to be a relay, and it cannot take mongodump's connections.
+    /// Returns an error if a relay is needed and cannot accept mongodump's connections.
     pub fn for_mongodump(&self, address: &ServerAddress, source: Option<&str>) -> Result<Secret> {
         match &self.relay {
             Some(relay) => Ok(self.uri.without_tls().for_mongodump(&relay.door(address)?, source)),
@@ -65,14 +65,14 @@ impl Access {
         }
     }
 
-    /// Why the relay did not reach a server, and the next step: the driver only knows that it did not.
+    /// Why the relay did not reach a server, and the next step. The driver does not know the cause.
     pub fn why(&self) -> Option<(String, Option<Step>)> {
         let why = self.relay.as_ref()?.why()?;
         let step = unfound::step_of(&why);
         Some((why, step))
     }
 
-    /// The driver's options, and who logs in. Looks up the name of a `mongodb+srv` string.
+    /// The driver's options, and the user that logs in. Looks up the name of a `mongodb+srv` string.
     pub async fn options(&self) -> mongodb::error::Result<(ClientOptions, Option<User>)> {
         let mut options = ClientOptions::parse(self.uri.for_driver().expose_secret()).await?;
         options.app_name.get_or_insert_with(|| "uzima-backup".into());
@@ -103,7 +103,7 @@ impl Access {
                 .map(|name| User { name, db: db.unwrap_or_else(|| default.into()) });
             if certificate {
                 // The driver sends it in a field that servers do not know, and they refuse the login (3.9.1,
-                // src/client/auth/x509.rs). The certificate says the name as well.
+                // src/client/auth/x509.rs). The certificate has the name as well.
                 credential.username = None;
             }
         }
@@ -111,8 +111,8 @@ impl Access {
     }
 }
 
-/// What a member says of itself to somebody who is not logged in, where a login was refused: one without data knows
-/// no users. `None` if it can be read, or does not answer.
+/// Asks a member, without a login, why it cannot be read. Called after a refused login, because a member without data knows
+/// no users. `None` if the member can be read, or does not answer.
 pub async fn unfit(options: &ClientOptions) -> Option<Unfit> {
     let mut options = options.clone();
     options.credential = None;
@@ -132,7 +132,7 @@ pub async fn unfit(options: &ClientOptions) -> Option<Unfit> {
 /// The error that a name in a connection string cannot be looked up.
 pub fn unresolved(what: &str, error: &mongodb::error::Error) -> Error {
     Error::new(Kind::Away, format!("{what} cannot be resolved")).caused_by(super::errors::tidy(error)).hint(format!(
-        "Check the name in {what}, and this machine's name server: mongodb+srv:// wants a name with an SRV record, \
-         mongodb:// one with an address"
+        "Check the name in {what}, and this machine's name server: mongodb+srv:// needs a name with an SRV record, \
+         mongodb:// a name with an address"
     ))
 }

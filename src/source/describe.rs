@@ -207,7 +207,7 @@ async fn list(server: &Server, db: &str) -> Result<Listing> {
 fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {
     for row in rows {
         if let (Ok(name), Some(uuid)) = (row.get_str("name"), server::uuid_of(row)) {
-            // Of a time series with buckets of their own, the UUID is that of the buckets.
+            // If a time series has a bucket collection, its UUID is the one of the bucket collection.
             if let Some(series) = name.strip_prefix(BUCKETS) {
                 uuids.insert((db.to_string(), series.to_string()), uuid.clone());
             }

@@ -98,8 +98,8 @@ pub fn grant_backup(user: Option<&User>) -> String {
     }
 }
 
-/// A built-in role as `grantRolesToUser` takes it in the database `db`: in others than admin it has to be named with
-/// its own.
+/// A built-in role as `grantRolesToUser` takes it in the database `db`. In databases other than admin the role needs its
+/// own database.
 pub fn granted(role: &str, db: &str) -> String {
     if db == "admin" { format!("\"{role}\"") } else { format!("{{role: \"{role}\", db: \"admin\"}}") }
 }
@@ -124,13 +124,13 @@ pub fn login_step(error: &Driver, whose: &str, file: &str) -> String {
     }
 }
 
-/// Whether it was a login by certificate.
+/// Returns true if it was a login with a certificate.
 fn of_certificate(error: &Driver) -> bool {
     matches!(&*error.kind, ErrorKind::Authentication { message, .. } if message.contains("MONGODB-X509"))
 }
 
-/// The next step where a server answers, but not as the connection string of the setting `whose` wants it. `writes`:
-/// whether it is to be written to.
+/// The next step if a server answers, but does not match the connection string of the setting `whose`. `writes` is true if
+/// the connection is for writing.
 pub fn whereabouts(error: &Driver, whose: &str, writes: bool) -> Option<String> {
     match &*error.kind {
         ErrorKind::ServerSelection { message, .. } => {
@@ -140,8 +140,8 @@ pub fn whereabouts(error: &Driver, whose: &str, writes: bool) -> Option<String> 
     }
 }
 
-/// Why a server that does not know the command `hello` cannot be used: it came with 4.4.2, and with late releases of
-/// older versions.
+/// Why a server that does not know the command `hello` cannot be used. 4.4.2 introduced it, as did late releases of older
+/// versions.
 pub fn without_hello(error: &Driver) -> Option<&'static str> {
     const COMMAND_NOT_FOUND: i32 = 59;
     (code(error) == Some(COMMAND_NOT_FOUND))

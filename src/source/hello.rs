@@ -84,7 +84,9 @@ impl Unfit {
         match self {
             Unfit::Arbiter => "is an arbiter, which holds no data",
             Unfit::Uninitiated => "is to be a member of a replica set that was not initiated",
-            Unfit::Recovering => "is neither primary nor secondary: it starts, copies data or recovers",
+            Unfit::Recovering => {
+                "is neither primary nor secondary: it is starting, copying data or recovering"
+            }
         }
     }
 

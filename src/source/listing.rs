@@ -156,7 +156,7 @@ fn row(view: &str, definition: &RawDocument) -> RawDocumentBuf {
     row
 }
 
-/// The row of a time series, from that of its buckets.
+/// The row of a time series, made from the row of its bucket collection.
 fn timeseries(buckets: &RawDocument) -> Option<RawDocumentBuf> {
     let name = buckets.get_str("name").ok()?.strip_prefix("system.buckets.")?;
     let mut options = RawDocumentBuf::new();
@@ -190,7 +190,7 @@ impl Invalid {
         }
         if !self.certain {
             let names: Vec<&str> = self.definitions.iter().filter_map(|one| one.view.as_deref()).collect();
-            // A person who leaves one of them out knows which it is.
+            // A user who excludes one of these views knows which view is invalid.
             if !names.iter().all(|view| wants(view)) {
                 return Vec::new();
             }

@@ -1,7 +1,8 @@
 //! TLS to servers whose certificate has another name (`tlsAllowInvalidHostnames`). The driver checks certificates with
-//! their names or not at all (3.9.1, src/runtime/tls_rustls.rs), and mongodump checks nothing once names are not
-//! checked. So both speak plain text to this process, on the loopback interface and behind a password or a folder that
-//! is closed to others, and this process speaks TLS: the certificate's CA is checked as ever, its names are not.
+//! their names or not at all (3.9.1, src/runtime/tls_rustls.rs), and mongodump checks nothing if it does not check
+//! names. So the driver and mongodump connect to this relay without TLS, and the relay connects to the server with TLS. It
+//! checks the certificate's CA, but not its names. The driver reaches the relay on the loopback interface with a password,
+//! mongodump by a socket in a folder that is closed to other users.
 
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
@@ -32,7 +33,7 @@ use crate::error::{Error, Result};
 /// How long a server may take to accept a connection and to finish the handshake.
 const CONNECTING: Duration = Duration::from_secs(10);
 
-/// Something on this machine that leads to servers by TLS; ends when dropped.
+/// A proxy on this machine that connects to servers with TLS; it ends when dropped.
 pub struct Relay {
     proxy: Socks5Proxy,
     folder: PathBuf,
@@ -91,15 +92,15 @@ impl Relay {
         Ok(Relay { proxy, folder, doors, why })
     }
 
-    /// The way for the driver, which must not speak TLS itself.
+    /// The proxy for the driver, which must not use TLS itself.
     pub fn proxy(&self) -> Socks5Proxy {
         self.proxy.clone()
     }
 
-    /// A Unix socket that leads to one server, for mongodump, which must not speak TLS itself.
+    /// A Unix socket that leads to one server, for mongodump, which must not use TLS itself.
     ///
     /// # Errors
-    /// Returns an error if the socket cannot be made.
+    /// Returns an error if the socket cannot be created.
     pub fn door(&self, to: &ServerAddress) -> Result<ServerAddress> {
         let path = self.folder.join(format!("mongodb-{:08x}.sock", rand::random::<u32>()));
         let failed =
@@ -123,7 +124,7 @@ impl Drop for Relay {
     }
 }
 
-/// What each connection needs.
+/// Shared by all connections of the relay.
 #[derive(Clone)]
 struct Serving {
     connector: TlsConnector,
@@ -159,7 +160,7 @@ impl Serving {
         }
     }
 
-    /// Lets the driver log in; the server that it wants.
+    /// Checks the driver's login, and returns the server that it asks for.
     async fn asked(&self, client: &mut TcpStream) -> io::Result<(String, u16)> {
         let refused = || io::Error::from(ErrorKind::PermissionDenied);
         let [5, methods] = bytes(client).await? else { return Err(refused()) };
@@ -187,7 +188,7 @@ impl Serving {
         Ok((host, u16::from_be_bytes(bytes(client).await?)))
     }
 
-    /// Connects by TLS, and remembers why not.
+    /// Connects with TLS, and keeps the cause of a failure.
     async fn reach(&self, host: &str, port: u16) -> Option<impl AsyncRead + AsyncWrite + Unpin + use<>> {
         let connect = async {
             let server = TcpStream::connect((host, port)).await?;
@@ -209,7 +210,7 @@ async fn bytes<const N: usize>(client: &mut TcpStream) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// A text behind its length.
+/// Reads a text that follows its length.
 async fn text(client: &mut TcpStream) -> io::Result<String> {
     let [length] = bytes(client).await?;
     let mut text = vec![0; length.into()];
@@ -225,7 +226,7 @@ async fn pass(
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
-/// TLS as the connection string has it, without the names in certificates.
+/// TLS as the connection string asks for it, without a check of the names in certificates.
 fn config(uri: &MongoUri) -> Result<ClientConfig> {
     let roots = match uri.option("tlsCAFile") {
         Some(path) => tls::roots(path.as_ref())?,
@@ -248,7 +249,7 @@ fn config(uri: &MongoUri) -> Result<ClientConfig> {
     }
 }
 
-/// Checks that a certificate leads to a CA that is trusted, whatever its names.
+/// Checks that a trusted CA signed a certificate, whatever its names.
 #[derive(Debug)]
 struct AnyName {
     roots: RootCertStore,

@@ -108,7 +108,7 @@ impl Server {
         seed.shutdown().await;
 
         options.hosts = vec![member];
-        // A load balancer stands for all members; none of them can be asked for.
+        // Behind a load balancer no single member can be chosen.
         options.direct_connection = Some(options.load_balanced != Some(true));
         options.selection_criteria = None;
         let client = Client::with_options(options.clone()).map_err(fail)?;

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::uri::MongoUri;
 use crate::error::{Error, Result};
 
-/// Larger files are none of these.
+/// The largest file that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
 
 /// Reads the files that the connection string names.
@@ -94,7 +94,7 @@ fn has_encrypted_block(pem: &str) -> bool {
 fn read(option: &str, path: &Path) -> Result<String> {
     let failed = |e: io::Error| {
         let (why, hint) = match e.kind() {
-            io::ErrorKind::NotFound => ("does not exist", "Correct the path; it is absolute"),
+            io::ErrorKind::NotFound => ("does not exist", "Correct the path; it must be absolute"),
             io::ErrorKind::PermissionDenied => {
                 ("may not be read", "Let the user that this program runs as read it (chown, chmod 600)")
             }

@@ -12,7 +12,7 @@ pub struct Unfound {
     pub step: Option<Step>,
 }
 
-/// What helps where no server was found.
+/// The next step if no server was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Correct the host's name.
@@ -21,7 +21,7 @@ pub enum Step {
     SetName,
     /// Initiate the set.
     Initiate,
-    /// Start members until there is a primary. `secondary`: one answers meanwhile, and would be read.
+    /// Start members until there is a primary. `secondary`: a secondary answers meanwhile, and could be read.
     Primary { secondary: bool },
     /// Loosen the read preference.
     Preference,
@@ -38,8 +38,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// The step in words; `whose` is the setting with the connection string, and `writes` whether it is for writing,
-    /// which only a primary takes.
+    /// The step in words. `whose` is the setting with the connection string; `writes` is true if the connection is for
+    /// writing, which needs a primary.
     pub fn words(self, whose: &str, writes: bool) -> String {
         const PRIMARY: &str =
             "Start the members that do not answer until the set has a primary (rs.status() shows them)";
@@ -134,7 +134,7 @@ pub fn read(text: &str) -> Option<Unfound> {
         );
     }
     if secondary || is(State::Is("the primary")) {
-        return found(format!("no member fits to the readPreference: {each}"), Step::Preference);
+        return found(format!("no member matches the readPreference: {each}"), Step::Preference);
     }
     if is(State::Is("an arbiter")) || is(State::Other) {
         return found(format!("no member that holds data can be read: {each}"), Step::Members);
@@ -159,7 +159,7 @@ pub fn read(text: &str) -> Option<Unfound> {
     Some(Unfound { why, step })
 }
 
-/// The next step after a connection that failed, where one is known.
+/// The next step after a failed connection, if known.
 pub(super) fn step_of(why: &str) -> Option<Step> {
     if why.contains("not valid for name") || why.contains("NotValidForName") {
         return Some(Step::Certificate);
@@ -174,18 +174,18 @@ pub(super) fn step_of(why: &str) -> Option<Step> {
     }
 }
 
-/// What a member is to somebody who wants to read.
+/// The state of a member, for a reader.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     /// It cannot be reached, and why.
     Failed(String),
-    /// It answers, and is this.
+    /// It answers, and has this role.
     Is(&'static str),
     /// It was started for a set that was not initiated.
     Ghost,
     /// Neither primary nor secondary nor arbiter: it is starting, copying data or recovering.
     Other,
-    /// It was not heard of yet.
+    /// It has not answered yet.
     Unheard,
 }
 
@@ -195,7 +195,9 @@ impl State {
             State::Failed(error) => format!(": {error}"),
             State::Is(role) => format!(" is {role}"),
             State::Ghost => " was not initiated".into(),
-            State::Other => " is neither primary nor secondary (it starts, copies data or recovers)".into(),
+            State::Other => {
+                " is neither primary nor secondary (it is starting, copying data or recovering)".into()
+            }
             State::Unheard => " has not answered".into(),
         }
     }
@@ -320,11 +322,11 @@ mod tests {
         let second = ghost.replace("RsGhost", "RsSecondary");
         assert_eq!(
             why(&format!("{{ Servers: [ {second} ] }}")),
-            "no member fits to the readPreference: a:1 is a secondary"
+            "no member matches the readPreference: a:1 is a secondary"
         );
     }
 
-    /// What is said of a set of which some members answer, and the next step.
+    /// The cause and the next step for a set of which some members answer.
     fn of_set(criteria: &str, members: &[String]) -> (String, Option<Step>) {
         let topology =
             format!("{{ Type: ReplicaSetNoPrimary, Set Name: rs0, Servers: [ {} ] }}", members.join(", "));
@@ -348,14 +350,14 @@ mod tests {
         assert!(words.contains("readPreference=secondaryPreferred to MONGO_URI"), "{words}");
         assert!(!Step::Primary { secondary: true }.words("RESTORE_URI", true).contains("secondaryPreferred"));
         let (why, step) = of_set("Secondary { options: None }", &[up("RsPrimary"), down.clone()]);
-        assert!(why.starts_with("no member fits to the readPreference: a:1"), "{why}");
+        assert!(why.starts_with("no member matches the readPreference: a:1"), "{why}");
         assert_eq!(step, Some(Step::Preference));
         for (role, words) in [
             (
                 "RsArbiter",
                 "no member that holds data can be read: a:1: connection refused, b:1 is an arbiter",
             ),
-            ("RsOther", "b:1 is neither primary nor secondary (it starts, copies data or recovers)"),
+            ("RsOther", "b:1 is neither primary nor secondary (it is starting, copying data or recovering)"),
         ] {
             let (why, step) = of_set("Primary", &[up(role), down.clone()]);
             assert!(why.contains(words), "{why}");

@@ -34,7 +34,7 @@ use insert::Place;
 use requests::Requests;
 use trial::Trials;
 
-/// What fails where the target cannot be reached.
+/// The failure if the target cannot be reached.
 const CONNECTING: &str = "cannot connect to the target";
 /// How long an answer to an ordinary command may take; building an index may take longer.
 const STALL: Duration = Duration::from_secs(600);

@@ -1,5 +1,5 @@
-//! Connection strings, checked without touching the network, and rewritten for what reads them: this program's
-//! driver and mongodump take different options, and spell some differently.
+//! Checks connection strings without touching the network, and rewrites them for the driver and for mongodump, which
+//! take different options and spell some of them differently.
 
 mod options;
 pub mod table;
@@ -13,11 +13,12 @@ use self::options::{Options, Wrong};
 use crate::error::{Error, Result};
 use crate::secret::{ExposeSecret, Redactor, Secret};
 
-/// What a value may hold as it is (RFC 3986, 2.3), and what stands in host lists anyway.
+/// Percent-encodes everything but the characters that a value may hold as they are (RFC 3986, 2.3) and those of host
+/// lists.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
 
-/// What a connection string says, as far as a backup cares.
+/// The parts of a connection string that a backup needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UriFacts {
     /// The first host, without port.
@@ -38,14 +39,14 @@ impl MongoUri {
     /// Reads a connection string.
     ///
     /// # Errors
-    /// Returns an error if an option cannot be taken.
+    /// Returns an error if an option cannot be used.
     pub fn read(uri: &str) -> Result<MongoUri, Wrong> {
         let (head, query) = uri.split_once('?').unwrap_or((uri, ""));
         let srv = head.starts_with("mongodb+srv://");
-        // An @ behind the first ? may end a login: then the ? is part of a password.
+        // If an @ follows the first ?, the ? may be part of a password.
         if query.contains('@') && (!head.contains('@') || Options::read(query, srv).is_err()) {
             return Err(Wrong {
-                why: "there is an @ behind the ?".into(),
+                why: "there is an @ after the ?".into(),
                 instead: "Percent-encode the characters @ : / ? % $ of a password (a ? is %3F), and an @ in the value of an \
                           option as %40"
                     .into(),
@@ -64,7 +65,7 @@ impl MongoUri {
         self.options.value(name)
     }
 
-    /// Whether an option is `true`.
+    /// Returns true if an option is `true`.
     pub fn is_on(&self, name: &str) -> bool {
         self.option(name) == Some("true")
     }
@@ -79,7 +80,7 @@ impl MongoUri {
 
     /// The connection string for mongodump: the same login, but for the one member at `address`, and without a
     /// database in its path, which would narrow the dump. `source` is the database of the login as the driver knows
-    /// it: the TXT record of a `mongodb+srv` name may say another than the path.
+    /// it: the TXT record of a `mongodb+srv` name may name another database than the path.
     pub fn for_mongodump(&self, address: &ServerAddress, source: Option<&str>) -> Secret {
         let rest = self.head.split_once("://").map_or(self.head.as_str(), |(_, rest)| rest);
         let (login, hosts) =
@@ -89,7 +90,7 @@ impl MongoUri {
             self.options.all().filter(|(option, _)| option.for_mongodump && option.name != "authSource");
         let mut rows: Vec<(&str, &str)> = known
             .map(|(option, value)| match option.name {
-                // mongodump knows no other option by which it trusts any certificate.
+                // This is mongodump's only option to trust any certificate.
                 "tlsAllowInvalidCertificates" => ("tlsInsecure", value),
                 name => (name, value),
             })
@@ -111,7 +112,7 @@ impl MongoUri {
         Secret::from(format!("mongodb://{login}{host}/{}", query(rows.into_iter())))
     }
 
-    /// The same for a connection over which somebody else speaks TLS.
+    /// The same for a connection through the relay, which speaks TLS itself.
     pub fn without_tls(&self) -> MongoUri {
         MongoUri { head: self.head.clone(), options: self.options.without_tls() }
     }
@@ -132,8 +133,8 @@ fn query<'a>(options: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     out
 }
 
-/// An address as people write it: an IPv6 address in brackets, a socket by its path. The driver's own words have
-/// no brackets, so that a port looks like a part of the address.
+/// An address as people write it: an IPv6 address in brackets, a socket by its path. The driver prints no brackets, so
+/// that a port looks like a part of the address.
 pub fn shown(address: &ServerAddress) -> String {
     match address {
         ServerAddress::Tcp { host, port } if host.contains(':') => {
@@ -171,7 +172,7 @@ pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
     {
         if several && on == Some(true) {
             let why = format!(
-                "{key} is not a valid connection string: {option}=true fits to one host, not to several"
+                "{key} is not a valid connection string: {option}=true needs a single host, and several are named"
             );
             return Err(Error::usage(why).hint("Name one host, or leave the option out"));
         }
@@ -185,14 +186,14 @@ pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
 /// Reads the connection string in the setting `key`.
 ///
 /// # Errors
-/// Returns an error that names the option that cannot be taken.
+/// Returns an error that names the option that cannot be used.
 pub fn read_named(key: &str, uri: &str) -> Result<MongoUri> {
     MongoUri::read(uri).map_err(|Wrong { why, instead }| {
         Error::usage(format!("{key} is not a valid connection string: {why}")).hint(instead)
     })
 }
 
-/// What a connection string looks like, next to one that is wrong.
+/// The next step after an invalid connection string: the right form.
 fn form(uri: &str, words: &str) -> &'static str {
     let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
     let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
@@ -200,7 +201,7 @@ fn form(uri: &str, words: &str) -> &'static str {
         return "The path of a Unix socket is written with %2F for each /: mongodb://%2Ftmp%2Fmongodb-27017.sock/";
     }
     if words.contains("MONGODB-X509") {
-        return "Whoever logs in with a certificate has no password: mongodb://host/?authMechanism=MONGODB-X509&tls=true";
+        return "A login with a certificate takes no password: mongodb://host/?authMechanism=MONGODB-X509&tls=true";
     }
     if words.contains("invalid server address") {
         return "Hosts look like db1:27017, [::1]:27017 (an IPv6 address) or %2Ftmp%2Fmongodb-27017.sock, with commas \
@@ -266,7 +267,7 @@ mod tests {
             ("mongodb://h/?replicaset", "option replicaset has no value", "Write name=value"),
             (
                 "mongodb://h/?serverSelectionTimeoutMS=x",
-                "option serverSelectionTimeoutMS has a value that does not fit",
+                "option serverSelectionTimeoutMS has an invalid value",
                 "serverSelectionTimeoutMS is a number of milliseconds",
             ),
             (
@@ -275,7 +276,7 @@ mod tests {
                 "The path of a Unix socket",
             ),
             ("mongodb://::1/", "invalid server address", "Hosts look like"),
-            ("mongodb://a,b/?directConnection=true", "fits to one host", "Name one host"),
+            ("mongodb://a,b/?directConnection=true", "needs a single host", "Name one host"),
         ] {
             let error = check(uri).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
@@ -387,7 +388,7 @@ mod tests {
             ("compressors=lz4,snappy", "compressors is ignored: lz4 is not a compressor that is known here"),
             (
                 "replicaSet=a&replicaset=b",
-                "replicaset is ignored: it stands there twice, and the last one counts",
+                "replicaset is ignored: it is there twice, and the last one counts",
             ),
             ("maxPoolSize=0", "maxPoolSize is ignored: 0 means no limit, and the usual limit holds"),
             ("appName=", "appName is ignored: it has no value"),
@@ -422,7 +423,7 @@ mod tests {
             ),
             ("tls=yes", "option tls has", "tls is true or false"),
             ("tls=", "option tls has", "Give tls a value"),
-            ("tls=true&ssl=false", "option tls stands there twice", "Leave out one"),
+            ("tls=true&ssl=false", "option tls is there twice", "Leave out one"),
             ("tls=false&tlsCAFile=/a", "tlsCAFile and tls=false contradict", "Leave out one"),
             ("maxPoolSize=many", "option maxPoolSize has", "maxPoolSize is a whole number from 0"),
             (

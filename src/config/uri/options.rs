@@ -1,4 +1,4 @@
-//! Reads what follows the `?` of a connection string, by the tables of [`super::table`].
+//! Reads the options of a connection string, by the tables of [`super::table`].
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::near;
 pub struct Options {
     /// In the order of the table.
     taken: BTreeMap<usize, Vec<String>>,
-    /// Options that change nothing, and why.
+    /// Ignored options, each with the reason.
     ignored: Vec<(String, String)>,
 }
 
-/// An option that cannot be taken.
+/// An option that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
-    /// What is wrong with which option. Values are never part of it, except those from a list of words.
+    /// The option and what is wrong with it. It never has a value, except a value from a list of words.
     pub why: String,
     /// What to write instead.
     pub instead: String,
@@ -37,7 +37,7 @@ impl Options {
     /// `mongodb+srv`.
     ///
     /// # Errors
-    /// Returns an error if an option is unknown, is refused by the table, or has a value that does not fit.
+    /// Returns an error if an option is unknown, is refused by the table, or has an invalid value.
     pub fn read(query: &str, srv: bool) -> Result<Options, Wrong> {
         let mut options = Options::default();
         let mut translated = Vec::new();
@@ -60,7 +60,7 @@ impl Options {
                 } else if !value.is_empty() && !option.others.iter().any(|other| same(other, &value)) {
                     let words: Vec<&str> = [option.value].iter().chain(option.others).copied().collect();
                     return wrong(
-                        format!("option {} has a value that is not known", option.name),
+                        format!("option {} has an unknown value", option.name),
                         format!("{} is {}", option.name, alternatives(&words)),
                     );
                 }
@@ -75,7 +75,7 @@ impl Options {
             }
         }
         for option in translated {
-            // An option of today says more than one of yesterday.
+            // A current option takes precedence over an outdated one.
             if options.value(option.option).is_none() {
                 options.set(option.option, option.becomes);
             }
@@ -99,7 +99,7 @@ impl Options {
             }
             Fit::Default => return Ok(()),
             Fit::Wrong(instead) => {
-                return wrong(format!("option {shown} has a value that does not fit"), instead);
+                return wrong(format!("option {shown} has an invalid value"), instead);
             }
         };
         let values = self.taken.entry(at).or_default();
@@ -110,17 +110,17 @@ impl Options {
         if let Some(before) = values.first().filter(|before| **before != value) {
             if option.value == Value::Bool && option.name.starts_with("tls") {
                 return wrong(
-                    format!("option {} stands there twice, as {before} and as {value}", option.name),
+                    format!("option {} is there twice, as {before} and as {value}", option.name),
                     "Leave out one of the two",
                 );
             }
-            self.ignore(shown, "it stands there twice, and the last one counts");
+            self.ignore(shown, "it is there twice, and the last one counts");
         }
         self.taken.insert(at, vec![value]);
         Ok(())
     }
 
-    /// Looks at what options mean together.
+    /// Checks the options against each other.
     fn settle(&mut self, srv: bool) -> Result<(), Wrong> {
         let on = |options: &Options, name| options.value(name) == Some("true");
         let files = ["tlsCAFile", "tlsCertificateKeyFile"];
@@ -134,7 +134,7 @@ impl Options {
         } else if srv || files.iter().any(|file| self.value(file).is_some()) {
             self.set("tls", "true");
         }
-        // The driver takes these for a wish for TLS, which in other drivers they are not.
+        // The driver switches TLS on for these options; other drivers do not.
         if !on(self, "tls") {
             for name in ["tlsInsecure", "tlsAllowInvalidCertificates", "tlsAllowInvalidHostnames"] {
                 self.remove(name);
@@ -144,7 +144,7 @@ impl Options {
             }
         }
         if on(self, "tlsInsecure") || on(self, "tlsAllowInvalidCertificates") {
-            // Who trusts any certificate has no use for the name in it.
+            // A client that trusts any certificate does not check the name in it.
             self.remove("tlsAllowInvalidHostnames");
             self.remove("tlsInsecure");
             self.set("tlsAllowInvalidCertificates", "true");
@@ -154,13 +154,13 @@ impl Options {
         if self.value("authMechanism") == Some("MONGODB-X509") {
             if self.value("authSource").is_some_and(|source| source != "$external") {
                 return wrong(
-                    "option authSource does not fit to authMechanism=MONGODB-X509",
+                    "option authSource contradicts authMechanism=MONGODB-X509",
                     "Users of certificates are in $external: write authSource=$external, or leave it out",
                 );
             }
             if self.value("tlsCertificateKeyFile").is_none() {
                 return wrong(
-                    "authMechanism=MONGODB-X509 stands there without a certificate",
+                    "authMechanism=MONGODB-X509 cannot be used without a certificate",
                     "Name the file with the client's certificate and key: tlsCertificateKeyFile=/path/client.pem",
                 );
             }
@@ -186,7 +186,7 @@ impl Options {
         let least = ((frequency + 999) / 1000 + 10).max(90);
         if number(self, "maxStalenessSeconds").is_some_and(|seconds| seconds < least) {
             return wrong(
-                "option maxStalenessSeconds has a value that does not fit",
+                "option maxStalenessSeconds has an invalid value",
                 format!("maxStalenessSeconds is at least {least} here"),
             );
         }
@@ -205,7 +205,7 @@ impl Options {
         };
         if srv && on(self, "directConnection") {
             return wrong(
-                "option directConnection=true does not fit to mongodb+srv://",
+                "option directConnection=true cannot be used with mongodb+srv://",
                 "Leave it out, or name the member with mongodb://",
             );
         }
@@ -218,7 +218,7 @@ impl Options {
         if number(self, "srvMaxHosts").is_some_and(|n| n > 0) && self.value("replicaSet").is_some() {
             return several("srvMaxHosts", "replicaSet");
         }
-        // The driver wants a level only where zlib is wanted.
+        // The driver takes a level only together with zlib.
         if !self.value("compressors").is_some_and(|names| names.split(',').any(|name| name == "zlib")) {
             self.remove("zlibCompressionLevel");
         }
@@ -240,7 +240,7 @@ impl Options {
         }
     }
 
-    /// Takes an option away; whether it was there.
+    /// Removes an option; returns true if it was there.
     fn remove(&mut self, name: &str) -> bool {
         let at = HONOURED.iter().position(|option| option.name == name);
         at.is_some_and(|at| self.taken.remove(&at).is_some())
@@ -253,20 +253,20 @@ impl Options {
         }
     }
 
-    /// The same without what concerns TLS.
+    /// The same options without those of TLS.
     pub fn without_tls(&self) -> Options {
         let mut options = self.clone();
         options.taken.retain(|at, _| !HONOURED[*at].name.starts_with("tls"));
         options
     }
 
-    /// All options with their values; `tls` comes before what depends on it.
+    /// All options with their values; `tls` comes before the options that depend on it.
     pub fn all(&self) -> impl Iterator<Item = (&'static Honoured, &str)> {
         let rows = self.taken.iter().map(|(at, values)| (&HONOURED[*at], values));
         rows.flat_map(|(option, values)| values.iter().map(move |value| (option, value.as_str())))
     }
 
-    /// What is ignored, a line for each reason: `useNewUrlParser and family are ignored: …`.
+    /// The ignored options, a line for each reason: `useNewUrlParser and family are ignored: …`.
     pub fn warnings(&self) -> Vec<String> {
         let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
         for (name, why) in &self.ignored {
@@ -283,24 +283,24 @@ impl Options {
     }
 }
 
-/// How a value fits.
+/// The result of checking a value.
 enum Fit {
-    /// It is taken as this.
+    /// Valid; used in this form.
     As(String),
-    /// Part of it is.
+    /// Partly valid; the rest is ignored.
     Partly(String, String),
-    /// It is ignored, and why.
+    /// Ignored, with the reason.
     Nothing(String),
-    /// It says what holds without the option.
+    /// The same as without the option.
     Default,
-    /// It does not; what would.
+    /// Invalid, with the values that are valid.
     Wrong(String),
 }
 
 fn checked(option: &Honoured, value: &str) -> Fit {
     let name = option.name;
     if value.is_empty() && option.value != Value::Tags {
-        // Without such an option a connection would be less safe than somebody meant.
+        // Without such an option a connection would be less safe than intended.
         return match name.starts_with("tls") || name.starts_with("auth") {
             true => Fit::Wrong(format!("Give {name} a value, or leave it out")),
             false => Fit::Nothing("it has no value".into()),
@@ -411,7 +411,7 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// A name as it may be shown: what does not look like an option's name may be part of a password.
+/// A name that may be shown. A name with other characters than an option's may be part of a password.
 fn shown(name: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     match !name.is_empty() && name.len() <= 64 && name.chars().all(fits) {

@@ -1,7 +1,7 @@
-//! The options of connection strings that are known: what drivers and applications put there, and what becomes
-//! of each. docs/configuration.md shows these tables.
+//! The known options of connection strings, as drivers and applications write them, and whether each is honoured,
+//! translated, ignored or refused. docs/configuration.md shows these tables.
 
-/// What a value has to look like.
+/// The form of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     /// Any text.
@@ -29,9 +29,9 @@ pub struct Honoured {
     pub name: &'static str,
     /// Other spellings that mean the same.
     pub spellings: &'static [&'static str],
-    /// What its value looks like.
+    /// The form of its value.
     pub value: Value,
-    /// Whether mongodump is given it: it reads one member, and writes nothing.
+    /// Mongodump gets the option, too. Mongodump reads one member, and writes nothing.
     pub(super) for_mongodump: bool,
 }
 
@@ -111,18 +111,18 @@ pub const HONOURED: &[Honoured] = &[
     honoured("zstdCompressionLevel", &[], Value::Number(-1, 22), true),
 ];
 
-/// An option whose meaning another one has.
+/// An option that is translated into an honoured one.
 #[derive(Debug)]
 pub struct Translated {
     /// Its name.
     pub name: &'static str,
-    /// The value that means something; others mean nothing.
+    /// The value that is translated.
     pub value: &'static str,
-    /// What is honoured instead.
+    /// The honoured option.
     pub option: &'static str,
-    /// And with this value.
+    /// The value of the honoured option.
     pub becomes: &'static str,
-    /// The other values that are taken.
+    /// Other values, which are accepted and have no effect.
     pub(super) others: &'static [&'static str],
 }
 
@@ -136,7 +136,7 @@ const fn translated(
     Translated { name, value, option, becomes, others }
 }
 
-/// Options of other drivers whose meaning an option of today has.
+/// The options of other drivers that are translated.
 pub const TRANSLATED: &[Translated] = &[
     translated(
         "connect",
@@ -301,7 +301,7 @@ pub const IGNORED: &[Ignored] = &[
     },
 ];
 
-/// Options without which the server cannot be reached as it should be, and that are not supported.
+/// Unsupported options that cannot be ignored: without them the connection would not be the one that was asked for.
 #[derive(Debug)]
 pub struct Refused {
     /// Their names.
@@ -319,7 +319,7 @@ pub const REFUSED: &[Refused] = &[
     },
     Refused {
         names: &["tlsCRLFile", "sslCRL", "ssl_crlfile"],
-        instead: "Revocation lists are not supported: leave the option out if the certificates may be trusted without",
+        instead: "Revocation lists are not supported: leave the option out if the certificates may be trusted without them",
     },
     Refused {
         names: &["proxyHost", "proxyPort", "proxyUsername", "proxyPassword"],

@@ -82,7 +82,7 @@ impl Attempt {
         let mut engine = engine::choose(options)?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
         let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
-        // mongodump finds out by itself only when it comes to a collection, and does not name the role.
+        // mongodump finds out only when it reaches the collection, and does not name the role.
         if engine.mongodump.is_some() {
             let proof = readable::prove(&known.server, &known.description.namespaces);
             resources.cancel.or(proof).await?;
@@ -200,7 +200,7 @@ impl Work<'_> {
         Ok(Checked { written, bounds, changes })
     }
 
-    /// Asks the source whether all that was read is of one server's life; what happened to collections meanwhile.
+    /// Asks the source whether everything was read within one life of its server; returns the changes of collections.
     async fn belongs_together(&self, written: &Written) -> Result<Vec<(usize, Change)>> {
         let server = &self.known.server;
         server.prove_unchanged(server.client()).await?;

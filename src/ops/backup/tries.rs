@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 pub struct Tries {
     asked: ConsistencyChoice,
     engine: EngineChoice,
-    /// What the last attempt was.
+    /// The last attempt.
     tried: Next,
     /// One attempt was already followed by another like it.
     repeated: bool,
@@ -198,7 +198,7 @@ mod tests {
         let alone = Seen::default();
         assert_eq!(run(Auto, auto, alone, &[Moved, Moved]), [(Auto, Native, true, 0)]);
         assert_eq!(run(NoInstant, Native, all, &[Moved]), [(NoInstant, Native, true, 0)]);
-        // What was asked for by name is not replaced.
+        // An engine or consistency that was asked for by name is not replaced.
         assert_eq!(run(Oplog, auto, all, &[Moved, Moved]), [(Oplog, auto, false, 0)]);
         assert_eq!(run(Oplog, auto, all, &[NoSlice]), []);
         assert_eq!(run(Snapshot, Native, all, &[Instant, Moved]), [(Oplog, Native, false, 0)]);

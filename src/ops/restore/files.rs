@@ -84,7 +84,7 @@ pub fn in_folder(root: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// What is in a directory, by path; a soft link counts as its target.
+/// The entries of a directory, by path; a soft link counts as its target.
 fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     let cannot = |e| Error::failed(format!("cannot read {}", path.display())).caused_by(e);
     let mut all = Vec::new();
@@ -246,7 +246,7 @@ pub fn read(
     Ok(())
 }
 
-/// What a member of a tar is.
+/// The kind of a member of a tar.
 enum Member {
     File,
     Directory,
@@ -257,7 +257,7 @@ enum Member {
 /// Takes a member of a tar: its place, its path, its kind and its content.
 type Show<'a> = dyn FnMut(usize, &str, Member, &mut dyn Read) -> Result<()> + 'a;
 
-/// What to do with a tar that cannot be read as it is.
+/// The next step for a tar that cannot be read as it is.
 const UNPACK: &str = "Unpack the tar, and give --from the folder";
 
 /// Shows the members of a tar in order, with paths without `.`.

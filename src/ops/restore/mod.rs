@@ -153,7 +153,7 @@ impl Restore {
     /// backup read them: indexes are built only after the replay.
     ///
     /// # Errors
-    /// Returns the errors of [`Restore::apply`], and that of `before_replay`.
+    /// Returns the errors of [`Restore::apply`] and of `before_replay`.
     pub async fn apply_watched(
         self,
         meter: &Meter,

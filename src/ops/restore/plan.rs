@@ -117,7 +117,7 @@ impl Plan {
         self.unable.iter().map(Unable::to_string).chain(self.occupied()).collect()
     }
 
-    /// What is at the target and would have to be dropped, a line for each namespace.
+    /// The target's namespaces that would have to be dropped, a line each.
     fn occupied(&self) -> Vec<String> {
         if self.drop {
             return Vec::new();

@@ -103,7 +103,7 @@ impl Candidate {
     }
 }
 
-/// What the check is about.
+/// The inputs of [`check`].
 pub struct Subject<'a> {
     pub target: &'a Target,
     pub options: &'a Options,
@@ -309,7 +309,8 @@ impl Lab<'_> {
         Ok(None)
     }
 
-    /// Creates a collection in each database that the target does not have, and takes out those it refuses.
+    /// Creates a collection in each database that the target does not have. Removes the candidates in databases that it
+    /// refuses.
     async fn databases(
         &mut self,
         candidates: &mut Vec<Candidate>,

@@ -29,7 +29,7 @@ pub struct Flags {
     pub without: Vec<&'static str>,
 }
 
-/// What the flags are made from.
+/// The inputs of [`flags`].
 pub struct Basis<'a> {
     pub options: &'a Options,
     /// The namespaces that would be restored, by their names in the backup.

@@ -110,7 +110,7 @@ impl Running {
             (Some(signal), _) => {
                 Error::failed(format!("mongodump was killed by signal {signal}{}", self.said()))
             }
-            // The server's words for error 13, which another run would get again.
+            // The server's words for error 13, which would come again in another run.
             (None, _) if self.has_said("(Unauthorized)") || self.has_said("not authorized on ") => {
                 Error::failed(format!("mongodump may not read everything{}", self.said())).hint(&self.grant)
             }
@@ -143,7 +143,7 @@ impl Running {
         }
     }
 
-    /// Whether one of its last lines has these words.
+    /// Returns true if one of its last lines has these words.
     fn has_said(&self, words: &str) -> bool {
         // The thread that keeps them may be a moment behind.
         thread::sleep(Duration::from_millis(50));

@@ -50,10 +50,11 @@ pub fn page() -> Vec<u8> {
 fn options() -> String {
     let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let mut text = "\n## Options of connection strings\n\n".to_string();
-    text += "For `mongo_uri`, `restore_uri`, `drill_uri` and `records`, and for both engines: mongodump is given those \
-             that concern it, in its own spelling. Letter case does not matter. Of an option that stands there twice \
-             the last one counts, with a warning; one without a value is ignored with a warning, but for those of TLS \
-             and of the login. An option that is in none of these tables is an error (exit code 2).\n\n\
+    text += "These tables hold for `mongo_uri`, `restore_uri`, `drill_uri` and `records`, and for both engines;\n\
+             mongodump gets the options that it uses, in its own spelling. Letter case does not matter. If an option is\n\
+             there twice, the last one counts, with a warning. An option without a value is ignored with a warning; an\n\
+             option of TLS or of the login without a value is an error. An option that is in none of these tables is an\n\
+             error (exit code 2).\n\n\
              | honoured | other spellings |\n|---|---|\n";
     for option in HONOURED {
         text += &format!("| `{}` | {} |\n", option.name, code(option.spellings));
