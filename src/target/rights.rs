@@ -10,6 +10,8 @@ use super::Target;
 use crate::error::{Error, Result};
 use crate::source::errors::{self, Class};
 
+/// How the collection that holds the documents of a time series is called, before its name.
+pub const BUCKETS: &str = "system.buckets.";
 /// So many namespaces are told of what is not allowed.
 const TOLD: usize = 3;
 
@@ -135,10 +137,16 @@ fn allowed(privileges: &[Bson], (act, (db, collection)): &Need) -> bool {
 }
 
 /// Whether a resource of a privilege has a namespace in it. Manual, "Resource Document": an empty name stands
-/// for all, but system collections are named one by one.
+/// for all, but system collections are named one by one, and the buckets of time series by `system_buckets`.
 fn covers(resource: &Document, db: &str, collection: &str) -> bool {
     if resource.get_bool("anyResource").unwrap_or(false) {
         return true;
+    }
+    if let Ok(named) = resource.get_str("system_buckets") {
+        let of = resource.get_str("db").unwrap_or_default();
+        let series = collection.strip_prefix(BUCKETS);
+        return series.is_some_and(|series| named.is_empty() || named == series)
+            && (of.is_empty() || of == db);
     }
     let (Ok(of), Ok(named)) = (resource.get_str("db"), resource.get_str("collection")) else { return false };
     let fits = if named.is_empty() { !collection.starts_with("system.") } else { named == collection };
@@ -172,15 +180,25 @@ mod tests {
     #[test]
     fn a_privilege_covers_what_its_resource_says() {
         for (resource, covered) in [
-            (doc! {"anyResource": true}, [true, true, true]),
-            (doc! {"cluster": true}, [false, false, false]),
-            (doc! {"db": "", "collection": ""}, [true, false, true]),
-            (doc! {"db": "shop", "collection": ""}, [true, false, false]),
-            (doc! {"db": "shop", "collection": "orders"}, [true, false, false]),
-            (doc! {"db": "", "collection": "system.js"}, [false, true, false]),
+            (doc! {"anyResource": true}, [true, true, true, true]),
+            (doc! {"cluster": true}, [false, false, false, false]),
+            (doc! {"db": "", "collection": ""}, [true, false, true, false]),
+            (doc! {"db": "shop", "collection": ""}, [true, false, false, false]),
+            (doc! {"db": "shop", "collection": "orders"}, [true, false, false, false]),
+            (doc! {"db": "", "collection": "system.js"}, [false, true, false, false]),
+            (doc! {"db": "shop", "collection": "system.buckets.s"}, [false, false, false, true]),
+            (doc! {"system_buckets": ""}, [false, false, false, true]),
+            (doc! {"db": "shop", "system_buckets": "s"}, [false, false, false, true]),
+            (doc! {"db": "blog", "system_buckets": ""}, [false, false, false, false]),
+            (doc! {"system_buckets": "other"}, [false, false, false, false]),
         ] {
-            let found = [("shop", "orders"), ("shop", "system.js"), ("blog", "orders.old")]
-                .map(|(db, collection)| covers(&resource, db, collection));
+            let found = [
+                ("shop", "orders"),
+                ("shop", "system.js"),
+                ("blog", "orders.old"),
+                ("shop", "system.buckets.s"),
+            ]
+            .map(|(db, collection)| covers(&resource, db, collection));
             assert_eq!(found, covered, "{resource}");
         }
     }

@@ -104,7 +104,7 @@ impl Restore {
     }
 
     async fn may(&self) -> Result<()> {
-        self.target.may(&rights::needed(&self.plan, &self.options)).await?;
+        self.target.may(&rights::needed(&self.plan, &self.options, self.target.version)).await?;
         match &self.plan.oplog {
             Oplog::Replayed(survey) => {
                 self.may_write_buckets(survey)?;

@@ -252,6 +252,11 @@ impl Found {
         self.rows.keys().filter(move |(of, _)| of == db).map(|(_, name)| name.as_str())
     }
 
+    /// The views in the databases that were looked at, with their options.
+    pub fn views(&self) -> impl Iterator<Item = (&(String, String), &RawDocumentBuf)> {
+        self.rows.iter().filter(|(_, (kind, _))| kind == "view").map(|(key, (_, options))| (key, options))
+    }
+
     /// Returns true if the target has a database of this name.
     pub fn has_database(&self, db: &str) -> bool {
         self.databases.contains(db) || self.rows.keys().any(|(of, _)| of == db)

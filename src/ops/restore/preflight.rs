@@ -31,6 +31,11 @@ const NAMED: usize = 3;
 /// The longest name of a database and of a namespace, in bytes.
 const LONGEST_DATABASE: usize = 63;
 const LONGEST: usize = 255;
+/// The databases of the server itself.
+const OWN: [&str; 3] = ["admin", "config", "local"];
+/// How many indexes a collection may have, and how many fields the key of one.
+const MOST_INDEXES: usize = 64;
+const MOST_FIELDS: usize = 32;
 /// The characters that a database name cannot have.
 const NOT_IN_DATABASE: &str = "/\\. \"$\0";
 /// Options, and the feature compatibility version that introduced each.
@@ -135,7 +140,7 @@ pub async fn check(subject: &Subject<'_>) -> Result<Preflight> {
     if subject.options.drop && subject.planned.iter().any(|planned| planned.existing.is_some()) {
         lab.databases(&mut candidates, subject.found, &mut out).await?;
     }
-    lab.namespaces(&candidates, &mut out).await?;
+    lab.namespaces(&candidates, subject.found, &mut out).await?;
     if let Some(survey) = subject.survey {
         lab.updates(survey, &candidates, &mut out).await?;
     }
@@ -216,7 +221,7 @@ pub fn wrong_name(db: &str, collection: &str, kind: Type) -> Option<String> {
     if collection.starts_with('.') || collection.contains(['$', '\0']) {
         return Some("the name of a collection cannot begin with '.' or contain '$' or a zero byte".into());
     }
-    let everyday = !["admin", "config", "local"].contains(&db);
+    let everyday = !OWN.contains(&db);
     if everyday && collection.starts_with("system.") && !["system.js", "system.users"].contains(&collection) {
         return Some("a server takes no writes to a system collection of this name".into());
     }
@@ -301,7 +306,9 @@ impl Lab<'_> {
 
     /// Where a collection meant for `db` is tried.
     async fn ground(&mut self, db: &str) -> Result<Option<String>> {
-        for ground in [trial::DATABASE, db] {
+        // The server's own databases refuse options that others take.
+        let elsewhere = (!OWN.contains(&db)).then_some(trial::DATABASE);
+        for ground in elsewhere.into_iter().chain([db]) {
             if self.may(ground).await? {
                 return Ok(Some(ground.into()));
             }
@@ -341,7 +348,12 @@ impl Lab<'_> {
         Ok(())
     }
 
-    async fn namespaces(&mut self, candidates: &[Candidate], out: &mut Preflight) -> Result<()> {
+    async fn namespaces(
+        &mut self,
+        candidates: &[Candidate],
+        found: &Found,
+        out: &mut Preflight,
+    ) -> Result<()> {
         // Views go last, one after the other: each is tried on the trial of the view that it shows.
         let views: Vec<&Candidate> =
             candidates.iter().filter(|one| one.namespace.kind == Type::View).collect();
@@ -376,7 +388,7 @@ impl Lab<'_> {
                 self.tell(one, &tried, out);
             }
         }
-        self.views(views, out).await?;
+        self.views(views, &staying(candidates, found), out).await?;
         let order: BTreeMap<String, usize> =
             candidates.iter().enumerate().map(|(at, one)| (one.name(), at)).rev().collect();
         out.unable.sort_by_key(|one| order.get(&one.what).copied().unwrap_or(usize::MAX));
@@ -468,16 +480,40 @@ impl Lab<'_> {
         Ok(refused)
     }
 
-    async fn views(&mut self, views: Vec<&Candidate>, out: &mut Preflight) -> Result<()> {
+    /// Tries the views, each on the trials of those that it shows, and with them the views of the target that show one of them: the
+    /// server holds cycles, depth and collations against those, too.
+    async fn views(
+        &mut self,
+        views: Vec<&Candidate>,
+        staying: &[Candidate],
+        out: &mut Preflight,
+    ) -> Result<()> {
         let (mut left, mut names) = (Vec::new(), BTreeMap::new());
+        // The views of the restore to which a refusal of a trial points.
+        let mut causes: BTreeMap<(String, String), Vec<&Candidate>> = BTreeMap::new();
         for one in views {
             if self.may(&one.to.0).await? {
                 // If the slice recreates a view, its last definition counts.
                 let name = self.name().await?;
                 names.insert(one.to.clone(), name.clone());
+                causes.insert(one.to.clone(), vec![one]);
                 left.push((one, name, views::shown(&one.namespace.options)));
             } else {
                 self.forbid(one);
+            }
+        }
+        let mut before = 0;
+        while left.len() > std::mem::replace(&mut before, left.len()) {
+            for one in staying.iter().filter(|one| !names.contains_key(&one.to)).collect::<Vec<_>>() {
+                let shown = views::shown(&one.namespace.options);
+                let of = shown.iter().filter_map(|shown| causes.get(&(one.to.0.clone(), shown.clone())));
+                let of: Vec<&Candidate> = of.flatten().copied().collect();
+                if !of.is_empty() {
+                    let name = self.name().await?;
+                    names.insert(one.to.clone(), name.clone());
+                    causes.insert(one.to.clone(), of);
+                    left.push((one, name, shown));
+                }
             }
         }
         let mut made = Vec::new();
@@ -498,15 +534,33 @@ impl Lab<'_> {
                 let other = |shown: &str| names.get(&(db.clone(), shown.to_string())).cloned();
                 let options = views::showing(&one.namespace.options, &other);
                 let namespace = Namespace { options, ..one.namespace.clone() };
-                let tried = match self.target.try_create(&namespace, db, &name).await? {
-                    Answer::Accepted => Tried::default(),
+                let answer = self.target.try_create(&namespace, db, &name).await?;
+                made.push((db.clone(), name.clone()));
+                let stays = staying.iter().any(|other| std::ptr::eq(other, one));
+                let tried = match answer {
+                    Answer::Accepted => continue,
                     Answer::Refused(why) => {
-                        Tried { refused: vec![clean(&why, (db, &name))], ..Tried::default() }
+                        let why = names
+                            .iter()
+                            .filter(|(_, trial)| **trial != name)
+                            .fold(clean(&why, (db, &name)), |why, (to, trial)| {
+                                why.replace(trial.as_str(), &to.1)
+                            });
+                        let why = match stays {
+                            true => format!(
+                                "the view {} of the target shows it: {}",
+                                one.name(),
+                                named(&why, &one.to)
+                            ),
+                            false => why,
+                        };
+                        Tried { refused: vec![why], ..Tried::default() }
                     }
                     Answer::Forbidden => Tried { forbidden: true, ..Tried::default() },
                 };
-                made.push((db.clone(), name));
-                self.tell(one, &tried, out);
+                for cause in causes.get(&one.to).into_iter().flatten() {
+                    self.tell(cause, &tried, out);
+                }
             }
         }
         for (db, name) in made {
@@ -609,6 +663,21 @@ impl Lab<'_> {
     }
 }
 
+/// The views of the target that the restore leaves as they are, each with nothing but the names that it shows and its collation.
+fn staying(candidates: &[Candidate], found: &Found) -> Vec<Candidate> {
+    let replaced: BTreeSet<&(String, String)> = candidates.iter().map(|one| &one.to).collect();
+    let stays = found.views().filter(|(key, _)| !replaced.contains(key));
+    let candidate = |(key, options): (&(String, String), &RawDocumentBuf)| Candidate {
+        from: String::new(),
+        to: key.clone(),
+        namespace: Namespace { kind: Type::View, options: views::bare(options), ..plain() },
+        indexes: Vec::new(),
+        bucket_indexes: Vec::new(),
+        changes: Vec::new(),
+    };
+    stays.map(candidate).collect()
+}
+
 /// A collection without options.
 fn plain() -> Namespace {
     Namespace {
@@ -626,9 +695,10 @@ fn plain() -> Namespace {
 /// Returns true if every server takes the namespace: a collection without options, with ordinary indexes.
 fn is_everyday(one: &Candidate) -> bool {
     let Candidate { namespace, indexes, bucket_indexes, changes, .. } = one;
-    let mut keys = BTreeSet::new();
+    let (mut keys, mut names) = (BTreeSet::new(), BTreeSet::new());
     let mut is_distinct = |spec: &RawDocumentBuf| {
         spec.get_document("key").is_ok_and(|key| keys.insert(key.as_bytes().to_vec()))
+            && spec.get_str("name").is_ok_and(|name| names.insert(name.to_string()))
     };
     let own = namespace.indexes.iter().find(|index| shape::is_own(index));
     namespace.kind == Type::Collection
@@ -636,6 +706,7 @@ fn is_everyday(one: &Candidate) -> bool {
         && own.is_none_or(|own| {
             own.iter().flatten().all(|(key, _)| ["v", "key", "name", "ns"].contains(&key.as_str()))
         })
+        && indexes.len() < MOST_INDEXES
         && indexes.iter().all(|spec| is_ordinary(spec) && is_distinct(spec))
         && bucket_indexes.is_empty()
         && changes.is_empty()
@@ -648,7 +719,8 @@ fn key(one: &Candidate) -> Vec<u8> {
     parts.push(namespace.options.clone());
     let own = namespace.indexes.iter().filter(|index| shape::is_own(index));
     own.chain(indexes).chain(bucket_indexes).chain(changes).for_each(|document| parts.push(document.clone()));
-    let db = if namespace.kind == Type::Timeseries { to.0.as_str() } else { "" };
+    let within = namespace.kind == Type::Timeseries || OWN.contains(&to.0.as_str());
+    let db = if within { to.0.as_str() } else { "" };
     rawdoc! {"parts": parts, "db": db}.into_bytes()
 }
 
@@ -660,7 +732,9 @@ fn is_ordinary(spec: &RawDocument) -> bool {
         _ => false,
     };
     let fields = |key: &RawDocument| {
-        key.iter().flatten().all(|(field, value)| number(value) && !field.as_str().contains('$'))
+        let path = |field: &str| !field.contains('$') && field.split('.').all(|part| !part.is_empty());
+        (1..=MOST_FIELDS).contains(&key.iter().count())
+            && key.iter().flatten().all(|(field, value)| number(value) && path(field.as_str()))
     };
     spec.iter().flatten().all(|(option, value)| match (option.as_str(), value) {
         ("key", RawBsonRef::Document(key)) => fields(key),
@@ -760,6 +834,11 @@ mod tests {
             (rawdoc! {"key": {"a": 1}, "name": "a", "hidden": true}, false),
             (rawdoc! {"key": {"a": 1}, "name": "a", "partialFilterExpression": {}}, false),
             (rawdoc! {"key": {"a": true}, "name": "a"}, false),
+            (rawdoc! {"key": {"a.b": 1}, "name": "a"}, true),
+            (rawdoc! {"key": {"a..b": 1}, "name": "a"}, false),
+            (rawdoc! {"key": {"a.": 1}, "name": "a"}, false),
+            (rawdoc! {"key": {"": 1}, "name": "a"}, false),
+            (rawdoc! {"key": {}, "name": "a"}, false),
             (rawdoc! {"key": {"a": 1}, "name": "a", "expireAfterSeconds": -1}, false),
         ] {
             assert_eq!(is_ordinary(&spec), ordinary, "{spec:?}");

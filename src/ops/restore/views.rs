@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::raw::cstr;
+use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::plan::Planned;
 use crate::source::Type;
@@ -34,6 +35,21 @@ pub fn shown(options: &RawDocument) -> BTreeSet<String> {
         None
     });
     found.into_inner()
+}
+
+/// The options of a view that shows the same names and does nothing else.
+pub fn bare(options: &RawDocument) -> RawDocumentBuf {
+    let on = options.get_str("viewOn").unwrap_or_default();
+    let mut pipeline = RawArrayBuf::new();
+    shown(options)
+        .into_iter()
+        .filter(|name| name != on)
+        .for_each(|name| pipeline.push(rawdoc! {"$unionWith": name}));
+    let mut out = rawdoc! {"viewOn": on, "pipeline": pipeline};
+    if let Ok(Some(collation)) = options.get("collation") {
+        out.append(cstr!("collation"), collation);
+    }
+    out
 }
 
 /// The options of a view with the names that it shows replaced, for each name that `other` returns a new name for.
@@ -97,8 +113,6 @@ fn within(
 
 #[cfg(test)]
 mod tests {
-    use bson::rawdoc;
-
     use super::*;
 
     #[test]
@@ -113,6 +127,10 @@ mod tests {
         assert_eq!(shown(&options("a", "b", "c", "d")), ["a", "b", "c", "d"].map(String::from).into());
         let other = showing(&options("a", "b", "c", "d"), &|name| Some(format!("{name}2")));
         assert_eq!(other, options("a2", "b2", "c2", "d2"));
+        let bare = bare(&options("a", "b", "c", "d"));
+        assert_eq!(bare.get_array("pipeline").unwrap().into_iter().count(), 3);
+        assert_eq!(shown(&bare), ["a", "b", "c", "d"].map(String::from).into());
+        assert!(bare.get_document("collation").is_ok());
         let same = showing(&options("a", "b", "c", "d"), &|_| None);
         assert_eq!(same, options("a", "b", "c", "d"));
     }

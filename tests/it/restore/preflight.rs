@@ -510,3 +510,71 @@ async fn the_oplog_is_tried_before_it_is_replayed() {
     assert_eq!(report["replayed"]["came"], json!(["shop.fine"]), "{report}");
     assert_eq!(documents(&live).await["other.rows"], 3);
 }
+
+/// Views of the target that stay are held against the new ones by the server: they must not close a circle, nor have another
+/// collation.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_that_stay_are_tried_with_those_that_they_show() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..20).await;
+    rows(&original, "shop", "b", 0..20).await;
+    command(&original, "shop", doc! {"create": "a", "viewOn": "b", "pipeline": []}).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, live) = server().await;
+    let only = ["--drop", "--ns-include=shop.a", "--ns-include=shop.orders"];
+    for top in [
+        vec![doc! {"create": "b", "viewOn": "a", "pipeline": [{"$match": {"x": 1}}]}],
+        vec![doc! {"create": "top", "viewOn": "a", "pipeline": [], "collation": {"locale": "fr"}}],
+        vec![
+            doc! {"create": "c", "viewOn": "none", "pipeline": [{"$lookup": {"from": "a", "as": "x", "pipeline": []}}]},
+            doc! {"create": "b", "viewOn": "c", "pipeline": []},
+        ],
+    ] {
+        command(&live, "shop", doc! {"dropDatabase": 1}).await;
+        rows(&live, "shop", "a", 0..7).await;
+        rows(&live, "shop", "orders", 100..107).await;
+        for view in &top {
+            command(&live, "shop", view.clone()).await;
+        }
+        let before = documents(&live).await;
+        let says = ["shop.a: the view shop.", " of the target shows it: ", "Nothing was changed"];
+        let ran = run(backup.restore_into(&target).args(only)).ends(1);
+        assert!(ran.stderr.contains("shop.a: "), "{}", ran.stderr);
+        if top.len() == 1 && top[0].get_str("create") == Ok("top") {
+            ran.says(&says);
+        }
+        let after = documents(&live).await;
+        for name in ["shop.a", "shop.orders"] {
+            assert_eq!(after.get(name), before.get(name), "{name} under {top:?}");
+        }
+    }
+    // One that fits is no obstacle.
+    command(&live, "shop", doc! {"dropDatabase": 1}).await;
+    rows(&live, "shop", "a", 0..7).await;
+    command(&live, "shop", doc! {"create": "top", "viewOn": "a", "pipeline": [{"$match": {"x": 1}}]}).await;
+    run(backup.restore_into(&target).args(only)).ends(0);
+}
+
+/// `admin` takes neither validators nor images of changes, and keys of old dumps have empty parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_own_databases_refuse_is_found_there() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..20).await;
+    command(&original, "shop", doc! {"create": "checked", "validator": {"a": 1}}).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, live) = server().await;
+    let count = async |name: &str| {
+        let of = live.database("admin").collection::<Document>(name);
+        of.count_documents(doc! {}).await.expect("a count")
+    };
+    rows(&live, "admin", "orders", 0..5).await;
+    rows(&live, "admin", "checked", 0..6).await;
+    let moved = ["--drop", "--ns-from=shop.*", "--ns-to=admin.*"];
+    let ran = run(backup.restore_into(&target).args(moved))
+        .ends(1)
+        .says(&["admin.checked: ", "Nothing was changed"]);
+    assert_eq!((count("orders").await, count("checked").await), (5, 6));
+    assert_eq!(flags(&ran), ["--ns-exclude", "shop.checked"]);
+    run(backup.restore_into(&target).args(moved).args(flags(&ran))).ends(0);
+    assert_eq!((count("orders").await, count("checked").await), (20, 6));
+}

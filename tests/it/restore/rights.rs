@@ -101,6 +101,28 @@ async fn a_system_collection_takes_another_role() {
     assert_eq!(read_all(&live).await.expect("it").get("shop", "system.js").unwrap().documents.len(), 4);
 }
 
+/// The right to write to a database is none to write to the buckets of its time series.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_buckets_of_a_time_series_are_asked_for_before_the_first_drop() {
+    let (source, original) = server().await;
+    let series = doc! {"create": "series", "timeseries": {"timeField": "t"}};
+    original.database("shop").run_command(series).await.expect("a time series");
+    let points = original.database("shop").collection("series");
+    points.insert_one(doc! {"t": bson::DateTime::now(), "a": 1}).await.expect("a point");
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, live) = guarded().await;
+    rows(&live, "shop", "series", 0..7).await;
+    target.create_user("owner", "x", &[("dbOwner", "shop")]).await.expect("a user");
+    let says = ["may not insert past the validator of shop.system.buckets.series (", "[\"restore\"]"];
+    restore(&backup, &target.uri_as("owner", "x", "admin"), &["--drop"]).ends(1).says(&says);
+    assert_eq!(read_all(&live).await.expect("it").get("shop", "series").unwrap().documents.len(), 7);
+    target
+        .create_user("bringer", "x", &[("restore", "admin"), ("readAnyDatabase", "admin")])
+        .await
+        .expect("a user");
+    restore(&backup, &target.uri_as("bringer", "x", "admin"), &["--drop"]).ends(0);
+}
+
 /// A server that does not tell privileges: the first refusal says that nothing was lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_rights_are_not_told_the_refusal_says_what_was_touched() {
