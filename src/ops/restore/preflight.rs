@@ -66,6 +66,8 @@ pub struct Unable {
     pub why: String,
     /// How the rest is restored without it.
     pub remedy: Remedy,
+    /// Only the oplog slice asks for it: without a replay there is nothing to leave out.
+    pub of_slice: bool,
 }
 
 impl Unable {
@@ -96,6 +98,8 @@ pub struct Candidate {
     pub bucket_indexes: Vec<RawDocumentBuf>,
     /// Changes by `collMod`.
     pub changes: Vec<RawDocumentBuf>,
+    /// The slice makes it.
+    pub of_slice: bool,
 }
 
 impl Candidate {
@@ -104,7 +108,8 @@ impl Candidate {
     }
 
     fn exclude(&self, why: String) -> Unable {
-        Unable { what: self.name(), why, remedy: Remedy::Exclude([self.from.clone()].into()) }
+        let remedy = Remedy::Exclude([self.from.clone()].into());
+        Unable { what: self.name(), why, remedy, of_slice: self.of_slice }
     }
 }
 
@@ -184,6 +189,7 @@ fn candidates(subject: &Subject) -> Vec<Candidate> {
         indexes: if replays { Vec::new() } else { shape::indexes(&planned.namespace) },
         bucket_indexes: Vec::new(),
         changes: Vec::new(),
+        of_slice: false,
     };
     let mut all: Vec<Candidate> = subject.planned.iter().map(candidate).collect();
     if let Some(survey) = subject.survey {
@@ -266,7 +272,8 @@ fn refuse_database(candidates: &mut Vec<Candidate>, db: &str, why: String, out: 
         std::mem::take(candidates).into_iter().partition(|one| one.to.0 == db);
     *candidates = others;
     let names: BTreeSet<String> = of.into_iter().map(|one| one.from).collect();
-    out.unable.push(Unable { what: format!("the database '{db}'"), why, remedy: Remedy::Exclude(names) });
+    let what = format!("the database '{db}'");
+    out.unable.push(Unable { what, why, remedy: Remedy::Exclude(names), of_slice: false });
 }
 
 /// The trials of a run.
@@ -284,6 +291,7 @@ struct Lab<'a> {
 #[derive(Default)]
 struct Tried {
     refused: Vec<String>,
+    changes: Vec<String>,
     indexes: Vec<(RawDocumentBuf, String)>,
     forbidden: bool,
 }
@@ -406,6 +414,10 @@ impl Lab<'_> {
         for why in &tried.refused {
             out.unable.push(one.exclude(self.because(one, &named(why, &one.to))));
         }
+        for why in &tried.changes {
+            let why = format!("a change of it in the oplog slice: {}", named(why, &one.to));
+            out.unable.push(Unable { of_slice: true, ..one.exclude(why) });
+        }
         for (spec, why) in &tried.indexes {
             if one.indexes.contains(spec) || one.bucket_indexes.contains(spec) {
                 let name = spec.get_str("name").unwrap_or("?");
@@ -413,6 +425,7 @@ impl Lab<'_> {
                     what: format!("the index '{name}' of {}", one.name()),
                     why: named(why, &one.to),
                     remedy: Remedy::LeaveIndex(format!("{}.{name}", one.from)),
+                    of_slice: one.of_slice || !shape::indexes(&one.namespace).contains(spec),
                 });
             }
         }
@@ -442,7 +455,7 @@ impl Lab<'_> {
                 for change in &one.changes {
                     let command = first(change, &name);
                     if let Answer::Refused(why) = self.target.try_change(&command, ground).await? {
-                        tried.refused.push(format!("a change of it in the oplog slice: {}", words(why)));
+                        tried.changes.push(words(why));
                     }
                 }
                 for (specs, on) in
@@ -593,6 +606,7 @@ impl Lab<'_> {
                         ),
                         why: format!("{why}; the target is {}", self.target.version_text()),
                         remedy: Remedy::NoReplay,
+                        of_slice: false,
                     });
                 }
             }
@@ -601,11 +615,10 @@ impl Lab<'_> {
     }
 
     async fn people(&mut self, subject: &Subject<'_>, out: &mut Preflight) -> Result<()> {
-        let mut roles: Vec<&RawDocumentBuf> =
-            subject.people.iter().flat_map(|people| &people.roles).collect();
-        roles.extend(subject.survey.iter().flat_map(|survey| &survey.roles));
+        let own = subject.people.iter().flat_map(|people| &people.roles).map(|role| (role, false));
+        let of_slice = subject.survey.iter().flat_map(|survey| &survey.roles).map(|role| (role, true));
         let mut known = BTreeMap::new();
-        for role in roles {
+        for (role, of_slice) in own.chain(of_slice) {
             let (Ok(name), Ok(db)) = (role.get_str("role"), role.get_str("db")) else { continue };
             let privileges = role.get_array("privileges").map(|list| list.as_bytes().to_vec());
             let key = (db.to_string(), privileges.unwrap_or_default());
@@ -622,6 +635,7 @@ impl Lab<'_> {
                     what: format!("the role {db}.{name}"),
                     why: why.clone(),
                     remedy: Remedy::NoUsers,
+                    of_slice,
                 }),
                 Answer::Forbidden => out.unproved.push(format!(
                     "the role {db}.{name}: the user may not change roles, to find out whether the target knows its \
@@ -674,6 +688,7 @@ fn staying(candidates: &[Candidate], found: &Found) -> Vec<Candidate> {
         indexes: Vec::new(),
         bucket_indexes: Vec::new(),
         changes: Vec::new(),
+        of_slice: false,
     };
     stays.map(candidate).collect()
 }

@@ -42,15 +42,18 @@ pub struct Basis<'a> {
 
 /// The flags that restore the rest; `None` if there is no rest, or if nothing has to be left out.
 pub fn flags(unable: &[Unable], basis: &Basis) -> Option<Flags> {
+    let no_replay = unable.iter().any(|one| one.remedy == Remedy::NoReplay);
+    let counts = |one: &&Unable| !(no_replay && one.of_slice);
+    let unable: Vec<Unable> = unable.iter().filter(counts).cloned().collect();
+    let unable = unable.as_slice();
     let mut flags = Flags::default();
     let mut excluded: BTreeSet<&str> = BTreeSet::new();
-    let (mut no_users, mut no_replay) = (false, false);
+    let mut no_users = false;
     for one in unable {
         match &one.remedy {
             Remedy::Exclude(names) => excluded.extend(names.iter().map(String::as_str)),
-            Remedy::LeaveIndex(_) => {}
+            Remedy::LeaveIndex(_) | Remedy::NoReplay => {}
             Remedy::NoUsers => no_users = true,
-            Remedy::NoReplay => no_replay = true,
         }
     }
     if no_replay {
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     fn unable(remedy: Remedy) -> Unable {
-        Unable { what: String::new(), why: String::new(), remedy }
+        Unable { what: String::new(), why: String::new(), remedy, of_slice: false }
     }
 
     fn exclude(name: &str) -> Unable {
@@ -182,6 +185,11 @@ mod tests {
             assert!(words.contains(&want.replace("\\\\", "\\")), "{words}");
         }
         assert_eq!(words(&[exclude("a.x")], &options, &["a.x"], &[]), None, "there is no rest");
+        // What only the slice asks for needs no flag without a replay.
+        let index = Unable { of_slice: true, ..unable(Remedy::LeaveIndex("b.z.i".into())) };
+        let change = Unable { of_slice: true, ..exclude("a.x") };
+        let told = words(&[index, change, unable(Remedy::NoReplay)], &options, &["a.x", "b.z"], &[]);
+        assert_eq!(told.as_deref(), Some("The same command with --no-replay restores the rest"));
         assert_eq!(words(&[], &options, &wanted, &[]), None);
         let renamed = [("b.z".to_string(), "a.x".to_string())];
         let both = words(&[exclude("a.x")], &options, &wanted, &renamed).unwrap();

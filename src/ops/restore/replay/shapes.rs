@@ -86,5 +86,6 @@ fn candidate(to: &Named, create: &RawDocument, view: bool) -> Candidate {
         indexes: Vec::new(),
         bucket_indexes: Vec::new(),
         changes: Vec::new(),
+        of_slice: true,
     }
 }
