@@ -36,7 +36,7 @@ async fn the_second_of_a_job_ends_at_once_or_waits() {
     let (server, home) = (loaded().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
-    let (mut first, _) = stalled(&home, &proxy, &uri, Duration::from_secs(8), "nightly");
+    let (mut first, _) = stalled(&home, &proxy, &uri, Duration::from_secs(20), "nightly");
     let direct = server.uri();
     let backup = |args: &[&str]| run(home.to_dir(&direct).arg("backup").args(args));
     let (began, pid) = (Instant::now(), first.id());
