@@ -67,7 +67,7 @@ fn a_wrong_option_is_named_with_what_is_allowed() {
         ("frobnicate=1", ["option frobnicate is unknown", "The options are appName, authMechanism,"]),
         (
             "readPreference=second",
-            ["option readPreference has an unknown value", "readPreference is primary,"],
+            ["option readPreference has an invalid value", "readPreference is primary,"],
         ),
         ("tls=maybe", ["option tls has an invalid value", "tls is true or false"]),
         (
