@@ -67,12 +67,13 @@ impl Chunks {
         let (began, Watch { stall, server }) = (Instant::now(), &self.watch);
         let mut told = false;
         loop {
+            // Also while chunks arrive: on a busy machine reading the rest takes longer than a cancelled run may.
+            if self.cancel.is_cancelled() {
+                return Err(io::Error::other("the run was cancelled"));
+            }
             match self.receiver.recv_timeout(Duration::from_millis(200)) {
                 Ok(chunk) => return chunk.map(Some),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) if self.cancel.is_cancelled() => {
-                    return Err(io::Error::other("the run was cancelled"));
-                }
                 Err(RecvTimeoutError::Timeout) if began.elapsed() >= *stall => {
                     self.stalled = true;
                     return Err(io::Error::other("mongodump sends nothing"));
