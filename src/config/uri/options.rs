@@ -60,7 +60,7 @@ impl Options {
                 } else if !value.is_empty() && !option.others.iter().any(|other| same(other, &value)) {
                     let words: Vec<&str> = [option.value].iter().chain(option.others).copied().collect();
                     return wrong(
-                        format!("option {} has an unknown value", option.name),
+                        format!("option {} has an invalid value", option.name),
                         format!("{} is {}", option.name, alternatives(&words)),
                     );
                 }
