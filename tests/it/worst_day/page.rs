@@ -13,8 +13,8 @@ pub fn sections(page: &str) -> Vec<Section> {
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
-            if language == "js" {
-                // A user: pages::users creates it.
+            if language == "js" || language == "text" {
+                // A user, which pages::users creates, or a message.
                 lines.by_ref().take_while(|line| *line != "```").for_each(drop);
                 continue;
             }
