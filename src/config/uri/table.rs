@@ -8,7 +8,7 @@ pub enum Value {
     Text,
     /// `true` or `false`.
     Bool,
-    /// Milliseconds, at least so many. Zero stands for "no limit" in other drivers.
+    /// Milliseconds, and the least value that is allowed. Zero stands for "no limit" in other drivers.
     Millis(u64),
     /// A whole number within these bounds.
     Number(i64, i64),

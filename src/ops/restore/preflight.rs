@@ -19,7 +19,7 @@ use super::replay::{Survey, shapes};
 use super::{Options, views};
 use crate::error::Result;
 use crate::source::fcv::Fcv;
-use crate::source::{Namespace, Type};
+use crate::source::{Namespace, Type, metadata};
 use crate::target::trial::{self, Answer, Naming};
 use crate::target::users::People;
 use crate::target::{Target, shape};
@@ -695,16 +695,7 @@ fn staying(candidates: &[Candidate], found: &Found) -> Vec<Candidate> {
 
 /// A collection without options.
 fn plain() -> Namespace {
-    Namespace {
-        db: String::new(),
-        collection: String::new(),
-        kind: Type::Collection,
-        buckets: None,
-        uuid: None,
-        options: RawDocumentBuf::new(),
-        indexes: Vec::new(),
-        metadata: String::new(),
-    }
+    metadata::of("", "", RawDocumentBuf::new(), Vec::new())
 }
 
 /// Returns true if every server takes the namespace: a collection without options, with ordinary indexes.

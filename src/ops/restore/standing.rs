@@ -96,7 +96,7 @@ impl Standing {
         rows.values_mut().filter(|row| row.state == State::Filled).for_each(|row| row.state = State::Done);
     }
 
-    /// What is missing at the target.
+    /// Returns the part of the plan that another restore must repeat.
     pub(super) fn remainder(&self) -> Remainder {
         let rows = self.rows.lock().expect("no holder panics");
         let (done, missing): (Vec<_>, Vec<_>) = rows.values().partition(|row| row.state == State::Done);

@@ -63,7 +63,7 @@ pub struct Replay<'a> {
     pub names: Names,
     /// Where it is replayed.
     pub target: &'a Target,
-    /// What was restored before.
+    /// The namespaces that were restored before the replay.
     pub planned: &'a [Planned],
     /// Indexes are built.
     pub indexes: bool,
