@@ -1,19 +1,29 @@
 //! The index of an artifact: where each segment stands, so that one collection can be read by ranges
 //! and many in parallel. docs/format.md is its specification.
 
+use std::io::BufReader;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
 
+use super::limited::Limited;
 use crate::error::{Error, Result};
 use crate::source::Namespace;
+use crate::units;
 
 /// The version of the index's format.
 pub const FORMAT: u32 = 1;
 
 /// The file's name beside the artifact: JSON in one zstd frame.
 pub const FILE: &str = "index.json.zst";
+
+/// The largest object of an index that is written or read, in bytes.
+pub const LARGEST: u64 = 64 << 20;
+/// The largest JSON of an index that is written or read, in bytes. An object of [`LARGEST`] bytes could expand to
+/// terabytes.
+pub const LARGEST_JSON: u64 = 256 << 20;
 
 /// All segments of an artifact, in its order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,14 +93,30 @@ impl Index {
     pub fn encode(&self) -> Result<Vec<u8>> {
         let json =
             serde_json::to_vec(self).map_err(|e| Error::failed("cannot write the index").caused_by(e))?;
-        zstd::bulk::compress(&json, 9).map_err(|e| Error::failed("cannot compress the index").caused_by(e))
+        let bytes = zstd::bulk::compress(&json, 9)
+            .map_err(|e| Error::failed("cannot compress the index").caused_by(e))?;
+        if json.len() as u64 > LARGEST_JSON || bytes.len() as u64 > LARGEST {
+            return Err(Error::failed(format!(
+                "the index of {} has {}, and at most {} are read back",
+                units::several(self.namespaces.len() as u64, "namespace"),
+                units::bytes(json.len() as u64),
+                units::bytes(LARGEST_JSON)
+            ))
+            .hint("Divide the databases among several jobs (BACKUP_JOB, databases, exclude)"));
+        }
+        Ok(bytes)
     }
 
     /// Reads an index's object.
+    ///
+    /// # Errors
+    /// Returns an error if it is not an index, or if its JSON is longer than [`LARGEST_JSON`].
     pub fn decode(bytes: &[u8]) -> Result<Index> {
         let broken =
             |e: Box<dyn std::error::Error + Send + Sync>| Error::failed("the index is damaged").caused_by(e);
-        let json = zstd::decode_all(bytes).map_err(|e| broken(e.into()))?;
-        serde_json::from_slice(&json).map_err(|e| broken(e.into()))
+        let json = zstd::Decoder::new(bytes).map_err(|e| broken(e.into()))?;
+        // Parsed while it is decompressed: what is no index is not held in memory.
+        let limited = Limited::new(json, LARGEST_JSON, "its JSON");
+        serde_json::from_reader(BufReader::new(limited)).map_err(|e| broken(e.into()))
     }
 }

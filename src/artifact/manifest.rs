@@ -11,9 +11,13 @@ use crate::source::Type;
 use crate::source::fcv::Fcv;
 use crate::source::hello::Topology;
 use crate::source::optime::OpTime;
+use crate::units;
 
 /// The version of the manifest's format.
 pub const FORMAT: u32 = 1;
+
+/// The largest manifest that is written or read, in bytes: about 130,000 namespaces with two indexes each.
+pub const LARGEST: u64 = 64 << 20;
 
 /// How the warning of a backup begins that holds suspiciously less than the one before.
 pub const COLLAPSED: &str = "collapsed: ";
@@ -259,6 +263,15 @@ impl Manifest {
         let mut json = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::failed("cannot write the manifest").caused_by(e))?;
         json.push(b'\n');
+        if json.len() as u64 > LARGEST {
+            return Err(Error::failed(format!(
+                "the manifest of {} has {}, and at most {} are read back",
+                units::several(self.namespaces.len() as u64, "namespace"),
+                units::bytes(json.len() as u64),
+                units::bytes(LARGEST)
+            ))
+            .hint("Divide the databases among several jobs (BACKUP_JOB, databases, exclude)"));
+        }
         Ok(json)
     }
 

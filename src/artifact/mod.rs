@@ -12,6 +12,7 @@ pub mod demux;
 pub mod extjson;
 pub mod format;
 pub mod index;
+pub mod limited;
 pub mod manifest;
 pub mod names;
 pub mod out;

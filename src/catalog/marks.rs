@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::id::BackupId;
 use super::layout;
 use crate::error::{Error, Result};
-use crate::store::{Kind, Store};
+use crate::store::{self, Kind, Store};
 use crate::units;
 
 /// The version of these objects' format.
 pub const FORMAT: u32 = 1;
+
+/// The largest of these objects that is read, in bytes.
+pub const LARGEST: u64 = 4 << 20;
 
 /// A pin, or an acceptance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +89,11 @@ impl Failure {
     /// The outer one if the store does not answer, the inner one if it cannot be understood.
     pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Result<Failure, String>> {
         let key = layout::failed(id);
-        let bytes = store.get(&key).await?;
+        let bytes = match store.get(&key, LARGEST).await {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind == Kind::Damaged => return Ok(Err(unreadable(&key, &e))),
+            Err(e) => return Err(e.into()),
+        };
         Ok(match serde_json::from_slice::<Failure>(&bytes) {
             Err(e) => Err(format!("{key} cannot be understood: {e}")),
             Ok(found) if found.format != FORMAT => {
@@ -111,9 +118,10 @@ impl Tombstone {
     /// What is wrong with it.
     pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Tombstone, String>>> {
         let key = layout::tombstone(id);
-        let bytes = match store.get(&key).await {
+        let bytes = match store.get(&key, LARGEST).await {
             Ok(bytes) => bytes,
             Err(e) if e.kind == Kind::NotFound => return Ok(None),
+            Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(unreadable(&key, &e)))),
             Err(e) => return Err(e.into()),
         };
         let own = |key: &String| layout::parse(key).is_some_and(|(of, _)| of == *id);
@@ -148,12 +156,12 @@ impl Pin {
     /// # Errors
     /// If the store does not answer.
     pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Pin> {
-        match store.get(&layout::pin(id)).await {
+        match store.get(&layout::pin(id), LARGEST).await {
             Ok(bytes) => {
                 let mark = serde_json::from_slice::<Mark>(&bytes).ok();
                 Ok(Pin { reason: mark.and_then(|mark| mark.reason) })
             }
-            Err(e) if e.kind == Kind::NotFound => Ok(Pin::default()),
+            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Damaged) => Ok(Pin::default()),
             Err(e) => Err(e.into()),
         }
     }
@@ -173,6 +181,11 @@ impl Mark {
     pub async fn write(&self, store: &dyn Store, key: &str) -> Result<()> {
         Ok(store.put(key, json(self)?).await?)
     }
+}
+
+/// Why an object that was not read, because it is too large, does not count.
+pub(super) fn unreadable(key: &str, error: &store::Error) -> String {
+    format!("{key} cannot be understood: {}", error.cause)
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {

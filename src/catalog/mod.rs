@@ -20,7 +20,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use crate::artifact::index::Index;
-use crate::artifact::manifest::{Manifest, Object};
+use crate::artifact::manifest::{self, Manifest, Object};
 use crate::error::Result;
 use crate::store::{self, Store};
 use id::BackupId;
@@ -104,9 +104,12 @@ pub async fn manifests(store: &dyn Store, ids: &[BackupId]) -> Result<Vec<Entry>
 /// The manifest of one backup, if it is still there: what was listed may be deleted since, by a clean-up
 /// of another host.
 pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry>> {
-    match store.get(&layout::manifest(id)).await {
+    match store.get(&layout::manifest(id), manifest::LARGEST).await {
         Ok(bytes) => Ok(Some(entry(id, &bytes))),
         Err(e) if e.kind == store::Kind::NotFound => Ok(None),
+        Err(e) if e.kind == store::Kind::Damaged => {
+            Ok(Some(Entry::Damaged { id: id.clone(), key: layout::manifest(id), why: e.cause }))
+        }
         Err(e) => Err(e.into()),
     }
 }

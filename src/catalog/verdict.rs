@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::id::BackupId;
-use super::marks::{FORMAT, json};
+use super::marks::{self, FORMAT, json};
 use super::{Folder, layout};
 use crate::error::Result;
 use crate::store::{Kind, Store};
@@ -118,10 +118,11 @@ impl Verdict {
     }
 
     async fn read(store: &dyn Store, id: &BackupId, key: &str) -> Result<Option<Result<Verdict, String>>> {
-        let bytes = match store.get(key).await {
+        let bytes = match store.get(key, marks::LARGEST).await {
             Ok(bytes) => bytes,
             // A clean-up took it meanwhile.
             Err(e) if e.kind == Kind::NotFound => return Ok(None),
+            Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(marks::unreadable(key, &e)))),
             Err(e) => return Err(e.into()),
         };
         Ok(Some(match serde_json::from_slice::<Verdict>(&bytes) {

@@ -20,7 +20,7 @@ pub enum Kind {
     Silent,
     /// The clocks of this machine and the store differ too much.
     ClockSkew,
-    /// What is stored is not what was sent.
+    /// The stored object is not what was sent, or is larger than an object of its kind can be.
     Damaged,
     /// No room: the disk is full or the upload would need more parts than allowed.
     Full,
@@ -56,6 +56,21 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl Error {
+    /// The error of an object that is larger than its reader accepts. `size` is `None` if only so much is known.
+    pub fn too_large(doing: impl Into<String>, size: Option<u64>, most: u64) -> Error {
+        let limit = crate::units::several(most, "byte");
+        let cause = match size {
+            Some(size) => {
+                format!("it has {}, and at most {limit} are read", crate::units::several(size, "byte"))
+            }
+            None => format!("it does not end after {limit}, and no more are read"),
+        };
+        Error::new(Kind::Damaged, doing, cause)
+            .hint("Find out who wrote this object: uzima-backup writes none of this size")
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Object {
     pub modified: DateTime<Utc>,
 }
 
+/// How many objects a listing may have: 365,000 backups with a verify each, or a store that never ends its listing.
+pub const MOST_OBJECTS: usize = 2_000_000;
+
 /// What a store can take in one multi-part upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -125,8 +128,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`Kind::Exists`].
     async fn create(&self, key: &str, body: Bytes) -> Result<()>;
 
-    /// Reads an object; [`Kind::NotFound`] if there is none.
-    async fn get(&self, key: &str) -> Result<Bytes>;
+    /// Reads an object of at most `most` bytes; [`Kind::NotFound`] if there is none, [`Kind::Damaged`] if it is
+    /// larger. A larger object is not read: anyone who can write to the store could fill the memory with one.
+    async fn get(&self, key: &str, most: u64) -> Result<Bytes>;
 
     /// Reads the bytes `range` of an object; fewer than asked for is [`Kind::Damaged`].
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
@@ -134,7 +138,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Asks for an object's size and time; `None` if there is none.
     async fn head(&self, key: &str) -> Result<Option<Object>>;
 
-    /// All objects whose key starts with `prefix`, every page, sorted by key.
+    /// All objects whose key starts with `prefix`, every page, sorted by key; an error if there are more than
+    /// [`MOST_OBJECTS`].
     async fn list(&self, prefix: &str) -> Result<Vec<Object>>;
 
     /// Deletes an object; deleting what is not there is a success.
@@ -160,6 +165,18 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The store's own clock (the `Date` of its answers; the system's for a directory).
     async fn clock(&self) -> Result<DateTime<Utc>>;
+}
+
+/// Checks that a listing of `place` with `count` objects so far is not longer than [`MOST_OBJECTS`].
+fn listable(place: &str, count: usize) -> Result<()> {
+    if count <= MOST_OBJECTS {
+        return Ok(());
+    }
+    let cause = format!("it holds more than {} objects", crate::units::count(MOST_OBJECTS as u64));
+    Err(Error::new(Kind::Failed, format!("cannot list {place}"), cause).hint(
+        "Give the backups a prefix or a directory of their own (S3_PREFIX, BACKUP_DIR); if they have one, the store's \
+         listing does not end",
+    ))
 }
 
 /// [`Store::check`] at the start of a run, again while its failure may pass: the store repeats each request

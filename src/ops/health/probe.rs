@@ -9,12 +9,15 @@ use crate::store::{self, Kind, Store};
 /// How a probe begins.
 const HEAD: &str = "a probe of `health`: ";
 
+/// The largest probe that is read, in bytes.
+const LARGEST: u64 = 4 << 10;
+
 /// How often it is written: each other run of this machine deletes it once.
 const TRIES: u32 = 8;
 
 /// Writes a probe and reads it back.
 pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
-    let read = async || match store.get(key).await {
+    let read = async || match store.get(key, LARGEST).await {
         Ok(body) => Ok(Some(body)),
         Err(e) if e.kind == Kind::NotFound => Ok(None),
         Err(e) => Err(e),

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
 use crate::artifact::format::Format;
-use crate::artifact::index::Index;
+use crate::artifact::index::{self, Index};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
 use crate::catalog::marks;
@@ -99,9 +99,10 @@ pub async fn verify(
 /// The index, if it is the one that the manifest speaks of.
 pub(super) async fn index(store: &Arc<dyn Store>, manifest: &Manifest) -> Result<Result<Index, String>> {
     let object = &manifest.index;
-    let bytes = match store.get(&object.key).await {
+    let bytes = match store.get(&object.key, index::LARGEST).await {
         Ok(bytes) => bytes,
         Err(e) if e.kind == store::Kind::NotFound => return Ok(Err(format!("{} is missing", object.key))),
+        Err(e) if e.kind == store::Kind::Damaged => return Ok(Err(e.to_string())),
         Err(e) => return Err(e.into()),
     };
     if bytes.len() as u64 != object.size || blake3::hash(&bytes).to_hex().as_str() != object.blake3 {

@@ -72,13 +72,31 @@ impl Root {
         self.0.join(key)
     }
 
-    /// Reads a whole file.
-    pub fn read(&self, key: &str) -> Result<Bytes> {
+    /// Reads a whole file of at most `most` bytes.
+    pub fn read(&self, key: &str, most: u64) -> Result<Bytes> {
         let path = self.file(key);
         let doing = || format!("cannot read {}", path.display());
+        let file = self.open_file(key)?;
+        let size = file.metadata().map_err(|e| error(doing(), e))?.len();
+        if size > most {
+            return Err(Error::too_large(doing(), Some(size), most));
+        }
         let mut bytes = Vec::new();
-        self.open_file(key)?.read_to_end(&mut bytes).map_err(|e| error(doing(), e))?;
+        // The file may grow while it is read.
+        file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| error(doing(), e))?;
+        if bytes.len() as u64 > most {
+            return Err(Error::too_large(doing(), None, most));
+        }
         Ok(bytes.into())
+    }
+
+    /// Returns true if the file of a key has exactly these bytes.
+    pub fn is(&self, key: &str, body: &Bytes) -> Result<bool> {
+        match self.read(key, body.len() as u64) {
+            Ok(found) => Ok(found == body),
+            Err(e) if e.kind == Kind::Damaged => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Reads a range of a file, all of it.

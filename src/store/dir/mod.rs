@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
+use super::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key, listable};
 use files::Root;
 
 /// How a directory is used as a store.
@@ -106,17 +106,17 @@ impl Store for DirStore {
             let partial = partial::Partial::create(&root, &key)?;
             partial.write_at(&body, 0)?;
             match partial.publish() {
-                Err(e) if e.kind == Kind::Exists && root.read(&key)? == body => Ok(()),
+                Err(e) if e.kind == Kind::Exists && root.is(&key, &body)? => Ok(()),
                 other => other,
             }
         })
         .await
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
+    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
         key::check(key)?;
         let key = key.to_owned();
-        self.blocking(move |root| root.read(&key)).await
+        self.blocking(move |root| root.read(&key, most)).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
@@ -138,6 +138,7 @@ impl Store for DirStore {
             root.walk(&prefix, &mut |entry| {
                 if !partial::is_partial(&entry.key) {
                     objects.push(entry.object()?);
+                    listable(&root.path().display().to_string(), objects.len())?;
                 }
                 Ok(())
             })?;

@@ -16,6 +16,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, Utc};
 
+use super::bounded::Bounded;
 use super::failure::{Failure, parse_date};
 use super::options::{ChecksumMode, S3Options};
 use super::repeats::{Repeats, Watcher};
@@ -151,6 +152,7 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder
         .stalled_stream_protection(stall)
         // A wrong clock also gives wrong backup ids: it is an error, not something to work around.
         .disable_clock_skew_correction(true)
+        .interceptor(Bounded)
         .interceptor(Listener(Arc::clone(seen)));
     if let Some(endpoint) = &options.endpoint_url {
         builder = builder.endpoint_url(endpoint);

@@ -76,9 +76,10 @@ impl Bucket {
     }
 
     async fn settle(&self, key: &str, body: &Bytes) -> Result<Settled> {
-        match self.get(key).await {
+        match self.get(key, body.len() as u64).await {
             Ok(found) if found == body => Ok(Settled::Ours),
             Ok(_) => Ok(Settled::Others),
+            Err(e) if e.kind == Kind::Damaged => Ok(Settled::Others),
             Err(e) if e.kind == Kind::NotFound => Ok(Settled::Nothing),
             Err(e) => Err(e),
         }

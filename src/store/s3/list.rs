@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use aws_sdk_s3::types::EncodingType;
 
-use super::super::{Error, Kind, Object, Result};
+use super::super::{Error, Kind, Object, Result, listable};
 use super::bucket::Bucket;
 use super::object::time;
 
@@ -50,6 +50,7 @@ impl Bucket {
                 let size = object.size().and_then(|size| u64::try_from(size).ok());
                 let size = size.ok_or_else(|| broken(format!("{relative:?} has no size")))?;
                 objects.push(Object { key: relative, size, modified: time(object.last_modified()) });
+                listable(&self.place(prefix), objects.len())?;
             }
             if page.is_truncated() != Some(true) {
                 break;

@@ -5,6 +5,7 @@
 //! got lost is settled by asking for the object, and a listing either walks every page or fails.
 //! Protocol: the Amazon S3 API reference; where services differ, the code names them.
 
+mod bounded;
 mod bucket;
 mod client;
 mod create;
@@ -73,9 +74,9 @@ impl Store for S3Store {
         self.bucket.create(key, body).await
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
+    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
         key::check(key)?;
-        self.bucket.get(key).await
+        self.bucket.get(key, most).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {

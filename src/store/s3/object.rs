@@ -66,16 +66,16 @@ impl Bucket {
         }
     }
 
-    pub async fn get(&self, key: &str) -> Result<Bytes> {
-        self.read(key, None).await
+    pub async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
+        self.read(key, None, most).await
     }
 
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let bytes = self.read(key, Some(&range)).await?;
         let wanted = range.end - range.start;
+        let bytes = self.read(key, Some(&range), wanted).await?;
         if bytes.len() as u64 != wanted {
             let cause =
                 format!("{wanted} bytes from {} on were asked for, {} came", range.start, bytes.len());
@@ -84,8 +84,8 @@ impl Bucket {
         Ok(bytes)
     }
 
-    /// Reads an object or a part of it; a body that breaks off is asked for again.
-    async fn read(&self, key: &str, range: Option<&Range<u64>>) -> Result<Bytes> {
+    /// Reads an object or a part of it, at most `most` bytes; a body that breaks off is asked for again.
+    async fn read(&self, key: &str, range: Option<&Range<u64>>, most: u64) -> Result<Bytes> {
         let doing = || format!("cannot read {}", self.place(key));
         let mut tried = 0;
         loop {
@@ -112,13 +112,14 @@ impl Bucket {
                 }
                 Err(e) => return Err(self.error(&e, "s3:GetObject", "read", key)),
             };
-            match whole_body(answer, range).await {
+            match whole_body(answer, range, most).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(cause) if tried < self.tries() => {
+                Err(Unread::TooLarge(size)) => return Err(Error::too_large(doing(), size, most)),
+                Err(Unread::Broken(cause)) if tried < self.tries() => {
                     log::debug!("{}: {cause}: asking again", doing());
                     self.again("GetObject", "the body broke off", tried).await;
                 }
-                Err(cause) => return Err(Error::new(Kind::Failed, doing(), cause)),
+                Err(Unread::Broken(cause)) => return Err(Error::new(Kind::Failed, doing(), cause)),
             }
         }
     }
@@ -151,22 +152,48 @@ impl Bucket {
     }
 }
 
+/// Why a body was not taken.
+enum Unread {
+    /// It is larger than its reader accepts; its size, if the header has it.
+    TooLarge(Option<u64>),
+    /// It broke off, or is not the one that was asked for.
+    Broken(String),
+}
+
 /// The body, if it is as long as its header said and, for a range, begins where it should.
 async fn whole_body(
-    answer: GetObjectOutput,
+    mut answer: GetObjectOutput,
     range: Option<&Range<u64>>,
-) -> std::result::Result<Bytes, String> {
+    most: u64,
+) -> std::result::Result<Bytes, Unread> {
     let (length, said) = (answer.content_length(), answer.content_range().map(str::to_owned));
     if let (Some(range), Some(said)) = (range, &said)
         && !said.starts_with(&format!("bytes {}-", range.start))
     {
-        return Err(format!("bytes from {} on were asked for, {said} came", range.start));
+        return Err(Unread::Broken(format!("bytes from {} on were asked for, {said} came", range.start)));
     }
-    let bytes = answer.body.collect().await.map_err(|e| format!("the answer broke off: {e}"))?.into_bytes();
-    match length.and_then(|l| u64::try_from(l).ok()) {
+    let length = length.and_then(|l| u64::try_from(l).ok());
+    if length.is_some_and(|length| length > most) {
+        return Err(Unread::TooLarge(length));
+    }
+    // A chunked body has no length in its header, and need not end.
+    let (mut chunks, mut size) = (Vec::new(), 0);
+    while let Some(chunk) = answer.body.next().await {
+        let chunk = chunk.map_err(|e| Unread::Broken(format!("the answer broke off: {e}")))?;
+        size += chunk.len() as u64;
+        if size > most {
+            return Err(Unread::TooLarge(None));
+        }
+        chunks.push(chunk);
+    }
+    let bytes = match &mut chunks[..] {
+        [only] => std::mem::take(only),
+        _ => chunks.concat().into(),
+    };
+    match length {
         Some(length) if length != bytes.len() as u64 => {
             let (came, length) = (count(bytes.len() as u64), several(length, "byte"));
-            Err(format!("the answer broke off after {came} of {length}"))
+            Err(Unread::Broken(format!("the answer broke off after {came} of {length}")))
         }
         _ => Ok(bytes),
     }

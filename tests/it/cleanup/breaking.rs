@@ -90,9 +90,9 @@ impl Store for Breaking {
         self.change(self.inner.create(key, body)).await
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
+    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
         self.alive()?;
-        self.inner.get(key).await
+        self.inner.get(key, most).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use uzima_backup::store::{Kind, Store};
 
-use super::support::bytes;
+use super::support::{MOST, bytes};
 use super::uploads;
 
 /// A store under test.
@@ -68,7 +68,7 @@ async fn keys(store: &dyn Store, prefix: &str) -> Vec<String> {
 async fn small_objects(b: &Backend) {
     for body in [Bytes::new(), Bytes::from_static(b"{}"), bytes(100_000)] {
         b.store.put("small/object.json", body.clone()).await.expect("a put");
-        assert_eq!(b.store.get("small/object.json").await.expect("a get"), body);
+        assert_eq!(b.store.get("small/object.json", MOST).await.expect("a get"), body);
         let head = b.store.head("small/object.json").await.expect("a head").expect("an object");
         assert_eq!((head.key.as_str(), head.size), ("small/object.json", body.len() as u64));
         let age = chrono::Utc::now() - head.modified;
@@ -87,11 +87,11 @@ async fn small_objects(b: &Backend) {
 async fn put_replaces(b: &Backend) {
     b.store.put("put/a", Bytes::from_static(b"first, longer")).await.expect("a put");
     b.store.put("put/a", Bytes::from_static(b"second")).await.expect("another");
-    assert_eq!(b.store.get("put/a").await.expect("a get"), "second");
+    assert_eq!(b.store.get("put/a", MOST).await.expect("a get"), "second");
 }
 
 async fn missing(b: &Backend) {
-    assert_eq!(b.store.get("missing/a").await.expect_err("nothing").kind, Kind::NotFound);
+    assert_eq!(b.store.get("missing/a", MOST).await.expect_err("nothing").kind, Kind::NotFound);
     assert_eq!(b.store.get_range("missing/a", 0..1).await.expect_err("nothing").kind, Kind::NotFound);
     assert_eq!(b.store.head("missing/a").await.expect("a head"), None);
     b.store.delete("missing/folder/a").await.expect("a delete");
@@ -105,7 +105,7 @@ async fn create_only(b: &Backend) {
         let error = b.store.create("create/manifest.json", Bytes::from(other)).await.expect_err("it exists");
         assert_eq!(error.kind, Kind::Exists, "{error}");
     }
-    assert_eq!(b.store.get("create/manifest.json").await.expect("a get"), "ours");
+    assert_eq!(b.store.get("create/manifest.json", MOST).await.expect("a get"), "ours");
 }
 
 async fn creators(b: &Backend) {
@@ -115,7 +115,7 @@ async fn creators(b: &Backend) {
     assert_eq!(winners.len(), 1, "{created:?}");
     let losers = created.iter().filter_map(|c| c.as_ref().err());
     assert!(losers.into_iter().all(|e| e.kind == Kind::Exists), "{created:?}");
-    assert_eq!(b.store.get("creators/a").await.expect("a get"), format!("body {}", winners[0]));
+    assert_eq!(b.store.get("creators/a", MOST).await.expect("a get"), format!("body {}", winners[0]));
 }
 
 async fn ranges(b: &Backend) {
@@ -172,7 +172,7 @@ async fn odd_names(b: &Backend) {
     let mut expected: Vec<String> = names.iter().map(|name| format!("odd/{name}/{name}")).collect();
     for key in &expected {
         b.store.create(key, Bytes::from(key.clone())).await.expect("a create");
-        assert_eq!(b.store.get(key).await.expect("a get"), *key);
+        assert_eq!(b.store.get(key, MOST).await.expect("a get"), *key);
         assert!(b.store.head(key).await.expect("a head").is_some(), "{key}");
     }
     expected.sort();
@@ -186,7 +186,7 @@ async fn odd_names(b: &Backend) {
 async fn bad_keys(b: &Backend) {
     for key in ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/"] {
         assert!(b.store.put(key, Bytes::new()).await.is_err(), "{key}");
-        assert!(b.store.get(key).await.is_err(), "{key}");
+        assert!(b.store.get(key, MOST).await.is_err(), "{key}");
         assert!(b.store.delete(key).await.is_err(), "{key}");
     }
 }

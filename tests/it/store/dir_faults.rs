@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use uzima_backup::store::{DirOptions, DirStore, Kind, Limits, Store};
 
 use super::child::{child, said};
-use super::support::{PART, bytes, spec, upload};
+use super::support::{MOST, PART, bytes, spec, upload};
 
 fn open(root: &Path, min_free: f64) -> DirStore {
     let mut options = DirOptions::new(root);
@@ -141,7 +141,7 @@ fn no_space_left() {
                 Kind::Full
             );
         }
-        assert_eq!(store.get("older").await.expect("a get"), bytes(10));
+        assert_eq!(store.get("older", MOST).await.expect("a get"), bytes(10));
         assert_eq!(files(&root), [root.join("older")]);
     });
 }

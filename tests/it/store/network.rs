@@ -7,7 +7,7 @@ use uzima_backup::store::{S3Options, Store};
 use uzima_testkit::s3_server::S3Server;
 use uzima_testkit::tcp_proxy::{Direction, Mode, TcpProxy};
 
-use super::support::{assert_nothing_left, bytes, connect, options, upload};
+use super::support::{MOST, assert_nothing_left, bytes, connect, options, upload};
 
 /// Parts that do not fit into the buffers of a connection at once.
 const LARGE: u64 = 1 << 20;
@@ -98,7 +98,7 @@ async fn stalled_download() {
     let body = bytes(LARGE as usize);
     server.insert("daily-backups/a", body.clone());
     proxy.set_for_first(1, Mode::StallAfter(Direction::Down, LARGE / 2));
-    assert_eq!(within(15, store.get("a")).await.expect("the second try"), body);
+    assert_eq!(within(15, store.get("a", MOST)).await.expect("the second try"), body);
 }
 
 /// Nothing is left when the network goes for good and comes back for the abort.

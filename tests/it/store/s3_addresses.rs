@@ -7,7 +7,7 @@ use uzima_backup::store::{Error, Kind, Store};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
 use super::child::{child, said};
-use super::support::{bytes, connect, options, spec, store};
+use super::support::{MOST, bytes, connect, options, spec, store};
 
 fn assert_says(error: &Error, kind: Kind, words: &[&str]) {
     let text = error.to_string();
@@ -44,7 +44,7 @@ async fn no_bucket() {
         &["bucket backup", "S3_BACKUP_BUCKET"],
     );
     assert_says(&store.list("").await.expect_err("404"), Kind::NoPlace, &["NoSuchBucket"]);
-    let error = store.get("a").await.expect_err("404");
+    let error = store.get("a", MOST).await.expect_err("404");
     assert_says(&error, Kind::NoPlace, &[]);
 }
 
@@ -70,7 +70,7 @@ async fn other_region() {
         server.faults().add(Rule::first(1, "*", fault));
         store.put("a", bytes(9)).await.expect("the request is sent again in the other region");
         assert_eq!(server.count("PutObject"), 2);
-        store.get("a").await.expect("and later ones at once");
+        store.get("a", MOST).await.expect("and later ones at once");
         assert_eq!(server.count("GetObject"), 1);
     }
 }

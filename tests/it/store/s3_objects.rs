@@ -5,7 +5,7 @@ use uzima_backup::store::s3::ChecksumMode;
 use uzima_backup::store::{Kind, Store};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
-use super::support::{PART, bytes, connect, options, store, upload};
+use super::support::{MOST, PART, bytes, connect, options, store, upload};
 
 /// Row 18: a burst is outlived, an outage is not waited for endlessly.
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn bursts() {
         store.create(&format!("m/{i}"), Bytes::from(i.to_string())).await.expect("a create in a burst");
     }
     assert_eq!(store.list("").await.expect("a listing in a burst").len(), 21);
-    assert_eq!(store.get("dump").await.expect("a get in a burst"), body);
+    assert_eq!(store.get("dump", MOST).await.expect("a get in a burst"), body);
     assert!(server.calls().iter().filter(|c| c.status >= Some(500)).count() > 10);
 }
 
@@ -173,7 +173,7 @@ async fn broken_download() {
     let store = store(&server).await;
     store.put("a", bytes(50_000)).await.expect("a put");
     server.faults().add(Rule::first(2, "GetObject", Fault::BreakOff(20_000)));
-    assert_eq!(store.get("a").await.expect("the third try"), bytes(50_000));
+    assert_eq!(store.get("a", MOST).await.expect("the third try"), bytes(50_000));
     server.faults().add(Rule::always("GetObject", Fault::BreakOff(20_000)));
     store.get_range("a", 0..40_000).await.expect_err("it always breaks off");
     assert_eq!(server.count("GetObject"), 3 + 4);
@@ -186,5 +186,5 @@ async fn changed_object() {
     let store = store(&server).await;
     store.put("a", bytes(1_000)).await.expect("a put");
     server.tamper("daily-backups/a", |bytes| bytes[500] ^= 1);
-    store.get("a").await.expect_err("the checksum differs");
+    store.get("a", MOST).await.expect_err("the checksum differs");
 }

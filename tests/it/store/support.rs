@@ -32,6 +32,9 @@ pub async fn store(server: &S3Server) -> S3Store {
     connect(options(server)).await
 }
 
+/// More than any object that a test reads, in bytes.
+pub const MOST: u64 = 64 << 20;
+
 /// Bytes that no compressor or accident repeats.
 pub fn bytes(len: usize) -> Bytes {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ len as u64;

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use uzima_backup::store::{Kind, Store, Whole};
 
 use super::conformance::Backend;
-use super::support::{bytes, part, put_parts, spec, upload, whole};
+use super::support::{MOST, bytes, part, put_parts, spec, upload, whole};
 
 /// Two whole parts and one byte.
 fn body(b: &Backend) -> Bytes {
@@ -20,7 +20,7 @@ async fn assert_absent(store: &dyn Store, key: &str) {
 pub async fn any_order(b: &Backend) {
     let body = body(b);
     upload(&*b.store, "order/dump", &body, b.part).await.expect("an upload");
-    assert_eq!(b.store.get("order/dump").await.expect("a get"), body);
+    assert_eq!(b.store.get("order/dump", MOST).await.expect("a get"), body);
     let range = b.part - 3..b.part + 5;
     let read = b.store.get_range("order/dump", range.clone()).await.expect("a range");
     assert_eq!(read, body.slice(range.start as usize..range.end as usize));
@@ -32,13 +32,13 @@ pub async fn parallel(b: &Backend) {
     let puts = (0..4).map(|i| begun.put_part(i, part(&body, b.part, i)));
     assert!(join_all(puts).await.iter().all(Result::is_ok));
     begun.complete(&whole(&body, b.part)).await.expect("a completion");
-    assert_eq!(b.store.get("parallel/dump").await.expect("a get"), body);
+    assert_eq!(b.store.get("parallel/dump", MOST).await.expect("a get"), body);
 }
 
 pub async fn one_part(b: &Backend) {
     let body = bytes(11);
     upload(&*b.store, "one/dump", &body, b.part).await.expect("an upload");
-    assert_eq!(b.store.get("one/dump").await.expect("a get"), body);
+    assert_eq!(b.store.get("one/dump", MOST).await.expect("a get"), body);
 }
 
 pub async fn invisible(b: &Backend) {
@@ -57,7 +57,7 @@ pub async fn never_replaces(b: &Backend) {
     b.store.put("taken/dump", Bytes::from_static(b"older")).await.expect("a put");
     let error = upload(&*b.store, "taken/dump", &body, b.part).await.expect_err("the name is taken");
     assert_eq!(error.kind, Kind::Exists, "{error}");
-    assert_eq!(b.store.get("taken/dump").await.expect("a get"), "older");
+    assert_eq!(b.store.get("taken/dump", MOST).await.expect("a get"), "older");
 }
 
 pub async fn wrong_whole(b: &Backend) {

@@ -155,9 +155,9 @@ impl Store for Fickle {
         self.shared.done(step)
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
+    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
         self.shared.at(Step::Get).await?;
-        self.inner.get(key).await
+        self.inner.get(key, most).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {

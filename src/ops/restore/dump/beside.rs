@@ -6,11 +6,8 @@ use std::path::Path;
 
 use bson::RawDocumentBuf;
 
-use crate::artifact::index::{FILE, Index};
+use crate::artifact::index::{FILE, Index, LARGEST};
 use crate::source::{Namespace, Type, metadata};
-
-/// The largest index object that is read, in bytes.
-const LARGEST: u64 = 64 << 20;
 
 /// Options and indexes.
 type Shape = (RawDocumentBuf, Vec<RawDocumentBuf>);
