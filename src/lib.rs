@@ -40,6 +40,7 @@ pub mod artifact;
 pub mod cancel;
 pub mod catalog;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod exit;

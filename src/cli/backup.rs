@@ -14,6 +14,7 @@ use super::tell::Teller;
 use super::{machine, state_dir, store, units};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
+use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::place::{self, Place};
 use crate::config::records::RecordsAt;
@@ -98,7 +99,7 @@ async fn made(
     let run = log.run.clone();
     let resources = Resources {
         store: cancel.or(store(layers)).await?,
-        now: Utc::now,
+        clock: Clock::start(),
         new_id: Arc::new(move |now| {
             let id = BackupId::new(now, &mut rand::rng());
             run.set(&id);

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
-
 use super::logging::Log;
 use super::output::Output;
 use super::progress::Display;
@@ -11,6 +9,7 @@ use super::{machine, units};
 use crate::artifact::manifest::Manifest;
 use crate::cancel::Cancel;
 use crate::catalog::verdict::Drill;
+use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::settings;
 use crate::error::{Error, Result};
@@ -46,7 +45,7 @@ pub async fn run(
     let meter = Arc::new(Meter::default());
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
     let token = format!("{:08x}", rand::random::<u32>());
-    let resources = Resources { store, meter: &meter, cancel, now: Utc::now, token, host: machine() };
+    let resources = Resources { store, meter: &meter, cancel, clock: Clock::start(), token, host: machine() };
     let drilled = drill::drill(&resources, manifest, ground).await;
     drop(display);
     drilled

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 
 use super::logging::Log;
 use super::{machine, state_dir, store};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
+use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::config::{mail, signals};
@@ -29,7 +30,7 @@ const ASKING: Duration = Duration::from_secs(15);
 pub struct Teller<'a> {
     notifier: Notifier,
     signals: Signals,
-    began: DateTime<Utc>,
+    clock: Clock,
     layers: &'a Layers,
     log: &'a Log,
     cancel: &'a Cancel,
@@ -46,7 +47,7 @@ impl<'a> Teller<'a> {
         let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor.clone(), &host)
             .with_webhook(signals::webhook(layers)?);
         let signals = Signals::new(signals::signals(layers)?, redactor, &host);
-        Ok(Teller { notifier, signals, began: Utc::now(), layers, log, cancel })
+        Ok(Teller { notifier, signals, clock: Clock::start(), layers, log, cancel })
     }
 
     /// Tells that a backup begins. The answer: what went wrong with that, a line each.
@@ -75,7 +76,7 @@ impl<'a> Teller<'a> {
             exit => exit,
         };
         // The last word: it holds the exit code.
-        let measured = self.signals.measured(&of, &outcome, exit, (self.began, Utc::now()));
+        let measured = self.signals.measured(&of, &outcome, exit, (self.clock.started(), self.clock.now()));
         problems.extend(self.in_time("metrics_file", measured).await);
         problems
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
 use log::Level;
 use serde_json::json;
 
@@ -14,6 +13,7 @@ use crate::artifact::manifest::Manifest;
 use crate::cancel::Cancel;
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::Verdict;
+use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::config::settings;
@@ -47,7 +47,7 @@ pub async fn run(
     let (mut rows, mut undrilled) = (Vec::new(), None);
     for manifest in &chosen.manifests {
         log::info!("verifying {}, {}", manifest.id, units::bytes(manifest.artifact.size));
-        let report = cancel.or(verify::verify(&store, manifest, workers, Utc::now)).await?;
+        let report = cancel.or(verify::verify(&store, manifest, workers, Clock::start())).await?;
         let mut verdict = report.verdict(&manifest.id, &machine());
         // One that is damaged is not restored.
         if let Some(ground) = ground.as_ref().filter(|_| verdict.sound) {

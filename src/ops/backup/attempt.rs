@@ -61,7 +61,7 @@ pub struct Seen {
 impl Attempt {
     /// Begins one now.
     pub fn new(resources: &Resources) -> Attempt {
-        let started = (resources.now)();
+        let started = resources.clock.now();
         Attempt { id: (resources.new_id)(started), started, other: Otherwise::default() }
     }
 

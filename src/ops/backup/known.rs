@@ -62,7 +62,7 @@ pub(super) fn refuse_empty(description: &Description, server: &Server, options: 
 async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<Box<Manifest>>> {
     let store = &*resources.store;
     let folders = catalog::folders(store).await?;
-    let latest = (resources.now)() + CLOCK_TOLERANCE;
+    let latest = resources.clock.now() + CLOCK_TOLERANCE;
     for id in catalog::existing(&folders).into_iter().filter(|id| id.started() <= latest) {
         let accepted = folders[&id].contains_key(layout::ACCEPTED);
         match catalog::find(store, &id).await? {

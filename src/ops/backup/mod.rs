@@ -26,6 +26,7 @@ use crate::artifact::format::Format;
 use crate::artifact::manifest::{self, Manifest};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
 use crate::leftovers;
@@ -84,8 +85,8 @@ pub struct Options {
 pub struct Resources {
     /// Where the backup goes.
     pub store: Arc<dyn Store>,
-    /// The time.
-    pub now: fn() -> DateTime<Utc>,
+    /// The clock of the run.
+    pub clock: Clock,
     /// Makes the id of an attempt, asked once at its beginning, and tells it to whoever wants to know.
     pub new_id: NewId,
     /// How far the run is.

@@ -40,7 +40,7 @@ pub fn manifest(
         tool: TOOL.into(),
         host: options.host.clone(),
         started_at: started,
-        finished_at: (work.resources.now)(),
+        finished_at: work.resources.clock.now(),
         source: manifest::Source {
             topology: hello.topology,
             member: hello.address.clone(),

@@ -69,7 +69,7 @@ impl Loan {
             return Err(Error::failed(format!("{} has a database {taken} already", target.address))
                 .hint("Drill again: another name is chosen"));
         }
-        let at = bson::DateTime::from_millis((resources.now)().timestamp_millis());
+        let at = bson::DateTime::from_millis(resources.clock.now().timestamp_millis());
         let marker = rawdoc! {
             "_id": "marker", "token": resources.token.as_str(), "backup": manifest.id.as_str(), "at": at,
             "host": resources.host.as_str(), "what": "made by a drill of uzima-backup, which removes it",
@@ -89,7 +89,7 @@ impl Loan {
         }
         let mut warnings = Vec::new();
         for name in there.iter().filter(|name| name.starts_with(PREFIX)) {
-            warnings.extend(loan.leftover(name, (resources.now)()).await?);
+            warnings.extend(loan.leftover(name, resources.clock.now()).await?);
         }
         Ok((loan, warnings))
     }

@@ -13,11 +13,10 @@ mod scratch;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use chrono::{DateTime, Utc};
-
 use crate::artifact::manifest::Manifest;
 use crate::cancel::Cancel;
 use crate::catalog::verdict::Drill;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::progress::Meter;
 use crate::secret::Secret;
@@ -49,8 +48,8 @@ pub struct Resources<'a> {
     pub meter: &'a Meter,
     /// Ends it early.
     pub cancel: &'a Cancel,
-    /// The clock.
-    pub now: fn() -> DateTime<Utc>,
+    /// The clock of the run.
+    pub clock: Clock,
     /// A few random letters and digits, of no other drill.
     pub token: String,
     /// This machine.

@@ -102,7 +102,7 @@ impl Scratch {
         notes.extend(looks);
         let indexing: Duration = report.outcomes.iter().map(|outcome| outcome.indexing).sum();
         Ok(Drill {
-            at: (resources.now)(),
+            at: resources.clock.now(),
             target: if self.names.is_some() { "server" } else { "mongod" }.into(),
             version: version.to_string(),
             oplog_entries: replayed.read.entries,

@@ -27,7 +27,7 @@ pub fn failure(
         tool: TOOL.into(),
         host: options.host.clone(),
         started_at: attempt.started,
-        failed_at: (resources.now)(),
+        failed_at: resources.clock.now(),
         exit: error.exit().code(),
         error: clean(&error.chain()),
         next_step: error.next_step().map(clean),

@@ -72,7 +72,7 @@ impl Recorder {
         let Some(records) = self.records().await? else { return Ok(()) };
         records.finish(&Run::completed(&report.manifest, &place)).await?;
         let held = alone.then(|| (options.job.clone(), options.host.clone()));
-        let around = Around { now: (resources.now)(), held };
+        let around = Around { now: resources.clock.now(), held };
         let reconciled = reconcile(&*resources.store, &records, &around).await?;
         if let Some(told) = reconciled.told() {
             log::info!("{told}");

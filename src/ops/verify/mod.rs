@@ -22,6 +22,7 @@ use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
 use crate::catalog::marks;
 use crate::catalog::verdict::Verdict;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ops::backup::TOOL;
 use crate::store::{self, Store};
@@ -78,11 +79,11 @@ pub async fn verify(
     store: &Arc<dyn Store>,
     manifest: &Manifest,
     workers: usize,
-    now: fn() -> DateTime<Utc>,
+    clock: Clock,
 ) -> Result<Report> {
     let mut report = Report {
-        started_at: now(),
-        finished_at: now(),
+        started_at: clock.now(),
+        finished_at: clock.now(),
         findings: Vec::new(),
         stored_bytes: 0,
         documents: 0,
@@ -92,7 +93,7 @@ pub async fn verify(
         Err(what) => report.findings.push(Finding::of_backup(what)),
         Ok(index) => artifact(store, manifest, &index, workers, &mut report).await?,
     }
-    report.finished_at = now();
+    report.finished_at = clock.now();
     Ok(report)
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use uzima_backup::cancel::Cancel;
 use uzima_backup::catalog::id::BackupId;
+use uzima_backup::clock::Clock;
 use uzima_backup::error::Result;
 use uzima_backup::exit::Exit;
 use uzima_backup::ops::backup::{self, ConsistencyChoice, EngineChoice, Options, Report, Resources};
@@ -33,7 +33,7 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
     s3.first_backoff = Duration::from_millis(2);
     let resources = Resources {
         store: Arc::new(S3Store::connect(s3).await?),
-        now: Utc::now,
+        clock: Clock::start(),
         new_id: Arc::new(|now| BackupId::new(now, &mut rand::rng())),
         meter: Arc::new(Meter::default()),
         cancel: Cancel::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bson::{Document, doc, rawdoc};
 use mongodb::Client;
 use uzima_backup::artifact::index::Index;
+use uzima_backup::clock::Clock;
 use uzima_backup::ops::verify::{Report, verify};
 use uzima_backup::store::{DirOptions, DirStore, Store};
 use uzima_testkit::mongod::Mongod;
@@ -40,7 +41,7 @@ where
 async fn verified(backup: &Backup) -> Report {
     let store: Arc<dyn Store> =
         Arc::new(DirStore::new(DirOptions::new(backup.home.backups())).expect("a store"));
-    verify(&store, &backup.manifest, 2, chrono::Utc::now).await.expect("it can be read")
+    verify(&store, &backup.manifest, 2, Clock::start()).await.expect("it can be read")
 }
 
 /// Of the slice, and of all behind it.

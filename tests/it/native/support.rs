@@ -11,6 +11,7 @@ use mongodb::Client;
 use uzima_backup::artifact::index::Index;
 use uzima_backup::cancel::Cancel;
 use uzima_backup::catalog::id::BackupId;
+use uzima_backup::clock::Clock;
 use uzima_backup::error::{Error, Kind};
 use uzima_backup::exit::Exit;
 use uzima_backup::ops::backup::{self, ConsistencyChoice, EngineChoice, Options, Report, Resources};
@@ -71,7 +72,7 @@ impl Shelf {
         change(&mut options);
         let resources = Resources {
             store: self.store(),
-            now: Utc::now,
+            clock: Clock::start(),
             new_id: Arc::new(next_id),
             meter: Arc::new(Meter::default()),
             cancel: Cancel::default(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::clock::Clock;
 use uzima_backup::ops::verify::{Finding, verify};
 use uzima_backup::store::{DirOptions, DirStore, Store};
 use uzima_testkit::mongod::Mongod;
@@ -45,7 +46,7 @@ impl Backup {
     }
 
     async fn findings(&self) -> Vec<Finding> {
-        verify(&self.store, &self.manifest, 2, chrono::Utc::now).await.expect("it can be read").findings
+        verify(&self.store, &self.manifest, 2, Clock::start()).await.expect("it can be read").findings
     }
 }
 
@@ -54,7 +55,7 @@ async fn a_sound_backup_has_no_findings() {
     let server = server().await;
     for format in FORMATS {
         let backup = Backup::make(&server, format);
-        let report = verify(&backup.store, &backup.manifest, 2, chrono::Utc::now).await.expect("a report");
+        let report = verify(&backup.store, &backup.manifest, 2, Clock::start()).await.expect("a report");
         assert_eq!(report.findings, [], "{format}");
         let totals = backup.manifest.totals;
         assert_eq!((report.documents, report.raw_bytes), (totals.documents, totals.raw_bytes), "{format}");

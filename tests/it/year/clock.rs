@@ -1,5 +1,5 @@
 //! The clocks of the year: the true one, that of the store, which is right unless a day says otherwise, and
-//! that of the machine, which the tool believes. Statics, because the tool asks for the time by a plain `fn`.
+//! that of the machine, which the tool believes. Statics, because many parts of the test read them.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 

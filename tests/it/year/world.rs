@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use mongodb::Client;
 use uzima_backup::cancel::Cancel;
 use uzima_backup::catalog::id::BackupId;
+use uzima_backup::clock::Clock;
 use uzima_backup::config::records::RecordsAt;
 use uzima_backup::error::{Error, Result};
 use uzima_backup::exit::Exit;
@@ -135,7 +136,7 @@ impl World {
         let (told, started) = (ids.clone(), clock::machine());
         let resources = Resources {
             store: store.clone(),
-            now: clock::machine,
+            clock: Clock::at(clock::machine()),
             new_id: Arc::new(move |now| {
                 let id = BackupId::new(now, &mut rand::rng());
                 told.lock().expect("no holder panics").push(id.clone());
