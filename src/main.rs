@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     uzima_backup::memory::keep();
     uzima_backup::memory::aborting_fails();
     uzima_backup::process::batch();
+    uzima_backup::process::survive_file_size_limit();
     // One TLS implementation for everything; the second call in a process fails harmlessly.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     uzima_backup::cli::run(std::env::args_os()).into()

@@ -1,5 +1,5 @@
 //! How this process shares the machine: a backup often runs beside the database that it reads. And what
-//! becomes of its children.
+//! becomes of its children, and of signals that would end it without a word.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,7 +9,8 @@ use std::process::Command;
 /// killed takes its child along, which might never notice.
 pub fn die_with_us(command: &mut Command) {
     let parent = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler and getppid.
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler, signal and
+    // getppid.
     #[cfg(target_os = "linux")]
     unsafe {
         command.pre_exec(move || {
@@ -17,10 +18,39 @@ pub fn die_with_us(command: &mut Command) {
                 return Err(io::Error::last_os_error());
             }
             interactive();
+            // What is ignored here is ignored after exec as well.
+            libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
             // Killed in between, it would have been too early to be told.
             if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::Error::other("orphaned")) }
         });
     }
+}
+
+/// Has a write beyond the file-size limit (`ulimit -f`, setrlimit(2)) fail with EFBIG. By default the kernel ends
+/// the process by SIGXFSZ, before it can report anything.
+pub fn survive_file_size_limit() {
+    // SAFETY: a call without pointers.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// The size in bytes that no file of this process may exceed (`RLIMIT_FSIZE`, setrlimit(2)); `None` if it has no
+/// limit.
+pub fn file_size_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` outlives the call and has room for the answer.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
+    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Returns true if this process ignores a signal, as `nohup` has it ignore SIGHUP.
+pub fn ignores(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is changed; `action` has room for the answer, and zeroes are a valid one.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Makes the calling thread, and those it starts, batch work for the scheduler (sched(7), `SCHED_BATCH`):

@@ -1,6 +1,7 @@
 //! The real binary in an environment that holds nothing but what a case needs, and what it left behind.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,11 +15,26 @@ pub const TOOL: &str = env!("CARGO_BIN_EXE_uzima-backup");
 /// Closed on any machine: a connection to it is refused at once.
 pub const NOWHERE: &str = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300";
 
-/// The tool as cron starts it: no environment at all, in the root folder.
+/// The tool as cron starts it: no environment at all, in the root folder, and with no signal ignored.
 pub fn bare() -> Command {
     let mut command = Command::new(TOOL);
     command.env_clear().current_dir("/").stdin(Stdio::null());
+    with_signals(&mut command, libc::SIG_DFL);
     command
+}
+
+/// Has a command start with this disposition of SIGHUP, SIGINT and SIGTERM. A shell without job control has what it
+/// starts in the background ignore SIGINT: the test runner may be such a process.
+pub fn with_signals(command: &mut Command, disposition: libc::sighandler_t) {
+    let set = move || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: a call without pointers, which may be made between fork and exec.
+            unsafe { libc::signal(signal, disposition) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only signal(2) is called, which is async-signal-safe.
+    unsafe { command.pre_exec(set) };
 }
 
 /// A folder with a place for backups and one for the state; removed when dropped.
