@@ -33,6 +33,9 @@ pub struct Object {
     pub size: u64,
     /// When it was last written, by the store's clock.
     pub modified: DateTime<Utc>,
+    /// Changes whenever the object is written again: the ETag in a bucket; inode, modification time and change
+    /// time in a directory. `None` if the store gave none: then equal sizes prove nothing.
+    pub tag: Option<String>,
 }
 
 /// How many objects a listing may have: 365,000 backups with a verify each, or a store that never ends its listing.
@@ -144,6 +147,16 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Deletes an object; deleting what is not there is a success.
     async fn delete(&self, key: &str) -> Result<Deleted>;
+
+    /// Deletes objects, with as few requests as the store allows. Returns an answer for each key, in their order.
+    /// Objects of one call may go in any order, and a failure does not keep the others.
+    async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            answers.push(self.delete(key).await);
+        }
+        answers
+    }
 
     /// Begins a multi-part upload. Nothing is visible under the key until it is completed.
     async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>>;

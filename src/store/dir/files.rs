@@ -3,10 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use chrono::DateTime;
 
 use super::super::{Error, Kind, Object, Result};
 use crate::owner;
@@ -19,13 +20,12 @@ pub(super) struct Root(PathBuf);
 /// A regular file met by [`Root::walk`].
 pub(super) struct Entry {
     pub key: String,
-    path: PathBuf,
     meta: fs::Metadata,
 }
 
 impl Entry {
-    pub fn object(&self) -> Result<Object> {
-        object(&self.key, &self.path, &self.meta)
+    pub fn object(&self) -> Object {
+        object(&self.key, &self.meta)
     }
 }
 
@@ -132,7 +132,7 @@ impl Root {
     pub fn stat(&self, key: &str) -> Result<Option<Object>> {
         let path = self.file(key);
         match fs::metadata(&path) {
-            Ok(meta) if meta.is_file() => object(key, &path, &meta).map(Some),
+            Ok(meta) if meta.is_file() => Ok(Some(object(key, &meta))),
             Ok(_) => Ok(None),
             Err(e) if missing(&e) => self.check().map(|()| None),
             Err(e) => Err(error(format!("cannot look at {}", path.display()), e)),
@@ -207,7 +207,7 @@ impl Root {
             if meta.is_dir() && (key.starts_with(prefix) || prefix.starts_with(&format!("{key}/"))) {
                 self.walk_folder(&key, prefix, met)?;
             } else if meta.is_file() && key.starts_with(prefix) {
-                met(Entry { key, path: entry.path(), meta })?;
+                met(Entry { key, meta })?;
             }
         }
         Ok(())
@@ -255,7 +255,12 @@ fn missing(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn object(key: &str, path: &Path, meta: &fs::Metadata) -> Result<Object> {
-    let modified = meta.modified().map_err(|e| error(format!("cannot look at {}", path.display()), e))?;
-    Ok(Object { key: key.to_owned(), size: meta.len(), modified: modified.into() })
+fn object(key: &str, meta: &fs::Metadata) -> Object {
+    let modified = DateTime::from_timestamp(meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap_or(0));
+    // A file system may hold a time that no calendar does.
+    let modified = modified.unwrap_or_default();
+    let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    // A writer can set the modification time back, but not the change time.
+    let tag = format!("{}-{}.{}-{}.{}", meta.ino(), times.0, times.1, times.2, times.3);
+    Object { key: key.to_owned(), size: meta.len(), modified, tag: Some(tag) }
 }

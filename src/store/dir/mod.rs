@@ -137,7 +137,7 @@ impl Store for DirStore {
             let mut objects = Vec::new();
             root.walk(&prefix, &mut |entry| {
                 if !partial::is_partial(&entry.key) {
-                    objects.push(entry.object()?);
+                    objects.push(entry.object());
                     listable(&root.path().display().to_string(), objects.len())?;
                 }
                 Ok(())

@@ -23,6 +23,8 @@ pub(super) struct Bucket {
     pub connection: Connection,
     /// Whether the service knows `If-None-Match`; until it refuses the header it does.
     conditional: AtomicBool,
+    /// Whether the service knows DeleteObjects; until it refuses one it does.
+    batches: AtomicBool,
 }
 
 impl Bucket {
@@ -34,7 +36,8 @@ impl Bucket {
         let trimmed = options.prefix.trim_matches('/');
         let prefix = if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") };
         let connection = Connection::new(&options).await;
-        Ok(Bucket { options, prefix, connection, conditional: AtomicBool::new(true) })
+        let (conditional, batches) = (AtomicBool::new(true), AtomicBool::new(true));
+        Ok(Bucket { options, prefix, connection, conditional, batches })
     }
 
     pub fn name(&self) -> &str {
@@ -90,6 +93,17 @@ impl Bucket {
                  written, which two runs at the same instant can defeat",
                 self.place("")
             );
+        }
+    }
+
+    pub fn batches(&self) -> bool {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the service refuses DeleteObjects.
+    pub fn set_batchless(&self, why: &str) {
+        if self.batches.swap(false, Ordering::Relaxed) {
+            log::info!("{} takes no DeleteObjects: objects are deleted one by one ({why})", self.place(""));
         }
     }
 

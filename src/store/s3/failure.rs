@@ -75,6 +75,11 @@ impl Failure {
         failure
     }
 
+    /// Nobody answered, or a service in trouble did: another request would fare no better now.
+    pub fn away(&self) -> bool {
+        self.status.is_none_or(|status| matches!(status, 429 | 500 | 502 | 503 | 504)) && !self.no_credentials
+    }
+
     pub fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
     }

@@ -49,7 +49,8 @@ impl Bucket {
                 let relative = self.relative(&key).unwrap_or(&key).to_owned();
                 let size = object.size().and_then(|size| u64::try_from(size).ok());
                 let size = size.ok_or_else(|| broken(format!("{relative:?} has no size")))?;
-                objects.push(Object { key: relative, size, modified: time(object.last_modified()) });
+                let tag = object.e_tag().map(str::to_owned);
+                objects.push(Object { key: relative, size, modified: time(object.last_modified()), tag });
                 listable(&self.place(prefix), objects.len())?;
             }
             if page.is_truncated() != Some(true) {

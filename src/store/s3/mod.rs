@@ -9,6 +9,7 @@ mod bounded;
 mod bucket;
 mod client;
 mod create;
+mod delete;
 mod explain;
 mod failure;
 mod list;
@@ -96,6 +97,10 @@ impl Store for S3Store {
     async fn delete(&self, key: &str) -> Result<Deleted> {
         key::check(key)?;
         self.bucket.delete(key).await
+    }
+
+    async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
+        self.bucket.delete_all(keys).await
     }
 
     async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {

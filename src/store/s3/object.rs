@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::super::checksum::crc64nvme;
-use super::super::{Deleted, Error, Kind, Object, Result};
+use super::super::{Error, Kind, Object, Result};
 use super::bucket::Bucket;
 use super::client::patience;
 use super::failure::Failure;
@@ -134,20 +134,10 @@ impl Bucket {
                 key: key.to_owned(),
                 size: u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
                 modified: time(head.last_modified()),
+                tag: head.e_tag().map(str::to_owned),
             })),
             Err(e) if e.not_found() => Ok(None),
             Err(e) => Err(self.error(&e, "s3:GetObject and s3:ListBucket", "look at", key)),
-        }
-    }
-
-    pub async fn delete(&self, key: &str) -> Result<Deleted> {
-        let answer =
-            self.send(|client| client.delete_object().bucket(self.name()).key(self.full(key)).send()).await;
-        match answer {
-            Ok(deleted) if deleted.delete_marker() == Some(true) => Ok(Deleted::Hidden),
-            Ok(_) => Ok(Deleted::Gone),
-            Err(e) if e.is(&["NoSuchKey"]) => Ok(Deleted::Gone),
-            Err(e) => Err(self.error(&e, "s3:DeleteObject", "delete", key)),
         }
     }
 }

@@ -27,6 +27,8 @@ type Check = for<'a> fn(&'a Backend) -> BoxFuture<'a, ()>;
 const CHECKS: &[(&str, Check)] = &[
     ("small objects", |b| small_objects(b).boxed()),
     ("put replaces", |b| put_replaces(b).boxed()),
+    ("many objects are deleted at once", |b| many_deleted(b).boxed()),
+    ("a tag changes with the object", |b| tags(b).boxed()),
     ("what is missing", |b| missing(b).boxed()),
     ("create never replaces", |b| create_only(b).boxed()),
     ("one of many creators wins", |b| creators(b).boxed()),
@@ -88,6 +90,34 @@ async fn put_replaces(b: &Backend) {
     b.store.put("put/a", Bytes::from_static(b"first, longer")).await.expect("a put");
     b.store.put("put/a", Bytes::from_static(b"second")).await.expect("another");
     assert_eq!(b.store.get("put/a", MOST).await.expect("a get"), "second");
+}
+
+async fn many_deleted(b: &Backend) {
+    let all: Vec<String> = (0..b.many).map(|i| format!("many/{}/{i}", i % 7)).collect();
+    for some in all.chunks(16) {
+        let puts = join_all(some.iter().map(|key| b.store.put(key, Bytes::from_static(b"x"))));
+        assert!(puts.await.iter().all(Result::is_ok));
+    }
+    let (kept, mut gone) = (&all[0], all[1..].to_vec());
+    gone.push("many/nothing".into());
+    let answers = b.store.delete_all(&gone).await;
+    assert!(answers.len() == gone.len() && answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(keys(&*b.store, "many/").await, [kept.as_str()]);
+    // A key that no store takes keeps no other one.
+    let answers = b.store.delete_all(&["../up".into(), kept.clone(), kept.clone()]).await;
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(keys(&*b.store, "many/").await, Vec::<String>::new());
+}
+
+async fn tags(b: &Backend) {
+    let tag = async || b.store.list("tags/").await.expect("a listing").remove(0).tag.expect("a tag");
+    b.store.put("tags/a", Bytes::from_static(b"first")).await.expect("a put");
+    let first = tag().await;
+    assert_eq!(tag().await, first);
+    let head = b.store.head("tags/a").await.expect("a head").expect("an object");
+    assert_eq!(head.tag, Some(first.clone()));
+    b.store.put("tags/a", Bytes::from_static(b"other")).await.expect("a put");
+    assert_ne!(tag().await, first);
 }
 
 async fn missing(b: &Backend) {

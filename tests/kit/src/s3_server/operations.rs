@@ -105,7 +105,8 @@ impl S3 for Memory {
                 errors.push(Error { code, key: Some(object.key), ..Default::default() });
             } else {
                 state.objects.remove(&object.key);
-                deleted.push(DeletedObject { key: Some(object.key), ..Default::default() });
+                let delete_marker = state.versioned.then_some(true);
+                deleted.push(DeletedObject { key: Some(object.key), delete_marker, ..Default::default() });
             }
         }
         let output =
