@@ -31,6 +31,8 @@
 //! finds at the server. Everything is read and checked before anything is dropped, then written namespace by
 //! namespace, counted, and only then indexed.
 //!
+//! [`fuzzing`] lists the parsers that read foreign bytes, for the fuzz targets and the test of their corpus.
+//!
 //! The data path is threads (read, compress, write) with bounded queues between them; the network is
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
@@ -44,6 +46,8 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod leftovers;
 pub mod lock;
 pub mod memory;

@@ -6,6 +6,7 @@ mod connect;
 mod consistency;
 mod docs;
 mod drill;
+mod fuzz;
 mod generated;
 mod health;
 mod init;

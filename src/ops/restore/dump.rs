@@ -3,7 +3,7 @@
 //! whole, and once to restore it.
 
 mod beside;
-pub(super) mod old;
+pub(crate) mod old;
 mod oplog;
 
 use std::collections::BTreeMap;
@@ -209,7 +209,7 @@ impl Dump {
 
 /// What a file holds.
 #[derive(Debug, Clone)]
-enum Content {
+pub(crate) enum Content {
     /// Metadata.
     Text(String),
     /// Documents, counted.
@@ -221,7 +221,7 @@ enum Content {
 }
 
 impl Content {
-    fn read(name: &Name, file: &mut dyn Read) -> Result<Content> {
+    pub(crate) fn read(name: &Name, file: &mut dyn Read) -> Result<Content> {
         let (db, stem, part) = name;
         if *name == files::oplog() {
             return Ok(Content::Unread);

@@ -6,9 +6,9 @@
 //! report, and an exit code that is not 0.
 
 mod draft;
-mod dump;
-mod files;
-mod filter;
+pub(crate) mod dump;
+pub(crate) mod files;
+pub(crate) mod filter;
 mod load;
 mod metadata;
 mod offer;
@@ -21,7 +21,7 @@ mod problem;
 mod remainder;
 mod remedy;
 mod rename;
-mod replay;
+pub(crate) mod replay;
 mod report;
 mod rights;
 mod run;

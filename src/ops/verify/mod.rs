@@ -6,7 +6,7 @@
 
 mod fetch;
 pub(super) mod region;
-pub(super) mod regions;
+pub(crate) mod regions;
 mod sample;
 mod structure;
 

@@ -9,7 +9,7 @@ mod instant;
 mod open;
 mod resume;
 mod scan;
-mod token;
+pub(crate) mod token;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

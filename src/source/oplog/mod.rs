@@ -7,7 +7,7 @@
 //! two, entries go through the [`filter`] into the artifact, raw.
 
 pub(super) mod bounds;
-mod filter;
+pub(crate) mod filter;
 mod read;
 
 use std::sync::Arc;
