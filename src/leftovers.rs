@@ -1,19 +1,23 @@
 //! Remembering uploads under way, so that the next run can end those that a killed one left behind.
 //!
 //! A bucket cannot be asked for them everywhere (MinIO lists uploads only for an exact key), so each
-//! is a small file in the state directory while it lasts, locked by the process that made it: a file
-//! that can be locked belongs to a process that is gone.
+//! is a small file in the state directory while it lasts, [claimed](crate::claim) by the process that made it.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::beneath::Folder;
+use crate::claim::Claim;
 use crate::error::{Error, Result};
-use crate::owner;
 use crate::store::Store;
+
+/// The folder of these files in the state directory.
+const FOLDER: &str = "uploads";
+/// The largest file in bytes: a place, a key of at most 1,024 bytes, and an upload id.
+const LARGEST: u64 = 64 << 10;
 
 /// An upload under way.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,36 +31,41 @@ struct Upload {
 /// The file of an upload under way. Dropped, it stays for the next run, which can then lock it.
 #[derive(Debug)]
 pub struct Marker {
-    path: PathBuf,
-    _locked: File,
+    folder: Folder,
+    name: PathBuf,
+    _claim: Claim,
 }
 
 impl Marker {
     /// The upload is completed or aborted: nothing is left to remember.
     pub fn forget(self) {
         // A file that stays is found by the next run, which then finds no such upload.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.folder.remove(&self.name);
     }
 }
 
 /// Writes the file of an upload that was begun.
 pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &str) -> Result<Marker> {
-    let folder = state.join("uploads");
-    // The process in the name tells of a file without content whether somebody is about to write it.
-    let path = folder.join(format!("{name}.{}.json", std::process::id()));
+    // The process in the name shows of a file without content whether somebody is about to write it.
+    let name = PathBuf::from(format!("{name}.{}.json", std::process::id()));
     let failed = |e: std::io::Error| {
-        Error::failed(format!("cannot write {}", path.display()))
+        Error::failed(format!("cannot write {}", state.join(FOLDER).join(&name).display()))
             .hint("Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write")
             .caused_by(e)
     };
-    owner::create_folders(&folder, 0o700).map_err(failed)?;
-    let mut file = File::create(&path).map_err(failed)?;
-    owner::inherit(&file, &path);
-    file.lock().map_err(failed)?;
-    let upload = Upload { place: place.into(), key: key.into(), upload_id: upload_id.into() };
-    let json = serde_json::to_vec(&upload).map_err(|e| failed(e.into()))?;
-    file.write_all(&json).map_err(failed)?;
-    Ok(Marker { path, _locked: file })
+    let created = || -> std::io::Result<Marker> {
+        let state = Folder::create(state, 0o700)?;
+        state.make_folder(Path::new(FOLDER), 0o700)?;
+        let folder = state.folder(Path::new(FOLDER))?;
+        // A dead process of the same number may have left one, or somebody a link.
+        let _ = folder.remove(&name);
+        let claim = Claim::take(folder.create_file(&name, 0o600)?)?;
+        let claim = claim.ok_or_else(|| std::io::Error::other("another process has locked it"))?;
+        let upload = Upload { place: place.into(), key: key.into(), upload_id: upload_id.into() };
+        claim.file().write_all(&serde_json::to_vec(&upload)?)?;
+        Ok(Marker { folder, name: name.clone(), _claim: claim })
+    };
+    created().map_err(failed)
 }
 
 /// Ends the uploads to `store` that dead processes left behind; what was done, a line each. What
@@ -74,21 +83,24 @@ pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
         }
         Err(e) => lines.push(format!("cannot look for uploads that an earlier run left behind: {e}")),
     }
-    let entries = state.and_then(|state| fs::read_dir(state.join("uploads")).ok());
-    for entry in entries.into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Some((file, upload)) = dead(&path) else { continue };
+    let Some(folder) = state.and_then(|state| Folder::open(state).ok()?.folder(Path::new(FOLDER)).ok())
+    else {
+        return lines;
+    };
+    for name in folder.names().unwrap_or_default() {
+        let name = Path::new(&name);
+        let Some((claim, upload)) = dead(&folder, name) else { continue };
         let over = match upload {
-            // Killed between making the file and writing it; what was begun is not known.
-            None => writer_is_gone(&path),
+            // Killed between creating the file and writing it; which upload was begun is not known.
+            None => writer_is_gone(name),
             Some(upload) if upload.place != store.place() => false,
             Some(upload) if known.contains(&upload.key) => true,
             Some(upload) => end(store, &upload.key, &upload.upload_id, &mut lines).await,
         };
         if over {
-            let _ = fs::remove_file(&path);
+            let _ = folder.remove(name);
         }
-        drop(file);
+        drop(claim);
     }
     lines
 }
@@ -109,12 +121,11 @@ async fn end(store: &dyn Store, key: &str, id: &str, lines: &mut Vec<String>) ->
     }
 }
 
-/// The upload of a file that nobody has locked; `None` inside if it has no content.
-fn dead(path: &Path) -> Option<(File, Option<Upload>)> {
-    let file = File::open(path).ok()?;
-    file.try_lock().ok()?;
-    let upload = serde_json::from_reader(&file).ok();
-    Some((file, upload))
+/// The upload of a file whose writer is dead; `None` inside if it has no content.
+fn dead(folder: &Folder, name: &Path) -> Option<(Claim, Option<Upload>)> {
+    let claim = Claim::of_dead(folder.read(name).ok()?).ok()??;
+    let upload = folder.read_all(name, LARGEST).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    Some((claim, upload))
 }
 
 /// Whether the process that a file's name tells is gone.
@@ -128,6 +139,8 @@ fn writer_is_gone(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
     use crate::store::dir::{DirOptions, DirStore};
 
@@ -147,7 +160,7 @@ mod tests {
         // One that is locked belongs to a process that lives.
         let marker = remember(folder.path(), "c", &store.place(), "k", "id").unwrap();
         sweep(Some(folder.path()), &store).await;
-        assert!(marker.path.exists());
+        assert!(uploads.join(&marker.name).exists());
         marker.forget();
     }
 }

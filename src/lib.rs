@@ -39,8 +39,10 @@
 
 pub mod again;
 pub mod artifact;
+pub mod beneath;
 pub mod cancel;
 pub mod catalog;
+pub mod claim;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -54,7 +56,6 @@ pub mod memory;
 pub mod near;
 pub mod notify;
 pub mod ops;
-pub mod owner;
 pub mod process;
 pub mod program;
 pub mod progress;

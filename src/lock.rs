@@ -2,11 +2,13 @@
 //!
 //! The lock is the kernel's (`flock`), so it ends with its process, however that ends; what stands in the
 //! file is for people, and for the message of a run that finds it locked. The file stays after the run:
-//! one that unlinks it while another opens it would let two runs lock two files of one name. Two runs at
+//! one that unlinks it while another opens it would let two runs lock two files of one name. Where the file
+//! system has no locks, a second [file with a heartbeat](held) stands for the lock. Two runs at
 //! once do no harm (each backup has an id of its own, deletions converge), they only cost twice: so a
 //! state directory that cannot be written needs a look, and is not the end of the night.
 
 mod file;
+mod held;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -62,7 +64,15 @@ pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<Taken> {
     let mut told = false;
     loop {
         let holder = match file::try_lock(state, asked) {
-            Ok(Tried::Locked(lock)) => return Ok(Taken { lock: Some(lock), problem: None }),
+            Ok(Tried::Locked(lock)) => {
+                if lock.is_by_heartbeat() {
+                    log::info!(
+                        "the file system of {} has no locks: a file with a heartbeat stands for the lock",
+                        state.display()
+                    );
+                }
+                return Ok(Taken { lock: Some(lock), problem: None });
+            }
             Ok(Tried::Held(holder)) => holder,
             Err(e) => {
                 let file = file::path(state, asked.job, asked.operation);

@@ -1,66 +1,75 @@
 //! Replacing a file by renaming: a reader sees the old one or the new one, never half of one.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::owner;
+use crate::beneath::{Folder, sync_file};
 
-/// Writes a file of these bytes in place of what has its name, with the mode whatever the umask is.
+/// Writes a file in place of the file, or link, that has its name, with exactly this mode.
 ///
 /// # Errors
-/// If it cannot be written; what was there is as it was.
+/// Returns an error if it cannot be written; the old file then stays as it was.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    write(path, bytes, mode, None, |new, path| fs::rename(new, path))
+    let (folder, name) = Folder::of_file(path)?;
+    replace_in(&folder, &name, bytes, mode)
 }
 
-/// The same; the new one is of this user and group.
+/// The same in an open folder, under a name without folders.
+pub fn replace_in(folder: &Folder, name: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write(folder, name, bytes, mode, None, |new| folder.rename(new, name))
+}
+
+/// As [`replace`]; the new file belongs to this user and group.
 pub fn replace_as(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io::Result<()> {
-    write(path, bytes, mode, Some(owner), |new, path| fs::rename(new, path))
+    let (folder, name) = Folder::of_file(path)?;
+    write(&folder, &name, bytes, mode, Some(owner), |new| folder.rename(new, &name))
 }
 
-/// The same where nothing has the name.
+/// As [`replace`], where nothing has the name.
 ///
 /// # Errors
-/// Of the kind `AlreadyExists` also when something came to have it meanwhile.
+/// Returns an error of the kind `AlreadyExists` if something has the name, also if it appeared meanwhile.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    write(path, bytes, mode, None, |new, path| fs::hard_link(new, path).and_then(|()| fs::remove_file(new)))
+    let (folder, name) = Folder::of_file(path)?;
+    write(&folder, &name, bytes, mode, None, |new| folder.rename_new(new, &name).map(drop))
 }
 
 fn write(
-    path: &Path,
+    folder: &Folder,
+    name: &Path,
     bytes: &[u8],
     mode: u32,
     of: Option<(u32, u32)>,
-    place: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    place: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    // A name of its own for each process, which ends in its number: who collects files by the ends of their
-    // names passes it over. What a killed process of the same number left goes first.
-    let mut name = OsString::from(path);
-    name.push(format!(".{}", std::process::id()));
-    let new = PathBuf::from(name);
-    let _ = fs::remove_file(&new);
+    // A name of its own for each process, which ends in its number, so that collectors that choose files by the
+    // ends of their names pass it over. A killed process of the same number may have left one.
+    let mut new = OsString::from(name);
+    new.push(format!(".{}", std::process::id()));
+    let new = &PathBuf::from(new);
+    let _ = folder.remove(new);
     let written = || -> io::Result<()> {
-        // Never through a link that somebody put there.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-        match of {
-            Some((user, group)) => fchown(&file, Some(user), Some(group))?,
-            None => owner::inherit(&file, &new),
+        let mut file = folder.create_file(new, mode)?;
+        if let Some((user, group)) = of {
+            fchown(&file, Some(user), Some(group))?;
         }
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        place(&new, path)
+        sync_file(&file)?;
+        place(new)
     };
     written().inspect_err(|_| {
-        let _ = fs::remove_file(&new);
+        let _ = folder.remove(new);
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::notify::message::{EVENTS, Event, Message, Sender};
 use crate::notify::resend::{MailOptions, Mailer};
 use crate::notify::{render, samples};
+use crate::replace::replace;
 
 /// What became of a sample.
 struct Tried {
@@ -82,7 +83,7 @@ fn write(folder: &Path, message: &Message) -> Result<Tried> {
     for (ending, text) in [("html", render::html(message)), ("txt", render::text(message))] {
         let path = folder.join(format!("{}.{ending}", message.event));
         std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, text))
+            .and_then(|()| replace(&path, text.as_bytes(), 0o644))
             .map_err(|e| Error::failed(format!("cannot write {}", path.display())).caused_by(e))?;
         files.push(path.display().to_string());
     }

@@ -5,7 +5,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::table::Setting;
+use crate::beneath::read_named;
 use crate::error::{Error, Result};
+
+/// The largest file of a secret in bytes.
+const LARGEST: u64 = 64 << 10;
 
 /// The environment, as far as settings are concerned.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<std::ffi::OsString>;
@@ -56,7 +60,11 @@ pub fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, Strin
         }
         (None, Some(path)) => {
             let holds = format!("it holds what {} would, and nothing else", setting.env);
-            let text = std::fs::read_to_string(&path).map_err(|e| {
+            let read = read_named(Path::new(&path), LARGEST).and_then(|(bytes, _)| {
+                String::from_utf8(bytes)
+                    .map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+            });
+            let text = read.map_err(|e| {
                 let step = match e.kind() {
                     ErrorKind::NotFound => format!("Create that file, or correct {name}; {holds}"),
                     ErrorKind::PermissionDenied => format!("Let this user read that file, or correct {name}"),

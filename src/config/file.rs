@@ -1,7 +1,7 @@
 //! The configuration file: TOML, every key known, every mistake with its line and column.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -10,20 +10,31 @@ use toml::de::{DeTable, DeValue};
 
 use super::layers::Raw;
 use super::table;
+use crate::beneath::read_named;
 use crate::error::{Error, Result};
 use crate::near;
 
-/// Reads a file.
+/// The largest configuration file in bytes.
+pub const LARGEST: u64 = 1 << 20;
+
+/// Reads a regular file of at most 1 MiB.
 pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
     let failed = |e: std::io::Error| {
-        Error::usage(format!("cannot read the configuration file {}", path.display())).caused_by(e).hint(
-            "Correct --config or UZIMA_BACKUP_CONFIG, or let this user read it; `uzima-backup init` writes a new one",
-        )
+        let step = match e.kind() {
+            ErrorKind::Other | ErrorKind::FileTooLarge => {
+                "Name a regular file of at most 1 MiB with --config or \
+                 UZIMA_BACKUP_CONFIG; `uzima-backup init` writes a new one"
+            }
+            _ => {
+                "Correct --config or UZIMA_BACKUP_CONFIG, or let this user read it; `uzima-backup init` writes a new one"
+            }
+        };
+        Error::usage(format!("cannot read the configuration file {}", path.display())).caused_by(e).hint(step)
     };
-    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let (bytes, file) = read_named(path, LARGEST).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
+    let text =
+        String::from_utf8(bytes).map_err(|e| failed(std::io::Error::new(ErrorKind::InvalidData, e)))?;
     let values = parse(&path.display().to_string(), &text)?;
     let secret = values.iter().find(|(key, raw)| holds_secret(key, raw)).map(|(key, _)| *key);
     if let Some(key) = secret

@@ -1,15 +1,16 @@
 //! The file of a lock: its name, its content, and one try to lock it.
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Asked;
-use crate::owner;
+use super::held::{self, Held};
+use crate::beneath::Folder;
+use crate::claim::{self, Locked};
 
 /// What the names of jobs consist of; that of a job that nobody named may hold more (a socket's path).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'@').remove(b'+').remove(b'-');
@@ -41,6 +42,8 @@ pub struct Lock {
     job: String,
     operation: Operation,
     file: File,
+    /// Stands for the kernel's lock where the file system has none.
+    held: Option<Held>,
 }
 
 impl Lock {
@@ -52,6 +55,11 @@ impl Lock {
     /// What is locked of it.
     pub fn operation(&self) -> Operation {
         self.operation
+    }
+
+    /// Whether the state directory's file system has no locks, so that a file with a heartbeat stands for one.
+    pub fn is_by_heartbeat(&self) -> bool {
+        self.held.is_some()
     }
 }
 
@@ -67,14 +75,16 @@ impl Drop for Lock {
 pub struct Holder(String);
 
 impl Holder {
-    fn read(file: &mut File) -> Holder {
+    pub(super) fn read(file: &mut File) -> Holder {
         let mut text = String::new();
         // Somebody else's file may be anything.
         let _ = file.take(1024).read_to_string(&mut text);
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.filter(|value| !value.is_empty() && !value.contains(char::is_control)).map(str::to_string)
-        };
+        Holder::of(&text)
+    }
+
+    /// The holder that a lock's text names.
+    pub(super) fn of(text: &str) -> Holder {
+        let field = |name: &str| field(text, name).map(str::to_string);
         Holder(match (field("pid"), field("host"), field("since")) {
             (Some(pid), Some(host), Some(since)) => format!(": process {pid} on {host}, since {since}"),
             _ => String::new(),
@@ -88,38 +98,55 @@ impl fmt::Display for Holder {
     }
 }
 
+/// The value of a line of a lock's text.
+pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    (!value.is_empty() && !value.contains(char::is_control)).then_some(value)
+}
+
 /// What a try gave.
 pub(super) enum Tried {
     Locked(Lock),
     Held(Holder),
 }
 
-/// The file of a job's operation. A name that is all dots is one like any other: the rest follows it.
+/// The folder of the locks.
+const FOLDER: &str = "locks";
+
+/// The file of a job's operation.
 pub(super) fn path(state: &Path, job: &str, operation: Operation) -> PathBuf {
+    state.join(FOLDER).join(name(job, operation))
+}
+
+/// The file's name. A job's name that is all dots is one like any other: the rest follows it.
+fn name(job: &str, operation: Operation) -> String {
     let mut name = utf8_percent_encode(job, PLAIN).to_string();
     if name.len() > LONGEST {
         let hash = blake3::hash(job.as_bytes()).to_hex();
         name = format!("{}~{}", &name[..LONGEST - 33], &hash[..32]);
     }
-    state.join("locks").join(format!("{name}.{operation}.lock"))
+    format!("{name}.{operation}.lock")
 }
 
-/// Tries once.
+/// Tries once. The file is created, or is a regular file with one name: a link in its place is not followed.
 pub(super) fn try_lock(state: &Path, asked: &Asked<'_>) -> io::Result<Tried> {
-    let path = path(state, asked.job, asked.operation);
-    owner::create_folders(&state.join("locks"), 0o700)?;
-    // Opened with O_CLOEXEC, as by std everywhere: a child that outlives the run must not hold the lock.
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-    owner::inherit(&file, &path);
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Tried::Held(Holder::read(&mut file))),
-        Err(TryLockError::Error(e)) => return Err(e),
-    }
+    let state = Folder::create(state, 0o700)?;
+    state.make_folder(Path::new(FOLDER), 0o700)?;
+    let locks = state.folder(Path::new(FOLDER))?;
+    let name = name(asked.job, asked.operation);
+    // Opened with O_CLOEXEC: a child that outlives the run must not hold the lock.
+    let mut file = locks.open_or_create(Path::new(&name), 0o600)?;
     let since = asked.started.format("%Y-%m-%dT%H:%M:%SZ");
     let text = format!("pid {}\nhost {}\nsince {since}\n", std::process::id(), asked.host);
+    let held = match claim::lock(&file)? {
+        Locked::Yes => None,
+        Locked::ByAnother => return Ok(Tried::Held(Holder::read(&mut file))),
+        Locked::Unsupported => match held::try_hold(locks, &name, &text, &file)? {
+            Ok(held) => Some(held),
+            Err(holder) => return Ok(Tried::Held(holder)),
+        },
+    };
     // On a full disk the lock is as good without a text.
     let _ = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
-    Ok(Tried::Locked(Lock { job: asked.job.to_string(), operation: asked.operation, file }))
+    Ok(Tried::Locked(Lock { job: asked.job.to_string(), operation: asked.operation, file, held }))
 }

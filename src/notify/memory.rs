@@ -1,15 +1,16 @@
 //! `notify.json` in the state directory: what was mailed when. To lose it costs a mail too many, so
 //! nothing about it ever fails a run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::flood::{FORMAT, Past, State};
-use crate::owner;
-use crate::replace::replace;
+use crate::beneath::Folder;
+use crate::replace::replace_in;
 
 /// The file.
 pub const FILE: &str = "notify.json";
+/// The largest file in bytes; one of ours has some hundred for each job.
+const LARGEST: u64 = 4 << 20;
 
 /// The file's keeper. Without a directory nothing is remembered.
 #[derive(Debug)]
@@ -57,19 +58,23 @@ impl Memory {
     }
 
     fn load(&self) -> State {
-        let text = self.folder.as_ref().and_then(|folder| fs::read(folder.join(FILE)).ok());
+        let text = self.folder.as_ref().and_then(|folder| {
+            let folder = Folder::open(folder).ok()?;
+            folder.read_all(Path::new(FILE), LARGEST).ok()
+        });
         let state = text.and_then(|text| serde_json::from_slice::<State>(&text).ok());
         state.filter(|state| state.format == FORMAT).unwrap_or_default()
     }
 }
 
 fn write(folder: &Path, state: &State) -> std::io::Result<()> {
-    owner::create_folders(folder, 0o700)?;
-    replace(&folder.join(FILE), &serde_json::to_vec_pretty(state)?, 0o600)
+    let folder = Folder::create(folder, 0o700)?;
+    replace_in(&folder, Path::new(FILE), &serde_json::to_vec_pretty(state)?, 0o600)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

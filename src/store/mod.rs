@@ -176,6 +176,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Calls that the store was found to lack so far, each with its substitute, a line each, for `health`.
+    fn lacking(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The store's own clock (the `Date` of its answers; the system's for a directory).
     async fn clock(&self) -> Result<DateTime<Utc>>;
 }

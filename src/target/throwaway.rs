@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::beneath::Folder;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::{process, program};
@@ -185,11 +186,14 @@ pub fn sweep(within: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(within).into_iter().flatten().flatten() {
         let path = entry.path();
-        if !entry.file_name().as_bytes().starts_with(PREFIX.as_bytes()) {
+        let name = entry.file_name();
+        if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
             continue;
         }
-        // A file that can be locked belongs to a process that is gone.
-        let Ok(owner) = File::open(path.join(OWNER)) else { continue };
+        // A file that can be locked belongs to a process that is gone. Anybody can put a folder of this name, with a
+        // link or a FIFO in it, where everybody may write.
+        let name = Path::new(&name).join(OWNER);
+        let Ok(owner) = Folder::open(within).and_then(|within| within.read(&name)) else { continue };
         if owner.try_lock().is_ok() && fs::remove_dir_all(&path).is_ok() {
             lines.push(format!("removed {}, which a drill left behind when it was killed", path.display()));
         }

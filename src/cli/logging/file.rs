@@ -1,11 +1,11 @@
 //! The log file: opened once and appended to, so that a rotation by `copytruncate` works.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::beneath::append_named;
 use crate::error::{Error, Result};
 
 /// A log file.
@@ -22,14 +22,13 @@ impl LogFile {
     /// # Errors
     /// If that is impossible: whoever names a log file wants to find one.
     pub fn open(path: &Path) -> Result<LogFile> {
-        let mut options = OpenOptions::new();
-        // Of a pipe that nobody reads, opening and writing would wait for ever without O_NONBLOCK.
-        options.append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-        let file = options.open(path).map_err(|e| {
+        let file = append_named(path, 0o640).map_err(|e| {
+            let step = match e.kind() {
+                std::io::ErrorKind::Other => "Name a file with one name in a folder of this user",
+                _ => "Create its folder, or let this user write there",
+            };
             Error::usage(format!("cannot open the log file {}", path.display()))
-                .hint(
-                    "Create its folder, or let this user write there (--log-file, BACKUP_LOG_FILE, log_file)",
-                )
+                .hint(format!("{step} (--log-file, BACKUP_LOG_FILE, log_file)"))
                 .caused_by(e)
         })?;
         Ok(LogFile { path: path.to_path_buf(), file, complained: AtomicBool::new(false) })

@@ -6,11 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::EXAMPLE;
+use crate::beneath::{read_named, settled};
 use crate::error::{Error, Result};
 use crate::replace::{create, replace_as};
 
 /// The permissions of a new file: of its owner alone. systemd reads it as root (`LoadCredential=`).
 const MODE: u32 = 0o600;
+/// The largest configuration file in bytes.
+const LARGEST: u64 = crate::config::file::LARGEST;
 
 /// What was written.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ pub fn replaceable(path: &Path, force: bool) -> Result<()> {
         Ok(meta) if !meta.is_file() => refused("is there already, and is no file")
             .map_err(|e| e.hint("Name another file: --config FILE")),
         Ok(_) if force => Ok(()),
-        Ok(_) if fs::read(path).is_ok_and(|text| text == EXAMPLE.as_bytes()) => Ok(()),
+        Ok(_) if read_named(path, LARGEST).is_ok_and(|(text, _)| text == EXAMPLE.as_bytes()) => Ok(()),
         Ok(_) => refused("is there already").map_err(|e| {
             e.hint("Edit it; or have it replaced and a copy kept (--force), or write another one (--config FILE)")
         }),
@@ -48,11 +51,14 @@ pub fn replaceable(path: &Path, force: bool) -> Result<()> {
 /// As [`replaceable`], also when a file appeared meanwhile; and when it cannot be written.
 pub fn write(path: &Path, text: &str, force: bool) -> Result<Written> {
     replaceable(path, force)?;
-    // A link is kept, and what it leads to replaced.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let folder = path.parent().unwrap_or(Path::new("/"));
     let fail = |e| failed(path, e);
-    fs::create_dir_all(folder).map_err(fail)?;
+    let above =
+        |path: &Path| path.parent().filter(|above| !above.as_os_str().is_empty()).map(Path::to_path_buf);
+    fs::create_dir_all(above(path).unwrap_or(".".into())).map_err(fail)?;
+    // A link stays: the file to which it leads is replaced.
+    let path = &settled(path).map_err(fail)?;
+    let folder = above(path).unwrap_or(".".into());
+    let fail = |e| failed(path, e);
     let old = fs::metadata(path).ok();
     let mode = old.as_ref().map_or(MODE, |old| old.mode() & 0o770);
     let mut kept = None;
@@ -76,7 +82,7 @@ pub fn write(path: &Path, text: &str, force: bool) -> Result<Written> {
 /// Keeps a copy of what is at `path`, unless that is the example or there is such a copy: dpkg removes a
 /// `.bak` with its configuration file. No copy is overwritten.
 fn keep(path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Option<PathBuf>> {
-    let text = fs::read(path)?;
+    let (text, _) = read_named(path, LARGEST)?;
     if text == EXAMPLE.as_bytes() {
         return Ok(None);
     }
@@ -85,7 +91,7 @@ fn keep(path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Option<PathBuf>
         let mut name = path.as_os_str().to_owned();
         name.push(format!("{middle}.bak"));
         let copy = PathBuf::from(name);
-        match fs::read(&copy) {
+        match read_named(&copy, LARGEST).map(|(text, _)| text) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return replace_as(&copy, &text, mode, owner).map(|()| Some(copy));
             }

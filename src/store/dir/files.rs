@@ -1,31 +1,67 @@
 //! Files and folders below the root: paths, reading, listing, deleting, and what errors mean.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use chrono::DateTime;
 
 use super::super::{Error, Kind, Object, Result};
-use crate::owner;
+use crate::beneath::{About, Folder, Renamed, Synced};
 use crate::units::several;
+
+/// How many folders deep a key may lie. Deeper ones are not listed: none is ours, and each costs an open descriptor.
+const DEEPEST: usize = 64;
 
 /// The store's root directory, which exists.
 #[derive(Debug)]
-pub(super) struct Root(PathBuf);
+pub(super) struct Root {
+    path: PathBuf,
+    /// Calls that its file system was found to lack.
+    lacks: Mutex<BTreeSet<Lack>>,
+}
+
+/// A call that some file systems lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lack {
+    /// `renameat2` with `RENAME_NOREPLACE`.
+    RenameNoReplace,
+    /// `link`.
+    HardLinks,
+    /// `flock`.
+    Locks,
+    /// `fsync` of a folder.
+    FolderSync,
+}
+
+impl Lack {
+    /// The missing call, and its substitute.
+    fn words(self) -> &'static str {
+        match self {
+            Lack::RenameNoReplace => "no RENAME_NOREPLACE: a new file gets its name by a hard link",
+            Lack::HardLinks => {
+                "neither RENAME_NOREPLACE nor hard links: an empty file reserves a new file's name and is then replaced"
+            }
+            Lack::Locks => "no locks (flock): files that are being written have a heartbeat",
+            Lack::FolderSync => "no fsync of folders: the whole file system is synced, as far as it can be",
+        }
+    }
+}
 
 /// A regular file met by [`Root::walk`].
 pub(super) struct Entry {
     pub key: String,
-    meta: fs::Metadata,
+    about: About,
 }
 
 impl Entry {
     pub fn object(&self) -> Object {
-        object(&self.key, &self.meta)
+        object(&self.key, &self.about)
     }
 }
 
@@ -33,43 +69,52 @@ impl Root {
     /// Opens the root; creates its last component where only that is missing.
     pub fn open(path: &Path) -> Result<Root> {
         let doing = || format!("cannot use the backup directory {}", path.display());
-        match owner::create_folder(path, 0o700) {
-            Ok(()) => {
-                if let Some(parent) = path.parent() {
-                    sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-                }
+        let created = Folder::of_file(path).and_then(|(above, name)| {
+            let created = above.make_folder(&name, 0o700)?;
+            if created {
+                above.sync()?;
             }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        });
+        match created {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {
                 return Err(Error::new(Kind::NoPlace, doing(), "its parent directory does not exist")
                     .hint("Mount the disk, or create the directory"));
             }
+            // One that is there is opened, though nothing can be created above it.
+            Err(_) if path.exists() => {}
             Err(e) => return Err(error(doing(), e)),
         }
-        let root = Root(fs::canonicalize(path).map_err(|e| error(doing(), e))?);
+        let path = fs::canonicalize(path).map_err(|e| error(doing(), e))?;
+        let root = Root { path, lacks: Mutex::default() };
         root.check()?;
         Ok(root)
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Proves that the root is a directory that can be read.
     pub fn check(&self) -> Result<()> {
-        let doing = || format!("cannot use the backup directory {}", self.0.display());
-        match fs::read_dir(&self.0) {
-            Ok(_) => Ok(()),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Err(Error::new(Kind::NoPlace, doing(), e).hint("Mount the disk, or create the directory"))
-            }
-            Err(e) => Err(error(doing(), e)),
-        }
+        self.folder()?;
+        let doing = || format!("cannot use the backup directory {}", self.path.display());
+        fs::read_dir(&self.path).map(drop).map_err(|e| error(doing(), e))
     }
 
-    /// The file of a key (which was checked).
+    /// Opens the root once more: its disk may have been unmounted meanwhile.
+    pub fn folder(&self) -> Result<Folder> {
+        let doing = || format!("cannot use the backup directory {}", self.path.display());
+        Folder::open(&self.path).map_err(|e| match missing(&e) {
+            true => Error::new(Kind::NoPlace, doing(), e).hint("Mount the disk, or create the directory"),
+            false => error(doing(), e),
+        })
+    }
+
+    /// The path of a key, for messages.
     pub fn file(&self, key: &str) -> PathBuf {
-        self.0.join(key)
+        self.path.join(key)
     }
 
     /// Reads a whole file of at most `most` bytes.
@@ -119,55 +164,98 @@ impl Root {
     }
 
     fn open_file(&self, key: &str) -> Result<File> {
-        let path = self.file(key);
-        let doing = || format!("cannot read {}", path.display());
-        let file = File::open(&path).map_err(|e| error(doing(), e))?;
-        if file.metadata().map_err(|e| error(doing(), e))?.is_dir() {
-            return Err(Error::new(Kind::NotFound, doing(), "it is a directory"));
-        }
-        Ok(file)
+        let doing = || format!("cannot read {}", self.file(key).display());
+        let folder = self.folder()?;
+        folder.read(Path::new(key)).map_err(|e| match folder.about(Path::new(key)) {
+            Ok(about) if about.is_folder => Error::new(Kind::NotFound, doing(), "it is a directory"),
+            // No writer of backups makes a link, a FIFO or a device.
+            Ok(about) if !about.is_file => Error::new(Kind::Damaged, doing(), error(String::new(), e).cause),
+            _ => error(doing(), e),
+        })
     }
 
     /// Size and time of a file, `None` if there is none.
     pub fn stat(&self, key: &str) -> Result<Option<Object>> {
-        let path = self.file(key);
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_file() => Ok(Some(object(key, &meta))),
+        match self.folder()?.about(Path::new(key)) {
+            Ok(about) if about.is_file => Ok(Some(object(key, &about))),
             Ok(_) => Ok(None),
-            Err(e) if missing(&e) => self.check().map(|()| None),
-            Err(e) => Err(error(format!("cannot look at {}", path.display()), e)),
+            Err(e) if missing(&e) => Ok(None),
+            Err(e) => Err(error(format!("cannot look at {}", self.file(key).display()), e)),
         }
     }
 
     /// Deletes a file, then the folders that this leaves empty.
     pub fn delete(&self, key: &str) -> Result<()> {
-        let path = self.file(key);
-        match fs::remove_file(&path) {
+        let (root, path) = (self.folder()?, Path::new(key));
+        let fail = |e| error(format!("cannot delete {}", self.file(key).display()), e);
+        match root.remove(path) {
             Ok(()) => {}
-            Err(e) if missing(&e) => return self.check(),
-            Err(e) => return Err(error(format!("cannot delete {}", path.display()), e)),
+            Err(e) if missing(&e) => return Ok(()),
+            Err(e) => return Err(fail(e)),
         }
-        let mut folder = path.parent().unwrap_or(&self.0);
-        sync_folder(folder)?;
-        while folder != self.0 && fs::remove_dir(folder).is_ok() {
-            folder = folder.parent().unwrap_or(&self.0);
-            sync_folder(folder)?;
+        let mut removed = path;
+        loop {
+            let (folder, _) = root.folder_of(removed).map_err(fail)?;
+            self.sync(&folder)?;
+            removed = removed.parent().unwrap_or(Path::new(""));
+            if removed.as_os_str().is_empty() || root.remove_folder(removed).is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Opens the folder of a key, and creates what of it is missing, each folder on the disk before the next. With it
+    /// comes the key's last component.
+    pub fn make_folders(&self, key: &str) -> Result<(Folder, PathBuf)> {
+        let mut folder = self.folder()?;
+        let mut parts = key.split('/').map(Path::new).collect::<Vec<_>>();
+        let last = parts.pop().unwrap_or(Path::new(""));
+        for part in parts {
+            let fail =
+                |e| error(format!("cannot create the folder {}", folder.path().join(part).display()), e);
+            let below = match folder.folder(part) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if folder.make_folder(part, 0o700).map_err(fail)? {
+                        self.sync(&folder)?;
+                    }
+                    folder.folder(part).map_err(fail)?
+                }
+                opened => opened.map_err(fail)?,
+            };
+            folder = below;
+        }
+        Ok((folder, last.to_path_buf()))
+    }
+
+    /// Makes the names in a folder survive a power failure.
+    pub fn sync(&self, folder: &Folder) -> Result<()> {
+        let fail = |e| error(format!("cannot write the folder {} to disk", folder.path().display()), e);
+        if folder.sync().map_err(fail)? != Synced::Folder {
+            self.lacks(Lack::FolderSync);
         }
         Ok(())
     }
 
-    /// Creates the folders above a file, each on the disk before the next.
-    pub fn make_folders(&self, file: &Path) -> Result<()> {
-        let Some(folder) = file.parent() else { return Ok(()) };
-        if folder == self.0 || folder.is_dir() {
-            return Ok(());
+    /// Remembers how a file got its name.
+    pub fn renamed(&self, how: Renamed) {
+        match how {
+            Renamed::AtOnce => {}
+            Renamed::ByLink => self.lacks(Lack::RenameNoReplace),
+            Renamed::OverPlaceholder => self.lacks(Lack::HardLinks),
         }
-        self.make_folders(folder)?;
-        match owner::create_folder(folder, 0o700) {
-            Ok(()) => sync_folder(folder.parent().unwrap_or(&self.0)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(e) => Err(error(format!("cannot create the folder {}", folder.display()), e)),
+    }
+
+    /// Remembers that the file system lacks a call, and logs it the first time.
+    pub fn lacks(&self, lack: Lack) {
+        if self.lacks.lock().unwrap_or_else(PoisonError::into_inner).insert(lack) {
+            log::info!("the file system of {} has {}", self.path.display(), lack.words());
         }
+    }
+
+    /// What its file system was found to lack so far.
+    pub fn lacking(&self) -> Vec<String> {
+        let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        lacks.iter().map(|lack| lack.words().to_string()).collect()
     }
 
     /// Calls `met` for every regular file whose key starts with `prefix`. Links are not followed; a
@@ -175,53 +263,56 @@ impl Root {
     pub fn walk(&self, prefix: &str, met: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
         self.check()?;
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
-        if !folder.is_empty() {
-            super::key::check(folder)?;
+        let root = self.folder()?;
+        if folder.is_empty() {
+            return self.walk_folder(&root, "", prefix, DEEPEST, met);
         }
-        self.walk_folder(folder, prefix, met)
+        super::key::check(folder)?;
+        match root.folder(Path::new(folder)) {
+            Ok(open) => self.walk_folder(&open, folder, prefix, DEEPEST, met),
+            Err(e) if missing(&e) => Ok(()),
+            Err(e) => Err(error(format!("cannot list {}", self.file(folder).display()), e)),
+        }
     }
 
     fn walk_folder(
         &self,
-        folder: &str,
+        folder: &Folder,
+        path: &str,
         prefix: &str,
+        deeper: usize,
         met: &mut dyn FnMut(Entry) -> Result<()>,
     ) -> Result<()> {
-        let path = self.0.join(folder);
-        let doing = || format!("cannot list {}", path.display());
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
+        let doing = || format!("cannot list {}", folder.path().display());
+        let names = match folder.names() {
+            Ok(names) => names,
             // A cleanup may remove an empty folder at any time.
-            Err(e) if missing(&e) && !folder.is_empty() => return Ok(()),
+            Err(e) if missing(&e) && !path.is_empty() => return Ok(()),
             Err(e) => return Err(error(doing(), e)),
         };
-        for entry in entries {
-            let entry = entry.map_err(|e| error(doing(), e))?;
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-            let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-            let meta = match entry.metadata() {
-                Ok(meta) => meta,
+        for name in names {
+            let Some(text) = name.to_str() else { continue };
+            let key = if path.is_empty() { text.to_owned() } else { format!("{path}/{text}") };
+            let name = Path::new(&name);
+            let about = match folder.about(name) {
+                Ok(about) => about,
                 Err(e) if missing(&e) => continue,
                 Err(e) => return Err(error(doing(), e)),
             };
-            if meta.is_dir() && (key.starts_with(prefix) || prefix.starts_with(&format!("{key}/"))) {
-                self.walk_folder(&key, prefix, met)?;
-            } else if meta.is_file() && key.starts_with(prefix) {
-                met(Entry { key, meta })?;
+            let wanted = key.starts_with(prefix) || prefix.starts_with(&format!("{key}/"));
+            if about.is_folder && wanted && deeper > 0 {
+                match folder.folder(name) {
+                    Ok(below) => self.walk_folder(&below, &key, prefix, deeper - 1, met)?,
+                    // It was removed meanwhile, or a link took its place.
+                    Err(e) if missing(&e) || is_link(&e) => {}
+                    Err(e) => return Err(error(format!("cannot list {}", self.file(&key).display()), e)),
+                }
+            } else if about.is_file && key.starts_with(prefix) {
+                met(Entry { key, about })?;
             }
         }
         Ok(())
     }
-}
-
-/// Makes the names in a folder survive a power failure.
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY)
-        .open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(|e| error(format!("cannot write the folder {} to disk", folder.display()), e))
 }
 
 /// Runs blocking work on the runtime's threads for it.
@@ -245,6 +336,8 @@ pub(super) fn error(doing: String, e: io::Error) -> Error {
             "Give the user that runs this the right to read and write there (`ls -ld` says whose it is; chown -R), or \
              run it as that one; a service of systemd sees no home directories (ProtectHome=)",
         ),
+        Some(libc::ELOOP) => Error::new(Kind::Denied, doing, "it is a link, or lies behind one, and is not followed")
+            .hint("Remove the link; to keep backups elsewhere, set BACKUP_DIR to the directory itself"),
         Some(libc::EROFS) => Error::new(Kind::Denied, doing, e)
             .hint("Mount it for writing; for a service of systemd, name it in ReadWritePaths="),
         _ => Error::new(Kind::Failed, doing, e),
@@ -255,12 +348,14 @@ fn missing(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn object(key: &str, meta: &fs::Metadata) -> Object {
-    let modified = DateTime::from_timestamp(meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap_or(0));
+fn is_link(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(libc::ELOOP)
+}
+
+fn object(key: &str, about: &About) -> Object {
+    let (modified, changed) = (about.modified, about.changed);
+    let tag = format!("{}-{}.{}-{}.{}", about.inode, modified.0, modified.1, changed.0, changed.1);
     // A file system may hold a time that no calendar does.
-    let modified = modified.unwrap_or_default();
-    let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-    // A writer can set the modification time back, but not the change time.
-    let tag = format!("{}-{}.{}-{}.{}", meta.ino(), times.0, times.1, times.2, times.3);
-    Object { key: key.to_owned(), size: meta.len(), modified, tag: Some(tag) }
+    let modified = DateTime::from_timestamp(modified.0, u32::try_from(modified.1).unwrap_or(0));
+    Object { key: key.to_owned(), size: about.size, modified: modified.unwrap_or_default(), tag: Some(tag) }
 }

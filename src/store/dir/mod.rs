@@ -2,7 +2,8 @@
 //!
 //! An object is a file below the root, mode 0600, its folders 0700. Whatever is being written is a
 //! [partial](partial) beside its final name, locked while its writer lives, and gets that name only
-//! when it is complete and on the disk. Nothing here is tried twice: after a failed `fsync` the kernel
+//! when it is complete and on the disk. Below the root no link is followed and only regular files are opened, see
+//! [`beneath`](crate::beneath); calls that a file system lacks have a substitute, which is logged once. Nothing here is tried twice: after a failed `fsync` the kernel
 //! may have dropped the dirty pages, so a second one that succeeds proves nothing.
 
 mod direct;
@@ -11,6 +12,7 @@ mod partial;
 pub mod space;
 mod upload;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -94,7 +96,7 @@ impl Store for DirStore {
         self.blocking(move |root| {
             let partial = partial::Partial::create(&root, &key)?;
             partial.write_at(&body, 0)?;
-            partial.replace()
+            partial.replace(&root)
         })
         .await
     }
@@ -105,7 +107,7 @@ impl Store for DirStore {
         self.blocking(move |root| {
             let partial = partial::Partial::create(&root, &key)?;
             partial.write_at(&body, 0)?;
-            match partial.publish() {
+            match partial.publish(&root) {
                 Err(e) if e.kind == Kind::Exists && root.is(&key, &body)? => Ok(()),
                 other => other,
             }
@@ -134,14 +136,16 @@ impl Store for DirStore {
     async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
         let prefix = prefix.to_owned();
         self.blocking(move |root| {
-            let mut objects = Vec::new();
+            let (mut objects, mut partials) = (Vec::new(), BTreeSet::new());
             root.walk(&prefix, &mut |entry| {
-                if !partial::is_partial(&entry.key) {
-                    objects.push(entry.object());
-                    listable(&root.path().display().to_string(), objects.len())?;
+                match partial::is_partial(&entry.key) {
+                    true => partials.extend(partial::parse(&entry.key).map(|(key, _)| key)),
+                    false => objects.push(entry.object()),
                 }
-                Ok(())
+                listable(&root.path().display().to_string(), objects.len().max(partials.len()))
             })?;
+            // An empty file beside a partial of its name only reserves the name (`Folder::rename_new`).
+            objects.retain(|object| object.size > 0 || !partials.contains(&object.key));
             objects.sort_by(|a, b| a.key.cmp(&b.key));
             Ok(objects)
         })
@@ -178,6 +182,10 @@ impl Store for DirStore {
 
     async fn leftovers(&self) -> Result<Vec<(String, String)>> {
         self.blocking(|root| partial::dead(&root)).await
+    }
+
+    fn lacking(&self) -> Vec<String> {
+        self.root.lacking()
     }
 
     async fn clock(&self) -> Result<DateTime<Utc>> {

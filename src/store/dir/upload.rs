@@ -83,7 +83,7 @@ impl Shared {
         let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
         agree(parts, self.spec.part_size, whole)
             .map_err(|cause| Error::new(Kind::Damaged, self.doing(), cause))?;
-        partial.publish()?;
+        partial.publish(&self.root)?;
         let stored = self.root.stat(&self.spec.key)?.map(|object| object.size);
         if stored != Some(whole.size) {
             self.root.delete(&self.spec.key)?;

@@ -77,6 +77,8 @@ fn written_only_there(home: &Home, tool: &dyn Fn() -> Command) {
     traced.args([
         "-f",
         "-qq",
+        // With the path of each descriptor, to which names are relative.
+        "-y",
         "-e",
         "trace=openat,open,creat,mkdir,mkdirat,renameat2,rename,link,linkat",
         "-o",

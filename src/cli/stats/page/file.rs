@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::beneath::settled;
 use crate::error::{Error, Result};
 use crate::replace::replace;
 
@@ -12,7 +13,8 @@ const MODE: u32 = 0o644;
 /// Whether a page can be written there, as far as that can be told before there is one.
 ///
 /// # Errors
-/// Wrong usage: it names what is there and is no file, or a folder that is not.
+/// Returns a usage error that names the path if something other than a file is there, a link that another user can have
+/// made, or a folder that does not exist.
 pub fn check(path: &Path) -> Result<()> {
     let wrong = |why: String| {
         Err(Error::usage(format!("--html {}: {why}", path.display()))
@@ -21,14 +23,15 @@ pub fn check(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         // A device would be replaced by a file.
         Ok(there) if !there.is_file() => return wrong("it is there, and is not a file".into()),
-        Ok(_) => return Ok(()),
+        Ok(_) => return settled(path).map(drop).or_else(|e| wrong(e.to_string())),
         Err(_) => {}
     }
     if path.file_name().is_none() {
         return wrong("it is not a file's name".into());
     }
     match fs::metadata(folder(path)) {
-        Ok(folder) if folder.is_dir() => Ok(()),
+        // Also a link that leads nowhere may be another user's.
+        Ok(folder) if folder.is_dir() => settled(path).map(drop).or_else(|e| wrong(e.to_string())),
         Ok(_) => wrong(format!("{} is not a directory", folder(path).display())),
         Err(e) => wrong(format!("{}: {e}", folder(path).display())),
     }
@@ -39,9 +42,8 @@ pub fn check(path: &Path) -> Result<()> {
 /// # Errors
 /// If it cannot be written; what was there is as it was.
 pub fn write(path: &Path, page: &str) -> Result<()> {
-    // What a link leads to is replaced, not the link.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    replace(&target, page.as_bytes(), MODE).map_err(|e| {
+    // A link stays: the file to which it leads is replaced.
+    settled(path).and_then(|target| replace(&target, page.as_bytes(), MODE)).map_err(|e| {
         Error::failed(format!("cannot write the page {}", path.display()))
             .hint("Name a file in a directory that this user may write, with room for it: --html FILE")
             .caused_by(e)

@@ -1,8 +1,7 @@
 //! The file: read, changed and replaced by renaming, under a lock, for two jobs may end at once.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Sample;
 use super::text::{Page, Read};
+use crate::beneath::{Folder, settled};
 use crate::error::{Error, Result};
 use crate::replace::replace;
 use crate::units;
@@ -44,11 +44,12 @@ impl MetricsFile {
     /// If it cannot be written, or is a file that somebody else writes.
     pub async fn update(&self, job: &str, samples: &[Sample]) -> Result<Option<String>> {
         let _lock = self.lock().await?;
-        let (mut page, lost) = self.read()?;
+        let path = settled(&self.path).map_err(|e| self.failed("cannot be written", e))?;
+        let (mut page, lost) = self.read(&path)?;
         for (name, value) in samples {
             page.set(name, job, *value);
         }
-        replace(&self.path, page.text().as_bytes(), MODE).map_err(|e| self.failed("cannot be written", e))?;
+        replace(&path, page.text().as_bytes(), MODE).map_err(|e| self.failed("cannot be written", e))?;
         log::info!("wrote {}", self.path.display());
         let told = format!(
             "metrics_file: left out {} of {}; figures of earlier runs may be missing until the next ones",
@@ -79,8 +80,9 @@ impl MetricsFile {
         }
     }
 
-    fn read(&self) -> Result<(Page, usize)> {
-        let text = match self.bytes() {
+    fn read(&self, path: &Path) -> Result<(Page, usize)> {
+        let bytes = Folder::of_file(path).and_then(|(folder, name)| folder.read_all(&name, LARGEST));
+        let text = match bytes {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(self.failed("cannot be read", e)),
@@ -94,22 +96,12 @@ impl MetricsFile {
         }
     }
 
-    fn bytes(&self) -> io::Result<Vec<u8>> {
-        // Of a pipe, opening would wait for ever without O_NONBLOCK.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path)?;
-        let about = file.metadata()?;
-        if !about.is_file() || about.len() > LARGEST {
-            return Err(io::Error::other("it is no file that this tool wrote"));
-        }
-        let mut bytes = Vec::new();
-        file.take(LARGEST).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-
     fn failed(&self, what: &str, why: io::Error) -> Error {
         let step = match why.kind() {
             io::ErrorKind::StorageFull => "Make room on its file system",
-            io::ErrorKind::Other => "Give METRICS_FILE (metrics_file) a file of its own",
+            io::ErrorKind::Other | io::ErrorKind::FileTooLarge => {
+                "Give METRICS_FILE (metrics_file) a file of its own"
+            }
             _ => "Create its folder, or let this user write there (METRICS_FILE, metrics_file)",
         };
         Error::failed(format!("metrics_file: {} {what}", self.path.display())).hint(step).caused_by(why)
