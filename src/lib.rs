@@ -37,7 +37,6 @@
 //! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
 
-pub mod again;
 pub mod artifact;
 pub mod beneath;
 pub mod cancel;
@@ -56,6 +55,7 @@ pub mod memory;
 pub mod near;
 pub mod notify;
 pub mod ops;
+pub mod patience;
 pub mod process;
 pub mod program;
 pub mod progress;

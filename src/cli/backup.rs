@@ -139,6 +139,7 @@ pub fn options(layers: &Layers) -> Result<Options> {
         check_compression: settings.check_compression,
         allow_empty: false,
         stall: settings.stall,
+        patience: settings.patience,
         uploads: settings.uploads,
         compressors: std::thread::available_parallelism().map_or(2, usize::from),
         state_dir: state_dir(layers),

@@ -14,6 +14,7 @@ use crate::config::layers::Layers;
 use crate::config::settings;
 use crate::error::{Error, Result};
 use crate::ops::drill::{self, Ground, Resources};
+use crate::patience::Patience;
 use crate::progress::Meter;
 use crate::store::Store;
 use crate::target::throwaway::Program;
@@ -38,6 +39,7 @@ pub async fn run(
     store: Arc<dyn Store>,
     manifest: &Manifest,
     ground: &Ground,
+    patience: &Patience,
     output: &Output,
     log: &Log,
     cancel: &Cancel,
@@ -45,7 +47,8 @@ pub async fn run(
     let meter = Arc::new(Meter::default());
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
     let token = format!("{:08x}", rand::random::<u32>());
-    let resources = Resources { store, meter: &meter, cancel, clock: Clock::start(), token, host: machine() };
+    let (clock, host, patience) = (Clock::start(), machine(), patience.clone());
+    let resources = Resources { store, meter: &meter, cancel, clock, token, host, patience };
     let drilled = drill::drill(&resources, manifest, ground).await;
     drop(display);
     drilled

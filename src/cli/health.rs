@@ -13,13 +13,15 @@ use super::tell::Teller;
 use super::{backup, machine, units};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
+use crate::config::place::{self, Place};
 use crate::config::settings::{self, Settings};
-use crate::config::{mail, place, signals};
+use crate::config::{mail, signals};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::notify::message::Event;
 use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
 use crate::ops::notices;
+use crate::patience::FOR_A_PERSON;
 
 /// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,9 +82,15 @@ pub fn tell_failed(report: &Report, output: &Output) {
 
 fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
     let settings = Settings::resolve(layers, &machine())?;
+    let patience = settings.patience.at_most(FOR_A_PERSON);
+    let allow_empty = args.allow_empty;
+    let mut place = place::place(layers)?;
+    if let Place::S3(options) = &mut place {
+        options.patience = patience.at_most(FOR_A_PERSON);
+    }
     Ok(Subject {
-        backup: crate::ops::backup::Options { allow_empty: args.allow_empty, ..backup::options(layers)? },
-        place: place::place(layers)?,
+        backup: crate::ops::backup::Options { allow_empty, patience, ..backup::options(layers)? },
+        place,
         policy: settings.retention,
         records: settings.records,
         mail: mail::mail(layers)?,

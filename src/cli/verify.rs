@@ -40,7 +40,7 @@ pub async fn run(
 ) -> Result<Exit> {
     let records = RecordsAt::resolve(layers)?;
     // What a drill lacks is told before hours of reading.
-    let ground = if args.drill { Some(drill::ground(layers)?) } else { None };
+    let ground = if args.drill { Some((drill::ground(layers)?, settings::patience(layers)?)) } else { None };
     let store = cancel.or(stored(layers)).await?;
     let chosen = cancel.or(chosen(args, layers, &*store)).await?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -50,8 +50,8 @@ pub async fn run(
         let report = cancel.or(verify::verify(&store, manifest, workers, Clock::start())).await?;
         let mut verdict = report.verdict(&manifest.id, &machine());
         // One that is damaged is not restored.
-        if let Some(ground) = ground.as_ref().filter(|_| verdict.sound) {
-            match drill::run(Arc::clone(&store), manifest, ground, output, log, cancel).await {
+        if let Some((ground, patience)) = ground.as_ref().filter(|_| verdict.sound) {
+            match drill::run(Arc::clone(&store), manifest, ground, patience, output, log, cancel).await {
                 Ok(drill) => verdict = verdict.with(drill),
                 Err(e) => undrilled = Some(e),
             }

@@ -1,7 +1,12 @@
 //! Where backups are kept: a bucket or a directory, one of them and never none.
 
+use std::num::NonZeroU64;
+
+use bytesize::ByteSize;
+
 use super::bucket;
 use super::layers::{Layers, Origin};
+use super::settings;
 use super::values::{boolean, number};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -66,6 +71,8 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
     let text = |key| layers.text(key).map(str::to_string);
     options.region = text("s3.region");
     options.endpoint_url = layers.parsed("s3.endpoint_url", endpoint)?;
+    options.patience = settings::patience(layers)?;
+    options.bandwidth = layers.parsed("s3.bandwidth", bandwidth)?;
     options.force_path_style = boolean(layers, "s3.force_path_style")?;
     options.storage_class = text("s3.storage_class");
     options.sse = match (text("s3.sse").as_deref(), text("s3.sse_kms_key_id")) {
@@ -108,6 +115,19 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
         }
     };
     Ok(options)
+}
+
+/// The slowest limit, in bytes per second: with less, even a manifest takes minutes.
+const LEAST_BANDWIDTH: u64 = 1024;
+
+/// Bytes per second, with or without a unit.
+fn bandwidth(text: &str) -> Result<NonZeroU64, String> {
+    let bytes = text.parse::<ByteSize>().ok().map(|size| size.as_u64()).filter(|n| *n >= LEAST_BANDWIDTH);
+    bytes.and_then(NonZeroU64::new).ok_or_else(|| {
+        format!(
+            "it is a number of bytes per second, at least {LEAST_BANDWIDTH}, such as 500000, 2 MB or 4 MiB"
+        )
+    })
 }
 
 /// An address of a service, with the protocol that it speaks.
@@ -175,6 +195,9 @@ mod tests {
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "kms")], "AES256"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "aws:kms")], "S3_SSE_KMS_KEY_ID"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_CHECKSUM", "md5")], "crc32c"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BANDWIDTH", "fast")], "bytes per second"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BANDWIDTH", "1000")], "at least 1024"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("BACKUP_PATIENCE", "0")], "at least 1"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_ACCESS_KEY_ID", "x")], "Set AWS_SECRET_ACCESS_KEY"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_SECRET_ACCESS_KEY", "x")], "Set AWS_ACCESS_KEY_ID"),
         ] {

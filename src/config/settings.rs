@@ -11,6 +11,7 @@ use super::values::{absolute, boolean, number};
 use crate::artifact::format::Format;
 use crate::error::{Error, Result};
 use crate::ops::backup::{ConsistencyChoice, EngineChoice};
+use crate::patience::Patience;
 use crate::retention::Policy;
 use crate::secret::{Redactor, Secret, hide_login, secret_parts};
 use crate::source::pattern::Pattern;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub check_compression: bool,
     /// When a silent source hangs.
     pub stall: Duration,
+    /// How long MongoDB is waited for when it is down.
+    pub patience: Patience,
     /// How many parts are sent at once.
     pub uploads: usize,
     /// How long backups are kept.
@@ -73,6 +76,7 @@ impl Settings {
             format: format(layers)?,
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
             stall: Duration::from_secs(stall.into()),
+            patience: patience(layers)?,
             uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
             retention: retention(layers)?,
             max_age: max_age(layers)?,
@@ -200,6 +204,12 @@ pub fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
         Some(Origin::Flag) => Ok(layers.text("log_file").map(PathBuf::from)),
         _ => absolute(layers, "log_file"),
     }
+}
+
+/// How long MongoDB and the store are waited for when they are down.
+pub fn patience(layers: &Layers) -> Result<Patience> {
+    let seconds: u32 = number(layers, "patience", 1)?.expect("it has a default");
+    Ok(Patience::new(Duration::from_secs(seconds.into())))
 }
 
 /// When the newest good backup is too old.

@@ -92,6 +92,13 @@ pub const SETTINGS: &[Setting] = &[
         "seconds without an answer after which MongoDB or mongodump hangs",
     )
     .of("seconds"),
+    setting(
+        "patience",
+        "BACKUP_PATIENCE",
+        Some("600"),
+        "seconds for which MongoDB and the store are waited for when they are down",
+    )
+    .of("seconds"),
     setting("dir", "BACKUP_DIR", None, "back up to this directory"),
     setting("min_free", "BACKUP_MIN_FREE", Some("10"), "percent of the directory's file system kept free")
         .of("%"),
@@ -149,6 +156,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("s3.sse_kms_key_id", "S3_SSE_KMS_KEY_ID", None, "the KMS key"),
     setting("s3.checksum", "S3_CHECKSUM", Some("crc64nvme"), "crc64nvme, crc32c or none"),
     setting("s3.upload_concurrency", "S3_UPLOAD_CONCURRENCY", Some("4"), "parts sent at once").of("parts"),
+    setting("s3.bandwidth", "S3_BANDWIDTH", None, "the most that is sent per second: 500000, 2 MB or 4 MiB"),
 ];
 
 /// The setting with this key.

@@ -14,10 +14,16 @@ use super::tls;
 use super::unfound::{self, Step};
 use crate::config::uri::{self, MongoUri};
 use crate::error::{Error, Kind, Result};
+use crate::patience::Patience;
 use crate::secret::{ExposeSecret, Secret};
 
 /// How long a member may take to answer `hello`.
 const ASKED: Duration = Duration::from_secs(5);
+
+/// How long a client may take to end its connections. A run has up to four clients, and none may hold its end up: with
+/// `mongodb+srv` the driver waits for a task that sleeps for 60 s between its looks at the name server (3.9.1,
+/// src/sdam/srv_polling.rs), and a member that is down does not answer.
+const CLOSING: Duration = Duration::from_millis(400);
 
 /// A user as MongoDB knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +76,11 @@ impl Access {
         let why = self.relay.as_ref()?.why()?;
         let step = unfound::step_of(&why);
         Some((why, step))
+    }
+
+    /// Returns false if the relay's last connection failed in a way that will not pass.
+    pub fn passes(&self) -> bool {
+        self.why().is_none_or(|(_, step)| step.is_none_or(Step::passes))
     }
 
     /// The driver's options, and the user that logs in. Looks up the name of a `mongodb+srv` string.
@@ -125,13 +136,18 @@ pub async fn unfit(options: &ClientOptions) -> Option<Unfit> {
     let admin = client.database("admin");
     let hello = admin.run_command(bson::doc! {"hello": 1}).selection_criteria(any_member());
     let reply = super::patience::bounded(ASKED, hello.into_future()).await;
-    let _ = tokio::time::timeout(ASKED, client.shutdown()).await;
+    close(client).await;
     Unfit::of(&reply.ok()?)
 }
 
+/// Ends a client's connections, for [`CLOSING`] at most.
+pub async fn close(client: Client) {
+    let _ = tokio::time::timeout(CLOSING, client.shutdown()).await;
+}
+
 /// The error that a name in a connection string cannot be looked up.
-pub fn unresolved(what: &str, error: &mongodb::error::Error) -> Error {
-    Error::new(Kind::Away, format!("{what} cannot be resolved")).caused_by(super::errors::tidy(error)).hint(format!(
+pub fn unresolved(what: &str, patience: &Patience, error: &mongodb::error::Error) -> Error {
+    Error::new(Kind::Away, format!("{what} cannot be resolved{}", patience.in_vain_text())).caused_by(super::errors::tidy(error)).hint(format!(
         "Check the name in {what}, and this machine's name server: mongodb+srv:// needs a name with an SRV record, \
          mongodb:// a name with an address"
     ))

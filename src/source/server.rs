@@ -1,5 +1,6 @@
 //! The server that is backed up: found by MONGO_URI, then one member of it for the whole run.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use super::errors::{self, Class};
 use super::fcv::Fcv;
 use super::hello::{Hello, Unfit, hello};
 use super::notes::Notes;
-use super::patience::{bounded, passing};
-use crate::again::again;
+use super::patience::{Progress, bounded, heard, passing};
 use crate::config::uri;
 use crate::error::{Error, Kind, Result};
+use crate::patience::Patience;
 use crate::secret::Secret;
 
 /// One member of a deployment, to which every read of a run goes.
@@ -30,7 +31,9 @@ pub struct Server {
     user: Option<User>,
     /// How long it may take to answer.
     pub(super) stall: Duration,
-    /// It has not answered for a while, and that was told.
+    /// How long it is waited for when it is down.
+    pub(super) patience: Patience,
+    /// It has not answered for a while, and that was logged.
     pub(super) silent: AtomicBool,
     /// What had to be asked again.
     pub(super) notes: Notes,
@@ -40,29 +43,37 @@ pub struct Server {
 
 /// How long a member may take to answer, until [`Server::patient`] says otherwise.
 const STALL: Duration = Duration::from_secs(600);
-/// The driver's own time for finding a server.
-const SELECTION: Duration = Duration::from_secs(30);
+/// How long the driver looks for a server, between these bounds: for as long as the patience lasts.
+const SELECTION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
 /// How long the first answers may take, the selection of a server included.
 const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
 impl Server {
     /// Connects to the deployment, picks the member that the URI's read preference asks for, and
     /// holds on to it.
-    pub async fn connect(uri: &Secret) -> Result<Server> {
-        Server::connect_noting(uri, &Notes::default()).await
+    pub async fn connect(uri: &Secret, patience: &Patience) -> Result<Server> {
+        Server::connect_noting(uri, patience, &Notes::default()).await
     }
 
     /// The same; what has to be asked again, now and later, is added to `notes`.
-    pub async fn connect_noting(uri: &Secret, notes: &Notes) -> Result<Server> {
-        let tell = |line| notes.count(line);
+    pub async fn connect_noting(uri: &Secret, patience: &Patience, notes: &Notes) -> Result<Server> {
         let access = Access::read("MONGO_URI", uri)?;
-        let (mut options, user) = again("resolve MONGO_URI", tell, passing, || access.options())
+        let note = |doing: &str, e: &mongodb::error::Error| {
+            let why = passing(e).filter(|_| access.passes())?;
+            notes.count(format!("tried once more to {doing}, because {why}"));
+            Some(why)
+        };
+        let resolving = "resolve MONGO_URI";
+        let (mut options, user) = patience
+            .retry("the name server, for MONGO_URI", |e| note(resolving, e), || access.options())
             .await
-            .map_err(|e| client::unresolved("MONGO_URI", &e))?;
+            .map_err(|e| client::unresolved("MONGO_URI", patience, &e))?;
         options.direct_connection.get_or_insert(false);
+        let selection = patience.total().clamp(*SELECTION.start(), *SELECTION.end());
+        options.server_selection_timeout.get_or_insert(selection);
         let places = uri::shown_all(&options.hosts);
-        let doing = format!("cannot connect to MongoDB at {places}");
         let fail = |e| {
+            let doing = format!("cannot connect to MongoDB at {places}{}", patience.in_vain_text());
             let away = matches!(errors::classify(&e), Class::Login | Class::Interrupted);
             if let Some((why, step)) = access.why().filter(|_| errors::classify(&e) == Class::Interrupted) {
                 let error = Error::new(Kind::Away, doing.clone()).caused_by(why);
@@ -82,12 +93,14 @@ impl Server {
         let criteria = options.selection_criteria.clone();
         let wish = criteria.unwrap_or(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let admin = seed.database("admin");
-        let connecting = format!("connect to MongoDB at {places}");
-        let ask = || {
+        let service = format!("MongoDB at {places}");
+        let connecting = format!("connect to {service}");
+        let ask = async || {
             let answer = admin.run_command(bson::doc! {"hello": 1}).selection_criteria(wish.clone());
-            bounded(FIRST_ANSWER, answer.into_future())
+            let answer = bounded(FIRST_ANSWER, answer.into_future());
+            heard(&service, patience.total(), || true, answer).await.0
         };
-        let reply = match again(&connecting, tell, passing, ask).await {
+        let reply = match patience.retry(&service, |e| note(&connecting, e), ask).await {
             Ok(reply) => reply,
             Err(e) => {
                 let asked = match errors::classify(&e) {
@@ -105,7 +118,8 @@ impl Server {
             Ok(me) if options.direct_connection != Some(true) => ServerAddress::parse(me).map_err(fail)?,
             _ => options.hosts[0].clone(),
         };
-        seed.shutdown().await;
+        // Nothing depends on its end.
+        tokio::spawn(client::close(seed));
 
         options.hosts = vec![member];
         // Behind a load balancer no single member can be chosen.
@@ -113,7 +127,7 @@ impl Server {
         options.selection_criteria = None;
         let client = Client::with_options(options.clone()).map_err(fail)?;
         let ask = || bounded(FIRST_ANSWER, hello(&client, &options.hosts[0]));
-        let hello = again(&connecting, tell, passing, ask).await.map_err(fail)?;
+        let hello = patience.retry(&service, |e| note(&connecting, e), ask).await.map_err(fail)?;
         if let Some(unfit) = hello.unfit {
             return Err(of_unfit(&hello.address, unfit));
         }
@@ -123,6 +137,7 @@ impl Server {
             options,
             user,
             stall: STALL,
+            patience: patience.clone(),
             silent: AtomicBool::new(false),
             notes: notes.clone(),
             hello,
@@ -133,11 +148,6 @@ impl Server {
     pub fn patient(mut self, stall: Duration) -> Server {
         self.stall = stall;
         self
-    }
-
-    /// How long the driver looks for the member before it says that it is down.
-    pub(super) fn selection(&self) -> Duration {
-        self.options.server_selection_timeout.unwrap_or(SELECTION)
     }
 
     /// The client of the member.
@@ -152,7 +162,7 @@ impl Server {
 
     /// Ends the connections; a member that does not answer must not hold the run up.
     pub async fn close(&self) {
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
+        client::close(self.client.clone()).await;
     }
 
     /// The replica set in words.
@@ -184,7 +194,8 @@ impl Server {
 
     /// An error of ours that names the member.
     pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
-        errors::explain(format!("{doing} (MongoDB at {})", self.hello.address), self.user.as_ref(), error)
+        let place = format!("(MongoDB at {}{})", self.hello.address, self.patience.in_vain_text());
+        errors::explain(format!("{doing} {place}"), self.user.as_ref(), error)
     }
 
     /// Who the member is now.
@@ -240,8 +251,12 @@ pub async fn documents(
 ) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
     let mut cursor = db.run_raw_cursor_command(command).selection_criteria(any_member()).batch().await?;
     let mut out = Vec::new();
+    let mut progress = Progress::new(STALL);
     while let Some(batch) = cursor.next().await {
-        for document in batch?.doc_slices()? {
+        let batch = batch?;
+        let documents = batch.doc_slices()?;
+        progress.step(!documents.is_empty())?;
+        for document in documents {
             if let Some(document) = document?.as_document() {
                 out.push(document.to_owned());
             }

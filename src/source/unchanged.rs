@@ -42,7 +42,7 @@ impl Server {
     /// As [`explain`](Server::explain), of a question behind the documents: if the member was waited for in
     /// vain, another one may have taken over, which only a new run can read.
     pub fn explain_late(&self, doing: &str, error: mongodb::error::Error) -> Error {
-        let waited = patience::waited(&error);
+        let waited = patience::waited(&error) || self.patience.in_vain().is_some();
         let error = self.explain(doing, error);
         if waited { error.of_kind(Kind::Restart) } else { error }
     }

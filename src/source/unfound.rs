@@ -38,6 +38,19 @@ pub enum Step {
 }
 
 impl Step {
+    /// Returns true if the server may become usable without this step: it starts again, or a primary is elected.
+    pub fn passes(self) -> bool {
+        match self {
+            Step::Host | Step::Primary { .. } | Step::Preference | Step::Members => true,
+            Step::SetName
+            | Step::Initiate
+            | Step::Version
+            | Step::Authority
+            | Step::Certificate
+            | Step::Tls => false,
+        }
+    }
+
     /// The step in words. `whose` is the setting with the connection string; `writes` is true if the connection is for
     /// writing, which needs a primary.
     pub fn words(self, whose: &str, writes: bool) -> String {

@@ -39,8 +39,6 @@ pub struct Error {
     pub cause: String,
     /// The next step for a person, if one is known.
     pub hint: Option<String>,
-    /// Nobody answered, or the answer was that of a service in trouble: later it may be another one.
-    pub passing: bool,
 }
 
 /// A store's answer.
@@ -49,7 +47,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error without a hint.
     pub fn new(kind: Kind, doing: impl Into<String>, cause: impl fmt::Display) -> Error {
-        Error { kind, doing: doing.into(), cause: cause.to_string(), hint: None, passing: false }
+        Error { kind, doing: doing.into(), cause: cause.to_string(), hint: None }
     }
 
     /// Adds the next step.

@@ -19,7 +19,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::again::again;
 pub use dir::{DirOptions, DirStore};
 pub use error::{Error, Kind, Result};
 pub use s3::{S3Options, S3Store};
@@ -197,19 +196,17 @@ fn listable(place: &str, count: usize) -> Result<()> {
     ))
 }
 
-/// [`Store::check`] at the start of a run, again while its failure may pass: the store repeats each request
-/// for seconds, and a network takes longer to come up. `tell` gets a line for each time.
-pub async fn reach(store: &dyn Store, tell: impl Fn(String)) -> Result<()> {
-    let what = format!("reach {}", store.place());
-    again(&what, tell, |e: &Error| e.passing.then(|| e.to_string()), || store.check()).await
-}
-
 /// An upload under way. Dropped without [`complete`](Upload::complete) or [`abort`](Upload::abort),
 /// it stays behind as rubbish in the store, never as an object.
 #[async_trait]
 pub trait Upload: Send + Sync {
     /// What names this upload to [`Store::abort_left`].
     fn id(&self) -> &str;
+
+    /// Bytes that were sent of parts which the store has not acknowledged yet.
+    fn under_way(&self) -> u64 {
+        0
+    }
 
     /// Stores part `index` (from 0). Parts may come in any order and at the same time; all have
     /// the size of [`UploadSpec::part_size`] but the last, which may be shorter.

@@ -9,9 +9,6 @@ use super::{STALL, Target};
 use crate::source::errors::{self, Class};
 use crate::source::patience;
 
-/// How often a command is sent again.
-const SENT_AGAIN: u32 = 4;
-
 /// How a command ended that may have been sent more than once.
 pub struct Sent {
     /// The last answer.
@@ -49,19 +46,17 @@ impl Target {
         db: &str,
         command: impl Fn() -> RawDocumentBuf,
     ) -> Sent {
-        let mut again = 0;
+        let (mut again, mut waiting) = (false, self.patience.start(self.service()));
         loop {
-            match self.run_for(limit, db, command()).await {
-                Err(e)
-                    if again < SENT_AGAIN
-                        && errors::classify(&e) == Class::Interrupted
-                        && !patience::waited(&e) =>
-                {
-                    again += 1;
-                    log::info!("sending a command once more after: {}", errors::tidy(&e));
-                    tokio::time::sleep(Duration::from_millis(200 << again)).await;
+            let answer = self.run_for(limit, db, command()).await;
+            match answer.as_ref().err().and_then(patience::passing).filter(|_| self.access.passes()) {
+                Some(why) if waiting.pause(&why).await => again = true,
+                _ => {
+                    if answer.is_ok() {
+                        waiting.answered();
+                    }
+                    return Sent { answer, again };
                 }
-                answer => return Sent { answer, again: again > 0 },
             }
         }
     }

@@ -24,12 +24,13 @@ use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
 
 use crate::config::uri;
 use crate::error::{Error, Kind, Result};
+use crate::patience::Patience;
 use crate::secret::Secret;
 use crate::source::client::{self, Access, User};
 use crate::source::errors::{self, Class};
 use crate::source::fcv::Fcv;
 use crate::source::hello::Unfit;
-use crate::source::{listing, patience, server};
+use crate::source::{listing, patience as answers, server};
 use insert::Place;
 use requests::Requests;
 use trial::Trials;
@@ -51,6 +52,8 @@ pub struct Target {
     user: Option<User>,
     /// How it is reached.
     access: Arc<Access>,
+    /// How long it is waited for when it is down.
+    patience: Patience,
     /// `host:port`, of the primary where there is one.
     pub address: String,
     /// The version of the server's binary.
@@ -102,10 +105,14 @@ impl std::fmt::Display for Version {
 
 impl Target {
     /// Connects and asks who answers.
-    pub async fn connect(uri: &Secret) -> Result<Target> {
+    pub async fn connect(uri: &Secret, patience: &Patience) -> Result<Target> {
         let what = "the connection string of the target";
         let access = Access::read(what, uri)?;
-        let (options, user) = access.options().await.map_err(|e| client::unresolved(what, &e))?;
+        let passing = |e: &mongodb::error::Error| answers::passing(e).filter(|_| access.passes());
+        let (options, user) = patience
+            .retry("the name server, for the target", passing, || access.options())
+            .await
+            .map_err(|e| client::unresolved(what, patience, &e))?;
         let wish = options.write_concern.as_ref();
         let mut concern = match wish.and_then(|concern| concern.w.clone()) {
             Some(Acknowledgment::Nodes(n)) => rawdoc! {"w": n as i32},
@@ -123,6 +130,7 @@ impl Target {
                 .map_err(|e| Error::failed("cannot connect to the target").caused_by(errors::tidy(&e)))?,
             user,
             access: Arc::new(access),
+            patience: patience.clone(),
             address: uri::shown_all(&places),
             version: Version(0, 0, 0),
             fcv: None,
@@ -133,7 +141,8 @@ impl Target {
             trials: Arc::default(),
         };
         let doing = CONNECTING;
-        let hello = match target.run("admin", rawdoc! {"hello": 1}).await {
+        let sent = target.insist("admin", || rawdoc! {"hello": 1});
+        let hello = match answers::heard(&target.service(), patience.total(), || true, sent).await.0.answer {
             Ok(hello) => hello,
             Err(e) => {
                 let asked = match errors::classify(&e) {
@@ -161,7 +170,7 @@ impl Target {
             ))
             .hint("Name the whole replica set in the connection string, so that its primary is found"));
         }
-        let build = target.run("admin", rawdoc! {"buildInfo": 1}).await;
+        let build = target.insist("admin", || rawdoc! {"buildInfo": 1}).await.answer;
         let build = build.map_err(|e| target.explain(doing, e))?;
         target.version = Version::parse(build.get_str("version").unwrap_or_default());
         let fcv = Fcv::of_server(&target.client.database("admin")).await;
@@ -186,9 +195,14 @@ impl Target {
         }
     }
 
+    /// The server in the words of a log line about waiting.
+    fn service(&self) -> String {
+        format!("MongoDB at {}", self.address)
+    }
+
     /// Ends the connections.
     pub async fn close(&self) {
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.client.clone().shutdown()).await;
+        client::close(self.client.clone()).await;
     }
 
     /// The error for a server that takes no writes.
@@ -209,19 +223,18 @@ impl Target {
         };
         let files = "RESTORE_URI_FILE (for a drill DRILL_URI_FILE)";
         let login = errors::login_step(&error, "the target's connection string", files);
+        let place = format!("(MongoDB at {}{})", self.address, self.patience.in_vain_text());
         if let Some(why) = errors::without_hello(&error).filter(|_| doing == CONNECTING) {
-            let message = format!("{doing} (MongoDB at {})", self.address);
+            let message = format!("{doing} {place}");
             return Error::failed(message).caused_by(why).hint("Update the server");
         }
         let whose = "the target's connection string";
         if let Some((why, Some(step))) = self.access.why().filter(|_| class == Class::Interrupted) {
-            let message = format!("{doing} (MongoDB at {})", self.address);
+            let message = format!("{doing} {place}");
             return Error::failed(message).caused_by(why).hint(step.words(whose, true));
         }
         let step = errors::whereabouts(&error, whose, true);
-        let explained =
-            errors::explain(format!("{doing} (MongoDB at {})", self.address), self.user.as_ref(), error)
-                .of_kind(kind);
+        let explained = errors::explain(format!("{doing} {place}"), self.user.as_ref(), error).of_kind(kind);
         match class {
             Class::Unauthorized => {
                 explained.hint("Name a user with the built-in role \"restore\" in the connection string")
@@ -260,7 +273,7 @@ impl Target {
         // In a task of its own, so that the command is counted until its answer is there, even if the caller
         // stops waiting: a drop or create that arrives late would undo the next restore.
         let task = tokio::spawn(async move {
-            let answer = patience::bounded(limit, db.run_raw_command(command).into_future()).await;
+            let answer = answers::bounded(limit, db.run_raw_command(command).into_future()).await;
             drop(running);
             answer
         });

@@ -42,7 +42,7 @@ pub async fn run(
     let (uri, onto_source) = settings::target(layers)?;
     let options = Options { onto_source, ..options };
     let origin = cancel.or(origin(args, layers)).await?;
-    let target = cancel.or(Target::connect(&uri)).await?;
+    let target = cancel.or(Target::connect(&uri, &settings::patience(layers)?)).await?;
     let planned = cancel.or(Restore::plan(origin, target.clone(), options)).await;
     if planned.is_err() {
         let _ = tokio::time::timeout(LAST, target.end_trials()).await;

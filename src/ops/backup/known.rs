@@ -31,8 +31,8 @@ pub struct Known {
 impl Known {
     /// Asks the server and the store.
     pub async fn find(resources: &Resources, options: &Options, notes: &Notes) -> Result<Known> {
-        let server = Server::connect_noting(&options.mongo_uri, notes).await?.patient(options.stall);
-        let server = Arc::new(server);
+        let server = Server::connect_noting(&options.mongo_uri, &options.patience, notes).await?;
+        let server = Arc::new(server.patient(options.stall));
         let version = server.version().await?;
         // Before the description, so that what is made in between is in one of both.
         let mut consistency = consistency::begin(&server, &version, options).await?;

@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
 use crate::leftovers;
+use crate::patience::Patience;
 use crate::progress::Meter;
 use crate::secret::Secret;
 use crate::source::describe::{self, Description};
@@ -38,7 +39,7 @@ use crate::source::notes::Notes;
 use crate::source::readable;
 use crate::source::selection::Selection;
 use crate::source::server::Server;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 pub use attempt::TOOL;
 use attempt::{Attempt, Seen};
@@ -71,6 +72,8 @@ pub struct Options {
     pub allow_empty: bool,
     /// A source that sends nothing for so long hangs.
     pub stall: Duration,
+    /// How long MongoDB is waited for when it is down.
+    pub patience: Patience,
     /// How many parts are sent at once.
     pub uploads: usize,
     /// How many threads compress.
@@ -156,7 +159,7 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     // The first thing: whatever fails from here on is a run that is recorded.
     let first = Attempt::new(resources);
     let checked = async {
-        store::reach(&*resources.store, |line| notes.add(line)).await?;
+        resources.store.check().await?;
         Ok(leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await)
     };
     for line in resources.cancel.or(checked).await? {
@@ -196,7 +199,7 @@ pub async fn described(server: &Server, options: &Options) -> Result<Description
 
 /// Finds out what a backup would read, without reading it.
 pub async fn plan(options: &Options) -> Result<Plan> {
-    let server = Server::connect(&options.mongo_uri).await?.patient(options.stall);
+    let server = Server::connect(&options.mongo_uri, &options.patience).await?.patient(options.stall);
     let engine = engine::choose(options)?;
     let description = described(&server, options).await?;
     readable::prove(&server, &description.namespaces).await?;

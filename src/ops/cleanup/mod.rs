@@ -22,8 +22,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::leftovers;
 use crate::retention::{self, Action, Circumstances, Plan, Policy};
-use crate::source::notes::Notes;
-use crate::store::{self, Deleted, Store};
+use crate::store::{Deleted, Store};
 
 use delete::Done;
 pub use orphans::Orphan;
@@ -122,9 +121,8 @@ impl Report {
 
 /// Cleans up. `now` is this machine's clock.
 pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -> Result<Report> {
-    let told = Notes::default();
-    store::reach(store, |line| told.add(line)).await?;
-    let mut notes = told.lines();
+    store.check().await?;
+    let mut notes = Vec::new();
     if !options.dry_run {
         notes.extend(leftovers::sweep(options.state_dir.as_deref(), store).await);
     }

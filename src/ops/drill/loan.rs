@@ -61,7 +61,7 @@ impl Loan {
         manifest: &Manifest,
         uri: &Secret,
     ) -> Result<(Loan, Vec<String>)> {
-        let target = Target::connect(uri).await?;
+        let target = Target::connect(uri, &resources.patience).await?;
         let prefix = format!("{PREFIX}{}_", resources.token);
         let names = names(manifest, &prefix)?;
         let there: BTreeSet<String> = target.databases().await?.unwrap_or_default().into_iter().collect();

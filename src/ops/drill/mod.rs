@@ -18,6 +18,7 @@ use crate::cancel::Cancel;
 use crate::catalog::verdict::Drill;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::patience::Patience;
 use crate::progress::Meter;
 use crate::secret::Secret;
 use crate::store::Store;
@@ -54,6 +55,8 @@ pub struct Resources<'a> {
     pub token: String,
     /// This machine.
     pub host: String,
+    /// How long a server is waited for when it is down.
+    pub patience: Patience,
 }
 
 /// Of many findings so many are kept: the first tell what happened.

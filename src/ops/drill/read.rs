@@ -86,7 +86,7 @@ pub async fn all(
     if databases.is_empty() {
         return Ok(Copies::default());
     }
-    let server = Arc::new(Server::connect(uri).await?);
+    let server = Arc::new(Server::connect(uri, &resources.patience).await?);
     let selection = Selection { databases: databases.into_iter().collect(), ..Selection::default() };
     let described = describe::describe(&server, &selection).await?;
     let mut copies = Copies::default();

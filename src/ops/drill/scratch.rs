@@ -41,7 +41,7 @@ impl Scratch {
     /// Restores, reads back and compares.
     pub async fn drill(&self, resources: &Resources<'_>, manifest: &Manifest) -> Result<Drill> {
         let began = Instant::now();
-        let target = Target::connect(&self.uri).await?;
+        let target = Target::connect(&self.uri, &resources.patience).await?;
         let target = self.target.get_or_init(|| target).clone();
         let (source, version) = (Version::parse(&manifest.source.version), target.version);
         let same = (source.0, source.1) == (version.0, version.1)

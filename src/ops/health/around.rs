@@ -54,7 +54,9 @@ impl Around {
     /// The server.
     pub async fn server(&self) -> Result<&Server> {
         let options = &self.subject.backup;
-        let open = || async { Ok(Server::connect(&options.mongo_uri).await?.patient(options.stall)) };
+        let open = || async {
+            Ok(Server::connect(&options.mongo_uri, &options.patience).await?.patient(options.stall))
+        };
         self.server.get_or_try_init(open).await
     }
 

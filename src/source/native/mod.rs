@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::scan::{Batch, Scan};
+use super::client;
 use super::describe::Uuids;
 use super::notes::Notes;
 use super::optime::OpTime;
@@ -171,8 +172,7 @@ fn run(
             tasks.spawn(scan.run(client.clone(), sender));
         }
         while tasks.join_next().await.is_some() {}
-        // Its background tasks end with it; a member that does not answer must not hold the run up.
-        let _ = tokio::time::timeout(Duration::from_secs(5), client.shutdown()).await;
+        client::close(client).await;
         Ok(())
     };
     // A member that does not answer must not hold up whoever ends the run.

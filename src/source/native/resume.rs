@@ -1,8 +1,6 @@
 //! What is done about a lost cursor: whether reading may go on at all, and where.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bson::raw::cstr;
 use bson::rawdoc;
@@ -15,13 +13,9 @@ use super::scan::{Scan, Stop};
 use super::token::{self, RecordId};
 use crate::error::Error;
 use crate::source::errors::{self, Class};
-use crate::source::{describe, listing, patience, server};
+use crate::source::patience::Progress;
+use crate::source::{describe, listing, server};
 
-/// How often a lost cursor is taken up again without a batch in between.
-const ATTEMPTS: u32 = 8;
-/// How often a member that does not answer is waited for: it may be starting again. After that,
-/// another may have taken over, which only a new run can read.
-const WAITS: u32 = 3;
 /// Record ids of a batch when only they are read.
 const IDS: u32 = 10_000;
 
@@ -72,8 +66,11 @@ impl Scan {
                 answer => answer?,
             };
             let mut before = from;
+            let mut progress = Progress::new(self.server.stall);
             while let Some(reply) = self.server.next(async { cursor.next().await.transpose() }).await? {
-                for value in reply.doc_slices()? {
+                let documents = reply.doc_slices()?;
+                progress.step(!documents.is_empty())?;
+                for value in documents {
                     let value = value.map_err(|e| self.malformed(e))?;
                     let id = value.as_document().and_then(|d| token::shown(d.as_bytes()));
                     let id = id.ok_or_else(|| self.malformed("a document carries no record id"))?;
@@ -92,11 +89,6 @@ impl Scan {
     /// Decides about a lost cursor: `true` = open anew, `false` = the collection is gone, which the
     /// check at the end of the run reports.
     pub async fn settle(&mut self, client: &Client, lost: Lost) -> Result<bool, Stop> {
-        let server = Arc::clone(&self.server);
-        server.telling(server.selection() * WAITS, self.decide(client, lost)).await
-    }
-
-    async fn decide(&mut self, client: &Client, lost: Lost) -> Result<bool, Stop> {
         let Lost { class, cause, end } = lost;
         if !matches!(class, Class::Interrupted | Class::TokenGone | Class::CollectionGone) {
             return Err(end);
@@ -111,26 +103,28 @@ impl Scan {
                 .caused_by(cause),
             ));
         }
-        let mut waited = 0;
+        let mut away: Option<Driver> = None;
         loop {
-            self.attempts += 1;
-            if self.attempts > ATTEMPTS {
-                return Err(end);
+            let why = away.as_ref().map_or_else(|| cause.clone(), errors::tidy);
+            if !self.waiting.pause(&why).await {
+                // Another member may have taken over, which only a new run can read.
+                return Err(match away {
+                    Some(e) => {
+                        let text = format!("{} cannot be reached any more", self.server.service());
+                        Error::restart(text).caused_by(errors::tidy(&e)).into()
+                    }
+                    None => end,
+                });
             }
-            tokio::time::sleep(pause(self.attempts)).await;
             let now = match self.server.hello_now(client).await {
                 Ok(now) => now,
-                Err(e) if patience::waited(&e) => {
-                    waited += 1;
-                    if waited < WAITS {
-                        continue;
-                    }
-                    let text = format!("MongoDB at {} cannot be reached any more", self.server.hello.address);
-                    return Err(Error::restart(text).caused_by(errors::tidy(&e)).into());
+                Err(e) if errors::classify(&e) == Class::Interrupted => {
+                    away = Some(e);
+                    continue;
                 }
-                Err(e) if errors::classify(&e) == Class::Interrupted => continue,
                 Err(e) => return Err(Stop::Driver(e)),
             };
+            away = None;
             if let Some(what) = self.server.changed(&now) {
                 return Err(Stop::Error(
                     Error::restart(format!("{what} while {} was read", self.name)).caused_by(cause),
@@ -192,9 +186,4 @@ impl Scan {
             uuid => Ok(uuid),
         }
     }
-}
-
-/// The pause before the `n`th attempt.
-fn pause(n: u32) -> Duration {
-    Duration::from_millis(100 << n.min(6)).min(Duration::from_secs(5))
 }

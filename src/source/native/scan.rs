@@ -14,10 +14,12 @@ use super::resume::Lost;
 use super::token::{self, Trail};
 use super::{Gone, Reading};
 use crate::error::{Error, Result};
+use crate::patience::Waiting;
 use crate::source::describe::Uuids;
 use crate::source::errors::{self, Class};
 use crate::source::notes::Notes;
 use crate::source::optime::OpTime;
+use crate::source::patience::Progress;
 use crate::source::server::Server;
 use crate::source::{Namespace, snapshot};
 
@@ -62,8 +64,8 @@ pub struct Scan {
     pub(super) guessing: bool,
     /// Batches with documents that were handed on.
     pub(super) delivered: u64,
-    /// How often it was taken up again since the last batch.
-    pub(super) attempts: u32,
+    /// Waits before it is taken up again; each progress begins it anew.
+    pub(super) waiting: Waiting,
 }
 
 /// How a run over a cursor ended.
@@ -110,6 +112,7 @@ impl Scan {
     ) -> Scan {
         let key = (namespace.db.clone(), namespace.data_collection().to_string());
         Scan {
+            waiting: server.patience.start(server.service()),
             server,
             uuid: uuids.get(&key).cloned(),
             db: key.0,
@@ -125,7 +128,6 @@ impl Scan {
             blind: false,
             guessing: true,
             delivered: 0,
-            attempts: 0,
         }
     }
 
@@ -184,6 +186,7 @@ impl Scan {
     /// Hands on what a cursor gives.
     async fn drain(&mut self, mut open: Open, batches: &Sender<Result<Batch>>) -> Result<Ended, Stop> {
         let (mut size, mut proven) = (FIRST_BATCH, false);
+        let mut progress = Progress::new(self.server.stall);
         while let Some(reply) = self.server.next(async { open.cursor.next().await.transpose() }).await? {
             if !proven {
                 self.prove(reply.as_raw_document())?;
@@ -206,9 +209,15 @@ impl Scan {
             if self.raw && !empty {
                 self.prove_raw(&reply)?;
             }
+            let moved = !empty || token.as_ref().is_some_and(|token| self.trail.last() != Some(token));
+            progress.step(moved || ends)?;
             self.delivered += u64::from(!empty);
             batches.send(Ok(Batch::Reply(reply))).await.map_err(|_| Stop::Closed)?;
-            self.attempts = 0;
+            // How long the other threads took is not the server's silence.
+            progress.step(moved)?;
+            if moved || ends {
+                self.waiting.answered();
+            }
             self.blind = token.is_none() && (!empty || self.blind);
             if let Some(token) = token {
                 self.trail.push(token);

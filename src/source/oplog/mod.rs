@@ -20,6 +20,7 @@ pub use self::bounds::may_read;
 
 use self::bounds::Position;
 use self::filter::{Filter, Kept};
+use super::client;
 use super::notes::Notes;
 use super::optime::OpTime;
 use super::selection::Selection;
@@ -140,7 +141,7 @@ impl Begun {
         bounds::reaches_back(server, &client, self.start).await?;
         sink.sink.end()?;
         log::debug!("the oplog slice has {entries} entries, from {} to {}", bounds.start, bounds.end);
-        let _ = tokio::time::timeout(Duration::from_secs(5), client.shutdown()).await;
+        client::close(client).await;
         Ok(bounds)
     }
 }

@@ -11,10 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::source::errors::{self, Class};
 use crate::source::notes::Notes;
 use crate::source::optime::OpTime;
+use crate::source::patience::Progress;
 use crate::source::server::{self, Server};
-
-/// How often a lost cursor is taken up again without an entry in between.
-const ATTEMPTS: u32 = 8;
 
 /// Hands on every entry within `bounds`, in order. Entries are told apart by their times, so a lost cursor is
 /// taken up behind the last one.
@@ -25,7 +23,7 @@ pub async fn entries(
     notes: &Notes,
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
 ) -> Result<()> {
-    let (mut last, mut attempts) = (None, 0);
+    let (mut last, mut waiting) = (None, server.patience.start(server.service()));
     loop {
         let had = last;
         let lost = match drain(server, client, find(bounds, last), &mut last, hand_on).await {
@@ -33,12 +31,14 @@ pub async fn entries(
             Err(Stop::Error(error)) => return Err(error),
             Err(Stop::Driver(error)) => error,
         };
-        attempts = if last == had { attempts + 1 } else { 1 };
+        if last != had {
+            waiting.answered();
+        }
+        let why = errors::tidy(&lost);
         match errors::classify(&lost) {
             Class::TokenGone => return Err(bounds::overflow(server, bounds.start)),
-            Class::Interrupted if attempts < ATTEMPTS => {
-                notes.count(format!("went on reading the oplog after: {}", errors::tidy(&lost)));
-                tokio::time::sleep(std::time::Duration::from_millis(100 << attempts)).await;
+            Class::Interrupted if waiting.pause(&why).await => {
+                notes.count(format!("went on reading the oplog after: {why}"));
             }
             _ => return Err(server.explain_late("cannot read the oplog", lost)),
         }
@@ -84,8 +84,11 @@ async fn drain(
     let local = client.database("local");
     let action = local.run_raw_cursor_command(find).selection_criteria(server::any_member()).batch();
     let mut cursor: RawBatchCursor = server.bounded(action.into_future()).await?;
+    let mut progress = Progress::new(server.stall);
     while let Some(batch) = server.next(async { cursor.next().await.transpose() }).await? {
-        for value in batch.doc_slices()? {
+        let entries = batch.doc_slices()?;
+        progress.step(!entries.is_empty())?;
+        for value in entries {
             let value = value.map_err(|e| malformed(&e))?;
             let entry = value.as_document().ok_or_else(|| malformed(&"it is no document"))?;
             let time: OpTime = entry.get_timestamp("ts").map_err(|e| malformed(&e))?.into();

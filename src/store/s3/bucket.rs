@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -13,7 +12,11 @@ use super::super::{Error, Kind, Result};
 use super::client::Connection;
 use super::explain::{Action, explain};
 use super::failure::Failure;
+use super::flow::Rate;
 use super::options::{S3Options, Sse};
+use super::repeats::TRIES;
+use crate::patience::Waiting;
+use crate::units;
 
 /// What all operations share.
 pub(super) struct Bucket {
@@ -21,6 +24,8 @@ pub(super) struct Bucket {
     /// Empty, or ends in `/`.
     prefix: String,
     pub connection: Connection,
+    /// Holds back the bodies of all uploads.
+    pub rate: Rate,
     /// Whether the service knows `If-None-Match`; until it refuses the header it does.
     conditional: AtomicBool,
     /// Whether the service knows DeleteObjects; until it refuses one it does.
@@ -37,7 +42,8 @@ impl Bucket {
         let prefix = if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") };
         let connection = Connection::new(&options).await;
         let (conditional, batches) = (AtomicBool::new(true), AtomicBool::new(true));
-        Ok(Bucket { options, prefix, connection, conditional, batches })
+        let rate = Rate::new(options.bandwidth);
+        Ok(Bucket { options, prefix, connection, rate, conditional, batches })
     }
 
     pub fn name(&self) -> &str {
@@ -59,8 +65,44 @@ impl Bucket {
         format!("s3://{}/{}{key}", self.name(), self.prefix)
     }
 
-    /// Sends a request; see [`Connection::send`].
-    pub async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, Failure>
+    /// Begins an operation that may take several requests.
+    pub fn start(&self) -> Waiting {
+        self.options.patience.start(self.place(""))
+    }
+
+    /// Sends a request, and again while its failure may pass and the patience lasts. Each time it is signed anew.
+    pub async fn send<T, E, F, S>(&self, operation: &str, send: S) -> std::result::Result<T, Failure>
+    where
+        S: Fn(Client) -> F,
+        F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        self.send_within(&mut self.start(), operation, send).await
+    }
+
+    /// [`Bucket::send`] as a part of an operation that waits as a whole.
+    pub async fn send_within<T, E, F, S>(
+        &self,
+        waiting: &mut Waiting,
+        operation: &str,
+        send: S,
+    ) -> std::result::Result<T, Failure>
+    where
+        S: Fn(Client) -> F,
+        F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        loop {
+            let failure = match self.send_once(&send).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            self.pause(waiting, operation, failure).await?;
+        }
+    }
+
+    /// Sends a request once; see [`Connection::send`].
+    pub async fn send_once<T, E, F, S>(&self, send: S) -> std::result::Result<T, Failure>
     where
         S: Fn(Client) -> F,
         F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
@@ -69,15 +111,42 @@ impl Bucket {
         let answer = self.connection.send(send).await;
         if answer.is_ok() {
             self.connection.set_answered();
+            self.options.patience.answered();
         }
         answer
+    }
+
+    /// Waits before `operation` is sent again.
+    ///
+    /// # Errors
+    /// Returns the failure if it will not pass, or the patience is over.
+    pub async fn pause(
+        &self,
+        waiting: &mut Waiting,
+        operation: &str,
+        failure: Failure,
+    ) -> std::result::Result<(), Failure> {
+        if !failure.passes(self.connection.answered()) {
+            return Err(failure);
+        }
+        let reason = failure.reason();
+        if !waiting.pause(&format!("{operation}: {reason}")).await {
+            return Err(Failure { waited: self.options.patience.in_vain(), ..failure });
+        }
+        self.connection.repeats.note(operation, &reason);
+        Ok(())
     }
 
     /// The error of a failed request.
     pub fn error(&self, failure: &Failure, action: Action, verb: &str, key: &str) -> Error {
         let doing = format!("cannot {verb} {}", self.place(key));
         let mut error = explain(failure, action, doing, &self.options, self.connection.answered());
-        error.passing = failure.status.is_none_or(|s| s >= 500 || s == 429) && !failure.no_credentials;
+        if let Some(waited) = failure.waited {
+            error.cause += &format!(", tried again for {}", units::duration(waited));
+            if error.hint.is_none() {
+                error = error.hint("Look at the service; BACKUP_PATIENCE is how long it is waited for");
+            }
+        }
         error
     }
 
@@ -115,17 +184,13 @@ impl Bucket {
         }
     }
 
-    /// How often something is tried by us, beside the SDK's attempts of one request.
-    pub fn tries(&self) -> u32 {
-        self.options.max_attempts.max(1)
-    }
-
-    /// Counts that `operation` is sent again, and waits before try number `tried` + 1 (from 1): doubled
-    /// each time, between half and all of it.
-    pub async fn again(&self, operation: &str, reason: &str, tried: u32) {
+    /// Counts that `operation` is sent again because of `reason`, and waits before it is. Returns false if it was sent
+    /// [`TRIES`] times, or the patience is over.
+    pub async fn repeat(&self, waiting: &mut Waiting, operation: &str, reason: &str, tried: u32) -> bool {
+        if tried >= TRIES || !waiting.pause(&format!("{operation}: {reason}")).await {
+            return false;
+        }
         self.connection.repeats.note(operation, reason);
-        let longest = self.options.first_backoff.saturating_mul(1 << tried.saturating_sub(1).min(6));
-        let longest = longest.min(Duration::from_secs(20));
-        tokio::time::sleep(longest.mul_f64(rand::random_range(0.5..=1.0))).await;
+        true
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
-use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Builder, ConfigBag, Credentials, Intercept, Region, RequestChecksumCalculation,
@@ -19,11 +19,8 @@ use chrono::{DateTime, Utc};
 use super::bounded::Bounded;
 use super::failure::{Failure, parse_date};
 use super::options::{ChecksumMode, S3Options};
-use super::repeats::{Repeats, Watcher};
+use super::repeats::Repeats;
 use crate::secret::ExposeSecret;
-
-/// The longest pause between two attempts.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 
 /// Whether the bucket's name goes into the path.
 pub(super) fn path_style(options: &S3Options) -> bool {
@@ -35,7 +32,7 @@ pub(super) struct Connection {
     client: Mutex<Client>,
     seen: Arc<Seen>,
     /// What was sent again.
-    pub repeats: Arc<Repeats>,
+    pub repeats: Repeats,
 }
 
 impl Connection {
@@ -69,9 +66,8 @@ impl Connection {
         if shared.region().is_none() {
             builder = builder.region(Region::new("us-east-1"));
         }
-        let repeats = Arc::new(Repeats::default());
-        let builder = configure(builder, options, &seen).interceptor(Watcher(Arc::clone(&repeats)));
-        Connection { client: Mutex::new(Client::from_conf(builder.build())), seen, repeats }
+        let client = Client::from_conf(configure(builder, options, &seen).build());
+        Connection { client: Mutex::new(client), seen, repeats: Repeats::default() }
     }
 
     /// Sends a request, once more in the region that the answer names if the bucket is there.
@@ -124,17 +120,14 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder
         ChecksumMode::None => ResponseChecksumValidation::WhenRequired,
         _ => ResponseChecksumValidation::WhenSupported,
     };
-    let retry = RetryConfig::standard()
-        .with_max_attempts(options.max_attempts.max(1))
-        .with_initial_backoff(options.first_backoff)
-        .with_max_backoff(LONGEST_BACKOFF);
     // `read_timeout` is left out: it also runs while a body is sent.
     let timeout = TimeoutConfig::builder()
         .connect_timeout(times.connect)
-        .operation_attempt_timeout(times.attempt(0))
+        .operation_attempt_timeout(times.answer)
         .build();
     let stall = StalledStreamProtectionConfig::enabled()
-        .upload_enabled(true)
+        // Bodies that are sent have a watch of their own (`flow`), which knows of the limit of the rate.
+        .upload_enabled(false)
         .download_enabled(true)
         .grace_period(times.stall)
         .build();
@@ -142,12 +135,8 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder
         .force_path_style(path_style(options))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(validation)
-        .retry_config(retry)
-        // The SDK's own bucket of retries is shared by all clients of a process and runs dry in a
-        // long burst of 503; `max_attempts` bounds each request well enough.
-        .retry_partition(
-            RetryPartition::custom(options.bucket.clone()).token_bucket(TokenBucket::unlimited()).build(),
-        )
+        // `Bucket::send` repeats requests: it knows for how long, and says why.
+        .retry_config(RetryConfig::disabled())
         .timeout_config(timeout)
         .stalled_stream_protection(stall)
         // A wrong clock also gives wrong backup ids: it is an error, not something to work around.
@@ -160,13 +149,14 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder
     builder
 }
 
-/// Another time limit for the attempts of one request, for `customize().config_override`.
-pub(super) fn patience(options: &S3Options, attempt: Duration) -> Builder {
-    let timeout = TimeoutConfig::builder()
-        .connect_timeout(options.timeouts.connect)
-        .operation_attempt_timeout(attempt)
-        .build();
-    aws_sdk_s3::config::Config::builder().timeout_config(timeout)
+/// Another time limit for one request, for `customize().config_override`; `None`: something else limits it.
+pub(super) fn time_limit(options: &S3Options, limit: Option<Duration>) -> Builder {
+    let timeout = TimeoutConfig::builder().connect_timeout(options.timeouts.connect);
+    let timeout = match limit {
+        Some(limit) => timeout.operation_attempt_timeout(limit),
+        None => timeout.disable_operation_attempt_timeout(),
+    };
+    aws_sdk_s3::config::Config::builder().timeout_config(timeout.build())
 }
 
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! Create-only writes: `If-None-Match: *`, and what to believe when the answer leaves doubt.
 //!
-//! A put that the SDK repeats after a lost answer meets its own first try and gets 412 (seen on MinIO,
+//! A put that is repeated after a lost answer meets its own first try and gets 412 (seen on MinIO,
 //! Versity Gateway and moto), so a 412 alone says nothing: the object is read back.
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ enum Settled {
 
 impl Bucket {
     pub async fn create(&self, key: &str, body: Bytes) -> Result<()> {
-        let mut tried = 0;
+        let (mut tried, mut waiting) = (0, self.start());
         loop {
             tried += 1;
             let failure = match self.put_new(key, &body).await? {
@@ -34,9 +34,9 @@ impl Bucket {
                 Ok(Settled::Ours) => return Ok(()),
                 Ok(Settled::Others) => return Err(self.taken(key)),
                 // 409 ConditionalRequestConflict: another write of the key was under way and may have
-                // failed; S3's documentation says to try again. All else the SDK has tried already.
-                Ok(Settled::Nothing) if conflict && tried < self.tries() => {
-                    self.again("PutObject", &failure.reason(), tried).await
+                // failed; S3's documentation says to try again. All else was tried again already.
+                Ok(Settled::Nothing)
+                    if conflict && self.repeat(&mut waiting, "PutObject", &failure.reason(), tried).await => {
                 }
                 Ok(Settled::Nothing) | Err(_) => {
                     return Err(self.error(&failure, "s3:PutObject", "write", key));

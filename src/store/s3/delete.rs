@@ -17,8 +17,11 @@ const AT_ONCE: usize = 1_000;
 
 impl Bucket {
     pub async fn delete(&self, key: &str) -> Result<Deleted> {
-        let answer =
-            self.send(|client| client.delete_object().bucket(self.name()).key(self.full(key)).send()).await;
+        let answer = self
+            .send("DeleteObject", |client| {
+                client.delete_object().bucket(self.name()).key(self.full(key)).send()
+            })
+            .await;
         match answer {
             Ok(deleted) if deleted.delete_marker() == Some(true) => Ok(Deleted::Hidden),
             Ok(_) => Ok(Deleted::Gone),
@@ -72,7 +75,7 @@ impl Bucket {
         let objects = identifiers.map_err(unusable)?;
         let delete = Delete::builder().set_objects(Some(objects)).build().map_err(unusable)?;
         let answer = self
-            .send(|client| {
+            .send("DeleteObjects", |client| {
                 client
                     .delete_objects()
                     .bucket(self.name())

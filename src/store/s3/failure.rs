@@ -1,7 +1,7 @@
 //! What the SDK says when a request fails, in one shape for all operations.
 
 use std::error::Error as StdError;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -28,6 +28,12 @@ pub(super) struct Failure {
     pub no_credentials: bool,
     /// The request was a HEAD, whose errors have no body and therefore no code.
     pub head: bool,
+    /// The answer's body ended early.
+    pub broken_off: bool,
+    /// There was no request: the SDK could not make one of the settings.
+    pub unmade: bool,
+    /// The request was repeated in vain for this long.
+    pub waited: Option<Duration>,
 }
 
 impl Failure {
@@ -63,6 +69,7 @@ impl Failure {
             // The SDK has no kind of its own for the lack of credentials.
             failure.no_credentials = failure.status.is_none() && failure.message.contains("credential");
         }
+        failure.unmade = matches!(&error, SdkError::ConstructionFailure(_));
         failure.lost = match &error {
             SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
             // A refused connection or an unknown host: nothing was sent.

@@ -11,7 +11,7 @@ use super::object::time;
 impl Bucket {
     pub async fn check(&self) -> Result<()> {
         let prefix = self.full("");
-        self.send(|client| {
+        self.send("ListObjectsV2", |client| {
             client.list_objects_v2().bucket(self.name()).prefix(prefix.clone()).max_keys(1).send()
         })
         .await
@@ -26,7 +26,7 @@ impl Bucket {
         let (mut objects, mut tokens, mut token) = (Vec::new(), HashSet::new(), None::<String>);
         loop {
             let page = self
-                .send(|client| {
+                .send("ListObjectsV2", |client| {
                     client
                         .list_objects_v2()
                         .bucket(self.name())

@@ -1,7 +1,7 @@
 //! A bucket of Amazon S3, or of a service that speaks its protocol, as a store.
 //!
-//! Requests are sent through the AWS SDK with its standard retries, bounded. What the SDK leaves open
-//! is decided here: checksums are computed by us and compared with what the store says, an answer that
+//! Requests are sent through the AWS SDK, and repeated here, because the SDK repeats without a word and cannot wait for
+//! an outage of minutes. What the SDK leaves open is decided here, too: checksums are computed by us and compared with what the store says, an answer that
 //! got lost is settled by asking for the object, and a listing either walks every page or fails.
 //! Protocol: the Amazon S3 API reference; where services differ, the code names them.
 
@@ -12,6 +12,7 @@ mod create;
 mod delete;
 mod explain;
 mod failure;
+mod flow;
 mod list;
 mod object;
 mod options;

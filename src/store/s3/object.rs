@@ -10,8 +10,9 @@ use chrono::{DateTime, Utc};
 use super::super::checksum::crc64nvme;
 use super::super::{Error, Kind, Object, Result};
 use super::bucket::Bucket;
-use super::client::patience;
+use super::client::time_limit;
 use super::failure::Failure;
+use super::flow::UnderWay;
 use crate::units::{count, several};
 
 impl Bucket {
@@ -30,12 +31,13 @@ impl Bucket {
         let mode = self.options.checksum;
         let headers = mode.headers(body, mode.sum(body, crc64nvme(body)));
         let (sse, kms_key) = self.encryption();
-        let mut tried = 0;
+        let (mut tried, mut waiting) = (0, self.start());
         loop {
             tried += 1;
             let sent = self
-                .send(|client| {
-                    client
+                .send_within(&mut waiting, "PutObject", |client| {
+                    let flow = self.flow(body.len(), &UnderWay::default());
+                    let request = client
                         .put_object()
                         .bucket(self.name())
                         .key(self.full(key))
@@ -47,20 +49,19 @@ impl Bucket {
                         .set_if_none_match(only_new.then(|| "*".to_owned()))
                         .body(ByteStream::from(body.clone()))
                         .customize()
-                        .config_override(patience(
-                            &self.options,
-                            self.options.timeouts.attempt(body.len() as u64),
-                        ))
-                        .send()
+                        .config_override(time_limit(&self.options, None))
+                        .interceptor(flow.meter())
+                        .send();
+                    flow.watch(request)
                 })
                 .await;
             match sent {
                 Ok(put) if put.e_tag().is_some() => return Ok(()),
                 // Every service answers with an ETag; what does not may be a proxy's web page.
                 Ok(_) => return Err(Failure::lost("the answer to the put has no ETag")),
-                Err(e) if e.damaged_on_the_way() && tried < self.tries() => {
-                    self.again("PutObject", &e.reason(), tried).await;
-                }
+                Err(e)
+                    if e.damaged_on_the_way()
+                        && self.repeat(&mut waiting, "PutObject", &e.reason(), tried).await => {}
                 Err(e) => return Err(e),
             }
         }
@@ -87,12 +88,11 @@ impl Bucket {
     /// Reads an object or a part of it, at most `most` bytes; a body that breaks off is asked for again.
     async fn read(&self, key: &str, range: Option<&Range<u64>>, most: u64) -> Result<Bytes> {
         let doing = || format!("cannot read {}", self.place(key));
-        let mut tried = 0;
+        let mut waiting = self.start();
         loop {
-            tried += 1;
             let header = range.map(|r| format!("bytes={}-{}", r.start, r.end - 1));
             let answer = self
-                .send(|client| {
+                .send_within(&mut waiting, "GetObject", |client| {
                     client
                         .get_object()
                         .bucket(self.name())
@@ -115,18 +115,20 @@ impl Bucket {
             match whole_body(answer, range, most).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(Unread::TooLarge(size)) => return Err(Error::too_large(doing(), size, most)),
-                Err(Unread::Broken(cause)) if tried < self.tries() => {
-                    log::debug!("{}: {cause}: asking again", doing());
-                    self.again("GetObject", "the body broke off", tried).await;
+                Err(Unread::Broken(cause)) => {
+                    log::debug!("{}: {cause}", doing());
+                    let broken = Failure { message: cause, broken_off: true, ..Failure::default() };
+                    if let Err(broken) = self.pause(&mut waiting, "GetObject", broken).await {
+                        return Err(self.error(&broken, "s3:GetObject", "read", key));
+                    }
                 }
-                Err(Unread::Broken(cause)) => return Err(Error::new(Kind::Failed, doing(), cause)),
             }
         }
     }
 
     pub async fn head(&self, key: &str) -> Result<Option<Object>> {
         let answer = self
-            .send(|client| client.head_object().bucket(self.name()).key(self.full(key)).send())
+            .send("HeadObject", |client| client.head_object().bucket(self.name()).key(self.full(key)).send())
             .await
             .map_err(|e| Failure { head: true, ..e });
         match answer {

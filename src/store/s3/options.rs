@@ -1,8 +1,10 @@
 //! Settings of a bucket, all of them given, none read from the environment here.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::super::Limits;
+use crate::patience::Patience;
 use crate::secret::Secret;
 
 /// How a bucket is reached and what is asked of it.
@@ -31,10 +33,10 @@ pub struct S3Options {
     pub limits: Limits,
     /// When to give up waiting.
     pub timeouts: Timeouts,
-    /// How often a request is sent before it fails; at least 1.
-    pub max_attempts: u32,
-    /// The first pause before a request is sent again; it doubles, with jitter, up to 20 s.
-    pub first_backoff: Duration,
+    /// How long the service is waited for.
+    pub patience: Patience,
+    /// The most bytes per second that all uploads together send; `None`: as fast as they go.
+    pub bandwidth: Option<NonZeroU64>,
     /// Key id and secret instead of the SDK's chain of providers.
     pub credentials: Option<(String, Secret)>,
 }
@@ -53,8 +55,8 @@ impl S3Options {
             sse: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
-            max_attempts: 6,
-            first_backoff: Duration::from_millis(500),
+            patience: Patience::default(),
+            bandwidth: None,
             credentials: None,
         }
     }
@@ -87,12 +89,13 @@ pub enum Sse {
 pub struct Timeouts {
     /// For a connection.
     pub connect: Duration,
-    /// For an answer, beside the time that the body's bytes need at `slowest` bytes a second; ten
-    /// times as long for the completion of an upload.
+    /// For an answer to a request that was sent; ten times as long for the completion of an upload.
     pub answer: Duration,
-    /// For a body of which no byte moves.
+    /// For a body of which no byte moves. The kernel takes bytes of a body in steps of up to 0.9 MB, so that a slow line
+    /// seems to stand still in between.
     pub stall: Duration,
-    /// The slowest rate in bytes a second at which a body is still waited for; above 0.
+    /// The slowest rate in bytes per second, above 0, at which the end of a body is waited for that the kernel has taken,
+    /// but may not have sent: up to 4 MiB (`tcp_wmem` of Linux), whose way nobody sees.
     pub slowest: u64,
 }
 
@@ -101,15 +104,18 @@ impl Default for Timeouts {
         Timeouts {
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(60),
-            stall: Duration::from_secs(20),
-            slowest: 32 << 10,
+            stall: Duration::from_secs(90),
+            slowest: 8 << 10,
         }
     }
 }
 
+/// Bytes that the kernel holds of a connection at most: the default of Linux's `tcp_wmem`.
+const BUFFERED: u64 = 4 << 20;
+
 impl Timeouts {
-    /// How long one attempt may take that moves `bytes`.
-    pub(super) fn attempt(&self, bytes: u64) -> Duration {
-        self.answer + Duration::from_secs(bytes / self.slowest.max(1))
+    /// How long the answer may take after the kernel took the last of a body's `bytes`.
+    pub(super) fn answer_to(&self, bytes: u64) -> Duration {
+        self.answer + Duration::from_secs(bytes.min(BUFFERED) / self.slowest.max(1))
     }
 }

@@ -1,19 +1,43 @@
-//! What was sent again, and why: the SDK repeats requests without a word, and nobody would see a service
-//! that gets worse until it fails.
+//! Which failures may pass, and a count of the requests that were sent again: nobody would see a service that gets worse
+//! until it fails.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use aws_sdk_s3::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
-use aws_smithy_runtime_api::client::retries::RequestAttempts;
-use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use super::failure::{Failure, skew};
 
-use super::failure::{Failure, tag_in_body};
+/// How often a request is sent whose failure is not a matter of time: damage on the way, a conflict, an object that is not
+/// there yet.
+pub(super) const TRIES: u32 = 4;
+
+/// A difference of the clocks, in seconds, that is none: S3 allows 15 minutes, so a request that is refused with less was
+/// delayed on its way, after it was signed.
+const SMALL_SKEW: i64 = 5 * 60;
+
+/// Codes of failures that may pass, whatever their status. Source: "Error responses" in the Amazon S3 API reference.
+const PASSING: [&str; 12] = [
+    "InternalError",
+    "InternalFailure",
+    "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+];
+
+/// Codes of failures that stay, though the status is 200 or above 500.
+const LASTING: [&str; 6] =
+    ["NotImplemented", "QuotaExceeded", "XMinioStorageFull", "AccessDenied", "NoSuchUpload", "InvalidPart"];
+
+/// Words about a peer that will speak no better the next time: of rustls, and of an answer that is longer than we take.
+const HOPELESS: [&str; 4] = ["certificate", "corrupt message", "fatal alert", "length limit"];
 
 /// Counts by operation and reason.
 #[derive(Debug, Default)]
@@ -23,14 +47,9 @@ impl Repeats {
     /// Counts a request that is sent again.
     pub fn note(&self, operation: &str, reason: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = !counts.keys().any(|(of, _)| of == operation);
         *counts.entry((operation.to_owned(), reason.to_owned())).or_default() += 1;
         drop(counts);
-        if first {
-            log::info!("S3 {operation} is sent again ({reason}); more of them are only counted");
-        } else {
-            log::debug!("S3 {operation} is sent again ({reason})");
-        }
+        log::debug!("S3 {operation} is sent again ({reason})");
     }
 
     /// All of it in a line, if there is anything.
@@ -49,66 +68,32 @@ impl Repeats {
     }
 }
 
-/// Sees every attempt of the SDK.
-#[derive(Debug)]
-pub(super) struct Watcher(pub Arc<Repeats>);
-
-/// Why the attempt before failed.
-#[derive(Debug)]
-struct Reason(String);
-
-impl Storable for Reason {
-    type Storer = StoreReplace<Self>;
-}
-
-impl Intercept for Watcher {
-    fn name(&self) -> &'static str {
-        "Watcher"
-    }
-
-    fn read_before_attempt(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        state: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if state.load::<RequestAttempts>().is_some_and(|attempts| attempts.attempts() > 1) {
-            let operation = state.load::<Metadata>().map_or("request", Metadata::name);
-            let reason = state.load::<Reason>().map_or("unknown", |reason| &reason.0);
-            self.0.note(operation, reason);
-        }
-        Ok(())
-    }
-
-    fn read_after_attempt(
-        &self,
-        context: &FinalizerInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        state: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(Err(error)) = context.output_or_error() {
-            let reason = match (error.is_timeout_error(), context.response()) {
-                (true, _) => "no answer in time".to_owned(),
-                (false, Some(answer)) => {
-                    let code = answer.body().bytes().and_then(|body| tag_in_body(body, "Code"));
-                    said(Some(answer.status().as_u16()), code.as_deref())
-                }
-                (false, None) => {
-                    connection(error.as_connector_error().map(|e| e as &(dyn StdError + 'static))).to_owned()
-                }
-            };
-            state.interceptor_state().store_put(Reason(reason));
-        }
-        Ok(())
-    }
-}
-
 impl Failure {
     /// In a few words why it failed, the same for all of a kind.
     pub fn reason(&self) -> String {
         match self.status {
-            None => "connection lost or no answer in time".to_owned(),
+            _ if self.broken_off => "the body broke off".to_owned(),
+            // What the innermost layer says is not the same for all of a kind.
+            None => self.message.split(" (").next().unwrap_or_default().to_owned(),
             status => said(status, self.code.as_deref()),
+        }
+    }
+
+    /// Returns true if the same request may succeed later. `answered`: the service answered an S3 request before, so that
+    /// an answer that is none of S3 comes from something between, such as a proxy.
+    pub fn passes(&self, answered: bool) -> bool {
+        let hopeless = self.code.is_none() && HOPELESS.iter().any(|words| self.message.contains(words));
+        match self.status {
+            _ if self.no_credentials || self.unmade || hopeless || self.is(&LASTING) => false,
+            None => true,
+            _ if self.is(&["RequestTimeTooSkewed"]) => {
+                self.date.is_some_and(|date| skew(date).abs() < SMALL_SKEW)
+            }
+            _ if self.is(&PASSING) => true,
+            // An error in the body of a 200, or no answer of S3 at all.
+            Some(200..300) => self.code.is_some() || answered,
+            Some(501 | 505 | 507) => false,
+            Some(status) => status >= 500 || status == 408 || status == 429,
         }
     }
 }
@@ -172,5 +157,48 @@ mod tests {
             assert_eq!(connection(Some(&error)), want);
         }
         assert_eq!(connection(None), "connection lost");
+    }
+
+    #[test]
+    fn failures_that_may_pass() {
+        let answer = |status, code: &str| Failure {
+            status: Some(status),
+            code: (!code.is_empty()).then(|| code.to_owned()),
+            ..Failure::default()
+        };
+        let skewed = |seconds| Failure {
+            date: Some(chrono::Utc::now() + chrono::TimeDelta::seconds(seconds)),
+            ..answer(403, "RequestTimeTooSkewed")
+        };
+        let no_answer = |message: &str| Failure { message: message.to_owned(), ..Failure::default() };
+        for (failure, passes) in [
+            (answer(503, "SlowDown"), true),
+            (answer(503, ""), true),
+            (answer(500, "InternalError"), true),
+            (answer(429, ""), true),
+            (answer(400, "RequestTimeout"), true),
+            (answer(200, "InternalError"), true),
+            (answer(200, "SlowDown"), true),
+            (answer(200, "AccessDenied"), false),
+            (answer(501, "NotImplemented"), false),
+            (answer(507, ""), false),
+            (answer(503, "XMinioStorageFull"), false),
+            (answer(403, "AccessDenied"), false),
+            (answer(404, "NoSuchKey"), false),
+            (answer(400, "BadDigest"), false),
+            (skewed(-20), true),
+            (skewed(290), true),
+            (skewed(-1000), false),
+            (answer(403, "RequestTimeTooSkewed"), false),
+            (no_answer("connection refused"), true),
+            (no_answer("unknown host"), true),
+            (no_answer("no answer in time"), true),
+            (no_answer("connection lost (invalid peer certificate: UnknownIssuer)"), false),
+            (Failure { no_credentials: true, ..no_answer("there are no credentials") }, false),
+        ] {
+            assert_eq!(failure.passes(true), passes, "{failure:?}");
+        }
+        assert!(answer(200, "").passes(true) && !answer(200, "").passes(false));
+        assert_eq!(no_answer("connection lost (of some kind)").reason(), "connection lost");
     }
 }

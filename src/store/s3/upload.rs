@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use aws_sdk_s3::config::Config;
-use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, StorageClass};
 use bytes::Bytes;
@@ -14,7 +12,8 @@ use bytes::Bytes;
 use super::super::checksum::{PartSum, agree, crc64nvme};
 use super::super::{Error, Kind, Result, Upload, UploadSpec, Whole};
 use super::bucket::Bucket;
-use super::client::patience;
+use super::client::time_limit;
+use super::flow::UnderWay;
 use super::sums::Sum;
 
 /// The name of the metadata that tells this upload's object from any other.
@@ -28,6 +27,7 @@ pub(super) struct S3Upload {
     pub(super) id: String,
     pub(super) token: String,
     parts: Mutex<BTreeMap<u32, Part>>,
+    under_way: UnderWay,
     /// A completion was asked for and its end is unknown: the object may exist.
     pub(super) in_doubt: AtomicBool,
     /// The store said that the object exists.
@@ -52,11 +52,10 @@ impl S3Upload {
         let token = format!("{:032x}", rand::random::<u128>());
         let options = &bucket.options;
         let (sse, kms_key) = bucket.encryption();
-        let mut tried = 0;
+        let (mut twin, mut waiting) = (false, bucket.start());
         let answer = loop {
-            tried += 1;
             let answer = bucket
-                .send(|client| {
+                .send_once(|client| {
                     let metadata = spec.metadata.iter().cloned().chain([(TOKEN.to_owned(), token.clone())]);
                     client
                         .create_multipart_upload()
@@ -68,22 +67,19 @@ impl S3Upload {
                         .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
                         .set_server_side_encryption(sse.clone())
                         .set_ssekms_key_id(kms_key.clone())
-                        .customize()
-                        // Sent again here and not by the SDK, because it has to be known.
-                        .config_override(Config::builder().retry_config(RetryConfig::disabled()))
                         .send()
                 })
                 .await;
             match answer {
                 Ok(answer) => break answer,
-                Err(e) if e.lost && tried < bucket.tries() => {
-                    bucket.again("CreateMultipartUpload", &e.reason(), tried).await;
-                }
                 Err(e) => {
-                    if e.lost {
-                        bucket.abort_same_key(&spec.key).await;
+                    twin |= e.lost;
+                    if let Err(e) = bucket.pause(&mut waiting, "CreateMultipartUpload", e).await {
+                        if twin {
+                            bucket.abort_same_key(&spec.key).await;
+                        }
+                        return Err(bucket.error(&e, "s3:PutObject", "begin the upload of", &spec.key));
                     }
-                    return Err(bucket.error(&e, "s3:PutObject", "begin the upload of", &spec.key));
                 }
             }
         };
@@ -97,11 +93,12 @@ impl S3Upload {
             id,
             token,
             parts: Mutex::default(),
+            under_way: UnderWay::default(),
             in_doubt: AtomicBool::new(false),
             completed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
-            twin: tried > 1,
+            twin,
             bucket,
         })
     }
@@ -140,13 +137,14 @@ impl S3Upload {
     /// Sends one part, again while what arrives is not what was sent.
     async fn send_part(&self, index: u32, body: &Bytes, sum: Sum) -> Result<String> {
         let headers = self.bucket.options.checksum.headers(body, sum);
-        let mut tried = 0;
+        let (mut tried, mut waiting) = (0, self.bucket.start());
         loop {
             tried += 1;
             let answer = self
                 .bucket
-                .send(|client| {
-                    client
+                .send_within(&mut waiting, "UploadPart", |client| {
+                    let flow = self.bucket.flow(body.len(), &self.under_way);
+                    let request = client
                         .upload_part()
                         .bucket(self.bucket.name())
                         .key(self.bucket.full(&self.key))
@@ -157,11 +155,10 @@ impl S3Upload {
                         .set_content_md5(headers.content_md5.clone())
                         .body(ByteStream::from(body.clone()))
                         .customize()
-                        .config_override(patience(
-                            &self.bucket.options,
-                            self.bucket.options.timeouts.attempt(body.len() as u64),
-                        ))
-                        .send()
+                        .config_override(time_limit(&self.bucket.options, None))
+                        .interceptor(flow.meter())
+                        .send();
+                    flow.watch(request)
                 })
                 .await;
             let (cause, reason) = match answer {
@@ -188,11 +185,10 @@ impl S3Upload {
                 }
                 Err(e) => return Err(self.bucket.error(&e, "s3:PutObject", "write", &self.key)),
             };
-            if tried >= self.bucket.tries() {
+            if !self.bucket.repeat(&mut waiting, "UploadPart", &reason, tried).await {
                 return Err(cause);
             }
             log::debug!("{cause}: sending part {} again", index + 1);
-            self.bucket.again("UploadPart", &reason, tried).await;
         }
     }
 }
@@ -201,6 +197,10 @@ impl S3Upload {
 impl Upload for S3Upload {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn under_way(&self) -> u64 {
+        self.under_way.bytes()
     }
 
     async fn put_part(&self, index: u32, body: Bytes) -> Result<()> {

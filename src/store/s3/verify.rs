@@ -9,7 +9,7 @@ use aws_sdk_s3::types::ChecksumMode as HeadMode;
 
 use super::super::{Error, Kind, Result, Whole};
 use super::bucket::Bucket;
-use super::client::patience;
+use super::client::time_limit;
 use super::failure::Failure;
 use super::options::Sse;
 use super::sums::multipart_etag;
@@ -19,7 +19,7 @@ use crate::units::{count, several};
 impl S3Upload {
     /// Completes the upload and compares what the store has with `whole`.
     pub(super) async fn finish(&self, parts: &BTreeMap<u32, Part>, whole: &Whole) -> Result<()> {
-        let mut tried = 0;
+        let (mut tried, mut waiting) = (0, self.bucket.start());
         let mut conditional = self.bucket.conditional();
         loop {
             tried += 1;
@@ -58,11 +58,11 @@ impl S3Upload {
                 self.in_doubt.store(false, Ordering::Release);
                 return Err(self.wrong(Kind::Exists, "it exists"));
             }
-            // The SDK has tried all else already.
-            if !conflict || tried >= self.bucket.tries() {
+            // All else was tried again already.
+            let operation = "CompleteMultipartUpload";
+            if !conflict || !self.bucket.repeat(&mut waiting, operation, &failure.reason(), tried).await {
                 return Err(error);
             }
-            self.bucket.again("CompleteMultipartUpload", &failure.reason(), tried).await;
         }
         if !conditional {
             self.bucket.set_unconditional();
@@ -84,7 +84,7 @@ impl S3Upload {
     ) -> std::result::Result<(), Failure> {
         let headers = self.sum(parts).headers();
         self.bucket
-            .send(|client| {
+            .send("CompleteMultipartUpload", |client| {
                 client
                     .complete_multipart_upload()
                     .bucket(self.bucket.name())
@@ -98,7 +98,10 @@ impl S3Upload {
                     .set_if_none_match(conditional.then(|| "*".to_owned()))
                     .customize()
                     // S3 may take minutes to put a large object together.
-                    .config_override(patience(&self.bucket.options, self.bucket.options.timeouts.answer * 10))
+                    .config_override(time_limit(
+                        &self.bucket.options,
+                        Some(self.bucket.options.timeouts.answer * 10),
+                    ))
                     .send()
             })
             .await
@@ -110,7 +113,7 @@ impl S3Upload {
         let mode = self.bucket.options.checksum.algorithm().map(|_| HeadMode::Enabled);
         let answer = self
             .bucket
-            .send(|client| {
+            .send("HeadObject", |client| {
                 client
                     .head_object()
                     .bucket(self.bucket.name())
@@ -131,14 +134,13 @@ impl S3Upload {
     /// Compares size and checksum as the store has them; an object that differs is deleted later, by
     /// [`clear`](Self::clear).
     async fn verify(&self, parts: &BTreeMap<u32, Part>, whole: &Whole) -> Result<()> {
-        let mut tried = 0;
+        let (mut tried, mut waiting) = (0, self.bucket.start());
         let head = loop {
             tried += 1;
+            let absent = "the new object was not there yet";
             match self.own_object().await? {
                 Some(head) => break head,
-                None if tried < self.bucket.tries() => {
-                    self.bucket.again("HeadObject", "the new object was not there yet", tried).await
-                }
+                None if self.bucket.repeat(&mut waiting, "HeadObject", absent, tried).await => {}
                 None => return Err(self.wrong(Kind::Failed, "the store took it and does not have it")),
             }
         };
@@ -208,7 +210,7 @@ impl Bucket {
     /// Aborts an upload; one that is gone is a success.
     pub async fn abort(&self, key: &str, id: &str) -> Result<()> {
         let answer = self
-            .send(|client| {
+            .send("AbortMultipartUpload", |client| {
                 client.abort_multipart_upload().bucket(self.name()).key(self.full(key)).upload_id(id).send()
             })
             .await;
@@ -227,7 +229,9 @@ impl Bucket {
     pub(super) async fn abort_same_key(&self, key: &str) {
         let full = self.full(key);
         let listed = self
-            .send(|client| client.list_multipart_uploads().bucket(self.name()).prefix(full.clone()).send())
+            .send("ListMultipartUploads", |client| {
+                client.list_multipart_uploads().bucket(self.name()).prefix(full.clone()).send()
+            })
             .await;
         match listed {
             Ok(listed) => {

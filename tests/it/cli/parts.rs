@@ -9,6 +9,7 @@ use uzima_backup::clock::Clock;
 use uzima_backup::error::Result;
 use uzima_backup::exit::Exit;
 use uzima_backup::ops::backup::{self, ConsistencyChoice, EngineChoice, Options, Report, Resources};
+use uzima_backup::patience::Patience;
 use uzima_backup::progress::Meter;
 use uzima_backup::secret::Secret;
 use uzima_backup::source::notes::Notes;
@@ -30,7 +31,6 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
     s3.endpoint_url = Some(bucket.endpoint());
     s3.credentials = Some((ACCESS_KEY.into(), Secret::from(SECRET_KEY)));
     s3.limits = Limits { min_part: MIB, max_parts: 20, ..Limits::default() };
-    s3.first_backoff = Duration::from_millis(2);
     let resources = Resources {
         store: Arc::new(S3Store::connect(s3).await?),
         clock: Clock::start(),
@@ -51,6 +51,7 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
         check_compression: false,
         allow_empty: false,
         stall: Duration::from_secs(60),
+        patience: Patience::new(Duration::from_secs(2)),
         uploads: 4,
         compressors: 2,
         state_dir: Some(home.state()),

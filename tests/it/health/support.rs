@@ -12,6 +12,7 @@ use uzima_backup::config::place::Place;
 use uzima_backup::config::records::RecordsAt;
 use uzima_backup::ops::backup::{ConsistencyChoice, EngineChoice, Options as Backup};
 use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
+use uzima_backup::patience::Patience;
 use uzima_backup::retention::Policy;
 use uzima_backup::secret::Secret;
 use uzima_backup::source::selection::Selection;
@@ -133,6 +134,7 @@ pub fn subject(place: Place) -> Subject {
         check_compression: false,
         allow_empty: false,
         stall: Duration::from_secs(20),
+        patience: Patience::new(Duration::from_secs(2)),
         uploads: 1,
         compressors: 1,
         state_dir: None,

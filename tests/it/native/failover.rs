@@ -1,8 +1,12 @@
 //! The member that is read dies, and another one takes over (row 6).
 
+use std::time::Duration;
+
 use bson::RawDocumentBuf;
 use mongodb::Client;
 use uzima_backup::exit::Exit;
+use uzima_backup::ops::backup::Options;
+use uzima_backup::patience::Patience;
 use uzima_testkit::replica_set::{ReplicaSet, insert_with_gaps};
 use uzima_testkit::wire_proxy::{Rule, WireProxy};
 
@@ -36,7 +40,11 @@ async fn the_second_run_reads_the_member_that_took_over() {
     let rule = proxy.add(Rule::on("getMore").namespace("d.c").nth(1).then(die));
     let uri = format!("{}&serverSelectionTimeoutMS=6000", proxy.uri(&set.uri()));
     let shelf = Shelf::new();
-    let report = shelf.run(&uri, only(&["d"])).await.unwrap_or_else(|e| panic!("{}", e.chain()));
+    let waits = |options: &mut Options| {
+        only(&["d"])(options);
+        options.patience = Patience::new(Duration::from_secs(15));
+    };
+    let report = shelf.run(&uri, waits).await.unwrap_or_else(|e| panic!("{}", e.chain()));
     assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done));
     assert_eq!(report.manifest.source.member, proxy.host(1 - old));
     let notes = report.manifest.notes.join("\n");

@@ -16,6 +16,7 @@ use uzima_backup::error::{Error, Kind};
 use uzima_backup::exit::Exit;
 use uzima_backup::ops::backup::{self, ConsistencyChoice, EngineChoice, Options, Report, Resources};
 use uzima_backup::ops::list;
+use uzima_backup::patience::Patience;
 use uzima_backup::progress::Meter;
 use uzima_backup::secret::Secret;
 use uzima_backup::source::notes::Notes;
@@ -64,6 +65,7 @@ impl Shelf {
             check_compression: false,
             allow_empty: false,
             stall: Duration::from_secs(60),
+            patience: Patience::new(Duration::from_secs(2)),
             uploads: 2,
             compressors: 2,
             state_dir: Some(self.dir.path().join("state")),

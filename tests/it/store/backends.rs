@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use uzima_backup::secret::Secret;
@@ -63,7 +62,6 @@ async fn moto() {
     options.credentials = Some(("moto".into(), Secret::from("moto")));
     // moto refuses parts under 5 MiB, as Amazon does.
     options.limits = Limits { min_part: 5 << 20, max_parts: 20, ..Limits::default() };
-    options.first_backoff = Duration::from_millis(20);
     let store = Arc::new(connect(options).await);
     let counted = Arc::clone(&moto);
     let leftovers = Box::new(move || counted.open_uploads("backups"));

@@ -79,9 +79,7 @@ async fn stall() {
 async fn stall_for_ever() {
     let server = S3Server::start();
     let proxy = TcpProxy::start(server.address());
-    let mut options = through(&server, &proxy);
-    options.max_attempts = 2;
-    let store = connect(options).await;
+    let store = connect(through(&server, &proxy)).await;
     store.check().await.expect("it is there");
     proxy.set(Mode::StallAfter(Direction::Down, 0));
     let body = bytes(1_000);

@@ -1,18 +1,20 @@
 //! Small objects on a bad service: lost answers, bursts of errors, refused headers, broken listings.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use uzima_backup::store::s3::ChecksumMode;
 use uzima_backup::store::{Kind, Store};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
-use super::support::{MOST, PART, bytes, connect, options, store, upload};
+use super::support::{MOST, PART, bytes, connect, options, patience, store, upload};
 
 /// Row 18: a burst is outlived, an outage is not waited for endlessly.
 #[tokio::test]
 async fn bursts() {
     let server = S3Server::start();
     let mut options = options(&server);
-    options.max_attempts = 12;
+    options.patience = patience(Duration::from_secs(60));
     let store = connect(options).await;
     server.faults().add(Rule::chance(0.15, 1, "*", Fault::Answer(503, "SlowDown")));
     server.faults().add(Rule::chance(0.15, 2, "*", Fault::Answer(500, "InternalError")));
@@ -35,12 +37,15 @@ async fn outage_is_bounded() {
     let error = store.put("a", bytes(1)).await.expect_err("503 for ever");
     assert_eq!(error.kind, Kind::Failed);
     assert!(error.to_string().contains("SlowDown"), "{error}");
-    assert_eq!(server.count("PutObject"), 4);
+    assert!(error.to_string().contains(", tried again for 0."), "{error}");
+    assert!(error.to_string().contains("BACKUP_PATIENCE") || error.hint.is_some(), "{error}");
+    let sent = server.count("PutObject");
+    assert!(sent >= 2, "{sent}");
     store.create("a", bytes(1)).await.expect_err("503 for ever");
-    assert_eq!(server.count("PutObject"), 8);
+    assert!(server.count("PutObject") >= sent + 2);
 }
 
-/// Row 25: the answer is lost, the SDK's second try meets the first one's object.
+/// Row 25: the answer is lost, the second try meets the first one's object.
 #[tokio::test]
 async fn created_though_the_answer_was_lost() {
     let server = S3Server::start();
@@ -176,7 +181,7 @@ async fn broken_download() {
     assert_eq!(store.get("a", MOST).await.expect("the third try"), bytes(50_000));
     server.faults().add(Rule::always("GetObject", Fault::BreakOff(20_000)));
     store.get_range("a", 0..40_000).await.expect_err("it always breaks off");
-    assert_eq!(server.count("GetObject"), 3 + 4);
+    assert!(server.count("GetObject") >= 3 + 2);
 }
 
 /// An object that was changed in the store does not pass for whole: the service's checksum tells.

@@ -2,13 +2,14 @@
 //! it ends either whole or with nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use uzima_backup::store::s3::ChecksumMode;
 use uzima_backup::store::{Result, Store};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
-use super::support::{PART, bytes, connect, options, put_parts, spec, whole};
+use super::support::{PART, bytes, connect, options, patience, put_parts, spec, whole};
 
 const FAULTS: [Fault; 21] = [
     Fault::Answer(400, "BadDigest"),
@@ -71,6 +72,7 @@ async fn sweep(
             let server = S3Server::start();
             let mut options = options(&server);
             options.checksum = mode;
+            options.patience = patience(Duration::from_millis(20));
             let store = connect(options).await;
             server.faults().add(rule(index, fault.clone()));
             let done = backup(&server, &store, &body, &manifest).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use uzima_backup::patience::Patience;
 use uzima_backup::secret::Secret;
 use uzima_backup::store::checksum::crc64nvme;
 use uzima_backup::store::{Limits, Result, S3Options, S3Store, Store, Upload, UploadSpec, Whole};
@@ -12,15 +13,19 @@ use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 /// The size of parts in tests: small, odd.
 pub const PART: u64 = 10_007;
 
-/// Options for the server in this process, with pauses too short to notice.
+/// A patience that ends soon, with pauses too short to notice.
+pub fn patience(total: Duration) -> Patience {
+    Patience::new(total).first_pause(Duration::from_millis(2))
+}
+
+/// Options for the server in this process, which is not waited for long.
 pub fn options(server: &S3Server) -> S3Options {
     let mut options = S3Options::new(BUCKET, "daily-backups");
     options.endpoint_url = Some(server.endpoint());
     options.region = Some("us-east-1".into());
     options.credentials = Some((ACCESS_KEY.into(), Secret::from(SECRET_KEY)));
     options.limits = Limits { min_part: 1, ..Limits::default() };
-    options.max_attempts = 4;
-    options.first_backoff = Duration::from_millis(2);
+    options.patience = patience(Duration::from_millis(300));
     options
 }
 

@@ -19,6 +19,7 @@ use uzima_backup::ops::backup::{ConsistencyChoice, EngineChoice, Options, Resour
 use uzima_backup::ops::cleanup::{self, Report};
 use uzima_backup::ops::notices;
 use uzima_backup::ops::recorded::{self, Done, Recording};
+use uzima_backup::patience::Patience;
 use uzima_backup::progress::Meter;
 use uzima_backup::secret::{Redactor, Secret};
 use uzima_backup::source::notes::Notes;
@@ -116,6 +117,7 @@ impl World {
             check_compression: false,
             allow_empty: false,
             stall: Duration::from_secs(30),
+            patience: Patience::new(Duration::from_secs(2)),
             uploads: 1,
             compressors: 1,
             state_dir: Some(self.dir.path().join("state")),

@@ -6,6 +6,7 @@ use super::*;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
 use crate::ops::backup::{self, ConsistencyChoice, EngineChoice};
+use crate::patience::Patience;
 use crate::retention::Policy;
 use crate::store::dir::DirOptions;
 
@@ -31,6 +32,7 @@ fn around() -> Around {
         check_compression: false,
         allow_empty: false,
         stall: Duration::from_secs(1),
+        patience: Patience::new(Duration::from_secs(2)),
         uploads: 1,
         compressors: 1,
         state_dir: None,

@@ -1,0 +1,243 @@
+//! The way of a request's body to the service: how fast it may go, how far it is, and whether it stands still.
+//!
+//! A body is signed as a whole and then sent in small chunks. Time limits look at the bytes that move, because a line may be
+//! slow and is shared by all parts.
+
+use std::future::Future;
+use std::num::NonZeroU64;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::{BoxError, SdkError};
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::bucket::Bucket;
+use super::options::Timeouts;
+
+/// The most bytes of a body that are handed to the connection at once.
+const CHUNK: usize = 64 << 10;
+
+/// A limit of bytes per second for all bodies of a bucket. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Rate(Option<Arc<(NonZeroU64, Mutex<Instant>)>>);
+
+impl Rate {
+    /// No limit if `None`.
+    pub fn new(bytes_per_second: Option<NonZeroU64>) -> Rate {
+        Rate(bytes_per_second.map(|rate| Arc::new((rate, Mutex::new(Instant::now())))))
+    }
+
+    /// How many bytes a chunk has at most: an eighth of a second's, so that a low rate is even.
+    fn chunk(&self) -> usize {
+        let bytes = self.0.as_ref().map_or(u64::MAX, |limit| (limit.0.get() / 8).max(1));
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(CHUNK)
+    }
+
+    /// Reserves the time of a chunk; the moment when it may go, unless that is now.
+    fn reserve(&self, bytes: usize) -> Option<Instant> {
+        let (rate, next) = &**self.0.as_ref()?;
+        let (now, mut next) = (Instant::now(), next.lock().unwrap_or_else(PoisonError::into_inner));
+        let at = (*next).max(now);
+        *next = at + Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        (at > now).then_some(at)
+    }
+}
+
+/// Counts bytes of parts that the store has not acknowledged yet. Clones share the count.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnderWay(Arc<AtomicU64>);
+
+impl UnderWay {
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One attempt to send one body.
+pub(super) struct Flow {
+    times: Timeouts,
+    length: u64,
+    state: Shared,
+}
+
+/// How far the body is; the connection's task moves it on.
+#[derive(Debug, Clone)]
+struct Shared {
+    state: Arc<Mutex<State>>,
+    rate: Rate,
+    under_way: UnderWay,
+}
+
+#[derive(Debug)]
+struct State {
+    sent: u64,
+    /// When a byte moved last.
+    moved: Instant,
+    /// The limit of the rate holds the body back: that nothing moves is no stall.
+    held: bool,
+    /// The attempt is over: its bytes do not count any more.
+    over: bool,
+}
+
+impl Bucket {
+    /// Gets ready to send a body of this length.
+    pub fn flow(&self, length: usize, under_way: &UnderWay) -> Flow {
+        let state = State { sent: 0, moved: Instant::now(), held: false, over: false };
+        let state = Shared {
+            state: Arc::new(Mutex::new(state)),
+            rate: self.rate.clone(),
+            under_way: under_way.clone(),
+        };
+        Flow { times: self.options.timeouts, length: length as u64, state }
+    }
+}
+
+impl Flow {
+    /// Has the body of a request go through this flow.
+    pub fn meter(&self) -> impl Intercept + 'static {
+        Meter(self.state.clone())
+    }
+
+    /// The answer to a request, or the error of a time-out if the body stands still or its answer does not come.
+    pub async fn watch<T, E>(
+        self,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, SdkError<E, HttpResponse>> {
+        tokio::select! {
+            answer = request => answer,
+            why = self.stalled() => Err(SdkError::timeout_error(why)),
+        }
+    }
+
+    /// Ends when the body stands still.
+    async fn stalled(&self) -> String {
+        loop {
+            let (moved, limit) = {
+                let state = self.state.lock();
+                let whole = state.sent >= self.length;
+                let limit = if whole { self.times.answer_to(self.length) } else { self.times.stall };
+                (if state.held { Instant::now() } else { state.moved }, limit)
+            };
+            if moved.elapsed() >= limit {
+                return format!("nothing moved for {} s", limit.as_secs());
+            }
+            tokio::time::sleep_until(moved + limit).await;
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        state.over = true;
+        self.state.under_way.0.fetch_sub(state.sent, Relaxed);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, held: bool) {
+        let mut state = self.lock();
+        (state.held, state.moved) = (held, Instant::now());
+    }
+
+    fn send(&self, bytes: usize) {
+        let mut state = self.lock();
+        (state.held, state.moved) = (false, Instant::now());
+        if !state.over {
+            state.sent += bytes as u64;
+            self.under_way.0.fetch_add(bytes as u64, Relaxed);
+        }
+    }
+}
+
+/// Replaces the body of a request after it was signed.
+#[derive(Debug)]
+struct Meter(Shared);
+
+impl Intercept for Meter {
+    fn name(&self) -> &'static str {
+        "Meter"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let body = std::mem::replace(request.body_mut(), SdkBody::taken());
+        let metered = Metered { body, rest: Bytes::new(), pause: None, flow: self.0.clone() };
+        *request.body_mut() = SdkBody::from_body_1_x(metered);
+        Ok(())
+    }
+}
+
+/// A body that goes in chunks, each when the rate allows it.
+struct Metered {
+    body: SdkBody,
+    /// What is left of the frame that the body gave last.
+    rest: Bytes,
+    /// The next chunk waits for this moment.
+    pause: Option<Pin<Box<Sleep>>>,
+    flow: Shared,
+}
+
+impl Body for Metered {
+    type Data = Bytes;
+    type Error = aws_smithy_types::body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => this.rest = bytes,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let length = this.rest.len().min(this.flow.rate.chunk());
+        if this.pause.is_none()
+            && let Some(at) = this.flow.rate.reserve(length)
+        {
+            this.flow.hold(true);
+            this.pause = Some(Box::pin(tokio::time::sleep_until(at)));
+        }
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(context));
+            this.pause = None;
+        }
+        this.flow.send(length);
+        Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        match self.body.content_length() {
+            Some(length) => SizeHint::with_exact(length + rest),
+            None => SizeHint::default(),
+        }
+    }
+}
