@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use super::bucket;
 use super::layers::{Layers, Origin};
 use super::settings;
-use super::values::{boolean, number};
+use super::values::{absolute, boolean, number};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::store::dir::DirOptions;
@@ -31,6 +31,8 @@ pub fn place(layers: &Layers) -> Result<Place> {
         "s3.storage_class",
         "s3.sse",
         "s3.sse_kms_key_id",
+        "s3.versioned",
+        "s3.object_lock_days",
     ]
     .into_iter()
     .filter(|key| layers.is_set(key))
@@ -67,7 +69,9 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
             layers.wrong("s3.prefix", "the prefix must not be empty: the bucket may hold other things")
         );
     }
-    let mut options = S3Options::new(bucket, prefix.trim_start_matches('/'));
+    let prefix = prefix.strip_prefix('/').unwrap_or(prefix);
+    check_prefix(prefix).map_err(|why| layers.wrong("s3.prefix", &why))?;
+    let mut options = S3Options::new(bucket, prefix);
     let text = |key| layers.text(key).map(str::to_string);
     options.region = text("s3.region");
     options.endpoint_url = layers.parsed("s3.endpoint_url", endpoint)?;
@@ -78,8 +82,8 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
     options.sse = match (text("s3.sse").as_deref(), text("s3.sse_kms_key_id")) {
         (None, None) => None,
         (Some("AES256"), None) => Some(Sse::Aes256),
-        (Some("aws:kms") | None, Some(key)) => Some(Sse::Kms(key)),
-        (Some("aws:kms"), None) => return Err(layers.wrong("s3.sse", "S3_SSE_KMS_KEY_ID is missing")),
+        (Some("aws:kms") | None, Some(key)) => Some(Sse::Kms(Some(key))),
+        (Some("aws:kms"), None) => Some(Sse::Kms(None)),
         (Some("AES256"), Some(_)) => {
             return Err(layers.wrong("s3.sse_kms_key_id", "it goes with S3_SSE = aws:kms"));
         }
@@ -93,13 +97,28 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
             _ => Err("it is crc64nvme, crc32c or none"),
         })?
         .expect("it has a default");
+    options.ca_bundle = absolute(layers, "s3.ca_bundle")?;
+    options.versioned = boolean(layers, "s3.versioned")?.expect("it has a default");
+    options.object_lock_days = number(layers, "s3.object_lock_days", 1)?;
+    if options.object_lock_days.is_some_and(|days| days > LONGEST_LOCK) {
+        return Err(layers.wrong("s3.object_lock_days", &format!("it is at most {LONGEST_LOCK}")));
+    }
     options.credentials = match (text("s3.access_key_id"), text("s3.secret_access_key")) {
         (Some(id), Some(secret)) => {
-            // From the environment alone they are left to the SDK, which knows session tokens too.
-            let plain = Origin::Environment("AWS_SECRET_ACCESS_KEY".into());
-            (layers.origin("s3.secret_access_key") != Some(&plain)).then(|| (id, Secret::from(secret)))
+            options.session_token = text("s3.session_token").map(Secret::from);
+            Some((id, Secret::from(secret)))
         }
-        (None, None) => None,
+        (None, None) => {
+            // Alone in the environment the token may be another program's.
+            let plain = Origin::Environment("AWS_SESSION_TOKEN".into());
+            if layers.is_set("s3.session_token") && layers.origin("s3.session_token") != Some(&plain) {
+                let missing = "the token goes with a key and its secret, and AWS_ACCESS_KEY_ID is missing";
+                return Err(layers
+                    .wrong("s3.session_token", missing)
+                    .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or leave the token out"));
+            }
+            None
+        }
         (Some(_), None) => {
             let missing = "the key goes with a secret, and AWS_SECRET_ACCESS_KEY is missing";
             return Err(layers.wrong("s3.access_key_id", missing).hint(
@@ -128,6 +147,36 @@ fn bandwidth(text: &str) -> Result<NonZeroU64, String> {
             "it is a number of bytes per second, at least {LEAST_BANDWIDTH}, such as 500000, 2 MB or 4 MiB"
         )
     })
+}
+
+/// The longest retention period in days that Amazon S3 takes (100 years).
+const LONGEST_LOCK: u32 = 36_500;
+
+/// The longest prefix in bytes: S3 takes keys of 1,024 bytes, and the longest key below the prefix has 300.
+const LONGEST_PREFIX: usize = 700;
+
+/// Refuses a prefix that services read in different ways. Some resolve `..` and join double slashes, so that a backup
+/// would lie where no listing looks.
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    let wrong = if prefix.contains('\\') {
+        "it contains a backslash"
+    } else if prefix.chars().any(char::is_control) {
+        "it contains a control character"
+    } else if prefix.starts_with('/') || prefix.contains("//") {
+        "it contains an empty part between slashes"
+    } else if prefix.split('/').any(|part| part == "." || part == "..") {
+        "`.` and `..` are not names"
+    } else if prefix.len() > LONGEST_PREFIX {
+        return Err(format!("it is longer than {LONGEST_PREFIX} bytes"));
+    } else {
+        return Ok(());
+    };
+    let plain: String = prefix.chars().filter(|c| !c.is_control()).collect();
+    let parts = plain.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."));
+    match parts.collect::<Vec<_>>().join("/") {
+        parts if parts.is_empty() => Err(format!("{wrong}; a prefix is, for example, daily-backups/")),
+        parts => Err(format!("{wrong}; a correct prefix is {parts}/")),
+    }
 }
 
 /// An address of a service, with the protocol that it speaks.
@@ -169,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::config::layers::Raw;
+    use crate::secret::ExposeSecret;
 
     #[test]
     fn there_is_one_place() {
@@ -193,7 +243,10 @@ mod tests {
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "https:///x")], "https://HOST"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "s3://x")], "https://HOST"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "kms")], "AES256"),
-            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "aws:kms")], "S3_SSE_KMS_KEY_ID"),
+            (vec![("S3_VERSIONED", "true")], "s3.versioned is set, but no bucket"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_OBJECT_LOCK_DAYS", "0")], "at least 1"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_OBJECT_LOCK_DAYS", "36501")], "at most 36500"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_CA_BUNDLE", "ca.pem")], "absolute"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_CHECKSUM", "md5")], "crc32c"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BANDWIDTH", "fast")], "bytes per second"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BANDWIDTH", "1000")], "at least 1024"),
@@ -210,6 +263,78 @@ mod tests {
         assert!(matches!(place(&Layers::of(&[("S3_BACKUP_BUCKET", "shop")])).unwrap(), Place::S3(_)));
         let elsewhere = [("S3_BACKUP_BUCKET", "My_Shop"), ("S3_ENDPOINT_URL", "https://s3.example.com")];
         assert!(matches!(place(&Layers::of(&elsewhere)).unwrap(), Place::S3(_)));
+    }
+
+    #[test]
+    fn a_prefix_that_services_read_in_different_ways_is_refused() {
+        for (prefix, words) in [
+            (
+                "a//b/",
+                "S3_BACKUP_PREFIX): it contains an empty part between slashes; a correct prefix is a/b/",
+            ),
+            ("//a/", "a correct prefix is a/"),
+            ("a//", "a correct prefix is a/"),
+            ("./a/", "`.` and `..` are not names; a correct prefix is a/"),
+            ("a/../b", "a correct prefix is a/b/"),
+            ("..", "a prefix is, for example, daily-backups/"),
+            ("a\\b/", "a backslash; a correct prefix is a/b/"),
+            ("a\nb/", "a control character; a correct prefix is ab/"),
+            (&"x".repeat(701), "longer than 700 bytes"),
+        ] {
+            let layers = Layers::of(&[("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", prefix)]);
+            let error = place(&layers).unwrap_err();
+            assert!(error.to_string().contains(words), "{prefix:?}: {error}");
+            assert_eq!(error.exit(), crate::exit::Exit::Usage, "{prefix:?}");
+        }
+        for prefix in ["a", "/a/", "a/.b/", "a/...", "a b/é"] {
+            let layers = Layers::of(&[("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", prefix)]);
+            assert!(place(&layers).is_ok(), "{prefix:?}");
+        }
+    }
+
+    fn bucket(env: &[(&str, &str)], file: &str) -> Result<Box<S3Options>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, format!("[s3]\nbucket = \"shop\"\n{file}")).unwrap();
+        let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+        let layers = Layers::load(Default::default(), &value, Some(&path)).unwrap();
+        match place(&layers)? {
+            Place::S3(options) => Ok(options),
+            Place::Dir(_) => panic!("a bucket is set"),
+        }
+    }
+
+    #[test]
+    fn a_session_token_goes_with_its_key_wherever_each_is_set() {
+        let key = "access_key_id = \"id\"\nsecret_access_key = \"secret\"\n";
+        let (token, in_file) = (("AWS_SESSION_TOKEN", "token"), "session_token = \"token\"\n");
+        let environment = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret"), token];
+        for (env, file) in [
+            (vec![token], key.to_string()),
+            (vec![], format!("{key}{in_file}")),
+            (environment.to_vec(), String::new()),
+            (environment[..2].to_vec(), in_file.to_string()),
+        ] {
+            let options = bucket(&env, &file).unwrap();
+            let told = options.session_token.as_ref().map(|token| token.expose_secret().to_string());
+            assert_eq!(
+                (told.as_deref(), options.credentials.is_some()),
+                (Some("token"), true),
+                "{env:?} {file}"
+            );
+            assert!(!format!("{options:?}").contains("token\""), "{options:?}");
+        }
+        // Without a key a token in the environment is left to the AWS default chain.
+        assert!(bucket(&[token], "").unwrap().session_token.is_none());
+        let error = bucket(&[], in_file).unwrap_err();
+        assert!(error.to_string().contains("AWS_ACCESS_KEY_ID is missing"), "{error}");
+    }
+
+    #[test]
+    fn kms_needs_no_key_id() {
+        assert_eq!(bucket(&[("S3_SSE", "aws:kms")], "").unwrap().sse, Some(Sse::Kms(None)));
+        let env = [("S3_SSE_KMS_KEY_ID", "key")];
+        assert_eq!(bucket(&env, "").unwrap().sse, Some(Sse::Kms(Some("key".into()))));
     }
 
     #[test]

@@ -148,7 +148,7 @@ pub fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
     let addresses = set(&["ping_url", "webhook_url"]);
     let uris = [set(&["mongo_uri", "restore_uri", "drill_uri", "records"]), addresses.clone()].concat();
-    let mut words = set(&["s3.secret_access_key", "mail.resend_api_key"]);
+    let mut words = set(&["s3.secret_access_key", "s3.session_token", "mail.resend_api_key"]);
     words.extend(addresses.into_iter().flat_map(secret_parts));
     Redactor::new(&uris, &words)
 }

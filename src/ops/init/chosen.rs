@@ -63,7 +63,10 @@ pub fn chosen(layers: &Layers, env: Env<'_>, options: &Options) -> Chosen {
     for setting in SETTINGS {
         let key = setting.key;
         // Where the log of this one run goes is not a setting of the nights.
-        let passing = key == "log_file" && layers.origin(key) == Some(&Origin::Flag);
+        // Neither is a token that expires in hours.
+        let passing = key == "log_file" && layers.origin(key) == Some(&Origin::Flag)
+            || key == "s3.session_token"
+                && layers.origin(key) == Some(&Origin::Environment("AWS_SESSION_TOKEN".into()));
         let elsewhere = to_dir && key.starts_with("s3.");
         if passing || elsewhere || !(layers.is_set(key) || key == "mongo_uri") {
             continue;
@@ -94,6 +97,7 @@ pub fn chosen(layers: &Layers, env: Env<'_>, options: &Options) -> Chosen {
 fn file_name(key: &str) -> &str {
     match key {
         "s3.secret_access_key" => "s3_secret",
+        "s3.session_token" => "s3_session_token",
         "mail.resend_api_key" => "resend_key",
         other => other.rsplit('.').next().unwrap_or(other),
     }

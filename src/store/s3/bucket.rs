@@ -40,7 +40,7 @@ impl Bucket {
         }
         let trimmed = options.prefix.trim_matches('/');
         let prefix = if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") };
-        let connection = Connection::new(&options).await;
+        let connection = Connection::new(&options).await?;
         let (conditional, batches) = (AtomicBool::new(true), AtomicBool::new(true));
         let rate = Rate::new(options.bandwidth);
         Ok(Bucket { options, prefix, connection, rate, conditional, batches })
@@ -140,7 +140,9 @@ impl Bucket {
     /// The error of a failed request.
     pub fn error(&self, failure: &Failure, action: Action, verb: &str, key: &str) -> Error {
         let doing = format!("cannot {verb} {}", self.place(key));
-        let mut error = explain(failure, action, doing, &self.options, self.connection.answered());
+        let connection = &self.connection;
+        let mut error =
+            explain(failure, action, doing, &self.options, &connection.around, connection.answered());
         if let Some(waited) = failure.waited {
             error.cause += &format!(", tried again for {}", units::duration(waited));
             if error.hint.is_none() {
@@ -180,7 +182,7 @@ impl Bucket {
         match &self.options.sse {
             None => (None, None),
             Some(Sse::Aes256) => (Some(ServerSideEncryption::Aes256), None),
-            Some(Sse::Kms(key)) => (Some(ServerSideEncryption::AwsKms), Some(key.clone())),
+            Some(Sse::Kms(key)) => (Some(ServerSideEncryption::AwsKms), key.clone()),
         }
     }
 

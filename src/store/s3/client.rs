@@ -16,10 +16,13 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, Utc};
 
+use super::super::Result;
+use super::around::Around;
 use super::bounded::Bounded;
 use super::failure::{Failure, parse_date};
 use super::options::{ChecksumMode, S3Options};
 use super::repeats::Repeats;
+use super::trust;
 use crate::secret::ExposeSecret;
 
 /// Whether the bucket's name goes into the path.
@@ -33,11 +36,16 @@ pub(super) struct Connection {
     seen: Arc<Seen>,
     /// What was sent again.
     pub repeats: Repeats,
+    /// What the environment says about the connection.
+    pub around: Around,
 }
 
 impl Connection {
     /// Prepares a client; nothing is sent to the store.
-    pub async fn new(options: &S3Options) -> Connection {
+    ///
+    /// # Errors
+    /// Returns an error if the CA certificates to trust cannot be read.
+    pub async fn new(options: &S3Options) -> Result<Connection> {
         let region = match (&options.region, &options.endpoint_url) {
             (Some(region), _) => Some(Region::new(region.clone())),
             // The SDK's chain ends in a question to the cloud's metadata service, which answers
@@ -51,11 +59,14 @@ impl Connection {
         if let Some(region) = region {
             loader = loader.region(region);
         }
+        if let Some(client) = trust::client(options)? {
+            loader = loader.http_client(client);
+        }
         if let Some((id, secret)) = &options.credentials {
             loader = loader.credentials_provider(Credentials::new(
                 id,
                 secret.expose_secret(),
-                None,
+                options.session_token.as_ref().map(|token| token.expose_secret().to_string()),
                 None,
                 "S3Options",
             ));
@@ -67,14 +78,15 @@ impl Connection {
             builder = builder.region(Region::new("us-east-1"));
         }
         let client = Client::from_conf(configure(builder, options, &seen).build());
-        Connection { client: Mutex::new(client), seen, repeats: Repeats::default() }
+        let around = Around::of(options);
+        Ok(Connection { client: Mutex::new(client), seen, repeats: Repeats::default(), around })
     }
 
     /// Sends a request, once more in the region that the answer names if the bucket is there.
-    pub async fn send<T, E, F, S>(&self, send: S) -> Result<T, Failure>
+    pub async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, Failure>
     where
         S: Fn(Client) -> F,
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let client = self.client();
@@ -179,7 +191,7 @@ impl Intercept for Listener {
         context: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
+    ) -> std::result::Result<(), BoxError> {
         if let Some(date) = context.response().headers().get("date").and_then(parse_date) {
             *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
         }

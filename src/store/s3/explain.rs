@@ -1,11 +1,17 @@
 //! Failures in classes the caller acts on, with the next step for a person.
 
 use super::super::{Error, Kind};
-use super::failure::{Failure, skew};
-use super::options::S3Options;
+use super::around::{Around, Proxy};
+use super::failure::{Failure, NO_CREDENTIALS, ProxyFault, skew};
+use super::options::{S3Options, Sse};
+use super::trust::Fault;
+use crate::shell::quoted;
 
 /// What a request needs of the bucket's policy.
 pub(super) type Action = &'static str;
+
+/// The action of every write.
+const PUT: Action = "s3:PutObject";
 
 /// Gives a failed request its class and says what to do.
 ///
@@ -15,10 +21,22 @@ pub(super) fn explain(
     action: Action,
     doing: String,
     options: &S3Options,
+    around: &Around,
     answered: bool,
 ) -> Error {
     let error = |kind| Error::new(kind, doing.clone(), failure.text());
     let bucket = &options.bucket;
+    if let Some(fault) = failure.certificate {
+        return error(Kind::Misconfigured).hint(certificate(fault, options));
+    }
+    if let Some(hint) = proxy(failure, options, around) {
+        // A proxy that is down may come back.
+        let kind = if failure.proxy.is_some() { Kind::Misconfigured } else { Kind::Silent };
+        return error(kind).hint(hint);
+    }
+    if let Some((kind, hint)) = encryption(failure, options).or_else(|| bucket_settings(failure, options)) {
+        return error(kind).hint(hint);
+    }
     if failure.is(&["NoSuchBucket"]) {
         return error(Kind::NoPlace).hint(format!(
             "Create the bucket {bucket}, or correct S3_BACKUP_BUCKET; a bucket exists at one endpoint only"
@@ -40,16 +58,23 @@ pub(super) fn explain(
         });
     }
     if failure.no_credentials {
-        return error(Kind::Misconfigured)
-            .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile, or the machine's role)");
+        return error(Kind::Misconfigured).hint(credentials(failure, around));
     }
-    if failure.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"]) {
+    if failure.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"]) {
+        return error(Kind::Denied).hint(
+            "The temporary credentials have expired: get new ones, and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
+             AWS_SESSION_TOKEN together",
+        );
+    }
+    if failure.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"]) {
         return error(Kind::Denied)
             .hint("Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)");
     }
-    if failure.status == Some(403) || failure.is(&["AccessDenied", "AllAccessDisabled"]) {
-        return error(Kind::Denied)
-            .hint(format!("Allow {action} on the bucket {bucket} for these credentials"));
+    if is_locked(failure) {
+        return error(Kind::Locked).hint("It can be deleted when its retention period or legal hold ends");
+    }
+    if failure.denied() {
+        return error(Kind::Denied).hint(allow(failure, action, options));
     }
     if failure.is(&["NoSuchKey"]) {
         return error(Kind::NotFound);
@@ -68,7 +93,7 @@ pub(super) fn explain(
     }
     if failure.unsupported() {
         return error(Kind::Failed)
-            .hint("If the service does not know S3's checksum headers, set S3_CHECKSUM=none for it");
+            .hint("If the service does not know this checksum, set S3_CHECKSUM to crc32c or none; `uzima-backup health` tries them");
     }
     if failure.is(&[
         "SlowDown",
@@ -85,6 +110,164 @@ pub(super) fn explain(
         return error(Kind::Full).hint("Give the bucket more room, or let cleanup keep fewer backups");
     }
     error(Kind::Failed)
+}
+
+/// What to do about the service's certificate.
+fn certificate(fault: Fault, options: &S3Options) -> String {
+    let endpoint = options.endpoint_url.as_deref().unwrap_or("Amazon S3");
+    match fault {
+        Fault::Untrusted => format!(
+            "If {endpoint} or a proxy before it has a private CA, set AWS_CA_BUNDLE (s3.ca_bundle) to a PEM file with that \
+             CA's certificate; on a machine without CA certificates install the package ca-certificates"
+        ),
+        Fault::Name => {
+            let style = super::client::path_style(options);
+            format!(
+                "Set S3_ENDPOINT_URL (now {endpoint}) to a name in the certificate; S3_FORCE_PATH_STYLE=true keeps the \
+                 bucket out of the host's name (now {style})"
+            )
+        }
+        Fault::Time => {
+            format!("Renew the certificate of {endpoint}, or set this machine's clock (`timedatectl`)")
+        }
+        Fault::Other => format!("Have {endpoint} use a certificate that TLS clients accept"),
+    }
+}
+
+/// What to do about the proxy, if the request failed at one.
+fn proxy(failure: &Failure, options: &S3Options, around: &Around) -> Option<String> {
+    let silent = failure.status.is_none() && !failure.no_credentials;
+    if failure.proxy.is_none() && !silent {
+        return None;
+    }
+    let Proxy { variable, address } = around.proxy.as_ref()?;
+    let service = options.endpoint_url.as_deref().unwrap_or("Amazon S3");
+    let beside = format!("or reach {service} without the proxy: add its host to NO_PROXY");
+    Some(match failure.proxy {
+        Some(ProxyFault::Login) => format!(
+            "Put the user and password of the proxy {address} into {variable} (http://USER:PASSWORD@HOST:PORT), {beside}"
+        ),
+        Some(ProxyFault::Refused) => {
+            format!("Have the proxy {address} ({variable}) allow connections to {service}, {beside}")
+        }
+        None => format!(
+            "Requests go through the proxy {address} ({variable}): check that it is running and can be reached, {beside}"
+        ),
+    })
+}
+
+/// What to do where the SDK found no credentials, or could not get them.
+fn credentials(failure: &Failure, around: &Around) -> String {
+    let set = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+    if let Some(profile) = &around.profile
+        && (failure.message.contains("profile") || failure.message == NO_CREDENTIALS)
+    {
+        return format!(
+            "Check the profile {profile} (AWS_PROFILE) in ~/.aws/config and ~/.aws/credentials of the user that runs this: \
+             `aws configure list --profile {}`",
+            quoted(profile)
+        );
+    }
+    if around.web_identity {
+        return format!(
+            "Check the role's trust policy and AWS_ROLE_ARN, and that this user may read the token file that \
+             AWS_WEB_IDENTITY_TOKEN_FILE names; or set {set}"
+        );
+    }
+    format!("Set {set} (or a profile, or the machine's role)")
+}
+
+/// What to do about a request that the key or the bucket's policy refuses.
+fn allow(failure: &Failure, action: Action, options: &S3Options) -> String {
+    let bucket = &options.bucket;
+    let says = |words: &str| failure.message.contains(words);
+    if says("kms:") {
+        return "Allow kms:GenerateDataKey and kms:Decrypt on the KMS key for these credentials, in the key's policy and \
+                in their own"
+            .into();
+    }
+    if says("s3:PutObjectRetention") {
+        return format!(
+            "Allow s3:PutObjectRetention on the bucket {bucket} for these credentials, or unset S3_OBJECT_LOCK_DAYS"
+        );
+    }
+    let allow = format!("Allow {action} on the bucket {bucket} for these credentials");
+    let explicit = says("explicit deny");
+    if action != PUT || !(explicit || options.sse.is_none()) {
+        return allow;
+    }
+    let sse = match options.sse {
+        None => "S3_SSE is not set",
+        Some(Sse::Aes256) => "S3_SSE is AES256",
+        Some(Sse::Kms(_)) => "S3_SSE is aws:kms",
+    };
+    format!(
+        "{allow}; if the bucket's policy demands an encryption, set S3_SSE to it, AES256 or aws:kms ({sse})"
+    )
+}
+
+/// What to do about encryption by the service.
+fn encryption(failure: &Failure, options: &S3Options) -> Option<(Kind, String)> {
+    let message = failure.message.to_ascii_lowercase();
+    let key = match &options.sse {
+        Some(Sse::Kms(Some(key))) => format!("the KMS key {key} (S3_SSE_KMS_KEY_ID)"),
+        _ => "the default KMS key of the bucket or account".into(),
+    };
+    let code = failure.code().to_ascii_lowercase();
+    let hint = if code == "kms.notfoundexception"
+        || code.contains("kmskeynotfound")
+        || code == "kms:keynotfound"
+    {
+        format!(
+            "The service does not find {key}: correct S3_SSE_KMS_KEY_ID; the key must be in the bucket's region"
+        )
+    } else if code == "kms.disabledexception" {
+        format!("Enable {key} (`aws kms enable-key`), or set S3_SSE_KMS_KEY_ID to another key")
+    } else if code == "kms.kmsinvalidstateexception" {
+        format!(
+            "Look at {key} (`aws kms describe-key`): it may be about to be deleted (`aws kms cancel-key-deletion`)"
+        )
+    } else if code.starts_with("kms.") {
+        format!("Look at {key} (`aws kms describe-key`), or set S3_SSE_KMS_KEY_ID to another key")
+    } else if code == "serversideencryptionconfigurationnotfounderror"
+        || code.contains("kmsnotconfigured")
+        || message.contains("kms is not configured")
+        || (options.sse.is_some() && failure.unsupported() && message.contains("encryption"))
+    {
+        "This service cannot encrypt as S3_SSE asks: unset S3_SSE and S3_SSE_KMS_KEY_ID, or set encryption up there".into()
+    } else {
+        return None;
+    };
+    Some((Kind::Misconfigured, hint))
+}
+
+/// What to do about a setting that the bucket or the service does not take.
+fn bucket_settings(failure: &Failure, options: &S3Options) -> Option<(Kind, String)> {
+    let message = failure.message.to_ascii_lowercase();
+    let lock = message.contains("object lock") || message.contains("objectlock");
+    let refused = failure.unsupported() || failure.is(&["MalformedXML", "InvalidRetentionPeriod"]);
+    if options.object_lock_days.is_some() && refused && (lock || failure.is(&["InvalidRetentionPeriod"])) {
+        let hint = format!(
+            "The bucket {} has no Object Lock: turn it on there (with versioning), or unset S3_OBJECT_LOCK_DAYS",
+            options.bucket
+        );
+        return Some((Kind::Misconfigured, hint));
+    }
+    if failure.is(&["InvalidStorageClass"]) {
+        let class = options.storage_class.as_deref().unwrap_or("none");
+        let hint = format!("Set S3_STORAGE_CLASS (now {class}) to a class of this service, or unset it");
+        return Some((Kind::Misconfigured, hint));
+    }
+    None
+}
+
+/// A deletion refused by Object Lock. (Amazon hides the object instead, unless a version is named.)
+fn is_locked(failure: &Failure) -> bool {
+    let message = failure.message.to_ascii_lowercase();
+    let says = ["object lock", "worm protected", "worm-protected", "under retention", "legal hold"];
+    failure.is(&["ObjectLocked"])
+        || failure.status.is_some_and(|s| (400..500).contains(&s))
+            && says.iter().any(|words| message.contains(words))
 }
 
 /// A HEAD refused without a code, by a service whose clock differs by more than the 15 minutes that
@@ -134,7 +317,173 @@ mod tests {
     fn said(failure: Failure) -> Error {
         let mut options = S3Options::new("b", "p/");
         options.endpoint_url = Some("http://store:9000".into());
-        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, false)
+        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, &Around::default(), false)
+    }
+
+    /// The error of a refused write with these settings.
+    fn of_write(failure: Failure, change: impl FnOnce(&mut S3Options)) -> Error {
+        let mut options = S3Options::new("b", "p/");
+        change(&mut options);
+        explain(&failure, PUT, "cannot write".into(), &options, &Around::default(), true)
+    }
+
+    fn message(status: u16, code: &str, message: &str) -> Failure {
+        Failure { message: message.into(), ..answer(status, code) }
+    }
+
+    #[track_caller]
+    fn assert_hint(error: &Error, kind: Kind, words: &[&str]) {
+        let hint = error.hint.as_deref().unwrap_or_default();
+        assert_eq!(error.kind, kind, "{error}");
+        words.iter().for_each(|word| assert!(hint.contains(word), "no {word:?} in {hint:?}"));
+    }
+
+    /// Codes and messages of Amazon S3 and MinIO.
+    #[test]
+    fn each_fault_of_encryption_has_its_own_next_step() {
+        let kms = |options: &mut S3Options| options.sse = Some(Sse::Kms(Some("key-1".into())));
+        let default = |options: &mut S3Options| options.sse = Some(Sse::Kms(None));
+        let aes = |options: &mut S3Options| options.sse = Some(Sse::Aes256);
+        let write = |failure: Failure| of_write(failure, kms);
+        let bad = Kind::Misconfigured;
+        let missing = "Invalid keyId 'key-1'";
+        assert_hint(
+            &write(message(400, "KMS.NotFoundException", missing)),
+            bad,
+            &["not find the KMS key key-1", "region"],
+        );
+        assert_hint(&write(message(400, "XMinioKMSKeyNotFound", "")), bad, &["correct S3_SSE_KMS_KEY_ID"]);
+        assert_hint(
+            &write(message(400, "KMS.DisabledException", "key-1 is disabled.")),
+            bad,
+            &["enable-key", "key-1"],
+        );
+        assert_hint(
+            &write(message(400, "KMS.KMSInvalidStateException", "key-1 is pending deletion.")),
+            bad,
+            &["cancel-key-deletion"],
+        );
+        let none = "Server side encryption specified but KMS is not configured";
+        for (status, code) in
+            [(501, "NotImplemented"), (400, "InvalidArgument"), (400, "XMinioKMSNotConfigured")]
+        {
+            assert_hint(&write(message(status, code, none)), bad, &["unset S3_SSE"]);
+        }
+        let unknown = message(400, "InvalidRequest", "The encryption method specified is not supported");
+        assert_hint(&of_write(unknown, aes), bad, &["unset S3_SSE"]);
+        let gone = answer(404, "ServerSideEncryptionConfigurationNotFoundError");
+        assert_hint(&of_write(gone, default), bad, &["unset S3_SSE"]);
+        let user = "User: arn:aws:iam::1:user/backup is not authorized to perform: ";
+        let data_key = message(403, "AccessDenied", &format!("{user}kms:GenerateDataKey on resource: key-1"));
+        assert_hint(
+            &write(data_key),
+            Kind::Denied,
+            &["Allow kms:GenerateDataKey and kms:Decrypt", "key's policy"],
+        );
+        let policy =
+            format!("{user}s3:PutObject on resource: \"b\" with an explicit deny in a resource-based policy");
+        let denied = || message(403, "AccessDenied", &policy);
+        assert_hint(&of_write(denied(), |_| {}), Kind::Denied, &["set S3_SSE to it", "S3_SSE is not set"]);
+        assert_hint(&of_write(denied(), aes), Kind::Denied, &["aws:kms (S3_SSE is AES256)"]);
+        // A key that can only read, on a service that says no more.
+        let plain = of_write(message(403, "AccessDenied", "Access Denied."), aes);
+        assert_eq!(plain.hint.as_deref(), Some("Allow s3:PutObject on the bucket b for these credentials"));
+    }
+
+    #[test]
+    fn a_setting_that_the_bucket_does_not_take_is_named() {
+        let lock = |options: &mut S3Options| options.object_lock_days = Some(7);
+        for words in
+            ["Bucket is missing ObjectLockConfiguration", "Bucket is missing Object Lock Configuration"]
+        {
+            let error = of_write(message(400, "InvalidRequest", words), lock);
+            assert_hint(&error, Kind::Misconfigured, &["has no Object Lock", "unset S3_OBJECT_LOCK_DAYS"]);
+        }
+        let retention = "not authorized to perform: s3:PutObjectRetention on resource";
+        let error = of_write(message(403, "AccessDenied", retention), lock);
+        assert_hint(&error, Kind::Denied, &["Allow s3:PutObjectRetention"]);
+        let class = |options: &mut S3Options| options.storage_class = Some("FAST".into());
+        let error = of_write(message(400, "InvalidStorageClass", ""), class);
+        assert_hint(&error, Kind::Misconfigured, &["S3_STORAGE_CLASS (now FAST)"]);
+        for (status, code, words) in [
+            (403, "AccessDenied", "Access Denied because object protected by object lock."),
+            (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"),
+            (400, "ObjectLocked", ""),
+        ] {
+            assert_eq!(of_write(message(status, code, words), |_| {}).kind, Kind::Locked, "{code}");
+        }
+    }
+
+    #[test]
+    fn expired_credentials_are_not_mistaken_for_wrong_ones() {
+        let error = said(message(400, "ExpiredToken", "The provided token has expired."));
+        assert_hint(&error, Kind::Denied, &["have expired", "AWS_SESSION_TOKEN together"]);
+        assert_hint(&said(answer(400, "InvalidToken")), Kind::Denied, &["(and AWS_SESSION_TOKEN)"]);
+    }
+
+    fn beside(failure: Failure, around: &Around) -> Error {
+        let mut options = S3Options::new("b", "p/");
+        options.endpoint_url = Some("https://store:9000".into());
+        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, around, false)
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_had_are_named_by_their_source() {
+        let none =
+            |message: &str| Failure { message: message.into(), no_credentials: true, ..Failure::default() };
+        let profile = Around { profile: Some("back up".into()), ..Around::default() };
+        let missing = none("no credentials: profile `back up` was not defined: could not find it");
+        assert_hint(
+            &beside(missing, &profile),
+            Kind::Misconfigured,
+            &["the profile back up (AWS_PROFILE)", "'back up'"],
+        );
+        assert_hint(&beside(none(NO_CREDENTIALS), &profile), Kind::Misconfigured, &["AWS_PROFILE"]);
+        let identity = Around { web_identity: true, ..Around::default() };
+        let refused = none("no credentials: InvalidIdentityToken: no OpenID Connect provider found");
+        assert_hint(
+            &beside(refused, &identity),
+            Kind::Misconfigured,
+            &["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"],
+        );
+        assert_hint(
+            &beside(none(NO_CREDENTIALS), &Around::default()),
+            Kind::Misconfigured,
+            &["Set AWS_ACCESS_KEY_ID"],
+        );
+    }
+
+    #[test]
+    fn a_proxy_is_named_only_where_the_request_failed_at_it() {
+        let proxy = Proxy { variable: "HTTPS_PROXY".into(), address: "http://proxy:3128".into() };
+        let around = Around { proxy: Some(proxy), ..Around::default() };
+        let failure = |proxy, status| Failure { proxy, status, message: "x".into(), ..Failure::default() };
+        let down = beside(failure(None, None), &around);
+        assert_hint(&down, Kind::Silent, &["the proxy http://proxy:3128 (HTTPS_PROXY)", "NO_PROXY"]);
+        let login = failure(Some(ProxyFault::Login), Some(407));
+        assert!(!login.passes(true) && failure(None, None).passes(true));
+        assert_hint(
+            &beside(login, &around),
+            Kind::Misconfigured,
+            &["into HTTPS_PROXY (http://USER:PASSWORD@"],
+        );
+        let refused = beside(failure(Some(ProxyFault::Refused), None), &around);
+        assert_hint(&refused, Kind::Misconfigured, &["allow connections to https://store:9000"]);
+        assert!(!beside(answer(403, "AccessDenied"), &around).to_string().contains("proxy"));
+    }
+
+    #[test]
+    fn a_bad_certificate_is_no_outage() {
+        for (fault, words) in [
+            (Fault::Untrusted, "AWS_CA_BUNDLE (s3.ca_bundle)"),
+            (Fault::Name, "S3_ENDPOINT_URL (now https://store:9000)"),
+            (Fault::Time, "Renew the certificate"),
+            (Fault::Other, "https://store:9000"),
+        ] {
+            let failure = Failure { certificate: Some(fault), lost: true, ..Failure::default() };
+            assert!(!failure.passes(true));
+            assert_hint(&beside(failure, &Around::default()), Kind::Misconfigured, &[words]);
+        }
     }
 
     fn answer(status: u16, code: &str) -> Failure {

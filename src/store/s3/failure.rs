@@ -8,6 +8,19 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, Utc};
 
 use super::repeats::{LOST, connection};
+use super::trust;
+
+/// Why a proxy did not pass a request on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProxyFault {
+    /// It wants a user and a password (407).
+    Login,
+    /// It refuses to connect to the service.
+    Refused,
+}
+
+/// The cause where no provider has credentials.
+pub(super) const NO_CREDENTIALS: &str = "there are no credentials";
 
 /// A failed request.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +39,12 @@ pub(super) struct Failure {
     pub lost: bool,
     /// The request never left, for want of credentials.
     pub no_credentials: bool,
+    /// What is wrong with the service's certificate.
+    pub certificate: Option<trust::Fault>,
+    /// What the proxy said instead of passing the request on.
+    pub proxy: Option<ProxyFault>,
+    /// The object's storage class, in the answer about an object that is archived.
+    pub class: Option<String>,
     /// The request was a HEAD, whose errors have no body and therefore no code.
     pub head: bool,
     /// The answer's body ended early.
@@ -54,6 +73,7 @@ impl Failure {
             if failure.region.is_none() {
                 failure.region = raw.body().bytes().and_then(|body| tag_in_body(body, "Region"));
             }
+            failure.class = raw.body().bytes().and_then(|body| tag_in_body(body, "StorageClass"));
         }
         if let Some(meta) = error.as_service_error().map(ProvideErrorMetadata::meta) {
             failure.code = meta.code().map(str::to_owned);
@@ -70,6 +90,14 @@ impl Failure {
             failure.no_credentials = failure.status.is_none() && failure.message.contains("credential");
         }
         failure.unmade = matches!(&error, SdkError::ConstructionFailure(_));
+        if let Some((fault, words)) = trust::fault(&error) {
+            (failure.certificate, failure.message) = (Some(fault), words);
+        }
+        if failure.status == Some(407) {
+            (failure.proxy, failure.message) = (Some(ProxyFault::Login), "the proxy wants a login".into());
+        } else if let Some((fault, words)) = tunnel(&error) {
+            (failure.proxy, failure.message) = (Some(fault), words.into());
+        }
         failure.lost = match &error {
             SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
             // A refused connection or an unknown host: nothing was sent.
@@ -84,7 +112,13 @@ impl Failure {
 
     /// Nobody answered, or a service in trouble did: another request would fare no better now.
     pub fn away(&self) -> bool {
-        self.status.is_none_or(|status| matches!(status, 429 | 500 | 502 | 503 | 504)) && !self.no_credentials
+        let answer = self.status.is_none_or(|status| matches!(status, 429 | 500 | 502 | 503 | 504));
+        answer && !self.fails_again()
+    }
+
+    /// The same request would fail the same way until a person changes something.
+    pub fn fails_again(&self) -> bool {
+        self.no_credentials || self.certificate.is_some() || self.proxy == Some(ProxyFault::Login)
     }
 
     pub fn code(&self) -> &str {
@@ -98,6 +132,11 @@ impl Failure {
     /// The object, or something of it, is not there.
     pub fn not_found(&self) -> bool {
         self.is(&["NoSuchKey", "NotFound"]) || (self.status == Some(404) && self.code.is_none())
+    }
+
+    /// The credentials may not do this.
+    pub fn denied(&self) -> bool {
+        self.status == Some(403) || self.is(&["AccessDenied", "AllAccessDisabled"])
     }
 
     /// What arrived at the service was not what was sent: sending it again is right.
@@ -136,6 +175,20 @@ impl Failure {
     }
 }
 
+/// What a proxy said to CONNECT.
+fn tunnel(error: &(dyn StdError + 'static)) -> Option<(ProxyFault, &'static str)> {
+    // hyper-util's `TunnelError` is private; these are its words.
+    let texts = texts(error);
+    let says = |words: &str| texts.iter().any(|text| text.contains(words));
+    if says("proxy authorization required") {
+        Some((ProxyFault::Login, "the proxy wants a login"))
+    } else if says("tunnel error: unsuccessful") {
+        Some((ProxyFault::Refused, "the proxy refuses to connect to the service"))
+    } else {
+        None
+    }
+}
+
 /// The error and its causes, the innermost last.
 fn texts(error: &(dyn StdError + 'static)) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
@@ -152,6 +205,18 @@ fn texts(error: &(dyn StdError + 'static)) -> Vec<String> {
     texts
 }
 
+/// How the SDK's layers begin that say nothing of their own about credentials.
+const WRAPPERS: [&str; 8] = [
+    "dispatch failure",
+    "other",
+    "failed to construct request",
+    "an error occurred while loading credentials",
+    "the credentials provider was not properly configured",
+    "the credential provider was not enabled",
+    "unexpected credentials error",
+    "service error",
+];
+
 /// The cause in plain words.
 fn words(error: &(dyn StdError + 'static)) -> String {
     let texts = texts(error);
@@ -160,7 +225,9 @@ fn words(error: &(dyn StdError + 'static)) -> String {
     if says("credential") {
         // The last of many providers, the metadata service of a machine in a cloud, speaks for none of them.
         let none = says("IMDS") || says("in chain");
-        return if none { "there are no credentials".into() } else { format!("no credentials: {last}") };
+        let own = texts.iter().filter(|text| !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)));
+        let own: Vec<&str> = own.map(String::as_str).collect();
+        return if none { NO_CREDENTIALS.into() } else { format!("no credentials: {}", own.join(": ")) };
     }
     match connection(Some(error)) {
         // What breaks a connection in another way, a certificate say, is known to the innermost layer alone.
@@ -190,7 +257,7 @@ pub(super) fn tag_in_body(body: &[u8], tag: &str) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, after) = text.split_once(&format!("<{tag}>"))?;
     let (word, _) = after.split_once(&format!("</{tag}>"))?;
-    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     plain.then(|| word.to_owned())
 }
 

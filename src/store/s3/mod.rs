@@ -5,6 +5,8 @@
 //! got lost is settled by asking for the object, and a listing either walks every page or fails.
 //! Protocol: the Amazon S3 API reference; where services differ, the code names them.
 
+mod archive;
+mod around;
 mod bounded;
 mod bucket;
 mod client;
@@ -18,6 +20,7 @@ mod object;
 mod options;
 mod repeats;
 mod sums;
+mod trust;
 mod upload;
 mod verify;
 
@@ -89,6 +92,10 @@ impl Store for S3Store {
     async fn head(&self, key: &str) -> Result<Option<Object>> {
         key::check(key)?;
         self.bucket.head(key).await
+    }
+
+    fn thaw(&self, key: &str) -> Option<String> {
+        Some(archive::thaw(&self.bucket.full(key), &self.bucket.options))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Object>> {

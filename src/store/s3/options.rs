@@ -1,6 +1,7 @@
 //! Settings of a bucket, all of them given, none read from the environment here.
 
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::Limits;
@@ -9,7 +10,7 @@ use crate::secret::Secret;
 
 /// How a bucket is reached and what is asked of it.
 ///
-/// `Debug` shows no secret: the only one is wrapped.
+/// `Debug` shows no secret: they are wrapped.
 #[derive(Debug, Clone)]
 pub struct S3Options {
     /// The bucket's name.
@@ -27,6 +28,13 @@ pub struct S3Options {
     pub checksum: ChecksumMode,
     /// The storage class of new objects, in S3's words (`STANDARD_IA`).
     pub storage_class: Option<String>,
+    /// Days for which artifact, index and manifest are locked (mode GOVERNANCE): the objects of uploads and of
+    /// [`create`](crate::store::Store::create).
+    pub object_lock_days: Option<u32>,
+    /// Old versions that a lifecycle rule deletes are expected.
+    pub versioned: bool,
+    /// A PEM file with the CA certificates to trust instead of this machine's.
+    pub ca_bundle: Option<PathBuf>,
     /// Encryption by the service; `None`: the bucket's default.
     pub sse: Option<Sse>,
     /// What one upload may have; tests lower it.
@@ -39,6 +47,8 @@ pub struct S3Options {
     pub bandwidth: Option<NonZeroU64>,
     /// Key id and secret instead of the SDK's chain of providers.
     pub credentials: Option<(String, Secret)>,
+    /// The token that goes with temporary `credentials`.
+    pub session_token: Option<Secret>,
 }
 
 impl S3Options {
@@ -52,12 +62,16 @@ impl S3Options {
             force_path_style: None,
             checksum: ChecksumMode::default(),
             storage_class: None,
+            object_lock_days: None,
+            versioned: false,
+            ca_bundle: None,
             sse: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             patience: Patience::default(),
             bandwidth: None,
             credentials: None,
+            session_token: None,
         }
     }
 }
@@ -80,8 +94,9 @@ pub enum ChecksumMode {
 pub enum Sse {
     /// With the service's own keys (`AES256`).
     Aes256,
-    /// With a key of the key management service, by its id or ARN (`aws:kms`).
-    Kms(String),
+    /// With a key of the key management service (`aws:kms`), by its id or ARN; `None`: the default key of the bucket or
+    /// account.
+    Kms(Option<String>),
 }
 
 /// When to give up waiting for the service.

@@ -84,7 +84,7 @@ impl Failure {
     pub fn passes(&self, answered: bool) -> bool {
         let hopeless = self.code.is_none() && HOPELESS.iter().any(|words| self.message.contains(words));
         match self.status {
-            _ if self.no_credentials || self.unmade || hopeless || self.is(&LASTING) => false,
+            _ if self.fails_again() || self.unmade || hopeless || self.is(&LASTING) => false,
             None => true,
             _ if self.is(&["RequestTimeTooSkewed"]) => {
                 self.date.is_some_and(|date| skew(date).abs() < SMALL_SKEW)

@@ -103,7 +103,7 @@ async fn class_and_encryption() {
     let server = S3Server::start();
     let mut options = options(&server);
     options.storage_class = Some("STANDARD_IA".into());
-    options.sse = Some(Sse::Kms("key-1".into()));
+    options.sse = Some(Sse::Kms(Some("key-1".into())));
     let store = connect(options).await;
     let refuse = |header| Rule::always("*", Fault::Answer(400, "InvalidStorageClass")).header(header);
     server.faults().add(refuse("x-amz-storage-class"));
