@@ -708,7 +708,7 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --status)
-                    COMPREPLY=($(compgen -W "running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest archived" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi

@@ -106,7 +106,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l js
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s q -l quiet -d 'Print nothing but errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing or unreadable_manifest, with commas between (may be given several times); default: all but deleted' -r -f -a "running\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, with commas between (may be given several times); default: all but deleted' -r -f -a "running\t''
 completed\t''
 failed\t''
 interrupted\t''
@@ -115,7 +115,8 @@ damaged\t''
 artifact_missing\t''
 index_missing\t''
 manifest_missing\t''
-unreadable_manifest\t''"
+unreadable_manifest\t''
+archived\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'List this directory' -r -f -a "(__fish_complete_directories)"

@@ -113,7 +113,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
-'*--status=[Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing or unreadable_manifest, with commas between (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest)' \
+'*--status=[Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, with commas between (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest archived)' \
 '--job=[Only backups of this job]:NAME:' \
 '--limit=[At most so many]:N:' \
 '--dir=[List this directory]:DIR:_files -/' \

@@ -174,6 +174,8 @@ impl From<store::Error> for Error {
             | store::Kind::NoPlace
             | store::Kind::Silent
             | store::Kind::ClockSkew
+            | store::Kind::Archived
+            | store::Kind::Locked
             | store::Kind::Full
             | store::Kind::Failed => Kind::Failed,
         };

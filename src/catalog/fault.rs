@@ -175,6 +175,8 @@ pub enum Shown {
     Run(Status),
     /// Its backup has a fault.
     Fault(Kind),
+    /// Its backup's manifest is in an archive class of the bucket.
+    Archived,
 }
 
 impl Shown {
@@ -185,7 +187,7 @@ impl Shown {
 
     /// Every one.
     pub fn all() -> impl Iterator<Item = Shown> {
-        STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault))
+        STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault)).chain([Shown::Archived])
     }
 
     /// Its words.
@@ -193,6 +195,7 @@ impl Shown {
         match self {
             Shown::Run(status) => status.word(),
             Shown::Fault(kind) => kind.words(),
+            Shown::Archived => "archived",
         }
     }
 
@@ -205,6 +208,7 @@ impl Shown {
             Shown::Fault(Kind::IndexMissing) => "index_missing",
             Shown::Fault(Kind::ManifestMissing) => "manifest_missing",
             Shown::Fault(Kind::UnreadableManifest) => "unreadable_manifest",
+            Shown::Archived => "archived",
         }
     }
 }
@@ -237,6 +241,9 @@ mod tests {
         }
         assert_eq!(Shown::Fault(Kind::ArtifactMissing).code(), "artifact_missing");
         let wrong = "artifact missing".parse::<Shown>().unwrap_err();
-        assert!(wrong.contains("completed, ") && wrong.ends_with(", unreadable_manifest"), "{wrong}");
+        assert!(
+            wrong.contains("completed, ") && wrong.ends_with(", unreadable_manifest, archived"),
+            "{wrong}"
+        );
     }
 }

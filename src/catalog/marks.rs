@@ -92,6 +92,7 @@ impl Failure {
         let bytes = match store.get(&key, LARGEST).await {
             Ok(bytes) => bytes,
             Err(e) if e.kind == Kind::Damaged => return Ok(Err(unreadable(&key, &e))),
+            Err(e) if e.kind == Kind::Archived => return Ok(Err(e.to_string())),
             Err(e) => return Err(e.into()),
         };
         Ok(match serde_json::from_slice::<Failure>(&bytes) {
@@ -122,6 +123,7 @@ impl Tombstone {
             Ok(bytes) => bytes,
             Err(e) if e.kind == Kind::NotFound => return Ok(None),
             Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(unreadable(&key, &e)))),
+            Err(e) if e.kind == Kind::Archived => return Ok(Some(Err(e.to_string()))),
             Err(e) => return Err(e.into()),
         };
         let own = |key: &String| layout::parse(key).is_some_and(|(of, _)| of == *id);
@@ -161,7 +163,8 @@ impl Pin {
                 let mark = serde_json::from_slice::<Mark>(&bytes).ok();
                 Ok(Pin { reason: mark.and_then(|mark| mark.reason) })
             }
-            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Damaged) => Ok(Pin::default()),
+            // A pin holds also while it is archived.
+            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Damaged | Kind::Archived) => Ok(Pin::default()),
             Err(e) => Err(e.into()),
         }
     }

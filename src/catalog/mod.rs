@@ -44,6 +44,15 @@ pub enum Entry {
         /// What is wrong with it.
         why: String,
     },
+    /// A backup whose manifest is in an archive class of the bucket and cannot be read now. Its job is unknown.
+    Archived {
+        /// The backup's id, from the key.
+        id: BackupId,
+        /// The manifest's key.
+        key: String,
+        /// The class, and how to thaw the manifest.
+        why: String,
+    },
 }
 
 impl Entry {
@@ -51,7 +60,7 @@ impl Entry {
     pub fn id(&self) -> &BackupId {
         match self {
             Entry::Backup(manifest) => &manifest.id,
-            Entry::Damaged { id, .. } => id,
+            Entry::Damaged { id, .. } | Entry::Archived { id, .. } => id,
         }
     }
 
@@ -59,7 +68,7 @@ impl Entry {
     pub fn started(&self) -> DateTime<Utc> {
         match self {
             Entry::Backup(manifest) => manifest.started_at,
-            Entry::Damaged { id, .. } => id.started(),
+            Entry::Damaged { id, .. } | Entry::Archived { id, .. } => id.started(),
         }
     }
 }
@@ -109,6 +118,9 @@ pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry>> {
         Err(e) if e.kind == store::Kind::NotFound => Ok(None),
         Err(e) if e.kind == store::Kind::Damaged => {
             Ok(Some(Entry::Damaged { id: id.clone(), key: layout::manifest(id), why: e.cause }))
+        }
+        Err(e) if e.kind == store::Kind::Archived => {
+            Ok(Some(Entry::Archived { id: id.clone(), key: layout::manifest(id), why: e.reason() }))
         }
         Err(e) => Err(e.into()),
     }

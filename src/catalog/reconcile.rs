@@ -60,6 +60,8 @@ async fn said(store: &dyn Store, records: &[Run]) -> Result<Said> {
         match entry {
             Entry::Backup(manifest) => runs.push(Run::completed(&manifest, &place)),
             Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
+            // The records are all that says what it is.
+            Entry::Archived { .. } => {}
         }
     }
     for (_, failure) in failures(store, &unknown(&failed, Status::Failed)).await? {

@@ -123,6 +123,7 @@ impl Verdict {
             // A clean-up took it meanwhile.
             Err(e) if e.kind == Kind::NotFound => return Ok(None),
             Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(marks::unreadable(key, &e)))),
+            Err(e) if e.kind == Kind::Archived => return Ok(Some(Err(e.to_string()))),
             Err(e) => return Err(e.into()),
         };
         Ok(Some(match serde_json::from_slice::<Verdict>(&bytes) {

@@ -139,6 +139,7 @@ fn report_json(report: &Report) -> serde_json::Value {
         "finished": report.finished,
         "expired": report.expired,
         "orphans": orphans,
+        "archived": report.archived,
         "problems": report.problems,
         "notes": report.notes,
     })

@@ -66,6 +66,9 @@ fn row(listed: &Listed) -> serde_json::Value {
         Row::Stored(Entry::Damaged { id, key, .. }) => {
             json!({"id": id, "status": status, "pinned": pinned, "pin_reason": reason, "key": key, "error": fault})
         }
+        Row::Stored(Entry::Archived { id, key, why }) => {
+            json!({"id": id, "status": status, "pinned": pinned, "pin_reason": reason, "key": key, "error": why})
+        }
         Row::Run(run) => json!({
             "id": run.id,
             "status": status,
@@ -142,7 +145,7 @@ fn said(listed: &Listed) -> Option<(&'static str, String)> {
     let fault = listed.fault.as_ref().map(Fault::beyond);
     let (error, warnings) = match &listed.row {
         Row::Stored(Entry::Backup(manifest)) => (None, manifest.warnings.join("; ")),
-        Row::Stored(Entry::Damaged { why, .. }) => (Some(why), String::new()),
+        Row::Stored(Entry::Damaged { why, .. } | Entry::Archived { why, .. }) => (Some(why), String::new()),
         Row::Run(run) => (run.error.as_ref(), run.warnings.join("; ")),
     };
     match fault.or(error.map(String::as_str)) {
@@ -158,7 +161,7 @@ fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
     let run = match &listed.row {
         Row::Stored(Entry::Backup(manifest)) => &Run::completed(manifest, ""),
         Row::Run(run) => run.as_ref(),
-        Row::Stored(Entry::Damaged { id, .. }) => {
+        Row::Stored(Entry::Damaged { id, .. } | Entry::Archived { id, .. }) => {
             let mut cells: [String; 10] = Default::default();
             (cells[0], cells[9]) = (id.to_string(), status);
             return cells;

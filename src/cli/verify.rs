@@ -11,6 +11,7 @@ use super::output::{self, Output};
 use super::{drill, job_meant, machine, stored, units};
 use crate::artifact::manifest::Manifest;
 use crate::cancel::Cancel;
+use crate::catalog::Entry;
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::Verdict;
 use crate::clock::Clock;
@@ -19,9 +20,9 @@ use crate::config::records::RecordsAt;
 use crate::config::settings;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::ops::choose;
 use crate::ops::recorded;
 use crate::ops::verify::{self, Chosen};
+use crate::ops::{archived, choose};
 use crate::store::Store;
 
 /// A backup, and how it was found.
@@ -42,10 +43,19 @@ pub async fn run(
     // What a drill lacks is told before hours of reading.
     let ground = if args.drill { Some((drill::ground(layers)?, settings::patience(layers)?)) } else { None };
     let store = cancel.or(stored(layers)).await?;
-    let chosen = cancel.or(chosen(args, layers, &*store)).await?;
+    let mut chosen = cancel.or(chosen(args, layers, &*store)).await?;
+    let mut archived = std::mem::take(&mut chosen.archived);
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let (mut rows, mut undrilled) = (Vec::new(), None);
     for manifest in &chosen.manifests {
+        if let Some(error) = cancel.or(archived::found(&*store, &manifest.id)).await? {
+            if !args.all {
+                return Err(error);
+            }
+            let step = error.next_step().map(|step| format!(". {step}")).unwrap_or_default();
+            archived.push((manifest.id.clone(), format!("{error}{step}")));
+            continue;
+        }
         log::info!("verifying {}, {}", manifest.id, units::bytes(manifest.artifact.size));
         let report = cancel.or(verify::verify(&store, manifest, workers, Clock::start())).await?;
         let mut verdict = report.verdict(&manifest.id, &machine());
@@ -58,6 +68,7 @@ pub async fn run(
         }
         rows.push(cancel.or(async { Ok(kept(&*store, manifest, verdict, &records, layers).await) }).await?);
     }
+    chosen.archived = archived;
     let text = text(&rows, &chosen);
     log.tell(Level::Info, &text);
     output.result(&json(&rows, &chosen, &store.place()), || text);
@@ -88,9 +99,12 @@ async fn chosen(args: &VerifyArgs, layers: &Layers, store: &dyn Store) -> Result
         return verify::sample(store, args.sample.unwrap_or(100), args.job.as_deref(), &mut rand::rng())
             .await;
     }
+    let job = job_meant(&args.which, args.job.as_deref(), layers);
     let mut chosen = Chosen::default();
-    chosen
-        .add(choose::choose(store, &args.which, job_meant(&args.which, args.job.as_deref(), layers)).await?);
+    match choose::choose(store, &args.which, job).await? {
+        Entry::Archived { id, key, why } => return Err(choose::frozen(store, &id, &key, &why).await?),
+        entry => chosen.add(entry),
+    }
     Ok(chosen)
 }
 
@@ -137,6 +151,7 @@ fn json(rows: &[Row], chosen: &Chosen, place: &str) -> serde_json::Value {
         "place": place,
         "backups": rows.iter().map(row).collect::<Vec<_>>(),
         "damaged": chosen.damaged.iter().map(damaged).collect::<Vec<_>>(),
+        "archived": chosen.archived.iter().map(damaged).collect::<Vec<_>>(),
         "orphans": chosen.orphans,
     })
 }
@@ -165,6 +180,9 @@ fn text(rows: &[Row], chosen: &Chosen) -> String {
     }
     for (id, why) in &chosen.damaged {
         text.push_str(&format!("DAMAGED  {id}: {why}\n"));
+    }
+    for (id, why) in &chosen.archived {
+        text.push_str(&format!("archived {id}: {why}\n"));
     }
     if !chosen.damaged.is_empty() || rows.iter().any(|row| !row.verdict.findings.is_empty()) {
         text.push_str(

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use chrono::TimeDelta;
 
-use super::bare;
+use super::{archived, bare};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
 use crate::catalog::{self, Entry, layout};
@@ -56,7 +56,18 @@ pub async fn sound(store: &dyn Store, which: &Which, job: Option<&str>) -> Resul
             // It may be the newest of the job: an older one in its place is for a person to decide.
             Err(error.hint("Name another backup by its id (`uzima-backup list`)"))
         }
+        Entry::Archived { id, key, why } => Err(frozen(store, &id, &key, &why).await?),
     }
+}
+
+/// The error for a backup whose manifest must be thawed first.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn frozen(store: &dyn Store, id: &BackupId, key: &str, why: &str) -> Result<Error> {
+    let error = archived::found(store, id).await?;
+    // It may have been thawed in this moment.
+    Ok(error.unwrap_or_else(|| Error::failed(format!("cannot read the manifest {key}: {why}"))))
 }
 
 async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<Entry> {
@@ -103,9 +114,11 @@ async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
     let job = job.or(jobs.first().copied()).unwrap_or_default().to_string();
     // A damaged one may be of this job. Its id tells the second alone: within it, it may be the newest.
     let mine = entries.into_iter().filter(|entry| job_of(entry).is_none_or(|of| of == job));
+    // Archives hold the old backups. Where an archived one is the newest, an older one is not taken in its place.
     let newest = mine.max_by_key(|entry| match entry {
         Entry::Backup(manifest) => manifest.started_at,
         Entry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
+        Entry::Archived { id, .. } => id.started(),
     });
     newest.ok_or_else(|| {
         let hint = match listed.as_str() {
@@ -119,6 +132,6 @@ async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
 fn job_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Backup(manifest) => Some(&manifest.job),
-        Entry::Damaged { .. } => None,
+        Entry::Damaged { .. } | Entry::Archived { .. } => None,
     }
 }

@@ -1,5 +1,6 @@
 //! The operations, one module each: resources and options in, a report out. Nothing here prints.
 
+pub mod archived;
 pub mod backup;
 mod bare;
 pub mod choose;

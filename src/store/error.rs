@@ -22,6 +22,10 @@ pub enum Kind {
     ClockSkew,
     /// The stored object is not what was sent, or is larger than an object of its kind can be.
     Damaged,
+    /// The object is in an archive class: it must be thawed before it can be read.
+    Archived,
+    /// The object is under a retention period or a legal hold and cannot be deleted yet.
+    Locked,
     /// No room: the disk is full or the upload would need more parts than allowed.
     Full,
     /// Everything else: the network, the service, the file system.
@@ -48,6 +52,14 @@ impl Error {
     /// An error without a hint.
     pub fn new(kind: Kind, doing: impl Into<String>, cause: impl fmt::Display) -> Error {
         Error { kind, doing: doing.into(), cause: cause.to_string(), hint: None }
+    }
+
+    /// The cause and the next step, without what was being done.
+    pub fn reason(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}. {hint}", self.cause),
+            None => self.cause.clone(),
+        }
     }
 
     /// Adds the next step.

@@ -35,6 +35,18 @@ pub struct Object {
     /// Changes whenever the object is written again: the ETag in a bucket; inode, modification time and change
     /// time in a directory. `None` if the store gave none: then equal sizes prove nothing.
     pub tag: Option<String>,
+    /// Why the object cannot be read now; `None` if it can be. A listing knows the storage class alone, and says
+    /// `Frozen` of thawed objects too; [`Store::head`] is exact.
+    pub archive: Option<Archive>,
+}
+
+/// An object in an archive class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archive {
+    /// It must be thawed before it can be read.
+    Frozen,
+    /// It is being thawed.
+    Thawing,
 }
 
 /// How many objects a listing may have: 365,000 backups with a verify each, or a store that never ends its listing.
@@ -97,6 +109,20 @@ pub struct UploadSpec {
     pub estimate: Option<u64>,
     /// Metadata kept with the object (a directory store drops it).
     pub metadata: Vec<(String, String)>,
+    /// The object is a test that is deleted at once: it goes to the bucket's own storage class, without a retention
+    /// period, and replaces an earlier probe under its key.
+    pub probe: bool,
+}
+
+/// How a store protects objects from a thief of the key that writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Protection {
+    /// Deleted and overwritten objects stay as versions; `None` if the key may not ask or the service does not say.
+    pub versions: Option<bool>,
+    /// Objects can be given a retention period (Object Lock); `None` as above.
+    pub locks: Option<bool>,
+    /// A lifecycle rule deletes old versions; `None` as above. Asked only where there are versions.
+    pub expires: Option<bool>,
 }
 
 /// The whole object as its writer knows it; [`Upload::complete`] holds the store to it.
@@ -139,6 +165,24 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Asks for an object's size and time; `None` if there is none.
     async fn head(&self, key: &str) -> Result<Option<Object>>;
+
+    /// The command that thaws an archived object, for a person to run; `None` for a store without archives.
+    fn thaw(&self, key: &str) -> Option<String> {
+        let _ = key;
+        None
+    }
+
+    /// The end of an object's retention period, if it has one that this key may see; a legal hold has no end and is
+    /// [`DateTime::<Utc>::MAX_UTC`].
+    async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// How the store protects objects from a thief of this key; `None` for a store without such a thing.
+    async fn protection(&self) -> Result<Option<Protection>> {
+        Ok(None)
+    }
 
     /// All objects whose key starts with `prefix`, every page, sorted by key; an error if there are more than
     /// [`MOST_OBJECTS`].

@@ -22,7 +22,7 @@ backup among them is damaged, or not all of it is there"
 )]
 pub struct ListArgs {
     /// Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing,
-    /// index_missing, manifest_missing or unreadable_manifest, with commas between (may be given several
+    /// index_missing, manifest_missing, unreadable_manifest or archived, with commas between (may be given several
     /// times); default: all but deleted
     #[arg(
         long,

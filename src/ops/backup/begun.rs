@@ -46,6 +46,7 @@ impl Begun {
                 ("job".into(), options.job.clone()),
                 ("tool".into(), TOOL.into()),
             ],
+            probe: false,
         };
         log::debug!("the artifact is {}, sent in parts of {part_size} bytes", spec.key);
         let upload = store.begin(&spec).await?;

@@ -69,7 +69,7 @@ async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<
             Some(Entry::Backup(m)) if m.job == options.job && (accepted || !m.collapsed()) => {
                 return Ok(Some(m));
             }
-            Some(Entry::Backup(_)) | None => {}
+            Some(Entry::Backup(_) | Entry::Archived { .. }) | None => {}
             Some(Entry::Damaged { key, why, .. }) => log::warn!("{key} cannot be understood: {why}"),
         }
     }

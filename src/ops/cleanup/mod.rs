@@ -23,6 +23,7 @@ use crate::exit::Exit;
 use crate::leftovers;
 use crate::retention::{self, Action, Circumstances, Plan, Policy};
 use crate::store::{Deleted, Store};
+use crate::units::several;
 
 use delete::Done;
 pub use orphans::Orphan;
@@ -98,6 +99,8 @@ pub struct Report {
     pub expired: Vec<BackupId>,
     /// Artifacts without a manifest, of any job.
     pub orphans: Vec<Orphan>,
+    /// Backups, of any job, whose manifests are archived: they are neither counted nor deleted.
+    pub archived: Vec<BackupId>,
     /// What failed or needs a look.
     pub problems: Vec<String>,
     /// What was cleared up on the way.
@@ -146,10 +149,18 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
         finished: Vec::new(),
         expired: Vec::new(),
         orphans: orphans::find(&state, store_clock),
+        archived: state.archived.clone(),
         problems: looks::problems(&state, &plan, &options.policy),
         notes,
         hidden: false,
     };
+    if !report.archived.is_empty() {
+        report.notes.push(format!(
+            "{} with an archived manifest: retention neither counts nor deletes them; let the bucket's lifecycle rule \
+             expire them",
+            several(report.archived.len() as u64, "backup")
+        ));
+    }
     finish(store, &state, &mut report).await;
     apply(store, &state, &mut report, now).await;
     expired::delete(store, &state, options, &mut report, now).await;

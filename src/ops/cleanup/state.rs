@@ -35,6 +35,8 @@ pub struct State {
     found: BTreeMap<BackupId, Found>,
     /// Manifests that cannot be understood: of which job they are is not known.
     broken: BTreeMap<BackupId, Fault>,
+    /// Backups whose manifests are in an archive class, of any job. They are neither counted nor deleted.
+    pub archived: Vec<BackupId>,
     /// Other jobs that have backups here.
     pub others: BTreeSet<String>,
     /// Deletions of this job that were begun, and whose manifest is gone.
@@ -58,6 +60,7 @@ impl State {
             job: job.into(),
             found: BTreeMap::new(),
             broken: BTreeMap::new(),
+            archived: Vec::new(),
             others: BTreeSet::new(),
             halfway: Vec::new(),
             bare: BTreeMap::new(),
@@ -109,6 +112,7 @@ impl State {
                 self.broken.insert(id, fault);
                 return;
             }
+            Entry::Archived { id, .. } => return self.archived.push(id),
         };
         if manifest.job != self.job {
             self.others.insert(manifest.job);

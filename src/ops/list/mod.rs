@@ -135,6 +135,7 @@ fn fault(row: &Row, folder: &Folder, verdict: Option<&Verdict>, now: DateTime<Ut
     match row {
         Row::Stored(Entry::Backup(manifest)) => Fault::of(manifest, folder, verdict),
         Row::Stored(Entry::Damaged { key, why, .. }) => Some(Fault::unreadable(key, why)),
+        Row::Stored(Entry::Archived { .. }) => None,
         Row::Run(run) => Fault::lost(run, folder, now),
     }
 }

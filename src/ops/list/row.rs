@@ -43,6 +43,7 @@ impl Listed {
     /// How it stands.
     pub fn shown(&self) -> Shown {
         let status = match &self.row {
+            Row::Stored(Entry::Archived { .. }) => return Shown::Archived,
             Row::Stored(_) => Status::Completed,
             Row::Run(run) => run.status,
         };
@@ -62,7 +63,7 @@ impl Listed {
         let job = match &self.row {
             Row::Stored(Entry::Backup(manifest)) => Some(&manifest.job),
             // It might be of any job: it is never left out.
-            Row::Stored(Entry::Damaged { .. }) => None,
+            Row::Stored(Entry::Damaged { .. } | Entry::Archived { .. }) => None,
             Row::Run(run) => Some(&run.job).filter(|job| !job.is_empty()),
         };
         let of_job = options.job.as_ref().is_none_or(|wanted| job.is_none_or(|job| job == wanted));

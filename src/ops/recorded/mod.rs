@@ -117,7 +117,12 @@ async fn mistyped(error: &Error, options: &Options, resources: &Resources) -> bo
     }
     let store = &*resources.store;
     let entries = async { catalog::manifests(store, &catalog::ids(store).await?).await };
-    let of_job = |entry: &Entry| matches!(entry, Entry::Backup(manifest) if manifest.job == options.job);
+    // An archived manifest may be of the job.
+    let of_job = |entry: &Entry| match entry {
+        Entry::Backup(manifest) => manifest.job == options.job,
+        Entry::Archived { .. } => true,
+        Entry::Damaged { .. } => false,
+    };
     // Where the store does not tell, it may be one that vanished.
     resources.cancel.or(entries).await.is_ok_and(|entries| !entries.iter().any(of_job))
 }

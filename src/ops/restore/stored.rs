@@ -15,8 +15,8 @@ use crate::artifact::manifest::Manifest;
 use crate::artifact::writer::Tally;
 use crate::error::{Error, Kind, Result};
 use crate::near::escaped;
-use crate::ops::bare;
 use crate::ops::verify::{self, region};
+use crate::ops::{archived, bare};
 use crate::progress::Meter;
 use crate::shell::quoted;
 use crate::source::Namespace;
@@ -50,6 +50,7 @@ impl Stored {
                  versions of it",
             )
         };
+        archived::refuse(&*store, &manifest.id).await?;
         let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
         let key = manifest.artifact.key.clone();
         let index = verify::index(&store, &manifest).await?.map_err(|what| {

@@ -29,6 +29,7 @@ pub async fn gather(
     let mut manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
     // There is a backup, whatever its manifest says.
     manifests.extend(state.broken().keys().cloned());
+    manifests.extend(state.archived.iter().cloned());
     let mut failures = BTreeSet::new();
     // A run that never heard that its manifest had arrived is said to have failed, and its backup exists.
     let failed: Vec<BackupId> = state.failed.iter().filter(|id| !manifests.contains(id)).cloned().collect();

@@ -16,6 +16,8 @@ pub struct Chosen {
     pub manifests: Vec<Manifest>,
     /// Manifests that cannot be understood, and why.
     pub damaged: Vec<(BackupId, String)>,
+    /// Backups that cannot be read before they are thawed, and how to thaw them.
+    pub archived: Vec<(BackupId, String)>,
     /// Artifacts without a manifest, by their keys.
     pub orphans: Vec<String>,
 }
@@ -28,6 +30,7 @@ impl Chosen {
             Entry::Damaged { id, key, why } => {
                 self.damaged.push((id, format!("{key} cannot be understood: {why}")));
             }
+            Entry::Archived { id, key, why } => self.archived.push((id, format!("{key}: {why}"))),
         }
     }
 }
@@ -53,7 +56,7 @@ pub async fn sample(store: &dyn Store, percent: u8, job: Option<&str>, rng: &mut
     let wanted = (chosen.manifests.len() * usize::from(percent)).div_ceil(100);
     chosen.manifests = chosen.manifests.into_iter().sample(rng, wanted);
     chosen.manifests.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
-    if chosen.manifests.is_empty() && chosen.damaged.is_empty() {
+    if chosen.manifests.is_empty() && chosen.damaged.is_empty() && chosen.archived.is_empty() {
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         return Err(Error::failed(format!("there is no backup{of_job} in {}", store.place()))
             .hint("`uzima-backup list` shows the backups"));

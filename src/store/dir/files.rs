@@ -357,5 +357,6 @@ fn object(key: &str, about: &About) -> Object {
     let tag = format!("{}-{}.{}-{}.{}", about.inode, modified.0, modified.1, changed.0, changed.1);
     // A file system may hold a time that no calendar does.
     let modified = DateTime::from_timestamp(modified.0, u32::try_from(modified.1).unwrap_or(0));
-    Object { key: key.to_owned(), size: about.size, modified: modified.unwrap_or_default(), tag: Some(tag) }
+    let modified = modified.unwrap_or_default();
+    Object { key: key.to_owned(), size: about.size, modified, tag: Some(tag), archive: None }
 }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use aws_sdk_s3::types::EncodingType;
 
-use super::super::{Error, Kind, Object, Result, listable};
+use super::super::{Archive, Error, Kind, Object, Result, listable};
+use super::archive;
 use super::bucket::Bucket;
 use super::object::time;
 
@@ -50,7 +51,14 @@ impl Bucket {
                 let size = object.size().and_then(|size| u64::try_from(size).ok());
                 let size = size.ok_or_else(|| broken(format!("{relative:?} has no size")))?;
                 let tag = object.e_tag().map(str::to_owned);
-                objects.push(Object { key: relative, size, modified: time(object.last_modified()), tag });
+                let class = object.storage_class().map(|class| class.as_str());
+                objects.push(Object {
+                    key: relative,
+                    size,
+                    modified: time(object.last_modified()),
+                    tag,
+                    archive: archive::is_archive(class).then_some(Archive::Frozen),
+                });
                 listable(&self.place(prefix), objects.len())?;
             }
             if page.is_truncated() != Some(true) {

@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime as SdkDateTime};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::super::checksum::crc64nvme;
 use super::super::{Error, Kind, Object, Result};
+use super::archive;
 use super::bucket::Bucket;
 use super::client::time_limit;
 use super::failure::Failure;
@@ -110,7 +112,10 @@ impl Bucket {
                         format!("it ends before byte {}", header.unwrap_or_default()),
                     ));
                 }
-                Err(e) => return Err(self.error(&e, "s3:GetObject", "read", key)),
+                Err(e) => {
+                    let archived = archive::error(&e, doing(), &self.full(key), &self.options);
+                    return Err(archived.unwrap_or_else(|| self.error(&e, "s3:GetObject", "read", key)));
+                }
             };
             match whole_body(answer, range, most).await {
                 Ok(bytes) => return Ok(bytes),
@@ -127,17 +132,22 @@ impl Bucket {
     }
 
     pub async fn head(&self, key: &str) -> Result<Option<Object>> {
+        Ok(self.head_object(key).await?.map(|head| Object {
+            key: key.to_owned(),
+            size: u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
+            modified: time(head.last_modified()),
+            tag: head.e_tag().map(str::to_owned),
+            archive: archive::of_head(&head),
+        }))
+    }
+
+    pub(super) async fn head_object(&self, key: &str) -> Result<Option<HeadObjectOutput>> {
         let answer = self
             .send("HeadObject", |client| client.head_object().bucket(self.name()).key(self.full(key)).send())
             .await
             .map_err(|e| Failure { head: true, ..e });
         match answer {
-            Ok(head) => Ok(Some(Object {
-                key: key.to_owned(),
-                size: u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
-                modified: time(head.last_modified()),
-                tag: head.e_tag().map(str::to_owned),
-            })),
+            Ok(head) => Ok(Some(head)),
             Err(e) if e.not_found() => Ok(None),
             Err(e) => Err(self.error(&e, "s3:GetObject and s3:ListBucket", "look at", key)),
         }

@@ -37,6 +37,8 @@ pub(super) struct S3Upload {
     pub(super) settled: AtomicBool,
     /// Whether an answer to CreateMultipartUpload was lost: it may have begun another upload.
     pub(super) twin: bool,
+    /// As in [`UploadSpec::probe`].
+    pub(super) probe: bool,
 }
 
 /// A part that the store has.
@@ -53,6 +55,7 @@ impl S3Upload {
         let options = &bucket.options;
         let (sse, kms_key) = bucket.encryption();
         let (mut twin, mut waiting) = (false, bucket.start());
+        let class = options.storage_class.as_deref().filter(|_| !spec.probe).map(StorageClass::from);
         let answer = loop {
             let answer = bucket
                 .send_once(|client| {
@@ -64,7 +67,7 @@ impl S3Upload {
                         .set_metadata(Some(metadata.collect()))
                         .set_checksum_algorithm(options.checksum.algorithm())
                         .set_checksum_type(options.checksum.checksum_type())
-                        .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
+                        .set_storage_class(class.clone())
                         .set_server_side_encryption(sse.clone())
                         .set_ssekms_key_id(kms_key.clone())
                         .send()
@@ -99,6 +102,7 @@ impl S3Upload {
             ended: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             twin,
+            probe: spec.probe,
             bucket,
         })
     }

@@ -20,10 +20,10 @@ impl S3Upload {
     /// Completes the upload and compares what the store has with `whole`.
     pub(super) async fn finish(&self, parts: &BTreeMap<u32, Part>, whole: &Whole) -> Result<()> {
         let (mut tried, mut waiting) = (0, self.bucket.start());
-        let mut conditional = self.bucket.conditional();
+        let mut conditional = self.bucket.conditional() && !self.probe;
         loop {
             tried += 1;
-            if !conditional && self.bucket.head(&self.key).await?.is_some() {
+            if !conditional && !self.probe && self.bucket.head(&self.key).await?.is_some() {
                 return Err(self.wrong(Kind::Exists, "it exists"));
             }
             self.in_doubt.store(true, Ordering::Release);
@@ -64,7 +64,7 @@ impl S3Upload {
                 return Err(error);
             }
         }
-        if !conditional {
+        if !conditional && !self.probe {
             self.bucket.set_unconditional();
         }
         self.verify(parts, whole).await?;

@@ -56,6 +56,7 @@ pub fn spec(key: &str, part_size: u64) -> UploadSpec {
         part_size,
         estimate: None,
         metadata: vec![("job".into(), "all@test".into())],
+        probe: false,
     }
 }
 

@@ -63,7 +63,7 @@ fn counts(report: &Report) -> BTreeMap<NaiveDate, Count> {
         let count = counts.entry(run.started_at.date_naive()).or_default();
         match report.shown(run) {
             Shown::Fault(_) => count.bad += 1,
-            Shown::Run(Status::Completed) => count.kept += 1,
+            Shown::Run(Status::Completed) | Shown::Archived => count.kept += 1,
             Shown::Run(Status::Deleted) => count.gone += 1,
             Shown::Run(Status::Failed | Status::Interrupted) => count.failed += 1,
             Shown::Run(Status::Running) => count.running += 1,

@@ -110,7 +110,7 @@ pub fn tone(report: &Report, run: &Run) -> Option<Tone> {
         Shown::Fault(_) | Shown::Run(Status::Failed | Status::Interrupted) => Some(Tone::Bad),
         Shown::Run(Status::Completed) if !run.warnings.is_empty() => Some(Tone::Warning),
         Shown::Run(Status::Completed) => Some(Tone::Good),
-        Shown::Run(Status::Running | Status::Deleted) => None,
+        Shown::Run(Status::Running | Status::Deleted) | Shown::Archived => None,
     }
 }
 
