@@ -45,7 +45,9 @@ pub mod claim;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod error;
+pub mod escape;
 pub mod exit;
 #[doc(hidden)]
 pub mod fuzzing;

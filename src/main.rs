@@ -7,7 +7,7 @@ static MEMORY: uzima_backup::memory::Strict = uzima_backup::memory::Strict;
 
 fn main() -> ExitCode {
     uzima_backup::memory::keep();
-    uzima_backup::memory::aborting_fails();
+    uzima_backup::crash::faults_fail();
     uzima_backup::process::batch();
     uzima_backup::process::survive_file_size_limit();
     // One TLS implementation for everything; the second call in a process fails harmlessly.

@@ -1,10 +1,9 @@
 //! Memory that is not there: Rust ends such a process by SIGABRT, which is no exit code of ours and
-//! writes a core. This allocator says so and ends with exit 1; the next run removes what was left. Where
-//! another library gives up by abort(3), glibc for a thread's destructors, [`aborting_fails`] does the same.
+//! writes a core. This allocator says so and ends with exit 1; the next run removes what was left.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-use crate::exit::Exit;
+use crate::crash::end;
 
 /// The system's allocator, for which a failure is the end of the process.
 pub struct Strict;
@@ -44,28 +43,9 @@ pub fn keep() {
     }
 }
 
-/// Makes abort(3), by whatever library, an end with exit 1. Who calls it has said why, but not what to do.
-pub fn aborting_fails() {
-    // SAFETY: the handler makes only async-signal-safe calls, and never returns.
-    unsafe { libc::signal(libc::SIGABRT, aborted as extern "C" fn(libc::c_int) as libc::sighandler_t) };
-}
-
-extern "C" fn aborted(_: libc::c_int) {
-    end(b"error: broken off, as the line above says\nnext step: Free memory, or raise the limit (ulimit -v), where \
-          it is short; report anything else\n");
-}
-
 fn there(pointer: *mut u8) -> *mut u8 {
     if pointer.is_null() {
         end(b"error: there is not enough memory\nnext step: Free some, or raise the limit (ulimit -v)\n");
     }
     pointer
-}
-
-fn end(text: &[u8]) -> ! {
-    // SAFETY: both calls need no memory, and the text outlives the first.
-    unsafe {
-        libc::write(2, text.as_ptr().cast(), text.len());
-        libc::_exit(Exit::Failed.code().into());
-    }
 }

@@ -20,6 +20,7 @@ use crate::config::place::{self, Place};
 use crate::config::records::RecordsAt;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
+use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::lock::{self, Asked};
 use crate::notify::Outcome;
@@ -171,21 +172,21 @@ fn report_json(done: &Done) -> serde_json::Value {
 fn report_text(done: &Done) -> String {
     let (report, m) = (&done.report, &done.report.manifest);
     let took = (m.finished_at - m.started_at).to_std().unwrap_or_default();
-    let mut text = format!(
-        "backup {} of {}\n  {}, {}, {} raw, {} stored, in {}\n  engine {}, consistency {}\n  {}\n",
-        m.id,
-        m.job,
+    let mut text = String::new();
+    push_line(&mut text, &format!("backup {} of {}", m.id, m.job));
+    let figures = format!(
+        "  {}, {}, {} raw, {} stored, in {}",
         units::several(m.totals.namespaces, "namespace"),
         units::several(m.totals.documents, "document"),
         units::bytes(m.totals.raw_bytes),
         units::bytes(m.artifact.size),
         units::duration(took),
-        m.engine.name,
-        m.consistency.achieved,
-        report.place,
     );
+    push_line(&mut text, &figures);
+    push_line(&mut text, &format!("  engine {}, consistency {}", m.engine.name, m.consistency.achieved));
+    push_line(&mut text, &format!("  {}", report.place));
     for line in m.warnings.iter().chain(&done.problems) {
-        text.push_str(&format!("  needs a look: {line}\n"));
+        push_line(&mut text, &format!("  needs a look: {line}"));
     }
     text
 }
@@ -208,27 +209,30 @@ fn plan_json(plan: &Plan) -> serde_json::Value {
 fn plan_text(plan: &Plan) -> String {
     let mut text = String::new();
     for namespace in &plan.description.namespaces {
-        text.push_str(&format!("{namespace}\n"));
+        push_line(&mut text, &namespace.to_string());
     }
     let description = &plan.description;
     // The built-in role `backup` may not ask for the raw size.
     let raw = description.raw_bytes.map(|bytes| format!(", {} raw", units::bytes(bytes)));
     let on_disk = || Some(format!(", {} on the server's disk", units::bytes(description.disk_bytes?)));
     let fcv = description.feature_compatibility.map(|fcv| format!(", feature compatibility version {fcv}"));
-    text.push_str(&format!(
-        "would read {}{}, of {} (MongoDB {}{}) with {}\n",
-        units::several(description.namespaces.len() as u64, "namespace"),
-        raw.or_else(on_disk).unwrap_or_default(),
-        plan.member,
-        plan.version,
-        fcv.unwrap_or_default(),
-        plan.engine
-    ));
+    push_line(
+        &mut text,
+        &format!(
+            "would read {}{}, of {} (MongoDB {}{}) with {}",
+            units::several(description.namespaces.len() as u64, "namespace"),
+            raw.or_else(on_disk).unwrap_or_default(),
+            plan.member,
+            plan.version,
+            fcv.unwrap_or_default(),
+            plan.engine
+        ),
+    );
     for line in &plan.warnings {
-        text.push_str(&format!("needs a look: {line}\n"));
+        push_line(&mut text, &format!("needs a look: {line}"));
     }
     if let Some(why) = &plan.shortfall {
-        text.push_str(&format!("each collection would be read at its own time: {why}\n"));
+        push_line(&mut text, &format!("each collection would be read at its own time: {why}"));
     }
     text
 }

@@ -13,6 +13,7 @@ use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
+use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::lock::{self, Asked, Taken};
 use crate::notify::events::Operation;
@@ -148,15 +149,15 @@ fn report_json(report: &Report) -> serde_json::Value {
 fn report_text(report: &Report, now: DateTime<Utc>) -> String {
     let mut text = String::new();
     for note in &report.notes {
-        text.push_str(&format!("{note}\n"));
+        push_line(&mut text, note);
     }
     for id in &report.finished {
         let did = if report.dry_run { "would finish" } else { "finished" };
-        text.push_str(&format!("{did} the deletion of {id}, which an earlier run began\n"));
+        push_line(&mut text, &format!("{did} the deletion of {id}, which an earlier run began"));
     }
     for id in &report.expired {
         let did = if report.dry_run { "would forget" } else { "forgot" };
-        text.push_str(&format!("{did} the failed run {id}\n"));
+        push_line(&mut text, &format!("{did} the failed run {id}"));
     }
     for row in &report.backups {
         let word = match row.outcome {
@@ -165,18 +166,19 @@ fn report_text(report: &Report, now: DateTime<Utc>) -> String {
             Outcome::Planned | Outcome::Frozen => "would go",
             Outcome::Failed => "failed",
         };
-        text.push_str(&format!("{word:8}  {}  {}\n", row.id, row.reason));
+        push_line(&mut text, &format!("{word:8}  {}  {}", row.id, row.reason));
     }
     for orphan in &report.orphans {
-        text.push_str(&orphan_text(orphan, now));
+        push_line(&mut text, &orphan_text(orphan, now));
     }
     for problem in &report.problems {
-        text.push_str(&format!("needs a look: {problem}\n"));
+        push_line(&mut text, &format!("needs a look: {problem}"));
     }
     for why in &report.frozen {
-        text.push_str(&format!("frozen, nothing is deleted: {why}\n"));
+        push_line(&mut text, &format!("frozen, nothing is deleted: {why}"));
     }
-    text + &summary(report)
+    push_line(&mut text, &summary(report));
+    text
 }
 
 fn orphan_text(orphan: &Orphan, now: DateTime<Utc>) -> String {
@@ -187,7 +189,7 @@ fn orphan_text(orphan: &Orphan, now: DateTime<Utc>) -> String {
         (Some(why), _) => why,
         (None, _) => "if nobody needs it: cleanup --orphans",
     };
-    format!("orphan    {}  {size}, {age} old, no manifest: {fate}\n", orphan.key)
+    format!("orphan    {}  {size}, {age} old, no manifest: {fate}", orphan.key)
 }
 
 fn summary(report: &Report) -> String {
@@ -199,15 +201,15 @@ fn summary(report: &Report) -> String {
     let all = format!("{} of {}", units::several(report.backups.len() as u64, "backup"), report.job);
     let place = &report.place;
     if !report.frozen.is_empty() {
-        return format!("frozen: {} of {all} in {place} would go\n", count(Outcome::Frozen));
+        return format!("frozen: {} of {all} in {place} would go", count(Outcome::Frozen));
     }
     if report.dry_run {
         let (planned, freed) = (count(Outcome::Planned), bytes(Outcome::Planned));
-        return format!("would delete {planned} of {all} in {place}, {freed}\n");
+        return format!("would delete {planned} of {all} in {place}, {freed}");
     }
     let failed = match count(Outcome::Failed) {
         0 => String::new(),
         n => format!("; {n} failed"),
     };
-    format!("deleted {} of {all} in {place}, {}{failed}\n", count(Outcome::Deleted), bytes(Outcome::Deleted))
+    format!("deleted {} of {all} in {place}, {}{failed}", count(Outcome::Deleted), bytes(Outcome::Deleted))
 }

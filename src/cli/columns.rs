@@ -2,6 +2,8 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use crate::escape;
+
 /// The width of the gap between two columns.
 pub const BETWEEN: usize = 2;
 
@@ -10,7 +12,9 @@ pub fn columns(head: &[&str], rows: &[Vec<String>], figures: &[usize]) -> String
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(head.iter().map(|title| title.to_uppercase()));
-    table.add_rows(rows);
+    let shown =
+        |row: &Vec<String>| row.iter().map(|cell| escape::line(cell).into_owned()).collect::<Vec<_>>();
+    table.add_rows(rows.iter().map(shown));
     for column in figures {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -9,6 +9,7 @@ use crate::artifact::manifest::Engine;
 use crate::config::layers::Layers;
 use crate::config::{mail, place, signals};
 use crate::error::{Error, Result};
+use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::ops::backup;
 
@@ -76,14 +77,13 @@ fn text(layers: &Layers, job: Option<&String>, engine: Option<&Engine>) -> Strin
             }
             (None, None) => format!("{} is not set  ({}: {})", setting.key, setting.env, setting.help),
         };
-        text.push_str(&line);
-        text.push('\n');
+        push_line(&mut text, &line);
     }
     for misspelt in layers.misspelt() {
-        text.push_str(&format!("{misspelt}\n"));
+        push_line(&mut text, &misspelt.to_string());
     }
     if let Some(engine) = engine {
-        text.push_str(&format!("a backup would read with the {} engine: {}\n", engine.name, engine.why));
+        push_line(&mut text, &format!("a backup would read with the {} engine: {}", engine.name, engine.why));
     }
     text
 }

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::settings;
 use crate::error::{Error, Result};
+use crate::escape::{self, push_line};
 use crate::ops::drill::{self, Ground, Resources};
 use crate::patience::Patience;
 use crate::progress::Meter;
@@ -72,7 +73,7 @@ pub fn text(drill: &Drill, documents: u64) -> String {
         units::several(drill.namespaces, "namespace"),
         units::several(drill.documents, "document"),
         units::bytes(drill.raw_bytes),
-        drill.version,
+        escape::line(&drill.version),
         took(drill.recovery_seconds),
         units::bytes(drill.speed() as u64),
         took(drill.index_seconds),
@@ -81,11 +82,14 @@ pub fn text(drill: &Drill, documents: u64) -> String {
     let rest = documents.saturating_sub(drill.documents);
     if rest > 0 {
         let (rest, all) = (units::count(rest), units::count(documents));
-        text.push_str(&format!(
-            "         not among them are users, roles and the server's own books: {rest} of the {all} documents\n"
-        ));
+        push_line(
+            &mut text,
+            &format!(
+                "         not among them are users, roles and the server's own books: {rest} of the {all} documents"
+            ),
+        );
     }
-    drill.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
-    drill.notes.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));
+    drill.findings.iter().for_each(|what| push_line(&mut text, &format!("         {what}")));
+    drill.notes.iter().for_each(|what| push_line(&mut text, &format!("         needs a look: {what}")));
     text
 }

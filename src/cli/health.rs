@@ -17,6 +17,7 @@ use crate::config::place::{self, Place};
 use crate::config::settings::{self, Settings};
 use crate::config::{mail, signals};
 use crate::error::Result;
+use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::notify::message::Event;
 use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
@@ -128,13 +129,13 @@ pub fn report_text(report: &Report) -> String {
     let (first, second) = (widest(&|row| word(row).len()), widest(&|row| row.name.len()));
     let mut text = String::new();
     for row in &report.checks {
-        text.push_str(&format!("{:first$}  {:second$}  {}", word(row), row.name, row.detail));
-        if !row.took.is_zero() {
-            text.push_str(&format!("   {}", units::brief(row.took)));
-        }
-        text.push('\n');
+        let took = match row.took.is_zero() {
+            true => String::new(),
+            false => format!("   {}", units::brief(row.took)),
+        };
+        push_line(&mut text, &format!("{:first$}  {:second$}  {}{took}", word(row), row.name, row.detail));
         if let Some(step) = &row.next_step {
-            text.push_str(&format!("{:first$}  {:second$}  next step: {step}\n", "", ""));
+            push_line(&mut text, &format!("{:first$}  {:second$}  next step: {step}", "", ""));
         }
     }
     let count = |outcome| report.checks.iter().filter(|row| row.outcome == outcome).count();

@@ -15,6 +15,7 @@ use crate::config::layers::{DEFAULT_FILE, Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::{mail, settings, signals};
 use crate::error::{Error, Kind, Result};
+use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::ops::health::Report as Health;
 use crate::ops::init::schedule::Schedule;
@@ -152,11 +153,11 @@ fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> S
     let mut text =
         format!("{} is written (mode {:04o}): {}\n", file.display(), report.mode, report.settings.join(", "));
     if let Some(kept) = &report.kept {
-        text.push_str(&format!("what was there is kept: {}\n", kept.display()));
+        push_line(&mut text, &format!("what was there is kept: {}", kept.display()));
     }
     let mut section = |title: &str, lines: &[String]| {
         text.push_str(&format!("\n{title}\n"));
-        lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+        lines.iter().for_each(|line| push_line(&mut text, &format!("    {line}")));
     };
     if !report.found.is_empty() {
         section("What was there:", &report.found);

@@ -15,6 +15,7 @@ use crate::catalog::run::{Run, Verified};
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::error::Result;
+use crate::escape;
 use crate::exit::Exit;
 use crate::ops::list::{self, Listed, Options, Row};
 use crate::ops::recorded;
@@ -104,7 +105,7 @@ fn text(
 ) -> String {
     if found.is_empty() {
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
-        return format!("no backups{of_job} in {place}\n");
+        return format!("{}\n", escape::line(&format!("no backups{of_job} in {place}")));
     }
     let mut rows: Vec<Vec<String>> = found.iter().map(|listed| cells(listed, now).into()).collect();
     let below = below(found, &mut rows, width);
@@ -149,15 +150,20 @@ fn said(listed: &Listed) -> Option<(&'static str, String)> {
         Row::Run(run) => (run.error.as_ref(), run.warnings.join("; ")),
     };
     match fault.or(error.map(String::as_str)) {
-        Some(error) => Some((": ", units::one_line(error))),
+        Some(error) => Some((": ", one_line(error))),
         None if warnings.is_empty() => None,
-        None => Some((", look: ", units::one_line(&warnings))),
+        None => Some((", look: ", one_line(&warnings))),
     }
+}
+
+/// The words of a text in one line, without characters that steer a terminal: the width of a row is that of its shown text.
+fn one_line(text: &str) -> String {
+    escape::line(&units::one_line(text)).into_owned()
 }
 
 fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
     let pinned = listed.pin.as_ref().map(|pin| format!(", {pin}")).unwrap_or_default();
-    let status = units::one_line(&format!("{}{pinned}", listed.shown()));
+    let status = one_line(&format!("{}{pinned}", listed.shown()));
     let run = match &listed.row {
         Row::Stored(Entry::Backup(manifest)) => &Run::completed(manifest, ""),
         Row::Run(run) => run.as_ref(),
@@ -167,11 +173,13 @@ fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
             return cells;
         }
     };
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let text = |text: &Option<String>| {
+        text.as_deref().map_or_else(|| "-".into(), |text| escape::line(text).into_owned())
+    };
     let number = |n: Option<u64>, words: fn(u64) -> String| n.map_or_else(|| "-".into(), words);
     [
         run.id.to_string(),
-        run.job.clone(),
+        escape::line(&run.job).into_owned(),
         units::duration((now - run.started_at).to_std().unwrap_or_default()),
         run.took().map_or_else(|| "-".into(), units::duration),
         number(run.stored_bytes, units::bytes),

@@ -39,7 +39,9 @@ use crate::config::layers::{Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::settings;
 use crate::config::table::SETTINGS;
+use crate::crash;
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::exit::Exit;
 use crate::notify::events::Operation;
 use crate::ops::choose::Which;
@@ -84,6 +86,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return early(&cli, &layers, &error, true),
     };
     output::tell_panics(log.clone());
+    let layers = Arc::new(layers);
+    if let Some(operation) = told_of(&cli.command) {
+        let (layers, log) = (Arc::clone(&layers), log.clone());
+        if let Err(e) = crash::watch(move || broken_off(operation, &layers, &log)) {
+            log::warn!("a run that is broken off could not be reported: {e}");
+        }
+    }
     layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
     layers.exposed().iter().for_each(|file| log::warn!("{file}"));
     settings::uri_warnings(&layers).iter().for_each(|warning| log::warn!("{warning}"));
@@ -143,11 +152,7 @@ fn unread(cli: &Cli, error: Error) -> Exit {
 /// that was set.
 fn early(cli: &Cli, layers: &Layers, error: &Error, whole: bool) -> Exit {
     let log = Log::silent(settings::redactor(layers));
-    let operation = match &cli.command {
-        Command::Backup(args) if !args.dry_run => Operation::Backup,
-        Command::Cleanup(args) if !args.dry_run => Operation::Cleanup,
-        _ => return output::complain(error, &log),
-    };
+    let Some(operation) = told_of(&cli.command) else { return output::complain(error, &log) };
     if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(layers, &log, &Cancel::default())) {
         runtime.block_on(async {
             match whole {
@@ -158,6 +163,30 @@ fn early(cli: &Cli, layers: &Layers, error: &Error, whole: bool) -> Exit {
         runtime.shutdown_background();
     }
     output::complain(error, &log)
+}
+
+/// The operation of a command whose failure is sent to people and monitors.
+fn told_of(command: &Command) -> Option<Operation> {
+    match command {
+        Command::Backup(args) if !args.dry_run => Some(Operation::Backup),
+        Command::Cleanup(args) if !args.dry_run => Some(Operation::Cleanup),
+        _ => None,
+    }
+}
+
+/// Sends the notices of a run that cannot go on. Standard error has the cause already.
+fn broken_off(operation: Operation, layers: &Layers, log: &Log) {
+    let error = Error::failed(
+        "the run was broken off: the stack is full, or memory is not there (standard error says which)",
+    )
+    .hint(
+        "If memory is short, free some. If this comes again, a server or a file has data that is nested too deeply: find \
+         out which",
+    );
+    log.tell(log::Level::Error, &escape::line(&error.chain()));
+    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(layers, log, &Cancel::default())) {
+        runtime.block_on(teller.failed(operation, &error));
+    }
 }
 
 /// The command line's definition, for man pages and completions.

@@ -16,6 +16,7 @@ use crate::catalog::id::BackupId;
 use crate::config::layers::Layers;
 use crate::config::{mail, settings};
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::exit::Exit;
 use crate::notify::message::{EVENTS, Event, Message, Sender};
 use crate::notify::resend::{MailOptions, Mailer};
@@ -114,7 +115,8 @@ fn told(tried: &[Tried], signals: &[Given], output: &Output) -> Exit {
         let line = |t: &Tried| match &t.error {
             Some(error) => {
                 let step = error.next_step().map(|step| format!("\n           next step: {step}"));
-                format!("{:9}  failed: {}{}\n", t.event.word(), error.chain(), step.unwrap_or_default())
+                let failed = escape::line(&error.chain()).into_owned();
+                format!("{:9}  failed: {failed}{}\n", t.event.word(), step.unwrap_or_default())
             }
             None if t.files.is_empty() => format!("{:9}  sent: {}\n", t.event.word(), t.subject),
             None => format!("{:9}  {}\n", t.event.word(), t.files.join(", ")),

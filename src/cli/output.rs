@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::logging::Log;
 use crate::error::Error;
+use crate::escape::{self, push_line};
 use crate::exit::Exit;
 
 /// How results are printed.
@@ -28,9 +29,9 @@ impl Output {
     pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
         if self.json {
             let json = serde_json::to_string_pretty(value).expect("a result is JSON");
-            print(&format!("{json}\n"));
+            print(&format!("{}\n", escape::json(&json)));
         } else if !self.quiet {
-            print(&text());
+            print(&escape::lines(&text()));
         }
     }
 
@@ -51,9 +52,9 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Says a line on standard error.
+/// Prints a line on standard error.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", escape::line(line));
 }
 
 /// Says on standard error what of a good result a person should look at.
@@ -67,7 +68,7 @@ pub fn needs_look(what: &str) {
 pub fn tell_panics(log: Log) {
     std::panic::set_hook(Box::new(move |info| {
         let text = format!("a mistake in uzima-backup itself, please report it: {info}");
-        let _ = writeln!(std::io::stderr(), "error: {}", log.clean(&text));
+        let _ = writeln!(std::io::stderr(), "error: {}", escape::lines(&log.clean(&text)));
         log.tell(Level::Error, &text);
         if std::thread::current().name() == Some("main") {
             std::process::exit(Exit::Failed.code().into());
@@ -77,12 +78,14 @@ pub fn tell_panics(log: Log) {
 
 /// Tells an error on standard error and in the log: what failed, why, and the next step.
 pub fn complain(error: &Error, log: &Log) -> Exit {
-    let mut text = format!("error: {}\n", error.chain());
-    log.tell(Level::Error, &error.chain());
-    if let Some(step) = error.next_step() {
-        text.push_str(&format!("next step: {step}\n"));
-        log.tell(Level::Error, &format!("next step: {step}"));
+    let step = error.next_step().map(|step| format!("next step: {step}"));
+    let (mut text, mut lines) = (String::new(), vec![error.chain()]);
+    push_line(&mut text, &log.clean(&format!("error: {}", lines[0])));
+    if let Some(step) = step {
+        push_line(&mut text, &log.clean(&step));
+        lines.push(step);
     }
-    let _ = std::io::stderr().write_all(log.clean(&text).as_bytes());
+    lines.iter().for_each(|line| log.tell(Level::Error, &escape::line(line)));
+    let _ = std::io::stderr().write_all(text.as_bytes());
     error.exit()
 }

@@ -7,6 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
 use super::units;
+use crate::escape;
 use crate::progress::{Meter, Reading};
 
 /// How often the bar is drawn.
@@ -78,7 +79,11 @@ fn line(reading: &Reading, elapsed: Duration) -> String {
     };
     format!(
         "{} ({}/{}), {}, {} raw, {} stored, {}/s{estimate}",
-        if reading.current.is_empty() { "waiting for the server" } else { &reading.current },
+        if reading.current.is_empty() {
+            "waiting for the server".into()
+        } else {
+            escape::line(&reading.current)
+        },
         reading.namespaces,
         units::several(reading.expected_namespaces, "namespace"),
         units::several(reading.documents, "document"),

@@ -18,6 +18,7 @@ use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::error::Result;
+use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::notify::events;
 use crate::notify::message::{Event, Sender, Table};
@@ -68,10 +69,10 @@ pub async fn run(
 fn text(report: &Report) -> String {
     let mut text = String::new();
     for (label, value) in facts(report) {
-        text.push_str(&format!("{label:11}  {value}\n"));
+        push_line(&mut text, &format!("{label:11}  {value}"));
     }
     for line in standing::look(report).looks {
-        text.push_str(&format!("needs a look: {line}\n"));
+        push_line(&mut text, &format!("needs a look: {line}"));
     }
     for table in [periods(report), last(report)].into_iter().flatten() {
         text.push_str(&format!("\n{}", columns(&table.head, &table.rows, table.figures)));

@@ -19,6 +19,7 @@ use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::config::settings;
 use crate::error::Result;
+use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::ops::recorded;
 use crate::ops::verify::{self, Chosen};
@@ -173,13 +174,13 @@ fn text(rows: &[Row], chosen: &Chosen) -> String {
     let mut text = String::new();
     for Row { job, verdict, problems } in rows {
         let word = if verdict.findings.is_empty() { "sound" } else { "DAMAGED" };
-        text.push_str(&format!("{word:8} {} of {job}{}\n", verdict.id, read_text(verdict)));
-        verdict.findings.iter().for_each(|what| text.push_str(&format!("         {what}\n")));
+        push_line(&mut text, &format!("{word:8} {} of {job}{}", verdict.id, read_text(verdict)));
+        verdict.findings.iter().for_each(|what| push_line(&mut text, &format!("         {what}")));
         verdict.drill.iter().for_each(|drill| text.push_str(&drill::text(drill, verdict.documents)));
-        problems.iter().for_each(|what| text.push_str(&format!("         needs a look: {what}\n")));
+        problems.iter().for_each(|what| push_line(&mut text, &format!("         needs a look: {what}")));
     }
     for (id, why) in &chosen.damaged {
-        text.push_str(&format!("DAMAGED  {id}: {why}\n"));
+        push_line(&mut text, &format!("DAMAGED  {id}: {why}"));
     }
     for (id, why) in &chosen.archived {
         text.push_str(&format!("archived {id}: {why}\n"));
@@ -191,7 +192,7 @@ fn text(rows: &[Row], chosen: &Chosen) -> String {
         );
     }
     for key in &chosen.orphans {
-        text.push_str(&format!("orphan   {key}: no manifest speaks of it (cleanup --orphans)\n"));
+        push_line(&mut text, &format!("orphan   {key}: no manifest speaks of it (cleanup --orphans)"));
     }
     text
 }

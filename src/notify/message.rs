@@ -1,6 +1,7 @@
 //! What a mail says, before it is a mail: every event is told with the same few parts.
 
 pub use super::event::{EVENTS, Event};
+use crate::escape::steers;
 use crate::secret::Redactor;
 
 /// How it looks at first sight.
@@ -164,8 +165,7 @@ impl Message {
 
 /// One line of characters that are seen. Unicode's marks of direction could make a name read as another.
 pub fn plain(text: &str) -> String {
-    let steers = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
-    text.chars().map(|c| if c.is_control() || steers(c) { ' ' } else { c }).collect()
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
 /// At most so many characters.

@@ -5,7 +5,7 @@
 //! everything that was restored. Nothing in it expires.
 
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
@@ -37,6 +37,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'
 const PATIENCE: Duration = Duration::from_secs(120);
 /// So many of its last lines are told.
 const LINES: usize = 5;
+/// How much of the end of its log is searched for them, in bytes.
+const END: u64 = 1 << 20;
 
 /// A mongod that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +126,7 @@ impl Throwaway {
 
     /// Its last words, as the end of a message.
     pub fn said(&self) -> String {
-        let text = fs::read(self.folder.join("log")).unwrap_or_default();
+        let text = end_of(&self.folder.join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let bad = |line: &&str| line.contains(r#""s":"E""#) || line.contains(r#""s":"F""#);
         let mut lines: Vec<&str> = text.lines().filter(bad).collect();
@@ -135,9 +137,19 @@ impl Throwaway {
         if last.is_empty() {
             "; it said nothing".into()
         } else {
-            format!("; its words:\n  {}", last.join("\n  "))
+            format!("; its words: {}", last.join(" | "))
         }
     }
+}
+
+/// The end of a file, at most [`END`] bytes of it.
+fn end_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(END)))?;
+    let mut text = Vec::new();
+    file.take(END).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 impl Drop for Throwaway {

@@ -21,6 +21,7 @@ pub use self::tail::Tail;
 
 use self::file::LogFile;
 use crate::error::Result;
+use crate::escape;
 use crate::secret::Redactor;
 
 /// What is kept for a mail, and goes to the log file even when standard error is quiet.
@@ -72,7 +73,8 @@ impl Log {
         Log { redactor, ..Log::default() }
     }
 
-    /// Puts what was printed in another way into the log file and the tail, line by line.
+    /// Puts what was printed in another way into the log file and the tail, line by line: names in it must not have line
+    /// breaks of their own ([`escape::push_line`]).
     pub fn tell(&self, level: Level, text: &str) {
         for line in text.lines() {
             let line = self.line(level, line);
@@ -88,9 +90,10 @@ impl Log {
 
     fn line(&self, level: Level, text: &str) -> String {
         let time = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
-        let text = one_line(&self.clean(text));
+        let cleaned = self.clean(text);
+        let text = escape::line(&cleaned);
         match self.run.get() {
-            Some(run) => format!("{time} {level:5} [{run}] {text}"),
+            Some(run) => format!("{time} {level:5} [{}] {text}", escape::line(&run)),
             None => format!("{time} {level:5} {text}"),
         }
     }
@@ -100,16 +103,6 @@ impl Log {
             file.write(line);
         }
     }
-}
-
-/// Names in a database may hold anything, line breaks and a terminal's commands as well.
-fn one_line(text: &str) -> String {
-    if !text.contains(char::is_control) {
-        return text.to_string();
-    }
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
 }
 
 /// Where lines go, each place with a filter of its own.
@@ -156,7 +149,7 @@ mod tests {
     fn a_line_has_time_level_run_and_no_secret() {
         let log = Log::silent(Redactor::new(&[], &["s3cr3t"]));
         let line = |text: &str| log.line(Level::Info, text).split_once(' ').unwrap().1.to_string();
-        assert_eq!(line("a s3cr3t\nb\u{1b}[2J"), "INFO  a ***\\nb\\u{1b}[2J");
+        assert_eq!(line("a s3cr3t\nb\u{1b}[2J\u{202e}"), "INFO  a ***\\nb\\u{1b}[2J\\u{202e}");
         log.run.set("20261124T030000Z-7k3q9d");
         assert_eq!(line("x"), "INFO  [20261124T030000Z-7k3q9d] x");
         log.run.set("cleanup nightly");

@@ -93,7 +93,8 @@ impl Given {
             None => format!("{}: given{event}\n", self.signal),
             Some(error) => {
                 let step = error.next_step().map(|step| format!("\n           next step: {step}"));
-                format!("{}: failed{event}: {}{}\n", self.signal, error.chain(), step.unwrap_or_default())
+                let failed = crate::escape::line(&error.chain()).into_owned();
+                format!("{}: failed{event}: {failed}{}\n", self.signal, step.unwrap_or_default())
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings;
 use crate::error::{Error, Kind, Result};
+use crate::escape;
 use crate::exit::Exit;
 use crate::ops::choose::{self, Which};
 use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, Stored, Users};
@@ -149,7 +150,7 @@ async fn dry_run(
 /// Asks at the terminal.
 fn confirmed(plan: &Plan) -> bool {
     let mut out = std::io::stderr();
-    let _ = write!(out, "{}Restore this? [y/N] ", tell::plan_text(plan));
+    let _ = write!(out, "{}Restore this? [y/N] ", escape::lines(&tell::plan_text(plan)));
     let _ = out.flush();
     let mut answer = String::new();
     let _ = std::io::stdin().read_line(&mut answer);

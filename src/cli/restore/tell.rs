@@ -1,6 +1,7 @@
 //! A plan and a report, for people.
 
 use crate::cli::units;
+use crate::escape::push_line;
 use crate::ops::restore::{Oplog, Outcome, Plan, Problem, Replayed, Report};
 use crate::source::optime::OpTime;
 
@@ -9,9 +10,13 @@ const RENAMED: usize = 10;
 
 /// What is restored, and of when it is.
 pub fn from_text(plan: &Plan) -> String {
-    let mut text = format!("{}\n", plan.from);
+    let mut text = String::new();
+    push_line(&mut text, &plan.from);
     if let (Some(job), Some(started)) = (&plan.job, plan.started_at) {
-        text.push_str(&format!("  of the job {job}, begun {}\n", started.format("%Y-%m-%d %H:%M:%S UTC")));
+        push_line(
+            &mut text,
+            &format!("  of the job {job}, begun {}", started.format("%Y-%m-%d %H:%M:%S UTC")),
+        );
     }
     text
 }
@@ -29,35 +34,41 @@ pub fn plan_text(plan: &Plan) -> String {
             let does = if plan.drop { "replaces" } else { "there with" };
             format!(" ({does} {count})")
         });
-        text.push_str(&format!("  {name}: {}{there}\n", units::several(planned.offer.documents, "document")));
+        push_line(
+            &mut text,
+            &format!("  {name}: {}{there}", units::several(planned.offer.documents, "document")),
+        );
     }
     for (db, name) in &plan.extra {
-        text.push_str(&format!("  {db}.{name}: dropped, the backup does not have it\n"));
+        push_line(&mut text, &format!("  {db}.{name}: dropped, the backup does not have it"));
     }
     if let Some((users, roles)) = plan.people() {
-        text.push_str(&format!("  {}\n", people_text(users, roles)));
+        push_line(&mut text, &format!("  {}", people_text(users, roles)));
     }
     text.push_str(&oplog_text(plan));
     for one in &plan.unable {
-        text.push_str(&format!("  cannot be restored: {one}\n"));
+        push_line(&mut text, &format!("  cannot be restored: {one}"));
     }
     for what in &plan.unproved {
-        text.push_str(&format!("  unproved: {what}\n"));
+        push_line(&mut text, &format!("  unproved: {what}"));
     }
     for warning in &plan.warnings {
-        text.push_str(&format!("  needs a look: {warning}\n"));
+        push_line(&mut text, &format!("  needs a look: {warning}"));
     }
     for note in &plan.notes {
-        text.push_str(&format!("  note: {note}\n"));
+        push_line(&mut text, &format!("  note: {note}"));
     }
-    text.push_str(&format!(
-        "would restore {}, {}, {} raw, of {} stored, into {}\n",
-        units::several(plan.namespaces.len() as u64, "namespace"),
-        units::several(plan.total(|offer| offer.documents), "document"),
-        units::bytes(plan.total(|offer| offer.raw_bytes)),
-        units::bytes(plan.total(|offer| offer.stored_bytes)),
-        plan.target_text()
-    ));
+    push_line(
+        &mut text,
+        &format!(
+            "would restore {}, {}, {} raw, of {} stored, into {}",
+            units::several(plan.namespaces.len() as u64, "namespace"),
+            units::several(plan.total(|offer| offer.documents), "document"),
+            units::bytes(plan.total(|offer| offer.raw_bytes)),
+            units::bytes(plan.total(|offer| offer.stored_bytes)),
+            plan.target_text()
+        ),
+    );
     text
 }
 
@@ -76,14 +87,14 @@ fn oplog_text(plan: &Plan) -> String {
             let times = read.first.zip(read.last).map(times_text).unwrap_or_default();
             let operations = units::several(survey.operations, "operation");
             let entries = units::several(read.entries, "oplog entry");
-            text.push_str(&format!("  replays {operations} of {entries}{times}\n"));
+            push_line(&mut text, &format!("  replays {operations} of {entries}{times}"));
             for (db, name) in plan.in_the_way.iter().filter(|_| plan.drop) {
-                text.push_str(&format!("  {db}.{name}: dropped, the oplog writes to it\n"));
+                push_line(&mut text, &format!("  {db}.{name}: dropped, the oplog writes to it"));
             }
         }
     }
     if let Some(at) = plan.at {
-        text.push_str(&format!("  all of it is then as of {}\n", at.second()));
+        push_line(&mut text, &format!("  all of it is then as of {}", at.second()));
     }
     text
 }
@@ -113,8 +124,9 @@ pub fn looks(report: &Report) -> Vec<String> {
 /// The report: what was done, and what needs a look. `from` is the plan's [`from_text`].
 pub fn report_text(report: &Report, from: &str, target: &str) -> String {
     let sum = |figure: fn(&Outcome) -> u64| report.outcomes.iter().map(figure).sum::<u64>();
-    let mut text = format!(
-        "{from}restored {}, {}, {} raw, {}, into {target}\n",
+    let mut text = from.to_string();
+    let restored = format!(
+        "restored {}, {}, {} raw, {}, into {target}",
         units::several((report.outcomes.len() - report.missing().len()) as u64, "namespace"),
         units::several(sum(|o| o.documents - o.superseded - o.refused), "document"),
         units::bytes(sum(|o| o.raw_bytes)),
@@ -123,25 +135,29 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
             "index"
         ),
     );
+    push_line(&mut text, &restored);
     text.push_str(&renamed_text(&report.outcomes));
     if let Some((users, roles)) = report.people {
-        text.push_str(&format!("  merged {}\n", people_text(users, roles)));
+        push_line(&mut text, &format!("  merged {}", people_text(users, roles)));
     }
     if let Some(replayed) = &report.replayed {
         text.push_str(&replayed_text(replayed));
     }
     for name in &report.dropped {
-        text.push_str(&format!("  dropped {name}\n"));
+        push_line(&mut text, &format!("  dropped {name}"));
     }
     for outcome in report.outcomes.iter().filter(|outcome| outcome.superseded > 0) {
         let (to, documents) = (&outcome.to, units::several(outcome.superseded, "document"));
-        text.push_str(&format!("  {to}: left out {documents} of which a later version was in the backup\n"));
+        push_line(
+            &mut text,
+            &format!("  {to}: left out {documents} of which a later version was in the backup"),
+        );
     }
     for line in looks(report) {
-        text.push_str(&format!("  needs a look: {line}\n"));
+        push_line(&mut text, &format!("  needs a look: {line}"));
     }
     for note in &report.notes {
-        text.push_str(&format!("  note: {note}\n"));
+        push_line(&mut text, &format!("  note: {note}"));
     }
     text
 }
@@ -149,10 +165,12 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
 /// What has another name now, as far as a person reads it.
 fn renamed_text(outcomes: &[Outcome]) -> String {
     let renamed: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.from != outcome.to).collect();
-    let told = renamed.iter().take(RENAMED).map(|outcome| format!("  {} as {}\n", outcome.from, outcome.to));
-    let mut text: String = told.collect();
+    let mut text = String::new();
+    for outcome in renamed.iter().take(RENAMED) {
+        push_line(&mut text, &format!("  {} as {}", outcome.from, outcome.to));
+    }
     if let Some(more @ 1..) = renamed.len().checked_sub(RENAMED) {
-        text.push_str(&format!("  and {more} more under other names\n"));
+        push_line(&mut text, &format!("  and {more} more under other names"));
     }
     text
 }
@@ -177,13 +195,16 @@ fn replayed_text(replayed: &Replayed) -> String {
         units::several(read.entries, "oplog entry"),
     );
     if read.open_transactions > 0 {
-        text.push_str(&format!(
-            "  left out {}, not committed by then\n",
-            units::several(read.open_transactions, "transaction")
-        ));
+        push_line(
+            &mut text,
+            &format!(
+                "  left out {}, not committed by then",
+                units::several(read.open_transactions, "transaction")
+            ),
+        );
     }
     for (names, what) in [(&replayed.gone, "was dropped"), (&replayed.came, "was made")] {
-        names.iter().for_each(|name| text.push_str(&format!("  {name} {what} while the backup ran\n")));
+        names.iter().for_each(|name| push_line(&mut text, &format!("  {name} {what} while the backup ran")));
     }
     text
 }

@@ -1,7 +1,7 @@
 //! The child process: how it is started, read, watched and judged.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,8 @@ use crate::secret::{ExposeSecret, Redactor, Secret};
 
 /// How many of its last lines are kept.
 const LINES: usize = 20;
+/// The longest of its lines in bytes.
+const LONGEST_LINE: u64 = 64 << 10;
 /// The error of mongodump 100.18 for options or indexes that its Extended JSON would change.
 const UNWRITABLE: &str = "error marshaling metadata json";
 /// How long its end is waited for once its output ended.
@@ -158,8 +160,8 @@ impl Running {
         if lines.is_empty() {
             "; it said nothing".into()
         } else {
-            let lines = lines.iter().cloned().collect::<Vec<_>>().join("\n  ");
-            format!("; its last lines:\n  {}", self.redactor.clean(&lines))
+            let lines = lines.iter().cloned().collect::<Vec<_>>().join(" | ");
+            format!("; its last lines: {}", self.redactor.clean(&lines))
         }
     }
 }
@@ -172,10 +174,12 @@ impl Drop for Running {
     }
 }
 
-fn keep_lines(pipe: impl BufRead + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>) {
+fn keep_lines(mut pipe: impl BufRead + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>) {
     thread::spawn(move || {
-        for line in pipe.split(b'\n').map_while(|line| line.ok()) {
-            let line = String::from_utf8_lossy(&line).trim_end().to_string();
+        let mut line = Vec::new();
+        // A longer line counts as several.
+        while pipe.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+            let line = String::from_utf8_lossy(&std::mem::take(&mut line)).trim_end().to_string();
             log::debug!("mongodump: {line}");
             let mut lines = lines.lock().expect("no holder panics");
             if lines.len() == LINES {

@@ -42,7 +42,7 @@ async fn exits_with_an_error() {
     // Also when the archive was whole, and when not one byte came.
     for share in [0, 4, 8] {
         let play = dies_at(share, Ending::Exit(1));
-        fails(&[play], 2, &["exit code 1", "writing shop.orders\n  Failed: it broke"]).await;
+        fails(&[play], 2, &["exit code 1", "writing shop.orders | Failed: it broke"]).await;
     }
 }
 
