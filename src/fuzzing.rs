@@ -10,8 +10,10 @@ use std::io::Read;
 use bson::{RawDocument, RawDocumentBuf};
 
 use crate::artifact::demux::{Demux, whole_documents};
+use crate::artifact::depth;
 use crate::artifact::extjson::{self, Json};
 use crate::artifact::index::Index;
+use crate::artifact::limited::Structure;
 use crate::artifact::manifest::Manifest;
 use crate::catalog::run::Run;
 use crate::catalog::verdict::Verdict;
@@ -98,7 +100,7 @@ fn index(bytes: &[u8]) {
 /// A tar of a mongodump folder, uncompressed.
 fn tar(bytes: &[u8]) {
     let Ok(found) = files::in_tar(bytes, &mut |_, name, file| {
-        let _ = Content::read(name, file);
+        let _ = Content::read(name, file, &mut Structure::default());
         Ok(())
     }) else {
         return;
@@ -108,7 +110,7 @@ fn tar(bytes: &[u8]) {
     let mut names = Vec::new();
     let open = || -> Result<Box<dyn Read>> { Ok(Box::new(std::io::Cursor::new(bytes.to_vec()))) };
     let read = files::read(&listed, &open, &mut |name, file| {
-        match Content::read(name, file)? {
+        match Content::read(name, file, &mut Structure::default())? {
             Content::Text(text) => drop(texts.insert((name.0.clone(), name.1.clone()), text)),
             _ if *name != files::oplog() => names.push((name.0.clone(), name.1.clone())),
             _ => {}
@@ -177,6 +179,9 @@ fn oplog(bytes: &[u8]) {
 fn replies(bytes: &[u8]) {
     let _ = token::shown(bytes);
     let Ok(reply) = RawDocument::from_bytes(bytes) else { return };
+    if depth::check(reply).is_err() {
+        return;
+    }
     if let Some(id) = token::of_reply(reply) {
         let _ = id.token();
     }

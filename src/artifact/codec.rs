@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, Read};
 
+use super::limited::Limited;
 use crate::error::{Error, Result};
 
 /// A compressor keeps at most so much room for the next piece.
@@ -57,10 +58,10 @@ impl Codec {
         Ok(Encoder { inner })
     }
 
-    /// The raw bytes of pieces that stand one after the other.
-    pub fn decode(self, bytes: &[u8]) -> Result<Vec<u8>> {
+    /// The raw bytes of pieces that stand one after the other, at most `most` bytes.
+    pub fn decode(self, bytes: &[u8], most: u64) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        self.reader(bytes)
+        Limited::new(self.reader(bytes), most, "what it expands to")
             .read_to_end(&mut out)
             .map_err(|e| Error::failed("a compressed piece cannot be decompressed").caused_by(e))?;
         Ok(out)
@@ -208,7 +209,7 @@ mod tests {
             encoder.encode(b"", &mut piece).unwrap();
             stream.extend_from_slice(&piece);
             stream.extend_from_slice(&codec.stored(&[9u8; 1536]));
-            let raw = codec.decode(&stream).unwrap();
+            let raw = codec.decode(&stream, u64::MAX).unwrap();
             assert_eq!(raw, [&[7u8; 512][..], b"hello hello hello", &[9u8; 1536]].concat());
         }
     }
@@ -220,7 +221,7 @@ mod tests {
             for codec in CODECS {
                 let content = vec![3u8; len];
                 assert_eq!(codec.stored(&content).len(), codec.stored_len(len));
-                assert_eq!(codec.decode(&codec.stored(&content)).unwrap(), content);
+                assert_eq!(codec.decode(&codec.stored(&content), u64::MAX).unwrap(), content);
             }
         }
     }

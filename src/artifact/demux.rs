@@ -14,6 +14,7 @@ use crc_fast::CrcAlgorithm::Crc64Xz;
 
 use self::input::{Input, damaged};
 pub use self::input::{LONGEST, whole_documents};
+use super::limited::Structure;
 use crate::error::{Error, Result};
 use crate::source::known;
 use crate::source::{Namespace, Sink, metadata};
@@ -88,9 +89,11 @@ impl<R: BufRead> Demux<R> {
     pub fn run(mut self, wanted: &dyn Fn(&Namespace) -> bool, sink: &mut dyn Sink) -> Result<Header> {
         self.input.magic()?;
         let header = self.header()?;
+        let mut structure = Structure::default();
         let mut announced = Vec::new();
         let mut places = Vec::new();
         while self.input.next("a namespace's metadata")? {
+            structure.keep(self.input.len()).map_err(|e| damaged(&e.to_string()))?;
             let mut namespace = self.metadata()?;
             if known::has_raw_data(&header.server_version) {
                 namespace.buckets = None;

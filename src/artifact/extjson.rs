@@ -10,14 +10,23 @@ use std::fmt::Write;
 
 use base64::Engine;
 use bson::{RawArray, RawBsonRef, RawDocument};
+use serde::ser::Error as _;
 
 pub use read::Json;
+
+use super::depth;
 
 /// Appends `document` to `out`, without spaces, keys in their order.
 ///
 /// # Errors
-/// If the bytes are not BSON, or hold a string that is not UTF-8, which JSON cannot express.
+/// Returns an error if the bytes are not BSON, hold a string that is not UTF-8, which JSON cannot express, or are nested
+/// deeper than [`depth::DEEPEST`].
 pub fn write_document(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
+    depth::check(document).map_err(bson::error::Error::custom)?;
+    write_fields(out, document)
+}
+
+fn write_fields(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
     out.push('{');
     for (i, element) in document.iter().enumerate() {
         let (key, value) = element?;
@@ -55,7 +64,7 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
     match value {
         RawBsonRef::Double(v) => put!(r#"{{"$numberDouble":"{}"}}"#, double(v)),
         RawBsonRef::String(v) => write_string(out, v),
-        RawBsonRef::Document(v) => write_document(out, v)?,
+        RawBsonRef::Document(v) => write_fields(out, v)?,
         RawBsonRef::Array(v) => write_array(out, v)?,
         RawBsonRef::Binary(v) => put!(
             r#"{{"$binary":{{"base64":"{}","subType":"{:02x}"}}}}"#,
@@ -88,7 +97,7 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
             out.push_str(r#"{"$code":"#);
             write_string(out, v.code);
             out.push_str(r#","$scope":"#);
-            write_document(out, v.scope)?;
+            write_fields(out, v.scope)?;
             out.push('}');
         }
         RawBsonRef::Symbol(v) => {

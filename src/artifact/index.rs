@@ -1,13 +1,14 @@
 //! The index of an artifact: where each segment stands, so that one collection can be read by ranges
 //! and many in parallel. docs/format.md is its specification.
 
-use std::io::BufReader;
+use std::io::Read;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
 
+use super::depth;
 use super::limited::Limited;
 use crate::error::{Error, Result};
 use crate::source::Namespace;
@@ -23,7 +24,7 @@ pub const FILE: &str = "index.json.zst";
 pub const LARGEST: u64 = 64 << 20;
 /// The largest JSON of an index that is written or read, in bytes. An object of [`LARGEST`] bytes could expand to
 /// terabytes.
-pub const LARGEST_JSON: u64 = 256 << 20;
+pub const LARGEST_JSON: u64 = 128 << 20;
 
 /// All segments of an artifact, in its order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,10 @@ pub struct Index {
     /// Options and indexes of each namespace, in the order of the manifest; empty in backups by version 0.1.0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Described>,
+    /// [`content_digest`](super::manifest::content_digest) of the manifest. `None` if a version before 0.2.0 made the
+    /// backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_blake3: Option<String>,
 }
 
 /// Options and indexes of a namespace as the server sent them. `metadata.json` is Extended JSON, in which a
@@ -61,11 +66,12 @@ impl Described {
     /// Options and indexes as BSON.
     ///
     /// # Errors
-    /// Returns an error if one of them is not BSON in Base64.
+    /// Returns an error if one of them is not BSON in Base64, or is nested too deeply.
     pub fn documents(&self) -> Result<(RawDocumentBuf, Vec<RawDocumentBuf>), String> {
         let document = |text: &String| {
             let bytes = STANDARD.decode(text).map_err(|e| e.to_string())?;
-            RawDocumentBuf::from_bytes(bytes).map_err(|e| e.to_string())
+            let document = RawDocumentBuf::from_bytes(bytes).map_err(|e| e.to_string())?;
+            depth::check(&document).map(|()| document)
         };
         Ok((document(&self.options)?, self.indexes.iter().map(document).collect::<Result<_, _>>()?))
     }
@@ -115,8 +121,8 @@ impl Index {
         let broken =
             |e: Box<dyn std::error::Error + Send + Sync>| Error::failed("the index is damaged").caused_by(e);
         let json = zstd::Decoder::new(bytes).map_err(|e| broken(e.into()))?;
-        // Parsed while it is decompressed: what is no index is not held in memory.
-        let limited = Limited::new(json, LARGEST_JSON, "its JSON");
-        serde_json::from_reader(BufReader::new(limited)).map_err(|e| broken(e.into()))
+        let mut text = Vec::new();
+        Limited::new(json, LARGEST_JSON, "its JSON").read_to_end(&mut text).map_err(|e| broken(e.into()))?;
+        serde_json::from_slice(&text).map_err(|e| broken(e.into()))
     }
 }

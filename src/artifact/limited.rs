@@ -31,6 +31,38 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
+/// The largest `metadata.json` in bytes. The options of a collection are at most 16 MiB of BSON, which take up to three
+/// times as much as Extended JSON.
+pub const LARGEST_METADATA: u64 = 64 << 20;
+
+/// What the structure of a dump may take in memory, in bytes: the names of its files, metadata, and indexes. A server with
+/// 130,000 collections needs about half of it.
+pub const LARGEST_STRUCTURE: u64 = 256 << 20;
+
+/// What the entry of a map takes beside its text, in bytes.
+const OVERHEAD: u64 = 128;
+
+/// Counts what is kept of foreign data until all of it was read.
+#[derive(Debug, Default)]
+pub struct Structure(u64);
+
+impl Structure {
+    /// Counts `bytes` more that are kept.
+    ///
+    /// # Errors
+    /// Returns an error if it is more than [`LARGEST_STRUCTURE`] in all.
+    pub fn keep(&mut self, bytes: usize) -> io::Result<()> {
+        self.0 = self.0.saturating_add(bytes as u64).saturating_add(OVERHEAD);
+        match self.0 <= LARGEST_STRUCTURE {
+            true => Ok(()),
+            false => Err(too_long(
+                "the list of its collections, with their options and indexes,",
+                LARGEST_STRUCTURE,
+            )),
+        }
+    }
+}
+
 /// The error that `what` is longer than `most` bytes.
 pub fn too_long(what: &str, most: u64) -> io::Error {
     let text = format!("{what} is longer than {}, and no more is read", units::bytes(most));

@@ -158,7 +158,7 @@ pub struct Artifact {
 }
 
 /// Another object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Object {
     /// The key, relative to the store's root.
     pub key: String,
@@ -216,6 +216,19 @@ pub struct IndexEntry {
     pub name: String,
     /// BLAKE3 of its `listIndexes` document, hex.
     pub blake3: String,
+}
+
+/// BLAKE3, hex, of a manifest's content: its JSON without white space and without the field `index`, which describes the
+/// object that holds this digest.
+///
+/// # Errors
+/// Returns an error if the bytes are not a JSON object.
+pub fn content_digest(bytes: &[u8]) -> Result<String, String> {
+    let json: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let content: serde_json::Map<_, _> = json.into_iter().filter(|(key, _)| key != "index").collect();
+    let text = serde_json::to_string(&content).map_err(|e| e.to_string())?;
+    Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
 }
 
 impl Source {

@@ -81,6 +81,10 @@ pub fn explain(doing: String, user: Option<&User>, error: Driver) -> Error {
                 "Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings".into()
             }))
             .caused_by(tidy(&error)),
+        _ if matches!(&*error.kind, ErrorKind::Custom(_)) => Error::failed(doing).caused_by(tidy(&error)).hint(
+            "Look at it on the server (db.getCollectionInfos(), db.getUsers()), and define it anew; if MongoDB did not send \
+             it, find out what stands between",
+        ),
         _ => Error::failed(doing).caused_by(tidy(&error)),
     }
 }
@@ -162,6 +166,8 @@ pub fn tidy(error: &Driver) -> String {
         ErrorKind::Write(WriteFailure::WriteConcernError(e)) => {
             format!("{} (code {}, {})", e.message, e.code, e.code_name)
         }
+        // This tool's own checks of an answer.
+        ErrorKind::Custom(_) => error.get_custom::<String>().cloned().unwrap_or_default(),
         // Of a pool that was emptied the driver prints the whole error that emptied it.
         kind @ ErrorKind::ConnectionPoolCleared { .. } => without_empty_fields(&kind.to_string()),
         kind => unfound::plain(&kind.to_string()),

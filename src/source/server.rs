@@ -7,6 +7,7 @@ use std::time::Duration;
 use bson::raw::cstr;
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use futures_util::StreamExt;
+use mongodb::error::Error as Driver;
 use mongodb::options::{
     ClientOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress,
 };
@@ -18,10 +19,12 @@ use super::fcv::Fcv;
 use super::hello::{Hello, Unfit, hello};
 use super::notes::Notes;
 use super::patience::{Progress, bounded, heard, passing};
+use crate::artifact::depth;
 use crate::config::uri;
 use crate::error::{Error, Kind, Result};
 use crate::patience::Patience;
 use crate::secret::Secret;
+use crate::units;
 
 /// One member of a deployment, to which every read of a run goes.
 pub struct Server {
@@ -43,6 +46,9 @@ pub struct Server {
 
 /// How long a member may take to answer, until [`Server::patient`] says otherwise.
 const STALL: Duration = Duration::from_secs(600);
+/// The longest answer of several documents that is kept in memory, in bytes: the collections of a database, the indexes of
+/// a collection, users. 130,000 collections take about a fifth of it.
+const LARGEST_LIST: usize = 256 << 20;
 /// How long the driver looks for a server, between these bounds: for as long as the patience lasts.
 const SELECTION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
 /// How long the first answers may take, the selection of a server included.
@@ -244,25 +250,44 @@ pub fn any_member() -> SelectionCriteria {
     })
 }
 
-/// All documents that a cursor command answers, as raw bytes.
+/// All documents that a cursor command answers, as raw bytes, at most [`LARGEST_LIST`].
+///
+/// # Errors
+/// Returns an error if there are more, or if one is nested deeper than [`depth::DEEPEST`].
 pub async fn documents(
     db: &Database,
     command: RawDocumentBuf,
 ) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
     let mut cursor = db.run_raw_cursor_command(command).selection_criteria(any_member()).batch().await?;
-    let mut out = Vec::new();
+    let (mut out, mut bytes) = (Vec::new(), 0);
     let mut progress = Progress::new(STALL);
     while let Some(batch) = cursor.next().await {
         let batch = batch?;
         let documents = batch.doc_slices()?;
         progress.step(!documents.is_empty())?;
         for document in documents {
-            if let Some(document) = document?.as_document() {
-                out.push(document.to_owned());
+            let Some(document) = document?.as_document() else { continue };
+            bytes += document.as_bytes().len();
+            if bytes > LARGEST_LIST {
+                let limit = units::bytes(LARGEST_LIST as u64);
+                return Err(Driver::custom(format!(
+                    "the server's list is longer than {limit}, and no more is read"
+                )));
             }
+            depth::check(document).map_err(|why| Driver::custom(nested(document, &why)))?;
+            out.push(document.to_owned());
         }
     }
     Ok(out)
+}
+
+/// The cause that a document is nested too deeply, with the document's name if it has one.
+fn nested(document: &RawDocument, why: &str) -> String {
+    let name = ["name", "_id"].iter().find_map(|key| document.get_str(*key).ok());
+    match name {
+        Some(name) => format!("the server sent the definition of '{name}', and {why}"),
+        None => format!("the server sent a document, and {why}"),
+    }
 }
 
 /// The UUID of a `listCollections` row as hex digits; views have none.

@@ -5,6 +5,7 @@ use bson::{Bson, Document, RawDocumentBuf, rawdoc};
 use super::Target;
 use super::batch::{batches, command, split};
 use super::insist::Sent;
+use crate::artifact::depth;
 use crate::error::{Error, Kind, Result};
 use crate::source::errors;
 use crate::units;
@@ -183,6 +184,9 @@ fn refusal(error: &Document, batch: &[&[u8]]) -> Option<Refused> {
 
 /// An `_id` as people read it, in at most 60 characters.
 pub fn id_text(id: bson::RawBsonRef<'_>) -> String {
+    if depth::check_value(id).is_err() {
+        return "that is nested too deeply".into();
+    }
     let text = match Bson::try_from(bson::RawBson::from(id)) {
         Ok(id) => id.into_relaxed_extjson().to_string(),
         Err(_) => "that is not UTF-8".into(),

@@ -9,6 +9,7 @@ mod drill;
 mod fuzz;
 mod generated;
 mod health;
+mod hostile;
 mod init;
 mod init_lines;
 mod mongodump;

@@ -1,7 +1,7 @@
 //! The stream of an archive as a sequence of BSON documents and terminators. Whole documents are
 //! looked at where they lie in the reader's buffer; only what crosses its end is put together.
 
-use std::io::{BufRead, ErrorKind};
+use std::io::{BufRead, ErrorKind, Read};
 
 use bson::RawDocument;
 
@@ -57,12 +57,15 @@ impl<R: BufRead> Input<R> {
         if !(5..=LONGEST).contains(&len) {
             return Err(damaged(&format!("{what} has the impossible length {}", i32::from_le_bytes(length))));
         }
-        self.document.resize(len, 0);
-        self.document[..4].copy_from_slice(&length);
-        let mut document = std::mem::take(&mut self.document);
-        let filled = self.fill(&mut document[4..], what);
-        self.document = document;
-        filled?;
+        self.document.clear();
+        self.document.extend_from_slice(&length);
+        // Room is made as bytes arrive, not as the length claims.
+        let rest = len - length.len();
+        let mut next = self.reader.by_ref().take(rest as u64);
+        let read = next.read_to_end(&mut self.document).map_err(read_failed)?;
+        if read < rest {
+            return Err(damaged(&format!("it ends in the middle of {what}")));
+        }
         if self.document.last() != Some(&0) {
             return Err(damaged(&format!("{what} does not end as BSON does")));
         }
@@ -82,6 +85,11 @@ impl<R: BufRead> Input<R> {
             0 => Ok(&self.document),
             ready => Ok(&self.reader.fill_buf().map_err(read_failed)?[..ready]),
         }
+    }
+
+    /// The length of the document that was read last.
+    pub fn len(&self) -> usize {
+        self.document.len()
     }
 
     /// The document that was read last.

@@ -16,6 +16,7 @@ use mongodb::{Collection, IndexModel};
 
 use super::id::BackupId;
 use super::run::{Run, Status, Verified};
+use crate::artifact::depth;
 use crate::error::Result;
 use crate::secret::Secret;
 use crate::source::selection::RECORDS_DB;
@@ -97,7 +98,9 @@ impl Records {
         };
         let mut recorded = Recorded::default();
         for raw in self.server.within(found).await.map_err(|e| self.server.explain("read", e))? {
-            match Document::try_from(raw) {
+            let decoded =
+                depth::check(&raw).and_then(|()| Document::try_from(raw).map_err(|e| e.to_string()));
+            match decoded {
                 Ok(document) => match document::read(&document) {
                     Ok(run) => recorded.runs.push(run),
                     Err(why) => {
@@ -108,7 +111,7 @@ impl Records {
                         recorded.unreadable.push((id.unwrap_or_default(), why));
                     }
                 },
-                Err(e) => recorded.unreadable.push((String::new(), e.to_string())),
+                Err(why) => recorded.unreadable.push((String::new(), why)),
             }
         }
         for (id, why) in &recorded.unreadable {

@@ -10,12 +10,12 @@ use super::pipeline::{self, Layout, Reader};
 use super::sheet::{self, Checked};
 use super::{Options, Report, Resources, upload};
 use crate::artifact::index::{self, Described, Index};
-use crate::artifact::manifest::COLLAPSED;
+use crate::artifact::manifest::{self, COLLAPSED};
 use crate::artifact::recovery;
 use crate::artifact::writer::{Spec, Written};
 use crate::catalog::id::BackupId;
 use crate::catalog::{self, collapse, layout};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::source::Sink;
 use crate::source::describe::{self, Uuids};
 use crate::source::known::newer;
@@ -268,21 +268,24 @@ impl Work<'_> {
     /// Writes index and manifest.
     async fn commit(&self, checked: &Checked, started: DateTime<Utc>) -> Result<Report> {
         let (store, cancel) = (&*self.resources.store, &self.resources.cancel);
+        for line in store.retries() {
+            self.notes.add(line);
+        }
+        let mut manifest = sheet::manifest(self, checked, started);
+        let before = self.known.before.as_deref();
+        if let Some(why) = before.and_then(|before| collapse::collapsed(before, &manifest)) {
+            manifest.warnings.push(format!("{COLLAPSED}{why}"));
+        }
+        let digest = manifest::content_digest(&manifest.encode()?)
+            .map_err(|e| Error::failed("cannot hash the manifest").caused_by(e))?;
         let index = Index {
             format: index::FORMAT,
             id: self.id.to_string(),
             segments: checked.written.segments.clone(),
             namespaces: checked.written.namespaces.iter().map(Described::of).collect(),
+            manifest_blake3: Some(digest),
         };
-        let index = cancel.or(catalog::put_index(store, &self.id, &index)).await?;
-        for line in store.retries() {
-            self.notes.add(line);
-        }
-        let mut manifest = sheet::manifest(self, checked, started, index);
-        let before = self.known.before.as_deref();
-        if let Some(why) = before.and_then(|before| collapse::collapsed(before, &manifest)) {
-            manifest.warnings.push(format!("{COLLAPSED}{why}"));
-        }
+        manifest.index = cancel.or(catalog::put_index(store, &self.id, &index)).await?;
         if let Some(error) = cancel.error() {
             return Err(error);
         }

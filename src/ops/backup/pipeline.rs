@@ -57,7 +57,8 @@ pub async fn run(
     let extras = Extras { crc64: layout.spec.format.container == Container::Archive };
     // Enough that no compressor waits. What is compressed may be as large again.
     let budget = layout.compressors * 4 * BLOCK;
-    let decode = move || layout.check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes)) as Decode);
+    let decode =
+        move || layout.check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
     let pool = Pool::start(layout.compressors, budget, extras, || encoder(codec), decode)?;
     let (steps, stepping) = sync_channel(layout.compressors * 16);
     let (parts, sending) = mpsc::channel(1);

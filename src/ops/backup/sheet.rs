@@ -21,13 +21,8 @@ pub struct Checked {
     pub changes: Vec<(usize, Change)>,
 }
 
-/// The manifest of an artifact that is complete, beside its index.
-pub fn manifest(
-    work: &Work<'_>,
-    checked: &Checked,
-    started: DateTime<Utc>,
-    index: manifest::Object,
-) -> Manifest {
+/// The manifest of a complete artifact, whose index object is still to be written.
+pub fn manifest(work: &Work<'_>, checked: &Checked, started: DateTime<Utc>) -> Manifest {
     let (options, known, written) = (work.options, &work.known, &checked.written);
     let hello = &known.server.hello;
     let namespaces = entries(written, &checked.changes);
@@ -53,7 +48,7 @@ pub fn manifest(
         consistency: consistency(work, checked),
         selection: selection(options),
         artifact: artifact(work, written),
-        index,
+        index: manifest::Object::default(),
         totals: manifest::Totals {
             namespaces: namespaces.len() as u64,
             documents: namespaces.iter().map(|n| n.documents).sum(),

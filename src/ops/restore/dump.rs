@@ -21,6 +21,7 @@ use super::sinks::{Only, Survey};
 use crate::artifact::archive::MAGIC;
 use crate::artifact::codec::Codec;
 use crate::artifact::demux::Demux;
+use crate::artifact::limited::{LARGEST_METADATA, Limited, Structure};
 use crate::artifact::writer::Tally;
 use crate::error::{Error, Kind, Result};
 use crate::ops::verify::region;
@@ -139,8 +140,9 @@ impl Dump {
     fn survey_folder(&mut self) -> Result<()> {
         let files = files::in_folder(&self.path)?;
         let mut contents = BTreeMap::new();
+        let mut structure = Structure::default();
         files::read(&files.iter().collect::<Vec<_>>(), &|| raw(&self.path), &mut |name, file| {
-            contents.insert(name.clone(), Content::read(name, file)?);
+            contents.insert(name.clone(), Content::read(name, file, &mut structure)?);
             Ok(())
         })?;
         self.put_together(files, contents)
@@ -148,9 +150,10 @@ impl Dump {
 
     fn survey_tar(&mut self) -> Result<()> {
         let mut early: BTreeMap<Shown, Result<Content>> = BTreeMap::new();
+        let mut structure = Structure::default();
         let files = files::in_tar(raw(&self.path)?, &mut |shown, name, file| {
             // Damage counts only if no later member takes the place of this one.
-            early.insert(shown, Content::read(name, file));
+            early.insert(shown, Content::read(name, file, &mut structure));
             Ok(())
         })?;
         let mut contents = BTreeMap::new();
@@ -173,7 +176,7 @@ impl Dump {
         }
         if !linked.is_empty() {
             files::read(&linked, &|| raw(&self.path), &mut |name, file| {
-                contents.insert(name.clone(), Content::read(name, file)?);
+                contents.insert(name.clone(), Content::read(name, file, &mut structure)?);
                 Ok(())
             })?;
         }
@@ -221,16 +224,17 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    pub(crate) fn read(name: &Name, file: &mut dyn Read) -> Result<Content> {
+    pub(crate) fn read(name: &Name, file: &mut dyn Read, structure: &mut Structure) -> Result<Content> {
         let (db, stem, part) = name;
         if *name == files::oplog() {
             return Ok(Content::Unread);
         }
         if *part == Part::Metadata {
+            let damaged =
+                |e| Error::new(Kind::Mismatch, format!("{db}/{stem}.metadata.json is damaged")).caused_by(e);
             let mut text = String::new();
-            file.read_to_string(&mut text).map_err(|e| {
-                Error::new(Kind::Mismatch, format!("{db}/{stem}.metadata.json is damaged")).caused_by(e)
-            })?;
+            Limited::new(file, LARGEST_METADATA, "it").read_to_string(&mut text).map_err(damaged)?;
+            structure.keep(text.len()).map_err(damaged)?;
             return Ok(Content::Text(text));
         }
         if stem != old::STEM {
@@ -238,6 +242,9 @@ impl Content {
         }
         let mut indexes = Vec::new();
         documents(name, file, &mut |document| {
+            structure.keep(document.len()).map_err(|e| {
+                Error::new(Kind::Mismatch, format!("{db}/{stem}.bson is damaged")).caused_by(e)
+            })?;
             indexes.push(old::parse(db, document)?);
             Ok(())
         })?;

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use tar::EntryType;
 
+use crate::artifact::limited::Structure;
 use crate::artifact::names::{self, OPLOG_FILE};
+use crate::artifact::untar;
 use crate::error::{Error, Kind, Result};
 use crate::source::{Namespace, Type, metadata};
 
@@ -122,7 +124,11 @@ pub fn in_tar(
     show: &mut dyn FnMut(Shown, &Name, &mut dyn Read) -> Result<()>,
 ) -> Result<Files> {
     let mut paths: BTreeMap<String, usize> = BTreeMap::new();
+    let mut structure = Structure::default();
     members(raw, &mut |at, path, kind, content| {
+        structure
+            .keep(path.len())
+            .map_err(|e| Error::new(Kind::Mismatch, "the tar is refused").caused_by(e))?;
         match kind {
             Member::Directory => {}
             Member::File => {
@@ -264,13 +270,14 @@ const UNPACK: &str = "Unpack the tar, and give --from the folder";
 fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
     let broken = |e: std::io::Error| Error::new(Kind::Mismatch, "the tar is damaged").caused_by(e);
     let mut tail = Tail { inner: raw, zeros: 0 };
-    let mut archive = tar::Archive::new(&mut tail);
-    for (at, entry) in archive.entries().map_err(broken)?.enumerate() {
-        let mut entry = entry.map_err(broken)?;
+    let mut next = 0;
+    untar::each_member(&mut tail, broken, |entry| {
+        let at = next;
+        next += 1;
         let header = entry.header().entry_type();
         // Headers for the whole tar, and its label.
         if header.is_pax_global_extensions() || header.as_byte() == b'V' {
-            continue;
+            return Ok(());
         }
         let mut path = clean(&entry.path_bytes())?;
         let mut sparse = false;
@@ -307,8 +314,8 @@ fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
             }
             _ => Member::Directory,
         };
-        show(at, &path, member, &mut entry)?;
-    }
+        show(at, &path, member, entry)
+    })?;
     let mut rest = Vec::new();
     loop {
         rest.clear();

@@ -6,17 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::Range;
 
-use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::segment::Object;
 use crate::artifact::demux::Demux;
-use crate::artifact::extjson::Json;
 use crate::artifact::format::Container;
 use crate::artifact::index::Index;
 use crate::artifact::manifest::{Manifest, NamespaceEntry};
 use crate::artifact::names;
 use crate::error::{Error, Kind, Result};
+use crate::ops::verify::described::checked;
 use crate::ops::verify::regions;
 use crate::source::{Namespace, Sink, metadata};
 
@@ -56,7 +55,7 @@ pub async fn read(
     for at in wanted {
         let entry = &manifest.namespaces[*at];
         let namespace = found.get(&entry.key()).ok_or_else(|| wrong(entry, "is missing"))?;
-        out.insert(*at, checked(namespace, entry)?);
+        out.insert(*at, checked(namespace, entry).map_err(|what| wrong(entry, &what))?);
     }
     Ok(out)
 }
@@ -174,33 +173,6 @@ fn announced(raw: &[u8]) -> Result<Found> {
         (None, Err(error)) => Err(error.of_kind(Kind::Mismatch)),
         (None, Ok(_)) => Err(Error::new(Kind::Mismatch, "the archive announces nothing")),
     }
-}
-
-/// The namespace with exactly the options and indexes that the manifest has digests of. If a text can be read in more
-/// than one way, the digests decide.
-fn checked(namespace: &Namespace, entry: &NamespaceEntry) -> Result<Namespace> {
-    if entry.differs(&namespace.options, &namespace.indexes).is_none() {
-        return Ok(namespace.clone());
-    }
-    let is = |document: &RawDocumentBuf, digest: &str| {
-        blake3::hash(document.as_bytes()).to_hex().as_str() == digest
-    };
-    let read = |json: &Json, digest: &str| json.read_as(&|document| is(document, digest));
-    let wrong_options = || wrong(entry, "has other options than the manifest says");
-    let wrong_indexes = || wrong(entry, "has other indexes than the manifest says");
-    let json = Json::parse(&namespace.metadata).map_err(|why| wrong(entry, "is damaged").caused_by(why))?;
-    let options = match json.get("options") {
-        Some(options) => read(options, &entry.options_blake3).ok_or_else(wrong_options)?,
-        None if is(&RawDocumentBuf::new(), &entry.options_blake3) => RawDocumentBuf::new(),
-        None => return Err(wrong_options()),
-    };
-    let rows = match json.get("indexes") {
-        Some(Json::Array(rows)) if rows.len() == entry.indexes.len() => rows,
-        _ => return Err(wrong_indexes()),
-    };
-    let indexes = rows.iter().zip(&entry.indexes).map(|(row, index)| read(row, &index.blake3));
-    let indexes = indexes.collect::<Option<Vec<_>>>().ok_or_else(wrong_indexes)?;
-    Ok(Namespace { options, indexes, ..namespace.clone() })
 }
 
 fn wrong(entry: &NamespaceEntry, what: &str) -> Error {

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::offer::{Offer, is_people};
 use super::{Options, Origin, Users};
+use crate::artifact::depth;
 use crate::error::{Error, Kind, Result};
 use crate::target::users::People;
 
@@ -82,8 +83,10 @@ async fn documents(origin: &Origin, at: usize, name: String) -> Result<Vec<RawDo
     });
     let read = read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
     let parse = |bytes: Vec<u8>| {
-        RawDocumentBuf::from_bytes(bytes)
-            .map_err(|e| Error::new(Kind::Mismatch, format!("{name} is damaged")).caused_by(e))
+        let damaged = |why: String| Error::new(Kind::Mismatch, format!("{name} is damaged")).caused_by(why);
+        let document = RawDocumentBuf::from_bytes(bytes).map_err(|e| damaged(e.to_string()))?;
+        depth::check(&document).map_err(damaged)?;
+        Ok(document)
     };
     read.into_iter().map(parse).collect()
 }

@@ -38,7 +38,7 @@ impl Object {
         let place = format!("{} at {}", self.key, range.start);
         let bytes = self.store.get_range(&self.key, range).await.map_err(of_store)?;
         self.codec
-            .decode(&bytes)
+            .decode(&bytes, region::LARGEST_BETWEEN)
             .map_err(|e| Error::new(Kind::Mismatch, format!("{place} is damaged")).caused_by(e.chain()))
     }
 
@@ -73,8 +73,8 @@ impl Object {
         let range = segment.offset..segment.offset + segment.length;
         let failure = Arc::default();
         let ranges = Ranges::new(self, range, handle.clone(), Arc::clone(&failure));
-        let mut reader = self.codec.stream(ranges);
-        let read = region::documents(&mut *reader, take);
+        let mut reader = self.codec.stream(ranges).take(segment.raw_bytes + 1);
+        let read = region::documents(&mut reader, take);
         if let Some(error) = failure.lock().expect("no holder panics").take() {
             return Err(of_store(error));
         }

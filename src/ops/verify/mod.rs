@@ -4,6 +4,7 @@
 //! stream at the segments' ends; workers ([`region`]) decompress each and compare hashes and counts; and one
 //! reader ([`structure`]) sees the raw stream as tar or mongorestore would.
 
+pub(super) mod described;
 mod fetch;
 pub(super) mod region;
 pub(crate) mod regions;
@@ -18,8 +19,9 @@ use tokio::sync::mpsc;
 
 use crate::artifact::format::Format;
 use crate::artifact::index::{self, Index};
-use crate::artifact::manifest::Manifest;
+use crate::artifact::manifest::{self, Manifest};
 use crate::catalog::id::BackupId;
+use crate::catalog::layout;
 use crate::catalog::marks;
 use crate::catalog::verdict::Verdict;
 use crate::clock::Clock;
@@ -91,7 +93,11 @@ pub async fn verify(
     };
     match index(store, manifest).await? {
         Err(what) => report.findings.push(Finding::of_backup(what)),
-        Ok(index) => artifact(store, manifest, &index, workers, &mut report).await?,
+        Ok(index) => {
+            let changed = changed(store, manifest, &index).await?;
+            report.findings.extend(changed.map(Finding::of_backup));
+            artifact(store, manifest, &index, workers, &mut report).await?;
+        }
     }
     report.finished_at = clock.now();
     Ok(report)
@@ -113,6 +119,28 @@ pub(super) async fn index(store: &Arc<dyn Store>, manifest: &Manifest) -> Result
         Err(e) => Err(e.chain()),
         Ok(index) if index.id != manifest.id.as_str() => Err(format!("{} is of another backup", object.key)),
         Ok(index) => regions::check(&index, manifest).map(|()| index),
+    })
+}
+
+/// Compares the stored manifest with the digest that the index has of it. Returns what is wrong.
+async fn changed(store: &Arc<dyn Store>, manifest: &Manifest, index: &Index) -> Result<Option<String>> {
+    // Version 0.1.0 did not write it.
+    let Some(wanted) = &index.manifest_blake3 else { return Ok(None) };
+    let key = layout::manifest(&manifest.id);
+    let bytes = match store.get(&key, manifest::LARGEST).await {
+        Ok(bytes) => bytes,
+        Err(e) if matches!(e.kind, store::Kind::NotFound | store::Kind::Damaged) => {
+            return Ok(Some(e.to_string()));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    Ok(match manifest::content_digest(&bytes) {
+        Err(why) => Some(format!("{key} cannot be understood: {why}")),
+        Ok(digest) if digest != *wanted => Some(format!(
+            "{key} was changed after the backup: {} has another digest of it",
+            manifest.index.key
+        )),
+        Ok(_) => None,
     })
 }
 
@@ -142,7 +170,8 @@ async fn artifact(
     let (regions, taken) = mpsc::channel(1);
     let (streams, in_order) = sync_channel(workers + 1);
     let pool = region::Pool::start(workers, format.codec, taken)?;
-    let reader = structure::start(in_order, manifest.clone(), format.container)?;
+    let described = !index.namespaces.is_empty();
+    let reader = structure::start(in_order, manifest.clone(), format.container, described)?;
     let read = fetch::all(store, manifest, regions::of(index, manifest), &regions, &streams).await;
     drop((regions, streams));
     let (tallies, findings) = pool.finish().await?;

@@ -8,6 +8,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use bson::RawDocument;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,9 +16,11 @@ use super::regions::Region;
 use super::thread_panicked;
 use crate::artifact::codec::Codec;
 use crate::artifact::demux::{LONGEST, whole_documents};
+use crate::artifact::limited::Limited;
 use crate::artifact::pool::sum_documents;
 use crate::artifact::writer::Tally;
 use crate::error::{Error, Result};
+use crate::source::optime::OpTime;
 use crate::units;
 
 /// Something that is wrong with a backup.
@@ -70,6 +73,10 @@ pub struct Work {
     /// Where its raw bytes go.
     pub raw: SyncSender<Result<Vec<u8>, ()>>,
 }
+
+/// How much may lie between two segments, in bytes without compression: the metadata of a namespace, or of all of them at
+/// the beginning of an archive.
+pub const LARGEST_BETWEEN: u64 = 512 << 20;
 
 /// How much is decompressed at once.
 const CHUNK: usize = 1 << 20;
@@ -129,29 +136,45 @@ pub fn add(sum: &mut Tally, more: &Tally) {
 
 fn one(codec: Codec, work: Work, sums: &mut Sums) {
     let Work { region, offset, bytes, raw } = work;
-    let mut reader = codec.reader(bytes.as_ref());
-    // Whoever reads the stream may have ended at something that is wrong: the hashes go on.
-    let mut hand_on = |bytes: &[u8]| drop(raw.send(Ok(bytes.to_vec())));
-    let outcome = match &region.segment {
-        None => plain(&mut *reader, &mut hand_on),
-        Some(segment) => documents(&mut *reader, &mut hand_on).and_then(|(tally, hash)| {
-            let (wanted, got) = ((segment.documents, segment.raw_bytes), (tally.documents, tally.raw_bytes));
-            add(sums.0.entry(segment.namespace).or_default(), &tally);
-            if got != wanted {
-                return Err(format!(
-                    "{} of {}, the index says {} of {}",
-                    units::several(got.0, "document"),
-                    units::several(got.1, "byte"),
-                    units::count(wanted.0),
-                    units::count(wanted.1)
-                ));
-            }
-            if hash != segment.blake3 {
-                return Err("the BLAKE3 of a segment is not the index's".into());
-            }
-            Ok(())
-        }),
+    let reader = codec.reader(bytes.as_ref());
+    let (mut times, mut untimely) = (region.slice, None);
+    let mut hand_on = |bytes: &[u8]| {
+        if let Some((last, end)) = &mut times
+            && untimely.is_none()
+        {
+            untimely = in_order(bytes, last, *end).err();
+        }
+        // Whoever reads the stream may have ended at something that is wrong: the hashes go on.
+        drop(raw.send(Ok(bytes.to_vec())));
     };
+    let outcome = match &region.segment {
+        None => {
+            plain(&mut Limited::new(reader, LARGEST_BETWEEN, "what lies between two segments"), &mut hand_on)
+        }
+        Some(segment) => {
+            documents(&mut reader.take(segment.raw_bytes + 1), &mut hand_on).and_then(|(tally, hash)| {
+                let (wanted, got) =
+                    ((segment.documents, segment.raw_bytes), (tally.documents, tally.raw_bytes));
+                add(sums.0.entry(segment.namespace).or_default(), &tally);
+                if got != wanted {
+                    return Err(format!(
+                        "{} of {}, the index says {} of {}",
+                        units::several(got.0, "document"),
+                        units::several(got.1, "byte"),
+                        units::count(wanted.0),
+                        units::count(wanted.1)
+                    ));
+                }
+                if hash != segment.blake3 {
+                    return Err("the BLAKE3 of a segment is not the index's".into());
+                }
+                Ok(())
+            })
+        }
+    };
+    if let (Ok(()), Some(what)) = (&outcome, untimely) {
+        sums.1.push(Finding { namespace: region.namespace.clone(), offset: Some(offset), what });
+    }
     if let Err(what) = outcome {
         let what = match (&region.segment, &region.namespace) {
             (Some(_), _) => what,
@@ -161,6 +184,23 @@ fn one(codec: Codec, work: Work, sums: &mut Sums) {
         sums.1.push(Finding { namespace: region.namespace, offset: Some(offset), what });
         let _ = raw.send(Err(()));
     }
+}
+
+/// Checks that the times of oplog entries rise, from after `last` up to `end`.
+fn in_order(entries: &[u8], last: &mut OpTime, end: OpTime) -> Result<(), String> {
+    let mut rest = entries;
+    while let Some(len) = rest.first_chunk::<4>() {
+        let Some((entry, after)) = rest.split_at_checked(i32::from_le_bytes(*len) as usize) else { break };
+        let time = RawDocument::from_bytes(entry).ok().and_then(|entry| entry.get_timestamp("ts").ok());
+        let time: OpTime = time.ok_or("an entry of the oplog slice has no time")?.into();
+        if time <= *last || time > end {
+            return Err(format!(
+                "an entry of the oplog slice is of {time}, which is not after {last} and up to {end}"
+            ));
+        }
+        (*last, rest) = (time, after);
+    }
+    Ok(())
 }
 
 /// Reads headers and metadata.

@@ -6,7 +6,14 @@ use super::region::Finding;
 use crate::artifact::index::{Index, Segment};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::writer::Tally;
-use crate::units::count;
+use crate::source::optime::OpTime;
+use crate::units::{bytes, count};
+
+/// The largest segment in bytes, stored and raw. One is closed at 64 MiB raw, and its last block of documents can pass that
+/// by the longest document.
+pub const LARGEST_SEGMENT: u64 = 128 << 20;
+/// The longest stretch without a segment, in stored bytes: metadata.
+pub const LARGEST_GAP: u64 = 128 << 20;
 
 /// A stretch of the artifact.
 #[derive(Debug, Clone)]
@@ -17,6 +24,8 @@ pub struct Region {
     pub segment: Option<Segment>,
     /// The namespace of the segment, or of the next one.
     pub namespace: Option<String>,
+    /// The segment is of the oplog slice between these times: after the first, up to the second.
+    pub slice: Option<(OpTime, OpTime)>,
 }
 
 /// Checks that the index can be of this artifact at all, and has the options and indexes of the manifest.
@@ -25,7 +34,18 @@ pub struct Region {
 /// What is wrong with it.
 pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
     let mut end = 0;
+    let long = |from: u64, to: u64, most: u64| to.saturating_sub(from) > most;
     for segment in &index.segments {
+        let (from, most) = (segment.offset, bytes(LARGEST_SEGMENT));
+        if segment.length > LARGEST_SEGMENT || segment.raw_bytes > LARGEST_SEGMENT {
+            return Err(format!("the index has a segment at {from} that is larger than {most}"));
+        }
+        if long(end, from, LARGEST_GAP) {
+            return Err(format!(
+                "the index has no segment for more than {} before {from}",
+                bytes(LARGEST_GAP)
+            ));
+        }
         let fits = segment.offset.checked_add(segment.length).filter(|end| *end <= manifest.artifact.size);
         if segment.offset < end || segment.length == 0 {
             return Err(format!("the index has a segment at {} that overlaps another one", segment.offset));
@@ -35,6 +55,17 @@ pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
         }
         end =
             fits.ok_or_else(|| format!("the index has a segment beyond the artifact: {}", segment.offset))?;
+    }
+    if long(end, manifest.artifact.size, LARGEST_GAP) {
+        return Err(format!("the index has no segment for more than {} from {end} on", bytes(LARGEST_GAP)));
+    }
+    if let (Some(at), Some(slice)) = (manifest.consistency.at, &manifest.consistency.oplog)
+        && (at != slice.end || slice.start > slice.end)
+    {
+        return Err(format!(
+            "the manifest has the oplog slice from {} to {}, and its instant is {at}",
+            slice.start, slice.end
+        ));
     }
     // Version 0.1.0 did not write them.
     if !index.namespaces.is_empty() && index.namespaces.len() != manifest.namespaces.len() {
@@ -53,17 +84,24 @@ pub fn check(index: &Index, manifest: &Manifest) -> Result<(), String> {
 
 /// The regions, from the first byte to the last.
 pub fn of(index: &Index, manifest: &Manifest) -> Vec<Region> {
+    let bounds = manifest.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end));
     let (mut regions, mut at) = (Vec::new(), 0);
     for segment in &index.segments {
         let namespace = manifest.name(segment.namespace);
         if segment.offset > at {
-            regions.push(Region { end: segment.offset, segment: None, namespace: namespace.clone() });
+            regions.push(Region {
+                end: segment.offset,
+                segment: None,
+                namespace: namespace.clone(),
+                slice: None,
+            });
         }
         at = segment.offset + segment.length;
-        regions.push(Region { end: at, segment: Some(segment.clone()), namespace });
+        let slice = bounds.filter(|_| manifest.slice_place() == Some(segment.namespace));
+        regions.push(Region { end: at, segment: Some(segment.clone()), namespace, slice });
     }
     if manifest.artifact.size > at {
-        regions.push(Region { end: manifest.artifact.size, segment: None, namespace: None });
+        regions.push(Region { end: manifest.artifact.size, segment: None, namespace: None, slice: None });
     }
     regions
 }

@@ -1,6 +1,6 @@
 //! The raw stream as stock tools see it: a tar of a mongodump directory, or mongodump's archive.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::Receiver;
 use std::thread;
@@ -8,29 +8,37 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::region::{Finding, Stream};
-use super::thread_panicked;
+use super::{described, thread_panicked};
 use crate::artifact::demux::Demux;
 use crate::artifact::format::Container;
+use crate::artifact::limited::{LARGEST_METADATA, Limited};
 use crate::artifact::manifest::{Manifest, NamespaceEntry};
 use crate::artifact::names;
+use crate::artifact::untar;
 use crate::error::{Error, Result};
 use crate::source::known;
-use crate::source::{Namespace, Sink, Type};
+use crate::source::{Namespace, Sink, Type, metadata};
 use crate::units;
 
 /// The reader at work.
 pub struct Reader(oneshot::Receiver<Option<String>>);
 
-/// Starts to read the streams one after the other.
-pub fn start(streams: Receiver<Stream>, manifest: Manifest, container: Container) -> Result<Reader> {
+/// Starts to read the streams one after the other. If the index does not have options and indexes (`described`), those in
+/// the artifact are compared with the manifest.
+pub fn start(
+    streams: Receiver<Stream>,
+    manifest: Manifest,
+    container: Container,
+    described: bool,
+) -> Result<Reader> {
     let (answer, answered) = oneshot::channel();
     thread::Builder::new()
         .name("structure".into())
         .spawn(move || {
             let mut raw = Raw { streams, current: None, piece: Vec::new(), at: 0, broken: false };
             let outcome = match container {
-                Container::Tar => tar(&mut raw, &manifest),
-                Container::Archive => archive(&mut raw, &manifest),
+                Container::Tar => tar(&mut raw, &manifest, described),
+                Container::Archive => archive(&mut raw, &manifest, described),
             };
             // What follows from a region that cannot be decompressed is not told twice.
             let what = outcome.err().filter(|_| !raw.broken);
@@ -131,12 +139,15 @@ fn data_collection(manifest: &Manifest, namespace: &NamespaceEntry) -> String {
     }
 }
 
-fn tar(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
+fn tar(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String> {
     let broken = |e: io::Error| format!("the tar is damaged: {e}");
     let mut wanted = entries(manifest);
-    let mut archive = tar::Archive::new(&mut *raw);
-    for entry in archive.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
+    let path = |n: &NamespaceEntry| format!("dump/{}", names::metadata_file(&n.db, &n.collection));
+    let texts: BTreeMap<String, &NamespaceEntry> = match described {
+        true => BTreeMap::new(),
+        false => manifest.namespaces.iter().map(|n| (path(n), n)).collect(),
+    };
+    untar::each_member(&mut *raw, broken, |entry| {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         bring_forward(&mut wanted, &path);
         let Some((name, size)) = wanted.pop_front() else {
@@ -145,12 +156,25 @@ fn tar(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
         if path != name {
             return Err(format!("the tar has {path} where {name} belongs"));
         }
-        let read = io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+        let read = match texts.get(&path) {
+            Some(of) => {
+                let mut text = String::new();
+                Limited::new(entry, LARGEST_METADATA, "a metadata.json")
+                    .read_to_string(&mut text)
+                    .map_err(broken)?;
+                metadata::parse(&of.db, &of.collection, &text)
+                    .map_err(|e| e.chain())
+                    .and_then(|namespace| compare(&namespace, of))?;
+                text.len() as u64
+            }
+            None => io::copy(entry, &mut io::sink()).map_err(broken)?,
+        };
         if size.is_some_and(|size| size != read) {
             let (has, wanted) = (units::several(read, "byte"), units::count(size.unwrap_or_default()));
             return Err(format!("{name} has {has} in the tar, not {wanted}"));
         }
-    }
+        Ok(())
+    })?;
     if let Some((name, _)) = wanted.pop_front() {
         return Err(format!("the tar ends before {name}"));
     }
@@ -160,6 +184,12 @@ fn tar(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
         return Err("something follows the end of the tar".into());
     }
     Ok(())
+}
+
+/// Compares options and indexes in the artifact with the manifest.
+fn compare(namespace: &Namespace, entry: &NamespaceEntry) -> Result<(), String> {
+    let place = format!("{}.{}", entry.db, entry.collection);
+    described::checked(namespace, entry).map(drop).map_err(|what| format!("the metadata of {place} {what}"))
 }
 
 /// Lets a namespace whose metadata comes before its turn have it now: mongodump reads in another order than
@@ -187,10 +217,10 @@ fn announced(manifest: &Manifest) -> Vec<(&str, &str, Option<u64>)> {
     namespaces.chain(slice).collect()
 }
 
-fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
+fn archive(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String> {
     let wanted = announced(manifest);
     let collections = wanted.iter().filter(|(_, _, documents)| documents.is_some()).count();
-    let mut counted = Counted { manifest, wanted, open: None, documents: 0, ended: 0 };
+    let mut counted = Counted { manifest, described, wanted, open: None, documents: 0, ended: 0 };
     Demux::new(BufReader::new(&mut *raw)).run(&|_| true, &mut counted).map_err(|e| e.chain())?;
     if counted.ended < collections {
         return Err(format!(
@@ -204,6 +234,7 @@ fn archive(raw: &mut Raw, manifest: &Manifest) -> Result<(), String> {
 /// Compares what the archive says with the manifest.
 struct Counted<'a> {
     manifest: &'a Manifest,
+    described: bool,
     wanted: Vec<(&'a str, &'a str, Option<u64>)>,
     open: Option<usize>,
     documents: u64,
@@ -215,6 +246,11 @@ impl Sink for Counted<'_> {
         let wanted = self.wanted.iter().map(|(db, collection, _)| (*db, *collection));
         if !namespaces.iter().map(|n| (n.db.as_str(), n.collection.as_str())).eq(wanted) {
             return Err(Error::failed("the archive announces other namespaces than the manifest"));
+        }
+        if !self.described {
+            for (namespace, entry) in namespaces.iter().zip(&self.manifest.namespaces) {
+                compare(namespace, entry).map_err(Error::failed)?;
+            }
         }
         Ok(())
     }

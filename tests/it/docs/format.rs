@@ -101,7 +101,13 @@ fn format_md_describes_every_field() {
     let segment =
         Segment { namespace: 0, documents: 1, raw_bytes: 1, blake3: "x".into(), offset: 0, length: 1 };
     let described = Described { options: "x".into(), indexes: vec!["x".into()] };
-    let index = Index { format: 1, id: "x".into(), segments: vec![segment], namespaces: vec![described] };
+    let index = Index {
+        format: 1,
+        id: "x".into(),
+        segments: vec![segment],
+        namespaces: vec![described],
+        manifest_blake3: Some("x".into()),
+    };
     let mut all = BTreeSet::new();
     keys(&full_manifest(), &mut all);
     keys(&serde_json::to_value(index).unwrap(), &mut all);

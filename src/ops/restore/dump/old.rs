@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
+use crate::artifact::depth;
 use crate::error::{Error, Kind, Result};
 use crate::source::Namespace;
 use crate::target::legacy;
@@ -46,6 +47,7 @@ pub fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
     let damaged =
         |why: &dyn std::fmt::Display| Error::new(Kind::Mismatch, format!("{db}.{STEM} is damaged: {why}"));
     let index = RawDocument::from_bytes(document).map_err(|e| damaged(&e))?;
+    depth::check(index).map_err(|e| damaged(&e))?;
     match collection(index) {
         Some(_) => Ok(index.to_owned()),
         None => Err(damaged(&"an index has no \"ns\"")),

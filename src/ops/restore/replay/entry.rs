@@ -3,6 +3,7 @@
 
 use bson::{RawBsonRef, RawDocument};
 
+use crate::artifact::depth;
 use crate::error::{Error, Kind, Result};
 use crate::source::optime::OpTime;
 
@@ -34,6 +35,10 @@ impl<'a> Entry<'a> {
             _ => None,
         };
         let op = raw.get_str("op").map_err(broken)?;
+        // Only commands hold operations, and definitions, that are followed into their depth.
+        if op == "c" {
+            depth::check(raw).map_err(broken)?;
+        }
         // A command's document may be anything, a no-op's too.
         let o = raw.get_document("o").map_err(broken)?;
         let o2 = match raw.get("o2").map_err(broken)? {

@@ -16,6 +16,7 @@ use bson::raw::{RawArrayBuf, RawBsonRef};
 use bson::{RawDocument, RawDocumentBuf};
 
 use self::chains::{Chains, Link};
+use crate::artifact::depth;
 use crate::error::{Error, Kind, Result};
 use crate::source::optime::OpTime;
 use crate::source::selection::Selection;
@@ -49,6 +50,9 @@ impl<'a> Filter<'a> {
     /// [`Kind::Moved`] if it does to a namespace of the backup what no replay onto collections
     /// that were read meanwhile can do.
     pub fn take(&mut self, entry: &RawDocument) -> Result<Kept> {
+        if entry.get_str("op").is_ok_and(|op| op == "c") {
+            depth::check(entry).map_err(malformed)?;
+        }
         let link = self.chains.link(entry)?;
         if link == Link::Over {
             return Ok(Kept::Nothing);
