@@ -18,6 +18,8 @@ pub enum Kind {
     Away,
     /// What was asked for by its name is not there.
     Missing,
+    /// A place does not have the backups that are known of it: a disk may not be mounted. Nothing was written there.
+    Unmounted,
     /// A server refused an operation on one namespace. The work on other namespaces can go on.
     Refused,
     /// What was read so far is worthless, but a new run from the start may well succeed.
@@ -123,6 +125,7 @@ impl Error {
             Kind::Failed
             | Kind::Away
             | Kind::Missing
+            | Kind::Unmounted
             | Kind::Refused
             | Kind::Restart
             | Kind::Moved

@@ -46,6 +46,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crash;
+pub mod dates;
 pub mod error;
 pub mod escape;
 pub mod exit;

@@ -17,7 +17,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -25,13 +25,11 @@ use crate::artifact::manifest::Source;
 use crate::catalog::collapse::Contents;
 use crate::catalog::id::BackupId;
 use crate::catalog::marks::Pin;
+pub use crate::dates::CLOCK_TOLERANCE;
 use crate::units::several;
 pub use freshness::{Freshness, freshness};
 use quality::Quality;
 pub use rule::Rule;
-
-/// How far two clocks may differ.
-pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 
 /// So many good backups may go at once, or a quarter of them if that is more.
 const AT_ONCE: usize = 3;
@@ -144,10 +142,8 @@ pub fn plan(backups: &[Backup], policy: &Policy, around: &Circumstances) -> Plan
         .map(|(backup, quality)| decide(backup, quality, &kept, good.is_empty(), policy, around.now))
         .collect();
     keep_accepted(&mut decisions, &judged);
-    let going = decisions
-        .iter()
-        .filter(|d| d.action == Action::Delete && good.iter().any(|backup| backup.id == d.id))
-        .count();
+    let good_ids: BTreeSet<&BackupId> = good.iter().map(|backup| &backup.id).collect();
+    let going = decisions.iter().filter(|d| d.action == Action::Delete && good_ids.contains(&d.id)).count();
     let mut frozen = clocks(around);
     frozen.extend(quality::doubts(&judged));
     frozen.extend(around.unreadable.iter().cloned());

@@ -3,9 +3,11 @@
 
 use bson::{RawDocument, RawDocumentBuf};
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::id::BackupId;
+use crate::dates;
 use crate::error::{Error, Result};
 use crate::source::Type;
 use crate::source::fcv::Fcv;
@@ -22,9 +24,10 @@ pub const LARGEST: u64 = 64 << 20;
 /// How the warning of a backup begins that holds suspiciously less than the one before.
 pub const COLLAPSED: &str = "collapsed: ";
 
-/// A backup.
+/// A backup. `N` are its namespaces: [`NamespaceEntry`]s as stored, or less of them where many manifests are kept
+/// in memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct Manifest<N = Vec<NamespaceEntry>> {
     /// [`FORMAT`].
     pub format: u32,
     /// The backup's id.
@@ -36,8 +39,10 @@ pub struct Manifest {
     /// The machine it ran on.
     pub host: String,
     /// When the first byte was asked for.
+    #[serde(deserialize_with = "dates::bounded")]
     pub started_at: DateTime<Utc>,
     /// When the artifact was complete.
+    #[serde(deserialize_with = "dates::bounded")]
     pub finished_at: DateTime<Utc>,
     /// What was read.
     pub source: Source,
@@ -54,7 +59,7 @@ pub struct Manifest {
     /// Sums over the namespaces.
     pub totals: Totals,
     /// The namespaces, as the engine announced them; mongodump reads them in another order.
-    pub namespaces: Vec<NamespaceEntry>,
+    pub namespaces: N,
     /// What a person should look at; empty when all is well.
     pub warnings: Vec<String>,
     /// What went wrong on the way and was mended: lost cursors, a second run.
@@ -252,12 +257,37 @@ impl NamespaceEntry {
     }
 }
 
-impl Manifest {
+impl<N> Manifest<N> {
     /// Whether this backup holds suspiciously less than the one before it: then none is measured by it.
     pub fn collapsed(&self) -> bool {
         self.warnings.iter().any(|warning| warning.starts_with(COLLAPSED))
     }
 
+    /// The same manifest with other namespaces.
+    pub fn map_namespaces<M>(self, map: impl FnOnce(N) -> M) -> Manifest<M> {
+        Manifest {
+            format: self.format,
+            id: self.id,
+            job: self.job,
+            tool: self.tool,
+            host: self.host,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            source: self.source,
+            engine: self.engine,
+            consistency: self.consistency,
+            selection: self.selection,
+            artifact: self.artifact,
+            index: self.index,
+            totals: self.totals,
+            namespaces: map(self.namespaces),
+            warnings: self.warnings,
+            notes: self.notes,
+        }
+    }
+}
+
+impl Manifest {
     /// The place that the oplog slice has in the index, if there is one: behind all namespaces.
     pub fn slice_place(&self) -> Option<usize> {
         self.consistency.oplog.as_ref().map(|_| self.namespaces.len())
@@ -293,17 +323,25 @@ impl Manifest {
     /// # Errors
     /// If it is not JSON of this format, or of a format that only a newer version knows.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, String> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let version: Version = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        if version.format != FORMAT {
-            return Err(format!(
-                "it has format {}, this version knows {FORMAT}: use a newer uzima-backup",
-                version.format
-            ));
-        }
-        serde_json::from_slice(bytes).map_err(|e| e.to_string())
+        decode(bytes)
     }
+}
+
+/// Reads a manifest's object with namespaces of any kind that its entries can be read as.
+///
+/// # Errors
+/// As [`Manifest::decode`].
+pub fn decode<N: DeserializeOwned>(bytes: &[u8]) -> Result<Manifest<N>, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let version: Version = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    if version.format != FORMAT {
+        return Err(format!(
+            "it has format {}, this version knows {FORMAT}: use a newer uzima-backup",
+            version.format
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(|e| e.to_string())
 }

@@ -1,9 +1,15 @@
 //! Whether a backup holds suspiciously less than the one before: a restored empty server, a wrong
 //! URI, a dropped database. Such a backup is kept, but a person must look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
 
-use crate::artifact::manifest::Manifest;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Summary;
+use crate::artifact::manifest::{Manifest, NamespaceEntry};
 use crate::units::{count, several};
 
 /// How much is in a namespace, or in a whole backup.
@@ -15,24 +21,146 @@ pub struct Amount {
     pub raw_bytes: u64,
 }
 
+/// The amounts in the namespaces of a backup, by their full names. Backups whose names are [`Shared`] take 16 bytes
+/// for each namespace, and copies take none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Sorted, each once.
+    names: Arc<[Arc<str>]>,
+    /// In the order of the names.
+    amounts: Arc<[Amount]>,
+}
+
+impl Namespaces {
+    fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
+        self.names.iter().map(|name| &**name).zip(self.amounts.iter().copied())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.binary_search_by(|other| (**other).cmp(name)).is_ok()
+    }
+
+    /// The namespaces that `now` does not have.
+    fn without(&self, now: &Namespaces) -> Vec<(&str, Amount)> {
+        if Arc::ptr_eq(&self.names, &now.names) {
+            return Vec::new();
+        }
+        self.iter().filter(|(name, _)| !now.has(name)).collect()
+    }
+}
+
+impl Default for Namespaces {
+    fn default() -> Namespaces {
+        Namespaces { names: Vec::new().into(), amounts: Vec::new().into() }
+    }
+}
+
+impl FromIterator<(String, Amount)> for Namespaces {
+    fn from_iter<I: IntoIterator<Item = (String, Amount)>>(named: I) -> Namespaces {
+        let sorted: BTreeMap<String, Amount> = named.into_iter().collect();
+        let (names, amounts): (Vec<Arc<str>>, Vec<Amount>) =
+            sorted.into_iter().map(|(name, amount)| (Arc::from(name), amount)).unzip();
+        Namespaces { names: names.into(), amounts: amounts.into() }
+    }
+}
+
+impl<const N: usize> From<[(String, Amount); N]> for Namespaces {
+    fn from(named: [(String, Amount); N]) -> Namespaces {
+        named.into_iter().collect()
+    }
+}
+
+/// As triples of name, documents and bytes.
+impl Serialize for Namespaces {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(|(name, amount)| (name, amount.documents, amount.raw_bytes)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Namespaces {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Namespaces, D::Error> {
+        let triples = Vec::<(String, u64, u64)>::deserialize(deserializer)?;
+        let amount = |(name, documents, raw_bytes)| (name, Amount { documents, raw_bytes });
+        Ok(triples.into_iter().map(amount).collect())
+    }
+}
+
+/// The amounts of a stored manifest's entries. Each entry is read whole, so what is no manifest is none here either,
+/// but one at a time.
+pub struct Stored(pub Namespaces);
+
+impl<'de> Deserialize<'de> for Stored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stored, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Stored;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the namespaces of a manifest")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Stored, A::Error> {
+                let mut named = Vec::new();
+                while let Some(entry) = entries.next_element::<NamespaceEntry>()? {
+                    named.push(amount(&entry));
+                }
+                Ok(Stored(named.into_iter().collect()))
+            }
+        }
+
+        deserializer.deserialize_seq(Entries)
+    }
+}
+
+fn amount(n: &NamespaceEntry) -> (String, Amount) {
+    (format!("{}.{}", n.db, n.collection), Amount { documents: n.documents, raw_bytes: n.raw_bytes })
+}
+
+/// The names of the namespaces of many backups: those of two nights are nearly always the same, and take their memory
+/// once.
+#[derive(Debug, Default)]
+pub struct Shared {
+    names: HashSet<Arc<str>>,
+    lists: HashSet<Arc<[Arc<str>]>>,
+}
+
+impl Shared {
+    /// The same namespaces, with names that are shared.
+    pub fn share(&mut self, namespaces: Namespaces) -> Namespaces {
+        if let Some(list) = self.lists.get(&namespaces.names) {
+            return Namespaces { names: list.clone(), ..namespaces };
+        }
+        let mut known = |name: &Arc<str>| {
+            let shared = self.names.get(name).unwrap_or(name).clone();
+            self.names.insert(shared.clone());
+            shared
+        };
+        let list: Arc<[Arc<str>]> = namespaces.names.iter().map(&mut known).collect();
+        self.lists.insert(list.clone());
+        Namespaces { names: list, ..namespaces }
+    }
+}
+
 /// How much a backup holds, by namespace: what two of them are compared by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
     /// All of it.
     pub total: Amount,
-    /// Each namespace, by its full name.
-    pub namespaces: BTreeMap<String, Amount>,
+    /// Each namespace.
+    pub namespaces: Namespaces,
 }
 
 impl Contents {
     /// What a manifest says.
     pub fn of(manifest: &Manifest) -> Contents {
-        let named = manifest.namespaces.iter().map(|n| {
-            let amount = Amount { documents: n.documents, raw_bytes: n.raw_bytes };
-            (format!("{}.{}", n.db, n.collection), amount)
-        });
-        let total = Amount { documents: manifest.totals.documents, raw_bytes: manifest.totals.raw_bytes };
-        Contents { total, namespaces: named.collect() }
+        let namespaces = manifest.namespaces.iter().map(amount).collect();
+        Contents { total: total(manifest), namespaces }
+    }
+
+    /// What the summary of a manifest says.
+    pub fn of_summary(summary: &Summary) -> Contents {
+        Contents { total: total(summary), namespaces: summary.namespaces.clone() }
     }
 
     /// What is missing in `now`, in words; `None` if all is plausible. `before` names this one.
@@ -48,13 +176,14 @@ impl Contents {
 
     /// Namespaces that held a tenth or more of the documents or bytes, and are gone.
     fn vanished(&self, now: &Contents) -> Option<String> {
-        let gone: Vec<(&String, &Amount)> =
-            self.namespaces.iter().filter(|(name, _)| !now.namespaces.contains_key(*name)).collect();
-        let documents: u64 = gone.iter().map(|(_, amount)| amount.documents).sum();
-        let bytes: u64 = gone.iter().map(|(_, amount)| amount.raw_bytes).sum();
+        let gone = self.namespaces.without(&now.namespaces);
+        let sum = |value: fn(&Amount) -> u64| {
+            gone.iter().fold(0_u64, |sum, (_, amount)| sum.saturating_add(value(amount)))
+        };
+        let (documents, bytes) = (sum(|amount| amount.documents), sum(|amount| amount.raw_bytes));
         let large = |part: u64, whole: u64| part > 0 && part.saturating_mul(10) >= whole;
         (large(documents, self.total.documents) || large(bytes, self.total.raw_bytes)).then(|| {
-            let names: Vec<&str> = gone.iter().take(5).map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = gone.iter().take(5).map(|(name, _)| *name).collect();
             let more = if gone.len() > 5 { format!(" and {} more", gone.len() - 5) } else { String::new() };
             format!(
                 "{}{more} vanished, with {} of {}",
@@ -66,7 +195,32 @@ impl Contents {
     }
 }
 
+fn total<N>(manifest: &Manifest<N>) -> Amount {
+    Amount { documents: manifest.totals.documents, raw_bytes: manifest.totals.raw_bytes }
+}
+
 /// What is missing against the manifest of the backup before, in words; `None` if all is plausible.
 pub fn collapsed(before: &Manifest, now: &Manifest) -> Option<String> {
     Contents::of(before).collapsed(&Contents::of(now), "the last backup")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_equal_lists_take_their_memory_once() {
+        let named = |names: &[&str]| -> Namespaces {
+            names.iter().map(|name| (name.to_string(), Amount { documents: 1, raw_bytes: 2 })).collect()
+        };
+        let mut shared = Shared::default();
+        let [first, second] = [(); 2].map(|()| shared.share(named(&["b.b", "a.a"])));
+        assert!(Arc::ptr_eq(&first.names, &second.names) && first.without(&second).is_empty());
+        let third = shared.share(named(&["a.a"]));
+        assert!(Arc::ptr_eq(&first.names[0], &third.names[0]));
+        assert_eq!(first.without(&third).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["b.b"]);
+        let json = serde_json::to_string(&first).unwrap();
+        assert_eq!(json, r#"[["a.a",1,2],["b.b",1,2]]"#);
+        assert_eq!(serde_json::from_str::<Namespaces>(&json).unwrap(), first);
+    }
 }

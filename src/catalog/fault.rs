@@ -76,7 +76,7 @@ pub struct Fault {
 impl Fault {
     /// That of a backup, if it has one: what the listing says of its objects, then what the last verify
     /// found in them.
-    pub fn of(manifest: &Manifest, folder: &Folder, verdict: Option<&Verdict>) -> Option<Fault> {
+    pub fn of<N>(manifest: &Manifest<N>, folder: &Folder, verdict: Option<&Verdict>) -> Option<Fault> {
         let (artifact, index) = (&manifest.artifact, &manifest.index);
         object("artifact", &artifact.key, artifact.size, Kind::ArtifactMissing, folder)
             .or_else(|| object("index", &index.key, index.size, Kind::IndexMissing, folder))

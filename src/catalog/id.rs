@@ -48,7 +48,9 @@ impl FromStr for BackupId {
         let fits = text.split_once('-').is_some_and(|(time, suffix)| {
             time.len() == 16 && suffix.len() == SUFFIX && suffix.bytes().all(|b| ALPHABET.contains(&b))
         });
-        if fits && parse_time(text).is_some() {
+        // chrono also takes white space, signs and fewer digits: an id is only what the format writes.
+        let written = parse_time(text).is_some_and(|time| text.starts_with(&time.format(TIME).to_string()));
+        if fits && written {
             Ok(BackupId(text.to_string()))
         } else {
             Err(format!("'{text}' is not a backup id (they look like 20261123T030000Z-7k3q9d)"))
@@ -104,6 +106,14 @@ mod tests {
             "20261323T030000Z-7k3q9d",
             "20261123T030000Z-7K3Q9D",
             "20261123T030000Z-7k3q9d/x",
+            " 2026112T030000Z-7k3q9d",
+            "2026 123T030000Z-7k3q9d",
+            "2026112 T030000Z-7k3q9d",
+            "2026112\nT03000Z-7k3q9d",
+            "20261123T03000\tZ-7k3q9d",
+            "+2026112T030000Z-7k3q9d",
+            "-2026112T030000Z-7k3q9d",
+            "20261123T030000Z-7k3q9d\n",
         ] {
             assert!(bad.parse::<BackupId>().is_err(), "{bad}");
         }

@@ -12,7 +12,7 @@
 //! .health/<machine>                         `health` has just written it, or may not delete it
 //! ```
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 
 use super::id::BackupId;
 use crate::artifact::format::{self, Format};
@@ -75,6 +75,12 @@ pub fn verified(id: &BackupId, at: DateTime<Utc>) -> String {
 /// Whether a file name is that of the result of a verify. They sort by time.
 pub fn is_verified(file: &str) -> bool {
     file.starts_with(VERIFIED) && file.ends_with(".json")
+}
+
+/// When the verify ended whose result has this file name; `None` if the name does not say.
+pub fn verified_at(file: &str) -> Option<DateTime<Utc>> {
+    let time = file.strip_prefix(VERIFIED)?.strip_suffix(".json")?;
+    Some(NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").ok()?.and_utc())
 }
 
 /// The key of the object that says why there is no backup of this id.

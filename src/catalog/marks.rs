@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::BackupId;
 use super::layout;
+use crate::dates;
 use crate::error::{Error, Result};
 use crate::store::{self, Kind, Store};
 use crate::units;
@@ -28,6 +29,7 @@ pub struct Mark {
     /// The backup.
     pub id: BackupId,
     /// When it was said.
+    #[serde(deserialize_with = "dates::bounded")]
     pub at: DateTime<Utc>,
     /// The machine on which it was said.
     pub host: String,
@@ -46,6 +48,7 @@ pub struct Tombstone {
     /// The job it belonged to.
     pub job: String,
     /// When the deletion was begun.
+    #[serde(deserialize_with = "dates::bounded")]
     pub at: DateTime<Utc>,
     /// Why it went.
     pub reason: String,
@@ -67,8 +70,10 @@ pub struct Failure {
     /// The machine it ran on.
     pub host: String,
     /// When it began.
+    #[serde(deserialize_with = "dates::bounded")]
     pub started_at: DateTime<Utc>,
     /// When it failed.
+    #[serde(deserialize_with = "dates::bounded")]
     pub failed_at: DateTime<Utc>,
     /// The exit code.
     pub exit: u8,
@@ -83,26 +88,27 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Reads what is said about a failed run.
+    /// Reads what is said about a failed run. `None`: it is gone, because a clean-up has taken it.
     ///
     /// # Errors
     /// The outer one if the store does not answer, the inner one if it cannot be understood.
-    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Result<Failure, String>> {
+    pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Failure, String>>> {
         let key = layout::failed(id);
         let bytes = match store.get(&key, LARGEST).await {
             Ok(bytes) => bytes,
-            Err(e) if e.kind == Kind::Damaged => return Ok(Err(unreadable(&key, &e))),
-            Err(e) if e.kind == Kind::Archived => return Ok(Err(e.to_string())),
+            Err(e) if e.kind == Kind::NotFound => return Ok(None),
+            Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(unreadable(&key, &e)))),
+            Err(e) if e.kind == Kind::Archived => return Ok(Some(Err(e.to_string()))),
             Err(e) => return Err(e.into()),
         };
-        Ok(match serde_json::from_slice::<Failure>(&bytes) {
+        Ok(Some(match serde_json::from_slice::<Failure>(&bytes) {
             Err(e) => Err(format!("{key} cannot be understood: {e}")),
             Ok(found) if found.format != FORMAT => {
                 Err(format!("{key} is of the format {}, this version knows {FORMAT}", found.format))
             }
             Ok(found) if found.id != *id => Err(format!("{key} speaks of another run")),
             Ok(found) => Ok(found),
-        })
+        }))
     }
 
     /// Writes it.
@@ -146,7 +152,7 @@ impl Tombstone {
 }
 
 /// That a backup is pinned, as those who decide and tell see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// Why, in a person's words, if they said so and it can be read.
     pub reason: Option<String>,

@@ -1,11 +1,13 @@
 //! The backups of a store, by their manifests: the store is the truth. [`records`] in MongoDB are a cache of
 //! it, and [`history`] joins the two.
 
+mod cache;
 pub mod collapse;
 pub mod fault;
 pub mod history;
 pub mod id;
 pub mod identity;
+pub mod known;
 pub mod layout;
 pub mod marks;
 pub mod reconcile;
@@ -13,28 +15,40 @@ pub mod records;
 pub mod run;
 pub mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::artifact::index::Index;
 use crate::artifact::manifest::{self, Manifest, Object};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{self, Store};
+use cache::{Cache, What};
+use collapse::{Namespaces, Stored};
 use id::BackupId;
+use known::{Absent, Known, Remembered};
 use marks::{Failure, Pin};
-use verdict::Verdict;
+use verdict::{Verdict, Verdicts};
 
-/// How many manifests are fetched at once.
+/// How many objects are fetched at once.
 const FETCHING: usize = 16;
+/// How many KiB of manifests are fetched at once; a larger manifest is fetched alone.
+const FETCHED_KIB: u32 = 4 << 10;
+
+/// A manifest without what only its own data is compared with: of its namespaces only the amounts.
+pub type Summary = Manifest<Namespaces>;
 
 /// What a manifest's key leads to.
 #[derive(Debug)]
-pub enum Entry {
+pub enum Entry<M = Arc<Summary>> {
     /// A backup.
-    Backup(Box<Manifest>),
+    Backup(M),
     /// A manifest that cannot be understood.
     Damaged {
         /// The backup's id, from the key.
@@ -77,6 +91,207 @@ impl Entry {
 /// file names.
 pub type Folder = BTreeMap<String, store::Object>;
 
+/// How the backups of a place are read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The directory that remembers what was read; `None`: nothing is remembered.
+    pub state_dir: Option<PathBuf>,
+    /// This machine's clock.
+    pub now: DateTime<Utc>,
+    /// The backups that records know of the place, where the state directory knows nothing of it.
+    pub recorded: BTreeSet<BackupId>,
+}
+
+impl Reading {
+    /// Reads all of it, and remembers nothing.
+    pub fn at(now: DateTime<Utc>) -> Reading {
+        Reading { state_dir: None, now, recorded: BTreeSet::new() }
+    }
+
+    /// Remembers what is read in this directory.
+    pub fn remembering(state_dir: Option<PathBuf>, now: DateTime<Utc>) -> Reading {
+        Reading { state_dir, ..Reading::at(now) }
+    }
+}
+
+/// The folders of a store, by one listing, and a way to read the objects in them: each once as long as it does not
+/// change, also by later runs ([`cache`]).
+pub struct Catalog<'a> {
+    store: &'a dyn Store,
+    reading: Reading,
+    folders: BTreeMap<BackupId, Folder>,
+    cache: Mutex<Cache>,
+    /// Bounds what is in memory of objects that are being read.
+    room: Semaphore,
+    /// Backups that are known of the place, and not there.
+    pub absent: Option<Absent>,
+}
+
+impl<'a> Catalog<'a> {
+    /// Lists a store, and reads what is remembered of it.
+    pub async fn read(store: &'a dyn Store, reading: &Reading) -> Result<Catalog<'a>> {
+        let (folders, place) = (folders(store).await?, store.place());
+        let file = reading.state_dir.as_deref().map(|dir| Remembered::new(dir, &place, "cache"));
+        let listed = |key: &str| {
+            let (id, file) = layout::parse(key)?;
+            folders.get(&id)?.get(file)
+        };
+        let cache = Mutex::new(Cache::load(file, &place, listed));
+        let absent = compare(&place, &folders, reading);
+        let room = Semaphore::new(FETCHED_KIB as usize);
+        Ok(Catalog { store, reading: reading.clone(), folders, cache, room, absent })
+    }
+
+    /// All folders. What belongs to no backup is left out.
+    pub fn folders(&self) -> &BTreeMap<BackupId, Folder> {
+        &self.folders
+    }
+
+    /// The folders alone.
+    pub fn into_folders(self) -> BTreeMap<BackupId, Folder> {
+        self.folders
+    }
+
+    /// The ids of the backups that have a manifest, newest first.
+    pub fn existing(&self) -> Vec<BackupId> {
+        existing(&self.folders)
+    }
+
+    /// The summaries of these backups, in their order. Those that a clean-up deletes meanwhile are left out.
+    ///
+    /// # Errors
+    /// If one cannot be fetched. One that is fetched and cannot be understood is an [`Entry::Damaged`].
+    pub async fn summaries(&self, ids: &[BackupId]) -> Result<Vec<Entry>> {
+        let found = self.all(ids, layout::MANIFEST, |id, object| self.summary(id, object));
+        Ok(found.await?.into_iter().filter_map(|(_, entry)| entry).collect())
+    }
+
+    async fn summary(&self, id: &BackupId, object: &store::Object) -> Result<Option<Entry>> {
+        if let Some(What::Backup(summary)) = self.known(object) {
+            return Ok(Some(Entry::Backup(summary)));
+        }
+        let size = u32::try_from(object.size >> 10).unwrap_or(u32::MAX).clamp(1, FETCHED_KIB);
+        let _room =
+            self.room.acquire_many(size).await.map_err(|e| Error::failed("no memory").caused_by(e))?;
+        let entry = fetch::<Stored>(self.store, id).await?;
+        Ok(entry.map(|entry| match entry {
+            Entry::Backup(manifest) => {
+                let summary = Arc::new(manifest.map_namespaces(|Stored(namespaces)| namespaces));
+                match self.learn(object, What::Backup(summary)) {
+                    What::Backup(summary) => Entry::Backup(summary),
+                    _ => unreachable!("it stays what it is"),
+                }
+            }
+            Entry::Damaged { id, key, why } => Entry::Damaged { id, key, why },
+            Entry::Archived { id, key, why } => Entry::Archived { id, key, why },
+        }))
+    }
+
+    /// What is said about these failed runs, in their order; of one that cannot be understood, why.
+    pub async fn failures(&self, ids: &[BackupId]) -> Result<Vec<(BackupId, Result<Failure, String>)>> {
+        let read = async |id: &BackupId, object: &store::Object| {
+            if let Some(What::Failure(failure)) = self.known(object) {
+                return Ok(Some(Ok(Arc::unwrap_or_clone(failure))));
+            }
+            let found = Failure::read(self.store, id).await?;
+            if let Some(Ok(failure)) = &found {
+                self.learn(object, What::Failure(Arc::new(failure.clone())));
+            }
+            Ok(found)
+        };
+        let found = self.all(ids, layout::FAILED, read).await?;
+        Ok(found.into_iter().filter_map(|(id, failure)| Some((id, failure?))).collect())
+    }
+
+    /// The results of the verifies of each of these backups.
+    pub async fn verdicts(&self, ids: &[BackupId]) -> Result<BTreeMap<BackupId, Verdicts>> {
+        let known = ids.iter().filter_map(|id| Some((id, self.folders.get(id)?)));
+        let asked = known.map(|(id, folder)| async move {
+            let found = Verdicts::read(folder, self.reading.now, |object| self.verdict(id, object)).await?;
+            Ok((id.clone(), found))
+        });
+        stream::iter(asked).buffered(FETCHING).try_collect().await
+    }
+
+    async fn verdict(
+        &self,
+        id: &BackupId,
+        object: &store::Object,
+    ) -> Result<Option<Result<Arc<Verdict>, String>>> {
+        if let Some(What::Verdict(verdict)) = self.known(object) {
+            return Ok(Some(Ok(verdict)));
+        }
+        let found = Verdict::read(self.store, id, &object.key).await?;
+        Ok(found.map(|found| {
+            let verdict = Arc::new(found?);
+            self.learn(object, What::Verdict(verdict.clone()));
+            Ok(verdict)
+        }))
+    }
+
+    /// The pins of those of these backups that are pinned.
+    pub async fn pins(&self, ids: &[BackupId]) -> Result<BTreeMap<BackupId, Pin>> {
+        let read = async |id: &BackupId, object: &store::Object| {
+            if let Some(What::Pin(pin)) = self.known(object) {
+                return Ok(pin);
+            }
+            let pin = Pin::read(self.store, id).await?;
+            self.learn(object, What::Pin(pin.clone()));
+            Ok(pin)
+        };
+        Ok(self.all(ids, layout::PIN, read).await?.into_iter().collect())
+    }
+
+    /// Keeps what was read for later runs.
+    pub fn save(&self) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).save();
+    }
+
+    /// Reads the object of this file name of each of these backups that has one.
+    async fn all<'b, T>(
+        &'b self,
+        ids: &'b [BackupId],
+        file: &'static str,
+        read: impl AsyncFn(&'b BackupId, &'b store::Object) -> Result<T>,
+    ) -> Result<Vec<(BackupId, T)>> {
+        let named = ids.iter().filter_map(|id| Some((id, self.folders.get(id)?.get(file)?)));
+        let read = &read;
+        let asked = named.map(|(id, object)| async move { Ok((id.clone(), read(id, object).await?)) });
+        stream::iter(asked).buffered(FETCHING).try_collect().await
+    }
+
+    fn known(&self, object: &store::Object) -> Option<What> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(object)
+    }
+
+    fn learn(&self, object: &store::Object, what: What) -> What {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(object, what)
+    }
+}
+
+/// The backups that are known of a store, and not there; what is known is brought up to date where none is missing.
+pub async fn absent(store: &dyn Store, reading: &Reading) -> Result<Option<Absent>> {
+    Ok(compare(&store.place(), &folders(store).await?, reading))
+}
+
+fn compare(place: &str, folders: &BTreeMap<BackupId, Folder>, reading: &Reading) -> Option<Absent> {
+    let state_dir = reading.state_dir.as_deref();
+    let here: BTreeSet<BackupId> = existing(folders).into_iter().collect();
+    let known = Known::load(state_dir, place).unwrap_or_default();
+    let expected = if known.backups.is_empty() { &reading.recorded } else { &known.backups };
+    // A clean-up deleted it, or has begun to.
+    let going = |id: &BackupId| {
+        let begun = folders.get(id).is_some_and(|folder| folder.contains_key(layout::TOMBSTONE));
+        begun || known.deleted.contains(id)
+    };
+    let expected = expected.iter().filter(|id| !going(id)).cloned().collect();
+    let absent = Absent::of(place, &expected, &here, reading.now);
+    if absent.is_none() {
+        Known::update(state_dir, place, |known| known.backups = here);
+    }
+    absent
+}
+
 /// All folders of the store, by one listing. What belongs to no backup is left out.
 pub async fn folders(store: &dyn Store) -> Result<BTreeMap<BackupId, Folder>> {
     let mut folders: BTreeMap<BackupId, Folder> = BTreeMap::new();
@@ -89,35 +304,28 @@ pub async fn folders(store: &dyn Store) -> Result<BTreeMap<BackupId, Folder>> {
     Ok(folders)
 }
 
-/// The ids of all backups in the store, newest first.
-pub async fn ids(store: &dyn Store) -> Result<Vec<BackupId>> {
-    Ok(existing(&folders(store).await?))
-}
-
 /// The ids of those that have a manifest, newest first.
 pub fn existing(folders: &BTreeMap<BackupId, Folder>) -> Vec<BackupId> {
     let exists = |folder: &Folder| folder.contains_key(layout::MANIFEST);
     folders.iter().rev().filter(|(_, folder)| exists(folder)).map(|(id, _)| id.clone()).collect()
 }
 
-/// The manifests of these backups, in their order. Those that a clean-up deletes meanwhile are left out.
-///
-/// # Errors
-/// If one cannot be fetched. One that is fetched and cannot be understood is an [`Entry::Damaged`].
-pub async fn manifests(store: &dyn Store, ids: &[BackupId]) -> Result<Vec<Entry>> {
-    let answers: Vec<Result<Option<Entry>>> =
-        stream::iter(ids).map(|id| find(store, id)).buffered(FETCHING).collect().await;
-    answers.into_iter().filter_map(Result::transpose).collect()
-}
-
 /// The manifest of one backup, if it is still there: what was listed may be deleted since, by a clean-up
 /// of another host.
-pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry>> {
-    match store.get(&layout::manifest(id), manifest::LARGEST).await {
+pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry<Box<Manifest>>>> {
+    fetch(store, id).await
+}
+
+async fn fetch<N: DeserializeOwned>(
+    store: &dyn Store,
+    id: &BackupId,
+) -> Result<Option<Entry<Box<Manifest<N>>>>> {
+    let key = layout::manifest(id);
+    match store.get(&key, manifest::LARGEST).await {
         Ok(bytes) => Ok(Some(entry(id, &bytes))),
         Err(e) if e.kind == store::Kind::NotFound => Ok(None),
         Err(e) if e.kind == store::Kind::Damaged => {
-            Ok(Some(Entry::Damaged { id: id.clone(), key: layout::manifest(id), why: e.cause }))
+            Ok(Some(Entry::Damaged { id: id.clone(), key, why: e.cause }))
         }
         Err(e) if e.kind == store::Kind::Archived => {
             Ok(Some(Entry::Archived { id: id.clone(), key: layout::manifest(id), why: e.reason() }))
@@ -126,53 +334,23 @@ pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry>> {
     }
 }
 
-fn entry(id: &BackupId, bytes: &[u8]) -> Entry {
-    let key = layout::manifest(id);
-    match Manifest::decode(bytes) {
-        Ok(manifest) if manifest.id == *id => Entry::Backup(Box::new(manifest)),
-        Ok(manifest) => {
-            let why = format!("it speaks of the backup {}", manifest.id);
-            Entry::Damaged { id: id.clone(), key, why }
-        }
-        Err(why) => Entry::Damaged { id: id.clone(), key, why },
+fn entry<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> Entry<Box<Manifest<N>>> {
+    let damaged = |why| Entry::Damaged { id: id.clone(), key: layout::manifest(id), why };
+    let manifest: Manifest<N> = match manifest::decode(bytes) {
+        Ok(manifest) => manifest,
+        Err(why) => return damaged(why),
+    };
+    if manifest.id != *id {
+        return damaged(format!("it speaks of the backup {}", manifest.id));
     }
-}
-
-/// What is said about these failed runs, in their order; of one that cannot be understood, why.
-pub async fn failures(
-    store: &dyn Store,
-    ids: &[BackupId],
-) -> Result<Vec<(BackupId, std::result::Result<Failure, String>)>> {
-    let read = |id| async move { Ok((BackupId::clone(id), Failure::read(store, id).await?)) };
-    let answers: Vec<Result<_>> = stream::iter(ids).map(read).buffered(FETCHING).collect().await;
-    answers.into_iter().collect()
-}
-
-/// The newest result of a verify of each of these backups that has one; of one that cannot be understood, why.
-pub async fn verdicts(
-    store: &dyn Store,
-    folders: &BTreeMap<BackupId, Folder>,
-    ids: &[BackupId],
-) -> Result<BTreeMap<BackupId, std::result::Result<Verdict, String>>> {
-    let read =
-        |(id, folder)| async move { Ok((BackupId::clone(id), Verdict::newest(store, id, folder).await?)) };
-    let known = ids.iter().filter_map(|id| Some((id, folders.get(id)?)));
-    let answers: Vec<Result<_>> = stream::iter(known).map(read).buffered(FETCHING).collect().await;
-    let answers: Vec<_> = answers.into_iter().collect::<Result<_>>()?;
-    Ok(answers.into_iter().filter_map(|(id, verdict)| Some((id, verdict?))).collect())
-}
-
-/// The pins of those of these backups that are pinned.
-pub async fn pins(
-    store: &dyn Store,
-    folders: &BTreeMap<BackupId, Folder>,
-    ids: &[BackupId],
-) -> Result<BTreeMap<BackupId, Pin>> {
-    let read = |id| async move { Ok((BackupId::clone(id), Pin::read(store, id).await?)) };
-    let pinned = |id: &&BackupId| folders.get(*id).is_some_and(|folder| folder.contains_key(layout::PIN));
-    let answers: Vec<Result<_>> =
-        stream::iter(ids.iter().filter(pinned)).map(read).buffered(FETCHING).collect().await;
-    answers.into_iter().collect()
+    // What a manifest names is read, and deleted with the backup: it may name its own folder only.
+    let keys = [&manifest.artifact.key, &manifest.index.key];
+    let own = |key: &str| store::is_key(key) && layout::parse(key).is_some_and(|(of, _)| of == *id);
+    let foreign = keys.into_iter().find(|key| !own(key));
+    match foreign.map(|key| format!("it names {key:?}, which is not in its folder")) {
+        Some(why) => damaged(why),
+        None => Entry::Backup(Box::new(manifest)),
+    }
 }
 
 /// Writes the index; what the manifest says of it.

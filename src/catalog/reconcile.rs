@@ -6,7 +6,7 @@ use super::history::{self, Around, Said};
 use super::id::BackupId;
 use super::records::Records;
 use super::run::{Run, Status};
-use super::{Entry, Folder, existing, failures, folders, layout, manifests};
+use super::{Catalog, Entry, Folder, Reading, layout};
 use crate::error::Result;
 use crate::store::Store;
 
@@ -28,16 +28,43 @@ impl Reconciled {
     }
 }
 
+/// What proves that a backup which is not in the store was deleted. Without proof its record stays: the store may be
+/// another one, because a disk is not mounted.
+#[derive(Debug, Clone, Default)]
+pub struct Deletions {
+    /// The backups that clean-ups of this machine deleted.
+    pub backups: BTreeSet<BackupId>,
+    /// A person says so of all that are missing.
+    pub by_hand: bool,
+}
+
 /// Compares records with the store and writes what differs. Nothing is cleared, so a kill in the middle
 /// loses nothing.
-pub async fn reconcile(store: &dyn Store, records: &Records, around: &Around) -> Result<Reconciled> {
+pub async fn reconcile(
+    store: &dyn Store,
+    records: &Records,
+    around: &Around,
+    reading: &Reading,
+    deleted: &Deletions,
+) -> Result<Reconciled> {
     // Records first: a run that ends meanwhile has its manifest before its record, never a record alone.
     let recorded = records.all(None).await?;
-    let mut said = said(store, &recorded.runs).await?;
+    let catalog = Catalog::read(store, reading).await?;
+    let mut said = said(store, &catalog, &recorded.runs).await?;
+    catalog.save();
     // Whoever wrote what this version cannot understand knows more than it does.
     let foreign: BTreeSet<&str> = recorded.unreadable.iter().map(|(id, _)| id.as_str()).collect();
     said.runs.retain(|run| !foreign.contains(run.id.as_str()));
-    let differences = history::differences(&said, &recorded.runs, around);
+    let mut differences = history::differences(&said, &recorded.runs, around);
+    let going = |id: &BackupId| {
+        catalog.folders().get(id).is_some_and(|folder| folder.contains_key(layout::TOMBSTONE))
+    };
+    differences.corrected.retain(|run| {
+        run.status != Status::Deleted
+            || deleted.by_hand
+            || deleted.backups.contains(&run.id)
+            || going(&run.id)
+    });
     records.upsert_all(&differences.added).await?;
     records.upsert_all(&differences.corrected).await?;
     Ok(Reconciled { added: differences.added.len(), corrected: differences.corrected.len() })
@@ -45,18 +72,17 @@ pub async fn reconcile(store: &dyn Store, records: &Records, around: &Around) ->
 
 /// What the store says, as far as records do not say it already: a manifest never changes, so one whose
 /// record says that the backup exists is not fetched.
-async fn said(store: &dyn Store, records: &[Run]) -> Result<Said> {
-    let folders = folders(store).await?;
+async fn said(store: &dyn Store, catalog: &Catalog<'_>, records: &[Run]) -> Result<Said> {
     let place = store.place();
     let known: BTreeMap<&BackupId, Status> =
         records.iter().filter(|record| record.place == place).map(|r| (&r.id, r.status)).collect();
     let unknown = |ids: &BTreeSet<BackupId>, status| -> Vec<BackupId> {
         ids.iter().filter(|id| known.get(id) != Some(&status)).cloned().collect()
     };
-    let with_manifest: BTreeSet<BackupId> = existing(&folders).into_iter().collect();
-    let failed = failed(&folders);
+    let with_manifest: BTreeSet<BackupId> = catalog.existing().into_iter().collect();
+    let failed = failed(catalog.folders());
     let mut runs = Vec::new();
-    for entry in manifests(store, &unknown(&with_manifest, Status::Completed)).await? {
+    for entry in catalog.summaries(&unknown(&with_manifest, Status::Completed)).await? {
         match entry {
             Entry::Backup(manifest) => runs.push(Run::completed(&manifest, &place)),
             Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
@@ -64,7 +90,7 @@ async fn said(store: &dyn Store, records: &[Run]) -> Result<Said> {
             Entry::Archived { .. } => {}
         }
     }
-    for (_, failure) in failures(store, &unknown(&failed, Status::Failed)).await? {
+    for (_, failure) in catalog.failures(&unknown(&failed, Status::Failed)).await? {
         match failure {
             Ok(failure) => runs.push(Run::failed(&failure, &place)),
             Err(why) => log::warn!("{why}"),

@@ -141,7 +141,7 @@ impl Run {
     }
 
     /// The run that made a backup.
-    pub fn completed(manifest: &Manifest, place: &str) -> Run {
+    pub fn completed<N>(manifest: &Manifest<N>, place: &str) -> Run {
         Run {
             status: Status::Completed,
             finished_at: Some(manifest.finished_at),

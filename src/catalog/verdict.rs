@@ -1,13 +1,16 @@
 //! The results of `verify`, kept beside the manifest. docs/format.md describes every field.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::id::BackupId;
 use super::marks::{self, FORMAT, json};
 use super::{Folder, layout};
+use crate::dates;
 use crate::error::Result;
-use crate::store::{Kind, Store};
+use crate::store::{self, Kind, Store};
 
 /// The result of a verify. Each verify writes one of its own; the newest counts, and of the drills the newest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +20,7 @@ pub struct Verdict {
     /// The backup.
     pub id: BackupId,
     /// When the verify ended.
+    #[serde(deserialize_with = "dates::bounded")]
     pub at: DateTime<Utc>,
     /// The machine it ran on.
     pub host: String,
@@ -43,6 +47,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drill {
     /// When it ended.
+    #[serde(deserialize_with = "dates::bounded")]
     pub at: DateTime<Utc>,
     /// What it was restored into: `mongod`, a throw-away one, or `server`, one that was there.
     pub target: String,
@@ -94,30 +99,12 @@ impl Verdict {
         Ok(store.put(&layout::verified(&self.id, self.at), json(self)?).await?)
     }
 
-    /// The newest one in a backup's folder, with the newest drill: that of an earlier one if this one made none,
-    /// for reading the artifact again does not undo what a restore of it has shown. `None` if there is none,
-    /// the reason if it cannot be understood.
-    pub async fn newest(
+    /// Reads one. `None` if it is gone, the reason if it cannot be understood.
+    pub(super) async fn read(
         store: &dyn Store,
         id: &BackupId,
-        folder: &Folder,
+        key: &str,
     ) -> Result<Option<Result<Verdict, String>>> {
-        let mut newest: Option<Verdict> = None;
-        for (_, object) in folder.iter().rev().filter(|(file, _)| layout::is_verified(file)) {
-            match (Verdict::read(store, id, &object.key).await?, newest.take()) {
-                (Some(Ok(found)), None) if found.drill.is_some() => return Ok(Some(Ok(found))),
-                (Some(Ok(found)), None) => newest = Some(found),
-                (Some(Ok(Verdict { drill: Some(drill), .. })), Some(last)) => {
-                    return Ok(Some(Ok(last.with(drill))));
-                }
-                (Some(Err(why)), None) => return Ok(Some(Err(why))),
-                (_, last) => newest = last,
-            }
-        }
-        Ok(newest.map(Ok))
-    }
-
-    async fn read(store: &dyn Store, id: &BackupId, key: &str) -> Result<Option<Result<Verdict, String>>> {
         let bytes = match store.get(key, marks::LARGEST).await {
             Ok(bytes) => bytes,
             // A clean-up took it meanwhile.
@@ -131,8 +118,73 @@ impl Verdict {
             Ok(found) if found.format != FORMAT || found.id != *id => {
                 Err(format!("{key} speaks of another backup, or is of a newer format"))
             }
+            // Its name decides which is the newest.
+            Ok(found) if layout::verified(id, found.at) != key => {
+                Err(format!("{key} is named after another time than it was written at, {}", found.at))
+            }
             Ok(found) => Ok(found),
         }))
+    }
+}
+
+/// The results of the verifies of a backup.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdicts {
+    /// The newest, with the newest drill: that of an earlier one if this one made none, for reading the artifact
+    /// again does not undo what a restore of it has shown. `None` if there is none, the reason if it cannot be
+    /// understood.
+    pub newest: Option<Result<Verdict, String>>,
+    /// Results that are dated in the future and not believed, a line each: one of them would be the newest for as
+    /// long as that lies ahead, whatever a verify finds until then.
+    pub future: Vec<String>,
+}
+
+impl Verdicts {
+    /// Reads the results in a backup's folder, the newest first, as far as it takes.
+    pub(super) async fn read<'a, F>(
+        folder: &'a Folder,
+        now: DateTime<Utc>,
+        read: impl Fn(&'a store::Object) -> F,
+    ) -> Result<Verdicts>
+    where
+        F: Future<Output = Result<Option<Result<Arc<Verdict>, String>>>>,
+    {
+        let mut verdicts = Verdicts::default();
+        let future = |object: &store::Object, what: &str| {
+            format!(
+                "{} {what} dated in the future, and does not count: a clock was wrong, or it was planted",
+                object.key
+            )
+        };
+        let mut newest: Option<Verdict> = None;
+        for (file, object) in folder.iter().rev().filter(|(file, _)| layout::is_verified(file)) {
+            if layout::verified_at(file).is_some_and(|at| dates::is_future(at, now)) {
+                verdicts.future.push(future(object, "is"));
+                continue;
+            }
+            let mut found = match read(object).await? {
+                Some(Ok(found)) => Arc::unwrap_or_clone(found),
+                Some(Err(why)) if newest.is_none() => {
+                    verdicts.newest = Some(Err(why));
+                    return Ok(verdicts);
+                }
+                Some(Err(_)) | None => continue,
+            };
+            if found.drill.as_ref().is_some_and(|drill| dates::is_future(drill.at, now)) {
+                verdicts.future.push(future(object, "has a drill that is"));
+                found.drill = None;
+            }
+            newest = Some(match (newest.take(), found.drill.take()) {
+                (Some(last), Some(drill)) => last.with(drill),
+                (Some(last), None) => last,
+                (None, drill) => Verdict { drill, ..found },
+            });
+            if newest.as_ref().is_some_and(|newest| newest.drill.is_some()) {
+                break;
+            }
+        }
+        verdicts.newest = newest.map(Ok);
+        Ok(verdicts)
     }
 }
 
@@ -141,7 +193,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::catalog;
+    use crate::catalog::{Catalog, Reading};
     use crate::store::dir::{DirOptions, DirStore};
 
     /// As it was written before there were drills.
@@ -170,10 +222,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
         let old: Verdict = serde_json::from_str(OLD).unwrap();
-        let newest = async || {
-            let folders = catalog::folders(&store).await.unwrap();
-            Verdict::newest(&store, &old.id, &folders[&old.id]).await.unwrap().unwrap()
+        let verdicts = async || {
+            let reading = Reading::at("2026-11-23T12:00:00Z".parse().unwrap());
+            let catalog = Catalog::read(&store, &reading).await.unwrap();
+            catalog.verdicts(std::slice::from_ref(&old.id)).await.unwrap().remove(&old.id).unwrap()
         };
+        let newest = async || verdicts().await.newest.unwrap();
         let at = |hour: u32| format!("2026-11-23T{hour:02}:00:00Z").parse().unwrap();
         old.write(&store).await.unwrap();
         assert_eq!(newest().await, Ok(old.clone()), "of a time before there were drills");
@@ -185,8 +239,19 @@ mod tests {
         Verdict { at: at(7), ..old.clone() }.with(drill(&[])).write(&store).await.unwrap();
         Verdict { at: at(8), ..old.clone() }.write(&store).await.unwrap();
         let found = newest().await.unwrap();
-        assert_eq!((found.at, found.sound, found.drill), (at(8), true, Some(drill(&[]))));
-        store.put(&layout::verified(&old.id, at(9)), Bytes::from_static(b"{")).await.unwrap();
+        assert_eq!((found.at, found.sound, &found.drill), (at(8), true, &Some(drill(&[]))));
+        // One of the future is not believed, whether its name or its content says so.
+        let planted = Verdict { at: "9999-12-31T00:00:00Z".parse().unwrap(), ..found.clone() };
+        planted.write(&store).await.unwrap();
+        let drilled = Drill { at: planted.at, ..drill(&[]) };
+        Verdict { at: at(9), drill: Some(drilled), ..old.clone() }.write(&store).await.unwrap();
+        let believed = verdicts().await;
+        assert_eq!(believed.newest, Some(Ok(Verdict { at: at(9), ..found.clone() })));
+        assert_eq!(believed.future.len(), 2, "{:?}", believed.future);
+        let lying = marks::json(&Verdict { at: at(11), ..old.clone() }).unwrap();
+        store.put(&layout::verified(&old.id, at(10)), lying).await.unwrap();
+        assert!(newest().await.unwrap_err().contains("named after another time"));
+        store.put(&layout::verified(&old.id, at(11)), Bytes::from_static(b"{")).await.unwrap();
         assert!(newest().await.unwrap_err().contains("cannot be understood"));
     }
 }

@@ -25,7 +25,7 @@ use crate::exit::Exit;
 use crate::lock::{self, Asked};
 use crate::notify::Outcome;
 use crate::notify::events::{Operation, Success};
-use crate::ops::backup::{self, Options, Plan, Resources};
+use crate::ops::backup::{self, Expected, Options, Plan, Resources};
 use crate::ops::recorded::{self, Done, Recording};
 use crate::progress::Meter;
 use crate::source::notes::Notes;
@@ -78,7 +78,8 @@ async fn made(
     teller: &Teller<'_>,
     cancel: &Cancel,
 ) -> Result<Done> {
-    let mut options = Options { allow_empty: args.allow_empty, ..options(layers)? };
+    let expected = if args.new_place { Expected::Nothing } else { Expected::default() };
+    let mut options = Options { allow_empty: args.allow_empty, expected, ..options(layers)? };
     // A disk gains nothing from several writers, and each part under way takes memory.
     if let Place::Dir(_) = place::place(layers)? {
         options.uploads = 1;
@@ -145,6 +146,7 @@ pub fn options(layers: &Layers) -> Result<Options> {
         compressors: std::thread::available_parallelism().map_or(2, usize::from),
         state_dir: state_dir(layers),
         host,
+        expected: Expected::default(),
     })
 }
 

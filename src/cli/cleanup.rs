@@ -1,5 +1,7 @@
 //! `uzima-backup cleanup`.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use log::Level;
 use serde_json::json;
@@ -70,6 +72,7 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
         dry_run: args.dry_run,
         state_dir: state_dir(layers),
         host,
+        recorded: BTreeSet::new(),
     };
     let asked = Asked {
         state_dir: options.state_dir.as_deref(),
@@ -81,6 +84,9 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
     };
     let taken = if args.dry_run { Taken::default() } else { lock::take(&asked, cancel).await? };
     let store = store_there(layers).await?;
+    let (state_dir, place) = (options.state_dir.as_deref(), store.place());
+    let recorded = recorded::expected(&settings.records, state_dir, &place, &options.host).await;
+    let options = Options { recorded, ..options };
     // Not the time before a wait: the plan must not be of yesterday.
     let mut report = cleanup::cleanup(&*store, &options, Utc::now()).await?;
     report.problems.extend(taken.problem.clone());

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::args::ListArgs;
 use super::columns::{BETWEEN, columns, wrapped};
 use super::output::Output;
-use super::{stored, units};
-use crate::catalog::Entry;
+use super::{reading, stored, units};
 use crate::catalog::fault::Fault;
 use crate::catalog::run::{Run, Verified};
+use crate::catalog::{Entry, Reading};
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Ex
     let options = Options { job: args.job.clone(), limit, statuses: args.status.clone() };
     let known = recorded::known(&records, options.job.as_deref()).await;
     let now = Utc::now();
-    let found = list::list(&*store, &known, &options, now).await?;
+    let found = list::list(&*store, &known, &options, &Reading { now, ..reading(layers) }).await?;
     let rows: Vec<serde_json::Value> = found.iter().map(row).collect();
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
         text(&found, args.job.as_deref(), &store.place(), now, output.width())

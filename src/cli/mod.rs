@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::Utc;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
@@ -34,6 +35,7 @@ use self::logging::Log;
 use self::output::Output;
 use self::tell::Teller;
 use crate::cancel::Cancel;
+use crate::catalog::Reading;
 use crate::config::env::Env;
 use crate::config::layers::{Layers, Origin};
 use crate::config::place::{self, Place};
@@ -249,6 +251,11 @@ async fn store_there(layers: &Layers) -> Result<Arc<dyn Store>> {
         ));
     }
     store(layers).await
+}
+
+/// How the backups of the settings' place are read, now.
+fn reading(layers: &Layers) -> Reading {
+    Reading::remembering(state_dir(layers), Utc::now())
 }
 
 /// The machine's name.

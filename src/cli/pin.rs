@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::args::{PinArgs, UnpinArgs};
 use super::output::{self, Output};
-use super::{job_meant, machine, store_there};
+use super::{job_meant, machine, reading, store_there};
 use crate::catalog::id::BackupId;
 use crate::catalog::marks::{self, Mark};
 use crate::config::layers::Layers;
@@ -41,7 +41,7 @@ pub async fn unpin(args: &UnpinArgs, layers: &Layers, output: &Output) -> Result
 async fn id(which: &Which, job: Option<&str>, layers: &Layers, store: &dyn Store) -> Result<BackupId> {
     match (which, job) {
         (Which::Id(id), None) => Ok(id.clone()),
-        _ => Ok(choose::sound(store, which, job_meant(which, job, layers)).await?.id),
+        _ => Ok(choose::sound(store, which, job_meant(which, job, layers), &reading(layers)).await?.id),
     }
 }
 

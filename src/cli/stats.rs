@@ -5,7 +5,6 @@ mod page;
 mod standing;
 mod words;
 
-use chrono::Utc;
 use log::Level;
 
 use super::args::StatsArgs;
@@ -13,7 +12,7 @@ use super::columns::columns;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::tell::Teller;
-use super::{machine, stored};
+use super::{machine, reading, stored};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
@@ -46,7 +45,7 @@ pub async fn run(
     let options =
         Options { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
     let known = recorded::known(&settings.records, Some(&settings.job)).await;
-    let report = stats::gather(&*store, &known, &options, Utc::now()).await?;
+    let report = stats::gather(&*store, &known, &options, &reading(layers)).await?;
     let redactor = settings::redactor(layers);
     let page = args
         .html

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 
 use super::logging::Log;
-use super::{machine, state_dir, store};
+use super::{machine, reading, state_dir, store};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::clock::Clock;
@@ -132,7 +132,7 @@ impl<'a> Teller<'a> {
     async fn newest_good(&self, job: &str) -> NewestGood {
         let asked = async {
             let store = store(self.layers).await?;
-            notices::newest_good(&*store, job, Utc::now()).await
+            notices::newest_good(&*store, job, &reading(self.layers)).await
         };
         match tokio::time::timeout(ASKING, self.cancel.or(asked)).await {
             Ok(Ok(newest)) => newest,

@@ -8,17 +8,17 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{drill, job_meant, machine, stored, units};
+use super::{drill, job_meant, machine, reading, stored, units};
 use crate::artifact::manifest::Manifest;
 use crate::cancel::Cancel;
-use crate::catalog::Entry;
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::Verdict;
+use crate::catalog::{self, Entry};
 use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::config::settings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::escape::push_line;
 use crate::exit::Exit;
 use crate::ops::recorded;
@@ -44,11 +44,33 @@ pub async fn run(
     // What a drill lacks is told before hours of reading.
     let ground = if args.drill { Some((drill::ground(layers)?, settings::patience(layers)?)) } else { None };
     let store = cancel.or(stored(layers)).await?;
-    let mut chosen = cancel.or(chosen(args, layers, &*store)).await?;
+    let (mut chosen, mut read) = cancel.or(chosen(args, layers, &*store)).await?;
     let mut archived = std::mem::take(&mut chosen.archived);
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let (mut rows, mut undrilled) = (Vec::new(), None);
-    for manifest in &chosen.manifests {
+    for id in std::mem::take(&mut chosen.backups) {
+        // One at a time: a year of manifests takes gigabytes.
+        let manifest = match read.take() {
+            Some(manifest) => manifest,
+            None => match cancel.or(catalog::find(&*store, &id)).await {
+                Ok(Some(Entry::Backup(manifest))) => manifest,
+                // A clean-up took it meanwhile.
+                Ok(None) => continue,
+                Ok(Some(Entry::Damaged { id, key, why })) => {
+                    chosen.damaged.push((id, format!("{key} cannot be understood: {why}")));
+                    continue;
+                }
+                Ok(Some(Entry::Archived { id, key, why })) => {
+                    archived.push((id, format!("{key}: {why}")));
+                    continue;
+                }
+                Err(e) => {
+                    chosen.damaged.push((id, of_one(e, args, &*store, cancel).await?));
+                    continue;
+                }
+            },
+        };
+        let manifest = &*manifest;
         if let Some(error) = cancel.or(archived::found(&*store, &manifest.id)).await? {
             if !args.all {
                 return Err(error);
@@ -58,7 +80,13 @@ pub async fn run(
             continue;
         }
         log::info!("verifying {}, {}", manifest.id, units::bytes(manifest.artifact.size));
-        let report = cancel.or(verify::verify(&store, manifest, workers, Clock::start())).await?;
+        let report = match cancel.or(verify::verify(&store, manifest, workers, Clock::start())).await {
+            Ok(report) => report,
+            Err(e) => {
+                chosen.damaged.push((id, of_one(e, args, &*store, cancel).await?));
+                continue;
+            }
+        };
         let mut verdict = report.verdict(&manifest.id, &machine());
         // One that is damaged is not restored.
         if let Some((ground, patience)) = ground.as_ref().filter(|_| verdict.sound) {
@@ -95,18 +123,45 @@ fn looks(row: &Row) -> impl Iterator<Item = &String> {
     row.problems.iter().chain(row.verdict.drill.iter().flat_map(|drill| &drill.notes))
 }
 
-async fn chosen(args: &VerifyArgs, layers: &Layers, store: &dyn Store) -> Result<Chosen> {
+/// The words for an error that concerns one of all backups: the others are verified all the same. No verdict is
+/// written, because what could not be read may be sound.
+///
+/// # Errors
+/// Returns the error if one backup was asked for, the run was ended, or the store is away.
+async fn of_one(error: Error, args: &VerifyArgs, store: &dyn Store, cancel: &Cancel) -> Result<String> {
+    if !args.all || cancel.error().is_some() {
+        return Err(error);
+    }
+    cancel.or(async { Ok(store.check().await?) }).await?;
+    let step = error.next_step().map(|step| format!(" ({step})")).unwrap_or_default();
+    Ok(format!("it cannot be verified: {}{step}", error.chain()))
+}
+
+/// What is to be verified, and the manifest of a backup that was asked for alone.
+async fn chosen(
+    args: &VerifyArgs,
+    layers: &Layers,
+    store: &dyn Store,
+) -> Result<(Chosen, Option<Box<Manifest>>)> {
+    let reading = reading(layers);
     if args.all {
-        return verify::sample(store, args.sample.unwrap_or(100), args.job.as_deref(), &mut rand::rng())
-            .await;
+        let (percent, job) = (args.sample.unwrap_or(100), args.job.as_deref());
+        let chosen = verify::sample(store, percent, job, &reading, &mut rand::rng()).await?;
+        return Ok((chosen, None));
     }
     let job = job_meant(&args.which, args.job.as_deref(), layers);
     let mut chosen = Chosen::default();
-    match choose::choose(store, &args.which, job).await? {
-        Entry::Archived { id, key, why } => return Err(choose::frozen(store, &id, &key, &why).await?),
-        entry => chosen.add(entry),
+    match choose::choose(store, &args.which, job, &reading).await? {
+        Entry::Backup(manifest) => {
+            chosen.backups.push(manifest.id.clone());
+            Ok((chosen, Some(manifest)))
+        }
+        Entry::Damaged { id, key, why } => {
+            chosen.damaged.push((id, format!("{key} cannot be understood: {why}")));
+            Ok((chosen, None))
+        }
+        Entry::Archived { id, key, why } => Err(choose::frozen(store, &id, &key, &why).await?),
     }
-    Ok(chosen)
 }
 
 /// Keeps the result beside the backup, and in its record.

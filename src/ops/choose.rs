@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{archived, bare};
 use crate::artifact::manifest::Manifest;
 use crate::catalog::id::BackupId;
-use crate::catalog::{self, Entry, layout};
+use crate::catalog::{self, Catalog, Entry, Reading, layout};
+use crate::dates;
 use crate::error::{Error, Kind, Result};
 use crate::shell::quoted;
 use crate::store::{Object, Store};
@@ -37,10 +38,15 @@ impl FromStr for Which {
 ///
 /// # Errors
 /// If there is none, or if `latest` is asked for of a store with several jobs.
-pub async fn choose(store: &dyn Store, which: &Which, job: Option<&str>) -> Result<Entry> {
+pub async fn choose(
+    store: &dyn Store,
+    which: &Which,
+    job: Option<&str>,
+    reading: &Reading,
+) -> Result<Entry<Box<Manifest>>> {
     match which {
         Which::Id(id) => by_id(store, id, job).await,
-        Which::Latest => latest(store, job).await,
+        Which::Latest => latest(store, job, reading).await,
     }
 }
 
@@ -48,8 +54,13 @@ pub async fn choose(store: &dyn Store, which: &Which, job: Option<&str>) -> Resu
 ///
 /// # Errors
 /// Also for such a manifest.
-pub async fn sound(store: &dyn Store, which: &Which, job: Option<&str>) -> Result<Manifest> {
-    match choose(store, which, job).await? {
+pub async fn sound(
+    store: &dyn Store,
+    which: &Which,
+    job: Option<&str>,
+    reading: &Reading,
+) -> Result<Manifest> {
+    match choose(store, which, job, reading).await? {
         Entry::Backup(manifest) => Ok(*manifest),
         Entry::Damaged { key, why, .. } => {
             let error = Error::new(Kind::Mismatch, format!("the manifest {key} cannot be understood: {why}"));
@@ -70,7 +81,7 @@ pub async fn frozen(store: &dyn Store, id: &BackupId, key: &str, why: &str) -> R
     Ok(error.unwrap_or_else(|| Error::failed(format!("cannot read the manifest {key}: {why}"))))
 }
 
-async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<Entry> {
+async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<Entry<Box<Manifest>>> {
     match catalog::find(store, id).await? {
         Some(Entry::Backup(manifest)) if job.is_some_and(|job| job != manifest.job) => {
             Err(Error::usage(format!("the backup {id} is of the job {}", manifest.job)))
@@ -101,32 +112,63 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
     })
 }
 
-async fn latest(store: &dyn Store, job: Option<&str>) -> Result<Entry> {
-    let entries = catalog::manifests(store, &catalog::ids(store).await?).await?;
-    let jobs: BTreeSet<&str> = entries.iter().filter_map(job_of).collect();
-    let listed = jobs.iter().copied().collect::<Vec<_>>().join(", ");
+/// The newest backup of the job. What is dated in the future is passed over: it would be the newest for as long as that
+/// lies ahead.
+async fn latest(store: &dyn Store, job: Option<&str>, reading: &Reading) -> Result<Entry<Box<Manifest>>> {
+    let catalog = Catalog::read(store, reading).await?;
+    let future = |at: DateTime<Utc>| dates::is_future(at, reading.now);
+    let ids: Vec<BackupId> = catalog.existing().into_iter().filter(|id| !future(id.started())).collect();
+    // Only a named job spares the look at all: without one, a store of several jobs has no latest backup.
+    let mut at_once = if job.is_some() { 1 } else { ids.len() };
+    let mut rest = ids.as_slice();
+    let mut newest: Option<Entry> = None;
+    let mut jobs: BTreeSet<String> = BTreeSet::new();
+    while let Some(next) = rest.first() {
+        // Ids tell the second; within it, the manifests tell more.
+        if newest.as_ref().is_some_and(|newest| newest.id().started() > next.started()) {
+            break;
+        }
+        let (these, later) = rest.split_at(at_once.min(rest.len()));
+        (rest, at_once) = (later, (at_once * 4).min(64));
+        let entries = catalog.summaries(these).await?;
+        jobs.extend(entries.iter().filter_map(job_of).map(str::to_string));
+        let wanted = job.or(jobs.first().map(String::as_str));
+        let mine = entries.into_iter().filter(|entry| !future(entry.started()));
+        // A damaged one may be of this job.
+        let mine =
+            mine.filter(|entry| job_of(entry).is_none_or(|of| wanted.is_none_or(|wanted| of == wanted)));
+        newest = newest.into_iter().chain(mine).max_by_key(rank);
+    }
+    catalog.save();
+    let listed = jobs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     if job.is_none() && jobs.len() > 1 {
         let flags: Vec<String> = jobs.iter().map(|job| format!("--job {}", quoted(job))).collect();
         return Err(Error::usage(format!("{} has backups of several jobs: {listed}", store.place()))
             .hint(format!("Give the same command with {}", flags.join(" or "))));
     }
-    let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
-    let job = job.or(jobs.first().copied()).unwrap_or_default().to_string();
-    // A damaged one may be of this job. Its id tells the second alone: within it, it may be the newest.
-    let mine = entries.into_iter().filter(|entry| job_of(entry).is_none_or(|of| of == job));
-    // Archives hold the old backups. Where an archived one is the newest, an older one is not taken in its place.
-    let newest = mine.max_by_key(|entry| match entry {
-        Entry::Backup(manifest) => manifest.started_at,
-        Entry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
-        Entry::Archived { id, .. } => id.started(),
-    });
-    newest.ok_or_else(|| {
+    let none = || {
+        let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         let hint = match listed.as_str() {
             "" => "Check that this is the place of the backups (`uzima-backup config`)".into(),
             _ => format!("It has backups of the jobs: {listed}"),
         };
         Error::failed(format!("there is no backup{of_job} in {}", store.place())).hint(hint)
-    })
+    };
+    match newest.ok_or_else(none)? {
+        Entry::Backup(summary) => catalog::find(store, &summary.id).await?.ok_or_else(none),
+        Entry::Damaged { id, key, why } => Ok(Entry::Damaged { id, key, why }),
+        Entry::Archived { id, key, why } => Ok(Entry::Archived { id, key, why }),
+    }
+}
+
+/// Which of two is newer. The id of a damaged one tells the second alone: within it, it may be the newest.
+fn rank(entry: &Entry) -> DateTime<Utc> {
+    match entry {
+        Entry::Backup(manifest) => manifest.started_at,
+        Entry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
+        // Archives hold the old backups. Where an archived one is the newest, an older one is not taken in its place.
+        Entry::Archived { id, .. } => id.started(),
+    }
 }
 
 fn job_of(entry: &Entry) -> Option<&str> {

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{cleanup, health};
+use crate::catalog::Reading;
 use crate::catalog::id::BackupId;
 use crate::error::Result;
 use crate::notify::Outcome;
@@ -14,8 +15,9 @@ use crate::store::Store;
 use crate::units;
 
 /// When the newest good backup of a job began.
-pub async fn newest_good(store: &dyn Store, job: &str, now: DateTime<Utc>) -> Result<NewestGood> {
-    let backups = State::read(store, job).await?.backups();
+pub async fn newest_good(store: &dyn Store, job: &str, reading: &Reading) -> Result<NewestGood> {
+    let now = reading.now;
+    let backups = State::read(store, job, reading).await?.backups();
     let newest = retention::freshness(&backups, job, now, std::time::Duration::ZERO).newest;
     let began = |id: &BackupId| backups.iter().find(|backup| backup.id == *id).map(|backup| backup.started);
     Ok(newest.and_then(|(id, _)| began(&id)).map_or(NewestGood::Missing, NewestGood::At))
@@ -43,7 +45,7 @@ pub fn cleanup(report: &cleanup::Report, now: DateTime<Utc>) -> Outcome {
         place: report.place.clone(),
         deleted: of(cleanup::Outcome::Deleted).map(deletion).collect(),
         kept: of(cleanup::Outcome::Kept).count() as u64,
-        kept_bytes: of(cleanup::Outcome::Kept).map(|row| row.stored_bytes).sum(),
+        kept_bytes: of(cleanup::Outcome::Kept).map(|row| row.stored_bytes).fold(0, u64::saturating_add),
         problems: report.problems.clone(),
         notes: report.notes.clone(),
     })

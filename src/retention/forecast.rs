@@ -20,7 +20,8 @@ pub fn next_expiry(backups: &[Backup], policy: &Policy, job: &str, now: DateTime
     let policy = Policy { min: 0, last: 0, ..*policy };
     let days = TimeDelta::days(policy.days.into()) + TimeDelta::seconds(1);
     let mut times: Vec<DateTime<Utc>> =
-        backups.iter().filter(|b| b.job == job).map(|b| (b.started + days).max(now)).collect();
+        backups.iter().filter(|b| b.job == job).filter_map(|b| b.started.checked_add_signed(days)).collect();
+    times.iter_mut().for_each(|at| *at = (*at).max(now));
     times.sort_unstable();
     times.dedup();
     times.into_iter().find_map(|at| {

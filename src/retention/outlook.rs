@@ -180,7 +180,8 @@ impl There {
     }
 
     fn stored(&self, at: DateTime<Utc>) -> Stored {
-        let bytes = self.backups.iter().map(|backup| self.sizes[&backup.id]).sum();
+        let sizes = self.backups.iter().map(|backup| self.sizes[&backup.id]);
+        let bytes = sizes.fold(0, u64::saturating_add);
         Stored { at, backups: self.backups.len(), bytes }
     }
 }

@@ -228,6 +228,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn clock(&self) -> Result<DateTime<Utc>>;
 }
 
+/// Returns true if a store takes the key. Others are errors of every operation.
+pub fn is_key(key: &str) -> bool {
+    key::check(key).is_ok()
+}
+
 /// Checks that a listing of `place` with `count` objects so far is not longer than [`MOST_OBJECTS`].
 fn listable(place: &str, count: usize) -> Result<()> {
     if count <= MOST_OBJECTS {

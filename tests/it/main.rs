@@ -1,5 +1,6 @@
 //! All integration tests: one binary, a module per subject.
 
+mod catalog;
 mod cleanup;
 mod cli;
 mod connect;

@@ -179,7 +179,12 @@ async fn health_is_what_the_section_says() {
     assert_eq!(shell(&format!("{settings}{monitor}"), folder.path()), "");
     let asked: BTreeSet<String> =
         bucket.calls()[before..].iter().map(|call| action(call.operation)).collect();
-    assert_eq!(asked, ["s3:GetObject", "s3:ListBucket"].map(String::from).into(), "a key that may only read");
+    // Manifests that were read before are remembered.
+    let reads: BTreeSet<String> = ["s3:GetObject", "s3:ListBucket"].map(String::from).into();
+    assert!(
+        asked.contains("s3:ListBucket") && asked.is_subset(&reads),
+        "a key that may only read: {asked:?}"
+    );
 
     let section = MONITORING.split_once("\n## Health\n").unwrap().1.split_once("\n## ").unwrap().0;
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
@@ -213,7 +218,7 @@ fn action(operation: &str) -> String {
         "GetObject" | "HeadObject" => "s3:GetObject",
         "PutObject" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" => "s3:PutObject",
         "AbortMultipartUpload" => "s3:AbortMultipartUpload",
-        "DeleteObject" => "s3:DeleteObject",
+        "DeleteObject" | "DeleteObjects" => "s3:DeleteObject",
         other => panic!("the tool asks for {other}"),
     };
     action.into()

@@ -4,6 +4,7 @@ use bson::{Bson, DateTime as BsonTime, Document, doc};
 use chrono::{DateTime, Utc};
 
 use crate::catalog::run::{Run, Verified};
+use crate::dates;
 
 /// The version of a record's format.
 pub const FORMAT: i64 = 1;
@@ -117,7 +118,9 @@ fn when(document: &Document, key: &str) -> Result<Option<DateTime<Utc>>, String>
         Some(Bson::DateTime(at)) => at.timestamp_millis(),
         Some(_) => return Err(format!("{key} is no date")),
     };
-    DateTime::from_timestamp_millis(millis).map(Some).ok_or(format!("{key} is no date that exists"))
+    DateTime::from_timestamp_millis(millis)
+        .map(|at| Some(dates::within(at)))
+        .ok_or(format!("{key} is no date that exists"))
 }
 
 /// What is written of a verify; of the drill only if there was one.

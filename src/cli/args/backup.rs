@@ -60,6 +60,9 @@ pub struct BackupArgs {
     /// A server without collections is not an error
     #[arg(long)]
     pub allow_empty: bool,
+    /// The place is new: go on although backups that are known of it are not there
+    #[arg(long)]
+    pub new_place: bool,
     /// Print what would be read, and stop
     #[arg(long)]
     pub dry_run: bool,

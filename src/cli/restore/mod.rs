@@ -12,7 +12,7 @@ use indicatif::MultiProgress;
 use super::args::RestoreArgs;
 use super::output::{self, Output};
 use super::progress::Display;
-use super::{job_meant, stored};
+use super::{job_meant, reading, stored};
 use crate::cancel::Cancel;
 use crate::config::layers::Layers;
 use crate::config::settings;
@@ -121,7 +121,10 @@ async fn origin(args: &RestoreArgs, layers: &Layers) -> Result<Origin> {
     }
     let store = stored(layers).await?;
     let which = args.which.as_ref().unwrap_or(&Which::Latest);
-    let manifest = choose::sound(&*store, which, job_meant(which, args.job.as_deref(), layers)).await?;
+    let manifest = {
+        let job = job_meant(which, args.job.as_deref(), layers);
+        choose::sound(&*store, which, job, &reading(layers)).await?
+    };
     Ok(Origin::Stored(Arc::new(Stored::open(store, manifest).await?)))
 }
 

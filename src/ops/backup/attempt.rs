@@ -296,7 +296,8 @@ impl Work<'_> {
         }
         let place = store.place();
         let slash = if place.ends_with('/') { "" } else { "/" };
-        Ok(Report { place: format!("{place}{slash}{}", manifest.artifact.key), manifest })
+        let place = format!("{place}{slash}{}", manifest.artifact.key);
+        Ok(Report { place, manifest, problems: Vec::new() })
     }
 
     /// Removes a body that has no manifest, and its index. While it is in doubt whether the manifest

@@ -66,7 +66,9 @@ async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<
     for id in catalog::existing(&folders).into_iter().filter(|id| id.started() <= latest) {
         let accepted = folders[&id].contains_key(layout::ACCEPTED);
         match catalog::find(store, &id).await? {
-            Some(Entry::Backup(m)) if m.job == options.job && (accepted || !m.collapsed()) => {
+            Some(Entry::Backup(m))
+                if m.job == options.job && m.started_at <= latest && (accepted || !m.collapsed()) =>
+            {
                 return Ok(Some(m));
             }
             Some(Entry::Backup(_) | Entry::Archived { .. }) | None => {}

@@ -16,6 +16,7 @@ mod sheet;
 mod tries;
 mod upload;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ use crate::artifact::format::Format;
 use crate::artifact::manifest::{self, Manifest};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
+use crate::catalog::known::Known;
+use crate::catalog::{self, Reading};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
@@ -82,6 +85,23 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// The machine's name.
     pub host: String,
+    /// The backups that should be in the place.
+    pub expected: Expected,
+}
+
+/// The backups that a place should have before another one is written to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Those that the state directory knows or, if it knows nothing of the place, these of the records.
+    Known(BTreeSet<BackupId>),
+    /// None: the place is new, or what was in it is gone for good.
+    Nothing,
+}
+
+impl Default for Expected {
+    fn default() -> Expected {
+        Expected::Known(BTreeSet::new())
+    }
 }
 
 /// What the operation works with.
@@ -110,6 +130,8 @@ pub struct Report {
     pub manifest: Manifest,
     /// The place of its artifact, in words.
     pub place: String,
+    /// What a person should look at that is no matter of this backup.
+    pub problems: Vec<String>,
 }
 
 impl Report {
@@ -160,23 +182,57 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     let first = Attempt::new(resources);
     let checked = async {
         resources.store.check().await?;
-        Ok(leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await)
+        let problem = absent(resources, options).await?;
+        Ok((leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await, problem))
     };
-    for line in resources.cancel.or(checked).await? {
-        notes.add(line);
-    }
+    let (lines, problem) = resources.cancel.or(checked).await?;
+    lines.into_iter().for_each(|line| notes.add(line));
     let mut tries = Tries::new(options);
     let (mut attempt, mut wanted) = (first, options.clone());
     loop {
         let mut seen = Seen::default();
         let error = match attempt.run(resources, &wanted, notes, &mut seen).await {
             Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
-            outcome => return outcome,
+            Err(error) => return Err(error),
+            Ok(mut report) => {
+                let place = resources.store.place();
+                let here =
+                    catalog::folders(&*resources.store).await.map(|folders| catalog::existing(&folders));
+                // What is missing is reported once.
+                Known::update(options.state_dir.as_deref(), &place, |known| match here {
+                    Ok(here) => known.backups = here.into_iter().collect(),
+                    Err(_) => known.backups.extend([report.manifest.id.clone()]),
+                });
+                report.problems.extend(problem);
+                return Ok(report);
+            }
         };
         let Some(next) = tries.next(&error, seen) else { return Err(error.of_kind(Kind::Failed)) };
         notes.add(next.note);
         wanted = Options { consistency: next.consistency, engine: next.engine, ..options.clone() };
         attempt = Attempt::new(resources).otherwise(next.other);
+    }
+}
+
+/// Looks whether the place has the backups that should be there; where most of them are missing, what a person should
+/// look at.
+///
+/// # Errors
+/// Returns an error of the kind [`Kind::Unmounted`] if the newest is missing, too.
+async fn absent(resources: &Resources, options: &Options) -> Result<Option<String>> {
+    let reading = Reading::remembering(options.state_dir.clone(), resources.clock.now());
+    let recorded = match &options.expected {
+        Expected::Known(recorded) => recorded.clone(),
+        Expected::Nothing => {
+            let place = resources.store.place();
+            Known::update(options.state_dir.as_deref(), &place, |known| known.backups.clear());
+            return Ok(None);
+        }
+    };
+    match catalog::absent(&*resources.store, &Reading { recorded, ..reading }).await? {
+        Some(absent) if absent.newest => Err(absent.error()),
+        Some(absent) => Ok(Some(format!("{}; {}", absent.words(), absent.step()))),
+        None => Ok(None),
     }
 }
 

@@ -5,8 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::State;
 use super::{Options, Report};
+use crate::catalog::id::BackupId;
 use crate::catalog::layout;
-use crate::catalog::marks::Failure;
 use crate::store::{Deleted, Store};
 
 /// Deletes what is said about old failures of the job. While the plan is frozen nothing goes: the clock
@@ -19,25 +19,29 @@ pub async fn delete(
     now: DateTime<Utc>,
 ) {
     let kept = TimeDelta::days(options.policy.days.into());
-    for id in state.failed.iter().filter(|id| now - id.started() > kept) {
-        match Failure::read(store, id).await {
-            Ok(Ok(failure)) if failure.job == options.job && report.frozen.is_empty() => {
-                let gone = match report.dry_run {
-                    true => Ok(Deleted::Gone),
-                    false => store.delete(&layout::failed(id)).await,
-                };
-                match gone {
-                    Ok(left) => {
-                        report.expired.push(id.clone());
-                        report.hidden |= left == Deleted::Hidden;
-                    }
-                    Err(e) => report.problems.push(format!("the failed run {id}: {e}")),
-                }
+    let mut going: Vec<(&BackupId, String)> = Vec::new();
+    for (id, failure) in state.failed.iter().filter(|(id, _)| now - id.started() > kept) {
+        match failure {
+            Ok(failure) if failure.job == options.job && report.frozen.is_empty() => {
+                going.push((id, layout::failed(id)));
             }
-            Ok(Ok(_)) => {}
+            Ok(_) => {}
             // It may be of any job, so it stays.
-            Ok(Err(why)) => report.notes.push(format!("{why}; it stays")),
-            Err(e) => report.problems.push(format!("the failed run {id}: {}", e.chain())),
+            Err(why) => report.notes.push(format!("{why}; it stays")),
+        }
+    }
+    if report.dry_run {
+        report.expired.extend(going.into_iter().map(|(id, _)| id.clone()));
+        return;
+    }
+    let (ids, keys): (Vec<&BackupId>, Vec<String>) = going.into_iter().unzip();
+    for (id, gone) in ids.into_iter().zip(store.delete_all(&keys).await) {
+        match gone {
+            Ok(left) => {
+                report.expired.push(id.clone());
+                report.hidden |= left == Deleted::Hidden;
+            }
+            Err(e) => report.problems.push(format!("the failed run {id}: {e}")),
         }
     }
 }

@@ -11,13 +11,15 @@ mod looks;
 mod orphans;
 pub(super) mod state;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
 use crate::catalog::id::BackupId;
-use crate::catalog::layout;
-use crate::catalog::marks::{self, Mark};
+use crate::catalog::known::Known;
+use crate::catalog::marks::{self, Mark, Tombstone};
+use crate::catalog::{Reading, layout};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::leftovers;
@@ -48,6 +50,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// The machine's name.
     pub host: String,
+    /// The backups that records know of the place, where the state directory knows nothing of it.
+    pub recorded: BTreeSet<BackupId>,
 }
 
 /// What became of a backup.
@@ -116,6 +120,12 @@ impl Report {
         went.map(|row| row.id.clone()).chain(self.finished.iter().cloned()).collect()
     }
 
+    /// What is about to go.
+    fn going(&self) -> impl Iterator<Item = BackupId> {
+        let going = self.backups.iter().filter(|row| row.outcome == Outcome::Deleted);
+        going.map(|row| row.id.clone()).collect::<Vec<_>>().into_iter()
+    }
+
     /// 0, or 3 if a person should look.
     pub fn exit(&self) -> Exit {
         if self.frozen.is_empty() && self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
@@ -130,7 +140,11 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
         notes.extend(leftovers::sweep(options.state_dir.as_deref(), store).await);
     }
     let store_clock = store.clock().await?;
-    let mut state = State::read(store, &options.job).await?;
+    let reading = Reading {
+        recorded: options.recorded.clone(),
+        ..Reading::remembering(options.state_dir.clone(), now)
+    };
+    let mut state = State::read(store, &options.job, &reading).await?;
     accept(store, &mut state, options, now).await?;
     let around = Circumstances {
         job: options.job.clone(),
@@ -161,9 +175,21 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
             several(report.archived.len() as u64, "backup")
         ));
     }
+    let place = report.place.clone();
+    let known = |change: &dyn Fn(&mut Known)| {
+        if !options.dry_run && state.absent.is_none() {
+            Known::update(options.state_dir.as_deref(), &place, change);
+        }
+    };
+    // Before the first one goes: a run that is killed cannot say afterwards what it deleted.
+    let halfway = state.halfway.iter().map(|(tombstone, _)| tombstone.id.clone());
+    let going: Vec<BackupId> = report.going().chain(halfway).collect();
+    known(&|known| known.deleted.extend(going.iter().cloned()));
     finish(store, &state, &mut report).await;
     apply(store, &state, &mut report, now).await;
     expired::delete(store, &state, options, &mut report, now).await;
+    let gone = report.deleted();
+    known(&|known| known.backups.retain(|id| !gone.contains(id)));
     let orphans = options.orphans && report.frozen.is_empty();
     if orphans {
         orphans::delete(store, &mut report).await;
@@ -215,13 +241,25 @@ fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<Row> {
     plan.decisions.iter().map(row).collect()
 }
 
-/// Finishes what earlier runs left halfway.
+/// Finishes what earlier runs left halfway, unless the plan is frozen.
 async fn finish(store: &dyn Store, state: &State, report: &mut Report) {
-    for tombstone in &state.halfway {
-        let done = match report.dry_run {
-            true => Ok(Deleted::Gone),
-            false => delete::rest(store, tombstone).await,
-        };
+    if !report.frozen.is_empty() {
+        return;
+    }
+    let pinned = state.halfway.iter().filter(|(_, pinned)| *pinned);
+    report.problems.extend(pinned.map(|(Tombstone { id, .. }, _)| {
+        format!(
+            "the deletion of {id} was begun and its manifest is gone, but it is pinned: what is left of it stays; \
+             `uzima-backup unpin {id}` lets it go"
+        )
+    }));
+    let open: Vec<&Tombstone> =
+        state.halfway.iter().filter(|(_, pinned)| !pinned).map(|(tombstone, _)| tombstone).collect();
+    let done = match report.dry_run {
+        true => open.iter().map(|_| Ok(Deleted::Gone)).collect(),
+        false => delete::rest(store, &open).await,
+    };
+    for (tombstone, done) in open.into_iter().zip(done) {
         match done {
             Ok(left) => {
                 report.finished.push(tombstone.id.clone());
@@ -235,26 +273,28 @@ async fn finish(store: &dyn Store, state: &State, report: &mut Report) {
 /// Deletes what goes. What cannot be deleted is told, and the rest goes on.
 async fn apply(store: &dyn Store, state: &State, report: &mut Report, now: DateTime<Utc>) {
     let may = report.frozen.is_empty() && !report.dry_run;
-    for row in &mut report.backups {
-        let found = state.found(&row.id);
-        let done = match row.outcome {
-            Outcome::Deleted => {
-                let tombstone = found.tombstone(&row.id, &report.job, now, &row.reason);
-                delete::backup(store, &tombstone).await
-            }
-            // An earlier run began to delete it, and since then it was pinned or accepted.
-            Outcome::Kept if found.doomed() && may => {
-                delete::retract(store, &row.id).await.map(|()| Done::Stays)
-            }
-            _ => continue,
-        };
+    for row in report.backups.iter_mut().filter(|row| row.outcome == Outcome::Kept) {
+        // An earlier run began to delete it, and since then it was pinned or accepted.
+        if state.found(&row.id).doomed()
+            && may
+            && let Err(problems) = delete::retract(store, &row.id).await
+        {
+            row.outcome = Outcome::Failed;
+            report.problems.extend(problems);
+        }
+    }
+    let job = &report.job;
+    let going: Vec<&mut Row> =
+        report.backups.iter_mut().filter(|row| row.outcome == Outcome::Deleted).collect();
+    let tombstone = |row: &&mut Row| state.found(&row.id).tombstone(&row.id, job, now, &row.reason);
+    let tombstones: Vec<Tombstone> = going.iter().map(tombstone).collect();
+    for (row, done) in going.into_iter().zip(delete::backups(store, &tombstones).await) {
         match done {
             Ok(Done::Went(left)) => report.hidden |= left == Deleted::Hidden,
-            Ok(Done::Stays) if row.outcome == Outcome::Deleted => {
+            Ok(Done::Stays) => {
                 row.outcome = Outcome::Kept;
                 row.reason = "pinned just now".into();
             }
-            Ok(Done::Stays) => {}
             Err(problems) => {
                 row.outcome = Outcome::Failed;
                 report.problems.extend(problems);

@@ -61,18 +61,23 @@ pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
 
 /// Deletes the orphans that may go.
 pub async fn delete(store: &dyn Store, report: &mut Report) {
-    for orphan in report.orphans.iter_mut().filter(|orphan| orphan.kept.is_none()) {
-        if report.dry_run {
-            continue;
-        }
-        let mut problems = Vec::new();
-        for key in orphan.beside.iter().chain([&orphan.key]) {
-            match store.delete(key).await {
-                Ok(left) => report.hidden |= left == Deleted::Hidden,
-                Err(e) => problems.push(format!("the orphan {}: {e}", orphan.key)),
+    if report.dry_run {
+        return;
+    }
+    let mut asked: Vec<(usize, String)> = Vec::new();
+    for (n, orphan) in report.orphans.iter_mut().enumerate().filter(|(_, orphan)| orphan.kept.is_none()) {
+        asked.extend(orphan.beside.iter().chain([&orphan.key]).map(|key| (n, key.clone())));
+        orphan.deleted = true;
+    }
+    let (of, keys): (Vec<usize>, Vec<String>) = asked.into_iter().unzip();
+    for (n, answer) in of.into_iter().zip(store.delete_all(&keys).await) {
+        let orphan = &mut report.orphans[n];
+        match answer {
+            Ok(left) => report.hidden |= left == Deleted::Hidden,
+            Err(e) => {
+                orphan.deleted = false;
+                report.problems.push(format!("the orphan {}: {e}", orphan.key));
             }
         }
-        orphan.deleted = problems.is_empty();
-        report.problems.extend(problems);
     }
 }

@@ -1,16 +1,17 @@
 //! What there is in the store: one listing, every manifest, and the tombstones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::artifact::manifest::Manifest;
 use crate::catalog::collapse::Contents;
 use crate::catalog::fault::Fault;
 use crate::catalog::id::BackupId;
-use crate::catalog::marks::{self, Pin, Tombstone};
-use crate::catalog::verdict::{Drill, Verdict};
-use crate::catalog::{self, Entry, Folder, layout};
+use crate::catalog::known::Absent;
+use crate::catalog::marks::{self, Failure, Pin, Tombstone};
+use crate::catalog::verdict::{Drill, Verdict, Verdicts};
+use crate::catalog::{Catalog, Entry, Folder, Reading, Summary, layout};
 use crate::error::Result;
 use crate::retention::Backup;
 use crate::store::Store;
@@ -18,7 +19,7 @@ use crate::store::Store;
 /// A backup of the job.
 pub struct Found {
     /// Its manifest.
-    pub manifest: Box<Manifest>,
+    pub manifest: Arc<Summary>,
     /// The objects in its folder.
     folder: Folder,
     pin: Option<Pin>,
@@ -39,14 +40,18 @@ pub struct State {
     pub archived: Vec<BackupId>,
     /// Other jobs that have backups here.
     pub others: BTreeSet<String>,
-    /// Deletions of this job that were begun, and whose manifest is gone.
-    pub halfway: Vec<Tombstone>,
+    /// Deletions of this job that were begun, and whose manifest is gone; and whether the backup is pinned.
+    pub halfway: Vec<(Tombstone, bool)>,
     /// Folders with neither manifest nor tombstone.
     pub bare: BTreeMap<BackupId, Folder>,
-    /// Runs that are said to have failed, of any job.
-    pub failed: Vec<BackupId>,
+    /// Runs that are said to have failed, of any job, and what is said; of one that cannot be understood, why.
+    pub failed: Vec<(BackupId, Result<Failure, String>)>,
     /// What could not be understood.
     pub unreadable: Vec<String>,
+    /// Backups that are known of the place, and not there.
+    pub absent: Option<Absent>,
+    /// Results of verifies that are dated in the future.
+    future: Vec<String>,
 }
 
 impl State {
@@ -54,8 +59,11 @@ impl State {
     ///
     /// # Errors
     /// If the store does not answer. What it holds and cannot be understood is in `unreadable`.
-    pub async fn read(store: &dyn Store, job: &str) -> Result<State> {
-        let mut folders = catalog::folders(store).await?;
+    pub async fn read(store: &dyn Store, job: &str, reading: &Reading) -> Result<State> {
+        let catalog = Catalog::read(store, reading).await?;
+        let listed = catalog.existing();
+        let said = catalog.folders().iter().filter(|(_, folder)| folder.contains_key(layout::FAILED));
+        let said: Vec<BackupId> = said.map(|(id, _)| id.clone()).collect();
         let mut state = State {
             job: job.into(),
             found: BTreeMap::new(),
@@ -64,20 +72,25 @@ impl State {
             others: BTreeSet::new(),
             halfway: Vec::new(),
             bare: BTreeMap::new(),
-            failed: folders
-                .iter()
-                .filter(|(_, f)| f.contains_key(layout::FAILED))
-                .map(|(id, _)| id.clone())
-                .collect(),
+            failed: catalog.failures(&said).await?,
             unreadable: Vec::new(),
+            // The older ones may have gone by the clean-up of another machine.
+            absent: catalog.absent.clone().filter(|absent| absent.newest),
+            future: Vec::new(),
         };
-        let listed = catalog::existing(&folders);
-        let mut verdicts = catalog::verdicts(store, &folders, &listed).await?;
-        let mut pins = catalog::pins(store, &folders, &listed).await?;
-        for entry in catalog::manifests(store, &listed).await? {
+        // What is concluded from a place that may be another one could delete what is left.
+        state
+            .unreadable
+            .extend(state.absent.iter().map(|absent| format!("{}; {}", absent.words(), absent.step())));
+        let mut verdicts = catalog.verdicts(&listed).await?;
+        let mut pins = catalog.pins(&listed).await?;
+        let entries = catalog.summaries(&listed).await?;
+        catalog.save();
+        let mut folders = catalog.into_folders();
+        for entry in entries {
             let folder = folders.remove(entry.id()).unwrap_or_default();
-            let (verdict, pin) = (verdicts.remove(entry.id()), pins.remove(entry.id()));
-            state.add(entry, folder, pin, verdict);
+            let (verdicts, pin) = (verdicts.remove(entry.id()), pins.remove(entry.id()));
+            state.add(entry, folder, pin, verdicts.unwrap_or_default());
         }
         // What was listed with a manifest and has none now another clean-up deletes at this moment.
         for id in &listed {
@@ -89,7 +102,9 @@ impl State {
                 continue;
             }
             match Tombstone::read(store, &id).await? {
-                Some(Ok(tombstone)) if tombstone.job == job => state.halfway.push(tombstone),
+                Some(Ok(tombstone)) if tombstone.job == job => {
+                    state.halfway.push((tombstone, folder.contains_key(layout::PIN)));
+                }
                 Some(Ok(_)) | None => {}
                 Some(Err(why)) => state.unreadable.push(why),
             }
@@ -97,13 +112,7 @@ impl State {
         Ok(state)
     }
 
-    fn add(
-        &mut self,
-        entry: Entry,
-        folder: Folder,
-        pin: Option<Pin>,
-        verdict: Option<Result<Verdict, String>>,
-    ) {
+    fn add(&mut self, entry: Entry, folder: Folder, pin: Option<Pin>, verdicts: Verdicts) {
         let manifest = match entry {
             Entry::Backup(manifest) => manifest,
             Entry::Damaged { id, key, why } => {
@@ -115,18 +124,13 @@ impl State {
             Entry::Archived { id, .. } => return self.archived.push(id),
         };
         if manifest.job != self.job {
-            self.others.insert(manifest.job);
-            return;
-        }
-        // What a manifest names is deleted: it may name its own folder only.
-        let keys = [&manifest.artifact.key, &manifest.index.key];
-        if let Some(key) = keys.iter().find(|key| layout::parse(key).is_none_or(|(id, _)| id != manifest.id))
-        {
-            self.unreadable.push(format!("the manifest of {} names {key}, which is elsewhere", manifest.id));
+            self.others.insert(manifest.job.clone());
             return;
         }
         let accepted = folder.contains_key(layout::ACCEPTED);
-        let verdict = verdict.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
+        self.future.extend(verdicts.future);
+        let verdict: Option<Verdict> =
+            verdicts.newest.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
         let fault = Fault::of(&manifest, &folder, verdict.as_ref());
         let drill = verdict.and_then(|verdict| verdict.drill);
         self.found.insert(manifest.id.clone(), Found { manifest, folder, pin, accepted, fault, drill });
@@ -143,12 +147,12 @@ impl State {
     }
 
     /// The manifests of the job's backups, oldest first.
-    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+    pub fn manifests(&self) -> impl Iterator<Item = &Summary> {
         self.found.values().map(|found| &*found.manifest)
     }
 
     /// The manifest of the newest backup.
-    pub fn newest(&self) -> Option<&Manifest> {
+    pub fn newest(&self) -> Option<&Summary> {
         self.found.values().next_back().map(|found| &*found.manifest)
     }
 
@@ -163,6 +167,11 @@ impl State {
     /// The manifests that cannot be understood, of any job.
     pub fn broken(&self) -> &BTreeMap<BackupId, Fault> {
         &self.broken
+    }
+
+    /// Results of verifies of the job's backups that are dated in the future, a line each.
+    pub fn future(&self) -> &[String] {
+        &self.future
     }
 
     /// What is wrong with the backups of the job that are not as they should be.
@@ -181,7 +190,7 @@ impl State {
             id: found.manifest.id.clone(),
             job: found.manifest.job.clone(),
             started: found.manifest.started_at,
-            contents: Contents::of(&found.manifest),
+            contents: Contents::of_summary(&found.manifest),
             source: found.manifest.source.clone(),
             pinned: found.pin.clone(),
             accepted: found.accepted,
@@ -193,6 +202,7 @@ impl State {
     /// What a person should look at, whatever the plan is.
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.faults().map(|(id, fault)| fault.of_backup(id)).collect();
+        problems.extend(self.future.iter().cloned());
         if self.found.is_empty() && self.halfway.is_empty() && !self.others.is_empty() {
             let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
             problems.push(format!(

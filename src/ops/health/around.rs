@@ -8,9 +8,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::OnceCell;
 
 use super::Subject;
+use crate::catalog::Reading;
 use crate::config::place::Place;
 use crate::error::{Error, Result};
 use crate::ops::cleanup::state::State;
+use crate::ops::recorded;
 use crate::source::server::Server;
 use crate::store::dir::DirOptions;
 use crate::store::{DirStore, S3Store, Store};
@@ -78,7 +80,15 @@ impl Around {
     pub async fn state(&self) -> Result<Option<&State>> {
         let read = || async {
             match self.store().await? {
-                Some(store) => State::read(store, &self.subject.backup.job).await.map(Some),
+                Some(store) => {
+                    let options = &self.subject.backup;
+                    let (state_dir, place) = (options.state_dir.clone(), store.place());
+                    let records = &self.subject.records;
+                    let recorded =
+                        recorded::expected(records, state_dir.as_deref(), &place, &options.host).await;
+                    let reading = Reading { recorded, ..Reading::remembering(state_dir, self.time()) };
+                    State::read(store, &options.job, &reading).await.map(Some)
+                }
                 None => Ok(None),
             }
         };

@@ -60,6 +60,9 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
 /// All backups are as they were stored, as far as a listing and their last verify tell.
 pub async fn backups(around: &Around) -> Result<Finding> {
     let Some(state) = around.state().await? else { return Finding::skipped("there is no backup yet") };
+    if let Some(absent) = &state.absent {
+        return Err(absent.error());
+    }
     let lost = state.lost(around.time());
     let mut faults: Vec<(&BackupId, &Fault)> = state.faults().chain(state.broken()).collect();
     faults.extend(lost.iter().map(|(id, fault)| (*id, fault)));
@@ -67,6 +70,10 @@ pub async fn backups(around: &Around) -> Result<Finding> {
     let Some((id, fault)) = faults.first() else {
         return match state.manifests().count() as u64 {
             0 => Finding::skipped("there is no backup yet"),
+            _ if !state.future().is_empty() => Finding::warning(
+                state.future().join("; "),
+                "Delete these objects, and find out who wrote them; then verify the backups again",
+            ),
             n => Finding::ok(format!("{}, no damage known", several(n, "backup"))),
         };
     };

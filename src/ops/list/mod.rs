@@ -12,7 +12,7 @@ use crate::catalog::id::BackupId;
 use crate::catalog::marks::Failure;
 use crate::catalog::run::{Run, Status, Verified};
 use crate::catalog::verdict::Verdict;
-use crate::catalog::{self, Entry, Folder, layout, reconcile};
+use crate::catalog::{self, Catalog, Entry, Folder, Reading, layout, reconcile};
 use crate::error::Result;
 use crate::store::Store;
 
@@ -35,11 +35,12 @@ pub async fn list(
     store: &dyn Store,
     records: &[Run],
     options: &Options,
-    now: DateTime<Utc>,
+    reading: &Reading,
 ) -> Result<Vec<Listed>> {
-    let folders = catalog::folders(store).await?;
-    let known = known(store, &folders, records, now);
-    let ids = candidates(&folders, &known, now);
+    let now = reading.now;
+    let catalog = Catalog::read(store, reading).await?;
+    let known = known(store, catalog.folders(), records, now);
+    let ids = candidates(catalog.folders(), &known, now);
     let limit = options.limit.unwrap_or(usize::MAX);
     let mut found: Vec<Listed> = Vec::new();
     let mut rest = ids.as_slice();
@@ -51,9 +52,10 @@ pub async fn list(
         }
         let (these, later) = rest.split_at(limit.clamp(1, 64).min(rest.len()));
         rest = later;
-        let rows = self::rows(store, &folders, &known, these, now).await?;
+        let rows = self::rows(store, &catalog, &known, these, now).await?;
         found.extend(rows.into_iter().filter(|listed| listed.wanted(options)));
     }
+    catalog.save();
     // Ids tell the second; of runs within one, the manifests tell more.
     found.sort_by_key(|listed| std::cmp::Reverse(listed.started()));
     found.truncate(limit);
@@ -95,17 +97,18 @@ fn candidates(
 /// What is listed of these ids.
 async fn rows(
     store: &dyn Store,
-    folders: &BTreeMap<BackupId, Folder>,
+    catalog: &Catalog<'_>,
     known: &BTreeMap<BackupId, Run>,
     ids: &[BackupId],
     now: DateTime<Utc>,
 ) -> Result<Vec<Listed>> {
+    let folders = catalog.folders();
     let has = |id: &BackupId, file: &str| folders.get(id).is_some_and(|folder| folder.contains_key(file));
     let (stored, others): (Vec<BackupId>, Vec<BackupId>) =
         ids.iter().cloned().partition(|id| has(id, layout::MANIFEST));
     let failed: Vec<BackupId> = others.iter().filter(|id| has(id, layout::FAILED)).cloned().collect();
-    let mut rows: Vec<Row> = catalog::manifests(store, &stored).await?.into_iter().map(Row::Stored).collect();
-    for (id, failure) in catalog::failures(store, &failed).await? {
+    let mut rows: Vec<Row> = catalog.summaries(&stored).await?.into_iter().map(Row::Stored).collect();
+    for (id, failure) in catalog.failures(&failed).await? {
         rows.push(Row::Run(Box::new(failed_run(store, &id, failure, known))));
     }
     // Where no record tells, all was there but the manifest.
@@ -116,12 +119,16 @@ async fn rows(
     for id in others.iter().filter(|id| !has(id, layout::FAILED)) {
         rows.push(Row::Run(Box::new(known.get(id).cloned().unwrap_or_else(|| bare(id)))));
     }
-    let verdicts = catalog::verdicts(store, folders, ids).await?;
-    let pins = catalog::pins(store, folders, ids).await?;
+    let verdicts = catalog.verdicts(ids).await?;
+    let pins = catalog.pins(ids).await?;
+    verdicts.values().flat_map(|verdicts| &verdicts.future).for_each(|why| log::warn!("{why}"));
     let none = Folder::new();
     let listed = |row: Row| {
         let mut listed = Listed { row, fault: None, pin: None, verified: None };
-        let (id, verdict) = (listed.id(), verdicts.get(listed.id()).and_then(understood));
+        let (id, verdict) = (
+            listed.id(),
+            verdicts.get(listed.id()).and_then(|found| found.newest.as_ref()).and_then(understood),
+        );
         let fault = fault(&listed.row, folders.get(id).unwrap_or(&none), verdict, now);
         listed.pin = pins.get(listed.id()).cloned();
         (listed.fault, listed.verified) = (fault, verdict.map(Verified::of));

@@ -35,9 +35,10 @@ pub fn failure(
     }
 }
 
-/// Tells the store. Wrong usage is no run: a person sits before it, and nothing was attempted.
+/// Tells the store. Wrong usage is no run: a person sits before it, and nothing was attempted. A place that may be the
+/// mount point of another one gets nothing either.
 pub async fn store(failure: &Failure, kind: Kind, resources: &Resources) -> Result<()> {
-    if kind == Kind::Usage {
+    if matches!(kind, Kind::Usage | Kind::Unmounted) {
         return Ok(());
     }
     match tokio::time::timeout(PATIENCE, failure.write(&*resources.store)).await {

@@ -13,14 +13,14 @@ use chrono::{DateTime, Utc};
 use crate::catalog::id::BackupId;
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::catalog::run::Verified;
-use crate::catalog::{self, Entry};
+use crate::catalog::{Catalog, Entry, Reading};
 use crate::config::records::RecordsAt;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
-use crate::ops::backup::{self, Options, Report, Resources};
+use crate::ops::backup::{self, Expected, Options, Report, Resources};
 use crate::secret::{ExposeSecret, Redactor};
 
-pub use known::known;
+pub use known::{expected, known};
 use record::{Attempt, Recorder};
 
 /// How long a run that is ended by a signal may still write down why: it has 10 s in all.
@@ -75,6 +75,15 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
         tell(Attempt { id: id.clone(), started: now });
         id
     });
+    let expected = match &options.expected {
+        Expected::Nothing => Expected::Nothing,
+        Expected::Known(_) => {
+            let (state_dir, place) = (options.state_dir.as_deref(), resources.store.place());
+            let recorded = expected(&recording.records, state_dir, &place, &options.host);
+            Expected::Known(resources.cancel.or(async { Ok(recorded.await) }).await?)
+        }
+    };
+    let options = &Options { expected, ..options.clone() };
     let outcome = backup::backup(&resources, options).await;
     // The recorder waits for attempts as long as somebody may tell of one.
     resources.new_id = make;
@@ -83,7 +92,8 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
             let work = recorder.completed(&report, options, &resources);
             let recorded = in_time(&resources, work).await;
             let problem = |error: Error| recording.redactor.clean(&told(&error));
-            Ok(Done { report, problems: recorded.err().map(problem).into_iter().collect() })
+            let problems = report.problems.iter().cloned().chain(recorded.err().map(problem)).collect();
+            Ok(Done { report, problems })
         }
         Err(error) => {
             let Some(attempt) = recorder.last() else { return Err(error) };
@@ -116,7 +126,13 @@ async fn mistyped(error: &Error, options: &Options, resources: &Resources) -> bo
         return false;
     }
     let store = &*resources.store;
-    let entries = async { catalog::manifests(store, &catalog::ids(store).await?).await };
+    let reading = Reading::remembering(options.state_dir.clone(), resources.clock.now());
+    let entries = async {
+        let catalog = Catalog::read(store, &reading).await?;
+        let entries = catalog.summaries(&catalog.existing()).await;
+        catalog.save();
+        entries
+    };
     // An archived manifest may be of the job.
     let of_job = |entry: &Entry| match entry {
         Entry::Backup(manifest) => manifest.job == options.job,

@@ -7,15 +7,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::Recording;
+use crate::catalog::Reading;
 use crate::catalog::history::Around;
 use crate::catalog::id::BackupId;
+use crate::catalog::known::Known;
 use crate::catalog::marks::Failure;
-use crate::catalog::reconcile::reconcile;
+use crate::catalog::reconcile::{Deletions, reconcile};
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::catalog::run::Run;
 use crate::config::records::RecordsAt;
 use crate::error::{Error, Result};
-use crate::ops::backup::{Options, Report, Resources};
+use crate::ops::backup::{Expected, Options, Report, Resources};
 use crate::secret::Secret;
 use crate::store::Store;
 
@@ -73,7 +75,11 @@ impl Recorder {
         records.finish(&Run::completed(&report.manifest, &place)).await?;
         let held = alone.then(|| (options.job.clone(), options.host.clone()));
         let around = Around { now: resources.clock.now(), held };
-        let reconciled = reconcile(&*resources.store, &records, &around).await?;
+        let reading = Reading::remembering(options.state_dir.clone(), around.now);
+        let known = Known::load(options.state_dir.as_deref(), &place).unwrap_or_default();
+        let by_hand = options.expected == Expected::Nothing;
+        let deleted = Deletions { backups: known.deleted, by_hand };
+        let reconciled = reconcile(&*resources.store, &records, &around, &reading, &deleted).await?;
         if let Some(told) = reconciled.told() {
             log::info!("{told}");
         }

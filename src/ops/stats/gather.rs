@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
-
 use super::{Known, Options, Report, report};
 use crate::catalog::history::{self, Around, Said};
 use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, Status};
-use crate::catalog::{self, fault::Fault};
+use crate::catalog::{Reading, fault::Fault};
 use crate::error::Result;
 use crate::ops::cleanup::state::State;
 use crate::store::Store;
@@ -21,9 +19,10 @@ pub async fn gather(
     store: &dyn Store,
     records: &[Run],
     options: &Options,
-    now: DateTime<Utc>,
+    reading: &Reading,
 ) -> Result<Report> {
-    let state = State::read(store, &options.job).await?;
+    let now = reading.now;
+    let state = State::read(store, &options.job, reading).await?;
     let place = store.place();
     let mut runs: Vec<Run> = state.manifests().map(|manifest| Run::completed(manifest, &place)).collect();
     let mut manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
@@ -32,13 +31,12 @@ pub async fn gather(
     manifests.extend(state.archived.iter().cloned());
     let mut failures = BTreeSet::new();
     // A run that never heard that its manifest had arrived is said to have failed, and its backup exists.
-    let failed: Vec<BackupId> = state.failed.iter().filter(|id| !manifests.contains(id)).cloned().collect();
-    for (id, failure) in catalog::failures(store, &failed).await? {
+    for (id, failure) in state.failed.iter().filter(|(id, _)| !manifests.contains(id)) {
         match failure {
-            Ok(failure) => runs.push(Run::failed(&failure, &place)),
+            Ok(failure) => runs.push(Run::failed(failure, &place)),
             Err(why) => log::warn!("{why}"),
         }
-        failures.insert(id);
+        failures.insert(id.clone());
     }
     state.unreadable.iter().for_each(|why| log::warn!("{why}"));
     let said = Said { place: place.clone(), runs, manifests, failures };

@@ -16,6 +16,7 @@ use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, STATUSES, Status};
 use crate::catalog::verdict::Drill;
+use crate::dates;
 use crate::retention::forecast::{Expiry, next_expiry};
 use crate::retention::outlook::{Outlook, Pace, outlook};
 use crate::retention::{Backup, Policy};
@@ -164,7 +165,9 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     let trend = |value: fn(&Run) -> Option<f64>| {
         trend::of(history.iter().filter_map(|run| Some((run.started_at, value(run)?))))
     };
-    let sum = |value: fn(&Run) -> Option<u64>| completed.iter().filter_map(|run| value(run)).sum();
+    let values = |value: fn(&Run) -> Option<u64>| completed.iter().filter_map(move |run| value(run));
+    // What a planted manifest says may be anything.
+    let sum = |value| values(value).fold(0, u64::saturating_add);
     let size = trend(|run| run.stored_bytes.map(|n| n as f64));
     let sizes: BTreeMap<&BackupId, u64> =
         completed.iter().filter_map(|run| Some((&run.id, run.stored_bytes?))).collect();
@@ -179,7 +182,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         success: [Some(7), Some(30), None].map(|days| success(&runs, days, now)).to_vec(),
         kept: (completed.len(), sum(|run| run.stored_bytes)),
         kept_raw: sum(|run| run.raw_bytes),
-        newest: completed.first().map(|run| (*run).clone()),
+        newest: completed.iter().find(|run| !dates::is_future(run.started_at, now)).map(|run| (*run).clone()),
         oldest: completed.last().map(|run| run.started_at),
         size,
         documents: trend(|run| run.documents.map(|n| n as f64)),

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Known, Options, made};
 use crate::catalog::run::{Run, Status};
+use crate::dates;
 use crate::retention::{Circumstances, Freshness, freshness, plan};
 
 /// How a job stands. Nothing but the store was asked for it: `health` tries the rest.
@@ -25,7 +26,8 @@ pub struct Standing {
 
 /// That of the job, whose runs are given newest first.
 pub fn of(known: &Known, newest_first: &[&Run], options: &Options, now: DateTime<Utc>) -> Standing {
-    let last = newest_first.iter().find(|run| run.status != Status::Running);
+    let past = newest_first.iter().filter(|run| !dates::is_future(run.started_at, now));
+    let last = past.clone().find(|run| run.status != Status::Running);
     // The clocks are health's business: asking the store's would be a question more.
     let around = Circumstances {
         job: options.job.clone(),

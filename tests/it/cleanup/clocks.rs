@@ -19,6 +19,7 @@ pub fn options() -> Options {
         dry_run: false,
         state_dir: None,
         host: "test".into(),
+        recorded: Default::default(),
     }
 }
 

@@ -84,7 +84,9 @@ fn what_dead_runs_left_behind_goes() {
 fn without_the_right_to_delete() {
     let place = Place::s3();
     let backups = place.nightly(0..33);
-    place.bucket().faults().add(Rule::always("DeleteObject", Fault::Answer(403, "AccessDenied")));
+    for operation in ["DeleteObject", "DeleteObjects"] {
+        place.bucket().faults().add(Rule::always(operation, Fault::Answer(403, "AccessDenied")));
+    }
     for _ in 0..2 {
         let ran = place.run(&["cleanup"]).ends(3);
         assert!(

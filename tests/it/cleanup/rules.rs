@@ -110,7 +110,7 @@ fn a_manifest_that_names_anothers_objects_freezes() {
     backups[32].artifact.key = backups[0].artifact.key.clone();
     place.add(&backups[32]);
     let ran = place.run(&["cleanup"]).ends(3);
-    assert!(ran.stdout.contains("which is elsewhere"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("which is not in its folder"), "{}", ran.stdout);
     assert_eq!(place.listed().len(), 33);
 }
 

@@ -56,6 +56,7 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
         compressors: 2,
         state_dir: Some(home.state()),
         host: "test".into(),
+        expected: Default::default(),
     };
     backup::backup(&resources, &options).await
 }

@@ -123,13 +123,13 @@ impl Home {
     }
 }
 
-/// Every file below a folder, relative to it, sorted; none if there is no such folder. Those of locks are
-/// left out: they stay after a run.
+/// Every file below a folder, relative to it, sorted; none if there is no such folder. Those of locks and
+/// those about places are left out: they stay after a run.
 pub fn files(root: &Path) -> Vec<String> {
     fn walk(folder: &Path, root: &Path, out: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.expect("an entry").path();
-            if path.is_dir() && path.ends_with("locks") {
+            if path.is_dir() && (path.ends_with("locks") || path.ends_with("places")) {
                 continue;
             }
             if path.is_dir() {

@@ -139,6 +139,7 @@ pub fn subject(place: Place) -> Subject {
         compressors: 1,
         state_dir: None,
         host: "test".into(),
+        expected: Default::default(),
     };
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
     let (records, max_age) = (RecordsAt::Off, Duration::from_secs(26 * 3600));

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use mongodb::Client;
 use uzima_backup::artifact::index::Index;
 use uzima_backup::cancel::Cancel;
+use uzima_backup::catalog::Reading;
 use uzima_backup::catalog::id::BackupId;
 use uzima_backup::clock::Clock;
 use uzima_backup::error::{Error, Kind};
@@ -70,6 +71,7 @@ impl Shelf {
             compressors: 2,
             state_dir: Some(self.dir.path().join("state")),
             host: "test".into(),
+            expected: Default::default(),
         };
         change(&mut options);
         let resources = Resources {
@@ -93,8 +95,9 @@ impl Shelf {
 
     /// The ids that `list` shows.
     pub async fn listed(&self) -> Vec<String> {
-        let found =
-            list::list(&*self.store(), &[], &list::Options::default(), Utc::now()).await.expect("a list");
+        let found = list::list(&*self.store(), &[], &list::Options::default(), &Reading::at(Utc::now()))
+            .await
+            .expect("a list");
         found.iter().map(|listed| listed.id().to_string()).collect()
     }
 

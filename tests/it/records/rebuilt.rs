@@ -67,11 +67,12 @@ async fn records_of_an_old_dump() {
     assert_eq!(statuses, ["completed"; 3]);
     assert_eq!(recorded(&client).await.len(), 3);
     let ran = tool(&["backup"]).ends(0);
-    assert!(ran.stderr.contains("rebuilt from the store: 1 added, 2 corrected"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("rebuilt from the store: 1 added, 1 corrected"), "{}", ran.stderr);
     let now = recorded(&client).await;
     assert_eq!(
         of_each(&client, "status").await,
-        ["completed", "completed", "completed", "deleted", "completed"]
+        ["completed"; 5],
+        "no clean-up deleted the one that is gone"
     );
     let mut corrected = now[4].clone();
     // What a newer version knows stays.

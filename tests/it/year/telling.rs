@@ -57,7 +57,8 @@ impl Life {
         for (job, Job { name, policy, .. }) in JOBS.iter().enumerate() {
             let known = recorded::known(&self.world.records(job), Some(name)).await;
             let options = stats::Options { job: name.to_string(), policy: *policy, max_age: MAX_AGE };
-            let report = stats::gather(&*store, &known, &options, now).await.expect("figures");
+            let report =
+                stats::gather(&*store, &known, &options, &self.world.reading()).await.expect("figures");
             let good = report.standing.freshness.newest.map(|(id, _)| id);
             assert_eq!(good, self.ledger.newest_good(job, now).map(|made| made.id().clone()));
             assert_eq!(report.kept.0, self.ledger.listed(job).count());

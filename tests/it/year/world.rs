@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use mongodb::Client;
 use uzima_backup::cancel::Cancel;
+use uzima_backup::catalog::Reading;
 use uzima_backup::catalog::id::BackupId;
 use uzima_backup::clock::Clock;
 use uzima_backup::config::records::RecordsAt;
@@ -122,7 +123,13 @@ impl World {
             compressors: 1,
             state_dir: Some(self.dir.path().join("state")),
             host: HOST.into(),
+            expected: Default::default(),
         }
+    }
+
+    /// How the store is read today.
+    pub fn reading(&self) -> Reading {
+        Reading::remembering(Some(self.dir.path().join("state")), clock::machine())
     }
 
     pub fn notifier(&self) -> Notifier {
@@ -185,6 +192,7 @@ impl World {
             dry_run: false,
             state_dir: Some(self.dir.path().join("state")),
             host: HOST.into(),
+            recorded: Default::default(),
         };
         change(&mut options);
         let outcome = killed(&store, cleanup::cleanup(&*store, &options, clock::machine())).await;
@@ -223,7 +231,7 @@ impl World {
         store: &dyn Store,
         error: &Error,
     ) -> Vec<String> {
-        let newest = notices::newest_good(store, JOBS[job].name, clock::machine()).await;
+        let newest = notices::newest_good(store, JOBS[job].name, &self.reading()).await;
         let newest = newest.unwrap_or(NewestGood::Unknown);
         assert_eq!(error.exit(), Exit::Failed, "{}", error.chain());
         let failure = Failure::of(error, vec![], newest, MAX_AGE);

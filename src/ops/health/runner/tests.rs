@@ -37,6 +37,7 @@ fn around() -> Around {
         compressors: 1,
         state_dir: None,
         host: "test".into(),
+        expected: Default::default(),
     };
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
     let place = Place::Dir(DirOptions::new("/nonexistent/backups"));

@@ -1,0 +1,102 @@
+//! How many requests it takes to read the backups of a bucket.
+
+use std::collections::BTreeMap;
+
+use uzima_testkit::s3_server::{Call, Fault, Rule};
+
+use super::support::hourly;
+use crate::cleanup::support::{Place, ids, with};
+use crate::cli::support::{Ran, run};
+
+/// The checks of `health` that read the backups or ask the store.
+const CHECKS: &str = "store,disk,clock,freshness,backups,drill";
+
+/// Runs a command, and returns the calls that the bucket got meanwhile.
+fn calls(place: &Place, args: &[&str]) -> (Ran, Vec<Call>) {
+    let before = place.bucket().calls().len();
+    let ran = run(place.command().env("BACKUP_RETENTION_DAYS", "5000").args(args));
+    (ran, place.bucket().calls().split_off(before))
+}
+
+fn tally(calls: &[Call]) -> BTreeMap<&'static str, usize> {
+    let mut tally = BTreeMap::new();
+    calls.iter().for_each(|call| *tally.entry(call.operation).or_default() += 1);
+    tally
+}
+
+/// 5,000 backups with `UZIMA_TEST_FULL=1`.
+#[test]
+fn a_second_run_reads_only_the_listing() {
+    let backups = if std::env::var_os("UZIMA_TEST_FULL").is_some() { 5_000 } else { 700 };
+    let place = Place::s3();
+    hourly(&place, backups);
+    let pages = place.keys().len().div_ceil(1_000);
+    let (ran, first) = calls(&place, &["list", "--json"]);
+    assert_eq!(ran.ends(0).json()["backups"].as_array().map(Vec::len), Some(backups));
+    assert!(tally(&first)["GetObject"] == 2 * backups, "{:?}", tally(&first));
+    for args in [
+        &["list", "--json"][..],
+        &["stats"],
+        &["cleanup"],
+        &["health", "--only", CHECKS],
+        &["list", "--limit", "1"],
+    ] {
+        let (ran, calls) = calls(&place, args);
+        ran.ends(0);
+        println!("{backups} backups, {pages} pages, {args:?}: {:?}", tally(&calls));
+        assert!(calls.len() <= pages + 10, "{args:?}, {pages} pages: {:?}", tally(&calls));
+    }
+}
+
+#[test]
+fn latest_reads_the_newest_manifest_only() {
+    let place = Place::s3();
+    let backups = hourly(&place, 50);
+    // Its state directory knows nothing.
+    let (ran, calls) = calls(&place, &["pin", "latest", "--json"]);
+    assert_eq!(ran.ends(0).json()["id"], backups[0].id.as_str());
+    let read: Vec<&String> =
+        calls.iter().filter(|call| call.operation == "GetObject").map(|call| &call.key).collect();
+    assert!(read.iter().all(|key| key.contains(backups[0].id.as_str())), "{read:?}");
+}
+
+#[test]
+fn deletions_go_in_batches() {
+    let place = Place::s3();
+    let backups = place.nightly((0..3).chain(31..131));
+    let before = place.bucket().calls().len();
+    let report = place.run(&["cleanup", "--force", "--json"]).ends(0).json();
+    assert_eq!(with(&report, "deleted"), ids(&backups[3..]));
+    place.holds(&backups[..3]);
+    let calls = place.bucket().calls().split_off(before);
+    let tally = tally(&calls);
+    // The manifests, what they name, the tombstones.
+    assert_eq!((tally.get("DeleteObjects"), tally.get("DeleteObject")), (Some(&3), None), "{tally:?}");
+}
+
+#[test]
+fn a_service_without_batches_gets_single_deletions() {
+    for fault in [Fault::Answer(501, "NotImplemented"), Fault::Answer(400, "MalformedXML")] {
+        let place = Place::s3();
+        let backups = place.nightly([0, 1, 2, 40, 41]);
+        place.bucket().faults().add(Rule::always("DeleteObjects", fault));
+        let report = place.run(&["cleanup", "--json"]).ends(0).json();
+        assert_eq!(with(&report, "deleted"), ids(&backups[3..]));
+        place.holds(&backups[..3]);
+        assert_eq!(place.bucket().count("DeleteObjects"), 1);
+    }
+}
+
+/// A backup whose manifest stays is listed: nothing else of it may go.
+#[test]
+fn what_a_batch_leaves_is_reported() {
+    let place = Place::s3();
+    let backups = place.nightly([0, 1, 2, 40, 41, 42]);
+    let stuck = uzima_backup::catalog::layout::manifest(&backups[4].id);
+    place.bucket().protect(&format!("daily-backups/{stuck}"));
+    let report = place.run(&["cleanup", "--json"]).ends(3).json();
+    assert_eq!(with(&report, "failed"), ids(&backups[4..5]));
+    assert_eq!(with(&report, "deleted"), [ids(&backups[3..4]), ids(&backups[5..])].concat());
+    assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains(&stuck)), "{report}");
+    assert!(place.keys().contains(&backups[4].artifact.key), "a backup that is listed is whole");
+}
