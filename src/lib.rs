@@ -70,3 +70,4 @@ pub mod source;
 pub mod store;
 pub mod target;
 pub mod units;
+pub mod writable;

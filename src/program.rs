@@ -6,13 +6,32 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::writable::{self, Strictness};
+
 /// How long a program may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Looks for a program in `search_path` (the value of PATH), then in `folders`: cron's PATH is short.
+/// Looks for a program in `search_path` (the value of PATH), then in `folders`: cron's PATH is short. Relative and empty
+/// entries of PATH mean the working directory, where anybody may put a program, and are passed over.
 pub fn locate(name: &str, search_path: Option<&str>, folders: &[&str]) -> Option<PathBuf> {
-    let path = search_path.unwrap_or("").split(':').filter(|folder| !folder.is_empty());
+    let path = search_path.unwrap_or("").split(':').filter(|folder| folder.starts_with('/'));
     path.chain(folders.iter().copied()).map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
+}
+
+/// Checks that nobody else can replace a program before this process runs it.
+///
+/// # Errors
+/// Returns what others can change, and how to take that right away.
+pub fn trusted(path: &Path) -> Result<(), String> {
+    match writable::by_others(path, Strictness::Program) {
+        Ok(None) => Ok(()),
+        Ok(Some(found)) => Err(format!(
+            "{} is not run, because {found}; take that right away ({}), or name another program",
+            path.display(),
+            found.remedy()
+        )),
+        Err(e) => Err(format!("{} cannot be run: {e}", path.display())),
+    }
 }
 
 /// Whether `--version` ended well, and what it said. One that never ends must not hold a run up.
@@ -44,4 +63,22 @@ pub fn version(path: &Path) -> io::Result<(bool, String)> {
     let pipe = child.stdout.take().expect("stdout is piped");
     pipe.take(64 << 10).read_to_end(&mut text)?;
     Ok((status.success(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_entries_of_path_are_searched() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        std::fs::write(folder.path().join("some-tool"), "").unwrap();
+        let name = folder.path().file_name().unwrap().to_str().unwrap();
+        let absolute = folder.path().canonicalize().unwrap();
+        for relative in [format!("{name}:./{name}"), String::new(), ":".into(), ".".into()] {
+            assert_eq!(locate("some-tool", Some(&relative), &[]), None, "{relative}");
+            let both = format!("{relative}:{}", absolute.display());
+            assert_eq!(locate("some-tool", Some(&both), &[]), Some(absolute.join("some-tool")));
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Files with a secret that everybody on the machine may read. The file of another program may have to be, so
-//! one is no error, but a person wants to hear of it.
+//! Files of settings that are open to other users: secrets that everybody may read, and a configuration file that others
+//! can change. The file of another program may have to be readable, so none is an error, but a person wants to know.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -8,32 +8,58 @@ use std::path::{Path, PathBuf};
 use super::env::Env;
 use super::layers::{Layers, Origin};
 use super::table::SETTINGS;
+use crate::writable::{self, Strictness, Writable};
 
-/// A secret's file that everybody may read.
+/// A file of settings that is open to other users.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exposed {
-    /// The variable that names it.
-    pub variable: String,
-    /// The file.
-    pub path: PathBuf,
+pub enum Exposed {
+    /// Everybody may read a secret.
+    Secret {
+        /// The variable that names the file.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others can change the configuration file, or a folder or link on its path.
+    Configuration(Writable),
+}
+
+impl Exposed {
+    /// The command that closes it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Exposed::Secret { path, .. } => format!("chmod 640 {}", path.display()),
+            Exposed::Configuration(found) => found.remedy(),
+        }
+    }
 }
 
 impl fmt::Display for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        write!(f, "every user may read {path}, the secret that {} names: chmod 640 {path}", self.variable)
+        match self {
+            Exposed::Secret { variable, path } => {
+                write!(f, "every user may read {}, the secret that {variable} names", path.display())?;
+            }
+            Exposed::Configuration(found) => {
+                write!(f, "the configuration file is not safe, because {found}")?
+            }
+        }
+        write!(f, ": {}", self.remedy())
     }
 }
 
-/// Those among the files that settings came from, in the order of the table.
-pub fn files(layers: &Layers, env: Env<'_>) -> Vec<Exposed> {
+/// Those among the files that settings came from: secrets in the order of the table, then the configuration `file`.
+pub fn files(layers: &Layers, env: Env<'_>, file: Option<&Path>) -> Vec<Exposed> {
     let named = SETTINGS.iter().filter(|setting| setting.secret).filter_map(|setting| {
         let Some(Origin::Environment(variable)) = layers.origin(setting.key) else { return None };
         // The other variable of a setting holds the secret itself.
-        let path = (variable != setting.env).then(|| env(variable)).flatten()?;
-        Some(Exposed { variable: variable.clone(), path: path.into() })
+        let path = PathBuf::from((variable != setting.env).then(|| env(variable)).flatten()?);
+        is_open(&path).then(|| Exposed::Secret { variable: variable.clone(), path })
     });
-    named.filter(|exposed| is_open(&exposed.path)).collect()
+    // Nobody can change the content of /dev/null.
+    let file = file.filter(|file| file.is_file());
+    let writable = file.and_then(|file| writable::by_others(file, Strictness::Configuration).ok().flatten());
+    named.chain(writable.map(Exposed::Configuration)).collect()
 }
 
 /// Whether everybody may read a file, and may go through the folders to it.
@@ -67,7 +93,7 @@ mod tests {
         ] {
             mode(dir.path(), folder);
             mode(&path, file);
-            let found = files(&layers, &variable);
+            let found = files(&layers, &variable, None);
             assert_eq!(!found.is_empty(), told, "{folder:o} {file:o}");
             if let Some(exposed) = found.first() {
                 let name = path.display();
@@ -79,6 +105,25 @@ mod tests {
         }
         let direct = |name: &str| (name == "MONGO_URI").then(|| "mongodb://u:p@h".into());
         let layers = Layers::load(BTreeMap::new(), &direct, Some(Path::new("/dev/null"))).unwrap();
-        assert_eq!(files(&layers, &direct), []);
+        assert_eq!(files(&layers, &direct, None), []);
+    }
+
+    #[test]
+    fn a_configuration_file_is_named_when_others_can_change_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "").unwrap();
+        let layers = Layers::of(&[]);
+        for (mode, words) in [(0o644, None), (0o664, Some("0664")), (0o646, Some("0646"))] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let found = files(&layers, &|_| None, Some(&path));
+            assert_eq!(found.len(), usize::from(words.is_some()), "{mode:o}");
+            if let Some(words) = words {
+                let (text, path) = (found[0].to_string(), path.display());
+                assert!(text.contains(&format!("others can change {path} (mode {words}, user ")), "{text}");
+                assert!(text.ends_with(&format!(": chmod go-w {path}")), "{text}");
+            }
+        }
+        assert_eq!(files(&layers, &|_| None, Some(Path::new("/dev/null"))), []);
     }
 }

@@ -51,6 +51,7 @@ pub struct Layers {
     values: BTreeMap<&'static str, (Raw, Origin)>,
     misspelt: Vec<Misspelt>,
     exposed: Vec<Exposed>,
+    file: Option<PathBuf>,
 }
 
 /// The file that is read if it exists and none is named.
@@ -70,8 +71,8 @@ impl Layers {
                 values.insert(setting.key, (Raw::Text(default.into()), Origin::Default));
             }
         }
-        if let Some(path) = path {
-            for (key, raw) in file::read(&path)? {
+        if let Some(path) = &path {
+            for (key, raw) in file::read(path)? {
                 values.insert(key, (raw, Origin::File(path.clone())));
             }
         }
@@ -85,13 +86,14 @@ impl Layers {
             }
         }
         values.extend(flags.into_iter().map(|(key, raw)| (key, (raw, Origin::Flag))));
-        Ok(Layers { values, misspelt: Vec::new(), exposed: Vec::new() })
+        Ok(Layers { values, misspelt: Vec::new(), exposed: Vec::new(), file: path })
     }
 
     /// Looks for what is no error, but for a person to know: among the `names` of all variables for those that
-    /// were meant to be settings, and for secrets' files that everybody may read.
+    /// were meant to be settings, and for files of settings that are open to other users.
     pub fn looked_over(self, names: impl Iterator<Item = String>, env: Env<'_>) -> Layers {
-        Layers { misspelt: misspelt::among(names), exposed: exposed::files(&self, env), ..self }
+        let exposed = exposed::files(&self, env, self.file.as_deref());
+        Layers { misspelt: misspelt::among(names), exposed, ..self }
     }
 
     /// Variables that were meant to be settings, if they were [looked over](Layers::looked_over).
@@ -99,7 +101,7 @@ impl Layers {
         &self.misspelt
     }
 
-    /// Files with a secret that everybody may read, if they were [looked over](Layers::looked_over).
+    /// Files of settings that are open to other users, if they were [looked over](Layers::looked_over).
     pub fn exposed(&self) -> &[Exposed] {
         &self.exposed
     }

@@ -10,7 +10,7 @@ use super::settings;
 use super::values::{absolute, boolean, number};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
-use crate::store::dir::DirOptions;
+use crate::store::dir::{DirOptions, unfit};
 use crate::store::s3::{ChecksumMode, S3Options, Sse};
 
 /// Where backups are kept.
@@ -203,6 +203,9 @@ fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
     let mut options = DirOptions::new(dir);
     if !options.root.is_absolute() && layers.origin("dir") != Some(&Origin::Flag) {
         return Err(layers.wrong("dir", "it must be an absolute path: cron starts in another directory"));
+    }
+    if let Some(why) = unfit(&options.root) {
+        return Err(layers.wrong("dir", &why));
     }
     let percent = number::<u8>(layers, "min_free", 0)?.expect("it has a default");
     if percent > 99 {

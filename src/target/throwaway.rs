@@ -57,6 +57,7 @@ impl Program {
                 format!("mongod is not installed (looked in PATH and {})", FOLDERS.join(", "))
             })?,
         };
+        program::trusted(&found)?;
         match program::version(&found) {
             Ok((true, text)) if text.starts_with("db version v") => Ok(Program { path: found }),
             Ok(_) => Err(format!("{} does not answer --version as mongod does", found.display())),
@@ -233,6 +234,29 @@ mod tests {
         assert_eq!(sweep(folder.path()).len(), 1);
         assert!(!dead.exists() && alive.exists() && other.exists());
         drop(owner);
+    }
+
+    #[test]
+    fn a_mongod_that_others_can_change_is_not_run() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, ran) = (folder.path().join("mongod"), folder.path().join("ran"));
+        fs::write(&path, format!("#!/bin/sh\ntouch {}\n", ran.display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o757)).unwrap();
+        let why = Program::find(Some(&path), None).unwrap_err();
+        assert!(why.contains("is not run") && why.contains("mode 0757"), "{why}");
+        assert!(!ran.exists());
+    }
+
+    /// A FIFO as lock file would be waited for, and a link in its place lead anywhere.
+    #[test]
+    fn what_others_planted_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let planted = folder.path().join(format!("{PREFIX}planted"));
+        fs::create_dir(&planted).unwrap();
+        let made = Command::new("mkfifo").arg(planted.join(OWNER)).status().unwrap();
+        assert!(made.success());
+        assert_eq!(sweep(folder.path()), Vec::<String>::new());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use chrono::TimeDelta;
 
 use super::around::{Around, blocking};
 use super::checks::Finding;
+use crate::claim::{self, Locked};
+use crate::config::exposed::Exposed;
 use crate::error::{Error, Result};
 use crate::units::several;
 
@@ -21,11 +23,16 @@ pub async fn configuration(around: &Around) -> Result<Finding> {
     let until = kept.map(|date| format!(", until {}", date.format("%F"))).unwrap_or_default();
     let misspelt: String = subject.misspelt.iter().map(|misspelt| format!("; {misspelt}")).collect();
     let exposed: String = subject.exposed.iter().map(|file| format!("; {file}")).collect();
-    Finding::ok(format!(
+    let detail = format!(
         "job {}, {}; a backup of today is kept for {span}{until}, and longer if it is among the newest \
          {min}{misspelt}{exposed}",
         subject.backup.job, subject.backup.format
-    ))
+    );
+    // The file of another program may have to be readable, but nobody else has to write the settings.
+    match subject.exposed.iter().find(|file| matches!(file, Exposed::Configuration(_))) {
+        Some(writable) => Finding::warning(detail, writable.remedy()),
+        None => Finding::ok(detail),
+    }
 }
 
 /// What a run writes on this machine can be written: the state directory, and the file of figures.
@@ -45,22 +52,25 @@ pub async fn state(around: &Around) -> Result<Finding> {
 
 /// The file of figures is replaced by a new one, for which its folder must be writable.
 fn replaced(file: &Path) -> Result<()> {
-    probe(file.parent().unwrap_or(Path::new("/"))).map_err(|(_, e)| {
+    probe(file.parent().unwrap_or(Path::new("/"))).map(drop).map_err(|(_, e)| {
         Error::failed(format!("metrics_file: {} cannot be written", file.display()))
             .hint("Create its folder, or let this user write there (METRICS_FILE, metrics_file)")
             .caused_by(e)
     })
 }
 
-/// Creates a file in a folder, writes it, and has it go.
-fn probe(folder: &Path) -> std::result::Result<(), (PathBuf, io::Error)> {
+/// Creates a file in a folder, writes and locks it, and deletes it.
+fn probe(folder: &Path) -> std::result::Result<Locked, (PathBuf, io::Error)> {
     let probe = probe_in(folder);
     let mut open = OpenOptions::new();
     let file = open.write(true).create_new(true).mode(0o600).open(&probe);
-    let outcome = file.and_then(|mut file| file.write_all(b"a probe of `health`\n"));
+    let outcome = file.and_then(|mut file| {
+        file.write_all(b"a probe of `health`\n")?;
+        claim::lock(&file)
+    });
     // Created, it goes, whatever became of the writing.
     let removed = fs::remove_file(&probe);
-    outcome.and(removed).map_err(|e| (probe, e))
+    outcome.and_then(|locked| removed.map(|()| locked)).map_err(|e| (probe, e))
 }
 
 fn written(dir: &Path) -> Result<Finding> {
@@ -70,9 +80,13 @@ fn written(dir: &Path) -> Result<Finding> {
             .caused_by(e)
     };
     if fs::symlink_metadata(dir).is_ok_and(|meta| !meta.is_file()) {
-        return probe(dir)
-            .map_err(|(path, e)| failed(path, e))
-            .and_then(|()| Finding::ok(dir.display().to_string()));
+        return probe(dir).map_err(|(path, e)| failed(path, e)).and_then(|locked| match locked {
+            Locked::Unsupported => Finding::ok(format!(
+                "{} (its file system has no locks (flock): files with a heartbeat stand for them)",
+                dir.display()
+            )),
+            Locked::Yes | Locked::ByAnother => Finding::ok(dir.display().to_string()),
+        });
     }
     // A backup creates it, with the folders above.
     let above = dir.ancestors().find(|path| fs::symlink_metadata(path).is_ok()).unwrap_or(Path::new("/"));

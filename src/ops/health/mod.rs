@@ -53,7 +53,7 @@ pub struct Subject {
     pub metrics: Option<PathBuf>,
     /// Variables that were meant to be settings.
     pub misspelt: Vec<Misspelt>,
-    /// Files with a secret that everybody may read.
+    /// Files of settings that are open to other users.
     pub exposed: Vec<Exposed>,
 }
 

@@ -44,6 +44,10 @@ pub fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Foun
 }
 
 fn probe(path: &Path) -> Result<Found, Missing> {
+    if let Err(why) = program::trusted(path) {
+        log::warn!("{why}");
+        return Err(Missing(why));
+    }
     let (success, text) =
         program::version(path).map_err(|e| Missing(format!("{} cannot be run: {e}", path.display())))?;
     let version = text.lines().find_map(|line| line.strip_prefix("mongodump version:")).map(str::trim);

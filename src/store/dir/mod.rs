@@ -15,7 +15,7 @@ mod upload;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -44,6 +44,31 @@ impl DirOptions {
     }
 }
 
+/// Directories that belong to the system: backups would lie among its files, and a clean-up would walk all of them.
+const OF_THE_SYSTEM: [&str; 11] =
+    ["/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var", "/dev/shm"];
+/// File systems without files of people; below them as well.
+const OF_THE_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Why a directory that exists (or, in `/dev`, could be created) must not hold backups; `None` if it may. Links are
+/// followed.
+pub fn unfit(root: &Path) -> Option<String> {
+    let (place, there) = match root.canonicalize() {
+        Ok(place) if place.is_dir() => (place, true),
+        Ok(_) => return None,
+        Err(_) => (root.parent()?.canonicalize().ok().filter(|above| above.is_dir())?, false),
+    };
+    let of_system = there && OF_THE_SYSTEM.iter().any(|system| place == Path::new(system));
+    // What is not there cannot be created in /proc and /sys anyway, and that is a clearer error.
+    let kernel = OF_THE_KERNEL.iter().filter(|kernel| there || **kernel == "/dev");
+    let of_kernel =
+        kernel.into_iter().any(|kernel| place.starts_with(kernel)) && !place.starts_with("/dev/shm");
+    (of_system || of_kernel).then(|| {
+        let leads = if there && place != root { format!("; it leads to {}", place.display()) } else { String::new() };
+        format!("it is a directory of the system{leads}: give the backups a directory of their own, as in /srv/backups")
+    })
+}
+
 /// A directory as a store; see the [module](self).
 pub struct DirStore {
     root: Arc<Root>,
@@ -54,8 +79,13 @@ pub struct DirStore {
 impl DirStore {
     /// Opens the directory, and creates its last component (never its parents) where it is missing.
     ///
-    /// Errors: [`Kind::NoPlace`] if there is no such directory, [`Kind::Denied`] if it may not be used.
+    /// Errors: [`Kind::NoPlace`] if there is no such directory, [`Kind::Denied`] if it may not be used,
+    /// [`Kind::Misconfigured`] if it is a directory of the system.
     pub fn new(options: DirOptions) -> Result<DirStore> {
+        if let Some(why) = unfit(&options.root) {
+            let doing = format!("cannot use the backup directory {}", options.root.display());
+            return Err(Error::new(Kind::Misconfigured, doing, why).hint("Correct BACKUP_DIR (dir, --dir)"));
+        }
         let root = Root::open(&options.root)?;
         Ok(DirStore { root: Arc::new(root), min_free: options.min_free, limits: options.limits })
     }

@@ -184,3 +184,40 @@ async fn leaves_a_collection_out() {
     ran.ends(1).says(&["shop.not_in_the_recording was not read, though it is there"]);
     home.assert_nothing_stored();
 }
+
+/// Whoever can replace the program, or put another one before it, would have it run by root.
+#[tokio::test]
+async fn a_mongodump_that_others_can_change_is_not_run() {
+    let (server, home) = (server().await, Home::new());
+    let standin = standin(&[Play::archive(recorded())]);
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a mode");
+    };
+    let (program, bin) = (standin.program(), standin.bin());
+    let changed = |path: &std::path::Path| format!("others can change {} (mode 0777, ", path.display());
+    mode(&program, 0o777);
+    let ran = run(tool(&home, &server, &standin).arg("backup")).ends(2);
+    ran.says(&[
+        &format!("{} is not run", program.display()),
+        &changed(&program),
+        &format!("chmod go-w {}", program.display()),
+    ]);
+    mode(&program, 0o755);
+    mode(&bin, 0o777);
+    run(tool(&home, &server, &standin).arg("backup")).ends(2).says(&[&changed(&bin)]);
+    // Found by PATH it is refused as well, and `auto` reads by itself.
+    let mut auto = home.to_dir(&server.uri());
+    auto.env("BACKUP_ENGINE", "auto").env("PATH", &bin);
+    run(auto.arg("backup")).ends(0).says(&[&changed(&bin)]);
+    assert_eq!(home.manifests().len(), 1);
+    // Relative entries of PATH are not searched.
+    mode(&bin, 0o755);
+    for path in [".", "", ":", "bin:."] {
+        let mut here = home.to_dir(&server.uri());
+        here.env("BACKUP_ENGINE", "mongodump").env("PATH", path).current_dir(&bin);
+        let ran = run(here.arg("backup"));
+        assert!(!ran.stderr.contains(&bin.display().to_string()), "{path}: {}", ran.stderr);
+    }
+    assert_eq!((standin.version_calls(), standin.runs().expect("runs").len()), (0, 0));
+    run(tool(&home, &server, &standin).arg("backup")).ends(0);
+}
