@@ -163,4 +163,25 @@ mod tests {
         assert!(uploads.join(&marker.name).exists());
         marker.forget();
     }
+
+    /// Links in place of the folder or of a file: nothing is read or written behind them.
+    #[tokio::test]
+    async fn planted_links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
+        let (state, outside) = (folder.path().join("state"), folder.path().join("outside"));
+        fs::create_dir_all(state.join(FOLDER)).unwrap();
+        fs::create_dir(&outside).unwrap();
+        let name = format!("a.{}.json", std::process::id());
+        fs::write(outside.join("file"), "precious").unwrap();
+        std::os::unix::fs::symlink(outside.join("file"), state.join(FOLDER).join(&name)).unwrap();
+        remember(&state, "a", &store.place(), "k", "id").unwrap().forget();
+        fs::remove_dir_all(state.join(FOLDER)).unwrap();
+        std::os::unix::fs::symlink(&outside, state.join(FOLDER)).unwrap();
+        assert!(remember(&state, "a", &store.place(), "k", "id").is_err());
+        fs::write(outside.join("b.999999999.json"), "").unwrap();
+        assert!(sweep(Some(&state), &store).await.is_empty());
+        assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "precious");
+        assert!(outside.join("b.999999999.json").exists());
+    }
 }

@@ -299,6 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, format!("[s3]\nbucket = \"shop\"\n{file}")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
         let layers = Layers::load(Default::default(), &value, Some(&path)).unwrap();
         match place(&layers)? {

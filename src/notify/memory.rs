@@ -116,4 +116,20 @@ mod tests {
         Memory::new(None).remember("x", past(1));
         assert_eq!(Memory::new(None).past("x"), Past::default());
     }
+
+    /// Whoever may write to the folder puts a link there.
+    #[test]
+    fn a_link_in_place_of_the_file_is_neither_read_nor_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, other) = (dir.path().join("state"), dir.path().join("other"));
+        let memory = Memory::new(Some(folder.clone()));
+        memory.remember("x", past(3));
+        fs::rename(folder.join(FILE), &other).unwrap();
+        let before = fs::read(&other).unwrap();
+        std::os::unix::fs::symlink(&other, folder.join(FILE)).unwrap();
+        assert_eq!(memory.past("x"), Past::default());
+        memory.remember("x", past(1));
+        assert_eq!(memory.past("x"), past(1));
+        assert_eq!(fs::read(&other).unwrap(), before);
+    }
 }

@@ -21,11 +21,17 @@ pub async fn store(around: &Around) -> Result<Finding> {
     store.check().await?;
     let key = layout::probe(&around.subject.backup.host);
     around.probing(Some(key.clone()));
-    let compared = probe::compare(store, &key).await;
+    let mut compared = probe::compare(store, &key).await;
+    if compared.is_ok() && matches!(around.subject.place, Place::Dir(_)) {
+        compared = probe::upload(store, &key).await;
+    }
     let deleted = store.delete(&key).await;
     around.probing(None);
     compared?;
-    let place = store.place();
+    let mut place = store.place();
+    for lack in store.lacking() {
+        place.push_str(&format!(" (its file system has {lack})"));
+    }
     match deleted {
         Ok(Deleted::Gone) => Finding::ok(format!("{place}, a probe was written, read and deleted")),
         Ok(Deleted::Hidden) => {

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::store::{self, Kind, Store};
+use crate::store::checksum::crc64nvme;
+use crate::store::{self, Kind, Store, UploadSpec, Whole};
 
 /// How a probe begins.
 const HEAD: &str = "a probe of `health`: ";
@@ -38,6 +39,26 @@ pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
     Err(store::Error::new(Kind::Damaged, doing, "what was read back is not what was written")
         .hint("Look for a cache or proxy between this machine and the store, or another tool that writes this key")
         .into())
+}
+
+/// Makes the calls of a backup in a directory: new folders, a locked file, writes past the cache, a rename that replaces
+/// nothing, and the folder written to disk. The file, which has a name of its own for each run, is deleted.
+pub async fn upload(store: &dyn Store, key: &str) -> Result<()> {
+    let key = format!("{key}.{:016x}", rand::random::<u64>());
+    let (body, part_size) = (new(), store.limits().min_part.max(1 << 20));
+    let spec = UploadSpec { key: key.clone(), part_size, estimate: None, metadata: Vec::new(), probe: true };
+    let upload = store.begin(&spec).await?;
+    let whole = Whole { size: body.len() as u64, crc64nvme: crc64nvme(&body), parts: 1 };
+    let uploaded = match upload.put_part(0, body).await {
+        Ok(()) => upload.complete(&whole).await,
+        failed => failed,
+    };
+    if uploaded.is_err() {
+        let _ = upload.abort().await;
+    }
+    let deleted = store.delete(&key).await;
+    uploaded?;
+    Ok(deleted.map(drop)?)
 }
 
 fn new() -> Bytes {

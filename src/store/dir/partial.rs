@@ -37,7 +37,10 @@ impl Partial {
         }
         // A cleanup may remove an empty folder, or a partial not yet claimed, between two of our calls.
         for _ in 0..100 {
-            let (folder, target) = root.make_folders(key)?;
+            let (folder, target) = match root.make_folders(key) {
+                Err(e) if e.kind == Kind::NotFound => continue,
+                made => made?,
+            };
             let id = format!("{:016x}", rand::random::<u64>());
             let name = partial_name(&target, &id);
             let file = match folder.create_file(&name, 0o600) {

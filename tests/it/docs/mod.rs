@@ -71,17 +71,39 @@ fn compatibility_md_lists_the_versions_that_the_tests_run() {
     assert!(page.contains(&format!("| older than {} |", known::OLDEST)));
 }
 
-#[test]
-fn reliability_md_names_tests_that_exist() {
+/// The page, whose tests all exist.
+#[track_caller]
+fn with_tests(page: &str, at_least: usize) -> String {
     let this = std::env::current_exe().unwrap();
     let list = std::process::Command::new(this).arg("--list").output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     let tests: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
-    let text = read("docs/reliability.md");
+    let text = read(page);
     let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|code| code.contains("::")).collect();
-    assert!(named.len() > 100, "{}", named.len());
+    assert!(named.len() >= at_least, "{page}: {}", named.len());
     let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
-    assert!(missing.is_empty(), "no such test: {missing:?}");
+    assert!(missing.is_empty(), "{page}: no such test: {missing:?}");
+    text
+}
+
+/// Each row of a table that has a column of tests names one.
+#[test]
+fn security_md_names_tests_that_exist() {
+    let text = with_tests("docs/security.md", 30);
+    let mut tested = false;
+    for row in text.lines() {
+        match row.strip_prefix("| ") {
+            Some(_) if row.ends_with("| Test |") => tested = true,
+            Some(_) if tested => assert!(row.contains("::"), "no test behind: {row}"),
+            Some(_) => {}
+            None => tested = tested && row.starts_with('|'),
+        }
+    }
+}
+
+#[test]
+fn reliability_md_names_tests_that_exist() {
+    let text = with_tests("docs/reliability.md", 100);
     for row in text.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| What happens")) {
         assert!(row.contains("::"), "no test behind: {row}");
     }

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::process::{Command, Output};
 
 use bytes::Bytes;
-use uzima_backup::store::{DirOptions, DirStore, Limits, S3Options, S3Store, Store};
+use uzima_backup::store::{DirOptions, DirStore, Kind, Limits, S3Options, S3Store, Store};
 
 use super::support::{bytes, put_parts, spec, upload};
 
@@ -65,6 +65,20 @@ async fn act() {
         }
         "create" => store.create("manifest.json", Bytes::from_static(b"{}")).await,
         "upload" => upload(&store, "dump", &bytes(2_500), 1_000).await,
+        // Everything that a backup does, and a second writer of the same name.
+        "all" => {
+            store.create("2026/manifest.json", Bytes::from_static(b"{}")).await.expect("a create");
+            let taken = store.create("2026/manifest.json", Bytes::from_static(b"[]")).await;
+            assert_eq!(taken.expect_err("the name is taken").kind, Kind::Exists);
+            upload(&store, "2026/dump", &bytes(2_500), 1_000).await.expect("an upload");
+            store.put("2026/mark", bytes(3)).await.expect("a put");
+            store.put("2026/mark", bytes(4)).await.expect("another put");
+            return println!("SAID {}", store.lacking().join(", "));
+        }
+        "left" => {
+            let left = store.leftovers().await.expect("a search");
+            return println!("SAID {:?}", left.into_iter().map(|(key, _)| key).collect::<Vec<_>>());
+        }
         other => panic!("no action {other}"),
     };
     match done {

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use uzima_backup::store::{DirOptions, DirStore, Kind, Limits, Store};
+use uzima_backup::store::checksum::crc64nvme;
+use uzima_backup::store::{DirOptions, DirStore, Kind, Limits, Store, Whole};
 
 use super::child::{child, said};
 use super::support::{MOST, PART, bytes, spec, upload};
@@ -165,6 +166,150 @@ async fn failing_disk() {
         let calls = std::fs::read_to_string(&log).expect("strace's log");
         assert_eq!(calls.lines().filter(|l| l.contains("INJECTED")).count(), 1, "{call}, {action}:\n{calls}");
     }
+}
+
+/// Whoever may write to the backup directory replaces a folder by a link, between the listing and the deletion of a
+/// clean-up, or at any other time. What is behind the link stays as it is, and nothing is read or written there.
+#[tokio::test]
+async fn a_folder_that_became_a_link_is_not_entered() {
+    let folder = TempDir::new().expect("a folder");
+    let (root, outside) = (folder.path().join("backups"), folder.path().join("outside"));
+    let store = open(&root, 0.0);
+    for key in ["2026/11/dump", "2026/11/manifest.json"] {
+        store.put(key, bytes(9)).await.expect("a put");
+    }
+    let listed = store.list("").await.expect("a listing");
+    let id = "00112233445566ff";
+    std::fs::rename(root.join("2026"), &outside).expect("the folder is moved");
+    std::fs::write(outside.join(format!("11/.x.{id}.partial")), "partial").expect("a file");
+    std::os::unix::fs::symlink(&outside, root.join("2026")).expect("a link in its place");
+    let before = files(&outside);
+    for object in &listed {
+        let error = store.delete(&object.key).await.expect_err("it is behind a link");
+        assert!(error.to_string().contains("is a link, or lies behind one"), "{error}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("Remove the link")));
+        assert!(store.get(&object.key, MOST).await.is_err());
+        assert!(store.get_range(&object.key, 0..1).await.is_err());
+        assert!(store.put(&object.key, bytes(1)).await.is_err());
+        assert!(store.create(&object.key, bytes(1)).await.is_err());
+        assert!(!matches!(store.head(&object.key).await, Ok(Some(_))));
+    }
+    assert!(store.begin(&spec("2026/11/new", PART)).await.is_err());
+    assert!(store.abort_left("2026/11/x", id).await.is_err());
+    assert_eq!(store.list("").await.expect("a listing"), []);
+    assert_eq!(store.leftovers().await.expect("a search"), []);
+    assert_eq!(files(&outside), before);
+    // A partial whose folder is moved while it is written stays in that folder.
+    std::fs::remove_file(root.join("2026")).expect("the link goes");
+    let upload = store.begin(&spec("2026/11/late", PART)).await.expect("an upload");
+    std::fs::rename(root.join("2026"), folder.path().join("aside")).expect("the folder is moved");
+    std::os::unix::fs::symlink(&outside, root.join("2026")).expect("a link in its place");
+    upload.put_part(0, bytes(9)).await.expect("a part");
+    let whole = Whole { size: 9, crc64nvme: crc64nvme(&bytes(9)), parts: 1 };
+    assert!(upload.complete(&whole).await.is_err());
+    assert_eq!(files(&outside), before);
+}
+
+/// A FIFO is not waited for, and a link to a file is no object.
+#[tokio::test]
+async fn only_regular_files_are_objects() {
+    let folder = TempDir::new().expect("a folder");
+    let (root, secret) = (folder.path().join("backups"), folder.path().join("secret"));
+    let store = open(&root, 0.0);
+    std::fs::write(&secret, "secret").expect("a file");
+    let made = std::process::Command::new("mkfifo").arg(root.join("manifest.json")).status();
+    assert!(made.expect("mkfifo").success());
+    std::os::unix::fs::symlink(&secret, root.join("index")).expect("a link");
+    std::os::unix::fs::symlink("/dev/zero", root.join("dump")).expect("a link");
+    for key in ["manifest.json", "index", "dump"] {
+        let error = store.get(key, MOST).await.expect_err("it is no regular file");
+        assert_eq!(error.kind, Kind::Damaged, "{error}");
+        assert_eq!(store.head(key).await.expect("an answer"), None, "{key}");
+    }
+    assert_eq!(store.list("").await.expect("a listing"), []);
+    // They are replaced and deleted like anything else of that name.
+    store.put("index", bytes(3)).await.expect("a put");
+    store.delete("dump").await.expect("a delete");
+    assert_eq!(std::fs::read(&secret).expect("the file"), b"secret");
+}
+
+/// File systems that a test machine cannot mount: exFAT and sshfs (no hard links), NFS and Lustre (no locks), Gluster,
+/// and FUSE without fsync of folders. The calls that they lack are refused one by one, and all together.
+#[test]
+fn calls_that_a_file_system_lacks_have_a_substitute() {
+    let (rename, link) = ("RENAME_NOREPLACE: a new file", "nor hard links");
+    let (locks, sync) = ("no locks (flock)", "no fsync of folders");
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["renameat2:error=EINVAL"], &[rename]),
+        (&["renameat2:error=EOPNOTSUPP"], &[rename]),
+        (&["renameat2:error=ENOSYS", "linkat:error=EPERM"], &[link]),
+        (&["renameat2:error=EINVAL", "linkat:error=EOPNOTSUPP"], &[link]),
+        (&["renameat2:error=EINVAL", "linkat:error=ENOSYS"], &[link]),
+        (&["flock:error=ENOLCK"], &[locks]),
+        (&["flock:error=ENOSYS", "fsync:error=EINVAL"], &[locks, sync]),
+        (&["fsync:error=EOPNOTSUPP", "syncfs:error=ENOSYS"], &[sync]),
+        (
+            &[
+                "renameat2:error=EOPNOTSUPP",
+                "linkat:error=EPERM",
+                "flock:error=EOPNOTSUPP",
+                "fsync:error=EINVAL",
+            ],
+            &[link, locks, sync],
+        ),
+    ];
+    for (calls, words) in cases {
+        let folder = TempDir::new().expect("a folder");
+        let root = folder.path().join("backups");
+        std::fs::create_dir(&root).expect("the root");
+        let said = said(&child(&refusing(calls).each_str(), "all", &root));
+        for word in words {
+            assert_eq!(said.matches(word).count(), 1, "{calls:?}: {said}");
+        }
+        let stored = |key: &str| std::fs::read(root.join("2026").join(key)).expect("an object");
+        assert_eq!(stored("manifest.json"), b"{}", "{calls:?}");
+        assert_eq!((stored("dump"), stored("mark")), (bytes(2_500).to_vec(), bytes(4).to_vec()), "{calls:?}");
+        assert_eq!(files(&root).len(), 3, "{calls:?}: {:?}", files(&root));
+    }
+}
+
+/// `strace` that has these calls fail.
+struct Refusing(Vec<String>);
+
+impl Refusing {
+    fn each_str(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).collect()
+    }
+}
+
+fn refusing(calls: &[&str]) -> Refusing {
+    let names: Vec<&str> = calls.iter().filter_map(|call| call.split(':').next()).collect();
+    let mut command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e"].map(String::from).to_vec();
+    command.push(format!("trace={}", names.join(",")));
+    for call in calls {
+        command.extend(["-e".into(), format!("inject={call}")]);
+    }
+    Refusing(command)
+}
+
+/// Where there are no locks, the partial of a live writer has a heartbeat; one that has been silent for more than a day is
+/// dead. An empty file that only reserved a name goes with it.
+#[tokio::test]
+async fn without_locks_a_partial_is_dead_after_a_day_of_silence() {
+    let folder = TempDir::new().expect("a folder");
+    let (old, new) = (".old.00112233445566ff.partial", ".new.00112233445566ff.partial");
+    for name in [old, new, "old"] {
+        std::fs::write(folder.path().join(name), if name == "old" { "" } else { "x" }).expect("a file");
+    }
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    let file = std::fs::File::options().write(true).open(folder.path().join(old)).expect("a file");
+    file.set_modified(then).expect("a time");
+    let left = child(&refusing(&["flock:error=ENOLCK"]).each_str(), "left", folder.path());
+    assert_eq!(said(&left), r#"["old"]"#);
+    let store = open(folder.path(), 0.0);
+    assert_eq!(store.list("").await.expect("a listing"), []);
+    store.abort_left("old", "00112233445566ff").await.expect("its writer is dead");
+    assert_eq!(files(folder.path()), [folder.path().join(new)]);
 }
 
 /// Runs a test on a tmpfs that only its own thread, and those it starts, can see.
