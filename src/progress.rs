@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::source::Namespace;
 
+/// No store counts.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The counters of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meter {
     documents: AtomicU64,
     raw_bytes: AtomicU64,
-    stored_bytes: AtomicU64,
+    packed_bytes: AtomicU64,
+    /// What the store took; [`UNKNOWN`] where nothing is sent to a store.
+    taken_bytes: AtomicU64,
     namespaces: AtomicU64,
     expected_bytes: AtomicU64,
     expected_namespaces: AtomicU64,
@@ -24,7 +29,9 @@ pub struct Reading {
     pub documents: u64,
     /// Their length in bytes.
     pub raw_bytes: u64,
-    /// The artifact's length in bytes.
+    /// Bytes of the artifact that exist by now.
+    pub packed_bytes: u64,
+    /// Of these, the bytes that the store took.
     pub stored_bytes: u64,
     /// Namespaces completed.
     pub namespaces: u64,
@@ -36,12 +43,28 @@ pub struct Reading {
     pub current: String,
 }
 
+impl Default for Meter {
+    fn default() -> Meter {
+        Meter {
+            documents: AtomicU64::new(0),
+            raw_bytes: AtomicU64::new(0),
+            packed_bytes: AtomicU64::new(0),
+            taken_bytes: AtomicU64::new(UNKNOWN),
+            namespaces: AtomicU64::new(0),
+            expected_bytes: AtomicU64::new(0),
+            expected_namespaces: AtomicU64::new(0),
+            current: Mutex::default(),
+        }
+    }
+}
+
 impl Meter {
     /// Starts again from zero with what is expected now: a second try of the same run.
     pub fn expect(&self, raw_bytes: Option<u64>, namespaces: u64) {
-        for counter in [&self.documents, &self.raw_bytes, &self.stored_bytes, &self.namespaces] {
+        for counter in [&self.documents, &self.raw_bytes, &self.packed_bytes, &self.namespaces] {
             counter.store(0, Relaxed);
         }
+        self.taken_bytes.store(UNKNOWN, Relaxed);
         self.expected_bytes.store(raw_bytes.unwrap_or(0), Relaxed);
         self.expected_namespaces.store(namespaces, Relaxed);
     }
@@ -56,25 +79,32 @@ impl Meter {
         *self.current.lock().expect("no holder panics") = what;
     }
 
-    /// Documents were written, and the artifact is `stored` bytes long.
-    pub fn add(&self, documents: u64, raw_bytes: u64, stored: u64) {
+    /// Documents were written, and the artifact is `packed` bytes long.
+    pub fn add(&self, documents: u64, raw_bytes: u64, packed: u64) {
         self.documents.fetch_add(documents, Relaxed);
         self.raw_bytes.fetch_add(raw_bytes, Relaxed);
-        self.stored_bytes.store(stored, Relaxed);
+        self.packed_bytes.store(packed, Relaxed);
     }
 
     /// The namespace is complete.
-    pub fn end(&self, stored: u64) {
+    pub fn end(&self, packed: u64) {
         self.namespaces.fetch_add(1, Relaxed);
-        self.stored_bytes.store(stored, Relaxed);
+        self.packed_bytes.store(packed, Relaxed);
+    }
+
+    /// The store took so many bytes of the artifact.
+    pub fn take(&self, bytes: u64) {
+        self.taken_bytes.store(bytes, Relaxed);
     }
 
     /// The counters now.
     pub fn read(&self) -> Reading {
+        let (packed_bytes, taken) = (self.packed_bytes.load(Relaxed), self.taken_bytes.load(Relaxed));
         Reading {
+            packed_bytes,
+            stored_bytes: if taken == UNKNOWN { packed_bytes } else { taken },
             documents: self.documents.load(Relaxed),
             raw_bytes: self.raw_bytes.load(Relaxed),
-            stored_bytes: self.stored_bytes.load(Relaxed),
             namespaces: self.namespaces.load(Relaxed),
             expected_bytes: self.expected_bytes.load(Relaxed),
             expected_namespaces: self.expected_namespaces.load(Relaxed),

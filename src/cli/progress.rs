@@ -71,12 +71,8 @@ fn line(reading: &Reading, elapsed: Duration) -> String {
     }
     let seconds = elapsed.as_secs_f64().max(0.001);
     let rate = reading.raw_bytes as f64 / seconds;
-    let left = reading.expected_bytes.saturating_sub(reading.raw_bytes);
-    let estimate = if reading.expected_bytes > 0 && rate > 0.0 {
-        format!(", about {} left", units::duration(Duration::from_secs_f64(left as f64 / rate)))
-    } else {
-        String::new()
-    };
+    let estimate = left(reading, seconds).map(|left| format!(", about {} left", units::duration(left)));
+    let estimate = estimate.unwrap_or_default();
     format!(
         "{} ({}/{}), {}, {} raw, {} stored, {}/s{estimate}",
         if reading.current.is_empty() {
@@ -93,6 +89,25 @@ fn line(reading: &Reading, elapsed: Duration) -> String {
     )
 }
 
+/// How long the rest takes, to read and to send; `None` if that is unknown, or nothing is left of what is counted.
+fn left(reading: &Reading, seconds: f64) -> Option<Duration> {
+    let Reading { raw_bytes, packed_bytes, stored_bytes, expected_bytes, .. } = reading;
+    let (raw, packed, stored) = (*raw_bytes as f64, *packed_bytes as f64, *stored_bytes as f64);
+    if *expected_bytes == 0 || raw == 0.0 {
+        return None;
+    }
+    let expected = raw.max(*expected_bytes as f64);
+    let to_read = (expected - raw) / (raw / seconds);
+    // The rest is taken to be as compressible as what was read.
+    let to_send = match packed * expected / raw - stored {
+        unsent if unsent < 1.0 => 0.0,
+        _ if stored == 0.0 => return None,
+        unsent => unsent / (stored / seconds),
+    };
+    let left = to_read.max(to_send);
+    (left > 0.0).then(|| Duration::try_from_secs_f64(left).ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +117,7 @@ mod tests {
         let reading = Reading {
             documents: 12_345,
             raw_bytes: 10 << 20,
+            packed_bytes: 4 << 20,
             stored_bytes: 4 << 20,
             namespaces: 3,
             expected_bytes: 30 << 20,
@@ -112,8 +128,18 @@ mod tests {
             line(&reading, Duration::from_secs(2)),
             "shop.orders (3/9 namespaces), 12,345 documents, 10.0 MiB raw, 4.0 MiB stored, 5.0 MiB/s, about 4.0 s left"
         );
-        let unknown = Reading { expected_bytes: 0, current: String::new(), ..reading };
+        let unknown = Reading { expected_bytes: 0, current: String::new(), ..reading.clone() };
         let text = line(&unknown, Duration::from_secs(2));
         assert!(text.starts_with("waiting") && !text.contains("left"), "{text}");
+        // All was read in 2 s, and a quarter of it was sent.
+        let slow = Reading { raw_bytes: 30 << 20, packed_bytes: 8 << 20, stored_bytes: 2 << 20, ..reading };
+        let text = line(&slow, Duration::from_secs(2));
+        assert!(text.contains("2.0 MiB stored") && text.ends_with("about 6.0 s left"), "{text}");
+        for done in
+            [Reading { stored_bytes: 8 << 20, ..slow.clone() }, Reading { stored_bytes: 0, ..slow.clone() }]
+        {
+            let text = line(&done, Duration::from_secs(2));
+            assert!(!text.contains("left"), "{text}");
+        }
     }
 }

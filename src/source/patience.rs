@@ -23,7 +23,7 @@ impl Server {
     /// [`Server::bounded`]; a silence is logged while it lasts, once, however many wait.
     pub async fn next<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         let log = || !self.silent.swap(true, Relaxed);
-        let (answer, logged) = heard(&self.service(), self.stall, log, self.bounded(answer)).await;
+        let (answer, logged) = heard(&self.service(), QUIET, self.stall, log, self.bounded(answer)).await;
         if logged {
             self.silent.store(false, Relaxed);
         }
@@ -46,21 +46,22 @@ impl Server {
     }
 }
 
-/// Waits for an answer that may take up to `limit`. If `service` is silent for longer than [`QUIET`] and `log` allows it,
+/// Waits for an answer that may take up to `limit`. If `service` is silent for longer than `quiet` and `log` allows it,
 /// the log says so. Returns also whether it did.
 pub async fn heard<T>(
     service: &str,
+    quiet: Duration,
     limit: Duration,
     log: impl FnOnce() -> bool,
     answer: impl Future<Output = T>,
 ) -> (T, bool) {
     let mut answer = std::pin::pin!(answer);
-    if let Ok(answer) = tokio::time::timeout(QUIET, &mut answer).await {
+    if let Ok(answer) = tokio::time::timeout(quiet, &mut answer).await {
         return (answer, false);
     }
     let logs = log();
     if logs {
-        let (quiet, limit) = (QUIET.as_secs(), limit.as_secs());
+        let (quiet, limit) = (quiet.as_secs(), limit.as_secs());
         log::warn!("{service} has not answered for {quiet} s; it is waited for up to {limit} s");
     }
     (answer.await, logs)

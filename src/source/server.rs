@@ -18,7 +18,7 @@ use super::errors::{self, Class};
 use super::fcv::Fcv;
 use super::hello::{Hello, Unfit, hello};
 use super::notes::Notes;
-use super::patience::{Progress, bounded, heard, passing};
+use super::patience::{Progress, QUIET, bounded, heard, passing};
 use crate::artifact::depth;
 use crate::config::uri;
 use crate::error::{Error, Kind, Result};
@@ -104,7 +104,7 @@ impl Server {
         let ask = async || {
             let answer = admin.run_command(bson::doc! {"hello": 1}).selection_criteria(wish.clone());
             let answer = bounded(FIRST_ANSWER, answer.into_future());
-            heard(&service, patience.total(), || true, answer).await.0
+            heard(&service, QUIET, patience.total(), || true, answer).await.0
         };
         let reply = match patience.retry(&service, |e| note(&connecting, e), ask).await {
             Ok(reply) => reply,

@@ -142,7 +142,11 @@ impl Target {
         };
         let doing = CONNECTING;
         let sent = target.insist("admin", || rawdoc! {"hello": 1});
-        let hello = match answers::heard(&target.service(), patience.total(), || true, sent).await.0.answer {
+        let hello = match answers::heard(&target.service(), answers::QUIET, patience.total(), || true, sent)
+            .await
+            .0
+            .answer
+        {
             Ok(hello) => hello,
             Err(e) => {
                 let asked = match errors::classify(&e) {

@@ -1,6 +1,7 @@
 //! The server of the records: how its client is made of a connection string that was written for
 //! something else, and its errors in words a person can act on.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bson::RawDocumentBuf;
@@ -15,13 +16,19 @@ use crate::error::{Error, Result};
 use crate::secret::{ExposeSecret, Redactor};
 use crate::source::client::{Access, User};
 use crate::source::errors::{self, Class};
+use crate::source::patience::{bounded, heard};
 use crate::source::selection::RECORDS_DB;
+
+/// A longer silence is logged: a run that waits for its records seems to be over.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// A server that keeps records.
 #[derive(Debug)]
 pub struct Server {
     client: Client,
     patience: Duration,
+    /// The log has its silence already.
+    silent: AtomicBool,
     redactor: Redactor,
     places: String,
     user: Option<User>,
@@ -52,6 +59,7 @@ impl Server {
         Ok(Server {
             client: Client::with_options(client).map_err(|e| failed(errors::tidy(&e)))?,
             patience: options.patience,
+            silent: AtomicBool::new(false),
             places,
             user,
             access,
@@ -82,7 +90,10 @@ impl Server {
         answer: impl Future<Output = mongodb::error::Result<T>>,
     ) -> mongodb::error::Result<T> {
         // Looking for a server and its answer: each may take its time.
-        crate::source::patience::bounded(self.patience * 2, answer).await
+        let limit = self.patience * 2;
+        let service = format!("the server of the records, MongoDB at {},", self.places);
+        let first = || !self.silent.swap(true, Relaxed);
+        heard(&service, QUIET, limit, first, bounded(limit, answer)).await.0
     }
 
     /// What failed, why, and the next step. `what` could not be done to the records.

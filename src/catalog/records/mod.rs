@@ -17,7 +17,7 @@ use mongodb::{Collection, IndexModel};
 use super::id::BackupId;
 use super::run::{Run, Status, Verified};
 use crate::artifact::depth;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::source::selection::RECORDS_DB;
 use client::Server;
@@ -87,6 +87,30 @@ impl Records {
     pub async fn forget(&self, id: &BackupId) -> Result<()> {
         let gone = doc! {"_id": id.as_str(), "status": Status::Running.word()};
         self.writing(self.runs.delete_one(gone)).await.map(drop)
+    }
+
+    /// Tries each kind of write that recording takes, with a record of no run, which is gone afterwards.
+    ///
+    /// # Errors
+    /// Returns an error that names the write which the server or the user's rights refuse.
+    pub async fn prove(&self) -> Result<()> {
+        let refused = |what: &str, error: Error| {
+            let step = error.next_step().unwrap_or_default().to_string();
+            let text = format!("runs cannot be recorded: {RECORDS_DB}.{RUNS} takes no {what}");
+            Error::failed(text).caused_by(error.chain()).hint(format!(
+                "{step}. The collection must not be capped, and the user needs find, insert, update and remove on it"
+            ))
+        };
+        let probe = doc! {"_id": format!("probe-{:016x}", rand::random::<u64>())};
+        // First, so that nothing is left where nothing can be deleted.
+        self.writing(self.runs.delete_one(probe.clone())).await.map_err(|e| refused("deletions", e))?;
+        let raw = RawDocumentBuf::try_from(&probe).map_err(|e| Error::failed("the probe").caused_by(e))?;
+        self.writing(self.runs.insert_one(raw)).await.map_err(|e| refused("inserts", e))?;
+        let longer = doc! {"$set": {"status": "probe", "what": "written by health, which deletes it"}};
+        let updated = self.writing(self.runs.update_one(probe.clone(), longer)).await;
+        let deleted = self.writing(self.runs.delete_one(probe)).await;
+        updated.map_err(|e| refused("updates", e))?;
+        deleted.map(drop).map_err(|e| refused("deletions", e))
     }
 
     /// All records, or those of a job.

@@ -57,6 +57,9 @@ impl MongoUri {
         if hosts.is_some_and(|at| !head[at + 1..].contains('/')) {
             head.push('/');
         }
+        if srv {
+            head = lowered(&head);
+        }
         Ok(MongoUri { head, options: Options::read(query, srv)? })
     }
 
@@ -121,6 +124,14 @@ impl MongoUri {
     pub fn warnings(&self) -> Vec<String> {
         self.options.warnings()
     }
+}
+
+/// The same with the host in lower case. The driver compares the domains of a `mongodb+srv` name and of its members letter by
+/// letter (3.9.1, src/srv.rs), but names in DNS have no letter case.
+fn lowered(head: &str) -> String {
+    let host = head.rfind('@').map_or_else(|| head.find("://").map_or(0, |at| at + 3), |at| at + 1);
+    let end = head[host..].find('/').map_or(head.len(), |at| host + at);
+    format!("{}{}{}", &head[..host], head[host..end].to_lowercase(), &head[end..])
 }
 
 /// `?name=value&…`, or nothing.
@@ -361,6 +372,11 @@ mod tests {
             ("mongodb://h/?ssl_ca_certs=/a/b.pem", "mongodb://h/?tls=true&tlsCAFile=%2Fa%2Fb.pem"),
             ("mongodb+srv://c.example", "mongodb+srv://c.example/?tls=true"),
             ("mongodb+srv://c.example/?tls=false", "mongodb+srv://c.example/?tls=false"),
+            (
+                "mongodb+srv://Me:P%40w@Shop.Example.COM/Db?srvServiceName=Own",
+                "mongodb+srv://Me:P%40w@shop.example.com/Db?srvServiceName=Own&tls=true",
+            ),
+            ("mongodb+srv://C.Example", "mongodb+srv://c.example/?tls=true"),
             ("mongodb://[::1],[fe80::1]:1/", "mongodb://[::1],[fe80::1]:1/"),
             ("mongodb://u:p@%2Ftmp%2Fmongodb-27017.sock", "mongodb://u:p@%2Ftmp%2Fmongodb-27017.sock/"),
         ] {

@@ -194,7 +194,9 @@ impl Work<'_> {
         let (meter, cancel) = (self.resources.meter.clone(), &self.resources.cancel);
         let upload = &self.begun.upload;
         let (written, bounds) = pipeline::run(layout, self.reader(), upload, meter, cancel.token()).await?;
+        self.resources.meter.doing("asking the server once more".into());
         let changes = cancel.or(self.belongs_together(&written)).await?;
+        self.resources.meter.doing("completing the upload".into());
         log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
         upload.complete(&written.whole).await?;
         Ok(Checked { written, bounds, changes })

@@ -71,10 +71,11 @@ pub async fn run(
     })?
     .fuse();
     let spec = layout.spec;
+    let sent = meter.clone();
     let writing = spawn("write", move || writer::write(&stepping, &spec, out, &meter))?;
     let all = async {
         let (read, written, sent) =
-            tokio::join!(&mut reading, writing, upload::send(upload, sending, layout.uploads));
+            tokio::join!(&mut reading, writing, upload::send(upload, sending, layout.uploads, &sent));
         first_cause(ended(read), ended(written), sent)
     };
     tokio::select! {

@@ -1,12 +1,14 @@
 //! Sending finished parts to the store, several at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
 use crate::artifact::parts::Part;
 use crate::error::{Error, Result};
+use crate::progress::Meter;
 use crate::store::Upload;
 use crate::units;
 
@@ -18,30 +20,42 @@ pub fn concurrency(wanted: usize, part_size: u64) -> usize {
     wanted.min((IN_FLIGHT / part_size) as usize).max(1)
 }
 
+/// How often the meter gets to know what the store took.
+const MEASURED: Duration = Duration::from_secs(1);
+
 /// Sends parts until there are no more; a part is taken only when it can be sent, so that memory is
 /// bounded by what is under way.
-pub async fn send(upload: &Arc<dyn Upload>, mut parts: Receiver<Part>, at_once: usize) -> Result<()> {
-    let mut sending: JoinSet<Result<()>> = JoinSet::new();
-    loop {
-        while sending.len() >= at_once {
-            settle(sending.join_next().await)?;
+pub async fn send(
+    upload: &Arc<dyn Upload>,
+    mut parts: Receiver<Part>,
+    at_once: usize,
+    meter: &Meter,
+) -> Result<()> {
+    let mut sending: JoinSet<Result<u64>> = JoinSet::new();
+    let mut measured = tokio::time::interval(MEASURED);
+    let (mut taken, mut more) = (0, true);
+    while more || !sending.is_empty() {
+        tokio::select! {
+            part = parts.recv(), if more && sending.len() < at_once => match part {
+                Some(part) => {
+                    let upload = upload.clone();
+                    sending.spawn(async move {
+                        let bytes = part.body.len() as u64;
+                        upload.put_part(part.index, part.body).await?;
+                        Ok(bytes)
+                    });
+                }
+                None => more = false,
+            },
+            Some(sent) = sending.join_next() => {
+                let broken = "the upload of a part ended unexpectedly";
+                taken += sent.map_err(|e| Error::failed(broken).caused_by(e))??;
+            }
+            _ = measured.tick() => {}
         }
-        let Some(part) = parts.recv().await else { break };
-        let upload = upload.clone();
-        sending.spawn(async move { Ok(upload.put_part(part.index, part.body).await?) });
-    }
-    while !sending.is_empty() {
-        settle(sending.join_next().await)?;
+        meter.take(taken + upload.under_way());
     }
     Ok(())
-}
-
-fn settle(sent: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
-    match sent {
-        Some(Ok(result)) => result,
-        Some(Err(e)) => Err(Error::failed("the upload of a part ended unexpectedly").caused_by(e)),
-        None => Ok(()),
-    }
 }
 
 /// The size in bytes of every part but the last: large enough that `estimate` raw bytes fit into 9

@@ -85,6 +85,7 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
     };
     let options = &Options { expected, ..options.clone() };
     let outcome = backup::backup(&resources, options).await;
+    resources.meter.doing("recording the run".into());
     // The recorder waits for attempts as long as somebody may tell of one.
     resources.new_id = make;
     match outcome {

@@ -68,7 +68,7 @@ async fn one(stored: &Arc<Stored>, job: Job, meter: &Meter) -> Result<Option<Out
     let (again, at, handle) = (Arc::clone(stored), job.load.planned.chosen.at, Handle::current());
     let scan: Scan = Box::new(move |each| again.scan(at, &handle, each));
     let outcome = job.load.finish(scan).await?;
-    meter.end(meter.read().stored_bytes);
+    meter.end(meter.read().packed_bytes);
     Ok(Some(outcome))
 }
 

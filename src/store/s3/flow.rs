@@ -241,3 +241,74 @@ impl Body for Metered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answer = Result<(), SdkError<aws_sdk_s3::Error, HttpResponse>>;
+
+    fn flow(length: u64, stall: Duration, answer: Duration) -> (Flow, UnderWay) {
+        let under_way = UnderWay::default();
+        let state = State { sent: 0, moved: Instant::now(), held: false, over: false };
+        let state = Shared {
+            state: Arc::new(Mutex::new(state)),
+            rate: Rate::new(None),
+            under_way: under_way.clone(),
+        };
+        let times = Timeouts { stall, answer, slowest: u64::MAX, ..Timeouts::default() };
+        (Flow { times, length, state }, under_way)
+    }
+
+    /// It takes longer than any limit, but never stands still as long as one.
+    #[tokio::test]
+    async fn a_slow_body_is_no_stall() {
+        let limit = Duration::from_millis(1_500);
+        let (flow, under_way) = flow(30, limit, limit);
+        let moving = flow.state.clone();
+        let request = async {
+            for _ in 0..30 {
+                tokio::time::sleep(Duration::from_millis(70)).await;
+                moving.send(1);
+            }
+            Answer::Ok(())
+        };
+        assert!(flow.watch(request).await.is_ok());
+        assert_eq!(under_way.bytes(), 0, "nothing is under way after the answer");
+    }
+
+    #[tokio::test]
+    async fn a_body_or_an_answer_that_does_not_come_is_given_up() {
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(3600));
+        for (sent, stall, answer) in [(9, short, long), (10, long, short)] {
+            let (flow, under_way) = flow(10, stall, answer);
+            flow.state.send(sent);
+            assert_eq!(under_way.bytes(), sent as u64);
+            let ended = flow.watch(std::future::pending::<Answer>()).await;
+            assert!(matches!(ended, Err(SdkError::TimeoutError(_))), "{ended:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_the_rate_holds_back_is_no_stall() {
+        let (flow, _) = flow(10, Duration::from_millis(50), Duration::from_secs(3600));
+        flow.state.hold(true);
+        let request = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Answer::Ok(())
+        };
+        assert!(flow.watch(request).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn chunks_of_all_bodies_share_the_rate() {
+        let rate = Rate::new(NonZeroU64::new(1_000));
+        let (other, began) = (rate.clone(), Instant::now());
+        assert_eq!(rate.chunk(), 125);
+        assert_eq!(rate.reserve(500), None);
+        let second = other.reserve(500).expect("it waits");
+        let third = rate.reserve(1).expect("it waits for both");
+        assert!(second >= began + Duration::from_millis(500) && third >= second + Duration::from_millis(500));
+        assert_eq!(Rate::new(None).reserve(usize::MAX), None);
+    }
+}

@@ -11,6 +11,7 @@ mod lacking;
 pub mod locks;
 mod log;
 mod misspelt;
+mod outages;
 mod output;
 mod owners;
 mod parts;

@@ -89,3 +89,42 @@ async fn a_server_that_dies_is_named_while_it_is_waited_for() {
     assert!(named[0].contains(&wanted), "{}", ran.stderr);
     ran.says(&[&format!("cannot connect to MongoDB at {host}, tried again for "), "next step: "]);
 }
+
+/// Every answer comes in time, and none brings anything.
+#[tokio::test]
+async fn a_cursor_that_gives_only_empty_batches_hangs() {
+    let (server, proxy, client) = behind_a_proxy().await;
+    insert(&client, "d", "c", &rows(0, 1_500, 2_000)).await;
+    let empty = |batch: &'static str| {
+        Action::edit(move |_| {
+            let cursor = bson::doc! {"id": 4_711_i64, "ns": "d.c", batch: []};
+            let answer = bson::doc! {"cursor": cursor, "ok": 1.0};
+            bson::RawDocumentBuf::try_from(&answer).expect("BSON").into_bytes()
+        })
+    };
+    for command in ["getMore", "listCollections", "listIndexes"] {
+        let first = if command == "getMore" { "nextBatch" } else { "firstBatch" };
+        proxy.add(Rule::on(command).then(empty(first)));
+        proxy.add(Rule::on("getMore").then(empty("nextBatch")));
+        let shelf = Shelf::new();
+        let start = Instant::now();
+        let change = |options: &mut uzima_backup::ops::backup::Options| {
+            options.stall = Duration::from_secs(1);
+            options.patience = uzima_backup::patience::Patience::new(Duration::from_millis(100));
+        };
+        let outcome = shelf.run(&proxy.uri(&server.uri()), change).await;
+        if command == "getMore" {
+            // A cursor that is opened anew begins with documents, so that the scan goes on by those.
+            let report = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
+            let notes = report.manifest.notes.join("\n");
+            assert!(notes.contains("no document within 1 s, only empty batches"), "{notes}");
+            assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..1_500).collect::<Vec<_>>());
+        } else {
+            let text = failed(outcome);
+            assert!(text.contains("within 1 s"), "{command}: {text}");
+            shelf.assert_nothing().await;
+        }
+        assert!(start.elapsed() >= Duration::from_secs(1), "{command}");
+        proxy.clear();
+    }
+}

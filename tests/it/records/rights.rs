@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bson::doc;
-use uzima_testkit::mongod::{Mongod, percent_encode};
+use uzima_testkit::mongod::{Mongod, Version, percent_encode};
 
 use super::support::{guarded, of_each, recorded, recording};
 use crate::cli::support::{Home, NOWHERE, run};
@@ -100,7 +100,7 @@ async fn a_server_that_lets_nobody_in_is_not_waited_for_again() {
     for uri in [server.uri_as("nobody", "hunter2", "admin"), NOWHERE.to_string()] {
         let began = Instant::now();
         let ran = run(recording(&home, &uri).arg("backup")).ends(1);
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert!(!ran.stderr.contains("could not be recorded"), "{}", ran.stderr);
     }
     assert_eq!(home.failures().len(), 2, "the store is told");
@@ -139,4 +139,56 @@ async fn a_refused_login() {
         run(recording(&home, &server.uri()).env("BACKUP_RECORDS", "canary%40Pa55").arg("backup")).ends(2);
     assert!(odd.stderr.contains("BACKUP_RECORDS") && !odd.stderr.contains("canary"), "{}", odd.stderr);
     run(recording(&home, &server.uri()).env("BACKUP_RECORDS", "nowhere").arg("list")).ends(2);
+}
+
+/// Recording inserts, updates and deletes; `health` tries all of it, and leaves nothing.
+#[tokio::test]
+async fn health_tries_each_kind_of_write() {
+    let ((server, client), home) = (guarded().await, Home::new());
+    let health = |user: &str, code: i32| {
+        let mut command = recording(&home, &server.uri_as(user, "pw", "admin"));
+        run(command.args(["health", "--only", "records"])).ends(code).stdout
+    };
+    let on = doc! {"db": "uzima_backup", "collection": ""};
+    for (user, actions, refused) in [
+        ("all", &["find", "insert", "update", "remove"][..], None),
+        ("no_update", &["find", "insert", "remove"], Some("uzima_backup.runs takes no updates")),
+        ("no_remove", &["find", "insert", "update"], Some("uzima_backup.runs takes no deletions")),
+    ] {
+        let role =
+            doc! {"createRole": user, "privileges": [{"resource": &on, "actions": actions}], "roles": []};
+        client.database("admin").run_command(role).await.expect("a role");
+        server.create_user(user, "pw", &[(user, "admin")]).await.expect("a user");
+        let said = health(user, if refused.is_some() { 5 } else { 0 });
+        assert!(refused.is_none_or(|words| said.contains(words)), "{said}");
+        assert_eq!(recorded(&client).await.len(), 0, "{user}: the probe is gone");
+    }
+}
+
+/// MongoDB 6.0.5 deletes from capped collections, 4.4.2 does not.
+#[tokio::test]
+async fn health_finds_records_in_a_capped_collection() {
+    let server = Mongod::builder().version(Version::V4_4_2).start().await.expect("mongod");
+    let (client, home) = (server.client().await.expect("a client"), Home::new());
+    let capped = doc! {"create": "runs", "capped": true, "size": 1 << 20};
+    client.database("uzima_backup").run_command(capped).await.expect("a capped collection");
+    let said = run(recording(&home, &server.uri()).args(["health", "--only", "records"])).ends(5).stdout;
+    assert!(said.contains("uzima_backup.runs takes no ") && said.contains("must not be capped"), "{said}");
+    assert_eq!(recorded(&client).await.len(), 0, "nothing is left where nothing can be deleted");
+}
+
+/// The run seems to be over, and waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_records_that_never_answers_is_named() {
+    let ((server, _client), home) = (super::support::server().await, Home::new());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("the port");
+    let mut command = recording(&home, &server.uri());
+    command.env("BACKUP_RECORDS", format!("mongodb://{at}/?serverSelectionTimeoutMS=5000"));
+    let ran = run(command.arg("backup")).ends(3);
+    let words = format!(
+        "the server of the records, MongoDB at {at}, has not answered for 3 s; it is waited for up to"
+    );
+    assert!(ran.stderr.contains(&words), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("about 0.0 s left"), "{}", ran.stderr);
 }

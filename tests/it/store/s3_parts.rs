@@ -4,7 +4,7 @@ use uzima_backup::store::s3::{ChecksumMode, Sse};
 use uzima_backup::store::{Kind, Store};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
-use super::support::{PART, assert_nothing_left, bytes, connect, options, spec, store, upload};
+use super::support::{PART, assert_nothing_left, bytes, connect, options, patience, spec, store, upload};
 
 /// Row 20: a flipped bit is found by the checksum, the part is sent again.
 #[tokio::test]
@@ -113,4 +113,51 @@ async fn class_and_encryption() {
     server.faults().add(refuse("x-amz-server-side-encryption-aws-kms-key-id"));
     assert!(store.begin(&spec("dump", PART)).await.is_err(), "the key is named");
     assert!(store.put("manifest.json", bytes(1)).await.is_err(), "for small objects too");
+}
+
+/// A request that reached the service late, or not whole, is signed and sent again. A clock that is really wrong is an error.
+#[tokio::test]
+async fn parts_that_were_delayed_are_signed_and_sent_again() {
+    let server = S3Server::start();
+    let mut options = options(&server);
+    options.patience = patience(std::time::Duration::from_secs(60));
+    let store = connect(options.clone()).await;
+    let faults = [
+        Fault::Skewed(20),
+        Fault::Skewed(-200),
+        Fault::Answer(400, "RequestTimeout"),
+        Fault::ErrorIn200("InternalError"),
+        Fault::ErrorIn200("ServiceUnavailable"),
+    ];
+    for (at, fault) in faults.iter().enumerate() {
+        server.faults().add(Rule::at(at as u64, "UploadPart", fault.clone()));
+    }
+    let body = bytes(3 * PART as usize);
+    upload(&store, "dump", &body, PART).await.expect("an upload");
+    assert_eq!(server.objects()["daily-backups/dump"], body);
+    assert_eq!(server.count("UploadPart"), 3 + faults.len());
+    server.faults().clear();
+    server.faults().add(Rule::always("UploadPart", Fault::Skewed(1_200)));
+    let error = upload(&store, "other", &body, PART).await.expect_err("the clocks differ by 20 minutes");
+    assert_eq!((error.kind, server.count("UploadPart")), (Kind::ClockSkew, 3 + faults.len() + 1), "{error}");
+    assert!(error.to_string().contains("behind the store's"), "{error}");
+}
+
+/// The time is a lower bound: no machine is too slow for this test.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bandwidth_limits_all_parts_together() {
+    let server = S3Server::start();
+    let mut options = options(&server);
+    options.bandwidth = std::num::NonZeroU64::new(100_000);
+    let store = connect(options).await;
+    let begun = store.begin(&spec("dump", 50_000)).await.expect("an upload");
+    let (body, began) = (bytes(150_000), std::time::Instant::now());
+    let send = |index| begun.put_part(index, super::support::part(&body, 50_000, index));
+    let (a, b, c) = tokio::join!(send(0), send(1), send(2));
+    a.and(b).and(c).expect("three parts");
+    // The first chunk goes at once.
+    assert!(began.elapsed().as_millis() >= 1_300, "{:?}", began.elapsed());
+    assert_eq!(begun.under_way(), 0);
+    begun.complete(&super::support::whole(&body, 50_000)).await.expect("an upload");
+    assert_eq!(server.objects()["daily-backups/dump"], body);
 }
