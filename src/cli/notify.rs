@@ -73,7 +73,7 @@ async fn send(options: &MailOptions, samples: impl Iterator<Item = Message>) -> 
     let run = format!("test-{}", BackupId::new(Utc::now(), &mut rand::rng()));
     let mut sent = Vec::new();
     for message in samples {
-        let error = mailer.send(&message, &run, LIMIT).await.err();
+        let error = mailer.send(&message, &run, LIMIT).await.unwrap_or_else(Some);
         sent.push(Tried { event: message.event, subject: message.subject, files: vec![], error });
     }
     sent

@@ -22,19 +22,16 @@ pub fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     };
     let key = layers.parsed("mail.resend_api_key", key)?;
     let key = key.ok_or_else(|| missing("RESEND_API_KEY", "mail.resend_api_key"))?;
-    let to = layers.list("mail.to");
     if !layers.is_set("mail.to") {
         return Err(missing("ADMIN_EMAILS", "mail.to"));
     }
     let wrong = |why: String| layers.wrong("mail.to", &why);
+    let to = recipients(layers.list("mail.to")).map_err(wrong)?;
     let first = to.first().ok_or_else(|| wrong("it names nobody".into()))?;
-    for item in to {
-        address(item).map_err(wrong)?;
-    }
     let domain = first.rsplit_once('@').expect("it was checked").1;
     let from = layers.parsed("mail.from", sender)?.unwrap_or_else(|| format!("uzima-backup@{domain}"));
     let base_url = layers.parsed("mail.base_url", base_url)?.expect("it has a default");
-    Ok(Some(MailOptions { key, from, to: distinct(to), base_url, events: events(layers)? }))
+    Ok(Some(MailOptions { key, from, to, base_url, events: events(layers)? }))
 }
 
 /// The events that are told.
@@ -49,17 +46,6 @@ pub(super) fn events(layers: &Layers) -> Result<Vec<Event>> {
     words.iter().map(|word| word.parse().map_err(|e: String| layers.wrong("notify", &e))).collect()
 }
 
-/// The same addresses, each once.
-fn distinct(addresses: &[String]) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for address in addresses {
-        if !all.contains(address) {
-            all.push(address.clone());
-        }
-    }
-    all
-}
-
 fn key(text: &str) -> Result<Secret, String> {
     match text.bytes().all(|b| b.is_ascii_graphic()) && !text.is_empty() {
         true => Ok(Secret::from(text.to_string())),
@@ -67,31 +53,73 @@ fn key(text: &str) -> Result<Secret, String> {
     }
 }
 
-/// Checks a plain address: enough that nothing else can hide in it. Whether it exists, a mail tells.
-fn address(text: &str) -> Result<(), String> {
-    let no = || Err(format!("'{}' is no mail address", text.escape_debug()));
-    let Some((local, domain)) = text.rsplit_once('@') else { return no() };
-    let odd = |c: char| c.is_control() || c.is_whitespace() || "<>()[],;:\\\"@".contains(c);
-    let label = |label: &str| {
-        !label.is_empty() && !label.starts_with('-') && label.chars().all(|c| c.is_alphanumeric() || c == '-')
-    };
-    let sound =
-        !local.is_empty() && !local.contains(odd) && domain.contains('.') && domain.split('.').all(label);
-    if sound && text.len() <= 254 { Ok(()) } else { no() }
+/// The addresses of a list as people write it: `a@b.example, Name <c@d.example>`, each once. A comma or a semicolon at
+/// the end is no mistake. Names are left out: the service needs none.
+fn recipients(items: &[String]) -> Result<Vec<String>, String> {
+    let mut all: Vec<String> = Vec::new();
+    for item in separate(&items.join(",")) {
+        let (_, inner) = named(item);
+        let one = address(inner)?;
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    Ok(all)
+}
+
+/// The items between commas and semicolons, without those in a quoted name. Empty items are left out.
+fn separate(list: &str) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let items = list.split(|c: char| {
+        let ends = !quoted && (c == ',' || c == ';');
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        ends
+    });
+    items.map(str::trim).filter(|item| !item.is_empty()).collect()
+}
+
+/// The parts of `Name <address>`: what stands before the address, as it is, and the address.
+fn named(text: &str) -> (&str, &str) {
+    match text.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
+        Some((name, inner)) => (name, inner),
+        None => ("", text),
+    }
+}
+
+/// Characters before the `@` of an address beside letters and digits (`atext`, RFC 5322, 3.2.3), and the dot.
+const MARKS: &str = "!#$%&'*+-/=?^_`{|}~.";
+
+/// A plain address in the form that the service takes: its domain in ASCII (RFC 5890). Checks enough that the service
+/// does not refuse it, and that nothing else can hide in it. Whether the address exists, a test mail shows.
+fn address(text: &str) -> Result<String, String> {
+    let no = |why: &str| Err(format!("'{}' is no mail address{why}", text.escape_debug()));
+    let Some((local, domain)) = text.rsplit_once('@') else { return no("") };
+    if !local.is_ascii() {
+        return no(" that the mail service takes: before the @ it has letters beyond ASCII");
+    }
+    let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
+    let sound = local.chars().all(|c| c.is_ascii_alphanumeric() || MARKS.contains(c));
+    if local.is_empty() || local.len() > 64 || dots || !sound {
+        return no("");
+    }
+    let Ok(domain) = idna::domain_to_ascii_strict(domain) else { return no(": its domain is not valid") };
+    let top = domain.rsplit_once('.').map_or("", |(_, top)| top);
+    if top.len() < 2 || !top.contains(|c: char| c.is_ascii_alphabetic()) {
+        return no(": its domain is not valid");
+    }
+    let address = format!("{local}@{domain}");
+    if address.len() <= 254 { Ok(address) } else { no("") }
 }
 
 /// An address, or `Name <address>`.
 fn sender(text: &str) -> Result<String, String> {
-    let inner = match text.strip_suffix('>').map(|rest| rest.split_once('<')) {
-        Some(Some((name, inner))) => {
-            if name.chars().any(|c| c.is_control() || "<>,;".contains(c)) {
-                return Err("a name has no signs of its own: Name <name@example.com>".into());
-            }
-            inner
-        }
-        _ => text,
-    };
-    address(inner).map(|()| text.to_string())
+    let (name, inner) = named(text.trim());
+    if name.chars().any(|c| c.is_control() || "<>,;".contains(c)) {
+        return Err("a name has no signs of its own: Name <name@example.com>".into());
+    }
+    let address = address(inner)?;
+    Ok(if name.trim().is_empty() { address } else { format!("{} <{address}>", name.trim()) })
 }
 
 fn base_url(text: &str) -> Result<String, String> {

@@ -177,15 +177,16 @@ impl Notifier {
         }
         let message = message.cleaned(&self.redactor);
         match mailer.send(&message, run, limit).await {
-            Ok(()) => {
+            Ok(refused) => {
                 log::info!("sent the mail '{}'", message.subject);
-                (true, Vec::new())
+                (true, refused.map(|error| self.unsent(&error)).into_iter().collect())
             }
-            Err(error) => {
-                let problem = format!("a mail could not be sent: {}", self.redactor.clean(&line(&error)));
-                (false, vec![problem])
-            }
+            Err(error) => (false, vec![self.unsent(&error)]),
         }
+    }
+
+    fn unsent(&self, error: &Error) -> String {
+        format!("a mail could not be sent: {}", self.redactor.clean(&line(error)))
     }
 
     /// Tells the webhook, of each run: a program does not tire. The document is made before anything is

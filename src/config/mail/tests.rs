@@ -51,7 +51,13 @@ fn a_mistake_names_its_variable_and_never_the_key() {
         (vec![KEY, TO, ("RESEND_BASE_URL", "https://u:p@x")], vec!["RESEND_BASE_URL", "login"]),
         (vec![KEY, TO, ("RESEND_BASE_URL", "https://")], vec!["RESEND_BASE_URL"]),
         (vec![KEY, TO, ("EMAIL_FROM", "nobody")], vec!["EMAIL_FROM", "'nobody'"]),
-        (vec![KEY, ("ADMIN_EMAILS", "a@b.example,,")], vec!["ADMIN_EMAILS", "''"]),
+        (vec![KEY, ("ADMIN_EMAILS", ", ,")], vec!["ADMIN_EMAILS", "nobody"]),
+        (
+            vec![KEY, ("ADMIN_EMAILS", "jörg@b.example")],
+            vec!["ADMIN_EMAILS", "'jörg@b.example'", "beyond ASCII"],
+        ),
+        (vec![KEY, ("ADMIN_EMAILS", "Ops, Team <a@b.example>")], vec!["ADMIN_EMAILS", "'Ops'"]),
+        (vec![KEY, ("ADMIN_EMAILS", "a@b.example c@d.example")], vec!["ADMIN_EMAILS", "'a@b.example c@d"]),
         (vec![TO, ("RESEND_API_KEY", "re_canary_key\nx")], vec!["mail.resend_api_key", "one word"]),
     ] {
         let error = mail(&Layers::of(&env)).unwrap_err();
@@ -79,9 +85,16 @@ fn a_list_that_names_nobody() {
 
 #[test]
 fn addresses() {
-    for good in ["a@b.example", "a.b+c_d@x-y.example.org", "ü@bücher.example"] {
-        assert_eq!(address(good), Ok(()), "{good}");
-        assert_eq!(sender(&format!("N. N. <{good}>")), Ok(format!("N. N. <{good}>")));
+    for (good, sent) in [
+        ("a@b.example", "a@b.example"),
+        ("a.b+c_d@x-y.example.org", "a.b+c_d@x-y.example.org"),
+        ("o'neil@B.Example", "o'neil@b.example"),
+        ("a@bücher.example", "a@xn--bcher-kva.example"),
+        ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+    ] {
+        assert_eq!(address(good), Ok(sent.to_string()), "{good}");
+        assert_eq!(sender(&format!("N. N. <{good}>")), Ok(format!("N. N. <{sent}>")));
+        assert_eq!(sender(&format!(" <{good}> ")), Ok(sent.to_string()));
     }
     let long = format!("{}@b.example", "a".repeat(300));
     for bad in [
@@ -98,6 +111,16 @@ fn addresses() {
         "<a@b.example>",
         "N <a@b.example>",
         "a@c@b.example",
+        ".a@b.example",
+        "a.@b.example",
+        "a..b@b.example",
+        "ü@bücher.example",
+        "a@127.0.0.1",
+        "a@[127.0.0.1]",
+        "a@b.e",
+        "a@b.example.",
+        "a@b_c.example",
+        "\"a b\"@b.example",
         "a@b.example ",
         "a\r@b.example",
         &long,
@@ -108,5 +131,23 @@ fn addresses() {
         ["N <a@b>", "N\n <a@b.example>", "N <a@b.example> x", "a, b <a@b.example>", "N <x <a@b.example>>"]
     {
         assert!(sender(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn the_usual_forms_of_a_list_are_taken() {
+    for (list, want) in [
+        ("a@b.example,", vec!["a@b.example"]),
+        ("a@b.example, , c@d.example ,", vec!["a@b.example", "c@d.example"]),
+        ("a@b.example; c@d.example;", vec!["a@b.example", "c@d.example"]),
+        ("Ops <a@b.example>, <c@d.example>", vec!["a@b.example", "c@d.example"]),
+        ("Jörg Müller <joerg@müller.example>", vec!["joerg@xn--mller-kva.example"]),
+        (r#""Ops; the \"best\", Team" <a@b.example>, c@d.example"#, vec!["a@b.example", "c@d.example"]),
+        ("a@b.example, A <a@B.example>", vec!["a@b.example"]),
+    ] {
+        let options = mail(&Layers::of(&[KEY, ("ADMIN_EMAILS", list)])).unwrap().unwrap();
+        assert_eq!(options.to, want, "{list}");
+        let domain = want[0].rsplit_once('@').unwrap().1;
+        assert_eq!(options.from, format!("uzima-backup@{domain}"), "{list}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod step;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -41,6 +42,8 @@ pub enum KeyCheck {
 
 /// How many a mail may go to ("Max 50", Resend's reference of `POST /emails`).
 const RECIPIENTS: usize = 50;
+/// So many refused addresses are named.
+const TOLD: usize = 5;
 /// How long an answer is waited for.
 const REQUEST: Duration = Duration::from_secs(20);
 
@@ -60,13 +63,21 @@ impl Mailer {
 
     /// Sends a message within `limit`, to all. `run` is the run's id: the service takes a second mail
     /// about the same event of the same run for a repetition, and does not send it again.
-    pub async fn send(&self, message: &Message, run: &str, limit: Duration) -> Result<()> {
+    ///
+    /// The service refuses a mail as a whole for one bad address and does not say which: a refused mail is sent to
+    /// each half of its recipients. The answer: the error of the addresses that were refused while others got the
+    /// mail.
+    ///
+    /// # Errors
+    /// Returns an error if nobody got the mail, or if the service failed before all groups of recipients were tried.
+    pub async fn send(&self, message: &Message, run: &str, limit: Duration) -> Result<Option<Error>> {
         let deadline = Instant::now() + limit;
         let client = http::client()?;
         let (html, text) = (render::html(message), render::text(message));
-        let groups = self.options.to.chunks(RECIPIENTS);
-        let mut reached = 0;
-        for (i, group) in groups.enumerate() {
+        let groups = self.options.to.chunks(RECIPIENTS).enumerate();
+        let mut waiting: VecDeque<_> = groups.map(|(i, group)| (i.to_string(), group)).collect();
+        let (mut reached, mut refused, mut last) = (0, Vec::new(), None);
+        while let Some((name, group)) = waiting.pop_front() {
             let mail = json!({
                 "from": self.options.from, "to": group,
                 "subject": message.subject, "html": html, "text": text,
@@ -74,12 +85,24 @@ impl Mailer {
             let request = client
                 .request(Method::POST, format!("{}/emails", self.options.base_url))
                 .header("content-type", "application/json")
-                .header("idempotency-key", idempotency_key(message.event, run, i))
+                .header("idempotency-key", idempotency_key(message.event, run, &name))
                 .body(mail.to_string());
-            self.tried(request, deadline).await.map_err(|e| self.not_sent(message, reached, e))?;
-            reached += group.len();
+            match (self.tried(request, deadline).await, group) {
+                (Ok(()), _) => reached += group.len(),
+                (Err(answer), [address]) if refuses_recipient(&answer) => {
+                    refused.push(address.as_str());
+                    last = Some(answer);
+                }
+                (Err(answer), _) if refuses_recipient(&answer) => {
+                    let (one, other) = group.split_at(group.len() / 2);
+                    waiting.push_front((format!("{name}.1"), other));
+                    waiting.push_front((format!("{name}.0"), one));
+                }
+                (Err(answer), _) => return Err(self.not_sent(message, reached, &refused, answer)),
+            }
         }
-        Ok(())
+        let error = last.map(|answer| self.not_sent(message, reached, &refused, answer));
+        if reached > 0 { Ok(error) } else { error.map_or(Ok(None), Err) }
     }
 
     /// Asks within `limit` whether the service takes the key, without sending anything.
@@ -104,17 +127,49 @@ impl Mailer {
         http::tried("the mail service", request, REQUEST, deadline).await.map(drop)
     }
 
-    fn not_sent(&self, message: &Message, reached: usize, answer: Answer) -> Error {
+    fn not_sent(&self, message: &Message, reached: usize, refused: &[&str], answer: Answer) -> Error {
         let all = self.options.to.len();
         let part = if reached > 0 { format!(" to {} of {all}", all - reached) } else { String::new() };
-        let hint = next_step(&answer, &self.options);
-        let text = format!("the mail '{}' was not sent{part}: {answer}", message.subject);
+        let more = refused.len().saturating_sub(TOLD);
+        let shown = refused[..refused.len() - more].join(", ");
+        let names = match (refused.is_empty(), more) {
+            (true, _) => String::new(),
+            (false, 0) => format!(" ({shown})"),
+            (false, more) => format!(" ({shown} and {more} more)"),
+        };
+        let hint = match reached > 0 && refuses_recipient(&answer) {
+            true => "Correct these addresses in ADMIN_EMAILS (mail.to), or remove them".into(),
+            false => next_step(&answer, &self.options),
+        };
+        let text = format!("the mail '{}' was not sent{part}{names}: {answer}", message.subject);
         Error::failed(self.redactor.clean(&text)).hint(hint)
     }
 }
 
-/// One for each mail, the same for each try: at most 256 characters (Resend), all of them visible ASCII.
-fn idempotency_key(event: Event, run: &str, group: usize) -> String {
+/// Errors of the service, all with status 422, that no other recipient would change (Resend's reference, "Errors").
+const OF_ALL: [&str; 5] = [
+    "invalid_from_address",
+    "missing_required_field",
+    "invalid_attachment",
+    "invalid_access",
+    "invalid_idempotency_key",
+];
+
+/// Returns true if the service may have refused a mail because of an address in `to`.
+fn refuses_recipient(answer: &Answer) -> bool {
+    match answer {
+        Answer::Refused { status, name, words, .. } => match status.as_u16() {
+            422 => !OF_ALL.contains(&name.as_str()) && !words.contains("`from`"),
+            400 => words.contains("`to`"),
+            _ => false,
+        },
+        Answer::Lost(_) | Answer::Unsendable(_) => false,
+    }
+}
+
+/// One for each mail, the same for each try: at most 256 characters (Resend), all of them visible ASCII. `group` is the
+/// name of its group of recipients.
+fn idempotency_key(event: Event, run: &str, group: &str) -> String {
     let fits = run.len() <= 200 && run.bytes().all(|b| b.is_ascii_graphic());
     let run = if fits { run.to_string() } else { blake3::hash(run.as_bytes()).to_hex().to_string() };
     format!("uzima-backup/{event}/{run}/{group}")
@@ -126,12 +181,12 @@ mod tests {
 
     #[test]
     fn a_mails_key_is_its_own_and_fits() {
-        let key = |run: &str, group| idempotency_key(Event::Failure, run, group);
-        assert_eq!(key("20261123T030000Z-7k3q9d", 0), "uzima-backup/failure/20261123T030000Z-7k3q9d/0");
-        assert_ne!(key("a", 0), key("a", 1));
-        assert_ne!(key("a", 0), idempotency_key(Event::Recovered, "a", 0));
+        let key = |run: &str, group: &str| idempotency_key(Event::Failure, run, group);
+        assert_eq!(key("20261123T030000Z-7k3q9d", "0"), "uzima-backup/failure/20261123T030000Z-7k3q9d/0");
+        assert_ne!(key("a", "0"), key("a", "0.1"));
+        assert_ne!(key("a", "0"), idempotency_key(Event::Recovered, "a", "0"));
         for hostile in ["a\nb".to_string(), "ü".into(), "x".repeat(5000)] {
-            let key = key(&hostile, 0);
+            let key = key(&hostile, "0.1.0.1.0.1");
             assert!(key.len() <= 256 && key.bytes().all(|b| b.is_ascii_graphic()), "{key}");
         }
     }

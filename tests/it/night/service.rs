@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use wiremock::ResponseTemplate;
 
 use super::support::{Nights, holds, server};
-use crate::cli::support::{NOWHERE, run};
-use crate::notify::support::{accepted, refused};
+use crate::cli::support::{Home, NOWHERE, run};
+use crate::notify::support::{accepted, picky, refused};
 
 async fn no_mail(answer: ResponseTemplate, words: &[&str]) -> Duration {
     let (server, nights) = (server().await, Nights::answering(vec![answer]).await);
@@ -65,4 +65,25 @@ async fn what_cron_is_told() {
         run(nights.tool(NOWHERE).env("BACKUP_KEEP_MIN", "1").args(["cleanup", "--json"])).ends(3).json();
     holds(&cleaned["problems"].to_string(), &["a mail could not be sent: "]);
     assert_eq!(nights.home.manifests().len(), 1, "the old one went all the same");
+}
+
+/// A bad address among the good ones: the others read of the night, and cron hears of the address.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_refuses_one_of_several_recipients() {
+    let server = server().await;
+    let nights = Nights { home: Home::new(), service: picky(&["gone@example.com"]).await };
+    let to = "Ops <ops@example.com>, gone@example.com, Bücher <a@bücher.example>,";
+    let report =
+        run(nights.tool(&server.uri()).env("ADMIN_EMAILS", to).args(["backup", "--json"])).ends(3).json();
+    holds(&report["problems"].to_string(), &["not sent to 1 of 3 (gone@example.com)", "ADMIN_EMAILS"]);
+    assert_eq!(nights.home.manifests().len(), 1, "the backup is good");
+    let mails = nights.mails().await;
+    let got: Vec<&str> =
+        mails.iter().flat_map(|mail| mail["to"].as_array()).flatten().filter_map(|to| to.as_str()).collect();
+    assert!(got.contains(&"ops@example.com") && got.contains(&"a@xn--bcher-kva.example"), "{got:?}");
+
+    // What the service would refuse for its form is found before anything is done.
+    let ran = run(nights.tool(&server.uri()).env("ADMIN_EMAILS", "jörg@example.com").arg("backup")).ends(2);
+    holds(&ran.stderr, &["jörg@example.com", "beyond ASCII", "next step: Correct ADMIN_EMAILS"]);
+    assert_eq!(nights.home.manifests().len(), 1);
 }

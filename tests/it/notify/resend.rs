@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use uzima_backup::exit::Exit;
 use uzima_backup::notify::render;
-use uzima_backup::notify::resend::{KeyCheck, Mailer};
+use uzima_backup::notify::resend::{KeyCheck, MailOptions, Mailer};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::support::{KEY, LONG, accepted, asked, header, mailer, mails, message, options, refused, service};
+use super::support::{
+    KEY, LONG, accepted, asked, header, mailer, mails, message, options, picky, refused, service,
+};
 
 #[tokio::test]
 async fn a_mail_has_both_bodies_and_all_recipients() {
@@ -138,8 +140,44 @@ async fn more_than_fifty_recipients_get_their_mail_in_groups() {
 
     let server = service(vec![accepted(), refused(422, "", "no")]).await;
     options.base_url = server.uri();
-    let error = Mailer::new(options).send(&message(), "run", LONG).await.unwrap_err();
-    assert!(error.chain().contains("not sent to 70 of 120"), "{}", error.chain());
+    let sent = Mailer::new(options).send(&message(), "run", LONG).await.expect("the first group got it");
+    let told = sent.expect("the others are refused").chain();
+    assert!(told.contains("not sent to 70 of 120 (") && told.contains(" and 65 more)"), "{told}");
+}
+
+/// One bad address costs nobody else the mail, and is named.
+#[tokio::test]
+async fn a_refused_address_is_named_and_the_others_get_the_mail() {
+    let all: Vec<String> = (0..7).map(|n| format!("admin{n}@example.com")).collect();
+    for bad in [vec![0], vec![6], vec![2, 3], vec![0, 1, 2, 4, 5, 6]] {
+        let bad: Vec<&str> = bad.into_iter().map(|n: usize| all[n].as_str()).collect();
+        let server = picky(&bad).await;
+        let options = MailOptions { to: all.clone(), ..options(&server.uri()) };
+        let error = Mailer::new(options).send(&message(), "run", LONG).await.expect("others got it");
+        let error = error.expect("one is refused");
+        let told = error.chain();
+        assert!(told.contains(&format!("not sent to {} of 7 (", bad.len())), "{told}");
+        assert!(bad.iter().take(5).all(|address| told.contains(address)) && told.contains("422"), "{told}");
+        assert!(error.next_step().expect("a next step").contains("ADMIN_EMAILS"), "{error:?}");
+        let mut got = Vec::new();
+        for mail in mails(&server).await {
+            let to: Vec<String> = serde_json::from_value(mail["to"].clone()).expect("a list");
+            if !to.iter().any(|address| bad.contains(&address.as_str())) {
+                got.extend(to);
+            }
+        }
+        let good: Vec<String> = all.iter().filter(|one| !bad.contains(&one.as_str())).cloned().collect();
+        assert_eq!(got, good, "each once");
+        let asked = asked(&server).await;
+        let mut keys: Vec<String> = asked.iter().map(|request| header(request, "idempotency-key")).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), asked.len(), "Resend refuses the same key with another body");
+    }
+    let server = picky(&["ops@example.com", "oncall@example.org"]).await;
+    let error = mailer(&server).send(&message(), "run", LONG).await.expect_err("nobody got it");
+    let told = error.chain();
+    assert!(told.contains("was not sent (ops@example.com, oncall@example.org)"), "{told}");
 }
 
 #[tokio::test]

@@ -74,3 +74,19 @@ pub fn header(request: &Request, name: &str) -> String {
 pub async fn mails(server: &MockServer) -> Vec<Value> {
     asked(server).await.iter().map(|request| request.body_json().expect("JSON")).collect()
 }
+
+/// A service that refuses each mail to one of these addresses as a whole, as Resend does, and names none.
+pub async fn picky(bad: &[&str]) -> MockServer {
+    let server = MockServer::start().await;
+    let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
+    let answer = move |request: &Request| {
+        let mail: Value = request.body_json().expect("JSON");
+        let to: Vec<String> = serde_json::from_value(mail["to"].clone()).expect("a list");
+        match to.iter().any(|address| bad.contains(address)) {
+            true => refused(422, "validation_error", "Invalid `to` field."),
+            false => accepted(),
+        }
+    };
+    Mock::given(method("POST")).and(path("/emails")).respond_with(answer).mount(&server).await;
+    server
+}
