@@ -6,6 +6,7 @@
 //! [`manifest`] and [`index`] describe the result; docs/format.md is their specification.
 
 pub mod archive;
+pub mod budget;
 pub mod buffers;
 pub mod codec;
 pub mod demux;

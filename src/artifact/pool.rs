@@ -1,15 +1,13 @@
 //! Compression by all cores, with the results in the order of the questions and memory bounded by
 //! the raw bytes in flight.
 
-mod budget;
-
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
-use self::budget::{Budget, Room};
+use super::budget::{Budget, Room};
 use super::buffers::{Buffers, Lent};
 use super::pack::BLOCK;
 use crate::error::{Error, Result};

@@ -259,8 +259,8 @@ fn documents(
     each: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Tally> {
     let mut failed = None;
-    let read = region::documents(file, &mut |run| {
-        let documents = batch::split(run).unwrap_or_default();
+    let read = region::documents(file, None, &mut |run, _| {
+        let documents = batch::split(&run).unwrap_or_default();
         for document in documents {
             if failed.is_none() {
                 failed = each(document).err();

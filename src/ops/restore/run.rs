@@ -78,7 +78,7 @@ async fn fill(stored: &Arc<Stored>, load: &Load, segment: &Segment, meter: &Mete
     let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
     let writing = async {
         while let Some(run) = taken.recv().await {
-            load.insert(&run).await?;
+            load.insert(&run.documents).await?;
         }
         Ok(())
     };

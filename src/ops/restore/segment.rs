@@ -10,7 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
+use crate::artifact::budget::{Budget, Room};
 use crate::artifact::codec::Codec;
+use crate::artifact::demux::LONGEST;
 use crate::artifact::index::Segment;
 use crate::artifact::writer::Tally;
 use crate::error::{Error, Kind, Result};
@@ -30,6 +32,27 @@ pub struct Object {
     pub key: String,
     /// Its compression.
     pub codec: Codec,
+    /// The room for large documents, which all readers of the object share.
+    pub large: Arc<Budget>,
+}
+
+/// Whole documents that stand one after the other.
+#[derive(Debug)]
+pub struct Run {
+    /// Their bytes.
+    pub documents: Vec<u8>,
+    /// The room that they take, if they are large.
+    _room: Option<Room>,
+}
+
+/// How many bytes of large documents may be on their way from the artifact to the target. Two of the largest: one is
+/// sent while the next is read. Each is in memory several times, as the command and as the driver's message, and
+/// a restore is to need no more than 256 MiB.
+const LARGE: usize = 2 * LONGEST;
+
+/// The room for large documents of one restore.
+pub fn large() -> Arc<Budget> {
+    Budget::new(LARGE)
 }
 
 impl Object {
@@ -44,18 +67,13 @@ impl Object {
 
     /// Reads a segment to its end, hands its documents on in runs, and compares it with the index. Ends
     /// early, but not with an error, when nobody takes the runs any more.
-    pub async fn segment(
-        &self,
-        segment: &Segment,
-        name: String,
-        runs: Option<Sender<Vec<u8>>>,
-    ) -> Result<Tally> {
+    pub async fn segment(&self, segment: &Segment, name: String, runs: Option<Sender<Run>>) -> Result<Tally> {
         let (object, segment, handle) = (self.clone(), segment.clone(), Handle::current());
         let work = move || {
-            object.read(&segment, &name, &handle, &mut |run| {
+            object.runs(&segment, &name, &handle, &mut |run| {
                 if let Some(runs) = &runs {
                     // Whoever took them may have failed: that error is the one that is told.
-                    let _ = runs.blocking_send(run.to_vec());
+                    let _ = runs.blocking_send(run);
                 }
             })
         };
@@ -70,11 +88,22 @@ impl Object {
         handle: &Handle,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<Tally> {
+        self.runs(segment, name, handle, &mut |run| take(&run.documents))
+    }
+
+    fn runs(
+        &self,
+        segment: &Segment,
+        name: &str,
+        handle: &Handle,
+        take: &mut dyn FnMut(Run),
+    ) -> Result<Tally> {
         let range = segment.offset..segment.offset + segment.length;
         let failure = Arc::default();
         let ranges = Ranges::new(self, range, handle.clone(), Arc::clone(&failure));
         let mut reader = self.codec.stream(ranges).take(segment.raw_bytes + 1);
-        let read = region::documents(&mut reader, take);
+        let mut hand_on = |documents, _room| take(Run { documents, _room });
+        let read = region::documents(&mut reader, Some(&self.large), &mut hand_on);
         if let Some(error) = failure.lock().expect("no holder panics").take() {
             return Err(of_store(error));
         }

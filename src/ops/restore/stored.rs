@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::metadata;
 use super::offer::Offer;
-use super::segment::Object;
+use super::segment::{self, Object};
 use crate::artifact::format::Format;
 use crate::artifact::index::{Index, Segment};
 use crate::artifact::manifest::Manifest;
@@ -72,7 +72,7 @@ impl Stored {
             }
             Some(_) => {}
         }
-        let object = Object { store, key, codec: format.codec };
+        let object = Object { store, key, codec: format.codec, large: segment::large() };
         Ok(Stored { index, format, object, manifest })
     }
 

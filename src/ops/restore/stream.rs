@@ -1,5 +1,6 @@
 //! The documents of a dump on their way: one thread reads it from its beginning to its end, and several
-//! inserts are under way. A namespace that is complete is counted and indexed meanwhile.
+//! inserts are under way. A namespace that is complete is counted and indexed meanwhile. Batches of large documents
+//! wait for room, so that memory is bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,8 +14,11 @@ use tokio::task::JoinSet;
 use super::dump::Dump;
 use super::load::Load;
 use super::report::Outcome;
+use super::segment;
 use super::superseded::Scan;
+use crate::artifact::budget::{Budget, Room};
 use crate::error::{Error, Result};
+use crate::ops::verify::region::ORDINARY;
 use crate::progress::Meter;
 use crate::source::{Namespace, Sink};
 use crate::target::batch::BATCH;
@@ -28,7 +32,7 @@ const WAITING: usize = 4;
 
 /// What the reader tells.
 enum Step {
-    Batch(usize, Vec<u8>),
+    Batch(usize, Vec<u8>, Option<Room>),
     Complete(usize),
 }
 
@@ -40,24 +44,37 @@ pub async fn run(dump: &Arc<Dump>, loads: Vec<Arc<Load>>, meter: &Meter) -> Resu
     let reading = {
         let (dump, wanted) = (Arc::clone(dump), open.keys().copied().collect());
         tokio::task::spawn_blocking(move || {
-            let mut feeder = Feeder { steps, wanted, at: None, batch: Vec::new() };
+            let mut feeder = Feeder { steps, wanted, at: None, batch: Vec::new(), large: segment::large() };
             dump.read(&mut feeder)
         })
     };
     let mut finishing = Finishing { tasks: JoinSet::new(), room: Arc::new(Semaphore::new(FINISHING)) };
     let mut under_way = FuturesUnordered::new();
-    while let Some(step) = taken.recv().await {
+    loop {
+        // Inserts go on while the reader waits for the room that they hold.
+        let step = tokio::select! {
+            biased;
+            done = under_way.try_next(), if !under_way.is_empty() => {
+                done?;
+                continue;
+            }
+            step = taken.recv() => step,
+        };
+        let Some(step) = step else { break };
         match step {
-            Step::Batch(at, raw) => {
+            Step::Batch(at, raw, room) => {
                 let load = Arc::clone(&open[&at]);
                 meter.doing(format!("restoring {}", load.planned.chosen.name()));
                 load.begin().await?;
-                let room = if load.ordered() { 1 } else { INSERTS };
-                while under_way.len() >= room {
+                let most = if load.ordered() { 1 } else { INSERTS };
+                while under_way.len() >= most {
                     under_way.try_next().await?;
                 }
                 meter.add(0, raw.len() as u64, 0);
-                under_way.push(async move { load.insert(&raw).await });
+                under_way.push(async move {
+                    let _room = room;
+                    load.insert(&raw).await
+                });
             }
             Step::Complete(at) => {
                 while under_way.try_next().await?.is_some() {}
@@ -106,6 +123,7 @@ struct Feeder {
     wanted: BTreeSet<usize>,
     at: Option<usize>,
     batch: Vec<u8>,
+    large: Arc<Budget>,
 }
 
 impl Feeder {
@@ -116,7 +134,10 @@ impl Feeder {
     fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         match self.at {
-            Some(at) if !batch.is_empty() => self.tell(Step::Batch(at, batch)),
+            Some(at) if !batch.is_empty() => {
+                let room = (batch.len() > ORDINARY).then(|| self.large.take(batch.len()));
+                self.tell(Step::Batch(at, batch, room))
+            }
             _ => Ok(()),
         }
     }
@@ -137,6 +158,10 @@ impl Sink for Feeder {
 
     fn document(&mut self, raw: &[u8]) -> Result<()> {
         if self.at.is_some() {
+            // A large document goes alone.
+            if self.batch.len() + raw.len() > ORDINARY {
+                self.flush()?;
+            }
             self.batch.extend_from_slice(raw);
             if self.batch.len() >= BATCH {
                 self.flush()?;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::regions::Region;
 use super::thread_panicked;
+use crate::artifact::budget::{Budget, Room};
 use crate::artifact::codec::Codec;
 use crate::artifact::demux::{LONGEST, whole_documents};
 use crate::artifact::limited::Limited;
@@ -80,6 +81,8 @@ pub const LARGEST_BETWEEN: u64 = 512 << 20;
 
 /// How much is decompressed at once.
 const CHUNK: usize = 1 << 20;
+/// The longest run of documents that takes no room in a budget, in bytes.
+pub const ORDINARY: usize = 2 * CHUNK;
 
 type Sums = (BTreeMap<usize, Tally>, Vec<Finding>);
 
@@ -138,21 +141,23 @@ fn one(codec: Codec, work: Work, sums: &mut Sums) {
     let Work { region, offset, bytes, raw } = work;
     let reader = codec.reader(bytes.as_ref());
     let (mut times, mut untimely) = (region.slice, None);
-    let mut hand_on = |bytes: &[u8]| {
+    let mut hand_on = |bytes: Vec<u8>| {
         if let Some((last, end)) = &mut times
             && untimely.is_none()
         {
-            untimely = in_order(bytes, last, *end).err();
+            untimely = in_order(&bytes, last, *end).err();
         }
         // Whoever reads the stream may have ended at something that is wrong: the hashes go on.
-        drop(raw.send(Ok(bytes.to_vec())));
+        drop(raw.send(Ok(bytes)));
     };
     let outcome = match &region.segment {
         None => {
-            plain(&mut Limited::new(reader, LARGEST_BETWEEN, "what lies between two segments"), &mut hand_on)
+            let mut between = Limited::new(reader, LARGEST_BETWEEN, "what lies between two segments");
+            plain(&mut between, &mut |bytes| hand_on(bytes.to_vec()))
         }
         Some(segment) => {
-            documents(&mut reader.take(segment.raw_bytes + 1), &mut hand_on).and_then(|(tally, hash)| {
+            let read = documents(&mut reader.take(segment.raw_bytes + 1), None, &mut |run, _| hand_on(run));
+            read.and_then(|(tally, hash)| {
                 let (wanted, got) =
                     ((segment.documents, segment.raw_bytes), (tally.documents, tally.raw_bytes));
                 add(sums.0.entry(segment.namespace).or_default(), &tally);
@@ -215,16 +220,28 @@ fn plain(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Result<(), St
     }
 }
 
-/// Reads the documents of a segment; what they are, and the BLAKE3 of their bytes.
-pub fn documents(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Result<(Tally, String), String> {
-    let (mut buffer, mut filled) = (vec![0; 2 * CHUNK], 0);
+/// Reads the documents of a segment, and hands them on in runs of whole documents. The answer: what they are, and
+/// the BLAKE3 of their bytes.
+///
+/// A run is up to [`ORDINARY`] bytes long. A longer document is a run of its own, and is read when there is room for
+/// it in `large`: the run is handed on with its room, which is to be kept as long as its bytes.
+pub fn documents(
+    reader: &mut dyn Read,
+    large: Option<&Arc<Budget>>,
+    hand_on: &mut dyn FnMut(Vec<u8>, Option<Room>),
+) -> Result<(Tally, String), String> {
+    let (mut buffer, mut filled, mut room) = (vec![0; ORDINARY], 0, None);
     let (mut tally, mut hasher) = (Tally::default(), blake3::Hasher::new());
     loop {
         if filled == buffer.len() {
-            if filled > LONGEST {
+            // Whole documents were handed on before it was full: this is the beginning of a longer one.
+            let length = buffer.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes) as usize);
+            if !(filled + 1..=LONGEST).contains(&length) {
                 return Err("there is something that is not a document".into());
             }
-            buffer.resize(2 * filled, 0);
+            room = large.map(|budget| budget.take(length));
+            buffer.reserve_exact(length - filled);
+            buffer.resize(length, 0);
         }
         let n = reader.read(&mut buffer[filled..]).map_err(|e| damaged(&e))?;
         filled += n;
@@ -241,9 +258,11 @@ pub fn documents(reader: &mut dyn Read, hand_on: &mut dyn FnMut(&[u8])) -> Resul
         let (documents, sum) = sum_documents(run).map_err(|e| e.chain())?;
         add(&mut tally, &Tally { documents, raw_bytes: whole as u64, stored_bytes: 0, sum });
         if whole > 0 {
-            hand_on(run);
+            let mut next = vec![0; ORDINARY];
+            next[..filled - whole].copy_from_slice(&buffer[whole..filled]);
+            buffer.truncate(whole);
+            hand_on(std::mem::replace(&mut buffer, next), room.take());
         }
-        buffer.copy_within(whole..filled, 0);
         filled -= whole;
         if n == 0 {
             return Ok((tally, hasher.finalize().to_hex().to_string()));

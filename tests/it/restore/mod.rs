@@ -7,6 +7,7 @@ mod kinds;
 mod logins;
 mod lookalikes;
 mod lost;
+mod memory;
 mod newer;
 mod of_one_database;
 mod official;

@@ -120,7 +120,10 @@ impl Life {
         let manifest = Manifest::decode(&bytes).expect("a manifest that can be understood");
         let documents = self.documents(job).await;
         assert_eq!((&manifest.id, manifest.job.as_str()), (id, JOBS[job].name));
-        assert_eq!((manifest.totals.documents, manifest.started_at), (documents, ran.started));
+        assert_eq!(manifest.totals.documents, documents);
+        // Within a run true time passes, on a busy machine as well.
+        let after = manifest.started_at - ran.started;
+        assert!(TimeDelta::zero() <= after && after < TimeDelta::hours(1), "{after}");
         let before = self.ledger.compared_with(job, ran.started);
         let less = before.is_some_and(|before| 2 * documents < before);
         assert_eq!(manifest.collapsed(), less, "{documents} of {before:?}: {:?}", manifest.warnings);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 /// How many raw bytes may be in flight.
+#[derive(Debug)]
 pub struct Budget {
     limit: usize,
     used: Mutex<usize>,
@@ -10,6 +11,7 @@ pub struct Budget {
 }
 
 /// A share of the budget, given back on drop.
+#[derive(Debug)]
 pub struct Room {
     budget: Arc<Budget>,
     bytes: usize,
@@ -21,7 +23,7 @@ impl Budget {
         Arc::new(Budget { limit, used: Mutex::new(0), freed: Condvar::new() })
     }
 
-    /// Waits for a share; what is larger than all of it takes all of it.
+    /// Waits for a share; blocks the thread. A share larger than the whole budget takes all of it.
     pub fn take(self: &Arc<Budget>, bytes: usize) -> Room {
         let bytes = bytes.min(self.limit);
         let used = self.used.lock().expect("no holder panics");
@@ -35,6 +37,7 @@ impl Budget {
 impl Drop for Room {
     fn drop(&mut self) {
         *self.budget.used.lock().expect("no holder panics") -= self.bytes;
-        self.budget.freed.notify_one();
+        // Shares differ in size: the next one in the queue may still not fit where another one does.
+        self.budget.freed.notify_all();
     }
 }

@@ -1,0 +1,76 @@
+//! How much memory a restore and a backup take, whatever the documents are.
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+
+use bson::rawdoc;
+use mongodb::Client;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::raw;
+
+use super::support::server;
+use crate::cli::support::Home;
+
+/// A container of this size restores and backs up anything.
+const LIMIT_KIB: u64 = 256 << 10;
+/// How many documents of almost 16 MiB.
+const DOCUMENTS: usize = 12;
+
+/// Runs the tool to its end; the peak of its memory in KiB (`VmHWM`, proc_pid_status(5)).
+#[track_caller]
+fn peak(command: &mut Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the tool");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+        // A process that has ended has no memory any more.
+        peak = now.unwrap_or(0).max(peak);
+        if let Some(ended) = child.try_wait().expect("its state") {
+            assert!(ended.success(), "{ended}");
+            assert!(peak > 0, "it was never seen");
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+async fn largest(client: &Client) {
+    // One byte again and again compresses well, which saves the time of the test, but no memory for whole documents.
+    let text = vec![7u8; (16 << 20) - 100];
+    let documents: Vec<Vec<u8>> = (0..DOCUMENTS)
+        .map(|n| {
+            let binary = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: text.clone() };
+            rawdoc! {"_id": n as i32, "data": binary}.into_bytes()
+        })
+        .collect();
+    raw::insert(&client.database("shop"), "films", &documents).await.expect("documents");
+}
+
+async fn counted(target: &Mongod) -> u64 {
+    let client = target.client().await.expect("a client");
+    let films = client.database("shop").collection::<bson::Document>("films");
+    films.count_documents(bson::doc! {}).await.expect("a count")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_documents_fit_into_256_mib() {
+    let ((source, client), (target, _)) = (server().await, server().await);
+    largest(&client).await;
+    let home = Home::new();
+    let made = peak(home.to_dir(&source.uri()).arg("backup"));
+    let artifact = home.backups().join(&home.manifests()[0].artifact.key);
+    let restored = async |from: &[&OsStr]| {
+        let mut restore = home.to_dir("mongodb://127.0.0.1:1");
+        restore.env("RESTORE_URI", target.uri()).args(["restore", "--yes", "--drop"]).args(from);
+        let peak = peak(&mut restore);
+        assert_eq!(counted(&target).await, DOCUMENTS as u64);
+        peak
+    };
+    let stored = restored(&["latest".as_ref()]).await;
+    let dump = restored(&["--from".as_ref(), artifact.as_os_str()]).await;
+    let told = format!("backup {made} KiB, restore {stored} KiB, restore --from {dump} KiB");
+    assert!([made, stored, dump].iter().all(|peak| *peak < LIMIT_KIB), "{told}");
+}
