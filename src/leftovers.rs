@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::Folder;
 use crate::claim::Claim;
 use crate::error::{Error, Result};
+use crate::room;
 use crate::store::Store;
 
 /// The folder of these files in the state directory.
@@ -51,7 +52,7 @@ pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &st
     let failed = |e: std::io::Error| {
         Error::failed(format!("cannot write {}", state.join(FOLDER).join(&name).display()))
             .hint("Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write")
-            .caused_by(e)
+            .caused_by(room::explained(e, state))
     };
     let created = || -> std::io::Result<Marker> {
         let state = Folder::create(state, 0o700)?;

@@ -64,6 +64,7 @@ pub mod program;
 pub mod progress;
 pub mod replace;
 pub mod retention;
+pub mod room;
 pub mod secret;
 pub mod shell;
 pub mod source;

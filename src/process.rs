@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::memory::Kills;
+
 /// Has the kernel kill a child that is about to be started when the thread ends that starts it: a run that is
 /// killed takes its child along, which might never notice.
 pub fn die_with_us(command: &mut Command) {
@@ -41,6 +43,23 @@ pub fn file_size_limit() -> Option<u64> {
     let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } == 0;
     (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
+
+/// Why a signal ended a child, and the next step; `None` for signals that speak for themselves.
+pub fn why_killed(signal: i32, kills: Kills) -> Option<(&'static str, &'static str)> {
+    match signal {
+        libc::SIGKILL if kills.rose() => Some(("the kernel killed it for lack of memory", MEMORY)),
+        libc::SIGKILL => Some(("perhaps the kernel killed it for lack of memory", MEMORY)),
+        libc::SIGXFSZ => Some((
+            "it reached its file-size limit",
+            "Raise the limit: `ulimit -f` in the shell that starts this, LimitFSIZE= in a unit of systemd",
+        )),
+        _ => None,
+    }
+}
+
+/// The next step where the kernel killed a child for lack of memory.
+const MEMORY: &str = "If `dmesg` or `journalctl -k` says so, raise the memory limit of the container or service (docker \
+                      --memory, MemoryMax= of systemd), or give the machine more memory";
 
 /// Returns true if this process ignores a signal, as `nohup` has it ignore SIGHUP.
 pub fn ignores(signal: i32) -> bool {

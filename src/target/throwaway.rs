@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -18,6 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::beneath::Folder;
 use crate::error::{Error, Result};
+use crate::memory::Kills;
 use crate::secret::Secret;
 use crate::{process, program};
 
@@ -70,6 +72,8 @@ impl Program {
 #[derive(Debug)]
 pub struct Throwaway {
     child: Child,
+    program: PathBuf,
+    kills: Kills,
     folder: PathBuf,
     _owner: File,
     /// Dropping it lets the thread end that started the child.
@@ -91,23 +95,27 @@ impl Throwaway {
                 .hint("Set TMPDIR to a shorter one"));
         }
         DirBuilder::new().mode(0o700).create(&folder).map_err(cannot)?;
+        let kills = Kills::watch();
         let made = own(&folder).and_then(|owner| Ok((owner, spawn(program, &folder)?)));
         let (owner, (child, keeper)) = made.map_err(|e| {
             let _ = fs::remove_dir_all(&folder);
             Error::failed(format!("cannot start {}", program.path.display())).caused_by(e)
         })?;
-        let mut started = Throwaway { child, folder, _owner: owner, _keeper: keeper };
-        started.ready(program).await?;
+        let program = program.path.clone();
+        let mut started = Throwaway { child, program, kills, folder, _owner: owner, _keeper: keeper };
+        started.ready().await?;
         Ok(started)
     }
 
-    async fn ready(&mut self, program: &Program) -> Result<()> {
+    async fn ready(&mut self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         while UnixStream::connect(self.folder.join(SOCKET)).is_err() {
-            let ended = self.child.try_wait().ok().flatten();
-            if ended.is_some() || Instant::now() > until {
-                let what = ended.map_or("does not answer".into(), |status| format!("ended ({status})"));
-                return Err(Error::failed(format!("{} {what}{}", program.path.display(), self.said())));
+            if let Some(error) = self.ended() {
+                return Err(error);
+            }
+            if Instant::now() > until {
+                let what = format!("{} does not answer{}", self.program.display(), self.said());
+                return Err(Error::failed(what));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -120,9 +128,18 @@ impl Throwaway {
         Secret::from(format!("mongodb://{}/", utf8_percent_encode(&socket, ENCODED)))
     }
 
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// The error of a server that has ended by itself; `None` while it runs.
+    pub fn ended(&mut self) -> Option<Error> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let killed = status.signal().and_then(|signal| process::why_killed(signal, self.kills));
+        let why = killed.map(|(why, _)| format!(": {why}")).unwrap_or_default();
+        let what =
+            format!("the throw-away mongod ({}) ended, {status}{why}{}", self.program.display(), self.said());
+        let error = Error::failed(what);
+        Some(match killed {
+            Some((_, hint)) => error.hint(hint),
+            None => error,
+        })
     }
 
     /// Its last words, as the end of a message.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::beneath::append_named;
 use crate::error::{Error, Result};
+use crate::room;
 
 /// A log file.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl LogFile {
         if let Err(e) = written
             && !self.complained.swap(true, Relaxed)
         {
+            let e = room::explained(e, &self.path);
             let _ = writeln!(
                 std::io::stderr(),
                 "warning: the log file {} cannot be written, lines are missing there: {e}",

@@ -17,7 +17,7 @@ use crate::artifact::manifest::Manifest;
 use crate::cancel::Cancel;
 use crate::catalog::verdict::Drill;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::patience::Patience;
 use crate::progress::Meter;
 use crate::secret::Secret;
@@ -89,11 +89,13 @@ async fn in_mongod(
     log::info!("drilling {} in a throw-away mongod ({})", manifest.id, program.path.display());
     let scratch = scratch::Scratch { uri: mongod.uri(), names: None, target: OnceLock::new() };
     let outcome = resources.cancel.or(scratch.drill(resources, manifest)).await;
-    outcome.map_err(|error| match mongod.is_running() {
-        true => error,
-        false => Error::failed(format!("the throw-away mongod ended{}", mongod.said()))
-            .caused_by(error.chain())
-            .hint(format!("Look for room on the disk of {} and in memory", within.display())),
+    outcome.map_err(|error| match mongod.ended() {
+        None => error,
+        Some(ended) => match ended.next_step() {
+            Some(_) => ended,
+            None => ended.hint(format!("Look for room on the disk of {} and in memory", within.display())),
+        }
+        .caused_by(error.chain()),
     })
 }
 

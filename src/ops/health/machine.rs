@@ -12,6 +12,7 @@ use super::checks::Finding;
 use crate::claim::{self, Locked};
 use crate::config::exposed::Exposed;
 use crate::error::{Error, Result};
+use crate::room;
 use crate::units::several;
 
 /// They resolve (or there would be nothing to look at), and what comes of them.
@@ -55,7 +56,7 @@ fn replaced(file: &Path) -> Result<()> {
     probe(file.parent().unwrap_or(Path::new("/"))).map(drop).map_err(|(_, e)| {
         Error::failed(format!("metrics_file: {} cannot be written", file.display()))
             .hint("Create its folder, or let this user write there (METRICS_FILE, metrics_file)")
-            .caused_by(e)
+            .caused_by(room::explained(e, file))
     })
 }
 
@@ -75,9 +76,13 @@ fn probe(folder: &Path) -> std::result::Result<Locked, (PathBuf, io::Error)> {
 
 fn written(dir: &Path) -> Result<Finding> {
     let failed = |path: PathBuf, e: io::Error| {
-        Error::failed(format!("cannot write {}", path.display()))
-            .hint("Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write")
-            .caused_by(e)
+        let full = room::cause(&e, &path);
+        let hint = full.as_ref().map_or(
+            "Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write",
+            |cause| cause.hint,
+        );
+        let cause = full.as_ref().map_or_else(|| e.to_string(), |cause| cause.what.clone());
+        Error::failed(format!("cannot write {}", path.display())).hint(hint).caused_by(cause)
     };
     if fs::symlink_metadata(dir).is_ok_and(|meta| !meta.is_file()) {
         return probe(dir).map_err(|(path, e)| failed(path, e)).and_then(|locked| match locked {

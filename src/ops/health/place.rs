@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 use crate::retention::CLOCK_TOLERANCE;
 use crate::store::dir::space;
 use crate::store::{Deleted, Kind};
+use crate::units::several;
+
+/// With fewer free inodes a backup, its verification and what it is remembered by may not find room.
+const INODES: u64 = 32;
 
 /// Writes, reads back, compares and deletes a small object.
 pub async fn store(around: &Around) -> Result<Finding> {
@@ -89,13 +93,22 @@ pub async fn disk(around: &Around) -> Result<Finding> {
             None => format!("{} has less free than must stay free, before any backup", root.display()),
         };
         let room = space::check(path, last.unwrap_or(0), min_free, doing)?;
+        space::check_file(last.unwrap_or(0), doing)?;
         let size = |n: u64| bytesize::ByteSize(n).display().iec().to_string();
         let last = match last {
             Some(n) => format!("another of {}, as the last backup has, fits", size(n)),
             None => "no backup yet, so whether one fits was not compared".into(),
         };
         let (free, total) = (size(room.free), size(room.total));
-        Finding::ok(format!("{free} of {total} free, {:.0} % must stay; {last}", min_free * 100.0))
+        let found = format!("{free} of {total} free, {:.0} % must stay; {last}", min_free * 100.0);
+        match room.inodes {
+            // None at all: the probe of the check `store` was written all the same, so the figure is wrong.
+            Some(inodes @ 1..INODES) => Finding::warning(
+                format!("{found}; only {} free", several(inodes, "inode")),
+                "Delete files there (`df -i` shows how many inodes are used), or use a file system with more inodes",
+            ),
+            _ => Finding::ok(found),
+        }
     })
     .await
 }

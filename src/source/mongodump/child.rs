@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Found;
 use super::chunks::{Chunks, Watch};
 use crate::error::{Error, Kind, Result};
+use crate::memory::Kills;
 use crate::process;
 use crate::secret::{ExposeSecret, Redactor, Secret};
 
@@ -34,6 +35,7 @@ pub struct Running {
     redactor: Redactor,
     /// The next step if the user may not read something.
     grant: String,
+    kills: Kills,
 }
 
 /// Starts mongodump. The connection string, which holds the password, goes through a pipe on its
@@ -51,6 +53,7 @@ pub fn start(
     if let Some(database) = database {
         command.arg(format!("--db={database}"));
     }
+    let kills = Kills::watch();
     // The thread that spawns is the one that reads to the end.
     process::die_with_us(&mut command);
     let mut child = command
@@ -69,7 +72,7 @@ pub fn start(
     keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
     let chunks = Chunks::of(child.stdout.take().expect("stdout is piped"), watch, cancel.clone());
     let redactor = Redactor::new(&[uri.expose_secret()], &[]);
-    Ok(Running { child, chunks: Some(chunks), lines, redactor, grant })
+    Ok(Running { child, chunks: Some(chunks), lines, redactor, grant, kills })
 }
 
 impl Running {
@@ -109,9 +112,14 @@ impl Running {
 
     fn failed(&self, status: ExitStatus) -> Error {
         match (status.signal(), status.code()) {
-            (Some(signal), _) => {
-                Error::failed(format!("mongodump was killed by signal {signal}{}", self.said()))
-            }
+            (Some(signal), _) => match process::why_killed(signal, self.kills) {
+                Some((why, hint)) => {
+                    let what = format!("mongodump was killed by signal {signal}: {why}{}", self.said());
+                    Error::failed(what)
+                        .hint(format!("{hint}. The native engine (BACKUP_ENGINE=native) needs no mongodump"))
+                }
+                None => Error::failed(format!("mongodump was killed by signal {signal}{}", self.said())),
+            },
             // The server's words for error 13, which would come again in another run.
             (None, _) if self.has_said("(Unauthorized)") || self.has_said("not authorized on ") => {
                 Error::failed(format!("mongodump may not read everything{}", self.said())).hint(&self.grant)

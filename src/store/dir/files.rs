@@ -13,6 +13,8 @@ use chrono::DateTime;
 
 use super::super::{Error, Kind, Object, Result};
 use crate::beneath::{About, Folder, Renamed, Synced};
+use crate::process;
+use crate::room::{self, Cause};
 use crate::units::several;
 
 /// How many folders deep a key may lie. Deeper ones are not listed: none is ours, and each costs an open descriptor.
@@ -84,7 +86,7 @@ impl Root {
             }
             // One that is there is opened, though nothing can be created above it.
             Err(_) if path.exists() => {}
-            Err(e) => return Err(error(doing(), e)),
+            Err(e) => return Err(not_made(doing(), e, path)),
         }
         let path = fs::canonicalize(path).map_err(|e| error(doing(), e))?;
         let root = Root { path, lacks: Mutex::default() };
@@ -211,8 +213,8 @@ impl Root {
         let mut parts = key.split('/').map(Path::new).collect::<Vec<_>>();
         let last = parts.pop().unwrap_or(Path::new(""));
         for part in parts {
-            let fail =
-                |e| error(format!("cannot create the folder {}", folder.path().join(part).display()), e);
+            let path = folder.path().join(part);
+            let fail = |e| not_made(format!("cannot create the folder {}", path.display()), e, &path);
             let below = match folder.folder(part) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     if folder.make_folder(part, 0o700).map_err(fail)? {
@@ -325,9 +327,23 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// The error of a call that makes a file or folder at `path`.
+pub(super) fn not_made(doing: String, e: io::Error, path: &Path) -> Error {
+    match room::cause(&e, path) {
+        Some(cause) => no_room(doing, cause),
+        None => error(doing, e),
+    }
+}
+
+/// The error of a file that has no room.
+pub(super) fn no_room(doing: String, cause: Cause) -> Error {
+    Error::new(Kind::Full, doing, cause.what).hint(cause.hint)
+}
+
 /// Gives an error of the file system its class.
 pub(super) fn error(doing: String, e: io::Error) -> Error {
     match e.raw_os_error() {
+        Some(libc::EFBIG) => no_room(doing, room::too_large(process::file_size_limit())),
         Some(libc::ENOENT | libc::ENOTDIR) => Error::new(Kind::NotFound, doing, e),
         Some(libc::ENOSPC | libc::EDQUOT) => {
             Error::new(Kind::Full, doing, e).hint("Free some space, or give the backups a larger disk")

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{Error, Kind, Result};
 use super::direct::Direct;
-use super::files::{Lack, Root, error};
+use super::files::{Lack, Root, error, not_made};
 use crate::beneath::{Folder, sync_file};
 use crate::claim::Claim;
 
@@ -46,7 +46,7 @@ impl Partial {
             let file = match folder.create_file(&name, 0o600) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(fail(e)),
+                Err(e) => return Err(not_made(doing(), e, folder.path())),
             };
             let direct = Direct::open(&folder, &name, &file);
             let claim = match Claim::take(file) {

@@ -34,6 +34,7 @@ impl DirUpload {
     pub fn begin(root: Arc<Root>, spec: UploadSpec, min_free: f64, max_parts: u32) -> Result<DirUpload> {
         root.check()?;
         let doing = || format!("cannot write {}", root.file(&spec.key).display());
+        space::check_file(spec.estimate.unwrap_or(0), doing)?;
         space::check(root.path(), spec.estimate.unwrap_or(0), min_free, doing)?;
         let partial = Partial::create(&root, &spec.key)?;
         let id = partial.id().to_owned();

@@ -10,6 +10,7 @@ use uzima_testkit::mongod::Mongod;
 
 use super::contents::contents;
 use super::support::{Home, TOOL, run};
+use crate::notify::support::{KEY, accepted, asked, service};
 
 async fn server(blobs: u64) -> Mongod {
     let server = Mongod::builder().start().await.expect("mongod");
@@ -20,12 +21,22 @@ async fn server(blobs: u64) -> Mongod {
 }
 
 /// A shell that runs `script`, in which `$TOOL` is the tool, with the tool's environment.
-fn shell(tool: &Command, script: &str) -> Command {
+pub fn shell(tool: &Command, script: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", script]).env_clear().current_dir("/").stdin(Stdio::null());
     shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TOOL", TOOL);
     shell.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell
+}
+
+/// The same where the script may mount file systems, which nobody else sees.
+pub fn mounting(tool: &Command, script: &str) -> Command {
+    let inner = shell(tool, script);
+    let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
+    let mut outer = Command::new("unshare");
+    outer.args(["-m", "/bin/sh"]).args(args).env_clear().current_dir("/").stdin(Stdio::null());
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer
 }
 
 /// Row 40: the disk fills up while the backup is written; what was written goes, the old backup stays.
@@ -45,12 +56,7 @@ after=$(cd "$BACKUP_DIR" && find . -type f ! -name failed.json -exec sha256sum {
 df --output=avail -k "$BACKUP_DIR" | tail -n 1
 "$TOOL" list --status completed
 exit $code"#;
-    let inner = shell(&home.to_dir(&server.uri()), script);
-    let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
-    let mut outer = Command::new("unshare");
-    outer.args(["-m", "/bin/sh"]).args(args).env_clear().current_dir("/").stdin(Stdio::null());
-    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ran = run(&mut outer).ends(1);
+    let ran = run(&mut mounting(&home.to_dir(&server.uri()), script)).ends(1);
     assert!(ran.stderr.contains("cannot write ") && ran.stderr.contains("next step: "), "{}", ran.stderr);
     assert_eq!(ran.stdout.matches("native").count(), 1, "{}", ran.stdout);
 }
@@ -113,7 +119,7 @@ async fn little_of_everything() {
     let mut failed = [0, 0];
     let mut done = [0, 0];
     let memory = (1..=14).map(|n| ("-v", n * 24 * 1024, 0));
-    let descriptors = (3..=30).step_by(3).map(|n| ("-n", n, 1));
+    let descriptors = (4..=40).step_by(4).map(|n| ("-n", n, 1));
     for (flag, limit, kind) in memory.chain(descriptors) {
         let home = Home::new();
         let script = format!(r#"ulimit {flag} {limit}; exec timeout 120 "$TOOL" backup"#);
@@ -144,4 +150,79 @@ async fn little_of_everything() {
         }
     }
     assert!(failed.iter().all(|n| *n > 0) && done.iter().all(|n| *n > 0), "{failed:?} {done:?}");
+}
+
+/// A file-size limit ends no run without a word: writing fails, and everybody hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_size_limit() {
+    let (server, service) = (server(600).await, service(vec![accepted()]).await);
+    let limited = |home: &Home, blocks: u32, args: &str| {
+        let mut tool = home.to_dir(&server.uri());
+        tool.envs([("RESEND_API_KEY", KEY), ("ADMIN_EMAILS", "ops@example.com")]);
+        tool.env("RESEND_BASE_URL", service.uri());
+        // A block of `ulimit -f` has 512 bytes (POSIX).
+        let script = format!(r#"ulimit -f {blocks}; exec "$TOOL" {args}"#);
+        let log = home.path().join("log");
+        std::fs::File::create(&log).and_then(|file| file.set_len(6 << 20)).expect("a log above the limit");
+        run(shell(&tool, &script).env("BACKUP_LOG_FILE", log))
+    };
+    // 5 MiB are more than is expected of 10 MiB that nothing compresses, and less than they take; 32 KiB are less than
+    // is expected.
+    for (blocks, limit, mails) in [(10 << 10, "5.0 MiB", 1), (64, "32.0 KiB", 2)] {
+        let home = Home::new();
+        let named = format!("the file-size limit of this process is {limit}");
+        limited(&home, blocks, "backup").ends(1).says(&[
+            "error: ",
+            &named,
+            "ulimit -f",
+            "LimitFSIZE=",
+            "log file",
+        ]);
+        assert_eq!(home.manifests().len(), 0);
+        assert_eq!(home.files().iter().filter(|file| !file.ends_with("/failed.json")).count(), 0);
+        assert!(home.failures()[0].error.contains(&named), "{:?}", home.failures());
+        let sent = asked(&service).await;
+        assert_eq!(sent.len(), mails);
+        assert!(String::from_utf8_lossy(&sent[mails - 1].body).contains(&named), "the mail names the limit");
+    }
+    // What fits is backed up, although not a line goes into the log file.
+    let home = Home::new();
+    limited(&home, 10 << 10, "backup --db admin --allow-empty").ends(0).says(&["log file", "5.0 MiB"]);
+    assert_eq!(home.manifests().len(), 1);
+    // `health` knows the limit before the next night.
+    run(home.to_dir(&server.uri()).arg("backup")).ends(0);
+    let health = limited(&home, 10 << 10, "health --skip mail --json");
+    let disk =
+        health.json()["checks"].as_array().expect("a list").iter().find(|row| row["name"] == "disk").cloned();
+    let disk = disk.expect("the check").to_string();
+    assert!(disk.contains("failed") && disk.contains("5.0 MiB") && disk.contains("LimitFSIZE="), "{disk}");
+}
+
+/// A file system without free inodes has room, and still takes no file.
+#[tokio::test]
+async fn no_free_inodes() {
+    let (server, home) = (server(0).await, Home::new());
+    let on = |inodes: u32, args: &str| {
+        let script = format!(
+            r#"mount -t tmpfs -o size=8m,nr_inodes={inodes} tmpfs "$BACKUP_DIR" && exec "$TOOL" {args}"#
+        );
+        run(&mut mounting(&home.to_dir(&server.uri()), &script))
+    };
+    let named = ["there are no free inodes on the file system of ", "df -i"];
+    for inodes in [1, 3, 5] {
+        on(inodes, "backup").ends(1).says(&named);
+    }
+    on(64, "backup").ends(0);
+    let check = |inodes: u32, name: &str| {
+        let report = on(inodes, "health --json").json();
+        let rows = report["checks"].as_array().expect("a list").iter();
+        rows.clone().find(|row| row["name"] == name).expect("the check").clone()
+    };
+    let store = check(1, "store");
+    assert_eq!(store["outcome"], "failed", "{store}");
+    assert!(named.iter().all(|words| store.to_string().contains(words)), "{store}");
+    let disk = check(20, "disk");
+    assert_eq!(disk["outcome"], "warning", "{disk}");
+    assert!(disk.to_string().contains("only 19 inodes free"), "{disk}");
+    assert_eq!(check(100, "disk")["outcome"], "ok");
 }

@@ -1,12 +1,13 @@
 //! In a mongod of the drill's own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use bson::{doc, rawdoc};
 use uzima_testkit::torture;
 use uzima_testkit::wire_proxy::Rule;
 
-use super::support::{assert_gone, drill, processes, scratch};
+use super::support::{assert_gone, drill, mongod, processes, scratch};
 use crate::cli::signals::{ends_by, start, until};
 use crate::cli::support::run;
 use crate::native::support::{behind_a_proxy, insert, meanwhile, rows as padded};
@@ -103,4 +104,27 @@ async fn whatever_ends_it_ends_the_server() {
     assert_eq!(std::fs::read_dir(within.path()).expect("a folder").count(), 1, "its folder stays");
     run(&mut drill(&backup, within.path())).ends(0).says(&["left behind when it was killed"]);
     assert_gone(within.path());
+}
+
+/// A mongod that a signal ended: what may have sent it is named. Files of any size are its own affair.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mongod_that_is_killed_names_what_may_have_killed_it() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..3).await;
+    let (backup, within) = (Backup::of(&source, &[]), scratch());
+    for (signal, words) in [("KILL", "lack of memory"), ("XFSZ", "file-size limit")] {
+        let program = backup.home.path().join("mongod");
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && exec {} --version\nkill -{signal} $$\nexit 9\n",
+            mongod().display()
+        );
+        std::fs::write(&program, script).expect("a script");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        run(drill(&backup, within.path()).env("MONGOD_PATH", &program)).ends(1).says(&[
+            "the throw-away mongod",
+            words,
+            "next step: ",
+        ]);
+        assert_gone(within.path());
+    }
 }

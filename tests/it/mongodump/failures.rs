@@ -48,7 +48,13 @@ async fn exits_with_an_error() {
 
 #[tokio::test]
 async fn is_killed() {
-    fails(&[dies_at(4, Ending::Killed)], 1, &["killed by signal 9", "Failed: it broke"]).await;
+    let memory = "perhaps the kernel killed it for lack of memory";
+    fails(
+        &[dies_at(4, Ending::Killed)],
+        1,
+        &["killed by signal 9", memory, "MemoryMax=", "Failed: it broke"],
+    )
+    .await;
     fails(&[dies_at(0, Ending::Killed)], 1, &["killed by signal 9"]).await;
 }
 
