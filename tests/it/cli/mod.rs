@@ -1,11 +1,12 @@
 //! The real binary, as cron, people and scripts start it.
 
+mod clocks;
 mod compression;
 mod configuration;
 pub mod contents;
 mod examples;
 mod faults;
-mod hardship;
+pub mod hardship;
 mod kills;
 mod lacking;
 pub mod locks;

@@ -1,6 +1,7 @@
 //! Row 38: a signal ends a backup at any point within 10 s, and nothing of it stays.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use uzima_testkit::standin::{Ending, Play, StandIn, fixture};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::s3::to_s3;
-use super::support::{Home, run};
+use super::support::{Home, run, with_signals};
 
 /// The signals, with the exit codes they lead to.
 const SIGNALS: [(i32, i32); 3] = [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGHUP, 129)];
@@ -247,4 +248,43 @@ fn while_init_tries_what_it_wrote() {
     for words in [format!("{} is written: go on with `", file.display()), "init --force".into()] {
         assert!(said.contains(&words), "{said}");
     }
+}
+
+/// `nohup` has SIGHUP ignored, `trap '' HUP INT TERM` all three.
+#[tokio::test]
+async fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    let server = loaded().await;
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let uri = proxy.uri(&server.uri());
+    let home = Home::new();
+    let stalled = proxy.add(Rule::on("find").nth(2).then(Action::Stall(Duration::from_secs(2))));
+    let mut backup = home.to_dir(&uri);
+    with_signals(&mut backup, libc::SIG_IGN);
+    let mut child = start(backup.arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    for (signal, _) in SIGNALS {
+        // SAFETY: our own child, not waited for yet.
+        unsafe { libc::kill(child.id() as i32, signal) };
+    }
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    assert_eq!(home.manifests().len(), 1);
+
+    // Only one is ignored: another one ends the run.
+    let home = Home::new();
+    proxy.clear();
+    let stalled = proxy.add(Rule::on("find").nth(2).then(Action::Stall(STALL)));
+    let mut backup = home.to_dir(&uri);
+    // SAFETY: between fork and exec only signal(2) is called, which is async-signal-safe.
+    unsafe {
+        backup.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        })
+    };
+    let child = start(backup.arg("backup"));
+    until("the server falls silent", || proxy.hits(stalled) == 1);
+    // SAFETY: our own child, not waited for yet.
+    unsafe { libc::kill(child.id() as i32, libc::SIGHUP) };
+    ends_by(child, libc::SIGTERM, 143);
+    proxy.close_all();
 }

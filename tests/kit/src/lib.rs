@@ -3,6 +3,7 @@
 //! Everything here starts on one Linux machine without Docker. Nothing is shared between two tests:
 //! each server has its own port, folder and lifetime, so tests run side by side.
 
+pub mod clock;
 pub mod load;
 pub mod mongod;
 pub mod moto;
