@@ -60,7 +60,7 @@ async fn the_largest_documents_fit_into_256_mib() {
     let ((source, client), (target, _)) = (server().await, server().await);
     largest(&client).await;
     let home = Home::new();
-    let made = peak(home.to_dir(&source.uri()).arg("backup"));
+    let made = peak(home.to_dir(&source.uri()).args(["backup", "--format", "tar.zst"]));
     let artifact = home.backups().join(&home.manifests()[0].artifact.key);
     let restored = async |from: &[&OsStr]| {
         let mut restore = home.to_dir("mongodb://127.0.0.1:1");
