@@ -7,7 +7,8 @@
 
 use std::io::{self, Read};
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 use std::thread;
 
 use crate::exit::Exit;
@@ -16,6 +17,8 @@ use crate::exit::Exit;
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// The thread that waits.
 static REPORTER: AtomicI32 = AtomicI32::new(-1);
+/// A thread has handed over.
+static ENDING: AtomicBool = AtomicBool::new(false);
 /// How long the notices may take, in seconds. What they need may be held by the thread that cannot go on.
 const LONGEST: u32 = 60;
 
@@ -68,7 +71,8 @@ pub fn watch(report: impl FnOnce() + Send + 'static) -> io::Result<()> {
         // SAFETY: a call without pointers.
         REPORTER.store(unsafe { libc::gettid() }, SeqCst);
         if told.read_exact(&mut [0]).is_ok() {
-            report();
+            // Without memory it may panic.
+            let _ = panic::catch_unwind(panic::AssertUnwindSafe(report));
             exit();
         }
     })?;
@@ -76,9 +80,19 @@ pub fn watch(report: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
+/// Prints `text` and ends the process, after the notices if somebody waits for this. Needs no memory. If it is called again
+/// because memory is not there, the notices cannot be sent either, and the process ends at once.
+pub fn without_memory(text: &[u8]) -> ! {
+    if ENDING.load(SeqCst) {
+        exit();
+    }
+    end(text);
+}
+
 /// Prints `text` and ends the process, after the notices if somebody waits for this. Needs no memory.
-pub fn end(text: &[u8]) -> ! {
+fn end(text: &[u8]) -> ! {
     let pipe = PIPE.load(SeqCst);
+    ENDING.store(true, SeqCst);
     // SAFETY: none of the calls needs memory, and the text outlives the first.
     unsafe {
         libc::write(2, text.as_ptr().cast(), text.len());

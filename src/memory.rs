@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::Path;
 
-use crate::crash::end;
+use crate::crash::without_memory;
 
 /// The system's allocator, for which a failure is the end of the process.
 pub struct Strict;
@@ -48,7 +48,9 @@ pub fn keep() {
 
 fn there(pointer: *mut u8) -> *mut u8 {
     if pointer.is_null() {
-        end(b"error: there is not enough memory\nnext step: Free some, or raise the limit (ulimit -v)\n");
+        without_memory(
+            b"error: there is not enough memory\nnext step: Free some, or raise the limit (ulimit -v)\n",
+        );
     }
     pointer
 }

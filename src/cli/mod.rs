@@ -89,7 +89,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     output::tell_panics(log.clone());
     let layers = Arc::new(layers);
-    if let Some(operation) = told_of(&cli.command) {
+    let configured =
+        Teller::new(&layers, &log, &Cancel::default()).is_ok_and(|teller| teller.is_configured());
+    if let Some(operation) = told_of(&cli.command).filter(|_| configured) {
         let (layers, log) = (Arc::clone(&layers), log.clone());
         if let Err(e) = crash::watch(move || broken_off(operation, &layers, &log)) {
             log::warn!("a run that is broken off could not be reported: {e}");

@@ -145,7 +145,8 @@ impl<'a> Teller<'a> {
         self.notifier.report(event, report, &fresh()).await
     }
 
-    fn is_configured(&self) -> bool {
+    /// Somebody is told of a run that fails.
+    pub fn is_configured(&self) -> bool {
         self.notifier.is_configured() || self.signals.is_configured()
     }
 

@@ -133,7 +133,7 @@ fn mistakes_are_told_before_any_network_is_touched() {
             &[],
             &["BACKUP_RETENTION_DAYS", "at least 1"],
         ),
-        (&[("BACKUP_DIR", "/x"), ("BACKUP_FORMAT", "a$HOME\nb")], &[], &["'a$HOME\nb'", "tar.zst"]),
+        (&[("BACKUP_DIR", "/x"), ("BACKUP_FORMAT", "a$HOME\nb")], &[], &["'a$HOME\\nb'", "tar.zst"]),
         (
             &[("BACKUP_DIR", "/x")],
             &["--format", "zip"],
