@@ -109,9 +109,7 @@ pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
 async fn end(store: &dyn Store, key: &str, id: &str, lines: &mut Vec<String>) -> bool {
     match store.abort_left(key, id).await {
         Ok(()) => {
-            lines.push(format!(
-                "removed the unfinished upload of {key}, which an earlier run left behind when it was killed"
-            ));
+            lines.push(format!("removed the unfinished upload of {key}, which an earlier run left behind"));
             true
         }
         Err(e) => {

@@ -105,6 +105,7 @@ fn name(outcome: Outcome) -> &'static str {
         Outcome::Deleted => "deleted",
         Outcome::Planned => "planned",
         Outcome::Frozen => "frozen",
+        Outcome::Locked => "locked",
         Outcome::Failed => "failed",
     }
 }
@@ -169,6 +170,7 @@ fn report_text(report: &Report, now: DateTime<Utc>) -> String {
         let word = match row.outcome {
             Outcome::Kept => "keep",
             Outcome::Deleted => "deleted",
+            Outcome::Locked => "locked",
             Outcome::Planned | Outcome::Frozen => "would go",
             Outcome::Failed => "failed",
         };

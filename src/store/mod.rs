@@ -121,8 +121,6 @@ pub struct Protection {
     pub versions: Option<bool>,
     /// Objects can be given a retention period (Object Lock); `None` as above.
     pub locks: Option<bool>,
-    /// A lifecycle rule deletes old versions; `None` as above. Asked only where there are versions.
-    pub expires: Option<bool>,
 }
 
 /// The whole object as its writer knows it; [`Upload::complete`] holds the store to it.
@@ -182,6 +180,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// How the store protects objects from a thief of this key; `None` for a store without such a thing.
     async fn protection(&self) -> Result<Option<Protection>> {
         Ok(None)
+    }
+
+    /// Returns true if the settings or a lifecycle rule say that old versions of deleted objects are deleted in time;
+    /// `None` if the key may not ask or the service does not say.
+    async fn versions_expire(&self) -> Option<bool> {
+        None
     }
 
     /// All objects whose key starts with `prefix`, every page, sorted by key; an error if there are more than

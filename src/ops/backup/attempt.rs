@@ -65,6 +65,11 @@ impl Attempt {
         Attempt { id: (resources.new_id)(started), started, other: Otherwise::default() }
     }
 
+    /// The id of the backup that it makes.
+    pub fn id(&self) -> &BackupId {
+        &self.id
+    }
+
     /// The same attempt with these differences from the options.
     pub fn otherwise(self, other: Otherwise) -> Attempt {
         Attempt { other, ..self }

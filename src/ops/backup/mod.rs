@@ -28,7 +28,7 @@ use crate::artifact::manifest::{self, Manifest};
 use crate::cancel::Cancel;
 use crate::catalog::id::BackupId;
 use crate::catalog::known::Known;
-use crate::catalog::{self, Reading};
+use crate::catalog::{self, Reading, layout};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
@@ -182,6 +182,8 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
     let first = Attempt::new(resources);
     let checked = async {
         resources.store.check().await?;
+        // A key that may write and not read would upload everything and fail when that is compared.
+        resources.store.head(&layout::manifest(first.id())).await?;
         let problem = absent(resources, options).await?;
         Ok((leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await, problem))
     };

@@ -2,13 +2,14 @@
 //! other objects, tombstones. Without the manifest nothing but the tombstone would say which objects were
 //! whose. Each step is done for all backups before the next one, so that a store can take it in few requests.
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use crate::catalog::id::BackupId;
 use crate::catalog::layout;
 use crate::catalog::marks::Tombstone;
 use crate::error::Error;
-use crate::store::{Deleted, Store};
+use crate::store::{Deleted, Kind, Store};
 
 /// How many backups are marked and looked at at once.
 const AT_ONCE: usize = 16;
@@ -23,31 +24,54 @@ fn told(id: &BackupId, error: impl Into<Error>) -> String {
 }
 
 /// What became of a backup that was to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// It is gone, or as gone as the store lets it be.
     Went(Deleted),
     /// It was pinned in the last moment.
     Stays,
+    /// It, or the rest of it, is under a retention period or legal hold: until when, if that is known.
+    Locked(String),
 }
 
-/// Deletes backups. Returns what became of each, in the order of the tombstones.
-pub async fn backups(store: &dyn Store, tombstones: &[Tombstone]) -> Vec<Result<Done, Problems>> {
-    let begun = stream::iter(tombstones).map(|tombstone| begin(store, tombstone)).buffered(AT_ONCE);
+/// Deletes backups, but none whose artifact is locked. (A bucket that locks objects keeps versions, so a deletion would hide
+/// the backup and free nothing.) Returns what became of each, in the order of the tombstones. `now` is this machine's clock.
+pub async fn backups(
+    store: &dyn Store,
+    tombstones: &[Tombstone],
+    now: DateTime<Utc>,
+) -> Vec<Result<Done, Problems>> {
+    let begun = stream::iter(tombstones).map(|tombstone| begin(store, tombstone, now)).buffered(AT_ONCE);
     let mut begun: Vec<Option<Result<Done, Problems>>> = begun.collect().await;
     let open: Vec<&Tombstone> =
         tombstones.iter().zip(&begun).filter(|(_, ended)| ended.is_none()).map(|(t, _)| t).collect();
     let mut went = rest(store, &open).await.into_iter();
     let ended = begun.iter_mut().map(|ended| match ended.take() {
         Some(ended) => ended,
-        None => went.next().expect("one for each that is open").map(Done::Went),
+        None => went.next().expect("one for each that is open"),
     });
     ended.collect()
 }
 
 /// Marks a backup as going. `None`: it goes.
-async fn begin(store: &dyn Store, tombstone: &Tombstone) -> Option<Result<Done, Problems>> {
+async fn begin(
+    store: &dyn Store,
+    tombstone: &Tombstone,
+    now: DateTime<Utc>,
+) -> Option<Result<Done, Problems>> {
     let id = &tombstone.id;
+    if let Some(artifact) = tombstone.keys.last() {
+        match store.locked_until(artifact).await {
+            Ok(Some(end)) if end == DateTime::<Utc>::MAX_UTC => {
+                return Some(Ok(Done::Locked("under a legal hold".into())));
+            }
+            Ok(Some(end)) if end > now => {
+                return Some(Ok(Done::Locked(format!("locked until {}", end.format("%F")))));
+            }
+            Ok(_) => {}
+            Err(e) => return Some(Err(vec![told(id, e)])),
+        }
+    }
     if let Err(e) = tombstone.write(store).await {
         return Some(Err(vec![told(id, e)]));
     }
@@ -61,8 +85,9 @@ async fn begin(store: &dyn Store, tombstone: &Tombstone) -> Option<Result<Done, 
 }
 
 /// Deletes what tombstones name, then themselves.
-pub async fn rest(store: &dyn Store, tombstones: &[&Tombstone]) -> Vec<Result<Deleted, Problems>> {
-    let mut ended: Vec<Result<Deleted, Problems>> = tombstones.iter().map(|_| Ok(Deleted::Gone)).collect();
+pub async fn rest(store: &dyn Store, tombstones: &[&Tombstone]) -> Vec<Result<Done, Problems>> {
+    let mut ended: Vec<Result<Done, Problems>> =
+        tombstones.iter().map(|_| Ok(Done::Went(Deleted::Gone))).collect();
     // While the manifest stays, the backup is listed, and must restore.
     let manifests = |tombstone: &Tombstone| vec![layout::manifest(&tombstone.id)];
     step(store, tombstones, &mut ended, manifests).await;
@@ -75,21 +100,25 @@ pub async fn rest(store: &dyn Store, tombstones: &[&Tombstone]) -> Vec<Result<De
     ended
 }
 
-/// Deletes these keys of every backup that no step before failed for.
+/// Deletes these keys of every backup that no step before failed for, or met a lock of.
 async fn step(
     store: &dyn Store,
     tombstones: &[&Tombstone],
-    ended: &mut [Result<Deleted, Problems>],
+    ended: &mut [Result<Done, Problems>],
     keys: impl Fn(&Tombstone) -> Vec<String>,
 ) {
-    let open = (0..tombstones.len()).filter(|n| ended[*n].is_ok());
+    let open = (0..tombstones.len()).filter(|n| matches!(ended[*n], Ok(Done::Went(_))));
     let asked: Vec<(usize, String)> =
         open.flat_map(|n| keys(tombstones[n]).into_iter().map(move |key| (n, key))).collect();
     let (of, keys): (Vec<usize>, Vec<String>) = asked.into_iter().unzip();
     for (n, answer) in of.into_iter().zip(store.delete_all(&keys).await) {
         match (answer, &mut ended[n]) {
-            (Ok(Deleted::Hidden), Ok(left)) => *left = Deleted::Hidden,
+            (Ok(Deleted::Hidden), Ok(Done::Went(left))) => *left = Deleted::Hidden,
             (Ok(_), _) => {}
+            // The tombstone stays, so that the next run tries again.
+            (Err(e), Ok(done)) if e.kind == Kind::Locked => {
+                *done = Done::Locked("locked by the bucket".into())
+            }
             (Err(e), Ok(_)) => ended[n] = Err(vec![told(&tombstones[n].id, e)]),
             (Err(e), Err(problems)) => problems.push(told(&tombstones[n].id, e)),
         }

@@ -65,6 +65,8 @@ pub enum Outcome {
     Planned,
     /// It would go, but the plan is frozen.
     Frozen,
+    /// It would go, but its retention period (Object Lock) has not ended.
+    Locked,
     /// It did not go, or not all of it.
     Failed,
 }
@@ -195,11 +197,19 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
         orphans::delete(store, &mut report).await;
     }
     if report.hidden {
-        report.problems.push(format!(
-            "{} keeps versions: what was deleted is hidden, its bytes remain and cost; let a lifecycle rule of \
-the bucket expire noncurrent versions",
-            report.place
-        ));
+        let place = &report.place;
+        match store.versions_expire().await {
+            Some(true) => {}
+            Some(false) => report.problems.push(format!(
+                "{place} keeps versions: the deleted objects are hidden, its bytes remain and cost; let a lifecycle rule \
+                 of the bucket expire noncurrent versions"
+            )),
+            None => report.problems.push(format!(
+                "{place} keeps versions: the deleted objects are hidden, its bytes remain and cost; let a lifecycle rule \
+                 of the bucket expire noncurrent versions, and set S3_VERSIONED=true or allow \
+                 s3:GetLifecycleConfiguration"
+            )),
+        }
     }
     report.notes.extend(store.retries());
     Ok(report)
@@ -256,15 +266,19 @@ async fn finish(store: &dyn Store, state: &State, report: &mut Report) {
     let open: Vec<&Tombstone> =
         state.halfway.iter().filter(|(_, pinned)| !pinned).map(|(tombstone, _)| tombstone).collect();
     let done = match report.dry_run {
-        true => open.iter().map(|_| Ok(Deleted::Gone)).collect(),
+        true => open.iter().map(|_| Ok(Done::Went(Deleted::Gone))).collect(),
         false => delete::rest(store, &open).await,
     };
     for (tombstone, done) in open.into_iter().zip(done) {
         match done {
-            Ok(left) => {
+            Ok(Done::Went(left)) => {
                 report.finished.push(tombstone.id.clone());
                 report.hidden |= left == Deleted::Hidden;
             }
+            Ok(Done::Locked(why)) => {
+                report.notes.push(format!("the rest of the deleted backup {} stays: {why}", tombstone.id));
+            }
+            Ok(Done::Stays) => {}
             Err(problems) => report.problems.extend(problems),
         }
     }
@@ -288,12 +302,16 @@ async fn apply(store: &dyn Store, state: &State, report: &mut Report, now: DateT
         report.backups.iter_mut().filter(|row| row.outcome == Outcome::Deleted).collect();
     let tombstone = |row: &&mut Row| state.found(&row.id).tombstone(&row.id, job, now, &row.reason);
     let tombstones: Vec<Tombstone> = going.iter().map(tombstone).collect();
-    for (row, done) in going.into_iter().zip(delete::backups(store, &tombstones).await) {
+    for (row, done) in going.into_iter().zip(delete::backups(store, &tombstones, now).await) {
         match done {
             Ok(Done::Went(left)) => report.hidden |= left == Deleted::Hidden,
             Ok(Done::Stays) => {
                 row.outcome = Outcome::Kept;
                 row.reason = "pinned just now".into();
+            }
+            Ok(Done::Locked(why)) => {
+                row.outcome = Outcome::Locked;
+                row.reason = format!("{why}; then it goes: {}", row.reason);
             }
             Err(problems) => {
                 row.outcome = Outcome::Failed;

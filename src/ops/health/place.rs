@@ -13,13 +13,13 @@ use crate::config::place::Place;
 use crate::error::{Error, Result};
 use crate::retention::CLOCK_TOLERANCE;
 use crate::store::dir::space;
-use crate::store::{Deleted, Kind};
+use crate::store::{Deleted, Kind, Protection, S3Options, Store};
 use crate::units::several;
 
 /// With fewer free inodes a backup, its verification and what it is remembered by may not find room.
 const INODES: u64 = 32;
 
-/// Writes, reads back, compares and deletes a small object.
+/// Writes, reads back, compares and deletes a small object; in a bucket also one in parts, as a backup's artifact is.
 pub async fn store(around: &Around) -> Result<Finding> {
     let Some(store) = around.store().await? else { return missing(around).await };
     store.check().await?;
@@ -32,14 +32,30 @@ pub async fn store(around: &Around) -> Result<Finding> {
     let deleted = store.delete(&key).await;
     around.probing(None);
     compared?;
-    let mut place = store.place();
-    for lack in store.lacking() {
-        place.push_str(&format!(" (its file system has {lack})"));
-    }
+    let place = match &around.subject.place {
+        Place::Dir(_) => {
+            let lacking = store.lacking().into_iter().map(|lack| format!(" (its file system has {lack})"));
+            store.place() + &lacking.collect::<String>()
+        }
+        Place::S3(options) => {
+            // Where nothing may be deleted, or is only hidden, one key is enough for all runs.
+            let own = matches!(deleted, Ok(Deleted::Gone));
+            let key = if own { format!("{key}-{:016x}", rand::random::<u64>()) } else { key };
+            around.probing(Some(key.clone()));
+            let probed = probe::parts(store, &key, own, options).await;
+            let cleared = store.delete(&key).await;
+            around.probing(None);
+            probed?;
+            if own {
+                cleared?;
+            }
+            format!("{} ({})", store.place(), protection(store, options).await?)
+        }
+    };
     match deleted {
         Ok(Deleted::Gone) => Finding::ok(format!("{place}, a probe was written, read and deleted")),
         Ok(Deleted::Hidden) => {
-            Finding::ok(format!("{place}, a probe was written, read and deleted; the bucket keeps versions"))
+            Finding::ok(format!("{place}, a probe was written, read and deleted; its versions remain"))
         }
         // The next run writes the same key.
         Err(e) if e.kind == Kind::Denied && matches!(around.subject.place, Place::S3(_)) => {
@@ -50,6 +66,32 @@ it could not be deleted (no DeleteObject), which is fine for a backup key"
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// What protects the backups in a bucket from a thief of the key.
+///
+/// # Errors
+/// Returns an error if the settings ask for a protection that the bucket does not have.
+async fn protection(store: &dyn Store, options: &S3Options) -> Result<String> {
+    let Protection { versions, locks } = store.protection().await?.unwrap_or_default();
+    if options.object_lock_days.is_some() && locks == Some(false) {
+        return Err(Error::failed(format!(
+            "{} has no Object Lock, which S3_OBJECT_LOCK_DAYS needs",
+            store.place()
+        ))
+        .hint("Turn Object Lock on for the bucket, or unset S3_OBJECT_LOCK_DAYS"));
+    }
+    if options.versioned && versions == Some(false) {
+        return Err(Error::failed(format!("{} keeps no versions, but S3_VERSIONED is set", store.place()))
+            .hint("Turn versioning on for the bucket, or unset S3_VERSIONED"));
+    }
+    Ok(match (versions, locks) {
+        (Some(true), Some(true)) => "it keeps versions, and objects can be locked",
+        (Some(true), _) => "it keeps versions: what this key overwrites or deletes can be brought back",
+        (Some(false), _) => "it keeps no versions: this key can overwrite backups",
+        (None, _) => "whether it keeps versions is unknown: the key may not ask, or the service does not say",
+    }
+    .into())
 }
 
 /// A directory that is not there: the first backup creates it, if it may.

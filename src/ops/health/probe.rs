@@ -5,7 +5,8 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::store::checksum::crc64nvme;
-use crate::store::{self, Kind, Store, UploadSpec, Whole};
+use crate::store::s3::ChecksumMode;
+use crate::store::{self, Kind, S3Options, S3Store, Store, UploadSpec, Whole};
 
 /// How a probe begins.
 const HEAD: &str = "a probe of `health`: ";
@@ -45,20 +46,75 @@ pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
 /// nothing, and the folder written to disk. The file, which has a name of its own for each run, is deleted.
 pub async fn upload(store: &dyn Store, key: &str) -> Result<()> {
     let key = format!("{key}.{:016x}", rand::random::<u64>());
-    let (body, part_size) = (new(), store.limits().min_part.max(1 << 20));
-    let spec = UploadSpec { key: key.clone(), part_size, estimate: None, metadata: Vec::new(), probe: true };
-    let upload = store.begin(&spec).await?;
-    let whole = Whole { size: body.len() as u64, crc64nvme: crc64nvme(&body), parts: 1 };
-    let uploaded = match upload.put_part(0, body).await {
-        Ok(()) => upload.complete(&whole).await,
-        failed => failed,
-    };
-    if uploaded.is_err() {
-        let _ = upload.abort().await;
-    }
+    let uploaded = sent(store, &key).await;
     let deleted = store.delete(&key).await;
     uploaded?;
     Ok(deleted.map(drop)?)
+}
+
+/// Uploads a probe in parts with a backup's checksum and encryption, then begins an upload with the storage class and
+/// retention period too, and ends it: an object in an archive class costs months, a locked one stays. `own`: no other run
+/// uses the key.
+///
+/// # Errors
+/// Returns the store's error; where another checksum works, its hint names that.
+pub async fn parts(store: &dyn Store, key: &str, own: bool, options: &S3Options) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        match sent(store, key).await {
+            Ok(()) => break,
+            // Another run of this machine may have written the key in between.
+            Err(_) if !own && tries < TRIES => tries += 1,
+            Err(error) => {
+                let error = match working(key, options).await {
+                    Some(mode) => error.hint(format!(
+                        "Set S3_CHECKSUM={mode}: with it this service takes a multipart upload, with {} it does not",
+                        options.checksum.name()
+                    )),
+                    None => error,
+                };
+                return Err(error.into());
+            }
+        }
+    }
+    let upload = store.begin(&spec(store, key, false)).await?;
+    Ok(upload.abort().await?)
+}
+
+fn spec(store: &dyn Store, key: &str, probe: bool) -> UploadSpec {
+    UploadSpec {
+        key: key.into(),
+        part_size: store.limits().min_part.max(1 << 10),
+        estimate: None,
+        metadata: Vec::new(),
+        probe,
+    }
+}
+
+async fn sent(store: &dyn Store, key: &str) -> store::Result<()> {
+    let upload = store.begin(&spec(store, key, true)).await?;
+    let body = new();
+    let whole = Whole { size: body.len() as u64, crc64nvme: crc64nvme(&body), parts: 1 };
+    let done = upload.put_part(0, body).await;
+    match done {
+        Ok(()) => upload.complete(&whole).await,
+        Err(error) => {
+            // The first error says more than what follows from it.
+            let _ = upload.abort().await;
+            Err(error)
+        }
+    }
+}
+
+/// The strongest other checksum with which a multipart upload works.
+async fn working(key: &str, options: &S3Options) -> Option<&'static str> {
+    for checksum in [ChecksumMode::Crc32c, ChecksumMode::None] {
+        let store = S3Store::connect(S3Options { checksum, ..options.clone() }).await.ok()?;
+        if checksum != options.checksum && sent(&store, key).await.is_ok() {
+            return Some(checksum.name());
+        }
+    }
+    None
 }
 
 fn new() -> Bytes {

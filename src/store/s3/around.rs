@@ -16,8 +16,8 @@ pub(super) struct Around {
     pub proxy: Option<Proxy>,
     /// The profile that `AWS_PROFILE` names.
     pub profile: Option<String>,
-    /// `AWS_WEB_IDENTITY_TOKEN_FILE` is set.
-    pub web_identity: bool,
+    /// The file that `AWS_WEB_IDENTITY_TOKEN_FILE` names.
+    pub web_identity: Option<String>,
 }
 
 /// A proxy, without its password.
@@ -35,7 +35,7 @@ impl Around {
         Around {
             proxy: proxy(options, set),
             profile: set("AWS_PROFILE"),
-            web_identity: set("AWS_WEB_IDENTITY_TOKEN_FILE").is_some(),
+            web_identity: set("AWS_WEB_IDENTITY_TOKEN_FILE"),
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::super::{Error, Kind, Result};
 use super::bucket::Bucket;
 use super::failure::Failure;
+use super::object::Put;
 
 /// What a doubtful write turned out to be.
 enum Settled {
@@ -48,7 +49,7 @@ impl Bucket {
     /// One conditional put, or where the service refuses the header a look and a plain put.
     async fn put_new(&self, key: &str, body: &Bytes) -> Result<Option<Failure>> {
         if self.conditional() {
-            let failure = match self.put_object(key, body, true).await {
+            let failure = match self.put_object(key, body, Put::New).await {
                 Ok(()) => return Ok(None),
                 Err(failure) => failure,
             };
@@ -72,7 +73,7 @@ impl Bucket {
                 _ => Err(self.taken(key)),
             };
         }
-        Ok(self.put_object(key, body, false).await.err())
+        Ok(self.put_object(key, body, Put::Looked).await.err())
     }
 
     async fn settle(&self, key: &str, body: &Bytes) -> Result<Settled> {

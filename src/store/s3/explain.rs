@@ -93,7 +93,7 @@ pub(super) fn explain(
     }
     if failure.unsupported() {
         return error(Kind::Failed)
-            .hint("If the service does not know this checksum, set S3_CHECKSUM to crc32c or none; `uzima-backup health` tries them");
+            .hint("If the service does not know this checksum, set S3_CHECKSUM=crc32c or S3_CHECKSUM=none; `uzima-backup health` tries them");
     }
     if failure.is(&[
         "SlowDown",
@@ -168,10 +168,10 @@ fn credentials(failure: &Failure, around: &Around) -> String {
             quoted(profile)
         );
     }
-    if around.web_identity {
+    if let Some(file) = &around.web_identity {
         return format!(
-            "Check the role's trust policy and AWS_ROLE_ARN, and that this user may read the token file that \
-             AWS_WEB_IDENTITY_TOKEN_FILE names; or set {set}"
+            "Check the role's trust policy and AWS_ROLE_ARN, and that this user may read {file} \
+             (AWS_WEB_IDENTITY_TOKEN_FILE); or set {set}"
         );
     }
     format!("Set {set} (or a profile, or the machine's role)")
@@ -439,12 +439,12 @@ mod tests {
             &["the profile back up (AWS_PROFILE)", "'back up'"],
         );
         assert_hint(&beside(none(NO_CREDENTIALS), &profile), Kind::Misconfigured, &["AWS_PROFILE"]);
-        let identity = Around { web_identity: true, ..Around::default() };
+        let identity = Around { web_identity: Some("/run/token".into()), ..Around::default() };
         let refused = none("no credentials: InvalidIdentityToken: no OpenID Connect provider found");
         assert_hint(
             &beside(refused, &identity),
             Kind::Misconfigured,
-            &["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"],
+            &["/run/token (AWS_WEB_IDENTITY_TOKEN_FILE)", "AWS_ROLE_ARN"],
         );
         assert_hint(
             &beside(none(NO_CREDENTIALS), &Around::default()),

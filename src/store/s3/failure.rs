@@ -110,6 +110,15 @@ impl Failure {
         failure
     }
 
+    /// The failure of a HEAD, whose answer has no body: the SDK's words for that say nothing.
+    pub fn of_head(failure: Failure) -> Failure {
+        let message = match (&failure.code, failure.status) {
+            (None, Some(403)) => "access denied".into(),
+            _ => failure.message,
+        };
+        Failure { head: true, message, ..failure }
+    }
+
     /// Nobody answered, or a service in trouble did: another request would fare no better now.
     pub fn away(&self) -> bool {
         let answer = self.status.is_none_or(|status| matches!(status, 429 | 500 | 502 | 503 | 504));

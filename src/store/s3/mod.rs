@@ -18,6 +18,7 @@ mod flow;
 mod list;
 mod object;
 mod options;
+mod protection;
 mod repeats;
 mod sums;
 mod trust;
@@ -34,7 +35,7 @@ use chrono::{DateTime, Utc};
 
 pub use options::{ChecksumMode, S3Options, Sse, Timeouts};
 
-use super::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key};
+use super::{Deleted, Error, Kind, Limits, Object, Protection, Result, Store, Upload, UploadSpec, key};
 use bucket::Bucket;
 
 /// A bucket as a store; see the [module](self).
@@ -92,6 +93,19 @@ impl Store for S3Store {
     async fn head(&self, key: &str) -> Result<Option<Object>> {
         key::check(key)?;
         self.bucket.head(key).await
+    }
+
+    async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
+        key::check(key)?;
+        self.bucket.locked_until(key).await
+    }
+
+    async fn protection(&self) -> Result<Option<Protection>> {
+        Ok(Some(self.bucket.protection().await))
+    }
+
+    async fn versions_expire(&self) -> Option<bool> {
+        self.bucket.versions_expire().await
     }
 
     fn thaw(&self, key: &str) -> Option<String> {

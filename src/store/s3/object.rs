@@ -17,9 +17,20 @@ use super::failure::Failure;
 use super::flow::UnderWay;
 use crate::units::{count, several};
 
+/// How a small object is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It replaces what is there.
+    Any,
+    /// Only if the key is free, by the service's own check, and with the retention period of the settings.
+    New,
+    /// As `New`, but the caller looked whether the key is free.
+    Looked,
+}
+
 impl Bucket {
     pub async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        self.put_object(key, &body, false).await.map_err(|e| self.error(&e, "s3:PutObject", "write", key))
+        self.put_object(key, &body, Put::Any).await.map_err(|e| self.error(&e, "s3:PutObject", "write", key))
     }
 
     /// One PutObject, sent again while it is damaged on the way. Small objects take the bucket's own
@@ -28,11 +39,12 @@ impl Bucket {
         &self,
         key: &str,
         body: &Bytes,
-        only_new: bool,
+        put: Put,
     ) -> std::result::Result<(), Failure> {
         let mode = self.options.checksum;
         let headers = mode.headers(body, mode.sum(body, crc64nvme(body)));
         let (sse, kms_key) = self.encryption();
+        let (lock, until) = if put == Put::Any { (None, None) } else { self.retention() };
         let (mut tried, mut waiting) = (0, self.start());
         loop {
             tried += 1;
@@ -48,7 +60,9 @@ impl Bucket {
                         .set_content_md5(headers.content_md5.clone())
                         .set_server_side_encryption(sse.clone())
                         .set_ssekms_key_id(kms_key.clone())
-                        .set_if_none_match(only_new.then(|| "*".to_owned()))
+                        .set_object_lock_mode(lock.clone())
+                        .set_object_lock_retain_until_date(until)
+                        .set_if_none_match((put == Put::New).then(|| "*".to_owned()))
                         .body(ByteStream::from(body.clone()))
                         .customize()
                         .config_override(time_limit(&self.options, None))
@@ -145,7 +159,7 @@ impl Bucket {
         let answer = self
             .send("HeadObject", |client| client.head_object().bucket(self.name()).key(self.full(key)).send())
             .await
-            .map_err(|e| Failure { head: true, ..e });
+            .map_err(Failure::of_head);
         match answer {
             Ok(head) => Ok(Some(head)),
             Err(e) if e.not_found() => Ok(None),

@@ -89,6 +89,17 @@ pub enum ChecksumMode {
     None,
 }
 
+impl ChecksumMode {
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChecksumMode::Crc64Nvme => "crc64nvme",
+            ChecksumMode::Crc32c => "crc32c",
+            ChecksumMode::None => "none",
+        }
+    }
+}
+
 /// Encryption by the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sse {

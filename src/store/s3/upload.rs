@@ -56,6 +56,7 @@ impl S3Upload {
         let (sse, kms_key) = bucket.encryption();
         let (mut twin, mut waiting) = (false, bucket.start());
         let class = options.storage_class.as_deref().filter(|_| !spec.probe).map(StorageClass::from);
+        let (lock, until) = if spec.probe { (None, None) } else { bucket.retention() };
         let answer = loop {
             let answer = bucket
                 .send_once(|client| {
@@ -68,6 +69,8 @@ impl S3Upload {
                         .set_checksum_algorithm(options.checksum.algorithm())
                         .set_checksum_type(options.checksum.checksum_type())
                         .set_storage_class(class.clone())
+                        .set_object_lock_mode(lock.clone())
+                        .set_object_lock_retain_until_date(until)
                         .set_server_side_encryption(sse.clone())
                         .set_ssekms_key_id(kms_key.clone())
                         .send()

@@ -122,7 +122,7 @@ impl S3Upload {
                     .send()
             })
             .await
-            .map_err(|e| Failure { head: true, ..e });
+            .map_err(Failure::of_head);
         match answer {
             Ok(head) if head.metadata().and_then(|m| m.get(TOKEN)) == Some(&self.token) => Ok(Some(head)),
             Ok(_) => Ok(None),

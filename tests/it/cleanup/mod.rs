@@ -2,6 +2,7 @@
 
 mod accepted;
 mod breaking;
+mod buckets;
 mod clocks;
 mod deletion;
 mod failures;

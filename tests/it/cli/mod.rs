@@ -19,6 +19,7 @@ mod parts;
 mod planted;
 mod repeats;
 pub mod s3;
+mod s3_tls;
 mod schedule;
 pub mod secrets;
 mod shown;

@@ -145,6 +145,43 @@ async fn no_bucket() {
     assert!(!proxy.log().is_empty());
 }
 
+/// The source of credentials that does not work is named, not the machine's metadata service.
+#[test]
+fn credentials_that_cannot_be_had_are_named_by_their_source() {
+    let (home, bucket) = (Home::new(), S3Server::start());
+    for (variables, words) in [
+        (vec![("AWS_PROFILE", "nowhere")], vec!["the profile nowhere (AWS_PROFILE)"]),
+        (
+            vec![
+                ("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent/token"),
+                ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/backup"),
+            ],
+            vec!["/nonexistent/token (AWS_WEB_IDENTITY_TOKEN_FILE)"],
+        ),
+    ] {
+        let mut tool = to_s3(&home, "mongodb://127.0.0.1:1", &bucket);
+        tool.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        tool.env("AWS_EC2_METADATA_DISABLED", "true").envs(variables).env("BACKUP_PATIENCE", "2");
+        run(tool.arg("list")).ends(2).says(&words);
+    }
+    assert_eq!(bucket.calls().len(), 0);
+}
+
+/// A key that may write and not read would upload everything, fail at the comparison and leave an orphan every night.
+#[tokio::test]
+async fn a_key_that_may_not_read_is_found_before_mongodb_is_asked() {
+    let server = server().await;
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let (home, bucket) = (Home::new(), S3Server::start());
+    for operation in ["GetObject", "HeadObject"] {
+        bucket.faults().add(Rule::always(operation, Fault::Answer(403, "AccessDenied")));
+    }
+    run(to_s3(&home, &proxy.uri(&server.uri()), &bucket).arg("backup"))
+        .ends(1)
+        .says(&["HTTP 403: access denied", "Allow s3:GetObject"]);
+    assert_eq!((proxy.log().len(), bucket.count("CreateMultipartUpload")), (0, 0));
+}
+
 /// Row 32: a wrong address, or a name in the wrong place: only the network shows it, so the run failed.
 #[tokio::test]
 async fn a_slip_in_the_endpoint() {

@@ -120,3 +120,63 @@ fn many_runs_at_once_do_not_hurt_each_other() {
         assert!(place.keys().is_empty(), "{:?}", place.keys());
     }
 }
+
+/// A service that takes small objects, but no upload in parts with the checksum of the settings.
+#[test]
+fn a_checksum_that_the_service_cannot_do_in_parts_is_found_and_one_that_works_is_named() {
+    for (fault, works) in [
+        (
+            Rule::always("UploadPart", Fault::Answer(501, "NotImplemented"))
+                .header("x-amz-checksum-crc64nvme"),
+            "crc32c",
+        ),
+        (Rule::always("*", Fault::Answer(400, "InvalidArgument")).header("x-amz-checksum-algorithm"), "none"),
+    ] {
+        let bucket = S3Server::start();
+        bucket.faults().add(fault);
+        let home = Home::new();
+        let tool = || in_bucket(&home, NOWHERE, &bucket.endpoint());
+        let words = format!("Set S3_CHECKSUM={works}: with it this service takes a multipart upload");
+        Health::of(&mut tool(), &["--only", "store"]).only("store", &[&words], &[]);
+        Health::of(tool().env("S3_CHECKSUM", works), &["--only", "store"]).green();
+        assert!(objects(&bucket).is_empty() && bucket.open_uploads().is_empty(), "no probe stays");
+    }
+}
+
+/// A storage class, an encryption or a lock that the bucket does not take would fail the backup.
+#[test]
+fn every_option_of_an_upload_is_tried() {
+    for (variable, value, words) in [
+        ("S3_STORAGE_CLASS", "FAST", "S3_STORAGE_CLASS (now FAST)"),
+        ("S3_OBJECT_LOCK_DAYS", "7", "unset S3_OBJECT_LOCK_DAYS"),
+        ("S3_VERSIONED", "true", "unset S3_VERSIONED"),
+    ] {
+        let bucket = S3Server::start();
+        let class = Rule::always("CreateMultipartUpload", Fault::Answer(400, "InvalidStorageClass"));
+        bucket.faults().add(class.header("x-amz-storage-class"));
+        let home = Home::new();
+        let mut tool = in_bucket(&home, NOWHERE, &bucket.endpoint());
+        Health::of(tool.env(variable, value), &["--only", "store"]).only("store", &[words], &[]);
+        assert!(bucket.open_uploads().is_empty());
+    }
+}
+
+#[test]
+fn what_protects_the_bucket_is_reported() {
+    let bucket = S3Server::start();
+    let detail = |words: &str| {
+        let home = Home::new();
+        let health =
+            Health::of(&mut in_bucket(&home, NOWHERE, &bucket.endpoint()), &["--only", "store"]).green();
+        assert!(health.detail("store").contains(words), "{}", health.report);
+    };
+    detail("it keeps no versions: this key can overwrite backups");
+    bucket.keep_versions();
+    detail("it keeps versions: what this key overwrites or deletes can be brought back");
+    bucket.lock_objects();
+    detail("it keeps versions, and objects can be locked");
+    for operation in ["GetBucketVersioning", "GetObjectLockConfiguration"] {
+        bucket.faults().add(Rule::always(operation, Fault::Answer(403, "AccessDenied")));
+    }
+    detail("unknown: the key may not ask");
+}

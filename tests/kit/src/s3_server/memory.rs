@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use s3s::dto::Metadata;
+use s3s::dto::{Metadata, Timestamp, TimestampFormat};
 use s3s::{S3Result, s3_error};
 
 use super::checks::{self, Sums};
@@ -43,6 +43,10 @@ pub(super) struct State {
     pub uploads: BTreeMap<String, Uploading>,
     pub protected: BTreeSet<String>,
     pub versioned: bool,
+    /// The bucket has Object Lock.
+    pub locks: bool,
+    /// A lifecycle rule deletes old versions; `None`: nobody may ask.
+    pub expires: Option<bool>,
     pub next_upload: u64,
 }
 
@@ -53,6 +57,10 @@ pub(super) struct Stored {
     pub sums: Sums,
     pub metadata: Option<Metadata>,
     pub modified: SystemTime,
+    /// In the class GLACIER.
+    pub archived: bool,
+    /// The end of the retention period.
+    pub retained: Option<Timestamp>,
 }
 
 /// An upload that is neither completed nor aborted.
@@ -60,6 +68,7 @@ pub(super) struct Uploading {
     pub key: String,
     pub metadata: Option<Metadata>,
     pub algorithm: Option<String>,
+    pub retained: Option<Timestamp>,
     pub parts: BTreeMap<i32, Bytes>,
 }
 
@@ -82,6 +91,8 @@ impl Memory {
             sums: Sums::default(),
             metadata: None,
             modified: SystemTime::now(),
+            archived: false,
+            retained: None,
             body,
         };
         self.state().objects.insert(key.to_owned(), stored);
@@ -115,6 +126,45 @@ impl Memory {
 
     pub fn protect(&self, key: &str) {
         self.state().protected.insert(key.to_owned());
+    }
+
+    /// Moves an object to an archive class.
+    pub fn archive(&self, key: &str) {
+        let mut state = self.state();
+        state.objects.get_mut(key).unwrap_or_else(|| panic!("no object {key}")).archived = true;
+    }
+
+    pub fn retain(&self, key: &str, seconds: u64) {
+        let until = SystemTime::now() + std::time::Duration::from_secs(seconds);
+        let mut state = self.state();
+        state.objects.get_mut(key).unwrap_or_else(|| panic!("no object {key}")).retained = Some(until.into());
+    }
+
+    pub fn retained(&self) -> BTreeMap<String, i64> {
+        let state = self.state();
+        let until = |stored: &Stored| {
+            let mut seconds = Vec::new();
+            stored.retained.clone()?.format(TimestampFormat::EpochSeconds, &mut seconds).ok()?;
+            String::from_utf8(seconds).ok()?.split('.').next()?.parse().ok()
+        };
+        state.objects.iter().filter_map(|(key, stored)| Some((key.clone(), until(stored)?))).collect()
+    }
+
+    pub fn lock_objects(&self) {
+        let mut state = self.state();
+        (state.versioned, state.locks) = (true, true);
+    }
+
+    pub fn expire_versions(&self, expires: bool) {
+        self.state().expires = Some(expires);
+    }
+
+    /// Refuses a retention period in a bucket without Object Lock, as Amazon does.
+    pub fn check_lock(&self, until: &Option<Timestamp>) -> S3Result<()> {
+        if until.is_some() && !self.state().locks {
+            return Err(s3_error!(InvalidRequest, "Bucket is missing ObjectLockConfiguration"));
+        }
+        Ok(())
     }
 
     pub fn keep_versions(&self) {

@@ -129,6 +129,37 @@ impl S3Server {
         self.memory.keep_versions();
     }
 
+    /// From now on the bucket has Object Lock, and keeps versions.
+    pub fn lock_objects(&self) {
+        self.memory.lock_objects();
+    }
+
+    /// From now on everybody may ask for the lifecycle rules; there is one that deletes old versions, or none at all.
+    pub fn expire_versions(&self, expires: bool) {
+        self.memory.expire_versions(expires);
+    }
+
+    /// Moves an object to the class GLACIER, in which it cannot be read.
+    ///
+    /// # Panics
+    /// If there is no such object.
+    pub fn archive(&self, key: &str) {
+        self.memory.archive(key);
+    }
+
+    /// Gives an object a retention period that ends so many seconds from now.
+    ///
+    /// # Panics
+    /// If there is no such object.
+    pub fn retain(&self, key: &str, seconds: u64) {
+        self.memory.retain(key, seconds);
+    }
+
+    /// The end of each object's retention period, in whole seconds since 1970.
+    pub fn retained(&self) -> BTreeMap<String, i64> {
+        self.memory.retained()
+    }
+
     /// Keys that nobody may delete from now on (403, and an entry in the errors of DeleteObjects).
     pub fn protect(&self, key: &str) {
         self.memory.protect(key);

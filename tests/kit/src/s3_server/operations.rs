@@ -26,13 +26,22 @@ impl S3 for Memory {
         let sums = Sums { crc64nvme: input.checksum_crc64nvme, crc32c: input.checksum_crc32c };
         sums.check(&body)?;
         checks::content_md5(input.content_md5.as_deref(), &body)?;
+        self.check_lock(&input.object_lock_retain_until_date)?;
         let mut state = self.state();
         if matches!(input.if_none_match, Some(ETagCondition::Any)) && state.objects.contains_key(&input.key) {
             return Err(s3_error!(PreconditionFailed));
         }
         let etag = checks::etag(&body);
         let output = PutObjectOutput { e_tag: Some(ETag::Strong(etag.clone())), ..Default::default() };
-        let stored = Stored { body, etag, sums, metadata: input.metadata, modified: SystemTime::now() };
+        let stored = Stored {
+            body,
+            etag,
+            sums,
+            metadata: input.metadata,
+            modified: SystemTime::now(),
+            archived: false,
+            retained: input.object_lock_retain_until_date,
+        };
         state.objects.insert(input.key, stored);
         Ok(S3Response::new(output))
     }
@@ -40,6 +49,9 @@ impl S3 for Memory {
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
         let object = self.find(&input.bucket, &input.key)?;
+        if object.archived {
+            return Err(s3_error!(InvalidObjectState));
+        }
         let size = object.body.len() as u64;
         let range = input.range.map(|range| range.check(size)).transpose()?;
         let body = match &range {
@@ -74,8 +86,61 @@ impl S3 for Memory {
             e_tag: Some(ETag::Strong(object.etag)),
             last_modified: Some(object.modified.into()),
             metadata: object.metadata,
+            storage_class: object.archived.then(|| StorageClass::from_static(StorageClass::GLACIER)),
+            object_lock_retain_until_date: object.retained,
             ..Default::default()
         }))
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        self.check_bucket(&req.input.bucket)?;
+        let on = BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED);
+        let status = self.state().versioned.then_some(on);
+        Ok(S3Response::new(GetBucketVersioningOutput { status, ..Default::default() }))
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        req: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        self.check_bucket(&req.input.bucket)?;
+        if !self.state().locks {
+            return Err(s3_error!(ObjectLockConfigurationNotFoundError));
+        }
+        let on = ObjectLockEnabled::from_static(ObjectLockEnabled::ENABLED);
+        let lock = ObjectLockConfiguration { object_lock_enabled: Some(on), ..Default::default() };
+        Ok(S3Response::new(GetObjectLockConfigurationOutput { object_lock_configuration: Some(lock) }))
+    }
+
+    async fn get_bucket_lifecycle_configuration(
+        &self,
+        req: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+        self.check_bucket(&req.input.bucket)?;
+        match self.state().expires {
+            None => Err(s3_error!(AccessDenied)),
+            Some(false) => Err(s3_error!(NoSuchLifecycleConfiguration)),
+            Some(true) => {
+                let expiration =
+                    NoncurrentVersionExpiration { noncurrent_days: Some(30), ..Default::default() };
+                let rule = LifecycleRule {
+                    status: ExpirationStatus::from_static(ExpirationStatus::ENABLED),
+                    noncurrent_version_expiration: Some(expiration),
+                    abort_incomplete_multipart_upload: None,
+                    expiration: None,
+                    filter: None,
+                    id: None,
+                    noncurrent_version_transitions: None,
+                    prefix: None,
+                    transitions: None,
+                };
+                let rules = Some(vec![rule]);
+                Ok(S3Response::new(GetBucketLifecycleConfigurationOutput { rules, ..Default::default() }))
+            }
+        }
     }
 
     async fn delete_object(
@@ -137,6 +202,9 @@ impl S3 for Memory {
             size: Some(object.body.len() as i64),
             last_modified: Some(object.modified.into()),
             e_tag: Some(ETag::Strong(object.etag.clone())),
+            storage_class: object
+                .archived
+                .then(|| ObjectStorageClass::from_static(ObjectStorageClass::GLACIER)),
             ..Default::default()
         });
         Ok(S3Response::new(ListObjectsV2Output {
@@ -156,6 +224,7 @@ impl S3 for Memory {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let input = req.input;
         self.check_bucket(&input.bucket)?;
+        self.check_lock(&input.object_lock_retain_until_date)?;
         let mut state = self.state();
         state.next_upload += 1;
         let id = format!("upload-{}", state.next_upload);
@@ -163,6 +232,7 @@ impl S3 for Memory {
             key: input.key,
             metadata: input.metadata,
             algorithm: input.checksum_algorithm.map(|a| a.as_str().to_owned()),
+            retained: input.object_lock_retain_until_date,
             parts: BTreeMap::new(),
         };
         state.uploads.insert(id.clone(), uploading);
@@ -221,6 +291,8 @@ impl S3 for Memory {
             sums: Sums::of(upload.algorithm.as_deref(), &body),
             metadata: upload.metadata.clone(),
             modified: SystemTime::now(),
+            archived: false,
+            retained: upload.retained.clone(),
             body,
         };
         let e_tag = Some(ETag::Strong(stored.etag.clone()));

@@ -216,6 +216,9 @@ fn operation(method: &Method, path: &str, query: &str) -> &'static str {
     let object = path.trim_start_matches('/').split_once('/').is_some_and(|(_, key)| !key.is_empty());
     match (method.as_str(), object) {
         ("GET", false) if has("uploads") => "ListMultipartUploads",
+        ("GET", false) if has("versioning") => "GetBucketVersioning",
+        ("GET", false) if has("object-lock") => "GetObjectLockConfiguration",
+        ("GET", false) if has("lifecycle") => "GetBucketLifecycleConfiguration",
         ("GET", false) => "ListObjectsV2",
         ("HEAD", false) => "HeadBucket",
         ("POST", false) if has("delete") => "DeleteObjects",
