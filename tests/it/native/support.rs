@@ -136,6 +136,8 @@ impl Shelf {
         let state = self.dir.path().join("state");
         let mut files = Vec::new();
         walk(&state, &state, &mut files);
+        // What is known of each place stays.
+        files.retain(|file| !file.starts_with("places/"));
         assert_eq!(files, Vec::<String>::new(), "markers of uploads");
     }
 }
