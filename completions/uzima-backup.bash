@@ -145,7 +145,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__backup)
-            opts="-q -v -h --db --include --exclude --job --engine --consistency --format --level --check-compression --dir --allow-empty --dry-run --wait --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --db --include --exclude --job --engine --consistency --format --level --check-compression --dir --allow-empty --new-place --dry-run --wait --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -76,6 +76,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l con
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l check-compression -d 'Decompress every block again and compare it before it counts'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l allow-empty -d 'A server without collections is not an error'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l new-place -d 'The place is new: go on although backups that are known of it are not there'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dry-run -d 'Print what would be read, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print nothing but errors'

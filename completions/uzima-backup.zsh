@@ -68,6 +68,7 @@ _arguments "${_arguments_options[@]}" : \
 '--log-file=[Append the log to this file as well, with the result; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--check-compression[Decompress every block again and compare it before it counts]' \
 '--allow-empty[A server without collections is not an error]' \
+'--new-place[The place is new\: go on although backups that are known of it are not there]' \
 '--dry-run[Print what would be read, and stop]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print nothing but errors]' \

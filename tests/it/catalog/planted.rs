@@ -97,16 +97,15 @@ fn a_planted_tombstone_deletes_nothing_that_is_frozen_or_pinned() {
             "keys": [layout::manifest(&lost.id), lost.artifact.key],
         });
         place.put(&layout::tombstone(&lost.id), tombstone.to_string().as_bytes());
-        let broken = layout::manifest(&manifest(JOB, 5).id);
+        let other = manifest(JOB, 5);
+        let broken = layout::manifest(&other.id);
         place.put(&broken, b"{");
         let report = place.run(&["cleanup", "--json"]).ends(3).json();
         assert!(!report["frozen"].as_array().expect("a list").is_empty(), "{report}");
         assert_eq!(report["finished"], json!([]));
         assert!(place.keys().contains(&lost.artifact.key), "frozen");
         // A sound manifest in its place: nothing is frozen any more.
-        place.put(&broken, &manifest(JOB, 5).encode().expect("JSON"));
-        place.put(&manifest(JOB, 5).artifact.key, b"all the data");
-        place.put(&manifest(JOB, 5).index.key, b"index");
+        place.add(&other);
         place.put(&layout::pin(&lost.id), b"{}");
         let report = place.run(&["cleanup", "--json"]).ends(3).json();
         assert_eq!((&report["frozen"], &report["finished"]), (&json!([]), &json!([])));
