@@ -197,8 +197,12 @@ impl Root {
         }
         let mut removed = path;
         loop {
-            let (folder, _) = root.folder_of(removed).map_err(fail)?;
-            self.sync(&folder)?;
+            match root.folder_of(removed) {
+                Ok((folder, _)) => self.sync(&folder)?,
+                // Another run removed the folder after its last file.
+                Err(e) if missing(&e) => {}
+                Err(e) => return Err(fail(e)),
+            }
             removed = removed.parent().unwrap_or(Path::new(""));
             if removed.as_os_str().is_empty() || root.remove_folder(removed).is_err() {
                 return Ok(());
