@@ -24,16 +24,17 @@ pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
         Err(e) if e.kind == Kind::NotFound => Ok(None),
         Err(e) => Err(e),
     };
-    let before = read().await?;
+    let mut seen: Option<Bytes> = None;
     for _ in 0..TRIES {
         let body = new();
         store.put(key, body.clone()).await?;
-        match read().await? {
-            Some(now) if now == body => return Ok(()),
-            // Another run wrote its own meanwhile: whole, and none that a cache kept.
-            Some(now) if Some(&now) != before.as_ref() && is_whole(&now) => return Ok(()),
-            // Another run deleted it, or it is not what was written.
-            _ => {}
+        match (read().await?, &seen) {
+            (Some(now), _) if now == body => return Ok(()),
+            // Another run wrote its own meanwhile: whole, and not the one that a cache keeps.
+            (Some(now), Some(seen)) if now != *seen && is_whole(&now) => return Ok(()),
+            // Another run wrote or deleted it, or it is not what was written.
+            (Some(now), _) => seen = Some(now),
+            (None, _) => {}
         }
     }
     let doing = format!("cannot use {key} in {}", store.place());
@@ -52,8 +53,8 @@ pub async fn upload(store: &dyn Store, key: &str) -> Result<()> {
     Ok(deleted.map(drop)?)
 }
 
-/// Uploads a probe in parts with a backup's checksum and encryption, then begins an upload with the storage class and
-/// retention period too, and ends it: an object in an archive class costs months, a locked one stays. `own`: no other run
+/// Uploads a probe in parts with a backup's checksum and encryption. Where a storage class or a retention period is set, it
+/// then begins an upload with them too, and ends it: an object in an archive class costs months, a locked one stays. `own`: no other run
 /// uses the key.
 ///
 /// # Errors
@@ -77,8 +78,11 @@ pub async fn parts(store: &dyn Store, key: &str, own: bool, options: &S3Options)
             }
         }
     }
-    let upload = store.begin(&spec(store, key, false)).await?;
-    Ok(upload.abort().await?)
+    if options.storage_class.is_some() || options.object_lock_days.is_some() {
+        let upload = store.begin(&spec(store, key, false)).await?;
+        upload.abort().await?;
+    }
+    Ok(())
 }
 
 fn spec(store: &dyn Store, key: &str, probe: bool) -> UploadSpec {

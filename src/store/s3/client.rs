@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -111,9 +111,10 @@ impl Connection {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The service's clock in its last answer, and whether there was any.
-    pub fn last_date(&self) -> Option<DateTime<Utc>> {
-        *self.seen.date.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The service's clock now: the date of its last answer and the time since then. `None` before the first answer.
+    pub fn clock(&self) -> Option<DateTime<Utc>> {
+        let (date, at) = (*self.seen.date.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(date + at.elapsed())
     }
 
     /// Whether the service answered an S3 request well before.
@@ -173,7 +174,8 @@ pub(super) fn time_limit(options: &S3Options, limit: Option<Duration>) -> Builde
 
 #[derive(Debug, Default)]
 struct Seen {
-    date: Mutex<Option<DateTime<Utc>>>,
+    /// The date of the last answer, and when the answer came.
+    date: Mutex<Option<(DateTime<Utc>, Instant)>>,
     well: Mutex<bool>,
 }
 
@@ -193,7 +195,7 @@ impl Intercept for Listener {
         _: &mut ConfigBag,
     ) -> std::result::Result<(), BoxError> {
         if let Some(date) = context.response().headers().get("date").and_then(parse_date) {
-            *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
+            *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
         }
         Ok(())
     }

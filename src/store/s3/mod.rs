@@ -147,8 +147,10 @@ impl Store for S3Store {
     }
 
     async fn clock(&self) -> Result<DateTime<Utc>> {
-        self.bucket.check().await?;
-        self.bucket.connection.last_date().ok_or_else(|| {
+        if self.bucket.connection.clock().is_none() {
+            self.bucket.check().await?;
+        }
+        self.bucket.connection.clock().ok_or_else(|| {
             Error::new(
                 Kind::Failed,
                 format!("cannot read the clock of {}", self.place()),

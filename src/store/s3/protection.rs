@@ -34,8 +34,8 @@ impl Bucket {
         Ok(head.object_lock_retain_until_date().map(|date| time(Some(date))))
     }
 
-    /// Asks for versioning and Object Lock, once each: a question that is refused or not understood leaves its answer
-    /// unknown.
+    /// Asks for versioning and, where a bucket may have it, for Object Lock, which needs versioning. Each is asked once: a
+    /// question that is refused or not understood leaves its answer unknown.
     pub async fn protection(&self) -> Protection {
         let versioning =
             self.send_once(|client| client.get_bucket_versioning().bucket(self.name()).send()).await;
@@ -44,6 +44,9 @@ impl Bucket {
             Ok(answer) => Some(answer.status() == Some(&BucketVersioningStatus::Enabled)),
             Err(_) => None,
         };
+        if versions == Some(false) {
+            return Protection { versions, locks: Some(false) };
+        }
         let lock =
             self.send_once(|client| client.get_object_lock_configuration().bucket(self.name()).send()).await;
         let locks = match lock {
