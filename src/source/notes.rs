@@ -13,14 +13,19 @@ impl Notes {
         self.0.lock().expect("no holder panics").push((line, 1));
     }
 
-    /// Logs a line and adds it; one that is there already is counted, so that a bad night does not fill
+    /// Logs a line and adds it. A line that is there already is counted, so that a bad night fills neither the log nor
     /// the manifest.
     pub fn count(&self, line: String) {
-        log::info!("{line}");
         let mut lines = self.0.lock().expect("no holder panics");
         match lines.iter_mut().find(|(there, _)| *there == line) {
-            Some((_, count)) => *count += 1,
-            None => lines.push((line, 1)),
+            Some((_, count)) => {
+                log::debug!("{line}");
+                *count += 1;
+            }
+            None => {
+                log::info!("{line}");
+                lines.push((line, 1));
+            }
         }
     }
 
