@@ -97,7 +97,8 @@ impl Life {
                 if let Some(id) = self.some(job, |made| !made.pinned && !made.accepted) {
                     std::fs::remove_file(self.world.root().join(layout::manifest(&id))).expect("it is lost");
                     self.ledger.find(&id).expect("it was made").listed = false;
-                    self.ledger.orphans.push(id);
+                    self.ledger.orphans.push(id.clone());
+                    self.ledger.lost.push(id);
                     self.tally.add("manifests lost", 1);
                 }
             }

@@ -64,6 +64,8 @@ pub struct Ledger {
     pub failed: Vec<(usize, BackupId)>,
     /// Bodies without a manifest: of killed runs, and of lost manifests.
     pub orphans: Vec<BackupId>,
+    /// Backups whose manifest was lost: no clean-up deleted them, so their records stay.
+    pub lost: Vec<BackupId>,
     /// Manifests that cannot be understood, and what they were.
     pub garbled: Vec<(BackupId, Vec<u8>)>,
 }
