@@ -89,7 +89,8 @@ fn line(reading: &Reading, elapsed: Duration) -> String {
     )
 }
 
-/// How long the rest takes, to read and to send; `None` if that is unknown, or nothing is left of what is counted.
+/// How long the rest takes, to read and to send; `None` if that is unknown, or less than a second: then the run waits for
+/// something that is not counted.
 fn left(reading: &Reading, seconds: f64) -> Option<Duration> {
     let Reading { raw_bytes, packed_bytes, stored_bytes, expected_bytes, .. } = reading;
     let (raw, packed, stored) = (*raw_bytes as f64, *packed_bytes as f64, *stored_bytes as f64);
@@ -105,7 +106,7 @@ fn left(reading: &Reading, seconds: f64) -> Option<Duration> {
         unsent => unsent / (stored / seconds),
     };
     let left = to_read.max(to_send);
-    (left > 0.0).then(|| Duration::try_from_secs_f64(left).ok()).flatten()
+    (left >= 1.0).then(|| Duration::try_from_secs_f64(left).ok()).flatten()
 }
 
 #[cfg(test)]
