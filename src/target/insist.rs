@@ -39,6 +39,15 @@ impl Target {
         self.changes.load(SeqCst) == 0
     }
 
+    /// The answer to a question, which is asked again while its failure may pass: a question changes nothing.
+    pub(super) async fn ask<T, F: Future<Output = mongodb::error::Result<T>>>(
+        &self,
+        question: impl Fn() -> F,
+    ) -> mongodb::error::Result<T> {
+        let passing = |e: &mongodb::error::Error| patience::passing(e).filter(|_| self.access.passes());
+        self.patience.retry(&self.service(), passing, question).await
+    }
+
     /// [`Target::insist`] with this much time for each answer.
     pub(super) async fn insist_for(
         &self,

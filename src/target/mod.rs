@@ -302,7 +302,7 @@ impl Target {
 
     async fn listed(&self, authorized: bool) -> Result<Option<Vec<String>>> {
         let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": authorized};
-        let answer = match self.run("admin", command).await {
+        let answer = match self.ask(|| self.run("admin", command.clone())).await {
             Err(e) if errors::classify(&e) == Class::Unauthorized => return Ok(None),
             answer => answer.map_err(|e| self.explain("cannot list the databases", e))?,
         };
@@ -313,7 +313,8 @@ impl Target {
 
     /// `listCollections` of a database.
     pub async fn collections(&self, db: &str) -> Result<Vec<RawDocumentBuf>> {
-        listing::list(&self.client.database(db))
+        let database = self.client.database(db);
+        self.ask(|| listing::list(&database))
             .await
             .map(|listing| listing.rows)
             .map_err(|e| self.explain(&format!("cannot list the collections of database '{db}'"), e))
@@ -351,7 +352,9 @@ impl Target {
         let group = rawdoc! {"$group": {"_id": bson::RawBson::Null, "n": {"$sum": 1}}};
         let all = rawdoc! {"$natural": 1};
         let command = rawdoc! {"aggregate": collection, "pipeline": [group], "cursor": {}, "hint": all};
-        let rows = server::documents(&self.client.database(db), place.command(command))
+        let (database, command) = (self.client.database(db), place.command(command));
+        let rows = self
+            .ask(|| server::documents(&database, command.clone()))
             .await
             .map_err(|e| self.explain(&format!("cannot count {db}.{collection}"), e))?;
         let Some(row) = rows.first() else { return Ok(0) };
@@ -374,7 +377,8 @@ impl Target {
 
     /// All documents that a `find` answers, as they are.
     pub async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
-        server::documents(&self.client.database(db), command)
+        let database = self.client.database(db);
+        self.ask(|| server::documents(&database, command.clone()))
             .await
             .map_err(|e| self.explain_beyond(&format!("cannot read from the database '{db}'"), e))
     }
