@@ -1,6 +1,6 @@
 //! Files below a directory that other users may write to.
 //!
-//! Root often runs backups in folders that belong to the user `uzima-backup`. Whoever can write there can replace any
+//! Root often runs backups in folders that belong to the user `uzima-backup`. That user can replace any
 //! name by a symbolic link, a hard link, a FIFO or a device. So a directory is opened once by its configured path, which
 //! the administrator chose, and everything below it is opened component by component from that descriptor with
 //! `O_NOFOLLOW`. Only regular files are opened. A file is written, truncated or given to another owner only if this

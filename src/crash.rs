@@ -13,22 +13,21 @@ use std::thread;
 
 use crate::exit::Exit;
 
-/// Where a thread that cannot go on says so; -1 if nobody waits for it.
+/// The pipe that wakes the reporter when a thread cannot go on; -1 without a reporter.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
-/// The thread that waits.
+/// The reporter's thread id; -1 without a reporter.
 static REPORTER: AtomicI32 = AtomicI32::new(-1);
-/// A thread has handed over.
+/// A thread has woken the reporter.
 static ENDING: AtomicBool = AtomicBool::new(false);
-/// How long the notices may take, in seconds. What they need may be held by the thread that cannot go on.
+/// How long the notices may take, in seconds. The stopped thread may hold a lock that they need.
 const LONGEST: u32 = 60;
 
-/// What is printed if memory is accessed that is not there.
+/// Printed when the stack is full or a thread accesses memory that is not mapped.
 const FAULT: &[u8] = b"error: broken off, because the stack is full or memory was accessed that is not there\n\
     next step: If this comes again, a server or a file has data that is nested too deeply: find out which; report \
     anything else\n";
 
-/// Makes a full stack an end with exit 1, and abort(3), by whatever library. Who calls abort has said why, but not what
-/// to do.
+/// Turns a full stack and abort(3) into an end with exit 1. A library that calls abort prints why, but not what to do.
 pub fn faults_fail() {
     // SAFETY: the handlers make only async-signal-safe calls, and never return. Threads of Rust's standard library have a
     // second stack for handlers, which SA_ONSTACK asks for.
@@ -66,17 +65,17 @@ extern "C" fn late(_: libc::c_int) {
 /// # Errors
 /// Returns an error if there is no thread or no pipe for it.
 pub fn watch(report: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let (mut told, tell) = io::pipe()?;
+    let (mut reader, writer) = io::pipe()?;
     thread::Builder::new().name("last words".into()).spawn(move || {
         // SAFETY: a call without pointers.
         REPORTER.store(unsafe { libc::gettid() }, SeqCst);
-        if told.read_exact(&mut [0]).is_ok() {
+        if reader.read_exact(&mut [0]).is_ok() {
             // Without memory it may panic.
             let _ = panic::catch_unwind(panic::AssertUnwindSafe(report));
             exit();
         }
     })?;
-    PIPE.store(tell.into_raw_fd(), SeqCst);
+    PIPE.store(writer.into_raw_fd(), SeqCst);
     Ok(())
 }
 
@@ -96,7 +95,7 @@ fn end(text: &[u8]) -> ! {
     // SAFETY: none of the calls needs memory, and the text outlives the first.
     unsafe {
         libc::write(2, text.as_ptr().cast(), text.len());
-        // The reporter itself has nobody to tell.
+        // A fault in the reporter itself ends the process at once.
         if pipe < 0
             || REPORTER.load(SeqCst) == libc::gettid()
             || libc::write(pipe, [0_u8].as_ptr().cast(), 1) != 1

@@ -92,7 +92,7 @@ impl Meter {
         self.packed_bytes.store(packed, Relaxed);
     }
 
-    /// The store took so many bytes of the artifact.
+    /// Counts bytes of the artifact that the store took.
     pub fn take(&self, bytes: u64) {
         self.taken_bytes.store(bytes, Relaxed);
     }

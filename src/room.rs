@@ -1,9 +1,7 @@
 //! Why a file cannot be made or grow although its user may write: the file system has no room, no inodes, or a limit
 //! is set for files.
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::process;
@@ -25,22 +23,11 @@ pub struct Room {
 /// # Errors
 /// Returns an error if the file system does not answer.
 pub fn room(path: &Path) -> io::Result<Room> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
-    // SAFETY: the path ends in NUL and `stat` has room for what the call writes.
-    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: zeroed, and filled by the call that succeeded.
-    let stat = unsafe { stat.assume_init() };
-    #[allow(clippy::unnecessary_cast, reason = "the widths of these fields differ between targets")]
-    let (unit, blocks, free) = (stat.f_frsize as u64, stat.f_blocks as u64, stat.f_bavail as u64);
-    #[allow(clippy::unnecessary_cast, reason = "as above")]
-    let (inodes, left) = (stat.f_files as u64, stat.f_favail as u64);
+    let stat = rustix::fs::statvfs(path)?;
     Ok(Room {
-        total: blocks.saturating_mul(unit),
-        free: free.saturating_mul(unit),
-        inodes: (inodes > 0).then_some(left),
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        inodes: (stat.f_files > 0).then_some(stat.f_favail),
     })
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use crate::units;
 
-/// Reads at most so many bytes, and then fails; [`Read::take`] would end as if the data ended there.
+/// Fails after a maximum number of bytes; [`Read::take`] would end as if the data ended there.
 pub struct Limited<R> {
     inner: R,
     left: u64,

@@ -1,4 +1,4 @@
-//! What was read of a place, in the state directory: objects that did not change are not read again.
+//! The cache of a place in the state directory: objects that did not change are not read again.
 //!
 //! The file is a zstd frame with a checksum: a line of JSON with the [`Header`], then a line for each object, with the
 //! key, size and tag that the listing gave. An entry counts only for an object that is listed with all three, so an
@@ -45,7 +45,7 @@ pub enum What {
     /// The result of a verify.
     #[serde(with = "arc")]
     Verdict(Arc<Verdict>),
-    /// What is said about a failed run.
+    /// `failed.json`, the record of a failed run.
     #[serde(with = "arc")]
     Failure(Arc<Failure>),
     /// A pin.
@@ -78,7 +78,7 @@ struct Entry {
     what: What,
 }
 
-/// What was read of a place.
+/// The objects of a place that were read before.
 #[derive(Debug, Default)]
 pub struct Cache {
     /// `None`: nothing is kept.
@@ -172,7 +172,7 @@ impl Cache {
         }
     }
 
-    /// What is known of an object as it is listed now.
+    /// The cached content of a listed object, if its size and tag are still the same.
     pub fn get(&self, object: &store::Object) -> Option<What> {
         // Whether it can be read now is no matter of what was read before.
         if object.archive.is_some() {

@@ -71,7 +71,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// What is known of a place. `None` if that is nothing, or the file cannot be used.
+    /// Reads the file of a place. `None` if there is none, or it cannot be used.
     pub fn load(state_dir: Option<&Path>, place: &str) -> Option<Known> {
         let file = Remembered::new(state_dir?, place, "known.json").open().ok()?;
         let mut bytes = Vec::new();
@@ -136,7 +136,7 @@ impl Absent {
         (backups * 2 > known.len()).then(|| Absent { backups, newest, place: place.into() })
     }
 
-    /// What is wrong.
+    /// The problem in words, for messages.
     pub fn words(&self) -> String {
         let (is, backups) = match self.backups {
             1 => ("is", "backup"),

@@ -12,7 +12,7 @@ use super::id::BackupId;
 use super::layout;
 use crate::dates;
 use crate::error::{Error, Result};
-use crate::store::{self, Kind, Store};
+use crate::store::{Kind, Store};
 use crate::units;
 
 /// The version of these objects' format.
@@ -88,18 +88,16 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Reads what is said about a failed run. `None`: it is gone, because a clean-up has taken it.
+    /// Reads the record of a failed run. `None`: it is gone, because a clean-up took it.
     ///
     /// # Errors
     /// The outer one if the store does not answer, the inner one if it cannot be understood.
     pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Failure, String>>> {
         let key = layout::failed(id);
-        let bytes = match store.get(&key, LARGEST).await {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind == Kind::NotFound => return Ok(None),
-            Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(unreadable(&key, &e)))),
-            Err(e) if e.kind == Kind::Archived => return Ok(Some(Err(e.to_string()))),
-            Err(e) => return Err(e.into()),
+        let bytes = match fetch(store, &key).await? {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(why)) => return Ok(Some(Err(why))),
+            None => return Ok(None),
         };
         Ok(Some(match serde_json::from_slice::<Failure>(&bytes) {
             Err(e) => Err(format!("{key} cannot be understood: {e}")),
@@ -125,12 +123,10 @@ impl Tombstone {
     /// What is wrong with it.
     pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Tombstone, String>>> {
         let key = layout::tombstone(id);
-        let bytes = match store.get(&key, LARGEST).await {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind == Kind::NotFound => return Ok(None),
-            Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(unreadable(&key, &e)))),
-            Err(e) if e.kind == Kind::Archived => return Ok(Some(Err(e.to_string()))),
-            Err(e) => return Err(e.into()),
+        let bytes = match fetch(store, &key).await? {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(why)) => return Ok(Some(Err(why))),
+            None => return Ok(None),
         };
         let own = |key: &String| layout::parse(key).is_some_and(|(of, _)| of == *id);
         Ok(Some(match serde_json::from_slice::<Tombstone>(&bytes) {
@@ -192,9 +188,20 @@ impl Mark {
     }
 }
 
-/// Why an object that was not read, because it is too large, does not count.
-pub(super) fn unreadable(key: &str, error: &store::Error) -> String {
-    format!("{key} cannot be understood: {}", error.cause)
+/// Reads one of these objects. `None`: it is gone, because a clean-up took it.
+///
+/// # Errors
+/// The outer one if the store does not answer, the inner one if the object is too large or archived.
+pub(super) async fn fetch(store: &dyn Store, key: &str) -> Result<Option<Result<Bytes, String>>> {
+    match store.get(key, LARGEST).await {
+        Ok(bytes) => Ok(Some(Ok(bytes))),
+        Err(e) if e.kind == Kind::NotFound => Ok(None),
+        Err(e) if e.kind == Kind::Damaged => {
+            Ok(Some(Err(format!("{key} cannot be understood: {}", e.cause))))
+        }
+        Err(e) if e.kind == Kind::Archived => Ok(Some(Err(e.to_string()))),
+        Err(e) => Err(e.into()),
+    }
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {

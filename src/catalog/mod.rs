@@ -187,7 +187,7 @@ impl<'a> Catalog<'a> {
         }))
     }
 
-    /// What is said about these failed runs, in their order; of one that cannot be understood, why.
+    /// The records of these failed runs, in their order; for a record that cannot be understood, the reason.
     pub async fn failures(&self, ids: &[BackupId]) -> Result<Vec<(BackupId, Result<Failure, String>)>> {
         let read = async |id: &BackupId, object: &store::Object| {
             if let Some(What::Failure(failure)) = self.known(object) {

@@ -10,7 +10,7 @@ use super::marks::{self, FORMAT, json};
 use super::{Folder, layout};
 use crate::dates;
 use crate::error::Result;
-use crate::store::{self, Kind, Store};
+use crate::store::{self, Store};
 
 /// The result of a verify. Each verify writes one of its own; the newest counts, and of the drills the newest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,13 +105,10 @@ impl Verdict {
         id: &BackupId,
         key: &str,
     ) -> Result<Option<Result<Verdict, String>>> {
-        let bytes = match store.get(key, marks::LARGEST).await {
-            Ok(bytes) => bytes,
-            // A clean-up took it meanwhile.
-            Err(e) if e.kind == Kind::NotFound => return Ok(None),
-            Err(e) if e.kind == Kind::Damaged => return Ok(Some(Err(marks::unreadable(key, &e)))),
-            Err(e) if e.kind == Kind::Archived => return Ok(Some(Err(e.to_string()))),
-            Err(e) => return Err(e.into()),
+        let bytes = match marks::fetch(store, key).await? {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(why)) => return Ok(Some(Err(why))),
+            None => return Ok(None),
         };
         Ok(Some(match serde_json::from_slice::<Verdict>(&bytes) {
             Err(e) => Err(format!("{key} cannot be understood: {e}")),

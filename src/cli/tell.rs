@@ -145,7 +145,7 @@ impl<'a> Teller<'a> {
         self.notifier.report(event, report, &fresh()).await
     }
 
-    /// Somebody is told of a run that fails.
+    /// Returns true if a failing run sends a notice: mail, ping, metrics or webhook.
     pub fn is_configured(&self) -> bool {
         self.notifier.is_configured() || self.signals.is_configured()
     }

@@ -137,7 +137,7 @@ async fn of_one(error: Error, args: &VerifyArgs, store: &dyn Store, cancel: &Can
     Ok(format!("it cannot be verified: {}{step}", error.chain()))
 }
 
-/// What is to be verified, and the manifest of a backup that was asked for alone.
+/// The backups to verify; for a single backup, its manifest too.
 async fn chosen(
     args: &VerifyArgs,
     layers: &Layers,

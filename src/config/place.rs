@@ -320,9 +320,9 @@ mod tests {
             (environment[..2].to_vec(), in_file.to_string()),
         ] {
             let options = bucket(&env, &file).unwrap();
-            let told = options.session_token.as_ref().map(|token| token.expose_secret().to_string());
+            let token = options.session_token.as_ref().map(|token| token.expose_secret().to_string());
             assert_eq!(
-                (told.as_deref(), options.credentials.is_some()),
+                (token.as_deref(), options.credentials.is_some()),
                 (Some("token"), true),
                 "{env:?} {file}"
             );

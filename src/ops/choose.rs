@@ -161,7 +161,8 @@ async fn latest(store: &dyn Store, job: Option<&str>, reading: &Reading) -> Resu
     }
 }
 
-/// Which of two is newer. The id of a damaged one tells the second alone: within it, it may be the newest.
+/// The time by which backups are ordered. A damaged backup has only its id, which is exact to the second: it counts as the
+/// newest of that second.
 fn rank(entry: &Entry) -> DateTime<Utc> {
     match entry {
         Entry::Backup(manifest) => manifest.started_at,

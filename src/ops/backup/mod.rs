@@ -92,9 +92,9 @@ pub struct Options {
 /// The backups that a place should have before another one is written to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// Those that the state directory knows or, if it knows nothing of the place, these of the records.
+    /// The backups that the state directory knows. If it knows nothing of the place, the backups of these records.
     Known(BTreeSet<BackupId>),
-    /// None: the place is new, or what was in it is gone for good.
+    /// None: the place is new, or its backups are gone for good.
     Nothing,
 }
 

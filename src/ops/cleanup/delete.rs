@@ -17,7 +17,7 @@ const AT_ONCE: usize = 16;
 /// What could not be done, a line each.
 type Problems = Vec<String>;
 
-fn told(id: &BackupId, error: impl Into<Error>) -> String {
+fn problem(id: &BackupId, error: impl Into<Error>) -> String {
     let error: Error = error.into();
     let step = error.next_step().map(|step| format!(" ({step})")).unwrap_or_default();
     format!("the backup {id}: {}{step}", error.chain())
@@ -69,18 +69,18 @@ async fn begin(
                 return Some(Ok(Done::Locked(format!("locked until {}", end.format("%F")))));
             }
             Ok(_) => {}
-            Err(e) => return Some(Err(vec![told(id, e)])),
+            Err(e) => return Some(Err(vec![problem(id, e)])),
         }
     }
     if let Err(e) = tombstone.write(store).await {
-        return Some(Err(vec![told(id, e)]));
+        return Some(Err(vec![problem(id, e)]));
     }
     // A pin looks for a tombstone after it was written, as this looks for a pin: one of them sees the
     // other.
     match store.head(&layout::pin(id)).await {
         Ok(None) => None,
         Ok(Some(_)) => Some(retract(store, id).await.map(|()| Done::Stays)),
-        Err(e) => Some(Err(vec![told(id, e)])),
+        Err(e) => Some(Err(vec![problem(id, e)])),
     }
 }
 
@@ -119,13 +119,13 @@ async fn step(
             (Err(e), Ok(done)) if e.kind == Kind::Locked => {
                 *done = Done::Locked("locked by the bucket".into())
             }
-            (Err(e), Ok(_)) => ended[n] = Err(vec![told(&tombstones[n].id, e)]),
-            (Err(e), Err(problems)) => problems.push(told(&tombstones[n].id, e)),
+            (Err(e), Ok(_)) => ended[n] = Err(vec![problem(&tombstones[n].id, e)]),
+            (Err(e), Err(problems)) => problems.push(problem(&tombstones[n].id, e)),
         }
     }
 }
 
 /// Takes back a deletion that was begun.
 pub async fn retract(store: &dyn Store, id: &BackupId) -> Result<(), Problems> {
-    store.delete(&layout::tombstone(id)).await.map(drop).map_err(|e| vec![told(id, e)])
+    store.delete(&layout::tombstone(id)).await.map(drop).map_err(|e| vec![problem(id, e)])
 }

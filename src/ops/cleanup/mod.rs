@@ -122,7 +122,7 @@ impl Report {
         went.map(|row| row.id.clone()).chain(self.finished.iter().cloned()).collect()
     }
 
-    /// What is about to go.
+    /// The backups that are about to be deleted.
     fn going(&self) -> impl Iterator<Item = BackupId> {
         let going = self.backups.iter().filter(|row| row.outcome == Outcome::Deleted);
         going.map(|row| row.id.clone()).collect::<Vec<_>>().into_iter()

@@ -87,6 +87,18 @@ fn a_service_without_batches_gets_single_deletions() {
     }
 }
 
+/// The store is away in the middle of the deletions, after the tombstones were written.
+#[test]
+fn an_outage_during_the_deletions_is_waited_for() {
+    let place = Place::s3();
+    let backups = place.nightly([0, 1, 2, 40, 41]);
+    place.bucket().faults().add(Rule::first(3, "DeleteObjects", Fault::Answer(503, "SlowDown")));
+    let ran = run(place.command().env("BACKUP_PATIENCE", "60").args(["cleanup", "--json"])).ends(0);
+    assert!(ran.stderr.contains("waiting for s3://"), "{}", ran.stderr);
+    assert_eq!(with(&ran.json(), "deleted"), ids(&backups[3..]));
+    place.holds(&backups[..3]);
+}
+
 /// A backup whose manifest stays is listed: nothing else of it may go.
 #[test]
 fn what_a_batch_leaves_is_reported() {
