@@ -108,13 +108,16 @@ impl Target {
         Ok(applied)
     }
 
-    /// Runs a command in a database; an error with one of these codes is none.
-    pub async fn command(&self, db: &str, command: &RawDocument, doing: &str, fine: &[i32]) -> Result<()> {
+    /// Runs a command in a database. Returns false if the server refused it with one of the codes `fine`.
+    ///
+    /// # Errors
+    /// Returns an error if the server refused the command with another code, or did not answer.
+    pub async fn command(&self, db: &str, command: &RawDocument, doing: &str, fine: &[i32]) -> Result<bool> {
         let mut command = command.to_owned();
         command.append(bson::raw::cstr!("writeConcern"), self.concern.clone());
         match self.change(db, || command.clone()).await.answer {
-            Err(e) if errors::code(&e).is_some_and(|code| fine.contains(&code)) => Ok(()),
-            done => done.map(|_| ()).map_err(|e| self.explain_apply(doing, e)),
+            Err(e) if errors::code(&e).is_some_and(|code| fine.contains(&code)) => Ok(false),
+            done => done.map(|_| true).map_err(|e| self.explain_apply(doing, e)),
         }
     }
 

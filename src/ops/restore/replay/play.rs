@@ -121,7 +121,7 @@ impl Player<'_> {
                 self.missing.remove(&to.key());
                 (Some(to), self.create(to, form, *view).await)
             }
-            Action::Modify { to, form } => (Some(to), self.make(to, form, &CHANGED).await),
+            Action::Modify { to, form } => (Some(to), self.make(to, form, &CHANGED).await.map(drop)),
             // What the target has under a name that the backup never had is somebody else's.
             Action::Drop(named) if self.catalog.has(&named.key()) => {
                 (Some(named), self.drop_one(&named.key()).await)
@@ -229,24 +229,37 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// Creates a namespace, or leaves the one that is there: the backup may have read it after the slice created it. A view
+    /// is replaced.
     async fn create(&self, to: &Named, form: &Form, view: bool) -> Result<()> {
         if view {
             self.target.drop_namespace(&to.db, &to.collection).await?;
         }
-        self.make(to, form, &CREATED).await
+        if self.make(to, form, &CREATED).await? || self.is_there(to).await? {
+            return Ok(());
+        }
+        let name = skip::name(to);
+        let what = format!("cannot create {name}: the server answered that it exists, but does not list it");
+        Err(Error::new(Kind::Refused, what).hint(format!("Restore {name} once more, and alone")))
     }
 
-    async fn make(&self, to: &Named, form: &Form, fine: &[i32]) -> Result<()> {
+    /// Carries out a change. Returns false if the server refused it with one of the codes `fine`.
+    async fn make(&self, to: &Named, form: &Form, fine: &[i32]) -> Result<bool> {
         match form {
             Form::Operation(operation) => {
                 let applied = self.target.apply(std::slice::from_ref(operation)).await?;
-                applied.refused.map_or(Ok(()), |(_, error)| Err(error))
+                applied.refused.map_or(Ok(true), |(_, error)| Err(error))
             }
             Form::Command(command) => {
                 let doing = format!("cannot replay a change of {}", skip::name(to));
                 self.target.command(&to.db, command, &doing, fine).await
             }
         }
+    }
+
+    async fn is_there(&self, named: &Named) -> Result<bool> {
+        let there = self.target.collections(&named.db).await?;
+        Ok(there.iter().any(|row| row.get_str("name").is_ok_and(|name| name == named.collection)))
     }
 
     async fn drop_one(&mut self, key: &Key) -> Result<()> {
@@ -256,10 +269,12 @@ impl Player<'_> {
 
     async fn rename(&self, from: &Named, command: &RawDocumentBuf) -> Result<()> {
         let name = skip::name(from);
-        let there = self.target.collections(&from.db).await?;
-        let is_there = there.iter().any(|row| row.get_str("name").is_ok_and(|name| name == from.collection));
-        if is_there && self.catalog.has(&from.key()) {
-            return self.target.command("admin", command, &format!("cannot rename {name}"), &[]).await;
+        if self.is_there(from).await? && self.catalog.has(&from.key()) {
+            return self
+                .target
+                .command("admin", command, &format!("cannot rename {name}"), &[])
+                .await
+                .map(drop);
         }
         let what = format!("the oplog renames {name}, which is not there");
         Err(Error::new(Kind::Refused, what).hint(
