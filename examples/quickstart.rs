@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use uzima_backup::units::count;
+use uzima_backup::base::units::count;
 use uzima_testkit::load::{self, Load};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::read_all;
@@ -81,6 +81,6 @@ fn command(config: &Path, words: &[&str]) -> Result<()> {
     let mut args: Vec<OsString> = vec!["uzima-backup".into(), "--config".into(), config.into()];
     args.extend(words.iter().map(OsString::from));
     let exit = uzima_backup::cli::run(args);
-    ensure!(exit == uzima_backup::exit::Exit::Done, "{words:?} ended with exit code {}", exit.code());
+    ensure!(exit == uzima_backup::base::exit::Exit::Done, "{words:?} ended with exit code {}", exit.code());
     Ok(())
 }

@@ -9,28 +9,31 @@ use std::io::Read;
 
 use bson::{RawDocument, RawDocumentBuf};
 
-use crate::artifact::demux::{Demux, whole_documents};
-use crate::artifact::depth;
-use crate::artifact::extjson::{self, Json};
-use crate::artifact::index::Index;
-use crate::artifact::limited::Structure;
-use crate::artifact::manifest::Manifest;
+use crate::artifact::read::regions;
+use crate::base::depth;
+use crate::base::error::Result;
+use crate::base::limited::Structure;
 use crate::catalog::run::Run;
 use crate::catalog::verdict::Verdict;
-use crate::error::Result;
+use crate::config::selection::Selection;
+use crate::dumpformat::demux::{Demux, whole_documents};
+use crate::dumpformat::extjson;
+use crate::dumpformat::extjson::Json;
+use crate::dumpformat::{Sink, metadata};
+use crate::model::index::Index;
+use crate::model::manifest::Manifest;
+use crate::model::namespace::{Namespace, Type};
+use crate::model::optime::OpTime;
+use crate::mongo::hello::Unfit;
+use crate::mongo::{meaning, server};
 use crate::ops::restore::dump::{Content, old};
 use crate::ops::restore::files;
 use crate::ops::restore::filter::Filter as Wanted;
 use crate::ops::restore::replay::names::Names;
 use crate::ops::restore::replay::script::Script;
-use crate::ops::verify::regions;
-use crate::source::hello::Unfit;
+use crate::restore_target::legacy;
 use crate::source::native::token;
 use crate::source::oplog::filter::Filter;
-use crate::source::optime::OpTime;
-use crate::source::selection::Selection;
-use crate::source::{Namespace, Sink, Type, meaning, metadata, server};
-use crate::target::legacy;
 
 /// An entry point.
 pub type Target = fn(&[u8]);

@@ -38,37 +38,18 @@
 //! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
 
 pub mod artifact;
-pub mod beneath;
-pub mod cancel;
+pub mod base;
 pub mod catalog;
-pub mod claim;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod crash;
-pub mod dates;
-pub mod error;
-pub mod escape;
-pub mod exit;
+pub mod dumpformat;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod leftovers;
-pub mod lock;
-pub mod memory;
-pub mod near;
+pub mod model;
+pub mod mongo;
 pub mod notify;
 pub mod ops;
-pub mod patience;
-pub mod process;
-pub mod program;
-pub mod progress;
-pub mod replace;
+pub mod restore_target;
 pub mod retention;
-pub mod room;
-pub mod secret;
-pub mod shell;
 pub mod source;
 pub mod store;
-pub mod target;
-pub mod units;
-pub mod writable;

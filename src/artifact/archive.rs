@@ -10,13 +10,9 @@ use bson::{RawDocumentBuf, rawdoc};
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
 use super::out::Out;
-use crate::error::Result;
-use crate::source::{Namespace, Type};
-
-/// The first four bytes of an archive.
-pub const MAGIC: u32 = 0x8199_e26d;
-/// What stands where a document's length would: the end of a run of documents.
-pub const TERMINATOR: [u8; 4] = [0xff; 4];
+use crate::base::error::Result;
+use crate::dumpformat::demux::{MAGIC, TERMINATOR};
+use crate::model::namespace::{Namespace, Type};
 
 /// Writes an archive.
 pub struct Archive {

@@ -4,26 +4,12 @@
 
 use std::io::{BufRead, Read};
 
-use super::limited::Limited;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limited::Limited;
+use crate::config::format::Codec;
 
 /// A compressor keeps at most so much room for the next piece.
 const KEPT: usize = 4 << 20;
-
-/// How pieces are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
-    /// gzip members; level 1 (fast) to 12 (small), as libdeflate counts them.
-    Gzip {
-        /// The level.
-        level: i32,
-    },
-    /// zstd frames; level 1 (fast) to 19 (small).
-    Zstd {
-        /// The level.
-        level: i32,
-    },
-}
 
 /// A compressor with its working memory, for one thread.
 pub struct Encoder {
@@ -80,29 +66,6 @@ impl Codec {
                 Ok(decoder) => Box::new(decoder),
                 Err(e) => Box::new(Broken(Some(e))),
             },
-        }
-    }
-
-    /// The level.
-    pub fn level(self) -> i32 {
-        match self {
-            Codec::Gzip { level } | Codec::Zstd { level } => level,
-        }
-    }
-
-    /// The levels that may be asked for.
-    pub fn levels(self) -> std::ops::RangeInclusive<i32> {
-        match self {
-            Codec::Gzip { .. } => 1..=12,
-            Codec::Zstd { .. } => 1..=19,
-        }
-    }
-
-    /// The file name's ending.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Codec::Gzip { .. } => "gz",
-            Codec::Zstd { .. } => "zst",
         }
     }
 

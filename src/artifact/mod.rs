@@ -6,21 +6,13 @@
 //! [`manifest`] and [`index`] describe the result; docs/format.md is their specification.
 
 pub mod archive;
-pub mod budget;
 pub mod buffers;
 pub mod codec;
-pub mod demux;
-pub mod depth;
-pub mod extjson;
-pub mod format;
-pub mod index;
-pub mod limited;
-pub mod manifest;
-pub mod names;
 pub mod out;
 pub mod pack;
 pub mod parts;
 pub mod pool;
+pub mod read;
 pub mod recovery;
 pub mod tar;
 pub mod untar;

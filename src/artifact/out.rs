@@ -3,9 +3,10 @@
 
 use tokio::sync::mpsc::Sender;
 
-use super::codec::{Codec, Encoder};
+use super::codec::Encoder;
 use super::parts::{Part, Parts, Slot};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::config::format::Codec;
 use crate::store::Whole;
 
 /// Takes finished parts, and may wait while too many are under way.

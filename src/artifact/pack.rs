@@ -6,8 +6,9 @@ use std::sync::mpsc::SyncSender;
 
 use super::buffers::Lent;
 use super::pool::{Pending, Pool};
-use crate::error::{Error, Result};
-use crate::source::{Namespace, Sink};
+use crate::base::error::{Error, Result};
+use crate::dumpformat::Sink;
+use crate::model::namespace::Namespace;
 
 /// What is compressed on its own: whole documents, about this many raw bytes.
 pub const BLOCK: usize = 1 << 20;

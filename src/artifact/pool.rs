@@ -7,11 +7,11 @@ use std::thread;
 
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
-use super::budget::{Budget, Room};
 use super::buffers::{Buffers, Lent};
 use super::pack::BLOCK;
-use crate::error::{Error, Result};
-use crate::process;
+use crate::base::budget::{Budget, Room};
+use crate::base::error::{Error, Result};
+use crate::base::process;
 
 /// Compresses one piece into the buffer, which it clears first.
 pub type Encode = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> Result<()> + Send>;

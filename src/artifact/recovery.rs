@@ -1,7 +1,7 @@
 //! `RECOVERY.txt`: what a person needs who finds the artifact and nothing else.
 
-use super::codec::Codec;
-use super::format::Format;
+use crate::config::format::Codec;
+use crate::config::format::Format;
 
 /// The text for a backup that is a tar; an archive has no place for it. With a `slice` mongorestore has to
 /// be told to replay it: without the flag it leaves `oplog.bson` out, and exits with 0 (100.18).

@@ -9,7 +9,7 @@ use tar::{EntryType, Header};
 
 use super::out::Out;
 use super::parts::Slot;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 const RECORD: usize = 512;
 /// The name field of a header.
@@ -125,7 +125,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::artifact::codec::Codec;
+    use crate::config::format::Codec;
 
     fn build(codec: Codec, entries: &[(&str, u64)]) -> Vec<u8> {
         let (mut out, taken) = Out::collecting(codec);

@@ -6,16 +6,16 @@ use std::sync::mpsc::Receiver;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::archive::Archive;
-use super::format::{Container, Format};
-use super::index::Segment;
-use super::names;
 use super::out::Out;
 use super::pack::Step;
 use super::pool::Packed;
 use super::tar::Tar;
-use crate::error::{Error, Result};
-use crate::progress::Meter;
-use crate::source::Namespace;
+use crate::base::error::{Error, Result};
+use crate::base::progress::Meter;
+use crate::config::format::{Container, Format};
+use crate::dumpformat::names;
+use crate::model::index::Segment;
+use crate::model::namespace::Namespace;
 use crate::store::Whole;
 
 /// What a writer must know of the backup.

@@ -9,8 +9,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Summary;
-use crate::artifact::manifest::{Manifest, NamespaceEntry};
-use crate::units::{count, several};
+use crate::base::units::{count, several};
+use crate::model::manifest::{Manifest, NamespaceEntry};
 
 /// How much is in a namespace, or in a whole backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::id::BackupId;
 use super::run::{Run, STATUSES, Status};
 use super::verdict::Verdict;
 use super::{Folder, layout};
-use crate::artifact::index;
-use crate::artifact::manifest::Manifest;
-use crate::units::{count, several};
+use crate::base::units::{count, several};
+use crate::model::id::BackupId;
+use crate::model::index;
+use crate::model::manifest::Manifest;
 
 /// No run takes so long between its index and its manifest, whatever has to be tried again.
 const COMMITTING: TimeDelta = TimeDelta::hours(1);

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::id::BackupId;
 use super::records;
 use super::run::{Run, Status};
+use crate::model::id::BackupId;
 
 /// No run lasts so long: one that is still said to be under way was killed.
 const DEAD: TimeDelta = TimeDelta::days(2);

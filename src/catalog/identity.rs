@@ -1,9 +1,9 @@
 //! Whether two backups of one job are of one server. A job that suddenly reads another server makes
 //! backups that look good, while retention deletes the last ones of the server that mattered.
 
-use crate::artifact::manifest::Source;
 use crate::config::uri;
-use crate::source::hello::Topology;
+use crate::model::manifest::Source;
+use crate::model::server::Topology;
 
 /// How the source of `now` is another than that of `before`, in words; `None` if it is the same.
 ///

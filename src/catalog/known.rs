@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::id::BackupId;
-use crate::beneath::Folder;
-use crate::dates;
-use crate::error::{Error, Kind};
-use crate::replace;
-use crate::units::count;
+use crate::base::beneath::Folder;
+use crate::base::dates;
+use crate::base::error::{Error, Kind};
+use crate::base::replace;
+use crate::base::units::count;
+use crate::model::id::BackupId;
 
 /// The version of the file's format.
 const FORMAT: u32 = 1;

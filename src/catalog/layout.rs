@@ -14,9 +14,10 @@
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
-use super::id::BackupId;
-use crate::artifact::format::{self, Format};
-use crate::artifact::index;
+use crate::config::format;
+use crate::config::format::Format;
+use crate::model::id::BackupId;
+use crate::model::index;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::id::BackupId;
 use super::layout;
-use crate::dates;
-use crate::error::{Error, Result};
+use crate::base::dates;
+use crate::base::error::{Error, Result};
+use crate::base::units;
+use crate::model::id::BackupId;
 use crate::store::{Kind, Store};
-use crate::units;
 
 /// The version of these objects' format.
 pub const FORMAT: u32 = 1;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{self, Around, Said};
-use super::id::BackupId;
 use super::records::Records;
 use super::run::{Run, Status};
 use super::{Catalog, Entry, Folder, Reading, layout};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::model::id::BackupId;
 use crate::store::Store;
 
 /// What was written.

@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
-use super::id::BackupId;
 use super::marks::Failure;
 use super::verdict::Verdict;
-use crate::artifact::manifest::Manifest;
+use crate::model::id::BackupId;
+use crate::model::manifest::Manifest;
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::id::BackupId;
 use super::marks::{self, FORMAT, json};
 use super::{Folder, layout};
-use crate::dates;
-use crate::error::Result;
+use crate::base::dates;
+use crate::base::error::Result;
+use crate::model::id::BackupId;
 use crate::store::{self, Store};
 
 /// The result of a verify. Each verify writes one of its own; the newest counts, and of the drills the newest.
@@ -191,7 +191,8 @@ mod tests {
 
     use super::*;
     use crate::catalog::{Catalog, Reading};
-    use crate::store::dir::{DirOptions, DirStore};
+    use crate::config::store::DirOptions;
+    use crate::store::dir::DirStore;
 
     /// As it was written before there were drills.
     const OLD: &str = r#"{"format":1,"id":"20261123T030000Z-7k3q9d","at":"2026-11-23T04:00:00Z","host":"h",

@@ -12,23 +12,24 @@ use super::output::{self, Output};
 use super::progress::Display;
 use super::tell::Teller;
 use super::{machine, state_dir, store, units};
-use crate::cancel::Cancel;
-use crate::catalog::id::BackupId;
-use crate::clock::Clock;
+use crate::base::cancel::Cancel;
+use crate::base::clock::Clock;
+use crate::base::error::Result;
+use crate::base::escape::push_line;
+use crate::base::exit::Exit;
+use crate::base::lock;
+use crate::base::lock::Asked;
+use crate::base::progress::Meter;
 use crate::config::layers::Layers;
 use crate::config::place::{self, Place};
 use crate::config::records::RecordsAt;
 use crate::config::settings::{self, Settings};
-use crate::error::Result;
-use crate::escape::push_line;
-use crate::exit::Exit;
-use crate::lock::{self, Asked};
+use crate::model::id::BackupId;
+use crate::mongo::notes::Notes;
 use crate::notify::Outcome;
 use crate::notify::events::{Operation, Success};
 use crate::ops::backup::{self, Expected, Options, Plan, Resources};
 use crate::ops::recorded::{self, Done, Recording};
-use crate::progress::Meter;
-use crate::source::notes::Notes;
 
 pub async fn run(
     args: &BackupArgs,

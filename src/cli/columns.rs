@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::escape;
+use crate::base::escape;
 
 /// The width of the gap between two columns.
 pub const BETWEEN: usize = 2;

@@ -5,12 +5,12 @@ use serde_json::json;
 use super::backup::options;
 use super::output::Output;
 use super::state_dir;
-use crate::artifact::manifest::Engine;
+use crate::base::error::{Error, Result};
+use crate::base::escape::push_line;
+use crate::base::exit::Exit;
 use crate::config::layers::Layers;
 use crate::config::{mail, place, signals};
-use crate::error::{Error, Result};
-use crate::escape::push_line;
-use crate::exit::Exit;
+use crate::model::manifest::Engine;
 use crate::ops::backup;
 
 pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {

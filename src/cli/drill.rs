@@ -6,19 +6,20 @@ use super::logging::Log;
 use super::output::Output;
 use super::progress::Display;
 use super::{machine, units};
-use crate::artifact::manifest::Manifest;
-use crate::cancel::Cancel;
+use crate::base::cancel::Cancel;
+use crate::base::clock::Clock;
+use crate::base::error::{Error, Result};
+use crate::base::escape;
+use crate::base::escape::push_line;
+use crate::base::patience::Patience;
+use crate::base::progress::Meter;
 use crate::catalog::verdict::Drill;
-use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::settings;
-use crate::error::{Error, Result};
-use crate::escape::{self, push_line};
+use crate::model::manifest::Manifest;
 use crate::ops::drill::{self, Ground, Resources};
-use crate::patience::Patience;
-use crate::progress::Meter;
+use crate::restore_target::throwaway::Program;
 use crate::store::Store;
-use crate::target::throwaway::Program;
 
 /// Where to: the server that is meant for it, else a mongod of its own.
 pub fn ground(layers: &Layers) -> Result<Ground> {

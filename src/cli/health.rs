@@ -11,18 +11,18 @@ use super::logging::Log;
 use super::output::{self, Output};
 use super::tell::Teller;
 use super::{backup, machine, units};
-use crate::cancel::Cancel;
+use crate::base::cancel::Cancel;
+use crate::base::error::Result;
+use crate::base::escape::push_line;
+use crate::base::exit::Exit;
+use crate::base::patience::FOR_A_PERSON;
+use crate::config::event::Event;
 use crate::config::layers::Layers;
 use crate::config::place::{self, Place};
 use crate::config::settings::{self, Settings};
 use crate::config::{mail, signals};
-use crate::error::Result;
-use crate::escape::push_line;
-use crate::exit::Exit;
-use crate::notify::message::Event;
 use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
 use crate::ops::notices;
-use crate::patience::FOR_A_PERSON;
 
 /// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
 const PATIENCE: Duration = Duration::from_secs(60);

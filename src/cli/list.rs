@@ -9,14 +9,14 @@ use super::args::ListArgs;
 use super::columns::{BETWEEN, columns, wrapped};
 use super::output::Output;
 use super::{reading, stored, units};
+use crate::base::error::Result;
+use crate::base::escape;
+use crate::base::exit::Exit;
 use crate::catalog::fault::Fault;
 use crate::catalog::run::{Run, Verified};
 use crate::catalog::{Entry, Reading};
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
-use crate::error::Result;
-use crate::escape;
-use crate::exit::Exit;
 use crate::ops::list::{self, Listed, Options, Row};
 use crate::ops::recorded;
 

@@ -34,24 +34,24 @@ use self::args::{Cli, Command};
 use self::logging::Log;
 use self::output::Output;
 use self::tell::Teller;
-use crate::cancel::Cancel;
+use crate::base::cancel::Cancel;
+use crate::base::crash;
+use crate::base::error::{Error, Result};
+use crate::base::escape;
+use crate::base::exit::Exit;
+use crate::base::units;
 use crate::catalog::Reading;
 use crate::config::env::Env;
 use crate::config::layers::{Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::settings;
 use crate::config::table::SETTINGS;
-use crate::crash;
-use crate::error::{Error, Result};
-use crate::escape;
-use crate::exit::Exit;
 use crate::notify::events::Operation;
 use crate::ops::choose::Which;
 use crate::ops::init::standing::STATE_DIR;
 use crate::store::Store;
 use crate::store::dir::DirStore;
 use crate::store::s3::S3Store;
-use crate::units;
 
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {

@@ -12,16 +12,18 @@ use self::signals::Given;
 use super::args::NotifyArgs;
 use super::machine;
 use super::output::Output;
-use crate::catalog::id::BackupId;
+use crate::base::error::{Error, Result};
+use crate::base::escape;
+use crate::base::exit::Exit;
+use crate::base::replace::replace;
+use crate::config::event::{EVENTS, Event};
 use crate::config::layers::Layers;
+use crate::config::notify::MailOptions;
 use crate::config::{mail, settings};
-use crate::error::{Error, Result};
-use crate::escape;
-use crate::exit::Exit;
-use crate::notify::message::{EVENTS, Event, Message, Sender};
-use crate::notify::resend::{MailOptions, Mailer};
+use crate::model::id::BackupId;
+use crate::notify::message::{Message, Sender};
+use crate::notify::resend::Mailer;
 use crate::notify::{render, samples};
-use crate::replace::replace;
 
 /// What became of a sample.
 struct Tried {

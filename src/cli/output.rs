@@ -6,9 +6,10 @@ use log::Level;
 use serde::Serialize;
 
 use super::logging::Log;
-use crate::error::Error;
-use crate::escape::{self, push_line};
-use crate::exit::Exit;
+use crate::base::error::Error;
+use crate::base::escape;
+use crate::base::escape::push_line;
+use crate::base::exit::Exit;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy)]

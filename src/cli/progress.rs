@@ -7,8 +7,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
 use super::units;
-use crate::escape;
-use crate::progress::{Meter, Reading};
+use crate::base::escape;
+use crate::base::progress::{Meter, Reading};
 
 /// How often the bar is drawn.
 const DRAWN: Duration = Duration::from_millis(200);

@@ -3,10 +3,10 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cancel::Cancel;
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::process;
+use crate::base::cancel::Cancel;
+use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
+use crate::base::process;
 
 /// Watches for the signals that end a run.
 pub fn watch(cancel: Cancel) -> Result<()> {

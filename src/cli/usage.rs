@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
 
 use super::args::Cli;
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// The error of a command line `args`, the tool's name first, that clap refused.
 pub fn explain(error: &clap::Error, args: &[OsString]) -> Error {
@@ -76,7 +76,7 @@ mod tests {
                 text.starts_with(words) && !text.contains("Usage") && !text.contains('\n'),
                 "{args:?}: {text}"
             );
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+            assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
         }
     }
 

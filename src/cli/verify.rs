@@ -9,18 +9,18 @@ use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::{drill, job_meant, machine, reading, stored, units};
-use crate::artifact::manifest::Manifest;
-use crate::cancel::Cancel;
+use crate::base::cancel::Cancel;
+use crate::base::clock::Clock;
+use crate::base::error::{Error, Result};
+use crate::base::escape::push_line;
+use crate::base::exit::Exit;
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, Entry};
-use crate::clock::Clock;
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::config::settings;
-use crate::error::{Error, Result};
-use crate::escape::push_line;
-use crate::exit::Exit;
+use crate::model::manifest::Manifest;
 use crate::ops::recorded;
 use crate::ops::verify::{self, Chosen};
 use crate::ops::{archived, choose};
@@ -201,7 +201,7 @@ fn json(rows: &[Row], chosen: &Chosen, place: &str) -> serde_json::Value {
             "problems": row.problems,
         })
     };
-    let damaged = |(id, why): &(crate::catalog::id::BackupId, String)| json!({"id": id, "error": why});
+    let damaged = |(id, why): &(crate::model::id::BackupId, String)| json!({"id": id, "error": why});
     json!({
         "version": 1,
         "place": place,

@@ -14,7 +14,7 @@ pub const LONG: &str = concat!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::format::NAMES;
+    use crate::config::format::NAMES;
 
     #[test]
     fn it_names_every_format_and_engine() {
@@ -22,7 +22,7 @@ mod tests {
         let engines =
             LONG.split_once("engines: ").and_then(|(_, rest)| rest.split_once('\n')).expect("engines");
         for engine in engines.0.split(", ") {
-            engine.parse::<crate::ops::backup::EngineChoice>().expect("an engine");
+            engine.parse::<crate::config::choices::EngineChoice>().expect("an engine");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::table::Setting;
-use crate::beneath::read_named;
-use crate::error::{Error, Result};
+use crate::base::beneath::read_named;
+use crate::base::error::{Error, Result};
 
 /// The largest file of a secret in bytes.
 const LARGEST: u64 = 64 << 10;

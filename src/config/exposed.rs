@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::env::Env;
 use super::layers::{Layers, Origin};
 use super::table::SETTINGS;
-use crate::writable::{self, Strictness, Writable};
+use crate::base::writable;
+use crate::base::writable::{Strictness, Writable};
 
 /// A file of settings that is open to other users.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::layers::Raw;
 use super::table;
-use crate::beneath::read_named;
-use crate::error::{Error, Result};
-use crate::near;
+use crate::base::beneath::read_named;
+use crate::base::error::{Error, Result};
+use crate::base::suggest;
 
 /// The largest configuration file in bytes.
 pub const LARGEST: u64 = 1 << 20;
@@ -136,7 +136,7 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
 fn suggestion(wrong: &str) -> String {
     let keys = || table::SETTINGS.iter().map(|setting| setting.key);
     let in_table = || keys().find(|key| key.rsplit('.').next() == Some(wrong));
-    match near::meant(wrong, keys()).or_else(in_table) {
+    match suggest::meant(wrong, keys()).or_else(in_table) {
         Some(key) => format!(" (did you mean '{key}'?)"),
         None => String::new(),
     }

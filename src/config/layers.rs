@@ -10,7 +10,7 @@ use super::exposed::{self, Exposed};
 use super::file;
 use super::misspelt::{self, Misspelt};
 use super::table::{SETTINGS, Setting, by_key};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A value before it is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,10 +181,10 @@ impl Layers {
                 None => (String::new(), None),
                 Some((Raw::List(items), origin)) => (items.join(", "), Some(origin)),
                 Some((Raw::Text(text), origin)) if setting.key.ends_with("_uri") => {
-                    (crate::secret::hide_login(text), Some(origin))
+                    (crate::base::secret::hide_login(text), Some(origin))
                 }
                 Some((Raw::Text(text), origin)) if setting.key == "records" && shows_no_more(text) => {
-                    (crate::secret::hide_login(text), Some(origin))
+                    (crate::base::secret::hide_login(text), Some(origin))
                 }
                 Some((Raw::Text(_), origin)) if setting.secret => ("(hidden)".into(), Some(origin)),
                 Some((Raw::Text(text), origin)) => (text.clone(), Some(origin)),

@@ -2,10 +2,10 @@
 
 use super::layers::Layers;
 use super::place::are;
-use crate::error::{Error, Result};
-use crate::notify::message::{EVENTS, Event};
-use crate::notify::resend::MailOptions;
-use crate::secret::Secret;
+use crate::base::error::{Error, Result};
+use crate::base::secret::Secret;
+use crate::config::event::{EVENTS, Event};
+use crate::config::notify::MailOptions;
 
 /// Whom to tell, and how; `None` if nothing about mails is set.
 pub fn mail(layers: &Layers) -> Result<Option<MailOptions>> {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::table::SETTINGS;
-use crate::near;
+use crate::base::suggest;
 
 /// A variable that is set, is no setting, and is written nearly as one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub fn among(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
         let (family, rest) = family(name)?;
         // What all of a family begin with tells nothing of which is meant.
         let others = known.iter().filter_map(|known| known.strip_prefix(family));
-        near::meant(rest, others).map(|near| format!("{family}{near}"))
+        suggest::meant(rest, others).map(|near| format!("{family}{near}"))
     };
     let strange = names.iter().filter(|name| !known.contains(name));
     let is_set = |ours: &str| {

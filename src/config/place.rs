@@ -8,10 +8,10 @@ use super::bucket;
 use super::layers::{Layers, Origin};
 use super::settings;
 use super::values::{absolute, boolean, number};
-use crate::error::{Error, Result};
-use crate::secret::Secret;
-use crate::store::dir::{DirOptions, unfit};
-use crate::store::s3::{ChecksumMode, S3Options, Sse};
+use crate::base::error::{Error, Result};
+use crate::base::secret::Secret;
+use crate::config::store::{ChecksumMode, S3Options, Sse};
+use crate::config::store::{DirOptions, unfit};
 
 /// Where backups are kept.
 #[derive(Debug, Clone)]
@@ -220,8 +220,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::base::secret::ExposeSecret;
     use crate::config::layers::Raw;
-    use crate::secret::ExposeSecret;
 
     #[test]
     fn there_is_one_place() {
@@ -260,7 +260,7 @@ mod tests {
             let error = place(&Layers::of(&env)).unwrap_err();
             let words = format!("{error} {}", error.next_step().unwrap_or_default());
             assert!(words.contains(word), "{env:?}: {words}");
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+            assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
         }
         assert!(matches!(place(&Layers::of(&[("BACKUP_DIR", "/b")])).unwrap(), Place::Dir(_)));
         assert!(matches!(place(&Layers::of(&[("S3_BACKUP_BUCKET", "shop")])).unwrap(), Place::S3(_)));
@@ -287,7 +287,7 @@ mod tests {
             let layers = Layers::of(&[("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", prefix)]);
             let error = place(&layers).unwrap_err();
             assert!(error.to_string().contains(words), "{prefix:?}: {error}");
-            assert_eq!(error.exit(), crate::exit::Exit::Usage, "{prefix:?}");
+            assert_eq!(error.exit(), crate::base::exit::Exit::Usage, "{prefix:?}");
         }
         for prefix in ["a", "/a/", "a/.b/", "a/...", "a b/é"] {
             let layers = Layers::of(&[("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", prefix)]);

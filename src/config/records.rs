@@ -2,8 +2,8 @@
 
 use super::layers::Layers;
 use super::uri;
-use crate::error::Result;
-use crate::secret::Secret;
+use crate::base::error::Result;
+use crate::base::secret::Secret;
 
 /// Where runs are recorded.
 #[derive(Debug, Clone)]
@@ -43,8 +43,8 @@ impl RecordsAt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
-    use crate::secret::ExposeSecret;
+    use crate::base::exit::Exit;
+    use crate::base::secret::ExposeSecret;
 
     fn resolve(env: &[(&str, &str)]) -> Result<RecordsAt> {
         let env = |name: &str| match name {

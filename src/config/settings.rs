@@ -8,14 +8,14 @@ use super::layers::{Layers, Origin};
 use super::records::RecordsAt;
 use super::uri::{self, MongoUri};
 use super::values::{absolute, boolean, number};
-use crate::artifact::format::Format;
-use crate::error::{Error, Result};
-use crate::ops::backup::{ConsistencyChoice, EngineChoice};
-use crate::patience::Patience;
-use crate::retention::Policy;
-use crate::secret::{Redactor, Secret, hide_login, secret_parts};
-use crate::source::pattern::Pattern;
-use crate::source::selection::{RECORDS_DB, Selection};
+use crate::base::error::{Error, Result};
+use crate::base::patience::Patience;
+use crate::base::secret::{Redactor, Secret, hide_login, secret_parts};
+use crate::config::choices::Policy;
+use crate::config::choices::{ConsistencyChoice, EngineChoice};
+use crate::config::format::Format;
+use crate::config::pattern::Pattern;
+use crate::config::selection::{RECORDS_DB, Selection};
 
 /// Everything a backup needs.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use super::layers::Layers;
 use super::mail::events;
 use super::values::absolute;
-use crate::error::Result;
-use crate::notify::signals::webhook::WebhookOptions;
-use crate::notify::signals::{Address, SignalOptions};
+use crate::base::error::Result;
+use crate::config::notify::WebhookOptions;
+use crate::config::notify::{Address, SignalOptions};
 
 /// The signals that are for every run.
 pub fn signals(layers: &Layers) -> Result<SignalOptions> {
@@ -31,8 +31,8 @@ pub fn webhook(layers: &Layers) -> Result<Option<WebhookOptions>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
-    use crate::notify::message::Event;
+    use crate::base::exit::Exit;
+    use crate::config::event::Event;
 
     #[test]
     fn each_is_for_itself() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::layers::Layers;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// A path that means the same wherever cron starts.
 pub fn absolute(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>> {

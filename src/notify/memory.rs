@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::flood::{FORMAT, Past, State};
-use crate::beneath::Folder;
-use crate::replace::replace_in;
+use crate::base::beneath::Folder;
+use crate::base::replace::replace_in;
 
 /// The file.
 pub const FILE: &str = "notify.json";

@@ -1,8 +1,8 @@
 //! What a mail says, before it is a mail: every event is told with the same few parts.
 
-pub use super::event::{EVENTS, Event};
-use crate::escape::steers;
-use crate::secret::Redactor;
+use crate::base::escape::steers;
+use crate::base::secret::Redactor;
+use crate::config::event::Event;
 
 /// How it looks at first sight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

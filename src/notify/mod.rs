@@ -6,7 +6,6 @@
 //! [`signals`] are for machines. Whatever goes wrong here is told as a line for a person, and never undoes
 //! what the run did.
 
-pub mod event;
 pub mod events;
 pub mod flood;
 mod http;
@@ -25,15 +24,17 @@ use chrono::{DateTime, Utc};
 
 pub use outcome::Outcome;
 
-use crate::error::Error;
-use crate::exit::Exit;
-use crate::secret::Redactor;
+use crate::base::error::Error;
+use crate::base::exit::Exit;
+use crate::base::secret::Redactor;
+use crate::config::event::Event;
+use crate::config::notify::{MailOptions, WebhookOptions};
 use events::{Failure, NewestGood, Occasion, Row};
 use flood::{Decision, Ended};
 use memory::Memory;
-use message::{Event, Message, Sender};
-use resend::{MailOptions, Mailer};
-use signals::webhook::{self, Webhook, WebhookOptions};
+use message::{Message, Sender};
+use resend::Mailer;
+use signals::webhook::{self, Webhook};
 
 /// The job of a run that failed before it knew its job, because of its settings.
 pub const UNKNOWN_JOB: &str = "unknown job";

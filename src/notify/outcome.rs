@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::events::{Cleanup, Failure, Frozen, Success};
-use crate::exit::Exit;
+use crate::base::exit::Exit;
 
 /// How a run ended.
 #[derive(Debug, Clone)]

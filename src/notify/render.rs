@@ -78,7 +78,8 @@ fn table(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::message::{Event, Sender};
+    use crate::config::event::Event;
+    use crate::notify::message::Sender;
 
     fn hostile() -> Message {
         let evil = "<script>alert('x')</script>&\"";

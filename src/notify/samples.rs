@@ -9,8 +9,9 @@ use super::events::{
     Cleanup, Deletion, Failure, Frozen, NewestGood, Occasion, Operation, Report, Row, Success, cleanup,
     failure, frozen, recovered, report, success,
 };
-use super::message::{EVENTS, Event, Message, Sender, Table, Tone};
-use crate::exit::Exit;
+use super::message::{Message, Sender, Table, Tone};
+use crate::base::exit::Exit;
+use crate::config::event::{EVENTS, Event};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

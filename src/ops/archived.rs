@@ -1,8 +1,8 @@
 //! Backups whose objects are in an archive class of the bucket: they exist, and must be thawed before they can be read.
 
-use crate::catalog::id::BackupId;
+use crate::base::error::{Error, Result};
 use crate::catalog::layout;
-use crate::error::{Error, Result};
+use crate::model::id::BackupId;
 use crate::store::{Archive, Store};
 
 /// Proves that the artifact of a backup, and whatever the listing shows as archived, can be read. Asked before anything

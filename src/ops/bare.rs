@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::shell::quoted;
+use crate::base::shell::quoted;
 use crate::store::Store;
 
 /// The commands that tell whether the artifact at `key` is whole, and what it holds.

@@ -6,12 +6,12 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{archived, bare};
-use crate::artifact::manifest::Manifest;
-use crate::catalog::id::BackupId;
+use crate::base::dates;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::shell::quoted;
 use crate::catalog::{self, Catalog, Entry, Reading, layout};
-use crate::dates;
-use crate::error::{Error, Kind, Result};
-use crate::shell::quoted;
+use crate::model::id::BackupId;
+use crate::model::manifest::Manifest;
 use crate::store::{Object, Store};
 
 /// Which backup is wanted.

@@ -3,16 +3,16 @@
 use chrono::{DateTime, Utc};
 
 use super::{cleanup, health};
+use crate::base::error::Result;
+use crate::base::units;
 use crate::catalog::Reading;
-use crate::catalog::id::BackupId;
-use crate::error::Result;
+use crate::catalog::state::State;
+use crate::model::id::BackupId;
 use crate::notify::Outcome;
 use crate::notify::events::{Cleanup, Deletion, Frozen, NewestGood, Report};
 use crate::notify::message::{Table, Tone};
-use crate::ops::cleanup::state::State;
 use crate::retention;
 use crate::store::Store;
-use crate::units;
 
 /// When the newest good backup of a job began.
 pub async fn newest_good(store: &dyn Store, job: &str, reading: &Reading) -> Result<NewestGood> {

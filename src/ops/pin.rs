@@ -1,10 +1,10 @@
 //! `pin` and `unpin`: whether a clean-up may ever delete a backup.
 
-use crate::catalog::id::BackupId;
+use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
 use crate::catalog::layout;
 use crate::catalog::marks::Mark;
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::model::id::BackupId;
 use crate::store::Store;
 
 /// What is so now.

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Action, Backup, Circumstances, Policy, plan};
-use crate::catalog::id::BackupId;
+use super::{Action, Backup, Circumstances, plan};
+use crate::config::choices::Policy;
+use crate::model::id::BackupId;
 
 /// A backup that will go.
 #[derive(Debug, Clone, PartialEq, Eq)]

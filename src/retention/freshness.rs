@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::Backup;
 use super::quality::{self, Quality};
-use crate::catalog::id::BackupId;
+use crate::model::id::BackupId;
 
 /// How current the backups of a job are.
 #[derive(Debug, Clone, PartialEq, Eq)]

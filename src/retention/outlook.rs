@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::quality::{self, Quality};
-use super::{Action, Backup, Circumstances, Decision, Policy, Rule, plan};
+use super::{Action, Backup, Circumstances, Decision, Rule, plan};
 use crate::catalog::collapse::Contents;
-use crate::catalog::id::BackupId;
+use crate::config::choices::Policy;
+use crate::model::id::BackupId;
 
 /// What is taken for granted: backups go on at this pace, and a clean-up runs a day.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,7 +5,10 @@ mod fresh;
 
 use super::*;
 use crate::catalog::collapse::Amount;
-use crate::source::hello::Topology;
+use crate::catalog::collapse::Contents;
+use crate::catalog::marks::Pin;
+use crate::model::manifest::Source;
+use crate::model::server::Topology;
 
 pub(super) const JOB: &str = "all@db1";
 

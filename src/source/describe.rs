@@ -5,14 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::fcv::Fcv;
-use super::listing::{self, Listing};
-use super::pattern::Pattern;
-use super::selection::Selection;
-use super::server::{self, Server};
-use super::{Namespace, Type, errors, known, metadata, size};
-use crate::error::{Error, Kind, Result};
-use crate::near;
+use super::size;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::suggest;
+use crate::config::pattern::Pattern;
+use crate::config::selection::Selection;
+use crate::dumpformat::metadata;
+use crate::model::known;
+use crate::model::namespace::{Namespace, Type};
+use crate::model::server::Fcv;
+use crate::mongo::errors;
+use crate::mongo::listing;
+use crate::mongo::listing::Listing;
+use crate::mongo::server;
+use crate::mongo::server::Server;
 
 /// The prefix of the collection that holds a time series' documents.
 pub const BUCKETS: &str = "system.buckets.";
@@ -143,7 +149,7 @@ async fn missing(server: &Server, db: &str) -> Error {
     let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
     let of_users = |name: &&str| *name != "admin" && *name != "config";
     let there =
-        near::nearest(db, names.filter(|name| Selection::default().wants_database(name)).filter(of_users));
+        suggest::nearest(db, names.filter(|name| Selection::default().wants_database(name)).filter(of_users));
     let there = if there.is_empty() { String::new() } else { format!("; the nearest: {}", there.join(", ")) };
     Error::new(Kind::Missing, format!("the database '{db}' does not exist on {}", server.hello.address)).hint(
         format!("Check the spelling in --db, BACKUP_DATABASES or MONGO_URI, names are case-sensitive{there}"),
@@ -158,7 +164,7 @@ fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
         return Error::failed(what)
             .hint("Narrow --exclude or BACKUP_EXCLUDE, or leave the include pattern out");
     }
-    let step = match near::advice(&pattern.to_string(), names.iter().map(String::as_str)) {
+    let step = match suggest::advice(&pattern.to_string(), names.iter().map(String::as_str)) {
         Some(advice) => advice,
         None => "There is no collection at all to back up: check that MONGO_URI and --db name the right server and \
                  database"

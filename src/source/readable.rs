@@ -4,10 +4,12 @@ use bson::raw::cstr;
 use bson::{RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::Namespace;
-use super::errors::{self, Class};
-use super::server::{self, Server};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::model::namespace::Namespace;
+use crate::mongo::errors;
+use crate::mongo::errors::Class;
+use crate::mongo::server;
+use crate::mongo::server::Server;
 
 /// How many questions are under way at once.
 const ASKING: usize = 8;

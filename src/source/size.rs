@@ -3,9 +3,10 @@
 use bson::{RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::Namespace;
-use super::selection::Selection;
-use super::server::{self, Server};
+use crate::config::selection::Selection;
+use crate::model::namespace::Namespace;
+use crate::mongo::server;
+use crate::mongo::server::Server;
 
 /// How many questions are under way at once.
 const ASKING: usize = 8;

@@ -4,14 +4,14 @@
 //! (6.0.5: "read concern not supported"). So all is listed before the time and once more after it: what is
 //! the same both times was so in between.
 
-use super::Namespace;
 use super::describe::{self, Description};
-use super::hello::Topology;
 use super::oplog::bounds;
-use super::optime::OpTime;
-use super::selection::Selection;
-use super::server::{Server, any_member};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::config::selection::Selection;
+use crate::model::namespace::Namespace;
+use crate::model::optime::OpTime;
+use crate::model::server::Topology;
+use crate::mongo::server::{Server, any_member};
 
 /// How often all is listed before an application that always makes and drops collections has won.
 const LISTINGS: u32 = 10;
@@ -76,7 +76,7 @@ pub async fn window(server: &Server) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::metadata;
+    use crate::dumpformat::metadata;
 
     #[test]
     fn what_can_be_read_at_a_time_is_known() {

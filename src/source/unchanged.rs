@@ -2,10 +2,10 @@
 
 use mongodb::Client;
 
-use super::hello::Hello;
-use super::patience;
-use super::server::Server;
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::mongo::hello::Hello;
+use crate::mongo::patience;
+use crate::mongo::server::Server;
 
 impl Server {
     /// Whether `now` is the process that the run began with, in the same role: only then record ids

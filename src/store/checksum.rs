@@ -5,7 +5,8 @@
 
 use crc_fast::CrcAlgorithm;
 
-use crate::units::{self, several};
+use crate::base::units;
+use crate::base::units::several;
 
 /// CRC-64/NVME of `bytes`.
 pub fn crc64nvme(bytes: &[u8]) -> u64 {

@@ -1,5 +1,6 @@
 //! What can go wrong with a store, in classes the caller acts on.
 
+use crate::base::error;
 use std::fmt;
 
 /// The class of a store's failure.
@@ -72,10 +73,10 @@ impl Error {
 impl Error {
     /// The error of an object that is larger than its reader accepts. `size` is `None` if only so much is known.
     pub fn too_large(doing: impl Into<String>, size: Option<u64>, most: u64) -> Error {
-        let limit = crate::units::several(most, "byte");
+        let limit = crate::base::units::several(most, "byte");
         let cause = match size {
             Some(size) => {
-                format!("it has {}, and at most {limit} are read", crate::units::several(size, "byte"))
+                format!("it has {}, and at most {limit} are read", crate::base::units::several(size, "byte"))
             }
             None => format!("it does not end after {limit}, and no more are read"),
         };
@@ -95,3 +96,27 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Error> for error::Error {
+    fn from(error: Error) -> error::Error {
+        let kind = match error.kind {
+            Kind::Misconfigured => error::Kind::Usage,
+            Kind::Damaged => error::Kind::Failed,
+            Kind::NotFound
+            | Kind::Exists
+            | Kind::Denied
+            | Kind::NoPlace
+            | Kind::Silent
+            | Kind::ClockSkew
+            | Kind::Archived
+            | Kind::Locked
+            | Kind::Full
+            | Kind::Failed => error::Kind::Failed,
+        };
+        let out = error::Error::new(kind, format!("{}: {}", error.doing, error.cause));
+        match error.hint {
+            Some(hint) => out.hint(hint),
+            None => out,
+        }
+    }
+}

@@ -9,19 +9,21 @@ pub mod checksum;
 pub mod dir;
 pub mod error;
 mod key;
+pub mod leftovers;
 pub mod s3;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::config::store::Limits;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-pub use dir::{DirOptions, DirStore};
+pub use dir::DirStore;
 pub use error::{Error, Kind, Result};
-pub use s3::{S3Options, S3Store};
+pub use s3::S3Store;
 
 /// What a store tells of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,24 +53,6 @@ pub enum Archive {
 
 /// How many objects a listing may have: 365,000 backups with a verify each, or a store that never ends its listing.
 pub const MOST_OBJECTS: usize = 2_000_000;
-
-/// What a store can take in one multi-part upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The smallest size in bytes of a part that is not the last.
-    pub min_part: u64,
-    /// The largest size of a part in bytes.
-    pub max_part: u64,
-    /// How many parts one upload may have.
-    pub max_parts: u32,
-}
-
-impl Default for Limits {
-    /// Amazon S3's limits, but parts of 8 MiB or more: each costs a request.
-    fn default() -> Limits {
-        Limits { min_part: 8 << 20, max_part: 5 << 30, max_parts: 10_000 }
-    }
-}
 
 impl Limits {
     /// Refuses an upload that cannot end well, with the class and the cause.
@@ -242,7 +226,7 @@ fn listable(place: &str, count: usize) -> Result<()> {
     if count <= MOST_OBJECTS {
         return Ok(());
     }
-    let cause = format!("it holds more than {} objects", crate::units::count(MOST_OBJECTS as u64));
+    let cause = format!("it holds more than {} objects", crate::base::units::count(MOST_OBJECTS as u64));
     Err(Error::new(Kind::Failed, format!("cannot list {place}"), cause).hint(
         "Give the backups a prefix or a directory of their own (S3_PREFIX, BACKUP_DIR); if they have one, the store's \
          listing does not end",

@@ -197,7 +197,7 @@ async fn health_is_what_the_section_says() {
 
 /// Gives the newest backup of a bucket a twin of long ago; the folder of that.
 fn age(bucket: &S3Server) -> String {
-    use uzima_backup::artifact::manifest::Manifest;
+    use uzima_backup::model::manifest::Manifest;
     let objects = bucket.objects();
     let (key, bytes) = objects.iter().rfind(|(key, _)| key.ends_with("/manifest.json")).unwrap();
     let mut manifest = Manifest::decode(bytes).unwrap();

@@ -4,11 +4,11 @@ use std::sync::mpsc::sync_channel;
 use bson::rawdoc;
 
 use super::*;
-use crate::artifact::codec::Codec;
-use crate::artifact::demux::Demux;
 use crate::artifact::pack::Packer;
 use crate::artifact::pool::{Extras, Pool};
-use crate::source::{Sink, metadata};
+use crate::config::format::Codec;
+use crate::dumpformat::demux::Demux;
+use crate::dumpformat::{Sink, metadata};
 
 /// An artifact of one namespace with two documents and a slice with three entries.
 fn with_slice(format: &str) -> (Written, Vec<u8>) {

@@ -11,13 +11,14 @@ use mongodb::options::{
 use mongodb::{Client, Collection};
 
 use super::{RUNS, RecordsOptions};
+use crate::base::error::{Error, Result};
+use crate::base::secret::{ExposeSecret, Redactor};
+use crate::config::selection::RECORDS_DB;
 use crate::config::uri;
-use crate::error::{Error, Result};
-use crate::secret::{ExposeSecret, Redactor};
-use crate::source::client::{Access, User};
-use crate::source::errors::{self, Class};
-use crate::source::patience::{bounded, heard};
-use crate::source::selection::RECORDS_DB;
+use crate::mongo::client::{Access, User};
+use crate::mongo::errors;
+use crate::mongo::errors::Class;
+use crate::mongo::patience::{bounded, heard};
 
 /// A longer silence is logged: a run that waits for its records seems to be over.
 const QUIET: Duration = Duration::from_secs(3);

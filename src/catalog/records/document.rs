@@ -3,8 +3,8 @@
 use bson::{Bson, DateTime as BsonTime, Document, doc};
 use chrono::{DateTime, Utc};
 
+use crate::base::dates;
 use crate::catalog::run::{Run, Verified};
-use crate::dates;
 
 /// The version of a record's format.
 pub const FORMAT: i64 = 1;

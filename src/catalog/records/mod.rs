@@ -14,12 +14,12 @@ use futures_util::TryStreamExt;
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
 
-use super::id::BackupId;
 use super::run::{Run, Status, Verified};
-use crate::artifact::depth;
-use crate::error::{Error, Result};
-use crate::secret::Secret;
-use crate::source::selection::RECORDS_DB;
+use crate::base::depth;
+use crate::base::error::{Error, Result};
+use crate::base::secret::Secret;
+use crate::config::selection::RECORDS_DB;
+use crate::model::id::BackupId;
 use client::Server;
 
 pub use document::same;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::offered::offered;
-use crate::artifact::format;
 use crate::cli::{units, usage};
-use crate::ops::backup::{ConsistencyChoice, EngineChoice};
+use crate::config::choices::{ConsistencyChoice, EngineChoice};
+use crate::config::format;
 
 /// Flags of `backup`.
 #[derive(Debug, Default, Args)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::catalog::id::BackupId;
 use crate::cli::units;
+use crate::model::id::BackupId;
 
 /// Flags of `cleanup`.
 #[derive(Debug, Default, Args)]

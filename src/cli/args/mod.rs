@@ -28,8 +28,8 @@ pub use self::pin::{PinArgs, UnpinArgs};
 pub use self::restore::RestoreArgs;
 pub use self::stats::StatsArgs;
 pub use self::verify::VerifyArgs;
+use crate::base::exit::Exit;
 use crate::config::layers::Raw;
-use crate::exit::Exit;
 
 /// MongoDB backups that restore.
 #[derive(Debug, Parser)]

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::beneath::append_named;
-use crate::error::{Error, Result};
-use crate::room;
+use crate::base::beneath::append_named;
+use crate::base::error::{Error, Result};
+use crate::base::room;
 
 /// A log file.
 #[derive(Debug)]

@@ -20,9 +20,9 @@ pub use self::run_id::RunId;
 pub use self::tail::Tail;
 
 use self::file::LogFile;
-use crate::error::Result;
-use crate::escape;
-use crate::secret::Redactor;
+use crate::base::error::Result;
+use crate::base::escape;
+use crate::base::secret::Redactor;
 
 /// What is kept for a mail, and goes to the log file even when standard error is quiet.
 const EVENTS: &str = "warn,uzima_backup=info";

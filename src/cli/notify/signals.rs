@@ -3,15 +3,17 @@
 use chrono::Utc;
 use serde_json::json;
 
+use crate::base::error::{Error, Result};
+use crate::base::secret::Redactor;
+use crate::config::event::{EVENTS, Event};
 use crate::config::layers::Layers;
+use crate::config::notify::SignalOptions;
+use crate::config::notify::WebhookOptions;
 use crate::config::signals;
-use crate::error::{Error, Result};
-use crate::notify::message::{EVENTS, Event};
-use crate::notify::signals::SignalOptions;
 use crate::notify::signals::metrics::MetricsFile;
 use crate::notify::signals::ping::{Ping, Said};
-use crate::notify::signals::webhook::{self, Webhook, WebhookOptions};
-use crate::secret::Redactor;
+use crate::notify::signals::webhook;
+use crate::notify::signals::webhook::Webhook;
 
 /// What a monitor is told.
 const WORDS: &str = "This is a test by `uzima-backup notify --test`. No backup was made.\n";
@@ -93,7 +95,7 @@ impl Given {
             None => format!("{}: given{event}\n", self.signal),
             Some(error) => {
                 let step = error.next_step().map(|step| format!("\n           next step: {step}"));
-                let failed = crate::escape::line(&error.chain()).into_owned();
+                let failed = crate::base::escape::line(&error.chain()).into_owned();
                 format!("{}: failed{event}: {failed}{}\n", self.signal, step.unwrap_or_default())
             }
         }

@@ -13,16 +13,16 @@ use super::args::RestoreArgs;
 use super::output::{self, Output};
 use super::progress::Display;
 use super::{job_meant, reading, stored};
-use crate::cancel::Cancel;
+use crate::base::cancel::Cancel;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::escape;
+use crate::base::exit::Exit;
+use crate::base::progress::Meter;
 use crate::config::layers::Layers;
 use crate::config::settings;
-use crate::error::{Error, Kind, Result};
-use crate::escape;
-use crate::exit::Exit;
 use crate::ops::choose::{self, Which};
 use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, Stored, Users};
-use crate::progress::Meter;
-use crate::target::Target;
+use crate::restore_target::Target;
 
 /// How long the empty collections of a plan that ended early are still dropped: after a signal a run has 10 s.
 const LAST: Duration = Duration::from_secs(5);

@@ -1,9 +1,9 @@
 //! A plan and a report, for people.
 
+use crate::base::escape::push_line;
 use crate::cli::units;
-use crate::escape::push_line;
+use crate::model::optime::OpTime;
 use crate::ops::restore::{Oplog, Outcome, Plan, Problem, Replayed, Report};
-use crate::source::optime::OpTime;
 
 /// So many new names stand in a report.
 const RENAMED: usize = 10;

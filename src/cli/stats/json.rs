@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::catalog::id::BackupId;
 use crate::catalog::run::Run;
 use crate::catalog::verdict::Drill;
+use crate::model::id::BackupId;
 use crate::ops::stats::{Report, Standing, Trend};
 use crate::retention::outlook::{Stay, Stored};
 

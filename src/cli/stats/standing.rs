@@ -1,9 +1,9 @@
 //! How a job stands, in words.
 
+use crate::base::units;
 use crate::notify::message::Tone;
 use crate::ops::stats::Report;
 use crate::retention::outlook::{AHEAD, Pace};
-use crate::units;
 
 /// How it looks at first sight.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::standing::forecast;
+use crate::base::units;
 use crate::catalog::run::{Run, Status};
 use crate::ops::stats::{Period, Report, Success, Trend};
-use crate::units;
 
 /// How many characters of an error stand in a table that has to be legible; `list` and --json have more.
 const BRIEF: usize = 72;

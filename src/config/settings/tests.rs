@@ -39,6 +39,6 @@ fn a_wrong_value_is_named_with_its_origin() {
         let error = settings(&[(name, value)]).unwrap_err();
         assert!(error.to_string().contains(word), "{name}={value}: {error}");
         assert!(error.to_string().contains(name), "{name}={value}: {error}");
-        assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
     }
 }

@@ -10,8 +10,8 @@ use mongodb::options::{ConnectionString, HostInfo, ServerAddress};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::options::{Options, Wrong};
-use crate::error::{Error, Result};
-use crate::secret::{ExposeSecret, Redactor, Secret};
+use crate::base::error::{Error, Result};
+use crate::base::secret::{ExposeSecret, Redactor, Secret};
 
 /// Percent-encodes everything but the characters that a value may hold as they are (RFC 3986, 2.3) and those of host
 /// lists.
@@ -160,6 +160,12 @@ pub fn shown_all(addresses: &[ServerAddress]) -> String {
     addresses.iter().map(shown).collect::<Vec<_>>().join(",")
 }
 
+/// The message of an error of the driver's parser, without the name of the error's class.
+fn wrong_words(error: &mongodb::error::Error) -> String {
+    let text = error.kind.to_string();
+    text.strip_prefix("An invalid argument was provided: ").unwrap_or(&text).to_string()
+}
+
 /// Checks the connection string of the server that is backed up.
 pub fn check(uri: &str) -> Result<UriFacts> {
     check_named("mongo_uri", uri)
@@ -170,7 +176,7 @@ pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
     let parsed = read_named(key, uri)?;
     let parsed = ConnectionString::parse(parsed.for_driver().expose_secret()).map_err(|e| {
         // The driver may quote the string.
-        let words = Redactor::new(&[uri], &[]).clean(&crate::source::errors::tidy(&e));
+        let words = Redactor::new(&[uri], &[]).clean(&wrong_words(&e));
         Error::usage(format!("{key} is not a valid connection string: {words}")).hint(form(uri, &words))
     })?;
     let (host, several) = match &parsed.host_info {
@@ -263,7 +269,7 @@ mod tests {
         ] {
             let error = check(uri).unwrap_err();
             assert!(!error.chain().contains("hunt"), "{}", error.chain());
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+            assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
         }
     }
 
@@ -469,7 +475,7 @@ mod tests {
             let (text, step) = (error.to_string(), error.next_step().unwrap());
             assert!(text.starts_with("restore_uri is not a valid connection string: "), "{text}");
             assert!(text.contains(why) && step.starts_with(instead), "{query}: {text}; {step}");
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+            assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
         }
     }
 

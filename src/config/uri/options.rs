@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 
 use super::table::{HONOURED, Honoured, IGNORED, REFUSED, TRANSLATED, Value};
-use crate::near;
+use crate::base::suggest;
 
 /// The options of a connection string, each under its name in the MongoDB manual and with a value that both
 /// engines take.
@@ -382,7 +382,7 @@ fn unknown<T>(shown: &str) -> Result<T, Wrong> {
     let others = || IGNORED.iter().flat_map(|row| row.names).chain(REFUSED.iter().flat_map(|row| row.names));
     let all: Vec<(String, &str)> =
         names().chain(others().copied()).map(|name| (name.to_ascii_lowercase(), name)).collect();
-    let meant = near::meant(&shown.to_ascii_lowercase(), all.iter().map(|(name, _)| name.as_str()));
+    let meant = suggest::meant(&shown.to_ascii_lowercase(), all.iter().map(|(name, _)| name.as_str()));
     let meant = meant.and_then(|meant| all.iter().find(|(name, _)| name == meant));
     match meant {
         Some((_, name)) => wrong(format!("{why}: did you mean {name}?"), LEAVE_OUT),

@@ -1,8 +1,9 @@
 //! A clean-up did its work, or does not until a person looks.
 
 use super::Occasion;
-use crate::notify::message::{Event, Message, Sender, Table, Tone};
-use crate::units;
+use crate::base::units;
+use crate::config::event::Event;
+use crate::notify::message::{Message, Sender, Table, Tone};
 
 /// A backup that was deleted.
 #[derive(Debug, Clone)]

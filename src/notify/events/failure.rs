@@ -5,10 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Occasion, Operation, between, time};
-use crate::error::Error;
-use crate::exit::Exit;
-use crate::notify::message::{Event, Message, Sender, Tone};
-use crate::units;
+use crate::base::error::Error;
+use crate::base::exit::Exit;
+use crate::base::units;
+use crate::config::event::Event;
+use crate::notify::message::{Message, Sender, Tone};
 
 /// What is known of the newest good backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

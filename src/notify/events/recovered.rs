@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use super::{Occasion, Operation, time};
-use crate::notify::message::{Event, Message};
-use crate::units;
+use crate::base::units;
+use crate::config::event::Event;
+use crate::notify::message::Message;
 
 /// Failures one after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What `stats` and `health` tell: they know their figures, and only the frame is made here.
 
-use crate::notify::message::{Event, Message, Sender, Table, Tone};
+use crate::config::event::Event;
+use crate::notify::message::{Message, Sender, Table, Tone};
 
 /// A report.
 #[derive(Debug, Clone)]

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 
 use super::{Occasion, between, time};
-use crate::artifact::manifest::Manifest;
-use crate::notify::message::{Event, Message, Sender, Tone};
-use crate::units;
+use crate::base::units;
+use crate::config::event::Event;
+use crate::model::manifest::Manifest;
+use crate::notify::message::{Message, Sender, Tone};
 
 /// A backup that was made.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::exit::Exit;
+use crate::base::exit::Exit;
 use crate::notify::message::{Sender, Tone};
 use crate::notify::samples;
 

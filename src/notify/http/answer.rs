@@ -102,7 +102,7 @@ impl fmt::Display for Answer {
 /// A service's words in a line that is not long.
 pub fn one_line(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    crate::units::one_line(&line).chars().take(WORDS).collect()
+    crate::base::units::one_line(&line).chars().take(WORDS).collect()
 }
 
 #[cfg(test)]

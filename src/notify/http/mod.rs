@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 pub use answer::{Answer, one_line};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// How often a request is tried.
 const TRIES: u32 = 4;

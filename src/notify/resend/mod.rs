@@ -10,26 +10,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::http::{self, Answer};
-use super::message::{Event, Message};
+use super::message::Message;
 use super::render;
-use crate::error::{Error, Result};
-use crate::secret::{ExposeSecret, Redactor, Secret};
+use crate::base::error::{Error, Result};
+use crate::base::secret::{ExposeSecret, Redactor};
+use crate::config::event::Event;
+use crate::config::notify::MailOptions;
 use step::next_step;
-
-/// Whom to tell, by which service, and of what.
-#[derive(Debug, Clone)]
-pub struct MailOptions {
-    /// The service's key.
-    pub key: Secret,
-    /// Who the mails come from: an address, or `Name <address>`.
-    pub from: String,
-    /// Who gets them.
-    pub to: Vec<String>,
-    /// The service, without a slash at the end.
-    pub base_url: String,
-    /// What is told.
-    pub events: Vec<Event>,
-}
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What a person should do when the mail service says no.
 
-use super::MailOptions;
+use crate::config::notify::MailOptions;
 use crate::notify::http::Answer;
 
 /// What a person should do about an answer.
@@ -41,8 +41,8 @@ mod tests {
     use reqwest::StatusCode;
 
     use super::*;
-    use crate::notify::message::EVENTS;
-    use crate::secret::Secret;
+    use crate::base::secret::Secret;
+    use crate::config::event::EVENTS;
 
     fn refused(status: u16, name: &str, words: &str) -> Answer {
         let status = StatusCode::from_u16(status).unwrap();

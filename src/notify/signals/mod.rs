@@ -7,35 +7,23 @@ pub mod metrics;
 pub mod ping;
 pub mod webhook;
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::Url;
 
 use super::events::{self, Occasion};
 use super::http::{self, Answer};
 use super::message::Sender;
 use super::{Outcome, line};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::secret::{ExposeSecret, Redactor, Secret};
+use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
+use crate::base::secret::Redactor;
+use crate::config::notify::{Address, SignalOptions};
 use metrics::MetricsFile;
 use ping::{Ping, Said};
 
 /// How long a signal may take, with all its tries.
 pub const LIMIT: Duration = Duration::from_secs(10);
-
-/// What signals are given of runs.
-#[derive(Debug, Clone, Default)]
-pub struct SignalOptions {
-    /// The monitor's address.
-    pub ping: Option<Address>,
-    /// Prometheus' file.
-    pub metrics: Option<PathBuf>,
-}
 
 /// Gives the signals that are for every run, whatever mails are wanted.
 #[derive(Debug)]
@@ -100,41 +88,6 @@ impl Signals {
     }
 }
 
-/// An address over HTTP that is a secret: whoever knows it may use it.
-#[derive(Clone)]
-pub struct Address(Secret);
-
-impl Address {
-    fn url(&self) -> Url {
-        Url::parse(self.0.expose_secret()).expect("it was checked")
-    }
-
-    /// As much of it as anybody may see: the service.
-    pub fn service(&self) -> String {
-        self.url().origin().ascii_serialization()
-    }
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Address, String> {
-        let good = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-        match Url::parse(text) {
-            Ok(url) if good(&url) && text.bytes().all(|b| b.is_ascii_graphic()) => {
-                Ok(Address(Secret::from(text.to_string())))
-            }
-            _ => Err("it is an address that begins with https:// or http://".into()),
-        }
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Address({}/***)", self.service())
-    }
-}
-
 /// The error of a signal that did not arrive. `setting` is the address's key and its variable.
 fn not_told(setting: (&str, &str), what: &str, address: &Address, answer: &Answer) -> Error {
     let ((key, variable), service) = (setting, address.service());
@@ -151,19 +104,6 @@ fn not_told(setting: (&str, &str), what: &str, address: &Address, answer: &Answe
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_checked_and_shows_only_its_service() {
-        let address: Address = "https://hc-ping.example:8443/5b0f2a3c-canary/x?token=canary".parse().unwrap();
-        assert_eq!(address.service(), "https://hc-ping.example:8443");
-        assert!(!format!("{address:?}").contains("canary"));
-        for bad in
-            ["", "hc-ping.example/x", "ftp://h/x", "https://", "https://h/a b", "https://h/\nx", "http:/"]
-        {
-            let error = bad.parse::<Address>().unwrap_err();
-            assert!(error.contains("https://"), "{bad}");
-        }
-    }
 
     #[test]
     fn what_did_not_arrive_is_told_with_its_setting_and_a_next_step() {

@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode, Url};
 use tokio::time::{Duration, Instant};
 
-use super::{Address, Answer, LIMIT, http, not_told};
-use crate::error::Result;
+use super::{Answer, LIMIT, http, not_told};
+use crate::base::error::Result;
+use crate::base::secret::Redactor;
+use crate::config::notify::Address;
 use crate::notify::Outcome;
 use crate::notify::events::{self, Occasion};
 use crate::notify::message::Sender;
 use crate::notify::render;
-use crate::secret::Redactor;
 
 /// As much as is kept there ("Attaching Logs", healthchecks.io: 100,000 bytes).
 pub const BODY: usize = 100_000;
@@ -122,7 +123,7 @@ pub fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
+    use crate::base::error::Error;
     use crate::notify::events::{Failure, NewestGood, Operation};
 
     #[test]

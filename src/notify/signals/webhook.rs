@@ -6,25 +6,18 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 pub use super::LIMIT;
-use super::{Address, http, not_told};
-use crate::error::Result;
+use super::{http, not_told};
+use crate::base::error::Result;
+use crate::base::secret::Redactor;
+use crate::config::event::Event;
+use crate::config::notify::WebhookOptions;
 use crate::notify::Outcome;
 use crate::notify::events::{Failure, NewestGood, Occasion};
-use crate::notify::message::{Event, LINES};
+use crate::notify::message::LINES;
 use crate::notify::samples;
-use crate::secret::Redactor;
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
-
-/// Whom to tell, and of what.
-#[derive(Debug, Clone)]
-pub struct WebhookOptions {
-    /// Where it listens.
-    pub address: Address,
-    /// What is told.
-    pub events: Vec<Event>,
-}
 
 /// Tells a program.
 #[derive(Debug)]

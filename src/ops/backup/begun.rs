@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::attempt::TOOL;
 use super::known::Known;
 use super::{Options, Resources, upload};
-use crate::catalog::id::BackupId;
+use crate::base::error::{Error, Result};
 use crate::catalog::layout;
-use crate::error::{Error, Result};
-use crate::leftovers::{self, Marker};
-use crate::source::notes::Notes;
+use crate::model::id::BackupId;
+use crate::mongo::notes::Notes;
+use crate::store::leftovers;
+use crate::store::leftovers::Marker;
 use crate::store::{Upload, UploadSpec};
 
 /// An upload that was begun.

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::error::{Error, Result};
-use crate::source::Namespace;
+use crate::base::error::{Error, Result};
+use crate::model::namespace::Namespace;
 use crate::source::describe::Uuids;
 use crate::source::native::Gone;
 
@@ -70,7 +70,7 @@ pub fn changed(namespaces: &[Namespace], before: &Uuids, after: &Uuids, gone: &G
 /// Refuses every change but a drop.
 ///
 /// # Errors
-/// Returns an error of the kind [`crate::error::Kind::Moved`] for the first such change.
+/// Returns an error of the kind [`crate::base::error::Kind::Moved`] for the first such change.
 pub fn only_drops(namespaces: &[Namespace], changes: &[(usize, Change)]) -> Result<()> {
     let other = changes.iter().find(|(_, change)| *change != Change::Dropped);
     other.map_or(Ok(()), |(at, change)| Err(change.error(&namespaces[*at])))
@@ -94,7 +94,7 @@ pub fn left_out(wanted: &[Namespace], read: &[Namespace], after: &Uuids) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::metadata;
+    use crate::dumpformat::metadata;
 
     fn uuids(rows: &[(&str, &str)]) -> Uuids {
         rows.iter().map(|(c, u)| (("d".to_string(), c.to_string()), u.to_string())).collect()

@@ -1,47 +1,14 @@
 //! To what instant the data of a backup belongs: what was asked for, and what this server can do.
 
-use std::str::FromStr;
-
 use super::Options;
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::config::choices::ConsistencyChoice;
+use crate::model::optime::OpTime;
+use crate::model::server::Topology;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
 use crate::source::describe::Description;
-use crate::source::hello::Topology;
-use crate::source::notes::Notes;
-use crate::source::optime::OpTime;
-use crate::source::server::Server;
 use crate::source::{oplog, snapshot};
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConsistencyChoice {
-    /// The oplog slice where there is an oplog that the user may read, else none.
-    Auto,
-    /// The oplog slice of the time of reading, or an error.
-    Oplog,
-    /// Every read as of one instant, or an error.
-    Snapshot,
-    /// Each collection at its own time.
-    None,
-}
-
-impl ConsistencyChoice {
-    /// How settings spell them.
-    pub const NAMES: [&str; 4] = ["auto", "oplog", "snapshot", "none"];
-}
-
-impl FromStr for ConsistencyChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ConsistencyChoice, String> {
-        match text {
-            "auto" => Ok(ConsistencyChoice::Auto),
-            "oplog" => Ok(ConsistencyChoice::Oplog),
-            "snapshot" => Ok(ConsistencyChoice::Snapshot),
-            "none" => Ok(ConsistencyChoice::None),
-            _ => Err("it is auto, oplog, snapshot or none".into()),
-        }
-    }
-}
 
 /// What a run does about it.
 #[derive(Debug, Clone)]

@@ -1,40 +1,11 @@
 //! Which engine reads, and why.
 
-use std::str::FromStr;
-
-use super::{ConsistencyChoice, Options};
-use crate::artifact::manifest;
-use crate::error::{Error, Result};
+use super::Options;
+use crate::base::error::{Error, Result};
+use crate::config::choices::ConsistencyChoice;
+use crate::config::choices::EngineChoice;
+use crate::model::manifest;
 use crate::source::mongodump::{self, Mongodump};
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// mongodump where it is installed and can do it, else native.
-    Auto,
-    /// Cursors of our own.
-    Native,
-    /// The official tool.
-    Mongodump,
-}
-
-impl EngineChoice {
-    /// How settings spell them.
-    pub const NAMES: [&str; 3] = ["auto", "native", "mongodump"];
-}
-
-impl FromStr for EngineChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<EngineChoice, String> {
-        match text {
-            "auto" => Ok(EngineChoice::Auto),
-            "native" => Ok(EngineChoice::Native),
-            "mongodump" => Ok(EngineChoice::Mongodump),
-            _ => Err(format!("the engines are {}", EngineChoice::NAMES.join(", "))),
-        }
-    }
-}
 
 /// The engine of a run.
 #[derive(Debug)]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::consistency::{self, Consistency};
 use super::{Options, Resources};
-use crate::artifact::manifest::Manifest;
+use crate::base::error::{Error, Result};
 use crate::catalog::{self, Entry, layout};
-use crate::error::{Error, Result};
+use crate::model::manifest::Manifest;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
 use crate::retention::CLOCK_TOLERANCE;
 use crate::source::describe::Description;
-use crate::source::notes::Notes;
-use crate::source::server::Server;
 
 /// What is asked before anything is begun.
 pub struct Known {

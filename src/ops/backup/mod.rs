@@ -23,31 +23,32 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::artifact::format::Format;
-use crate::artifact::manifest::{self, Manifest};
-use crate::cancel::Cancel;
-use crate::catalog::id::BackupId;
+use crate::base::cancel::Cancel;
+use crate::base::clock::Clock;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::exit::Exit;
+use crate::base::patience::Patience;
+use crate::base::progress::Meter;
+use crate::base::secret::Secret;
 use crate::catalog::known::Known;
 use crate::catalog::{self, Reading, layout};
-use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
-use crate::exit::Exit;
-use crate::leftovers;
-use crate::patience::Patience;
-use crate::progress::Meter;
-use crate::secret::Secret;
+use crate::config::format::Format;
+use crate::config::selection::Selection;
+use crate::model::id::BackupId;
+use crate::model::known as known_versions;
+use crate::model::manifest;
+use crate::model::manifest::Manifest;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
 use crate::source::describe::{self, Description};
-use crate::source::known as known_versions;
-use crate::source::notes::Notes;
 use crate::source::readable;
-use crate::source::selection::Selection;
-use crate::source::server::Server;
 use crate::store::Store;
+use crate::store::leftovers;
 
+use crate::config::choices::{ConsistencyChoice, EngineChoice};
 pub use attempt::TOOL;
 use attempt::{Attempt, Seen};
-pub use consistency::{ConsistencyChoice, shortfall};
-pub use engine::EngineChoice;
+pub use consistency::shortfall;
 use tries::Tries;
 
 /// What is backed up, and how.

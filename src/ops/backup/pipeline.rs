@@ -11,15 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::upload;
-use crate::artifact::codec::Codec;
-use crate::artifact::format::Container;
 use crate::artifact::out::Out;
 use crate::artifact::pack::{BLOCK, Packer};
 use crate::artifact::pool::{Decode, Encode, Extras, Pool};
 use crate::artifact::writer::{self, Spec, Written};
-use crate::error::{Error, Kind, Result};
-use crate::progress::Meter;
-use crate::source::Sink;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Meter;
+use crate::config::format::Codec;
+use crate::config::format::Container;
+use crate::dumpformat::Sink;
 use crate::source::oplog::Bounds;
 use crate::store::Upload;
 

@@ -5,11 +5,12 @@ use chrono::{DateTime, Utc};
 use super::Options;
 use super::attempt::{TOOL, Work};
 use super::changes::Change;
-use crate::artifact::manifest::{self, Manifest};
 use crate::artifact::writer::Written;
 use crate::catalog::layout;
+use crate::config::pattern::Pattern;
+use crate::model::manifest;
+use crate::model::manifest::Manifest;
 use crate::source::oplog::Bounds;
-use crate::source::pattern::Pattern;
 
 /// What was written, and what is wrong with it.
 pub struct Checked {

@@ -4,9 +4,10 @@
 //! hold an operation of the run, a snapshot follows on servers that have snapshots. If that fails, too, each collection
 //! is read at its own time. The last attempt is tolerant: it keeps what it can read of each collection, and warns.
 
+use super::Options;
 use super::attempt::{Otherwise, Seen};
-use super::{ConsistencyChoice, EngineChoice, Options};
-use crate::error::{Error, Kind};
+use crate::base::error::{Error, Kind};
+use crate::config::choices::{ConsistencyChoice, EngineChoice};
 
 /// The attempts of one run.
 pub struct Tries {

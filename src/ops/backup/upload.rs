@@ -7,10 +7,10 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
 use crate::artifact::parts::Part;
-use crate::error::{Error, Result};
-use crate::progress::Meter;
+use crate::base::error::{Error, Result};
+use crate::base::progress::Meter;
+use crate::base::units;
 use crate::store::Upload;
-use crate::units;
 
 /// Bytes of parts that may be under way at once.
 const IN_FLIGHT: u64 = 256 << 20;
@@ -60,7 +60,7 @@ pub async fn send(
 
 /// The size in bytes of every part but the last: large enough that `estimate` raw bytes fit into 9
 /// of 10 of the parts an upload may have, so that a server which grew meanwhile still fits.
-pub fn part_size(limits: crate::store::Limits, estimate: Option<u64>) -> Result<u64> {
+pub fn part_size(limits: crate::config::store::Limits, estimate: Option<u64>) -> Result<u64> {
     const MIB: u64 = 1 << 20;
     let parts = u64::from(limits.max_parts) * 9 / 10;
     let needed = estimate.unwrap_or(0).div_ceil(parts.max(1)).next_multiple_of(MIB);
@@ -88,7 +88,7 @@ pub fn expected_size(raw: Option<u64>, last: Option<(u64, u64)>) -> Option<u64> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Limits;
+    use crate::config::store::Limits;
 
     const LIMITS: Limits = Limits { min_part: 8 << 20, max_part: 5 << 30, max_parts: 10_000 };
 

@@ -5,10 +5,10 @@
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use crate::catalog::id::BackupId;
+use crate::base::error::Error;
 use crate::catalog::layout;
 use crate::catalog::marks::Tombstone;
-use crate::error::Error;
+use crate::model::id::BackupId;
 use crate::store::{Deleted, Kind, Store};
 
 /// How many backups are marked and looked at at once.

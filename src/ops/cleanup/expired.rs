@@ -3,10 +3,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::state::State;
 use super::{Options, Report};
-use crate::catalog::id::BackupId;
 use crate::catalog::layout;
+use crate::catalog::state::State;
+use crate::model::id::BackupId;
 use crate::store::{Deleted, Store};
 
 /// Deletes what is said about old failures of the job. While the plan is frozen nothing goes: the clock

@@ -2,10 +2,11 @@
 
 use chrono::TimeDelta;
 
-use super::state::State;
 use crate::catalog::fault::Fault;
-use crate::catalog::id::BackupId;
-use crate::retention::{Action, Decision, Plan, Policy, Rule};
+use crate::catalog::state::State;
+use crate::config::choices::Policy;
+use crate::model::id::BackupId;
+use crate::retention::{Action, Decision, Plan, Rule};
 
 /// The problems of the store; of a backup whose data is no good with its fate and the next step.
 pub fn problems(state: &State, plan: &Plan, policy: &Policy) -> Vec<String> {

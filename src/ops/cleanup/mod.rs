@@ -9,27 +9,28 @@ mod delete;
 mod expired;
 mod looks;
 mod orphans;
-pub(super) mod state;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
-use crate::catalog::id::BackupId;
+use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
+use crate::base::units::several;
 use crate::catalog::known::Known;
 use crate::catalog::marks::{self, Mark, Tombstone};
 use crate::catalog::{Reading, layout};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::leftovers;
-use crate::retention::{self, Action, Circumstances, Plan, Policy};
+use crate::config::choices::Policy;
+use crate::model::id::BackupId;
+use crate::retention;
+use crate::retention::{Action, Circumstances, Plan};
+use crate::store::leftovers;
 use crate::store::{Deleted, Store};
-use crate::units::several;
 
+use crate::catalog::state::State;
 use delete::Done;
 pub use orphans::Orphan;
-use state::State;
 
 /// What may go, and how.
 #[derive(Debug, Clone)]

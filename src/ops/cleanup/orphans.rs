@@ -4,8 +4,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Report;
-use super::state::State;
 use crate::catalog::layout;
+use crate::catalog::state::State;
 use crate::store::{Deleted, Object, Store};
 
 /// A backup may be running: its artifact is there before its manifest.

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::Resources;
 use super::compare::{self, Aspects, Difference};
 use super::read::{self, Copies};
-use crate::artifact::manifest::Manifest;
 use crate::artifact::writer::Tally;
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::base::secret::Secret;
+use crate::model::manifest::Manifest;
 use crate::ops::restore::{Offer, Outcome, Planned, Stored, Survey, Trouble};
-use crate::secret::Secret;
 
 /// Collections of `admin` that the server merges: they are compared as well, in a server of its own.
 const PEOPLE: [&str; 2] = ["system.users", "system.roles"];

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bson::{RawDocument, RawDocumentBuf};
 
 use crate::artifact::writer::Tally;
+use crate::base::units;
+use crate::model::namespace::Namespace;
+use crate::mongo::meaning;
 use crate::ops::restore::{Problem, Trouble};
-use crate::source::{Namespace, meaning};
-use crate::target::Version;
-use crate::units;
+use crate::restore_target::Version;
 
 /// Something that is not as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +143,7 @@ mod tests {
     use bson::rawdoc;
 
     use super::*;
-    use crate::source::metadata;
+    use crate::dumpformat::metadata;
 
     fn orders(indexes: &str, options: &str) -> Namespace {
         let text = format!(r#"{{"options":{options},"indexes":[{indexes}]}}"#);
@@ -161,7 +162,7 @@ mod tests {
     fn tally(documents: &[RawDocumentBuf]) -> Tally {
         let mut sum = Tally::default();
         for document in documents {
-            crate::ops::verify::region::add(&mut sum, &Tally::of(document.as_bytes()));
+            crate::artifact::read::region::add(&mut sum, &Tally::of(document.as_bytes()));
         }
         sum
     }

@@ -8,13 +8,13 @@ use bson::{RawDocumentBuf, rawdoc};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Resources;
-use crate::artifact::manifest::Manifest;
-use crate::cancel::Cancel;
-use crate::error::{Error, Result};
+use crate::base::cancel::Cancel;
+use crate::base::error::{Error, Result};
+use crate::base::secret::Secret;
+use crate::model::manifest::Manifest;
 use crate::ops::restore::{Filter, Offer};
-use crate::secret::Secret;
-use crate::target::Target;
-use crate::target::insert::Place;
+use crate::restore_target::Target;
+use crate::restore_target::insert::Place;
 
 /// How the databases of drills are called, before the token and a number: a database's name has 63 bytes at
 /// most, so that the name of the source has no room in it.
@@ -194,7 +194,8 @@ fn names(manifest: &Manifest, prefix: &str) -> Result<Names> {
     let long = chosen.iter().find(|chosen| {
         let offer = &offers[chosen.at];
         // Of a time series it is the bucket collection whose name is the longest.
-        let buckets = if offer.kind == crate::source::Type::Timeseries { "system.buckets.".len() } else { 0 };
+        let buckets =
+            if offer.kind == crate::model::namespace::Type::Timeseries { "system.buckets.".len() } else { 0 };
         names[&chosen.db].len() + 1 + buckets + chosen.collection.len() > LONGEST
     });
     match long {

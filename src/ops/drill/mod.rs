@@ -13,16 +13,17 @@ mod scratch;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use crate::artifact::manifest::Manifest;
-use crate::cancel::Cancel;
+use crate::base::cancel::Cancel;
+use crate::base::clock::Clock;
+use crate::base::error::Result;
+use crate::base::patience::Patience;
+use crate::base::progress::Meter;
+use crate::base::secret::Secret;
 use crate::catalog::verdict::Drill;
-use crate::clock::Clock;
-use crate::error::Result;
-use crate::patience::Patience;
-use crate::progress::Meter;
-use crate::secret::Secret;
+use crate::model::manifest::Manifest;
+use crate::restore_target::throwaway;
+use crate::restore_target::throwaway::{Program, Throwaway};
 use crate::store::Store;
-use crate::target::throwaway::{self, Program, Throwaway};
 
 use loan::Loan;
 

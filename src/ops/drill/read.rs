@@ -7,16 +7,18 @@ use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Resources;
+use crate::artifact::read::region;
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::secret::Secret;
+use crate::config::selection::Selection;
+use crate::dumpformat::Sink;
+use crate::model::namespace::Namespace;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
 use crate::ops::restore::Stored;
 use crate::ops::restore::sinks::Survey;
-use crate::ops::verify::region;
-use crate::secret::Secret;
-use crate::source::notes::Notes;
-use crate::source::selection::Selection;
-use crate::source::server::Server;
-use crate::source::{Namespace, Sink, describe, native};
+use crate::source::{describe, native};
 
 /// What is there: namespaces, and the sum of the documents of each.
 #[derive(Default)]

@@ -8,13 +8,13 @@ use super::check::{Check, Found};
 use super::compare::{self, Difference};
 use super::loan::Names;
 use super::{KEPT, Resources};
-use crate::artifact::manifest::Manifest;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::secret::Secret;
 use crate::catalog::verdict::Drill;
-use crate::error::{Error, Kind, Result};
+use crate::model::manifest::Manifest;
 use crate::ops::restore::{self, Filter, Oplog, Options, Origin, Outcome, Restore, Stored};
-use crate::secret::Secret;
+use crate::restore_target::{Target, Version};
 use crate::store::dir::space;
-use crate::target::{Target, Version};
 
 /// How many segments are restored at once, as `restore` does.
 const WORKERS: usize = 4;
@@ -160,7 +160,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(room(folder.path(), 1).is_ok());
         let error = room(folder.path(), u64::MAX / 2).unwrap_err();
-        assert_eq!(error.exit(), crate::exit::Exit::Failed);
+        assert_eq!(error.exit(), crate::base::exit::Exit::Failed);
         assert!(error.chain().contains(folder.path().to_str().unwrap()), "{error}");
         assert!(error.next_step().unwrap().contains("TMPDIR"), "{error:?}");
     }

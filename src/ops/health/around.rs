@@ -8,13 +8,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::OnceCell;
 
 use super::Subject;
+use crate::base::error::{Error, Result};
 use crate::catalog::Reading;
+use crate::catalog::state::State;
 use crate::config::place::Place;
-use crate::error::{Error, Result};
-use crate::ops::cleanup::state::State;
+use crate::config::store::DirOptions;
+use crate::mongo::server::Server;
 use crate::ops::recorded;
-use crate::source::server::Server;
-use crate::store::dir::DirOptions;
 use crate::store::{DirStore, S3Store, Store};
 
 /// What the checks share. Each opens what it needs, and the others use the same.

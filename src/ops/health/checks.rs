@@ -4,7 +4,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::around::Around;
 use super::{Outcome, history, machine, mongo, place, telling};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// The check on which all others rest.
 pub const CONFIGURATION: &str = "configuration";

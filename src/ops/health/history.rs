@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::around::Around;
 use super::checks::Finding;
+use crate::base::error::{Error, Result};
+use crate::base::units::several;
 use crate::catalog::fault::{Fault, Kind};
-use crate::catalog::id::BackupId;
-use crate::error::{Error, Result};
+use crate::model::id::BackupId;
 use crate::retention::{self, Freshness};
-use crate::units::several;
 
 /// How many faulty backups are told one by one.
 const TOLD: usize = 3;
@@ -137,7 +137,7 @@ async fn drilling(around: &Around) -> Result<String> {
 
 /// `12 min`, `8 s`.
 fn length(seconds: f64) -> String {
-    crate::units::duration(Duration::from_secs_f64(seconds.max(0.0)))
+    crate::base::units::duration(Duration::from_secs_f64(seconds.max(0.0)))
 }
 
 /// What is no good; `later` than the newest good one, if there is one.

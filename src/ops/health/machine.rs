@@ -9,11 +9,12 @@ use chrono::TimeDelta;
 
 use super::around::{Around, blocking};
 use super::checks::Finding;
-use crate::claim::{self, Locked};
+use crate::base::claim;
+use crate::base::claim::Locked;
+use crate::base::error::{Error, Result};
+use crate::base::room;
+use crate::base::units::several;
 use crate::config::exposed::Exposed;
-use crate::error::{Error, Result};
-use crate::room;
-use crate::units::several;
 
 /// They resolve (or there would be nothing to look at), and what comes of them.
 pub async fn configuration(around: &Around) -> Result<Finding> {

@@ -19,16 +19,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::cancel::Cancel;
+use crate::base::cancel::Cancel;
+use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
+use crate::config::choices::Policy;
 use crate::config::exposed::Exposed;
 use crate::config::misspelt::Misspelt;
+use crate::config::notify::MailOptions;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::notify::resend::MailOptions;
 use crate::ops::backup;
-use crate::retention::Policy;
 
 use around::Around;
 

@@ -2,9 +2,10 @@
 
 use super::around::{Around, blocking};
 use super::checks::Finding;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::model::known;
+use crate::model::known::Support;
 use crate::ops::backup;
-use crate::source::known::{self, Support};
 use crate::source::readable;
 
 /// It can be reached, and lets the user in.

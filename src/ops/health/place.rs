@@ -8,13 +8,14 @@ use super::around::{Around, blocking, folder_of};
 use super::checks::Finding;
 use super::machine::creatable;
 use super::probe;
+use crate::base::error::{Error, Result};
+use crate::base::units::several;
 use crate::catalog::layout;
 use crate::config::place::Place;
-use crate::error::{Error, Result};
+use crate::config::store::S3Options;
 use crate::retention::CLOCK_TOLERANCE;
 use crate::store::dir::space;
-use crate::store::{Deleted, Kind, Protection, S3Options, Store};
-use crate::units::several;
+use crate::store::{Deleted, Kind, Protection, Store};
 
 /// With fewer free inodes a backup, its verification and what it is remembered by may not find room.
 const INODES: u64 = 32;

@@ -3,10 +3,12 @@
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::config::store::ChecksumMode;
+use crate::config::store::S3Options;
+use crate::store;
 use crate::store::checksum::crc64nvme;
-use crate::store::s3::ChecksumMode;
-use crate::store::{self, Kind, S3Options, S3Store, Store, UploadSpec, Whole};
+use crate::store::{Kind, S3Store, Store, UploadSpec, Whole};
 
 /// How a probe begins.
 const HEAD: &str = "a probe of `health`: ";

@@ -12,8 +12,8 @@ use futures_util::stream::FuturesUnordered;
 use super::around::Around;
 use super::checks::Check;
 use super::{Options, Outcome, Row};
-use crate::error::Error;
-use crate::units::one_line;
+use crate::base::error::Error;
+use crate::base::units::one_line;
 
 /// Whether a check is asked for, so that it has a row.
 pub fn wanted(check: &Check, options: &Options) -> bool {

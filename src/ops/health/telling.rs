@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::around::Around;
 use super::checks::Finding;
+use crate::base::error::Result;
+use crate::base::units;
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::config::records::RecordsAt;
-use crate::error::Result;
 use crate::notify::resend::{KeyCheck, Mailer};
-use crate::units;
 
 /// How long the mail service is waited for.
 const LIMIT: Duration = Duration::from_secs(30);

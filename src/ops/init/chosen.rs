@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Options;
+use crate::base::secret;
+use crate::base::shell::quoted;
 use crate::config::env::Env;
 use crate::config::layers::{Layers, Origin, Raw};
 use crate::config::table::SETTINGS;
-use crate::secret;
-use crate::shell::quoted;
 
 /// A secret that is set, but not in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

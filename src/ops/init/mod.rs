@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 
 pub use self::chosen::LeftOut;
+use crate::base::error::Result;
 use crate::config::env::Env;
 use crate::config::layers::Layers;
-use crate::error::Result;
 use crate::ops::backup;
 
 /// The example that ships with the tool: every setting with its explanation.

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use crate::base::error::Result;
 use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::history::{self, Around, Said};
-use crate::catalog::id::BackupId;
 use crate::catalog::marks::Failure;
 use crate::catalog::run::{Run, Status, Verified};
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, Catalog, Entry, Folder, Reading, layout, reconcile};
-use crate::error::Result;
+use crate::model::id::BackupId;
 use crate::store::Store;
 
 pub use row::{Listed, Row};

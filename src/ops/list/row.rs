@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use super::Options;
 use crate::catalog::Entry;
 use crate::catalog::fault::{Fault, Shown};
-use crate::catalog::id::BackupId;
 use crate::catalog::marks::Pin;
 use crate::catalog::run::{Run, Status, Verified};
+use crate::model::id::BackupId;
 
 /// What a row tells of.
 #[derive(Debug)]

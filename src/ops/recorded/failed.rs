@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Recording;
 use super::record::Attempt;
+use crate::base::error::{Error, Kind, Result};
 use crate::catalog::marks::{self, Failure};
-use crate::error::{Error, Kind, Result};
 use crate::ops::backup::{Options, Resources, TOOL};
 
 /// How long the store may take for it. The run failed anyway, and whoever waits for it is to hear of that.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::catalog::id::BackupId;
+use crate::base::error::Result;
+use crate::base::secret::Secret;
 use crate::catalog::known::Known;
 use crate::catalog::records::{Records, RecordsOptions};
 use crate::catalog::run::{Run, Status};
 use crate::config::records::RecordsAt;
-use crate::error::Result;
-use crate::secret::Secret;
+use crate::model::id::BackupId;
 
 /// How long they are waited for.
 const PATIENCE: Duration = Duration::from_secs(3);

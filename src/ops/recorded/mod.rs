@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::catalog::id::BackupId;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::exit::Exit;
+use crate::base::secret::{ExposeSecret, Redactor};
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::catalog::run::Verified;
 use crate::catalog::{Catalog, Entry, Reading};
 use crate::config::records::RecordsAt;
-use crate::error::{Error, Kind, Result};
-use crate::exit::Exit;
+use crate::model::id::BackupId;
 use crate::ops::backup::{self, Expected, Options, Report, Resources};
-use crate::secret::{ExposeSecret, Redactor};
 
 pub use known::{expected, known};
 use record::{Attempt, Recorder};

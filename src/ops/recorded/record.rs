@@ -7,18 +7,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::Recording;
+use crate::base::error::{Error, Result};
+use crate::base::secret::Secret;
 use crate::catalog::Reading;
 use crate::catalog::history::Around;
-use crate::catalog::id::BackupId;
 use crate::catalog::known::Known;
 use crate::catalog::marks::Failure;
 use crate::catalog::reconcile::{Deletions, reconcile};
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::catalog::run::Run;
 use crate::config::records::RecordsAt;
-use crate::error::{Error, Result};
+use crate::model::id::BackupId;
 use crate::ops::backup::{Expected, Options, Report, Resources};
-use crate::secret::Secret;
 use crate::store::Store;
 
 /// An attempt at a backup: each has an id of its own.

@@ -9,10 +9,10 @@ use super::preflight::{self, Subject};
 use super::remedy::{self, Basis};
 use super::replay::survey;
 use super::{Options, Origin, people, rename, views};
-use crate::error::{Error, Result};
-use crate::source::Type;
-use crate::source::optime::OpTime;
-use crate::target::{Target, legacy, shape};
+use crate::base::error::{Error, Result};
+use crate::model::namespace::Type;
+use crate::model::optime::OpTime;
+use crate::restore_target::{Target, legacy, shape};
 
 /// The most namespaces that an error names.
 const NAMED: usize = 5;

@@ -18,15 +18,16 @@ use self::oplog::Oplog;
 use super::files::{self, Files, Name, Part, Shown};
 use super::offer::Offer;
 use super::sinks::{Only, Survey};
-use crate::artifact::archive::MAGIC;
-use crate::artifact::codec::Codec;
-use crate::artifact::demux::Demux;
-use crate::artifact::limited::{LARGEST_METADATA, Limited, Structure};
+use crate::artifact::read::region;
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Kind, Result};
-use crate::ops::verify::region;
-use crate::source::{Namespace, Sink};
-use crate::target::batch;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::limited::{LARGEST_METADATA, Limited, Structure};
+use crate::config::format::Codec;
+use crate::dumpformat::Sink;
+use crate::dumpformat::demux::Demux;
+use crate::dumpformat::demux::MAGIC;
+use crate::model::namespace::Namespace;
+use crate::restore_target::batch;
 
 /// A buffer that a tar's first header fits into.
 const BUFFER: usize = 1 << 20;

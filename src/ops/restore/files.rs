@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use tar::EntryType;
 
-use crate::artifact::limited::Structure;
-use crate::artifact::names::{self, OPLOG_FILE};
 use crate::artifact::untar;
-use crate::error::{Error, Kind, Result};
-use crate::source::{Namespace, Type, metadata};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::limited::Structure;
+use crate::dumpformat::metadata;
+use crate::dumpformat::names;
+use crate::dumpformat::names::OPLOG_FILE;
+use crate::model::namespace::{Namespace, Type};
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::offer::{Offer, ordinary};
 use super::rename::{Rename, renamed};
-use crate::error::{Error, Result};
-use crate::near;
-use crate::source::pattern::Pattern;
+use crate::base::error::{Error, Result};
+use crate::base::suggest;
+use crate::config::pattern::Pattern;
 
 /// What is wanted.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +82,7 @@ impl Filter {
             if !matched {
                 let of = if flag == "--ns-from" { "that is restored" } else { "in the backup" };
                 let error = Error::usage(format!("{flag} '{pattern}' matches nothing {of}"));
-                return Err(match near::advice(&pattern, names.iter().map(|(_, name)| name.as_str())) {
+                return Err(match suggest::advice(&pattern, names.iter().map(|(_, name)| name.as_str())) {
                     Some(advice) => error.hint(advice),
                     None => error,
                 });
@@ -122,7 +122,7 @@ impl Filter {
         let matches = |pattern: &&Pattern| !indexes.iter().any(|name| pattern.matches(name));
         let Some(pattern) = self.no_index.iter().find(matches) else { return Ok(()) };
         let error = Error::usage(format!("--no-index '{pattern}' matches no index that is restored"));
-        Err(match near::advice(&pattern.to_string(), indexes.iter().map(String::as_str)) {
+        Err(match suggest::advice(&pattern.to_string(), indexes.iter().map(String::as_str)) {
             Some(advice) => error.hint(advice),
             None => error,
         })
@@ -145,8 +145,8 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::namespace::Type;
     use crate::ops::restore::rename::pairs;
-    use crate::source::Type;
 
     fn offers() -> Vec<Offer> {
         let names = [
@@ -208,7 +208,7 @@ mod tests {
             filter(&[], &[], &[("shop.ordres", "a.b")]),
         ] {
             let error = filter.choose(&offers(), &BTreeSet::new()).unwrap_err();
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+            assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
             assert!(error.next_step().unwrap().contains("shop.orders"), "{error}: {:?}", error.next_step());
         }
         let error = filter(&["shop"], &[], &[]).choose(&offers(), &BTreeSet::new()).unwrap_err();

@@ -13,13 +13,13 @@ use super::report::Outcome;
 use super::standing::{Standing, State as At};
 use super::superseded;
 use crate::artifact::pool::sum_documents;
+use crate::artifact::read::region;
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Kind, Result};
-use crate::ops::verify::region;
-use crate::source::Type;
-use crate::target::insert::{Place, Refused, id_text};
-use crate::target::{Target, shape};
-use crate::units;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::units;
+use crate::model::namespace::Type;
+use crate::restore_target::insert::{Place, Refused, id_text};
+use crate::restore_target::{Target, shape};
 
 /// So many refused documents are told of a namespace.
 const TOLD: usize = 5;

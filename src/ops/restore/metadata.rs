@@ -8,16 +8,17 @@ use std::ops::Range;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::segment::Object;
-use crate::artifact::demux::Demux;
-use crate::artifact::format::Container;
-use crate::artifact::index::Index;
-use crate::artifact::manifest::{Manifest, NamespaceEntry};
-use crate::artifact::names;
-use crate::error::{Error, Kind, Result};
-use crate::ops::verify::described::checked;
-use crate::ops::verify::regions;
-use crate::source::{Namespace, Sink, metadata};
+use crate::artifact::read::described::checked;
+use crate::artifact::read::regions;
+use crate::artifact::read::segment::Object;
+use crate::base::error::{Error, Kind, Result};
+use crate::config::format::Container;
+use crate::dumpformat::demux::Demux;
+use crate::dumpformat::names;
+use crate::dumpformat::{Sink, metadata};
+use crate::model::index::Index;
+use crate::model::manifest::{Manifest, NamespaceEntry};
+use crate::model::namespace::Namespace;
 
 /// How many stretches are asked for at once.
 const ASKING: usize = 8;

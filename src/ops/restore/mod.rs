@@ -25,7 +25,6 @@ pub(crate) mod replay;
 mod report;
 mod rights;
 mod run;
-mod segment;
 pub(super) mod sinks;
 mod standing;
 mod stored;
@@ -36,12 +35,12 @@ mod views;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::error::{Error, Kind, Result};
-use crate::near::escaped;
-use crate::progress::Meter;
-use crate::shell::quoted;
-use crate::source::Type;
-use crate::target::{Target, Version, shape};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Meter;
+use crate::base::shell::quoted;
+use crate::base::suggest::escaped;
+use crate::model::namespace::Type;
+use crate::restore_target::{Target, Version, shape};
 
 pub use dump::Dump;
 pub use filter::{Chosen, Filter};

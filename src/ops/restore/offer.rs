@@ -1,8 +1,8 @@
 //! What a backup holds.
 
-use crate::artifact::manifest::NamespaceEntry;
-use crate::error::{Error, Kind, Result};
-use crate::source::Type;
+use crate::base::error::{Error, Kind, Result};
+use crate::model::manifest::NamespaceEntry;
+use crate::model::namespace::Type;
 
 /// A namespace of a backup.
 #[derive(Debug, Clone, PartialEq)]

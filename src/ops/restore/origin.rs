@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 use super::dump::Dump;
 use super::offer::Offer;
 use super::stored::Stored;
-use crate::artifact::manifest::Manifest;
-use crate::error::Result;
-use crate::source::Namespace;
-use crate::source::optime::OpTime;
+use crate::base::error::Result;
+use crate::model::manifest::Manifest;
+use crate::model::namespace::Namespace;
+use crate::model::optime::OpTime;
 
 /// Where the data comes from.
 #[derive(Debug, Clone)]

@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 
 use super::offer::{Offer, is_people};
 use super::{Options, Origin, Users};
-use crate::artifact::depth;
-use crate::error::{Error, Kind, Result};
-use crate::target::users::People;
+use crate::base::depth;
+use crate::base::error::{Error, Kind, Result};
+use crate::restore_target::users::People;
 
 /// How logins are stored by every server since 3.0 (SCRAM).
 const AUTH_SCHEMA: [i64; 2] = [3, 5];

@@ -10,12 +10,13 @@ use super::offer::Offer;
 use super::preflight::Unable;
 use super::remedy::Flags;
 use super::replay::Survey;
-use crate::error::{Error, Result};
-use crate::source::optime::OpTime;
-use crate::source::{Namespace, Type, meaning};
-use crate::target::users::People;
-use crate::target::{Target, trial};
-use crate::units;
+use crate::base::error::{Error, Result};
+use crate::base::units;
+use crate::model::namespace::{Namespace, Type};
+use crate::model::optime::OpTime;
+use crate::mongo::meaning;
+use crate::restore_target::users::People;
+use crate::restore_target::{Target, trial};
 
 /// A namespace to be restored.
 #[derive(Debug, Clone)]

@@ -17,12 +17,14 @@ use super::plan::{Found, Planned};
 use super::remedy::Remedy;
 use super::replay::{Survey, shapes};
 use super::{Options, views};
-use crate::error::Result;
-use crate::source::fcv::Fcv;
-use crate::source::{Namespace, Type, metadata};
-use crate::target::trial::{self, Answer, Naming};
-use crate::target::users::People;
-use crate::target::{Target, shape};
+use crate::base::error::Result;
+use crate::dumpformat::metadata;
+use crate::model::namespace::{Namespace, Type};
+use crate::model::server::Fcv;
+use crate::restore_target::trial;
+use crate::restore_target::trial::{Answer, Naming};
+use crate::restore_target::users::People;
+use crate::restore_target::{Target, shape};
 
 /// The number of trials under way at once.
 const AT_ONCE: usize = 4;
@@ -345,7 +347,7 @@ impl Lab<'_> {
             let name = lab.name().await?;
             let answer = lab.target.try_create(&plain(), &db, &name).await?;
             lab.target.end_trial(&db, &name).await?;
-            Ok::<_, crate::error::Error>((db, answer))
+            Ok::<_, crate::base::error::Error>((db, answer))
         });
         let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).try_collect().await?;
         for (db, answer) in tried {
@@ -388,7 +390,7 @@ impl Lab<'_> {
         let lab = &*self;
         let tried = stream::iter(jobs).map(|(ground, group)| async move {
             let tried = lab.one(group[0], &ground).await?;
-            Ok::<_, crate::error::Error>((group, tried))
+            Ok::<_, crate::base::error::Error>((group, tried))
         });
         let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).try_collect().await?;
         for (group, tried) in tried {

@@ -3,8 +3,8 @@
 use super::filter::Filter;
 use super::rename::Rename;
 use super::{Options, Users};
-use crate::near::escaped;
-use crate::shell::quoted;
+use crate::base::shell::quoted;
+use crate::base::suggest::escaped;
 
 /// The most namespaces for which a message has flags.
 const FLAGS: usize = 50;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::preflight::Unable;
 use super::{Options, Users};
-use crate::near::escaped;
-use crate::shell::quoted;
+use crate::base::shell::quoted;
+use crate::base::suggest::escaped;
 
 /// How something is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::problem::{Problem, Trouble};
 use super::replay::Replayed;
 use crate::artifact::writer::Tally;
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::base::error::Error;
+use crate::base::exit::Exit;
 
 /// How it went with a namespace.
 #[derive(Debug, Clone, Default, PartialEq)]

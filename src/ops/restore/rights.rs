@@ -2,9 +2,9 @@
 
 use super::Options;
 use super::plan::Plan;
-use crate::source::Type;
-use crate::target::rights::{Act, BUCKETS, Need};
-use crate::target::{Version, shape};
+use crate::model::namespace::Type;
+use crate::restore_target::rights::{Act, BUCKETS, Need};
+use crate::restore_target::{Version, shape};
 
 /// What the user has to be allowed to do, in the order in which it is done.
 pub fn needed(plan: &Plan, options: &Options, target: Version) -> Vec<Need> {

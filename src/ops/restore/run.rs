@@ -13,9 +13,9 @@ use super::load::Load;
 use super::report::Outcome;
 use super::stored::Stored;
 use super::superseded::Scan;
-use crate::artifact::index::Segment;
-use crate::error::{Kind, Result};
-use crate::progress::Meter;
+use crate::base::error::{Kind, Result};
+use crate::base::progress::Meter;
+use crate::model::index::Segment;
 
 /// How many runs of 1 to 2 MiB of documents wait for the connection.
 const WAITING: usize = 1;

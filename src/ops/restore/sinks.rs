@@ -1,10 +1,11 @@
 //! Readers of a dump that write nothing.
 
 use super::dump::old::{self, OldIndexes};
+use crate::artifact::read::region;
 use crate::artifact::writer::Tally;
-use crate::error::Result;
-use crate::ops::verify::region;
-use crate::source::{Namespace, Sink};
+use crate::base::error::Result;
+use crate::dumpformat::Sink;
+use crate::model::namespace::Namespace;
 
 /// Counts what an archive holds.
 #[derive(Default)]

@@ -9,9 +9,9 @@ use super::Options;
 use super::offer::is_people;
 use super::plan::Plan;
 use super::remainder::{self, Remainder};
-use crate::error::{Error, Kind};
-use crate::target::Target;
-use crate::units;
+use crate::base::error::{Error, Kind};
+use crate::base::units;
+use crate::restore_target::Target;
 
 /// How long a restore waits for answers after a signal. A service manager kills a program that takes much longer.
 const AFTER_SIGNAL: Duration = Duration::from_secs(6);

@@ -8,21 +8,23 @@ use tokio::runtime::Handle;
 
 use super::metadata;
 use super::offer::Offer;
-use super::segment::{self, Object};
-use crate::artifact::format::Format;
-use crate::artifact::index::{Index, Segment};
-use crate::artifact::manifest::Manifest;
+use crate::artifact::read::region;
+use crate::artifact::read::segment;
+use crate::artifact::read::segment::Object;
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Kind, Result};
-use crate::near::escaped;
-use crate::ops::verify::{self, region};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Meter;
+use crate::base::shell::quoted;
+use crate::base::suggest::escaped;
+use crate::base::units;
+use crate::config::format::Format;
+use crate::model::index::{Index, Segment};
+use crate::model::manifest::Manifest;
+use crate::model::namespace::Namespace;
+use crate::ops::verify;
 use crate::ops::{archived, bare};
-use crate::progress::Meter;
-use crate::shell::quoted;
-use crate::source::Namespace;
+use crate::restore_target::batch;
 use crate::store::Store;
-use crate::target::batch;
-use crate::units;
 
 /// So many things that are wrong are told.
 const TOLD: usize = 5;

@@ -14,14 +14,15 @@ use tokio::task::JoinSet;
 use super::dump::Dump;
 use super::load::Load;
 use super::report::Outcome;
-use super::segment;
 use super::superseded::Scan;
-use crate::artifact::budget::{Budget, Room};
-use crate::error::{Error, Result};
-use crate::ops::verify::region::ORDINARY;
-use crate::progress::Meter;
-use crate::source::{Namespace, Sink};
-use crate::target::batch::BATCH;
+use crate::artifact::read::region::ORDINARY;
+use crate::artifact::read::segment;
+use crate::base::budget::{Budget, Room};
+use crate::base::error::{Error, Result};
+use crate::base::progress::Meter;
+use crate::dumpformat::Sink;
+use crate::model::namespace::Namespace;
+use crate::restore_target::batch::BATCH;
 
 /// How many inserts are under way.
 const INSERTS: usize = 4;

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::artifact::read::region;
 use crate::artifact::writer::Tally;
-use crate::error::{Error, Kind, Result};
-use crate::ops::verify::region;
-use crate::target::Target;
-use crate::target::insert::Place;
+use crate::base::error::{Error, Kind, Result};
+use crate::restore_target::Target;
+use crate::restore_target::insert::Place;
 
 /// Shows all documents of a namespace in the order of the backup.
 pub type Scan = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<()> + Send>;

@@ -7,7 +7,7 @@ use bson::raw::cstr;
 use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::plan::Planned;
-use crate::source::Type;
+use crate::model::namespace::Type;
 
 /// Stages that read another collection, with the field that names it. `$unionWith` can also be the name itself.
 const JOINS: [(&str, &str); 3] = [("$lookup", "from"), ("$graphLookup", "from"), ("$unionWith", "coll")];

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Known, Options, Report, report};
+use crate::base::error::Result;
 use crate::catalog::history::{self, Around, Said};
-use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, Status};
+use crate::catalog::state::State;
 use crate::catalog::{Reading, fault::Fault};
-use crate::error::Result;
-use crate::ops::cleanup::state::State;
+use crate::model::id::BackupId;
 use crate::store::Store;
 
 /// Asks the store, and tells what its runs and the records of them tell together.

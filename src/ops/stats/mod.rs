@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::base::dates;
 use crate::catalog::fault::{Fault, Shown};
-use crate::catalog::id::BackupId;
 use crate::catalog::run::{Run, STATUSES, Status};
+use crate::catalog::state::Backup;
 use crate::catalog::verdict::Drill;
-use crate::dates;
+use crate::config::choices::Policy;
+use crate::model::id::BackupId;
 use crate::retention::forecast::{Expiry, next_expiry};
 use crate::retention::outlook::{Outlook, Pace, outlook};
-use crate::retention::{Backup, Policy};
 
 pub use gather::gather;
 pub use periods::{Period, Unit};

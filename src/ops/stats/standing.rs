@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Known, Options, made};
+use crate::base::dates;
 use crate::catalog::run::{Run, Status};
-use crate::dates;
 use crate::retention::{Circumstances, Freshness, freshness, plan};
 
 /// How a job stands. Nothing but the store was asked for it: `health` tries the rest.
@@ -48,8 +48,8 @@ pub fn of(known: &Known, newest_first: &[&Run], options: &Options, now: DateTime
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::id::BackupId;
-    use crate::retention::Policy;
+    use crate::config::choices::Policy;
+    use crate::model::id::BackupId;
 
     fn run(hour: u32, status: Status) -> Run {
         let started: DateTime<Utc> = format!("2026-11-23T{hour:02}:00:00Z").parse().unwrap();

@@ -9,10 +9,10 @@ use crc_fast::CrcAlgorithm::Crc64Nvme;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc::Sender;
 
-use super::region::{Stream, Work};
-use super::regions::Region;
-use crate::artifact::manifest::Manifest;
-use crate::error::{Error, Result};
+use crate::artifact::read::region::{Stream, Work};
+use crate::artifact::read::regions::Region;
+use crate::base::error::{Error, Result};
+use crate::model::manifest::Manifest;
 use crate::store::Store;
 
 /// How much is asked for at once.

@@ -4,10 +4,7 @@
 //! stream at the segments' ends; workers ([`region`]) decompress each and compare hashes and counts; and one
 //! reader ([`structure`]) sees the raw stream as tar or mongorestore would.
 
-pub(super) mod described;
 mod fetch;
-pub(super) mod region;
-pub(crate) mod regions;
 mod sample;
 mod structure;
 
@@ -17,20 +14,23 @@ use std::sync::mpsc::sync_channel;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
-use crate::artifact::format::Format;
-use crate::artifact::index::{self, Index};
-use crate::artifact::manifest::{self, Manifest};
-use crate::catalog::id::BackupId;
+use crate::artifact::read::region::Finding;
+use crate::artifact::read::{region, regions};
+use crate::base::clock::Clock;
+use crate::base::error::Result;
+use crate::base::units;
 use crate::catalog::layout;
 use crate::catalog::marks;
 use crate::catalog::verdict::Verdict;
-use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::config::format::Format;
+use crate::model::id::BackupId;
+use crate::model::index;
+use crate::model::index::Index;
+use crate::model::manifest;
+use crate::model::manifest::Manifest;
 use crate::ops::backup::TOOL;
 use crate::store::{self, Store};
-use crate::units;
 
-pub use region::Finding;
 pub use sample::{Chosen, sample};
 
 /// What a verify found.
@@ -194,8 +194,4 @@ async fn artifact(
     report.raw_bytes = counted().map(|tally| tally.raw_bytes).sum();
     report.findings.sort_by_key(|finding| finding.offset.unwrap_or(u64::MAX));
     Ok(())
-}
-
-fn thread_panicked() -> Error {
-    Error::failed("a thread of the verify ended unexpectedly")
 }

@@ -3,9 +3,9 @@
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
-use crate::catalog::id::BackupId;
+use crate::base::error::{Error, Result};
 use crate::catalog::{Catalog, Entry, Reading, layout};
-use crate::error::{Error, Result};
+use crate::model::id::BackupId;
 use crate::store::Store;
 
 /// What there is to verify.

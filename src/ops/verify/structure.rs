@@ -7,18 +7,20 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::region::{Finding, Stream};
-use super::{described, thread_panicked};
-use crate::artifact::demux::Demux;
-use crate::artifact::format::Container;
-use crate::artifact::limited::{LARGEST_METADATA, Limited};
-use crate::artifact::manifest::{Manifest, NamespaceEntry};
-use crate::artifact::names;
+use crate::artifact::read::described;
+use crate::artifact::read::region::thread_panicked;
+use crate::artifact::read::region::{Finding, Stream};
 use crate::artifact::untar;
-use crate::error::{Error, Result};
-use crate::source::known;
-use crate::source::{Namespace, Sink, Type, metadata};
-use crate::units;
+use crate::base::error::{Error, Result};
+use crate::base::limited::{LARGEST_METADATA, Limited};
+use crate::base::units;
+use crate::config::format::Container;
+use crate::dumpformat::demux::Demux;
+use crate::dumpformat::names;
+use crate::dumpformat::{Sink, metadata};
+use crate::model::known;
+use crate::model::manifest::{Manifest, NamespaceEntry};
+use crate::model::namespace::{Namespace, Type};
 
 /// The reader at work.
 pub struct Reader(oneshot::Receiver<Option<String>>);

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Found;
 use super::chunks::{Chunks, Watch};
-use crate::error::{Error, Kind, Result};
-use crate::memory::Kills;
-use crate::process;
-use crate::secret::{ExposeSecret, Redactor, Secret};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::memory::Kills;
+use crate::base::process;
+use crate::base::secret::{ExposeSecret, Redactor, Secret};
 
 /// How many of its last lines are kept.
 const LINES: usize = 20;

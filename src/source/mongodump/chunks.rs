@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::source::patience::QUIET;
+use crate::mongo::patience::QUIET;
 
 /// How the child is watched.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::program;
+use crate::base::program;
 
 /// A mongodump that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

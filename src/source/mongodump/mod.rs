@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::find::{Found, Missing, find};
 
 use self::chunks::Watch;
-use super::notes::Notes;
-use super::selection::Selection;
-use super::server::Server;
-use super::{Namespace, Sink};
-use crate::artifact::demux::Demux;
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::config::selection::Selection;
+use crate::dumpformat::Sink;
+use crate::dumpformat::demux::Demux;
+use crate::model::namespace::Namespace;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
 
 /// A mongodump, and how it is run.
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@
 use bson::{RawDocument, RawDocumentBuf, Timestamp, rawdoc};
 
 use super::scan::Scan;
-use crate::error::{Error, Kind};
-use crate::source::optime::OpTime;
+use crate::base::error::{Error, Kind};
+use crate::model::optime::OpTime;
 
 /// The read concern of that time.
 pub fn read_concern(at: OpTime) -> RawDocumentBuf {

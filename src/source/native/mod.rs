@@ -21,13 +21,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::scan::{Batch, Scan};
-use super::client;
 use super::describe::Uuids;
-use super::notes::Notes;
-use super::optime::OpTime;
-use super::server::Server;
-use super::{Namespace, Sink};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::dumpformat::Sink;
+use crate::model::namespace::Namespace;
+use crate::model::optime::OpTime;
+use crate::mongo::client;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
 
 /// As of what time documents are read, and what happens if a collection does not keep its name.
 #[derive(Debug, Clone, Default)]
@@ -69,8 +70,8 @@ struct Incoming {
 /// Reads all documents of `namespaces` into `sink`. Blocks; runs on a thread of its own.
 ///
 /// # Errors
-/// Returns an error of the kind [`crate::error::Kind::Restart`] or [`crate::error::Kind::Moved`] if the documents read so
-/// far are worthless but a new run may succeed; of the kind [`crate::error::Kind::Instant`] if the server cannot read the
+/// Returns an error of the kind [`crate::base::error::Kind::Restart`] or [`crate::base::error::Kind::Moved`] if the documents read so
+/// far are worthless but a new run may succeed; of the kind [`crate::base::error::Kind::Instant`] if the server cannot read the
 /// instant any more.
 pub fn read(
     server: &Arc<Server>,

@@ -9,8 +9,9 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use super::instant;
 use super::scan::Scan;
 use super::token::RecordId;
-use crate::source::errors::{self, Class};
-use crate::source::server;
+use crate::mongo::errors;
+use crate::mongo::errors::Class;
+use crate::mongo::server;
 
 /// Documents of the first batch: the server's own default. Most collections end within it; of the
 /// others it tells how long a document is.

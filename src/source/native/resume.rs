@@ -11,10 +11,12 @@ use mongodb::error::Error as Driver;
 use super::open::Open;
 use super::scan::{Scan, Stop};
 use super::token::{self, RecordId};
-use crate::error::Error;
-use crate::source::errors::{self, Class};
-use crate::source::patience::Progress;
-use crate::source::{describe, listing, server};
+use crate::base::error::Error;
+use crate::mongo::errors;
+use crate::mongo::errors::Class;
+use crate::mongo::patience::Progress;
+use crate::mongo::{listing, server};
+use crate::source::describe;
 
 /// Record ids of a batch when only they are read.
 const IDS: u32 = 10_000;

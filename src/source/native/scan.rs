@@ -13,15 +13,17 @@ use super::open::{FIRST_BATCH, Open};
 use super::resume::Lost;
 use super::token::{self, Trail};
 use super::{Gone, Reading};
-use crate::error::{Error, Result};
-use crate::patience::Waiting;
+use crate::base::error::{Error, Result};
+use crate::base::patience::Waiting;
+use crate::model::namespace::Namespace;
+use crate::model::optime::OpTime;
+use crate::mongo::errors;
+use crate::mongo::errors::Class;
+use crate::mongo::notes::Notes;
+use crate::mongo::patience::Progress;
+use crate::mongo::server::Server;
 use crate::source::describe::Uuids;
-use crate::source::errors::{self, Class};
-use crate::source::notes::Notes;
-use crate::source::optime::OpTime;
-use crate::source::patience::Progress;
-use crate::source::server::Server;
-use crate::source::{Namespace, snapshot};
+use crate::source::snapshot;
 
 /// A batch of about this many bytes is asked for: larger ones are slower and take more memory.
 const BATCH_BYTES: usize = 1 << 20;

@@ -6,10 +6,11 @@ use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
 use mongodb::Client;
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind, Result};
-use crate::source::errors::{Class, classify};
-use crate::source::optime::OpTime;
-use crate::source::server::{self, Server};
+use crate::base::error::{Error, Kind, Result};
+use crate::model::optime::OpTime;
+use crate::mongo::errors::{Class, classify};
+use crate::mongo::server;
+use crate::mongo::server::Server;
 
 /// The pause between two questions for how far the majority is.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -20,13 +20,14 @@ pub use self::bounds::may_read;
 
 use self::bounds::Position;
 use self::filter::{Filter, Kept};
-use super::client;
-use super::notes::Notes;
-use super::optime::OpTime;
-use super::selection::Selection;
-use super::server::Server;
-use super::{Namespace, Sink};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::config::selection::Selection;
+use crate::dumpformat::Sink;
+use crate::model::namespace::Namespace;
+use crate::model::optime::OpTime;
+use crate::mongo::client;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
 
 /// A slice whose beginning is known.
 #[derive(Debug, Clone)]
@@ -74,8 +75,8 @@ impl Begun {
     /// thread of the reader.
     ///
     /// # Errors
-    /// Returns an error of the kind [`crate::error::Kind::Moved`] if there was a rename or another operation that no slice
-    /// can hold; [`crate::error::Kind::NoSlice`] if the slice cannot be read; [`crate::error::Kind::Restart`] if there was
+    /// Returns an error of the kind [`crate::base::error::Kind::Moved`] if there was a rename or another operation that no slice
+    /// can hold; [`crate::base::error::Kind::NoSlice`] if the slice cannot be read; [`crate::base::error::Kind::Restart`] if there was
     /// another primary.
     pub fn around(
         &self,

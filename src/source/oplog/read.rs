@@ -7,12 +7,14 @@ use mongodb::error::Error as Driver;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
 use super::{Bounds, bounds};
-use crate::error::{Error, Kind, Result};
-use crate::source::errors::{self, Class};
-use crate::source::notes::Notes;
-use crate::source::optime::OpTime;
-use crate::source::patience::Progress;
-use crate::source::server::{self, Server};
+use crate::base::error::{Error, Kind, Result};
+use crate::model::optime::OpTime;
+use crate::mongo::errors;
+use crate::mongo::errors::Class;
+use crate::mongo::notes::Notes;
+use crate::mongo::patience::Progress;
+use crate::mongo::server;
+use crate::mongo::server::Server;
 
 /// Hands on every entry within `bounds`, in order. Entries are told apart by their times, so a lost cursor is
 /// taken up behind the last one.

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::beneath::Folder;
+use crate::base::beneath::Folder;
 
 /// Offsets, lengths and addresses are multiples of this many bytes: the page, which is enough for
 /// every disk there is.

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use chrono::DateTime;
 
 use super::super::{Error, Kind, Object, Result};
-use crate::beneath::{About, Folder, Renamed, Synced};
-use crate::process;
-use crate::room::{self, Cause};
-use crate::units::several;
+use crate::base::beneath::{About, Folder, Renamed, Synced};
+use crate::base::process;
+use crate::base::room;
+use crate::base::room::Cause;
+use crate::base::units::several;
 
 /// How many folders deep a key may lie. Deeper ones are not listed: none is ours, and each costs an open descriptor.
 const DEEPEST: usize = 64;

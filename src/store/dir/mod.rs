@@ -3,7 +3,7 @@
 //! An object is a file below the root, mode 0600, its folders 0700. Whatever is being written is a
 //! [partial](partial) beside its final name, locked while its writer lives, and gets that name only
 //! when it is complete and on the disk. Below the root no link is followed and only regular files are opened, see
-//! [`beneath`](crate::beneath); calls that a file system lacks have a substitute, which is logged once. Nothing here is tried twice: after a failed `fsync` the kernel
+//! [`beneath`](crate::base::beneath); calls that a file system lacks have a substitute, which is logged once. Nothing here is tried twice: after a failed `fsync` the kernel
 //! may have dropped the dirty pages, so a second one that succeeds proves nothing.
 
 mod direct;
@@ -15,59 +15,16 @@ mod upload;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, key, listable};
+use super::{Deleted, Error, Kind, Object, Result, Store, Upload, UploadSpec, key, listable};
+use crate::config::store::Limits;
+use crate::config::store::{DirOptions, unfit};
 use files::Root;
-
-/// How a directory is used as a store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DirOptions {
-    /// The directory. It, or at least its parent, must exist: a disk that is not mounted must not
-    /// become a green backup on the root file system.
-    pub root: PathBuf,
-    /// The share of the file system, from 0 to 1, that uploads leave free.
-    pub min_free: f64,
-    /// The limits of one upload.
-    pub limits: Limits,
-}
-
-impl DirOptions {
-    /// The defaults: a tenth of the file system stays free, parts from 8 MiB to 5 GiB.
-    pub fn new(root: impl Into<PathBuf>) -> DirOptions {
-        DirOptions { root: root.into(), min_free: 0.10, limits: Limits::default() }
-    }
-}
-
-/// Directories that belong to the system: backups would lie among its files, and a clean-up would walk all of them.
-const OF_THE_SYSTEM: [&str; 11] =
-    ["/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var", "/dev/shm"];
-/// File systems without files of people; below them as well.
-const OF_THE_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
-
-/// Why a directory that exists (or, in `/dev`, could be created) must not hold backups; `None` if it may. Links are
-/// followed.
-pub fn unfit(root: &Path) -> Option<String> {
-    let (place, there) = match root.canonicalize() {
-        Ok(place) if place.is_dir() => (place, true),
-        Ok(_) => return None,
-        Err(_) => (root.parent()?.canonicalize().ok().filter(|above| above.is_dir())?, false),
-    };
-    let of_system = there && OF_THE_SYSTEM.iter().any(|system| place == Path::new(system));
-    // What is not there cannot be created in /proc and /sys anyway, and that is a clearer error.
-    let kernel = OF_THE_KERNEL.iter().filter(|kernel| there || **kernel == "/dev");
-    let of_kernel =
-        kernel.into_iter().any(|kernel| place.starts_with(kernel)) && !place.starts_with("/dev/shm");
-    (of_system || of_kernel).then(|| {
-        let leads = if there && place != root { format!("; it leads to {}", place.display()) } else { String::new() };
-        format!("it is a directory of the system{leads}: give the backups a directory of their own, as in /srv/backups")
-    })
-}
 
 /// A directory as a store; see the [module](self).
 pub struct DirStore {

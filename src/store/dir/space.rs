@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::super::{Error, Kind, Result};
 use super::files;
-use crate::process;
-use crate::room::{self, Room};
+use crate::base::process;
+use crate::base::room;
+use crate::base::room::Room;
 
 /// Refuses a file of `bytes` that exceeds the file-size limit of this process.
 pub fn check_file(bytes: u64, doing: impl Fn() -> String) -> Result<()> {

@@ -11,7 +11,7 @@ use super::super::{Error, Kind, Result, Upload, UploadSpec, Whole};
 use super::files::{self, Root, blocking};
 use super::partial::Partial;
 use super::space;
-use crate::units::{count, several};
+use crate::base::units::{count, several};
 
 /// An upload under way.
 pub(super) struct DirUpload {

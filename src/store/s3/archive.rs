@@ -7,8 +7,8 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 
 use super::super::{Archive, Error, Kind};
 use super::failure::Failure;
-use super::options::S3Options;
-use crate::shell::quoted;
+use crate::base::shell::quoted;
+use crate::config::store::S3Options;
 
 /// Returns true for the storage classes whose objects must be thawed.
 pub(super) fn is_archive(class: Option<&str>) -> bool {

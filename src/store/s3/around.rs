@@ -7,7 +7,7 @@ use std::env;
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::options::S3Options;
+use crate::config::store::S3Options;
 
 /// The environment of a connection.
 #[derive(Debug, Clone, Default)]

@@ -13,10 +13,10 @@ use super::client::Connection;
 use super::explain::{Action, explain};
 use super::failure::Failure;
 use super::flow::Rate;
-use super::options::{S3Options, Sse};
 use super::repeats::TRIES;
-use crate::patience::Waiting;
-use crate::units;
+use crate::base::patience::Waiting;
+use crate::base::units;
+use crate::config::store::{S3Options, Sse};
 
 /// What all operations share.
 pub(super) struct Bucket {

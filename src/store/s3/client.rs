@@ -20,10 +20,10 @@ use super::super::Result;
 use super::around::Around;
 use super::bounded::Bounded;
 use super::failure::{Failure, parse_date};
-use super::options::{ChecksumMode, S3Options};
 use super::repeats::Repeats;
 use super::trust;
-use crate::secret::ExposeSecret;
+use crate::base::secret::ExposeSecret;
+use crate::config::store::{ChecksumMode, S3Options};
 
 /// Whether the bucket's name goes into the path.
 pub(super) fn path_style(options: &S3Options) -> bool {

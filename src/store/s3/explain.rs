@@ -3,9 +3,9 @@
 use super::super::{Error, Kind};
 use super::around::{Around, Proxy};
 use super::failure::{Failure, NO_CREDENTIALS, ProxyFault, skew};
-use super::options::{S3Options, Sse};
 use super::trust::Fault;
-use crate::shell::quoted;
+use crate::base::shell::quoted;
+use crate::config::store::{S3Options, Sse};
 
 /// What a request needs of the bucket's policy.
 pub(super) type Action = &'static str;

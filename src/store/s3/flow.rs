@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::bucket::Bucket;
-use super::options::Timeouts;
+use crate::config::store::Timeouts;
 
 /// The most bytes of a body that are handed to the connection at once.
 const CHUNK: usize = 64 << 10;

@@ -17,7 +17,6 @@ mod failure;
 mod flow;
 mod list;
 mod object;
-mod options;
 mod protection;
 mod repeats;
 mod sums;
@@ -33,9 +32,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-pub use options::{ChecksumMode, S3Options, Sse, Timeouts};
-
-use super::{Deleted, Error, Kind, Limits, Object, Protection, Result, Store, Upload, UploadSpec, key};
+use super::{Deleted, Error, Kind, Object, Protection, Result, Store, Upload, UploadSpec, key};
+use crate::config::store::Limits;
+use crate::config::store::S3Options;
 use bucket::Bucket;
 
 /// A bucket as a store; see the [module](self).

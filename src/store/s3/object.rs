@@ -15,7 +15,7 @@ use super::bucket::Bucket;
 use super::client::time_limit;
 use super::failure::Failure;
 use super::flow::UnderWay;
-use crate::units::{count, several};
+use crate::base::units::{count, several};
 
 /// How a small object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 
-use super::options::ChecksumMode;
+use crate::config::store::ChecksumMode;
 
 /// The header values for one body; those that the mode does not want are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

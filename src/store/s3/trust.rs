@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, RootCertStore};
 
 use super::super::{Error, Kind, Result};
-use super::options::S3Options;
+use crate::config::store::S3Options;
 
 /// The largest file of CA certificates that is read, in bytes; the bundles of distributions have about 250 KiB.
 const LARGEST_BUNDLE: u64 = 16 << 20;

@@ -11,10 +11,10 @@ use super::super::{Error, Kind, Result, Whole};
 use super::bucket::Bucket;
 use super::client::time_limit;
 use super::failure::Failure;
-use super::options::Sse;
 use super::sums::multipart_etag;
 use super::upload::{Part, S3Upload, TOKEN};
-use crate::units::{count, several};
+use crate::base::units::{count, several};
+use crate::config::store::Sse;
 
 impl S3Upload {
     /// Completes the upload and compares what the store has with `whole`.

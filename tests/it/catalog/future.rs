@@ -1,8 +1,8 @@
 //! Dates of the future and beyond the calendar, in manifests, ids and results of verifies.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::layout;
+use uzima_backup::model::manifest::Manifest;
 
 use super::support::{put_verdict, verdict};
 use crate::cleanup::support::{JOB, Place, manifest, of_time, places};

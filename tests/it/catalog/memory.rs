@@ -4,9 +4,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use chrono::{SecondsFormat, SubsecRound, TimeDelta, Utc};
-use uzima_backup::artifact::manifest::{IndexEntry, Manifest, NamespaceEntry};
 use uzima_backup::catalog::layout;
-use uzima_backup::source::Type;
+use uzima_backup::model::manifest::{IndexEntry, Manifest, NamespaceEntry};
+use uzima_backup::model::namespace::Type;
 
 use crate::cleanup::support::{JOB, Place, of_time};
 

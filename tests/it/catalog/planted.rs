@@ -1,8 +1,8 @@
 //! Manifests and tombstones that somebody planted in the place.
 
 use serde_json::json;
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::layout;
+use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 
 use crate::cleanup::support::{JOB, Place, ids, manifest, places, with};

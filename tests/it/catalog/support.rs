@@ -1,10 +1,10 @@
 //! Places with many backups, and results of verifies.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::FORMAT;
 use uzima_backup::catalog::verdict::Verdict;
+use uzima_backup::model::manifest::Manifest;
 
 use crate::cleanup::support::{JOB, Place, of_time};
 

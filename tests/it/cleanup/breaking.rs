@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use uzima_backup::catalog::id::BackupId;
 use uzima_backup::catalog::layout;
-use uzima_backup::store::{Deleted, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec};
+use uzima_backup::config::store::Limits;
+use uzima_backup::model::id::BackupId;
+use uzima_backup::store::{Deleted, Error, Kind, Object, Result, Store, Upload, UploadSpec};
 
 /// When a change is lost.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,9 +1,9 @@
 //! Row 47: a clock that is wrong deletes nothing.
 
 use chrono::{TimeDelta, Utc};
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::config::choices::Policy;
 use uzima_backup::ops::cleanup::{Options, Outcome, cleanup};
-use uzima_backup::retention::Policy;
 
 use super::support::{JOB, Place};
 use crate::store::support;

@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use chrono::Utc;
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::config::store::DirOptions;
 use uzima_backup::ops::cleanup::cleanup;
-use uzima_backup::store::{DirOptions, DirStore, Store};
+use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::s3_server::{Fault, Rule};
 
 use super::breaking::{Breaking, Death};
@@ -25,7 +26,7 @@ async fn store(place: &Place) -> Arc<dyn Store> {
 }
 
 /// What is listed must restore: its objects are all there.
-fn assert_whole(place: &Place, backups: &[uzima_backup::artifact::manifest::Manifest], when: &str) {
+fn assert_whole(place: &Place, backups: &[uzima_backup::model::manifest::Manifest], when: &str) {
     let (listed, keys) = (place.listed(), place.keys());
     for backup in backups.iter().filter(|backup| listed.contains(backup.id.as_str())) {
         assert!(keys_of(backup).iter().all(|key| keys.contains(key)), "{when}: {}", backup.id);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
-use uzima_backup::catalog::id::BackupId;
 use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::{FORMAT, Failure};
+use uzima_backup::model::id::BackupId;
 use uzima_backup::ops::cleanup::cleanup;
 
 use super::clocks::options;

@@ -5,11 +5,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use uzima_backup::artifact::manifest::Source;
 use uzima_backup::catalog::collapse::{Amount, Contents};
 use uzima_backup::catalog::marks::Pin;
-use uzima_backup::retention::{Action, Backup, Circumstances, Policy, plan};
-use uzima_backup::source::hello::Topology;
+use uzima_backup::catalog::state::Backup;
+use uzima_backup::config::choices::Policy;
+use uzima_backup::model::manifest::Source;
+use uzima_backup::model::server::Topology;
+use uzima_backup::retention::{Action, Circumstances, plan};
 
 use super::oracle::Oracle;
 

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use chrono::Utc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::Tombstone;
+use uzima_backup::config::store::DirOptions;
+use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::cleanup::{Options, cleanup};
-use uzima_backup::store::{DirOptions, DirStore};
+use uzima_backup::store::DirStore;
 
 use super::clocks::options;
 use super::support::{JOB, Place, keys_of, manifest};

@@ -2,7 +2,8 @@
 //! code.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use uzima_backup::retention::{Backup, Policy};
+use uzima_backup::catalog::state::Backup;
+use uzima_backup::config::choices::Policy;
 
 /// What must be, said of each backup on its own and not in the planner's order.
 pub struct Oracle<'a> {

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::Value;
-use uzima_backup::artifact::format::Format;
-use uzima_backup::artifact::manifest::*;
-use uzima_backup::catalog::id::BackupId;
 use uzima_backup::catalog::layout;
-use uzima_backup::source::Type;
-use uzima_backup::source::hello::Topology;
+use uzima_backup::config::format::Format;
+use uzima_backup::model::id::BackupId;
+use uzima_backup::model::manifest::*;
+use uzima_backup::model::namespace::Type;
+use uzima_backup::model::server::Topology;
 use uzima_testkit::s3_server::S3Server;
 
 use crate::cli::s3::variables;

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use uzima_backup::artifact::demux::Demux;
-use uzima_backup::artifact::manifest::Manifest;
-use uzima_backup::artifact::names;
-use uzima_backup::error::Result;
-use uzima_backup::source::{Namespace, Sink, Type};
+use uzima_backup::base::error::Result;
+use uzima_backup::dumpformat::Sink;
+use uzima_backup::dumpformat::demux::Demux;
+use uzima_backup::dumpformat::names;
+use uzima_backup::model::manifest::Manifest;
+use uzima_backup::model::namespace::{Namespace, Type};
 
 use super::support::decompressed;
 

@@ -3,8 +3,8 @@
 use std::fs;
 
 use serde_json::Value;
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::layout;
+use uzima_backup::model::manifest::Manifest;
 
 use super::support::{Home, NOWHERE, Ran, run};
 use crate::cleanup::support::Place;

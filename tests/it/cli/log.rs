@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use uzima_backup::catalog::id::BackupId;
+use uzima_backup::model::id::BackupId;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::moto::Moto;
 use uzima_testkit::read_all::read_all;

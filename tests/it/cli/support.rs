@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::marks::Failure;
+use uzima_backup::model::manifest::Manifest;
 
 /// The binary under test.
 pub const TOOL: &str = env!("CARGO_BIN_EXE_uzima-backup");

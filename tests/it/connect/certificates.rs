@@ -4,8 +4,8 @@ use std::path::Path;
 
 use bson::doc;
 use mongodb::options::ServerAddress;
-use uzima_backup::secret::{ExposeSecret, Secret};
-use uzima_backup::source::client::Access;
+use uzima_backup::base::secret::{ExposeSecret, Secret};
+use uzima_backup::mongo::client::Access;
 use uzima_testkit::mongod::{
     CLIENT_NAME, Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, connect, percent_encode,
 };

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bson::{Document, Timestamp, doc, rawdoc};
 use mongodb::Client;
-use uzima_backup::exit::Exit;
-use uzima_backup::ops::backup::{ConsistencyChoice, Options};
+use uzima_backup::base::exit::Exit;
+use uzima_backup::config::choices::ConsistencyChoice;
+use uzima_backup::ops::backup::Options;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use bson::{RawDocument, RawDocumentBuf};
 use mongodb::Client;
-use uzima_backup::artifact::manifest::{Manifest, Slice};
+use uzima_backup::model::manifest::{Manifest, Slice};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::official::Official;
 use uzima_testkit::wire_proxy::WireProxy;

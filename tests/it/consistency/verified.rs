@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bson::{Document, doc, rawdoc};
 use mongodb::Client;
-use uzima_backup::artifact::index::Index;
-use uzima_backup::clock::Clock;
+use uzima_backup::base::clock::Clock;
+use uzima_backup::config::store::DirOptions;
+use uzima_backup::model::index::Index;
 use uzima_backup::ops::verify::{Report, verify};
-use uzima_backup::store::{DirOptions, DirStore, Store};
+use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::official::Official;
 use uzima_testkit::wire_proxy::Rule;

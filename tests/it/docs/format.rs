@@ -8,10 +8,10 @@ use super::{keys, read};
 
 /// A manifest in which every optional field is set.
 fn full_manifest() -> serde_json::Value {
-    use uzima_backup::artifact::manifest::*;
-    use uzima_backup::source::Type;
-    use uzima_backup::source::hello::Topology;
-    use uzima_backup::source::optime::OpTime;
+    use uzima_backup::model::manifest::*;
+    use uzima_backup::model::namespace::Type;
+    use uzima_backup::model::optime::OpTime;
+    use uzima_backup::model::server::Topology;
     let now = "2026-11-23T03:00:00Z".parse().unwrap();
     let text = || String::from("x");
     let namespace = NamespaceEntry {
@@ -67,7 +67,7 @@ fn full_manifest() -> serde_json::Value {
 
 #[test]
 fn manifests_from_before_the_oplog_slice_are_read() {
-    use uzima_backup::artifact::manifest::Manifest;
+    use uzima_backup::model::manifest::Manifest;
     let mut json = full_manifest();
     json["consistency"] = serde_json::json!({"achieved": "none", "why": "x"});
     let manifest = Manifest::decode(json.to_string().as_bytes()).unwrap();
@@ -96,8 +96,8 @@ pub fn failure() -> Failure {
 
 #[test]
 fn format_md_describes_every_field() {
-    use uzima_backup::artifact::index::{Described, Index, Segment};
-    use uzima_backup::catalog::id::BackupId;
+    use uzima_backup::model::id::BackupId;
+    use uzima_backup::model::index::{Described, Index, Segment};
     let segment =
         Segment { namespace: 0, documents: 1, raw_bytes: 1, blake3: "x".into(), offset: 0, length: 1 };
     let described = Described { options: "x".into(), indexes: vec!["x".into()] };

@@ -26,7 +26,7 @@ fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
 
 #[test]
 fn exit_codes_are_the_same_everywhere() {
-    use uzima_backup::exit::Exit;
+    use uzima_backup::base::exit::Exit;
     let all: Vec<Exit> = Exit::all().collect();
     let shown: Vec<String> = all.iter().map(|exit| exit.shown()).collect();
     assert_eq!(shown, ["0", "1", "2", "3", "4", "5", "6", "75", "128 + n"]);
@@ -54,7 +54,8 @@ fn exit_codes_are_the_same_everywhere() {
 /// The table of tested versions is the kit's list of servers.
 #[test]
 fn compatibility_md_lists_the_versions_that_the_tests_run() {
-    use uzima_backup::source::known::{self, Support};
+    use uzima_backup::model::known;
+    use uzima_backup::model::known::Support;
     use uzima_testkit::mongod::Version;
     let page = read("docs/compatibility.md");
     let table = page.split_once("| version | run by the tests |\n|---|---|\n").expect("the table").1;

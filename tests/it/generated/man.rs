@@ -4,8 +4,8 @@
 use clap::{Arg, ArgAction};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use uzima_backup::base::exit::Exit;
 use uzima_backup::config::table::{SETTINGS, Setting, by_key};
-use uzima_backup::exit::Exit;
 
 use super::pages::{FILES, VARIABLES, settings_of};
 

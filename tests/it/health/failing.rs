@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use bson::doc;
+use uzima_backup::base::secret::Secret;
 use uzima_backup::config::place::Place;
+use uzima_backup::config::store::DirOptions;
 use uzima_backup::ops::health::Outcome;
-use uzima_backup::secret::Secret;
-use uzima_backup::store::DirOptions;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
 use uzima_testkit::standin::{Play, StandIn};

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use chrono::{TimeDelta, Utc};
 use uzima_backup::catalog::layout;
 use uzima_backup::config::place::Place as Where;
+use uzima_backup::config::store::DirOptions;
 use uzima_backup::ops::health::{Outcome, Row};
-use uzima_backup::store::DirOptions;
 
 use super::support::{Health, look, only, row, subject};
 use crate::cleanup::support::{JOB, Place, hold, manifest, of_time, places};

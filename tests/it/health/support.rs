@@ -7,15 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use uzima_backup::cancel::Cancel;
+use uzima_backup::base::cancel::Cancel;
+use uzima_backup::base::patience::Patience;
+use uzima_backup::base::secret::Secret;
+use uzima_backup::config::choices::Policy;
+use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};
 use uzima_backup::config::place::Place;
 use uzima_backup::config::records::RecordsAt;
-use uzima_backup::ops::backup::{ConsistencyChoice, EngineChoice, Options as Backup};
+use uzima_backup::config::selection::Selection;
+use uzima_backup::ops::backup::Options as Backup;
 use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
-use uzima_backup::patience::Patience;
-use uzima_backup::retention::Policy;
-use uzima_backup::secret::Secret;
-use uzima_backup::source::selection::Selection;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::S3Server;
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tar::{EntryType, Header};
-use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 
 use crate::cli::support::{Home, Ran, TOOL, run};

@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use uzima_backup::secret::Secret;
-use uzima_backup::store::{DirOptions, DirStore, Kind, S3Options, Store};
+use uzima_backup::base::secret::Secret;
+use uzima_backup::config::store::{DirOptions, S3Options};
+use uzima_backup::store::{DirStore, Kind, Store};
 use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 use crate::store::support::{connect, patience, store};

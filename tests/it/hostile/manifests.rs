@@ -5,11 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
-use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::base::clock::Clock;
 use uzima_backup::catalog::{self, Entry, layout};
-use uzima_backup::clock::Clock;
+use uzima_backup::config::store::DirOptions;
+use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::verify::verify;
-use uzima_backup::store::{DirOptions, DirStore, Store};
+use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::{Rule, WireProxy};
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use uzima_backup::base::escape::steers;
 use uzima_backup::catalog::layout;
-use uzima_backup::escape::steers;
 use uzima_testkit::mongod::Mongod;
 
 use crate::cli::support::{Home, Ran, run};

@@ -1,7 +1,7 @@
 //! An empty server, and one that holds much less than at the last backup (row 8).
 
 use bson::{doc, rawdoc};
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
 use uzima_testkit::mongod::Mongod;
 
 use super::support::{Shelf, failed, insert, only, rows};

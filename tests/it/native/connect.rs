@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bson::rawdoc;
-use uzima_backup::error::Kind;
-use uzima_backup::exit::Exit;
+use uzima_backup::base::error::Kind;
+use uzima_backup::base::exit::Exit;
 use uzima_testkit::mongod::{Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, percent_encode};
 use uzima_testkit::tcp_proxy::{Direction, TcpProxy};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Bson, RawDocumentBuf};
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::model::namespace::Type;
 use uzima_backup::ops::backup::Report;
-use uzima_backup::source::Type;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::{Snapshot, read_all};
 use uzima_testkit::torture;

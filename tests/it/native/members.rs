@@ -8,7 +8,7 @@ use bson::oid::ObjectId;
 use bson::{RawDocumentBuf, doc};
 use mongodb::Client;
 use tokio::sync::Mutex;
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::replica_set::{ReplicaSet, insert_with_gaps, record_ids};

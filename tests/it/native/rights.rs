@@ -2,7 +2,7 @@
 
 use bson::{doc, rawdoc};
 use mongodb::Client;
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::torture;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};

@@ -2,7 +2,7 @@
 
 use bson::{Document, doc};
 use mongodb::Client;
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
 use uzima_testkit::mongod::{Mongod, Version};
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};

@@ -1,7 +1,7 @@
 //! The server's versions: the binary's, and the feature compatibility version of its data.
 
 use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use bson::{Bson, Document, doc, rawdoc};
 use mongodb::Client;
-use uzima_backup::exit::Exit;
-use uzima_backup::ops::backup::{EngineChoice, Options};
+use uzima_backup::base::exit::Exit;
+use uzima_backup::config::choices::EngineChoice;
+use uzima_backup::ops::backup::Options;
 use uzima_testkit::mongod::{Mongod, Version, connect};
 use uzima_testkit::standin::{Play, StandIn};
 

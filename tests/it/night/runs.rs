@@ -18,7 +18,7 @@ async fn a_good_backup() {
     let id = report["id"].as_str().expect("an id");
     assert_eq!(nights.subjects().await, [format!("backup done: {JOB} ({id})")]);
     let place = report["place"].as_str().expect("a place");
-    let stored = uzima_backup::units::bytes(report["stored_bytes"].as_u64().expect("a size"));
+    let stored = uzima_backup::base::units::bytes(report["stored_bytes"].as_u64().expect("a size"));
     let documents = format!("{} documents in {} namespaces", report["documents"], report["namespaces"]);
     holds(&nights.last().await, &[id, JOB, place, &stored, &documents]);
     assert_eq!(nights.mails().await[0]["to"], serde_json::json!(["ops@example.com"]));

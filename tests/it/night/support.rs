@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::layout;
+use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};

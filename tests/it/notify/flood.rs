@@ -1,11 +1,11 @@
 //! Row 53: a row of failures from its first run to the recovery.
 
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::base::secret::Redactor;
+use uzima_backup::config::event::Event;
+use uzima_backup::config::notify::MailOptions;
 use uzima_backup::notify::events::{Cleanup, Frozen, NewestGood, Occasion, Operation};
-use uzima_backup::notify::message::Event;
-use uzima_backup::notify::resend::MailOptions;
 use uzima_backup::notify::{Notifier, Outcome, UNKNOWN_JOB};
-use uzima_backup::secret::Redactor;
 
 use super::runs::{Place, at, failure, success};
 use super::support::mails;

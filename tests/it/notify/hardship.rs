@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::base::secret::Redactor;
 use uzima_backup::notify::Notifier;
 use uzima_backup::notify::events::{NewestGood, Occasion, Operation};
-use uzima_backup::secret::Redactor;
 
 use super::runs::{Place, at, failure, success};
 use super::support::{accepted, refused, service};

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::config::notify::MailOptions;
 use uzima_backup::notify::render;
-use uzima_backup::notify::resend::{KeyCheck, MailOptions, Mailer};
+use uzima_backup::notify::resend::{KeyCheck, Mailer};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::base::secret::Redactor;
+use uzima_backup::config::notify::MailOptions;
 use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
-use uzima_backup::notify::resend::MailOptions;
 use uzima_backup::notify::{Notifier, Outcome};
-use uzima_backup::secret::Redactor;
 use wiremock::MockServer;
 
 use super::support::{accepted, mails, options, service};

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use uzima_backup::notify::message::{EVENTS, Event, Sender, Tone};
+use uzima_backup::config::event::{EVENTS, Event};
+use uzima_backup::notify::message::{Sender, Tone};
 use uzima_backup::notify::{render, samples};
 
 #[test]

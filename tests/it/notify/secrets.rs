@@ -1,9 +1,9 @@
 //! Row 54: canaries are nowhere in a mail, nor in what is said about one that failed.
 
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::base::secret::Redactor;
 use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation};
 use uzima_backup::notify::{Notifier, Outcome};
-use uzima_backup::secret::Redactor;
 
 use super::support::{KEY, accepted, asked, options, refused, service};
 use crate::cli::support::{Home, run};

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use uzima_backup::notify::message::{EVENTS, Event, Message, Sender};
-use uzima_backup::notify::resend::{MailOptions, Mailer};
+use uzima_backup::base::secret::Secret;
+use uzima_backup::config::event::{EVENTS, Event};
+use uzima_backup::config::notify::MailOptions;
+use uzima_backup::notify::message::{Message, Sender};
+use uzima_backup::notify::resend::Mailer;
 use uzima_backup::notify::samples;
-use uzima_backup::secret::Secret;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 

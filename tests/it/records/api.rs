@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use chrono::{SubsecRound, TimeDelta, Utc};
-use uzima_backup::catalog::id::BackupId;
+use uzima_backup::base::secret::Secret;
 use uzima_backup::catalog::records::{Records, RecordsOptions};
 use uzima_backup::catalog::run::{Run, Status, Verified};
-use uzima_backup::secret::Secret;
+use uzima_backup::model::id::BackupId;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 

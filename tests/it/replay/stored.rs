@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use bson::{Document, doc};
 use serde_json::json;
-use uzima_backup::artifact::index::{Index, Segment};
+use uzima_backup::model::index::{Index, Segment};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::read_all;
 use uzima_testkit::wire_proxy::{Rule, WireProxy};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use mongodb::Client;
-use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::read_all::{DiffOptions, read_all};

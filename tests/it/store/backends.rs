@@ -4,8 +4,9 @@ use std::io::Write;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use uzima_backup::secret::Secret;
-use uzima_backup::store::{DirOptions, DirStore, Limits, S3Options};
+use uzima_backup::base::secret::Secret;
+use uzima_backup::config::store::{DirOptions, Limits, S3Options};
+use uzima_backup::store::DirStore;
 use uzima_testkit::moto::Moto;
 use uzima_testkit::s3_server::{Limits as ServerLimits, S3Server};
 

@@ -7,7 +7,8 @@ use std::ffi::OsStr;
 use std::process::{Command, Output};
 
 use bytes::Bytes;
-use uzima_backup::store::{DirOptions, DirStore, Kind, Limits, S3Options, S3Store, Store};
+use uzima_backup::config::store::{DirOptions, Limits, S3Options};
+use uzima_backup::store::{DirStore, Kind, S3Store, Store};
 
 use super::support::{bytes, put_parts, spec, upload};
 

@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use uzima_backup::config::store::{DirOptions, Limits};
 use uzima_backup::store::checksum::crc64nvme;
-use uzima_backup::store::{DirOptions, DirStore, Kind, Limits, Store, Whole};
+use uzima_backup::store::{DirStore, Kind, Store, Whole};
 
 use super::child::{child, said};
 use super::support::{MOST, PART, bytes, spec, upload};

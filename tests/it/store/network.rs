@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use uzima_backup::store::s3::Timeouts;
-use uzima_backup::store::{S3Options, Store};
+use uzima_backup::config::store::S3Options;
+use uzima_backup::config::store::Timeouts;
+use uzima_backup::store::Store;
 use uzima_testkit::s3_server::S3Server;
 use uzima_testkit::tcp_proxy::{Direction, Mode, TcpProxy};
 

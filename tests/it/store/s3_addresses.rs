@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use uzima_backup::secret::Secret;
+use uzima_backup::base::secret::Secret;
 use uzima_backup::store::{Error, Kind, Store};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 

@@ -1,7 +1,7 @@
 //! The end of an upload on a bad service: what decides is what the store has, not what it said.
 
 use bytes::Bytes;
-use uzima_backup::store::s3::ChecksumMode;
+use uzima_backup::config::store::ChecksumMode;
 use uzima_backup::store::{Kind, Store};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use uzima_backup::store::s3::ChecksumMode;
+use uzima_backup::config::store::ChecksumMode;
 use uzima_backup::store::{Kind, Store};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 

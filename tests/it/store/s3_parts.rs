@@ -1,6 +1,6 @@
 //! Parts that are damaged, refused or too many, and uploads that are left behind.
 
-use uzima_backup::store::s3::{ChecksumMode, Sse};
+use uzima_backup::config::store::{ChecksumMode, Sse};
 use uzima_backup::store::{Kind, Store};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use uzima_backup::store::s3::ChecksumMode;
+use uzima_backup::config::store::ChecksumMode;
 use uzima_backup::store::{Result, Store};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 

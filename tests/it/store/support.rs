@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use uzima_backup::patience::Patience;
-use uzima_backup::secret::Secret;
+use uzima_backup::base::patience::Patience;
+use uzima_backup::base::secret::Secret;
+use uzima_backup::config::store::{Limits, S3Options};
 use uzima_backup::store::checksum::crc64nvme;
-use uzima_backup::store::{Limits, Result, S3Options, S3Store, Store, Upload, UploadSpec, Whole};
+use uzima_backup::store::{Result, S3Store, Store, Upload, UploadSpec, Whole};
 use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 /// The size of parts in tests: small, odd.

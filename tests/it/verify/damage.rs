@@ -4,10 +4,12 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use uzima_backup::artifact::manifest::Manifest;
-use uzima_backup::clock::Clock;
-use uzima_backup::ops::verify::{Finding, verify};
-use uzima_backup::store::{DirOptions, DirStore, Store};
+use uzima_backup::artifact::read::region::Finding;
+use uzima_backup::base::clock::Clock;
+use uzima_backup::config::store::DirOptions;
+use uzima_backup::model::manifest::Manifest;
+use uzima_backup::ops::verify::verify;
+use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::mongod::Mongod;
 
 use crate::cli::support::{Home, run};
@@ -110,7 +112,7 @@ async fn findings_name_the_namespace_and_the_place() {
     let server = server().await;
     let backup = Backup::make(&server, "tar.gz");
     let index = std::fs::read(backup.home.backups().join(&backup.manifest.index.key)).expect("the index");
-    let index = uzima_backup::artifact::index::Index::decode(&index).expect("an index");
+    let index = uzima_backup::model::index::Index::decode(&index).expect("an index");
     let at = backup.manifest.namespaces.iter().position(|n| n.collection == "rows").expect("shop.rows");
     let segment = index.segments.iter().find(|s| s.namespace == at).expect("a segment of it");
     let mut bytes = std::fs::read(backup.artifact()).expect("the artifact");

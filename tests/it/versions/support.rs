@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use mongodb::Client;
-use uzima_backup::artifact::manifest::Manifest;
+use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::{Mongod, Version};
 use uzima_testkit::official::Official;
 use uzima_testkit::read_all::{DiffOptions, read_all};

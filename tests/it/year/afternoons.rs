@@ -5,10 +5,10 @@ use chrono::TimeDelta;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
 use rand::RngExt;
-use uzima_backup::artifact::manifest::Manifest;
-use uzima_backup::catalog::id::BackupId;
 use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::{FORMAT, Mark};
+use uzima_backup::model::id::BackupId;
+use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::pin;
 
 use super::clock;

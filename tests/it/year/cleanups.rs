@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use uzima_backup::catalog::id::BackupId;
 use uzima_backup::catalog::layout;
+use uzima_backup::model::id::BackupId;
 
 use super::clock;
 use super::fickle::Fault;

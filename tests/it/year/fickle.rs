@@ -10,9 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
-use uzima_backup::store::{
-    Deleted, DirOptions, DirStore, Error, Kind, Limits, Object, Result, Store, Upload, UploadSpec, Whole,
-};
+use uzima_backup::config::store::{DirOptions, Limits};
+use uzima_backup::store::{Deleted, DirStore, Error, Kind, Object, Result, Store, Upload, UploadSpec, Whole};
 
 use super::clock;
 

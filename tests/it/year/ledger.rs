@@ -1,10 +1,11 @@
 //! What the test knows of the backups, because it made them: nothing here asks the tool.
 
 use chrono::{DateTime, Utc};
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::collapse::{Amount, Contents};
-use uzima_backup::catalog::id::BackupId;
-use uzima_backup::retention::{Backup, Policy};
+use uzima_backup::catalog::state::Backup;
+use uzima_backup::config::choices::Policy;
+use uzima_backup::model::id::BackupId;
+use uzima_backup::model::manifest::Manifest;
 
 use crate::cleanup::oracle::Oracle;
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, TimeDelta, Utc, Weekday};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use uzima_backup::catalog::id::BackupId;
+use uzima_backup::model::id::BackupId;
 
 use super::clock;
 use super::fate::Day;

@@ -1,8 +1,8 @@
 //! 03:00: the backups of both jobs, and what must come of each.
 
 use chrono::TimeDelta;
-use uzima_backup::artifact::manifest::Manifest;
 use uzima_backup::catalog::layout;
+use uzima_backup::model::manifest::Manifest;
 
 use super::clock;
 use super::fate::{Day, Reach};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
 use rand::RngExt;
-use uzima_backup::artifact::manifest::Manifest;
-use uzima_backup::catalog::id::BackupId;
+use uzima_backup::base::clock::Clock;
 use uzima_backup::catalog::layout;
-use uzima_backup::clock::Clock;
+use uzima_backup::model::id::BackupId;
+use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::verify;
 use uzima_backup::store::Store;
 

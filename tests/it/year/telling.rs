@@ -2,12 +2,12 @@
 
 use chrono::TimeDelta;
 use std::time::Duration;
+use uzima_backup::config::event::Event;
 use uzima_backup::config::place::Place;
-use uzima_backup::notify::event::Event;
+use uzima_backup::config::store::DirOptions;
 use uzima_backup::notify::events::Report;
 use uzima_backup::notify::message::Tone;
 use uzima_backup::ops::{health, notices, recorded, stats};
-use uzima_backup::store::DirOptions;
 
 use super::clock;
 use super::ledger::{JOBS, Job, Made};

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::unit::Unit;
-use crate::units;
+use crate::base::units;
 
 /// The size of the drawing, in its own units; it is scaled to the page.
 const WIDTH: f64 = 360.0;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::beneath::settled;
-use crate::error::{Error, Result};
-use crate::replace::replace;
+use crate::base::beneath::settled;
+use crate::base::error::{Error, Result};
+use crate::base::replace::replace;
 
 /// A web server reads it, which is another user.
 const MODE: u32 = 0o644;
@@ -82,11 +82,11 @@ mod tests {
         let missing = home.path().join("no/stats.html");
         for path in [home.path(), Path::new("/dev/null"), &missing, Path::new("..")] {
             let error = check(path).unwrap_err();
-            assert_eq!(error.exit(), crate::exit::Exit::Usage);
+            assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
             assert!(error.to_string().contains(&path.display().to_string()), "{error}");
         }
         check(Path::new("stats.html")).unwrap();
         let error = write(&missing, "page").unwrap_err();
-        assert!(error.chain().contains("No such file") && error.exit() == crate::exit::Exit::Failed);
+        assert!(error.chain().contains("No such file") && error.exit() == crate::base::exit::Exit::Failed);
     }
 }

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::artifact::manifest::Source;
 use crate::catalog::collapse::{Amount, Contents};
-use crate::catalog::id::BackupId;
 use crate::catalog::marks::Pin;
 use crate::catalog::run::{Run, Status};
+use crate::catalog::state::Backup;
 use crate::catalog::verdict::Drill;
+use crate::config::choices::Policy;
+use crate::model::id::BackupId;
+use crate::model::manifest::Source;
+use crate::model::server::Topology;
 use crate::ops::stats::{Known, Options, Report, report};
-use crate::retention::{Backup, Circumstances, Policy, plan};
-use crate::source::hello::Topology;
+use crate::retention::{Circumstances, plan};
 
 pub const JOB: &str = "all@db1";
 /// The nights of the sample.

@@ -1,6 +1,7 @@
 //! The rows of the page's lists.
 
 use super::time;
+use crate::base::units;
 use crate::catalog::fault::Shown;
 use crate::catalog::run::{Run, Status};
 use crate::cli::stats::words::{seconds, to_look_at};
@@ -8,7 +9,6 @@ use crate::notify::message::Tone;
 use crate::ops::stats::Report;
 use crate::retention::Rule;
 use crate::retention::outlook::{HORIZON, Stay};
-use crate::units;
 
 /// So many backups stand in sight, and so many more behind a click: a page must not grow for ever.
 const IN_SIGHT: usize = 7;
@@ -117,7 +117,7 @@ pub fn tone(report: &Report, run: &Run) -> Option<Tone> {
 /// The last drill with each backup, newest first.
 pub fn drills(report: &Report, clean: impl Fn(&str) -> String) -> Vec<DrillRow> {
     let row = |(id, drill): &(_, crate::catalog::verdict::Drill)| DrillRow {
-        id: crate::catalog::id::BackupId::to_string(id),
+        id: crate::model::id::BackupId::to_string(id),
         ended: time(drill.at),
         took: seconds(drill.recovery_seconds),
         speed: format!("{}/s raw", units::bytes(drill.speed().round() as u64)),

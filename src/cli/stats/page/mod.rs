@@ -14,11 +14,11 @@ use chrono::{DateTime, Utc};
 
 use super::standing::{self, Look};
 use super::words::{Rows, ago, not_good, periods, seconds};
+use crate::base::secret::Redactor;
+use crate::base::units;
 use crate::catalog::run::{Run, Status};
 use crate::notify::message::{Sender, Tone, plain};
 use crate::ops::stats::{Report, speed};
-use crate::secret::Redactor;
-use crate::units;
 use calendar::Month;
 use chart::{Chart, Series};
 pub use file::{check, write};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::units;
+use crate::base::units;
 
 /// What a figure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

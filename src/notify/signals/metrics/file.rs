@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::Sample;
 use super::text::{Page, Read};
-use crate::beneath::{Folder, settled};
-use crate::error::{Error, Result};
-use crate::replace::replace;
-use crate::units;
+use crate::base::beneath::{Folder, settled};
+use crate::base::error::{Error, Result};
+use crate::base::replace::replace;
+use crate::base::units;
 
 /// How long another run may hold the lock, which it needs for an instant.
 const LOCKED: Duration = Duration::from_secs(2);

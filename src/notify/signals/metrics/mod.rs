@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use file::MetricsFile;
 
-use crate::exit::Exit;
+use crate::base::exit::Exit;
 use crate::notify::Outcome;
 use crate::notify::events::Operation;
 

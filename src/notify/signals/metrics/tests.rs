@@ -16,7 +16,7 @@ fn times() -> (DateTime<Utc>, DateTime<Utc>) {
 }
 
 fn failure() -> Outcome {
-    let error = crate::error::Error::failed("x");
+    let error = crate::base::error::Error::failed("x");
     Outcome::Failure(Failure::of(&error, vec![], NewestGood::Unknown, Duration::from_secs(1)))
 }
 

@@ -3,12 +3,13 @@
 use super::super::Subject;
 use super::super::checks::Finding;
 use super::*;
+use crate::base::patience::Patience;
+use crate::config::choices::Policy;
+use crate::config::choices::{ConsistencyChoice, EngineChoice};
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
-use crate::ops::backup::{self, ConsistencyChoice, EngineChoice};
-use crate::patience::Patience;
-use crate::retention::Policy;
-use crate::store::dir::DirOptions;
+use crate::config::store::DirOptions;
+use crate::ops::backup;
 
 const fn check(name: &'static str, after: &'static [&'static str]) -> Check {
     let run = |_: &Around| Box::pin(async { Finding::ok("two\n lines") }) as _;

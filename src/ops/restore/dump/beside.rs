@@ -6,8 +6,9 @@ use std::path::Path;
 
 use bson::RawDocumentBuf;
 
-use crate::artifact::index::{FILE, Index, LARGEST};
-use crate::source::{Namespace, Type, metadata};
+use crate::dumpformat::metadata;
+use crate::model::index::{FILE, Index, LARGEST};
+use crate::model::namespace::{Namespace, Type};
 
 /// Options and indexes.
 type Shape = (RawDocumentBuf, Vec<RawDocumentBuf>);

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-use crate::artifact::depth;
-use crate::error::{Error, Kind, Result};
-use crate::source::Namespace;
-use crate::target::legacy;
+use crate::base::depth;
+use crate::base::error::{Error, Kind, Result};
+use crate::model::namespace::Namespace;
+use crate::restore_target::legacy;
 
 /// Options that old servers kept, and that `create` of a later one refuses or that say nothing about the collection:
 /// the command's own name (mongo-tools #98), what belongs to MMAPv1, and what drivers handed on for the write.
@@ -128,7 +128,7 @@ mod tests {
     use bson::{RawBson, rawdoc};
 
     use super::*;
-    use crate::source::metadata;
+    use crate::dumpformat::metadata;
 
     #[test]
     fn options_that_no_server_takes_are_left_out() {

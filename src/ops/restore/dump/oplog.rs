@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use flate2::read::MultiGzDecoder;
 
 use super::{BUFFER, Dump, Form, documents, raw};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::ops::restore::files;
 
 /// The beginning of a deflated gzip stream. An entry would have to be 557 KB long or more to begin so.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
-use crate::error::{Error, Result};
-use crate::source::optime::OpTime;
+use crate::base::error::{Error, Result};
+use crate::model::optime::OpTime;
 
 /// An instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ mod tests {
         {
             let at: At = right.parse().unwrap();
             assert!(at.check(Some(end)).is_ok(), "{right}");
-            assert_eq!(at.check(None).unwrap_err().exit(), crate::exit::Exit::Usage);
+            assert_eq!(at.check(None).unwrap_err().exit(), crate::base::exit::Exit::Usage);
         }
         for wrong in ["2026-11-24T03:00:11Z", "2026-11-24T03:00:13Z", "1795489212:4", "1795489212:6"] {
             let error = wrong.parse::<At>().unwrap().check(Some(end)).unwrap_err();

@@ -7,9 +7,9 @@ use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::action::{Action, Edit};
 use super::names::Named;
+use crate::model::namespace::Type;
 use crate::ops::restore::plan::Planned;
-use crate::source::Type;
-use crate::target::shape;
+use crate::restore_target::shape;
 
 /// Database and name at the target.
 pub type Key = (String, String);

@@ -5,7 +5,7 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use super::action::{self, Action, Edit, Form};
 use super::entry::{Entry, broken};
 use super::names::Named;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// Those that can be replayed.
 pub const KNOWN: [&str; 11] = [

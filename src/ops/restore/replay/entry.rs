@@ -3,9 +3,9 @@
 
 use bson::{RawBsonRef, RawDocument};
 
-use crate::artifact::depth;
-use crate::error::{Error, Kind, Result};
-use crate::source::optime::OpTime;
+use crate::base::depth;
+use crate::base::error::{Error, Kind, Result};
+use crate::model::optime::OpTime;
 
 /// The entry.
 #[derive(Debug, Clone, Copy)]

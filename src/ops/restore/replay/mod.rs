@@ -29,9 +29,9 @@ use super::origin::Origin;
 use super::plan::Planned;
 use super::problem::{Problem, Trouble};
 use super::report::Outcome;
-use crate::error::Result;
-use crate::progress::Meter;
-use crate::target::Target;
+use crate::base::error::Result;
+use crate::base::progress::Meter;
+use crate::restore_target::Target;
 use catalog::Catalog;
 use script::Script;
 

@@ -1,9 +1,9 @@
 //! Which namespaces of an oplog are replayed, and what they are called at the target.
 
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::config::selection;
 use crate::ops::restore::filter::Filter;
 use crate::ops::restore::offer::ordinary;
-use crate::source::selection;
 
 /// Before the name of a time series: the collection that holds its documents.
 pub const BUCKETS: &str = "system.buckets.";

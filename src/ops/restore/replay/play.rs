@@ -11,13 +11,13 @@ use super::names::Named;
 use super::script::{Read, Script};
 use super::skip::{self, Skip};
 use super::survey::{Steps, through};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Meter;
 use crate::ops::restore::origin::Origin;
 use crate::ops::restore::problem::{Problem, Trouble};
-use crate::progress::Meter;
-use crate::target::Target;
-use crate::target::batch::BATCH;
-use crate::target::insert::Place;
+use crate::restore_target::Target;
+use crate::restore_target::batch::BATCH;
+use crate::restore_target::insert::Place;
 
 /// So many writes go in one command.
 const WRITES: usize = 1000;

@@ -13,8 +13,8 @@ use super::commands;
 use super::entry::{Entry, broken};
 use super::names::{BUCKETS, Names};
 use super::transactions::{Came, Transactions, operations};
-use crate::error::{Error, Result};
-use crate::source::optime::OpTime;
+use crate::base::error::{Error, Result};
+use crate::model::optime::OpTime;
 
 /// How deep an `applyOps` may be in another one; the server allows itself 10.
 const DEPTH: usize = 10;

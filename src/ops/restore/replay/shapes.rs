@@ -8,9 +8,9 @@ use super::action::{Action, Form};
 use super::catalog::{Catalog, Key};
 use super::names::{BUCKETS, Named};
 use super::survey::Survey;
+use crate::model::namespace::{Namespace, Type};
 use crate::ops::restore::plan::Planned;
 use crate::ops::restore::preflight::Candidate;
-use crate::source::{Namespace, Type};
 
 /// Adds the namespaces that the slice creates, and its changes and indexes to the others.
 pub fn follow(planned: &[Planned], survey: &Survey, candidates: &mut Vec<Candidate>) {

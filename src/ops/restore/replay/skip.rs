@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::action::Action;
 use super::names::Named;
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// The namespaces.
 #[derive(Debug, Default)]

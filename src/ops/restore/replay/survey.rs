@@ -8,11 +8,11 @@ use tokio::runtime::Handle;
 use super::action::Action;
 use super::names::{Named, Names};
 use super::script::{Read, Script};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::model::namespace::Type;
 use crate::ops::restore::origin::Origin;
 use crate::ops::restore::plan::Planned;
 use crate::ops::restore::preflight;
-use crate::source::Type;
 
 /// What a slice holds for this restore.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bson::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::entry::{Entry, broken};
-use crate::error::{Error, Result};
-use crate::source::optime::OpTime;
+use crate::base::error::{Error, Result};
+use crate::model::optime::OpTime;
 
 /// Which transaction: the session's bytes, and its number within it.
 type Id = (Vec<u8>, i64);

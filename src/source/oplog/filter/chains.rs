@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use bson::{RawDocument, Timestamp};
 
 use super::malformed;
-use crate::error::{Error, Result};
-use crate::source::optime::OpTime;
+use crate::base::error::{Error, Result};
+use crate::model::optime::OpTime;
 
 /// What an entry is to a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

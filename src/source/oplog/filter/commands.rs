@@ -4,7 +4,7 @@ use bson::RawDocument;
 use bson::raw::RawBsonRef;
 
 use super::{Filter, Kept, malformed, refusals};
-use crate::error::Result;
+use crate::base::error::Result;
 
 impl Filter<'_> {
     /// A command: the first field of `o` is its name and, mostly, the collection.

@@ -16,10 +16,10 @@ use bson::raw::{RawArrayBuf, RawBsonRef};
 use bson::{RawDocument, RawDocumentBuf};
 
 use self::chains::{Chains, Link};
-use crate::artifact::depth;
-use crate::error::{Error, Kind, Result};
-use crate::source::optime::OpTime;
-use crate::source::selection::Selection;
+use crate::base::depth;
+use crate::base::error::{Error, Kind, Result};
+use crate::config::selection::Selection;
+use crate::model::optime::OpTime;
 
 /// What is kept of an entry.
 #[derive(Debug, Clone, PartialEq)]

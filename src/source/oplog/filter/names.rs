@@ -3,8 +3,8 @@
 use bson::RawDocument;
 
 use super::{Filter, malformed, refusals};
-use crate::error::Result;
-use crate::source::selection::CONFIG;
+use crate::base::error::Result;
+use crate::config::selection::CONFIG;
 
 /// The definitions of a database's views and time series.
 const VIEWS: &str = "system.views";

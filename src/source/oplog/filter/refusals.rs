@@ -6,7 +6,7 @@ use bson::RawDocument;
 use bson::raw::RawBsonRef;
 
 use super::Filter;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Where a server keeps what it is resharding.
 const RESHARDING: [&str; 3] =

@@ -3,7 +3,7 @@ use std::slice::from_ref;
 use bson::{Bson, Document, Timestamp, doc};
 
 use super::*;
-use crate::error::Kind;
+use crate::base::error::Kind;
 
 const READY: OpTime = OpTime { t: 100, i: 1 };
 

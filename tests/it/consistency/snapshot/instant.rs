@@ -1,7 +1,7 @@
 //! What is written while a backup reads is not in it.
 
-use uzima_backup::exit::Exit;
-use uzima_backup::ops::backup::ConsistencyChoice;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::config::choices::ConsistencyChoice;
 use uzima_testkit::wire_proxy::Rule;
 
 use super::support::{assert_snapshot, change, documents_now, fill, set_behind_a_proxy, times_asked, with};

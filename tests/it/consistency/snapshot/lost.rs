@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use mongodb::Client;
-use uzima_backup::exit::Exit;
+use uzima_backup::base::exit::Exit;
 use uzima_backup::ops::backup::Report;
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use bson::{Timestamp, doc};
 use mongodb::Client;
-use uzima_backup::artifact::manifest::Manifest;
-use uzima_backup::ops::backup::{ConsistencyChoice, Options};
+use uzima_backup::config::choices::ConsistencyChoice;
+use uzima_backup::model::manifest::Manifest;
+use uzima_backup::ops::backup::Options;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::read_documents;
 use uzima_testkit::wire_proxy::{Command, WireProxy};

@@ -1,9 +1,9 @@
 //! Every kind of namespace, the rights it takes, and where there can be no snapshot.
 
 use bson::doc;
-use uzima_backup::error::Kind;
-use uzima_backup::exit::Exit;
-use uzima_backup::ops::backup::{ConsistencyChoice, EngineChoice};
+use uzima_backup::base::error::Kind;
+use uzima_backup::base::exit::Exit;
+use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::standin::{Play, StandIn};
 use uzima_testkit::torture;

@@ -1,0 +1,260 @@
+//! Waiting for MongoDB and the store: one bound, one backoff, one log line.
+//!
+//! A [`Patience`] is made from the setting `BACKUP_PATIENCE` and passed down to everything that sends requests. A request
+//! whose failure may pass (a refused connection, a time-out, HTTP 503) is repeated, with growing pauses, until the
+//! patience is over. The time runs from the first failure, by a monotonic clock.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+use crate::base::units;
+
+/// The default of `BACKUP_PATIENCE`.
+pub const DEFAULT: Duration = Duration::from_secs(600);
+/// `health` and `init` wait no longer after the first failure, because a person waits for their answer. The driver looks for
+/// a server for as long again before that.
+pub const FOR_A_PERSON: Duration = Duration::from_secs(15);
+/// The pause before the second attempt. Each further pause is twice as long; each is lengthened at random by up to its own
+/// length, so that machines that failed in the same second do not come back in the same second.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause, without the random part.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A wait that lasts is logged again after this time.
+const LOGGED: Duration = Duration::from_secs(60);
+/// A wait of this length is a warning; a shorter one is information.
+const LONG: Duration = Duration::from_secs(10);
+/// How long a service is waited for that was waited for in vain before, until it answers again: what a failed run still
+/// cleans up and records must not wait for the whole time once more.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+
+/// How long one service is waited for. Clones share what is known of the service.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    total: Duration,
+    first_pause: Duration,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// When the last line about a wait was logged.
+    logged: Option<Instant>,
+    /// How long the service was waited for in vain; `None` once it answers.
+    in_vain: Option<Duration>,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience::new(DEFAULT)
+    }
+}
+
+impl Patience {
+    /// Waits for up to `total`, from the first failure of a request.
+    pub fn new(total: Duration) -> Patience {
+        Patience { total, first_pause: FIRST_PAUSE, shared: Arc::default() }
+    }
+
+    /// The same with another first pause.
+    pub fn first_pause(self, first_pause: Duration) -> Patience {
+        Patience { first_pause, ..self }
+    }
+
+    /// The same, but for another service, and for no longer than `most`.
+    pub fn at_most(&self, most: Duration) -> Patience {
+        Patience { total: self.total.min(most), first_pause: self.first_pause, shared: Arc::default() }
+    }
+
+    /// How long a service is waited for.
+    pub fn total(&self) -> Duration {
+        self.total
+    }
+
+    /// How long the service was waited for in vain, if it has not answered since then, for the words of an error.
+    pub fn in_vain(&self) -> Option<Duration> {
+        self.shared().in_vain
+    }
+
+    /// The same in words, to be added to what failed: `, tried again for 2 min 3 s`, or nothing.
+    pub fn in_vain_text(&self) -> String {
+        self.in_vain()
+            .map(|waited| format!(", tried again for {}", units::duration(waited)))
+            .unwrap_or_default()
+    }
+
+    /// The service answered: it is waited for in full the next time.
+    pub fn answered(&self) {
+        self.shared().in_vain = None;
+    }
+
+    /// Begins a request to `service`, which the log names.
+    pub fn start(&self, service: impl Into<String>) -> Waiting {
+        Waiting { pauses: self.pauses(), patience: self.clone(), service: service.into(), since: None }
+    }
+
+    /// The answer of `work`, which is repeated while its error may pass: `passing` returns why the error came, or `None` if
+    /// it will not pass.
+    pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
+        &self,
+        service: &str,
+        passing: impl Fn(&E) -> Option<String>,
+        work: impl Fn() -> F,
+    ) -> Result<T, E> {
+        let mut waiting = self.start(service);
+        loop {
+            let answer = work().await;
+            let why = match &answer {
+                Ok(_) => {
+                    waiting.answered();
+                    return answer;
+                }
+                Err(error) => passing(error),
+            };
+            match why {
+                Some(why) if waiting.pause(&why).await => {}
+                _ => return answer,
+            }
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pauses(&self) -> ExponentialBackoff {
+        ExponentialBuilder::new()
+            .with_min_delay(self.first_pause)
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times()
+            .with_jitter()
+            .build()
+    }
+}
+
+/// A request that may be sent more than once.
+#[derive(Debug)]
+pub struct Waiting {
+    patience: Patience,
+    service: String,
+    /// When the request failed first.
+    since: Option<Instant>,
+    pauses: ExponentialBackoff,
+}
+
+impl Waiting {
+    /// Waits before the request is sent again, which failed because of `why`. Returns false, at once, if the patience is
+    /// over.
+    pub async fn pause(&mut self, why: &str) -> bool {
+        let now = Instant::now();
+        let waited = now - *self.since.get_or_insert(now);
+        let total = match self.patience.in_vain() {
+            Some(_) => self.patience.total.min(AFTERWARDS),
+            None => self.patience.total,
+        };
+        if waited >= total {
+            let mut shared = self.patience.shared();
+            shared.in_vain = Some(shared.in_vain.unwrap_or_default().max(waited));
+            return false;
+        }
+        self.log(now, waited, total, &why);
+        let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
+        tokio::time::sleep(pause.min(total - waited)).await;
+        true
+    }
+
+    /// The service answered, or the work went on: the next failure is a first one.
+    pub fn answered(&mut self) {
+        self.patience.answered();
+        if let Some(since) = self.since.take() {
+            let waited = since.elapsed();
+            if waited >= LONG {
+                log::info!("{} answers again, after {}", self.service, units::duration(waited));
+            }
+            self.pauses = self.patience.pauses();
+        }
+    }
+
+    fn log(&self, now: Instant, waited: Duration, total: Duration, why: &dyn fmt::Display) {
+        let service = &self.service;
+        let mut shared = self.patience.shared();
+        if shared.logged.is_some_and(|logged| now - logged < LOGGED) {
+            log::debug!("{service} is tried again: {why}");
+            return;
+        }
+        shared.logged = Some(now);
+        drop(shared);
+        let (waited_text, total) = (units::duration(waited), units::duration(total));
+        if waited < LONG {
+            log::info!("waiting for {service} for up to {total} (BACKUP_PATIENCE): {why}");
+        } else {
+            log::warn!("waiting for {service} for {waited_text} by now, of up to {total}: {why}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(40);
+
+    fn patience(total: Duration) -> Patience {
+        Patience::new(total).first_pause(Duration::from_millis(1))
+    }
+
+    /// The number of attempts, and whether the last one succeeded.
+    async fn attempts(patience: &Patience, fails: u32, passing: bool) -> (u32, bool) {
+        let tried = Cell::new(0);
+        let answer = patience
+            .retry(
+                "nobody",
+                |e: &String| passing.then(|| e.clone()),
+                || async {
+                    tried.set(tried.get() + 1);
+                    if tried.get() > fails { Ok(()) } else { Err("nobody is there".to_string()) }
+                },
+            )
+            .await;
+        (tried.get(), answer.is_ok())
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_until_it_does() {
+        let long = Duration::from_secs(60);
+        for (fails, passing, want) in
+            [(0, true, (1, true)), (1, true, (2, true)), (6, true, (7, true)), (1, false, (1, false))]
+        {
+            assert_eq!(attempts(&patience(long), fails, passing).await, want);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_is_bounded_and_named() {
+        let patience = patience(SHORT);
+        let (tried, done) = attempts(&patience, u32::MAX, true).await;
+        assert!(tried >= 2 && !done, "{tried}");
+        let waited = patience.in_vain().expect("it waited in vain");
+        assert!(waited >= SHORT, "{waited:?}");
+        assert!(patience.in_vain_text().starts_with(", tried again for "), "{}", patience.in_vain_text());
+        assert_eq!(attempts(&patience, 0, true).await, (1, true));
+        assert_eq!((patience.in_vain(), patience.in_vain_text()), (None, String::new()));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_was_waited_for_in_vain_is_not_waited_for_as_long_again() {
+        let patience = patience(Duration::from_secs(3600));
+        patience.shared().in_vain = Some(Duration::from_secs(3600));
+        let mut waiting = patience.start("nobody");
+        waiting.since = Instant::now().checked_sub(AFTERWARDS);
+        assert!(waiting.since.is_some() && !waiting.pause("it is away").await);
+        waiting.answered();
+        waiting.since = Instant::now().checked_sub(AFTERWARDS);
+        assert!(waiting.pause("it is away").await);
+    }
+}

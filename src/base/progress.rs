@@ -1,0 +1,112 @@
+//! How far a run is: counters that the data path raises and a renderer samples.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// No store counts.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The counters of a run.
+#[derive(Debug)]
+pub struct Meter {
+    documents: AtomicU64,
+    raw_bytes: AtomicU64,
+    packed_bytes: AtomicU64,
+    /// What the store took; [`UNKNOWN`] where nothing is sent to a store.
+    taken_bytes: AtomicU64,
+    namespaces: AtomicU64,
+    expected_bytes: AtomicU64,
+    expected_namespaces: AtomicU64,
+    current: Mutex<String>,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Documents written.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// Bytes of the artifact that exist by now.
+    pub packed_bytes: u64,
+    /// Of these, the bytes that the store took.
+    pub stored_bytes: u64,
+    /// Namespaces completed.
+    pub namespaces: u64,
+    /// Raw bytes to come in all, as the server estimates; 0 if it does not say.
+    pub expected_bytes: u64,
+    /// Namespaces in all.
+    pub expected_namespaces: u64,
+    /// The namespace being written; empty before the first.
+    pub current: String,
+}
+
+impl Default for Meter {
+    fn default() -> Meter {
+        Meter {
+            documents: AtomicU64::new(0),
+            raw_bytes: AtomicU64::new(0),
+            packed_bytes: AtomicU64::new(0),
+            taken_bytes: AtomicU64::new(UNKNOWN),
+            namespaces: AtomicU64::new(0),
+            expected_bytes: AtomicU64::new(0),
+            expected_namespaces: AtomicU64::new(0),
+            current: Mutex::default(),
+        }
+    }
+}
+
+impl Meter {
+    /// Starts again from zero with what is expected now: a second try of the same run.
+    pub fn expect(&self, raw_bytes: Option<u64>, namespaces: u64) {
+        for counter in [&self.documents, &self.raw_bytes, &self.packed_bytes, &self.namespaces] {
+            counter.store(0, Relaxed);
+        }
+        self.taken_bytes.store(UNKNOWN, Relaxed);
+        self.expected_bytes.store(raw_bytes.unwrap_or(0), Relaxed);
+        self.expected_namespaces.store(namespaces, Relaxed);
+    }
+
+    /// A namespace begins.
+    pub fn begin(&self, namespace: &impl ToString) {
+        self.doing(namespace.to_string());
+    }
+
+    /// This is done now.
+    pub fn doing(&self, what: String) {
+        *self.current.lock().expect("no holder panics") = what;
+    }
+
+    /// Documents were written, and the artifact is `packed` bytes long.
+    pub fn add(&self, documents: u64, raw_bytes: u64, packed: u64) {
+        self.documents.fetch_add(documents, Relaxed);
+        self.raw_bytes.fetch_add(raw_bytes, Relaxed);
+        self.packed_bytes.store(packed, Relaxed);
+    }
+
+    /// The namespace is complete.
+    pub fn end(&self, packed: u64) {
+        self.namespaces.fetch_add(1, Relaxed);
+        self.packed_bytes.store(packed, Relaxed);
+    }
+
+    /// Counts bytes of the artifact that the store took.
+    pub fn take(&self, bytes: u64) {
+        self.taken_bytes.store(bytes, Relaxed);
+    }
+
+    /// The counters now.
+    pub fn read(&self) -> Reading {
+        let (packed_bytes, taken) = (self.packed_bytes.load(Relaxed), self.taken_bytes.load(Relaxed));
+        Reading {
+            packed_bytes,
+            stored_bytes: if taken == UNKNOWN { packed_bytes } else { taken },
+            documents: self.documents.load(Relaxed),
+            raw_bytes: self.raw_bytes.load(Relaxed),
+            namespaces: self.namespaces.load(Relaxed),
+            expected_bytes: self.expected_bytes.load(Relaxed),
+            expected_namespaces: self.expected_namespaces.load(Relaxed),
+            current: self.current.lock().expect("no holder panics").clone(),
+        }
+    }
+}

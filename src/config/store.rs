@@ -1,0 +1,208 @@
+//! The settings of a store: a bucket or a directory.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::patience::Patience;
+use crate::base::secret::Secret;
+
+/// How a bucket is reached and what is asked of it.
+///
+/// `Debug` shows no secret: they are wrapped.
+#[derive(Debug, Clone)]
+pub struct S3Options {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What all keys start with; a `/` is added at its end where it is missing.
+    pub prefix: String,
+    /// The region; else the SDK's chain (`AWS_REGION`, profile; with an endpoint only `AWS_REGION`),
+    /// else `us-east-1`.
+    pub region: Option<String>,
+    /// The service's URL, where it is not Amazon's.
+    pub endpoint_url: Option<String>,
+    /// The bucket's name in the path instead of the host name; `None`: on with an endpoint.
+    pub force_path_style: Option<bool>,
+    /// What the store is asked to check objects with.
+    pub checksum: ChecksumMode,
+    /// The storage class of new objects, in S3's words (`STANDARD_IA`).
+    pub storage_class: Option<String>,
+    /// Days for which artifact, index and manifest are locked (mode GOVERNANCE): the objects of uploads and of
+    /// create-only writes.
+    pub object_lock_days: Option<u32>,
+    /// Old versions that a lifecycle rule deletes are expected.
+    pub versioned: bool,
+    /// A PEM file with the CA certificates to trust instead of this machine's.
+    pub ca_bundle: Option<PathBuf>,
+    /// Encryption by the service; `None`: the bucket's default.
+    pub sse: Option<Sse>,
+    /// What one upload may have; tests lower it.
+    pub limits: Limits,
+    /// When to give up waiting.
+    pub timeouts: Timeouts,
+    /// How long the service is waited for.
+    pub patience: Patience,
+    /// The most bytes per second that all uploads together send; `None`: as fast as they go.
+    pub bandwidth: Option<NonZeroU64>,
+    /// Key id and secret instead of the SDK's chain of providers.
+    pub credentials: Option<(String, Secret)>,
+    /// The token that goes with temporary `credentials`.
+    pub session_token: Option<Secret>,
+}
+
+impl S3Options {
+    /// Everything by default but the place.
+    pub fn new(bucket: impl Into<String>, prefix: impl Into<String>) -> S3Options {
+        S3Options {
+            bucket: bucket.into(),
+            prefix: prefix.into(),
+            region: None,
+            endpoint_url: None,
+            force_path_style: None,
+            checksum: ChecksumMode::default(),
+            storage_class: None,
+            object_lock_days: None,
+            versioned: false,
+            ca_bundle: None,
+            sse: None,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            patience: Patience::default(),
+            bandwidth: None,
+            credentials: None,
+            session_token: None,
+        }
+    }
+}
+
+/// The checksum that is sent with each part and asked back of the whole object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChecksumMode {
+    /// CRC-64/NVME of the full object: Amazon S3, MinIO, Versity Gateway.
+    #[default]
+    Crc64Nvme,
+    /// CRC-32C of the full object.
+    Crc32c,
+    /// None: parts carry `Content-MD5`, and size and multipart ETag are compared. For services that
+    /// answer 501 or 400 to the checksum headers.
+    None,
+}
+
+impl ChecksumMode {
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChecksumMode::Crc64Nvme => "crc64nvme",
+            ChecksumMode::Crc32c => "crc32c",
+            ChecksumMode::None => "none",
+        }
+    }
+}
+
+/// Encryption by the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sse {
+    /// With the service's own keys (`AES256`).
+    Aes256,
+    /// With a key of the key management service (`aws:kms`), by its id or ARN; `None`: the default key of the bucket or
+    /// account.
+    Kms(Option<String>),
+}
+
+/// When to give up waiting for the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For an answer to a request that was sent; ten times as long for the completion of an upload.
+    pub answer: Duration,
+    /// For a body of which no byte moves. The kernel takes bytes of a body in steps of up to 0.9 MB, so that a slow line
+    /// seems to stand still in between.
+    pub stall: Duration,
+    /// The slowest rate in bytes per second, above 0, at which the end of a body is waited for that the kernel has taken,
+    /// but may not have sent: up to 4 MiB (`tcp_wmem` of Linux), whose way nobody sees.
+    pub slowest: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
+            stall: Duration::from_secs(90),
+            slowest: 8 << 10,
+        }
+    }
+}
+
+/// Bytes that the kernel holds of a connection at most: the default of Linux's `tcp_wmem`.
+const BUFFERED: u64 = 4 << 20;
+
+impl Timeouts {
+    /// How long the answer may take after the kernel took the last of a body's `bytes`.
+    pub fn answer_to(&self, bytes: u64) -> Duration {
+        self.answer + Duration::from_secs(bytes.min(BUFFERED) / self.slowest.max(1))
+    }
+}
+
+/// What a store can take in one multi-part upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The smallest size in bytes of a part that is not the last.
+    pub min_part: u64,
+    /// The largest size of a part in bytes.
+    pub max_part: u64,
+    /// How many parts one upload may have.
+    pub max_parts: u32,
+}
+
+impl Default for Limits {
+    /// Amazon S3's limits, but parts of 8 MiB or more: each costs a request.
+    fn default() -> Limits {
+        Limits { min_part: 8 << 20, max_part: 5 << 30, max_parts: 10_000 }
+    }
+}
+
+/// How a directory is used as a store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirOptions {
+    /// The directory. It, or at least its parent, must exist: a disk that is not mounted must not
+    /// become a green backup on the root file system.
+    pub root: PathBuf,
+    /// The share of the file system, from 0 to 1, that uploads leave free.
+    pub min_free: f64,
+    /// The limits of one upload.
+    pub limits: Limits,
+}
+
+impl DirOptions {
+    /// The defaults: a tenth of the file system stays free, parts from 8 MiB to 5 GiB.
+    pub fn new(root: impl Into<PathBuf>) -> DirOptions {
+        DirOptions { root: root.into(), min_free: 0.10, limits: Limits::default() }
+    }
+}
+
+/// Directories that belong to the system: backups would lie among its files, and a clean-up would walk all of them.
+const OF_THE_SYSTEM: [&str; 11] =
+    ["/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var", "/dev/shm"];
+/// File systems without files of people; below them as well.
+const OF_THE_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Why a directory that exists (or, in `/dev`, could be created) must not hold backups; `None` if it may. Links are
+/// followed.
+pub fn unfit(root: &Path) -> Option<String> {
+    let (place, there) = match root.canonicalize() {
+        Ok(place) if place.is_dir() => (place, true),
+        Ok(_) => return None,
+        Err(_) => (root.parent()?.canonicalize().ok().filter(|above| above.is_dir())?, false),
+    };
+    let of_system = there && OF_THE_SYSTEM.iter().any(|system| place == Path::new(system));
+    // What is not there cannot be created in /proc and /sys anyway, and that is a clearer error.
+    let kernel = OF_THE_KERNEL.iter().filter(|kernel| there || **kernel == "/dev");
+    let of_kernel =
+        kernel.into_iter().any(|kernel| place.starts_with(kernel)) && !place.starts_with("/dev/shm");
+    (of_system || of_kernel).then(|| {
+        let leads = if there && place != root { format!("; it leads to {}", place.display()) } else { String::new() };
+        format!("it is a directory of the system{leads}: give the backups a directory of their own, as in /srv/backups")
+    })
+}

@@ -1,0 +1,149 @@
+//! `metadata.json`: a namespace's options and indexes as mongodump writes them.
+
+use bson::{RawDocument, RawDocumentBuf};
+
+use crate::base::error::{Error, Result};
+use crate::dumpformat::extjson;
+use crate::dumpformat::extjson::Json;
+use crate::model::namespace::{Namespace, Type};
+
+/// The text of `metadata.json` for a namespace. Fields and their order: mongo-tools,
+/// `mongodump/metadata_dump.go`.
+pub fn render(
+    collection: &str,
+    kind: Type,
+    uuid: Option<&str>,
+    options: &RawDocument,
+    indexes: &[RawDocumentBuf],
+) -> Result<String, bson::error::Error> {
+    let mut out = String::from("{");
+    if !options.is_empty() {
+        out.push_str("\"options\":");
+        extjson::write_document(&mut out, options)?;
+        out.push(',');
+    }
+    out.push_str("\"indexes\":[");
+    for (i, index) in indexes.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        extjson::write_document(&mut out, index)?;
+    }
+    out.push(']');
+    if let Some(uuid) = uuid {
+        out.push_str(&format!(",\"uuid\":\"{uuid}\""));
+    }
+    out.push_str(",\"collectionName\":");
+    extjson::write_string(&mut out, collection);
+    out.push_str(",\"type\":\"");
+    out.push_str(match kind {
+        Type::Collection => "collection",
+        Type::View => "view",
+        Type::Timeseries => "timeseries",
+    });
+    out.push_str("\"}");
+    Ok(out)
+}
+
+/// A namespace from its `metadata.json`, as mongodump wrote it. An empty text (the oplog, users of
+/// one database) is a collection of which nothing is known.
+pub fn parse(db: &str, collection: &str, text: &str) -> Result<Namespace> {
+    let broken = |why: String| Error::failed(format!("the metadata of {db}.{collection} is damaged: {why}"));
+    let json = json(text).map_err(broken)?;
+    let options = match json.get("options") {
+        None | Some(Json::Null) => RawDocumentBuf::new(),
+        Some(options) => {
+            let options = options.document().map_err(broken)?;
+            options.ok_or_else(|| broken("its options are not an object".into()))?
+        }
+    };
+    let mut indexes = Vec::new();
+    match json.get("indexes") {
+        None | Some(Json::Null) => {}
+        Some(Json::Array(rows)) => {
+            for row in rows {
+                let index = row.document().map_err(broken)?;
+                indexes.push(index.ok_or_else(|| broken("an index is not an object".into()))?);
+            }
+        }
+        Some(_) => return Err(broken("its indexes are not a list".into())),
+    }
+    let uuid = match json.get("uuid") {
+        Some(Json::String(uuid)) => Some(uuid.clone()),
+        _ => None,
+    };
+    Ok(Namespace { uuid, metadata: text.into(), ..of(db, collection, options, indexes) })
+}
+
+/// A namespace with these options and indexes, and an empty text.
+pub fn of(db: &str, collection: &str, options: RawDocumentBuf, indexes: Vec<RawDocumentBuf>) -> Namespace {
+    let kind = if options.get_document("timeseries").is_ok() {
+        Type::Timeseries
+    } else if options.get("viewOn").is_ok_and(|value| value.is_some()) {
+        Type::View
+    } else {
+        Type::Collection
+    };
+    Namespace {
+        db: db.into(),
+        collection: collection.into(),
+        kind,
+        buckets: (kind == Type::Timeseries).then(|| format!("system.buckets.{collection}")),
+        uuid: None,
+        options,
+        indexes,
+        metadata: String::new(),
+    }
+}
+
+/// The text of `metadata.json` as JSON; an empty text is an empty object.
+fn json(text: &str) -> Result<Json, String> {
+    let json = match text.trim_start_matches('\u{feff}').trim() {
+        "" => Json::Object(Vec::new()),
+        _ => Json::parse(text)?,
+    };
+    match json {
+        Json::Object(_) => Ok(json),
+        _ => Err("it is not an object".into()),
+    }
+}
+
+/// The collection's name as the text has it; versions of mongodump before 4.4 did not write it.
+pub fn collection_name(text: &str) -> Option<String> {
+    match json(text).ok()?.get("collectionName")? {
+        Json::String(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mongodump_wrote_is_written_the_same() {
+        for text in [
+            r#"{"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"}],"uuid":"7105a2817a4542899be20bd048e2c835","collectionName":"c","type":"collection"}"#,
+            r#"{"options":{"viewOn":"src","pipeline":[{"$match":{"a":{"$gt":{"$numberInt":"1"}}}}]},"indexes":[],"collectionName":"view1","type":"view"}"#,
+            r#"{"options":{"expireAfterSeconds":{"$numberLong":"1000000000"},"timeseries":{"timeField":"ts"}},"indexes":[],"collectionName":"weather","type":"timeseries"}"#,
+        ] {
+            let collection = serde_json::from_str::<serde_json::Value>(text).unwrap()["collectionName"]
+                .as_str()
+                .unwrap()
+                .to_string();
+            let ns = parse("d", &collection, text).unwrap();
+            let again = render(&collection, ns.kind, ns.uuid.as_deref(), &ns.options, &ns.indexes).unwrap();
+            assert_eq!(again, text);
+        }
+        let weather = parse("d", "w", r#"{"options":{"timeseries":{"timeField":"ts"}}}"#).unwrap();
+        assert_eq!(weather.data_collection(), "system.buckets.w");
+    }
+
+    #[test]
+    fn damage_names_the_namespace() {
+        for text in ["{", "[]", r#"{"options":1}"#, r#"{"indexes":[1]}"#] {
+            let error = parse("shop", "orders", text).unwrap_err();
+            assert!(error.to_string().contains("shop.orders"), "{error}");
+        }
+    }
+}

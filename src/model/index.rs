@@ -1,0 +1,128 @@
+//! The index of an artifact: where each segment stands, so that one collection can be read by ranges
+//! and many in parallel. docs/format.md is its specification.
+
+use std::io::Read;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bson::RawDocumentBuf;
+use serde::{Deserialize, Serialize};
+
+use crate::base::depth;
+use crate::base::error::{Error, Result};
+use crate::base::limited::Limited;
+use crate::base::units;
+use crate::model::namespace::Namespace;
+
+/// The version of the index's format.
+pub const FORMAT: u32 = 1;
+
+/// The file's name beside the artifact: JSON in one zstd frame.
+pub const FILE: &str = "index.json.zst";
+
+/// The largest object of an index that is written or read, in bytes.
+pub const LARGEST: u64 = 64 << 20;
+/// The largest JSON of an index that is written or read, in bytes. An object of [`LARGEST`] bytes could expand to
+/// terabytes.
+pub const LARGEST_JSON: u64 = 128 << 20;
+
+/// All segments of an artifact, in its order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The backup's id.
+    pub id: String,
+    /// The segments.
+    pub segments: Vec<Segment>,
+    /// Options and indexes of each namespace, in the order of the manifest; empty in backups by version 0.1.0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Described>,
+    /// [`content_digest`](super::manifest::content_digest) of the manifest. `None` if a version before 0.2.0 made the
+    /// backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_blake3: Option<String>,
+}
+
+/// Options and indexes of a namespace as the server sent them. `metadata.json` is Extended JSON, in which a
+/// constant such as `{$numberLong: "5"}` has the same text as a 64-bit number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// The options' BSON, in Base64.
+    pub options: String,
+    /// The BSON of each `listIndexes` document, in Base64.
+    pub indexes: Vec<String>,
+}
+
+impl Described {
+    /// Describes a namespace.
+    pub fn of(namespace: &Namespace) -> Described {
+        Described {
+            options: STANDARD.encode(namespace.options.as_bytes()),
+            indexes: namespace.indexes.iter().map(|index| STANDARD.encode(index.as_bytes())).collect(),
+        }
+    }
+
+    /// Options and indexes as BSON.
+    ///
+    /// # Errors
+    /// Returns an error if one of them is not BSON in Base64, or is nested too deeply.
+    pub fn documents(&self) -> Result<(RawDocumentBuf, Vec<RawDocumentBuf>), String> {
+        let document = |text: &String| {
+            let bytes = STANDARD.decode(text).map_err(|e| e.to_string())?;
+            let document = RawDocumentBuf::from_bytes(bytes).map_err(|e| e.to_string())?;
+            depth::check(&document).map(|()| document)
+        };
+        Ok((document(&self.options)?, self.indexes.iter().map(document).collect::<Result<_, _>>()?))
+    }
+}
+
+/// A run of whole documents of one namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Which namespace: its place, from 0, in the manifest's list; the oplog slice stands behind the last.
+    pub namespace: usize,
+    /// How many documents.
+    pub documents: u64,
+    /// Their length in bytes.
+    pub raw_bytes: u64,
+    /// BLAKE3 of the raw bytes, hex.
+    pub blake3: String,
+    /// Where the segment's first member or frame begins in the artifact, in bytes.
+    pub offset: u64,
+    /// The length of its members or frames in bytes.
+    pub length: u64,
+}
+
+impl Index {
+    /// The bytes of the index's object.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let json =
+            serde_json::to_vec(self).map_err(|e| Error::failed("cannot write the index").caused_by(e))?;
+        let bytes = zstd::bulk::compress(&json, 9)
+            .map_err(|e| Error::failed("cannot compress the index").caused_by(e))?;
+        if json.len() as u64 > LARGEST_JSON || bytes.len() as u64 > LARGEST {
+            return Err(Error::failed(format!(
+                "the index of {} has {}, and at most {} are read back",
+                units::several(self.namespaces.len() as u64, "namespace"),
+                units::bytes(json.len() as u64),
+                units::bytes(LARGEST_JSON)
+            ))
+            .hint("Divide the databases among several jobs (BACKUP_JOB, databases, exclude)"));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads an index's object.
+    ///
+    /// # Errors
+    /// Returns an error if it is not an index, or if its JSON is longer than [`LARGEST_JSON`].
+    pub fn decode(bytes: &[u8]) -> Result<Index> {
+        let broken =
+            |e: Box<dyn std::error::Error + Send + Sync>| Error::failed("the index is damaged").caused_by(e);
+        let json = zstd::Decoder::new(bytes).map_err(|e| broken(e.into()))?;
+        let mut text = Vec::new();
+        Limited::new(json, LARGEST_JSON, "its JSON").read_to_end(&mut text).map_err(|e| broken(e.into()))?;
+        serde_json::from_slice(&text).map_err(|e| broken(e.into()))
+    }
+}

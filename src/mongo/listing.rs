@@ -1,0 +1,273 @@
+//! Lists the collections and views of a database, even if the server refuses to list them.
+//!
+//! One invalid definition in `system.views` makes every `listCollections` of that database fail with
+//! InvalidViewDefinition (182), except with the exact filter that drivers send to list only collections. `find`,
+//! `count` and `listIndexes` still work. Seen on 4.4.2, 5.0.32 and 6.0.27. The views are then read from
+//! `system.views` itself, for which the built-in role `backup` is not enough.
+
+use bson::raw::{RawBsonRef, cstr};
+use bson::{RawDocument, RawDocumentBuf, rawdoc};
+use mongodb::Database;
+use mongodb::error::Result;
+
+use super::errors::{self, Class};
+use super::server;
+use crate::dumpformat::extjson;
+
+/// InvalidViewDefinition.
+const INVALID_VIEW: i32 = 182;
+/// The collection of a database's view definitions.
+const VIEWS: &str = "system.views";
+/// The options of a bucket collection that are also options of its time series (6.0: `timeseries_options.cpp`).
+const OF_TIMESERIES: [&str; 5] =
+    ["timeseries", "expireAfterSeconds", "collation", "storageEngine", "indexOptionDefaults"];
+
+/// What a database holds.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The rows of `listCollections`.
+    pub rows: Vec<RawDocumentBuf>,
+    /// Set if the server lists nothing because the definition of a view is invalid.
+    pub invalid: Option<Invalid>,
+}
+
+/// View definitions that the server does not accept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invalid {
+    /// The invalid definitions; if none of them looks invalid to this tool, all definitions of the database.
+    pub definitions: Vec<Definition>,
+    /// Each of the definitions is invalid; if false, at least one of them is.
+    pub certain: bool,
+    /// The user may not read `system.views`: no view of the database is listed.
+    pub unread: bool,
+}
+
+/// A document of `system.views`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// The view's name; `None` if the document names no view of its database.
+    pub view: Option<String>,
+    /// The document as Extended JSON.
+    pub json: String,
+}
+
+/// Lists a database.
+pub async fn list(db: &Database) -> Result<Listing> {
+    match server::documents(db, command(None)).await {
+        Ok(rows) => Ok(Listing { rows, invalid: None }),
+        Err(e) if errors::code(&e) == Some(INVALID_VIEW) => around_invalid(db).await,
+        Err(e) => Err(e),
+    }
+}
+
+/// The row that `listCollections` has for one collection; `None` if there is no such collection.
+pub async fn collection(db: &Database, name: &str) -> Result<Option<RawDocumentBuf>> {
+    match server::documents(db, command(Some(rawdoc! {"name": name}))).await {
+        Ok(rows) => Ok(rows.into_iter().next()),
+        Err(e) if errors::code(&e) == Some(INVALID_VIEW) => {
+            let rows = server::documents(db, command(Some(collections_alone()))).await?;
+            Ok(rows.into_iter().find(|row| row.get_str("name").is_ok_and(|listed| listed == name)))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn command(filter: Option<RawDocumentBuf>) -> RawDocumentBuf {
+    let mut command = rawdoc! {"listCollections": 1_i32, "cursor": {"batchSize": 10_000_i32}};
+    if let Some(filter) = filter {
+        command.append(cstr!("filter"), filter);
+    }
+    command
+}
+
+/// The filter with which the server does not read the view catalog. The server compares it byte by byte (server source,
+/// `list_collections_filter.cpp`).
+fn collections_alone() -> RawDocumentBuf {
+    rawdoc! {"$or": [{"type": "collection"}, {"type": {"$exists": false}}]}
+}
+
+async fn around_invalid(db: &Database) -> Result<Listing> {
+    let mut rows = server::documents(db, command(Some(collections_alone()))).await?;
+    let series: Vec<RawDocumentBuf> = rows.iter().filter_map(|row| timeseries(row)).collect();
+    let find = rawdoc! {"find": VIEWS, "hint": {"$natural": 1_i32}};
+    let (documents, unread) = match server::documents(db, find).await {
+        Ok(documents) => (documents, false),
+        Err(e) if errors::classify(&e) == Class::Unauthorized => (Vec::new(), true),
+        Err(e) => return Err(e),
+    };
+    let mut definitions = Vec::new();
+    for document in &documents {
+        let view = name_of(db.name(), document);
+        // Until MongoDB 9.0 a time series is a view of its buckets.
+        let is_series =
+            |view: &&str| series.iter().any(|row| row.get_str("name").is_ok_and(|name| name == *view));
+        if let Some(view) = view.filter(|view| !is_series(view)) {
+            rows.push(row(view, document));
+        }
+        let mut json = String::new();
+        if extjson::write_document(&mut json, document).is_err() {
+            json = "(not valid UTF-8)".into();
+        }
+        let valid = is_valid(document) && view.is_some();
+        if !valid || !view.is_some_and(|view| is_series(&view)) {
+            definitions.push((valid, Definition { view: view.map(String::from), json }));
+        }
+    }
+    rows.extend(series);
+    // Only the server can see some faults, such as an invalid collation.
+    let certain = !definitions.iter().all(|(valid, _)| *valid);
+    let wrong = definitions.into_iter().filter(|(valid, _)| !certain || !valid);
+    let definitions = wrong.map(|(_, definition)| definition).collect();
+    Ok(Listing { rows, invalid: Some(Invalid { definitions, certain, unread }) })
+}
+
+/// The view that a document of a database's `system.views` defines.
+fn name_of<'a>(db: &str, document: &'a RawDocument) -> Option<&'a str> {
+    let name = document.get_str("_id").ok()?.strip_prefix(db)?.strip_prefix('.')?;
+    (!name.is_empty()).then_some(name)
+}
+
+/// Returns true if the form of a definition passes the server's checks (server source, `durable_view_catalog.cpp`).
+fn is_valid(document: &RawDocument) -> bool {
+    document.iter().all(|element| {
+        element.is_ok_and(|(key, value)| match (key.as_str(), value) {
+            ("_id", RawBsonRef::String(_)) => true,
+            ("viewOn", RawBsonRef::String(on)) => !on.is_empty(),
+            ("pipeline", RawBsonRef::Array(stages)) => {
+                stages.into_iter().all(|stage| stage.is_ok_and(|stage| stage.as_document().is_some()))
+            }
+            ("collation" | "timeseries", RawBsonRef::Document(_)) => true,
+            _ => false,
+        })
+    }) && ["viewOn", "pipeline"].iter().all(|name| document.get(name).is_ok_and(|value| value.is_some()))
+}
+
+/// The row of a view, as `listCollections` would give it.
+fn row(view: &str, definition: &RawDocument) -> RawDocumentBuf {
+    let mut options = RawDocumentBuf::new();
+    for (key, value) in definition.iter().flatten() {
+        if key != "_id" {
+            options.append(key, value);
+        }
+    }
+    let mut row = rawdoc! {"name": view, "type": "view"};
+    row.append(cstr!("options"), options);
+    row.append(cstr!("info"), rawdoc! {"readOnly": true});
+    row
+}
+
+/// The row of a time series, made from the row of its bucket collection.
+fn timeseries(buckets: &RawDocument) -> Option<RawDocumentBuf> {
+    let name = buckets.get_str("name").ok()?.strip_prefix("system.buckets.")?;
+    let mut options = RawDocumentBuf::new();
+    for (key, value) in buckets.get_document("options").ok()?.iter().flatten() {
+        if OF_TIMESERIES.contains(&key.as_str()) {
+            options.append(key, value);
+        }
+    }
+    let mut row = rawdoc! {"name": name, "type": "timeseries"};
+    row.append(cstr!("options"), options);
+    row.append(cstr!("info"), rawdoc! {"readOnly": false});
+    Some(row)
+}
+
+impl Invalid {
+    /// A warning for each invalid view that `wants` selects. `may_want` is true if the selection could include a view whose
+    /// name is unknown.
+    pub fn warnings(&self, db: &str, wants: &dyn Fn(&str) -> bool, may_want: bool) -> Vec<String> {
+        let remove = |id: &str| {
+            format!(
+                "remove it: db.adminCommand({{applyOps: [{{op: \"d\", ns: \"{db}.{VIEWS}\", o: {{_id: {id}}}}}]}})"
+            )
+        };
+        let whole = format!("so MongoDB can use no view of {db}");
+        if self.unread {
+            let line = format!(
+                "the views of {db} are not in the backup: the definition of one is invalid, {whole} nor list them, \
+                 and the user may not read {db}.{VIEWS}; grant find on it, or remove that definition"
+            );
+            return if may_want { vec![line] } else { Vec::new() };
+        }
+        if !self.certain {
+            let names: Vec<&str> = self.definitions.iter().filter_map(|one| one.view.as_deref()).collect();
+            // A user who excludes one of these views knows which view is invalid.
+            if !names.iter().all(|view| wants(view)) {
+                return Vec::new();
+            }
+            return vec![format!(
+                "the definition of one of the views of {db} is invalid, {whole}: {}; the definitions are in the backup; \
+                 remove the invalid one, or leave it out with --exclude",
+                names.join(", ")
+            )];
+        }
+        let line = |definition: &Definition| match &definition.view {
+            Some(view) if !wants(view) => None,
+            Some(view) => Some(format!(
+                "the definition of the view {db}.{view} is invalid, {whole}; the definition is in the backup, but no \
+                 restore can make a view of it; {}",
+                remove(&format!("\"{db}.{view}\""))
+            )),
+            None if !may_want => None,
+            None => Some(format!(
+                "{db}.{VIEWS} holds a definition that names no view of {db}, {whole}; it is not in the backup: {}; remove \
+                 it from {db}.{VIEWS}",
+                definition.json
+            )),
+        };
+        self.definitions.iter().filter_map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Bson, doc};
+
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_definition_is_judged_as_the_server_does() {
+        let none = Vec::<Bson>::new;
+        for (definition, valid) in [
+            (doc! {"_id": "d.v", "viewOn": "c", "pipeline": none()}, true),
+            (
+                doc! {"_id": "d.v", "viewOn": "c", "pipeline": [{"$nosuch": 1}], "collation": {"locale": "x"}},
+                true,
+            ),
+            (doc! {"_id": "d.v", "viewOn": 7, "pipeline": none()}, false),
+            (doc! {"_id": "d.v", "viewOn": "", "pipeline": none()}, false),
+            (doc! {"_id": "d.v", "viewOn": "c", "pipeline": "x"}, false),
+            (doc! {"_id": "d.v", "viewOn": "c", "pipeline": [1]}, false),
+            (doc! {"_id": "d.v", "viewOn": "c", "pipeline": none(), "extra": 1}, false),
+            (doc! {"_id": "d.v", "viewOn": "c"}, false),
+            (doc! {"_id": 5}, false),
+        ] {
+            let raw = RawDocumentBuf::try_from(&definition).unwrap();
+            assert_eq!(is_valid(&raw), valid, "{definition}");
+        }
+        for (id, name) in
+            [("d.v", Some("v")), ("d.a.b", Some("a.b")), ("d.", None), ("other.v", None), ("dv", None)]
+        {
+            assert_eq!(name_of("d", &rawdoc! {"_id": id}), name, "{id}");
+        }
+    }
+
+    #[test]
+    fn an_excluded_view_is_not_warned_of() {
+        let definition =
+            |view: Option<&str>| Definition { view: view.map(String::from), json: "{\"_id\":5}".into() };
+        let definitions = vec![definition(Some("v")), definition(None)];
+        let invalid = Invalid { definitions, certain: true, unread: false };
+        let all = invalid.warnings("d", &|_| true, true);
+        assert!(all.len() == 2 && all[0].contains("d.v") && all[1].contains("{\"_id\":5}"), "{all:?}");
+        assert_eq!(invalid.warnings("d", &|_| false, true).len(), 1);
+        assert_eq!(invalid.warnings("d", &|_| false, false), Vec::<String>::new());
+
+        let definitions = ["a", "b"].map(|view| definition(Some(view))).to_vec();
+        let invalid = Invalid { definitions, certain: false, unread: false };
+        let one = invalid.warnings("d", &|_| true, true);
+        assert!(
+            one.len() == 1 && one[0].contains("one of the views of d is invalid") && one[0].contains("a, b")
+        );
+        assert_eq!(invalid.warnings("d", &|view| view != "a", true), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,419 @@
+//! The server that a restore writes into: found by its connection string, its primary for every write.
+
+mod apply;
+pub mod batch;
+pub mod insert;
+mod insist;
+pub mod legacy;
+mod requests;
+pub mod rights;
+pub mod shape;
+pub mod throwaway;
+mod timestamps;
+pub mod trial;
+pub mod users;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bson::raw::cstr;
+use bson::{Document, RawDocumentBuf, rawdoc};
+use mongodb::Client;
+use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::patience::Patience;
+use crate::base::secret::Secret;
+use crate::config::uri;
+use crate::model::server::Fcv;
+use crate::mongo::client;
+use crate::mongo::client::{Access, User};
+use crate::mongo::errors;
+use crate::mongo::errors::Class;
+use crate::mongo::fcv;
+use crate::mongo::hello::Unfit;
+use crate::mongo::{listing, patience as answers, server};
+use insert::Place;
+use requests::Requests;
+use trial::Trials;
+
+/// The failure if the target cannot be reached.
+const CONNECTING: &str = "cannot connect to the target";
+/// How long an answer to an ordinary command may take; building an index may take longer.
+const STALL: Duration = Duration::from_secs(600);
+
+/// Codes of failures that concern the whole server, not one namespace: WriteConcernFailed, UnknownReplWriteConcern,
+/// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. After one of these, a restore would drop further
+/// namespaces and fail to fill them.
+const EVERYWHERE: [i32; 5] = [64, 79, 100, 391, 14031];
+
+/// A server that is written to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    client: Client,
+    user: Option<User>,
+    /// How it is reached.
+    access: Arc<Access>,
+    /// How long it is waited for when it is down.
+    patience: Patience,
+    /// `host:port`, of the primary where there is one.
+    pub address: String,
+    /// The version of the server's binary.
+    pub version: Version,
+    /// Its feature compatibility version, which decides which features it accepts; `None` if the user may not know, or the
+    /// server has none.
+    pub fcv: Option<Fcv>,
+    /// What has to acknowledge a write.
+    concern: RawDocumentBuf,
+    /// How somebody would connect who is not logged in.
+    stranger: ClientOptions,
+    /// How many changes were asked for and not refused.
+    changes: Arc<AtomicU64>,
+    /// The commands that have no answer yet.
+    requests: Requests,
+    /// The empty namespaces of trials that are not removed yet.
+    trials: Arc<Trials>,
+}
+
+/// A version, `a.b.c`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+impl Version {
+    /// Reads `a.b.c`, whatever follows; unknown parts are 0.
+    pub fn parse(text: &str) -> Version {
+        let mut parts = text.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        let mut next = || parts.next().unwrap_or(0);
+        Version(next(), next(), next())
+    }
+
+    /// Whether an insert may keep `Timestamp(0, 0)` as it is; older servers put the time in its place.
+    pub fn keeps_empty_timestamps(self) -> bool {
+        match self.0 {
+            0..=4 => false,
+            5 => self >= Version(5, 0, 29),
+            6 => self >= Version(6, 0, 17),
+            7 => self >= Version(7, 0, 13),
+            _ => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+impl Target {
+    /// Connects and asks who answers.
+    pub async fn connect(uri: &Secret, patience: &Patience) -> Result<Target> {
+        let what = "the connection string of the target";
+        let access = Access::read(what, uri)?;
+        let passing = |e: &mongodb::error::Error| answers::passing(e).filter(|_| access.passes());
+        let (options, user) = patience
+            .retry("the name server, for the target", passing, || access.options())
+            .await
+            .map_err(|e| client::unresolved(what, patience, &e))?;
+        let wish = options.write_concern.as_ref();
+        let mut concern = match wish.and_then(|concern| concern.w.clone()) {
+            Some(Acknowledgment::Nodes(n)) => rawdoc! {"w": n as i32},
+            Some(Acknowledgment::Custom(name)) => rawdoc! {"w": name},
+            _ => rawdoc! {"w": "majority"},
+        };
+        if let Some(journal) = wish.and_then(|concern| concern.journal) {
+            concern.append(cstr!("j"), journal);
+        }
+        let places = options.hosts.clone();
+        let mut stranger = options.clone();
+        stranger.credential = None;
+        let mut target = Target {
+            client: Client::with_options(options)
+                .map_err(|e| Error::failed("cannot connect to the target").caused_by(errors::tidy(&e)))?,
+            user,
+            access: Arc::new(access),
+            patience: patience.clone(),
+            address: uri::shown_all(&places),
+            version: Version(0, 0, 0),
+            fcv: None,
+            concern,
+            stranger,
+            changes: Arc::default(),
+            requests: Requests::default(),
+            trials: Arc::default(),
+        };
+        let doing = CONNECTING;
+        let sent = target.insist("admin", || rawdoc! {"hello": 1});
+        let hello = match answers::heard(&target.service(), answers::QUIET, patience.total(), || true, sent)
+            .await
+            .0
+            .answer
+        {
+            Ok(hello) => hello,
+            Err(e) => {
+                let asked = match errors::classify(&e) {
+                    Class::Login => client::unfit(&target.stranger).await,
+                    _ => None,
+                };
+                return Err(match asked {
+                    Some(unfit) => target.unfit(unfit),
+                    None => target.explain(doing, e),
+                });
+            }
+        };
+        // A socket leads to one server, whatever the set calls it.
+        let socket = matches!(places.as_slice(), [ServerAddress::Unix { .. }]);
+        if let Some(me) = hello.get_str("me").ok().filter(|_| !socket) {
+            target.address = me.into();
+        }
+        if let Some(unfit) = Unfit::of(&hello) {
+            return Err(target.unfit(unfit));
+        }
+        if !hello.get_bool("isWritablePrimary").unwrap_or(true) {
+            return Err(Error::failed(format!(
+                "MongoDB at {} takes no writes: it is a secondary",
+                target.address
+            ))
+            .hint("Name the whole replica set in the connection string, so that its primary is found"));
+        }
+        let build = target.insist("admin", || rawdoc! {"buildInfo": 1}).await.answer;
+        let build = build.map_err(|e| target.explain(doing, e))?;
+        target.version = Version::parse(build.get_str("version").unwrap_or_default());
+        let fcv = fcv::of_server(&target.client.database("admin")).await;
+        target.fcv =
+            fcv.map_err(|e| target.explain("cannot ask for the feature compatibility version", e))?;
+        Ok(target)
+    }
+
+    /// The version that decides which features the server accepts: its feature compatibility version, or, if that is
+    /// unknown, the version that belongs to its binary.
+    pub fn accepts(&self) -> Fcv {
+        self.fcv.unwrap_or(Fcv { major: self.version.0, minor: self.version.1 })
+    }
+
+    /// The server's version in words.
+    pub fn version_text(&self) -> String {
+        match self.fcv {
+            Some(fcv) if (fcv.major, fcv.minor) != (self.version.0, self.version.1) => {
+                format!("{} with the feature compatibility version {fcv}", self.version)
+            }
+            _ => self.version.to_string(),
+        }
+    }
+
+    /// The server in the words of a log line about waiting.
+    fn service(&self) -> String {
+        format!("MongoDB at {}", self.address)
+    }
+
+    /// Ends the connections.
+    pub async fn close(&self) {
+        client::close(self.client.clone()).await;
+    }
+
+    /// The error for a server that takes no writes.
+    fn unfit(&self, unfit: Unfit) -> Error {
+        Error::failed(format!("MongoDB at {} takes no writes: it {}", self.address, unfit.words()))
+            .hint(unfit.step().words("the target's connection string", true))
+    }
+
+    /// An error that names the server. Its kind is `Refused` if the server answered, and the failure
+    /// may concern this command alone.
+    pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
+        let class = errors::classify(&error);
+        let everywhere = errors::code(&error).is_some_and(|code| EVERYWHERE.contains(&code));
+        let kind = match class {
+            Class::Login | Class::Interrupted => Kind::Failed,
+            _ if everywhere => Kind::Failed,
+            _ => Kind::Refused,
+        };
+        let files = "RESTORE_URI_FILE (for a drill DRILL_URI_FILE)";
+        let login = errors::login_step(&error, "the target's connection string", files);
+        let place = format!("(MongoDB at {}{})", self.address, self.patience.in_vain_text());
+        if let Some(why) = errors::without_hello(&error).filter(|_| doing == CONNECTING) {
+            let message = format!("{doing} {place}");
+            return Error::failed(message).caused_by(why).hint("Update the server");
+        }
+        let whose = "the target's connection string";
+        if let Some((why, Some(step))) = self.access.why().filter(|_| class == Class::Interrupted) {
+            let message = format!("{doing} {place}");
+            return Error::failed(message).caused_by(why).hint(step.words(whose, true));
+        }
+        let step = errors::whereabouts(&error, whose, true);
+        let explained = errors::explain(format!("{doing} {place}"), self.user.as_ref(), error).of_kind(kind);
+        match class {
+            Class::Unauthorized => {
+                explained.hint("Name a user with the built-in role \"restore\" in the connection string")
+            }
+            Class::Login => explained.hint(login),
+            Class::Interrupted => explained.hint(step.unwrap_or_else(|| {
+                "Check that MongoDB runs there, that its address is right, and its TLS settings".into()
+            })),
+            _ => explained,
+        }
+    }
+
+    /// The same of what the role `restore` does not allow.
+    fn explain_beyond(&self, doing: &str, error: mongodb::error::Error) -> Error {
+        let unauthorized = errors::classify(&error) == Class::Unauthorized;
+        let error = self.explain(doing, error);
+        if !unauthorized {
+            return error;
+        }
+        error.hint("The role \"restore\" does not allow it: give the user \"readWriteAnyDatabase\" as well")
+    }
+
+    /// The answer to a command.
+    async fn run(&self, db: &str, command: RawDocumentBuf) -> mongodb::error::Result<Document> {
+        self.run_for(STALL, db, command).await
+    }
+
+    async fn run_for(
+        &self,
+        limit: Duration,
+        db: &str,
+        command: RawDocumentBuf,
+    ) -> mongodb::error::Result<Document> {
+        let db = self.client.database(db);
+        let running = self.requests.begin();
+        // In a task of its own, so that the command is counted until its answer is there, even if the caller
+        // stops waiting: a drop or create that arrives late would undo the next restore.
+        let task = tokio::spawn(async move {
+            let answer = answers::bounded(limit, db.run_raw_command(command).into_future()).await;
+            drop(running);
+            answer
+        });
+        task.await.unwrap_or_else(|e| Err(std::io::Error::other(e).into()))
+    }
+
+    /// Waits until every command that was sent has its answer, or for `limit`; returns false if some have none.
+    pub async fn settle(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.requests.none()).await.is_ok()
+    }
+
+    /// The names of all databases; `None` if the user may not know.
+    pub async fn databases(&self) -> Result<Option<Vec<String>>> {
+        // Otherwise a limited user is shown only its own databases, without error.
+        self.listed(false).await
+    }
+
+    /// The names of the databases in which the user may do something.
+    pub async fn own_databases(&self) -> Result<Vec<String>> {
+        Ok(self.listed(true).await?.unwrap_or_default())
+    }
+
+    async fn listed(&self, authorized: bool) -> Result<Option<Vec<String>>> {
+        let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": authorized};
+        let answer = match self.ask(|| self.run("admin", command.clone())).await {
+            Err(e) if errors::classify(&e) == Class::Unauthorized => return Ok(None),
+            answer => answer.map_err(|e| self.explain("cannot list the databases", e))?,
+        };
+        let rows = answer.get_array("databases").map(Vec::as_slice).unwrap_or_default();
+        let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
+        Ok(Some(names.map(str::to_string).collect()))
+    }
+
+    /// `listCollections` of a database.
+    pub async fn collections(&self, db: &str) -> Result<Vec<RawDocumentBuf>> {
+        let database = self.client.database(db);
+        self.ask(|| listing::list(&database))
+            .await
+            .map(|listing| listing.rows)
+            .map_err(|e| self.explain(&format!("cannot list the collections of database '{db}'"), e))
+    }
+
+    /// How many documents a collection has, by its own books; `None` if the user may not read it, which
+    /// the built-in role `restore` alone does not allow.
+    pub async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
+        let (db, collection) = (db.to_string(), collection.to_string());
+        self.count_in(&Place { db, collection, buckets: false, raw: false }).await
+    }
+
+    /// [`Target::count`] of a place.
+    pub async fn count_in(&self, place: &Place) -> Result<Option<u64>> {
+        let (db, collection) = (place.db.as_str(), place.collection.as_str());
+        let command = || {
+            let mut command = rawdoc! {"count": collection};
+            // Servers from 9.0 on may reject a scan that does not say that it reads everything (SERVER-127688).
+            if self.version >= Version(9, 0, 0) {
+                command.append(cstr!("hint"), rawdoc! {"$natural": 1});
+            }
+            place.command(command)
+        };
+        match self.insist(db, command).await.answer {
+            Err(e) if errors::classify(&e) == Class::Unauthorized => Ok(None),
+            Err(e) => Err(self.explain(&format!("cannot count {db}.{collection}"), e)),
+            Ok(answer) => Ok(Some(number(answer.get("n")))),
+        }
+    }
+
+    /// How many documents a place has, by reading it: its own books may be wrong after a crash, and
+    /// on a sharded cluster.
+    pub async fn count_exactly(&self, place: &Place) -> Result<u64> {
+        let (db, collection) = (place.db.as_str(), place.collection.as_str());
+        let group = rawdoc! {"$group": {"_id": bson::RawBson::Null, "n": {"$sum": 1}}};
+        let all = rawdoc! {"$natural": 1};
+        let command = rawdoc! {"aggregate": collection, "pipeline": [group], "cursor": {}, "hint": all};
+        let (database, command) = (self.client.database(db), place.command(command));
+        let rows = self
+            .ask(|| server::documents(&database, command.clone()))
+            .await
+            .map_err(|e| self.explain(&format!("cannot count {db}.{collection}"), e))?;
+        let Some(row) = rows.first() else { return Ok(0) };
+        let row = Document::try_from(row.as_ref())
+            .map_err(|e| Error::failed(format!("cannot count {db}.{collection}")).caused_by(e))?;
+        Ok(number(row.get("n")))
+    }
+
+    /// Where the buckets of a time series are: in a collection of their own, or, from 8.3 on, under the series' own name
+    /// with `rawData: true`, as mongorestore writes them. A server that lists no bucket collection has none.
+    pub async fn place_of_series(&self, db: &str, collection: &str) -> Result<Place> {
+        let buckets = format!("system.buckets.{collection}");
+        let listed = self.version < Version(8, 3, 0) && {
+            let rows = self.collections(db).await?;
+            rows.iter().any(|row| row.get_str("name").is_ok_and(|name| name == buckets))
+        };
+        let collection = if listed { buckets } else { collection.into() };
+        Ok(Place { db: db.into(), collection, buckets: true, raw: !listed })
+    }
+
+    /// All documents that a `find` answers, as they are.
+    pub async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
+        let database = self.client.database(db);
+        self.ask(|| server::documents(&database, command.clone()))
+            .await
+            .map_err(|e| self.explain_beyond(&format!("cannot read from the database '{db}'"), e))
+    }
+}
+
+/// A count in an answer.
+fn number(value: Option<&bson::Bson>) -> u64 {
+    match value {
+        Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(bson::Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(bson::Bson::Double(n)) => *n as u64,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert_eq!(Version::parse("8.0.4-rc1"), Version(8, 0, 4));
+        assert_eq!(Version::parse("unknown"), Version(0, 0, 0));
+        for (version, keeps) in [
+            ("4.4.29", false),
+            ("5.0.29", true),
+            ("6.0.5", false),
+            ("7.0.12", false),
+            ("7.0.13", true),
+            ("8.2.0", true),
+        ] {
+            assert_eq!(Version::parse(version).keeps_empty_timestamps(), keeps, "{version}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Users and roles: loaded into collections of their own, and merged by the server as mongorestore has it do.
+
+use bson::raw::{CString, cstr};
+use bson::{Bson, RawArrayBuf, RawDocumentBuf, rawdoc};
+
+use super::Target;
+use super::insert::Place;
+use crate::base::error::{Error, Result};
+
+/// Where they wait: mongorestore's names, which the role `restore` may write to.
+const USERS: &str = "tempusers";
+const ROLES: &str = "temproles";
+
+/// Users and roles of a backup, one document after the other.
+#[derive(Debug, Clone, Default)]
+pub struct People {
+    /// The database that they are of; empty: those of all databases.
+    pub db: String,
+    /// Documents of `admin.system.users`.
+    pub users: Vec<RawDocumentBuf>,
+    /// Documents of `admin.system.roles`.
+    pub roles: Vec<RawDocumentBuf>,
+}
+
+impl Target {
+    /// The `_id`s in `admin.system.users` of the users that this connection is logged in as.
+    pub async fn connected_users(&self) -> Result<Vec<String>> {
+        let answer = self.run("admin", rawdoc! {"connectionStatus": 1}).await;
+        let answer = answer.map_err(|e| self.explain("cannot ask who is logged in", e))?;
+        let info = answer.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
+        let users = info.map(Vec::as_slice).unwrap_or_default().iter().filter_map(|user| {
+            let user = user.as_document()?;
+            Some(format!("{}.{}", user.get_str("db").ok()?, user.get_str("user").ok()?))
+        });
+        Ok(users.collect())
+    }
+
+    /// Merges users and roles into those that are there: same names are replaced. With `exactly`, others
+    /// of the same database are removed. Whoever is connected stays as they are.
+    pub async fn merge_users(&self, people: &People, exactly: bool) -> Result<()> {
+        let connected = self.connected_users().await?;
+        let is_connected =
+            |user: &RawDocumentBuf| connected.iter().any(|id| Some(id.as_str()) == id_of(user));
+        let mut users = people.users.clone();
+        users.retain(|user| !is_connected(user));
+        let of_db = if people.db.is_empty() {
+            rawdoc! {}
+        } else {
+            rawdoc! {"db": people.db.as_str()}
+        };
+        let there = self
+            .find("admin", rawdoc! {"find": "system.users", "filter": of_db, "hint": {"$natural": 1}})
+            .await?;
+        let differ = users.iter().any(|user| named(&there, user) && !there.contains(user));
+        if exactly || differ {
+            // The server changes those that are there only where it removes those that it is not given. So
+            // it is given those that stay, as they are now.
+            let kept = |user: &&RawDocumentBuf| is_connected(user) || !exactly && !named(&users, user);
+            let kept: Vec<_> = there.iter().filter(kept).cloned().collect();
+            users.extend(kept);
+        }
+        // The collection of roles cannot be read with the built-in role `restore`, but each can be changed.
+        let changed = if exactly { Vec::new() } else { self.roles_there(&people.roles).await? };
+        self.merge("tempRolesCollection", ROLES, &people.db, &people.roles, exactly).await?;
+        for role in
+            people.roles.iter().filter(|role| changed.iter().any(|id| Some(id.as_str()) == id_of(role)))
+        {
+            self.change_role(role).await?;
+        }
+        self.merge("tempUsersCollection", USERS, &people.db, &users, exactly || differ).await
+    }
+
+    /// Lets the server merge documents that it finds in a collection. With `replace` it changes those that are
+    /// there, and removes those that it does not find; without, it leaves those that are there as they are
+    /// (6.0.5 logs "Could not insert user during _mergeAuthzCollections command", and answers ok).
+    async fn merge(
+        &self,
+        field: &str,
+        waiting: &str,
+        db: &str,
+        documents: &[RawDocumentBuf],
+        replace: bool,
+    ) -> Result<()> {
+        self.drop_namespace("admin", waiting).await?;
+        let merged = self.load_and_merge(field, waiting, db, documents, replace).await;
+        // It holds what a login is checked against.
+        self.drop_namespace("admin", waiting).await?;
+        merged
+    }
+
+    async fn load_and_merge(
+        &self,
+        field: &str,
+        waiting: &str,
+        db: &str,
+        documents: &[RawDocumentBuf],
+        replace: bool,
+    ) -> Result<()> {
+        let place = Place { db: "admin".into(), collection: waiting.into(), buckets: false, raw: false };
+        let raw: Vec<u8> = documents.iter().flat_map(|d| d.as_bytes()).copied().collect();
+        if let Some(refused) = self.insert(&place, &raw).await?.first() {
+            return Err(Error::failed("users or roles cannot be loaded").caused_by(refused.why.clone()));
+        }
+        let mut command = rawdoc! {"_mergeAuthzCollections": 1};
+        command.append(CString::try_from(field).expect("no zero byte"), format!("admin.{waiting}"));
+        command.append(cstr!("drop"), replace);
+        command.append(cstr!("db"), db);
+        command.append(cstr!("writeConcern"), rawdoc! {"w": "majority"});
+        let answer = self.insist("admin", || command.clone()).await.answer;
+        answer.map(|_| ()).map_err(|e| self.explain("cannot merge users and roles", e))
+    }
+
+    /// The `_id`s of those of these roles that are there.
+    pub async fn roles_there(&self, roles: &[RawDocumentBuf]) -> Result<Vec<String>> {
+        if roles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut names = RawArrayBuf::new();
+        for role in roles {
+            if let (Ok(name), Ok(db)) = (role.get_str("role"), role.get_str("db")) {
+                names.push(rawdoc! {"role": name, "db": db});
+            }
+        }
+        let command = rawdoc! {"rolesInfo": names};
+        let answer = self.insist("admin", || command.clone()).await.answer;
+        let answer = answer.map_err(|e| self.explain("cannot ask which roles are there", e))?;
+        let found = answer.get_array("roles").map(Vec::as_slice).unwrap_or_default().iter();
+        let id = |role: &Bson| {
+            let role = role.as_document()?;
+            Some(format!("{}.{}", role.get_str("db").ok()?, role.get_str("role").ok()?))
+        };
+        Ok(found.filter_map(id).collect())
+    }
+
+    /// Makes a role that is there what the backup has.
+    async fn change_role(&self, role: &RawDocumentBuf) -> Result<()> {
+        let (Ok(name), Ok(db)) = (role.get_str("role"), role.get_str("db")) else { return Ok(()) };
+        let list = |key: &str| role.get_array(key).map(|list| list.to_owned()).unwrap_or_default();
+        let command = rawdoc! {
+            "updateRole": name,
+            "privileges": list("privileges"),
+            "roles": list("roles"),
+            "authenticationRestrictions": list("authenticationRestrictions"),
+            "writeConcern": {"w": "majority"},
+        };
+        let answer = self.insist(db, || command.clone()).await.answer;
+        answer.map(|_| ()).map_err(|e| self.explain(&format!("cannot change the role {db}.{name}"), e))
+    }
+}
+
+fn id_of(document: &RawDocumentBuf) -> Option<&str> {
+    document.get_str("_id").ok()
+}
+
+/// Whether one of that name is among them.
+fn named(documents: &[RawDocumentBuf], one: &RawDocumentBuf) -> bool {
+    documents.iter().any(|document| id_of(document) == id_of(one))
+}

@@ -1,0 +1,187 @@
+//! Remembering uploads under way, so that the next run can end those that a killed one left behind.
+//!
+//! A bucket cannot be asked for them everywhere (MinIO lists uploads only for an exact key), so each
+//! is a small file in the state directory while it lasts, [claimed](crate::base::claim) by the process that made it.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::beneath::Folder;
+use crate::base::claim::Claim;
+use crate::base::error::{Error, Result};
+use crate::base::room;
+use crate::store::Store;
+
+/// The folder of these files in the state directory.
+const FOLDER: &str = "uploads";
+/// The largest file in bytes: a place, a key of at most 1,024 bytes, and an upload id.
+const LARGEST: u64 = 64 << 10;
+
+/// An upload under way.
+#[derive(Debug, Serialize, Deserialize)]
+struct Upload {
+    /// [`Store::place`].
+    place: String,
+    key: String,
+    upload_id: String,
+}
+
+/// The file of an upload under way. Dropped, it stays for the next run, which can then lock it.
+#[derive(Debug)]
+pub struct Marker {
+    folder: Folder,
+    name: PathBuf,
+    _claim: Claim,
+}
+
+impl Marker {
+    /// The upload is completed or aborted: nothing is left to remember.
+    pub fn forget(self) {
+        // A file that stays is found by the next run, which then finds no such upload.
+        let _ = self.folder.remove(&self.name);
+    }
+}
+
+/// Writes the file of an upload that was begun.
+pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &str) -> Result<Marker> {
+    // The process in the name shows of a file without content whether somebody is about to write it.
+    let name = PathBuf::from(format!("{name}.{}.json", std::process::id()));
+    let failed = |e: std::io::Error| {
+        Error::failed(format!("cannot write {}", state.join(FOLDER).join(&name).display()))
+            .hint("Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write")
+            .caused_by(room::explained(e, state))
+    };
+    let created = || -> std::io::Result<Marker> {
+        let state = Folder::create(state, 0o700)?;
+        state.make_folder(Path::new(FOLDER), 0o700)?;
+        let folder = state.folder(Path::new(FOLDER))?;
+        // A dead process of the same number may have left one, or somebody a link.
+        let _ = folder.remove(&name);
+        let claim = Claim::take(folder.create_file(&name, 0o600)?)?;
+        let claim = claim.ok_or_else(|| std::io::Error::other("another process has locked it"))?;
+        let upload = Upload { place: place.into(), key: key.into(), upload_id: upload_id.into() };
+        claim.file().write_all(&serde_json::to_vec(&upload)?)?;
+        Ok(Marker { folder, name: name.clone(), _claim: claim })
+    };
+    created().map_err(failed)
+}
+
+/// Ends the uploads to `store` that dead processes left behind; what was done, a line each. What
+/// cannot be ended now is left for the next run.
+pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut known = HashSet::new();
+    match store.leftovers().await {
+        Ok(dead) => {
+            for (key, id) in dead {
+                if end(store, &key, &id, &mut lines).await {
+                    known.insert(key);
+                }
+            }
+        }
+        Err(e) => lines.push(format!("cannot look for uploads that an earlier run left behind: {e}")),
+    }
+    let Some(folder) = state.and_then(|state| Folder::open(state).ok()?.folder(Path::new(FOLDER)).ok())
+    else {
+        return lines;
+    };
+    for name in folder.names().unwrap_or_default() {
+        let name = Path::new(&name);
+        let Some((claim, upload)) = dead(&folder, name) else { continue };
+        let over = match upload {
+            // Killed between creating the file and writing it; which upload was begun is not known.
+            None => writer_is_gone(name),
+            Some(upload) if upload.place != store.place() => false,
+            Some(upload) if known.contains(&upload.key) => true,
+            Some(upload) => end(store, &upload.key, &upload.upload_id, &mut lines).await,
+        };
+        if over {
+            let _ = folder.remove(name);
+        }
+        drop(claim);
+    }
+    lines
+}
+
+async fn end(store: &dyn Store, key: &str, id: &str, lines: &mut Vec<String>) -> bool {
+    match store.abort_left(key, id).await {
+        Ok(()) => {
+            lines.push(format!("removed the unfinished upload of {key}, which an earlier run left behind"));
+            true
+        }
+        Err(e) => {
+            lines
+                .push(format!("an earlier run left an unfinished upload behind that cannot be removed: {e}"));
+            false
+        }
+    }
+}
+
+/// The upload of a file whose writer is dead; `None` inside if it has no content.
+fn dead(folder: &Folder, name: &Path) -> Option<(Claim, Option<Upload>)> {
+    let claim = Claim::of_dead(folder.read(name).ok()?).ok()??;
+    let upload = folder.read_all(name, LARGEST).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    Some((claim, upload))
+}
+
+/// Whether the process that a file's name tells is gone.
+fn writer_is_gone(path: &Path) -> bool {
+    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    match name.rsplit('.').next().and_then(|id| id.parse::<u32>().ok()) {
+        Some(id) => id != std::process::id() && !Path::new(&format!("/proc/{id}")).exists(),
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+    use crate::config::store::DirOptions;
+    use crate::store::dir::DirStore;
+
+    #[tokio::test]
+    async fn a_file_without_content_goes_with_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
+        let uploads = folder.path().join("uploads");
+        fs::create_dir(&uploads).unwrap();
+        let (own, dead) =
+            (uploads.join(format!("a.{}.json", std::process::id())), uploads.join("b.999999999.json"));
+        for path in [&own, &dead] {
+            File::create(path).unwrap();
+        }
+        assert!(sweep(Some(folder.path()), &store).await.is_empty());
+        assert!(own.exists() && !dead.exists());
+        // One that is locked belongs to a process that lives.
+        let marker = remember(folder.path(), "c", &store.place(), "k", "id").unwrap();
+        sweep(Some(folder.path()), &store).await;
+        assert!(uploads.join(&marker.name).exists());
+        marker.forget();
+    }
+
+    /// Links in place of the folder or of a file: nothing is read or written behind them.
+    #[tokio::test]
+    async fn planted_links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
+        let (state, outside) = (folder.path().join("state"), folder.path().join("outside"));
+        fs::create_dir_all(state.join(FOLDER)).unwrap();
+        fs::create_dir(&outside).unwrap();
+        let name = format!("a.{}.json", std::process::id());
+        fs::write(outside.join("file"), "precious").unwrap();
+        std::os::unix::fs::symlink(outside.join("file"), state.join(FOLDER).join(&name)).unwrap();
+        remember(&state, "a", &store.place(), "k", "id").unwrap().forget();
+        fs::remove_dir_all(state.join(FOLDER)).unwrap();
+        std::os::unix::fs::symlink(&outside, state.join(FOLDER)).unwrap();
+        assert!(remember(&state, "a", &store.place(), "k", "id").is_err());
+        fs::write(outside.join("b.999999999.json"), "").unwrap();
+        assert!(sweep(Some(&state), &store).await.is_empty());
+        assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "precious");
+        assert!(outside.join("b.999999999.json").exists());
+    }
+}
