@@ -1,62 +1,62 @@
-//! One error type for everything above the store: what failed, why, what to do next, and how the
-//! run must end because of it.
+//! The error type of everything above the store: a class, which decides the exit code and whether a run is repeated, the
+//! message with its causes, and the next step for a person. Functions below may use [`anyhow::Context`].
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::base::exit::Exit;
 
-/// What the caller does about an error.
+/// The class of an error, by what its caller does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Wrong settings or arguments: a person must change them.
     Usage,
     /// It failed, and trying the same again at once would fail too.
     Failed,
-    /// The server was not reached, or let nobody in: nothing was begun, and who asks it next asks in vain.
+    /// The server was not reached, or refused the login. Nothing was begun, and a second request would fail as well.
     Away,
-    /// What was asked for by its name is not there.
+    /// The object that was requested by name does not exist.
     Missing,
-    /// A place does not have the backups that are known of it: a disk may not be mounted. Nothing was written there.
+    /// A place lacks backups that its records list: a disk may not be mounted. Nothing was written there.
     Unmounted,
     /// A server refused an operation on one namespace. The work on other namespaces can go on.
     Refused,
-    /// What was read so far is worthless, but a new run from the start may well succeed.
+    /// The data that was read so far is useless, but a new run from the start may succeed.
     Restart,
-    /// A collection was renamed, dropped or recreated while it was read, or an operation was run that an oplog slice
-    /// cannot hold. A new attempt may succeed, as it is or with a weaker consistency.
+    /// A collection was renamed, dropped or recreated while it was read, or an operation ran that an oplog slice cannot
+    /// hold. A new attempt may succeed, as it is or with a weaker consistency.
     Moved,
     /// The oplog slice cannot be read, and a new attempt could not read it either. A backup without a slice may succeed.
     NoSlice,
-    /// The server does not keep the instant any more that all is read as of: a new run may bring the data
-    /// together by the oplog.
+    /// The server no longer keeps the snapshot that the run reads. A new run may make the data consistent by the oplog.
     Instant,
-    /// Another part of the same run failed first; that one's error is the one to tell.
+    /// Another part of the same run failed first, and its error is the one to report.
     Aftermath,
     /// Stored data does not match its manifest.
     Mismatch,
     /// Another run of the job and operation is under way.
     Busy,
-    /// The run was ended by this signal.
+    /// This signal ended the run.
     Signal(u8),
 }
 
-/// A failure with its place, its cause and the next step.
-#[derive(Debug)]
+/// A failure: its class, the object and its cause (as a chain of messages), and the next step for a person.
+#[derive(Debug, Clone)]
 pub struct Error {
     kind: Kind,
-    message: String,
     hint: Option<String>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    /// The message, and below it the causes. Shared, because a copy of an error is reported in several places.
+    chain: Arc<anyhow::Error>,
 }
 
-/// The answer of everything that can fail above the store.
+/// The result of everything above the store that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of `kind` whose message names the thing that failed.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), hint: None, source: None }
+        Error { kind, hint: None, chain: Arc::new(anyhow::Error::msg(message.into())) }
     }
 
     /// Wrong settings or arguments.
@@ -96,9 +96,9 @@ impl Error {
         self
     }
 
-    /// Adds the cause.
-    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        self.source = Some(source.into());
+    /// Adds the cause, in place of an earlier one.
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.chain = Arc::new(anyhow::Error::from_boxed(cause.into()).context(self.to_string()));
         self
     }
 
@@ -137,17 +137,16 @@ impl Error {
         }
     }
 
-    /// Message and causes in one line, `: ` between them.
+    /// Message and causes in one line, separated by `: `. A cause that ends the text already is left out.
     pub fn chain(&self) -> String {
-        let mut text = self.message.clone();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let next = error.to_string();
-            if !text.ends_with(&next) {
+        let mut text = String::new();
+        for part in self.chain.chain().map(ToString::to_string) {
+            if text.is_empty() {
+                text = part;
+            } else if !text.ends_with(&part) {
                 text.push_str(": ");
-                text.push_str(&next);
+                text.push_str(&part);
             }
-            cause = error.source();
         }
         text
     }
@@ -155,12 +154,52 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        fmt::Display::fmt(&self.chain, f)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+        self.chain.source()
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    /// Keeps class and next step of an [`Error`] that was given more context; any other error is of class
+    /// [`Kind::Failed`].
+    fn from(error: anyhow::Error) -> Error {
+        let inner = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+        let (kind, hint) = inner.map_or((Kind::Failed, None), |inner| (inner.kind, inner.hint.clone()));
+        Error { kind, hint, chain: Arc::new(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_names_message_and_causes_once() {
+        let cause = Error::failed("cannot open it").caused_by(io::Error::other("no such file"));
+        let error = Error::usage("cannot read settings").caused_by(cause).hint("Create it");
+        assert_eq!(error.to_string(), "cannot read settings");
+        assert_eq!(error.chain(), "cannot read settings: cannot open it: no such file");
+        let copy = Error::failed("no such file").caused_by(io::Error::other("no such file")).clone();
+        assert_eq!(copy.chain(), "no such file");
+    }
+
+    #[test]
+    fn context_keeps_class_and_hint() {
+        let inner: Result<()> = Err(Error::new(Kind::Busy, "it is locked").hint("Wait"));
+        let error = Error::from(inner.context("cannot begin").unwrap_err());
+        assert_eq!((error.kind(), error.next_step()), (Kind::Busy, Some("Wait")));
+        assert_eq!(error.chain(), "cannot begin: it is locked");
+        let plain =
+            Error::from(Err::<(), _>(io::Error::other("it broke")).context("cannot write").unwrap_err());
+        assert_eq!((plain.kind(), plain.chain().as_str()), (Kind::Failed, "cannot write: it broke"));
     }
 }
