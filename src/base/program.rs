@@ -1,10 +1,12 @@
 //! Other programs that this one runs: where they are, and which version.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
 
 use crate::base::writable;
 use crate::base::writable::Strictness;
@@ -35,40 +37,58 @@ pub fn trusted(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether `--version` ended well, and what it said. One that never ends must not hold a run up.
-pub fn version(path: &Path) -> io::Result<(bool, String)> {
+/// Runs `--version`; returns whether the exit code was 0, and the first 64 KiB of the output. A program that does not
+/// end in time, or whose future is dropped, is killed.
+///
+/// # Errors
+/// Returns an error if the program cannot be run, or does not end in time.
+pub async fn version(path: &Path) -> io::Result<(bool, String)> {
     let mut child = Command::new(path)
         .arg("--version")
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .kill_on_drop(true)
         .spawn()?;
-    let until = Instant::now() + PATIENCE;
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break status,
-            None if Instant::now() < until => thread::sleep(Duration::from_millis(5)),
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(io::Error::other(format!(
-                    "it does not answer --version within {} s",
-                    PATIENCE.as_secs()
-                )));
-            }
-        }
+    let output = async {
+        let mut text = Vec::new();
+        let pipe = child.stdout.take().expect("stdout is piped");
+        pipe.take(64 << 10).read_to_end(&mut text).await?;
+        Ok((child.wait().await?.success(), String::from_utf8_lossy(&text).into_owned()))
     };
-    // A few lines: they fit into the pipe, so the program could end before they were read.
-    let mut text = Vec::new();
-    let pipe = child.stdout.take().expect("stdout is piped");
-    pipe.take(64 << 10).read_to_end(&mut text)?;
-    Ok((status.success(), String::from_utf8_lossy(&text).into_owned()))
+    let late = || format!("it does not answer --version within {} s", PATIENCE.as_secs());
+    tokio::time::timeout(PATIENCE, output).await.unwrap_or_else(|_| Err(io::Error::other(late())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_killed_when_nobody_waits_for_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, pid) = (folder.path().join("slow"), folder.path().join("pid"));
+        let script = format!(
+            "#!/bin/sh\necho $$ > {0}.new\n/bin/mv {0}.new {0}\nexec /bin/sleep 600\n",
+            pid.display()
+        );
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let asked = tokio::spawn(async move { version(&path).await });
+        let pid: String = loop {
+            match std::fs::read_to_string(&pid) {
+                Ok(pid) => break pid,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        asked.abort();
+        let process = PathBuf::from("/proc").join(pid.trim());
+        while std::fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains("sleep")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 
     #[test]
     fn only_absolute_entries_of_path_are_searched() {

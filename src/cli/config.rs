@@ -11,9 +11,9 @@ use crate::base::exit::Exit;
 use crate::config::layers::Layers;
 use crate::config::{mail, place, signals};
 use crate::model::manifest::Engine;
-use crate::ops::backup;
+use crate::source::engine;
 
-pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
+pub async fn run(layers: &Layers, output: &Output) -> Result<Exit> {
     let rows: Vec<serde_json::Value> = layers
         .shown()
         .into_iter()
@@ -27,7 +27,10 @@ pub fn run(layers: &Layers, output: &Output) -> Result<Exit> {
         layers.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
     // What is shown is checked as well: a mistake is told here rather than at night.
     let resolved = options(layers);
-    let engine = resolved.as_ref().ok().map(backup::engine).transpose();
+    let engine = match &resolved {
+        Ok(options) => engine::choose(options.engine_request()).await.map(|chosen| Some(chosen.entry())),
+        Err(_) => Ok(None),
+    };
     let (job, shown) = (resolved.as_ref().ok().map(|options| &options.job), engine.as_ref().ok());
     let result = json!({
         "version": 1,

@@ -22,13 +22,13 @@ use crate::restore_target::throwaway::Program;
 use crate::store::Store;
 
 /// Where to: the server that is meant for it, else a mongod of its own.
-pub fn ground(layers: &Layers) -> Result<Ground> {
+pub async fn ground(layers: &Layers) -> Result<Ground> {
     if let Some(uri) = settings::drill_uri(layers)? {
         return Ok(Ground::Server(uri));
     }
     let configured = settings::mongod_path(layers)?;
     let path = std::env::var("PATH").ok();
-    let program = Program::find(configured.as_deref(), path.as_deref()).map_err(|why| {
+    let program = Program::find(configured.as_deref(), path.as_deref()).await.map_err(|why| {
         Error::usage(format!("there is nothing to drill on: {why}")).hint(
             "Install mongod, set MONGOD_PATH to one, or name a server that may be drilled on: --to-uri, DRILL_URI",
         )

@@ -119,7 +119,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Stats(args) => cancel.or(stats::run(args, &layers, &output, &log, &cancel)).await,
                 Command::Health(args) => health::run(args, &layers, &output, &log, &cancel).await,
                 Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,
-                Command::Config => config::run(&layers, &output),
+                Command::Config => cancel.or(config::run(&layers, &output)).await,
             }
         });
         // Whatever still waits for a network must not hold the end up.

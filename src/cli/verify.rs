@@ -42,7 +42,11 @@ pub async fn run(
 ) -> Result<Exit> {
     let records = RecordsAt::resolve(layers)?;
     // What a drill lacks is told before hours of reading.
-    let ground = if args.drill { Some((drill::ground(layers)?, settings::patience(layers)?)) } else { None };
+    let ground = if args.drill {
+        Some((cancel.or(drill::ground(layers)).await?, settings::patience(layers)?))
+    } else {
+        None
+    };
     let store = cancel.or(stored(layers)).await?;
     let (mut chosen, mut read) = cancel.or(chosen(args, layers, &*store)).await?;
     let mut archived = std::mem::take(&mut chosen.archived);

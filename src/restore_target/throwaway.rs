@@ -52,7 +52,7 @@ pub struct Program {
 impl Program {
     /// Looks at `configured` alone if it is given, else in `search_path` (the value of PATH) and the usual
     /// folders. Without a program, where it was looked for.
-    pub fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Program, String> {
+    pub async fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Program, String> {
         let found = match configured {
             Some(path) => path.to_path_buf(),
             None => program::locate("mongod", search_path, &FOLDERS).ok_or_else(|| {
@@ -60,7 +60,7 @@ impl Program {
             })?,
         };
         program::trusted(&found)?;
-        match program::version(&found) {
+        match program::version(&found).await {
             Ok((true, text)) if text.starts_with("db version v") => Ok(Program { path: found }),
             Ok(_) => Err(format!("{} does not answer --version as mongod does", found.display())),
             Err(e) => Err(format!("{} cannot be run: {e}", found.display())),
@@ -253,14 +253,14 @@ mod tests {
         drop(owner);
     }
 
-    #[test]
-    fn a_mongod_that_others_can_change_is_not_run() {
+    #[tokio::test]
+    async fn a_mongod_that_others_can_change_is_not_run() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let (path, ran) = (folder.path().join("mongod"), folder.path().join("ran"));
         fs::write(&path, format!("#!/bin/sh\ntouch {}\n", ran.display())).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o757)).unwrap();
-        let why = Program::find(Some(&path), None).unwrap_err();
+        let why = Program::find(Some(&path), None).await.unwrap_err();
         assert!(why.contains("is not run") && why.contains("mode 0757"), "{why}");
         assert!(!ran.exists());
     }
@@ -276,10 +276,10 @@ mod tests {
         assert_eq!(sweep(folder.path()), Vec::<String>::new());
     }
 
-    #[test]
-    fn what_is_no_mongod_is_named() {
+    #[tokio::test]
+    async fn what_is_no_mongod_is_named() {
         for (path, word) in [("/nonexistent/mongod", "cannot be run"), ("/bin/true", "does not answer")] {
-            let why = Program::find(Some(Path::new(path)), None).unwrap_err();
+            let why = Program::find(Some(Path::new(path)), None).await.unwrap_err();
             assert!(why.contains(path) && why.contains(word), "{why}");
         }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::RawDocumentBuf;
+use bson::raw::cstr;
+use bson::{RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::size;
@@ -15,6 +16,7 @@ use crate::model::known;
 use crate::model::namespace::{Namespace, Type};
 use crate::model::server::Fcv;
 use crate::mongo::errors;
+use crate::mongo::errors::Class;
 use crate::mongo::listing;
 use crate::mongo::listing::Listing;
 use crate::mongo::server;
@@ -61,6 +63,54 @@ pub async fn describe(server: &Server, selection: &Selection) -> Result<Descript
     let disk_bytes = if raw_bytes.is_none() { size::on_disk(server, &databases).await } else { None };
     let feature_compatibility = server.feature_compatibility().await?;
     Ok(Description { namespaces, uuids, raw_bytes, disk_bytes, feature_compatibility, warnings, unlistable })
+}
+
+/// Describes `selection` as [`describe`] does, for a backup.
+///
+/// # Errors
+/// Returns also an error if the server has no user data, unless `allow_empty` is set: it is more likely the wrong server.
+pub async fn describe_for_backup(
+    server: &Server,
+    selection: &Selection,
+    allow_empty: bool,
+) -> Result<Description> {
+    let description = describe(server, selection).await?;
+    let of_users = |db: &str| db != "admin" && db != "config";
+    let asked = selection.databases.iter().any(|db| !of_users(db));
+    let counts = |db: &str| of_users(db) || (!asked && !selection.whole_server());
+    if allow_empty || description.namespaces.iter().any(|n| counts(&n.db)) {
+        return Ok(description);
+    }
+    Err(Error::failed(format!("MongoDB at {} has no collections to back up", server.hello.address))
+        .hint("Check that MONGO_URI names the right server; if it really is empty, use --allow-empty"))
+}
+
+/// Checks that the user may read every namespace, by asking for one document of each: the right to list a collection does
+/// not include the right to read it.
+///
+/// # Errors
+/// Returns an error that names the first namespace that may not be read.
+pub async fn prove_readable(server: &Server, namespaces: &[Namespace]) -> Result<()> {
+    let read = namespaces.iter().filter(|namespace| namespace.has_documents());
+    stream::iter(read.map(|namespace| readable(server, namespace))).buffered(ASKING).try_collect().await
+}
+
+async fn readable(server: &Server, namespace: &Namespace) -> Result<()> {
+    let database = server.client().database(&namespace.db);
+    let mut find = RawDocumentBuf::new();
+    find.append(cstr!("find"), namespace.data_collection());
+    find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
+    find.append(cstr!("limit"), 1_i32);
+    find.append(cstr!("singleBatch"), true);
+    if namespace.is_raw() {
+        find.append(cstr!("rawData"), true);
+    }
+    match server.ask(|| server::documents(&database, find.clone())).await {
+        Ok(_) => Ok(()),
+        // Dropped since it was listed, which a backup reports.
+        Err(e) if errors::classify(&e) == Class::CollectionGone => Ok(()),
+        Err(e) => Err(server.explain(&format!("cannot read {namespace}"), e)),
+    }
 }
 
 /// What `selection` finds in the server's lists now.
@@ -254,7 +304,7 @@ async fn namespace(
             Ok(indexes) => indexes,
             // It stays in the list, so that the check at the end of the run tells whether it was
             // dropped, or renamed to a name that is not in this list.
-            Err(e) if errors::classify(&e) == errors::Class::CollectionGone => Vec::new(),
+            Err(e) if errors::classify(&e) == Class::CollectionGone => Vec::new(),
             Err(e) => return Err(server.explain(&format!("cannot read the indexes of {db}.{name}"), e)),
         }
     };

@@ -4,8 +4,6 @@ use chrono::{DateTime, Utc};
 
 use super::begun::Begun;
 use super::changes::{self, Change};
-use super::engine;
-use super::engine::Engine;
 use super::known::Known;
 use super::pipeline::{self, Layout, Reader};
 use super::sheet::{self, Checked};
@@ -25,8 +23,8 @@ use crate::model::manifest;
 use crate::model::manifest::COLLAPSED;
 use crate::mongo::notes::Notes;
 use crate::source::describe::{self, Uuids};
+use crate::source::engine::{self, ChosenEngine};
 use crate::source::native::{self, Gone, Reading};
-use crate::source::readable;
 use crate::source::snapshot;
 
 /// Name and version of the tool, as it signs what it writes.
@@ -88,12 +86,12 @@ impl Attempt {
         seen: &mut Seen,
     ) -> Result<Report> {
         let Attempt { id, started, other } = self;
-        let mut engine = engine::choose(options)?;
+        let mut engine = resources.cancel.or(engine::choose(options.engine_request())).await?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
         let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
         // mongodump finds out only when it reaches the collection, and does not name the role.
         if engine.mongodump.is_some() {
-            let proof = readable::prove(&known.server, &known.description.namespaces);
+            let proof = describe::prove_readable(&known.server, &known.description.namespaces);
             resources.cancel.or(proof).await?;
         }
         let topology = known.server.hello.topology;
@@ -117,7 +115,7 @@ impl Attempt {
             if options.engine == EngineChoice::Mongodump {
                 less.push(format!("read with the native engine, because {why}"));
             }
-            engine = Engine { mongodump: None, why };
+            engine = ChosenEngine::native(why);
         }
         log::info!(
             "backing up {} of {} ({}) with the {} engine: {}",
@@ -168,7 +166,7 @@ pub struct Work<'a> {
     /// The backup's id.
     pub id: BackupId,
     /// What reads.
-    pub engine: Engine,
+    pub engine: ChosenEngine,
     /// The server and what it holds.
     pub known: Known,
     /// The upload.

@@ -8,7 +8,8 @@ use crate::model::server::Topology;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::source::describe::Description;
-use crate::source::{oplog, snapshot};
+use crate::source::oplog::{self, OplogObstacle};
+use crate::source::snapshot;
 
 /// What a run does about it.
 #[derive(Debug, Clone)]
@@ -21,27 +22,6 @@ pub struct Consistency {
     pub why: String,
     /// The collections that are not as of that instant.
     pub beside: Option<String>,
-}
-
-/// Why a server can have no oplog slice, and what to do about it.
-struct Without {
-    why: String,
-    hint: String,
-}
-
-impl Without {
-    fn words(&self) -> String {
-        format!("{}. {}", self.why, self.hint)
-    }
-}
-
-/// Why a backup by default would be of no instant, and what to do about it; `None` if it would be of one, or
-/// what it is of was chosen.
-pub async fn shortfall(server: &Server, options: &Options) -> Result<Option<String>> {
-    match options.consistency {
-        ConsistencyChoice::Auto => Ok(without(server).await?.map(|without| without.words())),
-        _ => Ok(None),
-    }
 }
 
 /// Decides, and begins what has to begin before the server is described.
@@ -63,14 +43,14 @@ pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<
         ConsistencyChoice::Auto => "a replica set, whose oplog the user may read",
         ConsistencyChoice::Oplog => "consistency = oplog",
     };
-    let begun = match without(server).await? {
+    let begun = match oplog::obstacle(server).await? {
         None => match oplog::Begun::begin(server).await {
-            Ok(begun) => begun.ok_or_else(|| Without {
+            Ok(begun) => begun.ok_or_else(|| OplogObstacle {
                 why: "the last write is not on a majority of the set's members".into(),
                 hint: "Check them with rs.status()".into(),
             }),
             Err(e) if e.kind() == Kind::NoSlice => {
-                Err(Without { why: e.chain(), hint: e.next_step().unwrap_or_default().into() })
+                Err(OplogObstacle { why: e.chain(), hint: e.next_step().unwrap_or_default().into() })
             }
             Err(e) => return Err(e),
         },
@@ -132,24 +112,4 @@ impl Consistency {
         }
         Ok(())
     }
-}
-
-/// What stands against an oplog slice of this server.
-async fn without(server: &Server) -> Result<Option<Without>> {
-    let because = |why: &str, hint: &str| Some(Without { why: why.into(), hint: hint.into() });
-    Ok(match server.hello.topology {
-        Topology::Standalone => because(
-            "a standalone server has no oplog",
-            "Make it a replica set of one member: start it with --replSet and run rs.initiate()",
-        ),
-        Topology::Mongos => because(
-            "a sharded cluster is read through mongos, which has no oplog",
-            "Back each shard up on its own for an instant of each",
-        ),
-        Topology::ReplicaSet => {
-            let role = "Grant the built-in role \"backup\", or {role: \"read\", db: \"local\"} and {role: \"read\", \
-                        db: \"config\"}";
-            oplog::may_read(server).await?.err().map(|why| Without { why, hint: role.into() })
-        }
-    })
 }

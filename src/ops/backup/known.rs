@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::consistency::{self, Consistency};
 use super::{Options, Resources};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::catalog::{self, Entry, layout};
 use crate::model::manifest::Manifest;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::retention::CLOCK_TOLERANCE;
-use crate::source::describe::Description;
+use crate::source::describe::{self, Description};
 
 /// What is asked before anything is begun.
 pub struct Known {
@@ -36,24 +36,13 @@ impl Known {
         let version = server.version().await?;
         // Before the description, so that what is made in between is in one of both.
         let mut consistency = consistency::begin(&server, &version, options).await?;
-        let mut description = super::described(&server, options).await?;
+        let mut description =
+            describe::describe_for_backup(&server, &options.selection, options.allow_empty).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
         consistency.choose_instant(&server, options, &mut description, notes).await?;
         Ok(Known { server, version, set_id, consistency, description, before })
     }
-}
-
-/// A server that holds nothing of its users is more likely the wrong server.
-pub(super) fn refuse_empty(description: &Description, server: &Server, options: &Options) -> Result<()> {
-    let of_users = |db: &str| db != "admin" && db != "config";
-    let asked = options.selection.databases.iter().any(|db| !of_users(db));
-    let counts = |db: &str| of_users(db) || (!asked && !options.selection.whole_server());
-    if options.allow_empty || description.namespaces.iter().any(|n| counts(&n.db)) {
-        return Ok(());
-    }
-    Err(Error::failed(format!("MongoDB at {} has no collections to back up", server.hello.address))
-        .hint("Check that MONGO_URI names the right server; if it really is empty, use --allow-empty"))
 }
 
 /// The newest backup of the job that did not collapse itself, to compare with: a person must be told of

@@ -9,7 +9,6 @@ mod attempt;
 mod begun;
 mod changes;
 mod consistency;
-mod engine;
 mod known;
 mod pipeline;
 mod sheet;
@@ -36,19 +35,18 @@ use crate::config::format::Format;
 use crate::config::selection::Selection;
 use crate::model::id::BackupId;
 use crate::model::known as known_versions;
-use crate::model::manifest;
 use crate::model::manifest::Manifest;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::source::describe::{self, Description};
-use crate::source::readable;
+use crate::source::engine::{self, EngineRequest};
+use crate::source::oplog;
 use crate::store::Store;
 use crate::store::leftovers;
 
 use crate::config::choices::{ConsistencyChoice, EngineChoice};
 pub use attempt::TOOL;
 use attempt::{Attempt, Seen};
-pub use consistency::shortfall;
 use tries::Tries;
 
 /// What is backed up, and how.
@@ -88,6 +86,20 @@ pub struct Options {
     pub host: String,
     /// The backups that should be in the place.
     pub expected: Expected,
+}
+
+impl Options {
+    /// The settings that the choice of the engine depends on.
+    pub fn engine_request(&self) -> EngineRequest<'_> {
+        EngineRequest {
+            engine: self.engine,
+            consistency: self.consistency,
+            selection: &self.selection,
+            mongodump_path: self.mongodump_path.as_deref(),
+            search_path: self.search_path.as_deref(),
+            stall: self.stall,
+        }
+    }
 }
 
 /// The backups that a place should have before another one is written to it.
@@ -239,29 +251,12 @@ async fn absent(resources: &Resources, options: &Options) -> Result<Option<Strin
     }
 }
 
-/// The engine that a backup would read with, and why.
-pub fn engine(options: &Options) -> Result<manifest::Engine> {
-    Ok(engine::choose(options)?.entry())
-}
-
-/// The same in words.
-pub fn engine_words(options: &Options) -> Result<String> {
-    Ok(engine::choose(options)?.words())
-}
-
-/// What a backup would read of this server; a server that it would refuse is an error.
-pub async fn described(server: &Server, options: &Options) -> Result<Description> {
-    let description = describe::describe(server, &options.selection).await?;
-    known::refuse_empty(&description, server, options)?;
-    Ok(description)
-}
-
 /// Finds out what a backup would read, without reading it.
 pub async fn plan(options: &Options) -> Result<Plan> {
     let server = Server::connect(&options.mongo_uri, &options.patience).await?.patient(options.stall);
-    let engine = engine::choose(options)?;
-    let description = described(&server, options).await?;
-    readable::prove(&server, &description.namespaces).await?;
+    let engine = engine::choose(options.engine_request()).await?;
+    let description = describe::describe_for_backup(&server, &options.selection, options.allow_empty).await?;
+    describe::prove_readable(&server, &description.namespaces).await?;
     let version = server.version().await?;
     let warnings = known_versions::newer(&version).into_iter().chain(description.warnings.iter().cloned());
     let plan = Plan {
@@ -269,7 +264,7 @@ pub async fn plan(options: &Options) -> Result<Plan> {
         member: server.hello.address.clone(),
         version,
         engine: format!("{}: {}", engine.name(), engine.why),
-        shortfall: consistency::shortfall(&server, options).await?,
+        shortfall: oplog::shortfall(&server, options.consistency).await?,
         description,
     };
     server.close().await;

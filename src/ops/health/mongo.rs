@@ -1,12 +1,11 @@
 //! The server, what is read of it, and what reads.
 
-use super::around::{Around, blocking};
+use super::around::Around;
 use super::checks::Finding;
 use crate::base::error::{Error, Result};
 use crate::model::known;
 use crate::model::known::Support;
-use crate::ops::backup;
-use crate::source::readable;
+use crate::source::{describe, engine, oplog};
 
 /// It can be reached, and lets the user in.
 pub async fn mongodb(around: &Around) -> Result<Finding> {
@@ -35,10 +34,11 @@ pub async fn mongodb(around: &Around) -> Result<Finding> {
 /// Everything that a backup reads may be read.
 pub async fn namespaces(around: &Around) -> Result<Finding> {
     let server = around.server().await?;
-    let description = backup::described(server, &around.subject.backup).await?;
-    readable::prove(server, &description.namespaces).await?;
+    let options = &around.subject.backup;
+    let description = describe::describe_for_backup(server, &options.selection, options.allow_empty).await?;
+    describe::prove_readable(server, &description.namespaces).await?;
     let size = description.raw_bytes.map(|n| format!(", {}", bytesize::ByteSize(n).display().iec()));
-    let shortfall = backup::shortfall(server, &around.subject.backup).await?;
+    let shortfall = oplog::shortfall(server, options.consistency).await?;
     let own_time = shortfall.map(|why| format!("; each collection is read at its own time: {why}"));
     let readable = format!(
         "{} readable{}{}",
@@ -57,6 +57,5 @@ pub async fn namespaces(around: &Around) -> Result<Finding> {
 
 /// What would read, and where it is.
 pub async fn engine(around: &Around) -> Result<Finding> {
-    let options = around.subject.backup.clone();
-    Finding::ok(blocking(move || backup::engine_words(&options)).await?)
+    Finding::ok(engine::choose(around.subject.backup.engine_request()).await?.words())
 }

@@ -22,17 +22,14 @@ pub struct Found {
 /// Looks around.
 pub async fn look(options: &Options, layers: &Layers, env: Env<'_>) -> Found {
     let mut lines = Vec::new();
-    let (path, search) = (options.backup.mongodump_path.clone(), options.backup.search_path.clone());
-    let find = move |search: Option<String>| mongodump::find(path.as_deref(), search.as_deref());
-    let here = tokio::task::spawn_blocking(move || (find(search), find(None))).await;
-    let mut mongodump_path = None;
-    if let Ok((by_path, by_folders)) = here {
-        lines.push(match &by_path {
-            Ok(found) => format!("mongodump {}, {}", found.version, found.path.display()),
-            Err(missing) => format!("{missing}: the native engine reads"),
-        });
-        mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
-    }
+    let find = |search_path| mongodump::find(options.backup.mongodump_path.as_deref(), search_path);
+    let by_path = find(options.backup.search_path.as_deref()).await;
+    let by_folders = find(None).await;
+    lines.push(match &by_path {
+        Ok(found) => format!("mongodump {}, {}", found.version, found.path.display()),
+        Err(missing) => format!("{missing}: the native engine reads"),
+    });
+    let mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
     if layers.is_set("s3.bucket") && layers.is_set("dir") {
         lines.push("S3_BACKUP_BUCKET is set, and left out: backups go to --dir, and to one place".into());
     } else if layers.is_set("s3.bucket") {

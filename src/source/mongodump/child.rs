@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Found;
+use super::FoundMongodump;
 use super::chunks::{Chunks, Watch};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::memory::Kills;
@@ -41,7 +41,7 @@ pub struct Running {
 /// Starts mongodump. The connection string, which holds the password, goes through a pipe on its
 /// standard input: never argv, which every user of the machine can read, nor the environment.
 pub fn start(
-    found: &Found,
+    found: &FoundMongodump,
     uri: &Secret,
     database: Option<&str>,
     watch: Watch,

@@ -7,7 +7,7 @@ use crate::base::program;
 
 /// A mongodump that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundMongodump {
     /// The program.
     pub path: PathBuf,
     /// Its version, `a.b.c`.
@@ -16,9 +16,9 @@ pub struct Found {
 
 /// Why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing(String);
+pub struct NoMongodump(String);
 
-impl fmt::Display for Missing {
+impl fmt::Display for NoMongodump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -33,37 +33,41 @@ const OLDEST: (u32, u32) = (100, 5);
 
 /// Looks at `configured` alone if it is given, else in `search_path` (the value of PATH) and the usual
 /// folders.
-pub fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Found, Missing> {
+pub async fn find(
+    configured: Option<&Path>,
+    search_path: Option<&str>,
+) -> Result<FoundMongodump, NoMongodump> {
     if let Some(path) = configured {
-        return probe(path);
+        return probe(path).await;
     }
     match program::locate("mongodump", search_path, &FOLDERS) {
-        Some(path) => probe(&path),
-        None => Err(Missing("mongodump is not installed (looked in PATH and the usual folders)".into())),
+        Some(path) => probe(&path).await,
+        None => Err(NoMongodump("mongodump is not installed (looked in PATH and the usual folders)".into())),
     }
 }
 
-fn probe(path: &Path) -> Result<Found, Missing> {
+async fn probe(path: &Path) -> Result<FoundMongodump, NoMongodump> {
     if let Err(why) = program::trusted(path) {
         log::warn!("{why}");
-        return Err(Missing(why));
+        return Err(NoMongodump(why));
     }
-    let (success, text) =
-        program::version(path).map_err(|e| Missing(format!("{} cannot be run: {e}", path.display())))?;
+    let (success, text) = program::version(path)
+        .await
+        .map_err(|e| NoMongodump(format!("{} cannot be run: {e}", path.display())))?;
     let version = text.lines().find_map(|line| line.strip_prefix("mongodump version:")).map(str::trim);
     let Some(version) = version.filter(|_| success) else {
-        return Err(Missing(format!("{} does not answer --version as mongodump does", path.display())));
+        return Err(NoMongodump(format!("{} does not answer --version as mongodump does", path.display())));
     };
     let mut numbers = version.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found < OLDEST {
         let (major, minor) = OLDEST;
-        return Err(Missing(format!(
+        return Err(NoMongodump(format!(
             "{} is version {version}; {major}.{minor} or later is needed",
             path.display()
         )));
     }
-    Ok(Found { path: path.into(), version: version.to_string() })
+    Ok(FoundMongodump { path: path.into(), version: version.to_string() })
 }
 
 #[cfg(test)]
@@ -79,8 +83,8 @@ mod tests {
         path
     }
 
-    #[test]
-    fn the_version_decides() {
+    #[tokio::test]
+    async fn the_version_decides() {
         for (answer, ok) in [
             ("echo 'mongodump version: 100.18.0'; echo 'git version: x'", true),
             ("echo 'mongodump version: 100.4.1'", false),
@@ -90,18 +94,18 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let path = program(dir.path(), "mongodump", answer);
-            let found = find(None, dir.path().to_str());
+            let found = find(None, dir.path().to_str()).await;
             assert_eq!(found.is_ok(), ok, "{answer}: {found:?}");
-            assert_eq!(found.is_ok(), find(Some(&path), None).is_ok());
+            assert_eq!(found.is_ok(), find(Some(&path), None).await.is_ok());
             if let Ok(found) = found {
                 assert_eq!((found.version.as_str(), found.path), ("100.18.0", path));
             }
         }
     }
 
-    #[test]
-    fn a_missing_one_says_where_it_was_looked_for() {
-        let error = find(Some(Path::new("/nonexistent/mongodump")), None).unwrap_err();
+    #[tokio::test]
+    async fn a_missing_one_says_where_it_was_looked_for() {
+        let error = find(Some(Path::new("/nonexistent/mongodump")), None).await.unwrap_err();
         assert!(error.to_string().contains("/nonexistent/mongodump"), "{error}");
     }
 }

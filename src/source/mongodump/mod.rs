@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::find::{Found, Missing, find};
+pub use self::find::{FoundMongodump, NoMongodump, find};
 
 use self::chunks::Watch;
 use crate::base::error::Result;
@@ -23,7 +23,7 @@ use crate::mongo::server::Server;
 #[derive(Debug, Clone)]
 pub struct Mongodump {
     /// The program.
-    pub found: Found,
+    pub found: FoundMongodump,
     /// It hangs when it sends nothing for so long.
     pub stall: Duration,
 }

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::model::optime::OpTime;
-use crate::mongo::errors::{Class, classify};
 use crate::mongo::server;
 use crate::mongo::server::Server;
 
@@ -22,23 +21,6 @@ pub struct Position {
     pub time: OpTime,
     /// The term of the primary that wrote it.
     pub term: i64,
-}
-
-/// Whether the user may read what a slice needs, else why not. The built-in role `backup` may (6.0.5).
-pub async fn may_read(server: &Server) -> Result<Result<(), String>> {
-    for (db, collection) in [("local", "oplog.rs"), ("config", "transactions")] {
-        let database = server.client().database(db);
-        let find = rawdoc! {"find": collection, "limit": 1_i32, "singleBatch": true};
-        match server.ask(|| server::documents(&database, find.clone())).await {
-            Ok(_) => {}
-            Err(e) if classify(&e) == Class::Unauthorized => {
-                let who = server.user().map_or("an anonymous user".into(), |user| format!("user '{user}'"));
-                return Ok(Err(format!("{who} may not read {db}.{collection}")));
-            }
-            Err(e) => return Err(server.explain(&format!("cannot read {db}.{collection}"), e)),
-        }
-    }
-    Ok(Ok(()))
 }
 
 /// The newest entry that is on a majority of the set, as far as the member knows.

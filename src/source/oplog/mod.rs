@@ -13,20 +13,22 @@ mod read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::RawDocument;
+use bson::{RawDocument, rawdoc};
 use tokio_util::sync::CancellationToken;
-
-pub use self::bounds::may_read;
 
 use self::bounds::Position;
 use self::filter::{Filter, Kept};
 use crate::base::error::{Error, Result};
+use crate::config::choices::ConsistencyChoice;
 use crate::config::selection::Selection;
 use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
+use crate::model::server::Topology;
 use crate::mongo::client;
+use crate::mongo::errors::{Class, classify};
 use crate::mongo::notes::Notes;
+use crate::mongo::server;
 use crate::mongo::server::Server;
 
 /// A slice whose beginning is known.
@@ -48,6 +50,71 @@ pub struct Bounds {
     pub start: OpTime,
     /// The last moment whose writes are.
     pub end: OpTime,
+}
+
+/// Why a server can have no oplog slice, and what to do about it.
+#[derive(Debug)]
+pub struct OplogObstacle {
+    pub why: String,
+    pub hint: String,
+}
+
+impl OplogObstacle {
+    pub fn words(&self) -> String {
+        format!("{}. {}", self.why, self.hint)
+    }
+}
+
+/// Returns why a backup with consistency `auto` would read each collection at its own time, and what to do about it. Returns
+/// `None` if it would not, or if the consistency was chosen.
+///
+/// # Errors
+/// Returns an error if the server cannot be asked.
+pub async fn shortfall(server: &Server, consistency: ConsistencyChoice) -> Result<Option<String>> {
+    match consistency {
+        ConsistencyChoice::Auto => Ok(obstacle(server).await?.map(|obstacle| obstacle.words())),
+        _ => Ok(None),
+    }
+}
+
+/// Looks for an obstacle to an oplog slice of this server.
+///
+/// # Errors
+/// Returns an error if the server cannot be asked.
+pub async fn obstacle(server: &Server) -> Result<Option<OplogObstacle>> {
+    let because = |why: &str, hint: &str| Some(OplogObstacle { why: why.into(), hint: hint.into() });
+    Ok(match server.hello.topology {
+        Topology::Standalone => because(
+            "a standalone server has no oplog",
+            "Make it a replica set of one member: start it with --replSet and run rs.initiate()",
+        ),
+        Topology::Mongos => because(
+            "a sharded cluster is read through mongos, which has no oplog",
+            "Back each shard up on its own for an instant of each",
+        ),
+        Topology::ReplicaSet => {
+            let role = "Grant the built-in role \"backup\", or {role: \"read\", db: \"local\"} and {role: \"read\", \
+                        db: \"config\"}";
+            may_read(server).await?.err().map(|why| OplogObstacle { why, hint: role.into() })
+        }
+    })
+}
+
+/// Whether the user may read what a slice needs, else why not. The built-in role `backup` may (6.0.5).
+async fn may_read(server: &Server) -> Result<Result<(), String>> {
+    for (db, collection) in [("local", "oplog.rs"), ("config", "transactions")] {
+        let database = server.client().database(db);
+        let find = rawdoc! {"find": collection, "limit": 1_i32, "singleBatch": true};
+        match server.ask(|| server::documents(&database, find.clone())).await {
+            Ok(_) => {}
+            Err(e) if classify(&e) == Class::Unauthorized => {
+                let who = server.user().map_or("an anonymous user".into(), |user| format!("user '{user}'"));
+                return Ok(Err(format!("{who} may not read {db}.{collection}")));
+            }
+            Err(e) => return Err(server.explain(&format!("cannot read {db}.{collection}"), e)),
+        }
+    }
+    Ok(Ok(()))
 }
 
 impl Begun {

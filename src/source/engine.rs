@@ -1,0 +1,103 @@
+//! Chooses the engine that reads a backup: mongodump or the tool's own cursors.
+//!
+//! Setting `engine` decides. With `auto`, mongodump reads if it is installed and can read exactly the selection.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::mongodump::{self, FoundMongodump, Mongodump};
+use crate::base::error::{Error, Result};
+use crate::config::choices::{ConsistencyChoice, EngineChoice};
+use crate::config::selection::Selection;
+use crate::model::manifest;
+
+/// The settings that the choice depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineRequest<'a> {
+    pub engine: EngineChoice,
+    pub consistency: ConsistencyChoice,
+    pub selection: &'a Selection,
+    /// The path of mongodump; `None` searches for it.
+    pub mongodump_path: Option<&'a Path>,
+    /// The value of PATH.
+    pub search_path: Option<&'a str>,
+    /// How long mongodump may send nothing before it counts as stuck.
+    pub stall: Duration,
+}
+
+/// The engine of a run, and the reason for the choice.
+#[derive(Debug)]
+pub struct ChosenEngine {
+    /// `None` for the native engine.
+    pub mongodump: Option<Mongodump>,
+    pub why: String,
+}
+
+impl ChosenEngine {
+    pub fn native(why: impl Into<String>) -> ChosenEngine {
+        ChosenEngine { mongodump: None, why: why.into() }
+    }
+
+    /// `native` or `mongodump`.
+    pub fn name(&self) -> &'static str {
+        if self.mongodump.is_some() { "mongodump" } else { "native" }
+    }
+
+    /// The engine with its version and path, and the reason, for `health`.
+    pub fn words(&self) -> String {
+        match &self.mongodump {
+            Some(m) => format!("mongodump {}, {} ({})", m.found.version, m.found.path.display(), self.why),
+            None => format!("native: {}", self.why),
+        }
+    }
+
+    /// The manifest's entry.
+    pub fn entry(&self) -> manifest::Engine {
+        manifest::Engine {
+            name: self.name().into(),
+            version: self.mongodump.as_ref().map(|m| m.found.version.clone()),
+            why: self.why.clone(),
+        }
+    }
+}
+
+/// Chooses the engine. May run `mongodump --version`, which is killed if the future is dropped.
+///
+/// # Errors
+/// Returns an error if mongodump was asked for by name and is not installed, or cannot read consistently as asked.
+pub async fn choose(request: EngineRequest<'_>) -> Result<ChosenEngine> {
+    let find = || mongodump::find(request.mongodump_path, request.search_path);
+    let with = |found: FoundMongodump, why: String| ChosenEngine {
+        mongodump: Some(Mongodump { found, stall: request.stall }),
+        why,
+    };
+    let snapshot = request.consistency == ConsistencyChoice::Snapshot;
+    match request.engine {
+        EngineChoice::Mongodump if snapshot => Err(Error::usage(
+            "mongodump cannot read as of one instant: consistency = snapshot needs the native engine",
+        )
+        .hint("Use --engine native or auto (BACKUP_ENGINE), or --consistency oplog (BACKUP_CONSISTENCY)")),
+        EngineChoice::Auto if snapshot => Ok(ChosenEngine::native(
+            "mongodump cannot read as of one instant (consistency = snapshot)",
+        )),
+        EngineChoice::Native => Ok(ChosenEngine::native("engine = native")),
+        EngineChoice::Mongodump => match find().await {
+            Ok(found) => Ok(with(found, "engine = mongodump".into())),
+            Err(missing) => Err(Error::usage(missing.to_string()).hint(
+                "Install mongodb-database-tools, set mongodump_path (MONGODUMP_PATH), or use BACKUP_ENGINE=native",
+            )),
+        },
+        EngineChoice::Auto if request.selection.databases.len() > 1 || !request.selection.unfiltered() => {
+            Ok(ChosenEngine::native(
+                "mongodump cannot read several chosen databases or patterns without reading the rest",
+            ))
+        }
+        EngineChoice::Auto => Ok(match find().await {
+            Ok(found) => {
+                let why = format!("found {} {}", found.path.display(), found.version);
+                with(found, why)
+            }
+            Err(missing) => ChosenEngine::native(missing.to_string()),
+        }),
+    }
+}
