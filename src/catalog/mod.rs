@@ -2,6 +2,7 @@
 //! it, and [`history`] joins the two.
 
 mod cache;
+pub mod choose;
 pub mod collapse;
 pub mod fault;
 pub mod history;

@@ -17,11 +17,11 @@ use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::lock;
 use crate::base::lock::{Asked, Taken};
+use crate::catalog::records;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::notify::events::Operation;
 use crate::ops::cleanup::{self, Options, Orphan, Outcome, Report};
-use crate::ops::{notices, recorded};
 
 pub async fn run(
     args: &CleanupArgs,
@@ -42,7 +42,7 @@ pub async fn run(
     };
     let now = Utc::now();
     if !args.dry_run {
-        let outcome = notices::cleanup(&report, now);
+        let outcome = report.outcome(now);
         let unsent = teller.ended(Operation::Cleanup, &report.job, tell::fresh(), outcome).await;
         report.problems.extend(unsent);
     }
@@ -86,14 +86,14 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
     let taken = if args.dry_run { Taken::default() } else { lock::take(&asked, cancel).await? };
     let store = store_there(layers).await?;
     let (state_dir, place) = (options.state_dir.as_deref(), store.place());
-    let recorded = recorded::expected(&settings.records, state_dir, &place, &options.host).await;
+    let recorded = records::expected_backups(&settings.records, state_dir, &place, &options.host).await;
     let options = Options { recorded, ..options };
     // Not the time before a wait: the plan must not be of yesterday.
     let mut report = cleanup::cleanup(&*store, &options, Utc::now()).await?;
     report.problems.extend(taken.problem.clone());
     let deleted = report.deleted();
     if !deleted.is_empty()
-        && let Err(e) = recorded::deleted(&settings.records, &deleted, Utc::now()).await
+        && let Err(e) = records::record_deleted(&settings.records, &deleted, Utc::now()).await
     {
         report.problems.push(settings::redactor(layers).clean(&e));
     }

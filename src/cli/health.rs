@@ -22,7 +22,6 @@ use crate::config::place::{self, Place};
 use crate::config::settings::{self, Settings};
 use crate::config::{mail, signals};
 use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
-use crate::ops::notices;
 
 /// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,7 +40,7 @@ pub async fn run(
     output.result(&report_json(&report), || report_text(&report));
     // What it says stands on its own: a mail that cannot be sent is what the check `mail` is for.
     let unsent = match &teller {
-        Some(teller) => teller.report(Event::Health, notices::health(&report, Utc::now())).await,
+        Some(teller) => teller.report(Event::Health, report.mail(Utc::now())).await,
         None => Vec::new(),
     };
     unsent.iter().for_each(|problem| output::needs_look(problem));

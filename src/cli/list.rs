@@ -13,19 +13,19 @@ use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::catalog::fault::Fault;
+use crate::catalog::records;
 use crate::catalog::run::{Run, Verified};
 use crate::catalog::{Entry, Reading};
 use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::ops::list::{self, Listed, Options, Row};
-use crate::ops::recorded;
 
 pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
     let records = RecordsAt::resolve(layers)?;
     let store = stored(layers).await?;
     let limit = args.limit.map(NonZeroUsize::get);
     let options = Options { job: args.job.clone(), limit, statuses: args.status.clone() };
-    let known = recorded::known(&records, options.job.as_deref()).await;
+    let known = records::known_runs(&records, options.job.as_deref()).await;
     let now = Utc::now();
     let found = list::list(&*store, &known, &options, &Reading { now, ..reading(layers) }).await?;
     let rows: Vec<serde_json::Value> = found.iter().map(row).collect();

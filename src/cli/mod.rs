@@ -41,13 +41,13 @@ use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::units;
 use crate::catalog::Reading;
+use crate::catalog::choose::WhichBackup;
 use crate::config::env::Env;
 use crate::config::layers::{Layers, Origin};
 use crate::config::place::{self, Place};
 use crate::config::settings;
 use crate::config::table::SETTINGS;
 use crate::notify::events::Operation;
-use crate::ops::choose::Which;
 use crate::ops::init::standing::STATE_DIR;
 use crate::store::Store;
 use crate::store::dir::DirStore;
@@ -224,8 +224,8 @@ async fn store(layers: &Layers) -> Result<Arc<dyn Store>> {
 }
 
 /// The job whose backup is meant: the flag's; of `latest` else that of the settings.
-fn job_meant<'a>(which: &Which, flag: Option<&'a str>, layers: &'a Layers) -> Option<&'a str> {
-    flag.or_else(|| layers.text("job").filter(|_| *which == Which::Latest))
+fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, layers: &'a Layers) -> Option<&'a str> {
+    flag.or_else(|| layers.text("job").filter(|_| *which == WhichBackup::Latest))
 }
 
 /// The store of the settings, whose backups are only looked at.

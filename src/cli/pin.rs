@@ -8,10 +8,10 @@ use super::output::{self, Output};
 use super::{job_meant, machine, reading, store_there};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
+use crate::catalog::choose::{self, WhichBackup};
 use crate::catalog::marks::{self, Mark};
 use crate::config::layers::Layers;
 use crate::model::id::BackupId;
-use crate::ops::choose::{self, Which};
 use crate::ops::pin::{self, Report};
 use crate::store::Store;
 
@@ -38,10 +38,12 @@ pub async fn unpin(args: &UnpinArgs, layers: &Layers, output: &Output) -> Result
 }
 
 /// The backup that is meant. One with an id need not be sound: its pin comes off all the same.
-async fn id(which: &Which, job: Option<&str>, layers: &Layers, store: &dyn Store) -> Result<BackupId> {
+async fn id(which: &WhichBackup, job: Option<&str>, layers: &Layers, store: &dyn Store) -> Result<BackupId> {
     match (which, job) {
-        (Which::Id(id), None) => Ok(id.clone()),
-        _ => Ok(choose::sound(store, which, job_meant(which, job, layers), &reading(layers)).await?.id),
+        (WhichBackup::Id(id), None) => Ok(id.clone()),
+        _ => Ok(choose::choose_readable(store, which, job_meant(which, job, layers), &reading(layers))
+            .await?
+            .id),
     }
 }
 

@@ -17,12 +17,12 @@ use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::catalog::records;
 use crate::config::event::Event;
 use crate::config::layers::Layers;
 use crate::config::settings::{self, Settings};
 use crate::notify::events;
 use crate::notify::message::{Sender, Table};
-use crate::ops::recorded;
 use crate::ops::stats::{self, Options, Report};
 use standing::Look;
 use words::{Rows, facts, last, periods};
@@ -45,7 +45,7 @@ pub async fn run(
     let store = stored(layers).await?;
     let options =
         Options { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
-    let known = recorded::known(&settings.records, Some(&settings.job)).await;
+    let known = records::known_runs(&settings.records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &options, &reading(layers)).await?;
     let redactor = settings::redactor(layers);
     let page = args

@@ -18,7 +18,6 @@ use crate::model::id::BackupId;
 use crate::notify::events::{Failure, NewestGood, Occasion, Operation, Report};
 use crate::notify::signals::Signals;
 use crate::notify::{Notifier, Outcome, UNKNOWN_JOB};
-use crate::ops::notices;
 
 /// How long after a signal somebody may still be told: the run has 10 s in all.
 const LAST: Duration = Duration::from_millis(8_500);
@@ -132,7 +131,7 @@ impl<'a> Teller<'a> {
     async fn newest_good(&self, job: &str) -> NewestGood {
         let asked = async {
             let store = store(self.layers).await?;
-            notices::newest_good(&*store, job, &reading(self.layers)).await
+            NewestGood::read(&*store, job, &reading(self.layers)).await
         };
         match tokio::time::timeout(ASKING, self.cancel.or(asked)).await {
             Ok(Ok(newest)) => newest,

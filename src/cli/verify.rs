@@ -14,6 +14,8 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::catalog::choose;
+use crate::catalog::records;
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, Entry};
@@ -21,9 +23,7 @@ use crate::config::layers::Layers;
 use crate::config::records::RecordsAt;
 use crate::config::settings;
 use crate::model::manifest::Manifest;
-use crate::ops::recorded;
 use crate::ops::verify::{self, Chosen};
-use crate::ops::{archived, choose};
 use crate::store::Store;
 
 /// A backup, and how it was found.
@@ -75,7 +75,7 @@ pub async fn run(
             },
         };
         let manifest = &*manifest;
-        if let Some(error) = cancel.or(archived::found(&*store, &manifest.id)).await? {
+        if let Some(error) = cancel.or(choose::archived_error(&*store, &manifest.id)).await? {
             if !args.all {
                 return Err(error);
             }
@@ -164,7 +164,7 @@ async fn chosen(
             chosen.damaged.push((id, format!("{key} cannot be understood: {why}")));
             Ok((chosen, None))
         }
-        Entry::Archived { id, key, why } => Err(choose::frozen(store, &id, &key, &why).await?),
+        Entry::Archived { id, key, why } => Err(choose::archived_manifest(store, &id, &key, &why).await?),
     }
 }
 
@@ -181,7 +181,7 @@ async fn kept(
         problems.push(format!("the result could not be kept beside the backup: {}", e.chain()));
     }
     let verified = Verified::of(&verdict);
-    if let Err(e) = recorded::verified(records, &manifest.id, &verified).await {
+    if let Err(e) = records::record_verified(records, &manifest.id, &verified).await {
         // A cache, which the next backup does not depend on: the store has it.
         log::info!("{}", settings::redactor(layers).clean(&e));
     }

@@ -1,15 +1,11 @@
 //! The operations, one module each: resources and options in, a report out. Nothing here prints.
 
-pub mod archived;
 pub mod backup;
-mod bare;
-pub mod choose;
 pub mod cleanup;
 pub mod drill;
 pub mod health;
 pub mod init;
 pub mod list;
-pub mod notices;
 pub mod pin;
 pub mod recorded;
 pub mod restore;

@@ -5,6 +5,8 @@
 mod client;
 mod document;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
@@ -14,10 +16,12 @@ use futures_util::TryStreamExt;
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
 
+use super::known::Known;
 use super::run::{Run, Status, Verified};
 use crate::base::depth;
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
+use crate::config::records::RecordsAt;
 use crate::config::selection::RECORDS_DB;
 use crate::model::id::BackupId;
 use client::Server;
@@ -28,6 +32,8 @@ pub use document::same;
 pub const RUNS: &str = "runs";
 /// How long a server is looked for, and how long it may take for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for commands that can do their work without the records.
+const READING: Duration = Duration::from_secs(3);
 
 /// Where records are, and how long they are waited for.
 #[derive(Debug, Clone)]
@@ -184,4 +190,79 @@ impl Records {
     async fn writing<T>(&self, answer: impl IntoFuture<Output = mongodb::error::Result<T>>) -> Result<T> {
         self.server.within(answer.into_future()).await.map_err(|e| self.server.explain("written", e))
     }
+}
+
+/// Reads all records, or the records of one job. If they are off or cannot be read, the log says so and the list is empty:
+/// the store still has the backups.
+pub async fn known_runs(at: &RecordsAt, job: Option<&str>) -> Vec<Run> {
+    let RecordsAt::Server(uri) = at else {
+        log::debug!("runs are not recorded, so only what the store knows is shown");
+        return Vec::new();
+    };
+    let read = async {
+        let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: READING }).await?;
+        let recorded = records.all(job).await;
+        records.close().await;
+        recorded
+    };
+    match read.await {
+        Ok(recorded) => recorded.runs,
+        Err(e) => {
+            log::info!(
+                "the records database is unavailable, so only what the store knows is shown: {}",
+                e.chain()
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// The backups that the place should hold according to the records, if the state directory of this machine does not know
+/// the place. A directory may be another disk on another machine, so only records of this host count for it.
+pub async fn expected_backups(
+    at: &RecordsAt,
+    state_dir: Option<&Path>,
+    place: &str,
+    host: &str,
+) -> BTreeSet<BackupId> {
+    if Known::load(state_dir, place).is_some_and(|known| !known.backups.is_empty()) {
+        return BTreeSet::new();
+    }
+    let in_bucket = place.starts_with("s3://");
+    let here =
+        |run: &Run| run.status == Status::Completed && run.place == place && (in_bucket || run.host == host);
+    known_runs(at, None).await.into_iter().filter(here).map(|run| run.id).collect()
+}
+
+/// Records the result of a verify.
+///
+/// # Errors
+/// Returns a message for a person. It may quote the driver, so secrets must be removed from it.
+pub async fn record_verified(at: &RecordsAt, id: &BackupId, verified: &Verified) -> Result<(), String> {
+    record(at, async |records| records.mark_verified(id, verified).await).await
+}
+
+/// Records that a cleanup deleted these backups.
+///
+/// # Errors
+/// As [`record_verified`].
+pub async fn record_deleted(at: &RecordsAt, ids: &[BackupId], now: DateTime<Utc>) -> Result<(), String> {
+    record(at, async |records| records.mark_deleted(ids, now).await.map(drop)).await
+}
+
+async fn record(at: &RecordsAt, write: impl AsyncFnOnce(&Records) -> Result<()>) -> Result<(), String> {
+    let RecordsAt::Server(uri) = at else { return Ok(()) };
+    let written = async {
+        let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
+        let written = write(&records).await;
+        records.close().await;
+        written
+    };
+    written.await.map_err(|e| not_recorded(&e))
+}
+
+/// The message about a run that could not be recorded, with the next step. It may hold secrets.
+pub fn not_recorded(error: &Error) -> String {
+    let step = error.next_step().map(|step| format!(" (next step: {step})")).unwrap_or_default();
+    format!("the run could not be recorded: {}{step}", error.chain())
 }

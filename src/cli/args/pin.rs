@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::offered::offered;
-use crate::ops::choose::Which;
+use crate::catalog::choose::WhichBackup;
 
 /// Flags of `pin`.
 #[derive(Debug, Args)]
@@ -17,8 +17,8 @@ Exit codes: 0 it stays Â· 1 there is no such backup, or it could not be pinned Â
 )]
 pub struct PinArgs {
     /// `latest`, or the id of a backup
-    #[arg(value_name = "latest|ID", value_parser = offered::<Which>(["latest"]), hide_possible_values = true)]
-    pub which: Which,
+    #[arg(value_name = "latest|ID", value_parser = offered::<WhichBackup>(["latest"]), hide_possible_values = true)]
+    pub which: WhichBackup,
     /// Why, for people
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -40,8 +40,8 @@ configuration"
 )]
 pub struct UnpinArgs {
     /// `latest`, or the id of a backup
-    #[arg(value_name = "latest|ID", value_parser = offered::<Which>(["latest"]), hide_possible_values = true)]
-    pub which: Which,
+    #[arg(value_name = "latest|ID", value_parser = offered::<WhichBackup>(["latest"]), hide_possible_values = true)]
+    pub which: WhichBackup,
     /// The line of backups of which `latest` is
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,

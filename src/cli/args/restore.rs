@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::offered::offered;
-use crate::ops::choose::Which;
+use crate::catalog::choose::WhichBackup;
 
 /// Flags of `restore`.
 #[derive(Debug, Default, Args)]
@@ -32,10 +32,10 @@ pub struct RestoreArgs {
     #[arg(
         value_name = "latest|ID",
         required_unless_present = "from",
-        value_parser = offered::<Which>(["latest"]),
+        value_parser = offered::<WhichBackup>(["latest"]),
         hide_possible_values = true,
     )]
-    pub which: Option<Which>,
+    pub which: Option<WhichBackup>,
     /// Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store
     #[arg(long, value_name = "PATH", conflicts_with_all = ["which", "job", "dir"])]
     pub from: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::offered::offered;
-use crate::ops::choose::Which;
+use crate::catalog::choose::WhichBackup;
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
@@ -31,10 +31,10 @@ pub struct VerifyArgs {
         default_value = "latest",
         conflicts_with = "all",
         value_name = "latest|ID",
-        value_parser = offered::<Which>(["latest"]),
+        value_parser = offered::<WhichBackup>(["latest"]),
         hide_possible_values = true,
     )]
-    pub which: Which,
+    pub which: WhichBackup,
     /// Every backup
     #[arg(long)]
     pub all: bool,

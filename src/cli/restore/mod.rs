@@ -18,9 +18,9 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
+use crate::catalog::choose::{self, WhichBackup};
 use crate::config::layers::Layers;
 use crate::config::settings;
-use crate::ops::choose::{self, Which};
 use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, Stored, Users};
 use crate::restore_target::Target;
 
@@ -120,10 +120,10 @@ async fn origin(args: &RestoreArgs, layers: &Layers) -> Result<Origin> {
         return Ok(Origin::Dump(Arc::new(dump)));
     }
     let store = stored(layers).await?;
-    let which = args.which.as_ref().unwrap_or(&Which::Latest);
+    let which = args.which.as_ref().unwrap_or(&WhichBackup::Latest);
     let manifest = {
         let job = job_meant(which, args.job.as_deref(), layers);
-        choose::sound(&*store, which, job, &reading(layers)).await?
+        choose::choose_readable(&*store, which, job, &reading(layers)).await?
     };
     Ok(Origin::Stored(Arc::new(Stored::open(store, manifest).await?)))
 }

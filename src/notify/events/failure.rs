@@ -5,11 +5,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Occasion, Operation, between, time};
-use crate::base::error::Error;
+use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::units;
+use crate::catalog::Reading;
+use crate::catalog::state::State;
 use crate::config::event::Event;
 use crate::notify::message::{Message, Sender, Tone};
+use crate::retention;
+use crate::store::Store;
 
 /// What is known of the newest good backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +24,19 @@ pub enum NewestGood {
     Missing,
     /// It began then.
     At(DateTime<Utc>),
+}
+
+impl NewestGood {
+    /// Finds the newest good backup of the job in the store.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read(store: &dyn Store, job: &str, reading: &Reading) -> Result<NewestGood> {
+        let backups = State::read(store, job, reading).await?.backups();
+        let newest = retention::freshness(&backups, job, reading.now, Duration::ZERO).newest;
+        let started = newest.and_then(|(id, _)| backups.iter().find(|backup| backup.id == id));
+        Ok(started.map_or(NewestGood::Missing, |backup| NewestGood::At(backup.started)))
+    }
 }
 
 /// A run that failed.

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 pub use cleanup::{Cleanup, Deletion, Frozen, cleanup, frozen};
 pub use failure::{Failure, NewestGood, failure};
 pub use recovered::{Row, recovered};
-pub use report::{Report, report};
+pub use report::{CheckResult, Report, health, report};
 pub use success::{Success, success};
 
 /// What a run is about to do for its job.

@@ -23,6 +23,8 @@ use crate::catalog::marks::{self, Mark, Tombstone};
 use crate::catalog::{Reading, layout};
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
+use crate::notify;
+use crate::notify::events::{Cleanup, Deletion, Frozen};
 use crate::retention;
 use crate::retention::{Action, Circumstances, Plan};
 use crate::store::leftovers;
@@ -121,6 +123,34 @@ impl Report {
     pub fn deleted(&self) -> Vec<BackupId> {
         let went = self.backups.iter().filter(|row| row.outcome == Outcome::Deleted);
         went.map(|row| row.id.clone()).chain(self.finished.iter().cloned()).collect()
+    }
+
+    /// What notifications say about this run.
+    pub fn outcome(&self, now: DateTime<Utc>) -> notify::Outcome {
+        let with = |outcome| self.backups.iter().filter(move |row| row.outcome == outcome);
+        if !self.frozen.is_empty() {
+            return notify::Outcome::Frozen(Frozen {
+                place: self.place.clone(),
+                why: self.frozen.clone(),
+                waiting: with(Outcome::Frozen).count() as u64,
+                backups: self.backups.len() as u64,
+                problems: self.problems.clone(),
+            });
+        }
+        let deletion = |row: &Row| Deletion {
+            id: row.id.to_string(),
+            age: (now - row.started).to_std().unwrap_or_default(),
+            stored_bytes: row.stored_bytes,
+            reason: row.reason.clone(),
+        };
+        notify::Outcome::Cleanup(Cleanup {
+            place: self.place.clone(),
+            deleted: with(Outcome::Deleted).map(deletion).collect(),
+            kept: with(Outcome::Kept).count() as u64,
+            kept_bytes: with(Outcome::Kept).map(|row| row.stored_bytes).fold(0, u64::saturating_add),
+            problems: self.problems.clone(),
+            notes: self.notes.clone(),
+        })
     }
 
     /// The backups that are about to be deleted.

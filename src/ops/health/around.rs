@@ -10,11 +10,11 @@ use tokio::sync::OnceCell;
 use super::Subject;
 use crate::base::error::{Error, Result};
 use crate::catalog::Reading;
+use crate::catalog::records;
 use crate::catalog::state::State;
 use crate::config::place::Place;
 use crate::config::store::DirOptions;
 use crate::mongo::server::Server;
-use crate::ops::recorded;
 use crate::store::{DirStore, S3Store, Store};
 
 /// What the checks share. Each opens what it needs, and the others use the same.
@@ -85,7 +85,7 @@ impl Around {
                     let (state_dir, place) = (options.state_dir.clone(), store.place());
                     let records = &self.subject.records;
                     let recorded =
-                        recorded::expected(records, state_dir.as_deref(), &place, &options.host).await;
+                        records::expected_backups(records, state_dir.as_deref(), &place, &options.host).await;
                     let reading = Reading { recorded, ..Reading::remembering(state_dir, self.time()) };
                     State::read(store, &options.job, &reading).await.map(Some)
                 }

@@ -28,6 +28,8 @@ use crate::config::misspelt::Misspelt;
 use crate::config::notify::MailOptions;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
+use crate::notify::events::{self, CheckResult};
+use crate::notify::message::Tone;
 use crate::ops::backup;
 
 use around::Around;
@@ -129,6 +131,23 @@ impl Report {
     /// The names of the checks that ended with a warning.
     pub fn warned(&self) -> Vec<&'static str> {
         self.checks.iter().filter(|row| row.outcome == Outcome::Warning).map(|row| row.name).collect()
+    }
+
+    /// The mail about this report.
+    pub fn mail(&self, now: DateTime<Utc>) -> events::Report {
+        let check = |row: &Row| CheckResult {
+            name: row.name,
+            word: row.outcome.word(),
+            tone: match row.outcome {
+                Outcome::Ok | Outcome::Skipped | Outcome::NotConfigured => Tone::Good,
+                Outcome::Warning => Tone::Warning,
+                Outcome::Failed => Tone::Bad,
+            },
+            detail: row.detail.clone(),
+            took: row.took,
+            next_step: row.next_step.clone(),
+        };
+        events::health(self.job.as_deref(), self.checks.iter().map(check).collect(), now)
     }
 
     /// 0, or 5 if a check failed.

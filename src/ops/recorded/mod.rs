@@ -2,25 +2,19 @@
 //! and in the store why it failed ([`failed`]). None of that can fail a backup that is good.
 
 mod failed;
-mod known;
 mod record;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::secret::{ExposeSecret, Redactor};
-use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
-use crate::catalog::run::Verified;
+use crate::catalog::records::{expected_backups, not_recorded};
 use crate::catalog::{Catalog, Entry, Reading};
 use crate::config::records::RecordsAt;
-use crate::model::id::BackupId;
 use crate::ops::backup::{self, Expected, Options, Report, Resources};
 
-pub use known::{expected, known};
 use record::{Attempt, Recorder};
 
 /// How long a run that is ended by a signal may still write down why: it has 10 s in all.
@@ -79,7 +73,7 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
         Expected::Nothing => Expected::Nothing,
         Expected::Known(_) => {
             let (state_dir, place) = (options.state_dir.as_deref(), resources.store.place());
-            let recorded = expected(&recording.records, state_dir, &place, &options.host);
+            let recorded = expected_backups(&recording.records, state_dir, &place, &options.host);
             Expected::Known(resources.cancel.or(async { Ok(recorded.await) }).await?)
         }
     };
@@ -92,7 +86,7 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
         Ok(report) => {
             let work = recorder.completed(&report, options, &resources);
             let recorded = in_time(&resources, work).await;
-            let problem = |error: Error| recording.redactor.clean(&told(&error));
+            let problem = |error: Error| recording.redactor.clean(&not_recorded(&error));
             let problems = report.problems.iter().cloned().chain(recorded.err().map(problem)).collect();
             Ok(Done { report, problems })
         }
@@ -100,7 +94,7 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
             let Some(attempt) = recorder.last() else { return Err(error) };
             if mistyped(&error, options, &resources).await {
                 if let Err(lost) = in_time(&resources, recorder.forget()).await {
-                    log::info!("{}", recording.redactor.clean(&told(&lost)));
+                    log::info!("{}", recording.redactor.clean(&not_recorded(&lost)));
                 }
                 return Err(error);
             }
@@ -112,7 +106,7 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
             );
             // Whoever is told of the failure need not be told that it could not be written down as well.
             for lost in [stored.err(), recorded.err()].into_iter().flatten() {
-                log::debug!("{}", recording.redactor.clean(&told(&lost)));
+                log::debug!("{}", recording.redactor.clean(&not_recorded(&lost)));
             }
             Err(error)
         }
@@ -142,38 +136,6 @@ async fn mistyped(error: &Error, options: &Options, resources: &Resources) -> bo
     };
     // Where the store does not tell, it may be one that vanished.
     resources.cancel.or(entries).await.is_ok_and(|entries| !entries.iter().any(of_job))
-}
-
-/// Records how a backup was found.
-///
-/// # Errors
-/// What a person is told: it may hold what drivers say, and is to be cleaned of secrets.
-pub async fn verified(at: &RecordsAt, id: &BackupId, verified: &Verified) -> Result<(), String> {
-    note(at, async |records| records.mark_verified(id, verified).await).await
-}
-
-/// Records that these backups were deleted.
-///
-/// # Errors
-/// As [`verified`].
-pub async fn deleted(at: &RecordsAt, ids: &[BackupId], now: DateTime<Utc>) -> Result<(), String> {
-    note(at, async |records| records.mark_deleted(ids, now).await.map(drop)).await
-}
-
-async fn note(at: &RecordsAt, write: impl AsyncFnOnce(&Records) -> Result<()>) -> Result<(), String> {
-    let RecordsAt::Server(uri) = at else { return Ok(()) };
-    let written = async {
-        let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
-        let written = write(&records).await;
-        records.close().await;
-        written
-    };
-    written.await.map_err(|e| told(&e))
-}
-
-fn told(error: &Error) -> String {
-    let step = error.next_step().map(|step| format!(" (next step: {step})")).unwrap_or_default();
-    format!("the run could not be recorded: {}{step}", error.chain())
 }
 
 /// `work`, but not for long once the run is to end.

@@ -17,12 +17,12 @@ use crate::base::progress::Meter;
 use crate::base::shell::quoted;
 use crate::base::suggest::escaped;
 use crate::base::units;
+use crate::catalog::choose;
 use crate::config::format::Format;
 use crate::model::index::{Index, Segment};
 use crate::model::manifest::Manifest;
 use crate::model::namespace::Namespace;
 use crate::ops::verify;
-use crate::ops::{archived, bare};
 use crate::restore_target::batch;
 use crate::store::Store;
 
@@ -52,13 +52,13 @@ impl Stored {
                  versions of it",
             )
         };
-        archived::refuse(&*store, &manifest.id).await?;
+        choose::refuse_archived(&*store, &manifest.id).await?;
         let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
         let key = manifest.artifact.key.clone();
         let index = verify::index(&store, &manifest).await?.map_err(|what| {
             let error = mismatch(what);
             let step = error.next_step().unwrap_or_default();
-            let read = bare::read_step(&*store, &key);
+            let read = choose::inspect_artifact_step(&*store, &key);
             let step =
                 format!("{step}. Without it, {read} tells whether the artifact is whole, and what it holds");
             error.hint(step)

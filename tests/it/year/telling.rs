@@ -2,12 +2,13 @@
 
 use chrono::TimeDelta;
 use std::time::Duration;
+use uzima_backup::catalog::records;
 use uzima_backup::config::event::Event;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::notify::events::Report;
 use uzima_backup::notify::message::Tone;
-use uzima_backup::ops::{health, notices, recorded, stats};
+use uzima_backup::ops::{health, stats};
 
 use super::clock;
 use super::ledger::{JOBS, Job, Made};
@@ -55,7 +56,7 @@ impl Life {
     pub async fn statistics(&mut self) {
         let (store, now) = (self.world.store(None), clock::machine());
         for (job, Job { name, policy, .. }) in JOBS.iter().enumerate() {
-            let known = recorded::known(&self.world.records(job), Some(name)).await;
+            let known = records::known_runs(&self.world.records(job), Some(name)).await;
             let options = stats::Options { job: name.to_string(), policy: *policy, max_age: MAX_AGE };
             let report =
                 stats::gather(&*store, &known, &options, &self.world.reading()).await.expect("figures");
@@ -98,7 +99,7 @@ impl Life {
             assert_eq!(report.failed(), failed, "{:?}", report.checks);
             self.tally.add("health: asked", 1);
             self.tally.add("health: no fresh backup", usize::from(!fresh));
-            let report = notices::health(&report, now);
+            let report = report.mail(now);
             self.report(Event::Health, report.subject).await;
         }
     }

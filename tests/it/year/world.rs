@@ -15,6 +15,7 @@ use uzima_backup::base::patience::Patience;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::secret::{Redactor, Secret};
 use uzima_backup::catalog::Reading;
+use uzima_backup::catalog::records;
 use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};
 use uzima_backup::config::records::RecordsAt;
 use uzima_backup::config::selection::Selection;
@@ -24,7 +25,6 @@ use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Suc
 use uzima_backup::notify::{Notifier, Outcome};
 use uzima_backup::ops::backup::{Options, Resources};
 use uzima_backup::ops::cleanup::{self, Report};
-use uzima_backup::ops::notices;
 use uzima_backup::ops::recorded::{self, Done, Recording};
 use uzima_backup::store::Store;
 use uzima_testkit::mongod::Mongod;
@@ -203,11 +203,12 @@ impl World {
             Some(Ok(mut report)) => {
                 let deleted = report.deleted();
                 if !deleted.is_empty()
-                    && let Err(e) = recorded::deleted(&self.records(job), &deleted, clock::machine()).await
+                    && let Err(e) =
+                        records::record_deleted(&self.records(job), &deleted, clock::machine()).await
                 {
                     report.problems.push(e);
                 }
-                let outcome = notices::cleanup(&report, clock::machine());
+                let outcome = report.outcome(clock::machine());
                 self.tell(job, Operation::Cleanup, run, outcome).await;
                 Ended::Well(report)
             }
@@ -232,7 +233,7 @@ impl World {
         store: &dyn Store,
         error: &Error,
     ) -> Vec<String> {
-        let newest = notices::newest_good(store, JOBS[job].name, &self.reading()).await;
+        let newest = NewestGood::read(store, JOBS[job].name, &self.reading()).await;
         let newest = newest.unwrap_or(NewestGood::Unknown);
         assert_eq!(error.exit(), Exit::Failed, "{}", error.chain());
         let failure = Failure::of(error, vec![], newest, MAX_AGE);
