@@ -17,6 +17,7 @@ mod mongodump;
 mod native;
 mod night;
 mod notify;
+mod output;
 mod packaging;
 mod pages;
 mod readme;

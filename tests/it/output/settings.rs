@@ -1,0 +1,233 @@
+//! The output of the commands that need neither a server nor a backup: `config` and `notify`.
+
+use insta::assert_snapshot;
+
+use super::support::{all, compact, normalize};
+use crate::cli::support::{Home, run};
+
+#[test]
+fn config_prints_every_setting_with_its_origin() {
+    let home = Home::new();
+    let config = |args: &[&str]| {
+        let mut command = home.to_dir("mongodb://backup:hunter2@db1.example.com/?replicaSet=rs0");
+        // A misspelt variable is reported.
+        command.env("BACKUP_JOB", "nightly").env("BACKUP_FROMAT", "tar.zst");
+        run(command.arg("config").args(args))
+    };
+    assert_snapshot!(normalize(&all(&config(&[])), &home), @"
+        exit code 0
+        --- stdout
+        mongo_uri = mongodb://backup:***@db1.example.com/?replicaSet=rs0  (environment, MONGO_URI)
+        restore_uri is not set  (RESTORE_URI: the server that `restore` writes into; else mongo_uri)
+        drill_uri is not set  (DRILL_URI: the server for `verify --drill`; else a throw-away mongod)
+        databases is not set  (BACKUP_DATABASES: only these databases)
+        include is not set  (BACKUP_INCLUDE: only namespaces that match one of these patterns)
+        exclude is not set  (BACKUP_EXCLUDE: no namespace that matches one of these patterns)
+        job = nightly  (environment, BACKUP_JOB)
+        engine = native  (environment, BACKUP_ENGINE)
+        mongodump_path is not set  (MONGODUMP_PATH: the mongodump to use)
+        mongod_path is not set  (MONGOD_PATH: the mongod that `verify --drill` starts)
+        consistency = auto  (default)
+        format = tar.gz  (default)
+        compression_level is not set  (BACKUP_COMPRESSION_LEVEL: gzip 1 to 12, zstd 1 to 19)
+        check_compression = false  (default)
+        stall_timeout = 600 seconds  (default)
+        patience = 2 seconds  (environment, BACKUP_PATIENCE)
+        dir = [HOME]/backups  (environment, BACKUP_DIR)
+        min_free = 0 %  (environment, BACKUP_MIN_FREE)
+        retention_days = 30 days  (default)
+        keep_min = 3 backups  (default)
+        keep_last is not set  (BACKUP_KEEP_LAST: the newest so many good backups stay)
+        keep_daily is not set  (BACKUP_KEEP_DAILY: the newest good backup of so many days stays)
+        keep_weekly is not set  (BACKUP_KEEP_WEEKLY: the newest good backup of so many weeks stays)
+        keep_monthly is not set  (BACKUP_KEEP_MONTHLY: the newest good backup of so many months stays)
+        keep_yearly is not set  (BACKUP_KEEP_YEARLY: the newest good backup of so many years stays)
+        max_age = 26 hours  (default)
+        drill_max_age is not set  (BACKUP_DRILL_MAX_AGE: days after which the newest drill is too old)
+        records = off  (environment, BACKUP_RECORDS)
+        state_dir = [HOME]/state  (environment, UZIMA_BACKUP_STATE_DIR)
+        log_file is not set  (BACKUP_LOG_FILE: the log goes to this file as well)
+        notify is not set  (BACKUP_NOTIFY: the events that are mailed and told to a webhook; without it, all)
+        ping_url is not set  (PING_URL: a monitor that every backup pings, as healthchecks.io has it)
+        metrics_file is not set  (METRICS_FILE: figures for node_exporter's textfile collector)
+        webhook_url is not set  (WEBHOOK_URL: is told of every run, as JSON)
+        mail.resend_api_key is not set  (RESEND_API_KEY: the key of resend.com, which sends the mails)
+        mail.to is not set  (ADMIN_EMAILS: who gets the mails)
+        mail.from is not set  (EMAIL_FROM: who they come from; else uzima-backup@ the first one's domain)
+        mail.base_url = https://api.resend.com  (default)
+        s3.bucket is not set  (S3_BACKUP_BUCKET: back up to this bucket)
+        s3.prefix = daily-backups/  (default)
+        s3.region is not set  (AWS_REGION: the bucket's region)
+        s3.endpoint_url is not set  (S3_ENDPOINT_URL: an S3-compatible service)
+        s3.force_path_style is not set  (S3_FORCE_PATH_STYLE: bucket in the path; on with an endpoint)
+        s3.access_key_id is not set  (AWS_ACCESS_KEY_ID: else the AWS default chain)
+        s3.secret_access_key is not set  (AWS_SECRET_ACCESS_KEY: else the AWS default chain)
+        s3.session_token is not set  (AWS_SESSION_TOKEN: the token of temporary keys)
+        s3.ca_bundle is not set  (AWS_CA_BUNDLE: the CA certificates to trust; else SSL_CERT_FILE, the machine's)
+        s3.storage_class is not set  (S3_STORAGE_CLASS: the artifacts' storage class, e.g. STANDARD_IA)
+        s3.sse is not set  (S3_SSE: server-side encryption: AES256 or aws:kms)
+        s3.sse_kms_key_id is not set  (S3_SSE_KMS_KEY_ID: the KMS key; else the account's default key)
+        s3.versioned = false  (default)
+        s3.object_lock_days is not set  (S3_OBJECT_LOCK_DAYS: days for which a backup cannot be deleted)
+        s3.checksum = crc64nvme  (default)
+        s3.upload_concurrency = 4 parts  (default)
+        s3.bandwidth is not set  (S3_BANDWIDTH: the most that is sent per second: 500000, 2 MB or 4 MiB)
+        the variable BACKUP_FROMAT is set, which is no setting: did you mean BACKUP_FORMAT?
+        a backup would read with the native engine: engine = native
+        --- stderr
+        0000-00-00T00:00:00Z WARN  the variable BACKUP_FROMAT is set, which is no setting: did you mean BACKUP_FORMAT?
+    ");
+    assert_snapshot!(normalize(&compact(&config(&["--json"]).json()), &home), @r#"
+        {
+          "version": 1,
+          "settings": [
+            {
+              "key": "mongo_uri",
+              "env": "MONGO_URI",
+              "value": "mongodb://backup:***@db1.example.com/?replicaSet=rs0",
+              "origin": "environment, MONGO_URI"
+            },
+            {"key": "restore_uri", "env": "RESTORE_URI", "value": null, "origin": null},
+            {"key": "drill_uri", "env": "DRILL_URI", "value": null, "origin": null},
+            {"key": "databases", "env": "BACKUP_DATABASES", "value": null, "origin": null},
+            {"key": "include", "env": "BACKUP_INCLUDE", "value": null, "origin": null},
+            {"key": "exclude", "env": "BACKUP_EXCLUDE", "value": null, "origin": null},
+            {"key": "job", "env": "BACKUP_JOB", "value": "nightly", "origin": "environment, BACKUP_JOB"},
+            {"key": "engine", "env": "BACKUP_ENGINE", "value": "native", "origin": "environment, BACKUP_ENGINE"},
+            {"key": "mongodump_path", "env": "MONGODUMP_PATH", "value": null, "origin": null},
+            {"key": "mongod_path", "env": "MONGOD_PATH", "value": null, "origin": null},
+            {"key": "consistency", "env": "BACKUP_CONSISTENCY", "value": "auto", "origin": "default"},
+            {"key": "format", "env": "BACKUP_FORMAT", "value": "tar.gz", "origin": "default"},
+            {"key": "compression_level", "env": "BACKUP_COMPRESSION_LEVEL", "value": null, "origin": null},
+            {"key": "check_compression", "env": "BACKUP_CHECK_COMPRESSION", "value": "false", "origin": "default"},
+            {"key": "stall_timeout", "env": "BACKUP_STALL_TIMEOUT", "value": "600", "origin": "default"},
+            {"key": "patience", "env": "BACKUP_PATIENCE", "value": "2", "origin": "environment, BACKUP_PATIENCE"},
+            {
+              "key": "dir",
+              "env": "BACKUP_DIR",
+              "value": "[HOME]/backups",
+              "origin": "environment, BACKUP_DIR"
+            },
+            {"key": "min_free", "env": "BACKUP_MIN_FREE", "value": "0", "origin": "environment, BACKUP_MIN_FREE"},
+            {"key": "retention_days", "env": "BACKUP_RETENTION_DAYS", "value": "30", "origin": "default"},
+            {"key": "keep_min", "env": "BACKUP_KEEP_MIN", "value": "3", "origin": "default"},
+            {"key": "keep_last", "env": "BACKUP_KEEP_LAST", "value": null, "origin": null},
+            {"key": "keep_daily", "env": "BACKUP_KEEP_DAILY", "value": null, "origin": null},
+            {"key": "keep_weekly", "env": "BACKUP_KEEP_WEEKLY", "value": null, "origin": null},
+            {"key": "keep_monthly", "env": "BACKUP_KEEP_MONTHLY", "value": null, "origin": null},
+            {"key": "keep_yearly", "env": "BACKUP_KEEP_YEARLY", "value": null, "origin": null},
+            {"key": "max_age", "env": "BACKUP_MAX_AGE", "value": "26", "origin": "default"},
+            {"key": "drill_max_age", "env": "BACKUP_DRILL_MAX_AGE", "value": null, "origin": null},
+            {"key": "records", "env": "BACKUP_RECORDS", "value": "off", "origin": "environment, BACKUP_RECORDS"},
+            {
+              "key": "state_dir",
+              "env": "UZIMA_BACKUP_STATE_DIR",
+              "value": "[HOME]/state",
+              "origin": "environment, UZIMA_BACKUP_STATE_DIR"
+            },
+            {"key": "log_file", "env": "BACKUP_LOG_FILE", "value": null, "origin": null},
+            {"key": "notify", "env": "BACKUP_NOTIFY", "value": null, "origin": null},
+            {"key": "ping_url", "env": "PING_URL", "value": null, "origin": null},
+            {"key": "metrics_file", "env": "METRICS_FILE", "value": null, "origin": null},
+            {"key": "webhook_url", "env": "WEBHOOK_URL", "value": null, "origin": null},
+            {"key": "mail.resend_api_key", "env": "RESEND_API_KEY", "value": null, "origin": null},
+            {"key": "mail.to", "env": "ADMIN_EMAILS", "value": null, "origin": null},
+            {"key": "mail.from", "env": "EMAIL_FROM", "value": null, "origin": null},
+            {"key": "mail.base_url", "env": "RESEND_BASE_URL", "value": "https://api.resend.com", "origin": "default"},
+            {"key": "s3.bucket", "env": "S3_BACKUP_BUCKET", "value": null, "origin": null},
+            {"key": "s3.prefix", "env": "S3_BACKUP_PREFIX", "value": "daily-backups/", "origin": "default"},
+            {"key": "s3.region", "env": "AWS_REGION", "value": null, "origin": null},
+            {"key": "s3.endpoint_url", "env": "S3_ENDPOINT_URL", "value": null, "origin": null},
+            {"key": "s3.force_path_style", "env": "S3_FORCE_PATH_STYLE", "value": null, "origin": null},
+            {"key": "s3.access_key_id", "env": "AWS_ACCESS_KEY_ID", "value": null, "origin": null},
+            {"key": "s3.secret_access_key", "env": "AWS_SECRET_ACCESS_KEY", "value": null, "origin": null},
+            {"key": "s3.session_token", "env": "AWS_SESSION_TOKEN", "value": null, "origin": null},
+            {"key": "s3.ca_bundle", "env": "AWS_CA_BUNDLE", "value": null, "origin": null},
+            {"key": "s3.storage_class", "env": "S3_STORAGE_CLASS", "value": null, "origin": null},
+            {"key": "s3.sse", "env": "S3_SSE", "value": null, "origin": null},
+            {"key": "s3.sse_kms_key_id", "env": "S3_SSE_KMS_KEY_ID", "value": null, "origin": null},
+            {"key": "s3.versioned", "env": "S3_VERSIONED", "value": "false", "origin": "default"},
+            {"key": "s3.object_lock_days", "env": "S3_OBJECT_LOCK_DAYS", "value": null, "origin": null},
+            {"key": "s3.checksum", "env": "S3_CHECKSUM", "value": "crc64nvme", "origin": "default"},
+            {"key": "s3.upload_concurrency", "env": "S3_UPLOAD_CONCURRENCY", "value": "4", "origin": "default"},
+            {"key": "s3.bandwidth", "env": "S3_BANDWIDTH", "value": null, "origin": null}
+          ],
+          "job": "nightly",
+          "state_dir": "[HOME]/state",
+          "engine": {"name": "native", "why": "engine = native"},
+          "misspelt": [
+            {"env": "BACKUP_FROMAT", "near": "BACKUP_FORMAT"}
+          ]
+        }
+    "#);
+}
+
+#[test]
+fn notify_render_prints_the_files() {
+    let home = Home::new();
+    let render = |args: &[&str]| {
+        let mut command = home.tool();
+        command.env("BACKUP_JOB", "nightly").args(["notify", "--render"]).arg(home.path().join("mails"));
+        run(command.args(args))
+    };
+    assert_snapshot!(normalize(&all(&render(&[])), &home), @"
+        exit code 0
+        --- stdout
+        success    [HOME]/mails/success.html, [HOME]/mails/success.txt
+        failure    [HOME]/mails/failure.html, [HOME]/mails/failure.txt
+        recovered  [HOME]/mails/recovered.html, [HOME]/mails/recovered.txt
+        cleanup    [HOME]/mails/cleanup.html, [HOME]/mails/cleanup.txt
+        frozen     [HOME]/mails/frozen.html, [HOME]/mails/frozen.txt
+        stats      [HOME]/mails/stats.html, [HOME]/mails/stats.txt
+        health     [HOME]/mails/health.html, [HOME]/mails/health.txt
+    ");
+    assert_snapshot!(normalize(&compact(&render(&["--event", "failure", "--json"]).json()), &home), @r#"
+        {
+          "version": 1,
+          "mails": [
+            {
+              "event": "failure",
+              "subject": "[uzima-backup] backup failed: all@db1 (00000000T000000Z-000001)",
+              "outcome": "written",
+              "files": ["[HOME]/mails/failure.html", "[HOME]/mails/failure.txt"],
+              "error": null,
+              "next_step": null
+            }
+          ],
+          "signals": []
+        }
+    "#);
+}
+
+#[test]
+fn notify_test_prints_an_unreachable_service() {
+    let home = Home::new();
+    let test = |args: &[&str]| {
+        let mut command = home.tool();
+        command.env("RESEND_API_KEY", "re_hunter2").env("ADMIN_EMAILS", "ops@example.com");
+        command.env("RESEND_BASE_URL", "http://127.0.0.1:1").env("BACKUP_JOB", "nightly");
+        run(command.args(["notify", "--test", "--event", "failure"]).args(args))
+    };
+    assert_snapshot!(normalize(&all(&test(&[])), &home), @"
+        exit code 1
+        --- stdout
+        failure    failed: the mail '[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
+                   next step: See whether http://127.0.0.1:1 can be reached from this machine
+    ");
+    assert_snapshot!(normalize(&compact(&test(&["--json"]).json()), &home), @r#"
+        {
+          "version": 1,
+          "mails": [
+            {
+              "event": "failure",
+              "subject": "[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)",
+              "outcome": "failed",
+              "files": [],
+              "error": "the mail '[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)",
+              "next_step": "See whether http://127.0.0.1:1 can be reached from this machine"
+            }
+          ],
+          "signals": []
+        }
+    "#);
+}
