@@ -9,7 +9,7 @@ use std::io::Read;
 
 use bson::{RawDocument, RawDocumentBuf};
 
-use crate::artifact::read::regions;
+use crate::artifact::read;
 use crate::base::depth;
 use crate::base::error::Result;
 use crate::base::limited::Structure;
@@ -91,10 +91,10 @@ fn index(bytes: &[u8]) {
     else {
         unreachable!("the corpus has a manifest")
     };
-    if regions::check(&index, &manifest).is_ok() {
-        let regions = regions::of(&index, &manifest);
+    if read::check_index(&index, &manifest).is_ok() {
+        let regions = read::regions(&index, &manifest);
         assert!(
-            regions.iter().all(|region| region.end <= manifest.artifact.size),
+            regions.iter().all(|region| region.range.end <= manifest.artifact.size),
             "regions are within the artifact"
         );
     }

@@ -12,6 +12,7 @@ use super::pack::BLOCK;
 use crate::base::budget::{Budget, Room};
 use crate::base::error::{Error, Result};
 use crate::base::process;
+use crate::model::tally::Tally;
 
 /// Compresses one piece into the buffer, which it clears first.
 pub type Encode = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> Result<()> + Send>;
@@ -29,12 +30,8 @@ pub struct Extras {
 pub struct Packed {
     /// The gzip member or zstd frame.
     pub compressed: Lent,
-    /// How many documents are in it.
-    pub documents: u64,
-    /// Their length in bytes.
-    pub raw_len: u64,
-    /// The sum, modulo 2^128, of the documents' XXH3-128 hashes.
-    pub sum: u128,
+    /// Counts and hash sum of the documents in the block.
+    pub tally: Tally,
     /// CRC-64/XZ of the raw bytes, 0 if it was not asked for.
     pub crc64: u64,
     _room: Room,
@@ -139,36 +136,13 @@ impl Worker {
                 "The memory or the processor of this machine is faulty: do not trust it with backups",
             ));
         }
-        let (documents, sum) = sum_documents(raw)?;
         Ok(Packed {
             compressed,
-            documents,
-            raw_len: raw.len() as u64,
-            sum,
+            tally: Tally::of_all(raw)?,
             crc64: if self.extras.crc64 { crc_fast::checksum(Crc64Xz, raw) } else { 0 },
             _room: room,
         })
     }
-}
-
-/// Counts the BSON documents that stand one after the other in `raw`, and sums their hashes.
-///
-/// XXH3-128 with seed 0 of each document's bytes, added modulo 2^128, so that the order does not
-/// matter. It tells a restored collection from a different one; against tampering the segments
-/// carry BLAKE3.
-pub fn sum_documents(raw: &[u8]) -> Result<(u64, u128)> {
-    let (mut rest, mut documents, mut sum) = (raw, 0, 0u128);
-    while !rest.is_empty() {
-        let len = rest.first_chunk::<4>().map(|b| i32::from_le_bytes(*b) as usize);
-        let Some((document, after)) = len.filter(|l| *l >= 5).and_then(|len| rest.split_at_checked(len))
-        else {
-            return Err(Error::failed("a document's length does not fit its bytes"));
-        };
-        documents += 1;
-        sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128(document));
-        rest = after;
-    }
-    Ok((documents, sum))
 }
 
 #[cfg(test)]
@@ -199,18 +173,10 @@ mod tests {
         for round in 0..100u8 {
             let raw = [document(round), document(round.wrapping_add(1))].concat();
             let packed = pool.submit(lent(&pool, &raw)).unwrap().wait().unwrap();
-            assert_eq!((packed.documents, packed.raw_len), (2, 24));
+            assert_eq!((packed.tally.documents, packed.tally.raw_bytes), (2, 24));
             assert_eq!(packed.compressed.bytes, raw);
             assert_eq!(packed.crc64, crc_fast::checksum(Crc64Xz, &raw));
         }
-    }
-
-    #[test]
-    fn the_sum_does_not_depend_on_the_order() {
-        let (a, b) = (document(1), document(2));
-        let one = sum_documents(&[a.clone(), b.clone()].concat()).unwrap();
-        assert_eq!(one, sum_documents(&[b.clone(), a].concat()).unwrap());
-        assert_ne!(one, sum_documents(&[b.clone(), b].concat()).unwrap());
     }
 
     #[test]
@@ -227,12 +193,5 @@ mod tests {
         let pool = Pool::start(1, 100, Extras::default(), broken, decode).unwrap();
         let error = pool.submit(lent(&pool, &document(1))).unwrap().wait().err().unwrap();
         assert!(error.to_string().contains("does not decompress"), "{error}");
-    }
-
-    #[test]
-    fn lengths_that_lie_are_an_error() {
-        for raw in [&b"\x05\0\0\0"[..], b"\x04\0\0\0\0", b"\xff\xff\xff\xff\0", b"\x0c\0\0\0\0", b"\0"] {
-            assert!(sum_documents(raw).is_err(), "{raw:?}");
-        }
     }
 }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use xxhash_rust::xxh3::xxh3_128;
-
 use super::archive::Archive;
 use super::out::Out;
 use super::pack::Step;
@@ -16,6 +14,7 @@ use crate::config::format::{Container, Format};
 use crate::dumpformat::names;
 use crate::model::index::Segment;
 use crate::model::namespace::Namespace;
+use crate::model::tally::Tally;
 use crate::store::Whole;
 
 /// What a writer must know of the backup.
@@ -31,26 +30,6 @@ pub struct Spec {
     pub started: u64,
     /// The text of `RECOVERY.txt`.
     pub recovery: String,
-}
-
-/// What was written of a namespace.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Tally {
-    /// How many documents.
-    pub documents: u64,
-    /// Their length in bytes.
-    pub raw_bytes: u64,
-    /// What they take in the artifact, in bytes.
-    pub stored_bytes: u64,
-    /// The sum of the documents' hashes, see [`super::pool::sum_documents`].
-    pub sum: u128,
-}
-
-impl Tally {
-    /// That of one document.
-    pub fn of(raw: &[u8]) -> Tally {
-        Tally { documents: 1, raw_bytes: raw.len() as u64, stored_bytes: 0, sum: xxh3_128(raw) }
-    }
 }
 
 /// What was written.
@@ -136,50 +115,35 @@ fn write_namespace(
     meter: &Meter,
 ) -> Result<()> {
     let first = out.offset();
-    let mut open = Open::at(out.offset());
+    let (mut begin, mut segment) = (first, Tally::default());
     loop {
         match steps.recv().map_err(|_| ended_early())? {
             Step::Block(pending) => {
                 let packed = pending.wait()?;
                 out.block(&packed.compressed.bytes)?;
                 framing.add(&packed);
-                open.documents += packed.documents;
-                open.raw_bytes += packed.raw_len;
-                tally.documents += packed.documents;
-                tally.raw_bytes += packed.raw_len;
-                tally.sum = tally.sum.wrapping_add(packed.sum);
-                meter.add(packed.documents, packed.raw_len, out.offset());
+                meter.add(packed.tally.documents, packed.tally.raw_bytes, out.offset());
+                segment += packed.tally;
             }
             Step::Segment(hash) => {
                 segments.push(Segment {
                     namespace: at,
-                    documents: open.documents,
-                    raw_bytes: open.raw_bytes,
+                    documents: segment.documents,
+                    raw_bytes: segment.raw_bytes,
                     blake3: hash.to_hex().to_string(),
-                    offset: open.offset,
-                    length: out.offset() - open.offset,
+                    offset: begin,
+                    length: out.offset() - begin,
                 });
-                open = Open::at(out.offset());
+                begin = out.offset();
+                *tally += std::mem::take(&mut segment);
             }
             Step::End => {
+                *tally += segment;
                 tally.stored_bytes = out.offset() - first;
                 return Ok(());
             }
             _ => return Err(Error::failed("the steps of the artifact are out of order")),
         }
-    }
-}
-
-/// The segment being written.
-struct Open {
-    offset: u64,
-    documents: u64,
-    raw_bytes: u64,
-}
-
-impl Open {
-    fn at(offset: u64) -> Open {
-        Open { offset, documents: 0, raw_bytes: 0 }
     }
 }
 
@@ -204,8 +168,8 @@ impl Framing {
 
     fn add(&mut self, packed: &Packed) {
         match self {
-            Framing::Tar(tar) => tar.add(packed.raw_len),
-            Framing::Archive(archive) => archive.add(packed.crc64, packed.raw_len),
+            Framing::Tar(tar) => tar.add(packed.tally.raw_bytes),
+            Framing::Archive(archive) => archive.add(packed.crc64, packed.tally.raw_bytes),
         }
     }
 

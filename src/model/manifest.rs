@@ -15,6 +15,9 @@ use crate::model::optime::OpTime;
 use crate::model::server::Fcv;
 use crate::model::server::Topology;
 
+/// The name and version of this program, as manifests and records have them.
+pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
+
 /// The version of the manifest's format.
 pub const FORMAT: u32 = 1;
 
@@ -245,6 +248,11 @@ impl Source {
 }
 
 impl NamespaceEntry {
+    /// `db.collection`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.db, self.collection)
+    }
+
     /// Compares options and indexes with the digests. Returns "options" or "indexes", whichever differs first;
     /// `None` if both agree.
     pub fn differs(&self, options: &RawDocument, indexes: &[RawDocumentBuf]) -> Option<&'static str> {
@@ -296,7 +304,7 @@ impl Manifest {
     /// What stands at a place of the index: `db.collection`, or the oplog slice.
     pub fn name(&self, place: usize) -> Option<String> {
         match self.namespaces.get(place) {
-            Some(namespace) => Some(format!("{}.{}", namespace.db, namespace.collection)),
+            Some(namespace) => Some(namespace.name()),
             None => (self.slice_place() == Some(place)).then(|| "the oplog slice".into()),
         }
     }

@@ -7,3 +7,4 @@ pub mod manifest;
 pub mod namespace;
 pub mod optime;
 pub mod server;
+pub mod tally;

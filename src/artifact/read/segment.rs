@@ -1,5 +1,7 @@
-//! Reading one stretch of an artifact: asked for piece by piece, decompressed and hashed on a thread of its
-//! own, while the next piece is on its way.
+//! Reading segments: decompress, count and hash the documents, and compare the result with the index.
+//!
+//! [`check`] is the only reader of segments. `verify` gives it bytes that are already in memory. [`StoredArtifact`]
+//! gives it a range of an object in a store: the next piece is requested while the current one is decompressed.
 
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
@@ -10,69 +12,165 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-use crate::artifact::read::region;
-use crate::artifact::writer::Tally;
 use crate::base::budget::{Budget, Room};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::units;
+use crate::base::units::{count, several};
 use crate::config::format::Codec;
-use crate::dumpformat::demux::LONGEST;
+use crate::dumpformat::demux::{LONGEST, whole_documents};
 use crate::model::index::Segment;
+use crate::model::tally::Tally;
 use crate::store::{self, Store};
 
-/// How much is asked for at once.
+/// The size of a range request in bytes.
 const REQUEST: u64 = 4 << 20;
-
-/// An object of compressed pieces.
-#[derive(Debug, Clone)]
-pub struct Object {
-    /// Where it is kept.
-    pub store: Arc<dyn Store>,
-    /// Its key.
-    pub key: String,
-    /// Its compression.
-    pub codec: Codec,
-    /// The room for large documents, which all readers of the object share.
-    pub large: Arc<Budget>,
-}
-
-/// Whole documents that stand one after the other.
-#[derive(Debug)]
-pub struct Run {
-    /// Their bytes.
-    pub documents: Vec<u8>,
-    /// The room that they take, if they are large.
-    _room: Option<Room>,
-}
-
-/// How many bytes of large documents may be on their way from the artifact to the target. Two of the largest: one is
-/// sent while the next is read. Each is in memory several times, as the command and as the driver's message, and
-/// a restore is to need no more than 256 MiB.
+/// How many bytes are decompressed before they are hashed and handed on. Pieces of a decoder are small; hashing is
+/// faster on large ones.
+const CHUNK: usize = 1 << 20;
+/// The longest run of documents that takes no room in a budget, in bytes.
+pub const ORDINARY: usize = 2 * CHUNK;
+/// The largest region without documents, decompressed, in bytes: the metadata of a namespace, or of all namespaces at
+/// the beginning of an archive.
+pub const LARGEST_BETWEEN: u64 = 512 << 20;
+/// The size of the budget for large documents: two of the largest ones. One is sent to the target while the next is
+/// read. Each is in memory several times, as the command and as the driver's message, and a restore must not need more
+/// than 256 MiB.
 const LARGE: usize = 2 * LONGEST;
 
-/// The room for large documents of one restore.
-pub fn large() -> Arc<Budget> {
+/// Makes the budget for the large documents of one restore.
+pub fn large_documents() -> Arc<Budget> {
     Budget::new(LARGE)
 }
 
-impl Object {
-    /// The raw bytes of a stretch, whole.
+/// Reads a segment from its compressed bytes, compares it with the index, and hands its documents on in runs. The
+/// segment's tally is returned also if the segment differs from the index, but not if it cannot be read to its end.
+pub fn check(
+    compressed: impl BufRead,
+    codec: Codec,
+    segment: &Segment,
+    large: Option<&Arc<Budget>>,
+    take: &mut dyn FnMut(Vec<u8>, Option<Room>),
+) -> (Tally, Result<(), String>) {
+    let mut raw = codec.stream(compressed).take(segment.raw_bytes + 1);
+    let (tally, hash) = match documents(&mut raw, large, take) {
+        Ok(read) => read,
+        Err(why) => return (Tally::default(), Err(why)),
+    };
+    let same = if (tally.documents, tally.raw_bytes) != (segment.documents, segment.raw_bytes) {
+        Err(format!(
+            "a segment has {} of {}, but the index says {} of {}",
+            several(tally.documents, "document"),
+            several(tally.raw_bytes, "byte"),
+            count(segment.documents),
+            count(segment.raw_bytes)
+        ))
+    } else if hash != segment.blake3 {
+        Err("a segment does not have the BLAKE3 in the index".into())
+    } else {
+        Ok(())
+    };
+    (tally, same)
+}
+
+/// Reads concatenated BSON documents and hands them on in runs of whole documents. Returns their tally and the BLAKE3
+/// of their bytes.
+///
+/// A run is at most [`ORDINARY`] bytes long. A longer document is a run of its own. It is read when the budget `large`
+/// has room for it, and handed on with that room, which must be kept as long as the bytes.
+///
+/// # Errors
+/// Returns an error if the stream cannot be read or holds something else than whole documents.
+pub fn documents(
+    reader: &mut dyn Read,
+    large: Option<&Arc<Budget>>,
+    take: &mut dyn FnMut(Vec<u8>, Option<Room>),
+) -> Result<(Tally, String), String> {
+    let (mut buffer, mut filled, mut room) = (vec![0; ORDINARY], 0, None);
+    let (mut tally, mut hasher) = (Tally::default(), blake3::Hasher::new());
+    loop {
+        if filled == buffer.len() {
+            // Whole documents were handed on before the buffer was full: it holds the beginning of a longer one.
+            let length = buffer.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes) as usize);
+            if !(filled + 1..=LONGEST).contains(&length) {
+                return Err("some bytes are not a BSON document".into());
+            }
+            room = large.map(|budget| budget.take(length));
+            buffer.reserve_exact(length - filled);
+            buffer.resize(length, 0);
+        }
+        let n = reader.read(&mut buffer[filled..]).map_err(|e| undecodable(&e))?;
+        filled += n;
+        if n > 0 && filled < CHUNK {
+            continue;
+        }
+        let whole = whole_documents(&buffer[..filled]);
+        if n == 0 && whole < filled {
+            return Err("the last document is incomplete".into());
+        }
+        let run = &buffer[..whole];
+        hasher.update(run);
+        tally += Tally::of_all(run).map_err(|e| e.chain())?;
+        if whole > 0 {
+            let mut next = vec![0; ORDINARY];
+            next[..filled - whole].copy_from_slice(&buffer[whole..filled]);
+            buffer.truncate(whole);
+            take(std::mem::replace(&mut buffer, next), room.take());
+        }
+        filled -= whole;
+        if n == 0 {
+            return Ok((tally, hasher.finalize().to_hex().to_string()));
+        }
+    }
+}
+
+/// The words for compressed bytes that a decoder refuses.
+pub fn undecodable(error: &io::Error) -> String {
+    format!("the data cannot be decompressed: {error}")
+}
+
+/// An artifact in a store.
+#[derive(Debug, Clone)]
+pub struct StoredArtifact {
+    pub store: Arc<dyn Store>,
+    pub key: String,
+    pub codec: Codec,
+    /// The room for large documents, which all readers of the artifact share.
+    pub large: Arc<Budget>,
+}
+
+/// Whole documents, concatenated.
+#[derive(Debug)]
+pub struct DocumentRun {
+    pub documents: Vec<u8>,
+    /// The room that a large document takes in the budget of its reader.
+    _room: Option<Room>,
+}
+
+impl StoredArtifact {
+    /// Reads a region without documents and decompresses it.
     pub async fn raw(&self, range: Range<u64>) -> Result<Vec<u8>> {
-        let place = format!("{} at {}", self.key, range.start);
+        let place = format!("{} at byte {}", self.key, range.start);
         let bytes = self.store.get_range(&self.key, range).await.map_err(of_store)?;
         self.codec
-            .decode(&bytes, region::LARGEST_BETWEEN)
+            .decode(&bytes, LARGEST_BETWEEN)
             .map_err(|e| Error::new(Kind::Mismatch, format!("{place} is damaged")).caused_by(e.chain()))
     }
 
-    /// Reads a segment to its end, hands its documents on in runs, and compares it with the index. Ends
-    /// early, but not with an error, when nobody takes the runs any more.
-    pub async fn segment(&self, segment: &Segment, name: String, runs: Option<Sender<Run>>) -> Result<Tally> {
-        let (object, segment, handle) = (self.clone(), segment.clone(), Handle::current());
+    /// Reads a segment, sends its documents to `runs`, and compares it with the index. `name` is the namespace's name
+    /// in errors. If the receiver of `runs` is gone, the segment is still read to its end.
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot be read. The error has the kind `Mismatch` if the segment is damaged.
+    pub async fn segment(
+        &self,
+        segment: &Segment,
+        name: String,
+        runs: Option<Sender<DocumentRun>>,
+    ) -> Result<Tally> {
+        let (artifact, segment, handle) = (self.clone(), segment.clone(), Handle::current());
         let work = move || {
-            object.runs(&segment, &name, &handle, &mut |run| {
+            artifact.read(&segment, &name, &handle, &mut |run| {
                 if let Some(runs) = &runs {
-                    // Whoever took them may have failed: that error is the one that is told.
+                    // A receiver that is gone has failed and reports its own error.
                     let _ = runs.blocking_send(run);
                 }
             })
@@ -80,103 +178,78 @@ impl Object {
         tokio::task::spawn_blocking(work).await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
     }
 
-    /// The same on this thread.
+    /// Does the same as [`segment`](StoredArtifact::segment) on the current thread.
     pub fn read(
         &self,
         segment: &Segment,
         name: &str,
         handle: &Handle,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(DocumentRun),
     ) -> Result<Tally> {
-        self.runs(segment, name, handle, &mut |run| take(&run.documents))
-    }
-
-    fn runs(
-        &self,
-        segment: &Segment,
-        name: &str,
-        handle: &Handle,
-        take: &mut dyn FnMut(Run),
-    ) -> Result<Tally> {
-        let range = segment.offset..segment.offset + segment.length;
         let failure = Arc::default();
-        let ranges = Ranges::new(self, range, handle.clone(), Arc::clone(&failure));
-        let mut reader = self.codec.stream(ranges).take(segment.raw_bytes + 1);
-        let mut hand_on = |documents, _room| take(Run { documents, _room });
-        let read = region::documents(&mut reader, Some(&self.large), &mut hand_on);
+        let left = segment.offset..segment.offset + segment.length;
+        let pieces = Pieces::request(self, left, handle.clone(), Arc::clone(&failure));
+        let mut take = |documents, _room| take(DocumentRun { documents, _room });
+        let (tally, same) = check(pieces, self.codec, segment, Some(&self.large), &mut take);
         if let Some(error) = failure.lock().expect("no holder panics").take() {
             return Err(of_store(error));
         }
-        let wrong = |what: String| {
-            let place = format!("{name} is damaged in {} at {}: {what}", self.key, segment.offset);
+        same.map(|()| tally).map_err(|what| {
+            let place = format!("{name} is damaged in {} at byte {}: {what}", self.key, segment.offset);
             Error::new(Kind::Mismatch, place)
-        };
-        let (tally, hash) = read.map_err(wrong)?;
-        let (got, wanted) = ((tally.documents, tally.raw_bytes), (segment.documents, segment.raw_bytes));
-        if got != wanted {
-            let (documents, bytes) = (units::several(got.0, "document"), units::several(got.1, "byte"));
-            return Err(wrong(format!(
-                "{documents} of {bytes}, not {} of {}",
-                units::count(wanted.0),
-                units::count(wanted.1)
-            )));
-        }
-        if hash != segment.blake3 {
-            return Err(wrong("its BLAKE3 is not the index's".into()));
-        }
-        Ok(tally)
+        })
     }
 }
 
-/// The bytes of a stretch as a stream. One request is under way while the answer before is read.
-struct Ranges {
+/// A range of an object as a stream. The next piece is requested while the current one is read.
+struct Pieces {
     store: Arc<dyn Store>,
     key: String,
     handle: Handle,
     left: Range<u64>,
     current: Bytes,
-    asked: Option<JoinHandle<store::Result<Bytes>>>,
-    /// The store's own error, which the decoder would wrap.
+    requested: Option<JoinHandle<store::Result<Bytes>>>,
+    /// The store's own error. The decoder would wrap it in an error of decompression.
     failure: Arc<Mutex<Option<store::Error>>>,
 }
 
-impl Ranges {
-    fn new(
-        object: &Object,
+impl Pieces {
+    fn request(
+        artifact: &StoredArtifact,
         left: Range<u64>,
         handle: Handle,
         failure: Arc<Mutex<Option<store::Error>>>,
-    ) -> Ranges {
-        let (store, key) = (Arc::clone(&object.store), object.key.clone());
-        let mut ranges = Ranges { store, key, handle, left, current: Bytes::new(), asked: None, failure };
-        ranges.ask();
-        ranges
+    ) -> Pieces {
+        let (store, key) = (Arc::clone(&artifact.store), artifact.key.clone());
+        let mut pieces = Pieces { store, key, handle, left, current: Bytes::new(), requested: None, failure };
+        pieces.request_next();
+        pieces
     }
 
-    fn ask(&mut self) {
+    fn request_next(&mut self) {
         if self.left.is_empty() {
             return;
         }
         let end = self.left.end.min(self.left.start + REQUEST);
         let range = std::mem::replace(&mut self.left.start, end)..end;
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
-        self.asked = Some(self.handle.spawn(async move { store.get_range(&key, range).await }));
+        self.requested = Some(self.handle.spawn(async move { store.get_range(&key, range).await }));
     }
 }
 
-impl BufRead for Ranges {
+impl BufRead for Pieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.current.is_empty()
-            && let Some(asked) = self.asked.take()
+            && let Some(requested) = self.requested.take()
         {
-            match self.handle.block_on(asked).map_err(io::Error::other)? {
+            match self.handle.block_on(requested).map_err(io::Error::other)? {
                 Ok(bytes) => self.current = bytes,
                 Err(error) => {
                     *self.failure.lock().expect("no holder panics") = Some(error);
-                    return Err(io::Error::other("it cannot be read"));
+                    return Err(io::Error::other("the store cannot be read"));
                 }
             }
-            self.ask();
+            self.request_next();
         }
         Ok(&self.current)
     }
@@ -186,7 +259,7 @@ impl BufRead for Ranges {
     }
 }
 
-impl Read for Ranges {
+impl Read for Pieces {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let n = self.fill_buf()?.read(out)?;
         self.consume(n);
@@ -194,7 +267,7 @@ impl Read for Ranges {
     }
 }
 
-/// An error of the store while stored data is read: what is not there or too short does not match the
+/// Turns a store's error into the error of a restore: an object that is missing or too short does not match the
 /// manifest.
 fn of_store(error: store::Error) -> Error {
     let kind = error.kind;

@@ -21,14 +21,12 @@ use crate::model::index::{Described, Index};
 use crate::model::known::newer;
 use crate::model::manifest;
 use crate::model::manifest::COLLAPSED;
+use crate::model::manifest::TOOL;
 use crate::mongo::notes::Notes;
 use crate::source::describe::{self, Uuids};
 use crate::source::engine::{self, ChosenEngine};
 use crate::source::native::{self, Gone, Reading};
 use crate::source::snapshot;
-
-/// Name and version of the tool, as it signs what it writes.
-pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 
 /// An attempt that has its id, and nothing else yet.
 pub struct Attempt {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::attempt::TOOL;
 use super::known::Known;
 use super::{Options, Resources, upload};
 use crate::base::error::{Error, Result};
 use crate::catalog::layout;
 use crate::model::id::BackupId;
+use crate::model::manifest::TOOL;
 use crate::mongo::notes::Notes;
 use crate::store::leftovers;
 use crate::store::leftovers::Marker;

@@ -45,7 +45,6 @@ use crate::store::Store;
 use crate::store::leftovers;
 
 use crate::config::choices::{ConsistencyChoice, EngineChoice};
-pub use attempt::TOOL;
 use attempt::{Attempt, Seen};
 use tries::Tries;
 

@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 
 use super::Options;
-use super::attempt::{TOOL, Work};
+use super::attempt::Work;
 use super::changes::Change;
 use crate::artifact::writer::Written;
 use crate::catalog::layout;
 use crate::config::pattern::Pattern;
 use crate::model::manifest;
 use crate::model::manifest::Manifest;
+use crate::model::manifest::TOOL;
 use crate::source::oplog::Bounds;
 
 /// What was written, and what is wrong with it.

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::Resources;
 use super::compare::{self, Aspects, Difference};
 use super::read::{self, Copies};
-use crate::artifact::writer::Tally;
 use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::model::manifest::Manifest;
+use crate::model::tally::Tally;
 use crate::ops::restore::{Offer, Outcome, Planned, Stored, Survey, Trouble};
 
 /// Collections of `admin` that the server merges: they are compared as well, in a server of its own.

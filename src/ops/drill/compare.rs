@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bson::{RawDocument, RawDocumentBuf};
 
-use crate::artifact::writer::Tally;
 use crate::base::units;
 use crate::model::namespace::Namespace;
+use crate::model::tally::Tally;
 use crate::mongo::meaning;
 use crate::ops::restore::{Problem, Trouble};
 use crate::restore_target::Version;
@@ -162,7 +162,7 @@ mod tests {
     fn tally(documents: &[RawDocumentBuf]) -> Tally {
         let mut sum = Tally::default();
         for document in documents {
-            crate::artifact::read::region::add(&mut sum, &Tally::of(document.as_bytes()));
+            sum += Tally::of(document.as_bytes());
         }
         sum
     }

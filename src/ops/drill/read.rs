@@ -7,13 +7,12 @@ use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Resources;
-use crate::artifact::read::region;
-use crate::artifact::writer::Tally;
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 use crate::config::selection::Selection;
 use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
+use crate::model::tally::Tally;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::ops::restore::Stored;
@@ -154,7 +153,7 @@ async fn sum(
         let mut sum = Tally::default();
         stored.scan(at, &handle, &mut |document| {
             if counts(document) {
-                region::add(&mut sum, &Tally::of(document));
+                sum += Tally::of(document);
             }
         })?;
         Ok::<_, Error>(sum)

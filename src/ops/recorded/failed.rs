@@ -6,7 +6,8 @@ use super::Recording;
 use super::record::Attempt;
 use crate::base::error::{Error, Kind, Result};
 use crate::catalog::marks::{self, Failure};
-use crate::ops::backup::{Options, Resources, TOOL};
+use crate::model::manifest::TOOL;
+use crate::ops::backup::{Options, Resources};
 
 /// How long the store may take for it. The run failed anyway, and whoever waits for it is to hear of that.
 const PATIENCE: Duration = Duration::from_secs(3);

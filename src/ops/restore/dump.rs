@@ -18,8 +18,7 @@ use self::oplog::Oplog;
 use super::files::{self, Files, Name, Part, Shown};
 use super::offer::Offer;
 use super::sinks::{Only, Survey};
-use crate::artifact::read::region;
-use crate::artifact::writer::Tally;
+use crate::artifact::read::segment;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::limited::{LARGEST_METADATA, Limited, Structure};
 use crate::config::format::Codec;
@@ -27,6 +26,7 @@ use crate::dumpformat::Sink;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::demux::MAGIC;
 use crate::model::namespace::Namespace;
+use crate::model::tally::Tally;
 use crate::restore_target::batch;
 
 /// A buffer that a tar's first header fits into.
@@ -204,7 +204,7 @@ impl Dump {
         old.give(&mut found.all);
         self.tallies = vec![Tally::default(); found.all.len()];
         for (key, tally) in tallies {
-            region::add(&mut self.tallies[found.of_file[&key]], &tally);
+            self.tallies[found.of_file[&key]] += tally;
         }
         (self.namespaces, self.of_file, self.form) = (found.all, found.of_file, Form::Files(files));
         Ok(())
@@ -260,7 +260,7 @@ fn documents(
     each: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Tally> {
     let mut failed = None;
-    let read = region::documents(file, None, &mut |run, _| {
+    let read = segment::documents(file, None, &mut |run, _| {
         let documents = batch::split(&run).unwrap_or_default();
         for document in documents {
             if failed.is_none() {

@@ -12,12 +12,10 @@ use super::problem::Trouble;
 use super::report::Outcome;
 use super::standing::{Standing, State as At};
 use super::superseded;
-use crate::artifact::pool::sum_documents;
-use crate::artifact::read::region;
-use crate::artifact::writer::Tally;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::model::namespace::Type;
+use crate::model::tally::Tally;
 use crate::restore_target::insert::{Place, Refused, id_text};
 use crate::restore_target::{Target, shape};
 
@@ -162,7 +160,7 @@ impl Load {
     }
 
     async fn write(&self, raw: &[u8]) -> Result<()> {
-        let (documents, sum) = sum_documents(raw)?;
+        let sent = Tally::of_all(raw)?;
         let place = self.place()?;
         let mut refused = self.target.insert(place, raw).await?;
         if place.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
@@ -171,8 +169,7 @@ impl Load {
             refused.extend(self.insert_mixed(mixed).await?);
         }
         let mut state = self.state.lock().expect("no holder panics");
-        let sent = Tally { documents, raw_bytes: raw.len() as u64, stored_bytes: 0, sum };
-        region::add(&mut state.sent, &sent);
+        state.sent += sent;
         for one in refused {
             state.add(one);
         }

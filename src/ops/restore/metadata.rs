@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::artifact::read::described::checked;
+use crate::artifact::read::match_metadata;
 use crate::artifact::read::regions;
-use crate::artifact::read::segment::Object;
+use crate::artifact::read::segment::StoredArtifact;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::format::Container;
 use crate::dumpformat::demux::Demux;
@@ -25,7 +25,7 @@ const ASKING: usize = 8;
 
 /// Reads what belongs to the namespaces at these places of the manifest's list.
 pub async fn read(
-    object: &Object,
+    object: &StoredArtifact,
     container: Container,
     manifest: &Manifest,
     index: &Index,
@@ -56,7 +56,7 @@ pub async fn read(
     for at in wanted {
         let entry = &manifest.namespaces[*at];
         let namespace = found.get(&entry.key()).ok_or_else(|| wrong(entry, "is missing"))?;
-        out.insert(*at, checked(namespace, entry).map_err(|what| wrong(entry, &what))?);
+        out.insert(*at, match_metadata(namespace, entry).map_err(|what| wrong(entry, &what))?);
     }
     Ok(out)
 }
@@ -86,9 +86,9 @@ impl NamespaceEntry {
 fn between(manifest: &Manifest, index: &Index) -> Vec<(Range<u64>, Option<usize>)> {
     let mut out: Vec<(Range<u64>, Option<usize>)> = Vec::new();
     let mut at = 0;
-    for region in regions::of(index, manifest) {
+    for region in regions(index, manifest) {
         match region.segment {
-            None => out.push((at..region.end, None)),
+            None => out.push((region.range.clone(), None)),
             Some(segment) => {
                 if let Some((range, next)) = out.last_mut().filter(|(range, _)| range.end == at) {
                     debug_assert!(range.end == segment.offset);
@@ -96,14 +96,14 @@ fn between(manifest: &Manifest, index: &Index) -> Vec<(Range<u64>, Option<usize>
                 }
             }
         }
-        at = region.end;
+        at = region.range.end;
     }
     out
 }
 
 /// The metadata files in stretches of a tar.
 async fn entries(
-    object: &Object,
+    object: &StoredArtifact,
     manifest: &Manifest,
     stretches: Vec<(Range<u64>, Option<usize>)>,
 ) -> Result<Found> {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::problem::{Problem, Trouble};
 use super::replay::Replayed;
-use crate::artifact::writer::Tally;
 use crate::base::error::Error;
 use crate::base::exit::Exit;
+use crate::model::tally::Tally;
 
 /// How it went with a namespace.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,11 +1,10 @@
 //! Readers of a dump that write nothing.
 
 use super::dump::old::{self, OldIndexes};
-use crate::artifact::read::region;
-use crate::artifact::writer::Tally;
 use crate::base::error::Result;
 use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
+use crate::model::tally::Tally;
 
 /// Counts what an archive holds.
 #[derive(Default)]
@@ -32,7 +31,7 @@ impl Sink for Survey {
     }
 
     fn document(&mut self, raw: &[u8]) -> Result<()> {
-        region::add(&mut self.tallies[self.at], &Tally::of(raw));
+        self.tallies[self.at] += Tally::of(raw);
         let namespace = &self.namespaces[self.at];
         if namespace.collection == old::STEM {
             self.old.add(&namespace.db, vec![old::parse(&namespace.db, raw)?]);

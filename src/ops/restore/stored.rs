@@ -8,10 +8,8 @@ use tokio::runtime::Handle;
 
 use super::metadata;
 use super::offer::Offer;
-use crate::artifact::read::region;
-use crate::artifact::read::segment;
-use crate::artifact::read::segment::Object;
-use crate::artifact::writer::Tally;
+use crate::artifact::read;
+use crate::artifact::read::segment::{self, StoredArtifact};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::base::shell::quoted;
@@ -22,7 +20,7 @@ use crate::config::format::Format;
 use crate::model::index::{Index, Segment};
 use crate::model::manifest::Manifest;
 use crate::model::namespace::Namespace;
-use crate::ops::verify;
+use crate::model::tally::Tally;
 use crate::restore_target::batch;
 use crate::store::Store;
 
@@ -40,7 +38,7 @@ pub struct Stored {
     index: Index,
     format: Format,
     /// The artifact.
-    pub object: Object,
+    pub object: StoredArtifact,
 }
 
 impl Stored {
@@ -55,7 +53,7 @@ impl Stored {
         choose::refuse_archived(&*store, &manifest.id).await?;
         let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
         let key = manifest.artifact.key.clone();
-        let index = verify::index(&store, &manifest).await?.map_err(|what| {
+        let index = read::load_index(&*store, &manifest).await?.map_err(|what| {
             let error = mismatch(what);
             let step = error.next_step().unwrap_or_default();
             let read = choose::inspect_artifact_step(&*store, &key);
@@ -74,7 +72,7 @@ impl Stored {
             }
             Some(_) => {}
         }
-        let object = Object { store, key, codec: format.codec, large: segment::large() };
+        let object = StoredArtifact { store, key, codec: format.codec, large: segment::large_documents() };
         Ok(Stored { index, format, object, manifest })
     }
 
@@ -111,7 +109,7 @@ impl Stored {
             match read {
                 Ok(tally) => {
                     meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
-                    region::add(tallies.entry(segment.namespace).or_default(), &tally);
+                    *tallies.entry(segment.namespace).or_default() += tally;
                 }
                 Err(e) if e.kind() == Kind::Mismatch => {
                     damaged.insert(segment.namespace);
@@ -172,7 +170,7 @@ impl Stored {
     pub fn scan(&self, at: usize, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         for segment in self.segments(at) {
             self.object.read(&segment, &self.name(at), handle, &mut |run| {
-                batch::split(run).unwrap_or_default().into_iter().for_each(&mut *each);
+                batch::split(&run.documents).unwrap_or_default().into_iter().for_each(&mut *each);
             })?;
         }
         Ok(())
@@ -186,9 +184,9 @@ impl Stored {
         let mut read = Tally::default();
         for segment in self.segments(at) {
             let one = self.object.read(&segment, &self.name(at), handle, &mut |run| {
-                batch::split(run).unwrap_or_default().into_iter().for_each(&mut *each);
+                batch::split(&run.documents).unwrap_or_default().into_iter().for_each(&mut *each);
             })?;
-            region::add(&mut read, &one);
+            read += one;
         }
         let sum = format!("{:032x}", read.sum);
         if (read.documents, read.raw_bytes, &sum) == (slice.entries, slice.raw_bytes, &slice.xxh3_sum) {

@@ -15,8 +15,7 @@ use super::dump::Dump;
 use super::load::Load;
 use super::report::Outcome;
 use super::superseded::Scan;
-use crate::artifact::read::region::ORDINARY;
-use crate::artifact::read::segment;
+use crate::artifact::read::segment::{self, ORDINARY};
 use crate::base::budget::{Budget, Room};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Meter;
@@ -45,7 +44,8 @@ pub async fn run(dump: &Arc<Dump>, loads: Vec<Arc<Load>>, meter: &Meter) -> Resu
     let reading = {
         let (dump, wanted) = (Arc::clone(dump), open.keys().copied().collect());
         tokio::task::spawn_blocking(move || {
-            let mut feeder = Feeder { steps, wanted, at: None, batch: Vec::new(), large: segment::large() };
+            let mut feeder =
+                Feeder { steps, wanted, at: None, batch: Vec::new(), large: segment::large_documents() };
             dump.read(&mut feeder)
         })
     };

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::artifact::read::region;
-use crate::artifact::writer::Tally;
 use crate::base::error::{Error, Kind, Result};
+use crate::model::tally::Tally;
 use crate::restore_target::Target;
 use crate::restore_target::insert::Place;
 
@@ -59,11 +58,11 @@ pub async fn settle(
         for document in
             refused.iter().filter(|document| newest.is_none_or(|newest| !std::ptr::eq(newest, *document)))
         {
-            region::add(&mut gone, &Tally::of(document.as_bytes()));
+            gone += Tally::of(document.as_bytes());
         }
         if let Some(newest) = newest {
             match last[&hash] {
-                Some(_) => region::add(&mut gone, &Tally::of(current.as_bytes())),
+                Some(_) => gone += Tally::of(current.as_bytes()),
                 None => foreign += 1,
             }
             target.replace(place, &current, newest).await?;

@@ -7,9 +7,9 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use crate::artifact::read::described;
-use crate::artifact::read::region::thread_panicked;
-use crate::artifact::read::region::{Finding, Stream};
+use super::pass::Pieces;
+use super::{VerifyFinding, thread_panicked};
+use crate::artifact::read::match_metadata;
 use crate::artifact::untar;
 use crate::base::error::{Error, Result};
 use crate::base::limited::{LARGEST_METADATA, Limited};
@@ -28,7 +28,7 @@ pub struct Reader(oneshot::Receiver<Option<String>>);
 /// Starts to read the streams one after the other. If the index does not have options and indexes (`described`), those in
 /// the artifact are compared with the manifest.
 pub fn start(
-    streams: Receiver<Stream>,
+    streams: Receiver<Pieces>,
     manifest: Manifest,
     container: Container,
     described: bool,
@@ -54,15 +54,15 @@ pub fn start(
 
 impl Reader {
     /// What is wrong.
-    pub async fn finish(self) -> Result<Option<Finding>> {
-        Ok(self.0.await.map_err(|_| thread_panicked())?.map(Finding::of_backup))
+    pub async fn finish(self) -> Result<Option<VerifyFinding>> {
+        Ok(self.0.await.map_err(|_| thread_panicked())?.map(VerifyFinding::of_backup))
     }
 }
 
 /// The raw bytes of all regions, one after the other.
 struct Raw {
-    streams: Receiver<Stream>,
-    current: Option<Stream>,
+    streams: Receiver<Pieces>,
+    current: Option<Pieces>,
     piece: Vec<u8>,
     at: usize,
     /// A region could not be decompressed.
@@ -191,7 +191,7 @@ fn tar(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String
 /// Compares options and indexes in the artifact with the manifest.
 fn compare(namespace: &Namespace, entry: &NamespaceEntry) -> Result<(), String> {
     let place = format!("{}.{}", entry.db, entry.collection);
-    described::checked(namespace, entry).map(drop).map_err(|what| format!("the metadata of {place} {what}"))
+    match_metadata(namespace, entry).map(drop).map_err(|what| format!("the metadata of {place} {what}"))
 }
 
 /// Lets a namespace whose metadata comes before its turn have it now: mongodump reads in another order than

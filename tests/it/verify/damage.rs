@@ -4,11 +4,10 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use uzima_backup::artifact::read::region::Finding;
 use uzima_backup::base::clock::Clock;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
-use uzima_backup::ops::verify::verify;
+use uzima_backup::ops::verify::{VerifyFinding, verify};
 use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::mongod::Mongod;
 
@@ -47,7 +46,7 @@ impl Backup {
         self.home.backups().join(&self.manifest.artifact.key)
     }
 
-    async fn findings(&self) -> Vec<Finding> {
+    async fn findings(&self) -> Vec<VerifyFinding> {
         verify(&self.store, &self.manifest, 2, Clock::start()).await.expect("it can be read").findings
     }
 }
@@ -119,7 +118,8 @@ async fn findings_name_the_namespace_and_the_place() {
     bytes[(segment.offset + segment.length / 2) as usize] ^= 1;
     std::fs::write(backup.artifact(), &bytes).expect("a file");
     let findings = backup.findings().await;
-    let named = |f: &Finding| f.namespace.as_deref() == Some("shop.rows") && f.offset == Some(segment.offset);
+    let named =
+        |f: &VerifyFinding| f.namespace.as_deref() == Some("shop.rows") && f.offset == Some(segment.offset);
     assert!(findings.iter().any(named), "{findings:?}");
 }
 
@@ -129,7 +129,7 @@ async fn swapped_and_missing_objects_are_found() {
     let (one, other) = (Backup::make(&server, "tar.zst"), Backup::make(&server, "tar.zst"));
     let index = |backup: &Backup| backup.home.backups().join(&backup.manifest.index.key);
     std::fs::copy(index(&other), index(&one)).expect("another index");
-    assert!(one.findings().await[0].what.contains("not the one"), "{:?}", one.findings().await);
+    assert!(one.findings().await[0].what.contains("does not have the size"), "{:?}", one.findings().await);
     std::fs::remove_file(index(&one)).expect("no index");
     assert!(one.findings().await[0].what.contains("is missing"));
     let sound = Backup::make(&server, "tar.zst");
