@@ -1,4 +1,5 @@
-//! The README's commands, run as they stand there, and the least policies, held against what is asked of a bucket.
+//! The README's commands run as they are written, and the least policies of docs/storage.md are compared with the
+//! requests that the tool sends to a bucket.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,14 +26,58 @@ fn monitoring(heading: &str) -> &'static str {
     crate::pages::block(MONITORING, heading, "sh")
 }
 
-pub async fn small_server() -> Mongod {
-    let mongod = Mongod::builder().start().await.unwrap();
+async fn fill(mongod: &Mongod) {
     let load = Load { orders: 500, rows: 100, tiny: 5, ..Load::default() };
     load::fill(&mongod.client().await.unwrap(), &load).await.unwrap();
+}
+
+pub async fn small_server() -> Mongod {
+    let mongod = Mongod::builder().start().await.unwrap();
+    fill(&mongod).await;
     mongod
 }
 
-/// Runs a script with our binary on PATH and nothing else of this process's environment.
+/// The words of an output's lines. Each word with a digit ends in `N` from that digit on, and units are left out.
+fn shape(output: &str) -> Vec<Vec<String>> {
+    const UNITS: [&str; 10] = ["B", "kB", "MB", "GB", "KiB", "MiB", "GiB", "ms", "s", "min"];
+    let words = |line: &str| {
+        let words = line.split_whitespace().filter(|word| !UNITS.contains(&word.trim_end_matches(',')));
+        words
+            .map(|word| match word.find(|c: char| c.is_ascii_digit()) {
+                Some(at) => format!("{}N", &word[..at]),
+                None => word.into(),
+            })
+            .collect()
+    };
+    output.lines().map(words).filter(|words: &Vec<String>| !words.is_empty()).collect()
+}
+
+/// The transcript's commands print the transcript's lines, but for numbers, ids and times.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transcript_is_what_the_commands_print() {
+    let mongod = Mongod::builder().replica_set("rs0").start().await.unwrap();
+    fill(&mongod).await;
+    let target = Mongod::builder().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let backups = folder.path().join("backups");
+    let settings = format!(
+        "export MONGO_URI='{}' RESTORE_URI='{}' BACKUP_DIR='{}' BACKUP_JOB=shop BACKUP_ENGINE=native\n",
+        mongod.uri(),
+        target.uri(),
+        backups.display()
+    );
+    let mut transcript = String::new();
+    for line in block("A backup, a list and a restore", "console").lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            transcript += &format!("{line}\n{}", shell(&format!("{settings}{command}"), folder.path()));
+        }
+    }
+    let transcript = transcript.replace(backups.to_str().unwrap(), "/var/backups/mongodb");
+    let page = block("A backup, a list and a restore", "console");
+    assert_eq!(shape(&transcript), shape(page), "{transcript}");
+}
+
+/// Runs a script with the tool on PATH and nothing else of this process's environment. Returns its output.
 pub fn shell(script: &str, folder: &Path) -> String {
     let binary = Path::new(env!("CARGO_BIN_EXE_uzima-backup"));
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
@@ -51,7 +96,7 @@ pub fn shell(script: &str, folder: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_backup_and_the_way_back() {
+async fn the_first_backup_is_restored_with_stock_tools() {
     let mongod = small_server().await;
     let folder = tempfile::tempdir().unwrap();
     let backups = folder.path().join("backups");
@@ -77,7 +122,7 @@ async fn the_first_backup_and_the_way_back() {
     assert!(folder.path().join("dump/store/orders.bson").exists());
     assert!(folder.path().join("RECOVERY.txt").exists());
     assert!(restore.starts_with("mongorestore "), "{restore}");
-    if Official::find("the_first_backup_and_the_way_back (mongorestore)").is_some() {
+    if Official::find("the_first_backup_is_restored_with_stock_tools (mongorestore)").is_some() {
         let target = Mongod::builder().start().await.unwrap();
         shell(
             &restore.replace("mongorestore ", &format!("mongorestore --uri={} ", target.uri())),
@@ -89,7 +134,7 @@ async fn the_first_backup_and_the_way_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_restore() {
+async fn the_restore_commands_restore() {
     let (mongod, target) = (small_server().await, Mongod::builder().start().await.unwrap());
     let folder = tempfile::tempdir().unwrap();
     let place = format!("export MONGO_URI='{}' BACKUP_DIR={}\n", mongod.uri(), folder.path().display());
@@ -102,7 +147,7 @@ async fn the_restore() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
+async fn the_policies_allow_exactly_the_requests_of_backup_and_cleanup() {
     let (mongod, bucket) = (small_server().await, S3Server::start());
     let folder = tempfile::tempdir().unwrap();
     let script = format!(
@@ -127,12 +172,12 @@ async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
     let asked: BTreeSet<&str> = bucket.calls().iter().map(|call| call.operation).collect();
     let mut needed: BTreeSet<String> = asked.iter().map(|operation| action(operation)).collect();
     assert!(asked.contains("UploadPart") && asked.contains("ListObjectsV2"), "{asked:?}");
-    // Asked for only when a run fails.
+    // Sent only after a failure.
     needed.insert("s3:AbortMultipartUpload".into());
     assert!(!needed.contains("s3:DeleteObject"), "the key of the backup cannot delete");
     assert_eq!(allowed("The key of the backup"), needed);
 
-    // What a clean-up asks for: a backup of long ago goes, by a policy of its own.
+    // The requests of a clean-up that deletes an old backup, which has a policy of its own.
     let before = bucket.calls().len();
     let script = script.replace(
         "uzima-backup backup; uzima-backup backup; uzima-backup list",
@@ -142,18 +187,18 @@ async fn the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more() {
     );
     let old = age(&bucket);
     shell(&script, folder.path());
-    assert!(!bucket.objects().keys().any(|key| key.contains(&old)), "{old} went");
+    assert!(!bucket.objects().keys().any(|key| key.contains(&old)), "{old} is deleted");
     let calls = bucket.calls();
     let mut needed: BTreeSet<String> = calls[before..].iter().map(|call| action(call.operation)).collect();
-    // Asked for only when a run was killed.
+    // Sent only after a run was killed.
     needed.insert("s3:AbortMultipartUpload".into());
     assert_eq!(allowed("The key of the clean-up"), needed);
 }
 
-/// docs/monitoring.md: the commands of its section, in their order; its table names every check; and what is asked of the bucket is
-/// within the policy of the backup's key, but for the deletion.
+/// Runs the commands of the section in docs/monitoring.md in order. Its table names every check, and the requests to the
+/// bucket, except the deletion, are allowed by the policy of the backup's key.
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_what_the_section_says() {
+async fn health_does_what_its_section_says() {
     let (mongod, bucket) = (small_server().await, S3Server::start());
     let folder = tempfile::tempdir().unwrap();
     let (new, later) = monitoring("Health").split_once('\n').unwrap();
@@ -182,7 +227,7 @@ async fn health_is_what_the_section_says() {
     assert_eq!(shell(&format!("{settings}{monitor}"), folder.path()), "");
     let asked: BTreeSet<String> =
         bucket.calls()[before..].iter().map(|call| action(call.operation)).collect();
-    // Manifests that were read before are remembered.
+    // Manifests that an earlier command read come from the cache.
     let reads: BTreeSet<String> = ["s3:GetObject", "s3:ListBucket"].map(String::from).into();
     assert!(
         asked.contains("s3:ListBucket") && asked.is_subset(&reads),
@@ -195,7 +240,7 @@ async fn health_is_what_the_section_says() {
     assert_eq!(named, uzima_backup::ops::health::names().collect::<Vec<_>>());
 }
 
-/// Gives the newest backup of a bucket a twin of long ago; the folder of that.
+/// Copies the newest backup of a bucket under an id of 2020. Returns the folder of the copy.
 fn age(bucket: &S3Server) -> String {
     use uzima_backup::model::manifest::Manifest;
     let objects = bucket.objects();
@@ -214,7 +259,7 @@ fn age(bucket: &S3Server) -> String {
     old
 }
 
-/// The action that an operation of S3 needs: the service authorization reference of Amazon S3.
+/// The action that an S3 operation needs, from the service authorization reference of Amazon S3.
 fn action(operation: &str) -> String {
     let action = match operation {
         "ListObjectsV2" => "s3:ListBucket",
@@ -229,7 +274,7 @@ fn action(operation: &str) -> String {
     action.into()
 }
 
-/// The actions of the policy of docs/storage.md after a heading.
+/// The actions of the policy below a heading of docs/storage.md.
 fn allowed(heading: &str) -> BTreeSet<String> {
     let policy: serde_json::Value =
         serde_json::from_str(crate::pages::block(STORAGE, heading, "json")).unwrap();

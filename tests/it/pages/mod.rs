@@ -13,15 +13,16 @@ const MARK: &str = "<!-- not run: ";
 /// The sections whose commands a test runs. docs/restore.md is not among them: its test fails by itself for a
 /// block that it does not know.
 const RUN: &[(&str, &str, &str)] = &[
-    ("README.md", "First backup", "readme::the_first_backup_and_the_way_back"),
-    ("README.md", "To S3", "readme::the_policy_allows_what_a_backup_asks_of_the_bucket_and_no_more"),
+    ("README.md", "A backup, a list and a restore", "readme::the_transcript_is_what_the_commands_print"),
+    ("README.md", "First backup", "readme::the_first_backup_is_restored_with_stock_tools"),
+    ("README.md", "To S3", "readme::the_policies_allow_exactly_the_requests_of_backup_and_cleanup"),
     ("README.md", "Verify", "pages::commands::of_the_readme"),
-    ("README.md", "Restore", "readme::the_restore"),
-    ("README.md", "Bring it back", "readme::the_first_backup_and_the_way_back"),
+    ("README.md", "Restore", "readme::the_restore_commands_restore"),
+    ("README.md", "Bring it back", "readme::the_first_backup_is_restored_with_stock_tools"),
     ("docs/configuration.md", "Configuration", "pages::commands::of_the_operations_page"),
-    ("docs/monitoring.md", "What to alert on", "readme::health_is_what_the_section_says"),
-    ("docs/monitoring.md", "Health", "readme::health_is_what_the_section_says"),
-    ("docs/monitoring.md", "Statistics", "readme::the_first_backup_and_the_way_back"),
+    ("docs/monitoring.md", "What to alert on", "readme::health_does_what_its_section_says"),
+    ("docs/monitoring.md", "Health", "readme::health_does_what_its_section_says"),
+    ("docs/monitoring.md", "Statistics", "readme::the_first_backup_is_restored_with_stock_tools"),
     ("docs/monitoring.md", "Mail", "pages::commands::the_test_mail"),
     ("docs/operations.md", "Monthly", "pages::commands::of_the_operations_page"),
     ("docs/operations.md", "Moving the store", "pages::commands::of_the_operations_page"),

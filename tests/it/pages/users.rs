@@ -35,7 +35,7 @@ fn each_is_created_by_a_test() {
     };
     let mut found: Vec<String> = pages().iter().flat_map(users).collect();
     found.sort();
-    assert_eq!(found, ["README.md## The MongoDB user", "docs/restore.md## The target"]);
+    assert_eq!(found, ["README.md### The MongoDB user", "docs/restore.md## The target"]);
 }
 
 /// That of the README may do all that a backup does, its record included.
