@@ -1,4 +1,4 @@
-//! Row 47: a clock that is wrong deletes nothing.
+//! A clock that is wrong deletes nothing.
 
 use chrono::{TimeDelta, Utc};
 use uzima_backup::base::exit::Exit;

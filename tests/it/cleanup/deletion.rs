@@ -1,4 +1,4 @@
-//! Row 50: a clean-up that dies at any step is made good by the next; and rows 30 and 31: what one
+//! A clean-up that dies at any step is made good by the next; and rows 30 and 31: what one
 //! object's failure does to the rest.
 
 use std::collections::BTreeSet;
@@ -117,7 +117,7 @@ fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
     }
 }
 
-/// Row 31: in a bucket that keeps versions nothing has become smaller.
+/// In a bucket that keeps versions nothing has become smaller.
 #[test]
 fn that_bytes_remain_is_told() {
     let place = Place::s3();

@@ -1,4 +1,4 @@
-//! Row 49: directories full of whatever may lie there, and that nothing goes but what a manifest or
+//! Directories full of whatever may lie there, and that nothing goes but what a manifest or
 //! tombstone of the job names, or `--orphans` was asked for.
 
 use std::collections::BTreeSet;

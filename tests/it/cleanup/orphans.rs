@@ -1,4 +1,4 @@
-//! Rows 51 and 73: artifacts without a manifest; and what dead runs left behind (row 26).
+//! Artifacts without a manifest; and what dead runs left behind (row 26).
 
 use std::time::{Duration, SystemTime};
 
@@ -59,7 +59,7 @@ fn a_frozen_plan_leaves_orphans_as_well() {
     assert!(place.keys().contains(&lost.artifact.key));
 }
 
-/// Row 26: the partial of a process that is gone, and an upload that the state folder remembers.
+/// The partial of a process that is gone, and an upload that the state folder remembers.
 #[test]
 fn what_dead_runs_left_behind_goes() {
     let place = Place::dir();
@@ -79,7 +79,7 @@ fn what_dead_runs_left_behind_goes() {
     assert_eq!(place.keys().len(), 9);
 }
 
-/// Row 61: a bucket that lets nobody delete fails the clean-up, every night, and nothing else.
+/// A bucket that lets nobody delete fails the clean-up, every night, and nothing else.
 #[test]
 fn without_the_right_to_delete() {
     let place = Place::s3();

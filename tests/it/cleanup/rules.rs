@@ -50,7 +50,7 @@ fn the_last_good_ones_stay() {
     }
 }
 
-/// Rows 49, 63, 73: what is another job's, foreign, or has lost its manifest.
+/// What is another job's, foreign, or has lost its manifest.
 #[test]
 fn nothing_else_is_touched() {
     for place in places() {
@@ -79,7 +79,7 @@ fn nothing_else_is_touched() {
     }
 }
 
-/// Row 68: what cannot be read is never taken for nothing.
+/// What cannot be read is never taken for nothing.
 #[test]
 fn a_damaged_manifest_or_tombstone_freezes() {
     for place in places() {
@@ -191,7 +191,7 @@ fn the_newest_in_the_future_freezes() {
     assert_eq!(place.listed().len(), 31, "it stays, and counts for nothing");
 }
 
-/// Row 51, the first half: reported, and no replacement for a good one.
+/// Reported, and no replacement for a good one.
 #[test]
 fn a_manifest_without_its_artifact_is_told_and_not_good() {
     let place = Place::dir();
@@ -230,8 +230,6 @@ fn settings_say_how_long() {
     }
     assert_eq!(place.listed().len(), 12);
 }
-
-/// Rows 48 and 68.
 #[test]
 fn what_is_asked_wrongly_or_cannot_be_read() {
     let place = Place::s3();

@@ -1,4 +1,4 @@
-//! Row 37: two clean-ups of one job at the same time, on two hosts, converge.
+//! Two clean-ups of one job at the same time, on two hosts, converge.
 
 use std::process::Stdio;
 use std::time::Duration;

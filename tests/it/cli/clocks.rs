@@ -1,4 +1,4 @@
-//! A time daemon sets the machine's clock while a run is under way.
+//! A time daemon steps the machine's clock during a run.
 
 use bson::rawdoc;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,7 +10,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::support::{Home, run};
 
-/// Longer than any run of these tests takes, and shorter than the step of the clock.
+/// Longer than any run of these tests, and shorter than the step of the clock.
 const SENSIBLE: TimeDelta = TimeDelta::minutes(30);
 
 /// The time between two fields of a JSON object.
@@ -62,7 +62,7 @@ async fn durations_stay_true_when_the_clock_is_set_during_a_run() {
             assert!(0.0 < took && took < SENSIBLE.num_seconds() as f64, "{name}: {took}");
         }
 
-        // A run that fails after the clock was set.
+        // A run that fails after the step.
         std::fs::remove_file(clock.stepped()).expect("the clock is right again");
         let stepped = clock.stepped();
         proxy.clear();

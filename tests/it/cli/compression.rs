@@ -1,4 +1,4 @@
-//! The settings that only cost time.
+//! Settings that cost only time.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ async fn server() -> Mongod {
     server
 }
 
-/// Row 35: the switch works as flag and as variable, and the artifact is the same.
+/// The setting works as a flag and as a variable, and does not change the artifact.
 #[tokio::test]
 async fn checked_compression_costs_only_time() {
     let server = server().await;

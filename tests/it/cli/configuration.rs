@@ -1,4 +1,4 @@
-//! Where settings come from, end to end, and that a mistake is told before any network is touched.
+//! The sources of settings, end to end. A mistake is reported before any network connection is made.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn config(home: &Home, toml: &str, mode: u32) -> PathBuf {
     path
 }
 
-/// A MongoDB that nobody may ask anything.
+/// A MongoDB address that must not see a connection.
 struct Untouched(TcpListener);
 
 impl Untouched {
@@ -32,15 +32,15 @@ impl Untouched {
         format!("mongodb://{}/?serverSelectionTimeoutMS=300", self.0.local_addr().expect("its port"))
     }
 
-    /// The kernel keeps connections that nobody accepted: none may be there.
+    /// The kernel queues connections that nobody accepted, so a connection attempt is seen here.
     fn asked(&self) -> bool {
         self.0.accept().is_ok()
     }
 }
 
-/// Rows 41 and 70: cron's environment, with a file, with variables, and with neither.
+/// Under cron's environment, with a file, with variables, and with neither.
 #[tokio::test]
-async fn bare_environment() {
+async fn a_backup_runs_in_the_bare_environment_of_cron() {
     let server = Mongod::builder().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
@@ -69,7 +69,7 @@ async fn bare_environment() {
     written_only_there(&home, &by_variables);
 }
 
-/// Every file that a run opens for writing or makes lies in its own two folders.
+/// Asserts that a run opens and creates files only in its own two folders.
 fn written_only_there(home: &Home, tool: &dyn Fn() -> Command) {
     let trace = home.path().join("trace");
     let made = tool();
@@ -77,7 +77,7 @@ fn written_only_there(home: &Home, tool: &dyn Fn() -> Command) {
     traced.args([
         "-f",
         "-qq",
-        // With the path of each descriptor, to which names are relative.
+        // Prints the path of each descriptor, because names are relative to it.
         "-y",
         "-e",
         "trace=openat,open,creat,mkdir,mkdirat,renameat2,rename,link,linkat",
@@ -100,12 +100,12 @@ fn written_only_there(home: &Home, tool: &dyn Fn() -> Command) {
     assert!(elsewhere.is_empty(), "{elsewhere:#?}");
 }
 
-/// Variables and arguments, and words that the error must have.
+/// Variables, arguments, and words that the error must contain.
 type Mistake<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
 
-/// Rows 48, 60, 67, 70: each mistake is exit 2, says what is wrong, and MongoDB sees no connection.
+/// Each mistake is exit code 2 and is named, and MongoDB sees no connection.
 #[test]
-fn mistakes_are_told_before_any_network_is_touched() {
+fn mistakes_are_reported_before_any_connection_is_made() {
     let mongo = Untouched::new();
     let cases: &[Mistake] = &[
         (&[], &[], &["S3_BACKUP_BUCKET", "BACKUP_DIR"]),
@@ -156,16 +156,16 @@ fn mistakes_are_told_before_any_network_is_touched() {
         assert!(!mongo.asked(), "{env:?} {args:?}");
         home.assert_nothing_stored();
     }
-    // The listener does notice a connection.
+    // Proof that the listener notices a connection.
     let home = Home::new();
     run(home.to_dir(&mongo.uri()).arg("backup")).ends(1);
     assert!(mongo.asked());
     home.assert_nothing_stored();
 }
 
-/// The file's mistakes: place, suggestion, and permissions.
+/// A mistake in the file is reported with its place, a suggestion, or the wrong permissions.
 #[test]
-fn mistakes_in_the_file() {
+fn mistakes_in_the_file_are_named_with_their_place() {
     for (toml, mode, words) in [
         ("dir = '/x'\nbuckit = 'b'\n", 0o600, &["config.toml, line 2, column 1", "buckit"][..]),
         ("[s3]\n  bukket = 'b'\n", 0o600, &["line 2, column 3", "s3.bukket", "s3.bucket"]),
@@ -191,9 +191,10 @@ fn mistakes_in_the_file() {
     }
 }
 
-/// Flags over environment over file over default; `config` says which it was, and hides secrets.
+/// Flags override the environment, which overrides the file, which overrides the default. `config` names the
+/// source and hides secrets.
 #[test]
-fn precedence() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let home = Home::new();
     let uri = home.path().join("uri");
     std::fs::write(&uri, "mongodb://u:hunter2@h1,h2/\n").expect("a file");
@@ -221,7 +222,7 @@ fn precedence() {
     {
         assert!(human.contains(line), "no {line:?} in:\n{human}");
     }
-    // A flag beats both; the mistake in it shows that it was taken.
+    // A flag overrides both: its wrong value is the one that is reported.
     let mut flags = bare();
     flags.arg("--config").arg(&path).env("BACKUP_FORMAT", "tar.zst").env("MONGO_URI", NOWHERE);
     run(flags.args(["backup", "--format", "zip"])).ends(2).says(&["'zip' (the flag --format)"]);

@@ -1,5 +1,5 @@
-//! What an artifact holds, read without the tool's own reader as far as that goes: tar and gzip by
-//! their crates, the archive by the demultiplexer that is tested on recordings of the official tool.
+//! Reads an artifact with as little of the tool's own code as possible: tar and gzip by their crates, an
+//! archive by the demultiplexer, which is tested on recordings of the official tool.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,21 +13,21 @@ use uzima_backup::model::namespace::{Namespace, Type};
 
 use super::support::decompressed;
 
-/// Documents in order and metadata by `db.collection`; a time series has the documents of its buckets.
+/// Documents in order, and metadata, by `db.collection`. A time series has the documents of its buckets.
 #[derive(Debug, Default, PartialEq)]
 pub struct Contents {
     pub documents: BTreeMap<String, Vec<Vec<u8>>>,
-    /// Parsed: two writers may space their JSON differently.
+    /// Parsed, because two writers may space their JSON differently.
     pub metadata: BTreeMap<String, serde_json::Value>,
 }
 
 impl Contents {
-    /// Every namespace, in order of its name.
+    /// Every namespace, sorted by name.
     pub fn names(&self) -> Vec<&str> {
         self.metadata.keys().map(String::as_str).collect()
     }
 
-    /// What differs, a line each: documents themselves would fill the screen.
+    /// The differences, one line each, without the documents themselves.
     pub fn diff(&self, other: &Contents) -> Vec<String> {
         let mut out = Vec::new();
         let keys = |c: &Contents| c.metadata.keys().chain(c.documents.keys()).cloned().collect::<Vec<_>>();
@@ -116,7 +116,7 @@ struct Collected {
 impl Sink for Collected {
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
         for n in &namespaces {
-            // An oplog has none.
+            // An oplog has no metadata.
             let text = if n.metadata.is_empty() { "null" } else { &n.metadata };
             let json = serde_json::from_str(text).expect("metadata is JSON");
             self.out.metadata.insert(n.to_string(), json);

@@ -1,4 +1,4 @@
-//! What ships as an example works as it is.
+//! The example configuration works as it ships.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ fn shipped(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The example with every setting that stands in a comment switched on: `#key = value` and `#[table]`,
-/// where prose has a space after its sign.
+/// The example with every commented-out setting switched on: `#key = value` and `#[table]`. Prose has a space
+/// after `#`.
 fn all_on(text: &str) -> String {
     let on = |line: &str| match line.strip_prefix('#') {
         Some(setting) if !setting.is_empty() && !setting.starts_with([' ', '#']) => setting.to_owned(),
@@ -25,7 +25,7 @@ fn all_on(text: &str) -> String {
 }
 
 #[test]
-fn config_toml_as_it_is() {
+fn the_example_configuration_works_unchanged() {
     let home = Home::new();
     let path = home.path().join("config.toml");
     std::fs::write(&path, shipped("examples/config.toml")).expect("a file");
@@ -42,7 +42,7 @@ fn config_toml_as_it_is() {
 }
 
 #[test]
-fn config_toml_with_every_setting_on() {
+fn the_example_configuration_works_with_every_setting_switched_on() {
     let text = shipped("examples/config.toml");
     let values = file::parse("config.toml", &all_on(&text)).unwrap_or_else(|e| panic!("{}", e.chain()));
     for setting in SETTINGS {

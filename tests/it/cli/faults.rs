@@ -1,4 +1,4 @@
-//! Backups whose stored data is not as it should be: `list` and `stats` say so, as `health` and `cleanup` do.
+//! `list` and `stats` report backups whose stored data is damaged, as `health` and `cleanup` do.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::cleanup::support::Place;
 use crate::night::support::holds;
 use crate::records::support::{recording, server};
 
-/// The row of a backup in a list of `list --json` or `stats --json`.
+/// The entry of a backup in the output of `list --json` or `stats --json`.
 #[track_caller]
 fn row<'a>(rows: &'a Value, manifest: &Manifest) -> &'a Value {
     let id = manifest.id.as_str();
@@ -22,7 +22,7 @@ fn remove(place: &Place, key: &str) {
     fs::remove_file(place.home.backups().join(key)).expect("it was there");
 }
 
-/// The line of a backup.
+/// The line of a backup in the text output.
 #[track_caller]
 fn line(ran: &Ran, manifest: &Manifest) -> String {
     let begins = |line: &&str| line.starts_with(manifest.id.as_str());
@@ -30,7 +30,7 @@ fn line(ran: &Ran, manifest: &Manifest) -> String {
 }
 
 #[test]
-fn an_object_is_missing_or_cut_short() {
+fn list_and_stats_report_a_missing_or_truncated_object() {
     let place = Place::dir();
     let backups = place.nightly(0..4);
     remove(&place, &backups[0].artifact.key);
@@ -55,7 +55,7 @@ fn an_object_is_missing_or_cut_short() {
             assert_eq!(row["status"], code);
             assert!(row["error"].as_str().is_some_and(|error| error.ends_with(&why)), "{row}");
         }
-        // The key alone is new beside the word.
+        // Only the key may follow the word.
         let beyond = why.trim_start_matches("its artifact ").trim_start_matches("its index ");
         let beyond = beyond.trim_end_matches(" is missing");
         let said = line(&text, &backups[n]);
@@ -66,14 +66,14 @@ fn an_object_is_missing_or_cut_short() {
     }
     let good = row(&list["backups"], &backups[3]);
     assert_eq!((&good["status"], &good["error"]), (&"completed".into(), &Value::Null));
-    // Each run made a backup, which is what success counts.
+    // Each run made a backup, so it counts as a success.
     assert_eq!((&stats["backups"], &stats["backups_not_good"]), (&4.into(), &3.into()));
     assert_eq!(stats["success"][2]["percent"], 100.0);
     holds(
         &told.stdout,
         &["4 completed", "in 4 backups (390.6 KiB raw), 3 of them are no good", "ago, artifact missing"],
     );
-    // What they say is what the others go by.
+    // `cleanup` and `health` act on the same faults.
     let cleanup = place.run(&["cleanup", "--dry-run", "--json"]).ends(3).json();
     assert_eq!(cleanup["problems"].as_array().map(Vec::len), Some(3), "{cleanup}");
     let health = place.run(&["health", "--only", "freshness"]).ends(5).stdout;
@@ -81,7 +81,7 @@ fn an_object_is_missing_or_cut_short() {
 }
 
 #[test]
-fn the_page_says_so() {
+fn the_statistics_page_reports_a_damaged_backup() {
     let place = Place::dir();
     let backups = place.nightly(0..4);
     remove(&place, &backups[1].artifact.key);
@@ -94,9 +94,10 @@ fn the_page_says_so() {
     holds(&page, &["artifact missing", "4 backups, 1 of them is no good", &said]);
 }
 
-/// Records know of which job it is; without them nobody does, and the clean-up is frozen.
+/// The records know the job of a broken or lost manifest. Without records nobody does, and the cleanup is
+/// frozen.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_is_broken_or_lost() {
+async fn list_and_stats_report_a_broken_or_lost_manifest() {
     let ((server, _client), home) = (server().await, Home::new());
     let tool = |uri: &str, args: &[&str]| {
         let mut command = recording(&home, uri);
@@ -116,7 +117,7 @@ async fn a_manifest_is_broken_or_lost() {
             assert_eq!(row(rows, &backups[n])["status"], status);
         }
     }
-    // What exists is what the store says, with records and without.
+    // The store decides which backups exist, with records and without.
     assert_eq!((&stats["backups"], &stats["backups_lost"]), (&1.into(), &2.into()), "{stats}");
     let told = tool(NOWHERE, &["stats"]).ends(0);
     holds(&line(&told, &backups[0]), &["  unreadable manifest  ", "manifest.json cannot be understood"]);
@@ -127,7 +128,7 @@ async fn a_manifest_is_broken_or_lost() {
         &tool(NOWHERE, &["list"]).ends(4).stdout,
         &["unreadable manifest: ", "manifest missing: its artifact "],
     );
-    // Deleted, it is deleted and nothing else.
+    // A deleted backup is reported as deleted, and as nothing else.
     fs::write(manifest(0), backups[0].encode().expect("JSON")).expect("mended");
     fs::remove_dir_all(manifest(1).parent().expect("its folder")).expect("the rest");
     let list = tool(NOWHERE, &["list", "--json", "--status", "deleted"]).ends(0).json();

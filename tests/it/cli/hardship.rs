@@ -1,4 +1,4 @@
-//! Rows 40, 44 and 45: a full disk, nobody who reads, little memory, few descriptors.
+//! A full disk, a closed standard output, little memory, few descriptors.
 
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
@@ -20,7 +20,7 @@ async fn server(blobs: u64) -> Mongod {
     server
 }
 
-/// A shell that runs `script`, in which `$TOOL` is the tool, with the tool's environment.
+/// A shell that runs `script` with the tool's environment. `$TOOL` is the tool.
 pub fn shell(tool: &Command, script: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", script]).env_clear().current_dir("/").stdin(Stdio::null());
@@ -29,7 +29,7 @@ pub fn shell(tool: &Command, script: &str) -> Command {
     shell
 }
 
-/// The same where the script may mount file systems, which nobody else sees.
+/// The same in a mount namespace of its own, so that the script may mount file systems.
 pub fn mounting(tool: &Command, script: &str) -> Command {
     let inner = shell(tool, script);
     let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
@@ -39,9 +39,9 @@ pub fn mounting(tool: &Command, script: &str) -> Command {
     outer
 }
 
-/// Row 40: the disk fills up while the backup is written; what was written goes, the old backup stays.
+/// The disk fills up during the backup: the new files are removed, and the old backup stays.
 #[tokio::test]
-async fn the_disk_is_full() {
+async fn a_full_disk_fails_the_backup_and_keeps_the_old_one() {
     let (server, home) = (server(2_000).await, Home::new());
     let script = r#"set -e
 mount -t tmpfs -o size=8m tmpfs "$BACKUP_DIR"
@@ -61,9 +61,9 @@ exit $code"#;
     assert_eq!(ran.stdout.matches("native").count(), 1, "{}", ran.stdout);
 }
 
-/// Row 44: whether anybody reads what is printed changes no exit code, and no backup.
+/// A closed or full standard output changes neither the exit code nor the backup.
 #[tokio::test]
-async fn nobody_reads() {
+async fn a_closed_standard_output_changes_neither_the_exit_code_nor_the_backup() {
     let server = server(0).await;
     for (redirected, code) in [
         (r#""$TOOL" backup >&-"#, 0),
@@ -92,9 +92,10 @@ async fn nobody_reads() {
     }
 }
 
-/// Row 45: where a library gives up by abort(3), as glibc does without memory for a thread, it is a failure too.
+/// A library that gives up by abort(3), as glibc does when a thread gets no memory, is reported as a failure,
+/// too.
 #[test]
-fn a_library_gives_up() {
+fn an_abort_by_a_library_is_reported_as_a_failure() {
     let (home, silent) = (Home::new(), TcpListener::bind("127.0.0.1:0").expect("a port"));
     let uri = format!("mongodb://{}/", silent.local_addr().expect("bound"));
     let mut child = home.to_dir(&uri).arg("backup").stderr(Stdio::piped()).spawn().expect("the tool");
@@ -103,7 +104,8 @@ fn a_library_gives_up() {
         assert!(child.try_wait().expect("its state").is_none(), "it ended without asking the server");
         std::thread::sleep(Duration::from_millis(10));
     }
-    // SAFETY: a call without pointers; the child is not waited for yet, and so its number is its own.
+    // SAFETY: the call takes no pointer, and the child has not been waited for, so its process id is still
+    // its own.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGABRT) }, 0);
     let ended = child.wait_with_output().expect("its end");
     let said = String::from_utf8_lossy(&ended.stderr);
@@ -111,9 +113,9 @@ fn a_library_gives_up() {
     assert!(said.contains("error: ") && said.contains("next step: Free memory"), "{said}");
 }
 
-/// Row 45: with too little of something a run fails, or it succeeds; what is listed is whole.
+/// With too little of a resource a run fails or succeeds, but every listed backup is whole.
 #[tokio::test]
-async fn little_of_everything() {
+async fn a_listed_backup_is_whole_however_little_memory_or_descriptors_there_were() {
     let server = server(600).await;
     let uri = format!("{}&serverSelectionTimeoutMS=1000", server.uri());
     let mut failed = [0, 0];
@@ -136,9 +138,9 @@ async fn little_of_everything() {
                 );
                 done[kind] += 1;
             }
-            // The shell itself, or the loader, has not enough: 127, or it is killed before `main`.
+            // The shell or the loader lacks the resource: exit code 127, or killed before `main`.
             Some(2 | 126 | 127) if !said.contains("INFO") => {}
-            // The kernel or the loader ends it before `main`, and `timeout` ends likewise.
+            // The kernel or the loader ends it before `main`, and `timeout` ends in the same way.
             None if said.is_empty() => {}
             code => {
                 assert_eq!(code, Some(1), "{what} (signal {:?})", output.status.signal());
@@ -152,9 +154,10 @@ async fn little_of_everything() {
     assert!(failed.iter().all(|n| *n > 0) && done.iter().all(|n| *n > 0), "{failed:?} {done:?}");
 }
 
-/// A file-size limit ends no run without a word: writing fails, and everybody hears of it.
+/// A file-size limit is reported: the write fails, and the mail, the record and standard error name the
+/// limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_size_limit() {
+async fn a_file_size_limit_is_named_in_the_error_the_mail_and_health() {
     let (server, service) = (server(600).await, service(vec![accepted()]).await);
     let limited = |home: &Home, blocks: u32, args: &str| {
         let mut tool = home.to_dir(&server.uri());
@@ -166,8 +169,8 @@ async fn a_file_size_limit() {
         std::fs::File::create(&log).and_then(|file| file.set_len(6 << 20)).expect("a log above the limit");
         run(shell(&tool, &script).env("BACKUP_LOG_FILE", log))
     };
-    // 5 MiB are more than is expected of 10 MiB that nothing compresses, and less than they take; 32 KiB are less than
-    // is expected.
+    // 10 MiB of incompressible data: the estimate is below 5 MiB and the artifact is larger, so the write
+    // fails. A limit of 32 KiB is below the estimate.
     for (blocks, limit, mails) in [(10 << 10, "5.0 MiB", 1), (64, "32.0 KiB", 2)] {
         let home = Home::new();
         let named = format!("the file-size limit of this process is {limit}");
@@ -185,11 +188,11 @@ async fn a_file_size_limit() {
         assert_eq!(sent.len(), mails);
         assert!(String::from_utf8_lossy(&sent[mails - 1].body).contains(&named), "the mail names the limit");
     }
-    // What fits is backed up, although not a line goes into the log file.
+    // A small backup succeeds, although the log file takes no line.
     let home = Home::new();
     limited(&home, 10 << 10, "backup --db admin --allow-empty").ends(0).says(&["log file", "5.0 MiB"]);
     assert_eq!(home.manifests().len(), 1);
-    // `health` knows the limit before the next night.
+    // `health` reports the limit before the next backup.
     run(home.to_dir(&server.uri()).arg("backup")).ends(0);
     let health = limited(&home, 10 << 10, "health --skip mail --json");
     let disk =
@@ -198,9 +201,9 @@ async fn a_file_size_limit() {
     assert!(disk.contains("failed") && disk.contains("5.0 MiB") && disk.contains("LimitFSIZE="), "{disk}");
 }
 
-/// A file system without free inodes has room, and still takes no file.
+/// A file system without free inodes has space, but takes no file.
 #[tokio::test]
-async fn no_free_inodes() {
+async fn a_file_system_without_free_inodes_is_named() {
     let (server, home) = (server(0).await, Home::new());
     let on = |inodes: u32, args: &str| {
         let script = format!(

@@ -1,4 +1,4 @@
-//! Row 39: a run that is killed lists nothing, and the next one clears up after it and says so.
+//! A killed run leaves no listed backup. The next run removes its leftovers and reports that.
 
 use std::process::{Command, Stdio};
 
@@ -13,7 +13,7 @@ use super::signals::{STALL, loaded, start, until};
 use super::support::{Home, NOWHERE, TOOL, files, run};
 
 #[tokio::test]
-async fn in_the_middle_of_a_directory() {
+async fn a_run_killed_while_it_writes_to_a_directory_leaves_nothing_listed() {
     let (server, home) = (loaded().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
@@ -45,9 +45,9 @@ fn bytes(home: &Home) -> Vec<(String, Vec<u8>)> {
     home.files().into_iter().map(read).collect()
 }
 
-/// The bucket is not asked for its uploads: MinIO would not tell. The state folder knows.
+/// The state folder remembers the upload. The bucket is not asked, because MinIO would not list it.
 #[tokio::test]
-async fn in_the_middle_of_an_upload() {
+async fn an_upload_of_a_killed_run_is_aborted_by_the_next() {
     let (server, home, bucket) = (loaded().await, Home::new(), S3Server::start());
     bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));
     bucket.faults().add(S3Rule::always("ListMultipartUploads", Fault::Answer(501, "NotImplemented")));
@@ -58,7 +58,7 @@ async fn in_the_middle_of_an_upload() {
     assert_eq!((bucket.open_uploads().len(), bucket.objects().len()), (1, 0));
     assert_eq!(files(&home.state()).len(), 1);
     bucket.faults().clear();
-    // Another place is not this one's business.
+    // A run with another place leaves the upload alone.
     let other = run(home.to_dir(&server.uri()).args(["backup", "--json"])).ends(0).json();
     assert_eq!((&other["notes"], bucket.open_uploads().len()), (&json!([]), 1));
     let next = run(to_s3(&home, &server.uri(), &bucket).args(["backup", "--json"])).ends(0).json();
@@ -68,12 +68,12 @@ async fn in_the_middle_of_an_upload() {
     assert_eq!(bucket.count("ListMultipartUploads"), 0);
 }
 
-/// The calls by which a run changes the world, and all the rest in strides.
+/// The system calls by which a run changes the world; the others are tried in strides.
 const CHANGING: &str = "mkdir,mkdirat,flock,write,pwrite64,fsync,fdatasync,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir";
 
-/// Killed at the Nth of its changing system calls, then at any call, for every N that there is.
+/// A run is killed at every one of its changing system calls, and then at a sample of all calls.
 #[tokio::test]
-async fn at_every_system_call() {
+async fn a_run_killed_at_any_system_call_leaves_nothing_broken() {
     let server = Mongod::builder().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_many((0..20).map(|n| bson::doc! {"_id": n})).await.expect("rows");
@@ -101,7 +101,7 @@ struct Tally {
     left: usize,
 }
 
-/// Waits until the kernel has taken the locks off a process that was killed: strace ends before that.
+/// Waits until the kernel has released the locks of a killed process, because strace ends before that.
 fn locks_are_free(home: &Home) {
     let held = || {
         let partials =
@@ -118,7 +118,7 @@ fn locks_are_free(home: &Home) {
     }
 }
 
-/// One run that is killed at the `n`th of `calls` in any of its threads; false if it had fewer.
+/// Kills a run at the `n`th of `calls` in any of its threads. Returns false if the run made fewer calls.
 fn killed_at(uri: &str, calls: &str, n: usize, tally: &mut Tally) -> bool {
     let home = Home::new();
     let mut tool = home.to_dir(uri);
@@ -133,7 +133,7 @@ fn killed_at(uri: &str, calls: &str, n: usize, tally: &mut Tally) -> bool {
     let listed = run(home.to_dir(NOWHERE).args(["list", "--json"])).ends(0).json();
     let count = listed["backups"].as_array().map_or(0, Vec::len);
     for manifest in home.manifests() {
-        // What is listed is whole.
+        // A listed backup is whole.
         assert_eq!(contents(&manifest, &home.artifact(&manifest)).documents["shop.rows"].len(), 20);
     }
     if std::os::unix::process::ExitStatusExt::signal(&status) != Some(libc::SIGKILL) {

@@ -1,4 +1,4 @@
-//! Nights on file systems that lack calls, imitated by refusing those calls.
+//! Nightly runs on file systems that lack system calls, simulated by refusing those calls.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use super::signals::until;
 use super::support::{Home, TOOL, files, run};
 
-/// The tool, with these calls refused.
+/// The tool, with these system calls refused.
 fn refused(tool: &Command, calls: &[&str], args: &[&str]) -> Command {
     let names: Vec<&str> = calls.iter().filter_map(|call| call.split(':').next()).collect();
     let mut traced = Command::new("strace");
@@ -31,9 +31,9 @@ async fn server() -> Mongod {
 const ALL: [&str; 4] =
     ["renameat2:error=EOPNOTSUPP", "linkat:error=EPERM", "flock:error=ENOLCK", "fsync:error=EINVAL"];
 
-/// Each missing call is logged once, `health` names it, and the backup is as good as any.
+/// Each missing call is logged once and named by `health`, and the backup is sound.
 #[tokio::test]
-async fn a_night_on_a_file_system_that_lacks_everything() {
+async fn a_backup_succeeds_on_a_file_system_that_lacks_every_optional_call() {
     let (server, home) = (server().await, Home::new());
     let tool = home.to_dir(&server.uri());
     let words = ["nor hard links", "no locks (flock)", "no fsync of folders"];
@@ -66,9 +66,9 @@ async fn a_night_on_a_file_system_that_lacks_everything() {
     assert!(home.files().iter().all(|file| !file.contains(".health")), "{:?}", home.files());
 }
 
-/// A second run finds the first; after a kill the lock is taken over.
+/// The second run finds the running first one. After a kill it takes the lock over.
 #[tokio::test]
-async fn without_locks_a_second_run_finds_the_first_and_takes_over_from_a_dead_one() {
+async fn without_file_locks_a_second_run_finds_a_running_one_and_replaces_a_dead_one() {
     let (server, home) = (server().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let stall = Action::Stall(std::time::Duration::from_secs(60));
@@ -85,7 +85,7 @@ async fn without_locks_a_second_run_finds_the_first_and_takes_over_from_a_dead_o
     let text = std::fs::read_to_string(&held).expect("the holder");
     let pid = text.lines().find_map(|line| line.strip_prefix("pid ")).expect("a process").to_string();
     run(&mut with(&server.uri())).ends(75).says(&[&format!("under way: process {pid} on ")]);
-    // SAFETY: a call without pointers, on a process of this test.
+    // SAFETY: the call takes no pointer, and the process belongs to this test.
     unsafe { libc::kill(pid.parse().expect("a number"), libc::SIGKILL) };
     first.wait().expect("its end");
     assert!(held.exists());

@@ -1,4 +1,4 @@
-//! Rows 36 and 37: two runs of one job, on one host and on two. (Two clean-ups: cleanup/twice.rs.)
+//! Two runs of the same job, on one host and on two. cleanup/twice.rs tests two cleanups.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::s3::to_s3;
 use super::signals::{STALL, ends_by, loaded, start, until};
 use super::support::{Home, Ran, run};
 
-/// A backup of `home` that stands still in the middle, and the rule that holds it.
+/// Starts a backup of `home` that stalls in the middle. Returns it with the rule that stalls it.
 fn stalled(home: &Home, proxy: &WireProxy, uri: &str, stall: Duration, job: &str) -> (Child, RuleId) {
     let rule = proxy.add(Rule::on("find").namespace("store.*").nth(2).then(Action::Stall(stall)));
     let child = start(home.to_dir(uri).args(["backup", "--job", job]));
@@ -32,7 +32,7 @@ pub fn end(child: Child) -> Ran {
 }
 
 #[tokio::test]
-async fn the_second_of_a_job_ends_at_once_or_waits() {
+async fn a_second_run_of_a_job_exits_at_once_or_waits() {
     let (server, home) = (loaded().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
@@ -44,9 +44,9 @@ async fn the_second_of_a_job_ends_at_once_or_waits() {
     let busy = backup(&["--job", "nightly"]).ends(75).says(&said).says(&[&pid.to_string()]);
     assert!(began.elapsed() < Duration::from_secs(2) && busy.stdout.is_empty(), "{:?}", began.elapsed());
     backup(&["--job", "nightly", "--wait", "1s"]).ends(75).says(&["1 s of waiting were not enough"]);
-    // Neither another job, nor a clean-up of this one, nor what writes nothing waits for it.
+    // Another job, a cleanup of this job, and commands that write nothing do not wait.
     backup(&["--job", "weekly"]).ends(0);
-    // The job has no backup yet, which needs a look; busy it is not.
+    // Exit code 3, because the job has no backup yet; the lock is not the reason.
     run(home.to_dir(&direct).args(["cleanup", "--job", "nightly"])).ends(3);
     for args in [
         &["cleanup", "--job", "weekly"][..],
@@ -65,7 +65,7 @@ async fn the_second_of_a_job_ends_at_once_or_waits() {
     assert_eq!(std::fs::read_to_string(lock(&home, "nightly.backup.lock")).expect("it stays"), "");
 }
 
-/// Of SIGKILL the tool hears nothing; nor may its mongodump, should it live on, hold the lock.
+/// The tool cannot react to SIGKILL, and a surviving mongodump must not hold the lock.
 #[tokio::test]
 async fn a_killed_run_frees_the_lock() {
     let (server, home) = (loaded().await, Home::new());
@@ -88,7 +88,7 @@ async fn a_killed_run_frees_the_lock() {
 }
 
 #[tokio::test]
-async fn a_signal_ends_the_wait() {
+async fn a_signal_ends_the_wait_for_a_lock() {
     let (server, home) = (loaded().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
@@ -108,7 +108,7 @@ async fn a_signal_ends_the_wait() {
 }
 
 #[test]
-fn a_wait_is_a_duration() {
+fn wait_takes_a_number_with_a_unit() {
     let home = Home::new();
     for wait in ["soon", "10", "-1s", ""] {
         for operation in ["backup", "cleanup"] {
@@ -119,9 +119,9 @@ fn a_wait_is_a_duration() {
     }
 }
 
-/// Two runs at once do no harm, so a state folder that cannot be written does not cost the night.
+/// Two runs at once do no harm, so a state folder that cannot be written costs no backup.
 #[tokio::test]
-async fn without_a_place_for_locks_the_run_goes_on() {
+async fn a_backup_succeeds_when_the_lock_cannot_be_created() {
     let (server, home) = (loaded().await, Home::new());
     std::fs::write(home.state(), "a file").expect("a file");
     for operation in ["backup", "cleanup"] {
@@ -131,9 +131,9 @@ async fn without_a_place_for_locks_the_run_goes_on() {
     }
 }
 
-/// The same job on two hosts: two backups with ids of their own.
+/// The same job on two hosts makes two backups with different ids.
 #[tokio::test]
-async fn two_hosts_back_up_at_once() {
+async fn two_hosts_can_back_up_the_same_job_at_once() {
     let (server, bucket) = (loaded().await, S3Server::start());
     bucket.faults().add(S3Rule::first(2, "UploadPart", Fault::Delay(Duration::from_secs(1))));
     let homes = [Home::new(), Home::new()];

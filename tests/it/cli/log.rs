@@ -1,4 +1,4 @@
-//! The log: the run's id in its lines, the log file, and a disk that is full.
+//! The log: the run id in its lines, the log file, and a full disk.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).expect("a log file")
 }
 
-/// A line taken apart: level, what is in brackets, text.
+/// Splits a line into level, run id in brackets, and text.
 #[track_caller]
 fn line(line: &str) -> (&str, Option<&str>, &str) {
     let (time, rest) = line.split_once(' ').expect("a time");
@@ -39,7 +39,7 @@ fn line(line: &str) -> (&str, Option<&str>, &str) {
 }
 
 #[tokio::test]
-async fn every_line_names_its_run() {
+async fn every_log_line_names_its_run() {
     let (server, home) = (server().await, Home::new());
     let ran = run(home.to_dir(&server.uri()).args(["backup", "--log-file"]).arg(log(&home))).ends(0);
     let id = home.manifests()[0].id.to_string();
@@ -48,10 +48,11 @@ async fn every_line_names_its_run() {
     assert!(lines.iter().any(|(level, _, text)| *level == "INFO" && text.starts_with("backing up ")));
     assert!(lines.iter().any(|(_, _, text)| *text == format!("backup {id} of {}", home.manifests()[0].job)));
     assert!(lines.len() > 4 && lines.iter().all(|(_, run, _)| *run == Some(&id)), "{text}");
-    // Standard error has the same lines, but not the result, which is on standard output.
+    // Standard error has the same lines. The result is on standard output.
     assert!(!ran.stderr.is_empty() && text.starts_with(&ran.stderr), "{text}\n{}", ran.stderr);
     assert_eq!(std::fs::metadata(log(&home)).expect("a file").permissions().mode() & 0o027, 0);
-    // Appended to, with nothing lost; quiet is for standard error only. A clean-up has no id.
+    // The file is appended to. `--quiet` silences only standard error. A cleanup has a name in place of an
+    // id.
     let quiet =
         run(home.to_dir(&server.uri()).args(["-q", "cleanup", "--job", "j", "--log-file"]).arg(log(&home)));
     assert_eq!(quiet.ends(3).stdout, "");
@@ -64,12 +65,12 @@ async fn every_line_names_its_run() {
     assert!(read(&log(&home)).contains(&format!("INFO  [{newest}] backing up")));
 }
 
-/// Of a run that starts once more each attempt has an id of its own.
+/// If a run makes a second attempt, each attempt has its own id.
 #[tokio::test]
-async fn a_second_attempt_has_a_new_id() {
+async fn a_second_attempt_is_logged_with_a_new_id() {
     let (server, home) = (server().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
-    // Without resume tokens a lost cursor costs a second run.
+    // Without resume tokens a lost cursor leads to a second attempt.
     proxy.without_resume_tokens(40415);
     proxy.add(Rule::on("getMore").namespace("shop.rows").times(1).then(Action::fail(43)));
     let ran = run(home.to_dir(&proxy.uri(&server.uri())).args(["backup", "--log-file"]).arg(log(&home)));
@@ -81,9 +82,9 @@ async fn a_second_attempt_has_a_new_id() {
     assert!(ids.iter().all(|id| id.parse::<BackupId>().is_ok()), "{ids:?}");
 }
 
-/// What failed and the next step are there as well, and before there is an id nothing is in brackets.
+/// The error and the next step are in the file, too. Lines logged before the run has an id have no brackets.
 #[test]
-fn a_failure_is_in_the_file() {
+fn a_failure_is_written_to_the_log_file() {
     let home = Home::new();
     let tool = || {
         let mut command = home.to_dir(NOWHERE);
@@ -102,30 +103,30 @@ fn a_failure_is_in_the_file() {
     assert_eq!((first.0, first.1, first.2.starts_with(text)), ("ERROR", run, true), "{level}");
 }
 
-/// `RUST_LOG` says what both show.
+/// `RUST_LOG` filters standard error and the file.
 #[tokio::test]
-async fn rust_log_is_honoured() {
+async fn rust_log_filters_standard_error_and_the_log_file() {
     let (server, home) = (server().await, Home::new());
     let backup = |filter: &str| {
         let mut command = home.to_dir(&server.uri());
         run(command.env("RUST_LOG", filter).args(["backup", "--quiet", "--log-file"]).arg(log(&home))).ends(0)
     };
-    let told = |text: &str, level: &str| text.lines().any(|l| line(l).0 == level);
+    let logged = |text: &str, level: &str| text.lines().any(|l| line(l).0 == level);
     let ran = backup("uzima_backup=debug");
-    assert!(told(&ran.stderr, "DEBUG") && told(&read(&log(&home)), "DEBUG"), "{}", ran.stderr);
+    assert!(logged(&ran.stderr, "DEBUG") && logged(&read(&log(&home)), "DEBUG"), "{}", ran.stderr);
     std::fs::remove_file(log(&home)).expect("gone");
     let ran = backup("error");
     assert!(ran.stderr.is_empty() && !read(&log(&home)).contains("backing up"), "{}", read(&log(&home)));
 }
 
 #[test]
-fn one_that_cannot_be_opened_is_told_at_once() {
+fn a_log_file_that_cannot_be_opened_is_a_usage_error() {
     let home = Home::new();
     for path in [home.path().join("none/x.log"), home.backups()] {
         let ran = run(home.to_dir(NOWHERE).env("BACKUP_LOG_FILE", &path).arg("backup")).ends(2);
         ran.says(&[&format!("cannot open the log file {}", path.display()), "next step: "]);
     }
-    // A pipe without a reader must not hold the run up.
+    // A FIFO without a reader must not block the run.
     let pipe = home.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
     run(home.to_dir(NOWHERE).env("BACKUP_LOG_FILE", &pipe).arg("list")).ends(2);
@@ -135,18 +136,18 @@ fn one_that_cannot_be_opened_is_told_at_once() {
     assert!(home.path().join("x.log").exists());
 }
 
-/// What cannot be written is said once, and changes nothing.
+/// A failing write to the log file is reported once and does not change the result.
 #[tokio::test]
-async fn a_full_disk_does_not_end_the_run() {
+async fn a_log_file_on_a_full_disk_does_not_end_the_run() {
     let (server, home) = (server().await, Home::new());
     let ran = run(home.to_dir(&server.uri()).args(["-q", "backup", "--log-file", "/dev/full"])).ends(0);
     assert_eq!(ran.stderr.matches("the log file /dev/full cannot be written").count(), 1, "{}", ran.stderr);
     assert_eq!((ran.stderr.lines().count(), home.manifests().len()), (1, 1), "{}", ran.stderr);
 }
 
-/// Rotated by `copytruncate`, the file goes on at its new beginning.
+/// After `copytruncate` the file continues at its new start.
 #[tokio::test]
-async fn a_file_that_is_cut_goes_on_at_its_beginning() {
+async fn a_truncated_log_file_continues_at_its_start() {
     let (server, home) = (server().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let stalled = proxy.add(
@@ -163,10 +164,10 @@ async fn a_file_that_is_cut_goes_on_at_its_beginning() {
     assert!(!text.contains('\0') && text.lines().map(line).count() > 2, "{text:?}");
 }
 
-/// Row 66: state folder, backups and log file on a disk that is full. The run fails, and what it says
-/// needs no disk.
+/// State folder, backups and log file are on a full disk. The run fails, and its error is printed without
+/// using the disk.
 #[tokio::test]
-async fn everything_on_a_full_disk() {
+async fn a_run_with_all_folders_on_a_full_disk_fails_with_a_printed_error() {
     let (server, home) = (server().await, Home::new());
     let script = r#"mount -t tmpfs -o size=1m tmpfs "$FULL" || exit 98
 mkdir "$FULL/backups" && : > "$FULL/log" && dd if=/dev/zero of="$FULL/fill" bs=4k 2> /dev/null

@@ -1,4 +1,4 @@
-//! Variables that were meant to be settings are named where a person looks, and change nothing.
+//! Misspelt variables are reported in the log, by `config` and by `health`, and change nothing else.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -15,14 +15,14 @@ fn misspelt(home: &Home) -> Command {
     command
         .env("BACKUP_FORMT", "tar.zst")
         .env("RESTORE_URL", "mongodb://u:hunter2@h")
-        // Meteor's, beside ours.
+        // A variable of Meteor, which has nothing to do with this tool.
         .env("MONGO_URL", "mongodb://u:hunter2@h")
         .env("BACKUP_OF", "others");
     command
 }
 
 #[test]
-fn a_slip_is_told_once_and_is_no_error() {
+fn a_misspelt_variable_is_reported_once_and_is_no_error() {
     let home = Home::new();
     for args in [&["list"][..], &["backup"], &["health", "--only", "state"]] {
         let ran = run(misspelt(&home).args(args));
@@ -46,7 +46,7 @@ fn a_slip_is_told_once_and_is_no_error() {
 }
 
 #[test]
-fn config_and_health_show_it() {
+fn config_and_health_report_a_misspelt_variable() {
     let home = Home::new();
     let shown = run(misspelt(&home).arg("config")).ends(0).stdout;
     assert!(shown.contains(FORMAT) && shown.contains("format = tar.gz  (default)"), "{shown}");
@@ -57,9 +57,9 @@ fn config_and_health_show_it() {
     assert!(health.contains(FORMAT), "{health}");
 }
 
-/// The same of a secret's file that every user may read.
+/// A secret's file that every user may read is reported in the same way.
 #[test]
-fn an_open_secret_is_told_once_and_is_no_error() {
+fn a_secret_that_every_user_may_read_is_reported_once_and_is_no_error() {
     let home = Home::new();
     let file = home.path().join("uri");
     std::fs::write(&file, NOWHERE).expect("a file");

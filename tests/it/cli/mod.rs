@@ -1,4 +1,4 @@
-//! The real binary, as cron, people and scripts start it.
+//! Runs the real binary as cron, people and scripts do.
 
 mod clocks;
 mod compression;

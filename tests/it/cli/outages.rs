@@ -1,4 +1,4 @@
-//! Stores that are away for seconds: each command waits for them, and says so.
+//! Stores that are unreachable for seconds: each command waits for them and reports the wait.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ impl Away {
         command
     }
 
-    /// Runs a command. Once the bucket has had a request of this kind (`""`: from the start), it refuses connections for
-    /// two seconds and then answers 503 for one.
+    /// Runs a command. After the first request of the kind `after` (`""`: from the start) the bucket refuses
+    /// connections for two seconds and then answers 503 for one second.
     fn run(&self, mut command: Command, after: &str) -> Ran {
         let had = if after.is_empty() { 0 } else { self.bucket.count(after) + 1 };
         let ended = Arc::new(AtomicBool::new(false));
@@ -67,7 +67,7 @@ impl Away {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_away_for_seconds_is_waited_for() {
+async fn every_command_waits_for_a_store_that_is_unreachable_for_seconds() {
     let (server, target) = (server().await, Mongod::builder().start().await.expect("mongod"));
     let away = Away::new();
     let waits = ["waiting for s3://backups/daily-backups/ for up to 1 min 0 s (BACKUP_PATIENCE): "];
@@ -86,7 +86,7 @@ async fn a_store_that_is_away_for_seconds_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_stays_away_ends_the_run_with_the_time_and_a_next_step() {
+async fn a_store_that_stays_unreachable_fails_the_run_with_the_waited_time_and_a_next_step() {
     let (server, away) = (server().await, Away::new());
     for (fault, words) in [
         (Fault::Answer(503, "ServiceUnavailable"), "503"),

@@ -1,4 +1,4 @@
-//! What `backup`, `list` and `config` print: for people, and as JSON that scripts rely on.
+//! The output of `backup`, `list` and `config`, as text and as the JSON that scripts rely on.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ async fn server() -> Mongod {
 }
 
 #[tokio::test]
-async fn a_backup_and_its_list() {
+async fn backup_and_list_print_the_stored_backup() {
     let (server, home) = (server().await, Home::new());
     let nothing = run(home.to_dir(&server.uri()).arg("list")).ends(0);
     assert_eq!(nothing.stdout, format!("no backups in {}\n", home.backups().display()));
@@ -54,7 +54,7 @@ async fn a_backup_and_its_list() {
     assert_eq!((&report["version"], &report["id"]), (&json!(1), &json!(manifest.id)));
     assert_eq!((&report["job"], &report["engine"]), (&json!("first"), &json!("native")));
     assert_eq!(report["place"], json!(format!("{place}/{}", manifest.artifact.key)));
-    // admin.system.version and the two collections; its one document and the five of ours.
+    // Three namespaces: admin.system.version with one document, and the two collections with five.
     assert_eq!((&report["namespaces"], &report["documents"]), (&json!(3), &json!(6)));
     assert_eq!(report["raw_bytes"], json!(manifest.totals.raw_bytes));
     let stored = std::fs::metadata(home.backups().join(&manifest.artifact.key)).expect("the artifact").len();
@@ -76,9 +76,9 @@ async fn a_backup_and_its_list() {
     damaged(&home);
 }
 
-/// Exit 3 says why, also where nothing but errors is wanted: a code alone helps nobody.
+/// With `--quiet`, exit code 3 still prints the reason.
 #[tokio::test]
-async fn a_backup_that_needs_a_look() {
+async fn a_suspicious_backup_prints_the_reason_even_when_quiet() {
     let (server, home) = (server().await, Home::new());
     run(home.to_dir(&server.uri()).arg("backup")).ends(0);
     let client = server.client().await.expect("a client");
@@ -91,7 +91,7 @@ async fn a_backup_that_needs_a_look() {
     assert!(listed.contains("completed, look: collapsed: "), "{listed}");
 }
 
-/// Newest first over all jobs; `--job` and `--limit` narrow it.
+/// `list` shows the newest backup of all jobs first; `--job` and `--limit` narrow the list.
 fn listed(home: &Home) {
     let list = |args: &[&str]| run(home.to_dir(NOWHERE).arg("list").args(args)).ends(0);
     let ids = |value: &Value| -> Vec<String> {
@@ -99,7 +99,7 @@ fn listed(home: &Home) {
         rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
     };
     let all = list(&["--json"]).json();
-    // Several are of one second, of which the ids say nothing.
+    // Backups of the same second have no order.
     let mut manifests = home.manifests();
     manifests.sort_by_key(|m| std::cmp::Reverse(m.started_at));
     let newest_first: Vec<String> = manifests.iter().map(|m| m.id.to_string()).collect();
@@ -128,7 +128,7 @@ fn listed(home: &Home) {
     assert_eq!(other, format!("no backups of the job third in {}\n", home.backups().display()));
 }
 
-/// Row 68: a manifest that cannot be read is listed, the others still are, and the exit code tells.
+/// An unreadable manifest is listed, the other backups are listed, too, and the exit code is 4.
 fn damaged(home: &Home) {
     let all = home.manifests();
     let path = home.backups().join(format!("2{}", &all[1].artifact.key[1..])).with_file_name("manifest.json");
@@ -144,7 +144,7 @@ fn damaged(home: &Home) {
     let human = run(home.to_dir(NOWHERE).arg("list")).ends(4).stdout;
     let line = human.lines().find(|line| line.starts_with(all[1].id.as_str())).expect("its line");
     assert!(line.contains("unreadable manifest: "), "{human}");
-    // Another job's manifest might be this job's: it is shown whatever is asked for.
+    // An unreadable manifest may belong to any job, so it is listed with every `--job`.
     let of_job = run(home.to_dir(NOWHERE).args(["list", "--job", "first"])).ends(4).stdout;
     assert_eq!(of_job.lines().count(), 3, "{of_job}");
 }
@@ -172,12 +172,12 @@ async fn a_dry_run_writes_nothing() {
     );
     let human = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--db", "shop"])).ends(0).stdout;
     assert!(human.starts_with("shop.rows\nwould read 1 namespace, "), "{human}");
-    // Patterns choose a little of much, and the estimate is of what they choose.
+    // Patterns choose a part of the data, and the estimate counts only that part.
     let whole = plan["raw_bytes"].as_u64().expect("an estimate");
     let some = ["backup", "--dry-run", "--json", "--include", "shop.*"];
     let some = run(home.to_dir(&server.uri()).args(some)).ends(0).json();
     assert!((1..whole).contains(&some["raw_bytes"].as_u64().expect("an estimate")), "{some} of {whole}");
-    // What a backup refuses, its dry run refuses.
+    // A dry run refuses whatever the backup would refuse.
     run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--exclude", "*.rows"]))
         .ends(1)
         .says(&["no collections", "--allow-empty"]);
@@ -195,7 +195,7 @@ fn listing_a_directory_does_not_create_it() {
 }
 
 #[test]
-fn help_teaches() {
+fn help_names_variables_examples_and_exit_codes() {
     let top = run(bare().arg("--help")).ends(0).stdout;
     for word in ["backup", "list", "config", "Exit codes", "/etc/uzima-backup/config.toml"] {
         assert!(top.contains(word), "no {word:?} in:\n{top}");
@@ -208,7 +208,7 @@ fn help_teaches() {
 }
 
 #[test]
-fn wrong_usage_is_2() {
+fn wrong_usage_is_exit_code_2() {
     let home = Home::new();
     for (args, word) in [
         (&["backup", "--no-such-flag"][..], "--no-such-flag"),

@@ -1,4 +1,4 @@
-//! Root and the user of the nights take turns in the same folders.
+//! Root and the user of the nightly runs use the same folders in turn.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -9,10 +9,10 @@ use uzima_testkit::mongod::Mongod;
 
 use super::support::{Home, run};
 
-/// Whoever is nobody here.
+/// A user id that owns nothing on this machine.
 const USER: u32 = 65_534;
 
-/// What of a folder belongs to another one than `owner`.
+/// The entries of a folder that do not belong to `owner`.
 fn foreign(folder: &Path, owner: u32) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -27,10 +27,10 @@ fn foreign(folder: &Path, owner: u32) -> Vec<String> {
     found
 }
 
-/// A backup, a verification, a pin and a failure by root lock nobody out. Whoever is not root here sees the
-/// rest of it: nothing fails for want of the right to give files away.
+/// Files that root creates by a backup, a verification, a pin or a failed run do not lock the owner of the
+/// folders out. Without root, the test still shows that nothing fails for lack of the right to change owners.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_root_does_by_hand_leaves_the_folders_to_their_owner() {
+async fn files_created_by_root_belong_to_the_owner_of_the_folder() {
     let (server, home) = (Mongod::builder().start().await.expect("mongod"), Home::new());
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
@@ -49,7 +49,8 @@ async fn what_root_does_by_hand_leaves_the_folders_to_their_owner() {
         [foreign(&home.backups(), owner), foreign(&home.state(), owner)].concat(),
         Vec::<String>::new()
     );
-    // The nights go on. The tool may be built where that user has no way to it.
+    // The nightly runs continue. A copy of the tool is used, because that user may not be able to reach the
+    // build folder.
     let copy = home.path().join("tool");
     std::fs::copy(home.tool().get_program(), &copy).expect("a copy of the tool");
     for command in [&["backup"][..], &["cleanup"], &["verify", "latest"], &["stats"]] {

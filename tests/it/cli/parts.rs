@@ -1,4 +1,4 @@
-//! Row 24: a service that allows few parts gets larger ones, and a wrong estimate ends in an error.
+//! A service with a low limit of parts gets larger parts. A wrong estimate ends in an error.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use super::support::{Home, files};
 
 const MIB: u64 = 1 << 20;
 
-/// A backup by the library, to a service that takes 20 parts.
+/// Backs up with the library to a service that accepts 20 parts.
 async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> {
     let mut s3 = S3Options::new(BUCKET, "p/");
     s3.endpoint_url = Some(bucket.endpoint());
@@ -65,7 +65,7 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
 }
 
 #[tokio::test]
-async fn few_parts() {
+async fn a_service_that_accepts_few_parts_gets_larger_ones() {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     let written =
@@ -78,7 +78,7 @@ async fn few_parts() {
     assert_eq!(report.manifest.artifact.part_size, 2 * MIB);
     assert!((10..=20).contains(&parts), "{parts}");
 
-    // The built-in role `backup` may not ask how much there is, only what it takes on the disk.
+    // The built-in role `backup` may not ask for the data size, only for the size on disk.
     let walled = Mongod::builder().auth().start().await.expect("mongod");
     let client = walled.client().await.expect("a client");
     incompressible(&client.database("store"), "blobs", 1_350, 16 << 10, 24).await.expect("data");
@@ -89,7 +89,7 @@ async fn few_parts() {
     let report = backed_up(&uri, &bucket, &home).await.expect("larger parts");
     assert!(report.manifest.artifact.part_size > MIB);
 
-    // A server whose estimate is far too low: parts of 1 MiB, and more than 20 of them.
+    // A server whose estimate is far too low: with parts of 1 MiB, more than 20 are needed.
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let nothing =
         |answer: &[u8]| raw::rewrite(answer, &["dataSize"], &|_, _| Some((1, 0_f64.to_le_bytes().to_vec())));

@@ -1,4 +1,4 @@
-//! Files that another user planted where root writes: links, hard links, FIFOs and devices.
+//! Files that another user planted where root writes: symbolic links, hard links, FIFOs and devices.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use uzima_testkit::mongod::Mongod;
 
 use super::support::{Home, NOWHERE, bare, run};
 
-/// Whoever is nobody here.
+/// A user id that owns nothing on this machine.
 const USER: u32 = 65_534;
 
 const KINDS: [&str; 4] = ["link", "hard link", "FIFO", "device"];
@@ -33,7 +33,7 @@ impl Victim {
         (meta.uid(), meta.gid(), meta.mode(), std::fs::read(path).expect("the victim"))
     }
 
-    /// Puts something at `path`, as the owner of its folder can.
+    /// Puts something at `path`, as the owner of its folder could.
     fn plant(&self, kind: &str, path: &Path) {
         let _ = std::fs::remove_file(path);
         let node = |args: &[&str]| {
@@ -65,9 +65,9 @@ fn of_user(path: &Path) -> PathBuf {
     path.to_path_buf()
 }
 
-/// The backup of the night is made all the same: a lock only spares work.
+/// The nightly backup is still made: a lock only saves work.
 #[tokio::test]
-async fn a_planted_lock_file_gives_nothing_away() {
+async fn a_planted_lock_file_exposes_and_changes_no_other_file() {
     let server = Mongod::builder().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
@@ -82,7 +82,7 @@ async fn a_planted_lock_file_gives_nothing_away() {
         victim.is_untouched(kind);
         assert_eq!(home.manifests().len(), 1, "{kind}");
     }
-    // A link in place of the folder.
+    // A link in place of the lock folder.
     let home = Home::new();
     let elsewhere = of_user(&home.path().join("elsewhere"));
     symlink(&elsewhere, of_user(&home.state()).join("locks")).expect("a link");
@@ -106,13 +106,13 @@ fn a_planted_log_file_or_page_is_refused() {
     victim.plant("link", &page);
     stats().ends(2).says(&[&format!("--html {}", page.display()), "another user can have made"]);
     victim.is_untouched("the page is a link");
-    // A new file takes the name, and the other name of the old one keeps it as it was.
+    // The new page takes over the name. The other name of the hard link keeps the old content.
     victim.plant("hard link", &page);
     stats();
     victim.is_untouched("the page is a hard link");
 }
 
-/// A link of root in a folder of root is a setting like any other.
+/// A link that root made in a folder of root is followed like any other path in a setting.
 #[test]
 fn a_link_of_root_to_the_log_file_is_followed() {
     let home = Home::new();
@@ -124,7 +124,7 @@ fn a_link_of_root_to_the_log_file_is_followed() {
 }
 
 #[test]
-fn a_configuration_that_is_no_file_of_natural_size_is_refused() {
+fn a_configuration_that_is_too_large_or_no_regular_file_is_refused() {
     let home = Home::new();
     let (fifo, huge, good) =
         (home.path().join("fifo"), home.path().join("huge.toml"), home.path().join("good.toml"));
@@ -135,7 +135,7 @@ fn a_configuration_that_is_no_file_of_natural_size_is_refused() {
         let cannot = format!("cannot read the configuration file {}", path.display());
         ran.says(&[&cannot, "next step: Name a regular file"]);
     }
-    // The same for the file of a secret.
+    // The same holds for the file of a secret.
     std::fs::write(&good, "").expect("a file");
     for path in [&fifo, &huge] {
         let mut tool = bare();
@@ -172,7 +172,7 @@ fn a_configuration_that_others_can_change_is_reported() {
     assert!(!run(tool(0o644).arg("list")).ends(0).stderr.contains("others can change"));
 }
 
-/// Backups among the system's files, or a walk through the whole machine.
+/// These directories would mix backups with the system's files, or make every listing walk the whole machine.
 #[test]
 fn directories_of_the_system_hold_no_backups() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! What had to be sent or asked again does not fail a run, and is seen: in the log and in the manifest.
+//! A repeated request does not fail a run, and is reported in the log and in the manifest.
 
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
@@ -15,9 +15,9 @@ async fn server() -> Mongod {
     server
 }
 
-/// Rows 18 and 19: each kind of request fails in another way before it is done.
+/// Each kind of request fails in a different way before it succeeds.
 #[tokio::test]
-async fn requests_to_the_bucket() {
+async fn repeated_requests_to_the_bucket_are_logged_and_noted() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     bucket.faults().add(S3Rule::first(2, "ListObjectsV2", Fault::Answer(503, "SlowDown")));
     bucket.faults().add(S3Rule::first(1, "CreateMultipartUpload", Fault::Answer(500, "InternalError")));
@@ -33,14 +33,14 @@ async fn requests_to_the_bucket() {
     for reason in ["500 InternalError ×1", "connection", "400 "] {
         assert!(note.contains(reason), "no {reason} in {note}");
     }
-    // Each is in the log; only the first wait and the sum are loud.
+    // Each repetition is logged; only the first wait and the total are warnings.
     let lines = |level: &str, text: &str| {
         ran.stderr.lines().filter(|line| line.contains(&format!(" {level} ")) && line.contains(text)).count()
     };
     let waits = "waiting for s3://backups/daily-backups/ for up to 20.0 s (BACKUP_PATIENCE): ListObjectsV2: 503 SlowDown";
     assert_eq!((lines("INFO ", waits), lines("DEBUG", "is sent again")), (1, 5), "{}", ran.stderr);
     assert_eq!(lines("WARN ", note), 1, "{}", ran.stderr);
-    // A run without trouble notes nothing; one that fails tells of it in its log.
+    // A run without trouble adds no note. A failed run reports the repetitions in its log.
     bucket.faults().clear();
     let calm = run(to_s3(&home, &server.uri(), &bucket).args(["backup", "--json"])).ends(0);
     assert_eq!(calm.json()["notes"], serde_json::json!([]));
@@ -51,7 +51,7 @@ async fn requests_to_the_bucket() {
 }
 
 #[tokio::test]
-async fn a_cleanup_tells_of_them() {
+async fn a_cleanup_reports_repeated_requests() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     run(to_s3(&home, &server.uri(), &bucket).arg("backup")).ends(0);
     bucket.faults().add(S3Rule::first(1, "ListObjectsV2", Fault::LoseRequest));
@@ -62,9 +62,9 @@ async fn a_cleanup_tells_of_them() {
     assert!(note.starts_with("S3 requests were sent again once (connection"), "{note}");
 }
 
-/// A network that is not there yet when the run begins.
+/// The network comes up only after the run has started.
 #[tokio::test]
-async fn a_bucket_that_is_reached_late() {
+async fn a_bucket_that_becomes_reachable_late_is_waited_for() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     let proxy = TcpProxy::start(bucket.address());
     proxy.set_for_first(2, Mode::CutAfter(Direction::Up, 0));
@@ -76,9 +76,9 @@ async fn a_bucket_that_is_reached_late() {
     assert!(note.contains("sent again 2 times (connection"), "{note}");
 }
 
-/// A failure that will not pass is reported at once.
+/// A failure that cannot pass is reported at once.
 #[tokio::test]
-async fn a_refused_request_is_not_sent_again() {
+async fn a_refused_request_is_not_repeated() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     bucket.faults().add(S3Rule::always("*", Fault::Answer(403, "AccessDenied")));
     let before = bucket.count("ListObjectsV2");
@@ -86,9 +86,9 @@ async fn a_refused_request_is_not_sent_again() {
     assert_eq!(bucket.count("ListObjectsV2"), before + 1);
 }
 
-/// The first connections to MongoDB break, then its first answers are lost.
+/// The first connections to MongoDB break, and then its first answers are lost.
 #[tokio::test]
-async fn a_server_that_is_reached_late() {
+async fn a_server_that_becomes_reachable_late_is_waited_for() {
     let (server, home) = (server().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
@@ -99,7 +99,7 @@ async fn a_server_that_is_reached_late() {
         ("listCollections", "asked MongoDB once more after: "),
     ] {
         let lost = proxy.add(match command {
-            // Those with which the driver watches the server have no database's name in them.
+            // The `hello` commands by which the driver monitors the server carry no session id.
             "hello" => Rule::on(command).having("lsid").times(1).then(Action::Close),
             _ => Rule::on(command).times(1).then(Action::Close),
         });

@@ -1,4 +1,4 @@
-//! Backups in a bucket, configured by environment variables alone.
+//! Backups in a bucket, configured by environment variables only.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -15,7 +15,7 @@ use uzima_testkit::wire_proxy::WireProxy;
 use super::contents::contents;
 use super::support::{Home, Ran, files, run};
 
-/// The tool that backs `uri` up to the bucket of this process.
+/// The tool that backs `uri` up to a bucket in this process.
 pub fn to_s3(home: &Home, uri: &str, bucket: &S3Server) -> Command {
     let mut command = home.tool();
     command.env("MONGO_URI", uri).envs(variables(&bucket.endpoint()));
@@ -45,7 +45,7 @@ async fn server() -> Mongod {
 }
 
 #[tokio::test]
-async fn a_backup_and_its_objects() {
+async fn a_backup_stores_three_objects_in_the_bucket() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     let report = run(to_s3(&home, &server.uri(), &bucket).args(["backup", "--json"])).ends(0).json();
     let objects = bucket.objects();
@@ -72,9 +72,9 @@ async fn same_documents(server: &Mongod, manifest: &Manifest, artifact: &[u8]) {
     assert_eq!(got.documents["admin.system.users"], users);
 }
 
-/// moto is an S3 written by others: the metadata of the object is asked for there.
+/// moto is an independent implementation of S3: the test reads the object's metadata from it.
 #[tokio::test]
-async fn moto_too() {
+async fn a_backup_to_moto_succeeds() {
     let (server, home) = (server().await, Home::new());
     let moto = tokio::task::spawn_blocking(Moto::start).await.expect("moto");
     moto.create_bucket(BUCKET);
@@ -110,15 +110,15 @@ fn head(moto: &Moto, key: &str) -> String {
     answer
 }
 
-/// Nothing in the bucket, no upload, nothing remembered.
+/// Asserts that no object, no open upload and no state is left.
 fn assert_nothing_left(home: &Home, bucket: &S3Server) {
     let keys: Vec<String> = bucket.objects().into_keys().collect();
     assert_eq!((keys, bucket.open_uploads(), files(&home.state())), (vec![], vec![], vec![]));
 }
 
-/// Row 16: a bucket that is not there or not ours is told before MongoDB is asked anything.
+/// A bucket that does not exist or may not be used is reported before MongoDB is asked anything.
 #[tokio::test]
-async fn no_bucket() {
+async fn an_unusable_bucket_is_reported_before_mongodb_is_asked() {
     let server = server().await;
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
@@ -130,11 +130,11 @@ async fn no_bucket() {
         let (home, bucket) = (Home::new(), S3Server::start());
         bucket.faults().add(Rule::always("*", fault));
         let ran = run(to_s3(&home, &uri, &bucket).arg("backup")).ends(1).says(&words);
-        // That the bucket does not take the failure either is no news.
+        // The failure cannot be recorded in that bucket either, which needs no message of its own.
         assert!(!ran.stderr.contains("could not be recorded"), "{}", ran.stderr);
         assert!(!bucket.calls().is_empty());
         assert_nothing_left(&home, &bucket);
-        // Row 68: what cannot be read is not taken for empty.
+        // An unreadable bucket is not taken for an empty one.
         let listed = run(to_s3(&home, &uri, &bucket).arg("list")).ends(1).says(&words[..1]);
         assert_eq!(listed.stdout, "");
     }
@@ -145,7 +145,7 @@ async fn no_bucket() {
     assert!(!proxy.log().is_empty());
 }
 
-/// The source of credentials that does not work is named, not the machine's metadata service.
+/// The configured source of credentials is named, not the machine's metadata service.
 #[test]
 fn credentials_that_cannot_be_had_are_named_by_their_source() {
     let (home, bucket) = (Home::new(), S3Server::start());
@@ -167,7 +167,8 @@ fn credentials_that_cannot_be_had_are_named_by_their_source() {
     assert_eq!(bucket.calls().len(), 0);
 }
 
-/// A key that may write and not read would upload everything, fail at the comparison and leave an orphan every night.
+/// A key that may write but not read would upload everything, fail at the comparison and leave an orphan
+/// every night.
 #[tokio::test]
 async fn a_key_that_may_not_read_is_found_before_mongodb_is_asked() {
     let server = server().await;
@@ -182,9 +183,10 @@ async fn a_key_that_may_not_read_is_found_before_mongodb_is_asked() {
     assert_eq!((proxy.log().len(), bucket.count("CreateMultipartUpload")), (0, 0));
 }
 
-/// Row 32: a wrong address, or a name in the wrong place: only the network shows it, so the run failed.
+/// A wrong address or a name in the wrong place can only be noticed on the network, so the run fails with
+/// exit code 1.
 #[tokio::test]
-async fn a_slip_in_the_endpoint() {
+async fn a_wrong_endpoint_is_named() {
     let (server, home) = (server().await, Home::new());
     let began = Instant::now();
     let mut closed = home.tool();
@@ -210,9 +212,9 @@ async fn a_slip_in_the_endpoint() {
     assert_nothing_left(&home, &bucket);
 }
 
-/// Rows 22, 23, 25 and 19 to 21 as a whole backup sees them.
+/// The faults at the end of an upload, as a whole backup meets them.
 #[tokio::test]
-async fn the_end_of_an_upload_goes_wrong() {
+async fn faults_at_the_end_of_an_upload_leave_a_whole_backup_or_none() {
     let server = server().await;
     let attempt = |rules: Vec<Rule>| -> (Ran, Home, S3Server) {
         let (home, bucket) = (Home::new(), S3Server::start());
@@ -271,9 +273,9 @@ async fn the_end_of_an_upload_goes_wrong() {
     }
 }
 
-/// A database's name is part of the default job's, which is part of the object's metadata: a header.
+/// The database name is part of the default job name, which goes into a metadata header of the object.
 #[tokio::test]
-async fn a_job_named_after_an_odd_database() {
+async fn a_job_named_after_an_odd_database_is_stored_in_the_metadata() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     let rows = server.client().await.expect("a client").database("bücher&漢").collection("rows");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");

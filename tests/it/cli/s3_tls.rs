@@ -14,7 +14,7 @@ use uzima_testkit::s3_server::S3Server;
 use super::s3::variables;
 use super::support::{Home, NOWHERE, run};
 
-/// Accepts TLS connections and passes them on; how many there were.
+/// Accepts TLS connections, forwards them, and counts them.
 fn behind_tls(files: &TlsFiles, to: SocketAddr) -> (u16, Arc<AtomicUsize>) {
     let certificates = CertificateDer::pem_file_iter(&files.server).expect("a file");
     let certificates = certificates.collect::<Result<Vec<_>, _>>().expect("certificates");
@@ -84,7 +84,7 @@ fn a_private_ca_is_trusted_where_a_setting_names_it() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_named() {
+fn a_bucket_certificate_for_another_name_is_reported() {
     let (home, bucket) = (Home::new(), S3Server::start());
     let files = TlsFiles::create_for(home.path(), &["other.example"]).expect("certificates");
     let (port, accepted) = behind_tls(&files, bucket.address());
@@ -96,7 +96,7 @@ fn a_certificate_for_another_name_is_named() {
     assert_eq!(accepted.load(Ordering::Relaxed), 1);
 }
 
-/// Answers every request so, and closes.
+/// Answers every request with `answer`, and closes the connection.
 fn proxy(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("the port").port();

@@ -1,4 +1,4 @@
-//! `crontab.example` does what it says, on an installation with a bucket and a mail service.
+//! The lines of `crontab.example` work on an installation with a bucket and a mail service.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,14 +13,14 @@ use crate::notify::support::KEY;
 use crate::records::support::{guarded, of_each};
 use crate::signals::support::Signalled;
 
-/// `crontab.example`: its variables, and its lines as their five fields and a command.
+/// `crontab.example`: its variables, and its lines, each as five fields and a command.
 struct Crontab {
     variables: Vec<(String, String)>,
     jobs: Vec<(String, String)>,
 }
 
 impl Crontab {
-    /// Reads it with the lines on that name files of secrets, which are those of an installation in `etc`.
+    /// Reads the file, and enables the lines that name files of secrets, with `etc` as their folder.
     fn of(etc: &Path) -> Crontab {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crontab.example");
         let text = std::fs::read_to_string(path).expect("crontab.example");
@@ -49,7 +49,7 @@ impl Crontab {
         found.map(|(_, value)| value.as_str()).unwrap_or_else(|| panic!("{name} is not set"))
     }
 
-    /// A job as cron starts it; `home` is the user's.
+    /// Starts a line's command as cron does; `home` is the user's home directory.
     fn start(&self, command: &str, home: &Path) -> Command {
         let percents = command.matches('%').count();
         assert_eq!(percents, command.matches("\\%").count(), "cron takes % for a new line");
@@ -62,7 +62,7 @@ impl Crontab {
     }
 }
 
-/// An installation in `etc`: settings in a file, and the secrets each in one of its own.
+/// An installation in `etc`: the settings in one file, and each secret in its own.
 async fn installed(
     etc: &Path,
     server: &Mongod,
@@ -92,9 +92,9 @@ async fn installed(
     }
 }
 
-/// Each line, in the order of the week and in cron's environment, against a bucket and a mail service.
+/// Runs each line, in the order of the week and in cron's environment.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_crontab_lines_run() {
+async fn every_line_of_the_example_crontab_runs() {
     let ((server, _client), home) = (guarded().await, Home::new());
     let moto = tokio::task::spawn_blocking(Moto::start).await.expect("moto");
     moto.create_bucket(BUCKET);
@@ -118,9 +118,9 @@ async fn the_crontab_lines_run() {
     assert_eq!(crontab.jobs, wanted);
     for (_, command) in &crontab.jobs {
         let mut cron = crontab.start(command, home.path());
-        // The place of the file is the only thing that is not as in an installation.
+        // Only the path of the configuration file differs from a real installation.
         let ran = run(cron.env("UZIMA_BACKUP_CONFIG", etc.join("config.toml"))).ends(0);
-        // Cron mails whatever is said: of a night when all is well, nothing.
+        // Cron mails every output, so a good night must print nothing.
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{command}");
     }
     let subjects = nights.subjects().await;

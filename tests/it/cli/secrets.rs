@@ -1,4 +1,4 @@
-//! Row 54: canaries for the password and the bucket's key are nowhere to be found, in any spelling.
+//! The password and the bucket's key appear nowhere, in any encoding.
 
 use std::process::{Child, Stdio};
 
@@ -13,7 +13,7 @@ use super::support::{Home, files, run};
 
 const PASSWORD: &str = "canary@Pa55:word/1%$ü";
 
-/// As it is, percent-encoded, in base64.
+/// The secret as it is, percent-encoded, and in base64.
 fn spellings(secret: &str) -> [String; 3] {
     let base64 = base64::engine::general_purpose::STANDARD.encode(secret);
     [secret.to_owned(), percent_encode(secret), base64]
@@ -38,7 +38,7 @@ async fn server() -> (Mongod, String) {
 }
 
 #[tokio::test]
-async fn in_what_is_said_and_stored() {
+async fn no_secret_is_printed_logged_or_stored() {
     let ((_server, uri), home, bucket) = (server().await, Home::new(), S3Server::start());
     let secrets = [PASSWORD, uzima_testkit::s3_server::SECRET_KEY];
     let tool = |args: &[&str]| {
@@ -50,7 +50,7 @@ async fn in_what_is_said_and_stored() {
         assert_clean(&format!("what {args:?} says"), &told, &secrets);
         ran
     };
-    // The log is at its loudest: libraries are heard too.
+    // At the most verbose level, so that the logs of libraries are included.
     let traced = tool(&["backup", "-vv", "--format", "archive.gz"]).ends(0);
     assert!(traced.stderr.contains("DEBUG add_parsable_certificates"), "{}", traced.stderr);
     tool(&["backup"]).ends(0);
@@ -67,7 +67,7 @@ async fn in_what_is_said_and_stored() {
             assert_clean(&key, &raw, &secrets);
         }
     }
-    // Failures of either side.
+    // Failures on the store's side.
     bucket.faults().add(Rule::always("UploadPart", Fault::Answer(403, "AccessDenied")));
     tool(&["backup"]).ends(1);
     let wrong = uri.replace("authSource=admin", "authSource=shop");
@@ -77,9 +77,9 @@ async fn in_what_is_said_and_stored() {
     assert_clean("a refused login", refused.stderr.as_bytes(), &secrets);
 }
 
-/// argv and environment of the child, argv of ours, the state folder: while they are there.
+/// Searches the arguments and the environment of both processes and the state folder during the run.
 #[tokio::test]
-async fn while_it_runs() {
+async fn no_secret_is_visible_in_processes_or_files_during_a_run() {
     let ((_server, uri), home, bucket) = (server().await, Home::new(), S3Server::start());
     let secrets = [PASSWORD, uzima_testkit::s3_server::SECRET_KEY];
     let play = Play::archive(fixture("full.archive.gz").expect("the recording"))
@@ -91,7 +91,7 @@ async fn while_it_runs() {
     let mut ours: Child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     until("mongodump runs", || mongodump.runs().is_ok_and(|runs| runs.len() == 1));
     let child = mongodump.runs().expect("runs")[0].pid;
-    // Both are empty for the moment in which a program becomes another one.
+    // Both files are empty for the moment in which a process executes another program.
     let read = |pid: u32, file: &str| {
         let mut bytes = Vec::new();
         until(file, || {

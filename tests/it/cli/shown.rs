@@ -1,12 +1,12 @@
-//! What `config` shows, beside where each value came from.
+//! The derived values that `config` shows, and the checks that it makes.
 
 use serde_json::{Value, json};
 
 use super::support::{Home, bare, run};
 
-/// What is wrong with a setting is told by `config` too, after it has shown them all.
+/// `config` shows all settings, and then reports every mistake in them.
 #[test]
-fn config_checks_what_it_shows() {
+fn config_shows_all_settings_and_reports_their_mistakes() {
     let home = Home::new();
     let ran = run(home.tool().arg("config")).ends(2).says(&["S3_BACKUP_BUCKET"]);
     assert!(ran.stdout.contains("retention_days = 30 days  (default)"), "{}", ran.stdout);
@@ -22,7 +22,7 @@ fn config_checks_what_it_shows() {
         "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it is a whole number, at least 1",
         "no `cleanup`",
     ]);
-    // All that can be told at once is.
+    // All mistakes are reported at once.
     let several = run(tool.env("S3_BACKUP_BUCKET", "b").env("METRICS_FILE", "m.prom")).ends(2);
     several.says(&[
         "retention_days = '30d'",

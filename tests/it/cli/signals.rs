@@ -1,4 +1,4 @@
-//! Row 38: a signal ends a backup at any point within 10 s, and nothing of it stays.
+//! A signal ends a backup within 10 s at any point, and leaves nothing behind.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -16,10 +16,10 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use super::s3::to_s3;
 use super::support::{Home, run, with_signals};
 
-/// The signals, with the exit codes they lead to.
+/// The signals and their exit codes.
 const SIGNALS: [(i32, i32); 3] = [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGHUP, 129)];
 
-/// Longer than any run may take after its signal.
+/// Longer than any run may take after a signal.
 pub const STALL: Duration = Duration::from_secs(60);
 
 pub async fn loaded() -> Mongod {
@@ -30,7 +30,7 @@ pub async fn loaded() -> Mongod {
     server
 }
 
-/// Waits until something has happened, for at most a minute.
+/// Waits at most a minute until a condition holds.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let began = Instant::now();
     while !happened() {
@@ -43,11 +43,11 @@ pub fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
 }
 
-/// Sends a signal and asserts how, and how soon, the process ends.
+/// Sends a signal, and asserts the exit code and that the process ends in time.
 pub fn ends_by(mut child: Child, signal: i32, code: i32) {
     assert!(child.try_wait().expect("its state").is_none(), "it ended before the signal");
     let began = Instant::now();
-    // SAFETY: our own child, not waited for yet.
+    // SAFETY: the process is our own child and has not been waited for yet.
     unsafe { libc::kill(child.id() as i32, signal) };
     until("the process ends", || child.try_wait().expect("its state").is_some());
     let (status, took) = (child.wait().expect("its status"), began.elapsed());
@@ -55,9 +55,9 @@ pub fn ends_by(mut child: Child, signal: i32, code: i32) {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
-/// Native, to a directory: the server falls silent at a random one of all the run's commands.
+/// With the native engine and a directory: the server stops answering at a random command of the run.
 #[tokio::test]
-async fn while_mongodb_is_asked() {
+async fn a_signal_ends_a_backup_whose_server_stops_answering() {
     let server = loaded().await;
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
@@ -70,7 +70,7 @@ async fn while_mongodb_is_asked() {
     for turn in 0..24 {
         let home = Home::new();
         let (signal, code) = SIGNALS[turn % 3];
-        // The last command of a run ends its sessions, when the backup is done.
+        // The last command ends the sessions, after the backup is complete.
         let nth = random.random_range(1..commands);
         proxy.clear();
         let stalled = proxy.add(Rule::on("*").nth(nth).then(Action::Stall(STALL)));
@@ -78,7 +78,7 @@ async fn while_mongodb_is_asked() {
         until("the server falls silent", || proxy.hits(stalled) == 1);
         ends_by(child, signal, code);
         home.assert_nothing_stored();
-        // What was said before the first attempt began is not of a run.
+        // The connection check before the first attempt belongs to no run.
         let said = home.failures();
         assert!(said.len() <= 1 && said.iter().all(|failure| failure.exit == code as u8), "{said:?}");
         told += said.len();
@@ -91,16 +91,16 @@ async fn while_mongodb_is_asked() {
     let (home, stalled) = (Home::new(), proxy.add(Rule::on("find").nth(2).then(Action::Stall(STALL))));
     let child = home.to_dir(&uri).arg("backup").stderr(Stdio::piped()).spawn().expect("the program starts");
     until("the server falls silent", || proxy.hits(stalled) == 1);
-    // SAFETY: our own child, not waited for yet.
+    // SAFETY: the process is our own child and has not been waited for yet.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     let said = child.wait_with_output().expect("its end").stderr;
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("error: ended by SIGTERM; nothing new was stored"), "{said}");
 }
 
-/// A mongodump that hangs and does not listen goes with the run.
+/// A mongodump that hangs and ignores SIGTERM ends with the run.
 #[tokio::test]
-async fn while_mongodump_hangs() {
+async fn a_signal_ends_a_backup_whose_mongodump_hangs() {
     let server = loaded().await;
     let archive = fixture("full.archive.gz").expect("the recording");
     for (stop_at, (signal, code)) in
@@ -124,7 +124,7 @@ async fn while_mongodump_hangs() {
     }
 }
 
-/// A run that is killed takes its mongodump along, by the kernel.
+/// The kernel ends mongodump when its run is killed.
 #[tokio::test]
 async fn a_killed_run_leaves_no_mongodump() {
     let server = loaded().await;
@@ -140,9 +140,9 @@ async fn a_killed_run_leaves_no_mongodump() {
     until("mongodump is gone", || !mongodump.runs().expect("runs")[0].is_alive());
 }
 
-/// A bucket that stalls at each operation of a backup in turn.
+/// The bucket stalls at each operation of a backup in turn.
 #[tokio::test]
-async fn while_the_bucket_stalls() {
+async fn a_signal_ends_a_backup_whose_bucket_stalls() {
     let server = loaded().await;
     let operations = [
         ("ListObjectsV2", SIGNALS[0]),
@@ -154,7 +154,7 @@ async fn while_the_bucket_stalls() {
     ];
     for (turn, (operation, (signal, code))) in operations.into_iter().enumerate() {
         let (home, bucket) = (Home::new(), S3Server::start());
-        // The second stall of UploadPart comes when others are through.
+        // The second stall of UploadPart comes after other parts have been uploaded.
         let index = u64::from(turn == 3) * 2;
         bucket.faults().add(S3Rule::from(index, operation, Fault::Delay(STALL)));
         let child = start(to_s3(&home, &server.uri(), &bucket).arg("backup"));
@@ -175,9 +175,9 @@ async fn while_the_bucket_stalls() {
     }
 }
 
-/// Where even the abort stalls the next run ends the upload, and says so.
+/// If even the abort stalls, the next run aborts the upload and reports that.
 #[tokio::test]
-async fn while_nothing_answers_any_more() {
+async fn an_upload_that_could_not_be_aborted_is_aborted_by_the_next_run() {
     let (server, home, bucket) = (loaded().await, Home::new(), S3Server::start());
     bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));
     bucket.faults().add(S3Rule::always("AbortMultipartUpload", Fault::Delay(STALL)));
@@ -194,7 +194,7 @@ async fn while_nothing_answers_any_more() {
 
 /// A list that waits for its bucket ends at the first Ctrl-C.
 #[test]
-fn while_a_list_waits() {
+fn a_signal_ends_a_list_that_waits_for_its_bucket() {
     let (home, bucket) = (Home::new(), S3Server::start());
     bucket.faults().add(S3Rule::always("*", Fault::Delay(STALL)));
     let child = start(to_s3(&home, super::support::NOWHERE, &bucket).arg("list"));
@@ -204,9 +204,10 @@ fn while_a_list_waits() {
     assert!(began.elapsed() < Duration::from_secs(2));
 }
 
-/// The second signal ends the run at once, whichever of the three it is: here the first one's clearing up hangs.
+/// A second signal of any of the three kinds ends the run at once, here while the clean-up after the first
+/// one hangs.
 #[tokio::test]
-async fn a_second_signal_of_any_kind() {
+async fn a_second_signal_of_any_kind_ends_the_run_at_once() {
     let server = loaded().await;
     for (first, (second, code)) in [
         (libc::SIGINT, SIGNALS[0]),
@@ -219,7 +220,7 @@ async fn a_second_signal_of_any_kind() {
         bucket.faults().add(S3Rule::always("AbortMultipartUpload", Fault::Delay(STALL)));
         let child = start(to_s3(&home, &server.uri(), &bucket).arg("backup"));
         until("a part stalls", || bucket.count("UploadPart") > 1);
-        // SAFETY: our own child, not waited for yet.
+        // SAFETY: the process is our own child and has not been waited for yet.
         unsafe { libc::kill(child.id() as i32, first) };
         until("it clears up", || bucket.count("AbortMultipartUpload") == 1);
         let began = Instant::now();
@@ -228,9 +229,9 @@ async fn a_second_signal_of_any_kind() {
     }
 }
 
-/// Whoever does not wait for the trial of `init` is told what there is by then.
+/// If a signal ends the trial run of `init`, the output names the files that exist by then.
 #[test]
-fn while_init_tries_what_it_wrote() {
+fn a_signal_during_the_trial_of_init_names_the_written_file() {
     let (home, silent) = (Home::new(), TcpListener::bind("127.0.0.1:0").expect("a port"));
     let file = home.path().join("config.toml");
     let mut init = home.to_dir(&format!("mongodb://{}/", silent.local_addr().expect("bound")));
@@ -250,7 +251,7 @@ fn while_init_tries_what_it_wrote() {
     }
 }
 
-/// `nohup` has SIGHUP ignored, `trap '' HUP INT TERM` all three.
+/// `nohup` makes a process ignore SIGHUP; `trap '' HUP INT TERM` makes it ignore all three.
 #[tokio::test]
 async fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
     let server = loaded().await;
@@ -263,13 +264,13 @@ async fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
     let mut child = start(backup.arg("backup"));
     until("the server falls silent", || proxy.hits(stalled) == 1);
     for (signal, _) in SIGNALS {
-        // SAFETY: our own child, not waited for yet.
+        // SAFETY: the process is our own child and has not been waited for yet.
         unsafe { libc::kill(child.id() as i32, signal) };
     }
     assert_eq!(child.wait().expect("its end").code(), Some(0));
     assert_eq!(home.manifests().len(), 1);
 
-    // Only one is ignored: another one ends the run.
+    // If only one signal is ignored, another one still ends the run.
     let home = Home::new();
     proxy.clear();
     let stalled = proxy.add(Rule::on("find").nth(2).then(Action::Stall(STALL)));
@@ -283,7 +284,7 @@ async fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
     };
     let child = start(backup.arg("backup"));
     until("the server falls silent", || proxy.hits(stalled) == 1);
-    // SAFETY: our own child, not waited for yet.
+    // SAFETY: the process is our own child and has not been waited for yet.
     unsafe { libc::kill(child.id() as i32, libc::SIGHUP) };
     ends_by(child, libc::SIGTERM, 143);
     proxy.close_all();

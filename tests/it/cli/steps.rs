@@ -1,11 +1,11 @@
-//! Mistakes of a first hour: each is told with what to do next.
+//! Mistakes of a first hour are reported with a next step.
 
 use uzima_testkit::mongod::Mongod;
 
 use super::support::{Home, NOWHERE, run};
 
 #[test]
-fn what_is_refused_says_what_is_accepted() {
+fn a_refused_value_is_answered_with_the_accepted_ones() {
     let home = Home::new();
     for (args, code, words) in [
         (
@@ -37,7 +37,7 @@ fn what_is_refused_says_what_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_standalone_is_told_where_it_is_looked_for_and_not_each_night() {
+async fn a_standalone_server_is_reported_by_dry_runs_and_health_but_not_by_every_backup() {
     let (server, home) = (Mongod::builder().start().await.expect("mongod"), Home::new());
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
@@ -52,12 +52,12 @@ async fn a_standalone_is_told_where_it_is_looked_for_and_not_each_night() {
     let chosen = run(tool().args(["backup", "--dry-run", "--consistency", "none"])).ends(0).stdout;
     assert!(!chosen.contains("oplog"), "{chosen}");
 
-    // A database's name is no pattern that matches its collections.
+    // A database name is not a pattern that matches its collections.
     run(tool().args(["backup", "--include", "shop"]))
         .ends(1)
         .says(&["next step: For all of the database shop write 'shop.*'"]);
 
-    // An artifact that somebody took away.
+    // An artifact that somebody removed.
     let manifest = &home.manifests()[0];
     std::fs::remove_file(home.backups().join(&manifest.artifact.key)).expect("it was there");
     let id = manifest.id.as_str();

@@ -1,4 +1,5 @@
-//! The real binary in an environment that holds nothing but what a case needs, and what it left behind.
+//! Runs the real binary in an environment that holds only what a case needs, and reads the files that it
+//! leaves.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -9,13 +10,14 @@ use tempfile::TempDir;
 use uzima_backup::catalog::marks::Failure;
 use uzima_backup::model::manifest::Manifest;
 
-/// The binary under test.
+/// The path of the binary under test.
 pub const TOOL: &str = env!("CARGO_BIN_EXE_uzima-backup");
 
-/// Closed on any machine: a connection to it is refused at once.
+/// A closed port on any machine: a connection is refused at once.
 pub const NOWHERE: &str = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300";
 
-/// The tool as cron starts it: no environment at all, in the root folder, and with no signal ignored.
+/// The tool as cron starts it: an empty environment, the root folder as working directory, and no ignored
+/// signal.
 pub fn bare() -> Command {
     let mut command = Command::new(TOOL);
     command.env_clear().current_dir("/").stdin(Stdio::null());
@@ -23,12 +25,13 @@ pub fn bare() -> Command {
     command
 }
 
-/// Has a command start with this disposition of SIGHUP, SIGINT and SIGTERM. A shell without job control has what it
-/// starts in the background ignore SIGINT: the test runner may be such a process.
+/// Sets the disposition of SIGHUP, SIGINT and SIGTERM with which a command starts. The test runner may itself
+/// ignore SIGINT, because a shell without job control starts background processes in that way.
 pub fn with_signals(command: &mut Command, disposition: libc::sighandler_t) {
     let set = move || {
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
-            // SAFETY: a call without pointers, which may be made between fork and exec.
+            // SAFETY: the call takes no pointer and is async-signal-safe, so it is allowed between fork and
+            // exec.
             unsafe { libc::signal(signal, disposition) };
         }
         Ok(())
@@ -37,7 +40,7 @@ pub fn with_signals(command: &mut Command, disposition: libc::sighandler_t) {
     unsafe { command.pre_exec(set) };
 }
 
-/// A folder with a place for backups and one for the state; removed when dropped.
+/// A temporary folder with a folder for backups and one for the state.
 pub struct Home {
     dir: TempDir,
 }
@@ -61,25 +64,26 @@ impl Home {
         self.dir.path().join("state")
     }
 
-    /// The tool with this state folder, no configuration file, no records and the native engine, so that
-    /// nothing depends on the machine.
+    /// The tool with this state folder, without a configuration file and records, and with the native engine,
+    /// so that nothing depends on the machine.
     pub fn tool(&self) -> Command {
         let mut command = bare();
         command.env("UZIMA_BACKUP_STATE_DIR", self.state()).env("UZIMA_BACKUP_CONFIG", "/dev/null");
         command.env("BACKUP_ENGINE", "native").env("BACKUP_RECORDS", "off");
-        // Servers that are down on purpose are not waited for as long as in a real night.
+        // A real night waits longer for an unreachable server.
         command.env("BACKUP_PATIENCE", "2");
         command
     }
 
-    /// The tool that backs `uri` up to this home's folder; small disks of test machines are no reason to fail.
+    /// The tool that backs `uri` up to this home's folder. A small disk of a test machine is no reason to
+    /// fail.
     pub fn to_dir(&self, uri: &str) -> Command {
         let mut command = self.tool();
         command.env("MONGO_URI", uri).env("BACKUP_DIR", self.backups()).env("BACKUP_MIN_FREE", "0");
         command
     }
 
-    /// Every file below the folder for backups, relative to it, sorted.
+    /// The paths of all files in the folder for backups, relative to it and sorted.
     pub fn files(&self) -> Vec<String> {
         files(&self.backups())
     }
@@ -96,11 +100,11 @@ impl Home {
         found
     }
 
-    /// What is said about failed runs, oldest first.
+    /// The stored reports of failed runs, oldest first.
     pub fn failures(&self) -> Vec<Failure> {
         let files = self.files().into_iter().filter(|file| file.ends_with("/failed.json"));
         let mut found: Vec<Failure> = files
-            .map(|file| std::fs::read(self.backups().join(file)).expect("what is said"))
+            .map(|file| std::fs::read(self.backups().join(file)).expect("a report of a failure"))
             .map(|bytes| serde_json::from_slice(&bytes).expect("sound JSON"))
             .collect();
         found.sort_by_key(|failure| failure.started_at);
@@ -112,7 +116,7 @@ impl Home {
         std::fs::read(self.backups().join(&manifest.artifact.key)).expect("an artifact")
     }
 
-    /// After a failure: not one file, partial ones included, but those that say that it failed.
+    /// Asserts that a failed run left no file but the reports of failures, and no partial file.
     pub fn assert_nothing_stored(&self) {
         let said = |file: &String| file.ends_with("/failed.json");
         assert_eq!(
@@ -123,8 +127,8 @@ impl Home {
     }
 }
 
-/// Every file below a folder, relative to it, sorted; none if there is no such folder. Those of locks and
-/// those about places are left out: they stay after a run.
+/// The paths of all files below a folder, relative to it and sorted; empty if the folder does not exist. The
+/// folders of locks and of known places are left out, because they stay after a run.
 pub fn files(root: &Path) -> Vec<String> {
     fn walk(folder: &Path, root: &Path, out: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
@@ -145,7 +149,7 @@ pub fn files(root: &Path) -> Vec<String> {
     out
 }
 
-/// How a run ended, and what it said.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -154,14 +158,14 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Asserts the exit code, showing all that was said if it is another.
+    /// Asserts the exit code, and shows the output if it differs.
     #[track_caller]
     pub fn ends(self, code: i32) -> Ran {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// Asserts that standard error holds all these words.
+    /// Asserts that standard error contains all these words.
     #[track_caller]
     pub fn says(self, words: &[&str]) -> Ran {
         for word in words {
@@ -170,7 +174,7 @@ impl Ran {
         self
     }
 
-    /// Standard output as JSON.
+    /// Parses standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout)
@@ -185,7 +189,7 @@ pub fn run(command: &mut Command) -> Ran {
     Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// A manifest's artifact with its compression taken off.
+/// The artifact of a manifest, decompressed.
 pub fn decompressed(manifest: &Manifest, artifact: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     if manifest.artifact.format.ends_with(".gz") {

@@ -1,4 +1,4 @@
-//! Rows 60 and 71: logins with signs that break connection strings, in every form of connection string.
+//! Logins with characters that break connection strings, in every form of connection string.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ async fn odd_passwords_in_every_form_of_uri() {
     let official = Official::find("cli::users::odd_passwords_in_every_form_of_uri (mongodump engine)");
     let host = server.host();
     for (n, password) in PASSWORDS.into_iter().enumerate() {
-        // The name has such signs too; one user lives in another database.
+        // The user name has such characters, too. One of the users is defined in another database.
         let user = format!("back@up:{n}/ü");
         server.create_user(&user, password, &[("backup", "admin")]).await.expect("a user");
         let roles = [doc! {"role": "backup", "db": "admin"}];
@@ -30,13 +30,13 @@ async fn odd_passwords_in_every_form_of_uri() {
         let forms = [
             (format!("mongodb://{login}@{host}"), &everything[..]),
             (format!("mongodb://{login}@{host}/?authSource=admin"), &everything),
-            // Row 71: /admin is for authentication only.
+            // `/admin` names the database for authentication only.
             (format!("mongodb://{login}@{host}/admin"), &everything),
             (format!("mongodb://{login}@{host}/admin?authSource=shop"), &everything),
             (format!("mongodb://{login}@{host}/shop"), &["shop"]),
             (format!("mongodb://{login}@{host}/shop?authSource=admin"), &["shop"]),
         ];
-        // Every password once for each engine, every form once or more.
+        // Each password is used with each engine, and each form of connection string at least once.
         for (uri, databases) in forms.into_iter().cycle().skip(n).take(3) {
             works(&uri, databases, "native", None);
             if let Some(tools) = &official {
@@ -64,7 +64,7 @@ fn works(uri: &str, databases: &[&str], engine: &str, tools: Option<&Official>) 
 
 /// Several hosts, the first of which is not there.
 #[tokio::test]
-async fn several_hosts() {
+async fn a_connection_string_may_name_several_hosts() {
     let server = Mongod::builder().auth().replica_set("rs0").start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     client.database("shop").collection("rows").insert_one(doc! {"_id": 1}).await.expect("a row");
@@ -72,14 +72,16 @@ async fn several_hosts() {
     let login = format!("u:{}", percent_encode("p@ss:w/or%d$ü"));
     let uri = format!("mongodb://{login}@127.0.0.1:1,{}/admin?replicaSet=rs0", server.host());
     works(&uri, &["admin", "shop"], "native", None);
-    if let Some(tools) = Official::find("cli::users::several_hosts (mongodump engine)") {
+    if let Some(tools) =
+        Official::find("cli::users::a_connection_string_may_name_several_hosts (mongodump engine)")
+    {
         works(&uri, &["admin", "shop"], "mongodump", Some(&tools));
     }
 }
 
-/// What is not escaped is a mistake in the settings, and is not shown.
+/// A password that is not escaped is a configuration error and is not printed.
 #[test]
-fn unescaped_passwords() {
+fn an_unescaped_password_is_a_configuration_error_and_is_not_printed() {
     let home = Home::new();
     for password in ["hunt@er2hunter", "hunter2/hunter", "hunter2%hunter", "hunter2:hunter"] {
         let uri = format!("mongodb://u:{password}@127.0.0.1:1/");

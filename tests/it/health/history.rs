@@ -159,7 +159,7 @@ fn a_damaged_manifest_is_named() {
     assert!(health.detail("freshness").contains("20200101T000000Z-aaaaaa/manifest.json cannot be"));
 }
 
-/// Row 68: what cannot be read is never taken for a new installation.
+/// What cannot be read is never taken for a new installation.
 #[test]
 fn only_damaged_manifests() {
     let place = Place::dir();

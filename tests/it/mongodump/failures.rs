@@ -1,4 +1,4 @@
-//! Rows 4 and 13: a mongodump that fails, is killed, hangs, or stops early and calls it a success.
+//! A mongodump that fails, is killed, hangs, or stops early and calls it a success.
 
 use std::time::{Duration, Instant};
 
@@ -103,7 +103,7 @@ async fn writes_rubbish() {
     fails(&[Play::archive(longer)], 1, &["damaged"]).await;
 }
 
-/// Row 4: it never takes a lost connection up again, so the whole run is made once more, under a new id.
+/// It never takes a lost connection up again, so the whole run is made once more, under a new id.
 #[tokio::test]
 async fn a_second_run_after_an_exit_code() {
     let (server, home) = (server().await, Home::new());

@@ -26,7 +26,7 @@ async fn a_good_backup() {
     assert_eq!(nights.mails().await.len(), 1, "a dry run is no night");
 }
 
-/// Row 14: the mail says what the exit code says.
+/// The mail says what the exit code says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_backup_that_could_not_be_recorded() {
     let (server, nights) = (Mongod::builder().auth().start().await.expect("mongod"), Nights::new().await);
@@ -88,8 +88,6 @@ async fn each_kind_of_failure() {
         holds(mail["html"].as_str().expect("a page"), &[word]);
     }
 }
-
-/// Row 53.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_failures_on_a_day_and_the_recovery() {
     let (server, nights) = (server().await, Nights::new().await);
@@ -123,7 +121,7 @@ async fn only_what_is_selected() {
     assert!(subjects[2].starts_with("backup done") && subjects.len() == 3, "{subjects:?}");
 }
 
-/// Row 36: a run that finds the lock held is no news while there is a fresh backup.
+/// A run that finds the lock held is no news while there is a fresh backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn busy() {
     let (server, nights) = (server().await, Nights::new().await);
@@ -146,7 +144,7 @@ async fn busy() {
     first.wait().expect("its end");
 }
 
-/// Row 38: within the 10 s there is time for the mail, if the service is no slower than usual.
+/// Within the 10 s there is time for the mail, if the service is no slower than usual.
 #[tokio::test(flavor = "multi_thread")]
 async fn ended_by_a_signal() {
     let (server, nights) = (server().await, Nights::new().await);

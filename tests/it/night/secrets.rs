@@ -1,4 +1,4 @@
-//! Row 54: canaries of all three kinds are in nothing that a night says, stores, records or mails.
+//! Canaries of all three kinds are in nothing that a night says, stores, records or mails.
 
 use bson::doc;
 use uzima_testkit::mongod::{Mongod, percent_encode};

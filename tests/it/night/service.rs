@@ -1,4 +1,4 @@
-//! Row 52: the mail service says no, or nothing. The backup is what counts.
+//! The mail service says no, or nothing. The backup is what counts.
 
 use std::time::{Duration, Instant};
 

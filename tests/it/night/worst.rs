@@ -1,4 +1,4 @@
-//! Row 66: a disk that is full takes the memory of mails, and no mail.
+//! A disk that is full takes the memory of mails, and no mail.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! Row 42: one instant in five time zones is told in UTC, be it in the hour that comes twice.
+//! One instant in five time zones is told in UTC, be it in the hour that comes twice.
 
 use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
 

@@ -1,4 +1,4 @@
-//! Row 53: a row of failures from its first run to the recovery.
+//! A row of failures from its first run to the recovery.
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;

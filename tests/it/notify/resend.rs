@@ -1,4 +1,4 @@
-//! Row 52: the service's answers, one by one.
+//! The service's answers, one by one.
 
 use std::time::{Duration, Instant};
 

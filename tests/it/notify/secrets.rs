@@ -1,4 +1,4 @@
-//! Row 54: canaries are nowhere in a mail, nor in what is said about one that failed.
+//! Canaries are nowhere in a mail, nor in what is said about one that failed.
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;

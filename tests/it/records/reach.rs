@@ -1,4 +1,4 @@
-//! Row 14: records that cannot be reached, or written, cost no backup and no list.
+//! Records that cannot be reached, or written, cost no backup and no list.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Rows 15, 64 and 74: whatever becomes of the records, the next run makes them what the store says.
+//! Whatever becomes of the records, the next run makes them what the store says.
 
 use bson::doc;
 use serde_json::json;
@@ -7,7 +7,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use super::support::{of_each, recorded, recording, runs, server};
 use crate::cli::support::{Home, run};
 
-/// Rows 15 and 74: backups, failed runs, pins and acceptances survive a drop of the database.
+/// Backups, failed runs, pins and acceptances survive a drop of the database.
 #[tokio::test]
 async fn the_database_is_dropped() {
     let ((server, client), home) = (server().await, Home::new());
@@ -40,7 +40,7 @@ async fn the_database_is_dropped() {
     assert!(home.files().iter().any(|file| file.ends_with("/accepted.json")));
 }
 
-/// Row 64: records of an old dump speak of a run that is long over, and know nothing of the later ones.
+/// Records of an old dump speak of a run that is long over, and know nothing of the later ones.
 #[tokio::test]
 async fn records_of_an_old_dump() {
     let ((server, client), home) = (server().await, Home::new());

@@ -10,7 +10,7 @@ use crate::cli::support::{Home, NOWHERE, run};
 
 const RECORDER: &[(&str, &str)] = &[("backup", "admin"), ("readWrite", "uzima_backup")];
 
-/// Row 14: the backup is good, and a person is told what to grant.
+/// The backup is good, and a person is told what to grant.
 #[tokio::test]
 async fn a_user_who_may_not_record_is_told_what_to_grant() {
     let ((server, client), home) = (guarded().await, Home::new());
@@ -56,7 +56,7 @@ async fn a_password_that_is_the_users_name() {
     assert!(plan.contains(" on the server's disk, of ") && !plan.contains("unknown"), "{plan}");
 }
 
-/// Row 60: what a connection string may say of login, database and reading is no reason not to record.
+/// What a connection string may say of login, database and reading is no reason not to record.
 #[tokio::test]
 async fn odd_logins_and_read_preferences() {
     let server = Mongod::builder().auth().replica_set("rs0").start().await.expect("mongod");
@@ -120,7 +120,7 @@ async fn the_command_that_is_not_allowed_is_not_repeated() {
     assert!(!problem.contains("lsid") && !problem.contains('$'), "{problem}");
 }
 
-/// Row 54: whatever goes wrong with the login, nothing that is said or stored holds the password.
+/// Whatever goes wrong with the login, nothing that is said or stored holds the password.
 #[tokio::test]
 async fn a_refused_login() {
     let ((server, _client), home) = (guarded().await, Home::new());

@@ -150,7 +150,7 @@ async fn a_second_attempt() {
     assert_eq!(text(&records[0], "status"), "completed");
 }
 
-/// Rows 54 and 74: why a run failed is in the record and in the store, without secrets; what is no run
+/// Why a run failed is in the record and in the store, without secrets; what is no run
 /// is in neither.
 #[tokio::test]
 async fn a_run_that_fails() {

@@ -159,7 +159,7 @@ async fn a_cut_dump_leaves_the_target_as_it_was() {
     run(&mut from(&home, home.path(), &target)).ends(1).says(&["no collection"]);
 }
 
-/// Row 58: a document that no server takes, one that comes twice, and an index that cannot be.
+/// A document that no server takes, one that comes twice, and an index that cannot be.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_told() {
     let (home, (target, live)) = (Home::new(), server().await);

@@ -11,7 +11,7 @@ use super::support::{Backup, differences, rows, server};
 use crate::cli::support::{Home, run};
 use crate::native::support::{behind_a_proxy, meanwhile};
 
-/// Row 65: the documents are counted before the index is there that deletes them.
+/// The documents are counted before the index is there that deletes them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ttl_index_deletes_what_was_counted() {
     let (source, original) = server().await;

@@ -1,4 +1,4 @@
-//! Row 60: passwords with signs that break connection strings, and what the user must be allowed to do.
+//! Passwords with signs that break connection strings, and what the user must be allowed to do.
 
 use serde_json::json;
 use uzima_testkit::mongod::{Mongod, percent_encode};

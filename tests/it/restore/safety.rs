@@ -1,4 +1,4 @@
-//! Rows 33, 56, 57, 58 and 59: what must not be touched is not touched, and what did not arrive is told.
+//! What must not be touched is not touched, and what did not arrive is told.
 
 use std::os::unix::fs::FileExt;
 
@@ -37,7 +37,7 @@ async fn a_damaged_artifact_leaves_the_target_as_it_was() {
             run(backup.restore_into(&target).args(["--drop", "--dry-run"]).args(rest)).ends(0);
             file.write_all_at(&[whole[at]], at as u64).expect("a byte");
         }
-        // Row 56: the stream is cut between two members, and no tool finds fault with what is left.
+        // The stream is cut between two members, and no tool finds fault with what is left.
         std::fs::write(backup.artifact(), &whole[..whole.len() - 20]).expect("a shorter file");
         run(backup.restore_into(&target).arg("--drop")).ends(4).says(&["bytes, not"]);
         std::fs::remove_file(backup.artifact()).expect("it was there");

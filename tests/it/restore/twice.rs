@@ -1,4 +1,4 @@
-//! Row 69: one `_id` twice in a backup, because a document was deleted and written anew behind the cursor.
+//! One `_id` twice in a backup, because a document was deleted and written anew behind the cursor.
 
 use bson::{doc, rawdoc};
 use mongodb::Client;

@@ -83,7 +83,7 @@ async fn empty_folders_go() {
     assert!(folder.path().exists() && !folder.path().join("2026").exists());
 }
 
-/// Row 26: a live writer's partial is let alone, a dead one's is found and removed.
+/// A live writer's partial is let alone, a dead one's is found and removed.
 #[tokio::test]
 async fn dead_writer() {
     let folder = TempDir::new().expect("a folder");
@@ -128,7 +128,7 @@ fn too_little_free() {
     });
 }
 
-/// Row 40: no space on the device, without `min_free`.
+/// No space on the device, without `min_free`.
 #[test]
 fn no_space_left() {
     on_small_disk("size=1m", |root| async move {
@@ -148,7 +148,7 @@ fn no_space_left() {
     });
 }
 
-/// Row 40: a failed fsync or rename is an error, is not tried again, and leaves nothing.
+/// A failed fsync or rename is an error, is not tried again, and leaves nothing.
 #[tokio::test]
 async fn failing_disk() {
     let calls = ["fsync:error=EIO", "fsync:error=EIO:when=2", "renameat2:error=EIO"];

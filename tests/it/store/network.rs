@@ -1,4 +1,4 @@
-//! Row 19: resets and endless stalls between the store and its service.
+//! Resets and endless stalls between the store and its service.
 
 use std::time::Duration;
 

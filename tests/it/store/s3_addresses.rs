@@ -16,8 +16,6 @@ fn assert_says(error: &Error, kind: Kind, words: &[&str]) {
         assert!(text.contains(word), "{word:?} is missing: {text}");
     }
 }
-
-/// Row 16.
 #[tokio::test]
 async fn denied() {
     let server = S3Server::start();
@@ -30,8 +28,6 @@ async fn denied() {
     let error = store.head("a").await.expect_err("403, and HEAD has no body");
     assert_says(&error, Kind::Denied, &["s3:ListBucket"]);
 }
-
-/// Row 16.
 #[tokio::test]
 async fn no_bucket() {
     let server = S3Server::start();
@@ -48,7 +44,7 @@ async fn no_bucket() {
     assert_says(&error, Kind::NoPlace, &[]);
 }
 
-/// Row 16: a wrong secret, found by the signature, and named without being shown.
+/// A wrong secret, found by the signature, and named without being shown.
 #[tokio::test]
 async fn wrong_secret() {
     let server = S3Server::start();
@@ -61,7 +57,7 @@ async fn wrong_secret() {
     assert!(!format!("{error:?} {store:?}").contains("canary-secret"));
 }
 
-/// Row 17: followed, by header (301) and by body (400).
+/// Followed, by header (301) and by body (400).
 #[tokio::test]
 async fn other_region() {
     for fault in [Fault::OtherRegion("eu-west-1"), Fault::MalformedRegion("eu-west-1")] {
@@ -75,7 +71,7 @@ async fn other_region() {
     }
 }
 
-/// Row 17: a service that sends us round and round is named, not followed.
+/// A service that sends us round and round is named, not followed.
 #[tokio::test]
 async fn region_that_leads_nowhere() {
     let server = S3Server::start();
@@ -85,8 +81,6 @@ async fn region_that_leads_nowhere() {
     assert_says(&error, Kind::Misconfigured, &["AWS_REGION=eu-west-1", "backups"]);
     assert_eq!(server.count("ListObjectsV2"), 2);
 }
-
-/// Row 27.
 #[tokio::test]
 async fn skewed_clock() {
     for (ahead, words) in [(3600, "s behind the store's"), (-3600, "s ahead of the store's")] {
@@ -108,7 +102,7 @@ async fn clock_of_the_service() {
     assert!(ahead.num_seconds().abs() < 5, "{ahead}");
 }
 
-/// Row 32: something else answers, or nothing does.
+/// Something else answers, or nothing does.
 #[tokio::test]
 async fn wrong_endpoint() {
     let server = S3Server::start();
@@ -126,7 +120,7 @@ async fn wrong_endpoint() {
     assert!(error.cause.starts_with("connection refused"), "{error}");
 }
 
-/// Row 32: after good answers a refused connection is an outage, not a setting.
+/// After good answers a refused connection is an outage, not a setting.
 #[tokio::test]
 async fn outage() {
     let server = S3Server::start();
@@ -136,7 +130,7 @@ async fn outage() {
     assert_says(&store.check().await.expect_err("it is gone"), Kind::Failed, &["cannot list"]);
 }
 
-/// Row 32: the bucket's name in the host name, which this endpoint does not serve.
+/// The bucket's name in the host name, which this endpoint does not serve.
 #[tokio::test]
 async fn path_style_slip() {
     let server = S3Server::start();
@@ -160,7 +154,7 @@ async fn no_credentials() {
     assert_eq!(server.calls(), []);
 }
 
-/// Row 17: HEAD has no body, so the header alone tells.
+/// HEAD has no body, so the header alone tells.
 #[tokio::test]
 async fn other_region_of_a_head() {
     let server = S3Server::start();

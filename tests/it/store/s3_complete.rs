@@ -12,8 +12,6 @@ use super::support::{
 fn body() -> Bytes {
     bytes(2 * PART as usize + 7)
 }
-
-/// Row 21.
 #[tokio::test]
 async fn error_in_200() {
     let server = S3Server::start();
@@ -25,8 +23,6 @@ async fn error_in_200() {
     assert_eq!(server.count(complete), 3);
     assert_eq!(server.objects()["daily-backups/dump"], body());
 }
-
-/// Row 21.
 #[tokio::test]
 async fn error_in_200_for_ever() {
     let server = S3Server::start();
@@ -37,7 +33,7 @@ async fn error_in_200_for_ever() {
     assert_nothing_left(&server);
 }
 
-/// Row 22: lost answers, once and always; the object's token says that it is ours.
+/// Lost answers, once and always; the object's token says that it is ours.
 #[tokio::test]
 async fn lost_answer() {
     for rule in [
@@ -54,7 +50,7 @@ async fn lost_answer() {
     }
 }
 
-/// Row 22: the upload is gone and the object under the key is not ours.
+/// The upload is gone and the object under the key is not ours.
 #[tokio::test]
 async fn gone_without_a_trace() {
     let server = S3Server::start();
@@ -67,7 +63,7 @@ async fn gone_without_a_trace() {
     assert_eq!(server.open_uploads(), []);
 }
 
-/// Row 22: the answers stay lost and so does the question who owns the object; `abort` clears up.
+/// The answers stay lost and so does the question who owns the object; `abort` clears up.
 #[tokio::test]
 async fn in_doubt_until_aborted() {
     let server = S3Server::start();
@@ -84,7 +80,7 @@ async fn in_doubt_until_aborted() {
     assert_nothing_left(&server);
 }
 
-/// Row 23: the store lost a byte; by checksum, and without by size.
+/// The store lost a byte; by checksum, and without by size.
 #[tokio::test]
 async fn short_object() {
     for mode in [ChecksumMode::Crc64Nvme, ChecksumMode::Crc32c, ChecksumMode::None] {
@@ -99,7 +95,7 @@ async fn short_object() {
     }
 }
 
-/// Row 23: as long as it should be, with other bytes; by checksum, and without by ETag.
+/// As long as it should be, with other bytes; by checksum, and without by ETag.
 #[tokio::test]
 async fn altered_object() {
     for (mode, word) in [

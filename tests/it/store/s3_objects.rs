@@ -9,7 +9,7 @@ use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
 use super::support::{MOST, PART, bytes, connect, options, patience, store, upload};
 
-/// Row 18: a burst is outlived, an outage is not waited for endlessly.
+/// A burst is outlived, an outage is not waited for endlessly.
 #[tokio::test]
 async fn bursts() {
     let server = S3Server::start();
@@ -27,8 +27,6 @@ async fn bursts() {
     assert_eq!(store.get("dump", MOST).await.expect("a get in a burst"), body);
     assert!(server.calls().iter().filter(|c| c.status >= Some(500)).count() > 10);
 }
-
-/// Row 18.
 #[tokio::test]
 async fn outage_is_bounded() {
     let server = S3Server::start();
@@ -45,7 +43,7 @@ async fn outage_is_bounded() {
     assert!(server.count("PutObject") >= sent + 2);
 }
 
-/// Row 25: the answer is lost, the second try meets the first one's object.
+/// The answer is lost, the second try meets the first one's object.
 #[tokio::test]
 async fn created_though_the_answer_was_lost() {
     let server = S3Server::start();
@@ -56,7 +54,7 @@ async fn created_though_the_answer_was_lost() {
     assert_eq!(statuses, [("PutObject", None), ("PutObject", Some(412)), ("GetObject", Some(200))]);
 }
 
-/// Row 25: every answer is lost.
+/// Every answer is lost.
 #[tokio::test]
 async fn created_though_every_answer_was_lost() {
     let server = S3Server::start();
@@ -69,7 +67,7 @@ async fn created_though_every_answer_was_lost() {
     assert_eq!(server.objects()["daily-backups/other.json"], "theirs");
 }
 
-/// Row 25: another writer was under way and failed.
+/// Another writer was under way and failed.
 #[tokio::test]
 async fn conflict_is_tried_again() {
     let server = S3Server::start();
@@ -82,7 +80,7 @@ async fn conflict_is_tried_again() {
     assert_eq!(server.objects().len(), 1);
 }
 
-/// Row 25: nothing arrives, and nothing is there.
+/// Nothing arrives, and nothing is there.
 #[tokio::test]
 async fn create_lost_for_good() {
     let server = S3Server::start();
@@ -93,7 +91,7 @@ async fn create_lost_for_good() {
     assert!(server.objects().is_empty());
 }
 
-/// Rows 25 and 28: a service without conditional writes, by either answer.
+/// A service without conditional writes, by either answer.
 #[tokio::test]
 async fn no_conditional_writes() {
     for fault in [Fault::Answer(501, "NotImplemented"), Fault::Answer(400, "InvalidArgument")] {
@@ -111,7 +109,7 @@ async fn no_conditional_writes() {
     }
 }
 
-/// Row 28: the error names the setting, and with the setting all works; sums go by MD5.
+/// The error names the setting, and with the setting all works; sums go by MD5.
 #[tokio::test]
 async fn no_checksums() {
     let server = S3Server::start();
@@ -129,8 +127,6 @@ async fn no_checksums() {
     assert_eq!(server.count("UploadPart"), 5);
     store.create("manifest.json", bytes(9)).await.expect("a create without checksums");
 }
-
-/// Row 29.
 #[tokio::test]
 async fn pages() {
     let server = S3Server::with(Limits { page: 2, ..Limits::default() });
@@ -171,7 +167,7 @@ async fn delete_is_refused() {
     assert_eq!(server.objects().len(), 1);
 }
 
-/// Row 19: a download that breaks off is asked for again, one that always does is an error.
+/// A download that breaks off is asked for again, one that always does is an error.
 #[tokio::test]
 async fn broken_download() {
     let server = S3Server::start();

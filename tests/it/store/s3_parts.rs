@@ -6,7 +6,7 @@ use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
 use super::support::{PART, assert_nothing_left, bytes, connect, options, patience, spec, store, upload};
 
-/// Row 20: a flipped bit is found by the checksum, the part is sent again.
+/// A flipped bit is found by the checksum, the part is sent again.
 #[tokio::test]
 async fn damaged_on_the_way() {
     for mode in [ChecksumMode::Crc64Nvme, ChecksumMode::Crc32c, ChecksumMode::None] {
@@ -23,7 +23,7 @@ async fn damaged_on_the_way() {
     }
 }
 
-/// Row 20: a line that always flips bits ends in an error, and nothing stays.
+/// A line that always flips bits ends in an error, and nothing stays.
 #[tokio::test]
 async fn damaged_for_ever() {
     let server = S3Server::start();
@@ -35,7 +35,7 @@ async fn damaged_for_ever() {
     assert_nothing_left(&server);
 }
 
-/// Row 24: the limit is ours before it is the service's.
+/// The limit is ours before it is the service's.
 #[tokio::test]
 async fn too_many_parts() {
     let server = S3Server::with(Limits { parts: 20, ..Limits::default() });
@@ -55,7 +55,7 @@ async fn too_many_parts() {
     assert_eq!(server.count("CreateMultipartUpload"), begun);
 }
 
-/// Row 26: only the upload that is named is aborted.
+/// Only the upload that is named is aborted.
 #[tokio::test]
 async fn left_behind() {
     let server = S3Server::start();
@@ -73,7 +73,7 @@ async fn left_behind() {
     assert_nothing_left(&server);
 }
 
-/// Row 26: an upload whose id never reached us goes with the one that did.
+/// An upload whose id never reached us goes with the one that did.
 #[tokio::test]
 async fn begun_twice() {
     let server = S3Server::start();
@@ -85,7 +85,7 @@ async fn begun_twice() {
     assert_nothing_left(&server);
 }
 
-/// Row 26: no id ever reached us.
+/// No id ever reached us.
 #[tokio::test]
 async fn never_known_to_have_begun() {
     let server = S3Server::start();

@@ -1,4 +1,4 @@
-//! Rows 33 and 56: flipped bytes, truncations, swapped and missing objects, found by reading again.
+//! Flipped bytes, truncations, swapped and missing objects, found by reading again.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
