@@ -1,4 +1,8 @@
-//! Ending a run early: a token that everything watches, and the signal that asked for it.
+//! The early end of a run: a token that all work watches, the signal that cancelled the run, and the time that is left
+//! after the signal.
+//!
+//! A run ends within 10 s of a signal, because a service manager kills a program that takes much longer. The steps that
+//! follow a signal share these 10 s; [`Step`] says when each of them must end.
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -9,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
 
-/// What comes late must still be begun, or it would be of no use at all.
+/// A step that begins late still gets this much time, because it could do nothing at all without any.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// A wish to end the run.
+/// A request to end the run early. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     token: CancellationToken,
@@ -33,8 +37,8 @@ impl Cancel {
         &self.token
     }
 
-    /// `work`, or the error of the signal that ends it: for work that leaves nothing behind when it is
-    /// dropped.
+    /// Returns the result of `work`, or the error of the signal that ends it. Only for work that leaves nothing behind
+    /// when it is dropped.
     pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             outcome = work => outcome,
@@ -42,15 +46,12 @@ impl Cancel {
         }
     }
 
-    /// Waits until the signal came so long ago, or for a moment where that is past already: what is still
-    /// to be done shares one time, however long each part of it took.
-    pub async fn ago(&self, long: Duration) {
-        self.token.cancelled().await;
-        let came = *self.came.get_or_init(Instant::now);
-        tokio::time::sleep_until((came + long).max(Instant::now() + MOMENT)).await;
+    /// The deadline of the run that this ends.
+    pub fn deadline(&self) -> Deadline {
+        Deadline(self.clone())
     }
 
-    /// The error to end with, if the end was asked for.
+    /// The error to end with, if a signal came.
     pub fn error(&self) -> Option<Error> {
         self.token.is_cancelled().then(|| {
             let signal = self.signal.load(SeqCst);
@@ -65,22 +66,89 @@ impl Cancel {
     }
 }
 
+/// The last steps of a run after a signal, in their order. Several of them may be skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The thread or child that reads the source ends.
+    Reading,
+    /// The operation itself ends: uploads are aborted, requests answered.
+    Work,
+    /// The failure is written to the store and recorded in MongoDB.
+    Records,
+    /// A mail is sent.
+    Mail,
+    /// Every other notice is sent, and temporary data on servers is removed.
+    Notices,
+}
+
+impl Step {
+    /// How long after the signal the step must have ended, and how long it may take.
+    fn limits(self) -> (Duration, Duration) {
+        let (end, longest) = match self {
+            Step::Reading => (5_000, 5_000),
+            Step::Work => (6_000, 6_000),
+            Step::Records => (7_000, 2_500),
+            Step::Mail => (8_000, 5_000),
+            Step::Notices => (8_500, 8_500),
+        };
+        (Duration::from_millis(end), Duration::from_millis(longest))
+    }
+}
+
+/// The end of the time that a run has after a signal. Without a signal it never comes.
+#[derive(Debug, Clone, Default)]
+pub struct Deadline(Cancel);
+
+impl Deadline {
+    /// Returns the result of `work`, or `None` if a signal came and the time of this step is over.
+    pub async fn within<T>(&self, step: Step, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            self.0.token.cancelled().await;
+            tokio::time::sleep(self.left(step).unwrap_or_default()).await;
+        };
+        tokio::select! {
+            result = work => Some(result),
+            () = over => None,
+        }
+    }
+
+    /// The time that is left for this step, which begins now. `None` if no signal came.
+    pub fn left(&self, step: Step) -> Option<Duration> {
+        let passed = self.0.came.get()?.elapsed();
+        let (end, longest) = step.limits();
+        Some(end.saturating_sub(passed).min(longest).max(MOMENT))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_time_is_counted_from_the_signal() {
-        let (cancel, long) = (Cancel::default(), Duration::from_secs(2));
-        let soon = Duration::from_millis(50);
-        assert!(tokio::time::timeout(soon, cancel.ago(Duration::ZERO)).await.is_err(), "none came");
-        cancel.by_signal(15);
-        let came = Instant::now();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        cancel.ago(long).await;
-        let took = came.elapsed();
-        assert!(took >= long && took < long + Duration::from_millis(900), "{took:?}");
-        cancel.ago(long).await;
-        assert!(came.elapsed() >= took + MOMENT);
+    async fn the_time_of_a_step_is_counted_from_the_signal() {
+        let long = Duration::from_secs(3600);
+        let soon = tokio::time::sleep(Duration::from_millis(10));
+        let cancel = Cancel::default();
+        assert_eq!(cancel.deadline().within(Step::Work, soon).await, Some(()), "no signal came");
+        assert_eq!(cancel.deadline().left(Step::Work), None);
+        for (step, passed, left) in [
+            (Step::Records, 1_000, 2_500),
+            (Step::Records, 6_000, 1_000),
+            (Step::Work, 1_000, 5_000),
+            (Step::Mail, 1_000, 5_000),
+            (Step::Notices, 7_900, 600),
+            (Step::Notices, 20_000, 500),
+        ] {
+            let cancel = Cancel::default();
+            let came = Instant::now().checked_sub(Duration::from_millis(passed)).expect("the machine runs");
+            cancel.came.set(came).expect("no signal came");
+            cancel.by_signal(15);
+            let found = cancel.deadline().left(step).expect("a signal came").as_millis();
+            assert!((left - 50..=left).contains(&found), "{step:?} {passed}: {found}");
+            if left <= 600 {
+                assert_eq!(cancel.deadline().within(step, tokio::time::sleep(long)).await, None);
+                assert!(came.elapsed() < Duration::from_millis(passed + 900));
+            }
+        }
     }
 }

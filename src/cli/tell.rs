@@ -6,7 +6,7 @@ use chrono::Utc;
 
 use super::logging::Log;
 use super::{machine, reading, state_dir, store};
-use crate::base::cancel::Cancel;
+use crate::base::cancel::{Cancel, Step};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
@@ -18,9 +18,6 @@ use crate::model::id::BackupId;
 use crate::notify::events::{Failure, NewestGood, Occasion, Operation, Report};
 use crate::notify::signals::Signals;
 use crate::notify::{Notifier, Outcome, UNKNOWN_JOB};
-
-/// How long after a signal somebody may still be told: the run has 10 s in all.
-const LAST: Duration = Duration::from_millis(8_500);
 
 /// How long the store is asked for the newest good backup, after a run that failed.
 const ASKING: Duration = Duration::from_secs(15);
@@ -44,7 +41,8 @@ impl<'a> Teller<'a> {
     pub fn new(layers: &'a Layers, log: &'a Log, cancel: &'a Cancel) -> Result<Teller<'a>> {
         let (redactor, host) = (settings::redactor(layers), machine());
         let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor.clone(), &host)
-            .with_webhook(signals::webhook(layers)?);
+            .with_webhook(signals::webhook(layers)?)
+            .ending_by(cancel.deadline());
         let signals = Signals::new(signals::signals(layers)?, redactor, &host);
         Ok(Teller { notifier, signals, clock: Clock::start(), layers, log, cancel })
     }
@@ -80,14 +78,10 @@ impl<'a> Teller<'a> {
         problems
     }
 
-    /// `work`, but not for long once the run is to end.
+    /// Returns the problems of `work`; one that it was too late, if there is no more time for it after a signal.
     async fn in_time(&self, what: &str, work: impl Future<Output = Vec<String>>) -> Vec<String> {
-        tokio::select! {
-            problems = work => problems,
-            () = self.cancel.ago(LAST) => {
-                vec![format!("{what}: there was no more time, a signal came meanwhile")]
-            }
-        }
+        let late = || vec![format!("{what}: there was no more time, a signal came meanwhile")];
+        self.cancel.deadline().within(Step::Notices, work).await.unwrap_or_else(late)
     }
 
     /// Tells of a run that failed, of which `error` is told elsewhere as well. What goes wrong with that

@@ -24,12 +24,12 @@ use chrono::{DateTime, Utc};
 
 pub use outcome::Outcome;
 
+use crate::base::cancel::{Deadline, Step};
 use crate::base::error::Error;
-use crate::base::exit::Exit;
 use crate::base::secret::Redactor;
 use crate::config::event::Event;
 use crate::config::notify::{MailOptions, WebhookOptions};
-use events::{Failure, NewestGood, Occasion, Row};
+use events::{NewestGood, Occasion, Row};
 use flood::{Decision, Ended};
 use memory::Memory;
 use message::{Message, Sender};
@@ -41,8 +41,6 @@ pub const UNKNOWN_JOB: &str = "unknown job";
 
 /// How long a mail may take: a run that is over must not hang on it.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The same when a signal ends the run: what sent it may kill the process soon.
-const HURRY: Duration = Duration::from_secs(5);
 
 /// Tells of runs.
 #[derive(Debug)]
@@ -52,6 +50,7 @@ pub struct Notifier {
     memory: Memory,
     redactor: Redactor,
     sender: Sender,
+    deadline: Deadline,
 }
 
 impl Notifier {
@@ -66,12 +65,18 @@ impl Notifier {
             let events = options.events.clone();
             (Mailer::new(options), events)
         });
-        Notifier { mail, webhook: None, memory: Memory::new(state_dir), redactor, sender: Sender::here(host) }
+        let (memory, sender) = (Memory::new(state_dir), Sender::here(host));
+        Notifier { mail, webhook: None, memory, redactor, sender, deadline: Deadline::default() }
     }
 
     /// The same, telling a webhook as well.
     pub fn with_webhook(self, options: Option<WebhookOptions>) -> Notifier {
         Notifier { webhook: options.map(Webhook::new), ..self }
+    }
+
+    /// The same for a run with this deadline.
+    pub fn ending_by(self, deadline: Deadline) -> Notifier {
+        Notifier { deadline, ..self }
     }
 
     /// Tells how a run ended, by a mail if that is worth one. The answer: what went wrong with it, a line
@@ -86,10 +91,7 @@ impl Notifier {
             Outcome::Success(_) | Outcome::Cleanup(_) => Ended::Well,
             Outcome::Failure(_) | Outcome::Frozen(_) => Ended::Badly,
         };
-        let limit = match &outcome {
-            Outcome::Failure(Failure { exit: Exit::Signal(_), .. }) => HURRY,
-            _ => LIMIT,
-        };
+        let limit = self.deadline.left(Step::Mail).unwrap_or(LIMIT);
         let posted = self.posted(of, &outcome, past.failures, now, limit);
         let message = match past.decide(ended, now) {
             Decision::Silence => None,

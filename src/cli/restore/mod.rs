@@ -13,7 +13,7 @@ use super::args::RestoreArgs;
 use super::output::{self, Output};
 use super::progress::Display;
 use super::{job_meant, reading, stored};
-use crate::base::cancel::Cancel;
+use crate::base::cancel::{Cancel, Step};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
@@ -24,8 +24,8 @@ use crate::config::settings;
 use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, Stored, Users};
 use crate::restore_target::Target;
 
-/// How long the empty collections of a plan that ended early are still dropped: after a signal a run has 10 s.
-const LAST: Duration = Duration::from_secs(5);
+/// How long a plan that failed may take to drop its empty collections.
+const DROPPING: Duration = Duration::from_secs(5);
 
 pub async fn run(
     args: &RestoreArgs,
@@ -46,7 +46,8 @@ pub async fn run(
     let target = cancel.or(Target::connect(&uri, &settings::patience(layers)?)).await?;
     let planned = cancel.or(Restore::plan(origin, target.clone(), options)).await;
     if planned.is_err() {
-        let _ = tokio::time::timeout(LAST, target.end_trials()).await;
+        let dropping = tokio::time::timeout(DROPPING, target.end_trials());
+        let _ = cancel.deadline().within(Step::Work, dropping).await;
     }
     let restore = planned?;
     let meter = Arc::new(Meter::default());
@@ -68,7 +69,8 @@ pub async fn run(
         // It says that nothing was stored, which is true of a backup.
         Err(error) if matches!(error.kind(), Kind::Signal(_)) => {
             let signal = error.to_string().split(';').next().unwrap_or_default().to_string();
-            return Err(standing.stopped(Error::new(error.kind(), signal)).await);
+            let left = cancel.deadline().left(Step::Work);
+            return Err(standing.stopped(Error::new(error.kind(), signal), left).await);
         }
         outcome => outcome?,
     };

@@ -198,7 +198,7 @@ impl Work<'_> {
         };
         let (meter, cancel) = (self.resources.meter.clone(), &self.resources.cancel);
         let upload = &self.begun.upload;
-        let (written, bounds) = pipeline::run(layout, self.reader(), upload, meter, cancel.token()).await?;
+        let (written, bounds) = pipeline::run(layout, self.reader(), upload, meter, cancel).await?;
         self.resources.meter.doing("asking the server once more".into());
         let changes = cancel.or(self.belongs_together(&written)).await?;
         self.resources.meter.doing("completing the upload".into());

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::base::cancel::Cancel;
+use crate::base::cancel::{Cancel, Step};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
@@ -172,15 +172,9 @@ pub struct Plan {
 
 /// Makes a backup.
 pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> {
-    let cancelled = resources.cancel.token().clone();
-    let outcome = tokio::select! {
-        outcome = attempts(resources, options) => outcome,
-        // The data path ends by itself and cleans up; everything else is only questions.
-        // What is then written down about it has to fit into the 10 s as well.
-        () = async { cancelled.cancelled().await; tokio::time::sleep(Duration::from_secs(6)).await } => {
-            Err(Error::failed("the run did not end in time"))
-        }
-    };
+    // After a signal the data path ends by itself and cleans up. Everything else only asks questions.
+    let outcome = resources.cancel.deadline().within(Step::Work, attempts(resources, options)).await;
+    let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     if outcome.is_err() {
         // There is no manifest that would tell of it.
         resources.store.retries().iter().for_each(|line| log::warn!("{line}"));

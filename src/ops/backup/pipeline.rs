@@ -8,13 +8,13 @@ use std::thread;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::upload;
 use crate::artifact::out::Out;
 use crate::artifact::pack::{BLOCK, Packer};
 use crate::artifact::pool::{Decode, Encode, Extras, Pool};
 use crate::artifact::writer::{self, Spec, Written};
+use crate::base::cancel::{Cancel, Step};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::config::format::Codec;
@@ -51,7 +51,7 @@ pub async fn run(
     read: Reader,
     upload: &Arc<dyn Upload>,
     meter: Arc<Meter>,
-    cancel: &CancellationToken,
+    cancel: &Cancel,
 ) -> Result<(Written, Option<Bounds>)> {
     let codec = layout.spec.format.codec;
     let extras = Extras { crc64: layout.spec.format.container == Container::Archive };
@@ -80,11 +80,11 @@ pub async fn run(
     };
     tokio::select! {
         outcome = all => outcome,
-        () = cancel.cancelled() => {
+        () = cancel.token().cancelled() => {
             // A child process must not outlive the run. Reading may have ended long before the upload
             // does: then there is nothing to wait for, and the answer must not be asked for twice.
             if !reading.is_terminated() {
-                let _ = tokio::time::timeout(std::time::Duration::from_secs(5), &mut reading).await;
+                let _ = cancel.deadline().within(Step::Reading, &mut reading).await;
             }
             Err(Error::aftermath("the run was cancelled"))
         }

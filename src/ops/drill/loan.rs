@@ -8,7 +8,7 @@ use bson::{RawDocumentBuf, rawdoc};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Resources;
-use crate::base::cancel::Cancel;
+use crate::base::cancel::{Cancel, Step};
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 use crate::model::manifest::Manifest;
@@ -25,8 +25,6 @@ const MARKER: &str = "uzima_drill_marker";
 const LONGEST: usize = 255;
 /// What a killed drill left goes after so long: until then it may still run.
 const LEFT: TimeDelta = TimeDelta::days(1);
-/// How long after a signal databases are still dropped: a run has 10 s in all.
-const LAST: Duration = Duration::from_millis(8_500);
 /// What was under way when the drill ended may arrive so much later.
 const LATE: Duration = Duration::from_millis(300);
 
@@ -122,10 +120,9 @@ impl Loan {
 
     /// Drops what this drill made; in words what could not be. After a signal in the time that is left.
     pub async fn end(&self, cancel: &Cancel) -> Option<String> {
-        let dropped = tokio::select! {
-            dropped = self.drop_all() => dropped,
-            () = cancel.ago(LAST) => Err(Error::failed("there was no more time after the signal")),
-        };
+        let dropped = cancel.deadline().within(Step::Notices, self.drop_all()).await;
+        let dropped =
+            dropped.unwrap_or_else(|| Err(Error::failed("there was no more time after the signal")));
         self.target.close().await;
         dropped.err().map(|error| {
             format!(

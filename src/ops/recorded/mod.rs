@@ -5,8 +5,8 @@ mod failed;
 mod record;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::base::cancel::Step;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::secret::{ExposeSecret, Redactor};
@@ -16,11 +16,6 @@ use crate::config::records::RecordsAt;
 use crate::ops::backup::{self, Expected, Options, Report, Resources};
 
 use record::{Attempt, Recorder};
-
-/// How long a run that is ended by a signal may still write down why: it has 10 s in all.
-const LAST_WORDS: Duration = Duration::from_millis(2_500);
-/// And how long after the signal, for what was under way may have taken its time to end; a mail follows.
-const LAST: Duration = Duration::from_secs(7);
 
 /// What is written down, and how.
 #[derive(Debug, Clone)]
@@ -138,13 +133,8 @@ async fn mistyped(error: &Error, options: &Options, resources: &Resources) -> bo
     resources.cancel.or(entries).await.is_ok_and(|entries| !entries.iter().any(of_job))
 }
 
-/// `work`, but not for long once the run is to end.
+/// Returns the result of `work`, or an error if there is no more time for it after a signal.
 async fn in_time(resources: &Resources, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let ended = resources.cancel.token();
-    let late = Err(Error::new(Kind::Failed, "there was no more time, the run was ended by a signal"));
-    tokio::select! {
-        outcome = work => outcome,
-        () = async { ended.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => late,
-        () = resources.cancel.ago(LAST) => late,
-    }
+    let outcome = resources.cancel.deadline().within(Step::Records, work).await;
+    outcome.unwrap_or_else(|| Err(Error::failed("there was no more time, the run was ended by a signal")))
 }

@@ -170,7 +170,7 @@ impl Restore {
         let standing = self.standing();
         match self.write(meter, before_replay).await {
             Ok(report) => Ok(report),
-            Err(error) => Err(standing.stopped(error).await),
+            Err(error) => Err(standing.stopped(error, None).await),
         }
     }
 

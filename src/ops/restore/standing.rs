@@ -13,8 +13,6 @@ use crate::base::error::{Error, Kind};
 use crate::base::units;
 use crate::restore_target::Target;
 
-/// How long a restore waits for answers after a signal. A service manager kills a program that takes much longer.
-const AFTER_SIGNAL: Duration = Duration::from_secs(6);
 /// How long a restore waits for answers after a failure: as long as any answer may take.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
 /// The most namespaces without a loss that a message names.
@@ -112,10 +110,9 @@ impl Standing {
     }
 
     /// Waits until no request of the restore is under way, and adds the state of the target to the error. Called when an
-    /// error or a signal ended the restore.
-    pub async fn stopped(&self, error: Error) -> Error {
-        let limit = if matches!(error.kind(), Kind::Signal(_)) { AFTER_SIGNAL } else { AFTER_FAILURE };
-        let settled = self.target.settle(limit).await;
+    /// error or a signal ended the restore; `left` is the time that is left after a signal.
+    pub async fn stopped(&self, error: Error, left: Option<Duration>) -> Error {
+        let settled = self.target.settle(left.unwrap_or(AFTER_FAILURE)).await;
         let mut steps: Vec<String> = error.next_step().map(str::to_string).into_iter().collect();
         if self.target.is_untouched() {
             steps.push("Nothing was changed at the target".into());
