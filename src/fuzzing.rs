@@ -10,9 +10,9 @@ use std::io::Read;
 use bson::{RawDocument, RawDocumentBuf};
 
 use crate::artifact::read;
-use crate::base::depth;
+use crate::base::bounds;
+use crate::base::bounds::Structure;
 use crate::base::error::Result;
-use crate::base::limited::Structure;
 use crate::catalog::run::Run;
 use crate::catalog::verdict::Verdict;
 use crate::config::selection::Selection;
@@ -182,7 +182,7 @@ fn oplog(bytes: &[u8]) {
 fn replies(bytes: &[u8]) {
     let _ = token::shown(bytes);
     let Ok(reply) = RawDocument::from_bytes(bytes) else { return };
-    if depth::check(reply).is_err() {
+    if bounds::check_depth(reply).is_err() {
         return;
     }
     if let Some(id) = token::of_reply(reply) {

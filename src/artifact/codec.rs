@@ -4,8 +4,8 @@
 
 use std::io::{BufRead, Read};
 
+use crate::base::bounds::Limited;
 use crate::base::error::{Error, Result};
-use crate::base::limited::Limited;
 use crate::config::format::Codec;
 
 /// A compressor keeps at most so much room for the next piece.

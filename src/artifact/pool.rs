@@ -9,7 +9,7 @@ use crc_fast::CrcAlgorithm::Crc64Xz;
 
 use super::buffers::{Buffers, Lent};
 use super::pack::BLOCK;
-use crate::base::budget::{Budget, Room};
+use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Result};
 use crate::base::process;
 use crate::model::tally::Tally;
@@ -34,7 +34,7 @@ pub struct Packed {
     pub tally: Tally,
     /// CRC-64/XZ of the raw bytes, 0 if it was not asked for.
     pub crc64: u64,
-    _room: Room,
+    _room: Share,
 }
 
 /// The answer to come for a block.
@@ -49,7 +49,7 @@ impl Pending {
 
 struct Job {
     raw: Lent,
-    room: Room,
+    room: Share,
     answer: SyncSender<Result<Packed>>,
 }
 
@@ -127,7 +127,7 @@ impl Worker {
         }
     }
 
-    fn pack(&mut self, raw: &[u8], mut compressed: Lent, room: Room) -> Result<Packed> {
+    fn pack(&mut self, raw: &[u8], mut compressed: Lent, room: Share) -> Result<Packed> {
         (self.encode)(raw, &mut compressed.bytes)?;
         if let Some(decode) = &self.decode
             && decode(&compressed.bytes)? != raw

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use tar::{Archive, Entry};
 
-use crate::base::limited::too_long;
+use crate::base::bounds::too_long;
 
 /// The most bytes that the headers of a member may take: its name, the target of its link, and its PAX records. A path on
 /// Linux has at most 4,096.

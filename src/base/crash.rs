@@ -1,15 +1,21 @@
-//! Ends without a return: a stack that is full, memory that is not there, abort(3). The thread in which it happens cannot
-//! go on. It stays where it is, and a thread that waits for this sends the notices of a failed run and ends the process
-//! with exit 1.
+//! Failures from which the process cannot return: a full stack, abort(3), no memory. The thread that failed stops where it
+//! is. Another thread, which waits for this, sends the notices of a failed run and ends the process with exit code 1.
 //!
-//! A server causes the first with an answer nested a hundred thousand levels deep: MongoDB's driver (3.9.1) decodes
-//! answers by recursion before this tool sees them.
+//! - A server can fill the stack with a reply that is nested a hundred thousand levels deep: MongoDB's driver (3.9.1) decodes
+//!   replies by recursion before this tool sees them. Test: `hostile::deep` of the integration tests.
+//! - Rust and glibc call abort(3) if there is no memory. Without the handler that is a death by SIGABRT, without notices and
+//!   with a core dump. Tests: `a_library_gives_up` and `little_of_everything` in `cli::hardship`.
+//!
+//! rustix has no signal handlers, so libc installs them.
 
 use std::io::{self, Read};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::panic;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::thread;
+
+use rustix::stdio;
+use rustix::thread::gettid;
 
 use crate::base::exit::Exit;
 
@@ -17,18 +23,16 @@ use crate::base::exit::Exit;
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// The reporter's thread id; -1 without a reporter.
 static REPORTER: AtomicI32 = AtomicI32::new(-1);
-/// A thread has woken the reporter.
-static ENDING: AtomicBool = AtomicBool::new(false);
-/// How long the notices may take, in seconds. The stopped thread may hold a lock that they need.
+/// The longest time for the notices, in seconds. The stopped thread may hold a lock that they need.
 const LONGEST: u32 = 60;
 
-/// Printed when the stack is full or a thread accesses memory that is not mapped.
-const FAULT: &[u8] = b"error: broken off, because the stack is full or memory was accessed that is not there\n\
-    next step: If this comes again, a server or a file has data that is nested too deeply: find out which; report \
-    anything else\n";
+const FAULT: &[u8] = b"error: the process was ended by a full stack, or by an access to memory that is not mapped\n\
+    next step: If this happens again, find the server or file whose data is nested too deeply; report any other cause\n";
+const ABORT: &[u8] = b"error: the process was aborted, as the line above says\n\
+    next step: Free memory, or raise the limit (ulimit -v), if there is too little; report any other cause\n";
 
-/// Turns a full stack and abort(3) into an end with exit 1. A library that calls abort prints why, but not what to do.
-pub fn faults_fail() {
+/// Turns a full stack and abort(3) into an end with exit code 1.
+pub fn install() {
     // SAFETY: the handlers make only async-signal-safe calls, and never return. Threads of Rust's standard library have a
     // second stack for handlers, which SA_ONSTACK asks for.
     unsafe {
@@ -51,24 +55,21 @@ extern "C" fn faulted(_: libc::c_int) {
 }
 
 extern "C" fn aborted(_: libc::c_int) {
-    end(b"error: broken off, as the line above says\nnext step: Free memory, or raise the limit (ulimit -v), where \
-          it is short; report anything else\n");
+    end(ABORT);
 }
 
 extern "C" fn late(_: libc::c_int) {
     exit();
 }
 
-/// Has `report` called once if the process ends without a return, on a thread of its own. Its notices may take
-/// [`LONGEST`].
+/// Calls `report` once, on a thread of its own, if the process fails without a return. Its notices may take 60 s.
 ///
 /// # Errors
-/// Returns an error if there is no thread or no pipe for it.
+/// Returns an error if the thread or its pipe cannot be created.
 pub fn watch(report: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (mut reader, writer) = io::pipe()?;
-    thread::Builder::new().name("last words".into()).spawn(move || {
-        // SAFETY: a call without pointers.
-        REPORTER.store(unsafe { libc::gettid() }, SeqCst);
+    thread::Builder::new().name("crash reporter".into()).spawn(move || {
+        REPORTER.store(gettid().as_raw_nonzero().get(), SeqCst);
         if reader.read_exact(&mut [0]).is_ok() {
             // Without memory it may panic.
             let _ = panic::catch_unwind(panic::AssertUnwindSafe(report));
@@ -79,29 +80,21 @@ pub fn watch(report: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints `text` and ends the process, after the notices if somebody waits for this. Needs no memory. If it is called again
-/// because memory is not there, the notices cannot be sent either, and the process ends at once.
-pub fn without_memory(text: &[u8]) -> ! {
-    if ENDING.load(SeqCst) {
+/// Prints `text` and ends the process, after the notices if there is a reporter. Needs no memory.
+fn end(text: &[u8]) -> ! {
+    let _ = rustix::io::write(stdio::stderr(), text);
+    let pipe = PIPE.load(SeqCst);
+    // A fault in the reporter itself ends the process at once.
+    if pipe < 0 || REPORTER.load(SeqCst) == gettid().as_raw_nonzero().get() {
         exit();
     }
-    end(text);
-}
-
-/// Prints `text` and ends the process, after the notices if somebody waits for this. Needs no memory.
-fn end(text: &[u8]) -> ! {
-    let pipe = PIPE.load(SeqCst);
-    ENDING.store(true, SeqCst);
-    // SAFETY: none of the calls needs memory, and the text outlives the first.
+    // SAFETY: the pipe stays open until the process ends.
+    let woken = rustix::io::write(unsafe { BorrowedFd::borrow_raw(pipe) }, &[0]);
+    if woken != Ok(1) {
+        exit();
+    }
+    // SAFETY: calls without pointers, which rustix does not have.
     unsafe {
-        libc::write(2, text.as_ptr().cast(), text.len());
-        // A fault in the reporter itself ends the process at once.
-        if pipe < 0
-            || REPORTER.load(SeqCst) == libc::gettid()
-            || libc::write(pipe, [0_u8].as_ptr().cast(), 1) != 1
-        {
-            exit();
-        }
         libc::alarm(LONGEST);
         loop {
             libc::pause();
@@ -110,6 +103,6 @@ fn end(text: &[u8]) -> ! {
 }
 
 fn exit() -> ! {
-    // SAFETY: a call without pointers.
+    // SAFETY: a call without pointers. It runs no destructors, which may need memory; rustix does not have it.
     unsafe { libc::_exit(Exit::Failed.code().into()) }
 }

@@ -1,10 +1,10 @@
-//! Text from outside on terminals and in logs. Names in a database, manifests and the words of servers may hold characters
-//! that steer a terminal, reverse the order of what is read, or begin another line. They are shown as Rust writes them in a
-//! literal, such as `\u{1b}`.
+//! Escapes for terminals, logs, JSON and shells. Database names, manifests and replies of servers may contain characters that
+//! control a terminal, reverse the reading order, or start another line. They are shown as in a Rust literal, such as
+//! `\u{1b}`.
 
 use std::borrow::Cow;
 
-/// Returns true if a character has no shape of its own: controls, and Unicode's format characters and line separators
+/// Returns true for characters without a visible shape: control characters, Unicode's format characters and line separators
 /// (general categories Cc, Cf, Zl and Zp, Unicode 16).
 pub fn steers(c: char) -> bool {
     c.is_control()
@@ -35,19 +35,19 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, None)
 }
 
-/// The text with its line breaks. Values in it that may hold line breaks have to go through [`line`] before.
+/// The text with its line breaks. Values in it that may contain line breaks must pass through [`line`] first.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, Some('\n'))
 }
 
-/// Appends the text in one line, and the end of the line.
+/// Appends the text in one line, and a line break.
 pub fn push_line(out: &mut String, text: &str) {
     out.push_str(&line(text));
     out.push('\n');
 }
 
-/// JSON that means the same without raw characters that steer a terminal. The control characters below U+0020 that it has
-/// are white space between values.
+/// Equivalent JSON without raw characters that control a terminal. Control characters below U+0020 can only be white space
+/// between values.
 pub fn json(text: &str) -> Cow<'_, str> {
     let escapes = |c: char| steers(c) && !c.is_ascii() || c == '\u{7f}';
     if !text.contains(escapes) {
@@ -63,6 +63,12 @@ pub fn json(text: &str) -> Cow<'_, str> {
         }
     }
     out.into()
+}
+
+/// The text as one word of a shell, for commands that a person is asked to type.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%:=".contains(c);
+    if text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
@@ -87,5 +93,14 @@ mod tests {
         let shown = json(&text);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
         assert!(!shown.contains(|c: char| steers(c) && c != '\n') && shown.contains("é"), "{shown}");
+    }
+
+    #[test]
+    fn words_come_through_the_shell() {
+        for text in ["a", "it's 100%", "\"\\$x`", "ü ;|&"] {
+            let echo = format!("printf %s {}", quoted(text));
+            let said = std::process::Command::new("sh").args(["-c", &echo]).output().unwrap();
+            assert_eq!(String::from_utf8(said.stdout).unwrap(), text);
+        }
     }
 }

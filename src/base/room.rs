@@ -1,27 +1,29 @@
-//! Why a file cannot be made or grow although its user may write: the file system has no room, no inodes, or a limit
-//! is set for files.
+//! Reasons why a file cannot be created or grow although its user may write: the file system is full or has no inodes, or
+//! the size of files is limited.
 
 use std::io;
 use std::path::Path;
 
-use crate::base::process;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
 use crate::base::units;
 
-/// A file system's size and what is left of it for ordinary users (statvfs(3)).
+/// The size of a file system, and the space that is free for ordinary users (statvfs(3)).
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
-    /// All of it, in bytes.
+    /// In bytes.
     pub total: u64,
-    /// The free part, in bytes.
+    /// In bytes.
     pub free: u64,
-    /// How many more files and folders it can hold; `None` where the file system does not count them.
+    /// The number of free inodes; `None` if the file system does not count inodes.
     pub inodes: Option<u64>,
 }
 
-/// The room on the file system of `path`, which exists.
+/// Returns the room on the file system of `path`, which must exist.
 ///
 /// # Errors
-/// Returns an error if the file system does not answer.
+/// Returns an error if statvfs fails.
 pub fn room(path: &Path) -> io::Result<Room> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(Room {
@@ -31,20 +33,23 @@ pub fn room(path: &Path) -> io::Result<Room> {
     })
 }
 
-/// A cause that the system's own words do not name, and the next step.
+/// The size in bytes that no file of this process may exceed (`RLIMIT_FSIZE`, setrlimit(2)); `None` without a limit.
+pub fn file_size_limit() -> Option<u64> {
+    getrlimit(Resource::Fsize).current
+}
+
+/// A cause that the error of the system call does not name, and the next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// What is missing.
     pub what: String,
-    /// The next step for a person.
     pub hint: &'static str,
 }
 
-/// The cause of an error while a file was made or written at `path`; `None` if the error speaks for itself.
+/// Returns the cause of an error while a file was created or written at `path`; `None` if the error itself is clear.
 pub fn cause(error: &io::Error, path: &Path) -> Option<Cause> {
-    match error.raw_os_error() {
-        Some(libc::EFBIG) => Some(too_large(process::file_size_limit())),
-        Some(libc::ENOSPC) => {
+    match Errno::from_io_error(error)? {
+        Errno::FBIG => Some(too_large(file_size_limit())),
+        Errno::NOSPC => {
             let there = path.ancestors().find(|path| path.exists())?;
             (room(there).ok()?.inodes == Some(0)).then(|| no_inodes(there))
         }
@@ -52,7 +57,7 @@ pub fn cause(error: &io::Error, path: &Path) -> Option<Cause> {
     }
 }
 
-/// The error with its [`cause`] in words.
+/// Adds its [`cause`] to an error.
 pub fn explained(error: io::Error, path: &Path) -> io::Error {
     match cause(&error, path) {
         Some(cause) => io::Error::new(error.kind(), format!("{} ({})", cause.what, cause.hint)),
@@ -60,7 +65,7 @@ pub fn explained(error: io::Error, path: &Path) -> io::Error {
     }
 }
 
-/// A file would exceed the file-size limit of this process, or the largest size of the file system.
+/// The cause of `EFBIG`: a file would exceed the file-size limit of this process, or the largest size of the file system.
 pub fn too_large(limit: Option<u64>) -> Cause {
     match limit {
         Some(limit) => Cause {
@@ -87,10 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_that_speak_for_themselves_stay() {
+    fn clear_errors_are_not_changed() {
         let home = tempfile::tempdir().unwrap();
-        for code in [libc::EACCES, libc::EIO, libc::ENOSPC] {
-            let error = io::Error::from_raw_os_error(code);
+        for code in [Errno::ACCESS, Errno::IO, Errno::NOSPC] {
+            let error = io::Error::from(code);
             let before = error.to_string();
             assert_eq!(cause(&error, home.path()), None, "{error}");
             assert_eq!(explained(error, home.path()).to_string(), before);

@@ -8,9 +8,9 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Catalog, Entry, Reading, find, layout};
-use crate::base::dates;
+use crate::base::clock;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::shell::quoted;
+use crate::base::escape::quoted;
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
 use crate::store::{Archive, Object, Store};
@@ -174,7 +174,7 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
 /// time has come.
 async fn latest(store: &dyn Store, job: Option<&str>, reading: &Reading) -> Result<Entry<Box<Manifest>>> {
     let catalog = Catalog::read(store, reading).await?;
-    let future = |at: DateTime<Utc>| dates::is_future(at, reading.now);
+    let future = |at: DateTime<Utc>| clock::is_future(at, reading.now);
     let ids: Vec<BackupId> = catalog.existing().into_iter().filter(|id| !future(id.started())).collect();
     // Without a named job every manifest is read: a store with several jobs has no latest backup.
     let mut at_once = if job.is_some() { 1 } else { ids.len() };

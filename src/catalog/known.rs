@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::base::beneath::Folder;
-use crate::base::dates;
+use crate::base::clock;
 use crate::base::error::{Error, Kind};
-use crate::base::replace;
+use crate::base::files;
 use crate::base::units::count;
 use crate::model::id::BackupId;
 
@@ -50,7 +50,7 @@ impl Remembered {
         let state_dir = Folder::create(&self.state_dir, 0o700)?;
         state_dir.make_folder(Path::new(FOLDER), 0o700)?;
         let (folder, name) = state_dir.folder_of(&self.name)?;
-        replace::replace_in(&folder, &name, bytes, 0o600)
+        files::replace_in(&folder, &name, bytes, 0o600)
     }
 
     pub fn display(&self) -> String {
@@ -126,7 +126,7 @@ impl Absent {
         here: &BTreeSet<BackupId>,
         now: DateTime<Utc>,
     ) -> Option<Absent> {
-        let past = |id: &&BackupId| !dates::is_future(id.started(), now);
+        let past = |id: &&BackupId| !clock::is_future(id.started(), now);
         let newest = known.iter().rev().find(past)?;
         if here.iter().rev().find(past).is_some_and(|there| there > newest) {
             return None;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::layout;
-use crate::base::dates;
+use crate::base::clock;
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::model::id::BackupId;
@@ -29,7 +29,7 @@ pub struct Mark {
     /// The backup.
     pub id: BackupId,
     /// When it was said.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
     /// The machine on which it was said.
     pub host: String,
@@ -48,7 +48,7 @@ pub struct Tombstone {
     /// The job it belonged to.
     pub job: String,
     /// When the deletion was begun.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
     /// Why it went.
     pub reason: String,
@@ -70,10 +70,10 @@ pub struct Failure {
     /// The machine it ran on.
     pub host: String,
     /// When it began.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub started_at: DateTime<Utc>,
     /// When it failed.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub failed_at: DateTime<Utc>,
     /// The exit code.
     pub exit: u8,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::marks::{self, FORMAT, json};
 use super::{Folder, layout};
-use crate::base::dates;
+use crate::base::clock;
 use crate::base::error::Result;
 use crate::model::id::BackupId;
 use crate::store::{self, Store};
@@ -20,7 +20,7 @@ pub struct Verdict {
     /// The backup.
     pub id: BackupId,
     /// When the verify ended.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
     /// The machine it ran on.
     pub host: String,
@@ -47,7 +47,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drill {
     /// When it ended.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
     /// What it was restored into: `mongod`, a throw-away one, or `server`, one that was there.
     pub target: String,
@@ -155,7 +155,7 @@ impl Verdicts {
         };
         let mut newest: Option<Verdict> = None;
         for (file, object) in folder.iter().rev().filter(|(file, _)| layout::is_verified(file)) {
-            if layout::verified_at(file).is_some_and(|at| dates::is_future(at, now)) {
+            if layout::verified_at(file).is_some_and(|at| clock::is_future(at, now)) {
                 verdicts.future.push(future(object, "is"));
                 continue;
             }
@@ -167,7 +167,7 @@ impl Verdicts {
                 }
                 Some(Err(_)) | None => continue,
             };
-            if found.drill.as_ref().is_some_and(|drill| dates::is_future(drill.at, now)) {
+            if found.drill.as_ref().is_some_and(|drill| clock::is_future(drill.at, now)) {
                 verdicts.future.push(future(object, "has a drill that is"));
                 found.drill = None;
             }

@@ -15,7 +15,7 @@ use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
-use crate::base::patience::FOR_A_PERSON;
+use crate::base::retry::FOR_A_PERSON;
 use crate::config::event::Event;
 use crate::config::layers::Layers;
 use crate::config::place::{self, Place};

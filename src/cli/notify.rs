@@ -15,7 +15,7 @@ use super::output::Output;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
-use crate::base::replace::replace;
+use crate::base::files::replace;
 use crate::config::event::{EVENTS, Event};
 use crate::config::layers::Layers;
 use crate::config::notify::MailOptions;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::env::Env;
 use super::layers::{Layers, Origin};
 use super::table::SETTINGS;
-use crate::base::writable;
-use crate::base::writable::{Strictness, Writable};
+use crate::base::files;
+use crate::base::files::{Strictness, Writable};
 
 /// A file of settings that is open to other users.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub fn files(layers: &Layers, env: Env<'_>, file: Option<&Path>) -> Vec<Exposed>
     });
     // Nobody can change the content of /dev/null.
     let file = file.filter(|file| file.is_file());
-    let writable = file.and_then(|file| writable::by_others(file, Strictness::Configuration).ok().flatten());
+    let writable =
+        file.and_then(|file| files::writable_by_others(file, Strictness::Configuration).ok().flatten());
     named.chain(writable.map(Exposed::Configuration)).collect()
 }
 

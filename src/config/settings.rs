@@ -9,7 +9,7 @@ use super::records::RecordsAt;
 use super::uri::{self, MongoUri};
 use super::values::{absolute, boolean, number};
 use crate::base::error::{Error, Result};
-use crate::base::patience::Patience;
+use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret, hide_login, secret_parts};
 use crate::config::choices::Policy;
 use crate::config::choices::{ConsistencyChoice, EngineChoice};

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::patience::Patience;
+use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 
 /// How a bucket is reached and what is asked of it.

@@ -14,8 +14,8 @@ use crc_fast::CrcAlgorithm::Crc64Xz;
 
 use self::input::{Input, damaged};
 pub use self::input::{LONGEST, whole_documents};
+use crate::base::bounds::Structure;
 use crate::base::error::{Error, Result};
-use crate::base::limited::Structure;
 use crate::dumpformat::{Sink, metadata};
 use crate::model::known;
 use crate::model::namespace::Namespace;

@@ -14,15 +14,15 @@ use serde::ser::Error as _;
 
 pub use read::Json;
 
-use crate::base::depth;
+use crate::base::bounds;
 
 /// Appends `document` to `out`, without spaces, keys in their order.
 ///
 /// # Errors
 /// Returns an error if the bytes are not BSON, hold a string that is not UTF-8, which JSON cannot express, or are nested
-/// deeper than [`depth::DEEPEST`].
+/// deeper than [`bounds::DEEPEST`].
 pub fn write_document(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
-    depth::check(document).map_err(bson::error::Error::custom)?;
+    bounds::check_depth(document).map_err(bson::error::Error::custom)?;
     write_fields(out, document)
 }
 

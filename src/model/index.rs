@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::base::depth;
+use crate::base::bounds;
+use crate::base::bounds::Limited;
 use crate::base::error::{Error, Result};
-use crate::base::limited::Limited;
 use crate::base::units;
 use crate::model::namespace::Namespace;
 
@@ -71,7 +71,7 @@ impl Described {
         let document = |text: &String| {
             let bytes = STANDARD.decode(text).map_err(|e| e.to_string())?;
             let document = RawDocumentBuf::from_bytes(bytes).map_err(|e| e.to_string())?;
-            depth::check(&document).map(|()| document)
+            bounds::check_depth(&document).map(|()| document)
         };
         Ok((document(&self.options)?, self.indexes.iter().map(document).collect::<Result<_, _>>()?))
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::dates;
+use crate::base::clock;
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::model::id::BackupId;
@@ -42,10 +42,10 @@ pub struct Manifest<N = Vec<NamespaceEntry>> {
     /// The machine it ran on.
     pub host: String,
     /// When the first byte was asked for.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub started_at: DateTime<Utc>,
     /// When the artifact was complete.
-    #[serde(deserialize_with = "dates::bounded")]
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub finished_at: DateTime<Utc>,
     /// What was read.
     pub source: Source,

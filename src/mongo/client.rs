@@ -13,7 +13,7 @@ use super::server::any_member;
 use super::tls;
 use super::unfound::{self, Step};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::patience::Patience;
+use crate::base::retry::Patience;
 use crate::base::secret::{ExposeSecret, Secret};
 use crate::config::uri::{self, MongoUri};
 

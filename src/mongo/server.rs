@@ -19,9 +19,9 @@ use super::fcv;
 use super::hello::{Hello, Unfit, hello};
 use super::notes::Notes;
 use super::patience::{Progress, QUIET, bounded, heard, passing};
-use crate::base::depth;
+use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::patience::Patience;
+use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 use crate::base::units;
 use crate::config::uri;
@@ -254,7 +254,7 @@ pub fn any_member() -> SelectionCriteria {
 /// All documents that a cursor command answers, as raw bytes, at most [`LARGEST_LIST`].
 ///
 /// # Errors
-/// Returns an error if there are more, or if one is nested deeper than [`depth::DEEPEST`].
+/// Returns an error if there are more, or if one is nested deeper than [`bounds::DEEPEST`].
 pub async fn documents(
     db: &Database,
     command: RawDocumentBuf,
@@ -275,7 +275,7 @@ pub async fn documents(
                     "the server's list is longer than {limit}, and no more is read"
                 )));
             }
-            depth::check(document).map_err(|why| Driver::custom(nested(document, &why)))?;
+            bounds::check_depth(document).map_err(|why| Driver::custom(nested(document, &why)))?;
             out.push(document.to_owned());
         }
     }

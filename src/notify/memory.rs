@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::flood::{FORMAT, Past, State};
 use crate::base::beneath::Folder;
-use crate::base::replace::replace_in;
+use crate::base::files::replace_in;
 
 /// The file.
 pub const FILE: &str = "notify.json";

@@ -5,7 +5,7 @@ use bson::{Bson, Document, RawDocumentBuf, rawdoc};
 use super::Target;
 use super::batch::{batches, command, split};
 use super::insist::Sent;
-use crate::base::depth;
+use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::mongo::errors;
@@ -184,7 +184,7 @@ fn refusal(error: &Document, batch: &[&[u8]]) -> Option<Refused> {
 
 /// An `_id` as people read it, in at most 60 characters.
 pub fn id_text(id: bson::RawBsonRef<'_>) -> String {
-    if depth::check_value(id).is_err() {
+    if bounds::check_value_depth(id).is_err() {
         return "that is nested too deeply".into();
     }
     let text = match Bson::try_from(bson::RawBson::from(id)) {

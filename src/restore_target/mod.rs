@@ -23,7 +23,7 @@ use mongodb::Client;
 use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::patience::Patience;
+use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 use crate::config::uri;
 use crate::model::server::Fcv;

@@ -19,9 +19,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::base::beneath::Folder;
 use crate::base::error::{Error, Result};
-use crate::base::memory::Kills;
+use crate::base::process;
+use crate::base::process::Kills;
 use crate::base::secret::Secret;
-use crate::base::{process, program};
 
 /// Where packages put it.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/opt/mongodb/bin", "/opt/homebrew/bin"];
@@ -55,12 +55,12 @@ impl Program {
     pub async fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Program, String> {
         let found = match configured {
             Some(path) => path.to_path_buf(),
-            None => program::locate("mongod", search_path, &FOLDERS).ok_or_else(|| {
+            None => process::locate("mongod", search_path, &FOLDERS).ok_or_else(|| {
                 format!("mongod is not installed (looked in PATH and {})", FOLDERS.join(", "))
             })?,
         };
-        program::trusted(&found)?;
-        match program::version(&found).await {
+        process::trusted(&found)?;
+        match process::version(&found).await {
             Ok((true, text)) if text.starts_with("db version v") => Ok(Program { path: found }),
             Ok(_) => Err(format!("{} does not answer --version as mongod does", found.display())),
             Err(e) => Err(format!("{} cannot be run: {e}", found.display())),

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub use crate::base::dates::CLOCK_TOLERANCE;
+pub use crate::base::clock::CLOCK_TOLERANCE;
 use crate::base::units::several;
 use crate::catalog::state::Backup;
 use crate::config::choices::Policy;

@@ -1,7 +1,7 @@
 //! Remembering uploads under way, so that the next run can end those that a killed one left behind.
 //!
 //! A bucket cannot be asked for them everywhere (MinIO lists uploads only for an exact key), so each
-//! is a small file in the state directory while it lasts, [claimed](crate::base::claim) by the process that made it.
+//! is a small file in the state directory while it lasts, [claimed](crate::base::lock) by the process that made it.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::base::beneath::Folder;
-use crate::base::claim::Claim;
 use crate::base::error::{Error, Result};
+use crate::base::lock::Claim;
 use crate::base::room;
 use crate::store::Store;
 

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-use crate::base::budget::{Budget, Room};
+use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units::{count, several};
 use crate::config::format::Codec;
@@ -48,7 +48,7 @@ pub fn check(
     codec: Codec,
     segment: &Segment,
     large: Option<&Arc<Budget>>,
-    take: &mut dyn FnMut(Vec<u8>, Option<Room>),
+    take: &mut dyn FnMut(Vec<u8>, Option<Share>),
 ) -> (Tally, Result<(), String>) {
     let mut raw = codec.stream(compressed).take(segment.raw_bytes + 1);
     let (tally, hash) = match documents(&mut raw, large, take) {
@@ -82,7 +82,7 @@ pub fn check(
 pub fn documents(
     reader: &mut dyn Read,
     large: Option<&Arc<Budget>>,
-    take: &mut dyn FnMut(Vec<u8>, Option<Room>),
+    take: &mut dyn FnMut(Vec<u8>, Option<Share>),
 ) -> Result<(Tally, String), String> {
     let (mut buffer, mut filled, mut room) = (vec![0; ORDINARY], 0, None);
     let (mut tally, mut hasher) = (Tally::default(), blake3::Hasher::new());
@@ -142,7 +142,7 @@ pub struct StoredArtifact {
 pub struct DocumentRun {
     pub documents: Vec<u8>,
     /// The room that a large document takes in the budget of its reader.
-    _room: Option<Room>,
+    _room: Option<Share>,
 }
 
 impl StoredArtifact {

@@ -1,6 +1,5 @@
 use std::os::unix::fs::PermissionsExt;
 
-use super::file::path;
 use super::*;
 
 fn asked<'a>(state: Option<&'a Path>, job: &'a str, operation: Operation) -> Asked<'a> {

@@ -3,7 +3,7 @@
 use bson::{Bson, DateTime as BsonTime, Document, doc};
 use chrono::{DateTime, Utc};
 
-use crate::base::dates;
+use crate::base::clock;
 use crate::catalog::run::{Run, Verified};
 
 /// The version of a record's format.
@@ -119,7 +119,7 @@ fn when(document: &Document, key: &str) -> Result<Option<DateTime<Utc>>, String>
         Some(_) => return Err(format!("{key} is no date")),
     };
     DateTime::from_timestamp_millis(millis)
-        .map(|at| Some(dates::within(at)))
+        .map(|at| Some(clock::clamped(at)))
         .ok_or(format!("{key} is no date that exists"))
 }
 

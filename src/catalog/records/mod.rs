@@ -18,7 +18,7 @@ use mongodb::{Collection, IndexModel};
 
 use super::known::Known;
 use super::run::{Run, Status, Verified};
-use crate::base::depth;
+use crate::base::bounds;
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 use crate::config::records::RecordsAt;
@@ -129,7 +129,7 @@ impl Records {
         let mut recorded = Recorded::default();
         for raw in self.server.within(found).await.map_err(|e| self.server.explain("read", e))? {
             let decoded =
-                depth::check(&raw).and_then(|()| Document::try_from(raw).map_err(|e| e.to_string()));
+                bounds::check_depth(&raw).and_then(|()| Document::try_from(raw).map_err(|e| e.to_string()));
             match decoded {
                 Ok(document) => match document::read(&document) {
                     Ok(run) => recorded.runs.push(run),

@@ -9,9 +9,9 @@ use chrono::TimeDelta;
 
 use super::around::{Around, blocking};
 use super::checks::Finding;
-use crate::base::claim;
-use crate::base::claim::Locked;
 use crate::base::error::{Error, Result};
+use crate::base::lock;
+use crate::base::lock::Locked;
 use crate::base::room;
 use crate::base::units::several;
 use crate::config::exposed::Exposed;
@@ -68,7 +68,7 @@ fn probe(folder: &Path) -> std::result::Result<Locked, (PathBuf, io::Error)> {
     let file = open.write(true).create_new(true).mode(0o600).open(&probe);
     let outcome = file.and_then(|mut file| {
         file.write_all(b"a probe of `health`\n")?;
-        claim::lock(&file)
+        lock::try_exclusive(&file)
     });
     // Created, it goes, whatever became of the writing.
     let removed = fs::remove_file(&probe);
@@ -98,7 +98,7 @@ fn written(dir: &Path) -> Result<Finding> {
     let above = dir.ancestors().find(|path| fs::symlink_metadata(path).is_ok()).unwrap_or(Path::new("/"));
     let created = match above.is_dir() {
         true => creatable(above),
-        false => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        false => Err(rustix::io::Errno::NOTDIR.into()),
     };
     created.map_err(|e| failed(dir.to_path_buf(), e)).and_then(|()| {
         Finding::ok(format!("{} is not there yet: the first backup creates it", dir.display()))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Options;
+use crate::base::escape::quoted;
 use crate::base::secret;
-use crate::base::shell::quoted;
 use crate::config::env::Env;
 use crate::config::layers::{Layers, Origin, Raw};
 use crate::config::table::SETTINGS;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::EXAMPLE;
 use crate::base::beneath::{read_named, settled};
 use crate::base::error::{Error, Result};
-use crate::base::replace::{create, replace_as};
+use crate::base::files::{create, replace_as};
 
 /// The permissions of a new file: of its owner alone. systemd reads it as root (`LoadCredential=`).
 const MODE: u32 = 0o600;

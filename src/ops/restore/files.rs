@@ -15,8 +15,8 @@ use percent_encoding::percent_decode_str;
 use tar::EntryType;
 
 use crate::artifact::untar;
+use crate::base::bounds::Structure;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::limited::Structure;
 use crate::dumpformat::metadata;
 use crate::dumpformat::names;
 use crate::dumpformat::names::OPLOG_FILE;

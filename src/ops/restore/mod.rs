@@ -36,8 +36,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::escape::quoted;
 use crate::base::progress::Meter;
-use crate::base::shell::quoted;
 use crate::base::suggest::escaped;
 use crate::model::namespace::Type;
 use crate::restore_target::{Target, Version, shape};

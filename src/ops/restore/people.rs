@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::offer::{Offer, is_people};
 use super::{Options, Origin, Users};
-use crate::base::depth;
+use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::restore_target::users::People;
 
@@ -85,7 +85,7 @@ async fn documents(origin: &Origin, at: usize, name: String) -> Result<Vec<RawDo
     let parse = |bytes: Vec<u8>| {
         let damaged = |why: String| Error::new(Kind::Mismatch, format!("{name} is damaged")).caused_by(why);
         let document = RawDocumentBuf::from_bytes(bytes).map_err(|e| damaged(e.to_string()))?;
-        depth::check(&document).map_err(damaged)?;
+        bounds::check_depth(&document).map_err(damaged)?;
         Ok(document)
     };
     read.into_iter().map(parse).collect()

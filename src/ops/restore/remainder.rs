@@ -3,7 +3,7 @@
 use super::filter::Filter;
 use super::rename::Rename;
 use super::{Options, Users};
-use crate::base::shell::quoted;
+use crate::base::escape::quoted;
 use crate::base::suggest::escaped;
 
 /// The most namespaces for which a message has flags.

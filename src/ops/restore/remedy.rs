@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::preflight::Unable;
 use super::{Options, Users};
-use crate::base::shell::quoted;
+use crate::base::escape::quoted;
 use crate::base::suggest::escaped;
 
 /// How something is left out.

@@ -16,7 +16,7 @@ use super::load::Load;
 use super::report::Outcome;
 use super::superseded::Scan;
 use crate::artifact::read::segment::{self, ORDINARY};
-use crate::base::budget::{Budget, Room};
+use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Meter;
 use crate::dumpformat::Sink;
@@ -32,7 +32,7 @@ const WAITING: usize = 4;
 
 /// What the reader tells.
 enum Step {
-    Batch(usize, Vec<u8>, Option<Room>),
+    Batch(usize, Vec<u8>, Option<Share>),
     Complete(usize),
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::base::dates;
+use crate::base::clock;
 use crate::catalog::fault::{Fault, Shown};
 use crate::catalog::run::{Run, STATUSES, Status};
 use crate::catalog::state::Backup;
@@ -183,7 +183,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         success: [Some(7), Some(30), None].map(|days| success(&runs, days, now)).to_vec(),
         kept: (completed.len(), sum(|run| run.stored_bytes)),
         kept_raw: sum(|run| run.raw_bytes),
-        newest: completed.iter().find(|run| !dates::is_future(run.started_at, now)).map(|run| (*run).clone()),
+        newest: completed.iter().find(|run| !clock::is_future(run.started_at, now)).map(|run| (*run).clone()),
         oldest: completed.last().map(|run| run.started_at),
         size,
         documents: trend(|run| run.documents.map(|n| n as f64)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Known, Options, made};
-use crate::base::dates;
+use crate::base::clock;
 use crate::catalog::run::{Run, Status};
 use crate::retention::{Circumstances, Freshness, freshness, plan};
 
@@ -26,7 +26,7 @@ pub struct Standing {
 
 /// That of the job, whose runs are given newest first.
 pub fn of(known: &Known, newest_first: &[&Run], options: &Options, now: DateTime<Utc>) -> Standing {
-    let past = newest_first.iter().filter(|run| !dates::is_future(run.started_at, now));
+    let past = newest_first.iter().filter(|run| !clock::is_future(run.started_at, now));
     let last = past.clone().find(|run| run.status != Status::Running);
     // The clocks are health's business: asking the store's would be a question more.
     let around = Circumstances {

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::FoundMongodump;
 use super::chunks::{Chunks, Watch};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::memory::Kills;
 use crate::base::process;
+use crate::base::process::Kills;
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
 
 /// How many of its last lines are kept.

@@ -1,7 +1,6 @@
 //! What the child writes, read ahead by a thread, so that silence can be told from slowness of ours.
 
 use std::io::{self, BufRead, Read};
-use std::os::fd::AsRawFd;
 use std::process::ChildStdout;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -118,9 +117,8 @@ impl BufRead for Chunks {
 }
 
 fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Chunk>>, spare: Receiver<Vec<u8>>) {
-    // Only a wish: with 64 KiB, what a pipe holds by default, the two sides wait for each other more.
-    // SAFETY: a call without pointers, on a descriptor that is open.
-    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, CHUNK as i32) };
+    // With a pipe's default of 64 KiB, the two sides wait for each other more. A failure is ignored.
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, CHUNK);
     thread::spawn(move || {
         loop {
             let mut bytes = spare.try_recv().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::base::program;
+use crate::base::process;
 
 /// A mongodump that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,18 +40,18 @@ pub async fn find(
     if let Some(path) = configured {
         return probe(path).await;
     }
-    match program::locate("mongodump", search_path, &FOLDERS) {
+    match process::locate("mongodump", search_path, &FOLDERS) {
         Some(path) => probe(&path).await,
         None => Err(NoMongodump("mongodump is not installed (looked in PATH and the usual folders)".into())),
     }
 }
 
 async fn probe(path: &Path) -> Result<FoundMongodump, NoMongodump> {
-    if let Err(why) = program::trusted(path) {
+    if let Err(why) = process::trusted(path) {
         log::warn!("{why}");
         return Err(NoMongodump(why));
     }
-    let (success, text) = program::version(path)
+    let (success, text) = process::version(path)
         .await
         .map_err(|e| NoMongodump(format!("{} cannot be run: {e}", path.display())))?;
     let version = text.lines().find_map(|line| line.strip_prefix("mongodump version:")).map(str::trim);

@@ -14,7 +14,7 @@ use super::resume::Lost;
 use super::token::{self, Trail};
 use super::{Gone, Reading};
 use crate::base::error::{Error, Result};
-use crate::base::patience::Waiting;
+use crate::base::retry::Waiting;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::mongo::errors;

@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use chrono::DateTime;
+use rustix::io::Errno;
 
 use super::super::{Error, Kind, Object, Result};
 use crate::base::beneath::{About, Folder, Renamed, Synced};
-use crate::base::process;
 use crate::base::room;
 use crate::base::room::Cause;
 use crate::base::units::several;
@@ -347,19 +347,19 @@ pub(super) fn no_room(doing: String, cause: Cause) -> Error {
 
 /// Gives an error of the file system its class.
 pub(super) fn error(doing: String, e: io::Error) -> Error {
-    match e.raw_os_error() {
-        Some(libc::EFBIG) => no_room(doing, room::too_large(process::file_size_limit())),
-        Some(libc::ENOENT | libc::ENOTDIR) => Error::new(Kind::NotFound, doing, e),
-        Some(libc::ENOSPC | libc::EDQUOT) => {
+    match Errno::from_io_error(&e) {
+        Some(Errno::FBIG) => no_room(doing, room::too_large(room::file_size_limit())),
+        Some(Errno::NOENT | Errno::NOTDIR) => Error::new(Kind::NotFound, doing, e),
+        Some(Errno::NOSPC | Errno::DQUOT) => {
             Error::new(Kind::Full, doing, e).hint("Free some space, or give the backups a larger disk")
         }
-        Some(libc::EACCES | libc::EPERM) => Error::new(Kind::Denied, doing, e).hint(
+        Some(Errno::ACCESS | Errno::PERM) => Error::new(Kind::Denied, doing, e).hint(
             "Give the user that runs this the right to read and write there (`ls -ld` says whose it is; chown -R), or \
              run it as that one; a service of systemd sees no home directories (ProtectHome=)",
         ),
-        Some(libc::ELOOP) => Error::new(Kind::Denied, doing, "it is a link, or lies behind one, and is not followed")
+        Some(Errno::LOOP) => Error::new(Kind::Denied, doing, "it is a link, or lies behind one, and is not followed")
             .hint("Remove the link; to keep backups elsewhere, set BACKUP_DIR to the directory itself"),
-        Some(libc::EROFS) => Error::new(Kind::Denied, doing, e)
+        Some(Errno::ROFS) => Error::new(Kind::Denied, doing, e)
             .hint("Mount it for writing; for a service of systemd, name it in ReadWritePaths="),
         _ => Error::new(Kind::Failed, doing, e),
     }
@@ -370,7 +370,7 @@ fn missing(e: &io::Error) -> bool {
 }
 
 fn is_link(e: &io::Error) -> bool {
-    e.raw_os_error() == Some(libc::ELOOP)
+    Errno::from_io_error(e) == Some(Errno::LOOP)
 }
 
 fn object(key: &str, about: &About) -> Object {

@@ -1,6 +1,6 @@
 //! Partials: what is being written, beside its final name, as `.<name>.<id>.partial`.
 //!
-//! A writer [claims](crate::base::claim) its partial, so that a later process finds the partials of dead writers.
+//! A writer [claims](crate::base::lock) its partial, so that a later process finds the partials of dead writers.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,7 +12,7 @@ use super::super::{Error, Kind, Result};
 use super::direct::Direct;
 use super::files::{Lack, Root, error, not_made};
 use crate::base::beneath::{Folder, sync_file};
-use crate::base::claim::Claim;
+use crate::base::lock::Claim;
 
 /// A file that has not got its name yet. Dropped, it is removed.
 pub(super) struct Partial {

@@ -4,13 +4,12 @@ use std::path::Path;
 
 use super::super::{Error, Kind, Result};
 use super::files;
-use crate::base::process;
 use crate::base::room;
 use crate::base::room::Room;
 
 /// Refuses a file of `bytes` that exceeds the file-size limit of this process.
 pub fn check_file(bytes: u64, doing: impl Fn() -> String) -> Result<()> {
-    match process::file_size_limit().filter(|limit| bytes > *limit) {
+    match room::file_size_limit().filter(|limit| bytes > *limit) {
         Some(limit) => Err(files::no_room(doing(), room::too_large(Some(limit)))),
         None => Ok(()),
     }

@@ -7,7 +7,7 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 
 use super::super::{Archive, Error, Kind};
 use super::failure::Failure;
-use crate::base::shell::quoted;
+use crate::base::escape::quoted;
 use crate::config::store::S3Options;
 
 /// Returns true for the storage classes whose objects must be thawed.

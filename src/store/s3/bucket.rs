@@ -14,7 +14,7 @@ use super::explain::{Action, explain};
 use super::failure::Failure;
 use super::flow::Rate;
 use super::repeats::TRIES;
-use crate::base::patience::Waiting;
+use crate::base::retry::Waiting;
 use crate::base::units;
 use crate::config::store::{S3Options, Sse};
 

@@ -4,7 +4,7 @@ use super::super::{Error, Kind};
 use super::around::{Around, Proxy};
 use super::failure::{Failure, NO_CREDENTIALS, ProxyFault, skew};
 use super::trust::Fault;
-use crate::base::shell::quoted;
+use crate::base::escape::quoted;
 use crate::config::store::{S3Options, Sse};
 
 /// What a request needs of the bucket's policy.

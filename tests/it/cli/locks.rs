@@ -43,7 +43,7 @@ async fn a_second_run_of_a_job_exits_at_once_or_waits() {
     let said = ["another backup of nightly is under way: process ", "since 20", "next step: ", "--wait"];
     let busy = backup(&["--job", "nightly"]).ends(75).says(&said).says(&[&pid.to_string()]);
     assert!(began.elapsed() < Duration::from_secs(2) && busy.stdout.is_empty(), "{:?}", began.elapsed());
-    backup(&["--job", "nightly", "--wait", "1s"]).ends(75).says(&["1 s of waiting were not enough"]);
+    backup(&["--job", "nightly", "--wait", "1s"]).ends(75).says(&["did not end within 1 s"]);
     // Another job, a cleanup of this job, and commands that write nothing do not wait.
     backup(&["--job", "weekly"]).ends(0);
     // Exit code 3, because the job has no backup yet; the lock is not the reason.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uzima_backup::base::cancel::Cancel;
-use uzima_backup::base::patience::Patience;
+use uzima_backup::base::retry::Patience;
 use uzima_backup::base::secret::Secret;
 use uzima_backup::config::choices::Policy;
 use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};

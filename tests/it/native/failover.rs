@@ -5,7 +5,7 @@ use std::time::Duration;
 use bson::RawDocumentBuf;
 use mongodb::Client;
 use uzima_backup::base::exit::Exit;
-use uzima_backup::base::patience::Patience;
+use uzima_backup::base::retry::Patience;
 use uzima_backup::ops::backup::Options;
 use uzima_testkit::replica_set::{ReplicaSet, insert_with_gaps};
 use uzima_testkit::wire_proxy::{Rule, WireProxy};

@@ -110,7 +110,7 @@ async fn a_cursor_that_gives_only_empty_batches_hangs() {
         let start = Instant::now();
         let change = |options: &mut uzima_backup::ops::backup::Options| {
             options.stall = Duration::from_secs(1);
-            options.patience = uzima_backup::base::patience::Patience::new(Duration::from_millis(100));
+            options.patience = uzima_backup::base::retry::Patience::new(Duration::from_millis(100));
         };
         let outcome = shelf.run(&proxy.uri(&server.uri()), change).await;
         if command == "getMore" {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use uzima_backup::base::patience::Patience;
+use uzima_backup::base::retry::Patience;
 use uzima_backup::base::secret::Secret;
 use uzima_backup::config::store::{Limits, S3Options};
 use uzima_backup::store::checksum::crc64nvme;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::beneath::settled;
 use crate::base::error::{Error, Result};
-use crate::base::replace::replace;
+use crate::base::files::replace;
 
 /// A web server reads it, which is another user.
 const MODE: u32 = 0o644;

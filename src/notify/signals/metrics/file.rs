@@ -11,7 +11,7 @@ use super::Sample;
 use super::text::{Page, Read};
 use crate::base::beneath::{Folder, settled};
 use crate::base::error::{Error, Result};
-use crate::base::replace::replace;
+use crate::base::files::replace;
 use crate::base::units;
 
 /// How long another run may hold the lock, which it needs for an instant.

@@ -3,7 +3,7 @@
 use super::super::Subject;
 use super::super::checks::Finding;
 use super::*;
-use crate::base::patience::Patience;
+use crate::base::retry::Patience;
 use crate::config::choices::Policy;
 use crate::config::choices::{ConsistencyChoice, EngineChoice};
 use crate::config::place::Place;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::LeftOut;
 use super::standing::Written;
-use crate::base::shell::quoted;
+use crate::base::escape::quoted;
 
 const CRONTAB: &str = include_str!("../../../../crontab.example");
 /// The tool in crontab.example.

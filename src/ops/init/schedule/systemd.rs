@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::words::{literal, unit_word};
 use super::{LeftOut, Schedule};
-use crate::base::shell::quoted;
+use crate::base::escape::quoted;
 use crate::ops::init::standing::{STATE_DIR, Standing, USER, Written};
 
 /// What a machine adds to all four services.

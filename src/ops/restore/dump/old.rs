@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-use crate::base::depth;
+use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::model::namespace::Namespace;
 use crate::restore_target::legacy;
@@ -47,7 +47,7 @@ pub fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
     let damaged =
         |why: &dyn std::fmt::Display| Error::new(Kind::Mismatch, format!("{db}.{STEM} is damaged: {why}"));
     let index = RawDocument::from_bytes(document).map_err(|e| damaged(&e))?;
-    depth::check(index).map_err(|e| damaged(&e))?;
+    bounds::check_depth(index).map_err(|e| damaged(&e))?;
     match collection(index) {
         Some(_) => Ok(index.to_owned()),
         None => Err(damaged(&"an index has no \"ns\"")),

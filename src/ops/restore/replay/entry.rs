@@ -3,7 +3,7 @@
 
 use bson::{RawBsonRef, RawDocument};
 
-use crate::base::depth;
+use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::model::optime::OpTime;
 
@@ -37,7 +37,7 @@ impl<'a> Entry<'a> {
         let op = raw.get_str("op").map_err(broken)?;
         // Only commands hold operations, and definitions, that are followed into their depth.
         if op == "c" {
-            depth::check(raw).map_err(broken)?;
+            bounds::check_depth(raw).map_err(broken)?;
         }
         // A command's document may be anything, a no-op's too.
         let o = raw.get_document("o").map_err(broken)?;

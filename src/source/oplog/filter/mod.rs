@@ -16,7 +16,7 @@ use bson::raw::{RawArrayBuf, RawBsonRef};
 use bson::{RawDocument, RawDocumentBuf};
 
 use self::chains::{Chains, Link};
-use crate::base::depth;
+use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::selection::Selection;
 use crate::model::optime::OpTime;
@@ -51,7 +51,7 @@ impl<'a> Filter<'a> {
     /// that were read meanwhile can do.
     pub fn take(&mut self, entry: &RawDocument) -> Result<Kept> {
         if entry.get_str("op").is_ok_and(|op| op == "c") {
-            depth::check(entry).map_err(malformed)?;
+            bounds::check_depth(entry).map_err(malformed)?;
         }
         let link = self.chains.link(entry)?;
         if link == Link::Over {

@@ -1,8 +1,8 @@
-//! Waiting for MongoDB and the store: one bound, one backoff, one log line.
+//! Retries of requests to MongoDB, the store and web services: one time limit, one backoff, one log line.
 //!
-//! A [`Patience`] is made from the setting `BACKUP_PATIENCE` and passed down to everything that sends requests. A request
-//! whose failure may pass (a refused connection, a time-out, HTTP 503) is repeated, with growing pauses, until the
-//! patience is over. The time runs from the first failure, by a monotonic clock.
+//! A [`Patience`] is made from the setting `BACKUP_PATIENCE` and passed to all code that sends requests. A request whose
+//! failure may pass (a refused connection, a time-out, HTTP 503) is repeated, with growing pauses, until the patience is
+//! over. The time counts from the first failure, by a monotonic clock.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,23 +15,23 @@ use crate::base::units;
 
 /// The default of `BACKUP_PATIENCE`.
 pub const DEFAULT: Duration = Duration::from_secs(600);
-/// `health` and `init` wait no longer after the first failure, because a person waits for their answer. The driver looks for
-/// a server for as long again before that.
+/// The limit of `health` and `init` after the first failure, because a person waits for their result. Before that failure
+/// the driver searches for a server for up to the same time.
 pub const FOR_A_PERSON: Duration = Duration::from_secs(15);
-/// The pause before the second attempt. Each further pause is twice as long; each is lengthened at random by up to its own
-/// length, so that machines that failed in the same second do not come back in the same second.
+/// The pause before the second attempt. Each further pause is twice as long. Each is lengthened at random by up to its own
+/// length, so that machines that failed in the same second do not retry in the same second.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause, without the random part.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A wait that lasts is logged again after this time.
+/// A wait is logged again after this time.
 const LOGGED: Duration = Duration::from_secs(60);
 /// A wait of this length is a warning; a shorter one is information.
 const LONG: Duration = Duration::from_secs(10);
-/// How long a service is waited for that was waited for in vain before, until it answers again: what a failed run still
-/// cleans up and records must not wait for the whole time once more.
+/// The limit for a service that has already exhausted the patience, until it answers again: the cleanup and the records of a
+/// failed run must not wait for the whole time once more.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
-/// How long one service is waited for. Clones share what is known of the service.
+/// How long to wait for one service. Clones share the state of the service.
 #[derive(Debug, Clone)]
 pub struct Patience {
     total: Duration,
@@ -43,7 +43,7 @@ pub struct Patience {
 struct Shared {
     /// When the last line about a wait was logged.
     logged: Option<Instant>,
-    /// How long the service was waited for in vain; `None` once it answers.
+    /// How long the last requests waited in vain; `None` once the service answers.
     in_vain: Option<Duration>,
 }
 
@@ -54,7 +54,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Waits for up to `total`, from the first failure of a request.
+    /// `total` counts from the first failure of a request.
     pub fn new(total: Duration) -> Patience {
         Patience { total, first_pause: FIRST_PAUSE, shared: Arc::default() }
     }
@@ -69,24 +69,24 @@ impl Patience {
         Patience { total: self.total.min(most), first_pause: self.first_pause, shared: Arc::default() }
     }
 
-    /// How long a service is waited for.
+    /// How long a request is repeated.
     pub fn total(&self) -> Duration {
         self.total
     }
 
-    /// How long the service was waited for in vain, if it has not answered since then, for the words of an error.
+    /// How long requests waited for the service in vain; `None` if it has answered since.
     pub fn in_vain(&self) -> Option<Duration> {
         self.shared().in_vain
     }
 
-    /// The same in words, to be added to what failed: `, tried again for 2 min 3 s`, or nothing.
+    /// The same as the end of an error message: `, tried again for 2 min 3 s`, or nothing.
     pub fn in_vain_text(&self) -> String {
         self.in_vain()
             .map(|waited| format!(", tried again for {}", units::duration(waited)))
             .unwrap_or_default()
     }
 
-    /// The service answered: it is waited for in full the next time.
+    /// Notes that the service answered. The next failure gets the whole time.
     pub fn answered(&self) {
         self.shared().in_vain = None;
     }
@@ -96,8 +96,8 @@ impl Patience {
         Waiting { pauses: self.pauses(), patience: self.clone(), service: service.into(), since: None }
     }
 
-    /// The answer of `work`, which is repeated while its error may pass: `passing` returns why the error came, or `None` if
-    /// it will not pass.
+    /// Repeats `work` while its error may pass, and returns its last result. `passing` returns the reason for the log, or
+    /// `None` if the error will not pass.
     pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
         &self,
         service: &str,
@@ -146,8 +146,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Waits before the request is sent again, which failed because of `why`. Returns false, at once, if the patience is
-    /// over.
+    /// Waits before the request is sent again, which failed because of `why`. Returns false without a pause if the patience
+    /// is over.
     pub async fn pause(&mut self, why: &str) -> bool {
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);
@@ -166,7 +166,7 @@ impl Waiting {
         true
     }
 
-    /// The service answered, or the work went on: the next failure is a first one.
+    /// Notes that the service answered or the work went on: the next failure counts as the first.
     pub fn answered(&mut self) {
         self.patience.answered();
         if let Some(since) = self.since.take() {
@@ -182,7 +182,7 @@ impl Waiting {
         let service = &self.service;
         let mut shared = self.patience.shared();
         if shared.logged.is_some_and(|logged| now - logged < LOGGED) {
-            log::debug!("{service} is tried again: {why}");
+            log::debug!("sending the request to {service} again: {why}");
             return;
         }
         shared.logged = Some(now);
@@ -191,7 +191,7 @@ impl Waiting {
         if waited < LONG {
             log::info!("waiting for {service} for up to {total} (BACKUP_PATIENCE): {why}");
         } else {
-            log::warn!("waiting for {service} for {waited_text} by now, of up to {total}: {why}");
+            log::warn!("still waiting for {service} after {waited_text}, for up to {total}: {why}");
         }
     }
 }
@@ -208,7 +208,7 @@ mod tests {
         Patience::new(total).first_pause(Duration::from_millis(1))
     }
 
-    /// The number of attempts, and whether the last one succeeded.
+    /// Returns the number of attempts, and whether the last one succeeded.
     async fn attempts(patience: &Patience, fails: u32, passing: bool) -> (u32, bool) {
         let tried = Cell::new(0);
         let answer = patience
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_until_it_does() {
+    async fn failures_that_may_pass_are_retried_until_they_do() {
         let long = Duration::from_secs(60);
         for (fails, passing, want) in
             [(0, true, (1, true)), (1, true, (2, true)), (6, true, (7, true)), (1, false, (1, false))]
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_time_is_bounded_and_named() {
+    async fn retries_end_with_the_patience_and_name_its_length() {
         let patience = patience(SHORT);
         let (tried, done) = attempts(&patience, u32::MAX, true).await;
         assert!(tried >= 2 && !done, "{tried}");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_was_waited_for_in_vain_is_not_waited_for_as_long_again() {
+    async fn a_service_that_exhausted_the_patience_gets_less_time() {
         let patience = patience(Duration::from_secs(3600));
         patience.shared().in_vain = Some(Duration::from_secs(3600));
         let mut waiting = patience.start("nobody");
