@@ -1,4 +1,5 @@
-//! What must be found before anything is touched, and what must not be given out as what it is not.
+//! Faults that must be found before the target is touched, and states that must not be reported as the
+//! backup's instant.
 
 use bson::{RawDocumentBuf, Timestamp, doc, rawdoc};
 use mongodb::Client;
@@ -9,7 +10,7 @@ use super::support::{Dump, entry, insert, now, since, source};
 use crate::native::support::behind_a_proxy;
 use crate::restore::support::{rows, server as empty};
 
-/// A dump with two collections, and the end of the oplog it was taken at.
+/// A dump with two collections, and the end of the oplog at the time of the dump.
 async fn small() -> (Dump, Timestamp, Client, uzima_testkit::mongod::Mongod) {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", 0..10).await;
@@ -19,7 +20,7 @@ async fn small() -> (Dump, Timestamp, Client, uzima_testkit::mongod::Mongod) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_replayed_leaves_the_target_as_it_was() {
+async fn an_oplog_that_cannot_be_replayed_leaves_the_target_unchanged() {
     let (dump, _, _, _server) = small().await;
     let (target, live) = empty().await;
     rows(&live, "shop", "orders", 500..600).await;
@@ -53,7 +54,7 @@ async fn what_cannot_be_replayed_leaves_the_target_as_it_was() {
         }
         dump.restore(&target.uri(), &[args, &["--drop", "--no-replay", "--dry-run"]].concat()).ends(0);
     }
-    // Cut within an entry.
+    // The oplog is cut within an entry.
     let whole = write().into_bytes();
     std::fs::write(dump.folder.join("oplog.bson"), &whole[..whole.len() - 3]).expect("a part");
     dump.restore(&target.uri(), &["--drop"]).ends(4).says(&["oplog.bson", "damaged"]);
@@ -61,9 +62,10 @@ async fn what_cannot_be_replayed_leaves_the_target_as_it_was() {
     assert_eq!(before.diff(&after), Vec::<String>::new());
 }
 
-/// What only the oplog writes to is in nobody's plan, but may be somebody's data.
+/// A collection that only the oplog writes to is in no plan, but the target's collection of that name may
+/// hold somebody's data.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_the_way_is_refused_and_with_drop_replaced() {
+async fn an_existing_namespace_of_the_oplog_is_refused_and_replaced_with_drop() {
     let (dump, at, client, _server) = small().await;
     insert(&client, "shop", "new", 0..5).await;
     insert(&client, "fresh", "rows", 0..5).await;
@@ -83,7 +85,7 @@ async fn what_is_in_the_way_is_refused_and_with_drop_replaced() {
     );
 }
 
-/// A namespace that the server does not drop stays as it is, and no operation of the oplog is applied to it.
+/// A namespace that the server refuses to drop stays unchanged, and no oplog entry is applied to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_cannot_be_dropped_stays_and_the_rest_is_restored() {
     let (dump, at, client, _server) = small().await;
@@ -112,14 +114,14 @@ async fn a_namespace_that_cannot_be_dropped_stays_and_the_rest_is_restored() {
     }
 }
 
-/// A collection of which neither dump nor oplog say where it comes from.
+/// A collection that is in neither the dump nor a `create` of the oplog.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_is_told() {
+async fn a_collection_missing_from_dump_and_oplog_is_reported() {
     let (dump, _, _, _server) = small().await;
     let write = |second, id: i32| entry(second, "i", "shop.lost", rawdoc! {"_id": id});
     let drop = entry(8, "c", "shop.$cmd", rawdoc! {"drop": "lost"});
     let other = entry(9, "i", "shop.orders", rawdoc! {"_id": 77});
-    // Dropped before it was read: nothing is missing.
+    // The collection was dropped before the dump read it, so nothing is missing.
     dump.oplog(&[write(5, 1), write(6, 2), drop, other.clone()]);
     let (target, live) = empty().await;
     dump.restore(&target.uri(), &[]).ends(0);
@@ -132,7 +134,7 @@ async fn what_is_missing_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_time_but_its_own() {
+async fn a_dump_can_be_restored_only_at_its_own_time() {
     let (dump, at, client, _server) = small().await;
     insert(&client, "shop", "orders", 20..30).await;
     let entries = since(&client, at).await;

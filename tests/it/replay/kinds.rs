@@ -1,5 +1,6 @@
-//! Every kind of operation, made on a live server before and after its dump, and replayed from before on: so
-//! each is replayed over what it led to as well, as it is in a dump that took its time.
+//! Every kind of operation is executed on a live server before and after its dump, and the oplog is replayed
+//! from before. So each operation is also applied to documents that already have its result, as in a dump
+//! that took time.
 
 use bson::doc;
 use mongodb::Client;
@@ -8,8 +9,8 @@ use mongodb::options::UpdateModifications;
 use super::support::{Dump, commands, insert, now, since, source};
 use crate::restore::support::{differences, server as empty};
 
-/// Documents: inserted, changed in every way, replaced, deleted and written anew, in transactions of one entry
-/// and of several.
+/// Documents are inserted, changed in every way, replaced, deleted and inserted again, in transactions of one
+/// oplog entry and of several.
 async fn documents(client: &Client, round: i32) {
     let rows = client.database("shop").collection::<bson::Document>("rows");
     insert(client, "shop", "rows", round * 100..round * 100 + 50).await;
@@ -48,7 +49,7 @@ async fn documents(client: &Client, round: i32) {
     }
 }
 
-/// A unique value that moves from one document to another.
+/// A unique value moves from one document to another.
 async fn unique(client: &Client, round: i32) {
     let codes = client.database("shop").collection::<bson::Document>("codes");
     if round == 1 {
@@ -61,7 +62,7 @@ async fn unique(client: &Client, round: i32) {
     }
 }
 
-/// Collections, views, time series and their options and indexes.
+/// Collections, views and time series, with their options and indexes.
 async fn shapes(client: &Client, round: i32) {
     let name = |name: &str| format!("{name}{round}");
     let index = |key: bson::Document, name: &str| doc! {"key": key, "name": name};
@@ -140,7 +141,7 @@ async fn people(client: &Client, round: i32) {
     .await;
 }
 
-/// What an insert would change, and documents that fill a command.
+/// Documents that an insert would change, and documents that fill a whole command.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_documents() {
     let (server, client) = source().await;
@@ -168,7 +169,7 @@ async fn odd_documents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_what_they_led_to_and_from_there_on() {
+async fn operations_are_replayed_over_their_own_results() {
     let (server, client) = source().await;
     insert(&client, "shop", "rows", 0..30).await;
     people(&client, 0).await;
@@ -185,7 +186,7 @@ async fn over_what_they_led_to_and_from_there_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle() {
+async fn a_dump_taken_between_operations_is_replayed() {
     let (server, client) = source().await;
     insert(&client, "shop", "rows", 0..30).await;
     people(&client, 0).await;
@@ -203,7 +204,7 @@ async fn in_the_middle() {
     replays_to(&dump, &client).await;
 }
 
-/// Restores, compares with the server that was dumped, and does so once more over it.
+/// Restores, compares with the dumped server, and restores again over the result.
 async fn replays_to(dump: &Dump, original: &Client) {
     let (target, live) = empty().await;
     for args in [&[][..], &["--drop"]] {

@@ -1,4 +1,4 @@
-//! The replay of an oplog: what a restore makes of a dump that was taken while the server was written to.
+//! The replay of the oplog of a dump that was taken while clients wrote to the server.
 
 mod found;
 mod kinds;

@@ -1,4 +1,4 @@
-//! Replays on newer servers, imitated by a proxy.
+//! Replays on newer servers, simulated by a proxy.
 
 use bson::doc;
 use uzima_testkit::read_all::read_all;
@@ -8,8 +8,8 @@ use super::support::{Dump, insert, now, since, source};
 use crate::native::support::behind_a_proxy;
 use crate::restore::support::differences;
 
-/// An update of a document that was deleted before the dump read it: up to 8.0 `applyOps` makes the document, which
-/// the slice then deletes; from 8.1 on it does not.
+/// The oplog updates a document that was deleted before the dump read it. Up to 8.0 `applyOps` creates the
+/// document, which the slice then deletes; from 8.1 on it does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_of_an_unread_document_is_replayed_on_a_server_that_does_not_upsert() {
     let (server, client) = source().await;

@@ -1,4 +1,5 @@
-//! A namespace that fails before the replay or in it: the others are replayed, and nothing is applied to it.
+//! A namespace fails before the replay or in it: the other namespaces are replayed, and no entry is applied
+//! to the failed one.
 
 use bson::{RawDocument, doc};
 use uzima_testkit::read_all::read_all;
@@ -22,7 +23,8 @@ async fn the_others_are_replayed_and_the_flags_restore_the_failed_one() {
     insert(&client, "shop", "orders", 20..25).await;
     dump.oplog(&since(&client, start).await);
     let (target, proxy, live) = behind_a_proxy().await;
-    // The insert is refused; the server refuses each update of it in the oplog, as it would without its document.
+    // The insert is refused. The server also refuses the oplog's updates of that document, because it does
+    // not exist.
     let unknown = Action::rewrite(|command| {
         let mut command: bson::Document = bson::deserialize_from_slice(command).expect("BSON");
         for operation in command.get_array_mut("applyOps").expect("operations") {

@@ -1,4 +1,4 @@
-//! Chosen namespaces, other names, other places of the oplog, renames.
+//! Replays of chosen namespaces, under other names, from other places of the oplog, and across a_rename_is_replayed_if_the_dump_contains_the_old_name.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::cli::support::run;
 use crate::restore::support::{differences, server as empty};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chosen_ones_under_other_names() {
+async fn chosen_namespaces_are_replayed_under_other_names() {
     let (server, client) = source().await;
     for name in ["orders", "items"] {
         insert(&client, "shop", name, 0..10).await;
@@ -81,16 +81,16 @@ async fn chosen_ones_under_other_names() {
         snapshot.get(db, name).expect("a view").options.clone()
     };
     assert_eq!(view(&original, "shop", "view"), view(&found, "copy", "view_"));
-    // With one collection alone nothing of the rest is touched.
+    // A restore of one collection does not touch the others.
     let (target, live) = empty().await;
     let report = dump.restore(&target.uri(), &["--ns-include=shop.items", "--no-indexes"]).ends(0).json();
     assert_eq!(report["replayed"]["operations"], 1, "{report}");
     assert_eq!(read_all(&live).await.expect("it").documents(), 11);
 }
 
-/// The same dump and oplog as a folder with `--gzip`, as tars, and in the archive.
+/// The same dump and oplog in a folder with `--gzip`, in tars and in an archive.
 #[tokio::test(flavor = "multi_thread")]
-async fn wherever_the_oplog_stands() {
+async fn the_oplog_is_found_in_folders_tars_and_archives() {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", 0..10).await;
     let start = now(&client).await;
@@ -122,9 +122,9 @@ async fn wherever_the_oplog_stands() {
     assert_eq!(differences(&client, &live).await, Vec::<String>::new(), "compressed");
 }
 
-/// A collection of that name is none the less restored as one.
+/// A collection with the name `oplog` is restored as a collection.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collection_called_oplog() {
+async fn a_collection_named_oplog_is_restored_as_a_collection() {
     let (server, client) = source().await;
     insert(&client, "shop", "oplog", 0..10).await;
     let dump = Dump::of(&server);
@@ -135,9 +135,10 @@ async fn a_collection_called_oplog() {
     assert_eq!(differences(&client, &live).await, Vec::<String>::new());
 }
 
-/// Renames are replayed over a dump that is older than they are; over a younger one they cannot be.
+/// A rename is replayed over a dump from before the rename. If the dump does not contain the old name, it
+/// cannot be replayed.
 #[tokio::test(flavor = "multi_thread")]
-async fn renames() {
+async fn a_rename_is_replayed_if_the_dump_contains_the_old_name() {
     let (server, client) = source().await;
     insert(&client, "shop", "a", 0..10).await;
     insert(&client, "shop", "b", 0..3).await;
@@ -166,10 +167,10 @@ async fn renames() {
     ]);
 }
 
-/// What was dropped before the dump came to it is not in the dump, and the oplog drops it: the target's own of that
-/// name is somebody else's.
+/// The source collection was dropped before the dump reached it, so the dump does not contain it and the
+/// oplog drops it. The target's collection of that name belongs to somebody else.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_backup_never_had_is_not_dropped() {
+async fn a_collection_that_is_not_in_the_backup_is_not_dropped() {
     let (server, client) = source().await;
     insert(&client, "shop", "gone", 0..3).await;
     insert(&client, "shop", "orders", 0..3).await;

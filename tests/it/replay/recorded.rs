@@ -1,4 +1,4 @@
-//! The official tool's `--oplog` dump, recorded while `writers.py` wrote (mongodump 100.18.0).
+//! A dump by the official tool with `--oplog`, recorded while `writers.py` wrote (mongodump 100.18.0).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,14 +14,14 @@ fn recording() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mongodump-100.18.0/oplog.archive.gz")
 }
 
-/// What does not hold of the writers' database at one instant.
+/// The invariants of the writers' database that do not hold at one instant.
 async fn wrong(client: &Client) -> Vec<String> {
     let report = Report { rounds: 0, untouched: Vec::new() };
     writers::check(client, "live", &report, true).await.expect("the writers' database")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_of_it_is_as_of_one_instant() {
+async fn a_replayed_recording_is_of_one_instant() {
     let home = Home::new();
     let restore = |uri: String, args: &[&str]| {
         let mut command = home.tool();
@@ -33,19 +33,19 @@ async fn all_of_it_is_as_of_one_instant() {
     assert_eq!(wrong(&live).await, Vec::<String>::new());
     let replayed = &report["replayed"];
     assert!(replayed["operations"].as_u64() > Some(100), "{replayed}");
-    // The recording is one that needs it.
+    // The recording needs its oplog: without the replay the invariants do not hold.
     let (fuzzy, as_read) = server().await;
     let report = restore(fuzzy.uri(), &["--no-replay"]).ends(0).json();
     assert_eq!((&report["replayed"], &report["at"]), (&serde_json::Value::Null, &serde_json::Value::Null));
     assert_ne!(wrong(&as_read).await, Vec::<String>::new());
-    // Over what is later nothing changes.
+    // Replaying over later data changes nothing.
     restore(target.uri(), &["--drop"]).ends(0);
     assert_eq!(wrong(&live).await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_mongorestore_does_it() {
-    let Some(official) = Official::find("as_mongorestore_does_it") else { return };
+async fn a_replay_gives_the_same_result_as_mongorestore() {
+    let Some(official) = Official::find("a_replay_gives_the_same_result_as_mongorestore") else { return };
     let home = Home::new();
     let ((target, ours), (other, theirs)) = (server().await, server().await);
     let mut command = home.tool();

@@ -1,4 +1,4 @@
-//! Who may replay: asked before anything is touched.
+//! The rights to replay an oplog are checked before anything is touched.
 
 use bson::{doc, rawdoc};
 use uzima_testkit::mongod::Mongod;
@@ -10,7 +10,7 @@ use crate::native::support::behind_a_proxy;
 use crate::restore::support::{differences, rows};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_role_is_named() {
+async fn a_missing_right_to_replay_names_the_role_to_grant() {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", 0..10).await;
     let start = now(&client).await;
@@ -52,9 +52,9 @@ async fn the_role_is_named() {
     assert_eq!(wanted.diff(&found), Vec::<String>::new());
 }
 
-/// A mongos answers so.
+/// A mongos answers like this.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_apply_ops() {
+async fn a_server_without_applyops_is_refused_before_anything_is_touched() {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", 0..10).await;
     let start = now(&client).await;
@@ -71,9 +71,9 @@ async fn a_server_without_apply_ops() {
     dump.restore(&uri, &["--no-replay"]).ends(0);
 }
 
-/// Whoever is connected stays as they are; the others become what they were.
+/// The connected user is not changed; the other users become those of the backup.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connected_user_stays() {
+async fn the_connected_user_is_not_changed() {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", 0..3).await;
     client
@@ -95,9 +95,9 @@ async fn the_connected_user_stays() {
     assert_eq!(users, ["admin.root"]);
 }
 
-/// Connections that break in the middle, and what was applied arriving twice.
+/// Connections break in the middle, and entries that were applied arrive again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_connection_is_no_end() {
+async fn a_broken_connection_does_not_end_the_replay() {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", 0..10).await;
     let start = now(&client).await;

@@ -1,4 +1,4 @@
-//! The slice of a backup in a store.
+//! The replay of an oplog slice of a stored backup.
 
 use std::os::unix::fs::FileExt;
 
@@ -14,7 +14,8 @@ use crate::cli::support::run;
 use crate::native::support::{insert, meanwhile, rows};
 use crate::restore::support::{Backup, rows as few, server as empty};
 
-/// A backup between two batches of which `orders` and `items` got a unique value that was another one's.
+/// A backup during which, between two batches of `orders` and of `items`, a document got a unique value that
+/// another document had before.
 pub async fn written_to(args: &[&str]) -> (Backup, Mongod) {
     let (server, client) = source().await;
     insert(&client, "shop", "orders", &rows(0, 1_500, 2_000)).await;
@@ -45,7 +46,7 @@ pub async fn written_to(args: &[&str]) -> (Backup, Mongod) {
     (backup, server)
 }
 
-/// The segments of the slice.
+/// The segments of the oplog slice.
 fn segments(backup: &Backup) -> Vec<Segment> {
     let index = std::fs::read(backup.home.backups().join(&backup.manifest.index.key)).expect("the index");
     let place = backup.manifest.slice_place().expect("a slice");
@@ -53,9 +54,9 @@ fn segments(backup: &Backup) -> Vec<Segment> {
     index.segments.into_iter().filter(|segment| segment.namespace == place).collect()
 }
 
-/// Two documents have one value of a unique index, until the replay.
+/// Until the replay, two documents have the same value of a unique index.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_unique_value_that_moved() {
+async fn a_unique_value_that_moved_between_documents_is_replayed() {
     for format in ["tar.gz", "archive.zst"] {
         let (backup, server) = written_to(&["--db", "shop", "--format", format]).await;
         let original = server.client().await.expect("a client");
@@ -67,11 +68,11 @@ async fn a_unique_value_that_moved() {
         run(backup.restore_into(&target).args(["--at", &at.to_string()])).ends(0);
         let (wanted, found) = (read_all(&original).await.expect("it"), read_all(&live).await.expect("it"));
         assert_eq!(wanted.diff(&found), Vec::<String>::new(), "{format}");
-        // As it was read it breaks the index, and that is told.
+        // Without the replay the documents break the index, which is reported.
         run(backup.restore_into(&target).args(["--drop", "--no-replay", "--quiet"]))
             .ends(1)
             .says(&["'code_1'"]);
-        // One collection alone is of the same instant.
+        // A restore of one collection is of the same instant.
         let (target, live) = empty().await;
         run(backup.restore_into(&target).arg("--ns-include=shop.items")).ends(0);
         assert_eq!(read_all(&live).await.expect("it").documents(), 11);

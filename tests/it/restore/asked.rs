@@ -1,4 +1,4 @@
-//! A person at a terminal is shown the plan and asked.
+//! A person at a terminal sees the plan and is asked for confirmation.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,25 +10,26 @@ use uzima_testkit::read_all::read_all;
 use super::support::{Backup, rows, server};
 use crate::cli::support::run;
 
-/// A terminal: the person's side, and the program's.
+/// A pseudo-terminal: the person's side and the program's side.
 fn terminal() -> (File, OwnedFd) {
     let (mut person, mut program) = (0, 0);
     let null = std::ptr::null_mut();
-    // SAFETY: the two numbers outlive the call, and the rest may be null.
+    // SAFETY: the two file descriptors outlive the call, and the other pointers may be null.
     let opened = unsafe { libc::openpty(&mut person, &mut program, null, null.cast(), null.cast()) };
     assert_eq!(opened, 0, "a terminal");
-    // SAFETY: both were opened just now, and nobody else has them.
+    // SAFETY: both descriptors were just opened, and nothing else owns them.
     unsafe { (File::from_raw_fd(person), OwnedFd::from_raw_fd(program)) }
 }
 
-/// Runs a command whose question is answered; its exit code, and what was on the screen.
+/// Runs a command and answers its question. Returns the exit code and the text on the screen.
 fn answered(mut command: Command, answer: &str) -> (Option<i32>, String) {
     let (mut person, program) = terminal();
     person.write_all(answer.as_bytes()).expect("an answer");
     command.stdin(program.try_clone().expect("a terminal")).stdout(Stdio::null()).stderr(program);
     let mut child = command.spawn().expect("the tool starts");
     let code = child.wait().expect("its end").code();
-    // It holds the program's side open. Without one, reading ends with an error after what was said.
+    // The command holds the program's side open. Once it is closed, reading ends with an error after the last
+    // output.
     drop(command);
     let mut screen = Vec::new();
     let _ = person.read_to_end(&mut screen);
@@ -36,7 +37,7 @@ fn answered(mut command: Command, answer: &str) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn yes_and_no() {
+async fn a_restore_goes_ahead_only_after_the_answer_yes() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -58,9 +59,10 @@ async fn yes_and_no() {
     assert_eq!(read_all(&live).await.expect("the target").documents(), 3);
 }
 
-/// Nobody named another server: that is said before the question, and `--drop` is not the first thing proposed.
+/// If the target is the server that is backed up, the plan says so before the question, and the next step
+/// proposes another target before `--drop`.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_that_is_backed_up_is_named_as_that() {
+async fn a_restore_into_the_backed_up_server_says_so() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -82,7 +84,7 @@ async fn the_server_that_is_backed_up_is_named_as_that() {
     assert!(screen.contains(&into), "{screen}");
     let ran = run(restore(&renames).arg("--yes")).ends(0);
     assert!(ran.stdout.contains("  shop.orders as rescue.orders\n"), "{}", ran.stdout);
-    // Of another server none of it is said.
+    // With another target, the plan does not say so.
     let (target, live) = server().await;
     rows(&live, "shop", "orders", 0..1).await;
     let other = run(restore(&["--yes"]).env("RESTORE_URI", target.uri())).ends(1);

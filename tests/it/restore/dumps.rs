@@ -1,4 +1,4 @@
-//! `--from`: what the official tool wrote, and artifacts of ours without store and manifest.
+//! `restore --from`: dumps of the official tool, and our artifacts without store and manifest.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +23,7 @@ fn from(home: &Home, path: &Path, target: &Mongod) -> Command {
     command
 }
 
-/// The documents of the recorded archive, by name, in order of their bytes.
+/// The documents of a namespace in the recorded archive, sorted by their bytes.
 fn recorded(name: &str) -> Vec<(String, Vec<Vec<u8>>)> {
     let mut raw = Vec::new();
     let file = std::fs::File::open(fixture(name)).expect("the recording");
@@ -33,7 +33,7 @@ fn recorded(name: &str) -> Vec<(String, Vec<Vec<u8>>)> {
     all
 }
 
-/// What a server has under the names of a recording.
+/// The documents that a server holds for a namespace of a recording.
 fn found(snapshot: &Snapshot, name: &str) -> Vec<Vec<u8>> {
     let (db, collection) = name.split_once('.').expect("a namespace");
     let mut documents = match collection {
@@ -49,7 +49,7 @@ fn found(snapshot: &Snapshot, name: &str) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recordings_of_the_official_tool() {
+async fn recorded_dumps_of_the_official_tool_are_restored() {
     let home = Home::new();
     let (archive, of_archive) = server().await;
     run(&mut from(&home, &fixture("full.archive.gz"), &archive)).ends(0);
@@ -70,9 +70,9 @@ async fn recordings_of_the_official_tool() {
     }
 }
 
-/// Several collections in turns, and an oplog that is not wanted.
+/// The archive interleaves several collections, and its oplog is not wanted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recording_with_an_oplog() {
+async fn a_recorded_archive_with_an_oplog_is_restored_without_it() {
     let (home, (target, live)) = (Home::new(), server().await);
     let path = fixture("oplog.archive.gz");
     run(from(&home, &path, &target).args(["--ns-exclude=types.*", "--no-replay"])).ends(0);
@@ -89,7 +89,7 @@ async fn a_recording_with_an_oplog() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn artifacts_of_ours_by_their_path() {
+async fn our_artifacts_are_restored_by_their_path() {
     let (source, original) = server().await;
     torture::fill(&original).await.expect("the torture database");
     for format in ["tar.gz", "tar.zst", "archive.gz", "archive.zst"] {
@@ -102,9 +102,10 @@ async fn artifacts_of_ours_by_their_path() {
     }
 }
 
-/// RECOVERY.txt has a person unpack the artifact: the folder that this gives holds `dump/`, and is no database.
+/// RECOVERY.txt has a person unpack the artifact. The unpacked folder contains `dump/`, which is not a
+/// database.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tar_that_was_unpacked() {
+async fn an_unpacked_tar_is_restored() {
     let source = Mongod::builder().replica_set("rs").start().await.expect("mongod");
     let original = source.client().await.expect("a client");
     rows(&original, "shop", "orders", 0..30).await;
@@ -123,9 +124,9 @@ async fn a_tar_that_was_unpacked() {
     run(&mut from(&backup.home, &own, &target)).ends(1).says(&["holds no collection", "begins with dump."]);
 }
 
-/// The official tool took a live collection from 20,000 to 6,754 documents with such a file.
+/// With such a file the official tool took a live collection from 20,000 to 6,754 documents.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_dump_leaves_the_target_as_it_was() {
+async fn a_truncated_dump_leaves_the_target_unchanged() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3_000).await;
     rows(&original, "shop", "zebras", 0..3).await;
@@ -138,7 +139,7 @@ async fn a_cut_dump_leaves_the_target_as_it_was() {
         let raw = crate::cli::support::decompressed(&backup.manifest, &whole);
         let path = backup.home.path().join("cut");
         let (third, end) = (whole.len() / 3, whole.len() - 3);
-        // Decompressed, the tar's cut is right before the entry of the second collection.
+        // Decompressed, the tar ends right before the entry of the second collection.
         let second =
             raw.windows(20).position(|w| w.starts_with(b"dump/shop/zebras.met")).unwrap_or(raw.len() / 2);
         for cut in
@@ -159,9 +160,10 @@ async fn a_cut_dump_leaves_the_target_as_it_was() {
     run(&mut from(&home, home.path(), &target)).ends(1).says(&["no collection"]);
 }
 
-/// A document that no server takes, one that comes twice, and an index that cannot be.
+/// The report names a document that no server accepts, a document that comes twice, and an index that cannot
+/// be built.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_is_told() {
+async fn refused_documents_and_indexes_are_reported() {
     let (home, (target, live)) = (Home::new(), server().await);
     let folder = home.path().join("dump/shop");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -193,7 +195,7 @@ async fn what_is_refused_is_told() {
     let kept = found.get("shop", "c").expect("it");
     assert_eq!((kept.documents.len(), kept.indexes.len()), (2, 4), "the later of two with one _id was kept");
     assert!(kept.documents.contains(&documents[2]), "the later one is kept");
-    // Two with one value, and a unique index.
+    // Two documents with the same value, and a unique index.
     let orders = rawdoc! {"_id": 4, "code": 2}.into_bytes();
     std::fs::write(folder.join("c.bson"), [documents[..3].concat(), orders].concat()).expect("documents");
     run(from(&home, &home.path().join("dump"), &target).args(["--drop", "--quiet"]))

@@ -1,4 +1,4 @@
-//! Dumps made by hand: folders, tars and archives as old or other tools leave them.
+//! Hand-made dumps: folders, tars and archives like those of old versions and of other tools.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use uzima_testkit::mongod::Mongod;
 
 use crate::cli::support::{Home, run};
 
-/// `restore --from PATH` into a server, with nobody to ask.
+/// `restore --from PATH` into a server, without a terminal.
 pub fn from(home: &Home, path: &Path, target: &Mongod) -> Command {
     let mut command = home.tool();
     command.env("RESTORE_URI", target.uri()).args(["restore", "--yes", "--from"]).arg(path);
@@ -24,7 +24,7 @@ pub fn file(home: &Home, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-/// Documents `{_id, text}` as they stand in a file.
+/// Documents `{_id, text}` as a `.bson` file stores them.
 pub fn documents(ids: std::ops::Range<i32>, text: &str) -> Vec<u8> {
     ids.flat_map(|id| rawdoc! {"_id": id, "text": text}.into_bytes()).collect()
 }

@@ -1,4 +1,4 @@
-//! What the server does on its own to documents that are restored, and what it takes only when told to.
+//! Documents that the server changes by itself, and documents that it accepts only under a condition.
 
 use bson::{Timestamp, doc, rawdoc};
 use serde_json::json;
@@ -11,9 +11,9 @@ use super::support::{Backup, differences, rows, server};
 use crate::cli::support::{Home, run};
 use crate::native::support::{behind_a_proxy, meanwhile};
 
-/// The documents are counted before the index is there that deletes them.
+/// The documents are counted before the TTL index exists that deletes them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ttl_index_deletes_what_was_counted() {
+async fn documents_are_counted_before_the_ttl_index_deletes_them() {
     let (source, original) = server().await;
     let off = doc! {"setParameter": 1, "ttlMonitorEnabled": false};
     original.database("admin").run_command(off).await.expect("no TTL at the source");
@@ -44,7 +44,7 @@ async fn a_ttl_index_deletes_what_was_counted() {
     panic!("the TTL index does nothing at the target, so this test shows nothing");
 }
 
-/// An insert puts the time in the place of an empty timestamp.
+/// The server replaces an empty timestamp of an inserted document by the current time.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_timestamps_stay_empty() {
     let (source, original) = server().await;
@@ -62,9 +62,9 @@ async fn empty_timestamps_stay_empty() {
     assert_eq!(differences(&original, &restored).await, Vec::<String>::new());
 }
 
-/// A bucket in which a field was once a number and once a text, as a server before 5.2 wrote it.
+/// A bucket whose field was a number and later a string, as servers before 5.2 wrote it.
 #[tokio::test(flavor = "multi_thread")]
-async fn buckets_of_mixed_types() {
+async fn time_series_buckets_with_mixed_types_are_restored() {
     let (_source, original) = server().await;
     let shop = original.database("shop");
     let create = doc! {"create": "w", "timeseries": {"timeField": "t"}};
@@ -86,7 +86,7 @@ async fn buckets_of_mixed_types() {
     let metadata = r#"{"options":{"timeseries":{"timeField":"t","granularity":"seconds"}},"indexes":[],"collectionName":"w"}"#;
     std::fs::write(folder.join("w.metadata.json"), metadata).expect("metadata");
     let (target, proxy, live) = behind_a_proxy().await;
-    // This server takes such buckets as they are. Newer ones refuse them until the collection allows them.
+    // This server accepts such buckets. Newer ones refuse them until the collection allows them.
     let delete = meanwhile(target.uri(), async |client| {
         let buckets = client.database("shop").collection::<bson::Document>("system.buckets.w");
         buckets.delete_many(doc! {}).await.expect("a delete");

@@ -1,4 +1,4 @@
-//! Passwords with signs that break connection strings, and what the user must be allowed to do.
+//! Passwords with characters that break connection strings, and the rights of the restoring user.
 
 use serde_json::json;
 use uzima_testkit::mongod::{Mongod, percent_encode};
@@ -11,7 +11,7 @@ use crate::cli::support::run;
 const PASSWORDS: [&str; 4] = ["p@ss:w/or%d$ü", "a b", "?&=#+", "pä@:/ß漢'\"\\"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_passwords() {
+async fn a_password_with_odd_characters_logs_in() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -36,9 +36,9 @@ async fn odd_passwords() {
     assert!(!ran.stderr.contains("hunter"), "{}", ran.stderr);
 }
 
-/// With the role `restore` alone everything is brought back; nothing can be counted, which is told.
+/// The role `restore` brings everything back. It may not count documents, which the report says.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_built_in_role_restore() {
+async fn the_built_in_role_restore_restores_everything_and_reports_missing_counts() {
     let (source, original) = server().await;
     torture::fill_with(&original, torture::Options { big: false, users: true })
         .await
@@ -63,7 +63,7 @@ async fn the_built_in_role_restore() {
         let options = DiffOptions { ignore_users, ..DiffOptions::default() };
         assert_eq!(before.diff_with(&after, &options), Vec::<String>::new(), "{role}");
         restore(&[]).ends(1).says(&["--drop"]);
-        // What is stored in system.js can only be deleted, which neither role allows.
+        // Documents of system.js can only be deleted, which neither role allows.
         restore(&["--drop"]).ends(1).says(&["shop.system.js", "readWriteAnyDatabase"]);
         let untouched = read_all(&target.client().await.expect("root")).await.expect("it");
         assert_eq!(
@@ -80,7 +80,8 @@ async fn the_built_in_role_restore() {
         .says(&["may not", "\"restore\""]);
 }
 
-/// Servers from 8.1 on keep no `authSchema` document in `admin.system.version`, but others.
+/// Servers from 8.1 on have no `authSchema` document in `admin.system.version`, but they have other documents
+/// there.
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_a_server_without_an_authschema_document_are_restored() {
     let (source, original) = server().await;

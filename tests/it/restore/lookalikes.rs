@@ -8,7 +8,7 @@ use super::hand_made::from;
 use super::support::{Backup, differences, server};
 use crate::cli::support::{Home, run};
 
-/// The constants, each as a document.
+/// One document for each constant.
 fn constants() -> Vec<RawDocumentBuf> {
     let oid = rawdoc! {"$oid": "0123456789abcdef01234567"};
     vec![
@@ -38,7 +38,7 @@ fn constants() -> Vec<RawDocumentBuf> {
     ]
 }
 
-/// The names of properties.
+/// Property names that Extended JSON uses, too.
 const PROPERTIES: [&str; 9] = [
     "$date",
     "$oid",
@@ -76,7 +76,7 @@ async fn fill(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn constants_come_back_as_they_were() {
+async fn constants_that_look_like_extended_json_come_back_unchanged() {
     let (source, original) = server().await;
     fill(&original).await;
     for format in ["tar.gz", "archive.zst"] {
@@ -85,10 +85,10 @@ async fn constants_come_back_as_they_were() {
         let (target, restored) = server().await;
         run(&mut backup.restore_into(&target)).ends(0);
         assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format}");
-        // With its index in the same folder, the artifact is read exactly, too.
+        // With its index in the same folder, the artifact is read exactly.
         run(from(&backup.home, &backup.artifact(), &target).arg("--drop")).ends(0);
         assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format} by its path");
-        // Without its index, it is read as mongorestore would read it, and nothing fails.
+        // Without its index, the artifact is read as mongorestore would read it, and nothing fails.
         let moved = backup.home.path().join("moved");
         std::fs::copy(backup.artifact(), &moved).expect("a copy");
         run(from(&backup.home, &moved, &target).arg("--drop")).ends(0);
@@ -97,8 +97,11 @@ async fn constants_come_back_as_they_were() {
 
 /// mongodump refuses to dump such a view.
 #[tokio::test(flavor = "multi_thread")]
-async fn mongodump_refuses_such_constants() {
-    let Some(tools) = Official::find("restore::lookalikes::mongodump_refuses_such_constants") else { return };
+async fn mongodump_refuses_a_view_with_such_constants() {
+    let Some(tools) = Official::find("restore::lookalikes::mongodump_refuses_a_view_with_such_constants")
+    else {
+        return;
+    };
     let (source, original) = server().await;
     fill(&original).await;
     let home = Home::new();

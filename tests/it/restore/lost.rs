@@ -1,4 +1,4 @@
-//! Connections that break, and a signal, while documents are written.
+//! Broken connections, and a signal, while documents are written.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::support::{Backup, differences, server};
 use crate::cli::support::run;
 use crate::native::support::{behind_a_proxy, insert, meanwhile, rows};
 
-/// A backup of documents that take several batches, and a target behind a proxy.
+/// A backup whose documents take several batches, and a target behind a proxy.
 async fn made() -> (Backup, Snapshot, Mongod, WireProxy, mongodb::Client) {
     let (source, original) = server().await;
     insert(&original, "shop", "orders", &rows(0, 100, 100_000)).await;
@@ -25,9 +25,9 @@ async fn made() -> (Backup, Snapshot, Mongod, WireProxy, mongodb::Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_sent_again_and_counted_once() {
+async fn a_batch_after_a_lost_answer_is_sent_again_and_counted_once() {
     let (backup, original, target, proxy, live) = made().await;
-    // The server has it, but its answer is lost; it never had it.
+    // Case one: the server executed the batch and the answer was lost. Case two: the batch never arrived.
     let arrived = |name: &str| Rule::on("insert").namespace(name).nth(2).then(Action::CloseAfter);
     let lost = |name: &str| Rule::on("insert").namespace(name).nth(2).then(Action::Close);
     let rules: Vec<_> = ["shop.orders", "shop.capped"]
@@ -43,7 +43,7 @@ async fn a_batch_is_sent_again_and_counted_once() {
     assert_eq!(rules.into_iter().map(|rule| proxy.hits(rule)).collect::<Vec<_>>(), [1; 4]);
     let mut restored = read_all(&live).await.expect("the target");
     assert_eq!(original.diff(&restored), Vec::<String>::new());
-    // What was sent again stands behind the others, but where the order is part of it.
+    // Repeated documents follow the others, unless the order is part of the data.
     restored.retain(|_, name| name == "capped");
     let mut capped = original;
     capped.retain(|_, name| name == "capped");
@@ -51,9 +51,9 @@ async fn a_batch_is_sent_again_and_counted_once() {
     assert_eq!(capped.diff_with(&restored, &ordered), Vec::<String>::new());
 }
 
-/// The same of what is around the documents.
+/// The same for all other commands of a restore.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_carried_out_twice_does_no_harm() {
+async fn a_command_that_is_executed_twice_does_no_harm() {
     let (source, original) = server().await;
     torture::fill_with(&original, torture::Options { big: false, users: true }).await.expect("a set");
     let backup = Backup::of(&source, &[]);
@@ -69,7 +69,7 @@ async fn what_is_carried_out_twice_does_no_harm() {
         ("count", "shop.orders"),
         ("_mergeAuthzCollections", "admin"),
     ];
-    // Carried out, but the answer is lost; never carried out.
+    // The command was executed and the answer was lost, or the command was never executed.
     for action in [Action::CloseAfter, Action::Close] {
         let rule = |(name, namespace): (&str, &str)| {
             let counts = name == "count";
@@ -83,9 +83,9 @@ async fn what_is_carried_out_twice_does_no_harm() {
     }
 }
 
-/// A name that is taken after a lost answer is only right if it was taken by what was asked for.
+/// After a lost answer, an existing collection only counts as created if it has the requested options.
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_elses_collection_is_not_taken_for_ours() {
+async fn another_clients_collection_is_not_taken_for_the_created_one() {
     let (backup, _, target, proxy, _) = made().await;
     let other = meanwhile(target.uri(), async |client| {
         let shop = client.database("shop");
@@ -107,7 +107,7 @@ async fn somebody_elses_collection_is_not_taken_for_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_stays_away_is_told() {
+async fn a_target_that_stays_unreachable_is_reported() {
     let (backup, _, target, proxy, _) = made().await;
     proxy.add(Rule::on("insert").namespace("shop.orders").from(3).then(Action::Close));
     let mut command = backup.restore_into(&target);
@@ -118,7 +118,7 @@ async fn a_target_that_stays_away_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_says_what_it_left() {
+async fn a_signal_reports_the_partly_restored_target() {
     let (backup, _, target, proxy, _) = made().await;
     let stalled = proxy.add(Rule::on("insert").nth(3).then(Action::Stall(Duration::from_secs(120))));
     let mut command = backup.restore_into(&target);
@@ -128,7 +128,7 @@ async fn a_signal_says_what_it_left() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let sent = Instant::now();
-    // SAFETY: the child is ours and was not waited for.
+    // SAFETY: the process is our own child and has not been waited for yet.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     let ended = child.wait_with_output().expect("its end");
     assert_eq!((ended.status.code(), sent.elapsed().as_secs() < 10), (Some(143), true));

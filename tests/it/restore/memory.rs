@@ -1,4 +1,4 @@
-//! How much memory a restore and a backup take, whatever the documents are.
+//! The peak memory of a backup and of a restore, with the largest documents.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -11,12 +11,12 @@ use uzima_testkit::raw;
 use super::support::server;
 use crate::cli::support::Home;
 
-/// A container of this size restores and backs up anything.
+/// The memory limit of a container that must be enough for any restore and backup.
 const LIMIT_KIB: u64 = 256 << 10;
-/// How many documents of almost 16 MiB.
+/// The number of documents of almost 16 MiB each.
 const DOCUMENTS: usize = 12;
 
-/// Runs the tool to its end; the peak of its memory in KiB (`VmHWM`, proc_pid_status(5)).
+/// Runs the tool to its end. Returns its peak memory in KiB (`VmHWM`, proc_pid_status(5)).
 #[track_caller]
 fn peak(command: &mut Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the tool");
@@ -26,7 +26,7 @@ fn peak(command: &mut Command) -> u64 {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let now = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-        // A process that has ended has no memory any more.
+        // A process that has ended shows no memory any more.
         peak = now.unwrap_or(0).max(peak);
         if let Some(ended) = child.try_wait().expect("its state") {
             assert!(ended.success(), "{ended}");
@@ -38,7 +38,8 @@ fn peak(command: &mut Command) -> u64 {
 }
 
 async fn largest(client: &Client) {
-    // One byte again and again compresses well, which saves the time of the test, but no memory for whole documents.
+    // A repeated byte compresses well, which saves time in the test but no memory, because documents are held
+    // whole.
     let text = vec![7u8; (16 << 20) - 100];
     let documents: Vec<Vec<u8>> = (0..DOCUMENTS)
         .map(|n| {
@@ -71,6 +72,6 @@ async fn the_largest_documents_fit_into_256_mib() {
     };
     let stored = restored(&["latest".as_ref()]).await;
     let dump = restored(&["--from".as_ref(), artifact.as_os_str()]).await;
-    let told = format!("backup {made} KiB, restore {stored} KiB, restore --from {dump} KiB");
-    assert!([made, stored, dump].iter().all(|peak| *peak < LIMIT_KIB), "{told}");
+    let peaks = format!("backup {made} KiB, restore {stored} KiB, restore --from {dump} KiB");
+    assert!([made, stored, dump].iter().all(|peak| *peak < LIMIT_KIB), "{peaks}");
 }

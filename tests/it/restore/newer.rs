@@ -60,13 +60,13 @@ async fn time_series_without_bucket_collections_are_restored() {
     };
     restore(&[]).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
-    // Existing buckets are counted as well, so that nothing is added to them without --drop.
+    // Existing buckets count as documents, so nothing is added to them without --drop.
     restore(&[]).ends(1).says(&["shop.series has", "--drop"]);
     restore(&["--drop"]).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
 }
 
-/// A dump of one collection with a validator of the level `constraint`.
+/// A dump of one collection whose validation level is `constraint`.
 fn constrained(root: &Path, documents: &[RawDocumentBuf]) {
     let folder = root.join("dump/shop");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -78,7 +78,7 @@ fn constrained(root: &Path, documents: &[RawDocumentBuf]) {
     std::fs::write(folder.join("c.metadata.json"), metadata).expect("metadata");
 }
 
-/// With the level `constraint` no insert bypasses the validator, so the restore sets the level last.
+/// With the level `constraint` no insert can bypass the validator, so the restore sets the level last.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_validation_level_constraint_is_set_when_the_documents_are_there() {
     let home = Home::new();
@@ -114,7 +114,8 @@ async fn the_validation_level_constraint_is_set_when_the_documents_are_there() {
     assert_eq!(read_all(&live).await.expect("it").documents(), 2);
 }
 
-/// A server that validates BSON refuses a command for one document in it: the others are written all the same.
+/// A server that validates BSON refuses the whole command for one bad document in it. The other documents are
+/// still written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_is_no_valid_bson_is_counted_and_named() {
     let (source, original) = server().await;
@@ -135,7 +136,7 @@ async fn a_document_that_is_no_valid_bson_is_counted_and_named() {
     assert_eq!(read_all(&live).await.expect("it").documents(), 49);
 }
 
-/// `applyOps` of 9.0 takes no buckets; the restore finds that out before anything is dropped.
+/// `applyOps` of 9.0 refuses writes to buckets. The restore finds that out before it drops anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slice_that_writes_to_time_series_is_refused_by_a_server_without_bucket_collections() {
     use crate::replay::support::{Dump, insert, now, since, source};

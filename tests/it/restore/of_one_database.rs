@@ -1,4 +1,4 @@
-//! Users and roles that were dumped with one database: `$admin.system.…` beside its collections, as
+//! Users and roles that were dumped with one database: `$admin.system.…` files beside its collections, as
 //! `mongodump --dumpDbUsersAndRoles` names them (mongo-tools, `mongodump/mongodump.go`).
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::cli::support::{Home, run};
 /// Documents by their `_id`.
 type People = BTreeMap<String, Vec<u8>>;
 
-/// A user and a role of the database, with the same name; the role gives another one.
+/// Creates a user and a role of the same name in the database. The role grants another role.
 async fn people(client: &Client, db: &str, name: &str, gives: &str) {
     let db = client.database(db);
     let at_home = doc! {"clientSource": ["127.0.0.1"]};
@@ -25,7 +25,7 @@ async fn people(client: &Client, db: &str, name: &str, gives: &str) {
     db.run_command(doc! {"createUser": name, "pwd": "pw", "roles": [name]}).await.expect("a user");
 }
 
-/// The dump of the database `shop` with its people.
+/// Dumps the database `shop` with its users and roles.
 fn dump(root: &Path, original: &Snapshot) {
     let folder = root.join("shop");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -40,7 +40,7 @@ fn dump(root: &Path, original: &Snapshot) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn come_back_and_leave_those_of_others() {
+async fn users_and_roles_of_one_database_come_back_and_others_stay() {
     let ((_source, original), (target, live), home) = (server().await, server().await, Home::new());
     rows(&original, "shop", "orders", 0..3).await;
     people(&original, "shop", "clerk", "read").await;
@@ -63,7 +63,7 @@ async fn come_back_and_leave_those_of_others() {
     };
     let all = ["blog.writer", "shop.clerk", "shop.thief"].map(String::from).to_vec();
     let both = |answer: serde_json::Value| [answer["users"].clone(), answer["roles"].clone()];
-    // Not when a namespace is chosen, and not in a plan.
+    // Neither a restore of a chosen namespace nor a dry run restores users.
     restore(&["--yes", "--ns-include=shop.orders"]).ends(0);
     assert_eq!(both(restore(&["--dry-run", "--drop"]).ends(0).json()), [json!(1), json!(1)]);
     restore(&["--yes", "--drop", "--no-users"]).ends(0);
@@ -71,10 +71,10 @@ async fn come_back_and_leave_those_of_others() {
     let restored = restore(&["--yes", "--drop", "--ns-include=shop.orders", "--users"]).ends(0).json();
     assert_eq!(both(restored), [json!(1), json!(1)]);
     assert_eq!(ids().await, ([true; 2], all));
-    // What of that database the dump does not have.
+    // Users and roles of that database that the dump does not contain are removed.
     restore(&["--yes", "--exact"]).ends(0);
     assert_eq!(ids().await, ([true; 2], ["blog.writer", "shop.clerk"].map(String::from).to_vec()));
-    // A form that no server of today reads.
+    // An authentication schema that no current server reads.
     let old = rawdoc! {"_id": "authSchema", "currentVersion": 1}.into_bytes();
     std::fs::write(home.path().join("shop/$admin.system.version.bson"), old).expect("documents");
     restore(&["--yes", "--drop"]).ends(1).says(&["authSchema Some(1)", "--no-users"]);

@@ -1,4 +1,4 @@
-//! What the official mongodump writes on this machine, in each of its forms; and users and roles that were
+//! Dumps that the mongodump of this machine writes, in each of its forms, and users and roles that were
 //! dumped with one database.
 
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use uzima_testkit::torture;
 use super::support::{differences, server};
 use crate::cli::support::{Home, run};
 
-/// The forms, by mongodump's flags but the path.
+/// The forms of a dump, by their mongodump flags without the path.
 const FORMS: [&[&str]; 4] = [&["--archive"], &["--archive", "--gzip"], &["--out"], &["--out", "--gzip"]];
 
-/// Dumps `server`; where the dump is.
+/// Dumps `server` and returns the path of the dump.
 fn dump(tools: &Official, server: &Mongod, home: &Home, form: &[&str], more: &[&str]) -> PathBuf {
     let path = home.path().join(form.concat());
     let mut command = Command::new(&tools.mongodump);
@@ -38,8 +38,12 @@ async fn tortured() -> (Mongod, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dumps_of_the_official_tool() {
-    let Some(tools) = Official::find("restore::official::dumps_of_the_official_tool") else { return };
+async fn every_form_of_a_dump_of_the_official_tool_is_restored() {
+    let Some(tools) =
+        Official::find("restore::official::every_form_of_a_dump_of_the_official_tool_is_restored")
+    else {
+        return;
+    };
     let (source, original) = tortured().await;
     for form in FORMS {
         let (home, (target, restored)) = (Home::new(), server().await);
@@ -50,10 +54,14 @@ async fn dumps_of_the_official_tool() {
     }
 }
 
-/// What the official tool read for a backup of ours, in each of our formats.
+/// Our backups by the engine `mongodump`, in each of our formats.
 #[tokio::test(flavor = "multi_thread")]
-async fn backups_by_the_official_tool() {
-    let Some(tools) = Official::find("restore::official::backups_by_the_official_tool") else { return };
+async fn backups_by_the_mongodump_engine_are_restored_in_every_format() {
+    let Some(tools) =
+        Official::find("restore::official::backups_by_the_mongodump_engine_are_restored_in_every_format")
+    else {
+        return;
+    };
     let (source, original) = tortured().await;
     for format in ["tar.gz", "tar.zst", "archive.gz", "archive.zst"] {
         let (home, (target, restored)) = (Home::new(), server().await);
@@ -70,8 +78,11 @@ async fn backups_by_the_official_tool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_with_its_users() {
-    let Some(tools) = Official::find("restore::official::a_database_with_its_users") else { return };
+async fn a_database_dumped_with_its_users_is_restored() {
+    let Some(tools) = Official::find("restore::official::a_database_dumped_with_its_users_is_restored")
+    else {
+        return;
+    };
     let (source, original) = tortured().await;
     let seller = bson::doc! {"createRole": "seller", "privileges": [], "roles": ["read"]};
     original.database("shop").run_command(seller).await.expect("a role");
@@ -82,7 +93,7 @@ async fn a_database_with_its_users() {
     for form in FORMS {
         let (home, (target, restored)) = (Home::new(), server().await);
         let path = dump(&tools, &source, &home, form, &["--db", "shop", "--dumpDbUsersAndRoles"]);
-        // The user has a role of another database, which the dump does not hold.
+        // The user has a role in another database, which the dump does not contain.
         let report = run(&mut from(&home, &path, &target)).ends(3).json();
         assert!(report["warnings"].to_string().contains("admin.auditor"), "{form:?}: {report}");
         assert_eq!((&report["users"], &report["roles"]), (&1.into(), &1.into()), "{form:?}: {report}");

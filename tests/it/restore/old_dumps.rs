@@ -1,4 +1,4 @@
-//! Dumps of old servers and by old versions of mongodump.
+//! Dumps of old servers and old versions of mongodump.
 
 use bson::{RawDocumentBuf, rawdoc};
 use uzima_testkit::read_all::read_all;
@@ -7,7 +7,7 @@ use super::hand_made::{archive, documents, file, from, tar};
 use super::support::{rows, server};
 use crate::cli::support::{Home, run};
 
-/// The indexes of `shop.orders` as a server 2.4 had them in `shop.system.indexes`.
+/// The indexes of `shop.orders` as a MongoDB 2.4 server stored them in `shop.system.indexes`.
 fn indexes() -> Vec<RawDocumentBuf> {
     vec![
         rawdoc! {"v": 1, "key": {"_id": 1}, "ns": "old.orders", "name": "_id_"},
@@ -17,7 +17,7 @@ fn indexes() -> Vec<RawDocumentBuf> {
     ]
 }
 
-/// Until mongodump 2.6 a dump had its indexes in `system.indexes` alone.
+/// Up to mongodump 2.6 a dump stored its indexes only in `system.indexes`.
 #[tokio::test(flavor = "multi_thread")]
 async fn indexes_in_system_indexes_are_restored() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! A namespace that fails does not stop the others, and the message leads to a whole restore.
+//! A namespace that fails does not stop the others, and the flags in the message restore the rest.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use super::support::{Backup, differences, rows, server};
 use crate::cli::support::{Ran, TOOL, run};
 use crate::native::support::{behind_a_proxy, meanwhile};
 
-/// Names that a pattern or a shell would read in another way.
+/// Names that a pattern or a shell would interpret.
 const NAMES: [&str; 4] = ["orders", "with*star", "it's", "back\\slash"];
 
 /// A server with users, a view and collections with two indexes each.
@@ -30,7 +30,7 @@ async fn source() -> (Mongod, Client) {
     (source, original)
 }
 
-/// Other documents under the same names.
+/// Writes other documents under the same names.
 async fn live(client: &Client) {
     client.database("shop").drop().await.expect("a drop");
     for name in NAMES {
@@ -38,14 +38,14 @@ async fn live(client: &Client) {
     }
 }
 
-/// The flags of the next step, as a shell reads them.
+/// The flags in the next step, quoted for a shell.
 fn flags(ran: &Ran) -> String {
     let step = ran.stderr.lines().find(|line| line.starts_with("next step: ")).expect("a next step");
     let (_, rest) = step.split_once("the same command with ").unwrap_or_else(|| panic!("{step}"));
     rest.split_once(" restores what is missing").unwrap_or_else(|| panic!("{step}")).0.to_string()
 }
 
-/// `restore latest --yes` with flags that a shell reads.
+/// Runs `restore latest --yes` in a shell with these flags.
 fn with_flags(backup: &Backup, target: &Mongod, flags: &str) -> Ran {
     let restore = backup.restore_into(target);
     let mut shell = Command::new("sh");
@@ -71,7 +71,7 @@ async fn the_others_are_restored_and_the_flags_restore_the_failed_ones() {
         live(&client).await;
         let rule = match name {
             "" => Rule::on(command),
-            // A pattern of the proxy, too.
+            // The name is a pattern of the proxy, too.
             name => Rule::on(command).namespace(&format!("shop.{name}")),
         };
         let rule = proxy.add(rule.then(Action::fail(1)));
@@ -83,9 +83,9 @@ async fn the_others_are_restored_and_the_flags_restore_the_failed_ones() {
         let names: Vec<String> = missing.iter().map(|name| format!("shop.{name}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let failed = failed.says(&names).says(&["everything else was restored"]);
-        let mut told: Vec<_> = failed.json()["missing"].as_array().expect("names").clone();
-        told.sort_by_key(|name| names.iter().position(|one| name == one));
-        assert_eq!(serde_json::json!(told), serde_json::json!(names), "{command} {name}");
+        let mut missing: Vec<_> = failed.json()["missing"].as_array().expect("names").clone();
+        missing.sort_by_key(|name| names.iter().position(|one| name == one));
+        assert_eq!(serde_json::json!(missing), serde_json::json!(names), "{command} {name}");
         let different = differences(&original, &client).await;
         let others = |line: &&String| {
             !missing.iter().any(|name| line.contains(&format!("shop.{}", name.escape_debug())))
@@ -107,7 +107,7 @@ async fn a_refused_count_or_index_is_named_and_the_documents_are_there() {
     let (target, proxy, client) = behind_a_proxy().await;
     for (command, says) in [("count", "cannot count shop.orders"), ("createIndexes", "the index 'a'")] {
         live(&client).await;
-        // The plan counts first.
+        // The first count belongs to the plan.
         let from = if command == "count" { 2 } else { 1 };
         let rule = Rule::on(command).namespace("shop.orders").from(from).then(Action::fail(1));
         let rule = proxy.add(rule);
@@ -125,9 +125,9 @@ async fn a_refused_count_or_index_is_named_and_the_documents_are_there() {
     }
 }
 
-/// The same of a dump, whose one reader serves all namespaces.
+/// The same for a dump, in which one reader serves all namespaces.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rest_of_a_dump_is_restored() {
+async fn the_rest_of_a_dump_is_restored_when_one_namespace_fails() {
     let (source, original) = source().await;
     for format in ["tar.gz", "archive.gz"] {
         let backup = Backup::of(&source, &["--format", format]);
@@ -151,9 +151,9 @@ async fn the_rest_of_a_dump_is_restored() {
     }
 }
 
-/// Another client inserts, which creates the collection, between the drop and the create.
+/// Another client inserts between the drop and the create, which creates the collection.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_client_that_writes_is_named() {
+async fn a_concurrent_writer_on_the_target_is_reported() {
     let (source, original) = source().await;
     let backup = Backup::of(&source, &[]);
     let (target, proxy, client) = behind_a_proxy().await;
@@ -172,13 +172,14 @@ async fn another_client_that_writes_is_named() {
     assert_eq!(proxy.hits(rule), 2);
     assert_eq!(differences(&original, &client).await, Vec::<String>::new());
     proxy.clear();
-    // The client goes on.
+    // The client continues to insert.
     let rule = proxy.add(Rule::on("drop").namespace("shop.orders").then(writes(7_000)));
     let ran = restore().ends(1).says(&["shop.orders", "another client is writing to it"]);
     assert_eq!(flags(&ran), "--ns-include shop.orders --drop");
     assert!(proxy.hits(rule) > 2);
     proxy.clear();
-    // The client begins later: the target has more documents than the restore wrote, one under an _id of the backup.
+    // The client starts later: the target holds more documents than the restore wrote, one of them with an
+    // _id of the backup.
     for (id, says) in [(7_000, "the target has 31 documents, written: 30"), (3, "1 document with an _id")] {
         let rule = Rule::on("create").namespace("shop.orders").then(writes(id));
         proxy.add(rule);
@@ -191,7 +192,7 @@ async fn another_client_that_writes_is_named() {
 
 /// The late `create` of an earlier restore arrives after the plan was made.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_comes_after_the_plan_is_replaced_with_drop_alone() {
+async fn a_namespace_created_after_the_plan_is_replaced_only_with_drop() {
     let (source, original) = source().await;
     let backup = Backup::of(&source, &["--db", "shop"]);
     for (args, code) in [(&["--drop"][..], 0), (&[], 1)] {
@@ -200,7 +201,7 @@ async fn a_namespace_that_comes_after_the_plan_is_replaced_with_drop_alone() {
             rows(&client, "shop", "orders", 0..1).await;
         });
         let rule = proxy.add(Rule::on("create").namespace("shop.it*").nth(1).then(late));
-        // Only one worker would be sure to create it later.
+        // With several workers it would not be certain that this collection is created later.
         let mut restore = backup.restore_into(&target);
         restore.env("RESTORE_URI", proxy.uri(&target.uri())).args(args).args(["--ns-exclude", "*.view"]);
         proxy.add(

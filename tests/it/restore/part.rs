@@ -1,4 +1,4 @@
-//! Chosen namespaces: only what they take is read, under other names where that is wished.
+//! A restore of chosen namespaces reads only their data, and can write them under other names.
 
 use serde_json::json;
 use uzima_testkit::mongod::Mongod;
@@ -10,7 +10,7 @@ use super::support::{Backup, differences, rows, server};
 use crate::cli::s3::to_s3;
 use crate::cli::support::{Home, run};
 
-/// Bytes of the artifact that were asked for since `from`.
+/// The number of artifact bytes that were requested since call `from`.
 fn asked(bucket: &S3Server, from: usize) -> u64 {
     let calls = bucket.calls();
     let ranges =
@@ -23,7 +23,7 @@ fn asked(bucket: &S3Server, from: usize) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_collection_is_read_alone() {
+async fn a_restore_of_one_collection_reads_only_that_collection() {
     let (source, original) = server().await;
     let random = (0..30_000).map(|n| bson::doc! {"_id": n, "text": format!("{:x}", md5(n))});
     original.database("shop").collection("large").insert_many(random).await.expect("rows");
@@ -45,7 +45,7 @@ async fn one_collection_is_read_alone() {
         assert!(read > 0 && read * 20 < whole, "{format}: {read} of {whole} bytes");
         let found = read_all(&live).await.expect("the target");
         assert_eq!(found.namespaces.keys().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["few"]);
-        // Into an empty server everything is read once: it is checked while it is written.
+        // Into an empty server everything is read once, and checked while it is written.
         let (target, _) = server().await;
         let from = bucket.calls().len();
         let mut command = to_s3(&home, "mongodb://127.0.0.1:1", &bucket);
@@ -55,9 +55,9 @@ async fn one_collection_is_read_alone() {
     }
 }
 
-/// A bucket on a bad day, and one that cannot be read: that is no damage.
+/// Interrupted or refused reads of a bucket are repeated or reported, and are not taken for damage.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_break_off() {
+async fn interrupted_answers_of_a_bucket_are_repeated() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..5_000).await;
     let (home, bucket) = (Home::new(), S3Server::start());
@@ -81,12 +81,12 @@ async fn answers_that_break_off() {
 }
 
 fn md5(n: i32) -> u128 {
-    // Something that does not compress.
+    // Incompressible data.
     xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_names() {
+async fn namespaces_are_restored_under_other_names() {
     let (source, original) = server().await;
     torture::fill_with(&original, torture::Options { big: false, users: true })
         .await
@@ -108,7 +108,7 @@ async fn other_names() {
     }
     assert!(after.get("copy", "images").is_none() && after.users.is_empty());
     assert_eq!(after.get("with*star", "names").expect("the odd one").documents.len(), 1);
-    // With users although there is a filter, without where there is none.
+    // A filter with --users restores users; without a filter, --no-users leaves them out.
     let (target, live) = server().await;
     run(backup.restore_into(&target).args(["--ns-include=shop.*", "--users"])).ends(0);
     let found = read_all(&live).await.expect("the target");
@@ -119,9 +119,10 @@ async fn other_names() {
     assert!(found.users.is_empty() && found.get("indexes", "many").expect("it").indexes.len() == 1);
 }
 
-/// What the backup does not have goes, but nothing of other databases, and nobody who is logged in.
+/// `--exact` drops namespaces that the backup does not contain, but nothing in other databases and no
+/// connected user.
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_what_the_backup_has() {
+async fn exact_drops_namespaces_that_the_backup_does_not_contain() {
     let (source, original) = server().await;
     torture::fill_with(&original, torture::Options { big: false, users: true })
         .await
@@ -149,9 +150,9 @@ async fn exactly_what_the_backup_has() {
     assert_eq!(exact.users["admin.root"], merged.users["admin.root"]);
 }
 
-/// A view keeps the name that it shows, as with mongorestore; who renames the collection alone is told.
+/// As with mongorestore, a view keeps showing the same collection. Renaming only the collection gives a note.
 #[tokio::test(flavor = "multi_thread")]
-async fn views_of_renamed_collections() {
+async fn a_view_of_a_renamed_collection_is_noted() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3).await;
     let view = bson::doc! {"create": "open", "viewOn": "orders", "pipeline": []};

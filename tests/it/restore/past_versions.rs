@@ -1,8 +1,8 @@
-//! Backups that version 0.1.0 wrote, in each format, which are never changed: later versions list, verify and
+//! Backups that version 0.1.0 wrote, in each format. They are never changed: later versions list, verify and
 //! restore them.
 //!
-//! `look` is of a server with views and validators whose constants look like Extended JSON; version 0.1.0 could
-//! not restore it.
+//! `look` is a backup of a server with views and validators whose constants look like Extended JSON. Version
+//! 0.1.0 could not restore it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -15,14 +15,14 @@ use crate::cli::support::{Home, Ran, run};
 use crate::drill::support::{assert_gone, drill, scratch};
 use crate::replay::support::{Dump, entry, now, since};
 
-/// A replica set of one of this version.
+/// A replica set with one member of this version.
 async fn set(version: Version) -> (Mongod, Client) {
     let server = Mongod::builder().version(version).replica_set("rs").start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     (server, client)
 }
 
-/// The flags that a refusal prints.
+/// The flags in the next step of a refusal.
 fn flags(ran: &Ran) -> Vec<String> {
     let (_, rest) = ran.stderr.split_once("The same command with ").expect("flags");
     let (flags, _) = rest.split_once(" restores the rest").expect("the end of the flags");
@@ -30,7 +30,7 @@ fn flags(ran: &Ran) -> Vec<String> {
     words.split_terminator('\0').map(str::to_string).collect()
 }
 
-/// How many documents there are, by namespace; without the server's own.
+/// The number of documents by namespace, without the server's own namespaces.
 async fn documents(client: &Client) -> BTreeMap<String, usize> {
     let all = read_all(client).await.expect("all of it");
     let own = |name: &str| name.starts_with("admin.") || name.starts_with("config.");
@@ -43,7 +43,8 @@ async fn command(client: &Client, db: &str, command: Document) {
     done.unwrap_or_else(|e| panic!("{command}: {e}"));
 }
 
-/// Namespaces that only MongoDB 6.0 takes, others that every server takes, and a dump of both with an oplog.
+/// Namespaces that only MongoDB 6.0 accepts, namespaces that every server accepts, and a dump of both with an
+/// oplog.
 async fn six() -> (Dump, Mongod, Client) {
     let (source, original) = set(Version::V6_0_27).await;
     for db in ["alpha", "zeta"] {
@@ -76,7 +77,7 @@ async fn six() -> (Dump, Mongod, Client) {
     (dump, source, original)
 }
 
-/// Live documents, under names of the backup and under other names.
+/// Writes documents to the target, under names of the backup and under other names.
 async fn live(client: &Client) -> BTreeMap<String, usize> {
     for name in ["alpha.orders", "shop.clustered", "shop.series", "zeta.orders", "late.clustered", "own.rows"]
     {
@@ -89,7 +90,8 @@ async fn live(client: &Client) -> BTreeMap<String, usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_target_is_refused_before_the_first_drop_and_the_flags_restore_the_rest() {
     let (dump, source, _) = six().await;
-    // The same data as an archive and as a backup in a store; both have no oplog, because nothing was written meanwhile.
+    // The same data as an archive and as a stored backup. Both have no oplog, because nothing was written
+    // during the backup.
     let archive = Backup::of(&source, &["--format", "archive.zst"]);
     let moved = archive.home.path().join("moved");
     std::fs::copy(archive.artifact(), &moved).expect("a copy");
@@ -152,7 +154,7 @@ async fn an_older_target_is_refused_before_the_first_drop_and_the_flags_restore_
             assert!(words.contains(&"--no-index") && words.contains(&"alpha.orders.some.text"), "{words:?}");
             assert!(words.contains(&if roles == 1 { "--no-users" } else { "--users" }), "{words:?}");
             let ran = restore(&words);
-            // A dump of an older form does not have its server's version.
+            // The formats of older dumps do not store the server's version.
             assert_eq!(ran.code, Some(if which[0] == "--from" { 0 } else { 3 }), "{}", ran.stderr);
             let after = documents(&client).await;
             for (name, rows) in
@@ -175,7 +177,8 @@ async fn an_older_target_is_refused_before_the_first_drop_and_the_flags_restore_
     }
 }
 
-/// MongoDB 5.0 writes updates of the form `$v: 2`. Nothing else in the backup is new to 4.4.
+/// MongoDB 5.0 writes updates of the form `$v: 2`, which 4.4 cannot read. Everything else in the backup suits
+/// 4.4.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oplog_that_the_target_cannot_read_is_found() {
     let (source, original) = set(Version::V5_0_32).await;
@@ -185,7 +188,7 @@ async fn an_oplog_that_the_target_cannot_read_is_found() {
     let dump = Dump::of(&source);
     let orders = original.database("shop").collection::<Document>("orders");
     orders.update_one(doc! {"_id": 1}, doc! {"$set": {"text": "changed"}}).await.expect("an update");
-    // What only a replay would bring needs no flag beside `--no-replay`.
+    // For a change that only the replay would make, `--no-replay` is enough.
     let day = doc! {"$dateTrunc": {"date": "$t", "unit": "day"}};
     let validator = doc! {"$expr": {"$ne": [day, bson::Bson::Null]}};
     command(&original, "shop", doc! {"collMod": "orders", "validator": validator}).await;
@@ -237,12 +240,12 @@ async fn databases_that_differ_only_by_case_are_refused() {
     let ran = run(backup.restore_into(&target).arg("--drop")).ends(1);
     run(backup.restore_into(&target).arg("--drop").args(flags(&ran))).ends(0);
     assert_eq!(documents(&live).await["alpha.x"], 20);
-    // Both come with the backup, by their new names.
+    // Both come with the backup, under their new names.
     let (empty, none) = server().await;
     let both = ["--ns-from=shop.b", "--ns-to=SHOP.b"];
     let ran = run(backup.restore_into(&empty).args(both)).ends(1).says(&["'SHOP'", "'shop'"]);
     assert_eq!(documents(&none).await, BTreeMap::new());
-    // Names that no server takes.
+    // Names that no server accepts.
     for (to, says) in [
         ("a b.*", "the name of a database cannot contain ' '"),
         (&format!("shop.{}*", "x".repeat(250)), "255 bytes"),
@@ -253,7 +256,7 @@ async fn databases_that_differ_only_by_case_are_refused() {
     assert!(ran.stderr.contains("--ns-exclude"), "{}", ran.stderr);
 }
 
-/// Every option that `create` takes on this server comes back, and is held by a drill.
+/// Every option that `create` accepts on this server comes back, and a drill compares it.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_option_of_a_collection_comes_back() {
     for version in [Version::V4_4_2, Version::V5_0_32, Version::V6_0_27] {
@@ -297,7 +300,7 @@ async fn every_option_of_a_collection_comes_back() {
                 .await
                 .expect("a row");
         }
-        // A collection that the server itself would drop when it is started again.
+        // A temporary collection, which the server itself would drop at its next start.
         let temporary = doc! {"op": "c", "ns": "shop.$cmd", "o": {"create": "temporary", "temp": true}};
         command(&original, "admin", doc! {"applyOps": [temporary]}).await;
         let backup = Backup::of(&source, &[]);
@@ -316,14 +319,14 @@ async fn every_option_of_a_collection_comes_back() {
     }
 }
 
-/// Neither a plan nor a restore leaves a trial behind, and backups leave trials out.
+/// Neither a plan nor a restore leaves a trial collection behind, and backups leave trial collections out.
 #[tokio::test(flavor = "multi_thread")]
 async fn trials_are_removed_and_swept() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..20).await;
     command(&original, "shop", doc! {"create": "v", "viewOn": "orders", "pipeline": []}).await;
     command(&original, "other", doc! {"create": "s", "timeseries": {"timeField": "t"}}).await;
-    // Of runs that were killed: one long ago, one just now.
+    // Trial collections of killed runs: one old, one recent.
     let now = chrono::Utc::now().timestamp();
     let name = |age: i64| format!("uzima_backup_trial_{:x}_abc_0", now - age);
     let names = async |client: &Client| {
@@ -358,9 +361,9 @@ async fn trials_are_removed_and_swept() {
     assert_eq!(names(&live).await, Vec::<String>::new());
 }
 
-/// A user who may not create collections of other names restores all the same.
+/// A user who may not create collections with other names can still restore.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plan_lists_what_the_user_may_not_try() {
+async fn the_plan_lists_namespaces_that_the_user_may_not_try() {
     let (source, original) = server().await;
     command(&original, "shop", doc! {"create": "orders", "capped": true, "size": 1 << 20}).await;
     rows(&original, "shop", "orders", 0..20).await;
@@ -403,9 +406,9 @@ async fn the_plan_lists_what_the_user_may_not_try() {
     assert_eq!(plan["unproved"], json!([]));
 }
 
-/// Views are tried on trials of the views that they show, not on the target's existing views.
+/// Views are tried on trial copies of the collections that they show, not on the target's existing ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn views_are_tried_with_the_views_that_they_show() {
+async fn views_are_tried_together_with_the_views_that_they_read() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..20).await;
     let view = |name: &str, on: &str, locale: &str| doc! {"create": name, "viewOn": on, "pipeline": [], "collation": {"locale": locale}};
@@ -413,11 +416,12 @@ async fn views_are_tried_with_the_views_that_they_show() {
     command(&original, "shop", view("a", "b", "fr")).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
     let (target, live) = server().await;
-    // The existing views have a collation that the backup's views cannot be combined with: all are replaced together.
+    // The existing views have a collation that the backup's views cannot be combined with, so all are
+    // replaced together.
     command(&live, "shop", view("b", "orders", "de")).await;
     command(&live, "shop", view("a", "b", "de")).await;
     run(backup.restore_into(&target).args(["--drop", "--dry-run"])).ends(0);
-    // A view that stays as it is.
+    // A view that is not part of the restore stays.
     let part = ["--drop", "--ns-include=shop.a", "--ns-include=shop.orders"];
     let ran = run(backup.restore_into(&target).args(part)).ends(1).says(&["shop.a: ", "collation"]);
     assert_eq!(flags(&ran), ["--ns-exclude", "shop.a"]);
@@ -433,7 +437,7 @@ async fn an_index_that_the_target_does_not_know_can_be_left_out() {
     command(&original, "shop", doc! {"createIndexes": "places", "indexes": [haystack, text]}).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
     let (target, live) = set(Version::V6_0_5).await;
-    // The target has nothing to lose: the documents come back, and the index is named.
+    // The target has nothing to lose: the documents come back, and the message names the index.
     let says = ["the index 'at*' of shop.places: "];
     run(backup.restore_into(&target).arg("--dry-run")).ends(1).says(&says);
     let report = run(backup.restore_into(&target).arg("--json")).ends(1).json();
@@ -451,9 +455,9 @@ async fn an_index_that_the_target_does_not_know_can_be_left_out() {
     run(backup.restore_into(&target).args(wrong)).ends(2).says(&["matches no index", "shop.places.text_1"]);
 }
 
-/// A drill's server that cannot hold the backup is no damage of the backup.
+/// A drill's server that cannot hold the backup does not make the backup damaged.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drill_on_an_older_server_says_what_it_cannot_hold() {
+async fn a_drill_on_an_older_server_names_what_that_server_cannot_hold() {
     let (source, original) = set(Version::V6_0_27).await;
     rows(&original, "shop", "orders", 0..20).await;
     let plain = Backup::of(&source, &[]);
@@ -480,7 +484,7 @@ async fn a_drill_on_an_older_server_says_what_it_cannot_hold() {
     assert!(names.iter().all(|name| ["admin", "config", "local"].contains(&name.as_str())), "{names:?}");
 }
 
-/// Collections, changes of collections, and roles that only the oplog has are tried like the others.
+/// Collections, collection changes and roles that only the oplog contains are tried like the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oplog_is_tried_before_it_is_replayed() {
     let source = Mongod::builder().version(Version::V6_0_5).replica_set("rs").start().await.expect("mongod");
@@ -515,10 +519,10 @@ async fn the_oplog_is_tried_before_it_is_replayed() {
     assert_eq!(documents(&live).await["other.rows"], 3);
 }
 
-/// Views of the target that stay are held against the new ones by the server: they must not close a circle, nor have another
-/// collation.
+/// The server checks the target's remaining views against the new ones: they must not form a cycle, nor have
+/// another collation.
 #[tokio::test(flavor = "multi_thread")]
-async fn views_that_stay_are_tried_with_those_that_they_show() {
+async fn remaining_views_are_tried_together_with_the_views_that_they_read() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..20).await;
     rows(&original, "shop", "b", 0..20).await;
@@ -552,16 +556,16 @@ async fn views_that_stay_are_tried_with_those_that_they_show() {
             assert_eq!(after.get(name), before.get(name), "{name} under {top:?}");
         }
     }
-    // One that fits is no obstacle.
+    // A view that fits is no obstacle.
     command(&live, "shop", doc! {"dropDatabase": 1}).await;
     rows(&live, "shop", "a", 0..7).await;
     command(&live, "shop", doc! {"create": "top", "viewOn": "a", "pipeline": [{"$match": {"x": 1}}]}).await;
     run(backup.restore_into(&target).args(only)).ends(0);
 }
 
-/// `admin` takes neither validators nor images of changes, and keys of old dumps have empty parts.
+/// `admin` accepts neither validators nor change stream images, and index keys of old dumps have empty parts.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_the_own_databases_refuse_is_found_there() {
+async fn refusals_of_the_admin_database_are_found_before_the_first_drop() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..20).await;
     command(&original, "shop", doc! {"create": "checked", "validator": {"a": 1}}).await;

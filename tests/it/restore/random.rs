@@ -12,7 +12,7 @@ use crate::native::random::documents;
 
 const FORMATS: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
 
-/// How a collection is made.
+/// Options of a collection.
 fn options() -> impl Strategy<Value = Document> {
     prop_oneof![
         Just(doc! {}),
@@ -26,7 +26,7 @@ fn options() -> impl Strategy<Value = Document> {
     ]
 }
 
-/// Keys of indexes; arrays in two fields of one key would be refused, so each has one field.
+/// Index keys. Each has one field, because the server refuses a key with arrays in two fields.
 fn indexes() -> impl Strategy<Value = Vec<Document>> {
     let direction =
         prop_oneof![Just(bson::Bson::Int32(1)), Just(bson::Bson::Double(-1.0)), Just(bson::Bson::Int64(1))];
@@ -40,7 +40,7 @@ fn indexes() -> impl Strategy<Value = Vec<Document>> {
     ];
     proptest::collection::vec((direction, extra), 0..4).prop_map(|all| {
         let index = |(n, (direction, extra)): (usize, (bson::Bson, Document))| {
-            // Too long a key or a value of no use is no matter of these fields: nothing is named so.
+            // No document has a field of this name, so no value can be too long or unsuitable for the index.
             let mut index = doc! {"key": {format!("zz{n}"): direction}, "name": format!("index {n} ü/*")};
             index.extend(extra);
             index

@@ -1,4 +1,4 @@
-//! Who may restore: asked before anything is dropped.
+//! The restore checks the rights of its user before it drops anything.
 
 use bson::doc;
 use mongodb::Client;
@@ -9,7 +9,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use super::support::{Backup, rows, server};
 use crate::cli::support::{Ran, run};
 
-/// All that a restore of `shop` with `--drop` takes, but for what a test leaves out.
+/// All actions that a restore of `shop` with `--drop` needs; each test leaves some out.
 const ACTIONS: [&str; 8] = [
     "find",
     "listCollections",
@@ -21,7 +21,7 @@ const ACTIONS: [&str; 8] = [
     "createIndex",
 ];
 
-/// A backup of `shop`: a collection with an index, and its source.
+/// A backup of `shop` with one collection and an index, and its source.
 async fn backup() -> (Backup, Mongod, Client) {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..50).await;
@@ -30,7 +30,7 @@ async fn backup() -> (Backup, Mongod, Client) {
     (Backup::of(&source, &["--db", "shop"]), source, original)
 }
 
-/// A user `name` who may do so much in `shop`.
+/// Creates a user `name` with these actions on `shop`.
 async fn user(client: &Client, name: &str, actions: &[&str]) {
     let privileges = doc! {"resource": {"db": "shop", "collection": ""}, "actions": actions.to_vec()};
     let admin = client.database("admin");
@@ -40,7 +40,7 @@ async fn user(client: &Client, name: &str, actions: &[&str]) {
     admin.run_command(user).await.expect("a user");
 }
 
-/// A server with access control and other documents in `shop.orders`.
+/// A server with access control and with other documents in `shop.orders`.
 async fn guarded() -> (Mongod, Client) {
     let target = Mongod::builder().auth().start().await.expect("mongod");
     let live = target.client().await.expect("a client");
@@ -78,7 +78,7 @@ async fn each_right_is_asked_for_before_the_first_drop() {
         }
     }
     assert!(orders(&live).await == before, "nothing was touched");
-    // An index that is not built takes no right; and what all of them allow, is done.
+    // Without indexes the right to create them is not needed, and with all rights the restore succeeds.
     let uri = target.uri_as("without_createIndex", "x", "admin");
     restore(&backup, &uri, &["--drop", "--no-indexes"]).ends(0);
     user(&live, "all_of_it", &ACTIONS).await;
@@ -86,9 +86,9 @@ async fn each_right_is_asked_for_before_the_first_drop() {
     assert!(orders(&live).await == orders(&original).await, "all of it was restored");
 }
 
-/// Of `system.js` the documents are deleted: the role `restore` does not allow that.
+/// The documents of `system.js` are deleted one by one, which the role `restore` does not allow.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_system_collection_takes_another_role() {
+async fn restoring_system_js_needs_another_role() {
     let (source, original) = server().await;
     rows(&original, "shop", "system.js", 0..3).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -101,7 +101,7 @@ async fn a_system_collection_takes_another_role() {
     assert_eq!(read_all(&live).await.expect("it").get("shop", "system.js").unwrap().documents.len(), 4);
 }
 
-/// The right to write to a database is none to write to the buckets of its time series.
+/// The right to write to a database does not include the buckets of its time series.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_buckets_of_a_time_series_are_asked_for_before_the_first_drop() {
     let (source, original) = server().await;
@@ -123,9 +123,9 @@ async fn the_buckets_of_a_time_series_are_asked_for_before_the_first_drop() {
     restore(&backup, &target.uri_as("bringer", "x", "admin"), &["--drop"]).ends(0);
 }
 
-/// A server that does not tell privileges: the first refusal says that nothing was lost.
+/// If a server does not list the user's privileges, the first refusal says that nothing was lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_rights_are_not_told_the_refusal_says_what_was_touched() {
+async fn without_a_list_of_privileges_the_refusal_names_what_was_touched() {
     let (backup, ..) = backup().await;
     let (target, live) = guarded().await;
     let proxy = WireProxy::start(&[target.host()]).expect("the proxy");
@@ -142,7 +142,7 @@ async fn where_rights_are_not_told_the_refusal_says_what_was_touched() {
     ran.says(&["cannot insert into shop.orders", "what was there before is lost", "--drop"]);
 }
 
-/// Without access control a server names the privileges of whoever logs in, and does not ask for them.
+/// Without access control a server lists the privileges of a logged-in user, but does not enforce them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_access_control_allows_everything() {
     let (backup, _source, original) = backup().await;

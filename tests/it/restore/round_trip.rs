@@ -1,5 +1,5 @@
-//! Everything that breaks backup tools goes there and comes back: raw documents, options, indexes, users,
-//! roles.
+//! The torture database, with everything that breaks backup tools, is backed up and restored: raw documents,
+//! options, indexes, users, roles.
 
 use uzima_testkit::read_all::read_all;
 use uzima_testkit::torture;
@@ -22,7 +22,7 @@ async fn the_torture_database_comes_back_in_every_format() {
         let report = run(backup.restore_into(&target).arg("--json")).ends(0).json();
         assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format}");
         assert_eq!((&report["users"], &report["roles"]), (&2.into(), &1.into()), "{report}");
-        // Once more, over what is there now.
+        // A second restore, over the restored data.
         run(&mut backup.restore_into(&target)).ends(1).says(&["types.", "--drop"]);
         run(backup.restore_into(&target).arg("--drop")).ends(0);
         assert_eq!(differences(&original, &restored).await, Vec::<String>::new(), "{format}");

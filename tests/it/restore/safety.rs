@@ -1,4 +1,4 @@
-//! What must not be touched is not touched, and what did not arrive is told.
+//! A refused or failed restore leaves the target unchanged, and the report names missing data.
 
 use std::os::unix::fs::FileExt;
 
@@ -10,7 +10,7 @@ use super::support::{Backup, differences, rows, server};
 use crate::cli::support::{Home, run};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_artifact_leaves_the_target_as_it_was() {
+async fn a_damaged_artifact_leaves_the_target_unchanged() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..2_000).await;
     rows(&original, "shop", "items", 0..10).await;
@@ -31,13 +31,13 @@ async fn a_damaged_artifact_leaves_the_target_as_it_was() {
             ] {
                 run(backup.restore_into(&target).args(args)).ends(4).says(&["damaged"]);
             }
-            // What is sound can be had, as the next step says.
+            // The sound namespaces can be restored as the next step says.
             let rest = ["--ns-exclude", "shop.orders"];
             run(backup.restore_into(&target).args(["--drop", "--dry-run"])).ends(4).says(&[&rest.join(" ")]);
             run(backup.restore_into(&target).args(["--drop", "--dry-run"]).args(rest)).ends(0);
             file.write_all_at(&[whole[at]], at as u64).expect("a byte");
         }
-        // The stream is cut between two members, and no tool finds fault with what is left.
+        // The stream is cut between two gzip members, so no tool finds an error in the rest.
         std::fs::write(backup.artifact(), &whole[..whole.len() - 20]).expect("a shorter file");
         run(backup.restore_into(&target).arg("--drop")).ends(4).says(&["bytes, not"]);
         std::fs::remove_file(backup.artifact()).expect("it was there");
@@ -50,9 +50,9 @@ async fn a_damaged_artifact_leaves_the_target_as_it_was() {
     }
 }
 
-/// Where there is nothing to lose, it is found out while it is written.
+/// If the target has nothing to lose, the damage is found during the writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_artifact_and_an_empty_target() {
+async fn a_damaged_artifact_is_found_while_an_empty_target_is_filled() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..2_000).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -74,9 +74,9 @@ async fn a_damaged_artifact_and_an_empty_target() {
         .says(&["--ns-exclude shop.orders", "The next restore needs --drop"]);
 }
 
-/// The official tool restores nothing and ends with 0.
+/// The official tool restores nothing and exits with 0.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_that_matches_nothing_is_told() {
+async fn a_filter_that_matches_nothing_is_an_error() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -91,7 +91,7 @@ async fn a_filter_that_matches_nothing_is_told() {
     run(backup.restore_into(&target).args(["--ns-from=shop.x", "--ns-to=a.b"]))
         .ends(2)
         .says(&["shop.orders"]);
-    // It is in the backup, but not of what is chosen: that would go into the place of the live one.
+    // The namespace is in the backup but not in the selection, and the target's own must stay.
     rows(&original, "shop", "items", 0..3).await;
     let both = Backup::of(&source, &["--db", "shop"]);
     let beside = ["--ns-include=shop.orders", "--ns-from=shop.items", "--ns-to=rescue.items", "--drop"];
@@ -100,7 +100,7 @@ async fn a_filter_that_matches_nothing_is_told() {
     assert_eq!(read_all(&live).await.expect("the target").namespaces.len(), 0);
 }
 
-/// The official tool ends with 0 after 20,000 documents that all failed.
+/// The official tool exits with 0 after 20,000 documents that all failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_with_documents_is_refused() {
     let (source, original) = server().await;
@@ -117,16 +117,16 @@ async fn a_namespace_with_documents_is_refused() {
     assert_eq!(report["namespaces"][0]["documents"], json!(3));
     run(backup.restore_into(&target).arg("--drop")).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
-    // Empty, and made as it was: there is nothing to lose.
+    // An empty collection with the same options: there is nothing to lose.
     live.database("shop").collection::<bson::Document>("items").delete_many(doc! {}).await.expect("a delete");
     run(backup.restore_into(&target).args(["--ns-include=shop.items"])).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
-    // Empty, and made with options that mean the same.
+    // An empty collection with equivalent options.
     live.database("shop").collection::<bson::Document>("items").drop().await.expect("a drop");
     let create = doc! {"create": "items", "validationAction": "error", "validationLevel": "strict"};
     live.database("shop").run_command(create).await.expect("another one");
     run(backup.restore_into(&target).args(["--ns-include=shop.items"])).ends(0);
-    // Empty, but otherwise made: it would not be what it was.
+    // An empty collection with other options would keep those options, so it is refused.
     live.database("shop").collection::<bson::Document>("items").drop().await.expect("a drop");
     let create = doc! {"create": "items", "capped": true, "size": 4096};
     live.database("shop").run_command(create).await.expect("another one");
@@ -134,7 +134,7 @@ async fn a_namespace_with_documents_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_to_ask_is_an_error_before_anything_else() {
+async fn without_a_terminal_or_yes_a_restore_is_a_usage_error() {
     let home = Home::new();
     run(home.to_dir("mongodb://127.0.0.1:1").args(["restore", "latest"]))
         .ends(2)
@@ -144,7 +144,7 @@ async fn nobody_to_ask_is_an_error_before_anything_else() {
     assert!(ran.stderr.contains("RESTORE_URI") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
 }
 
-/// `latest` of a store with several jobs, and of one whose newest manifest is broken.
+/// `latest` in a store with several jobs, and in a store whose newest manifest is broken.
 #[tokio::test(flavor = "multi_thread")]
 async fn latest_is_never_a_guess() {
     let (source, original) = server().await;
@@ -163,7 +163,7 @@ async fn latest_is_never_a_guess() {
     again("one");
     let plan = run(backup.restore_into(&target).args(["--dry-run", "--job", "one", "--json"])).ends(0).json();
     let newest = backup.home.manifests().pop().expect("a manifest");
-    // As in the lines of the crontab.
+    // The job comes from BACKUP_JOB, as in the lines of the crontab.
     let ran = run(backup.restore_into(&target).args(["--dry-run"]).env("BACKUP_JOB", "one")).ends(0);
     assert!(ran.stdout.contains("5 documents"), "{}", ran.stdout);
     let mut verify = backup.home.to_dir(&source.uri());
@@ -176,10 +176,10 @@ async fn latest_is_never_a_guess() {
     let first = backup.manifest.id.as_str();
     let mut by_id = backup.home.tool();
     by_id.env("BACKUP_DIR", backup.home.backups()).env("RESTORE_URI", target.uri());
-    let told = run(by_id.args(["restore", first, "--yes"])).ends(0).stdout;
-    // What was restored, and of when it is, stands in a file long after the plan was read.
+    let report = run(by_id.args(["restore", first, "--yes"])).ends(0).stdout;
+    // The report names the backup and its time, because it is kept longer than the plan.
     let begun = backup.manifest.started_at.format("%Y-%m-%d %H:%M:%S UTC");
-    assert!(told.starts_with(&format!("backup {first} in ")), "{told}");
-    assert!(told.contains(&format!("\n  of the job one, begun {begun}\nrestored 1 namespace")), "{told}");
+    assert!(report.starts_with(&format!("backup {first} in ")), "{report}");
+    assert!(report.contains(&format!("\n  of the job one, begun {begun}\nrestored 1 namespace")), "{report}");
     assert_eq!(read_all(&live).await.expect("the target").get("shop", "orders").unwrap().documents.len(), 3);
 }

@@ -1,4 +1,5 @@
-//! A restore that cannot go on, or is ended by a signal, waits for its own requests and says what it lost.
+//! A restore that fails or is ended by a signal waits for its own requests and names the namespaces that it
+//! dropped and did not restore.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -28,11 +29,11 @@ async fn made() -> (Backup, Client, Mongod, (Mongod, WireProxy, Client)) {
     (backup, original, source, (target, proxy, live))
 }
 
-/// The disk of the server is full: no other namespace is dropped, and the dropped namespaces are named.
+/// The disk of the server is full: no further namespace is dropped, and the dropped ones are named.
 #[tokio::test(flavor = "multi_thread")]
 async fn dropped_namespaces_that_were_not_restored_are_named() {
     let (backup, original, _source, (target, proxy, live)) = made().await;
-    // In order, so that it is known which one is dropped.
+    // The answers are delayed in order, so that the test knows which namespace is dropped.
     let stalled = [("b", 300), ("c", 600)].map(|(name, late)| {
         let rule = Rule::on("drop").namespace(&format!("shop.{name}")).nth(1);
         proxy.add(rule.then(Action::Stall(Duration::from_millis(late))))
@@ -42,7 +43,7 @@ async fn dropped_namespaces_that_were_not_restored_are_named() {
     let ran = run(restore.env("RESTORE_URI", proxy.uri(&target.uri())).arg("--drop")).ends(1);
     let ran = ran.says(&["cannot insert into shop.a", "dropped and not restored: shop.a, shop.b, shop.c"]);
     assert!(stalled.iter().all(|rule| proxy.hits(*rule) == 1));
-    // The requests that were under way have been answered.
+    // The pending requests have been answered.
     let count = |name: &str| {
         let sent = proxy.commands(name);
         sent.iter()
@@ -57,7 +58,8 @@ async fn dropped_namespaces_that_were_not_restored_are_named() {
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
 }
 
-/// Signals at every kind of request; the next restore finds none of them still under way.
+/// A signal arrives at every kind of request. The next restore finds no request of the first one still
+/// running.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_waits_for_requests_and_the_next_restore_succeeds() {
     let (backup, original, _source, (target, proxy, live)) = made().await;
@@ -70,7 +72,7 @@ async fn a_signal_waits_for_requests_and_the_next_restore_succeeds() {
         while proxy.hits(stalled) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // SAFETY: the child is ours and was not waited for.
+        // SAFETY: the process is our own child and has not been waited for yet.
         unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
         let ended = child.wait_with_output().expect("its end");
         let said = String::from_utf8(ended.stderr).expect("UTF-8");

@@ -11,7 +11,7 @@ use uzima_testkit::read_all::{DiffOptions, read_all};
 
 use crate::cli::support::{Home, run};
 
-/// A server, its client.
+/// A server and its client.
 pub async fn server() -> (Mongod, Client) {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
@@ -25,12 +25,12 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// Backs a server up.
+    /// Backs up a server.
     pub fn of(server: &Mongod, args: &[&str]) -> Backup {
         Backup::at(&server.uri(), args)
     }
 
-    /// The same by its connection string.
+    /// Backs up a server by its connection string.
     pub fn at(uri: &str, args: &[&str]) -> Backup {
         let home = Home::new();
         run(home.to_dir(uri).arg("backup").args(args)).ends(0);
@@ -42,7 +42,7 @@ impl Backup {
         self.home.backups().join(&self.manifest.artifact.key)
     }
 
-    /// `restore latest` into a server, with nobody to ask.
+    /// `restore latest` into a server, without a terminal.
     pub fn restore_into(&self, target: &Mongod) -> Command {
         let mut command = self.home.to_dir("mongodb://127.0.0.1:1");
         command.env("RESTORE_URI", target.uri()).args(["restore", "latest", "--yes"]);
@@ -50,7 +50,7 @@ impl Backup {
     }
 }
 
-/// What differs between two servers, line by line.
+/// The differences between two servers, one line each.
 pub async fn differences(a: &Client, b: &Client) -> Vec<String> {
     let (a, b) = (read_all(a).await.expect("one"), read_all(b).await.expect("the other"));
     assert!(!a.namespaces.is_empty(), "nothing to compare");

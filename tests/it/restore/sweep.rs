@@ -22,7 +22,7 @@ use crate::cli::support::{Ran, run};
 use crate::native::support::behind_a_proxy;
 use crate::replay::support::{Dump, commands, insert, now, since, source};
 
-/// The size of a sample of commands.
+/// The number of commands in a sample.
 const SAMPLE: usize = 35;
 /// InternalError, BadValue, HostUnreachable, FailedToParse, Unauthorized, NamespaceExists, CommandNotFound,
 /// WriteConcernFailed, IllegalOperation, MaxTimeMSExpired, WriteConflict, OutOfDiskSpace, and a restart, after which
@@ -53,7 +53,7 @@ async fn each_kind(client: &Client) {
     commands(client, "each", all).await;
 }
 
-/// The part of it that only the oplog slice has.
+/// Writes the part of the data that only the oplog slice contains.
 async fn meanwhile(client: &Client) {
     insert(client, "each", "plain", 10..15).await;
     insert(client, "each", "new", 0..3).await;
@@ -77,7 +77,7 @@ struct Sweep {
     wanted: Snapshot,
 }
 
-/// A document that no backup has.
+/// A document that is in no backup.
 fn mark() -> bson::RawDocumentBuf {
     rawdoc! {"_id": "live"}
 }
@@ -89,7 +89,7 @@ impl Sweep {
         Sweep { name, target, proxy, live, wanted }
     }
 
-    /// The names that were there before; buckets have none of their own.
+    /// The names that existed before. Buckets have no names of their own.
     fn names(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.wanted.namespaces.keys().map(|(db, name)| (db.as_str(), name.as_str()));
         all.filter(|(_, name)| !name.starts_with("system.buckets."))
@@ -109,7 +109,7 @@ impl Sweep {
             for id in all.keys() {
                 let (db, name) = id.split_once('.').expect("a name");
                 let db = self.live.database(db);
-                // The namespace may not be there yet.
+                // The namespace may not exist yet.
                 let _ = db.run_command(doc! {format!("drop{kind}"): name}).await;
                 let mut create: Document = doc! {format!("create{kind}"): name, "roles": []};
                 create.extend(if kind == "User" {
@@ -122,7 +122,7 @@ impl Sweep {
         }
     }
 
-    /// The namespaces that have neither their old documents nor all of the new ones.
+    /// The namespaces that have neither all of their old documents nor all of the new ones.
     fn lost(&self, found: &Snapshot) -> Vec<String> {
         let mut lost = Vec::new();
         for (db, name) in self.names() {
@@ -229,7 +229,7 @@ async fn a_refusal_in_a_stored_backup_leaves_no_loss_unnamed() {
     of_backup("a stored backup", &server, &client).await;
 }
 
-/// The torture database, only in full runs.
+/// The torture database, only with `UZIMA_TEST_FULL=1`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_in_the_torture_database_leaves_no_loss_unnamed() {
     if !full() {

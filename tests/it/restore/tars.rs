@@ -1,4 +1,4 @@
-//! Tars that were appended to, and tars with links: a restore brings what `tar x` would leave on the disk, or
+//! Tars with appended members, and tars with links: a restore brings back what `tar x` would extract, or
 //! touches nothing.
 
 use uzima_testkit::read_all::read_all;
@@ -7,7 +7,7 @@ use super::hand_made::{archive, documents, file, from, tar};
 use super::support::{rows, server};
 use crate::cli::support::{Home, run};
 
-/// The options of a collection that was made in this way.
+/// The options of a collection with this validation level.
 fn made(validation_level: &str) -> String {
     format!(r#"{{"options":{{"validationLevel":"{validation_level}"}},"indexes":[]}}"#)
 }

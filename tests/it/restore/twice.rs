@@ -1,4 +1,4 @@
-//! One `_id` twice in a backup, because a document was deleted and written anew behind the cursor.
+//! One `_id` occurs twice in a backup, because a document was deleted and inserted again behind the cursor.
 
 use bson::{doc, rawdoc};
 use mongodb::Client;
@@ -10,9 +10,9 @@ use super::support::{Backup, differences, server};
 use crate::cli::support::run;
 use crate::native::support::{behind_a_proxy, insert, meanwhile, rows};
 
-/// Documents of 100 KB: a segment has 671 of them.
+/// Documents of 100 KB, so that a segment has 671 of them.
 const PAD: usize = 100_000;
-/// The first ones of the first segment, and some near its end, which the second segment overtakes.
+/// The first documents of the first segment, and some near its end, which come again in the second segment.
 const AGAIN: [i32; 6] = [0, 1, 2, 640, 641, 642];
 
 async fn delete_and_reinsert(client: Client) {
@@ -24,7 +24,7 @@ async fn delete_and_reinsert(client: Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_later_one_wins() {
+async fn the_later_of_two_documents_with_one_id_is_restored() {
     let (source, proxy, original) = behind_a_proxy().await;
     insert(&original, "shop", "orders", &rows(0, 700, PAD)).await;
     let during = Rule::on("getMore").namespace("shop.orders").nth(58);
@@ -37,7 +37,8 @@ async fn the_later_one_wins() {
     let orders = &report["namespaces"][0];
     assert_eq!((&orders["documents"], &orders["superseded"]), (&json!(706), &json!(6)), "{report}");
     assert_eq!(differences(&original, &restored).await, Vec::<String>::new());
-    // To know which came later, the documents have to be looked at; to put the later one there, too.
+    // The restore has to read documents to find the later one, and to replace the earlier one. The role
+    // `restore` allows neither.
     let target = Mongod::builder().auth().start().await.expect("mongod");
     target.create_user("bringer", "x", &[("restore", "admin")]).await.expect("a user");
     let mut command = backup.restore_into(&target);
