@@ -1,4 +1,4 @@
-//! An empty server, and one that holds much less than at the last backup (row 8).
+//! An empty server, and a server that holds much less data than at the last backup.
 
 use bson::{doc, rawdoc};
 use uzima_backup::base::exit::Exit;
@@ -10,7 +10,7 @@ use super::support::{Shelf, failed, insert, only, rows};
 async fn an_empty_server_is_an_error_unless_allowed() {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
-    // The tool's own records are no data, and neither is what the server keeps for itself.
+    // Neither the tool's own records nor the server's own collections count as data.
     insert(&client, "uzima_backup", "runs", &[rawdoc! { "_id": 1 }]).await;
     let shelf = Shelf::new();
     let text = failed(shelf.run(&server.uri(), |_| {}).await);
@@ -19,14 +19,14 @@ async fn an_empty_server_is_an_error_unless_allowed() {
     let report = shelf.run(&server.uri(), |options| options.allow_empty = true).await.expect("a backup");
     assert_eq!(report.exit(), Exit::Done);
     assert!(shelf.decode(&report).documents.keys().all(|name| name == "admin.system.version"));
-    // A collection without documents is a collection.
+    // A collection without documents counts as a collection.
     client.database("d").create_collection("c").await.expect("a collection");
     let report = shelf.run(&server.uri(), |_| {}).await.expect("a backup");
     assert_eq!(shelf.decode(&report).get("d.c").len(), 0);
 }
 
 #[tokio::test]
-async fn a_collapse_is_stored_and_told() {
+async fn a_collapsed_backup_is_stored_with_a_warning() {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     let d = client.database("d");
@@ -42,12 +42,12 @@ async fn a_collapse_is_stored_and_told() {
         shelf.listed().await.len()
     };
     assert_eq!(run(Exit::Done, "").await, 1);
-    // Less than a tenth may go without a word.
+    // A loss of less than a tenth is not reported.
     d.collection::<bson::Document>("small").drop().await.expect("a drop");
     assert_eq!(run(Exit::Done, "").await, 2);
     d.collection::<bson::Document>("tenth").drop().await.expect("a drop");
     assert_eq!(run(Exit::NeedsLook, "d.tenth").await, 3);
-    // Of another job nothing is compared.
+    // Backups of different jobs are not compared.
     let other = |options: &mut uzima_backup::ops::backup::Options| options.job = "other@test".into();
     insert(&client, "d", "tenth", &rows(0, 100, 10)).await;
     assert_eq!(run(Exit::Done, "").await, 4);

@@ -1,4 +1,4 @@
-//! Collections are dropped, renamed and made anew while they are read (row 7).
+//! Collections are dropped, renamed and created again while they are read.
 
 use bson::{Document, doc};
 use mongodb::Client;
@@ -8,7 +8,7 @@ use uzima_testkit::wire_proxy::{Action, Rule};
 
 use super::support::{Shelf, behind_a_proxy, ids, insert, meanwhile, only, rows};
 
-/// In `d`: `c`, which comes in several batches, and `z`, which must be whole whatever happens to `c`.
+/// In `d`: `c`, which is read in several batches, and `z`, which must be complete in every case.
 async fn fill(client: &Client) {
     insert(client, "d", "c", &rows(0, 1_500, 2_000)).await;
     insert(client, "d", "z", &rows(0, 300, 10)).await;
@@ -41,7 +41,8 @@ fn assert_dropped(shelf: &Shelf, report: &Report, at_most: u64) {
 async fn a_drop_is_named_whenever_it_happens() {
     let (server, proxy, client) = behind_a_proxy().await;
     let uri = proxy.uri(&server.uri());
-    // Between two questions about it, before its first document, between its finds, between its batches.
+    // The drop comes between two questions about the collection, before its first document, between its
+    // finds, and between its batches.
     let moments = [("listCollections", 1, 0), ("listIndexes", 1, 0), ("find", 1, 101), ("find", 2, 1_000)];
     for (command, nth, at_most) in moments {
         fill(&client).await;
@@ -57,7 +58,7 @@ async fn a_drop_is_named_whenever_it_happens() {
         proxy.clear();
         client.database("d").drop().await.expect("a drop");
     }
-    // The last reply was complete: the drop changed nothing that was read, and is named all the same.
+    // The last reply was complete: the drop changed nothing that was read, and is reported anyway.
     fill(&client).await;
     let rule = proxy.add(Rule::on("find").namespace("d.z").nth(1).then(meanwhile(server.uri(), drop_c)));
     let shelf = Shelf::new();
@@ -67,10 +68,10 @@ async fn a_drop_is_named_whenever_it_happens() {
 }
 
 #[tokio::test]
-async fn codes_of_a_killed_plan_are_followed_by_a_look() {
+async fn after_an_error_of_a_killed_plan_the_collection_is_checked() {
     let (server, proxy, client) = behind_a_proxy().await;
     fill(&client).await;
-    // The server says so, but the collection is there: it goes on.
+    // The error code says that the collection was dropped, but it exists, so the scan continues.
     for code in [175, 26] {
         let rule = proxy.add(Rule::on("getMore").namespace("d.c").nth(1).then(Action::fail(code)));
         let shelf = Shelf::new();
@@ -89,7 +90,7 @@ async fn a_rename_costs_a_second_run_which_tolerates_another() {
     let there = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.c", "d.moved").await);
     let back = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.moved", "d.c").await);
     fill(&client).await;
-    // While it is read; before its find, which then finds nothing; before it was asked for its indexes.
+    // While it is read; before its find, which then finds nothing; before its indexes are listed.
     for (command, namespace, nth) in
         [("find", "d.c", 2), ("listIndexes", "d.c", 1), ("listCollections", "d", 1)]
     {
@@ -131,7 +132,7 @@ async fn a_rename_costs_a_second_run_which_tolerates_another() {
 async fn a_rename_there_and_back_is_not_an_empty_collection() {
     let (server, proxy, client) = behind_a_proxy().await;
     fill(&client).await;
-    // Its find meets nothing, and when the run asks at its end, all is as it was.
+    // The find returns nothing, and at the end of the run the collection has its old name again.
     let there = meanwhile(server.uri(), async |client: Client| rename(&client, "d.c", "d.away").await);
     let back = meanwhile(server.uri(), async |client: Client| rename(&client, "d.away", "d.c").await);
     let rules = [
@@ -144,12 +145,13 @@ async fn a_rename_there_and_back_is_not_an_empty_collection() {
     assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..1_500).collect::<Vec<_>>());
     assert_eq!(report.exit(), Exit::Done);
 
-    // The collection is back after the run has looked for it, so the lists before and after the run are the same.
+    // The collection is back after the run has looked for it, so the lists before and after the run are the
+    // same.
     for runs in [1, 2] {
         proxy.clear();
         let there = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.c", "d.away").await);
         let back = || meanwhile(server.uri(), async |client: Client| rename(&client, "d.away", "d.c").await);
-        // A rule does not count what an earlier one acted on.
+        // A rule does not count the commands that an earlier rule acted on.
         for run in 0..runs {
             proxy.add(Rule::on("listIndexes").namespace("d.c").nth(1).then(there()));
             proxy.add(Rule::on("listCollections").namespace("d").nth(3 + 3 * run).then(back()));
@@ -194,7 +196,7 @@ async fn a_recreated_collection_costs_a_second_run_which_tolerates_another() {
     assert_eq!((proxy.hits(rule), report.exit()), (2, Exit::NeedsLook));
     let warnings = &report.manifest.warnings;
     assert!(warnings.len() == 1 && warnings[0].starts_with("replaced by another collection"), "{warnings:?}");
-    // The backup has all of the collection that was there when it was read.
+    // The backup has all documents of the collection that existed when it was read.
     assert_eq!(ids(shelf.decode(&report).get("d.c")), (5_000..6_500).collect::<Vec<_>>());
     shelf.assert_only(&report).await;
 }

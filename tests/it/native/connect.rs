@@ -1,4 +1,4 @@
-//! A login that is refused, a server that is not there, certificates that do not fit (rows 1 to 3).
+//! A refused login, an unreachable server, and certificates that do not match.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use super::support::{failed, insert, only, run};
 
 #[tokio::test]
-async fn a_refused_login_names_host_and_user_and_begins_nothing() {
+async fn a_refused_login_names_host_and_user_and_starts_nothing() {
     let server = Mongod::builder().auth().start().await.expect("mongod");
     insert(&server.client().await.expect("a client"), "d", "c", &[rawdoc! { "_id": 1 }]).await;
     let cases = [
@@ -34,7 +34,7 @@ async fn a_refused_login_names_host_and_user_and_begins_nothing() {
     assert!(text.contains(&server.host()) && text.contains("an anonymous user"), "{text}");
     shelf.assert_nothing().await;
 
-    // The server's code for "may not" in the middle of a login.
+    // The server's code for a missing right, in the middle of a login.
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
     for code in [13, 18] {
         let rule = proxy.add(Rule::on("saslContinue").then(Action::fail(code)));
@@ -49,7 +49,7 @@ async fn a_refused_login_names_host_and_user_and_begins_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_given_up_in_the_time_that_was_set() {
+async fn an_unreachable_server_fails_the_run_within_the_configured_time() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent_at = silent.local_addr().expect("its number");
@@ -64,7 +64,7 @@ async fn a_server_that_is_not_there_is_given_up_in_the_time_that_was_set() {
     }
 }
 
-/// A replica set in the URI that the server is not of: what is wrong, and what to do, without the driver's terms.
+/// The URI names another replica set than the server's. The error says so without terms of the driver.
 #[tokio::test]
 async fn another_replica_set_is_named() {
     let alone = Mongod::builder().start().await.expect("mongod");
@@ -90,7 +90,7 @@ async fn another_replica_set_is_named() {
     }
 }
 
-/// Certificates in a folder; `names` are those that the server's is for.
+/// Certificates in a folder. The server's certificate is for `names`.
 fn certificates(names: &[&str]) -> (tempfile::TempDir, TlsFiles) {
     let dir = tempfile::tempdir().expect("a folder");
     let files = TlsFiles::create_for(dir.path(), names).expect("certificates");
@@ -98,7 +98,7 @@ fn certificates(names: &[&str]) -> (tempfile::TempDir, TlsFiles) {
 }
 
 #[tokio::test]
-async fn tls_is_never_given_up() {
+async fn a_failed_tls_handshake_never_falls_back_to_plain_text() {
     let (_right, files) = certificates(&["127.0.0.1", "localhost"]);
     let (_wrong, other) = certificates(&["127.0.0.1", "localhost"]);
     let server = Mongod::builder().auth().tls_files(files.clone()).start().await.expect("mongod");
@@ -125,14 +125,14 @@ async fn tls_is_never_given_up() {
     }
     assert!(proxy.connections() >= 2 && proxy.bytes(Direction::Up) > 0);
 
-    // The right CA, but the certificate is for another address than the one that was asked for.
+    // The right CA, but the certificate is for another address than the requested one.
     let other_name = forward("127.0.0.2:0", &server.host());
     let uri = format!("mongodb://{login}{other_name}/?authSource=admin&tls=true&tlsCAFile={}", ca(&files));
     let (shelf, outcome) = run(&format!("{uri}&serverSelectionTimeoutMS=1500"), |_| {}).await;
     let text = failed(outcome);
     assert!(text.contains("invalid peer certificate") && text.contains("not valid for name"), "{text}");
     shelf.assert_nothing().await;
-    // Nobody ever spoke to the server without TLS.
+    // No client spoke to the server without TLS.
     let log = server.log();
     assert!(
         !log.contains("requires SSL") && !log.contains("The server is configured to only allow SSL"),
@@ -140,7 +140,7 @@ async fn tls_is_never_given_up() {
     );
 }
 
-/// Passes connections to `to`; where it listens.
+/// Forwards connections to `to`. Returns the address that it listens on.
 fn forward(listen: &str, to: &str) -> SocketAddr {
     let (listener, to) = (TcpListener::bind(listen).expect("an address of this machine"), to.to_owned());
     let place = listener.local_addr().expect("its port");
@@ -157,7 +157,7 @@ fn forward(listen: &str, to: &str) -> SocketAddr {
     place
 }
 
-/// What the client sends first is a TLS hello (record type 22), on each connection, and nothing in plain.
+/// On each connection the client first sends a TLS hello (record type 22), and nothing in plain text.
 #[tokio::test]
 async fn not_one_plain_byte_is_sent_to_a_server_without_tls() {
     use std::io::Read;

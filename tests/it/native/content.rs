@@ -1,4 +1,4 @@
-//! What is stored is what the server holds, byte by byte, in all four formats (row 10).
+//! The artifact holds the same bytes as the server, in all four formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +62,7 @@ fn assert_documents(decoded: &Decoded, seen: &Snapshot) {
     );
 }
 
-/// Options and indexes, parsed back through Extended JSON.
+/// Compares options and indexes, parsed back from Extended JSON.
 fn assert_metadata(decoded: &Decoded, seen: &Snapshot) {
     for ((db, collection), namespace) in &seen.namespaces {
         if collection.starts_with("system.buckets.") {
@@ -84,7 +84,8 @@ fn assert_metadata(decoded: &Decoded, seen: &Snapshot) {
     }
 }
 
-/// A file for options, one for documents where there can be any; the recovery text first, the prelude last.
+/// Asserts the paths: the recovery text first, the prelude last, one file for options, and one for documents
+/// where a namespace can have some.
 fn assert_paths(decoded: &Decoded, report: &Report) {
     let paths = &decoded.paths;
     assert_eq!((paths[0].as_str(), paths[paths.len() - 1].as_str()), ("RECOVERY.txt", "dump/prelude.json"));
@@ -101,7 +102,7 @@ fn assert_paths(decoded: &Decoded, report: &Report) {
     }
 }
 
-/// Counts and sums of the manifest, and each segment of the index decoded alone.
+/// Asserts the counts and sums of the manifest, and decodes each segment of the index alone.
 pub fn assert_manifest(shelf: &Shelf, report: &Report, decoded: &Decoded) {
     let manifest = &report.manifest;
     let artifact = shelf.read(&manifest.artifact.key);

@@ -1,4 +1,4 @@
-//! The connection is cut in the middle of a cursor (row 4).
+//! The connection is cut in the middle of a cursor.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use uzima_testkit::writers::{self, Writers};
 
 use super::support::{Shelf, behind_a_proxy, failed, ids, insert, only, rows};
 
-/// So many documents of this size come in a find of 101, another find, and two `getMore`.
+/// With documents of this size, the collection comes in a find of 101 documents, another find, and two
+/// `getMore`.
 const DOCUMENTS: i32 = 1_300;
 const PAD: usize = 2_000;
 
-/// Where a command's reply is cut: at its header, in its first documents, near its end.
+/// The positions at which a reply is cut: in its header, in its first documents, near its end.
 fn positions(seed: u64) -> Vec<usize> {
     let mut random = Random::new(seed);
     let mut all = vec![0, 1, 15, 16, 40];
@@ -68,13 +69,13 @@ async fn a_quiet_server_is_read_byte_by_byte_through_every_cut() {
 }
 
 #[tokio::test]
-async fn with_writers_nothing_that_was_there_throughout_is_missing() {
+async fn with_concurrent_writers_no_untouched_document_is_missing() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let server = Mongod::builder().replica_set("rs").start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
-    // The writers take what is there for theirs. Documents as long as these come in five batches.
+    // The writers reuse existing collections. Documents of this size come in five batches.
     insert(&client, "live", "churn", &rows(0, writers::CHURN_DOCUMENTS, 1_500)).await;
     insert(&client, "live", "churn", &rows(10_000, 1_500, 1_500)).await;
     let options = writers::Options { ddl: false, pause: Duration::from_millis(2), ..Default::default() };
@@ -100,7 +101,7 @@ async fn with_writers_nothing_that_was_there_throughout_is_missing() {
         reports.push(report);
     }
     let done = writers.stop().await.expect("writers without an error");
-    // Of 24 rules; where a read meets none of its own depends on the writers.
+    // 24 rules are set. How many of them take effect depends on the writers.
     assert!(cuts >= 12 && noted >= 6, "{cuts} cuts, {noted} resumptions");
     for report in &reports {
         let found = ids(shelf.decode(report).get("live.churn"));
@@ -108,13 +109,14 @@ async fn with_writers_nothing_that_was_there_throughout_is_missing() {
         let missing: Vec<_> = done.untouched.iter().filter(|id| !there.contains(id)).collect();
         assert_eq!(missing, Vec::<&i32>::new(), "seed {seed}");
         assert!((10_000..11_500).all(|id| there.contains(&id)), "seed {seed}");
-        // What nobody touched is there once; what was deleted and inserted again may be there twice.
+        // An untouched document is there once. A document that was deleted and inserted again may be there
+        // twice.
         let still = |id: &&i32| done.untouched.contains(id) || (10_000..11_500).contains(*id);
         assert_eq!(found.iter().filter(still).count(), done.untouched.len() + 1_500, "seed {seed}");
     }
 }
 
-/// Anywhere in all that a run hears from the server: handshakes, questions and documents alike.
+/// The cut is anywhere in the data that a run receives: handshakes, answers and documents.
 #[tokio::test]
 async fn a_cut_anywhere_gives_the_whole_backup_or_none() {
     let seed: u64 = rand::random();
@@ -128,7 +130,7 @@ async fn a_cut_anywhere_gives_the_whole_backup_or_none() {
     let mut random = Random::new(seed);
     let (mut went_on, mut done) = (0, 0);
     for round in 0..24 {
-        // Most bytes are documents; every third cut is in what comes before them.
+        // Most bytes are documents, so every third cut is in the answers before them.
         let at = if round % 3 == 0 { random.below(12_000) } else { random.below(heard) };
         proxy.set_for_first(1, Mode::CutAfter(Direction::Down, at));
         let shelf = Shelf::new();

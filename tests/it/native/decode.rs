@@ -1,12 +1,12 @@
-//! Reads an artifact with plain gzip, zstd and tar, and mongodump's archive by the letter of its format: what a
-//! person without the tool can do.
+//! Reads an artifact with plain gzip, zstd and tar, and mongodump's archive by its specification, as a person
+//! without the tool would.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
 use bson::RawDocument;
 
-/// What an artifact holds. Namespaces are `database.collection`.
+/// The contents of an artifact, by `database.collection`.
 #[derive(Debug, Default)]
 pub struct Decoded {
     /// Raw documents in their order. Those of a time series are under its `system.buckets.…`.
@@ -35,7 +35,7 @@ pub fn decode(bytes: &[u8], format: &str) -> Decoded {
     }
 }
 
-/// Decompresses a run of members or frames.
+/// Decompresses a sequence of gzip members or zstd frames.
 pub fn decompress(bytes: &[u8], codec: &str) -> Vec<u8> {
     let mut plain = Vec::new();
     match codec {
@@ -45,7 +45,7 @@ pub fn decompress(bytes: &[u8], codec: &str) -> Vec<u8> {
     plain
 }
 
-/// The BSON documents that stand one after the other.
+/// Splits a sequence of BSON documents.
 pub fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     while !bytes.is_empty() {
@@ -91,7 +91,7 @@ fn tar(plain: &[u8]) -> Decoded {
 }
 
 impl Decoded {
-    /// A file name that was cut to fit names its collection only in its metadata.
+    /// A truncated file name names its collection only in its metadata.
     fn rename_cut(&mut self) {
         let cut: Vec<String> = self.documents.keys().filter(|n| !self.is_known(n)).cloned().collect();
         for name in cut {
@@ -110,7 +110,8 @@ impl Decoded {
     }
 }
 
-/// A file is named as its collection, escaped as in a URL's query; a long one is cut and hashed.
+/// Asserts that a file has the name of its collection, escaped as in a URL's query. A long name is truncated
+/// and hashed.
 fn assert_name(file: &str, collection: &str) {
     let name = unescape(file);
     let cut = name.contains('$') && file.len() == 238;
@@ -135,7 +136,7 @@ fn unescape(file: &str) -> String {
 }
 
 trait Hex {
-    /// The next `n` bytes as a hexadecimal number.
+    /// Parses the next `n` bytes as a hexadecimal number.
     fn as_slice_of(&self, n: usize) -> Option<u8>;
 }
 
@@ -146,7 +147,7 @@ impl Hex for std::str::Bytes<'_> {
     }
 }
 
-/// mongo-tools, `common/archive/archive.go`: magic, header, metadata, terminator; then blocks.
+/// mongo-tools, `common/archive/archive.go`: magic, header, metadata, terminator, and then blocks.
 fn archive(plain: &[u8]) -> Decoded {
     const TERMINATOR: [u8; 4] = [0xff; 4];
     let mut out = Decoded::default();
@@ -168,7 +169,7 @@ fn archive(plain: &[u8]) -> Decoded {
         out.metadata.insert(format!("{}.{}", text("db"), text("collection")), text("metadata"));
     }
     let mut open = out.metadata.len();
-    // Each namespace, views too, ends with a block that says so.
+    // Each namespace, also a view, ends with an end-of-namespace block.
     while open > 0 {
         let (header, _) = next().expect("a block");
         let header = RawDocument::from_bytes(header).expect("BSON");

@@ -1,4 +1,4 @@
-//! The member that is read dies, and another one takes over (row 6).
+//! The member that is read dies, and another one becomes primary.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::support::{Shelf, behind_a_proxy, failed, ids, insert, meanwhile, only
 
 const DOCUMENTS: i32 = 1_500;
 
-/// As a power failure does it.
+/// Kills a member with SIGKILL, as a power failure would.
 fn kill(pid: u32) {
     let done = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(done.is_ok_and(|status| status.success()), "kill {pid}");
@@ -56,8 +56,8 @@ async fn the_second_run_reads_the_member_that_took_over() {
 }
 
 #[tokio::test]
-async fn where_none_takes_over_it_fails() {
-    // In the middle of a cursor, and with its last batch.
+async fn without_another_member_the_backup_fails() {
+    // In the middle of a cursor, and at its last batch.
     for nth in [1, 2] {
         let (server, proxy, client) = behind_a_proxy().await;
         insert(&client, "d", "c", &rows(0, DOCUMENTS, 2_000)).await;
@@ -71,7 +71,7 @@ async fn where_none_takes_over_it_fails() {
         let shelf = Shelf::new();
         let text = failed(shelf.run(&uri, only(&["d"])).await);
         assert_eq!(proxy.hits(rule), 1, "{text}");
-        // It is the second run that fails.
+        // The second run is the one that fails.
         assert!(text.contains(&format!("cannot connect to MongoDB at {}", proxy.host(0))), "{text}");
         shelf.assert_nothing().await;
     }

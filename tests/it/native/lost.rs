@@ -1,4 +1,4 @@
-//! The cursor is lost, and the record that the resume token names may be gone too (row 5).
+//! The cursor is lost, and the record that the resume token names may be deleted, too.
 
 use bson::{RawDocumentBuf, doc, rawdoc};
 use mongodb::Client;
@@ -8,11 +8,11 @@ use uzima_testkit::wire_proxy::{Action, Command, Rule, WireProxy};
 
 use super::support::{Shelf, behind_a_proxy, ids, insert, meanwhile, meanwhile_fail, only, rows};
 
-/// Comes in a find of 101, another find of about 500, and `getMore`s.
+/// The collection comes in a find of 101 documents, another find of about 500, and several `getMore`.
 const DOCUMENTS: i32 = 1_800;
 const PAD: usize = 2_000;
 
-/// The `find`s on a collection that carry this field.
+/// The `find` commands on a collection that have this field.
 fn finds_with(proxy: &WireProxy, field: &str) -> Vec<Command> {
     let has = |c: &Command| c.body.as_ref().is_some_and(|body| body.get(field).is_ok_and(|v| v.is_some()));
     proxy.commands("find").into_iter().filter(has).collect()
@@ -37,13 +37,13 @@ async fn a_cursor_that_is_gone_is_never_taken_for_the_end() {
         }
     }
     assert!(!finds_with(&proxy, "$_resumeAfter").is_empty());
-    // Every getMore fails, so that each find is the only batch: it goes on all the same.
+    // Every getMore fails, so each find gives only one batch, and the scan still completes.
     let rule = proxy.add(Rule::on("getMore").namespace("d.c").then(Action::fail(43)));
     let shelf = Shelf::new();
     let report = shelf.run(&uri, only(&["d"])).await.expect("a backup");
     assert!(proxy.hits(rule) >= 3, "{}", proxy.hits(rule));
     assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
-    // A server that loses it at once every time is given up on.
+    // If the server loses the cursor at once every time, the backup fails.
     proxy.add(Rule::on("find").namespace("d.c").from(2).then(Action::fail(43)));
     let shelf = Shelf::new();
     let text = super::support::failed(shelf.run(&uri, only(&["d"])).await);
@@ -51,7 +51,7 @@ async fn a_cursor_that_is_gone_is_never_taken_for_the_end() {
     shelf.assert_nothing().await;
 }
 
-/// Reads `d.c` while a cursor is lost at the first `getMore`, just after these documents were deleted.
+/// Reads `d.c`. The cursor is lost at the first `getMore`, just after these documents were deleted.
 pub async fn lose_and_delete(
     server: Builder,
     collection: RawDocumentBuf,
@@ -96,8 +96,8 @@ pub async fn lose_and_delete(
 }
 
 #[tokio::test]
-async fn behind_a_deleted_record_it_goes_on_from_an_older_one() {
-    // The older token, of document 100, is still there.
+async fn behind_a_deleted_record_the_scan_resumes_from_an_older_one() {
+    // The older token, of document 100, is still valid.
     let found =
         lose_and_delete(Mongod::builder(), rawdoc! { "create": "c" }, &rows(0, DOCUMENTS, PAD), [200, 1_000])
             .await;
@@ -105,7 +105,7 @@ async fn behind_a_deleted_record_it_goes_on_from_an_older_one() {
 }
 
 #[tokio::test]
-async fn when_all_records_behind_are_gone_it_goes_on_from_the_start() {
+async fn when_all_earlier_records_are_gone_the_scan_starts_again() {
     let found =
         lose_and_delete(Mongod::builder(), rawdoc! { "create": "c" }, &rows(0, DOCUMENTS, PAD), [0, 1_000])
             .await;
@@ -113,7 +113,7 @@ async fn when_all_records_behind_are_gone_it_goes_on_from_the_start() {
 }
 
 #[tokio::test]
-async fn clustered_collections_go_on_by_their_key() {
+async fn a_clustered_collection_is_resumed_by_its_key() {
     let create = rawdoc! { "create": "c", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
     for gone in [[200, 1_000], [0, 1_000]] {
         let found = lose_and_delete(Mongod::builder(), create.clone(), &rows(0, DOCUMENTS, PAD), gone).await;
@@ -143,7 +143,7 @@ async fn a_capped_collection_may_overtake_the_scan() {
     let overflow = meanwhile(server.uri(), async |client: Client| {
         insert(&client, "d", "c", &rows(2_000, 1_000, PAD)).await;
     });
-    // The second find's answer is the first long batch; the getMore after it finds its place gone.
+    // The second find's answer is the first long batch. The getMore after it finds its position overwritten.
     let rule = proxy.add(Rule::on("find").namespace("d.c").nth(2).then(overflow));
     let shelf = Shelf::new();
     let report = shelf.run(&proxy.uri(&server.uri()), only(&["d"])).await.expect("a backup");
@@ -158,7 +158,7 @@ async fn a_capped_collection_may_overtake_the_scan() {
 }
 
 #[tokio::test]
-async fn the_buckets_of_a_time_series_go_on_too() {
+async fn the_buckets_of_a_time_series_are_resumed() {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");

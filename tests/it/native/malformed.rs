@@ -1,4 +1,4 @@
-//! Answers that break the protocol (row 11).
+//! Answers that break the protocol.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use super::support::{Shelf, behind_a_proxy, failed, ids, insert, rows};
 
 const DOCUMENTS: i32 = 1_500;
 
-/// Whether an answer of this command is as good as before: the driver does not look at `responseTo`, since one
-/// connection has one command under way, and what has no cursor has no batch that could be broken.
+/// Returns true if a malformed answer of this command does no harm: the driver ignores `responseTo`, because
+/// a connection has only one pending command, and an answer without a cursor has no batch to break.
 fn harmless(command: &str, how: Malformed) -> bool {
     let of_a_batch =
         matches!(how, Malformed::BatchDocumentLength(_) | Malformed::CursorIsNumber | Malformed::NoBatch);
     how == Malformed::ResponseTo || (of_a_batch && matches!(command, "hello" | "listDatabases" | "buildInfo"))
 }
 
-/// Goes through the list at one command of each run, from its `nth` occurrence on.
+/// Sends each malformed answer to one command of each run, from its `nth` occurrence on.
 async fn break_answers(command: &str, namespace: &str, nth: u64) {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, DOCUMENTS, 2_000)).await;
-    // A heartbeat that breaks shows as a server that cannot be selected.
+    // A malformed answer to a heartbeat shows as a server that cannot be selected.
     let uri = format!("{}&serverSelectionTimeoutMS=1500&connectTimeoutMS=1500", proxy.uri(&server.uri()));
     let seeds = [Malformed::Garbage(2), Malformed::Garbage(3)];
     for how in malform::ALL.into_iter().chain(seeds) {
-        // A driver may wait for bytes that were promised and never come.
+        // A driver may wait for bytes that were announced and never come.
         let forever = how == Malformed::MessageLength(i32::MAX);
-        // Some look like a connection that broke, which is gone on from: of those once is enough.
+        // Some faults look like a broken connection, from which the scan resumes, so they occur only once.
         let read = matches!(command, "find" | "getMore");
         let times = if read || forever || how == Malformed::NoBody { 1 } else { u64::MAX };
         let rule = Rule::on(command).namespace(namespace).from(nth).times(times);
@@ -59,45 +59,45 @@ async fn break_answers(command: &str, namespace: &str, nth: u64) {
 }
 
 #[tokio::test]
-async fn of_a_find() {
+async fn malformed_answers_to_a_find_are_errors() {
     break_answers("find", "d.c", 1).await;
 }
 
 #[tokio::test]
-async fn of_the_find_that_goes_on() {
+async fn malformed_answers_to_a_resuming_find_are_errors() {
     break_answers("find", "d.c", 2).await;
 }
 
 #[tokio::test]
-async fn of_a_get_more() {
+async fn malformed_answers_to_a_get_more_are_errors() {
     break_answers("getMore", "d.c", 1).await;
 }
 
 #[tokio::test]
-async fn of_list_collections_before_and_after() {
+async fn malformed_answers_to_list_collections_are_errors() {
     break_answers("listCollections", "d", 1).await;
     break_answers("listCollections", "d", 2).await;
 }
 
 #[tokio::test]
-async fn of_list_indexes() {
+async fn malformed_answers_to_list_indexes_are_errors() {
     break_answers("listIndexes", "d.c", 1).await;
 }
 
 #[tokio::test]
-async fn of_list_databases() {
+async fn malformed_answers_to_list_databases_are_errors() {
     break_answers("listDatabases", "*", 1).await;
 }
 
 #[tokio::test]
-async fn of_hello() {
+async fn malformed_answers_to_hello_are_errors() {
     break_answers("hello", "*", 1).await;
 }
 
-/// A bit that flips in a document's value is nobody's to see: the protocol has no checksum here. But nothing
-/// panics, nothing hangs, and what fails leaves nothing behind.
+/// The backup cannot notice a flipped bit in a value, because the protocol has no checksum there. But nothing
+/// panics or hangs, and a failed run leaves nothing behind.
 #[tokio::test]
-async fn bits_that_flip_never_bring_it_down() {
+async fn flipped_bits_never_cause_a_panic_or_a_hang() {
     let seed: u64 = rand::random::<u32>().into();
     println!("seed {seed}");
     let (server, proxy, client) = behind_a_proxy().await;

@@ -1,4 +1,4 @@
-//! Members of a replica set step down, are restarted, and are chosen by the read preference (row 6).
+//! Members of a replica set step down, restart, and are chosen by the read preference.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,9 +18,10 @@ use super::support::{Shelf, behind_a_proxy, failed, ids, insert, meanwhile, mean
 
 const DOCUMENTS: i32 = 1_500;
 
-/// The member stepped down, is stepping down, is not primary, is being shut down: and when asked, is as before.
+/// The errors say that the member stepped down, is stepping down, is not primary, or is shutting down, but
+/// `hello` shows no change.
 #[tokio::test]
-async fn errors_of_a_change_that_did_not_come_are_gone_on_from() {
+async fn errors_of_a_state_change_that_did_not_happen_are_resumed_from() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, DOCUMENTS, 2_000)).await;
     for code in [189, 10107, 11602, 91, 11600] {
@@ -37,9 +38,9 @@ async fn errors_of_a_change_that_did_not_come_are_gone_on_from() {
     }
 }
 
-/// From a failing command on, `hello` tells of another process, or of another role.
+/// From a failing command on, `hello` reports another process or another role.
 #[tokio::test]
-async fn no_token_is_used_on_another_process_or_in_another_role() {
+async fn no_resume_token_is_used_on_another_process_or_in_another_role() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, DOCUMENTS, 2_000)).await;
     for role in [false, true] {
@@ -84,7 +85,7 @@ async fn no_token_is_used_on_another_process_or_in_another_role() {
                 assert!(text.contains(what), "{text}");
                 shelf.assert_nothing().await;
             }
-            // What follows the loss on this collection is the first find of a new run.
+            // The next command on this collection is the first find of a new run.
             let log = proxy.log();
             let loss = log.iter().position(|c| c.name == "getMore" && c.action.is_some()).expect("the loss");
             let next = log[loss..].iter().find(|c| c.name == "find" && c.namespace == "d.c").expect("a find");
@@ -95,7 +96,7 @@ async fn no_token_is_used_on_another_process_or_in_another_role() {
     }
 }
 
-/// For so long that it does not take the role back before the run's end; by force if no other can take it yet.
+/// Steps the member down for longer than the run takes, by force if no other member can become primary yet.
 async fn step_down(client: Client, force: bool) {
     let command = doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 8, "force": force };
     client.database("admin").run_command(command).await.expect("a step-down");
@@ -116,7 +117,7 @@ async fn a_real_step_down_costs_a_second_run_and_two_the_backup() {
     let proxy = WireProxy::start(&[one.host(), other.host()]).expect("the proxy");
     let uri = proxy.uri(&set.uri());
 
-    // Where the read preference leads, all reads go.
+    // All reads go to the member that the read preference chooses.
     for (preference, member) in [("primary", 0), ("secondary", 1)] {
         proxy.clear_log();
         let shelf = Shelf::new();
@@ -149,7 +150,8 @@ async fn a_real_step_down_costs_a_second_run_and_two_the_backup() {
     shelf.assert_only(&report).await;
     proxy.clear();
 
-    // The first getMore of each run; the one between reads on, on a member that is no longer primary.
+    // The first getMore of each run. The getMore between them continues on a member that is no longer
+    // primary.
     let rules = [1, 3].map(|nth| {
         let down = meanwhile(set.uri(), async |client| step_down(client, true).await);
         proxy.add(Rule::on("getMore").namespace("d.c").nth(nth).then(down))
@@ -169,7 +171,7 @@ async fn a_restart_of_the_server_costs_a_second_run_and_two_the_backup() {
     let uri = proxy.uri(&server.uri());
     let direct = server.uri();
     let server = Arc::new(Mutex::new(server));
-    // The first getMore of each run, with the one between that finds its cursor gone.
+    // The first getMore of each run. The getMore between them finds its cursor gone.
     for times in [&[1_u64][..], &[1, 3]] {
         let rules = times.iter().map(|nth| {
             let server = server.clone();
@@ -199,7 +201,7 @@ async fn a_restart_of_the_server_costs_a_second_run_and_two_the_backup() {
 }
 
 #[tokio::test]
-async fn a_primary_that_was_elected_again_is_another_one() {
+async fn a_reelected_primary_counts_as_another_member() {
     let server = Mongod::builder().replica_set("lone").start().await.expect("mongod");
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
     insert(&server.client().await.expect("a client"), "d", "c", &rows(0, DOCUMENTS, 2_000)).await;

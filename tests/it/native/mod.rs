@@ -1,5 +1,5 @@
-//! Backups with the native engine from real servers, on good days and bad ones. Every fault is made by a proxy or
-//! by the server itself at a chosen moment, and each test asserts that it happened.
+//! Backups of real servers with the native engine, with and without faults. A proxy or the server itself
+//! causes every fault at a chosen moment, and each test asserts that the fault occurred.
 
 mod collapse;
 mod collections;

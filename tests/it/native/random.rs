@@ -1,4 +1,4 @@
-//! Random documents of every BSON type arrive byte by byte (row 10).
+//! Random documents of every BSON type are stored byte by byte.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -10,7 +10,7 @@ use super::support::{Shelf, only};
 
 const FORMATS: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
 
-/// A value with its type, nested a few levels.
+/// A value with its type, nested a few levels deep.
 fn value() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let bytes = |n: usize| proptest::collection::vec(any::<u8>(), n);
     let some = |n: usize| proptest::collection::vec(any::<u8>(), 0..n);
@@ -59,7 +59,7 @@ fn of_fields(fields: &[(String, (u8, Vec<u8>))]) -> Vec<u8> {
     )
 }
 
-/// Documents with an `_id` that counts, and maybe one that is almost as large as can be.
+/// Documents with a counting `_id`, and sometimes one of almost the maximum size.
 pub fn documents() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let fields = proptest::collection::vec(("[a-zä]{1,4}", value()), 0..8);
     let large = proptest::option::weighted(0.3, (1_usize << 20)..(16 << 20) - 100);
@@ -79,7 +79,7 @@ pub fn documents() -> impl Strategy<Value = Vec<Vec<u8>>> {
 }
 
 #[test]
-fn random_documents_arrive_byte_by_byte() {
+fn random_documents_are_stored_byte_by_byte() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = runtime.block_on(Mongod::builder().start()).expect("mongod");
     let client = runtime.block_on(server.client()).expect("a client");

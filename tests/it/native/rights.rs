@@ -1,4 +1,4 @@
-//! What the user may not read is named, never left out (rows 9 and 72).
+//! A namespace that the user may not read is reported, never left out silently.
 
 use bson::{doc, rawdoc};
 use mongodb::Client;
@@ -23,7 +23,8 @@ async fn grant_backup(client: &Client, user: &str) {
     client.database("admin").run_command(grant).await.expect("a grant");
 }
 
-/// Fails naming what and whom, tells the role, leaves nothing; and works once the role is granted.
+/// Asserts that the backup fails, names the namespace and the user, proposes a role and leaves nothing
+/// behind, and that it succeeds once the role is granted.
 async fn refused_until_granted(server: &Mongod, client: &Client, user: &str, dbs: &[&str], what: &str) {
     let uri = server.uri_as(user, "pw", "admin");
     let (shelf, outcome) = run(&uri, only(dbs)).await;
@@ -43,7 +44,7 @@ async fn refused_until_granted(server: &Mongod, client: &Client, user: &str, dbs
 #[tokio::test]
 async fn a_collection_or_a_database_that_may_not_be_read_is_named() {
     let (server, client) = server().await;
-    // All of shop can be listed, one collection of it not be read.
+    // The user may list all of shop, but not read one of its collections.
     let role = |name: &str, actions: &[&str]| {
         let all = doc! { "resource": { "db": "shop", "collection": "" }, "actions": ["listCollections", "listIndexes"] };
         let one = doc! { "resource": { "db": "shop", "collection": "orders" }, "actions": actions };
@@ -53,7 +54,7 @@ async fn a_collection_or_a_database_that_may_not_be_read_is_named() {
     server.create_user("limited", "pw", &[("lister", "admin")]).await.expect("a user");
     refused_until_granted(&server, &client, "limited", &["shop"], "shop.secret").await;
 
-    // Not even its indexes.
+    // The user may not even list its indexes.
     let some = doc! { "resource": { "db": "shop", "collection": "" }, "actions": ["listCollections"] };
     let one =
         doc! { "resource": { "db": "shop", "collection": "orders" }, "actions": ["find", "listIndexes"] };
@@ -67,16 +68,16 @@ async fn a_collection_or_a_database_that_may_not_be_read_is_named() {
 }
 
 #[tokio::test]
-async fn a_user_who_sees_only_some_databases_makes_no_whole_backup() {
+async fn a_user_who_may_list_only_some_databases_cannot_make_a_whole_backup() {
     let (server, client) = server().await;
     server.create_user("shopper", "pw", &[("read", "shop")]).await.expect("a user");
-    // Of its own database alone, it does.
+    // A backup of the user's own database succeeds.
     let (shelf, outcome) = run(&server.uri_as("shopper", "pw", "admin"), only(&["shop"])).await;
     let report = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
     assert_eq!(shelf.decode(&report).documents.len(), 2);
     refused_until_granted(&server, &client, "shopper", &[], "cannot list all databases").await;
 
-    // All databases of users, but not what a whole backup has of the server's own.
+    // The user may read all user databases, but not the server's own data that a whole backup contains.
     server.create_user("reader", "pw", &[("readAnyDatabase", "admin")]).await.expect("a user");
     refused_until_granted(&server, &client, "reader", &[], "'config'").await;
 }

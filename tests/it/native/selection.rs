@@ -1,4 +1,4 @@
-//! Names that do not exist, and the database in MONGO_URI (rows 55 and 71).
+//! Names that do not exist, and the database in MONGO_URI.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ async fn server() -> Mongod {
     server
 }
 
-/// As the command line does it: the selection comes out of the settings.
+/// Takes the selection from the settings, as the command line does.
 fn settings(uri: &str, more: &[(&'static str, &str)]) -> impl FnOnce(&mut Options) {
     let list = |items: &str| Raw::List(items.split(',').map(str::to_owned).collect());
     let mut flags: BTreeMap<&'static str, Raw> =
@@ -39,7 +39,7 @@ async fn namespaces(uri: &str, more: &[(&'static str, &str)]) -> BTreeSet<String
 }
 
 #[tokio::test]
-async fn the_database_in_the_uri_is_the_one_but_admin_is_a_login() {
+async fn the_database_in_the_uri_is_selected_unless_it_is_admin() {
     let server = server().await;
     let at = |path: &str| format!("mongodb://{}/{path}?directConnection=true", server.host());
     let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
@@ -57,7 +57,7 @@ async fn the_database_in_the_uri_is_the_one_but_admin_is_a_login() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_is_an_error_that_says_it() {
+async fn a_database_or_collection_that_does_not_exist_is_an_error() {
     let server = server().await;
     for databases in [&["shpo"][..], &["shop", "shpo"]] {
         let (shelf, outcome) = run(&server.uri(), only(databases)).await;
@@ -78,7 +78,7 @@ async fn a_name_that_does_not_exist_is_an_error_that_says_it() {
     })
     .await;
     assert!(failed(outcome).contains("include pattern '*' is excluded again"));
-    // An allowance for empty servers is none for names that are wrong.
+    // `--allow-empty` does not allow wrong names.
     let (_, outcome) = run(&server.uri(), |options| {
         options.selection.databases = vec!["shpo".into()];
         options.allow_empty = true;

@@ -1,4 +1,4 @@
-//! MongoDB keeps the connection and says nothing more.
+//! MongoDB keeps the connection open and stops answering.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::cli::support::{Home, run};
 const SILENCE: Action = Action::Stall(Duration::from_secs(600));
 
 #[tokio::test]
-async fn a_read_that_hangs_is_taken_up_again() {
+async fn a_read_that_hangs_is_resumed() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, 1_500, 2_000)).await;
     for command in ["find", "getMore"] {
@@ -28,7 +28,7 @@ async fn a_read_that_hangs_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_question_that_hangs_ends_the_run() {
+async fn a_command_that_hangs_fails_the_run() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, 10, 10)).await;
     for command in ["listDatabases", "listCollections", "listIndexes", "buildInfo"] {
@@ -41,7 +41,7 @@ async fn a_question_that_hangs_ends_the_run() {
         shelf.assert_nothing().await;
         proxy.clear();
     }
-    // An estimate is only an estimate.
+    // The estimate may fail without failing the backup.
     let rule = proxy.add(Rule::on("dbStats").then(SILENCE));
     let shelf = Shelf::new();
     let report = shelf.run(&proxy.uri(&server.uri()), |o| o.stall = Duration::from_secs(1)).await;
@@ -49,7 +49,7 @@ async fn a_question_that_hangs_ends_the_run() {
 }
 
 #[tokio::test]
-async fn one_lost_connection_between_two_questions_costs_nothing() {
+async fn a_connection_lost_between_two_commands_does_no_harm() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, 10, 10)).await;
     for (command, nth) in
@@ -67,14 +67,14 @@ async fn one_lost_connection_between_two_questions_costs_nothing() {
     }
 }
 
-/// A process that is gone, with data still to come: the estimate alone would only grow.
+/// The process is killed while more data is expected.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_is_named_while_it_is_waited_for() {
+async fn a_log_line_names_the_dead_server_during_the_wait() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, 1_500, 2_000)).await;
     let pid = server.pid().expect("it runs") as i32;
     let kill = Action::edit(move |answer| {
-        // SAFETY: a call without pointers, for a process of this test.
+        // SAFETY: the call takes no pointer, and the process belongs to this test.
         unsafe { libc::kill(pid, libc::SIGKILL) };
         answer.to_vec()
     });
@@ -90,9 +90,9 @@ async fn a_server_that_dies_is_named_while_it_is_waited_for() {
     ran.says(&[&format!("cannot connect to MongoDB at {host}, tried again for "), "next step: "]);
 }
 
-/// Every answer comes in time, and none brings anything.
+/// Every answer comes in time, but none contains a document.
 #[tokio::test]
-async fn a_cursor_that_gives_only_empty_batches_hangs() {
+async fn a_cursor_that_returns_only_empty_batches_counts_as_hanging() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, 1_500, 2_000)).await;
     let empty = |batch: &'static str| {
@@ -114,7 +114,7 @@ async fn a_cursor_that_gives_only_empty_batches_hangs() {
         };
         let outcome = shelf.run(&proxy.uri(&server.uri()), change).await;
         if command == "getMore" {
-            // A cursor that is opened anew begins with documents, so that the scan goes on by those.
+            // A new cursor starts with documents, so the scan resumes from those.
             let report = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
             let notes = report.manifest.notes.join("\n");
             assert!(notes.contains("no document within 1 s, only empty batches"), "{notes}");

@@ -1,4 +1,5 @@
-//! What the tests of the native engine share: one way to make a backup, and what must be true after a failure.
+//! Support for the tests of the native engine: one way to make a backup, and the conditions that must hold
+//! after a failure.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use uzima_testkit::wire_proxy::{Action, CommandError, WireProxy};
 
 use super::decode::{self, Decoded};
 
-/// No backup of these tests may take longer: a hang is a failure, not a test that never ends.
+/// No backup of these tests may take longer, so that a hang is a failed test.
 pub const BOUND: Duration = Duration::from_secs(120);
 
 /// A directory for backups.
@@ -104,12 +105,12 @@ impl Shelf {
         found.iter().map(|listed| listed.id().to_string()).collect()
     }
 
-    /// A file of the store.
+    /// Reads a file of the store.
     pub fn read(&self, key: &str) -> Vec<u8> {
         std::fs::read(self.root().join(key)).expect(key)
     }
 
-    /// What a backup holds, read without this project's own readers.
+    /// Decodes a backup without this project's own readers.
     pub fn decode(&self, report: &Report) -> Decoded {
         let artifact = &report.manifest.artifact;
         decode::decode(&self.read(&artifact.key), &artifact.format)
@@ -119,7 +120,7 @@ impl Shelf {
         Index::decode(&self.read(&report.manifest.index.key)).expect("an index")
     }
 
-    /// The one backup of this report and its three files are all there is.
+    /// Asserts that the three files of this backup are the only files.
     pub async fn assert_only(&self, report: &Report) {
         assert_eq!(self.listed().await, [report.manifest.id.to_string()]);
         let files = self.files();
@@ -128,7 +129,7 @@ impl Shelf {
         self.assert_no_marker();
     }
 
-    /// Nothing is listed, and no file is left.
+    /// Asserts that nothing is listed and no file is left.
     pub async fn assert_nothing(&self) {
         assert_eq!(self.files(), Vec::<String>::new());
         assert_eq!(self.listed().await, Vec::<String>::new());
@@ -139,13 +140,13 @@ impl Shelf {
         let state = self.dir.path().join("state");
         let mut files = Vec::new();
         walk(&state, &state, &mut files);
-        // What is known of each place stays.
+        // The files of known places stay.
         files.retain(|file| !file.starts_with("places/"));
         assert_eq!(files, Vec::<String>::new(), "markers of uploads");
     }
 }
 
-/// Ids in the order of the runs, also of those within one second.
+/// Returns an id that sorts after all earlier ones, also within one second.
 fn next_id(now: DateTime<Utc>) -> BackupId {
     static RUNS: AtomicI64 = AtomicI64::new(0);
     let runs = TimeDelta::seconds(RUNS.fetch_add(1, Ordering::Relaxed));
@@ -162,14 +163,14 @@ fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) {
     }
 }
 
-/// Makes one backup into a directory of its own.
+/// Makes one backup into its own directory.
 pub async fn run(uri: &str, change: impl FnOnce(&mut Options)) -> (Shelf, Result<Report, Error>) {
     let shelf = Shelf::new();
     let outcome = shelf.run(uri, change).await;
     (shelf, outcome)
 }
 
-/// An error that ends with exit code 1, that no panic is behind, and its words.
+/// Asserts that the run failed with exit code 1 and without a panic, and returns the error's text.
 pub fn failed(outcome: Result<Report, Error>) -> String {
     let error = outcome.map(|report| report.manifest).expect_err("a failure");
     let text = format!("{} | {}", error.chain(), error.next_step().unwrap_or_default());
@@ -179,13 +180,13 @@ pub fn failed(outcome: Result<Report, Error>) -> String {
     text
 }
 
-/// Only these databases.
+/// Selects only these databases.
 pub fn only(databases: &[&str]) -> impl FnOnce(&mut Options) {
     let databases = databases.iter().map(|db| (*db).to_owned()).collect();
     move |options| options.selection.databases = databases
 }
 
-/// Documents whose `_id` counts from `from`, each of about `pad` bytes.
+/// Documents with `_id`s from `from` on, each of about `pad` bytes.
 pub fn rows(from: i32, count: i32, pad: usize) -> Vec<RawDocumentBuf> {
     (from..from + count).map(|id| rawdoc! { "_id": id, "pad": "x".repeat(pad) }).collect()
 }
@@ -195,7 +196,7 @@ pub async fn insert(client: &Client, db: &str, collection: &str, documents: &[Ra
     raw::insert(&client.database(db), collection, &bytes).await.expect("an insert");
 }
 
-/// A server, and a proxy before it.
+/// A server, and a proxy in front of it.
 pub async fn behind_a_proxy() -> (Mongod, WireProxy, Client) {
     let server = Mongod::builder().start().await.expect("mongod");
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
@@ -203,14 +204,14 @@ pub async fn behind_a_proxy() -> (Mongod, WireProxy, Client) {
     (server, proxy, client)
 }
 
-/// The `_id`s of documents that have numbers for one.
+/// The `_id`s of documents whose `_id` is a number.
 pub fn ids(documents: &[Vec<u8>]) -> Vec<i32> {
     let id = |d: &Vec<u8>| bson::RawDocument::from_bytes(d).expect("BSON").get_i32("_id").expect("a number");
     documents.iter().map(id).collect()
 }
 
-/// Lets the answer pass, after `work` was done on the server at `uri`: what happens between two commands of a
-/// backup, without a sleep. Blocks the proxy's thread, which has no runtime.
+/// Does `work` on the server at `uri` before it passes the answer on. So the work happens between two
+/// commands of a backup, without a sleep. Blocks the proxy's thread, which has no runtime.
 pub fn meanwhile<W>(uri: String, work: W) -> Action
 where
     W: AsyncFn(Client) + Send + Sync + 'static,
@@ -226,7 +227,7 @@ where
     })
 }
 
-/// Does `work` on the server at `uri`, and then answers with an error instead of what the server answered.
+/// Does `work` on the server at `uri`, and then answers with an error in place of the server's answer.
 pub fn meanwhile_fail<W>(uri: String, code: i32, work: W) -> Action
 where
     W: AsyncFn(Client) + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Servers that know no resume tokens: older ones that refuse to give any, and ones that ignore the wish.
+//! Servers without resume tokens: older servers that refuse the request, and servers that ignore it.
 
 use bson::{Document, doc};
 use mongodb::Client;
@@ -12,7 +12,7 @@ use super::support::{Shelf, behind_a_proxy, failed, ids, insert, meanwhile, only
 const DOCUMENTS: i32 = 2_500;
 
 #[tokio::test]
-async fn one_that_refuses_is_read_and_a_lost_cursor_costs_a_second_run() {
+async fn a_server_that_refuses_tokens_is_read_and_a_lost_cursor_costs_a_second_run() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, DOCUMENTS, 100)).await;
     client.database("d").create_collection("none").await.expect("a collection");
@@ -41,17 +41,18 @@ async fn one_that_refuses_is_read_and_a_lost_cursor_costs_a_second_run() {
             shelf.assert_only(&report).await;
         }
     }
-    // A find that is lost before it gave anything is simply sent again.
+    // A find that is lost before its first document is sent again.
     proxy.without_resume_tokens(40415);
     let lost = proxy.add(Rule::on("find").namespace("d.c").nth(1).then(Action::Close));
     let shelf = Shelf::new();
     let report = shelf.run(&uri, only(&["d"])).await.expect("a backup");
-    // It counts the finds that the rule before it lets pass: the first without the wish.
+    // The rule counts the finds that the rule before it lets pass, which are those without the request for
+    // tokens.
     assert_eq!((proxy.hits(lost), report.manifest.notes.len()), (1, 1));
     assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
 }
 
-/// MongoDB 4.4 gives a token with documents and none for an empty collection (seen on 4.4.2).
+/// MongoDB 4.4 returns a token with documents, but none for an empty collection (seen on 4.4.2).
 #[tokio::test]
 async fn an_empty_collection_without_a_token_is_no_lost_cursor() {
     let server = Mongod::builder().version(Version::V4_4_2).start().await.expect("mongod 4.4.2");
@@ -110,9 +111,10 @@ async fn empty_collections_are_read_without_a_note(server: &Mongod, proxy: &Wire
     assert_eq!((decoded.get("d.empty0").len(), decoded.get("d.capped").len()), (0, 0));
 }
 
-/// The wish is ignored, as servers do that speak the protocol loosely: no token, no error.
+/// The server ignores the request for tokens, as loose implementations of the protocol do: no token and no
+/// error.
 #[tokio::test]
-async fn one_that_ignores_the_wish_is_read_once_and_never_twice_over() {
+async fn a_server_that_ignores_the_request_for_tokens_is_read_once() {
     let (server, proxy, client) = behind_a_proxy().await;
     insert(&client, "d", "c", &rows(0, DOCUMENTS, 100)).await;
     client.database("d").create_collection("none").await.expect("a collection");

@@ -1,4 +1,4 @@
-//! The server's versions: the binary's, and the feature compatibility version of its data.
+//! The versions of a server: the version of its binary, and the feature compatibility version of its data.
 
 use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
 use uzima_backup::base::exit::Exit;
@@ -18,7 +18,7 @@ async fn the_feature_compatibility_version_is_recorded_and_shown() {
     client.database("admin").run_command(lower).await.expect("a lower version");
     server.create_user("backup", "pw", &[("backup", "admin")]).await.expect("a user");
     server.create_user("shopper", "pw", &[("read", "shop")]).await.expect("a user");
-    // This user may not run getParameter, but may read the document that has the version.
+    // This user may not run getParameter, but may read the document that contains the version.
     let document =
         doc! { "resource": { "db": "admin", "collection": "system.version" }, "actions": ["find"] };
     let role = doc! { "createRole": "versions", "privileges": [document], "roles": [] };
@@ -54,7 +54,7 @@ async fn the_feature_compatibility_version_is_recorded_and_shown() {
     }
 }
 
-/// The server behind the proxy reports this version.
+/// Makes the server behind the proxy report this version.
 fn claim(proxy: &WireProxy, version: &'static str) {
     let text = [&(version.len() as i32 + 1).to_le_bytes()[..], version.as_bytes(), &[0]].concat();
     let claim =
@@ -93,8 +93,8 @@ async fn a_version_is_judged_by_health_and_a_newer_one_backed_up_with_a_warning(
     }
 }
 
-/// A time series of MongoDB 9.0 has no bucket collection. The proxy lists none, and finds the buckets under the series'
-/// name if the command has `rawData`.
+/// A time series of MongoDB 9.0 has no bucket collection. The proxy lists none, and finds the buckets under
+/// the series' name if the command has `rawData`.
 #[tokio::test]
 async fn the_buckets_of_a_time_series_are_read_under_its_own_name_from_8_3_on() {
     let (server, proxy, client) = behind_a_proxy().await;

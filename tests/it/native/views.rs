@@ -13,7 +13,7 @@ use uzima_testkit::standin::{Play, StandIn};
 use super::support::{Shelf, insert};
 use crate::cli::support::{Home, run};
 
-/// Writes a definition past the server's checks, as an old server or a replayed oplog may leave one.
+/// Writes a view definition past the server's checks, as an old server or a replayed oplog may leave one.
 async fn define(client: &Client, db: &str, definition: Document) {
     let insert = doc! { "op": "i", "ns": format!("{db}.system.views"), "o": definition };
     client.database("admin").run_command(doc! { "applyOps": [insert] }).await.expect("a definition");
@@ -64,7 +64,8 @@ async fn an_invalid_view_is_backed_up_by_its_definition_and_named() {
         let decoded = shelf.decode(&report);
         assert!(decoded.metadata["shop.bad"].contains("\"viewOn\":{\"$numberInt\":\"7\"}"));
         assert_eq!(decoded.get("shop.orders").len(), 2);
-        // All else is as it was when the server could list it: options, indexes and documents.
+        // Options, indexes and documents of all other namespaces are the same as when the server could list
+        // them.
         let mut namespaces = report.manifest.namespaces.clone();
         namespaces.retain(|namespace| namespace.collection != "bad");
         assert_eq!(namespaces, before.namespaces, "{version:?}");
@@ -141,7 +142,7 @@ async fn each_form_of_an_invalid_definition_is_named_and_health_warns() {
 
 /// The built-in role `backup` may not read `system.views`.
 #[tokio::test]
-async fn views_that_the_user_may_not_read_are_named_as_missing() {
+async fn view_definitions_that_the_user_may_not_read_are_reported_as_missing() {
     let server = Mongod::builder().auth().start().await.expect("mongod");
     let root = server.client().await.expect("a client");
     // Not even root may write a definition past the checks.

@@ -1,4 +1,4 @@
-//! The conformance suite over every backend there is; stderr says which it really ran on.
+//! Runs the conformance suite on every available backend. Standard error names the backends that it ran on.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use uzima_testkit::s3_server::{Limits as ServerLimits, S3Server};
 use super::conformance::{Backend, run};
 use super::support::{PART, connect, options};
 
-/// Says it past the test harness, which keeps the words of tests that pass.
+/// Prints a line past the test harness, which hides the output of passing tests.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "store conformance: {line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directory() {
+async fn a_directory_passes_the_conformance_suite() {
     let folder = TempDir::new().expect("a folder");
     let mut options = DirOptions::new(folder.path().join("backups"));
     options.min_free = 0.0;
@@ -31,7 +31,7 @@ async fn directory() {
     say(&format!("directory, {ran} checks"));
 }
 
-/// Files below a folder whose name begins with a dot.
+/// The number of files below a folder whose name begins with a dot.
 fn partials(folder: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     entries
@@ -43,7 +43,7 @@ fn partials(folder: &std::path::Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_process_s3() {
+async fn the_test_s3_server_passes_the_conformance_suite() {
     let server = Arc::new(S3Server::with(ServerLimits { page: 7, ..ServerLimits::default() }));
     let mut options = options(&server);
     options.limits.max_parts = 20;
@@ -55,13 +55,13 @@ async fn in_process_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn moto() {
+async fn moto_passes_the_conformance_suite() {
     let moto = Arc::new(tokio::task::spawn_blocking(Moto::start).await.expect("moto"));
     moto.create_bucket("backups");
     let mut options = S3Options::new("backups", "daily-backups/");
     options.endpoint_url = Some(moto.endpoint());
     options.credentials = Some(("moto".into(), Secret::from("moto")));
-    // moto refuses parts under 5 MiB, as Amazon does.
+    // moto refuses parts below 5 MiB, as Amazon does.
     options.limits = Limits { min_part: 5 << 20, max_parts: 20, ..Limits::default() };
     let store = Arc::new(connect(options).await);
     let counted = Arc::clone(&moto);
@@ -70,10 +70,10 @@ async fn moto() {
     say(&format!("moto, {ran} checks"));
 }
 
-/// MinIO, Versity Gateway, Amazon: whatever `UZIMA_TEST_S3_ENDPOINT` and `UZIMA_TEST_S3_BUCKET` name,
-/// with the credentials of the environment.
+/// A service such as MinIO, Versity Gateway or Amazon, which `UZIMA_TEST_S3_ENDPOINT` and
+/// `UZIMA_TEST_S3_BUCKET` name, with the credentials of the environment.
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoint_of_the_environment() {
+async fn the_s3_service_of_the_environment_passes_the_conformance_suite() {
     let Ok(endpoint) = std::env::var("UZIMA_TEST_S3_ENDPOINT") else {
         return say("not run on a real service: UZIMA_TEST_S3_ENDPOINT is not set");
     };

@@ -1,7 +1,7 @@
-//! This test binary once more as a child: to die in the middle, or to run under `strace`.
+//! Starts this test binary again as a child process, which is killed in the middle or runs under `strace`.
 //!
-//! The child runs the one test [`act`], which does what `UZIMA_TEST_ACT` says; without it it does
-//! nothing.
+//! The child runs only the test [`act`], which does what `UZIMA_TEST_ACT` says, and nothing without that
+//! variable.
 
 use std::ffi::OsStr;
 use std::process::{Command, Output};
@@ -12,7 +12,8 @@ use uzima_backup::store::{DirStore, Kind, S3Store, Store};
 
 use super::support::{bytes, put_parts, spec, upload};
 
-/// The child's command: `action` on `place` (a directory, or an endpoint), after `wrapper` (such as `strace …`).
+/// The child's command: `action` on `place` (a directory or an endpoint), run by `wrapper` (such as `strace
+/// …`).
 pub fn child(wrapper: &[&str], action: &str, place: impl AsRef<OsStr>) -> Output {
     let own = std::env::current_exe().expect("this test's own binary");
     let mut command = match wrapper.split_first() {
@@ -33,7 +34,7 @@ pub fn child(wrapper: &[&str], action: &str, place: impl AsRef<OsStr>) -> Output
     command.output().unwrap_or_else(|e| panic!("cannot run {name} ({e}): install it, it is needed here"))
 }
 
-/// What a child says of how it ended.
+/// The last line that a child printed: its result.
 pub fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout);
     let said = text.split_once("SAID ").map(|(_, after)| after.lines().next().unwrap_or_default());
@@ -60,13 +61,13 @@ async fn act() {
         "die" => {
             let upload = store.begin(&spec("2026/dead/dump", 1_000)).await.expect("an upload");
             put_parts(&upload, &bytes(2_500), 1_000).await.expect("parts");
-            // SAFETY: no arguments, and this process expects to end here.
+            // SAFETY: the call takes no pointer, and this process is meant to end here.
             unsafe { libc::raise(libc::SIGKILL) };
             Ok(())
         }
         "create" => store.create("manifest.json", Bytes::from_static(b"{}")).await,
         "upload" => upload(&store, "dump", &bytes(2_500), 1_000).await,
-        // Everything that a backup does, and a second writer of the same name.
+        // All operations of a backup, and a second writer of the same key.
         "all" => {
             store.create("2026/manifest.json", Bytes::from_static(b"{}")).await.expect("a create");
             let taken = store.create("2026/manifest.json", Bytes::from_static(b"[]")).await;

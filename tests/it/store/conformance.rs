@@ -1,4 +1,4 @@
-//! What every store must do. Each check has a folder of its own, so that all run on one store.
+//! The checks that every store must pass. Each check uses its own folder, so all run on the same store.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::uploads;
 /// A store under test.
 pub struct Backend {
     pub store: Arc<dyn Store>,
-    /// The size of parts.
+    /// The size of a part in bytes.
     pub part: u64,
-    /// How many objects make several pages.
+    /// The number of objects that make several pages of a listing.
     pub many: usize,
-    /// How many uploads or partials the store holds that are no objects.
+    /// Counts the uploads or partial files in the store that are no objects.
     pub leftovers: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
@@ -50,7 +50,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("more parts than allowed", |b| uploads::too_many(b).boxed()),
 ];
 
-/// Runs all checks and tells how many there were.
+/// Runs all checks and returns their number.
 pub async fn run(backend: Backend) -> usize {
     for (name, check) in CHECKS {
         std::panic::AssertUnwindSafe(check(&backend))
@@ -75,7 +75,7 @@ async fn small_objects(b: &Backend) {
         assert_eq!((head.key.as_str(), head.size), ("small/object.json", body.len() as u64));
         let age = chrono::Utc::now() - head.modified;
         assert!(age.num_seconds().abs() < 60, "the object's time is {}", head.modified);
-        // HTTP dates have no fractions of a second, listings may.
+        // HTTP dates have no fractions of a second; listings may have them.
         let listed = b.store.list("small/").await.expect("a listing");
         assert_eq!(listed.iter().map(|o| (&o.key, o.size)).collect::<Vec<_>>(), [(&head.key, head.size)]);
         assert!((listed[0].modified - head.modified).num_seconds().abs() < 2);
@@ -103,7 +103,7 @@ async fn many_deleted(b: &Backend) {
     let answers = b.store.delete_all(&gone).await;
     assert!(answers.len() == gone.len() && answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(keys(&*b.store, "many/").await, [kept.as_str()]);
-    // A key that no store takes keeps no other one.
+    // An invalid key does not keep the other keys from being deleted.
     let answers = b.store.delete_all(&["../up".into(), kept.clone(), kept.clone()]).await;
     assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
     assert_eq!(keys(&*b.store, "many/").await, Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! Directories that are missing, full, failing, or left behind by a dead writer.
+//! Directories that are missing, full or failing, and leftovers of a dead writer.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -31,9 +31,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A disk that is not mounted is named, and nothing is written to the disk below it.
+/// A disk that is not mounted is reported, and nothing is written below its mount point.
 #[tokio::test]
-async fn no_place() {
+async fn a_missing_directory_is_reported_and_not_created() {
     let folder = TempDir::new().expect("a folder");
     let unmounted = folder.path().join("mnt/backups");
     let error = DirStore::new(DirOptions::new(&unmounted)).expect_err("its parent is missing");
@@ -53,9 +53,9 @@ async fn no_place() {
     assert_eq!(store.begin(&spec("a", PART)).await.err().expect("it is gone").kind, Kind::NoPlace);
 }
 
-/// Backups hold everything the database holds: nobody else reads them.
+/// Backups hold all data of the database, so only their owner may read them.
 #[tokio::test]
-async fn private_modes() {
+async fn files_and_folders_are_readable_by_their_owner_only() {
     let folder = TempDir::new().expect("a folder");
     let root = folder.path().join("backups");
     let store = open(&root, 0.0);
@@ -70,9 +70,9 @@ async fn private_modes() {
     }
 }
 
-/// Deleting the last file of a folder removes the folder, and never the root.
+/// Deleting the last file of a folder removes the folder, but never the root.
 #[tokio::test]
-async fn empty_folders_go() {
+async fn an_empty_folder_is_removed_with_its_last_file() {
     let folder = TempDir::new().expect("a folder");
     let store = open(folder.path(), 0.0);
     store.put("2026/11/a/x", bytes(1)).await.expect("a put");
@@ -83,9 +83,9 @@ async fn empty_folders_go() {
     assert!(folder.path().exists() && !folder.path().join("2026").exists());
 }
 
-/// A live writer's partial is let alone, a dead one's is found and removed.
+/// The partial file of a live writer stays; that of a dead writer is removed.
 #[tokio::test]
-async fn dead_writer() {
+async fn the_partial_file_of_a_dead_writer_is_removed_and_of_a_live_one_kept() {
     let folder = TempDir::new().expect("a folder");
     let store = open(folder.path(), 0.0);
     let live = store.begin(&spec("2026/live/dump", 1_000)).await.expect("an upload");
@@ -109,9 +109,9 @@ async fn dead_writer() {
     assert!(store.abort_left("a", "../../etc/passwd").await.is_err());
 }
 
-/// Row 40: `min_free`, by the estimate before anything is written and by each part.
+/// `min_free` is checked against the estimate before anything is written, and again for each part.
 #[test]
-fn too_little_free() {
+fn min_free_is_checked_before_and_during_an_upload() {
     on_small_disk("size=1m", |root| async move {
         let store = open(&root, 0.10);
         let mut large = spec("dump", 100_000);
@@ -128,9 +128,9 @@ fn too_little_free() {
     });
 }
 
-/// No space on the device, without `min_free`.
+/// The device is full, and `min_free` is not set.
 #[test]
-fn no_space_left() {
+fn a_full_device_fails_the_upload_and_leaves_nothing() {
     on_small_disk("size=1m", |root| async move {
         let store = open(&root, 0.0);
         store.put("older", bytes(10)).await.expect("a small put");
@@ -148,9 +148,9 @@ fn no_space_left() {
     });
 }
 
-/// A failed fsync or rename is an error, is not tried again, and leaves nothing.
+/// A failed fsync or rename is an error, is not repeated, and leaves no file.
 #[tokio::test]
-async fn failing_disk() {
+async fn a_failed_fsync_or_rename_fails_the_upload_and_leaves_nothing() {
     let calls = ["fsync:error=EIO", "fsync:error=EIO:when=2", "renameat2:error=EIO"];
     for (call, action) in calls.iter().flat_map(|call| [(call, "create"), (call, "upload")]) {
         let folder = TempDir::new().expect("a folder");
@@ -169,8 +169,8 @@ async fn failing_disk() {
     }
 }
 
-/// Whoever may write to the backup directory replaces a folder by a link, between the listing and the deletion of a
-/// clean-up, or at any other time. What is behind the link stays as it is, and nothing is read or written there.
+/// A user who may write to the backup directory replaces a folder by a link, at any time, also between the
+/// listing and the deletions of a cleanup. Nothing behind the link is read, written or deleted.
 #[tokio::test]
 async fn a_folder_that_became_a_link_is_not_entered() {
     let folder = TempDir::new().expect("a folder");
@@ -200,7 +200,7 @@ async fn a_folder_that_became_a_link_is_not_entered() {
     assert_eq!(store.list("").await.expect("a listing"), []);
     assert_eq!(store.leftovers().await.expect("a search"), []);
     assert_eq!(files(&outside), before);
-    // A partial whose folder is moved while it is written stays in that folder.
+    // A partial file whose folder is moved during the write stays in that folder.
     std::fs::remove_file(root.join("2026")).expect("the link goes");
     let upload = store.begin(&spec("2026/11/late", PART)).await.expect("an upload");
     std::fs::rename(root.join("2026"), folder.path().join("aside")).expect("the folder is moved");
@@ -211,7 +211,7 @@ async fn a_folder_that_became_a_link_is_not_entered() {
     assert_eq!(files(&outside), before);
 }
 
-/// A FIFO is not waited for, and a link to a file is no object.
+/// A FIFO does not block, and a link to a file is no object.
 #[tokio::test]
 async fn only_regular_files_are_objects() {
     let folder = TempDir::new().expect("a folder");
@@ -228,14 +228,15 @@ async fn only_regular_files_are_objects() {
         assert_eq!(store.head(key).await.expect("an answer"), None, "{key}");
     }
     assert_eq!(store.list("").await.expect("a listing"), []);
-    // They are replaced and deleted like anything else of that name.
+    // They are replaced and deleted like regular files of that name.
     store.put("index", bytes(3)).await.expect("a put");
     store.delete("dump").await.expect("a delete");
     assert_eq!(std::fs::read(&secret).expect("the file"), b"secret");
 }
 
-/// File systems that a test machine cannot mount: exFAT and sshfs (no hard links), NFS and Lustre (no locks), Gluster,
-/// and FUSE without fsync of folders. The calls that they lack are refused one by one, and all together.
+/// File systems that a test machine cannot mount: exFAT and sshfs (no hard links), NFS and Lustre (no locks),
+/// Gluster, and FUSE without fsync of folders. The system calls that they lack are refused one by one, and
+/// all together.
 #[test]
 fn calls_that_a_file_system_lacks_have_a_substitute() {
     let (rename, link) = ("RENAME_NOREPLACE: a new file", "nor hard links");
@@ -274,7 +275,7 @@ fn calls_that_a_file_system_lacks_have_a_substitute() {
     }
 }
 
-/// `strace` that has these calls fail.
+/// `strace` that makes these system calls fail.
 struct Refusing(Vec<String>);
 
 impl Refusing {
@@ -293,8 +294,8 @@ fn refusing(calls: &[&str]) -> Refusing {
     Refusing(command)
 }
 
-/// Where there are no locks, the partial of a live writer has a heartbeat; one that has been silent for more than a day is
-/// dead. An empty file that only reserved a name goes with it.
+/// Without locks, the partial file of a live writer has a heartbeat. A partial file that has been silent for
+/// more than a day is dead, and the empty file that reserved its name is removed with it.
 #[tokio::test]
 async fn without_locks_a_partial_is_dead_after_a_day_of_silence() {
     let folder = TempDir::new().expect("a folder");
@@ -313,13 +314,13 @@ async fn without_locks_a_partial_is_dead_after_a_day_of_silence() {
     assert_eq!(files(folder.path()), [folder.path().join(new)]);
 }
 
-/// Runs a test on a tmpfs that only its own thread, and those it starts, can see.
+/// Runs a test on a tmpfs that only this thread and the threads it starts can see.
 fn on_small_disk<F: Future<Output = ()>>(size: &str, test: impl FnOnce(PathBuf) -> F + Send + 'static) {
     let size = std::ffi::CString::new(size).expect("no NUL");
     let ran = std::thread::spawn(move || {
         let folder = TempDir::new().expect("a folder");
         let target = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).expect("no NUL");
-        // SAFETY: all strings end in NUL; the namespace is this thread's own.
+        // SAFETY: all strings end in NUL, and the mount namespace belongs to this thread.
         let mounted = unsafe {
             libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) == 0
                 && libc::mount(
@@ -337,7 +338,7 @@ fn on_small_disk<F: Future<Output = ()>>(size: &str, test: impl FnOnce(PathBuf) 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(test(folder.path().to_owned()));
         drop(runtime);
-        // SAFETY: as above.
+        // SAFETY: the string ends in NUL, and the mount namespace belongs to this thread.
         unsafe { libc::umount(target.as_ptr()) };
     });
     if let Err(panic) = ran.join() {

@@ -1,4 +1,4 @@
-//! Stores: one conformance suite for all of them, then what goes wrong with each.
+//! One conformance suite for all stores, and the faults of each.
 
 mod backends;
 mod child;

@@ -1,4 +1,4 @@
-//! Resets and endless stalls between the store and its service.
+//! Connection resets and endless stalls between the store and its service.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use uzima_testkit::tcp_proxy::{Direction, Mode, TcpProxy};
 
 use super::support::{MOST, assert_nothing_left, bytes, connect, options, upload};
 
-/// Parts that do not fit into the buffers of a connection at once.
+/// Parts that are larger than the buffers of a connection.
 const LARGE: u64 = 1 << 20;
 
 fn through(server: &S3Server, proxy: &TcpProxy) -> S3Options {
@@ -25,15 +25,15 @@ fn through(server: &S3Server, proxy: &TcpProxy) -> S3Options {
     options
 }
 
-/// Waits for at most so many seconds.
+/// Waits at most `seconds` for `work`.
 async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(Duration::from_secs(seconds), work).await;
     done.unwrap_or_else(|_| panic!("it still hangs after {seconds} s"))
 }
 
-/// The connection is cut at many places of the upload; each part is sent again.
+/// The connection is cut at many positions of the upload; each part is sent again.
 #[tokio::test(flavor = "multi_thread")]
-async fn resets() {
+async fn an_upload_survives_connection_resets() {
     for after in [0, 200, 5_000, LARGE + 100, 2 * LARGE, 3 * LARGE] {
         let server = S3Server::start();
         let proxy = TcpProxy::start(server.address());
@@ -47,9 +47,9 @@ async fn resets() {
     }
 }
 
-/// Answers are cut off instead: what was done is not done twice.
+/// The answers are cut off instead; a completed request is not executed twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn resets_of_answers() {
+async fn an_upload_survives_resets_of_the_answers() {
     for after in [0, 10, 300, 600, 900] {
         let server = S3Server::start();
         let proxy = TcpProxy::start(server.address());
@@ -63,9 +63,9 @@ async fn resets_of_answers() {
     }
 }
 
-/// A connection that stalls in the middle of a part is given up, the part goes up on another.
+/// A connection that stalls in the middle of a part is closed, and the part is sent on another one.
 #[tokio::test(flavor = "multi_thread")]
-async fn stall() {
+async fn a_stalled_part_is_sent_on_another_connection() {
     let server = S3Server::start();
     let proxy = TcpProxy::start(server.address());
     let store = connect(through(&server, &proxy)).await;
@@ -75,9 +75,9 @@ async fn stall() {
     assert_eq!(server.objects()["daily-backups/dump"], body);
 }
 
-/// An answer that stalls for ever, on every connection: an error within the bounds.
+/// Every answer stalls for ever: the upload fails within the time limits.
 #[tokio::test(flavor = "multi_thread")]
-async fn stall_for_ever() {
+async fn endless_stalls_fail_the_upload_within_the_time_limits() {
     let server = S3Server::start();
     let proxy = TcpProxy::start(server.address());
     let store = connect(through(&server, &proxy)).await;
@@ -88,9 +88,9 @@ async fn stall_for_ever() {
     assert!(error.to_string().contains("in time"), "{error}");
 }
 
-/// A download that stalls in the middle is asked for again.
+/// A download that stalls in the middle is requested again.
 #[tokio::test(flavor = "multi_thread")]
-async fn stalled_download() {
+async fn a_stalled_download_is_requested_again() {
     let server = S3Server::start();
     let proxy = TcpProxy::start(server.address());
     let store = connect(through(&server, &proxy)).await;
@@ -100,9 +100,9 @@ async fn stalled_download() {
     assert_eq!(within(15, store.get("a", MOST)).await.expect("the second try"), body);
 }
 
-/// Nothing is left when the network goes for good and comes back for the abort.
+/// The network fails during the upload and is back for the abort: nothing is left.
 #[tokio::test(flavor = "multi_thread")]
-async fn outage_in_the_middle() {
+async fn an_upload_in_an_outage_is_aborted_when_the_network_is_back() {
     let server = S3Server::start();
     let proxy = TcpProxy::start(server.address());
     let store = connect(through(&server, &proxy)).await;

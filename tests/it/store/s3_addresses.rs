@@ -1,4 +1,4 @@
-//! Wrong places, wrong rights, wrong clocks: the class of the error and the next step in its text.
+//! Wrong addresses, wrong rights and wrong clocks: the kind of the error and its next step.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn assert_says(error: &Error, kind: Kind, words: &[&str]) {
     }
 }
 #[tokio::test]
-async fn denied() {
+async fn a_denied_request_names_the_missing_right() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::Answer(403, "AccessDenied")));
@@ -29,7 +29,7 @@ async fn denied() {
     assert_says(&error, Kind::Denied, &["s3:ListBucket"]);
 }
 #[tokio::test]
-async fn no_bucket() {
+async fn a_missing_bucket_is_named() {
     let server = S3Server::start();
     let mut options = options(&server);
     options.bucket = "backup".into();
@@ -44,9 +44,9 @@ async fn no_bucket() {
     assert_says(&error, Kind::NoPlace, &[]);
 }
 
-/// A wrong secret, found by the signature, and named without being shown.
+/// The service finds the wrong secret by the signature, and the error names the setting without the secret.
 #[tokio::test]
-async fn wrong_secret() {
+async fn a_wrong_secret_is_reported_and_not_printed() {
     let server = S3Server::start();
     let mut options = options(&server);
     options.credentials = Some(("test-key-id".into(), Secret::from("canary-secret")));
@@ -57,9 +57,9 @@ async fn wrong_secret() {
     assert!(!format!("{error:?} {store:?}").contains("canary-secret"));
 }
 
-/// Followed, by header (301) and by body (400).
+/// The store follows the redirection in the header (301) and in the body (400).
 #[tokio::test]
-async fn other_region() {
+async fn the_store_follows_the_bucket_to_its_region() {
     for fault in [Fault::OtherRegion("eu-west-1"), Fault::MalformedRegion("eu-west-1")] {
         let server = S3Server::start();
         let store = store(&server).await;
@@ -71,9 +71,9 @@ async fn other_region() {
     }
 }
 
-/// A service that sends us round and round is named, not followed.
+/// A service that redirects every time gives an error with the region.
 #[tokio::test]
-async fn region_that_leads_nowhere() {
+async fn an_endless_redirection_is_an_error_with_the_region() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::OtherRegion("eu-west-1")));
@@ -82,7 +82,7 @@ async fn region_that_leads_nowhere() {
     assert_eq!(server.count("ListObjectsV2"), 2);
 }
 #[tokio::test]
-async fn skewed_clock() {
+async fn a_refused_clock_is_reported_with_the_difference() {
     for (ahead, words) in [(3600, "s behind the store's"), (-3600, "s ahead of the store's")] {
         let server = S3Server::start();
         let store = store(&server).await;
@@ -94,17 +94,17 @@ async fn skewed_clock() {
     }
 }
 
-/// The service's own clock, when it answers well.
+/// The clock of the service, from an answer without an error.
 #[tokio::test]
-async fn clock_of_the_service() {
+async fn the_clock_of_the_service_is_read() {
     let server = S3Server::start();
     let ahead = store(&server).await.clock().await.expect("a Date") - chrono::Utc::now();
     assert!(ahead.num_seconds().abs() < 5, "{ahead}");
 }
 
-/// Something else answers, or nothing does.
+/// A web page answers, or the port is closed.
 #[tokio::test]
-async fn wrong_endpoint() {
+async fn a_wrong_endpoint_names_its_settings() {
     let server = S3Server::start();
     let endpoint = server.endpoint();
     let words = ["S3_ENDPOINT_URL", "S3_FORCE_PATH_STYLE", endpoint.as_str()];
@@ -120,9 +120,9 @@ async fn wrong_endpoint() {
     assert!(error.cause.starts_with("connection refused"), "{error}");
 }
 
-/// After good answers a refused connection is an outage, not a setting.
+/// A refused connection after good answers is an outage, not a wrong setting.
 #[tokio::test]
-async fn outage() {
+async fn a_refused_connection_after_good_answers_is_an_outage() {
     let server = S3Server::start();
     let store = store(&server).await;
     store.check().await.expect("it is there");
@@ -130,9 +130,9 @@ async fn outage() {
     assert_says(&store.check().await.expect_err("it is gone"), Kind::Failed, &["cannot list"]);
 }
 
-/// The bucket's name in the host name, which this endpoint does not serve.
+/// The bucket's name is put into the host name, which this endpoint does not serve.
 #[tokio::test]
-async fn path_style_slip() {
+async fn a_bucket_name_in_an_unknown_host_names_the_path_style_setting() {
     let server = S3Server::start();
     let mut options = options(&server);
     options.endpoint_url = Some(format!("http://localhost.invalid:{}", server.address().port()));
@@ -141,9 +141,9 @@ async fn path_style_slip() {
     assert_says(&error, Kind::Misconfigured, &["unknown host", "S3_FORCE_PATH_STYLE (now false)"]);
 }
 
-/// No credentials anywhere: the variables are named, nothing is sent.
+/// Without credentials the error names the variables, and nothing is sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_credentials() {
+async fn missing_credentials_name_the_variables_and_send_nothing() {
     let server = S3Server::start();
     let output = tokio::task::block_in_place(|| child(&[], "anonymous", server.endpoint()));
     let said = said(&output);
@@ -154,9 +154,9 @@ async fn no_credentials() {
     assert_eq!(server.calls(), []);
 }
 
-/// HEAD has no body, so the header alone tells.
+/// The answer to HEAD has no body, so the header must be enough.
 #[tokio::test]
-async fn other_region_of_a_head() {
+async fn a_head_request_follows_the_bucket_to_its_region() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::first(1, "*", Fault::OtherRegion("eu-west-1")));

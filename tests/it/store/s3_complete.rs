@@ -1,4 +1,4 @@
-//! The end of an upload on a bad service: what decides is what the store has, not what it said.
+//! The completion of an upload on a bad service: the stored object decides, not the answer.
 
 use bytes::Bytes;
 use uzima_backup::config::store::ChecksumMode;
@@ -13,7 +13,7 @@ fn body() -> Bytes {
     bytes(2 * PART as usize + 7)
 }
 #[tokio::test]
-async fn error_in_200() {
+async fn an_error_in_a_200_answer_is_repeated() {
     let server = S3Server::start();
     let store = store(&server).await;
     let complete = "CompleteMultipartUpload";
@@ -24,7 +24,7 @@ async fn error_in_200() {
     assert_eq!(server.objects()["daily-backups/dump"], body());
 }
 #[tokio::test]
-async fn error_in_200_for_ever() {
+async fn endless_errors_in_200_answers_fail_the_upload() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("CompleteMultipartUpload", Fault::ErrorIn200("InternalError")));
@@ -33,9 +33,9 @@ async fn error_in_200_for_ever() {
     assert_nothing_left(&server);
 }
 
-/// Lost answers, once and always; the object's token says that it is ours.
+/// The answer is lost once, or always. The token in the object's metadata shows that the object is ours.
 #[tokio::test]
-async fn lost_answer() {
+async fn a_completion_whose_answer_is_lost_is_recognized_by_its_token() {
     for rule in [
         Rule::first(1, "CompleteMultipartUpload", Fault::LoseAnswer),
         Rule::always("CompleteMultipartUpload", Fault::LoseAnswer),
@@ -50,9 +50,9 @@ async fn lost_answer() {
     }
 }
 
-/// The upload is gone and the object under the key is not ours.
+/// The upload is gone, and the object under the key is not ours.
 #[tokio::test]
-async fn gone_without_a_trace() {
+async fn an_object_of_another_writer_is_not_taken_for_ours() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("CompleteMultipartUpload", Fault::Answer(404, "NoSuchUpload")));
@@ -63,9 +63,10 @@ async fn gone_without_a_trace() {
     assert_eq!(server.open_uploads(), []);
 }
 
-/// The answers stay lost and so does the question who owns the object; `abort` clears up.
+/// The answer is lost, and so is the answer to the question whose object it is. `abort` removes the object
+/// later.
 #[tokio::test]
-async fn in_doubt_until_aborted() {
+async fn an_upload_in_doubt_is_removed_by_abort() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("CompleteMultipartUpload", Fault::LoseAnswer));
@@ -80,9 +81,9 @@ async fn in_doubt_until_aborted() {
     assert_nothing_left(&server);
 }
 
-/// The store lost a byte; by checksum, and without by size.
+/// The stored object lost a byte, which the checksum shows, or the size if there is no checksum.
 #[tokio::test]
-async fn short_object() {
+async fn a_truncated_object_is_damage() {
     for mode in [ChecksumMode::Crc64Nvme, ChecksumMode::Crc32c, ChecksumMode::None] {
         let server = S3Server::start();
         let mut options = options(&server);
@@ -95,9 +96,10 @@ async fn short_object() {
     }
 }
 
-/// As long as it should be, with other bytes; by checksum, and without by ETag.
+/// The stored object has the right size and other bytes, which the checksum shows, or the ETag if there is no
+/// checksum.
 #[tokio::test]
-async fn altered_object() {
+async fn an_altered_object_is_damage() {
     for (mode, word) in [
         (ChecksumMode::Crc64Nvme, "checksum"),
         (ChecksumMode::Crc32c, "checksum"),
@@ -115,9 +117,9 @@ async fn altered_object() {
     }
 }
 
-/// A completion that is refused for good ends the upload.
+/// A completion that is denied ends the upload at once.
 #[tokio::test]
-async fn refused() {
+async fn a_denied_completion_ends_the_upload() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("CompleteMultipartUpload", Fault::Answer(403, "AccessDenied")));
@@ -127,9 +129,9 @@ async fn refused() {
     assert_nothing_left(&server);
 }
 
-/// A good upload asks for no more than it needs.
+/// A good upload sends no more requests than it needs.
 #[tokio::test]
-async fn calls_of_a_good_upload() {
+async fn a_good_upload_sends_no_needless_request() {
     let server = S3Server::start();
     upload(&store(&server).await, "dump", &body(), PART).await.expect("an upload");
     let calls: Vec<_> = server.calls().iter().map(|c| (c.operation, c.part, c.bytes as u64)).collect();

@@ -1,4 +1,4 @@
-//! Object Lock: which objects get a retention period, and what is said where the bucket has none.
+//! Object Lock: the objects that get a retention period, and the error if the bucket does not support it.
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -8,7 +8,7 @@ use uzima_testkit::s3_server::S3Server;
 use super::support::{PART, bytes, connect, options, spec, upload};
 
 #[tokio::test]
-async fn a_retention_period_is_set_on_what_a_backup_consists_of_and_on_nothing_else() {
+async fn a_retention_period_is_set_only_on_the_objects_of_a_backup() {
     let server = S3Server::start();
     let mut options = options(&server);
     options.object_lock_days = Some(7);

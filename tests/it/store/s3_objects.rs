@@ -9,9 +9,9 @@ use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
 use super::support::{MOST, PART, bytes, connect, options, patience, store, upload};
 
-/// A burst is outlived, an outage is not waited for endlessly.
+/// Requests are repeated through a burst of errors.
 #[tokio::test]
-async fn bursts() {
+async fn requests_survive_a_burst_of_errors() {
     let server = S3Server::start();
     let mut options = options(&server);
     options.patience = patience(Duration::from_secs(60));
@@ -28,7 +28,7 @@ async fn bursts() {
     assert!(server.calls().iter().filter(|c| c.status >= Some(500)).count() > 10);
 }
 #[tokio::test]
-async fn outage_is_bounded() {
+async fn an_outage_ends_in_an_error_within_the_patience() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::Answer(503, "SlowDown")));
@@ -43,9 +43,9 @@ async fn outage_is_bounded() {
     assert!(server.count("PutObject") >= sent + 2);
 }
 
-/// The answer is lost, the second try meets the first one's object.
+/// The answer is lost, and the second attempt finds the object of the first one.
 #[tokio::test]
-async fn created_though_the_answer_was_lost() {
+async fn a_create_whose_answer_was_lost_succeeds() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::first(1, "PutObject", Fault::LoseAnswer));
@@ -56,7 +56,7 @@ async fn created_though_the_answer_was_lost() {
 
 /// Every answer is lost.
 #[tokio::test]
-async fn created_though_every_answer_was_lost() {
+async fn a_create_succeeds_although_every_answer_is_lost() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("PutObject", Fault::LoseAnswer));
@@ -67,9 +67,9 @@ async fn created_though_every_answer_was_lost() {
     assert_eq!(server.objects()["daily-backups/other.json"], "theirs");
 }
 
-/// Another writer was under way and failed.
+/// Another writer's request was running and failed.
 #[tokio::test]
-async fn conflict_is_tried_again() {
+async fn a_conflict_is_tried_again() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::first(2, "PutObject", Fault::Answer(409, "ConditionalRequestConflict")));
@@ -80,9 +80,9 @@ async fn conflict_is_tried_again() {
     assert_eq!(server.objects().len(), 1);
 }
 
-/// Nothing arrives, and nothing is there.
+/// The request never arrives, and there is no object.
 #[tokio::test]
-async fn create_lost_for_good() {
+async fn a_create_that_never_arrives_fails() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("PutObject", Fault::LoseRequest));
@@ -91,9 +91,9 @@ async fn create_lost_for_good() {
     assert!(server.objects().is_empty());
 }
 
-/// A service without conditional writes, by either answer.
+/// A service without conditional writes, with each of the two answers.
 #[tokio::test]
-async fn no_conditional_writes() {
+async fn a_service_without_conditional_writes_does_not_overwrite() {
     for fault in [Fault::Answer(501, "NotImplemented"), Fault::Answer(400, "InvalidArgument")] {
         let server = S3Server::start();
         let store = store(&server).await;
@@ -109,9 +109,9 @@ async fn no_conditional_writes() {
     }
 }
 
-/// The error names the setting, and with the setting all works; sums go by MD5.
+/// The error names the setting. With the setting everything works, and parts are checked by MD5.
 #[tokio::test]
-async fn no_checksums() {
+async fn a_service_without_checksums_names_the_setting() {
     let server = S3Server::start();
     server.faults().add(Rule::always("*", Fault::Answer(501, "NotImplemented")).header("x-amz-checksum-"));
     let error = upload(&store(&server).await, "dump", &bytes(9), PART).await.expect_err("501");
@@ -128,7 +128,7 @@ async fn no_checksums() {
     store.create("manifest.json", bytes(9)).await.expect("a create without checksums");
 }
 #[tokio::test]
-async fn pages() {
+async fn an_incomplete_listing_is_an_error() {
     let server = S3Server::with(Limits { page: 2, ..Limits::default() });
     let store = store(&server).await;
     for i in 0..9 {
@@ -145,18 +145,18 @@ async fn pages() {
     }
 }
 
-/// A foreign key with characters that XML cannot hold does not break the listing.
+/// A foreign key with characters that XML cannot represent does not break the listing.
 #[tokio::test]
-async fn foreign_key_beyond_xml() {
+async fn a_foreign_key_that_xml_cannot_represent_is_listed() {
     let server = S3Server::start();
     server.insert("daily-backups/\u{1}\u{b}odd", "foreign");
     let listed = store(&server).await.list("").await.expect("a listing");
     assert_eq!(listed[0].key, "\u{1}\u{b}odd");
 }
 
-/// Row 30, for single deletes, which is all the store sends.
+/// A single delete; a refused batch is tested in `catalog::requests`.
 #[tokio::test]
-async fn delete_is_refused() {
+async fn a_refused_delete_names_the_missing_right() {
     let server = S3Server::start();
     let store = store(&server).await;
     store.put("a", bytes(1)).await.expect("a put");
@@ -167,9 +167,9 @@ async fn delete_is_refused() {
     assert_eq!(server.objects().len(), 1);
 }
 
-/// A download that breaks off is asked for again, one that always does is an error.
+/// A broken download is requested again; one that always breaks is an error.
 #[tokio::test]
-async fn broken_download() {
+async fn a_broken_download_is_requested_again() {
     let server = S3Server::start();
     let store = store(&server).await;
     store.put("a", bytes(50_000)).await.expect("a put");
@@ -180,9 +180,9 @@ async fn broken_download() {
     assert!(server.count("GetObject") >= 3 + 2);
 }
 
-/// An object that was changed in the store does not pass for whole: the service's checksum tells.
+/// An object that was changed in the store is not returned, because the service's checksum differs.
 #[tokio::test]
-async fn changed_object() {
+async fn an_object_changed_in_the_store_is_not_returned() {
     let server = S3Server::start();
     let store = store(&server).await;
     store.put("a", bytes(1_000)).await.expect("a put");

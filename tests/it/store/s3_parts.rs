@@ -6,9 +6,9 @@ use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
 use super::support::{PART, assert_nothing_left, bytes, connect, options, patience, spec, store, upload};
 
-/// A flipped bit is found by the checksum, the part is sent again.
+/// The checksum shows a flipped bit, and the part is sent again.
 #[tokio::test]
-async fn damaged_on_the_way() {
+async fn a_part_damaged_on_the_way_is_sent_again() {
     for mode in [ChecksumMode::Crc64Nvme, ChecksumMode::Crc32c, ChecksumMode::None] {
         let server = S3Server::start();
         let mut options = options(&server);
@@ -23,9 +23,9 @@ async fn damaged_on_the_way() {
     }
 }
 
-/// A line that always flips bits ends in an error, and nothing stays.
+/// A connection that always flips bits fails the upload, and nothing is left.
 #[tokio::test]
-async fn damaged_for_ever() {
+async fn a_connection_that_always_damages_parts_fails_the_upload() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("UploadPart", Fault::Damage));
@@ -35,9 +35,9 @@ async fn damaged_for_ever() {
     assert_nothing_left(&server);
 }
 
-/// The limit is ours before it is the service's.
+/// Our own limit applies before the service's.
 #[tokio::test]
-async fn too_many_parts() {
+async fn an_upload_with_too_many_parts_is_refused() {
     let server = S3Server::with(Limits { parts: 20, ..Limits::default() });
     let mut options = options(&server);
     options.limits.max_parts = 20;
@@ -55,9 +55,9 @@ async fn too_many_parts() {
     assert_eq!(server.count("CreateMultipartUpload"), begun);
 }
 
-/// Only the upload that is named is aborted.
+/// Only the named upload is aborted.
 #[tokio::test]
-async fn left_behind() {
+async fn only_the_named_upload_is_aborted() {
     let server = S3Server::start();
     let store = store(&server).await;
     let dead = store.begin(&spec("dead/dump", PART)).await.expect("an upload");
@@ -73,9 +73,9 @@ async fn left_behind() {
     assert_nothing_left(&server);
 }
 
-/// An upload whose id never reached us goes with the one that did.
+/// The first answer is lost, so the upload was begun twice. The unknown one is aborted, too.
 #[tokio::test]
-async fn begun_twice() {
+async fn an_upload_that_was_begun_twice_leaves_nothing() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::first(1, "CreateMultipartUpload", Fault::LoseAnswer));
@@ -85,9 +85,9 @@ async fn begun_twice() {
     assert_nothing_left(&server);
 }
 
-/// No id ever reached us.
+/// The id of the upload never arrives.
 #[tokio::test]
-async fn never_known_to_have_begun() {
+async fn an_upload_whose_id_never_arrives_fails() {
     let server = S3Server::start();
     let store = store(&server).await;
     server.faults().add(Rule::always("CreateMultipartUpload", Fault::LoseAnswer));
@@ -96,10 +96,9 @@ async fn never_known_to_have_begun() {
     assert_nothing_left(&server);
 }
 
-/// Metadata, storage class and encryption are asked for on the artifact; small objects keep the
-/// bucket's class.
+/// The artifact gets metadata, storage class and encryption. Small objects keep the bucket's storage class.
 #[tokio::test]
-async fn class_and_encryption() {
+async fn the_artifact_gets_metadata_storage_class_and_encryption() {
     let server = S3Server::start();
     let mut options = options(&server);
     options.storage_class = Some("STANDARD_IA".into());
@@ -115,7 +114,8 @@ async fn class_and_encryption() {
     assert!(store.put("manifest.json", bytes(1)).await.is_err(), "for small objects too");
 }
 
-/// A request that reached the service late, or not whole, is signed and sent again. A clock that is really wrong is an error.
+/// A request that arrived late or incomplete is signed and sent again. A clock that is really wrong is an
+/// error.
 #[tokio::test]
 async fn parts_that_were_delayed_are_signed_and_sent_again() {
     let server = S3Server::start();
@@ -143,7 +143,7 @@ async fn parts_that_were_delayed_are_signed_and_sent_again() {
     assert!(error.to_string().contains("behind the store's"), "{error}");
 }
 
-/// The time is a lower bound: no machine is too slow for this test.
+/// The time is a lower bound, so no machine is too slow for this test.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bandwidth_limits_all_parts_together() {
     let server = S3Server::start();
@@ -155,7 +155,7 @@ async fn the_bandwidth_limits_all_parts_together() {
     let send = |index| begun.put_part(index, super::support::part(&body, 50_000, index));
     let (a, b, c) = tokio::join!(send(0), send(1), send(2));
     a.and(b).and(c).expect("three parts");
-    // The first chunk goes at once.
+    // The first chunk is sent at once.
     assert!(began.elapsed().as_millis() >= 1_300, "{:?}", began.elapsed());
     assert_eq!(begun.under_way(), 0);
     begun.complete(&super::support::whole(&body, 50_000)).await.expect("an upload");

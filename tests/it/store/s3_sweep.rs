@@ -1,5 +1,5 @@
-//! Every request of an upload and its manifest × every fault, once and from then on: whatever happens,
-//! it ends either whole or with nothing.
+//! Every fault at every request of an upload and its manifest, once and from then on: in every case it ends
+//! with a whole backup or with nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ const FAULTS: [Fault; 21] = [
     Fault::BreakOff(30),
 ];
 
-/// What a backup does with the store; after an error it clears up, once the network is well again.
+/// Stores a backup. After an error it cleans up, once the network works again.
 async fn backup(server: &S3Server, store: &dyn Store, body: &Bytes, manifest: &Bytes) -> Result<()> {
     let begun = store.begin(&spec("a/dump", PART)).await?;
     let uploaded = match put_parts(&begun, body, PART).await {
@@ -88,7 +88,7 @@ async fn sweep(
                     assert!(e.to_string().contains("s3://backups/daily-backups/"), "{what}");
                 }
             }
-            // While every answer is lost nobody learns the ids of uploads that were begun.
+            // If every answer is lost, nobody knows the ids of the uploads.
             if server.count("UploadPart") > 0 {
                 assert_eq!(server.open_uploads(), [], "{what}");
             }
@@ -100,7 +100,7 @@ async fn sweep(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request() {
+async fn a_fault_at_any_one_request_leaves_a_whole_backup_or_nothing() {
     for mode in [ChecksumMode::Crc64Nvme, ChecksumMode::None] {
         let ends = sweep(mode, &FAULTS, |index, fault| Rule::at(index, "*", fault)).await;
         assert!(ends[&true] > 60 && ends[&false] > 20, "{ends:?}");
@@ -108,9 +108,9 @@ async fn one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_from_one_on() {
-    // What lies in its answer to the abort cannot be cleared up after: a service that says of an upload
-    // that it is gone, and a web page that answers 200 to everything.
+async fn a_fault_from_any_request_on_leaves_a_whole_backup_or_nothing() {
+    // These faults cannot be cleaned up, because the answer to the abort is false: the service says that an
+    // upload is gone, or a web page answers 200 to everything.
     let lies = [Fault::Answer(404, "NoSuchUpload"), Fault::WebPage];
     let faults = FAULTS.iter().filter(|fault| !lies.contains(fault)).cloned();
     let faults: Vec<_> = faults.collect();

@@ -1,4 +1,4 @@
-//! What the tests of stores share: options without waiting, bodies, whole uploads.
+//! Support for the tests of stores: options without waiting, bodies, whole uploads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use uzima_backup::store::checksum::crc64nvme;
 use uzima_backup::store::{Result, S3Store, Store, Upload, UploadSpec, Whole};
 use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
-/// The size of parts in tests: small, odd.
+/// The size of a part in tests: small and odd.
 pub const PART: u64 = 10_007;
 
-/// A patience that ends soon, with pauses too short to notice.
+/// A short patience, with pauses too short to notice.
 pub fn patience(total: Duration) -> Patience {
     Patience::new(total).first_pause(Duration::from_millis(2))
 }
 
-/// Options for the server in this process, which is not waited for long.
+/// Options for the S3 server in this process, with short time limits.
 pub fn options(server: &S3Server) -> S3Options {
     let mut options = S3Options::new(BUCKET, "daily-backups");
     options.endpoint_url = Some(server.endpoint());
@@ -38,10 +38,10 @@ pub async fn store(server: &S3Server) -> S3Store {
     connect(options(server)).await
 }
 
-/// More than any object that a test reads, in bytes.
+/// A limit in bytes that is larger than any object of a test.
 pub const MOST: u64 = 64 << 20;
 
-/// Bytes that no compressor or accident repeats.
+/// Bytes that do not compress and do not repeat.
 pub fn bytes(len: usize) -> Bytes {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ len as u64;
     let next = || {
@@ -72,7 +72,7 @@ pub fn part(body: &Bytes, part_size: u64, index: u32) -> Bytes {
     body.slice(begin as usize..body.len().min((begin + part_size) as usize))
 }
 
-/// Puts all parts of a body, the last one first.
+/// Uploads all parts of a body, the last one first.
 pub async fn put_parts(upload: &Arc<dyn Upload>, body: &Bytes, part_size: u64) -> Result<()> {
     for index in (0..whole(body, part_size).parts).rev() {
         upload.put_part(index, part(body, part_size, index)).await?;
@@ -80,7 +80,7 @@ pub async fn put_parts(upload: &Arc<dyn Upload>, body: &Bytes, part_size: u64) -
     Ok(())
 }
 
-/// Uploads a body; after an error the upload is aborted, as a backup does.
+/// Uploads a body. After an error the upload is aborted, as a backup does.
 pub async fn upload(store: &dyn Store, key: &str, body: &Bytes, part_size: u64) -> Result<()> {
     let upload = store.begin(&spec(key, part_size)).await?;
     let done = match put_parts(&upload, body, part_size).await {
@@ -93,7 +93,7 @@ pub async fn upload(store: &dyn Store, key: &str, body: &Bytes, part_size: u64) 
     done
 }
 
-/// After a failure: no object, no upload.
+/// Asserts that there is no object and no upload.
 pub fn assert_nothing_left(server: &S3Server) {
     assert_eq!(server.objects().keys().collect::<Vec<_>>(), Vec::<&String>::new());
     assert_eq!(server.open_uploads(), Vec::new());

@@ -1,4 +1,4 @@
-//! What every store must do with uploads in parts; the checks of the conformance suite.
+//! The checks of the conformance suite for uploads in parts.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
