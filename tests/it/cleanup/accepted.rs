@@ -1,5 +1,5 @@
-//! A real server that loses most of its data: backup and clean-up say so every night, until a person
-//! accepts it once, for both.
+//! A server loses most of its data: backup and cleanup report that every night until a person accepts it once
+//! for both.
 
 use bson::doc;
 use uzima_testkit::mongod::Mongod;
@@ -7,7 +7,7 @@ use uzima_testkit::mongod::Mongod;
 use crate::cli::support::{Home, NOWHERE, run};
 
 #[tokio::test]
-async fn what_is_accepted_is_what_later_backups_are_measured_by() {
+async fn later_backups_are_compared_with_the_accepted_one() {
     let (server, home) = (Mongod::builder().start().await.expect("mongod"), Home::new());
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_many((0..300).map(|n| doc! {"_id": n})).await.expect("rows");
@@ -20,7 +20,7 @@ async fn what_is_accepted_is_what_later_backups_are_measured_by() {
     backup().ends(0);
     backup_of_job(0);
     cleanup(&[]).ends(0);
-    // Of backups within one second the ids do not say which is newer.
+    // The ids of two backups of the same second have no order.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     rows.delete_many(doc! {"_id": {"$gte": 20}}).await.expect("a delete");
     backup_of_job(3);
@@ -30,6 +30,6 @@ async fn what_is_accepted_is_what_later_backups_are_measured_by() {
     cleanup(&["--accept", &newest]).ends(0);
     backup_of_job(0);
     cleanup(&[]).ends(0);
-    // Another job's collapse is accepted by nobody.
+    // The acceptance does not apply to another job's collapse.
     backup().ends(3);
 }

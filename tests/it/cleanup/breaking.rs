@@ -1,4 +1,4 @@
-//! A store that dies at the nth change: from then on it does nothing and answers nothing.
+//! A store that dies at the nth change. From then on it changes nothing and answers nothing.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use uzima_backup::config::store::Limits;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::store::{Deleted, Error, Kind, Object, Result, Store, Upload, UploadSpec};
 
-/// When a change is lost.
+/// Whether the fatal change is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Death {
-    /// It was not made.
+    /// The change was not made.
     Before,
-    /// It was made, and the answer was lost.
+    /// The change was made, and the answer was lost.
     After,
 }
 
@@ -35,7 +35,7 @@ impl Breaking {
         Breaking { inner, at, death, changes: AtomicUsize::new(0), pin: None }
     }
 
-    /// Somebody pins this backup as soon as its tombstone is there.
+    /// Pins this backup as soon as its tombstone exists.
     pub fn pinning(mut self, id: &BackupId) -> Breaking {
         self.pin = Some(id.clone());
         self

@@ -1,4 +1,4 @@
-//! Buckets that keep versions, lock objects, or have moved them to an archive.
+//! Buckets that keep versions, lock objects, or have moved objects to an archive.
 
 use serde_json::json;
 use uzima_backup::catalog::layout;
@@ -30,7 +30,7 @@ fn archived_backups_are_named_and_everything_else_goes_on() {
     place.run(&["stats"]).ends(0);
     place.run(&["pin", "latest"]).ends(0);
 
-    // All objects that have to be thawed are named at once, before anything is begun.
+    // All objects that have to be thawed are named at once, before anything is read.
     let all = keys_of(archived).map(|key| format!("--key {} ", full(&key)));
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     for args in [&["restore", archived.id.as_str(), "--drop", "--yes"][..], &["verify", archived.id.as_str()]]
@@ -45,7 +45,7 @@ fn archived_backups_are_named_and_everything_else_goes_on() {
     assert!(keys_of(archived).iter().all(|key| place.keys().contains(key)), "nothing of it is deleted");
 }
 
-/// An artifact that goes to an archive class at once, with its manifest in STANDARD.
+/// The artifact goes to an archive class at once, and the manifest stays in STANDARD.
 #[test]
 fn a_backup_with_an_archived_artifact_says_how_to_thaw_it() {
     let place = Place::s3();
@@ -66,7 +66,7 @@ fn a_backup_with_an_archived_artifact_says_how_to_thaw_it() {
 }
 
 #[test]
-fn versions_that_expire_are_no_news() {
+fn versions_that_a_lifecycle_rule_expires_are_not_reported() {
     let place = Place::s3();
     place.nightly([0, 1, 2, 40]);
     place.bucket().keep_versions();
@@ -75,7 +75,8 @@ fn versions_that_expire_are_no_news() {
     assert_eq!((&report["problems"], with(&report, "deleted").len()), (&json!([]), 1));
     assert_eq!(place.bucket().count("GetBucketLifecycleConfiguration"), 1);
 
-    // The rule is missing, or the key may not ask and the setting says that there is one.
+    // The lifecycle rule is missing, or the key may not read the rules and the setting says that there is
+    // one.
     let place = Place::s3();
     place.nightly([0, 1, 2, 40, 41]);
     place.bucket().keep_versions();
@@ -91,7 +92,7 @@ fn versions_that_expire_are_no_news() {
 }
 
 #[test]
-fn a_locked_backup_stays_and_is_no_failure() {
+fn a_locked_backup_stays_without_a_failure() {
     let place = Place::s3();
     let backups = place.nightly([0, 1, 2, 40, 41]);
     place.bucket().lock_objects();

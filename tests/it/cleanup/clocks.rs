@@ -1,4 +1,4 @@
-//! A clock that is wrong deletes nothing.
+//! A cleanup deletes nothing while the clock is wrong.
 
 use chrono::{TimeDelta, Utc};
 use uzima_backup::base::exit::Exit;
@@ -8,7 +8,7 @@ use uzima_backup::ops::cleanup::{Options, Outcome, cleanup};
 use super::support::{JOB, Place};
 use crate::store::support;
 
-/// What the binary asks for without settings.
+/// The options of the binary without settings.
 pub fn options() -> Options {
     Options {
         job: JOB.into(),
@@ -39,7 +39,7 @@ async fn a_clock_that_disagrees_with_the_stores_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn minutes_are_forgiven() {
+async fn a_clock_difference_of_minutes_is_tolerated() {
     for (minutes, frozen) in [(9, false), (-9, false), (11, true), (-11, true)] {
         let place = Place::s3();
         let backups = place.nightly(0..33);
@@ -51,10 +51,10 @@ async fn minutes_are_forgiven() {
     }
 }
 
-/// In a directory no other clock can be asked. One that is years ahead makes everything old: the share
-/// that may go at once, and the least number, are what is left.
+/// A directory has no clock of its own to compare with. If the machine's clock is years ahead, every backup
+/// looks old, and only the limit for deletions at once and the minimum number of backups protect them.
 #[tokio::test]
-async fn a_directory_has_the_share_and_the_least_number() {
+async fn in_a_directory_a_wrong_clock_deletes_at_most_the_allowed_share() {
     let place = Place::dir();
     let backups = place.nightly((0..33).map(|days| days + 3650));
     let ran = place.run(&["cleanup"]).ends(3);

@@ -1,5 +1,5 @@
-//! A clean-up that dies at any step is made good by the next; and rows 30 and 31: what one
-//! object's failure does to the rest.
+//! A cleanup that dies at any step is completed by the next one. A failure with one object does not stop the
+//! others.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ async fn store(place: &Place) -> Arc<dyn Store> {
     }
 }
 
-/// What is listed must restore: its objects are all there.
+/// A listed backup must be restorable: all its objects exist.
 fn assert_whole(place: &Place, backups: &[uzima_backup::model::manifest::Manifest], when: &str) {
     let (listed, keys) = (place.listed(), place.keys());
     for backup in backups.iter().filter(|backup| listed.contains(backup.id.as_str())) {
@@ -34,7 +34,7 @@ fn assert_whole(place: &Place, backups: &[uzima_backup::model::manifest::Manifes
 }
 
 #[tokio::test]
-async fn a_run_that_dies_at_any_step_is_made_good() {
+async fn a_cleanup_that_dies_at_any_step_is_completed_by_the_next() {
     for death in [Death::Before, Death::After] {
         let mut died = 0;
         for n in 0.. {
@@ -56,15 +56,15 @@ async fn a_run_that_dies_at_any_step_is_made_good() {
                 break;
             }
         }
-        // Two backups: a tombstone, the manifest, the index, the acceptance of one, the artifact, the
-        // tombstone; each on two stores.
+        // Two backups: a tombstone, the manifest, the index, the acceptance of one of them, the artifact, the
+        // tombstone; and both on two stores.
         assert_eq!(died, 2 * 11, "{death:?}");
     }
 }
 
-/// The binary, killed by the system at each call that changes the directory.
+/// The binary is killed at each system call that changes the directory.
 #[test]
-fn a_binary_that_is_killed_at_any_step_is_made_good() {
+fn a_cleanup_killed_at_any_system_call_is_completed_by_the_next() {
     for calls in ["unlink,unlinkat,rmdir", "rename,renameat,renameat2"] {
         let mut killed = 0;
         for n in 1.. {
@@ -87,13 +87,13 @@ fn a_binary_that_is_killed_at_any_step_is_made_good() {
             }
             killed += 1;
         }
-        // strace counts by thread, and which thread makes a call is chance: how many kills there are is too.
+        // strace counts per thread, and which thread makes a call is chance, so the number of kills varies.
         assert!(killed > 0, "{calls}");
     }
 }
 
 #[test]
-fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
+fn an_object_that_cannot_be_deleted_is_reported_and_the_rest_is_deleted() {
     for (which, listed) in [(0, true), (1, false), (2, false)] {
         let place = Place::s3();
         let backups = place.nightly([0, 1, 2, 40, 41, 42]);
@@ -108,7 +108,7 @@ fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
         assert!(problem.contains(&stuck) && problem.contains(backups[4].id.as_str()), "{problem}");
         assert_eq!(place.listed().contains(backups[4].id.as_str()), listed, "{stuck}");
         assert_whole(&place, &backups, &stuck);
-        // It stays so, and is told again, until it can be deleted.
+        // The object stays and is reported again until it can be deleted.
         place.run(&["cleanup", "--quiet"]).ends(3).says(&["needs a look", &stuck]);
         place.bucket().faults().clear();
         let report = place.run(&["cleanup", "--json"]).ends(0).json();
@@ -117,9 +117,9 @@ fn what_cannot_be_deleted_is_told_and_the_rest_goes() {
     }
 }
 
-/// In a bucket that keeps versions nothing has become smaller.
+/// In a bucket that keeps versions a deletion frees no space.
 #[test]
-fn that_bytes_remain_is_told() {
+fn remaining_versions_are_reported() {
     let place = Place::s3();
     let backups = place.nightly([0, 1, 2, 40, 41]);
     place.bucket().keep_versions();
@@ -132,9 +132,9 @@ fn that_bytes_remain_is_told() {
     place.run(&["cleanup"]).ends(0);
 }
 
-/// A pin that comes between the plan and the deletion.
+/// A backup is pinned between the plan and the deletion.
 #[tokio::test]
-async fn a_pin_in_the_last_moment_is_seen() {
+async fn a_pin_between_plan_and_deletion_is_respected() {
     let place = Place::dir();
     let backups = place.nightly([0, 1, 2, 40]);
     let breaking = Breaking::new(store(&place).await, usize::MAX, Death::Before).pinning(&backups[3].id);

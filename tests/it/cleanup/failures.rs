@@ -1,4 +1,4 @@
-//! What is said about failed runs goes by age, and by nothing else.
+//! Reports of failed runs expire by age, and by nothing else.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::clocks::options;
 use super::support::{JOB, Place, keys_of, manifest, places};
 use crate::store::support;
 
-/// What is said about a run of so many days ago, which failed.
+/// The report of a run that failed so many days ago.
 pub fn failed(job: &str, days: i64) -> Failure {
     let m = manifest(job, days);
     Failure {
@@ -40,7 +40,7 @@ impl Place {
 }
 
 #[test]
-fn they_go_by_age_and_only_those_of_the_job() {
+fn reports_of_failures_expire_by_age_within_their_job() {
     for place in places() {
         let backups = place.nightly(0..5);
         let (young, old, older) = (place.fail(JOB, 29), place.fail(JOB, 31), place.fail(JOB, 400));
@@ -60,9 +60,9 @@ fn they_go_by_age_and_only_those_of_the_job() {
     }
 }
 
-/// What else lies in the folder is decided on as ever.
+/// The other objects in the folder are handled as usual.
 #[test]
-fn an_orphan_beside_one_is_still_an_orphan() {
+fn an_orphan_beside_a_report_of_a_failure_is_still_an_orphan() {
     let place = Place::dir();
     place.nightly(0..5);
     let lost = manifest(JOB, 40);
@@ -77,9 +77,9 @@ fn an_orphan_beside_one_is_still_an_orphan() {
     assert!(!place.keys().contains(&lost.artifact.key));
 }
 
-/// It may be of any job: it is told, costs nothing, and stays.
+/// An unreadable report may belong to any job: it is reported, and stays.
 #[test]
-fn what_cannot_be_understood_stays() {
+fn an_unreadable_report_of_a_failure_stays() {
     for place in places() {
         place.nightly(0..5);
         let of_newer = Failure { format: FORMAT + 1, ..failed(JOB, 60) };
@@ -96,14 +96,14 @@ fn what_cannot_be_understood_stays() {
         let done = place.run(&["cleanup", "--json"]).ends(0).json();
         assert_eq!((&done["expired"], done["notes"].as_array().map(Vec::len)), (&json!([]), Some(4)));
         assert_eq!(place.keys(), before);
-        // They failed all the same, and that is listed.
+        // The run failed all the same, and is listed.
         let listed = place.run(&["list", "--json", "--status", "failed"]).ends(0).json();
         assert_eq!(listed["backups"].as_array().map(Vec::len), Some(4), "{listed}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_clock_forgets_nothing() {
+async fn a_wrong_clock_expires_no_report() {
     let place = Place::s3();
     place.nightly(0..5);
     place.fail(JOB, 3);
@@ -115,9 +115,9 @@ async fn a_wrong_clock_forgets_nothing() {
     assert_eq!(place.keys(), before);
 }
 
-/// A listing tells of them beside the backups, and asks the store for no more than it shows.
+/// `list` shows the failed runs among the backups, and reads no more objects than it shows.
 #[test]
-fn they_are_listed() {
+fn failed_runs_are_listed() {
     let place = Place::s3();
     let backups = place.nightly([0, 2]);
     let id = place.fail(JOB, 1);
@@ -134,7 +134,7 @@ fn they_are_listed() {
     assert!(lines[2].ends_with("failed: the disk is full (next step: free some space)"), "{text}");
     let of_status = place.run(&["list", "--json", "--status", "completed"]).ends(0).json();
     assert_eq!(of_status["backups"].as_array().map(Vec::len), Some(2));
-    // Without what was read before.
+    // Without the cache of earlier reads.
     std::fs::remove_dir_all(place.home.state()).expect("a folder");
     let before = place.bucket().calls().len();
     let some = place.run(&["list", "--json", "--limit", "2"]).ends(0).json();

@@ -1,6 +1,6 @@
-//! Random histories of two jobs: nights that fail, outages of weeks, clocks that jump, pins, lost
-//! manifests, collapses, another server. After each clean-up an oracle, which shares no code with the
-//! planner and asks of each backup on its own, says what had to stay and what had to go.
+//! Random histories of two jobs: failed nights, outages of weeks, clock jumps, pins, lost manifests,
+//! collapses, another server. After each cleanup an oracle decides for each backup alone whether it had to
+//! stay or to go. The oracle shares no code with the planner.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
@@ -15,20 +15,20 @@ use uzima_backup::retention::{Action, Circumstances, plan};
 
 use super::oracle::Oracle;
 
-/// What happens.
+/// An event of a history.
 #[derive(Debug, Clone)]
 enum Event {
-    /// So many nights with a backup of each job.
+    /// So many nights, each with a backup of each job.
     Nights(u8),
-    /// So many days without any.
+    /// So many days without a backup.
     Outage(u8),
-    /// The machine's clock is off by so many days at the next backup.
+    /// At the next backup the machine's clock is wrong by so many days.
     ClockJumps(i16),
     /// A backup is pinned, or unpinned.
     Pin(prop::sample::Index),
     /// A manifest is lost.
     Lose(prop::sample::Index),
-    /// Verify finds a backup wrong.
+    /// Verify finds a backup damaged.
     Unsound(prop::sample::Index),
     /// The server now holds so many documents.
     Holds(u16),
@@ -36,7 +36,7 @@ enum Event {
     Server(u8),
     /// A person accepts the newest backup.
     Accept,
-    /// A clean-up: by a clock off by so many minutes, forced or not.
+    /// A cleanup whose clock is wrong by so many minutes, with or without --force.
     Cleanup(i16, bool),
 }
 
@@ -80,7 +80,7 @@ struct World {
     server: u8,
     made: u32,
     backups: Vec<Backup>,
-    /// Clean-ups, frozen ones, and backups that were deleted.
+    /// The numbers of cleanups, of frozen cleanups, and of deleted backups.
     tally: [usize; 3],
 }
 
@@ -185,7 +185,7 @@ impl World {
 }
 
 #[test]
-fn never_without_a_good_backup_and_everything_that_should_go_does() {
+fn cleanup_keeps_a_good_backup_and_deletes_everything_that_is_due() {
     let wanted = std::env::var("UZIMA_HISTORIES").ok().map(|n| n.parse().expect("a number"));
     let cases = wanted.unwrap_or(3_000);
     let config = Config { cases, failure_persistence: None, ..Config::default() };

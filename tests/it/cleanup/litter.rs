@@ -1,5 +1,5 @@
-//! Directories full of whatever may lie there, and that nothing goes but what a manifest or
-//! tombstone of the job names, or `--orphans` was asked for.
+//! Directories full of unrelated files. A cleanup deletes only objects that a manifest or tombstone of the
+//! job names, and orphans with `--orphans`.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use uzima_backup::store::DirStore;
 use super::clocks::options;
 use super::support::{JOB, Place, keys_of, manifest};
 
-/// A folder, and which objects are in it.
+/// A folder and its objects.
 #[derive(Debug, Clone)]
 struct Folder {
     days: i64,
@@ -50,7 +50,8 @@ fn folder() -> impl Strategy<Value = Folder> {
     )
 }
 
-/// What may go of a folder; where nothing is said of its end, all of it may stay.
+/// Writes a folder. Returns the objects that a cleanup may delete, but does not have to. All others must
+/// stay.
 fn lay(place: &Place, folder: &Folder, orphans: bool) -> BTreeSet<String> {
     let m: Manifest = manifest(if folder.mine { JOB } else { "all@db2" }, folder.days);
     let keys = keys_of(&m);
@@ -88,7 +89,7 @@ fn lay(place: &Place, folder: &Folder, orphans: bool) -> BTreeSet<String> {
 }
 
 #[test]
-fn nothing_goes_that_nobody_named() {
+fn a_cleanup_deletes_only_named_objects() {
     let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
     let cases = (prop::collection::vec(folder(), 1..14), any::<bool>());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

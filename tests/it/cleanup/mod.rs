@@ -1,4 +1,5 @@
-//! `cleanup`, `pin` and `unpin`: what goes, what stays, and what a run that was killed leaves to the next.
+//! `cleanup`, `pin` and `unpin`: which objects are deleted, which stay, and how the next run completes a
+//! killed one.
 
 mod accepted;
 mod breaking;

@@ -1,15 +1,14 @@
-//! What retention must do, written from the design and not from the planner, with which it shares no
-//! code.
+//! The rules of retention, written from the design. The oracle shares no code with the planner.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use uzima_backup::catalog::state::Backup;
 use uzima_backup::config::choices::Policy;
 
-/// What must be, said of each backup on its own and not in the planner's order.
+/// Decides for each backup alone, not in the planner's order.
 pub struct Oracle<'a> {
-    /// Those of the job, oldest first.
+    /// The backups of the job, oldest first.
     pub mine: Vec<&'a Backup>,
-    /// For each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound.
+    /// One letter for each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound.
     letters: Vec<char>,
     now: DateTime<Utc>,
     policy: &'a Policy,
@@ -35,14 +34,13 @@ impl<'a> Oracle<'a> {
         Oracle { mine, letters, now, policy }
     }
 
-    /// The good ones, oldest first.
+    /// The good backups, oldest first.
     pub fn good(&self) -> Vec<&'a Backup> {
         let pairs = self.mine.iter().zip(&self.letters);
         pairs.filter(|(_, letter)| **letter == 'g').map(|(b, _)| *b).collect()
     }
 
-    /// How many good ones, counted by their period, are newer than this one; `None` if one of the same
-    /// period is newer.
+    /// The number of periods with a newer good backup. `None` if a newer one is in the same period.
     fn newer<K: PartialEq>(&self, b: &Backup, period: impl Fn(DateTime<Utc>) -> K) -> Option<usize> {
         let good = self.good();
         let after = good.iter().filter(|g| (g.started, &g.id) > (b.started, &b.id));
@@ -58,7 +56,7 @@ impl<'a> Oracle<'a> {
         Some(periods.len())
     }
 
-    /// What a person accepted is what later ones are compared with, and not with what is older and stays.
+    /// Later backups are compared with an accepted one, not with the older ones that stay.
     fn stays(&self, i: usize) -> bool {
         let older = |i| (0..i).any(|j| self.letters[j] == 'g' && self.stays_by_itself(j));
         self.stays_by_itself(i) || (self.mine[i].accepted && self.letters[i] == 'g' && older(i))
@@ -80,12 +78,12 @@ impl<'a> Oracle<'a> {
                     || within(self.newer(b, |t| t.year()), p.yearly))
     }
 
-    /// The places of those that would go if nothing were frozen.
+    /// The indexes of the backups that would be deleted if nothing were frozen.
     fn out(&self) -> Vec<usize> {
         (0..self.mine.len()).filter(|i| !self.stays(*i)).collect()
     }
 
-    /// Whether nothing may go until a person looks.
+    /// Returns true if nothing may be deleted until a person looks.
     pub fn frozen(&self, off: TimeDelta, force: bool) -> bool {
         let good = self.out().into_iter().filter(|i| self.letters[*i] == 'g').count();
         let last = self.letters.iter().rposition(|letter| !"fu".contains(*letter));
@@ -96,7 +94,7 @@ impl<'a> Oracle<'a> {
             || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25)
     }
 
-    /// What must go, by id.
+    /// The backups that must be deleted.
     pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
         let out = if self.frozen(off, force) { Vec::new() } else { self.out() };
         let mut going: Vec<&Backup> = out.into_iter().map(|i| self.mine[i]).collect();

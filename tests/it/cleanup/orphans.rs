@@ -1,4 +1,4 @@
-//! Artifacts without a manifest; and what dead runs left behind (row 26).
+//! Artifacts without a manifest, and other leftovers of dead runs.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use uzima_testkit::s3_server::{Fault, Rule};
 
 use super::support::{JOB, Place, manifest};
 
-/// Makes a file of a directory look so many days old.
+/// Sets the modification time of a file to so many days ago.
 pub fn aged(place: &Place, key: &str, days: u64) {
     let path = place.home.backups().join(key);
     let file = std::fs::File::options().append(true).open(path).expect("a file");
@@ -14,7 +14,7 @@ pub fn aged(place: &Place, key: &str, days: u64) {
 }
 
 #[test]
-fn an_orphan_is_told_and_goes_only_when_asked_and_old() {
+fn an_orphan_is_reported_and_deleted_only_on_request_and_when_old() {
     let place = Place::dir();
     let backups = place.nightly(0..3);
     let (old, young) = (manifest(JOB, 40), manifest("other", 40));
@@ -36,9 +36,9 @@ fn an_orphan_is_told_and_goes_only_when_asked_and_old() {
     assert_eq!(place.listed().len(), backups.len());
 }
 
-/// The age is the store's word: what has just been written there is young, whatever its id says.
+/// The store decides the age: an object that was just written is young, whatever its id says.
 #[test]
-fn a_backup_may_be_running() {
+fn an_orphan_may_be_a_running_backup_and_stays() {
     let place = Place::s3();
     let lost = manifest(JOB, 400);
     place.put(&lost.artifact.key, b"x");
@@ -48,7 +48,7 @@ fn a_backup_may_be_running() {
 }
 
 #[test]
-fn a_frozen_plan_leaves_orphans_as_well() {
+fn a_frozen_cleanup_deletes_no_orphans() {
     let place = Place::dir();
     place.nightly(0..50);
     let lost = manifest("lost", 40);
@@ -59,9 +59,9 @@ fn a_frozen_plan_leaves_orphans_as_well() {
     assert!(place.keys().contains(&lost.artifact.key));
 }
 
-/// The partial of a process that is gone, and an upload that the state folder remembers.
+/// The partial file of a dead process, and an upload that the state folder remembers.
 #[test]
-fn what_dead_runs_left_behind_goes() {
+fn leftovers_of_dead_runs_are_deleted() {
     let place = Place::dir();
     place.nightly(0..3);
     let lost = manifest(JOB, 1);
@@ -79,9 +79,9 @@ fn what_dead_runs_left_behind_goes() {
     assert_eq!(place.keys().len(), 9);
 }
 
-/// A bucket that lets nobody delete fails the clean-up, every night, and nothing else.
+/// If the key may not delete, every cleanup fails, and nothing else does.
 #[test]
-fn without_the_right_to_delete() {
+fn a_cleanup_without_the_right_to_delete_fails() {
     let place = Place::s3();
     let backups = place.nightly(0..33);
     for operation in ["DeleteObject", "DeleteObjects"] {

@@ -1,4 +1,4 @@
-//! `pin` and `unpin`, and that a pin survives whatever a clean-up does.
+//! `pin` and `unpin`. No cleanup deletes a pinned backup.
 
 use serde_json::json;
 use uzima_backup::catalog::layout;
@@ -8,7 +8,7 @@ use super::support::{JOB, Place, ids, keys_of, manifest, places, with};
 use crate::cli::support::run;
 
 #[test]
-fn what_is_pinned_stays_until_it_is_not() {
+fn a_pinned_backup_stays_until_it_is_unpinned() {
     for place in places() {
         let backups = place.nightly(0..33);
         let id = backups[32].id.as_str();
@@ -40,9 +40,9 @@ fn what_is_pinned_stays_until_it_is_not() {
     }
 }
 
-/// `latest` is chosen as `restore` and `verify` choose it, and what an id names by the job as well.
+/// `pin latest` chooses the same backup as `restore` and `verify`, and refuses an id of another job.
 #[test]
-fn the_newest_is_pinned_by_its_word() {
+fn pin_latest_chooses_the_newest_backup_of_the_job() {
     let place = Place::dir();
     let backups = place.nightly(0..3);
     let id = backups[0].id.as_str();
@@ -59,9 +59,9 @@ fn the_newest_is_pinned_by_its_word() {
         .says(&["several jobs", &flags]);
 }
 
-/// `list` must not cost a request a backup more for it: only the reason of one that is pinned is fetched.
+/// `list` must not send one more request for each backup: only the reason of a pinned one is read.
 #[test]
-fn a_list_asks_once_for_all_pins() {
+fn list_reads_only_the_pins_that_exist() {
     let place = Place::s3();
     let backups = place.nightly(0..9);
     place.run(&["pin", backups[3].id.as_str()]).ends(0);
@@ -69,12 +69,12 @@ fn a_list_asks_once_for_all_pins() {
     place.run(&["list"]).ends(0);
     let calls = &place.bucket().calls()[before..];
     let count = |operation: &str| calls.iter().filter(|call| call.operation == operation).count();
-    // One look whether the bucket is there, one listing, the manifests, and the pin.
+    // One check of the bucket, one listing, the manifests, and the pin.
     assert_eq!((count("ListObjectsV2"), count("GetObject"), calls.len()), (2, 10, 12));
 }
 
 #[test]
-fn what_is_not_there_cannot_be_pinned() {
+fn a_backup_that_does_not_exist_cannot_be_pinned() {
     for place in places() {
         let gone = manifest(JOB, 3);
         place.put(&gone.artifact.key, b"x");
@@ -88,9 +88,9 @@ fn what_is_not_there_cannot_be_pinned() {
     }
 }
 
-/// A run that was killed right after its tombstone: the backup is still whole, and a person pins it.
+/// A run was killed right after it wrote its tombstone: the backup is still whole, and a person pins it.
 #[test]
-fn a_pin_stops_a_deletion_that_was_begun() {
+fn a_pin_stops_a_deletion_that_was_started() {
     for place in places() {
         let backups = place.nightly(0..33);
         let old = &backups[32];
@@ -108,9 +108,9 @@ fn a_pin_stops_a_deletion_that_was_begun() {
     }
 }
 
-/// That it is there is what counts.
+/// The file's existence is what counts.
 #[test]
-fn a_pin_that_cannot_be_understood_is_a_pin() {
+fn an_unreadable_pin_still_counts() {
     let place = Place::dir();
     let backups = place.nightly(0..33);
     place.put(&layout::pin(&backups[32].id), b"{");
@@ -119,9 +119,9 @@ fn a_pin_that_cannot_be_understood_is_a_pin() {
     assert!(place.keys().contains(&backups[32].artifact.key));
 }
 
-/// The pin of a lost manifest keeps the artifact, and comes off.
+/// The pin of a lost manifest keeps the artifact, and can be removed.
 #[test]
-fn an_orphan_may_be_pinned() {
+fn an_orphan_can_be_pinned() {
     let place = Place::dir();
     place.nightly(0..3);
     let lost = manifest(JOB, 90);

@@ -1,4 +1,4 @@
-//! Every rule through the binary, on a bucket and on a directory.
+//! Every rule of `cleanup`, through the binary, on a bucket and on a directory.
 
 use serde_json::json;
 use uzima_backup::catalog::layout;
@@ -7,7 +7,7 @@ use uzima_testkit::s3_server::{Fault, Rule};
 use super::support::{JOB, Place, hold, ids, manifest, places, with};
 
 #[test]
-fn the_plan_is_printed_and_is_what_is_done() {
+fn a_cleanup_does_exactly_what_the_dry_run_printed() {
     for place in places() {
         let backups = place.nightly(0..33);
         let before = place.keys();
@@ -33,9 +33,9 @@ fn the_plan_is_printed_and_is_what_is_done() {
     }
 }
 
-/// Row 46, and row 62: weeks without a backup, however they ended.
+/// After weeks without a backup, for whatever reason, the last good backups stay.
 #[test]
-fn the_last_good_ones_stay() {
+fn the_last_good_backups_stay_after_weeks_without_a_backup() {
     for place in places() {
         let mut backups = place.nightly(60..66);
         place.run(&["cleanup"]).ends(0);
@@ -50,9 +50,9 @@ fn the_last_good_ones_stay() {
     }
 }
 
-/// What is another job's, foreign, or has lost its manifest.
+/// Objects of another job, foreign objects, and backups without a manifest.
 #[test]
-fn nothing_else_is_touched() {
+fn objects_of_other_jobs_and_foreign_objects_are_not_touched() {
     for place in places() {
         let backups = place.nightly(28..32);
         let others: Vec<_> = (28..50).map(|days| manifest("all@db2", days)).collect();
@@ -79,7 +79,7 @@ fn nothing_else_is_touched() {
     }
 }
 
-/// What cannot be read is never taken for nothing.
+/// An unreadable object is never taken for a missing one.
 #[test]
 fn a_damaged_manifest_or_tombstone_freezes() {
     for place in places() {
@@ -102,9 +102,9 @@ fn a_damaged_manifest_or_tombstone_freezes() {
     }
 }
 
-/// A manifest that names what is elsewhere would have that deleted.
+/// The objects that such a manifest names would be deleted with it.
 #[test]
-fn a_manifest_that_names_anothers_objects_freezes() {
+fn a_manifest_that_names_objects_outside_its_folder_freezes() {
     let place = Place::dir();
     let mut backups = place.nightly(0..33);
     backups[32].artifact.key = backups[0].artifact.key.clone();
@@ -148,7 +148,7 @@ fn another_source_freezes_until_it_is_accepted() {
     backups[0].source.member = "db9:27017".into();
     place.add(&backups[0]);
     let ran = place.run(&["cleanup"]).ends(3);
-    // What to do is said for either case: a server that moved, and two that share a job by mistake.
+    // The message covers both cases: the server moved, or two servers share a job by mistake.
     for words in ["is the single server db9:27017", "give each a job of its own (BACKUP_JOB", "use --accept "]
     {
         assert!(ran.stdout.contains(words), "no {words:?} in {}", ran.stdout);
@@ -158,9 +158,9 @@ fn another_source_freezes_until_it_is_accepted() {
     assert_eq!(place.listed().len(), 30);
 }
 
-/// One is told as one, of everything.
+/// The singular is used for one backup and one day.
 #[test]
-fn one_backup_and_one_day() {
+fn the_plan_uses_the_singular_for_one_backup_and_one_day() {
     let place = Place::dir();
     place.nightly([1]);
     let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
@@ -168,7 +168,7 @@ fn one_backup_and_one_day() {
 }
 
 #[test]
-fn many_at_once_need_force() {
+fn deleting_many_backups_at_once_needs_force() {
     for place in places() {
         let backups = place.nightly(0..50);
         let ran = place.run(&["cleanup"]).ends(3);
@@ -181,7 +181,7 @@ fn many_at_once_need_force() {
 }
 
 #[test]
-fn the_newest_in_the_future_freezes() {
+fn a_newest_backup_in_the_future_freezes() {
     let place = Place::dir();
     place.nightly(0..33);
     let future = place.nightly([-3650]).remove(0);
@@ -191,9 +191,9 @@ fn the_newest_in_the_future_freezes() {
     assert_eq!(place.listed().len(), 31, "it stays, and counts for nothing");
 }
 
-/// Reported, and no replacement for a good one.
+/// Such a backup is reported and does not replace a good one.
 #[test]
-fn a_manifest_without_its_artifact_is_told_and_not_good() {
+fn a_manifest_without_its_artifact_is_reported_and_not_good() {
     let place = Place::dir();
     let backups = place.nightly(60..64);
     std::fs::remove_file(place.home.backups().join(&backups[0].artifact.key)).expect("a file");
@@ -203,7 +203,7 @@ fn a_manifest_without_its_artifact_is_told_and_not_good() {
 }
 
 #[test]
-fn settings_say_how_long() {
+fn settings_decide_how_long_backups_are_kept() {
     let place = Place::dir();
     let backups = place.nightly(0..12);
     let run = |env: &[(&str, &str)]| {
@@ -231,7 +231,7 @@ fn settings_say_how_long() {
     assert_eq!(place.listed().len(), 12);
 }
 #[test]
-fn what_is_asked_wrongly_or_cannot_be_read() {
+fn wrong_arguments_and_unreadable_stores_delete_nothing() {
     let place = Place::s3();
     place.nightly(0..33);
     place.run(&["cleanup", "--accept", "latest"]).ends(2);
@@ -244,9 +244,9 @@ fn what_is_asked_wrongly_or_cannot_be_read() {
     assert_eq!(place.listed().len(), 33);
 }
 
-/// A job's name that is spelled wrongly must not end as a clean-up that has nothing to do, every night.
+/// A misspelt job name must not look like a cleanup with nothing to do, every night.
 #[test]
-fn a_job_without_backups_beside_others_is_told() {
+fn a_job_without_backups_in_a_place_with_other_jobs_is_reported() {
     let place = Place::dir();
     let empty = place.run(&["cleanup"]).ends(0);
     assert!(empty.stdout.starts_with("deleted 0 of 0 backups"), "{}", empty.stdout);

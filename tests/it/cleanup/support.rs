@@ -1,4 +1,4 @@
-//! Backups that nobody made: their objects written straight into a bucket or a directory.
+//! Fake backups: their objects are written straight into a bucket or a directory.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -28,7 +28,7 @@ pub struct Place {
     pub bucket: Option<S3Server>,
 }
 
-/// One of each.
+/// A bucket and a directory.
 pub fn places() -> [Place; 2] {
     [Place { home: Home::new(), bucket: Some(S3Server::start()) }, Place { home: Home::new(), bucket: None }]
 }
@@ -58,7 +58,7 @@ impl Place {
         std::fs::write(path, body).expect("a file");
     }
 
-    /// All keys there are, those outside the prefix as well.
+    /// All keys in the place, also those outside the prefix.
     pub fn keys(&self) -> BTreeSet<String> {
         match &self.bucket {
             Some(bucket) => bucket
@@ -77,14 +77,14 @@ impl Place {
         self.put(&layout::manifest(&manifest.id), &manifest.encode().expect("JSON"));
     }
 
-    /// Writes nightly backups of the job, of so many days ago.
+    /// Writes one backup of the job for each of these ages in days.
     pub fn nightly(&self, days: impl IntoIterator<Item = i64>) -> Vec<Manifest> {
         let manifests: Vec<Manifest> = days.into_iter().map(|days| manifest(JOB, days)).collect();
         manifests.iter().for_each(|manifest| self.add(manifest));
         manifests
     }
 
-    /// The tool with the settings of this place. MongoDB is not there: nothing here may need it.
+    /// The tool with the settings of this place. MongoDB is unreachable, because nothing here may need it.
     pub fn command(&self) -> Command {
         let mut command = match &self.bucket {
             None => self.home.to_dir(NOWHERE),
@@ -102,7 +102,7 @@ impl Place {
         run(self.command().args(args))
     }
 
-    /// The ids that are listed.
+    /// The ids that have a manifest.
     pub fn listed(&self) -> BTreeSet<String> {
         let manifest = |key: String| {
             let (id, file) = layout::parse(&key)?;
@@ -111,7 +111,7 @@ impl Place {
         self.keys().into_iter().filter_map(manifest).collect()
     }
 
-    /// Asserts that exactly these backups are there, whole, and nothing of any other.
+    /// Asserts that the place holds exactly these backups, whole, and nothing else.
     #[track_caller]
     pub fn holds(&self, manifests: &[Manifest]) {
         let want: BTreeSet<String> = manifests.iter().flat_map(keys_of).collect();
@@ -184,7 +184,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
     manifest
 }
 
-/// Makes a manifest say that the backup holds so many documents.
+/// Sets the number of documents in a manifest.
 pub fn hold(manifest: &mut Manifest, documents: u64) {
     manifest.totals.documents = documents;
     manifest.totals.raw_bytes = documents * 100;

@@ -1,4 +1,4 @@
-//! Two clean-ups of one job at the same time, on two hosts, converge.
+//! Two cleanups of one job at the same time, on two hosts.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::cli::locks::end;
 use crate::cli::signals::{STALL, ends_by, start, until};
 use crate::cli::support::{Home, run};
 
-/// Each is slowed down at other calls, so that they overtake one another anywhere.
+/// Each cleanup is slowed down at different calls, so that they overtake one another at random points.
 #[test]
-fn both_end_and_leave_one_state() {
+fn two_cleanups_on_two_hosts_end_in_the_same_state() {
     for seed in 0..6 {
         let (place, other) = (Place::s3(), Home::new());
         let all = place.nightly((0..12).map(|n| n * 10));
@@ -28,7 +28,7 @@ fn both_end_and_leave_one_state() {
         });
         let ran = started.map(end);
         for ran in &ran {
-            // What the other one took away meanwhile may need a look; a failure it is not.
+            // An object that the other cleanup deleted may need a look, but is no failure.
             assert!(matches!(ran.code, Some(0 | 3)), "{seed}: {ran:?}");
         }
         let deleted: usize = ran.iter().map(|ran| with(&ran.json(), "deleted").len()).sum();
@@ -42,9 +42,9 @@ fn both_end_and_leave_one_state() {
     }
 }
 
-/// On one host the second ends at once, or waits for the first and finds nothing left to do.
+/// On one host the second cleanup exits at once, or waits for the first and finds nothing left to do.
 #[test]
-fn on_one_host_the_second_waits_if_it_may() {
+fn a_second_cleanup_on_one_host_exits_or_waits() {
     let place = Place::s3();
     let all = place.nightly((0..12).map(|n| n * 10));
     place.bucket().faults().add(Rule::first(1, "DeleteObjects", Fault::Delay(Duration::from_secs(4))));
@@ -59,9 +59,9 @@ fn on_one_host_the_second_waits_if_it_may() {
     assert_eq!((with(&second, "deleted"), with(&second, "kept")), (vec![], ids(&all[..3])));
 }
 
-/// Row 38 for a clean-up: each of the three ends it in the middle, and the next one finishes.
+/// Each of the three signals ends a cleanup in the middle, and the next one completes it.
 #[test]
-fn a_signal_ends_it_and_the_next_finishes() {
+fn a_cleanup_ended_by_a_signal_is_completed_by_the_next() {
     for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGHUP, 129)] {
         let place = Place::s3();
         let all = place.nightly((0..12).map(|n| n * 10));

@@ -1,11 +1,11 @@
-//! `--drill` as a person asks for it, and what other commands tell of it.
+//! `verify --drill` through the real binary, and the use of its result by other commands.
 
 use super::support::{assert_gone, drill, processes, scratch};
 use crate::cli::support::run;
 use crate::restore::support::{Backup, rows, server};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_it_lacks_is_told_before_anything_is_read() {
+async fn a_missing_mongod_or_setting_is_reported_before_anything_is_read() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -20,7 +20,7 @@ async fn what_it_lacks_is_told_before_anything_is_read() {
     assert!(!secret.stderr.contains("hunter2"), "{}", secret.stderr);
     verify(&["--to-uri", "mongodb://127.0.0.1:1"], &[]).ends(2);
     run(backup.home.to_dir("mongodb://127.0.0.1:1").args(["verify", "--all", "--drill"])).ends(2);
-    // Neither the server that is backed up nor that of restores is ever drilled on.
+    // A drill refuses the server that is backed up and the restore target.
     let other = [("MONGOD_PATH", "/nonexistent/mongod"), ("RESTORE_URI", &*source.uri())]
         .map(|(k, v)| (k, v.to_string()));
     let other: Vec<_> = other.iter().map(|(k, v)| (*k, v.as_str())).collect();
@@ -29,7 +29,7 @@ async fn what_it_lacks_is_told_before_anything_is_read() {
     assert_eq!(results, 0, "nothing was read");
 }
 
-/// A damaged backup is not restored: no server is started.
+/// A damaged backup is not restored, and no server is started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_backup_is_not_restored() {
     let (source, original) = server().await;
@@ -40,7 +40,7 @@ async fn a_damaged_backup_is_not_restored() {
     bytes[middle] ^= 1;
     std::fs::write(backup.artifact(), bytes).expect("a file");
     let within = scratch();
-    // It would be named if it was run: the log tells of every drill that begins.
+    // The log names every drill that starts.
     let ran = run(&mut drill(&backup, within.path())).ends(4);
     assert!(ran.stdout.contains("DAMAGED") && !ran.stderr.contains("drilling"), "{ran:?}");
     assert_eq!(processes(within.path()), Vec::<String>::new());
@@ -48,7 +48,7 @@ async fn a_damaged_backup_is_not_restored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stats_and_health_tell_of_it() {
+async fn stats_and_health_report_the_last_drill() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..300).await;
     let backup = Backup::of(&source, &["--db", "shop", "--job", "nightly"]);
@@ -72,7 +72,7 @@ async fn stats_and_health_tell_of_it() {
     assert_eq!(stats["drill"]["id"], backup.manifest.id.as_str(), "{stats}");
     let text = tool(&["stats"], None).ends(0).stdout;
     assert!(text.contains("\ndrill        ") && text.contains("restored in"), "{text}");
-    // The result, made older.
+    // Makes the result older.
     let file = backup.home.files().into_iter().find(|file| file.contains("/verified-")).expect("a result");
     let path = backup.home.backups().join(file);
     let mut result: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

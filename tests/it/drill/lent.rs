@@ -1,4 +1,4 @@
-//! On a server that is there, with data of its own.
+//! Drills on an existing server that has data of its own.
 
 use bson::doc;
 use mongodb::Client;
@@ -26,11 +26,11 @@ pub async fn databases(client: &Client) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_there_stays_as_it_is() {
+async fn a_drill_leaves_the_data_of_its_server_unchanged() {
     let (source, original) = server().await;
     torture::fill(&original).await.expect("the torture database");
     let backup = Backup::of(&source, &[]);
-    // The very server that was backed up: nothing of it is touched.
+    // The server that was backed up: nothing on it is touched.
     let before = read_all(&original).await.expect("all of it");
     let drilled = run(&mut drill(&backup, &source.uri())).ends(0);
     assert!(drilled.stdout.contains("a server that was there"), "{}", drilled.stdout);
@@ -40,7 +40,7 @@ async fn what_is_there_stays_as_it_is() {
     assert!(list.stdout.contains(&format!("drill {}", chrono::Utc::now().format("%F"))), "{}", list.stdout);
 }
 
-/// The server changes what it was given: a document, an index. The backup is then no good one.
+/// The server changes a restored document and an index. The backup is then not good any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn differences_are_found_and_named() {
     let (source, original) = server().await;
@@ -73,7 +73,7 @@ async fn differences_are_found_and_named() {
     };
     let stale = health(&["--only", "freshness"]).ends(5);
     assert!(stale.stdout.contains("shop.orders: the hash"), "{}", stale.stdout);
-    // Reading the artifact again does not undo that; another drill does.
+    // Reading the artifact again does not change that; another drill does.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     run(backup.home.to_dir(&source.uri()).arg("verify")).ends(0);
     health(&["--only", "freshness"]).ends(5);
@@ -82,9 +82,9 @@ async fn differences_are_found_and_named() {
     health(&["--only", "freshness", "--only", "drill"]).ends(0);
 }
 
-/// A server that goes away says nothing about the backup.
+/// A server that fails says nothing about the backup.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_fails_is_not_the_backups_fault() {
+async fn a_failing_drill_server_does_not_make_the_backup_damaged() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..500).await;
     let backup = Backup::of(&source, &["--db", "shop", "--job", "nightly"]);
@@ -97,10 +97,10 @@ async fn a_server_that_fails_is_not_the_backups_fault() {
         .ends(0);
 }
 
-/// A signal: what was made is dropped all the same. A kill: the next drill tells of it, one a day later
-/// removes it.
+/// After a signal the drill drops its databases. After a kill the next drill reports them, and a drill one
+/// day later removes them.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_ends_it() {
+async fn a_drill_removes_its_databases_after_a_signal_and_a_later_one_after_a_kill() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..500).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -134,7 +134,7 @@ async fn whatever_ends_it() {
     let marker = live.database(&left[0]).collection::<bson::Document>("uzima_drill_marker");
     let old = bson::DateTime::from_millis(bson::DateTime::now().timestamp_millis() - 25 * 3_600_000);
     marker.update_one(doc! {}, doc! {"$set": {"at": old}}).await.expect("an older marker");
-    // One without a marker is nobody's: it is told of, and stays.
+    // A database without a marker may belong to anybody: it is reported and stays.
     rows(&live, "uzima_drill_mine", "c", 0..1).await;
     let told = run(&mut drill(&backup, &target.uri())).ends(3).says(&["removed the database"]);
     assert!(told.stdout.contains("uzima_drill_mine") && told.stdout.contains("bears no marker"), "{told:?}");
@@ -145,9 +145,9 @@ async fn whatever_ends_it() {
     );
 }
 
-/// Rights that a drill needs, and no more.
+/// The roles that a drill needs, and no more.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_user_needs_these_roles() {
+async fn a_drill_names_the_roles_that_its_user_needs() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..5).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -162,9 +162,9 @@ async fn the_user_needs_these_roles() {
     assert_eq!(databases(&target.client().await.expect("a client")).await, Vec::<String>::new());
 }
 
-/// What has expired the server deletes before it can be compared: the rest is compared all the same.
+/// The server deletes expired documents before they can be compared; the rest is compared.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_expired_meanwhile_is_no_difference() {
+async fn documents_that_expired_during_a_drill_are_no_difference() {
     let (source, original) = server().await;
     let off = doc! {"setParameter": 1, "ttlMonitorEnabled": false};
     original.database("admin").run_command(off).await.expect("no TTL at the source");

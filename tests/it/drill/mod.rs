@@ -1,4 +1,4 @@
-//! Drills: a backup is restored into a scratch server, compared, and nothing of that stays.
+//! Drills: a backup is restored into a scratch server and compared, and the restored data is removed.
 
 mod command;
 pub mod lent;

@@ -1,4 +1,4 @@
-//! In a mongod of the drill's own.
+//! Drills in a mongod that the drill starts itself.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::cli::support::run;
 use crate::native::support::{behind_a_proxy, insert, meanwhile, rows as padded};
 use crate::restore::support::{Backup, rows, server};
 
-/// Everything in one format, everything but the 16 MiB documents in the others.
+/// One format holds all data, the others everything but the documents of 16 MiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_torture_database_is_sound_in_every_format() {
     let (source, original) = server().await;
@@ -33,17 +33,17 @@ async fn the_torture_database_is_sound_in_every_format() {
             "{found}"
         );
         let restored = found["namespaces"].as_u64().expect("a number");
-        // Users and roles are merged, and the version of the server is its own.
+        // Users and roles are merged, and the server has its own version document.
         assert_eq!(restored + 3, totals.namespaces);
         assert!(found["recovery_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{found}");
         assert_gone(within.path());
     }
 }
 
-/// Documents that were read twice, a capped collection that went on, and documents that expired long ago: the
-/// drill knows what of them a restore leaves.
+/// Documents that were read twice, a capped collection that was written during the backup, and documents that
+/// expired long ago: the drill knows which of them a restore leaves out.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_restore_leaves_out_is_no_difference() {
+async fn documents_that_a_restore_leaves_out_are_no_difference() {
     let (source, proxy, original) = behind_a_proxy().await;
     let shop = original.database("shop");
     let off = doc! {"setParameter": 1, "ttlMonitorEnabled": false};
@@ -81,9 +81,10 @@ async fn what_a_restore_leaves_out_is_no_difference() {
     assert_gone(within.path());
 }
 
-/// SIGTERM while it restores, SIGKILL too: the first leaves nothing, the second a folder that the next removes.
+/// SIGTERM and SIGKILL during the restore: the first leaves nothing, the second a folder that the next drill
+/// removes.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_ends_it_ends_the_server() {
+async fn the_drills_mongod_ends_with_the_drill() {
     let (source, original) = server().await;
     insert(&original, "shop", "orders", &padded(0, 3_000, 20_000)).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
@@ -106,9 +107,9 @@ async fn whatever_ends_it_ends_the_server() {
     assert_gone(within.path());
 }
 
-/// A mongod that a signal ended: what may have sent it is named. Files of any size are its own affair.
+/// The message names possible senders of the signal. Files may have any size.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mongod_that_is_killed_names_what_may_have_killed_it() {
+async fn a_killed_mongod_is_reported_with_possible_causes() {
     let (source, original) = server().await;
     rows(&original, "shop", "orders", 0..3).await;
     let (backup, within) = (Backup::of(&source, &[]), scratch());

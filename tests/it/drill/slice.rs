@@ -1,4 +1,5 @@
-//! Backups with an oplog slice: the documents are compared as they were read, and the slice is replayed.
+//! Drills of backups with an oplog slice: the documents are compared as they were read, and then the slice is
+//! replayed.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::native::support::meanwhile;
 use crate::replay::stored::written_to;
 use crate::restore::support::{Backup, rows, server};
 
-/// Drills in a mongod of its own, and on a server with data; each time as JSON.
+/// Drills in a mongod of its own and on a server with data. Returns both results as JSON.
 async fn on_both(backup: &Backup, uri: &str) -> [serde_json::Value; 2] {
     let within = scratch();
     let own = run(drill(backup, within.path()).arg("--json")).ends(0).json();
@@ -25,7 +26,7 @@ async fn on_both(backup: &Backup, uri: &str) -> [serde_json::Value; 2] {
     [own, lent].map(|report| report["backups"][0].clone())
 }
 
-/// Two documents have one value of a unique index until the replay is over.
+/// Until the end of the replay, two documents have the same value of a unique index.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unique_value_that_moved_is_no_difference() {
     let (backup, source) = written_to(&[]).await;
@@ -41,8 +42,8 @@ async fn a_unique_value_that_moved_is_no_difference() {
     assert!(told.contains(&format!("; {entries} oplog entries replayed; compared in ")), "{told}");
 }
 
-/// All that a slice can hold. What only the slice has gets no name that anybody else has, and what it drops is
-/// nobody else's.
+/// Every kind of oplog entry is replayed. Live databases with the names of the backup's are not touched,
+/// neither by creates nor by drops of the slice.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_is_replayed_and_nothing_else_is_touched() {
     let write = async |client: Client| {
@@ -68,8 +69,8 @@ async fn every_kind_is_replayed_and_nothing_else_is_touched() {
     assert_eq!(databases(&live).await, Vec::<String>::new());
 }
 
-/// A document that is not as it was read, an index that is not there in the end: both are found in what the
-/// slice writes to. What the comparison takes is no part of the recovery time.
+/// A document that differs from the one that was read, and an index that is missing in the end, are found in
+/// namespaces that the slice writes to. The time of the comparison does not count as recovery time.
 #[tokio::test(flavor = "multi_thread")]
 async fn differences_before_and_after_the_replay_are_found() {
     const PAUSE: Duration = Duration::from_secs(3);
@@ -84,7 +85,7 @@ async fn differences_before_and_after_the_replay_are_found() {
     })));
     let built = proxy.add(Rule::on("createIndexes").then(meanwhile(target.uri(), async |client| {
         let db = client.database(&databases(&client).await[0]);
-        // One that was not built is missing as well.
+        // An index that was not built is missing, too.
         let _ = db.run_command(doc! {"dropIndexes": "orders", "index": "code_1"}).await;
     })));
     let began = Instant::now();
@@ -102,9 +103,9 @@ async fn differences_before_and_after_the_replay_are_found() {
     assert!(seconds("recovery_seconds") <= took - PAUSE, "{found}");
 }
 
-/// Who may restore but not replay is told so before there is anything to remove.
+/// A user who may restore but not replay is refused before anything is created.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_role_for_the_replay_is_named_before_anything_is_made() {
+async fn a_missing_role_for_the_replay_is_named_before_anything_is_created() {
     let (backup, _source) = written_to(&["--db", "shop"]).await;
     let target = Mongod::builder().auth().start().await.expect("mongod");
     let roles = ["restore", "readAnyDatabase", "dbAdminAnyDatabase", "readWriteAnyDatabase"];

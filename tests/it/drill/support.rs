@@ -1,4 +1,4 @@
-//! A backup to drill, a folder for throw-away servers, and what is left of one.
+//! A backup to drill, a folder for scratch servers, and assertions about leftovers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,12 +8,12 @@ use uzima_testkit::mongod::binary;
 
 use crate::restore::support::Backup;
 
-/// A short path: that of a socket has 107 bytes at most.
+/// A short path, because the path of a socket has at most 107 bytes.
 pub fn scratch() -> TempDir {
     tempfile::Builder::new().prefix("dr").tempdir_in("/tmp").expect("a folder")
 }
 
-/// `verify latest --drill` into a throw-away mongod in this folder.
+/// `verify latest --drill` into a scratch mongod in this folder.
 pub fn drill(backup: &Backup, within: &Path) -> Command {
     let mut command = backup.home.to_dir("mongodb://127.0.0.1:1");
     command.env("MONGOD_PATH", mongod()).env("TMPDIR", within).args(["verify", "latest", "--drill"]);
@@ -24,7 +24,7 @@ pub fn mongod() -> PathBuf {
     binary::find().expect("a mongod")
 }
 
-/// Processes whose command line speaks of this folder.
+/// The processes whose command line contains this folder.
 pub fn processes(within: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
@@ -37,7 +37,7 @@ pub fn processes(within: &Path) -> Vec<String> {
     found
 }
 
-/// Asserts that nothing runs or lies there any more.
+/// Asserts that no process and no file is left.
 #[track_caller]
 pub fn assert_gone(within: &Path) {
     assert_eq!(processes(within), Vec::<String>::new());

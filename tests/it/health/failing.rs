@@ -1,5 +1,4 @@
-//! MongoDB, the engine, the settings and the state directory: each thing that can be wrong, and that it is
-//! the check of its name that says so.
+//! Faults of MongoDB, the engine, the settings and the state directory: the check of that name reports each.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use crate::store::support::options;
 const NEW: [&str; 2] = ["--skip", "freshness"];
 
 #[test]
-fn mongodb_is_down() {
+fn a_failed_connection_to_mongodb_is_reported_by_its_check() {
     let home = Home::new();
     let health = Health::of(&mut home.to_dir(NOWHERE), &NEW).only(
         "mongodb",
@@ -31,7 +30,7 @@ fn mongodb_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_password_is_wrong_and_is_told_nowhere() {
+async fn a_wrong_password_is_reported_and_not_printed() {
     let (server, home) = (server().await, Home::new());
     server.create_user("nightly", "right", &[("backup", "admin")]).await.unwrap();
     let uri = server.uri_as("nightly", "wr0ng-s3cret", "admin");
@@ -46,9 +45,9 @@ async fn the_password_is_wrong_and_is_told_nowhere() {
     }
 }
 
-/// What a server says goes into the report, without the secrets among it.
+/// The report contains the server's message, without the secrets in it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_repeats_the_password() {
+async fn a_password_in_the_servers_message_is_not_printed() {
     let (server, home) = (server().await, Home::new());
     server.create_user("nightly", "hunt3r-s3cret", &[("backup", "admin")]).await.unwrap();
     let proxy = WireProxy::start(&[server.host()]).unwrap();
@@ -65,14 +64,14 @@ async fn a_server_that_repeats_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_may_not_be_read() {
+async fn a_database_that_may_not_be_read_is_reported() {
     let (server, home) = (server().await, Home::new());
     server.create_user("reader", "pw", &[("readAnyDatabase", "admin")]).await.unwrap();
     let uri = server.uri_as("reader", "pw", "admin");
     let words = ["'config'", "'reader' may not do this", "grantRolesToUser(\"reader\", [\"backup\"])"];
     Health::of(&mut home.to_dir(&uri), &NEW).only("namespaces", &words, &[]);
 
-    // All of it can be listed, one collection not be read.
+    // The user may list all collections, but not read one of them.
     let client = server.client().await.unwrap();
     client.database("shop").collection("secret").insert_one(doc! {"_id": 1}).await.unwrap();
     let all =
@@ -92,7 +91,7 @@ async fn a_database_may_not_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_collections() {
+async fn a_server_without_collections_is_reported() {
     let (server, home) = (Mongod::builder().start().await.unwrap(), Home::new());
     let words = ["no collections to back up", "--allow-empty"];
     Health::of(&mut home.to_dir(&server.uri()), &NEW).only("namespaces", &words, &[]);
@@ -100,7 +99,7 @@ async fn a_server_without_collections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mongodump_is_missing_where_it_is_asked_for() {
+async fn a_missing_mongodump_is_reported_if_it_was_requested() {
     let (server, home) = (server().await, Home::new());
     let tool = |path: &std::path::Path| {
         let mut tool = home.to_dir(&server.uri());
@@ -118,9 +117,9 @@ async fn mongodump_is_missing_where_it_is_asked_for() {
     assert!(found.runs().unwrap().is_empty(), "it is not run");
 }
 
-/// Settings that do not resolve are a failed check; a file that cannot be read is exit 2 as everywhere.
+/// Settings that do not resolve are a failed check. An unreadable file is exit code 2, as everywhere.
 #[test]
-fn the_settings_are_wrong() {
+fn wrong_settings_are_a_failed_check() {
     let home = Home::new();
     let rest = ["mongodb", "namespaces", "engine", "store", "disk", "clock", "state"];
     let wrong = [("BACKUP_RETENTION_DAYS", "0"), ("BACKUP_MAX_AGE", "x"), ("BACKUP_MIN_FREE", "100")];
@@ -128,7 +127,7 @@ fn the_settings_are_wrong() {
         let mut tool = home.to_dir(NOWHERE);
         let health = Health::of(tool.env(name, value), &[]).only("configuration", &[name], &rest);
         assert!(health.report["job"].is_null());
-        // It cannot be looked away from: nothing else is known without it.
+        // The check `configuration` cannot be skipped, because all others depend on it.
         Health::of(home.to_dir(NOWHERE).env(name, value), &["--skip", "configuration"]).only(
             "configuration",
             &[name],
@@ -150,7 +149,7 @@ fn the_settings_are_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_directory_cannot_be_written() {
+async fn a_state_directory_that_cannot_be_written_is_reported() {
     let (server, home) = (server().await, Home::new());
     let file = home.path().join("file");
     std::fs::write(&file, "x").unwrap();
@@ -165,9 +164,9 @@ async fn the_state_directory_cannot_be_written() {
     assert_eq!(files(&home.backups()), Vec::<String>::new());
 }
 
-/// The file of figures is replaced by each run, for which its folder must be there, and this user's to write.
+/// Each run replaces the metrics file, so its folder must exist and be writable.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_of_figures_cannot_be_written() {
+async fn a_metrics_file_that_cannot_be_written_is_reported() {
     let (server, home) = (server().await, Home::new());
     let metrics = home.path().join("collector/backups.prom");
     for folder in ["/proc".as_ref(), metrics.parent().unwrap()] {
@@ -179,16 +178,17 @@ async fn the_file_of_figures_cannot_be_written() {
     std::fs::create_dir(metrics.parent().unwrap()).unwrap();
     Health::of(home.to_dir(&server.uri()).env("METRICS_FILE", &metrics), &NEW).green();
     assert_eq!(files(metrics.parent().unwrap()), Vec::<String>::new(), "it was only looked at");
-    // A run would refuse to begin.
+    // A run would refuse to start.
     let mut tool = home.to_dir(&server.uri());
     let health = Health::of(tool.env("METRICS_FILE", "backups.prom"), &NEW);
     assert_eq!(health.ran.code, Some(5));
     assert!(health.detail("configuration").contains("METRICS_FILE"));
 }
 
-/// A server that accepts and says nothing: the check ends in time, the others are not held up.
+/// A server that accepts a connection and sends nothing: the check ends in time and does not delay the
+/// others.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs() {
+async fn a_hanging_server_does_not_delay_the_other_checks() {
     let (server, home) = (Mongod::builder().start().await.unwrap(), Home::new());
     let proxy = WireProxy::start(&[server.host()]).unwrap();
     proxy.add(Rule::on("buildInfo").then(Action::Stall(Duration::from_secs(600))));
@@ -207,7 +207,7 @@ async fn a_server_that_hangs() {
     assert_eq!(report.failed(), ["mongodb", "freshness"]);
 }
 
-/// Two that are slow are waited for at the same time.
+/// Two slow checks run at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn checks_do_not_wait_for_each_other() {
     let (server, bucket) = (server().await, S3Server::start());

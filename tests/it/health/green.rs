@@ -1,4 +1,4 @@
-//! A sound installation is green, by cron's environment as well, and nothing of it is changed.
+//! A sound installation is healthy, also in cron's environment, and health changes nothing in it.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use uzima_testkit::s3_server::{BUCKET, S3Server};
 use super::support::{ALL, Health, in_bucket, objects, server, snapshot};
 use crate::cli::support::{Home, files, run};
 
-/// A new installation, then one with a backup; neither is changed.
+/// Checks a new installation, and then one with a backup. Both stay unchanged.
 fn before_and_after(mut tool: impl FnMut() -> Command, extra: &[&str]) -> Health {
     let new = Health::of(&mut tool(), &["--skip", "freshness"]).green();
     let names: Vec<&str> =
@@ -32,7 +32,7 @@ fn before_and_after(mut tool: impl FnMut() -> Command, extra: &[&str]) -> Health
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory() {
+async fn health_is_green_with_a_directory() {
     let (server, home) = (server().await, Home::new());
     let uri = server.uri();
     let after = before_and_after(|| home.to_dir(&uri), &["clock"]);
@@ -53,9 +53,9 @@ async fn a_directory() {
     assert_eq!(held.diff(&read_all(&client).await.unwrap()), Vec::<String>::new());
 }
 
-/// Neither the directory nor the state is created by looking.
+/// The check creates neither the directory nor the state folder.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_is_not_there_yet() {
+async fn health_is_green_with_a_directory_that_does_not_exist_yet() {
     let (server, home) = (server().await, Home::new());
     std::fs::remove_dir(home.backups()).unwrap();
     let new = Health::of(&mut home.to_dir(&server.uri()), &["--skip", "freshness"]).green();
@@ -74,7 +74,7 @@ async fn a_directory_that_is_not_there_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket() {
+async fn health_is_green_with_a_bucket() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     let (uri, endpoint) = (server.uri(), bucket.endpoint());
     let after = before_and_after(|| in_bucket(&home, &uri, &endpoint), &["disk"]);
@@ -92,7 +92,7 @@ async fn a_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_service_than_our_own() {
+async fn health_is_green_with_moto() {
     let (server, home, moto) = (server().await, Home::new(), Moto::start());
     moto.create_bucket(BUCKET);
     let (uri, endpoint) = (server.uri(), moto.endpoint());
@@ -100,7 +100,7 @@ async fn another_service_than_our_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_set_and_the_role_backup() {
+async fn health_is_green_with_a_replica_set_and_the_role_backup() {
     let set = Mongod::builder().replica_set("rs7").start().await.expect("mongod");
     let home = Home::new();
     let health = Health::of(&mut home.to_dir(&set.uri()), &["--allow-empty", "--skip", "freshness"]).green();
@@ -113,9 +113,9 @@ async fn a_replica_set_and_the_role_backup() {
     Health::of(&mut home.to_dir(&uri), &["--skip", "freshness"]).green();
 }
 
-/// As cron starts it: no environment, in the root folder; a configuration file says all.
+/// As cron starts it: an empty environment, the root folder, and all settings in a configuration file.
 #[tokio::test(flavor = "multi_thread")]
-async fn as_cron_starts_it() {
+async fn health_is_green_in_the_environment_of_cron() {
     let (server, home) = (server().await, Home::new());
     let config = home.path().join("config.toml");
     let text = format!(

@@ -1,4 +1,4 @@
-//! The age of the newest good backup (row 43): missed runs are told, and no date of the future hides them.
+//! The age of the newest good backup: missed runs are reported, and a date in the future does not hide them.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ fn place_of(place: &Place) -> Where {
     }
 }
 
-/// The check, with a clock so many hours ahead of the real one.
+/// Runs the check with a clock that is so many hours ahead.
 async fn in_hours(place: &Place, hours: i64) -> Row {
     let now = Utc::now() + TimeDelta::hours(hours);
     let report = look(subject(place_of(place)), &only(&["freshness"]), now).await;
@@ -28,10 +28,10 @@ async fn in_hours(place: &Place, hours: i64) -> Row {
 }
 
 #[tokio::test]
-async fn nights_that_were_missed() {
+async fn missed_nights_are_reported() {
     for place in places() {
         let newest = place.nightly(0..3).remove(0);
-        // It is an hour old.
+        // The backup is one hour old.
         for (hours, fresh) in [(0, true), (24, true), (26, false), (24 * 30, false)] {
             let check = in_hours(&place, hours).await;
             assert_eq!(check.outcome == Outcome::Ok, fresh, "{hours}: {check:?}");
@@ -42,7 +42,7 @@ async fn nights_that_were_missed() {
     }
 }
 
-/// This machine's clock is years back, or a backup was made by one that was years ahead.
+/// The machine's clock is years behind, or a backup was made with a clock years ahead.
 #[tokio::test]
 async fn a_date_of_the_future_is_never_fresh() {
     let place = Place::dir();
@@ -60,7 +60,7 @@ async fn a_date_of_the_future_is_never_fresh() {
 }
 
 #[test]
-fn what_is_not_good_is_not_fresh() {
+fn a_backup_that_is_not_good_is_not_fresh() {
     let place = Place::dir();
     place.nightly(2..5);
     let mut small = manifest(JOB, 0);
@@ -68,10 +68,10 @@ fn what_is_not_good_is_not_fresh() {
     place.add(&small);
     let tool = || Health::of(&mut place.command(), &["--only", "freshness"]);
     tool().only("freshness", &["2 d 1 h old", small.id.as_str(), "it collapsed"], &[]);
-    // A person looked at it.
+    // A person accepts the backup.
     place.run(&["cleanup", "--accept", small.id.as_str()]);
     tool().green();
-    // Its data is gone.
+    // The artifact is deleted.
     std::fs::remove_file(place.home.backups().join(&small.artifact.key)).unwrap();
     tool().only("freshness", &[small.id.as_str(), "is missing"], &[]);
 
@@ -94,9 +94,9 @@ fn backups_of_other_jobs_do_not_count() {
     Health::of(&mut place.command(), &["--only", "freshness", "--job", "all@db2"]).green();
 }
 
-/// Where several jobs share a place, each is named in what is to be typed, and `stats` tells of the others.
+/// If several jobs share a place, each command to type names its job, and `stats` mentions the others.
 #[test]
-fn other_jobs_are_told_and_commands_name_theirs() {
+fn other_jobs_are_mentioned_and_commands_name_their_job() {
     let place = Place::dir();
     place.nightly(0..1);
     let drill = || Health::of(&mut place.command(), &["--only", "drill"]).green().detail("drill").to_string();
@@ -115,9 +115,9 @@ fn other_jobs_are_told_and_commands_name_theirs() {
     ]);
 }
 
-/// A backup of any age that is no good is told, each with what to do; then the newest does not hide it.
+/// Every damaged backup of any age is reported with a next step, and the newest backup does not hide it.
 #[test]
-fn each_stored_backup_that_is_no_good_is_named() {
+fn each_stored_backup_that_is_not_good_is_named() {
     let place = Place::dir();
     let backups = || Health::of(&mut place.command(), &["--only", "backups"]);
     assert_eq!(backups().row("backups")["outcome"], "skipped");
@@ -129,7 +129,7 @@ fn each_stored_backup_that_is_no_good_is_named() {
     let verify = format!("uzima-backup verify {lone}");
     backups().only("backups", &[lone, "its artifact", "is missing", &verify, "--skip backups"], &[]);
     Health::of(&mut place.command(), &["--only", "freshness"]).green();
-    // Only the manifest is gone, and no record knows of the backup: it may be somebody's last copy.
+    // Only the manifest is missing, and no record knows the backup: it may be somebody's last copy.
     let bare = layout::manifest(&nights[1].id);
     std::fs::remove_file(file(&bare)).unwrap();
     assert!(!backups().detail("backups").contains(early), "it is being made");
@@ -142,14 +142,14 @@ fn each_stored_backup_that_is_no_good_is_named() {
     let row = listed.lines().find(|line| line.starts_with(early));
     assert!(row.is_some_and(|row| row.contains("manifest missing")), "{listed}");
     assert!(place.run(&["stats"]).stdout.contains(early));
-    // Of many the newest are told, and how many more.
+    // Of many, the newest are named, and the number of the others is given.
     for night in &nights[3..7] {
         std::fs::remove_file(file(&night.index.key)).unwrap();
     }
     backups().only("backups", &["; 3 more: uzima-backup list"], &[]);
 }
 
-/// A manifest that cannot be read hides nothing, and does not make the others old.
+/// An unreadable manifest hides no other backup, and does not make the others look old.
 #[test]
 fn a_damaged_manifest_is_named() {
     let place = Place::dir();
@@ -159,9 +159,9 @@ fn a_damaged_manifest_is_named() {
     assert!(health.detail("freshness").contains("20200101T000000Z-aaaaaa/manifest.json cannot be"));
 }
 
-/// What cannot be read is never taken for a new installation.
+/// Unreadable manifests are not taken for a new installation.
 #[test]
-fn only_damaged_manifests() {
+fn a_place_with_only_unreadable_manifests_is_not_a_new_installation() {
     let place = Place::dir();
     place.put("2020/01/20200101T000000Z-aaaaaa/manifest.json", b"{");
     let words = ["cannot be told", "20200101T000000Z-aaaaaa/manifest.json", "uzima-backup list"];
@@ -170,7 +170,7 @@ fn only_damaged_manifests() {
 }
 
 #[test]
-fn another_age_may_be_allowed() {
+fn the_allowed_age_can_be_set() {
     let place = Place::dir();
     place.nightly(6..8);
     let mut tool = place.command();

@@ -1,4 +1,4 @@
-//! `health`: green on a sound installation, and each thing that can be wrong named by its own check.
+//! `health`: green on a sound installation, and each fault is reported by its own check.
 
 mod failing;
 mod green;

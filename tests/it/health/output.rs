@@ -1,17 +1,17 @@
-//! What is printed, and which checks are asked.
+//! The printed report of `health`, and the choice of checks.
 
 use super::support::{ALL, Health};
 use crate::cleanup::support::Place;
 use crate::cli::support::{Home, NOWHERE, run};
 
 #[test]
-fn a_line_a_check_and_the_next_step_below() {
+fn each_check_has_a_line_with_its_next_step_below() {
     let home = Home::new();
     let ran = run(home.to_dir(NOWHERE).arg("health")).ends(5);
     let lines: Vec<&str> = ran.stdout.lines().collect();
     let checks: Vec<&&str> = lines.iter().filter(|line| !line.starts_with(' ')).collect();
     assert_eq!(checks.len(), ALL.len() + 1, "{}", ran.stdout);
-    // The details begin in one column.
+    // The details start in one column.
     let column = lines[0].find("job ").expect("a detail");
     for (line, name) in checks.iter().zip(ALL) {
         // An outcome may have two words.
@@ -34,9 +34,9 @@ fn a_line_a_check_and_the_next_step_below() {
     );
 }
 
-/// Cron mails what is printed: with `--quiet` that is what failed, why, and the next step.
+/// Cron mails the output: with `--quiet` it is the failed checks, their reasons and next steps.
 #[test]
-fn quiet_tells_what_failed() {
+fn quiet_prints_only_failed_checks() {
     let home = Home::new();
     let ran = run(home.to_dir(NOWHERE).args(["health", "--quiet"])).ends(5);
     assert_eq!(ran.stdout, "");
@@ -48,19 +48,19 @@ fn quiet_tells_what_failed() {
 }
 
 #[test]
-fn checks_are_chosen() {
+fn checks_can_be_chosen() {
     let place = Place::dir();
     let health = Health::of(&mut place.command(), &["--only", "state", "--only", "store"]).green();
     assert_eq!(health.with("ok"), ["store", "state"]);
     assert_eq!(health.report["checks"].as_array().map(Vec::len), Some(2));
-    // A skipped check holds nothing up that rests on it.
+    // Checks that depend on a skipped check still run.
     let rest: Vec<&str> =
         ALL.iter().filter(|name| **name != "freshness").flat_map(|name| ["--skip", name]).collect();
     Health::of(&mut place.command(), &rest).only("freshness", &["no backup"], &[]);
 }
 
 #[test]
-fn a_check_that_is_not_there_is_a_wrong_usage() {
+fn an_unknown_check_is_a_usage_error() {
     let place = Place::dir();
     for flag in ["--skip", "--only"] {
         let ran = place.run(&["health", flag, "fresh"]).ends(2);
@@ -69,9 +69,9 @@ fn a_check_that_is_not_there_is_a_wrong_usage() {
     }
 }
 
-/// Nothing was looked at: that is no health.
+/// A report without any check would look healthy.
 #[test]
-fn no_check_at_all_is_a_wrong_usage() {
+fn choosing_no_check_is_a_usage_error() {
     let place = Place::dir();
     let all: Vec<&str> = ALL.iter().flat_map(|name| ["--skip", name]).collect();
     for args in [&all[..], &["--only", "store", "--skip", "store"]] {
@@ -82,7 +82,7 @@ fn no_check_at_all_is_a_wrong_usage() {
 }
 
 #[test]
-fn a_closed_standard_output_changes_nothing() {
+fn a_full_standard_output_does_not_change_the_exit_code() {
     let place = Place::dir();
     for (only, code) in [("state", 0), ("freshness", 5)] {
         let mut tool = place.command();

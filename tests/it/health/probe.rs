@@ -1,4 +1,4 @@
-//! The probe in the store: it proves what it should, and never stays where it may go.
+//! The probe in the store: what it proves, and that it is deleted where that is allowed.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use crate::cleanup::support::places;
 use crate::cli::support::{Home, NOWHERE};
 use crate::store::support::options;
 
-/// The key that the README recommends for the backup machine: the probe stays, and is the same every time.
+/// The README recommends such a key for the backup machine: the probe stays, and has the same key every time.
 #[test]
-fn a_key_that_may_not_delete_is_fine() {
+fn a_key_that_may_not_delete_is_healthy() {
     let bucket = S3Server::start();
     bucket.faults().add(Rule::always("DeleteObject", Fault::Answer(403, "AccessDenied")));
     for _ in 0..3 {
@@ -29,9 +29,9 @@ fn a_key_that_may_not_delete_is_fine() {
     assert_eq!(objects(&bucket).len(), 1, "one for each machine");
 }
 
-/// It is never taken for a backup, nor deleted by a clean-up.
+/// The probe is never taken for a backup, and no cleanup deletes it.
 #[test]
-fn a_probe_that_stays_is_foreign_to_every_command() {
+fn a_remaining_probe_is_ignored_by_every_command() {
     for place in places() {
         let backups = place.nightly(0..40);
         place.put(".health/db1", b"a probe");
@@ -45,7 +45,7 @@ fn a_probe_that_stays_is_foreign_to_every_command() {
 }
 
 #[tokio::test]
-async fn what_is_read_back_must_be_what_was_written() {
+async fn a_probe_that_reads_back_differently_is_reported() {
     let bucket = S3Server::start();
     let check = async |options| {
         let report = look(subject(Where::S3(Box::new(options))), &only(&["store"]), Utc::now()).await;
@@ -56,7 +56,7 @@ async fn what_is_read_back_must_be_what_was_written() {
     assert_eq!(altered.outcome, Outcome::Failed, "{altered:?}");
     assert!(altered.next_step.is_some());
     bucket.faults().clear();
-    // Another run of this machine deletes the probe between: that is forgiven.
+    // Another run on this machine deletes the probe in between, which is tolerated.
     bucket.faults().add(Rule::at(0, "GetObject", Fault::Answer(404, "NoSuchKey")));
     assert_eq!(check(options(&bucket)).await.outcome, Outcome::Ok);
     bucket.faults().clear();
@@ -67,9 +67,9 @@ async fn what_is_read_back_must_be_what_was_written() {
     assert!(objects(&bucket).is_empty());
 }
 
-/// A store that hangs after the probe was written: it goes all the same.
+/// The store hangs after the probe was written, and the probe is still deleted.
 #[tokio::test]
-async fn a_hanging_store_keeps_no_probe() {
+async fn a_probe_in_a_hanging_store_is_deleted() {
     let bucket = S3Server::start();
     bucket.faults().add(Rule::from(0, "GetObject", Fault::Delay(Duration::from_secs(600))));
     let mut wanted = only(&["store"]);
@@ -81,9 +81,9 @@ async fn a_hanging_store_keeps_no_probe() {
     assert!(bucket.count("PutObject") > 0 && objects(&bucket).is_empty());
 }
 
-/// Ended by a signal after the probe was written.
+/// A signal ends the run after the probe was written.
 #[test]
-fn a_run_that_is_ended_keeps_no_probe() {
+fn a_probe_is_deleted_when_a_signal_ends_the_run() {
     let (bucket, home) = (S3Server::start(), Home::new());
     bucket.faults().add(Rule::from(0, "GetObject", Fault::Delay(Duration::from_secs(600))));
     let mut tool = in_bucket(&home, NOWHERE, &bucket.endpoint());
@@ -105,7 +105,7 @@ fn a_run_that_is_ended_keeps_no_probe() {
 }
 
 #[test]
-fn many_runs_at_once_do_not_hurt_each_other() {
+fn many_runs_at_once_do_not_disturb_each_other() {
     for place in places() {
         let runs: Vec<_> = (0..6)
             .map(|_| {
@@ -121,9 +121,9 @@ fn many_runs_at_once_do_not_hurt_each_other() {
     }
 }
 
-/// A service that takes small objects, but no upload in parts with the checksum of the settings.
+/// The service accepts small objects, but no upload in parts with the configured checksum.
 #[test]
-fn a_checksum_that_the_service_cannot_do_in_parts_is_found_and_one_that_works_is_named() {
+fn a_checksum_that_fails_in_parts_is_reported_with_one_that_works() {
     for (fault, works) in [
         (
             Rule::always("UploadPart", Fault::Answer(501, "NotImplemented"))
@@ -143,7 +143,7 @@ fn a_checksum_that_the_service_cannot_do_in_parts_is_found_and_one_that_works_is
     }
 }
 
-/// A storage class, an encryption or a lock that the bucket does not take would fail the backup.
+/// A storage class, an encryption or a lock that the bucket refuses would fail the backup.
 #[test]
 fn every_option_of_an_upload_is_tried() {
     for (variable, value, words) in [
@@ -162,7 +162,7 @@ fn every_option_of_an_upload_is_tried() {
 }
 
 #[test]
-fn what_protects_the_bucket_is_reported() {
+fn the_protection_of_the_bucket_is_reported() {
     let bucket = S3Server::start();
     let detail = |words: &str| {
         let home = Home::new();

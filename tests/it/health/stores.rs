@@ -1,4 +1,4 @@
-//! The store: each thing that can be wrong with it.
+//! Faults of the store.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::store::support::options;
 
 const STORE: [&str; 4] = ["--skip", "mongodb", "--skip", "namespaces"];
 
-/// What rests on the store.
+/// The checks that depend on the store.
 const REST: [&str; 3] = ["disk", "clock", "freshness"];
 
 fn of(bucket: &S3Server, change: impl FnOnce(&mut Command)) -> Health {
@@ -27,7 +27,7 @@ fn of(bucket: &S3Server, change: impl FnOnce(&mut Command)) -> Health {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_or_not_ours() {
+fn a_missing_or_forbidden_bucket_is_reported() {
     let bucket = S3Server::start();
     of(&bucket, |tool| {
         tool.env("S3_BACKUP_BUCKET", "other");
@@ -54,7 +54,7 @@ fn a_bucket_that_is_not_there_or_not_ours() {
 }
 
 #[tokio::test]
-async fn the_clocks_disagree() {
+async fn a_clock_difference_is_reported() {
     let place = Place::s3();
     place.nightly(0..2);
     for (minutes, good, words) in [
@@ -68,7 +68,7 @@ async fn the_clocks_disagree() {
         let report = look(subject, &only(&["store", "clock"]), now).await;
         let clock = row(&report, "clock");
         assert_eq!(clock.outcome == Outcome::Ok, good, "{clock:?}");
-        // The store tells whole seconds.
+        // The store's clock has whole seconds.
         let near = [words.to_string(), words.replace("540", "539"), words.replace("540", "541")];
         let near = near.into_iter().chain([words.replace("660", "659"), words.replace("660", "661")]);
         assert!(near.clone().any(|words| clock.detail.contains(&words)), "{clock:?}");
@@ -77,21 +77,21 @@ async fn the_clocks_disagree() {
     }
 }
 
-/// Beyond a quarter of an hour S3 refuses every request.
+/// S3 refuses every request if the clocks differ by more than a quarter of an hour.
 #[test]
-fn a_store_that_refuses_our_clock() {
+fn a_clock_that_the_store_refuses_is_reported() {
     let bucket = S3Server::start();
     bucket.faults().add(Rule::always("*", Fault::Skewed(3600)));
     of(&bucket, |_| {}).only("store", &["s behind the store's", "timedatectl"], &REST);
 }
 
 #[test]
-fn the_disk_is_full() {
+fn a_full_disk_is_reported() {
     let place = Place::dir();
     let mut tool = place.command();
     let health = Health::of(tool.env("BACKUP_MIN_FREE", "99"), &["--only", "disk"]);
     health.only("disk", &["are free", "must stay free (min_free)", "lower min_free (BACKUP_MIN_FREE)"], &[]);
-    // As much as the last backup took must go into it.
+    // The disk must have room for another backup of the last one's size.
     let mut huge = crate::cleanup::support::manifest(crate::cleanup::support::JOB, 0);
     huge.artifact.size = 1 << 60;
     place.add(&huge);
@@ -103,7 +103,7 @@ fn the_disk_is_full() {
 }
 
 #[test]
-fn a_directory_that_cannot_be() {
+fn a_path_that_cannot_be_a_directory_is_reported() {
     let home = Home::new();
     let file = home.path().join("file");
     std::fs::write(&file, "x").unwrap();
@@ -118,9 +118,9 @@ fn a_directory_that_cannot_be() {
     }
 }
 
-/// Permissions do not tell: root may write to `/proc`, and nothing can be created there.
+/// Permissions are not enough: root may write to `/proc`, but nothing can be created there.
 #[test]
-fn a_directory_that_can_never_be_created() {
+fn a_directory_that_can_never_be_created_is_reported() {
     let home = Home::new();
     for check in ["store", "disk"] {
         let mut tool = home.to_dir(NOWHERE);
@@ -133,9 +133,9 @@ fn a_directory_that_can_never_be_created() {
     }
 }
 
-/// A disk that is mounted read-only, with a directory on it or without.
+/// A disk that is mounted read-only, with the directory on it or without.
 #[test]
-fn a_read_only_disk() {
+fn a_read_only_disk_is_reported() {
     let home = Home::new();
     let disk = home.path().join("disk");
     std::fs::create_dir(&disk).unwrap();

@@ -1,4 +1,4 @@
-//! A small server, the tool, and what a check said.
+//! A small server, the tool, and the results of the checks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,14 +56,14 @@ pub fn in_bucket(home: &Home, uri: &str, endpoint: &str) -> Command {
     command
 }
 
-/// `health --json`, and how each check ended.
+/// The output of `health --json`.
 pub struct Health {
     pub ran: Ran,
     pub report: Value,
 }
 
 impl Health {
-    /// Runs it with these arguments.
+    /// Runs the command with these arguments.
     #[track_caller]
     pub fn of(command: &mut Command, args: &[&str]) -> Health {
         let ran = run(command.args(["health", "--json"]).args(args));
@@ -86,7 +86,7 @@ impl Health {
         self.row(name)["next_step"].as_str().expect("a next step")
     }
 
-    /// The checks that ended so.
+    /// The checks with this outcome.
     pub fn with(&self, outcome: &str) -> Vec<&str> {
         let rows = self.report["checks"].as_array().expect("a list").iter();
         rows.filter(|row| row["outcome"] == outcome)
@@ -94,7 +94,7 @@ impl Health {
             .collect()
     }
 
-    /// Asserts that all is well, but for what is not looked at.
+    /// Asserts that no check failed or warned.
     #[track_caller]
     pub fn green(self) -> Health {
         assert_eq!((self.ran.code, self.with("failed")), (Some(0), vec![]), "{}", self.report);
@@ -102,8 +102,8 @@ impl Health {
         self
     }
 
-    /// Asserts that exactly this check failed, with these words in its detail or next step, and that
-    /// those which rest on it were skipped for that reason.
+    /// Asserts that exactly this check failed, with these words in its detail or next step, and that the
+    /// checks which depend on it were skipped for that reason.
     #[track_caller]
     pub fn only(self, name: &str, words: &[&str], skipped: &[&str]) -> Health {
         assert_eq!((self.ran.code, self.with("failed")), (Some(5), vec![name]), "{}", self.report);
@@ -121,7 +121,7 @@ impl Health {
     }
 }
 
-/// What the settings would say of a place.
+/// The subject that the settings would give for a place.
 pub fn subject(place: Place) -> Subject {
     let backup = Backup {
         mongo_uri: Secret::from(NOWHERE.to_string()),
@@ -158,13 +158,13 @@ pub fn subject(place: Place) -> Subject {
     }
 }
 
-/// Only these checks, answered within 20 s.
+/// Only these checks, with a limit of 20 s.
 pub fn only(names: &[&str]) -> Options {
     let only = names.iter().map(|name| name.to_string()).collect();
     Options { only, skip: vec![], patience: Duration::from_secs(20) }
 }
 
-/// Looks, by this clock.
+/// Runs the checks with this clock.
 pub async fn look(subject: Subject, options: &Options, now: DateTime<Utc>) -> Report {
     health(Ok(subject), options, now, &Cancel::default()).await.expect("nobody ends it")
 }
@@ -175,7 +175,7 @@ pub fn row<'a>(report: &'a Report, name: &str) -> &'a Row {
     report.checks.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name} in {report:?}"))
 }
 
-/// Every file and folder below a folder, with its bytes and the time it was changed.
+/// Every file and folder below a folder, with its bytes and its modification time.
 pub fn snapshot(root: &Path) -> BTreeMap<String, (Vec<u8>, Option<SystemTime>)> {
     let mut all = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
@@ -183,7 +183,7 @@ pub fn snapshot(root: &Path) -> BTreeMap<String, (Vec<u8>, Option<SystemTime>)> 
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.expect("an entry").path();
             let (name, is_dir) = (path.display().to_string(), path.is_dir());
-            // The probe comes and goes in a folder: only files keep their time.
+            // The probe is created and deleted in a folder, so only files keep their time.
             let time = (!is_dir).then(|| path.metadata().and_then(|meta| meta.modified()).expect("a time"));
             let bytes = if is_dir { vec![] } else { std::fs::read(&path).expect("a file") };
             all.insert(name, (bytes, time));
@@ -195,7 +195,7 @@ pub fn snapshot(root: &Path) -> BTreeMap<String, (Vec<u8>, Option<SystemTime>)> 
     all
 }
 
-/// The objects of a bucket, whatever they are.
+/// All objects of a bucket.
 pub fn objects(bucket: &S3Server) -> BTreeMap<String, Vec<u8>> {
     bucket.objects().into_iter().map(|(key, bytes)| (key, bytes.to_vec())).collect()
 }

@@ -13,7 +13,7 @@ fn notify(home: &Home, server: &MockServer, args: &[&str]) -> Ran {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn test_sends_one_of_each() {
+async fn notify_test_sends_a_sample_of_each_mail() {
     let (server, home) = (service(vec![accepted()]).await, Home::new());
     let ran = notify(&home, &server, &["--test"]).ends(0);
     assert_eq!(ran.stdout.lines().count(), EVENTS.len(), "{}", ran.stdout);
@@ -27,7 +27,7 @@ async fn test_sends_one_of_each() {
         assert!(mail["subject"].as_str().unwrap().contains("TEST"), "{mail}");
         assert_eq!(mail["from"], "uzima-backup@example.com");
     }
-    // A second test is no repetition of the first.
+    // A second test has other keys, so the service does not take it for a repetition.
     notify(&home, &server, &["--test", "--event", "failure"]).ends(0);
     let asked = asked(&server).await;
     assert_eq!(asked.len(), EVENTS.len() + 1);
@@ -39,7 +39,7 @@ async fn test_sends_one_of_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_fails_is_exit_1_with_the_reason() {
+async fn a_refused_mail_is_exit_code_1_with_the_reason() {
     let unverified = refused(403, "validation_error", "The example.com domain is not verified.");
     let (server, home) = (service(vec![accepted(), unverified]).await, Home::new());
     let ran = notify(&home, &server, &["--test", "--event", "success", "--event", "frozen"]).ends(1);
@@ -56,7 +56,7 @@ async fn one_that_fails_is_exit_1_with_the_reason() {
 }
 
 #[test]
-fn without_settings_it_is_exit_2() {
+fn without_settings_notify_is_a_usage_error() {
     let home = Home::new();
     run(home.tool().args(["notify", "--test"])).ends(2).says(&["RESEND_API_KEY", "ADMIN_EMAILS"]);
     run(home.tool().env("ADMIN_EMAILS", "a@b.example").args(["notify", "--test"]))
@@ -68,7 +68,7 @@ fn without_settings_it_is_exit_2() {
 }
 
 #[test]
-fn config_tells_a_mistake_before_the_night() {
+fn config_reports_a_mistake_in_the_mail_settings() {
     let home = Home::new();
     let config = || {
         let mut command = home.tool();
@@ -80,7 +80,7 @@ fn config_tells_a_mistake_before_the_night() {
     run(config().env("RESEND_API_KEY", KEY)).ends(0);
 }
 
-/// A key in a file with its line's end, as an editor leaves it.
+/// The key is read from a file, with a newline at its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_may_come_from_a_file() {
     let (server, home) = (service(vec![accepted()]).await, Home::new());

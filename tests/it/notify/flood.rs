@@ -1,4 +1,4 @@
-//! A row of failures from its first run to the recovery.
+//! A series of failures, from its first run to the recovery.
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
@@ -11,7 +11,7 @@ use super::runs::{Place, at, failure, success};
 use super::support::mails;
 
 #[tokio::test]
-async fn a_row_of_failures_from_first_to_last() {
+async fn a_series_of_failures_is_mailed_once_a_day_until_the_recovery() {
     let place = Place::new().await;
     place.backup(-24, success()).await;
     for hours in [0, 1, 24, 48] {
@@ -22,7 +22,7 @@ async fn a_row_of_failures_from_first_to_last() {
     let want = [
         "backup done: all@db1 (run--24)",
         "backup failed: all@db1 (run-0)",
-        // The store could not be asked; the last success is remembered.
+        // The store is unreachable; the last success is remembered.
         "backup failed, the newest good one is 2 days old: all@db1 (run-24)",
         "backup failed, the newest good one is 3 days old: all@db1 (run-48)",
         "backup works again: all@db1 (run-72)",
@@ -39,7 +39,7 @@ async fn a_row_of_failures_from_first_to_last() {
 }
 
 #[tokio::test]
-async fn operations_are_told_apart_and_a_freeze_like_a_failure() {
+async fn operations_are_tracked_separately_and_a_freeze_counts_as_a_failure() {
     let place = Place::new().await;
     let frozen = || Outcome::Frozen(Frozen { why: vec!["it collapsed".into()], ..Frozen::default() });
     for (hours, outcome) in
@@ -58,7 +58,7 @@ async fn operations_are_told_apart_and_a_freeze_like_a_failure() {
 }
 
 #[tokio::test]
-async fn only_what_is_selected_is_told() {
+async fn only_selected_events_are_mailed() {
     let place = Place::new().await;
     let only = |events: &[Event]| MailOptions { events: events.into(), ..place.options() };
     let failed = || failure(Exit::Failed, NewestGood::Missing);
@@ -73,14 +73,14 @@ async fn only_what_is_selected_is_told() {
         "backup failed: all@db1 (run-1)",
         "backup failed: all@db1 (run-3)",
         "backup done: all@db1 (run-4)",
-        // Nobody was told of the failure before.
+        // The failure before was not mailed.
         "backup done: all@db1 (run-6)",
     ];
     assert_eq!(place.subjects().await, want);
 }
 
 #[tokio::test]
-async fn a_run_that_finds_the_lock_held_is_told_only_without_a_fresh_backup() {
+async fn a_busy_lock_is_mailed_only_without_a_fresh_backup() {
     let place = Place::new().await;
     place.backup(0, failure(Exit::Busy, NewestGood::At(at(-24)))).await;
     assert_eq!(place.subjects().await, Vec::<String>::new());
@@ -89,7 +89,7 @@ async fn a_run_that_finds_the_lock_held_is_told_only_without_a_fresh_backup() {
 }
 
 #[tokio::test]
-async fn what_failed_without_a_job_is_over_when_any_job_works() {
+async fn a_failure_without_a_job_ends_with_the_success_of_any_job() {
     let place = Place::new().await;
     let unknown = |hours: i64| Occasion {
         job: UNKNOWN_JOB.into(),

@@ -1,4 +1,4 @@
-//! Mails that cannot be sent, and a memory that is lost: neither stands in the way of a run.
+//! A mail that cannot be sent, or lost mail state, never fails a run.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::runs::{Place, at, failure, success};
 use super::support::{accepted, refused, service};
 
 #[tokio::test]
-async fn a_lost_memory_costs_a_mail_too_many_and_nothing_else() {
+async fn lost_mail_state_costs_only_a_repeated_mail() {
     let place = Place::new().await;
     let failed = || failure(Exit::Failed, NewestGood::Missing);
     place.backup(0, failed()).await;
@@ -19,7 +19,7 @@ async fn a_lost_memory_costs_a_mail_too_many_and_nothing_else() {
     place.backup(1, failed()).await;
     place.backup(2, failed()).await;
     assert_eq!(place.subjects().await.len(), 2);
-    // A folder that cannot be: every failure is told.
+    // The folder cannot be created, so every failure is mailed.
     std::fs::remove_dir_all(place.folder.path().join("state")).expect("it goes");
     std::fs::write(place.folder.path().join("state"), "").expect("a file in its place");
     place.backup(3, failed()).await;
@@ -28,7 +28,7 @@ async fn a_lost_memory_costs_a_mail_too_many_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_mail_that_failed_is_a_problem_and_is_sent_by_the_next_run() {
+async fn a_failed_mail_is_reported_and_sent_by_the_next_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = service(vec![refused(403, "invalid_api_key", "API key is invalid"), accepted()]).await;
     let place = Place { server, folder };
@@ -41,7 +41,7 @@ async fn a_mail_that_failed_is_a_problem_and_is_sent_by_the_next_run() {
 }
 
 #[tokio::test]
-async fn without_mail_settings_nothing_is_done() {
+async fn without_mail_settings_nothing_is_sent_or_stored() {
     let folder = tempfile::tempdir().expect("a folder");
     let notifier = Notifier::new(None, Some(folder.path().join("state")), Redactor::default(), "h");
     let of = Occasion { job: "j".into(), operation: Operation::Backup, run: "r".into() };
@@ -49,7 +49,8 @@ async fn without_mail_settings_nothing_is_done() {
     assert!(!folder.path().join("state").exists() && !notifier.is_configured());
 }
 
-/// Row 66, and a signal's end: nothing is written before the mail is sent, and it is not waited for long.
+/// The state is written only after the mail was sent. A run that a signal ends does not wait long for the
+/// mail.
 #[tokio::test]
 async fn a_run_that_a_signal_ends_does_not_wait_for_the_mail() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Mails: what the service is sent, what comes of its answers, and what is remembered.
+//! Mails: the requests to the service, its answers, and the stored state.
 
 mod command;
 mod flood;

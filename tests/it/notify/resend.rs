@@ -1,4 +1,4 @@
-//! The service's answers, one by one.
+//! The answers of the mail service, one by one.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ async fn a_pause_beyond_the_limit_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn four_tries_and_no_more() {
+async fn a_mail_is_tried_four_times() {
     let server = service(vec![refused(502, "", "").insert_header("retry-after", "0")]).await;
     let error = mailer(&server).send(&message(), "run", LONG).await.unwrap_err();
     assert_eq!(error.exit(), Exit::Failed);
@@ -72,7 +72,7 @@ async fn four_tries_and_no_more() {
 }
 
 #[tokio::test]
-async fn what_a_person_must_mend_is_final_and_names_the_setting() {
+async fn an_error_in_a_setting_is_final_and_names_the_setting() {
     for (status, name, words, setting) in [
         (401, "missing_api_key", "Missing API key in the authorization header.", "RESEND_API_KEY"),
         (403, "invalid_api_key", "API key is invalid", "RESEND_API_KEY"),
@@ -91,7 +91,7 @@ async fn what_a_person_must_mend_is_final_and_names_the_setting() {
     }
 }
 
-/// The key would go along, to wherever the answer points.
+/// A followed redirection would send the key to any host.
 #[tokio::test]
 async fn a_redirection_is_not_followed() {
     let elsewhere = service(vec![accepted()]).await;
@@ -113,18 +113,18 @@ async fn a_service_that_does_not_answer_has_a_time_limit() {
 
 #[tokio::test]
 async fn a_refused_connection_is_tried_again() {
-    // Closed on any machine.
+    // A closed port on any machine.
     let mailer = Mailer::new(options("http://127.0.0.1:1"));
     let began = Instant::now();
     let error = mailer.send(&message(), "run", LONG).await.unwrap_err();
-    // Three pauses lie between four tries.
+    // Four attempts have three pauses between them.
     assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
     let step = error.next_step().expect("a next step");
     assert!(error.chain().contains("refused") && step.contains("127.0.0.1:1"), "{} {step}", error.chain());
 }
 
 #[tokio::test]
-async fn more_than_fifty_recipients_get_their_mail_in_groups() {
+async fn mails_to_more_than_fifty_recipients_are_sent_in_groups() {
     let server = service(vec![accepted()]).await;
     let all: Vec<String> = (0..120).map(|n| format!("admin{n}@example.com")).collect();
     let mut options = options(&server.uri());
@@ -146,7 +146,7 @@ async fn more_than_fifty_recipients_get_their_mail_in_groups() {
     assert!(told.contains("not sent to 70 of 120 (") && told.contains(" and 65 more)"), "{told}");
 }
 
-/// One bad address costs nobody else the mail, and is named.
+/// One bad address is named, and the other recipients get the mail.
 #[tokio::test]
 async fn a_refused_address_is_named_and_the_others_get_the_mail() {
     let all: Vec<String> = (0..7).map(|n| format!("admin{n}@example.com")).collect();

@@ -1,4 +1,4 @@
-//! Runs that end, one after another, each a process of its own, and the mails that come of them.
+//! A sequence of runs, each its own process, and the mails about them.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub fn success() -> Outcome {
     })
 }
 
-/// A service, and a notifier for it whose memory is a folder.
+/// A mail service, and a notifier with its state in a folder.
 pub struct Place {
     pub server: MockServer,
     pub folder: tempfile::TempDir,
@@ -58,7 +58,7 @@ impl Place {
         options(&self.server.uri())
     }
 
-    /// A run that ends: each is a process of its own.
+    /// Ends a run, with a new notifier as in a new process.
     pub async fn ends(
         &self,
         options: MailOptions,
@@ -77,7 +77,7 @@ impl Place {
         assert_eq!(problems, Vec::<String>::new());
     }
 
-    /// The subjects of all mails, without what all have.
+    /// The subjects of all mails, without the common prefix.
     pub async fn subjects(&self) -> Vec<String> {
         let subject = |mail: &serde_json::Value| {
             mail["subject"].as_str().expect("a subject").replace("[uzima-backup] ", "")

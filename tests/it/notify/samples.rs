@@ -1,5 +1,5 @@
-//! The pages under docs/mail are what the templates make of the samples. `UPDATE_GENERATED=1 cargo test
-//! docs_mail` writes them anew.
+//! The pages in docs/mail are the samples as the templates render them. `UPDATE_GENERATED=1 cargo test
+//! docs_mail` writes them again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use uzima_backup::notify::message::{Sender, Tone};
 use uzima_backup::notify::{render, samples};
 
 #[test]
-fn docs_mail_shows_what_is_sent() {
+fn the_pages_in_docs_mail_are_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mail");
     let sender = Sender { tool: "uzima-backup".into(), host: "backup1.example.com".into() };
     let mut files = BTreeMap::new();
@@ -38,7 +38,7 @@ fn docs_mail_shows_what_is_sent() {
 }
 
 #[test]
-fn samples_look_like_what_they_tell() {
+fn each_sample_contains_the_words_of_its_event() {
     let sender = Sender::here("h");
     for event in EVENTS {
         let message = samples::of(event, &sender);

@@ -1,4 +1,4 @@
-//! Canaries are nowhere in a mail, nor in what is said about one that failed.
+//! No secret appears in a mail, or in the report of a failed mail.
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
@@ -23,7 +23,7 @@ fn failure() -> Outcome {
 }
 
 #[tokio::test]
-async fn in_a_mail() {
+async fn no_secret_is_in_a_mail() {
     let server = service(vec![accepted()]).await;
     let uri = "mongodb://u:canary%40Pa55%3Aword@db1";
     let redactor = Redactor::new(&[uri], &[KEY]);
@@ -36,9 +36,9 @@ async fn in_a_mail() {
     assert!(body.contains("***") && !body.contains("canary"), "{body}");
 }
 
-/// The service's answer holds the key, and the log is at its loudest.
+/// The service's answer contains the key, and the log is at its most verbose level.
 #[tokio::test(flavor = "multi_thread")]
-async fn in_what_is_said_of_a_mail_that_failed() {
+async fn no_secret_is_in_the_report_of_a_failed_mail() {
     let echo = format!("the key {KEY} is unknown");
     for answer in [refused(403, "invalid_api_key", &echo), refused(500, "x", &echo)] {
         let (server, home) = (service(vec![answer]).await, Home::new());

@@ -1,4 +1,4 @@
-//! A mail service that answers as a case needs.
+//! A mail service with scripted answers.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use uzima_backup::notify::samples;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-/// Nowhere but in the header `authorization`.
+/// The key must appear only in the header `authorization`.
 pub const KEY: &str = "re_canary+Key/9";
 
-/// Long enough for every retry of a case.
+/// Longer than all retries of a case.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// A service whose answers to mails are these, in this order; the last one for ever.
+/// A service that gives these answers in order, and repeats the last one.
 pub async fn service(answers: Vec<ResponseTemplate>) -> MockServer {
     let server = MockServer::start().await;
     let last = answers.len();
@@ -30,12 +30,12 @@ pub async fn service(answers: Vec<ResponseTemplate>) -> MockServer {
     server
 }
 
-/// The answer to a mail that is sent.
+/// The answer to an accepted mail.
 pub fn accepted() -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({"id": "49a3999c-0ce1-4ea6-ab68-afcd6dc2e794"}))
 }
 
-/// An answer as Resend's reference has it.
+/// An error in the form of Resend's reference.
 pub fn refused(status: u16, name: &str, message: &str) -> ResponseTemplate {
     let body = json!({"statusCode": status, "name": name, "message": message});
     ResponseTemplate::new(status).set_body_json(body)
@@ -57,12 +57,12 @@ pub fn mailer(server: &MockServer) -> Mailer {
     Mailer::new(options(&server.uri()))
 }
 
-/// A message.
+/// A sample message.
 pub fn message() -> Message {
     samples::of(Event::Failure, &Sender::here("db1"))
 }
 
-/// All that the service was asked.
+/// All requests that the service received.
 pub async fn asked(server: &MockServer) -> Vec<Request> {
     server.received_requests().await.expect("they are recorded")
 }
@@ -77,7 +77,7 @@ pub async fn mails(server: &MockServer) -> Vec<Value> {
     asked(server).await.iter().map(|request| request.body_json().expect("JSON")).collect()
 }
 
-/// A service that refuses each mail to one of these addresses as a whole, as Resend does, and names none.
+/// A service that refuses every mail to one of these addresses without naming the address, as Resend does.
 pub async fn picky(bad: &[&str]) -> MockServer {
     let server = MockServer::start().await;
     let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! The records as other operations use them.
+//! The records through the functions that other operations use.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ async fn records(uri: &str, patience: u64) -> Records {
 }
 
 #[tokio::test]
-async fn from_the_beginning_to_the_end() {
+async fn a_run_is_recorded_from_start_to_end() {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     let records = records(&server.uri(), 10_000).await;
@@ -47,7 +47,7 @@ async fn from_the_beginning_to_the_end() {
     };
     records.finish(&done).await.expect("an end");
     assert_eq!(records.all(Some("j")).await.expect("those of j").runs, std::slice::from_ref(&done));
-    // One that ended is not taken away by whoever thinks that it still runs.
+    // A run that has ended is not marked as interrupted by a caller that thinks it still runs.
     let third = begun("j", 0);
     records.replace_id(&done.id, &third).await.expect("a new id");
     assert_eq!(records.all(Some("j")).await.expect("those of j").runs, [third, done.clone()]);
@@ -65,9 +65,9 @@ async fn from_the_beginning_to_the_end() {
     records.close().await;
 }
 
-/// Whoever says how long it may take is not kept longer, whatever the server does.
+/// A call returns within the time limit of its caller, whatever the server does.
 #[tokio::test]
-async fn patience_is_what_was_asked_for() {
+async fn a_call_returns_within_the_limit_of_its_caller() {
     let server = Mongod::builder().start().await.expect("mongod");
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     proxy.add(Rule::on("update").then(Action::Stall(Duration::from_secs(60))));

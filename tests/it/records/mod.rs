@@ -1,4 +1,4 @@
-//! Records of runs in MongoDB: written beside the backup, rebuilt from the store, and never needed.
+//! Records of runs in MongoDB: written beside the backup, rebuilt from the store, and never required.
 
 mod api;
 mod reach;

@@ -1,4 +1,4 @@
-//! Records that cannot be reached, or written, cost no backup and no list.
+//! Records that cannot be reached or written fail no backup and no list.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::support::{of_each, recorded, recording, server};
 use crate::cli::support::{Home, NOWHERE, run};
 
 #[tokio::test]
-async fn another_server_and_none() {
+async fn records_on_an_unreachable_server_cost_no_backup() {
     let ((server, client), home) = (server().await, Home::new());
     let mut other = Mongod::builder().start().await.expect("mongod");
     let tool = |records: &str, args: &[&str]| {
@@ -34,7 +34,7 @@ async fn another_server_and_none() {
         assert_eq!(listed.stderr.lines().count(), usize::from(code == 3), "{}", listed.stderr);
         assert_eq!(listed.json()["backups"].as_array().map(Vec::len), Some(home.manifests().len()));
     }
-    // They are back: what they missed is written, from the store.
+    // The records are reachable again, and the missing ones are written from the store.
     other.restart().await.expect("mongod");
     let ran = tool(&other.uri(), &["backup"]).ends(0);
     assert!(
@@ -46,9 +46,9 @@ async fn another_server_and_none() {
     assert_eq!(of_each(&records, "status").await, ["completed"; 5]);
 }
 
-/// Each of the commands that record is refused in turn. What a later one makes good is no problem.
+/// Each command that writes records is refused in turn. A record that a later command writes is no problem.
 #[tokio::test]
-async fn a_server_that_refuses() {
+async fn a_refused_command_of_the_records_costs_no_backup() {
     let (server, client) = server().await;
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let attempt = |rule: Rule, code: i32| {
@@ -78,10 +78,10 @@ async fn a_server_that_refuses() {
     assert!(of_each(&client, "status").await.contains(&"running".to_string()));
 }
 
-/// The server that is backed up, and keeps the records, is down: the store alone tells why no backup is
-/// there, soon enough and without a word about records.
+/// The server that is backed up and holds the records is down: the list shows the failure from the store
+/// alone, quickly and without a message about records.
 #[test]
-fn nothing_but_the_store_is_there() {
+fn the_store_alone_is_enough_for_a_list() {
     let home = Home::new();
     let began = Instant::now();
     let ran =

@@ -1,4 +1,4 @@
-//! Whatever becomes of the records, the next run makes them what the store says.
+//! Whatever happens to the records, the next run rebuilds them from the store.
 
 use bson::doc;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::cli::support::{Home, run};
 
 /// Backups, failed runs, pins and acceptances survive a drop of the database.
 #[tokio::test]
-async fn the_database_is_dropped() {
+async fn a_dropped_records_database_is_rebuilt() {
     let ((server, client), home) = (server().await, Home::new());
     let tool = |args: &[&str]| run(recording(&home, &server.uri()).env("BACKUP_JOB", "j").args(args));
     tool(&["backup"]).ends(0);
@@ -21,7 +21,7 @@ async fn the_database_is_dropped() {
     let before = recorded(&client).await;
     assert_eq!(of_each(&client, "status").await, ["completed", "failed", "completed"]);
     client.database("uzima_backup").drop().await.expect("a drop");
-    // Without them everything is listed.
+    // Without the records everything is still listed.
     let listed = tool(&["list", "--json"]).ends(0).json();
     let of_each_row = |key: &str| -> Vec<serde_json::Value> {
         listed["backups"].as_array().expect("a list").iter().map(|row| row[key].clone()).collect()
@@ -40,9 +40,9 @@ async fn the_database_is_dropped() {
     assert!(home.files().iter().any(|file| file.ends_with("/accepted.json")));
 }
 
-/// Records of an old dump speak of a run that is long over, and know nothing of the later ones.
+/// The records of an old dump show a run as running that ended long ago, and lack the later ones.
 #[tokio::test]
-async fn records_of_an_old_dump() {
+async fn records_of_an_old_dump_are_corrected() {
     let ((server, client), home) = (server().await, Home::new());
     let tool = |args: &[&str]| run(recording(&home, &server.uri()).env("BACKUP_JOB", "j").args(args));
     for _ in 0..4 {
@@ -56,7 +56,7 @@ async fn records_of_an_old_dump() {
     runs(&client).update_one(doc! {"_id": &first}, old).await.expect("an update");
     let last = right[0].get_str("_id").expect("an id");
     runs(&client).delete_one(doc! {"_id": last}).await.expect("a deletion");
-    // A list is right already, and writes nothing.
+    // A list is already correct, and writes nothing.
     let listed = tool(&["list", "--json"]).ends(0).json();
     let statuses: Vec<&str> = listed["backups"]
         .as_array()
@@ -75,7 +75,7 @@ async fn records_of_an_old_dump() {
         "no clean-up deleted the one that is gone"
     );
     let mut corrected = now[4].clone();
-    // What a newer version knows stays.
+    // Fields of a newer version are kept.
     assert_eq!(corrected.remove("mood"), Some("hopeful".into()));
     assert_eq!((&now[1], &corrected), (&right[0], &right[3]));
     let deleted = tool(&["list", "--json", "--status", "deleted"]).ends(0).json();
@@ -87,9 +87,9 @@ fn folder(key: &str) -> &str {
     &key[..key.rfind('/').expect("a folder") + 1]
 }
 
-/// Cut short anywhere, a rebuild loses nothing, and the next one goes on.
+/// A rebuild that is interrupted at any point loses nothing, and the next one continues.
 #[tokio::test]
-async fn a_rebuild_that_is_cut_short() {
+async fn an_interrupted_rebuild_is_completed_by_the_next() {
     let ((server, client), home) = (server().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let tool = || {
@@ -101,7 +101,7 @@ async fn a_rebuild_that_is_cut_short() {
         tool().ends(0);
     }
     client.database("uzima_backup").drop().await.expect("a drop");
-    // The beginning, the end, and two of the four that are missing.
+    // Start and end of this run, and two of the four missing records.
     let cut = proxy.add(Rule::on("update").from(5).then(Action::fail(8000)));
     tool().ends(3);
     assert_eq!((proxy.hits(cut), recorded(&client).await.len()), (1, 3));
@@ -111,9 +111,9 @@ async fn a_rebuild_that_is_cut_short() {
     assert_eq!(of_each(&client, "status").await, ["completed"; 6]);
 }
 
-/// A record that cannot be understood is told, left alone, and hides no other.
+/// An unreadable record is reported and left alone, and hides no other record.
 #[tokio::test]
-async fn records_of_a_newer_version() {
+async fn a_record_of_a_newer_version_is_left_alone() {
     let ((server, client), home) = (server().await, Home::new());
     let tool = |args: &[&str]| run(recording(&home, &server.uri()).args(args));
     tool(&["backup"]).ends(0);

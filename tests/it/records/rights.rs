@@ -1,4 +1,4 @@
-//! Who may record, and what is said to whoever may not.
+//! The rights that records need, and the messages to a user without them.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use crate::cli::support::{Home, NOWHERE, run};
 
 const RECORDER: &[(&str, &str)] = &[("backup", "admin"), ("readWrite", "uzima_backup")];
 
-/// The backup is good, and a person is told what to grant.
+/// The backup is good, and the message names the role to grant.
 #[tokio::test]
-async fn a_user_who_may_not_record_is_told_what_to_grant() {
+async fn a_missing_right_to_record_is_reported_with_the_role_to_grant() {
     let ((server, client), home) = (guarded().await, Home::new());
     server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
     let uri = server.uri_as("b", "pw", "admin");
@@ -39,10 +39,10 @@ async fn a_user_who_may_not_record_is_told_what_to_grant() {
     assert_eq!(of_each(&client, "status").await, ["completed"; 5]);
 }
 
-/// The commands that are told are whole where a password is the user's name, and it is shown nowhere as one. What
-/// the role `backup` may not ask for is not said to be unknown.
+/// A password that equals the user name is masked in the connection string, but the user name in a proposed
+/// command is not. The role `backup` may not ask for the data size, so the dry run gives the size on disk.
 #[tokio::test]
-async fn a_password_that_is_the_users_name() {
+async fn a_password_that_equals_the_user_name_is_not_printed() {
     let ((server, _client), home) = (guarded().await, Home::new());
     server.create_user("backup", "backup", &[("backup", "admin")]).await.expect("a user");
     let uri = server.uri_as("backup", "backup", "admin");
@@ -56,9 +56,9 @@ async fn a_password_that_is_the_users_name() {
     assert!(plan.contains(" on the server's disk, of ") && !plan.contains("unknown"), "{plan}");
 }
 
-/// What a connection string may say of login, database and reading is no reason not to record.
+/// Whatever a connection string says about login, database and read preference, runs are recorded.
 #[tokio::test]
-async fn odd_logins_and_read_preferences() {
+async fn runs_are_recorded_with_any_login_and_read_preference() {
     let server = Mongod::builder().auth().replica_set("rs0").start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     client.database("shop").collection("rows").insert_one(doc! {"_id": 1}).await.expect("a row");
@@ -81,7 +81,7 @@ async fn odd_logins_and_read_preferences() {
         ] {
             let home = Home::new();
             run(recording(&home, &uri).args(["backup", "--job", "j"])).ends(0);
-            // The same where records have a connection string of their own.
+            // The same for a connection string of the records' own.
             let own = uri.replace("secondaryPreferred", "secondary");
             let mut command = recording(&home, &server.uri());
             run(command.env("BACKUP_RECORDS", &own).args(["backup", "--job", "j"])).ends(0);
@@ -93,9 +93,9 @@ async fn odd_logins_and_read_preferences() {
     assert_eq!(statuses, vec!["completed"; passwords.len() * 4 * 2]);
 }
 
-/// The server that refused the login is not asked to record that it did: the run would wait for nothing.
+/// The server that refused the login is not asked to record the failure, because the run would only wait.
 #[tokio::test]
-async fn a_server_that_lets_nobody_in_is_not_waited_for_again() {
+async fn a_server_that_refused_the_login_is_not_asked_to_record() {
     let ((server, _client), home) = (guarded().await, Home::new());
     for uri in [server.uri_as("nobody", "hunter2", "admin"), NOWHERE.to_string()] {
         let began = Instant::now();
@@ -106,9 +106,9 @@ async fn a_server_that_lets_nobody_in_is_not_waited_for_again() {
     assert_eq!(home.failures().len(), 2, "the store is told");
 }
 
-/// A right that is missing is named without the command that the server repeats.
+/// The message names the missing right without the command that the server repeats.
 #[tokio::test]
-async fn the_command_that_is_not_allowed_is_not_repeated() {
+async fn a_missing_right_is_named_without_the_refused_command() {
     let ((server, _client), home) = (guarded().await, Home::new());
     server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
     let ran = run(recording(&home, &server.uri_as("b", "pw", "admin")).args(["backup", "--json"])).ends(3);
@@ -120,9 +120,9 @@ async fn the_command_that_is_not_allowed_is_not_repeated() {
     assert!(!problem.contains("lsid") && !problem.contains('$'), "{problem}");
 }
 
-/// Whatever goes wrong with the login, nothing that is said or stored holds the password.
+/// Whatever goes wrong with the login, the password is neither printed nor stored.
 #[tokio::test]
-async fn a_refused_login() {
+async fn a_refused_login_prints_and_stores_no_password() {
     let ((server, _client), home) = (guarded().await, Home::new());
     server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
     let wrong = format!("mongodb://canary:canary%40Pa55@{}/?authSource=admin", server.host());
@@ -141,7 +141,7 @@ async fn a_refused_login() {
     run(recording(&home, &server.uri()).env("BACKUP_RECORDS", "nowhere").arg("list")).ends(2);
 }
 
-/// Recording inserts, updates and deletes; `health` tries all of it, and leaves nothing.
+/// Recording needs inserts, updates and deletes. `health` tries each, and leaves nothing.
 #[tokio::test]
 async fn health_tries_each_kind_of_write() {
     let ((server, client), home) = (guarded().await, Home::new());
@@ -165,7 +165,7 @@ async fn health_tries_each_kind_of_write() {
     }
 }
 
-/// MongoDB 6.0.5 deletes from capped collections, 4.4.2 does not.
+/// MongoDB 6.0.5 can delete from capped collections, and 4.4.2 cannot.
 #[tokio::test]
 async fn health_finds_records_in_a_capped_collection() {
     let server = Mongod::builder().version(Version::V4_4_2).start().await.expect("mongod");
@@ -177,7 +177,7 @@ async fn health_finds_records_in_a_capped_collection() {
     assert_eq!(recorded(&client).await.len(), 0, "nothing is left where nothing can be deleted");
 }
 
-/// The run seems to be over, and waits.
+/// Without the log line the run would seem to hang at its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_records_that_never_answers_is_named() {
     let ((server, _client), home) = (super::support::server().await, Home::new());

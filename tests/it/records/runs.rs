@@ -1,4 +1,4 @@
-//! What is recorded of a run from its beginning to its end, whatever that is.
+//! The records of runs from start to end, however they end.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::cli::signals::{STALL, ends_by, loaded, start, until};
 use crate::cli::support::{Home, run};
 
 #[tokio::test]
-async fn a_backup_is_recorded_and_records_are_no_part_of_it() {
+async fn a_backup_is_recorded_and_does_not_contain_the_records() {
     let ((server, client), home) = (server().await, Home::new());
     let first = run(recording(&home, &server.uri()).args(["backup", "--json", "--job", "j"])).ends(0).json();
     assert_eq!(first["problems"], json!([]));
@@ -50,7 +50,7 @@ async fn a_backup_is_recorded_and_records_are_no_part_of_it() {
     let names = runs(&client).list_index_names().await.expect("indexes");
     assert_eq!(names, ["_id_", "job_started_at"]);
 
-    // Now that there are records, each engine reads what it read before.
+    // The records exist now, and each engine still reads the same namespaces.
     let official = Official::find("records::runs (mongodump engine)");
     let engines = std::iter::once("native").chain(official.as_ref().map(|_| "mongodump"));
     for (n, engine) in engines.enumerate() {
@@ -66,7 +66,7 @@ async fn a_backup_is_recorded_and_records_are_no_part_of_it() {
     }
 }
 
-/// Waits until records have these statuses, newest first.
+/// Waits until the records have these statuses, newest first.
 async fn becomes(client: &Client, statuses: &[&str]) {
     let began = Instant::now();
     while of_each(client, "status").await != statuses {
@@ -75,10 +75,10 @@ async fn becomes(client: &Client, statuses: &[&str]) {
     }
 }
 
-/// While it runs the record says so; ended by a signal, record and store say why; killed, the next run
-/// says that nobody knows.
+/// During the run its record says so. After a signal the record and the store say why it ended. After a kill
+/// the next run records that the end is unknown.
 #[tokio::test]
-async fn a_run_that_is_ended() {
+async fn a_run_ended_by_a_signal_or_a_kill_is_recorded() {
     let ((server, client), home) = (server().await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let tool = || {
@@ -107,7 +107,7 @@ async fn a_run_that_is_ended() {
         assert_eq!((failure.exit, failure.job.as_str()), (143, "j"));
         assert!(failure.error.contains("SIGTERM"), "{}", failure.error);
         if let Some(silent) = silent {
-            // The time was too short for the record; the store was told, and the list knows.
+            // There was no time to write the record, but the store has the failure, and the list shows it.
             assert_eq!((proxy.hits(silent), &*of_each(&client, "status").await[0]), (1, "running"));
         } else {
             let record = &recorded(&client).await[0];
@@ -132,9 +132,9 @@ async fn a_run_that_is_ended() {
     assert_eq!(shown.lines().filter(|line| line.ends_with("  interrupted")).count(), 1, "{shown}");
 }
 
-/// A second attempt has an id of its own, and the record goes with it.
+/// A second attempt has its own id, which the record takes over.
 #[tokio::test]
-async fn a_second_attempt() {
+async fn a_second_attempt_is_recorded_with_its_own_id() {
     let (server, home) = (loaded().await, Home::new());
     let client = server.client().await.expect("a client");
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
@@ -150,10 +150,10 @@ async fn a_second_attempt() {
     assert_eq!(text(&records[0], "status"), "completed");
 }
 
-/// Why a run failed is in the record and in the store, without secrets; what is no run
-/// is in neither.
+/// The reason of a failure is in the record and in the store, without secrets. An invocation that starts no
+/// run is in neither.
 #[tokio::test]
-async fn a_run_that_fails() {
+async fn a_failed_run_is_recorded_with_its_reason() {
     let ((server, client), home) = (server().await, Home::new());
     let tool = |args: &[&str]| {
         let mut command = recording(&home, &server.uri());
@@ -178,17 +178,17 @@ async fn a_run_that_fails() {
     tool(&["backup", "--format", "rar"]).ends(2);
     tool(&["backup", "--dry-run"]).ends(0);
     assert_eq!((home.failures().len(), recorded(&client).await.len()), (1, 1));
-    // A place that is not there cannot be told, and is not made.
+    // Nothing can be stored in a place that does not exist, and the place is not created.
     let nowhere = home.path().join("file");
     std::fs::write(&nowhere, "").expect("a file");
     let ran = tool(&["backup", "--dir", nowhere.to_str().expect("a path")]);
     assert_eq!((ran.code, recorded(&client).await.len()), (Some(1), 1), "{}", ran.stderr);
 }
 
-/// A database whose name is mistyped gives no job its name, neither in records nor in the store; one that
-/// vanished is a run that failed.
+/// A misspelt database name does not become a job name, neither in the records nor in the store. A database
+/// that disappeared is a failed run.
 #[tokio::test]
-async fn a_database_that_is_not_there() {
+async fn a_misspelt_database_does_not_become_a_job() {
     let ((server, client), home) = (server().await, Home::new());
     client.database("blog").collection("posts").insert_one(doc! {"_id": 1}).await.expect("a row");
     let tool = |args: &[&str]| run(recording(&home, &server.uri()).args(args));
@@ -197,7 +197,7 @@ async fn a_database_that_is_not_there() {
     tool(&["backup", "--db", "shopp"]).ends(1).says(&slip);
     assert_eq!((home.failures().len(), recorded(&client).await.len()), (0, 0));
     assert_eq!(tool(&["list", "--json"]).ends(0).json()["backups"], json!([]));
-    // A job of its own name is no slip.
+    // With a job name of its own the run is recorded.
     tool(&["backup", "--db", "shopp", "--job", "nightly"]).ends(1);
     assert_eq!((home.failures().len(), recorded(&client).await.len()), (1, 1));
     tool(&["backup", "--db", "shop"]).ends(0);
@@ -206,9 +206,9 @@ async fn a_database_that_is_not_there() {
     assert_eq!((home.failures().len(), recorded(&client).await.len()), (2, 3));
 }
 
-/// What records say of backups elsewhere is no business of this place.
+/// Records of backups in another place do not concern this place.
 #[tokio::test]
-async fn two_places() {
+async fn records_of_another_place_are_ignored() {
     let ((server, client), here, there) = (server().await, Home::new(), Home::new());
     for home in [&here, &there, &here] {
         run(recording(home, &server.uri()).arg("backup")).ends(0);
@@ -225,9 +225,9 @@ async fn two_places() {
     assert_eq!(of_each(&client, "status").await, ["running"; 3]);
 }
 
-/// A bucket that is not there is found before anything is read: the record says so all the same.
+/// A missing bucket is found before anything is read, and the record says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_reaches_no_store() {
+async fn a_run_that_cannot_reach_its_bucket_is_recorded() {
     let ((server, client), home) = (server().await, Home::new());
     let bucket = uzima_testkit::s3_server::S3Server::start();
     let mut tool = recording(&home, &server.uri());

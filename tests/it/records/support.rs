@@ -1,4 +1,4 @@
-//! The tool with records on, and what it recorded.
+//! The tool with records switched on, and the records that it wrote.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use uzima_testkit::mongod::Mongod;
 
 use crate::cli::support::Home;
 
-/// The tool, backing up to the home's folder, with records where they are by default.
+/// The tool that backs up to the home's folder, with the records in their default place.
 pub fn recording(home: &Home, uri: &str) -> Command {
     let mut command = home.to_dir(uri);
     command.env_remove("BACKUP_RECORDS");
@@ -21,7 +21,7 @@ pub async fn server() -> (Mongod, Client) {
     filled(Mongod::builder().start().await.expect("mongod")).await
 }
 
-/// One that checks users.
+/// A server with access control.
 pub async fn guarded() -> (Mongod, Client) {
     filled(Mongod::builder().auth().start().await.expect("mongod")).await
 }

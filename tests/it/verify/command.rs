@@ -1,4 +1,4 @@
-//! `verify` as a person runs it, and what its result is worth afterwards.
+//! `verify` through the real binary, and the use of its results by other commands.
 
 use uzima_testkit::mongod::Mongod;
 
@@ -27,7 +27,7 @@ fn damage(home: &Home, id: &str) {
 }
 
 #[tokio::test]
-async fn sound_and_damaged_backups_are_told_apart_and_listed() {
+async fn damaged_backups_are_reported_by_verify_list_stats_cleanup_and_health() {
     let (server, home) = (server().await, Home::new());
     let (first, second) = (backup(&home, &server.uri(), "nightly"), backup(&home, &server.uri(), "nightly"));
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
@@ -46,14 +46,14 @@ async fn sound_and_damaged_backups_are_told_apart_and_listed() {
     let list = tool(&["list", "--json"]).ends(4).json();
     let verified = |at: usize| list["backups"][at]["verified"]["sound"].as_bool();
     assert_eq!((verified(0), verified(1)), (Some(true), Some(false)), "{list}");
-    // It is damaged wherever it is told of, though its run made a backup.
+    // `list` and `stats` show the backup as damaged, although its run succeeded.
     let stats = tool(&["stats", "--json", "--job", "nightly"]).ends(0).json();
     for rows in [&list["backups"], &stats["last"]] {
         assert_eq!((&rows[0]["status"], &rows[1]["status"]), (&"completed".into(), &"damaged".into()));
         assert!(rows[1]["error"].as_str().is_some_and(|why| why.starts_with("verify found it damaged: ")));
     }
     assert_eq!((&stats["backups_not_good"], &stats["success"][2]["percent"]), (&1.into(), &100.0.into()));
-    // The one that is damaged is no good one any more.
+    // A damaged backup does not count as good any more.
     let plan = tool(&["cleanup", "--dry-run", "--json", "--job", "nightly"]).ends(3).json();
     let problem = plan["problems"][0].as_str().expect("a text");
     let step = format!("bring that back; `uzima-backup verify {first}` then makes the backup count again");
@@ -70,7 +70,7 @@ async fn sound_and_damaged_backups_are_told_apart_and_listed() {
         "no good backup of the job nightly; 2 are no good, the newest is {second}: verify found it damaged"
     );
     assert!(stale.stdout.contains(&words), "{}", stale.stdout);
-    // Mended (the flip again), and read again: the newest result counts.
+    // The same flip repairs the backup. After another verification the newest result counts.
     damage(&home, &second);
     std::thread::sleep(std::time::Duration::from_millis(1100));
     tool(&["verify", &second]).ends(0);
@@ -78,7 +78,7 @@ async fn sound_and_damaged_backups_are_told_apart_and_listed() {
 }
 
 #[tokio::test]
-async fn all_of_them_with_what_belongs_to_none() {
+async fn verify_all_reports_orphans_and_unreadable_manifests() {
     let (server, home) = (server().await, Home::new());
     let ids = [backup(&home, &server.uri(), "a"), backup(&home, &server.uri(), "b")];
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
@@ -109,9 +109,9 @@ async fn all_of_them_with_what_belongs_to_none() {
     assert!(ids.iter().all(|id| all.to_string().contains(id)));
 }
 
-/// What is missing is said with the way to what is left, and without figures of what was not read.
+/// The findings name the missing object and the next step, and give no figures of unread data.
 #[tokio::test]
-async fn what_is_missing_is_told_with_what_is_left() {
+async fn a_missing_object_is_reported_with_the_next_step() {
     let (server, home) = (server().await, Home::new());
     let (first, second) = (backup(&home, &server.uri(), "nightly"), backup(&home, &server.uri(), "nightly"));
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
@@ -137,9 +137,9 @@ async fn what_is_missing_is_told_with_what_is_left() {
     assert!(told.starts_with(&format!("DAMAGED  {second} of nightly\n")), "{told}");
 }
 
-/// A clean-up takes the results along with the backup: nothing is left in its folder.
+/// A cleanup deletes the results with their backup, so that the folder is empty.
 #[tokio::test]
-async fn results_go_with_their_backup() {
+async fn results_of_verify_are_deleted_with_their_backup() {
     let (server, home) = (server().await, Home::new());
     let first = backup(&home, &server.uri(), "nightly");
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));

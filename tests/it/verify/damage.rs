@@ -1,4 +1,4 @@
-//! Flipped bytes, truncations, swapped and missing objects, found by reading again.
+//! Flipped bytes, truncations, swapped and missing objects are found by reading the backup again.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::cli::support::{Home, run};
 
 const FORMATS: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
 
-/// A server with little in it: every byte of its artifact is to be flipped.
+/// A server with little data, because every byte of the artifact is flipped in turn.
 async fn server() -> Mongod {
     let server = Mongod::builder().start().await.expect("mongod");
     let database = server.client().await.expect("a client").database("shop");
@@ -90,7 +90,7 @@ async fn every_truncation_is_found() {
         for len in (0..whole.len()).rev() {
             std::fs::write(backup.artifact(), &whole[..len]).expect("a shorter file");
             assert!(!backup.findings().await.is_empty(), "{format}: {len} of {}", whole.len());
-            // Nor does it help that the manifest was made to fit.
+            // The truncation is found even if the manifest has the shorter size.
             backup.manifest.artifact.size = len as u64;
             let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &whole[..len]);
             backup.manifest.artifact.crc64nvme = format!("{sum:016x}");

@@ -1,4 +1,4 @@
-//! Every damage to an artifact is found, and named.
+//! Every damage to an artifact is found and named.
 
 mod command;
 mod damage;
