@@ -1,4 +1,4 @@
-//! Dates of the future and beyond the calendar, in manifests, ids and results of verifies.
+//! Dates in the future and beyond the calendar, in manifests, ids and results of `verify`.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uzima_backup::catalog::layout;
@@ -7,7 +7,7 @@ use uzima_backup::model::manifest::Manifest;
 use super::support::{put_verdict, verdict};
 use crate::cleanup::support::{JOB, Place, manifest, of_time, places};
 
-/// The manifest's bytes with another start, which its type may not be able to hold.
+/// The bytes of the manifest with another start time, which the type may not be able to hold.
 fn started(manifest: &Manifest, at: &str) -> Vec<u8> {
     let mut json: serde_json::Value =
         serde_json::from_slice(&manifest.encode().expect("JSON")).expect("JSON");
@@ -40,7 +40,7 @@ fn a_manifest_of_the_future_never_counts() {
                 let ran = place.run(args);
                 assert!(ran.code == Some(0), "{date} {args:?}: {ran:?}");
             }
-            // A person has to say what became of the newest one's date.
+            // A person has to decide what to do about the newest backup's date.
             place.run(&["cleanup"]).ends(3);
             assert!(
                 place.keys().contains(&layout::pin(&real[0].id)),
@@ -67,15 +67,15 @@ fn an_id_of_the_future_is_never_latest() {
     for args in [&["stats"][..], &["health", "--only", "freshness"]] {
         place.run(args).ends(0);
     }
-    // Only what is dated in the future: there is no latest one.
+    // All backups are dated in the future, so there is no latest one.
     let place = Place::dir();
     place.add(&of_time(JOB, Utc::now() + TimeDelta::days(1)));
     place.run(&["pin", "latest"]).ends(1).says(&["there is no backup"]);
 }
 
-/// A clock that is ahead by less than two clocks may differ is no reason to pass over a backup.
+/// A backup whose date is ahead by less than the tolerated clock difference still counts.
 #[test]
-fn a_clock_that_is_a_little_ahead_is_tolerated() {
+fn a_date_slightly_in_the_future_is_tolerated() {
     let place = Place::dir();
     place.nightly(1..3);
     let ahead = of_time(JOB, Utc::now() + TimeDelta::minutes(5));
@@ -85,7 +85,7 @@ fn a_clock_that_is_a_little_ahead_is_tolerated() {
 }
 
 #[test]
-fn a_verdict_of_the_future_is_reported_and_not_believed() {
+fn a_verdict_dated_in_the_future_is_reported_and_ignored() {
     for place in places() {
         let backups = place.nightly(0..4);
         let now = Utc::now();
@@ -104,7 +104,7 @@ fn a_verdict_of_the_future_is_reported_and_not_believed() {
         assert!(report["problems"].to_string().contains(&key), "{report}");
         let stats = place.run(&["stats", "--json"]).ends(0).json();
         assert_eq!(stats["backups_not_good"], 1, "{stats}");
-        // Alone, it proves nothing either.
+        // It proves nothing either if it is the only result.
         let lone = verdict(&backups[2], "2999-01-01T00:00:00Z".parse().expect("a date"), false);
         put_verdict(&place, &lone);
         let listed = place.run(&["list", "--json"]).ends(4).json();

@@ -1,4 +1,4 @@
-//! How much memory the backups of a year take.
+//! The memory that commands need for the backups of a year.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use uzima_backup::model::namespace::Type;
 
 use crate::cleanup::support::{JOB, Place, of_time};
 
-/// A manifest of 2,000 collections with two indexes each.
+/// A manifest with 2,000 collections, each with two indexes.
 fn large() -> Manifest {
     let mut manifest = of_time(JOB, Utc::now().trunc_subsecs(0) - TimeDelta::hours(1));
     let hash = || blake3::hash(b"x").to_hex().to_string();
@@ -36,7 +36,7 @@ fn large() -> Manifest {
     manifest
 }
 
-/// Writes a backup like this one for each of the last nights. Returns the size of a manifest in bytes.
+/// Writes a copy of this backup for each of the last nights. Returns the size of a manifest in bytes.
 fn nightly(place: &Place, like: &Manifest, nights: i64) -> usize {
     let json = String::from_utf8(like.encode().expect("JSON")).expect("UTF-8");
     let time = |at: chrono::DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
@@ -57,8 +57,8 @@ fn nightly(place: &Place, like: &Manifest, nights: i64) -> usize {
     json.len()
 }
 
-/// The most memory that a run had, in MiB, and its exit code. The kernel keeps the maximum, so it is enough to ask now
-/// and then until the process is gone.
+/// The peak memory of a run in MiB, and its exit code. The kernel keeps the maximum, so polling until the
+/// process ends is enough.
 fn peak(place: &Place, args: &[&str]) -> (u64, Option<i32>) {
     let mut command = place.command();
     command.env("BACKUP_RETENTION_DAYS", "5000").args(args).stdout(Stdio::null()).stderr(Stdio::null());
@@ -76,7 +76,7 @@ fn peak(place: &Place, args: &[&str]) -> (u64, Option<i32>) {
     }
 }
 
-/// 365 backups, and each command without what others remember, with `UZIMA_TEST_FULL=1`.
+/// With `UZIMA_TEST_FULL=1`: 365 backups, and each command without the cache that others wrote.
 #[test]
 fn a_year_of_large_manifests_fits_into_96_mib() {
     let full = std::env::var_os("UZIMA_TEST_FULL").is_some();
@@ -98,7 +98,7 @@ fn a_year_of_large_manifests_fits_into_96_mib() {
     let _ = std::fs::remove_dir_all(place.home.state());
     let [one, latest] = [like.id.as_str(), "latest"].map(|which| {
         let (mib, code) = peak(&place, &["verify", which]);
-        // Its index is none.
+        // The index is no valid index.
         assert_eq!(code, Some(4), "{which}");
         println!("{nights} manifests of {bytes} bytes, verify {which}: {mib} MiB");
         mib

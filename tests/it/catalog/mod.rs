@@ -1,4 +1,4 @@
-//! Reading the backups of a place: what that costs, what is remembered, and what is believed.
+//! Reading the backups of a place: the requests and memory it takes, the cache, and untrusted objects.
 
 mod future;
 mod memory;

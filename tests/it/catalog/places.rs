@@ -1,4 +1,4 @@
-//! A place that lost its backups: the mount point of a disk that is not mounted, say.
+//! A place that lost its backups, such as the mount point of an unmounted disk.
 
 use bson::doc;
 use uzima_testkit::mongod::Mongod;
@@ -17,7 +17,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// With three backups on it.
+    /// A disk with three backups.
     async fn with_backups() -> Disk {
         let ((server, client), home) = (server().await, Home::new());
         let disk = Disk { server, client, home };
@@ -35,7 +35,7 @@ impl Disk {
         self.home.path().join("disk")
     }
 
-    /// What is left is an empty folder.
+    /// Leaves an empty folder.
     fn unmount(&self) {
         std::fs::rename(self.home.backups(), self.away()).expect("a folder");
         std::fs::create_dir(self.home.backups()).expect("a folder");
@@ -55,7 +55,7 @@ const QUESTION: &str = "3 known backups are not in ";
 
 #[tokio::test]
 async fn a_disk_that_is_not_mounted_gets_no_backup() {
-    // Whether the state directory knows them or only records do.
+    // Either the state folder or only the records know the backups.
     for state_is_lost in [false, true] {
         let disk = Disk::with_backups().await;
         disk.unmount();
@@ -75,7 +75,7 @@ async fn a_disk_that_is_not_mounted_gets_no_backup() {
         health.only("backups", &[QUESTION, "Mount the disk"], &[]);
         let cleanup = disk.run(&["cleanup", "--json"]).ends(3);
         assert!(cleanup.json()["frozen"].to_string().contains(QUESTION), "{}", cleanup.stdout);
-        // The runs that failed stand beside them.
+        // The failed runs are listed beside them.
         let statuses = disk.statuses().await;
         assert_eq!(statuses.iter().filter(|status| status.contains("completed")).count(), 3, "{statuses:?}");
         assert!(!statuses.iter().any(|status| status.contains("deleted")), "{statuses:?}");
@@ -90,26 +90,26 @@ async fn a_place_that_lost_most_backups_is_reported() {
     for (lost, code) in [([0, 1], 3), ([1, 2], 1)] {
         let disk = Disk::with_backups().await;
         let mut manifests = disk.home.manifests();
-        // Those of one second have no other order.
+        // Backups of the same second have no other order.
         manifests.sort_by(|a, b| a.id.cmp(&b.id));
         for manifest in lost.map(|at| &manifests[at]) {
             let path = disk.home.backups().join(&manifest.artifact.key);
             std::fs::remove_dir_all(path.parent().expect("a folder")).expect("a folder");
         }
         let question = "2 known backups are not in ";
-        // A clean-up of another machine may have taken older ones, but never the newest.
+        // A cleanup on another machine may have deleted older backups, but never the newest.
         disk.run(&["cleanup", "--quiet"]).ends(if code == 1 { 3 } else { 0 });
         let ran = disk.run(&["backup", "--json"]).ends(code);
         assert!(ran.stdout.contains(question) || ran.stderr.contains(question), "{ran:?}");
-        // A hand deleted them: no clean-up did, so no record says so.
+        // The backups were deleted by hand, so no record says that a cleanup deleted them.
         assert!(!disk.statuses().await.iter().any(|status| status.contains("deleted")));
-        // What was reported is known.
+        // A loss that was reported is not reported again.
         disk.run(&["backup"]).ends(if code == 1 { 1 } else { 0 });
     }
 }
 
 #[tokio::test]
-async fn a_new_disk_is_taken_when_a_person_says_so() {
+async fn a_new_disk_is_accepted_with_new_place() {
     let disk = Disk::with_backups().await;
     disk.unmount();
     disk.run(&["backup"]).ends(1).says(&[QUESTION]);
@@ -118,14 +118,14 @@ async fn a_new_disk_is_taken_when_a_person_says_so() {
     disk.run(&["cleanup"]).ends(0);
     let statuses = disk.statuses().await;
     assert_eq!(statuses.iter().filter(|status| status.contains("deleted")).count(), 3, "{statuses:?}");
-    // Also where the state directory is lost again.
+    // This also holds if the state folder is lost again.
     std::fs::remove_dir_all(disk.home.state()).expect("a folder");
     disk.run(&["backup"]).ends(0);
 }
 
-/// The state directory knows of thirty, and the clean-up takes all but three.
+/// The state folder knows thirty backups, and the cleanup deletes all but three.
 #[test]
-fn what_a_clean_up_deleted_is_not_missed() {
+fn backups_that_a_cleanup_deleted_are_not_missed() {
     let place = Place::dir();
     let backups = place.nightly((0..3).chain(40..70));
     place.run(&["list"]).ends(0);
@@ -136,9 +136,9 @@ fn what_a_clean_up_deleted_is_not_missed() {
     }
 }
 
-/// Records of another machine with the same directory name are of another disk.
+/// The records of another machine are about another disk, even if its directory has the same name.
 #[tokio::test]
-async fn the_records_of_another_machine_are_of_another_disk() {
+async fn records_of_another_machine_are_about_another_disk() {
     let disk = Disk::with_backups().await;
     let runs = crate::records::support::runs(&disk.client);
     runs.update_many(doc! {}, doc! {"$set": {"host": "another"}}).await.expect("an update");

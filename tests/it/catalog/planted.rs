@@ -1,4 +1,4 @@
-//! Manifests and tombstones that somebody planted in the place.
+//! Manifests and tombstones that an attacker put into the place.
 
 use serde_json::json;
 use uzima_backup::catalog::layout;
@@ -31,7 +31,7 @@ async fn real() -> (Mongod, Home, Manifest) {
     (server, home, real)
 }
 
-/// `verify --all` reads the sound ones, and finds the damaged ones, whatever stands beside them.
+/// `verify --all` verifies the sound backups and reports the damaged ones, whatever else is in the place.
 #[tokio::test]
 async fn a_planted_manifest_is_a_finding_and_the_rest_is_verified() {
     let (_server, home, real) = real().await;
@@ -61,7 +61,7 @@ async fn a_planted_manifest_is_a_finding_and_the_rest_is_verified() {
     assert_eq!(found, bad);
     let error = report["damaged"][0]["error"].as_str().expect("a text");
     assert!(error.contains("which is not in its folder"), "{error}");
-    // The others name it, and go on.
+    // The other commands report it and continue.
     let listed = tool(&["list", "--json"]).ends(4).json();
     assert_eq!(listed["backups"].as_array().map(Vec::len), Some(1 + bad.len()));
     tool(&["cleanup", "--job", JOB]).ends(3).says(&[]);
@@ -70,7 +70,7 @@ async fn a_planted_manifest_is_a_finding_and_the_rest_is_verified() {
     tool(&["verify", real.id.as_str()]).ends(0);
 }
 
-/// One backup that cannot be read, though its manifest is right: a folder has the name of its artifact.
+/// One backup has a valid manifest but cannot be read, because a folder has the name of its artifact.
 #[tokio::test]
 async fn a_backup_that_cannot_be_read_is_a_finding_and_the_rest_is_verified() {
     let (server, home, first) = real().await;
@@ -84,12 +84,12 @@ async fn a_backup_that_cannot_be_read_is_a_finding_and_the_rest_is_verified() {
     assert!(report.to_string().contains(first.id.as_str()), "{report}");
 }
 
-/// What was begun to be deleted is not deleted while the plan is frozen, nor while it is pinned.
+/// A started deletion is not completed while the plan is frozen or the backup is pinned.
 #[test]
 fn a_planted_tombstone_deletes_nothing_that_is_frozen_or_pinned() {
     for place in places() {
         place.nightly(0..3);
-        // Without a manifest, as if a deletion had begun.
+        // Without a manifest, as after a started deletion.
         let lost = manifest(JOB, 40);
         place.put(&lost.artifact.key, b"all the data");
         let tombstone = json!({
@@ -104,7 +104,7 @@ fn a_planted_tombstone_deletes_nothing_that_is_frozen_or_pinned() {
         assert!(!report["frozen"].as_array().expect("a list").is_empty(), "{report}");
         assert_eq!(report["finished"], json!([]));
         assert!(place.keys().contains(&lost.artifact.key), "frozen");
-        // A sound manifest in its place: nothing is frozen any more.
+        // With a sound manifest in its place nothing is frozen any more.
         place.add(&other);
         place.put(&layout::pin(&lost.id), b"{}");
         let report = place.run(&["cleanup", "--json"]).ends(3).json();
@@ -128,7 +128,7 @@ fn an_id_with_white_space_is_refused() {
         for command in ["verify", "pin", "unpin"] {
             place.run(&[command, id]).ends(2).says(&["is not a backup id"]);
         }
-        // Nor is there a backup in such a folder.
+        // `list` does not take such a folder for a backup either.
         let before = place.run(&["list", "--json"]).ends(0).stdout;
         place.put(&format!("2026/11/{id}/manifest.json"), b"{");
         assert_eq!(place.run(&["list", "--json"]).ends(0).stdout, before);

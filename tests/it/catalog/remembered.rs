@@ -1,4 +1,4 @@
-//! What is remembered of a place, and what becomes of it when the place or the file changes.
+//! The cache of a place, and its use after the place or the cache file has changed.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use uzima_backup::catalog::layout;
 use super::support::{hourly, put_verdict, verdict};
 use crate::cleanup::support::{Place, places};
 
-/// The file that remembers what was read.
+/// The cache file.
 fn cache(place: &Place) -> PathBuf {
     let folder = place.home.state().join("places");
     let files = std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path());
@@ -27,11 +27,11 @@ fn an_overwritten_manifest_is_read_again() {
     for place in places() {
         let mut manifest = hourly(&place, 3).remove(1);
         assert_eq!(hosts(&place), ["db1"; 3]);
-        // Of the same size.
+        // The same size.
         manifest.host = "db2".into();
         place.put(&layout::manifest(&manifest.id), &manifest.encode().expect("JSON"));
         assert_eq!(hosts(&place), ["db1", "db2", "db1"]);
-        // So is the result of a verify.
+        // The same for the result of a `verify`.
         let mut found = verdict(&manifest, manifest.started_at + TimeDelta::minutes(30), true);
         found.sound = false;
         put_verdict(&place, &found);
@@ -55,7 +55,7 @@ fn a_file_of_the_same_times_and_size_is_read_again() {
 }
 
 #[test]
-fn a_lost_or_damaged_cache_is_made_anew() {
+fn a_lost_or_damaged_cache_is_rebuilt() {
     let place = Place::s3();
     hourly(&place, 5);
     let right = place.run(&["list", "--json"]).ends(0).stdout;
@@ -94,9 +94,9 @@ fn a_lost_or_damaged_cache_is_made_anew() {
     assert!(file.symlink_metadata().expect("a file").is_file(), "it took the place of the link");
 }
 
-/// Where nothing can be remembered, every command does its work all the same.
+/// Without a cache every command still works.
 #[test]
-fn a_state_directory_that_cannot_be_written_costs_time_only() {
+fn a_state_directory_that_cannot_be_written_costs_only_time() {
     let place = Place::dir();
     hourly(&place, 3);
     std::fs::write(place.home.state(), "a file").expect("a file");

@@ -1,4 +1,4 @@
-//! How many requests it takes to read the backups of a bucket.
+//! The number of requests that it takes to read the backups of a bucket.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::support::hourly;
 use crate::cleanup::support::{Place, ids, with};
 use crate::cli::support::{Ran, run};
 
-/// The checks of `health` that read the backups or ask the store.
+/// The checks of `health` that read backups or ask the store.
 const CHECKS: &str = "store,disk,clock,freshness,backups,drill";
 
-/// Runs a command, and returns the calls that the bucket got meanwhile.
+/// Runs a command, and returns the requests that the bucket received during the run.
 fn calls(place: &Place, args: &[&str]) -> (Ran, Vec<Call>) {
     let before = place.bucket().calls().len();
     let ran = run(place.command().env("BACKUP_RETENTION_DAYS", "5000").args(args));
@@ -24,7 +24,7 @@ fn tally(calls: &[Call]) -> BTreeMap<&'static str, usize> {
     tally
 }
 
-/// 5,000 backups with `UZIMA_TEST_FULL=1`.
+/// With `UZIMA_TEST_FULL=1`: 5,000 backups.
 #[test]
 fn a_second_run_reads_only_the_listing() {
     let backups = if std::env::var_os("UZIMA_TEST_FULL").is_some() { 5_000 } else { 700 };
@@ -52,7 +52,7 @@ fn a_second_run_reads_only_the_listing() {
 fn latest_reads_the_newest_manifest_only() {
     let place = Place::s3();
     let backups = hourly(&place, 50);
-    // Its state directory knows nothing.
+    // The state folder is empty.
     let (ran, calls) = calls(&place, &["pin", "latest", "--json"]);
     assert_eq!(ran.ends(0).json()["id"], backups[0].id.as_str());
     let read: Vec<&String> =
@@ -61,7 +61,7 @@ fn latest_reads_the_newest_manifest_only() {
 }
 
 #[test]
-fn deletions_go_in_batches() {
+fn deletions_are_sent_in_batches() {
     let place = Place::s3();
     let backups = place.nightly((0..3).chain(31..131));
     let before = place.bucket().calls().len();
@@ -70,7 +70,7 @@ fn deletions_go_in_batches() {
     place.holds(&backups[..3]);
     let calls = place.bucket().calls().split_off(before);
     let tally = tally(&calls);
-    // The manifests, what they name, the tombstones.
+    // One batch for the manifests, one for the objects that they name, one for the tombstones.
     assert_eq!((tally.get("DeleteObjects"), tally.get("DeleteObject")), (Some(&3), None), "{tally:?}");
 }
 
@@ -87,7 +87,7 @@ fn a_service_without_batches_gets_single_deletions() {
     }
 }
 
-/// The store is away in the middle of the deletions, after the tombstones were written.
+/// The store is unreachable in the middle of the deletions, after the tombstones were written.
 #[test]
 fn an_outage_during_the_deletions_is_waited_for() {
     let place = Place::s3();
@@ -99,9 +99,9 @@ fn an_outage_during_the_deletions_is_waited_for() {
     place.holds(&backups[..3]);
 }
 
-/// A backup whose manifest stays is listed: nothing else of it may go.
+/// If the manifest could not be deleted, the backup is still listed, so nothing else of it may be deleted.
 #[test]
-fn what_a_batch_leaves_is_reported() {
+fn objects_that_a_batch_could_not_delete_are_reported() {
     let place = Place::s3();
     let backups = place.nightly([0, 1, 2, 40, 41, 42]);
     let stuck = uzima_backup::catalog::layout::manifest(&backups[4].id);

@@ -8,7 +8,7 @@ use uzima_backup::model::manifest::Manifest;
 
 use crate::cleanup::support::{JOB, Place, of_time};
 
-/// The result of a verify of the backup that ended at `at`.
+/// The result of a `verify` that ended at `at`.
 pub fn verdict(manifest: &Manifest, at: DateTime<Utc>, sound: bool) -> Verdict {
     Verdict {
         format: FORMAT,
@@ -26,13 +26,14 @@ pub fn verdict(manifest: &Manifest, at: DateTime<Utc>, sound: bool) -> Verdict {
     }
 }
 
-/// Writes the result of a verify beside its backup.
+/// Writes the result of a `verify` into the backup's folder.
 pub fn put_verdict(place: &Place, verdict: &Verdict) {
     let json = serde_json::to_vec(verdict).expect("JSON");
     place.put(&layout::verified(&verdict.id, verdict.at), &json);
 }
 
-/// Writes so many verified backups of the job, one an hour, the newest an hour old. Returns them, newest first.
+/// Writes so many verified backups of the job, one for each hour, the newest an hour old. Returns them,
+/// newest first.
 pub fn hourly(place: &Place, count: usize) -> Vec<Manifest> {
     let now = Utc::now().trunc_subsecs(0);
     let started = (1..=count as i64).map(|hours| now - TimeDelta::hours(hours));

@@ -13,7 +13,8 @@ async fn with_a_row(server: &Mongod) {
     rows.insert_one(doc! {"_id": 1}).await.expect("a row");
 }
 
-/// Backup by the native engine, its record, a drill on the same server, a restore and `health`, all by `uri`.
+/// Runs a backup with the native engine, its record, a drill on the same server, a restore and `health`, all
+/// with `uri`.
 async fn serves_everything(uri: &str, shown: &str) {
     let home = Home::new();
     let report = backup(&home, uri, "native").ends(0).json();
@@ -32,8 +33,8 @@ async fn serves_everything(uri: &str, shown: &str) {
 }
 
 #[tokio::test]
-async fn a_unix_socket_serves_everything() {
-    const TEST: &str = "connect::addresses::a_unix_socket_serves_everything";
+async fn every_command_works_over_a_unix_socket() {
+    const TEST: &str = "connect::addresses::every_command_works_over_a_unix_socket";
     let server = Mongod::builder().auth().socket().start().await.expect("mongod");
     with_a_row(&server).await;
     let path = server.socket().display().to_string();
@@ -53,7 +54,7 @@ async fn a_unix_socket_serves_everything() {
     }
 }
 
-/// The members' names may be unknown where the socket is: what it leads to is read and written.
+/// The host names of the members may be unknown on the socket's machine, so the tool uses only the socket.
 #[tokio::test]
 async fn a_socket_of_a_replica_set_needs_no_other_address() {
     let server = Mongod::builder().replica_set("rs0").socket().start().await.expect("mongod");
@@ -87,7 +88,7 @@ async fn ipv6_addresses_have_brackets_everywhere() {
     let home = Home::new();
     let said = backup(&home, &format!("mongodb://{place}"), "native").ends(0);
     assert!(said.stderr.contains(&format!("of {place} (")), "{}", said.stderr);
-    // Nobody listens there.
+    // A closed port.
     let gone = "mongodb://[::1]:1,[::1]:2/?serverSelectionTimeoutMS=300";
     for command in [&["backup"][..], &["health", "--only", "mongodb"]] {
         let said = run(home.to_dir(gone).args(command));

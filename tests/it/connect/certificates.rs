@@ -1,4 +1,4 @@
-//! Logins by a client's certificate, and files that cannot be used.
+//! Logins by a client certificate, and unusable certificate files.
 
 use std::path::Path;
 
@@ -48,9 +48,10 @@ async fn a_certificate_logs_in_with_and_without_the_users_name() {
         hands_over(&uri, &given);
         official(TEST, &uri);
     }
-    // The user that may not read is named with the database that it is in.
+    // The message names the user without the right, and its database.
     let drop = doc! {"revokeRolesFromUser": CLIENT_NAME, "roles": &roles[..]};
-    // The tests above kept this thread from hearing the server, so that the first client takes it for lost.
+    // The work above blocked this thread, so that the first client missed heartbeats and takes the server for
+    // lost.
     let external = server.client().await.expect("a client").database("$external");
     external.run_command(drop).await.expect("no roles");
     let uri = format!("mongodb://{name}@{at}/?authMechanism=MONGODB-X509&{tls}");
@@ -60,16 +61,16 @@ async fn a_certificate_logs_in_with_and_without_the_users_name() {
             "db.getSiblingDB(\"$external\").grantRolesToUser(\"{CLIENT_NAME}\", [{{role: \"backup\", db: \"admin\"}}])"
         ),
     ]);
-    // The certificate of nobody: no password is spoken of.
+    // No user has this certificate. The error does not mention a password.
     let uri = uri.replace(&path(&files.client), &path(&files.server));
     let said = run(Home::new().to_dir(&uri).arg("backup")).ends(1).says(&["the login of", "was refused"]);
     assert!(said.stderr.contains("certificate") && !said.stderr.contains("percent"), "{}", said.stderr);
 }
 
-/// Each file of a connection string that cannot be used is named, with what is wrong and how to mend it: by every
-/// command, before anything is connected to.
+/// Every command names each unusable file of a connection string, its fault and the way to fix it, before it
+/// connects.
 #[test]
-fn files_that_cannot_be_used_are_named_with_the_way_to_mend_them() {
+fn an_unusable_certificate_file_is_named_with_the_way_to_fix_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let files = TlsFiles::create(dir.path()).expect("certificates");
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
@@ -160,7 +161,7 @@ fn files_that_cannot_be_used_are_named_with_the_way_to_mend_them() {
             }
         }
     }
-    // The password of a key that is not encrypted is not needed, and no mistake.
+    // A needless password, for a key that is not encrypted, is no mistake.
     let good = format!(
         "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300&tlsCAFile={}&tlsCertificateKeyFile={}&\
          tlsCertificateKeyFilePassword=x",
@@ -171,10 +172,10 @@ fn files_that_cannot_be_used_are_named_with_the_way_to_mend_them() {
     run(Home::new().to_dir(&good).arg("backup")).ends(1).says(&["connection refused"]);
 }
 
-/// With `tlsAllowInvalidHostnames` the name in the certificate does not count, and the CA does, as ever.
+/// With `tlsAllowInvalidHostnames` the name in the certificate is not checked, but its CA is.
 #[tokio::test]
-async fn a_certificate_for_another_name_is_taken_if_its_ca_is_right() {
-    const TEST: &str = "connect::certificates::a_certificate_for_another_name_is_taken_if_its_ca_is_right";
+async fn with_invalid_hostnames_allowed_the_ca_is_still_checked() {
+    const TEST: &str = "connect::certificates::with_invalid_hostnames_allowed_the_ca_is_still_checked";
     let (dir, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let files = TlsFiles::create_for(dir.path(), &["127.0.0.1"]).expect("certificates");
     let stranger = TlsFiles::create(other.path()).expect("certificates");
@@ -205,7 +206,7 @@ async fn a_certificate_for_another_name_is_taken_if_its_ca_is_right() {
         run(home.to_dir(uri).env("RESTORE_URI", uri).args(["restore", "latest", "--yes", "--drop"])).ends(0);
         run(home.to_dir(uri).env("DRILL_URI", uri).args(["verify", "--drill"])).ends(0);
         official(TEST, uri);
-        // What mongodump is given leads to the server as well.
+        // The connection string that mongodump gets leads to the server, too.
         let access = Access::read("MONGO_URI", &Secret::from(uri.clone())).expect("access");
         let member = ServerAddress::parse(&at).expect("an address");
         let given = access.for_mongodump(&member, Some("admin")).expect("a socket");
@@ -213,7 +214,7 @@ async fn a_certificate_for_another_name_is_taken_if_its_ca_is_right() {
         let names = connect(given.expose_secret()).await.expect("a client").list_database_names().await;
         assert!(names.expect("databases").contains(&"shop".to_string()));
     }
-    // By the set: its member is found under another name.
+    // With the set name, the member is found under another host name.
     let set = good[0].replace("directConnection=true", "replicaSet=rs0");
     backup(&Home::new(), &set, "native").ends(0);
 

@@ -1,5 +1,5 @@
-//! Connection strings as people write them: how a server is named, reached and logged in to, by both engines, for
-//! backups, restores and records; and what is said of one that cannot be used.
+//! Connection strings as people write them: naming, reaching and logging in to a server, with both engines,
+//! for backups, restores and records; and the errors about unusable ones.
 
 mod addresses;
 mod certificates;

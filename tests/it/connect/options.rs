@@ -5,7 +5,7 @@ use uzima_testkit::mongod::Mongod;
 use super::support::{backup, hands_over, official};
 use crate::cli::support::{Home, NOWHERE, run};
 
-/// Each with the warning that it brings, if it brings one.
+/// Each option, with its warning if it causes one.
 const TAKEN: &[(&str, &str)] = &[
     ("useNewUrlParser=true&useUnifiedTopology=true", "useNewUrlParser and useUnifiedTopology are ignored"),
     ("autoReconnect=true&keepAlive=true", "autoReconnect and keepAlive are ignored"),
@@ -24,8 +24,8 @@ const TAKEN: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn options_of_applications_are_honoured_or_ignored_with_one_warning() {
-    const TEST: &str = "connect::options::options_of_applications_are_honoured_or_ignored_with_one_warning";
+async fn options_of_applications_are_used_or_ignored_with_one_warning() {
+    const TEST: &str = "connect::options::options_of_applications_are_used_or_ignored_with_one_warning";
     let server = Mongod::builder().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("orders");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
@@ -59,9 +59,9 @@ async fn options_of_applications_are_honoured_or_ignored_with_one_warning() {
     official(TEST, &uri);
 }
 
-/// In each setting that holds a connection string; nothing is connected to.
+/// In each setting that holds a connection string, and without connecting.
 #[test]
-fn a_wrong_option_is_named_with_what_is_allowed() {
+fn a_wrong_option_is_named_with_the_allowed_values() {
     for (query, words) in [
         ("replicaSte=rs0", ["option replicaSte is unknown: did you mean replicaSet?", "Correct the option"]),
         ("frobnicate=1", ["option frobnicate is unknown", "The options are appName, authMechanism,"]),

@@ -1,5 +1,5 @@
-//! A user that may not read everything, with the mongodump engine: said as with the native one, before mongodump is
-//! started.
+//! A user without the right to read everything, with the mongodump engine: the error is the same as with the
+//! native engine, and mongodump is not started.
 
 use bson::{DateTime, doc};
 use uzima_testkit::mongod::Mongod;
@@ -40,7 +40,7 @@ async fn mongodump_is_not_started_for_a_user_that_may_not_read_a_time_series() {
         tool(&tools.mongodump, &[]).ends(1).says(&words);
     }
 
-    // What only mongodump finds: not from the start again, and with the role.
+    // If only mongodump notices the missing right, the run is not repeated, and the error names the role.
     let refused = Play::archive(recorded()).stop_at(100).ending(Ending::Exit(1)).stderr(
         "Failed: error counting shop.series: (Unauthorized) not authorized on shop to execute command { find: \"x\" }",
     );

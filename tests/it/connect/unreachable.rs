@@ -1,4 +1,4 @@
-//! Servers that answer, but cannot be used: what is said of them, and the next step.
+//! Servers that answer but cannot be used: the error and its next step.
 
 use bson::doc;
 use uzima_testkit::mongod::{Mongod, ROOT_PASSWORD, ROOT_USER, percent_encode};
@@ -9,7 +9,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use crate::cli::support::{Home, run};
 use crate::restore::support::Backup;
 
-/// Backup, dry run and `health` of `uri` say all of these words.
+/// Asserts that the errors of a backup, of a dry run and of `health` contain all these words.
 fn all_say(uri: &str, words: &[&str]) {
     for command in [&["backup"][..], &["backup", "--dry-run"], &["health", "--only", "mongodb"]] {
         let said = run(Home::new().to_dir(uri).args(command));
@@ -22,14 +22,14 @@ fn all_say(uri: &str, words: &[&str]) {
     }
 }
 
-/// A restore into `uri` says all of these words.
+/// Asserts that the error of a restore contains all these words.
 fn restore_says(backup: &Backup, uri: &str, words: &[&str]) {
     let mut restore = backup.home.to_dir("mongodb://127.0.0.1:1");
     run(restore.env("RESTORE_URI", uri).args(["restore", "latest", "--yes"])).ends(1).says(words);
 }
 
 #[tokio::test]
-async fn a_set_without_a_primary_is_read_as_far_as_it_can_be() {
+async fn a_set_without_a_primary_is_backed_up_from_a_secondary() {
     let mut set = ReplicaSet::builder("rs0").arbiter().start().await.expect("a set");
     let rows = set.client().await.expect("a client").database("shop").collection("orders");
     rows.insert_one(doc! {"_id": 1}).await.expect("a row");
@@ -38,7 +38,7 @@ async fn a_set_without_a_primary_is_read_as_far_as_it_can_be() {
     let (second, third) = (1 - primary, set.arbiter.as_ref().expect("an arbiter").host());
     let (left, gone) = (set.members[second].host(), set.members[primary].host());
 
-    // A secondary by itself takes no writes, and an arbiter has no data.
+    // A secondary alone accepts no writes, and an arbiter has no data.
     restore_says(
         &backup,
         &format!("mongodb://{left}/?directConnection=true"),
@@ -48,7 +48,7 @@ async fn a_set_without_a_primary_is_read_as_far_as_it_can_be() {
     all_say(&arbiter, &[&format!("MongoDB at {third} cannot be read: it is an arbiter"), "rs.status()"]);
     restore_says(&backup, &arbiter, &["takes no writes: it is an arbiter, which holds no data"]);
 
-    // One that recovers.
+    // A member in recovery.
     let client = set.members[second].direct_client().await.expect("a client");
     client.database("admin").run_command(doc! {"replSetMaintenance": true}).await.expect("maintenance");
     let recovering = format!("mongodb://{left}/?directConnection=true");
@@ -58,7 +58,7 @@ async fn a_set_without_a_primary_is_read_as_far_as_it_can_be() {
     );
     client.database("admin").run_command(doc! {"replSetMaintenance": false}).await.expect("no maintenance");
 
-    // Two of three are down.
+    // Two of three members are down.
     set.members[primary].kill();
     if let Some(arbiter) = &mut set.arbiter {
         arbiter.kill();
@@ -92,8 +92,8 @@ async fn a_set_without_a_primary_is_read_as_far_as_it_can_be() {
     assert!(said.code == Some(1) || said.stdout.contains("primary"), "{said:?}");
 }
 
-/// Waits until the member says this of itself: it may call itself primary for some seconds after it lost the others,
-/// and knows of no set for a moment after it was started.
+/// Waits until the member has this state. After it lost the others it may call itself primary for some
+/// seconds, and after its start it knows no set for a moment.
 async fn wait_until(member: &str, is: &str) {
     let uri = format!("mongodb://{member}/?directConnection=true");
     let admin = uzima_testkit::mongod::connect(&uri).await.expect("a client").database("admin");
@@ -107,7 +107,7 @@ async fn wait_until(member: &str, is: &str) {
 }
 
 #[tokio::test]
-async fn a_set_that_was_not_initiated_needs_rs_initiate() {
+async fn a_set_that_was_not_initiated_is_named_with_rs_initiate() {
     let plain = Mongod::builder().replica_set("rs0").uninitiated().start().await.expect("mongod");
     let (at, short) = (plain.host(), "serverSelectionTimeoutMS=1000");
     let words = ["a member of a replica set that was not initiated", "Run rs.initiate() there"];
@@ -118,7 +118,7 @@ async fn a_set_that_was_not_initiated_needs_rs_initiate() {
         all_say(&uri, &words);
         restore_says(&backup, &uri, &words);
     }
-    // It knows no users yet, so that every login is refused.
+    // The server has no users yet, so every login is refused.
     let closed = Mongod::builder().replica_set("rs0").uninitiated().auth().start().await.expect("mongod");
     let login = format!("{}:{}", percent_encode(ROOT_USER), percent_encode(ROOT_PASSWORD));
     for query in ["directConnection=true", "replicaSet=rs0"] {
@@ -129,7 +129,7 @@ async fn a_set_that_was_not_initiated_needs_rs_initiate() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_too_old_is_named_with_the_version_that_is_needed() {
+async fn a_server_that_is_too_old_is_named_with_the_required_version() {
     let server = Mongod::builder().start().await.expect("mongod");
     let backup = Backup::of(&server, &["--allow-empty"]);
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
@@ -146,7 +146,7 @@ async fn a_server_that_is_too_old_is_named_with_the_version_that_is_needed() {
         assert!(proxy.hits(rule) > 0);
         proxy.clear();
     }
-    // The driver finds it by the older name of the command.
+    // The driver connects with the older name of the command.
     proxy.add(Rule::on("hello").having("hello").then(Action::fail(59)));
     proxy
         .add(Rule::on("hello").then(Action::edit(|answer| raw::rewrite(answer, &["helloOk"], &|_, _| None))));

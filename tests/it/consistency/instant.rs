@@ -1,4 +1,4 @@
-//! Row 12, without chance: what is written between two batches of one collection.
+//! Writes between two batches of one collection, at fixed points.
 
 use bson::{Document, doc};
 use mongodb::Client;
@@ -12,7 +12,7 @@ use crate::native::support::{insert, meanwhile, rows};
 use crate::restore::support::{Backup, differences, server};
 
 const DOCUMENTS: i32 = 1_500;
-/// Read in the first batch, and in the last.
+/// One document of the first batch, and one of the last.
 const PAIR: [i32; 2] = [3, DOCUMENTS - 3];
 
 async fn pay(client: Client) {
@@ -22,12 +22,12 @@ async fn pay(client: Client) {
     }
 }
 
-/// Writes to what was read already and to what was not, of all kinds that an oplog can hold.
+/// Writes to documents that were read already and to others, with every kind of oplog entry.
 pub async fn write(client: Client) {
     let shop = client.database("shop");
     let orders = shop.collection::<Document>("orders");
     pay(client.clone()).await;
-    // Read twice: it moves behind the cursor.
+    // The document is read twice, because it moves behind the cursor.
     orders.delete_one(doc! {"_id": 7}).await.expect("a delete");
     orders.insert_one(doc! {"_id": 7, "again": true}).await.expect("an insert");
     orders.delete_one(doc! {"_id": DOCUMENTS - 1}).await.expect("a delete");
@@ -58,7 +58,7 @@ async fn user(client: &Client, name: &str) {
     client.database("admin").run_command(user).await.expect("a user");
 }
 
-/// A time series with a measurement.
+/// Creates a time series with one measurement.
 async fn series(client: &Client, name: &str) {
     let shop = client.database("shop");
     shop.run_command(doc! {"create": name, "timeseries": {"timeField": "at"}}).await.expect("a time series");
@@ -66,7 +66,7 @@ async fn series(client: &Client, name: &str) {
     shop.collection(name).insert_one(row).await.expect("a measurement");
 }
 
-/// A server, and a backup between two batches of which this was written.
+/// A server, and a backup of it. `write` runs between two batches of the backup.
 pub async fn dumped<W>(args: &[&str], write: W) -> (Mongod, Client, Backup)
 where
     W: AsyncFn(Client) + Send + Sync + 'static,
@@ -79,7 +79,7 @@ where
     let view = doc! {"create": "oldview", "viewOn": "orders", "pipeline": []};
     client.database("shop").run_command(view).await.expect("a view");
     series(&client, "oldseries").await;
-    // With the first one admin.system.version is written to, which a slice cannot hold.
+    // Creating the first user writes to admin.system.version, which a slice cannot contain.
     user(&client, "first").await;
     let during = Rule::on("getMore").namespace("shop.orders").nth(1);
     let during = proxy.add(during.then(meanwhile(server.uri(), write)));
@@ -88,7 +88,7 @@ where
     (server, client, backup)
 }
 
-/// Which of the pair are paid.
+/// Whether each of the two documents is paid.
 async fn paid(client: &Client) -> Vec<bool> {
     let mut out = Vec::new();
     for id in PAIR {
@@ -100,7 +100,7 @@ async fn paid(client: &Client) -> Vec<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_slice_makes_it_one_instant() {
+async fn a_backup_with_a_slice_restores_to_one_instant() {
     let (_server, original, backup) = dumped(&["--db", "shop"], write).await;
     assert_eq!(
         (backup.manifest.warnings.len(), backup.manifest.notes.len()),
@@ -119,14 +119,14 @@ async fn the_slice_makes_it_one_instant() {
     assert_eq!(but_for_users(&original, &restored).await, Vec::<String>::new());
 }
 
-/// What differs, but for users, which are not in a backup of one database.
+/// The differences, without users, which a backup of one database does not contain.
 async fn but_for_users(a: &Client, b: &Client) -> Vec<String> {
     differences(a, b).await.into_iter().filter(|line| !line.starts_with("user")).collect()
 }
 
-/// The same without a slice is of two moments: the test above can fail.
+/// The same without a slice shows two moments, which proves that the test above can fail.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_it_there_are_two() {
+async fn a_backup_without_a_slice_restores_to_two_instants() {
     let (_server, _, backup) = dumped(&["--db", "shop", "--consistency", "none"], pay).await;
     let consistency = &backup.manifest.consistency;
     assert_eq!((consistency.achieved.as_str(), consistency.at), ("none", None));
@@ -136,9 +136,9 @@ async fn without_it_there_are_two() {
     assert_eq!(paid(&restored).await, [false, true]);
 }
 
-/// Half of it was read: a restore brings that back and drops it again.
+/// The collection was read half. A restore brings that half back, and the replay drops it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collection_that_is_dropped_under_its_cursor_is_gone() {
+async fn a_collection_dropped_under_its_cursor_is_not_restored() {
     let drop = async |client: Client| {
         client.database("shop").collection::<Document>("orders").drop().await.expect("a drop");
     };
@@ -154,10 +154,10 @@ async fn a_collection_that_is_dropped_under_its_cursor_is_gone() {
     assert_eq!(but_for_users(&original, &restored).await, Vec::<String>::new());
 }
 
-/// The official mongorestore replays it from a tar and from an archive; and without being told to it does not.
+/// The official mongorestore replays the slice from a tar and from an archive, but only when asked to.
 #[tokio::test(flavor = "multi_thread")]
-async fn mongorestore_replays_it() {
-    let name = "consistency::instant::mongorestore_replays_it";
+async fn mongorestore_replays_the_slice() {
+    let name = "consistency::instant::mongorestore_replays_the_slice";
     let Some(tools) = Official::find(name) else { return };
     let write = async |client: Client| {
         write(client.clone()).await;

@@ -1,5 +1,5 @@
-//! Backups of a server that is written to: what is restored is of one instant, or the manifest says that it
-//! is not.
+//! Backups of a server during writes: a restore gives the state of one instant, or the manifest says that it
+//! does not.
 
 pub mod instant;
 mod refused;

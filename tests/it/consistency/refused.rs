@@ -1,4 +1,4 @@
-//! What ends a run that captures an oplog slice: renames, an oplog that is too short, another primary.
+//! Events that end a run with an oplog slice: renames, an oplog that is too short, another primary.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use super::support::{behind, entries, operations, set, slice};
 use crate::native::support::{Shelf, failed, ids, insert, meanwhile, only, rows};
 
-/// Enough for a second batch that comes by a getMore.
+/// Enough documents for a second batch by a getMore.
 const DOCUMENTS: i32 = 1_500;
 
 async fn filled() -> (Mongod, WireProxy, Client) {
@@ -28,7 +28,7 @@ async fn filled() -> (Mongod, WireProxy, Client) {
     (server, proxy, client)
 }
 
-/// Renames `small` of a database, there or back.
+/// Renames the collection `small` of a database, or back.
 fn rename(db: &'static str) -> impl AsyncFn(Client) + Send + Sync + 'static {
     async move |client: Client| {
         let names = client.database(db).list_collection_names().await.expect("names");
@@ -40,7 +40,7 @@ fn rename(db: &'static str) -> impl AsyncFn(Client) + Send + Sync + 'static {
     }
 }
 
-/// One run with `auto`, on a server where one collection is replaced all the time.
+/// One run with `auto`, on a server where a collection is replaced all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_succeeds_while_dollar_out_runs_all_the_time() {
     let (server, _proxy, client) = filled().await;
@@ -62,7 +62,7 @@ async fn a_backup_succeeds_while_dollar_out_runs_all_the_time() {
         let report = shelf.run(&server.uri(), choose).await.unwrap_or_else(|e| panic!("{}", e.chain()));
         let manifest = &report.manifest;
         let achieved = manifest.consistency.achieved.as_str();
-        // If the server's history did not help, the backup has a warning.
+        // The backup has a warning, unless the server's history was enough for a snapshot.
         let asked = consistency == ConsistencyChoice::None;
         assert!(asked || achieved != "none" || report.exit() == Exit::NeedsLook, "{manifest:?}");
         let decoded = shelf.decode(&report);
@@ -114,7 +114,7 @@ async fn a_rename_costs_the_slice_and_not_the_backup() {
 async fn with_consistency_oplog_two_renames_fail_the_backup() {
     let (server, proxy, _client) = filled().await;
     let uri = proxy.uri(&server.uri());
-    // The first getMore of each run; there is one between them.
+    // The first getMore of each run. There is another getMore between them.
     for (times, db) in [(&[1_u64][..], "shop"), (&[1, 3], "shop"), (&[1], "other")] {
         let rules = times.iter().map(|nth| {
             let rule = Rule::on("getMore").namespace("shop.orders").nth(*nth);
@@ -146,7 +146,7 @@ async fn with_consistency_oplog_two_renames_fail_the_backup() {
     }
 }
 
-/// The time of the oplog's oldest entry (1), or of the newest (-1).
+/// The time of the oldest oplog entry (1), or of the newest (-1).
 async fn entry(client: &Client, order: i32) -> Timestamp {
     let oplog = client.database("local").collection::<Document>("oplog.rs");
     let entry = oplog.find_one(doc! {}).sort(doc! {"$natural": order}).await.expect("an answer");
@@ -165,7 +165,8 @@ async fn an_oplog_that_is_too_short_costs_the_slice_and_not_the_backup() {
     let (proxy, client) = behind(&server).await;
     insert(&client, "shop", "orders", &rows(0, DOCUMENTS, 2_000)).await;
     let flood = meanwhile(server.uri(), async |client| {
-        // What the last checkpoint needs is kept, however long it is: there is one every second.
+        // The server keeps the oplog since the last checkpoint, however long that is. The checkpoints are one
+        // second apart.
         let begun = entry(&client, -1).await;
         for n in 0..200 {
             insert(&client, "other", "flood", &rows(n * 10, 10, 200_000)).await;
@@ -189,7 +190,7 @@ async fn an_oplog_that_is_too_short_costs_the_slice_and_not_the_backup() {
     shelf.assert_only(&report).await;
 }
 
-/// What a majority has is of another term: what was read may have been undone.
+/// The majority's entries are of another term, so entries that were read may have been rolled back.
 #[tokio::test]
 async fn another_primary_fails_both_runs() {
     let (server, proxy, _client) = filled().await;
@@ -204,9 +205,9 @@ async fn another_primary_fails_both_runs() {
     shelf.assert_nothing().await;
 }
 
-/// The cursor on the oplog is lost as any other may be.
+/// The oplog's cursor is lost, and is opened again.
 #[tokio::test]
-async fn a_lost_cursor_is_taken_up_behind_the_last_entry() {
+async fn a_lost_oplog_cursor_is_resumed_after_the_last_entry() {
     let (server, proxy, _client) = filled().await;
     let write = meanwhile(server.uri(), async |client| {
         insert(&client, "shop", "orders", &rows(DOCUMENTS, 500, 2_000)).await;

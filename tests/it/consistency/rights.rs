@@ -1,4 +1,4 @@
-//! Where there can be no oplog slice: the manifest says why, or the run fails if it was asked for.
+//! Without an oplog the manifest gives the reason, or the run fails if a slice was requested.
 
 use bson::rawdoc;
 use uzima_testkit::mongod::Mongod;
@@ -6,7 +6,7 @@ use uzima_testkit::mongod::Mongod;
 use crate::cli::support::{Home, run};
 use crate::native::support::insert;
 
-/// What a backup of `shop` says of its consistency, and what the run logged.
+/// The consistency and its reason in the manifest of a backup of `shop`, and the run's log.
 fn backed_up(uri: &str) -> (String, String, String) {
     let home = Home::new();
     let ran = run(home.to_dir(uri).args(["backup", "--db", "shop"])).ends(0);
@@ -22,7 +22,7 @@ fn refused(uri: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_read_the_oplog() {
+async fn a_user_who_may_not_read_the_oplog_makes_a_backup_without_a_slice() {
     let server = Mongod::builder().auth().replica_set("rs").start().await.expect("mongod");
     insert(&server.client().await.expect("a client"), "shop", "orders", &[rawdoc! {"_id": 1}]).await;
     for (user, roles, missing) in [
@@ -47,7 +47,7 @@ async fn a_user_who_may_not_read_the_oplog() {
 }
 
 #[tokio::test]
-async fn a_standalone_server() {
+async fn a_standalone_server_is_backed_up_without_a_slice() {
     let server = Mongod::builder().start().await.expect("mongod");
     insert(&server.client().await.expect("a client"), "shop", "orders", &[rawdoc! {"_id": 1}]).await;
     let (achieved, why, _) = backed_up(&server.uri());

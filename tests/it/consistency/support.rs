@@ -1,4 +1,4 @@
-//! A replica set of one member behind a proxy, and ways to bring a backup of it back.
+//! A replica set with one member behind a proxy, and ways to restore a backup of it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,20 +15,20 @@ use crate::cli::support::{decompressed, run};
 use crate::native::decode::split;
 use crate::restore::support::Backup;
 
-/// A set of one member, a proxy before it, and a client past it.
+/// A set with one member, a proxy in front of it, and a client that bypasses the proxy.
 pub async fn set() -> (Mongod, WireProxy, Client) {
     let server = Mongod::builder().replica_set("rs").start().await.expect("mongod");
     let (proxy, client) = behind(&server).await;
     (server, proxy, client)
 }
 
-/// A proxy before a server, and a client past it.
+/// A proxy in front of a server, and a client that bypasses it.
 pub async fn behind(server: &Mongod) -> (WireProxy, Client) {
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
     (proxy, server.client().await.expect("a client"))
 }
 
-/// The slice of a backup that has one.
+/// The slice of a backup that must have one.
 pub fn slice(manifest: &Manifest) -> &Slice {
     let consistency = &manifest.consistency;
     assert_eq!(consistency.achieved, "oplog", "{}", consistency.why);
@@ -45,7 +45,8 @@ pub fn entries(manifest: &Manifest, artifact: &[u8]) -> Vec<RawDocumentBuf> {
     entries.into_iter().map(|bytes| RawDocumentBuf::from_bytes(bytes).expect("BSON")).collect()
 }
 
-/// Operations and their namespaces, those inside `applyOps` in its place: `i shop.orders`, `c shop.$cmd drop a`.
+/// The operations with their namespaces. Operations inside `applyOps` stand in its place: `i shop.orders`, `c
+/// shop.$cmd drop a`.
 pub fn operations(entries: &[RawDocumentBuf]) -> Vec<String> {
     fn tell(operation: &RawDocument, out: &mut Vec<String>) {
         let field = |name| operation.get_str(name).expect("a string");
@@ -68,7 +69,7 @@ pub fn operations(entries: &[RawDocumentBuf]) -> Vec<String> {
     out
 }
 
-/// A server with what the tool makes of a backup.
+/// A server into which the tool restored the backup.
 pub async fn by_restore(backup: &Backup) -> (Mongod, Client) {
     let target = Mongod::builder().replica_set("target").start().await.expect("mongod");
     run(&mut backup.restore_into(&target)).ends(0);
@@ -76,7 +77,7 @@ pub async fn by_restore(backup: &Backup) -> (Mongod, Client) {
     (target, client)
 }
 
-/// A server with what mongorestore makes of a backup, as RECOVERY.txt says, with these flags beside.
+/// A server into which mongorestore restored the backup, as RECOVERY.txt says, with these additional flags.
 pub async fn by_mongorestore(backup: &Backup, tools: &Official, flags: &[&str]) -> (Mongod, Client) {
     let target = Mongod::builder().replica_set("target").cache_gb(1.0).start().await.expect("mongod");
     let artifact = std::fs::read(backup.artifact()).expect("an artifact");

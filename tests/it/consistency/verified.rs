@@ -1,4 +1,4 @@
-//! `verify` holds the oplog slice against index and manifest like any namespace.
+//! `verify` compares the oplog slice with index and manifest, like any namespace.
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::restore::support::{Backup, differences};
 
 const FORMATS: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
 
-/// A backup in each format, while the first document of which was read this was written.
+/// A backup in each format. `write` runs while the first document is read.
 async fn backups<W>(write: W) -> (Mongod, Client, Vec<Backup>)
 where
     W: AsyncFn(Client) + Clone + Send + Sync + 'static,
 {
-    // An entry that is written has to fit into the cache several times.
+    // A written entry has to fit into the cache several times.
     let server = Mongod::builder().replica_set("rs").cache_gb(1.0).start().await.expect("mongod");
     let (proxy, client) = behind(&server).await;
     insert(&client, "shop", "orders", &[rawdoc! {"_id": 1}]).await;
@@ -45,9 +45,9 @@ async fn verified(backup: &Backup) -> VerifyReport {
     verify(&store, &backup.manifest, 2, Clock::start()).await.expect("it can be read")
 }
 
-/// Of the slice, and of all behind it.
+/// Every byte of the slice, and of everything after it.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_flipped_byte_of_it_is_found() {
+async fn every_flipped_byte_of_a_slice_is_found() {
     let (_server, _, backups) = backups(async |client: Client| {
         let orders = client.database("shop").collection::<Document>("orders");
         orders.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 1}}).await.expect("an update");
@@ -71,7 +71,7 @@ async fn every_flipped_byte_of_it_is_found() {
         }
         let flipped = manifest.artifact.size - first.offset;
         println!("{}: {flipped} bytes were flipped, each was found", manifest.artifact.format);
-        // One entry less in the manifest.
+        // The manifest has one entry less.
         let mut other = backup;
         other.manifest.consistency.oplog.as_mut().expect("a slice").entries -= 1;
         let findings = verified(&other).await.findings;
@@ -79,11 +79,11 @@ async fn every_flipped_byte_of_it_is_found() {
     }
 }
 
-/// An entry holds a document and more: it is longer than 16 MiB where that is not much shorter.
+/// An oplog entry contains a document and more fields, so it is longer than 16 MiB if the document almost is.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_longer_than_any_document() {
+async fn an_oplog_entry_longer_than_any_document_is_verified_and_replayed() {
     const LONGEST: usize = 16 << 20;
-    // So that a command that inserts it is not too long.
+    // Short enough that the insert command is not too long.
     const PAD: usize = LONGEST - 60;
     let (_server, original, backups) = backups(async |client: Client| {
         let orders = client.database("shop").collection::<Document>("orders");
@@ -96,9 +96,9 @@ async fn an_entry_longer_than_any_document() {
         assert!(slice.raw_bytes > LONGEST as u64, "{slice:?}");
         assert_eq!(verified(backup).await.findings, [], "{}", backup.manifest.artifact.format);
     }
-    let name = "consistency::verified::an_entry_longer_than_any_document (mongorestore)";
+    let name = "consistency::verified::an_oplog_entry_longer_than_any_document_is_verified_and_replayed (mongorestore)";
     let Some(tools) = Official::find(name) else { return };
-    // From an archive mongorestore takes none that is longer than a document (100.18).
+    // From an archive mongorestore (100.18) reads no entry that is longer than a document.
     let (_target, restored) = by_mongorestore(&backups[0], &tools, &["--oplogReplay"]).await;
     assert_eq!(differences(&original, &restored).await, Vec::<String>::new());
 }

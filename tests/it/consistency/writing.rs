@@ -1,4 +1,4 @@
-//! Row 12 by chance: backups while writers never rest, restored and held against what is true at any instant.
+//! Backups during continuous random writes are restored and checked against the writers' invariants.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::support::{by_mongorestore, by_restore, set, slice};
 use crate::cli::support::{Home, run};
 use crate::restore::support::Backup;
 
-/// Makes these backups while the writers write, each long enough for several of their rounds.
+/// Makes these backups while the writers write. Each takes several rounds of the writers.
 async fn backups(kinds: &[Vec<&str>], mongodump: &str) -> (Vec<Backup>, writers::Report) {
     let (server, proxy, _client) = set().await;
     let options = writers::Options { pause: Duration::from_millis(1), ..writers::Options::default() };
     let mut writers = Writers::start(&server.uri(), options).await.expect("writers");
-    // So that there is something to drop, and an index to build.
+    // Until then there is a collection to drop, and an index to build.
     writers.wait_for_rounds(60).await.expect("rounds");
     proxy.add(Rule::on("find").namespace("live.*").then(Action::Stall(Duration::from_millis(100))));
     let mut made = Vec::new();
@@ -46,7 +46,7 @@ async fn native_backups_are_of_one_instant() {
     }
 }
 
-/// Both engines, all formats; of the mongodump engine the slice is the tool's own.
+/// Both engines, all formats. With the mongodump engine the slice is mongodump's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn mongorestore_finds_one_instant() {
     let name = "consistency::writing::mongorestore_finds_one_instant";
@@ -58,7 +58,7 @@ async fn mongorestore_finds_one_instant() {
             kinds.push(vec!["--engine", engine, "--format", format]);
         }
     }
-    // The official tool has no slice of one database.
+    // mongodump has no slice of one database.
     kinds.push(vec!["--engine", "mongodump", "--db", "live"]);
     let (made, report) = backups(&kinds, &mongodump).await;
     for (backup, args) in made.iter().zip(&kinds) {

@@ -1,4 +1,4 @@
-//! A mongodump that fails, is killed, hangs, or stops early and calls it a success.
+//! A mongodump that fails, is killed, hangs, or stops early with exit code 0.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::support::{recorded, server, standin, tool};
 use crate::cli::contents::{contents, of_archive};
 use crate::cli::support::{Home, Ran, run};
 
-/// Exit 1, nothing stored or listed, no child left.
+/// Asserts exit code 1, that nothing is stored or listed, and that no child process is left.
 async fn fails(plays: &[Play], runs: usize, words: &[&str]) -> Ran {
     let (server, home, mongodump) = (server().await, Home::new(), standin(plays));
     let ran = run(tool(&home, &server, &mongodump).env("BACKUP_STALL_TIMEOUT", "1").arg("backup"));
@@ -38,8 +38,8 @@ fn dies_at(share: usize, ending: Ending) -> Play {
 }
 
 #[tokio::test]
-async fn exits_with_an_error() {
-    // Also when the archive was whole, and when not one byte came.
+async fn a_mongodump_that_exits_with_an_error_fails_the_backup() {
+    // Also after a whole archive, and before the first byte.
     for share in [0, 4, 8] {
         let play = dies_at(share, Ending::Exit(1));
         fails(&[play], 2, &["exit code 1", "writing shop.orders | Failed: it broke"]).await;
@@ -47,7 +47,7 @@ async fn exits_with_an_error() {
 }
 
 #[tokio::test]
-async fn is_killed() {
+async fn a_mongodump_that_is_killed_fails_the_backup() {
     let memory = "perhaps the kernel killed it for lack of memory";
     fails(
         &[dies_at(4, Ending::Killed)],
@@ -59,7 +59,7 @@ async fn is_killed() {
 }
 
 #[tokio::test]
-async fn hangs() {
+async fn a_mongodump_that_hangs_fails_the_backup() {
     for share in [0, 4, 8] {
         let began = Instant::now();
         let play = dies_at(share, Ending::Hangs).ignores_term();
@@ -68,20 +68,24 @@ async fn hangs() {
     }
 }
 
-/// A silence is told of while it lasts, once, and not only when it is too long.
+/// A long silence is logged once while it lasts.
 #[tokio::test]
-async fn says_nothing_for_a_while() {
+async fn a_silent_mongodump_is_logged_once() {
     let (server, home) = (server().await, Home::new());
     let mongodump = standin(&[dies_at(4, Ending::Hangs).ignores_term()]);
     let mut backup = tool(&home, &server, &mongodump);
     let ran = run(backup.env("BACKUP_STALL_TIMEOUT", "12").arg("backup")).ends(1).says(&["mongodump hangs"]);
-    let told: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has sent nothing")).collect();
+    let logged: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has sent nothing")).collect();
     let wanted = format!("of MongoDB at {} for 10 s; it is waited for up to 12 s", server.host());
-    assert!(told.len() == 1 && told[0].contains("WARN") && told[0].ends_with(&wanted), "{}", ran.stderr);
+    assert!(
+        logged.len() == 1 && logged[0].contains("WARN") && logged[0].ends_with(&wanted),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test]
-async fn stops_early_and_calls_it_a_success() {
+async fn a_truncated_archive_with_exit_code_0_fails_the_backup() {
     for share in [0, 1, 4, 7] {
         fails(&[dies_at(share, Ending::Exit(0))], 1, &["the archive is damaged or incomplete"]).await;
     }
@@ -91,7 +95,7 @@ async fn stops_early_and_calls_it_a_success() {
 }
 
 #[tokio::test]
-async fn writes_rubbish() {
+async fn an_invalid_archive_fails_the_backup() {
     let rubbish = b"2026-11-24T03:00:00 error: no such thing\n".repeat(1000);
     fails(&[Play::archive(rubbish)], 1, &["does not begin as a mongodump archive"]).await;
     let mut archive = recorded();
@@ -103,9 +107,9 @@ async fn writes_rubbish() {
     fails(&[Play::archive(longer)], 1, &["damaged"]).await;
 }
 
-/// It never takes a lost connection up again, so the whole run is made once more, under a new id.
+/// mongodump never resumes a lost connection, so the whole run is repeated, under a new id.
 #[tokio::test]
-async fn a_second_run_after_an_exit_code() {
+async fn after_an_exit_code_mongodump_is_run_once_more() {
     let (server, home) = (server().await, Home::new());
     let mongodump = standin(&[dies_at(4, Ending::Exit(1)), Play::archive(recorded())]);
     let report = run(tool(&home, &server, &mongodump).args(["backup", "--json"])).ends(0).json();
@@ -120,9 +124,9 @@ async fn a_second_run_after_an_exit_code() {
     assert_eq!(report["notes"][0], serde_json::json!(note));
     let truth = of_archive(&recorded());
     assert_eq!(truth.diff(&contents(&manifests[0], &home.artifact(&manifests[0]))), Vec::<String>::new());
-    // The first try's folder held nothing but its artifact; none of that is there.
+    // The first attempt's folder held only its artifact, which is gone.
     assert_eq!(home.files().len(), 3, "{:?}", home.files());
-    // No third try.
+    // There is no third attempt.
     fails(
         &[dies_at(4, Ending::Exit(1)), dies_at(2, Ending::Exit(3)), Play::archive(recorded())],
         2,
@@ -131,8 +135,8 @@ async fn a_second_run_after_an_exit_code() {
     .await;
 }
 
-/// mongodump fails like this when a collection that it reads is dropped or renamed. After the second failure the native
-/// engine reads, with a warning if mongodump was asked for.
+/// mongodump fails like this when a collection that it reads is dropped or renamed. After the second failure
+/// the native engine reads, with a warning if mongodump was requested.
 #[tokio::test]
 async fn renames_that_end_mongodump_twice_do_not_cost_the_backup() {
     let (server, home) = (server().await, Home::new());
@@ -161,9 +165,9 @@ async fn renames_that_end_mongodump_twice_do_not_cost_the_backup() {
     assert_eq!(report["engine"], "mongodump");
 }
 
-/// A wrapper that waits for input when it is asked for its version does not hold `auto` up.
+/// A wrapper that waits for input when it is asked for its version does not block `auto`.
 #[tokio::test]
-async fn one_that_never_says_its_version() {
+async fn a_mongodump_that_never_prints_its_version_is_not_waited_for() {
     let (server, home) = (server().await, Home::new());
     let script = home.path().join("mongodump");
     let text = "#!/bin/sh\nexec sleep 100000\n";
@@ -181,7 +185,7 @@ async fn one_that_never_says_its_version() {
 }
 
 #[tokio::test]
-async fn leaves_a_collection_out() {
+async fn a_collection_missing_from_the_archive_fails_the_backup() {
     let (server, home, mongodump) = (server().await, Home::new(), standin(&[Play::archive(recorded())]));
     let client = server.client().await.expect("a client");
     let unknown = client.database("shop").collection("not_in_the_recording");
@@ -191,7 +195,7 @@ async fn leaves_a_collection_out() {
     home.assert_nothing_stored();
 }
 
-/// Whoever can replace the program, or put another one before it, would have it run by root.
+/// A user who can replace the program, or put another one before it in PATH, would have root run it.
 #[tokio::test]
 async fn a_mongodump_that_others_can_change_is_not_run() {
     let (server, home) = (server().await, Home::new());
@@ -211,7 +215,7 @@ async fn a_mongodump_that_others_can_change_is_not_run() {
     mode(&program, 0o755);
     mode(&bin, 0o777);
     run(tool(&home, &server, &standin).arg("backup")).ends(2).says(&[&changed(&bin)]);
-    // Found by PATH it is refused as well, and `auto` reads by itself.
+    // A program found by PATH is refused, too, and `auto` uses the native engine.
     let mut auto = home.to_dir(&server.uri());
     auto.env("BACKUP_ENGINE", "auto").env("PATH", &bin);
     run(auto.arg("backup")).ends(0).says(&[&changed(&bin)]);

@@ -1,5 +1,5 @@
-//! The mongodump engine: a stand-in that plays recordings and goes wrong in every way, and the official
-//! tools where they are installed.
+//! The mongodump engine: a stand-in that plays recordings and fails in every way, and the official tools
+//! where they are installed.
 
 mod failures;
 mod official;

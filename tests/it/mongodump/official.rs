@@ -1,4 +1,4 @@
-//! Against the official tools, where they are installed: the same entries, and restores that lose nothing.
+//! Comparisons with the official tools, where they are installed.
 
 use std::process::{Command, Stdio};
 
@@ -26,10 +26,12 @@ fn backup(home: &Home, server: &Mongod, tools: &Official, engine: &str, format: 
     contents(&manifest, &home.artifact(&manifest))
 }
 
-/// Both engines make the same artifact of the same server, up to the spacing of its JSON.
+/// Both engines make the same artifact of the same server, up to the whitespace of its JSON.
 #[tokio::test]
-async fn both_engines_read_the_same() {
-    let Some(tools) = Official::find("mongodump::official::both_engines_read_the_same") else { return };
+async fn both_engines_make_the_same_artifact() {
+    let Some(tools) = Official::find("mongodump::official::both_engines_make_the_same_artifact") else {
+        return;
+    };
     let (server, home) = (tortured().await, Home::new());
     let native = backup(&home, &server, &tools, "native", "tar.gz");
     assert!(native.metadata.len() >= 39, "{:?}", native.names());
@@ -40,11 +42,15 @@ async fn both_engines_read_the_same() {
     }
 }
 
-/// The official mongorestore brings back everything from each of the four formats, by the commands of
+/// The official mongorestore restores everything from each of the four formats, with the commands of
 /// RECOVERY.txt.
 #[tokio::test]
-async fn mongorestore_loses_nothing() {
-    let Some(tools) = Official::find("mongodump::official::mongorestore_loses_nothing") else { return };
+async fn mongorestore_restores_everything_from_every_format() {
+    let Some(tools) =
+        Official::find("mongodump::official::mongorestore_restores_everything_from_every_format")
+    else {
+        return;
+    };
     let server = tortured().await;
     let before = read_all(&server.client().await.expect("a client")).await.expect("a snapshot");
     for (format, engine) in [
@@ -62,7 +68,7 @@ async fn mongorestore_loses_nothing() {
     }
 }
 
-/// The only backup of `home`, restored into an empty server.
+/// Restores the only backup of `home` into an empty server.
 async fn restored(home: &Home, tools: &Official) -> Snapshot {
     let target = Mongod::builder().start().await.expect("mongod");
     let manifest = home.manifests().pop().expect("a manifest");
@@ -72,7 +78,7 @@ async fn restored(home: &Home, tools: &Official) -> Snapshot {
     let mut restore = Command::new(&tools.mongorestore);
     restore.args(["--uri", &target.uri(), "--bypassDocumentValidation"]).stdin(Stdio::null());
     if manifest.artifact.format == "tar.gz" {
-        // By the stock tool, as RECOVERY.txt says.
+        // With the stock tool, as RECOVERY.txt says.
         let tar = Command::new("tar").arg("xzf").arg(&artifact).current_dir(&folder).output().expect("tar");
         assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
         restore.arg(folder.join("dump"));

@@ -1,4 +1,4 @@
-//! What the official tool once wrote arrives in every format as it was, and which engine `auto` takes.
+//! A recording of the official tool is stored unchanged in every format, and `auto` chooses the engine.
 
 use serde_json::json;
 use uzima_testkit::standin::{Play, StandIn};
@@ -8,7 +8,7 @@ use crate::cli::contents::{contents, of_archive, tar_files};
 use crate::cli::support::{Home, decompressed, run};
 
 #[tokio::test]
-async fn the_recording_arrives_in_every_format() {
+async fn a_recording_is_stored_unchanged_in_every_format() {
     let server = server().await;
     let truth = of_archive(&recorded());
     assert_eq!((truth.metadata.len(), truth.documents["shop.orders"].len()), (39, 1000));
@@ -26,7 +26,7 @@ async fn the_recording_arrives_in_every_format() {
         assert_eq!((manifest.totals.documents, manifest.totals.raw_bytes), (documents, raw as u64));
         assert_eq!(manifest.engine.version.as_deref(), Some("100.18.0"));
         assert_eq!(mongodump.runs().expect("runs").len(), 1);
-        // mongodump reads in another order than the one in which it announces.
+        // mongodump does not read the collections in the order in which it lists them.
         run(tool(&home, &server, &mongodump).arg("verify")).ends(0);
         if format.starts_with("tar") {
             let files = tar_files(&decompressed(manifest, &artifact));
@@ -37,9 +37,9 @@ async fn the_recording_arrives_in_every_format() {
     }
 }
 
-/// `auto` says what it took and why, in the manifest and in `config`.
+/// The manifest and `config` say which engine `auto` chose and why.
 #[tokio::test]
-async fn auto_takes_what_is_installed() {
+async fn auto_chooses_the_installed_engine_and_says_why() {
     let (server, mongodump) = (server().await, standin(&[Play::archive(recorded())]));
     let old = StandIn::with_version("100.4.1", &[Play::archive(recorded())]).expect("a stand-in");
     let (bin, program) = (mongodump.bin().display().to_string(), mongodump.program().display().to_string());
@@ -72,9 +72,9 @@ async fn auto_takes_what_is_installed() {
     assert_eq!(mongodump.runs().expect("runs").len(), 2);
 }
 
-/// Asked for by name and not there is a mistake in the settings, told before anything is read.
+/// A requested mongodump that is not installed is a usage error, found before anything is read.
 #[tokio::test]
-async fn asked_for_and_not_installed() {
+async fn a_requested_mongodump_that_is_not_installed_is_a_usage_error() {
     let (home, server) = (Home::new(), server().await);
     let mut command = home.to_dir(&server.uri());
     command.env("MONGODUMP_PATH", "/nonexistent/mongodump").args(["backup", "--engine", "mongodump"]);

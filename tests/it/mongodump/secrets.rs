@@ -1,4 +1,4 @@
-//! The password on its way to the child: through the pipe on its standard input, and nowhere else.
+//! The password reaches mongodump through its standard input, and in no other way.
 
 use uzima_testkit::mongod::{Mongod, ROOT_PASSWORD, percent_encode};
 use uzima_testkit::standin::{Ending, Play, Via};
@@ -7,12 +7,12 @@ use super::support::{recorded, standin, tool};
 use crate::cli::support::{Home, run};
 
 #[tokio::test]
-async fn by_the_config_on_standard_input_alone() {
+async fn mongodump_gets_the_password_on_standard_input_only() {
     let server = Mongod::builder().auth().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("orders");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
     let encoded = percent_encode(ROOT_PASSWORD);
-    // It quotes its connection string when it fails, in both forms.
+    // mongodump prints its connection string when it fails, in both forms.
     let leak = Play::archive(recorded())
         .stop_at(100)
         .ending(Ending::Exit(1))
@@ -34,7 +34,7 @@ async fn by_the_config_on_standard_input_alone() {
             !argv.contains(&encoded) && !argv.contains(ROOT_PASSWORD) && !argv.contains("mongodb"),
             "{argv}"
         );
-        // What the shell sets by itself.
+        // The shell sets these variables by itself.
         let env: Vec<&String> = run
             .env
             .keys()

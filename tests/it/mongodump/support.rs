@@ -12,7 +12,7 @@ pub fn recorded() -> Vec<u8> {
     fixture("full.archive.gz").expect("the recording")
 }
 
-/// A server with one collection, so that there is something to back up; what is read is the recording.
+/// A server with one collection, so that there is something to back up. The backup contains the recording.
 pub async fn server() -> Mongod {
     let server = Mongod::builder().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("orders");
@@ -24,7 +24,7 @@ pub fn standin(plays: &[Play]) -> StandIn {
     StandIn::create(plays).expect("a stand-in")
 }
 
-/// The tool that uses this stand-in, by its path.
+/// The tool, configured with the path of this stand-in.
 pub fn tool(home: &Home, server: &Mongod, standin: &StandIn) -> Command {
     let mut command = home.to_dir(&server.uri());
     command.env("BACKUP_ENGINE", "mongodump").env("MONGODUMP_PATH", standin.program());

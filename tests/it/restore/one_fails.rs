@@ -83,9 +83,9 @@ async fn the_others_are_restored_and_the_flags_restore_the_failed_ones() {
         let names: Vec<String> = missing.iter().map(|name| format!("shop.{name}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let failed = failed.says(&names).says(&["everything else was restored"]);
-        let mut missing: Vec<_> = failed.json()["missing"].as_array().expect("names").clone();
-        missing.sort_by_key(|name| names.iter().position(|one| name == one));
-        assert_eq!(serde_json::json!(missing), serde_json::json!(names), "{command} {name}");
+        let mut reported: Vec<_> = failed.json()["missing"].as_array().expect("names").clone();
+        reported.sort_by_key(|name| names.iter().position(|one| name == one));
+        assert_eq!(serde_json::json!(reported), serde_json::json!(names), "{command} {name}");
         let different = differences(&original, &client).await;
         let others = |line: &&String| {
             !missing.iter().any(|name| line.contains(&format!("shop.{}", name.escape_debug())))

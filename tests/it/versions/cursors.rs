@@ -1,4 +1,4 @@
-//! Cursors that the server loses while collections of every kind are read.
+//! Cursors that the server loses while collections of every kind are read, on every version.
 
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use mongodb::Client;
@@ -11,11 +11,11 @@ use super::support::{chosen, server, versions};
 use crate::native::lost::lose_and_delete;
 use crate::native::support::{Shelf, insert, only, rows};
 
-/// Comes in a find of 101, another find of about 500, and `getMore`s.
+/// The collection comes in a find of 101 documents, another find of about 500, and several `getMore`.
 const DOCUMENTS: i32 = 1_800;
 const PAD: usize = 2_000;
 
-/// Collections of each kind that the version has, by the names that hold the documents.
+/// Creates a collection of each kind that the version has. Returns the names that hold the documents.
 async fn fill(client: &Client, version: Version) -> Vec<&'static str> {
     let holds = Holds::of(version.compatibility()).expect("a version");
     let d = client.database("d");
@@ -86,8 +86,8 @@ async fn a_lost_cursor_costs_no_document_on_any_version() {
     }
 }
 
-/// The record that the resume token names is deleted while the cursor is lost: the scan goes on from an older record, or
-/// from the start.
+/// The record that the resume token names is deleted while the cursor is lost: the scan resumes from an older
+/// record, or from the start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_record_at_the_cursor_costs_no_document_on_any_version() {
     let mut all = Vec::new();

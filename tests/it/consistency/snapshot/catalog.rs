@@ -1,4 +1,4 @@
-//! The list of collections belongs to the instant as well, although the server lists only the present.
+//! The list of collections must be of the same instant, although the server lists only the present.
 
 use bson::{Document, doc};
 use mongodb::Client;
@@ -17,7 +17,7 @@ async fn index(client: &Client) {
 }
 
 #[tokio::test]
-async fn what_changes_between_the_list_and_the_instant_is_listed_again() {
+async fn changes_between_the_list_and_the_instant_are_listed_again() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let uri = server.uri();
@@ -45,7 +45,7 @@ async fn what_changes_between_the_list_and_the_instant_is_listed_again() {
 }
 
 #[tokio::test]
-async fn where_it_never_stands_still_the_oplog_is_kept() {
+async fn if_the_list_never_stands_still_an_oplog_slice_is_kept() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let change = meanwhile(server.uri(), async |client: Client| {
@@ -63,9 +63,9 @@ async fn where_it_never_stands_still_the_oplog_is_kept() {
     assert!(consistency.why.contains("were made or dropped whenever they were listed"), "{consistency:?}");
 }
 
-/// Capped collections are the one kind that the server (6.0.5) does not read as of an instant.
+/// The server (6.0.5) reads every kind of collection as of an instant, except capped ones.
 #[tokio::test]
-async fn a_capped_collection_is_read_at_its_own_time_and_named() {
+async fn a_capped_collection_is_read_at_its_own_time_and_reported() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let capped = doc! { "create": "y", "capped": true, "size": 100_000 };
@@ -87,7 +87,7 @@ async fn a_capped_collection_is_read_at_its_own_time_and_named() {
     let (why, notes) = (&report.manifest.consistency.why, &report.manifest.notes);
     assert!(why.ends_with("each at its own time: d.y"), "{why}");
     assert!(notes.len() == 1 && notes[0].ends_with("each at its own time: d.y"), "{notes:?}");
-    // Nothing proves that it was whole but its UUID at the end.
+    // Only the UUID at the end proves that the collection was read whole.
     let dropping = meanwhile(server.uri(), async |client: Client| {
         client.database("d").collection::<Document>("y").drop().await.expect("a drop");
     });
@@ -98,7 +98,7 @@ async fn a_capped_collection_is_read_at_its_own_time_and_named() {
     assert_eq!(report.manifest.warnings, ["dropped while it was read: d.y"]);
 }
 
-/// A server that is given a read concern and does not heed it is not believed.
+/// A server may accept a read concern and ignore it.
 #[tokio::test]
 async fn an_answer_without_the_time_is_no_proof() {
     let (server, proxy, client) = set_behind_a_proxy().await;

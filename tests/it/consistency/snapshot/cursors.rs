@@ -1,5 +1,5 @@
-//! The cursor is lost: reading goes on within the same instant, also where the record behind which it goes on
-//! was deleted since.
+//! The cursor is lost: reading is resumed within the same instant, even if the record to resume from was
+//! deleted since.
 
 use uzima_testkit::wire_proxy::{Action, Rule};
 
@@ -9,7 +9,7 @@ use super::support::{
 use crate::native::support::{Shelf, insert, meanwhile, meanwhile_fail, rows};
 
 #[tokio::test]
-async fn it_goes_on_within_the_instant() {
+async fn a_lost_cursor_is_resumed_within_the_instant() {
     for nth in 1..=2 {
         for action in [Action::fail(43), Action::CutAnswer(100), Action::Close, Action::fail(175)] {
             let (server, proxy, client) = set_behind_a_proxy().await;
@@ -37,7 +37,7 @@ async fn it_goes_on_within_the_instant() {
 }
 
 #[tokio::test]
-async fn behind_a_deleted_record_it_goes_on_by_the_same_token() {
+async fn behind_a_deleted_record_the_scan_resumes_by_the_same_token() {
     let clustered = bson::doc! { "create": "a", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
     for create in [bson::doc! { "create": "a" }, clustered] {
         let (server, proxy, client) = set_behind_a_proxy().await;

@@ -1,4 +1,4 @@
-//! What is written while a backup reads is not in it.
+//! Writes during a backup are not part of it.
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::config::choices::ConsistencyChoice;
@@ -8,12 +8,12 @@ use super::support::{assert_snapshot, change, documents_now, fill, set_behind_a_
 use crate::native::support::{Shelf, meanwhile};
 
 #[tokio::test]
-async fn all_that_is_read_is_of_the_time_before_the_writes() {
+async fn a_snapshot_contains_no_write_that_came_during_the_backup() {
     for (consistency, mixes) in [(ConsistencyChoice::Snapshot, false), (ConsistencyChoice::None, true)] {
         let (server, proxy, client) = set_behind_a_proxy().await;
         fill(&client).await;
         let before = documents_now(&client).await;
-        // The first 101 documents of `a` are read, the others and all of `z` not yet.
+        // The first 101 documents of `a` are read; the others and all of `z` are not.
         let rule = Rule::on("find").namespace("d.a").nth(1).then(meanwhile(server.uri(), change));
         let rule = proxy.add(rule);
         let shelf = Shelf::new();
@@ -24,7 +24,7 @@ async fn all_that_is_read_is_of_the_time_before_the_writes() {
         assert_ne!(before["d.z"], after["d.z"]);
         let times = times_asked(&proxy);
         if mixes {
-            // Without it, the same test finds the old beginning of `a` beside the new `z`.
+            // Without a snapshot, the same test finds the old start of `a` and the new `z`.
             assert_eq!(decoded.get("d.a")[..101], before["d.a"][..101]);
             assert_eq!(decoded.get("d.z"), after["d.z"]);
             assert_eq!(report.manifest.consistency.achieved, "none");

@@ -1,5 +1,5 @@
-//! The instant is lost: the server's history is too short, or a collection went away that was not read yet. Then
-//! one second run keeps an oplog slice instead.
+//! The snapshot is lost: the server's history is too short, or a collection disappeared before it was read. A
+//! second run keeps an oplog slice instead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,7 +15,7 @@ use uzima_testkit::wire_proxy::{Action, Rule};
 use super::support::{LONG, SHORT, assert_snapshot, documents_now, fill, set_behind_a_proxy, snapshot};
 use crate::native::support::{Shelf, ids, insert, meanwhile, meanwhile_fail, rows};
 
-/// The second run was made, and says why it is no snapshot.
+/// Asserts that the second run was made, and that its manifest gives the reason why it is no snapshot.
 fn assert_by_the_oplog(report: &Report, why: &[&str]) {
     let consistency = &report.manifest.consistency;
     assert_eq!((consistency.achieved.as_str(), report.exit()), ("oplog", Exit::Done), "{consistency:?}");
@@ -73,9 +73,9 @@ async fn a_second_run_that_loses_the_snapshot_is_followed_by_a_run_with_a_slice(
     shelf.assert_only(&report).await;
 }
 
-/// As the server itself says it.
+/// The server itself reports that its history is too short.
 #[tokio::test]
-async fn the_server_forgets() {
+async fn a_snapshot_that_the_server_discards_costs_a_second_run() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let forget = meanwhile(server.uri(), async |client: Client| {
@@ -90,7 +90,7 @@ async fn the_server_forgets() {
         };
         let noise = client.database("other").collection::<Document>("noise");
         let began = Instant::now();
-        // It moves the end of its history now and then, as long as there are writes.
+        // The server removes old history now and then, as long as there are writes.
         while client.database("d").run_command(read.clone()).await.is_ok() {
             assert!(began.elapsed() < Duration::from_secs(60), "it does not forget");
             noise.insert_one(doc! {}).await.expect("an insert");
@@ -115,8 +115,8 @@ async fn rename(client: &Client, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn what_goes_away_before_it_is_read_costs_a_second_run() {
-    // Before `z` is asked for, and between the batches of `a`.
+async fn a_collection_that_disappears_before_it_is_read_costs_a_second_run() {
+    // Before the find on `z`, and between the batches of `a`.
     for name in ["z", "a"] {
         let (server, proxy, client) = set_behind_a_proxy().await;
         let gone = meanwhile(server.uri(), async move |client: Client| drop_of(&client, name).await);
@@ -146,11 +146,11 @@ async fn what_goes_away_before_it_is_read_costs_a_second_run() {
 }
 
 #[tokio::test]
-async fn what_happens_to_it_once_it_is_read_does_not_matter() {
+async fn a_collection_may_change_once_it_is_read() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let before = documents_now(&client).await;
-    // `a` was read to its end when `z` is asked for.
+    // `a` was read to its end before the find on `z`.
     let change = meanwhile(server.uri(), async |client: Client| {
         drop_of(&client, "a").await;
         rename(&client, "b0", "moved").await;
@@ -169,7 +169,7 @@ async fn what_happens_to_it_once_it_is_read_does_not_matter() {
 }
 
 #[tokio::test]
-async fn an_index_and_an_option_may_change_before_it_is_read() {
+async fn an_index_and_an_option_may_change_before_the_collection_is_read() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let before = documents_now(&client).await;
@@ -188,7 +188,7 @@ async fn an_index_and_an_option_may_change_before_it_is_read() {
     let decoded = shelf.decode(&report);
     assert_eq!(decoded.documents, before);
     assert_eq!(decoded.get("d.z").len(), SHORT as usize);
-    // Options and indexes are of the instant too.
+    // Options and indexes are of the instant, too.
     let metadata = &decoded.metadata["d.z"];
     assert!(!metadata.contains("x_1") && !metadata.contains("validator"), "{metadata}");
 }

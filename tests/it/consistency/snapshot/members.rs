@@ -1,4 +1,4 @@
-//! Of a set of several members: any one can be read, and an instant is one that a majority has.
+//! A set of several members: any member can be read, and the instant must be known to a majority.
 
 use std::time::{Duration, Instant};
 
@@ -32,14 +32,14 @@ async fn a_secondary_is_read_as_of_one_instant() {
     assert_eq!(report.manifest.source.member, proxy.host(1 - primary));
     let mut decoded = shelf.decode(&report).documents;
     let mut before = before;
-    // The members may hold them in another order.
+    // The members may store them in different orders.
     before.values_mut().chain(decoded.values_mut()).for_each(|documents| documents.sort());
     assert_eq!(decoded, before);
     assert_ne!(documents_now(&client).await["d.z"].len(), before["d.z"].len());
 }
 
 #[tokio::test]
-async fn what_no_majority_has_is_no_instant() {
+async fn an_instant_without_a_majority_is_not_used() {
     let mut set = ReplicaSet::builder("trio").arbiter().start_filled(filled).await.expect("a set");
     let primary = set.primary().await.expect("a primary");
     set.members[1 - primary].kill();

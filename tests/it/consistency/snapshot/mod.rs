@@ -1,4 +1,4 @@
-//! Backups that are read as of one instant.
+//! Backups that read all collections as of one instant.
 
 mod catalog;
 mod cursors;

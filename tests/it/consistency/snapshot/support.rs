@@ -1,4 +1,4 @@
-//! A replica set behind a proxy, with a collection that is read first and one that is read last.
+//! A replica set behind a proxy, with one collection that is read first and one that is read last.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,18 @@ use uzima_testkit::wire_proxy::{Command, WireProxy};
 
 use crate::native::support::{insert, rows};
 
-/// More than the native engine opens at once, so that `z` is not asked for before `a` was read.
+/// More collections than the native engine opens at once, so that `z` is read only after `a`.
 const BETWEEN: i32 = 7;
 
-/// Documents of `a`: they come in a find of 101, another find of about 500, and `getMore`s.
+/// The number of documents in `a`: they come in a find of 101, another find of about 500, and several
+/// `getMore`.
 pub const LONG: i32 = 1_800;
 pub const PAD: usize = 2_000;
 
-/// Documents of `z`.
+/// The number of documents in `z`.
 pub const SHORT: i32 = 300;
 
-/// A primary, a proxy before it, and its client.
+/// A primary, a proxy in front of it, and a client.
 pub async fn set_behind_a_proxy() -> (Mongod, WireProxy, Client) {
     let server = Mongod::builder().replica_set("rs").test_commands().start().await.expect("mongod");
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
@@ -31,7 +32,7 @@ pub async fn set_behind_a_proxy() -> (Mongod, WireProxy, Client) {
     (server, proxy, client)
 }
 
-/// In `d`: `a`, which comes in several batches; `b0` and so on; `z`, which is read when `a` is done.
+/// Creates in `d`: `a`, which is read in several batches; `b0` and so on; `z`, which is read after `a`.
 pub async fn fill(client: &Client) {
     insert(client, "d", "a", &rows(0, LONG, PAD)).await;
     for n in 0..BETWEEN {
@@ -40,7 +41,7 @@ pub async fn fill(client: &Client) {
     insert(client, "d", "z", &rows(0, SHORT, 10)).await;
 }
 
-/// The documents of every collection of `d`, as they are now.
+/// The current documents of every collection of `d`.
 pub async fn documents_now(client: &Client) -> BTreeMap<String, Vec<Vec<u8>>> {
     let d = client.database("d");
     let mut all = BTreeMap::new();
@@ -50,7 +51,7 @@ pub async fn documents_now(client: &Client) -> BTreeMap<String, Vec<Vec<u8>>> {
     all
 }
 
-/// Changes, deletes and inserts in both `a` and `z`.
+/// Changes, deletes and inserts documents in `a` and in `z`.
 pub async fn change(client: Client) {
     for name in ["a", "z"] {
         let all = client.database("d").collection::<bson::Document>(name);
@@ -60,7 +61,7 @@ pub async fn change(client: Client) {
     }
 }
 
-/// Asks for this consistency, of `d` alone.
+/// Requests this consistency, for `d` only.
 pub fn with(consistency: ConsistencyChoice) -> impl FnOnce(&mut Options) {
     move |options| {
         options.consistency = consistency;
@@ -72,7 +73,7 @@ pub fn snapshot() -> impl FnOnce(&mut Options) {
     with(ConsistencyChoice::Snapshot)
 }
 
-/// The time that each `find` on a collection of `d` asked for.
+/// The time that each `find` on a collection of `d` requested.
 pub fn times_asked(proxy: &WireProxy) -> Vec<Option<Timestamp>> {
     let of_d = |c: &Command| c.namespace.starts_with("d.");
     let time =
@@ -80,7 +81,7 @@ pub fn times_asked(proxy: &WireProxy) -> Vec<Option<Timestamp>> {
     proxy.commands("find").iter().filter(|c| of_d(c)).map(time).collect()
 }
 
-/// It is of one instant, and nothing had to be mended.
+/// Asserts that the backup is of one instant, without any resumption.
 pub fn assert_snapshot(manifest: &Manifest) {
     let consistency = &manifest.consistency;
     assert_eq!(consistency.achieved, "snapshot", "{consistency:?} {:?}", manifest.notes);

@@ -1,4 +1,4 @@
-//! Every kind of namespace, the rights it takes, and where there can be no snapshot.
+//! Every kind of namespace, the rights that a snapshot takes, and servers without snapshots.
 
 use bson::doc;
 use uzima_backup::base::error::Kind;
@@ -62,7 +62,7 @@ async fn a_server_without_history_is_refused() {
 }
 
 #[tokio::test]
-async fn a_version_that_cannot_is_refused() {
+async fn a_version_without_snapshots_is_refused() {
     let (server, proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let old = uzima_testkit::wire_proxy::Action::edit(|answer| {
@@ -77,7 +77,7 @@ async fn a_version_that_cannot_is_refused() {
 }
 
 #[tokio::test]
-async fn only_the_native_engine_can() {
+async fn a_snapshot_with_mongodump_is_refused() {
     let (server, _proxy, client) = set_behind_a_proxy().await;
     fill(&client).await;
     let standin = StandIn::create(&[Play::archive(Vec::new())]).expect("a stand-in");

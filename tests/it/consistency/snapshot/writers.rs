@@ -1,4 +1,4 @@
-//! While an application writes, every backup restores to one instant of its work.
+//! Every backup that is made while an application writes restores to one instant.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::support::assert_snapshot;
 use crate::cli::support::{Home, run};
 use crate::native::support::{insert, rows};
 
-/// `tmp1` is made in round 50 and dropped in round 70. After that, collections are only made and indexed, and
-/// no run may lose its instant.
+/// `tmp1` is created in round 50 and dropped in round 70. After that no collection is dropped, and no run may
+/// lose its snapshot.
 const DROPPED: u64 = 75;
 const BACKUPS: usize = 10;
 
@@ -20,7 +20,8 @@ async fn every_backup_restores_to_one_instant() {
     let target = Mongod::builder().start().await.expect("mongod");
     let restored = target.client().await.expect("a client");
     let client = source.client().await.expect("a client");
-    // More than is opened at once, so that time passes between `counter` and `log`, and between `t1` and `t2`.
+    // More collections than are opened at once, so that time passes between `counter` and `log`, and between
+    // `t1` and `t2`.
     for between in ["g", "t1_"] {
         for n in 0..8 {
             insert(&client, "live", &format!("{between}{n}"), &rows(0, 500, 2_000)).await;
@@ -44,7 +45,7 @@ async fn every_backup_restores_to_one_instant() {
         let mut restore = home.to_dir("mongodb://127.0.0.1:1");
         restore.env("RESTORE_URI", target.uri());
         run(restore.args(["restore", "latest", "--yes", "--drop"])).ends(0);
-        // What it holds of the untouched documents is known only when the writers end.
+        // The number of untouched documents is known only when the writers have ended.
         let nothing = writers::Report { rounds: 0, untouched: Vec::new() };
         wrong.extend(check(&restored, "live", &nothing, true).await.expect("a check"));
     }
@@ -53,6 +54,6 @@ async fn every_backup_restores_to_one_instant() {
     assert_eq!(wrong, Vec::<String>::new());
     assert!(times.is_sorted_by(|a, b| a <= b), "{times:?}");
     println!("{BACKUPS} backups during {} rounds", report.rounds);
-    // A round can take longer than one of them, but not than most.
+    // A round can take longer than one backup, but not longer than most.
     assert!(busy > BACKUPS / 2, "the writers wrote during {busy} of {BACKUPS} backups only");
 }
