@@ -1,7 +1,7 @@
-//! The parsers of foreign bytes: the seed corpus in `fuzz/corpus`, and seeded random mutations of it.
+//! The parsers of foreign bytes read the seed corpus in `fuzz/corpus` and random mutations of it.
 //!
-//! `cargo +nightly fuzz run NAME` searches longer and is guided by coverage; this test keeps every parser and every
-//! past finding under test in each run.
+//! `cargo +nightly fuzz run NAME` searches longer and is guided by coverage. This test keeps every parser and
+//! every past finding under test in each run.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,11 +11,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use uzima_backup::fuzzing::TARGETS;
 
-/// The mutations of each target, and of all with `UZIMA_TEST_FULL`.
+/// The number of mutations of each target in a normal run, and with `UZIMA_TEST_FULL`.
 const SAMPLE: u64 = 1_500;
 const FULL: u64 = 100_000;
 
-/// An input grows to at most this many bytes.
+/// The maximum length of an input in bytes.
 const LONGEST: usize = 64 << 10;
 
 fn root() -> PathBuf {
@@ -38,7 +38,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn every_parser_of_foreign_bytes_survives_the_corpus_and_its_mutations() {
+fn every_parser_of_foreign_bytes_survives_mutations_of_the_corpus() {
     let full = std::env::var_os("UZIMA_TEST_FULL").is_some();
     let mutations = if full { FULL } else { SAMPLE };
     let seed: u64 = rand::random();
@@ -90,7 +90,7 @@ fn every_entry_point_has_a_libfuzzer_target() {
     assert_eq!(folders, expected, "and a corpus");
 }
 
-/// One of the corpus with one to four changes.
+/// A file of the corpus with one to four changes.
 fn mutated(corpus: &[(String, Vec<u8>)], random: &mut SmallRng) -> Vec<u8> {
     let mut bytes = corpus[random.random_range(0..corpus.len())].1.clone();
     for _ in 0..random.random_range(1..=4) {
@@ -144,14 +144,14 @@ fn change(bytes: &mut Vec<u8>, corpus: &[(String, Vec<u8>)], random: &mut SmallR
                 bytes.splice(start..start + length, value.iter().copied());
             }
         }
-        // Deeper than anything allows.
+        // Deeper nesting than anything allows.
         7 => {
             let depth = random.random_range(1..2_000);
             let pairs: [&[u8]; 3] = [b"[", b"{\"a\":", b"\x03a\0"];
             let pair = pairs[random.random_range(0..pairs.len())];
             bytes.splice(at..at, pair.repeat(depth));
         }
-        // The end of another one.
+        // The end of another file.
         _ => {
             let other = &corpus[random.random_range(0..corpus.len())].1;
             let from = random.random_range(0..=other.len());

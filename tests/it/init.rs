@@ -1,4 +1,5 @@
-//! `init` on machines of several kinds: what it writes works at night, and holds no secret that nobody asked for.
+//! `init` on different machines: the written file and the printed schedule work at night, and contain no
+//! secret unless requested.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::cli::s3::variables;
 use crate::cli::support::{Home, NOWHERE, bare, run};
 use crate::health::support::server;
 
-/// The tool in this home, for `init`: a state directory, and room on any disk.
+/// The tool for `init` in this home, with a state folder, and without a minimum of free space.
 fn init(home: &Home) -> Command {
     let mut tool = bare();
     tool.env("UZIMA_BACKUP_STATE_DIR", home.state()).env("BACKUP_MIN_FREE", "0");
@@ -41,7 +42,7 @@ fn lines(report: &Value, key: &str) -> Vec<String> {
     lines.map(|line| line.as_str().expect("a line").to_string()).collect()
 }
 
-/// Runs the job of a crontab that holds this word, in cron's environment.
+/// Runs the line of a crontab that contains this word, in cron's environment.
 fn cron(crontab: &[String], word: &str) -> Command {
     let in_name = |c: char| c.is_ascii_uppercase() || c == '_';
     let mut cron = Command::new("/bin/sh");
@@ -57,7 +58,7 @@ fn cron(crontab: &[String], word: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_it_writes_and_prints_works_at_night() {
+async fn the_written_file_and_the_printed_schedule_work_at_night() {
     let (server, home) = (Mongod::builder().replica_set("rs0").start().await.expect("mongod"), Home::new());
     let rows = server.client().await.expect("a client").database("shop").collection("orders");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
@@ -85,7 +86,7 @@ async fn what_it_writes_and_prints_works_at_night() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_stay_where_they_are_unless_asked_for() {
+async fn secrets_are_written_only_on_request() {
     let (server, home) = (server().await, Home::new());
     let roles = [("backup", "admin"), ("readWrite", "uzima_backup")];
     server.create_user("backup", "p@ss/word", &roles).await.expect("a user");
@@ -103,7 +104,7 @@ async fn secrets_stay_where_they_are_unless_asked_for() {
     let beside = home.path().join("etc/mongo_uri");
     let secret = json!([{"variable": "MONGO_URI_FILE", "file": &beside, "there": false}]);
     assert_eq!(ran.json()["left_out"], secret);
-    // A night that lacks the secret fails, and at this server.
+    // Without the secret a nightly run fails, with the right server in its message.
     let alone = run(bare().arg("--config").arg(config(&home)).arg("backup")).ends(1);
     alone.says(&[
         &server.host(),
@@ -118,7 +119,7 @@ async fn secrets_stay_where_they_are_unless_asked_for() {
     assert!(ran.json()["left_out"].as_array().is_some_and(Vec::is_empty));
     assert!(!ran.stdout.contains("ss%2Fword") && mode(&config(&home)) == 0o600);
     run(bare().arg("--config").arg(config(&home)).arg("backup")).ends(0);
-    // A file that is named already is named again, and not copied.
+    // A secret's file that a setting already names is named again, and not copied.
     let mut named = init(&home);
     named.env("MONGO_URI_FILE", &beside).env("BACKUP_DIR", home.backups());
     let report = run(named.args(["--force", "--with-secrets", "--json"])).ends(0).json();
@@ -126,7 +127,7 @@ async fn secrets_stay_where_they_are_unless_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_and_mails() {
+async fn init_writes_settings_for_a_bucket_and_mails() {
     let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
     let mut tool = init(&home);
     tool.env("MONGO_URI", server.uri()).envs(variables(&bucket.endpoint()));
@@ -149,7 +150,7 @@ async fn a_bucket_and_mails() {
 }
 
 #[test]
-fn a_file_that_is_there_stays() {
+fn an_existing_file_is_kept_without_force() {
     let home = Home::new();
     std::fs::create_dir(config(&home).parent().expect("a folder")).expect("a folder");
     let mut tool = init(&home);
@@ -158,7 +159,7 @@ fn a_file_that_is_there_stays() {
     let ran = run(&mut tool).ends(2).says(&["is there already", "--force"]);
     assert_eq!(ran.stdout, "");
     assert_eq!(std::fs::read_to_string(config(&home)).expect("the file"), "dir = '/mine'\n");
-    // What the package puts there is nobody's work.
+    // The file that the package installs counts as not edited.
     let example = include_str!("../../examples/config.toml");
     std::fs::write(config(&home), example).expect("a file");
     let ran = run(&mut tool).ends(5).says(&["unhealthy: mongodb"]);
@@ -179,7 +180,7 @@ fn a_file_that_is_there_stays() {
     assert_eq!(std::fs::read_to_string(kept).expect("a copy"), "dir = '/mine'\n");
 }
 
-/// Cron's PATH is short: one that only this shell finds is named in the file.
+/// Cron's PATH is short: a program that only the current shell finds is named in the file.
 #[test]
 fn a_mongodump_that_cron_would_not_find_is_named() {
     let home = Home::new();
@@ -193,7 +194,7 @@ fn a_mongodump_that_cron_would_not_find_is_named() {
     let report = run(tool.arg("--json")).ends(5).json();
     assert!(outcomes(&report).contains(&("engine", "ok")), "{report}");
     let values = file::read(&config(&home)).expect("a configuration file");
-    // Where the usual folders have one, cron finds that.
+    // If one of the usual folders has a mongodump, cron finds that one.
     if !["/usr/bin/mongodump", "/usr/local/bin/mongodump"].iter().any(|path| Path::new(path).exists()) {
         assert_eq!(values["mongodump_path"], Raw::Text(program.display().to_string()));
     }
@@ -212,7 +213,7 @@ fn wrong_settings_write_nothing() {
         ),
         (&[("BACKUP_FORMAT", "zip")], &["--dir", "/b"], &["archive.zst"]),
         (&[("ADMIN_EMAILS", "a@example.com")], &["--dir", "/b"], &["RESEND_API_KEY"]),
-        // What a run at night would refuse.
+        // Settings that a nightly run would refuse.
         (&[("METRICS_FILE", "m.prom")], &["--dir", "/b"], &["METRICS_FILE", "absolute path"]),
         (&[("BACKUP_LOG_FILE", "b.log")], &["--dir", "/b"], &["BACKUP_LOG_FILE", "absolute path"]),
         (&[("WEBHOOK_URL", "h/x")], &["--dir", "/b"], &["WEBHOOK_URL", "https://"]),

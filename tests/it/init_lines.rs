@@ -1,4 +1,4 @@
-//! The lines that `init` prints for a shell do what they say, as they stand there.
+//! The shell commands that `init` prints work as printed.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::cli::support::{Home, NOWHERE, Ran, bare, run};
 use crate::health::support::server;
 
-/// `init` with a configuration file in this home, backups in its folder, and room on any disk.
+/// `init` with a configuration file in this home, backups in its folder, and without a minimum of free space.
 fn init(home: &Home) -> Command {
     let mut tool = bare();
     tool.env("UZIMA_BACKUP_STATE_DIR", home.state()).env("BACKUP_MIN_FREE", "0");
@@ -14,7 +14,7 @@ fn init(home: &Home) -> Command {
     tool
 }
 
-/// Has a shell run a line, where `name` is exported, with this on its standard input.
+/// Runs a line in a shell that exports `name`, with this file as standard input.
 fn shell(line: &str, (name, value): (&str, &str), input: &Path) -> Ran {
     let input = std::fs::File::open(input).expect("a file");
     let mut shell = Command::new("/bin/sh");
@@ -22,7 +22,7 @@ fn shell(line: &str, (name, value): (&str, &str), input: &Path) -> Ran {
     run(shell.stdin(Stdio::from(input)).args(["-c", line]))
 }
 
-/// The line of a text that holds these words.
+/// The line of a text that contains these words.
 fn line<'a>(text: &'a str, words: &str) -> &'a str {
     text.lines()
         .find(|line| line.contains(words))
@@ -31,7 +31,7 @@ fn line<'a>(text: &'a str, words: &str) -> &'a str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_typed_in_and_the_printed_commands_find_it() {
+async fn the_printed_commands_find_a_typed_secret() {
     let (server, home) = (server().await, Home::new());
     let roles = [("backup", "admin"), ("readWrite", "uzima_backup")];
     server.create_user("backup", "p@ss/word", &roles).await.expect("a user");
@@ -48,7 +48,7 @@ async fn a_secret_is_typed_in_and_the_printed_commands_find_it() {
     // The shell that ran `init` still exports the secret.
     shell(line(&ran.stdout, "config.toml backup"), exported, Path::new("/dev/null")).ends(0);
     assert_eq!(home.manifests().len(), 1);
-    // A check fails: the command that is to be run then reaches this server all the same.
+    // A check fails. The printed command for another check still reaches this server.
     let mut tool = init(&home);
     tool.env("MONGO_URI", &uri).env("RESEND_API_KEY", "re_x").env("ADMIN_EMAILS", "a@example.com");
     tool.env("RESEND_BASE_URL", "http://127.0.0.1:1").arg("--dir").arg(home.backups());
@@ -60,9 +60,9 @@ async fn a_secret_is_typed_in_and_the_printed_commands_find_it() {
     health.says(&["unhealthy: mail\n"]);
 }
 
-/// A file of root's would be closed to the user of the nights.
+/// A log file that root creates would not be writable for the user of the nightly runs.
 #[test]
-fn the_log_of_the_nights_is_not_begun() {
+fn init_does_not_create_the_log_file() {
     let home = Home::new();
     let (log, metrics) = (home.path().join("nights.log"), home.path().join("m/b.prom"));
     let mut tool = init(&home);
@@ -76,7 +76,7 @@ fn the_log_of_the_nights_is_not_begun() {
 }
 
 #[test]
-fn a_folder_that_others_use_is_left_to_them() {
+fn a_shared_folder_is_not_taken_over() {
     let home = Home::new();
     std::fs::write(home.backups().join("dpkg.status.0"), "").expect("a file");
     let mut tool = init(&home);
@@ -87,7 +87,7 @@ fn a_folder_that_others_use_is_left_to_them() {
 }
 
 #[test]
-fn a_store_that_failed_is_not_scheduled() {
+fn backups_to_a_failed_store_are_not_scheduled() {
     let home = Home::new();
     let file = home.path().join("file");
     std::fs::write(&file, "").expect("a file");
@@ -101,7 +101,7 @@ fn a_store_that_failed_is_not_scheduled() {
 }
 
 #[test]
-fn a_bucket_that_is_left_out_is_told() {
+fn a_bucket_that_is_left_out_is_reported() {
     let home = Home::new();
     let mut tool = init(&home);
     tool.env("S3_BACKUP_BUCKET", "b").args(["--mongo-uri", NOWHERE, "--dir"]).arg(home.backups());

@@ -1,4 +1,4 @@
-//! `--version`, and the commit in it.
+//! `--version`, and the commit in its output.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::cli::support::{bare, run};
 mod build;
 
 #[test]
-fn one_line_or_all_of_it() {
+fn the_short_flag_prints_one_line_and_the_long_one_everything() {
     let version = env!("CARGO_PKG_VERSION");
     let short = run(bare().arg("-V")).ends(0).stdout;
     assert_eq!(short, format!("uzima-backup {version}\n"));
@@ -28,7 +28,7 @@ fn git(folder: &Path, args: &[&str]) -> String {
 }
 
 #[test]
-fn the_commit_is_the_checkouts_own() {
+fn the_commit_is_that_of_the_checkout() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     git(root, &["init", "-q"]);
@@ -41,7 +41,7 @@ fn the_commit_is_the_checkouts_own() {
         seen.push(std::fs::read(&commit.moves).expect("the file that cargo looks at"));
     }
     assert_ne!(seen[0], seen[1], "a new commit is noticed");
-    // A tarball that was unpacked inside.
+    // A tarball that was unpacked inside the checkout.
     let inside = root.join("tarball");
     std::fs::create_dir(&inside).expect("a folder");
     assert!(build::commit(&inside).is_none());

@@ -39,7 +39,7 @@ fn list_and_stats_report_a_missing_or_truncated_object() {
     let stats = place.run(&["stats", "--json"]).ends(0).json();
     let list = place.run(&["list", "--json"]).ends(4).json();
     let text = place.run(&["list"]).ends(4);
-    let told = place.run(&["stats"]).ends(0);
+    let printed = place.run(&["stats"]).ends(0);
     for (n, code, words, why) in [
         (
             0,
@@ -60,7 +60,7 @@ fn list_and_stats_report_a_missing_or_truncated_object() {
         let beyond = beyond.trim_end_matches(" is missing");
         let said = line(&text, &backups[n]);
         assert!(said.contains(&format!("  {words}: ")) && said.ends_with(beyond), "{}", text.stdout);
-        assert!(line(&told, &backups[n]).contains(&format!("  {words}  ")), "{}", told.stdout);
+        assert!(line(&printed, &backups[n]).contains(&format!("  {words}  ")), "{}", printed.stdout);
         let only = place.run(&["list", "--json", "--status", code]).ends(4).json();
         assert_eq!(only["backups"].as_array().expect("a list").len(), 1, "{only}");
     }
@@ -70,7 +70,7 @@ fn list_and_stats_report_a_missing_or_truncated_object() {
     assert_eq!((&stats["backups"], &stats["backups_not_good"]), (&4.into(), &3.into()));
     assert_eq!(stats["success"][2]["percent"], 100.0);
     holds(
-        &told.stdout,
+        &printed.stdout,
         &["4 completed", "in 4 backups (390.6 KiB raw), 3 of them are no good", "ago, artifact missing"],
     );
     // `cleanup` and `health` act on the same faults.
@@ -119,11 +119,11 @@ async fn list_and_stats_report_a_broken_or_lost_manifest() {
     }
     // The store decides which backups exist, with records and without.
     assert_eq!((&stats["backups"], &stats["backups_lost"]), (&1.into(), &2.into()), "{stats}");
-    let told = tool(NOWHERE, &["stats"]).ends(0);
-    holds(&line(&told, &backups[0]), &["  unreadable manifest  ", "manifest.json cannot be understood"]);
-    holds(&line(&told, &backups[1]), &["  manifest missing  "]);
-    holds(&told.stdout, &["in 1 backup (", "raw), beside 2 without a manifest that can be read\n"]);
-    assert!(!told.stdout.contains("deleted"), "{}", told.stdout);
+    let printed = tool(NOWHERE, &["stats"]).ends(0);
+    holds(&line(&printed, &backups[0]), &["  unreadable manifest  ", "manifest.json cannot be understood"]);
+    holds(&line(&printed, &backups[1]), &["  manifest missing  "]);
+    holds(&printed.stdout, &["in 1 backup (", "raw), beside 2 without a manifest that can be read\n"]);
+    assert!(!printed.stdout.contains("deleted"), "{}", printed.stdout);
     holds(
         &tool(NOWHERE, &["list"]).ends(4).stdout,
         &["unreadable manifest: ", "manifest missing: its artifact "],

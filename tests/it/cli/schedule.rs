@@ -102,8 +102,8 @@ async fn every_line_of_the_example_crontab_runs() {
     nights.keys(sending_only()).await;
     let etc = home.path().join("etc");
     let monitor = Signalled::new().await;
-    let told = (&nights.service.uri()[..], &monitor.ping_url()[..]);
-    installed(&etc, &server, &moto.endpoint(), told, &home.state()).await;
+    let services = (&nights.service.uri()[..], &monitor.ping_url()[..]);
+    installed(&etc, &server, &moto.endpoint(), services, &home.state()).await;
     let crontab = Crontab::of(&etc);
     let search = crontab.variable("PATH");
     assert!(search.split(':').all(|folder| folder.starts_with('/')), "{search}");

@@ -46,8 +46,8 @@ async fn no_secret_is_printed_logged_or_stored() {
         let log = home.path().join("log");
         let ran = run(command.env("RUST_LOG", "trace").env("BACKUP_LOG_FILE", &log).args(args));
         assert_clean("the log file", &std::fs::read(log).expect("a log file"), &secrets);
-        let told = [ran.stdout.as_bytes(), ran.stderr.as_bytes()].concat();
-        assert_clean(&format!("what {args:?} says"), &told, &secrets);
+        let printed = [ran.stdout.as_bytes(), ran.stderr.as_bytes()].concat();
+        assert_clean(&format!("what {args:?} says"), &printed, &secrets);
         ran
     };
     // At the most verbose level, so that the logs of libraries are included.

@@ -66,7 +66,7 @@ async fn a_signal_ends_a_backup_whose_server_stops_answering() {
     let commands = proxy.seen(all);
     assert!(commands > 20, "{commands}");
     let mut random = SmallRng::seed_from_u64(38);
-    let mut told = 0;
+    let mut reported = 0;
     for turn in 0..24 {
         let home = Home::new();
         let (signal, code) = SIGNALS[turn % 3];
@@ -81,12 +81,12 @@ async fn a_signal_ends_a_backup_whose_server_stops_answering() {
         // The connection check before the first attempt belongs to no run.
         let said = home.failures();
         assert!(said.len() <= 1 && said.iter().all(|failure| failure.exit == code as u8), "{said:?}");
-        told += said.len();
+        reported += said.len();
         let folders = std::fs::read_dir(home.backups()).expect("a folder").count();
         assert_eq!(folders, said.len(), "empty folders");
         proxy.close_all();
     }
-    assert_eq!(told, 24, "the store is told of every one");
+    assert_eq!(reported, 24, "the store has a report of every run");
     proxy.clear();
     let (home, stalled) = (Home::new(), proxy.add(Rule::on("find").nth(2).then(Action::Stall(STALL))));
     let child = home.to_dir(&uri).arg("backup").stderr(Stdio::piped()).spawn().expect("the program starts");

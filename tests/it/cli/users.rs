@@ -88,8 +88,8 @@ fn an_unescaped_password_is_a_configuration_error_and_is_not_printed() {
         for args in [&["backup"][..], &["config"], &["backup", "--dry-run"]] {
             let mut command: Command = home.to_dir(&uri);
             let ran = run(command.env("RUST_LOG", "trace").args(args)).ends(2).says(&["percent-encoded"]);
-            let told = ran.stdout + &ran.stderr;
-            assert!(!told.contains("hunt"), "{password}: {told}");
+            let printed = ran.stdout + &ran.stderr;
+            assert!(!printed.contains("hunt"), "{password}: {printed}");
         }
     }
     home.assert_nothing_stored();

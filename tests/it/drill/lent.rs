@@ -126,9 +126,9 @@ async fn a_drill_removes_its_databases_after_a_signal_and_a_later_one_after_a_ki
     child.wait().expect("its end");
     let left = databases(&live).await;
     assert_eq!(left.len(), 1);
-    let told = run(&mut drill(&backup, &target.uri())).ends(3).stdout;
+    let printed = run(&mut drill(&backup, &target.uri())).ends(3).stdout;
     for word in [&left[0], backup.manifest.id.as_str(), "a day later"] {
-        assert!(told.contains(word), "{told}");
+        assert!(printed.contains(word), "{printed}");
     }
     assert_eq!(databases(&live).await, left);
     let marker = live.database(&left[0]).collection::<bson::Document>("uzima_drill_marker");
@@ -136,8 +136,8 @@ async fn a_drill_removes_its_databases_after_a_signal_and_a_later_one_after_a_ki
     marker.update_one(doc! {}, doc! {"$set": {"at": old}}).await.expect("an older marker");
     // A database without a marker may belong to anybody: it is reported and stays.
     rows(&live, "uzima_drill_mine", "c", 0..1).await;
-    let told = run(&mut drill(&backup, &target.uri())).ends(3).says(&["removed the database"]);
-    assert!(told.stdout.contains("uzima_drill_mine") && told.stdout.contains("bears no marker"), "{told:?}");
+    let ran = run(&mut drill(&backup, &target.uri())).ends(3).says(&["removed the database"]);
+    assert!(ran.stdout.contains("uzima_drill_mine") && ran.stdout.contains("bears no marker"), "{ran:?}");
     assert_eq!(databases(&live).await, ["uzima_drill_mine"]);
     assert_eq!(
         read_all(&live).await.expect("all").get("shop", "orders").expect("shop.orders").documents.len(),

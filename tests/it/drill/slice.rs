@@ -37,9 +37,9 @@ async fn a_unique_value_that_moved_is_no_difference() {
         assert_eq!(row["drill"]["oplog_entries"], entries, "{row}");
         assert!(entries >= 3 && row["drill"]["index_seconds"].as_f64() > Some(0.0), "{row}");
     }
-    let told = run(&mut on(&backup, &source.uri())).ends(0).stdout;
-    assert!(told.contains("own books: 1 of the 1,511 documents\n"), "{told}");
-    assert!(told.contains(&format!("; {entries} oplog entries replayed; compared in ")), "{told}");
+    let printed = run(&mut on(&backup, &source.uri())).ends(0).stdout;
+    assert!(printed.contains("own books: 1 of the 1,511 documents\n"), "{printed}");
+    assert!(printed.contains(&format!("; {entries} oplog entries replayed; compared in ")), "{printed}");
 }
 
 /// Every kind of oplog entry is replayed. Live databases with the names of the backup's are not touched,

@@ -1,4 +1,4 @@
-//! Small files that expand to gigabytes. The tool runs with less memory than they would take.
+//! Small files that expand to gigabytes. The tool runs with less memory than the expanded data.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use uzima_testkit::mongod::Mongod;
 
 use crate::cli::support::{Home, Ran, TOOL, run};
 
-/// The address space that the tool gets, in KiB.
+/// The address space of the tool, in KiB.
 const MEMORY: u64 = 1_500_000;
 
 /// zstd frames of `piece`, which expand to 2 GiB.
@@ -20,7 +20,7 @@ fn frame(bytes: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(bytes, 3).expect("a frame")
 }
 
-/// Runs the tool with little memory.
+/// Runs the tool with this address space.
 fn limited(tool: &mut Command, args: &[&str]) -> Ran {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$TOOL\" \"$@\""), "sh"]).args(args);
@@ -45,7 +45,7 @@ fn write(home: &Home, manifest: &Manifest) {
 }
 
 #[tokio::test]
-async fn an_index_that_expands_to_gigabytes_is_damage() {
+async fn an_index_that_expands_to_gigabytes_is_reported_as_damage() {
     let (server, home, mut manifest) = backup().await;
     for index in [bomb(b' '), [frame(br#"{"format":1,"id":""#), bomb(b'x')].concat()] {
         std::fs::write(home.backups().join(&manifest.index.key), &index).expect("a file");
@@ -62,7 +62,7 @@ async fn an_index_that_expands_to_gigabytes_is_damage() {
 }
 
 #[tokio::test]
-async fn a_manifest_of_gigabytes_is_damage_and_hides_no_other_backup() {
+async fn a_manifest_of_gigabytes_is_reported_as_damage_and_hides_no_other_backup() {
     let (server, home, manifest) = backup().await;
     let id = "20200101T000000Z-aaaaaa";
     let folder = home.backups().join("2020/01").join(id);
@@ -86,7 +86,7 @@ async fn a_manifest_of_gigabytes_is_damage_and_hides_no_other_backup() {
     limited(&mut home.to_dir(&server.uri()), &["backup", "--job", "nightly"]).ends(0);
 }
 
-/// A tar with one header of this type and size, whose content has no end.
+/// A tar with one header of this type and size, whose content never ends.
 fn tar_of(kind: EntryType, name: &str, size: u64) -> Vec<u8> {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -97,7 +97,7 @@ fn tar_of(kind: EntryType, name: &str, size: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_dump_that_expands_to_gigabytes_is_damage() {
+async fn a_dump_that_expands_to_gigabytes_is_reported_as_damage() {
     let (server, home) = (Mongod::builder().start().await.expect("mongod"), Home::new());
     let mut prelude = vec![frame(
         &[

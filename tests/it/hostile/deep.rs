@@ -1,4 +1,4 @@
-//! Documents that are nested far deeper than any server takes: code that follows them by recursion would fill the stack.
+//! Documents that are nested far deeper than a server allows: recursive code would overflow its stack.
 
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
@@ -7,7 +7,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use crate::cli::support::run;
 use crate::signals::support::Signalled;
 
-/// A document whose innermost one is the `levels`th.
+/// A document with this many levels of nesting.
 fn nested(levels: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 * levels);
     for level in 0..levels {
@@ -21,14 +21,14 @@ fn nested(levels: usize) -> Vec<u8> {
     bytes
 }
 
-/// The document with a deep field at its end.
+/// The document with a deeply nested field at its end.
 fn with_deep_field(document: &[u8], levels: usize) -> Vec<u8> {
     let inner = &document[4..document.len() - 1];
     raw::document(&[inner.to_vec(), raw::element(3, b"deep", nested(levels))])
 }
 
-/// Backs up through a proxy that changes answers of this command, and expects a failure with all notices. Returns what the
-/// tool printed.
+/// Backs up through a proxy that changes the answers to this command, and asserts a failure with all notices.
+/// Returns the output.
 async fn fails_with_notices(command: &str, levels: usize) -> String {
     let server = Mongod::builder().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("orders");
@@ -53,7 +53,7 @@ async fn fails_with_notices(command: &str, levels: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_nested_deeply_fail_the_backup_by_name() {
+async fn deeply_nested_options_fail_the_backup_and_are_named() {
     let said = fails_with_notices("listCollections", 100_000).await;
     for words in ["'orders'", "nested deeper than 256 levels", "next step: "] {
         assert!(said.contains(words), "{words}: {said}");

@@ -13,7 +13,8 @@ use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 use crate::store::support::{connect, patience, store};
 
-/// A service whose answers have this beginning and never end. Stops sending when the client closes the connection.
+/// A service whose answers start with `start` and never end. It stops sending when the client closes the
+/// connection.
 fn endless(start: &'static str, piece: &'static [u8]) -> S3Options {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("the port");
@@ -76,7 +77,7 @@ async fn a_larger_object_is_refused_before_it_is_read() {
             error.to_string().contains("10,001 bytes") && error.to_string().contains("10,000 bytes"),
             "{error}"
         );
-        // Not even one byte more than the other body is read to see that it is another one.
+        // Not one byte more than the expected length is read to see that the bodies differ.
         let error = store.create("a", Bytes::from_static(b"b")).await.expect_err("it is there");
         assert_eq!(error.kind, Kind::Exists, "{error}");
     }

@@ -1,4 +1,4 @@
-//! A manifest that somebody changed: verify finds each change.
+//! Every change that somebody makes to a manifest is found by verify.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ use uzima_testkit::wire_proxy::{Rule, WireProxy};
 use crate::cli::support::{Home, run};
 use crate::native::support::meanwhile;
 
-/// A JSON value with one change, and the place of the change.
+/// Collects every copy of a JSON value with one change, and the place of the change.
 fn changes(value: &Value, place: &str, out: &mut Vec<(String, Value)>) {
     let inner = |out: &mut Vec<_>, key: &str, old: &Value, put: &dyn Fn(Value) -> Value| {
         let mut changed = Vec::new();
@@ -60,7 +60,7 @@ fn changes(value: &Value, place: &str, out: &mut Vec<(String, Value)>) {
     }
 }
 
-/// Times that are still times, and words that are still words of the format.
+/// Changes that keep a time valid, or replace a word by another word of the format.
 fn plausible(manifest: &Value) -> Vec<(String, Value)> {
     let with = |pointer: &str, value: Value| {
         let mut changed = manifest.clone();
@@ -85,7 +85,7 @@ async fn findings(store: &Arc<dyn Store>, manifest: &Manifest) -> Vec<String> {
     }
 }
 
-/// Writes each of the changed manifests into the store, and returns the places of the changes that verify did not find.
+/// Writes each changed manifest into the store. Returns the places of the changes that verify did not find.
 async fn unnoticed(home: &Home, manifest: &Manifest, changed: &[(String, Value)]) -> Vec<String> {
     let path = home.backups().join(layout::manifest(&manifest.id));
     let store: Arc<dyn Store> = Arc::new(DirStore::new(DirOptions::new(home.backups())).expect("a store"));
@@ -115,7 +115,7 @@ async fn every_change_of_a_manifest_is_found() {
     let rows = client.database("shop").collection("rows");
     rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
     client.database("shop").create_collection("v").view_on("rows").await.expect("a view");
-    // The slice has an entry.
+    // Gives the slice an entry.
     let write = meanwhile(server.uri(), async |client: mongodb::Client| {
         let rows = client.database("shop").collection("rows");
         rows.insert_one(bson::doc! {"_id": bson::oid::ObjectId::new()}).await.expect("a row");
@@ -135,14 +135,15 @@ async fn every_change_of_a_manifest_is_found() {
         println!("{format}: {} changes", changed.len());
         assert_eq!(missed, Vec::<String>::new(), "{format}");
     }
-    // Another layout of the same content is no change.
+    // The same content with other whitespace is no change.
     let manifest = home.manifests().pop().expect("a manifest");
     let compact = serde_json::to_vec(&json(&home, &manifest)).expect("JSON");
     std::fs::write(home.backups().join(layout::manifest(&manifest.id)), compact).expect("a file");
     run(home.to_dir("mongodb://127.0.0.1:1").args(["verify", manifest.id.as_str()])).ends(0);
 }
 
-/// Version 0.1.0 wrote no digest of the manifest. Its options, indexes and slice are compared with the artifact.
+/// Version 0.1.0 wrote no digest of the manifest. Its options, indexes and slice are compared with the
+/// artifact.
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_options_indexes_and_slices_of_0_1_0_are_found() {
     let home = Home::new();

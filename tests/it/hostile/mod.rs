@@ -1,4 +1,4 @@
-//! Data from outside that was made to do harm: it ends in an error that names it, or is shown so that it does none.
+//! Malicious data from outside: the tool reports it as an error by name, or shows it in a harmless form.
 
 mod bombs;
 mod deep;

@@ -1,4 +1,5 @@
-//! Names that steer a terminal or forge a line: they are shown as escapes everywhere but in the values of JSON.
+//! Names with control characters for a terminal or with forged lines: they are escaped everywhere, except in
+//! JSON values.
 
 use std::path::Path;
 
@@ -8,10 +9,10 @@ use uzima_testkit::mongod::Mongod;
 
 use crate::cli::support::{Home, Ran, run};
 
-/// Sets the window's title, reverses the order of what follows, and begins lines of its own.
+/// Sets the window's title, reverses the text direction, and starts lines of its own.
 const EVIL: &str = "a\u{1b}]0;owned\u{7}\u{202e}\u{9b}2J\r\nnext step: evil\n2026-11-24T03:00:00Z INFO  evil";
 
-/// Checks that nothing in the text steers a terminal, and that no line of it is forged.
+/// Asserts that the text contains no control character and no forged line.
 #[track_caller]
 fn is_harmless(text: &str) {
     let bad: Vec<char> = text.chars().filter(|c| steers(*c) && *c != '\n').collect();
@@ -56,7 +57,7 @@ async fn names_that_steer_a_terminal_are_escaped_in_all_output_and_logs() {
     let restore = tool(&["restore", manifest.id.as_str(), "--dry-run", "--ns-include", "shop.*"]);
     assert!(restore.stdout.contains(shown) || restore.stderr.contains(shown), "{restore:?}");
 
-    // What a hostile bucket says.
+    // Messages of a hostile bucket.
     let path = home.backups().join(layout::manifest(&manifest.id));
     let mut changed = manifest.clone();
     changed.job = EVIL.into();
@@ -91,7 +92,7 @@ async fn names_that_steer_a_terminal_are_escaped_in_all_output_and_logs() {
     check_log(&log);
 }
 
-/// Every line of a log begins with its time and its level.
+/// Asserts that every line of a log starts with its time and its level.
 #[track_caller]
 fn check_log(log: &Path) {
     let text = std::fs::read_to_string(log).expect("a log");

@@ -45,8 +45,8 @@ async fn mongodump_gets_the_password_on_standard_input_only() {
     let manifest = &home.manifests()[0];
     assert!(manifest.notes[0].contains("error parsing uri mongodb://root:***@h"), "{:?}", manifest.notes);
     let bytes = manifest.encode().expect("JSON");
-    let told = [String::from_utf8(bytes).expect("text"), ran.stdout, ran.stderr].concat();
+    let printed = [String::from_utf8(bytes).expect("text"), ran.stdout, ran.stderr].concat();
     for form in [encoded.as_str(), ROOT_PASSWORD] {
-        assert!(!told.contains(form), "{form}");
+        assert!(!printed.contains(form), "{form}");
     }
 }

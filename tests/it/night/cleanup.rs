@@ -1,16 +1,17 @@
-//! Clean-ups: what was deleted is told, nothing to do is no news, and a freeze is told once a day.
+//! The mails of cleanups: a cleanup that deleted something is mailed, one with nothing to do is not, and a
+//! freeze is mailed once a day.
 
 use super::support::{JOB, Nights, holds, server};
 use crate::cli::support::{NOWHERE, run};
 
 fn cleanup(nights: &Nights, args: &[&str], code: i32) {
-    // MongoDB is not there: a clean-up needs only the store.
+    // MongoDB is unreachable, because a cleanup needs only the store.
     let mut command = nights.tool(NOWHERE);
     run(command.env("BACKUP_KEEP_MIN", "1").arg("cleanup").args(args)).ends(code);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_tells_what_it_deleted() {
+async fn a_cleanup_mails_what_it_deleted() {
     let (server, nights) = (server().await, Nights::new().await);
     run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
     cleanup(&nights, &[], 0);
@@ -25,11 +26,11 @@ async fn it_tells_what_it_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_frozen_until_somebody_looks() {
+async fn a_frozen_cleanup_is_mailed_once_a_day() {
     let (server, nights) = (server().await, Nights::new().await);
     run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
     nights.age_a_copy(40);
-    // The newest backup lost nearly everything.
+    // The newest backup lost nearly all documents.
     let client = server.client().await.expect("a client");
     let rows = client.database("shop").collection::<bson::Document>("rows");
     rows.delete_many(bson::doc! {"_id": {"$gt": 5}}).await.expect("a deletion");
@@ -46,7 +47,7 @@ async fn it_is_frozen_until_somebody_looks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_fails() {
+async fn a_failed_cleanup_is_mailed() {
     let nights = Nights::new().await;
     let file = nights.home.path().join("file");
     std::fs::write(&file, "").expect("a file");

@@ -1,4 +1,4 @@
-//! The nights: backup, clean-up and their mails, by the real binary.
+//! Nightly runs: backup, cleanup and their mails, with the real binary.
 
 mod cleanup;
 mod reports;

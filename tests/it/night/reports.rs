@@ -1,4 +1,4 @@
-//! `health --email` and `stats --email`, and the checks of what tells of runs.
+//! `health --email` and `stats --email`, and the checks of mail and records.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::notify::support::refused;
 use crate::records::support::{guarded, recording, runs};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_are_mailed() {
+async fn health_and_stats_are_mailed() {
     let (server, nights) = (server().await, Nights::new().await);
     nights.keys(sending_only()).await;
     nights.run(&server.uri(), &["backup", "--notify", "stats"]);
@@ -22,7 +22,7 @@ async fn both_are_mailed() {
     };
     assert_eq!(quiet(&["stats", "--email", "--quiet"], 0), (String::new(), String::new()));
     assert_eq!(quiet(&["health", "--email", "--quiet"], 0), (String::new(), String::new()));
-    // As often as one asks.
+    // Each invocation is mailed.
     quiet(&["stats", "--email"], 0);
     let subjects = nights.subjects().await;
     let [stats, health, again] = subjects.as_slice() else { panic!("{subjects:?}") };
@@ -38,7 +38,7 @@ async fn both_are_mailed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_mail_settings_it_is_a_mistake_told_at_once() {
+async fn without_mail_settings_email_is_a_usage_error() {
     let (server, nights) = (server().await, Nights::new().await);
     for command in ["stats", "health"] {
         let began = Instant::now();
@@ -51,24 +51,24 @@ async fn without_mail_settings_it_is_a_mistake_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_refuses() {
+async fn a_refused_report_is_a_problem() {
     let answer = || refused(403, "invalid_api_key", "API key is invalid");
     let (server, nights) = (server().await, Nights::answering(vec![answer()]).await);
     nights.keys(sending_only()).await;
     run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
-    let told = "needs a look: a mail could not be sent: ";
+    let problem = "needs a look: a mail could not be sent: ";
     let ran = nights.run(&server.uri(), &["stats", "--email", "--quiet"]).ends(3);
-    assert!(ran.stderr.starts_with(told) && ran.stderr.lines().count() == 1, "{}", ran.stderr);
-    nights.run(&server.uri(), &["health", "--email"]).ends(3).says(&[told]);
+    assert!(ran.stderr.starts_with(problem) && ran.stderr.lines().count() == 1, "{}", ran.stderr);
+    nights.run(&server.uri(), &["health", "--email"]).ends(3).says(&[problem]);
     let fresh = ["health", "--email", "--only", "freshness"];
     let mut other = nights.tool(&server.uri());
-    run(other.env("BACKUP_JOB", "other").args(fresh)).ends(5).says(&[told, "unhealthy: freshness"]);
+    run(other.env("BACKUP_JOB", "other").args(fresh)).ends(5).says(&[problem, "unhealthy: freshness"]);
 }
 
 const TELLING: [&str; 2] = ["--only=records", "--only=mail"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_can_be_written_and_a_key_that_is_taken() {
+async fn health_reports_writable_records_and_an_accepted_key() {
     let ((server, client), nights) = (crate::records::support::server().await, Nights::new().await);
     let mut none = nights.home.to_dir(&server.uri());
     let health = Health::of(&mut none, &TELLING).green();
@@ -89,7 +89,7 @@ async fn records_that_can_be_written_and_a_key_that_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_without_the_right_and_a_key_that_is_refused() {
+async fn health_reports_a_missing_right_and_a_refused_key() {
     let ((server, _client), nights) = (guarded().await, Nights::new().await);
     nights.keys(refused(401, "missing_api_key", "Missing API key")).await;
     server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");

@@ -1,4 +1,4 @@
-//! Backups that succeed, fail, and work again: who hears of it, and how they end.
+//! Backups that succeed, fail, and recover: their mails and exit codes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::cli::signals::{STALL, start, until};
 use crate::cli::support::{NOWHERE, run};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_backup() {
+async fn a_good_backup_is_mailed() {
     let (server, nights) = (server().await, Nights::new().await);
     let report = nights.run(&server.uri(), &["backup", "--json"]).ends(0).json();
     let id = report["id"].as_str().expect("an id");
@@ -26,9 +26,9 @@ async fn a_good_backup() {
     assert_eq!(nights.mails().await.len(), 1, "a dry run is no night");
 }
 
-/// The mail says what the exit code says.
+/// The mail agrees with the exit code.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_backup_that_could_not_be_recorded() {
+async fn a_backup_that_could_not_be_recorded_is_mailed_with_the_reason() {
     let (server, nights) = (Mongod::builder().auth().start().await.expect("mongod"), Nights::new().await);
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
@@ -39,9 +39,9 @@ async fn a_good_backup_that_could_not_be_recorded() {
     holds(&nights.last().await, &["the run could not be recorded: ", "grantRolesToUser"]);
 }
 
-/// The last lines of the log, with the run's id, which is that of the subject.
+/// The mail has the last log lines of the run whose id is in the subject.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_on_the_way() {
+async fn a_failure_is_mailed_with_the_last_log_lines() {
     let (server, nights, bucket) = (server().await, Nights::new().await, S3Server::start());
     bucket.faults().add(S3Rule::always("UploadPart", Fault::Answer(403, "AccessDenied")));
     let mut command = to_s3(&nights.home, &server.uri(), &bucket);
@@ -53,9 +53,9 @@ async fn a_failure_on_the_way() {
     assert_eq!(nights.subjects().await, [format!("backup failed: {JOB} ({id})")]);
 }
 
-/// The chain of causes, what to do; and the exit code is that of the failure.
+/// The mail has the chain of causes, the next step, and the exit code of the failure.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_failure() {
+async fn each_kind_of_failure_is_mailed_with_its_exit_code() {
     let server = Mongod::builder().auth().start().await.expect("mongod");
     server.create_user("b", "pw", &[("backup", "admin")]).await.expect("a user");
     let wrong = format!("mongodb://b:{}@{}/?authSource=admin", percent_encode("no"), server.host());
@@ -71,7 +71,7 @@ async fn each_kind_of_failure() {
         let subject = mail["subject"].as_str().expect("a text");
         assert!(subject.starts_with(&format!("[uzima-backup] backup failed: {JOB} (")), "{subject}");
         let text = mail["text"].as_str().expect("a text");
-        // Texts are wrapped.
+        // The text of a mail is wrapped.
         let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
         holds(&flat, &words);
         holds(text, &[&format!("{code}\n")]);
@@ -82,14 +82,14 @@ async fn each_kind_of_failure() {
         if code == 1 {
             assert!(step.is_some(), "{}", ran.stderr);
         }
-        // A mistake in the settings of the server leaves the store to be asked.
+        // With a wrong MongoDB setting the store is still readable.
         holds(&flat, &["Newest good backup there is none"]);
         let word = words[0].rsplit('\'').next().expect("a word").trim();
         holds(mail["html"].as_str().expect("a page"), &[word]);
     }
 }
 #[tokio::test(flavor = "multi_thread")]
-async fn two_failures_on_a_day_and_the_recovery() {
+async fn of_two_failures_on_a_day_the_first_and_the_recovery_are_mailed() {
     let (server, nights) = (server().await, Nights::new().await);
     for _ in 0..2 {
         nights.run(NOWHERE, &["backup"]).ends(1);
@@ -104,7 +104,7 @@ async fn two_failures_on_a_day_and_the_recovery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_is_selected() {
+async fn only_selected_events_are_mailed() {
     let (server, nights) = (server().await, Nights::new().await);
     let night = |uri: &str, notify: &str, code| {
         run(nights.tool(uri).env("BACKUP_NOTIFY", notify).arg("backup")).ends(code);
@@ -121,9 +121,9 @@ async fn only_what_is_selected() {
     assert!(subjects[2].starts_with("backup done") && subjects.len() == 3, "{subjects:?}");
 }
 
-/// A run that finds the lock held is no news while there is a fresh backup.
+/// A busy lock is not mailed while there is a fresh backup.
 #[tokio::test(flavor = "multi_thread")]
-async fn busy() {
+async fn a_busy_lock_is_mailed_only_without_a_fresh_backup() {
     let (server, nights) = (server().await, Nights::new().await);
     nights.run(&server.uri(), &["backup"]).ends(0);
     let old = nights.age_a_copy(3);
@@ -144,9 +144,9 @@ async fn busy() {
     first.wait().expect("its end");
 }
 
-/// Within the 10 s there is time for the mail, if the service is no slower than usual.
+/// The 10 s after a signal are enough for the mail, if the service is as fast as usual.
 #[tokio::test(flavor = "multi_thread")]
-async fn ended_by_a_signal() {
+async fn a_run_ended_by_a_signal_is_mailed() {
     let (server, nights) = (server().await, Nights::new().await);
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
@@ -157,9 +157,9 @@ async fn ended_by_a_signal() {
     holds(&nights.last().await, &["SIGTERM", "143\n"]);
 }
 
-/// Neither a service that is silent holds the end up, nor one of which a signal is waited for.
+/// A silent service does not delay the end of a run after a signal.
 #[tokio::test(flavor = "multi_thread")]
-async fn ended_by_a_signal_while_the_service_is_silent() {
+async fn a_silent_mail_service_does_not_delay_the_end_after_a_signal() {
     let slow = || crate::notify::support::accepted().set_delay(STALL);
     let (server, nights) = (server().await, Nights::answering(vec![slow()]).await);
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
@@ -167,7 +167,7 @@ async fn ended_by_a_signal_while_the_service_is_silent() {
     let child = start(nights.tool(&proxy.uri(&server.uri())).arg("backup"));
     until("the server falls silent", || proxy.hits(stalled) == 1);
     crate::cli::signals::ends_by(child, libc::SIGTERM, 143);
-    // The backup is there when the signal comes: it is good, and the mail is what is missing.
+    // When the signal comes the backup is complete: it is good, and only the mail is missing.
     let child = start(nights.tool(&server.uri()).arg("backup"));
     let asked = || async { nights.mails().await.len() };
     while asked().await < 2 {
@@ -177,9 +177,9 @@ async fn ended_by_a_signal_while_the_service_is_silent() {
     assert_eq!(nights.home.manifests().len(), 1);
 }
 
-/// The worst of it: bucket and mail service both stall, and the run still ends in time.
+/// Bucket and mail service both stall, and the run still ends in time.
 #[tokio::test(flavor = "multi_thread")]
-async fn ended_by_a_signal_while_everything_is_silent() {
+async fn a_silent_bucket_and_mail_service_do_not_delay_the_end_after_a_signal() {
     let slow = crate::notify::support::accepted().set_delay(STALL);
     let (server, nights, bucket) = (server().await, Nights::answering(vec![slow]).await, S3Server::start());
     bucket.faults().add(S3Rule::from(1, "UploadPart", Fault::Delay(STALL)));

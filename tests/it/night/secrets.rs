@@ -1,4 +1,4 @@
-//! Canaries of all three kinds are in nothing that a night says, stores, records or mails.
+//! No secret appears in anything that a nightly run prints, stores, records or mails.
 
 use bson::doc;
 use uzima_testkit::mongod::{Mongod, percent_encode};
@@ -22,7 +22,7 @@ struct Loud<'a> {
 impl Loud<'_> {
     const SECRETS: [&'static str; 3] = [PASSWORD, KEY, uzima_testkit::s3_server::SECRET_KEY];
 
-    /// Runs the tool with its log at its loudest, and looks at all that it said.
+    /// Runs the tool at its most verbose level, and checks its whole output.
     fn run(&self, args: &[&str]) -> Ran {
         let mut command = to_s3(&self.nights.home, &self.uri, self.bucket);
         self.nights.mailing(&mut command);
@@ -37,7 +37,7 @@ impl Loud<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_whole_night() {
+async fn no_secret_is_printed_stored_recorded_or_mailed_in_a_night() {
     let server = Mongod::builder().auth().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     client.database("shop").collection("rows").insert_one(doc! {"_id": 1}).await.expect("a row");

@@ -1,4 +1,4 @@
-//! The mail service says no, or nothing. The backup is what counts.
+//! The mail service refuses, or does not answer. The backup still counts.
 
 use std::time::{Duration, Instant};
 
@@ -27,26 +27,26 @@ async fn no_mail(answer: ResponseTemplate, words: &[&str]) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_broken() {
+async fn an_error_of_the_mail_service_is_a_problem_of_the_backup() {
     no_mail(refused(500, "application_error", "An unexpected error occurred"), &["500", "resend-status"])
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_does_not_know_the_key() {
+async fn a_refused_key_is_a_problem_of_the_backup() {
     let took = no_mail(refused(401, "missing_api_key", "Missing API key"), &["401", "RESEND_API_KEY"]).await;
     assert!(took < Duration::from_secs(20), "a key that is wrong stays wrong: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_silent() {
+async fn a_silent_mail_service_is_a_problem_of_the_backup() {
     let took = no_mail(accepted().set_delay(Duration::from_secs(90)), &["no answer from the service"]).await;
     assert!(took < Duration::from_secs(75), "{took:?}");
 }
 
-/// A person hears of it from cron, and a failed backup stays failed.
+/// Cron mails the problem, and a failed backup stays failed.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cron_is_told() {
+async fn a_failed_mail_is_printed_for_cron() {
     let answer = || refused(403, "invalid_api_key", "API key is invalid");
     let (server, nights) = (server().await, Nights::answering(vec![answer()]).await);
     let ran = nights.run(&server.uri(), &["backup", "--quiet"]).ends(3);
@@ -67,9 +67,9 @@ async fn what_cron_is_told() {
     assert_eq!(nights.home.manifests().len(), 1, "the old one went all the same");
 }
 
-/// A bad address among the good ones: the others read of the night, and cron hears of the address.
+/// One of the addresses is bad: the other recipients get the mail, and the output names the address.
 #[tokio::test(flavor = "multi_thread")]
-async fn it_refuses_one_of_several_recipients() {
+async fn a_refused_recipient_is_named_and_the_others_get_the_mail() {
     let server = server().await;
     let nights = Nights { home: Home::new(), service: picky(&["gone@example.com"]).await };
     let to = "Ops <ops@example.com>, gone@example.com, Bücher <a@bücher.example>,";
@@ -82,7 +82,7 @@ async fn it_refuses_one_of_several_recipients() {
         mails.iter().flat_map(|mail| mail["to"].as_array()).flatten().filter_map(|to| to.as_str()).collect();
     assert!(got.contains(&"ops@example.com") && got.contains(&"a@xn--bcher-kva.example"), "{got:?}");
 
-    // What the service would refuse for its form is found before anything is done.
+    // An address that the service would always refuse is found before anything is done.
     let ran = run(nights.tool(&server.uri()).env("ADMIN_EMAILS", "jörg@example.com").arg("backup")).ends(2);
     holds(&ran.stderr, &["jörg@example.com", "beyond ASCII", "next step: Correct ADMIN_EMAILS"]);
     assert_eq!(nights.home.manifests().len(), 1);

@@ -1,11 +1,11 @@
-//! A night that fails on its settings: whoever can be found out is told.
+//! A run that fails on its settings mails every recipient that it can determine.
 
 use super::support::{Nights, holds, server};
 use crate::cli::support::{NOWHERE, run};
 use crate::notify::support::KEY;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_parsed() {
+async fn an_invalid_configuration_file_is_mailed() {
     let nights = Nights::new().await;
     let config = nights.home.path().join("config.toml");
     std::fs::write(&config, "mongo_uri = 'mongodb://db1'\nformat = \n").expect("a file");
@@ -14,7 +14,7 @@ async fn a_file_that_cannot_be_parsed() {
         nights.mailing(&mut command);
         run(command.env("UZIMA_BACKUP_CONFIG", &config).arg(operation)).ends(2).says(&["line 2, column"]);
     }
-    // Which job it was stands in the file: nothing is guessed.
+    // The job is in the file, so it is not guessed.
     let subjects = nights.subjects().await;
     assert!(subjects[0].starts_with("backup failed: unknown job (2"), "{subjects:?}");
     assert_eq!(subjects[1..], ["cleanup failed: unknown job"]);
@@ -26,9 +26,9 @@ async fn a_file_that_cannot_be_parsed() {
     assert_eq!(nights.mails().await.len(), 2, "a dry run is no night");
 }
 
-/// A crontab with a variable that is empty: the file says whom to mail.
+/// A crontab sets an empty variable. The recipients are in the file.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_variable_that_is_empty() {
+async fn an_empty_variable_is_mailed_to_the_recipients_of_the_file() {
     let nights = Nights::new().await;
     let config = nights.home.path().join("config.toml");
     let toml = format!(
@@ -47,7 +47,7 @@ async fn a_variable_that_is_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_file_that_cannot_be_opened() {
+async fn a_log_file_that_cannot_be_opened_is_mailed() {
     let nights = Nights::new().await;
     let log = nights.home.path().join("not-there/log");
     run(nights.tool(NOWHERE).env("BACKUP_LOG_FILE", &log).arg("backup")).ends(2).says(&["cannot open"]);
@@ -55,9 +55,9 @@ async fn a_log_file_that_cannot_be_opened() {
     holds(&nights.last().await, &[log.to_str().expect("a path")]);
 }
 
-/// Nobody would hear of a failure, so nothing is begun.
+/// Nobody would hear of a failure, so nothing is started.
 #[tokio::test(flavor = "multi_thread")]
-async fn mail_settings_that_are_wrong() {
+async fn with_wrong_mail_settings_nothing_is_started() {
     let (server, nights) = (server().await, Nights::new().await);
     for (name, value, words) in [
         ("ADMIN_EMAILS", "ops", "'ops' is no mail address"),

@@ -1,4 +1,4 @@
-//! `stats`: what is counted of two backups, one that failed, one that was killed and one that went.
+//! `stats` of two backups, a failed run, a killed run and a deleted backup.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -16,7 +16,7 @@ fn counts(stats: &Value) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_runs_tell() {
+async fn stats_counts_every_kind_of_run() {
     let ((server, client), nights) = (server().await, Nights::new().await);
     let recorded = |uri: &str, args: &[&str], code: i32| {
         let mut command = nights.home.to_dir(uri);
@@ -62,7 +62,7 @@ async fn what_the_runs_tell() {
     let at: chrono::DateTime<chrono::Utc> = next["at"].as_str().expect("a time").parse().expect("a time");
     assert!((at - first.started_at).num_days() == 30, "{at} {}", first.started_at);
 
-    // The store alone knows neither who was killed nor what went.
+    // The store alone knows neither the killed run nor the deleted backup.
     let mut alone = nights.home.to_dir(NOWHERE);
     let alone = run(alone.env("BACKUP_JOB", JOB).env("BACKUP_KEEP_MIN", "1").args(["stats", "--json"]))
         .ends(0)
@@ -94,7 +94,7 @@ async fn what_the_runs_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_first_run() {
+async fn stats_works_before_the_first_run() {
     let nights = Nights::new().await;
     let stats = nights.run(NOWHERE, &["stats", "--json"]).ends(0).json();
     assert_eq!((counts(&stats), stats["backups"].as_u64()), (vec![0; 5], Some(0)));
@@ -108,9 +108,10 @@ async fn before_the_first_run() {
     holds(&nights.last().await, &["nightly: no run yet"]);
 }
 
-/// The page beside everything else that was asked for, and beside nothing when it cannot be written.
+/// The page is written in addition to the other output. If it cannot be written, the other output is still
+/// made.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page() {
+async fn the_page_is_written_beside_the_other_output() {
     let (server, nights) = (server().await.0, Nights::new().await);
     nights.run(&server.uri(), &["backup"]).ends(0);
     let old = nights.age_a_copy(20);
@@ -128,7 +129,7 @@ async fn the_page() {
     let beside = std::fs::read_dir(nights.home.path()).expect("a folder").flatten();
     assert!(beside.into_iter().all(|entry| !entry.file_name().to_string_lossy().contains("page.html.")));
     holds(&nights.last().await, &["nightly: the last run made no backup", "forecast"]);
-    // The same in JSON: 20 days old, it goes in 10 days, of 30 that are kept.
+    // The same in JSON: the backup is 20 days old and is kept for 30 days, so it is deleted in 10 days.
     let kept = &stats["kept"][1];
     assert_eq!((kept["id"].as_str(), kept["rule"].as_str()), (Some(old.id.as_str()), Some("retention_days")));
     let until: chrono::DateTime<chrono::Utc> =
@@ -143,7 +144,7 @@ async fn the_page() {
         let ran = nights.run(NOWHERE, &["stats", "--html", wrong.to_str().expect("a path")]).ends(2);
         holds(&ran.stderr, &[&format!("--html {}: ", wrong.display()), "next step: "]);
     }
-    // A folder that takes no file: the figures are told all the same.
+    // A folder that takes no file: the figures are printed and mailed.
     let mails = nights.mails().await.len();
     let ran = nights.run(NOWHERE, &["stats", "--email", "--html", "/proc/page.html"]).ends(1);
     holds(&ran.stderr, &["cannot write the page /proc/page.html: ", "next step: "]);

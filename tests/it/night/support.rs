@@ -1,4 +1,4 @@
-//! An installation whose mails go to a service of the test.
+//! An installation whose mails go to a mail service of the test.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,27 +13,27 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::cli::support::{Home, Ran, run};
 use crate::notify::support::{KEY, accepted, asked, service};
 
-/// The job of the nights.
+/// The job of the nightly runs.
 pub const JOB: &str = "nightly";
 
-/// Nights on one machine.
+/// The nightly runs of one machine.
 pub struct Nights {
     pub home: Home,
     pub service: MockServer,
 }
 
 impl Nights {
-    /// A service that takes every mail.
+    /// With a mail service that accepts every mail.
     pub async fn new() -> Nights {
         Nights::answering(vec![accepted()]).await
     }
 
-    /// One that answers like this, the last for ever.
+    /// With a mail service that gives these answers in order, and repeats the last one.
     pub async fn answering(answers: Vec<ResponseTemplate>) -> Nights {
         Nights { home: Home::new(), service: service(answers).await }
     }
 
-    /// The tool, backing `uri` up to the home's folder, with mails.
+    /// The tool that backs `uri` up to the home's folder, with mails.
     pub fn tool(&self, uri: &str) -> Command {
         let mut command = self.home.to_dir(uri);
         command.env("BACKUP_JOB", JOB);
@@ -59,7 +59,7 @@ impl Nights {
         posts.map(|request| request.body_json().expect("JSON")).collect()
     }
 
-    /// Their subjects, without the tool's name.
+    /// The subjects of the mails, without the tool's name.
     pub async fn subjects(&self) -> Vec<String> {
         let subject = |mail: &Value| mail["subject"].as_str().expect("a text").to_string();
         let mails = self.mails().await;
@@ -75,12 +75,12 @@ impl Nights {
         self.mails().await.last().expect("a mail")["text"].as_str().expect("a text").into()
     }
 
-    /// Has the service answer what a key is checked by.
+    /// Sets the service's answer to the request that checks a key.
     pub async fn keys(&self, answer: ResponseTemplate) {
         Mock::given(method("GET")).and(path("/domains")).respond_with(answer).mount(&self.service).await;
     }
 
-    /// A copy of the newest backup, as if it had been made so many days before.
+    /// Writes a copy of the newest backup that looks so many days older.
     pub fn age_a_copy(&self, days: i64) -> Manifest {
         let newest = self.home.manifests().pop().expect("a backup");
         let moved = chrono::TimeDelta::days(days);
@@ -100,14 +100,14 @@ impl Nights {
         copy
     }
 
-    /// Takes a backup away as if it had never been.
+    /// Deletes all objects of a backup.
     pub fn take_away(&self, manifest: &Manifest) {
         let folder = self.home.backups().join(&manifest.artifact.key);
         std::fs::remove_dir_all(folder.parent().expect("a folder")).expect("it goes");
     }
 }
 
-/// The answer about a key that may only send.
+/// The answer to the check of a key that may only send.
 pub fn sending_only() -> ResponseTemplate {
     let words = "This API key is restricted to only send emails";
     ResponseTemplate::new(401)
@@ -120,7 +120,7 @@ pub async fn server() -> Mongod {
     server
 }
 
-/// Asserts that a text holds all these words.
+/// Asserts that a text contains all these words.
 #[track_caller]
 pub fn holds(text: &str, words: &[&str]) {
     for word in words {

@@ -1,13 +1,13 @@
-//! A disk that is full takes the memory of mails, and no mail.
+//! A full disk costs the stored mail state, but no mail.
 
 use std::process::{Command, Stdio};
 
 use super::support::{Nights, holds, server};
 use crate::cli::support::{NOWHERE, TOOL, run};
 
-/// The state directory on a full disk: two failures and a success, each of which is told.
+/// The state folder is on a full disk: two failures and a success are all mailed.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_directory_is_full() {
+async fn mails_are_sent_although_the_state_directory_is_full() {
     let (server, nights) = (server().await, Nights::new().await);
     let script = r#"mount -t tmpfs -o size=64k tmpfs "$FULL" || exit 98
 dd if=/dev/zero of="$FULL/fill" bs=4k 2> /dev/null
@@ -25,7 +25,7 @@ exec "$TOOL" backup"#;
     shell.env("DOWN", NOWHERE).env("UZIMA_BACKUP_STATE_DIR", &full);
     run(&mut shell).ends(0).says(&["there may be a mail too many", "No space left on device"]);
     let subjects = nights.subjects().await;
-    // What cannot be remembered costs a mail too many.
+    // A failure that cannot be remembered is mailed again.
     assert_eq!(subjects.len(), 3, "{subjects:?}");
     assert!(subjects[..2].iter().all(|s| s.starts_with("backup failed: nightly (2")), "{subjects:?}");
     assert!(subjects[2].starts_with("backup done: nightly (2"), "{subjects:?}");

@@ -1,20 +1,21 @@
-//! One instant in five time zones is told in UTC, be it in the hour that comes twice.
+//! Times are in UTC in every time zone, also in the hour that comes twice.
 
 use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
 
 use super::support::{Nights, holds, server};
 use crate::cli::support::run;
 
-/// A zone whose clocks go back from summer to winter a moment after `now`: the hour before comes twice.
+/// A time zone whose clocks go back from summer to winter time one second after `now`, so that the hour
+/// before comes twice.
 fn going_back(now: DateTime<Utc>) -> String {
     let local = now + TimeDelta::hours(2) + TimeDelta::seconds(1);
     let time = format!("{}:{}:{}", local.hour(), local.minute(), local.second());
-    // The day of the year, from 0, with the leap day.
+    // The day of the year, counted from 0, including the leap day.
     format!("WIN-1SUM-2,{}/0,{}/{time}", (local.ordinal0() + 183) % 365, local.ordinal0())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_logs_and_mails() {
+async fn ids_logs_and_mails_are_in_utc_in_every_time_zone() {
     let (server, nights) = (server().await, Nights::new().await);
     let back = going_back(Utc::now());
     let zones = ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", back.as_str()];

@@ -83,8 +83,8 @@ async fn an_error_in_a_setting_is_final_and_names_the_setting() {
     ] {
         let server = service(vec![refused(status, name, words)]).await;
         let error = mailer(&server).send(&message(), "run", LONG).await.unwrap_err();
-        let told = error.chain();
-        assert!(told.contains(&status.to_string()) && told.contains(words), "{told}");
+        let message = error.chain();
+        assert!(message.contains(&status.to_string()) && message.contains(words), "{message}");
         let step = error.next_step().expect("a next step");
         assert!(step.contains(setting), "{name}: {step}");
         assert_eq!(asked(&server).await.len(), 1, "{name}");
@@ -142,8 +142,8 @@ async fn mails_to_more_than_fifty_recipients_are_sent_in_groups() {
     let server = service(vec![accepted(), refused(422, "", "no")]).await;
     options.base_url = server.uri();
     let sent = Mailer::new(options).send(&message(), "run", LONG).await.expect("the first group got it");
-    let told = sent.expect("the others are refused").chain();
-    assert!(told.contains("not sent to 70 of 120 (") && told.contains(" and 65 more)"), "{told}");
+    let message = sent.expect("the others are refused").chain();
+    assert!(message.contains("not sent to 70 of 120 (") && message.contains(" and 65 more)"), "{message}");
 }
 
 /// One bad address is named, and the other recipients get the mail.
@@ -156,9 +156,12 @@ async fn a_refused_address_is_named_and_the_others_get_the_mail() {
         let options = MailOptions { to: all.clone(), ..options(&server.uri()) };
         let error = Mailer::new(options).send(&message(), "run", LONG).await.expect("others got it");
         let error = error.expect("one is refused");
-        let told = error.chain();
-        assert!(told.contains(&format!("not sent to {} of 7 (", bad.len())), "{told}");
-        assert!(bad.iter().take(5).all(|address| told.contains(address)) && told.contains("422"), "{told}");
+        let message = error.chain();
+        assert!(message.contains(&format!("not sent to {} of 7 (", bad.len())), "{message}");
+        assert!(
+            bad.iter().take(5).all(|address| message.contains(address)) && message.contains("422"),
+            "{message}"
+        );
         assert!(error.next_step().expect("a next step").contains("ADMIN_EMAILS"), "{error:?}");
         let mut got = Vec::new();
         for mail in mails(&server).await {
@@ -177,8 +180,8 @@ async fn a_refused_address_is_named_and_the_others_get_the_mail() {
     }
     let server = picky(&["ops@example.com", "oncall@example.org"]).await;
     let error = mailer(&server).send(&message(), "run", LONG).await.expect_err("nobody got it");
-    let told = error.chain();
-    assert!(told.contains("was not sent (ops@example.com, oncall@example.org)"), "{told}");
+    let message = error.chain();
+    assert!(message.contains("was not sent (ops@example.com, oncall@example.org)"), "{message}");
 }
 
 #[tokio::test]

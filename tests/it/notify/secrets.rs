@@ -11,12 +11,12 @@ use crate::cli::support::{Home, run};
 const PASSWORD: &str = "canary@Pa55:word";
 
 fn failure() -> Outcome {
-    let told = format!("cannot log in with canary%40Pa55%3Aword, that is {PASSWORD}, by {KEY}");
+    let message = format!("cannot log in with canary%40Pa55%3Aword, that is {PASSWORD}, by {KEY}");
     Outcome::Failure(Failure {
-        error: told.clone(),
-        next_step: Some(told.clone()),
+        error: message.clone(),
+        next_step: Some(message.clone()),
         exit: Exit::Failed,
-        log: vec![told],
+        log: vec![message],
         newest_good: NewestGood::Unknown,
         max_age: std::time::Duration::from_secs(3600),
     })
@@ -49,7 +49,7 @@ async fn no_secret_is_in_the_report_of_a_failed_mail() {
             .args(["notify", "--test", "--event", "success", "-vv"]))
         .ends(1);
         assert!(ran.stderr.contains("TRACE") || ran.stderr.contains("DEBUG"), "{}", ran.stderr);
-        let told = ran.stdout + &ran.stderr;
-        assert!(told.contains("the key *** is unknown") && !told.contains("canary"), "{told}");
+        let printed = ran.stdout + &ran.stderr;
+        assert!(printed.contains("the key *** is unknown") && !printed.contains("canary"), "{printed}");
     }
 }

@@ -103,7 +103,7 @@ async fn a_server_that_refused_the_login_is_not_asked_to_record() {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert!(!ran.stderr.contains("could not be recorded"), "{}", ran.stderr);
     }
-    assert_eq!(home.failures().len(), 2, "the store is told");
+    assert_eq!(home.failures().len(), 2, "the store has the failure");
 }
 
 /// The message names the missing right without the command that the server repeats.

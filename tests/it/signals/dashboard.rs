@@ -1,4 +1,4 @@
-//! The dashboard that ships shows metrics that are written, and the pages name no others.
+//! The example dashboard and the pages name only metrics that the tool writes.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ fn shipped(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The words of a text that are metrics of this tool by their prefix.
+/// The metrics of this tool in a text, recognized by their prefix.
 fn metrics(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("uzima_backup_")).collect()
@@ -28,7 +28,7 @@ fn queries(value: &Value, into: &mut Vec<String>) {
 }
 
 #[test]
-fn each_query_is_of_metrics_that_are_written() {
+fn each_query_of_the_dashboard_uses_written_metrics() {
     let written: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     let dashboard: Value = serde_json::from_str(&shipped("examples/grafana-dashboard.json")).expect("JSON");
     let mut asked = Vec::new();
@@ -37,7 +37,7 @@ fn each_query_is_of_metrics_that_are_written() {
     for query in &asked {
         let named = metrics(query);
         assert!(!named.is_empty() && named.is_subset(&written), "{query}");
-        // A selector of `job` would ask for the scrape's name.
+        // A selector of `job` would match the job label of the scrape.
         let mut selectors = query.split('{').skip(1).filter_map(|rest| rest.split_once('='));
         assert!(query.contains("backup_job") && selectors.all(|(label, _)| label == LABEL), "{query}");
     }
@@ -56,10 +56,10 @@ fn each_query_is_of_metrics_that_are_written() {
 }
 
 #[test]
-fn the_pages_name_metrics_that_are_written() {
+fn the_pages_name_only_written_metrics() {
     let pages = shipped("docs/monitoring.md");
     let named = metrics(&pages);
-    // Some are named by what they begin with.
+    // Some are named by a prefix.
     let written = |name: &str| {
         METRICS.iter().any(|metric| match name.strip_suffix('_') {
             Some(_) => metric.name.starts_with(name),

@@ -1,4 +1,4 @@
-//! Figures for Prometheus.
+//! The metrics file for Prometheus.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -10,9 +10,9 @@ use super::support::{JOB, Signalled, exposition, problems, reported};
 use crate::cli::support::{NOWHERE, TOOL, run};
 use crate::night::support::{holds, server};
 
-/// What a failure moves, and what it does not.
+/// The metrics that a failure changes, and those that it leaves.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_success_a_failure_and_another_job() {
+async fn metrics_of_a_success_a_failure_and_another_job_are_written() {
     let (server, signalled) = (server().await, Signalled::new().await);
     let before = chrono::Utc::now().timestamp() as f64;
     let report = reported(&mut signalled.measuring(&server.uri()), &["backup"], 0);
@@ -40,7 +40,7 @@ async fn a_success_a_failure_and_another_job() {
         assert_eq!(bad[name], good[name], "{name}");
     }
 
-    // Exit 3 is a success, and says so.
+    // Exit code 3 is a success that needs a look.
     let mut other = signalled.measuring(&server.uri());
     run(other.env("BACKUP_JOB", "other").env("BACKUP_RECORDS", NOWHERE).arg("backup")).ends(3);
     let other = signalled.figures("other");
@@ -52,7 +52,7 @@ async fn a_success_a_failure_and_another_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clean_up() {
+async fn metrics_of_a_cleanup_are_written() {
     let (server, signalled) = (server().await, Signalled::new().await);
     run(signalled.measuring(&server.uri()).arg("backup")).ends(0);
     let backup = signalled.figures(JOB);
@@ -73,17 +73,17 @@ async fn a_clean_up() {
     assert_eq!(signalled.figures(JOB), failed, "a dry run is no run");
 }
 
-/// The exit code is the one that the process ends with, also where only the telling failed.
+/// The metric has the process's exit code, even if only a notification failed.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_exit_code_is_the_last_word() {
+async fn the_metric_has_the_exit_code_of_the_process() {
     let (server, signalled) = (server().await, Signalled::silent().await);
     run(signalled.measuring(&server.uri()).env("WEBHOOK_URL", signalled.webhook_url()).arg("backup")).ends(3);
     assert_eq!(signalled.figures(JOB)["last_run_exit_code"], 3.0);
 }
 
-/// What is sound of it stays, and what is not is told.
+/// Sound lines of the file stay, and damaged ones are reported.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_file() {
+async fn sound_lines_of_a_damaged_metrics_file_are_kept() {
     let (server, signalled) = (server().await, Signalled::new().await);
     run(signalled.measuring(&server.uri()).env("BACKUP_JOB", "other").arg("backup")).ends(0);
     let other = signalled.figures("other");
@@ -96,16 +96,16 @@ async fn a_damaged_file() {
     assert_eq!(signalled.figures(JOB)["last_run_success"], 1.0);
     run(signalled.measuring(&server.uri()).arg("backup")).ends(0);
 
-    // Nothing is left of it: a failure makes up no success.
+    // After a file without any sound line, a failed run does not write a time of the last success.
     std::fs::write(signalled.metrics(), "\0\0\0\0").expect("a file");
     run(signalled.measuring(NOWHERE).arg("backup")).ends(1).says(&["WARN", "left out 1 damaged line of "]);
     assert!(!signalled.figures(JOB).contains_key("last_success_timestamp_seconds"));
     assert_eq!(signalled.figures(JOB)["last_run_success"], 0.0);
 }
 
-/// It costs no backup, and a run that failed keeps its exit code.
+/// The backup succeeds anyway, and a failed run keeps its exit code.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_written_or_is_not_ours() {
+async fn a_metrics_file_that_cannot_be_written_or_is_foreign_costs_no_backup() {
     let (server, signalled) = (server().await, Signalled::new().await);
     let foreign = signalled.home.path().join("node.prom");
     std::fs::write(&foreign, "# HELP node_load1 Load.\n# TYPE node_load1 gauge\nnode_load1 0.5\n")
@@ -128,9 +128,9 @@ async fn a_file_that_cannot_be_written_or_is_not_ours() {
     assert!(std::fs::read_to_string(&foreign).expect("a file").ends_with("node_load1 0.5\n"));
 }
 
-/// On a full disk, and on one that is mounted to be read only, the old file stays as it was.
+/// On a full disk and on a read-only disk, the old file stays unchanged.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_full_or_read_only() {
+async fn on_a_full_or_read_only_disk_the_old_metrics_file_stays() {
     let (server, signalled) = (server().await, Signalled::new().await);
     let script = r#"mount -t tmpfs -o size=64k tmpfs "$FOLDER" || exit 98
 "$TOOL" backup || exit 97
@@ -151,9 +151,9 @@ exec cmp "$METRICS_FILE" "$FOLDER/../before""#;
     holds(&ran.stdout, &["needs a look: metrics_file: ", "No space left on device", "Make room"]);
 }
 
-/// Eight jobs end at once, and each is in the file.
+/// Eight jobs end at the same time, and each is in the file.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_jobs_at_once() {
+async fn many_jobs_can_write_the_metrics_file_at_once() {
     let signalled = Signalled::new().await;
     let start = |n: usize| {
         let mut command = signalled.measuring(NOWHERE);
@@ -169,7 +169,8 @@ async fn many_jobs_at_once() {
     }
 }
 
-/// What Prometheus says of it, where its own checker is installed; else what the format demands.
+/// Checks the file with Prometheus' own checker where it is installed, and otherwise by the rules of the
+/// format.
 fn checked(text: &str) {
     assert!(exposition(text).len() > 9);
     let Some(promtool) = on_path("promtool") else {

@@ -1,4 +1,5 @@
-//! Signals beside mail: the monitor's pings, Prometheus' file and the webhook, by the real binary.
+//! Notifications other than mail: pings of a monitor, the metrics file for Prometheus, and the webhook, with
+//! the real binary.
 
 mod dashboard;
 mod metrics;

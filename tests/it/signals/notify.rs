@@ -1,4 +1,4 @@
-//! `notify --test` tries the signals as well.
+//! `notify --test` tests ping, metrics file and webhook, too.
 
 use wiremock::ResponseTemplate;
 
@@ -7,7 +7,7 @@ use crate::cli::support::{NOWHERE, run};
 use crate::night::support::{Nights, holds, server};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_is_given_once_and_marks_nothing_as_done() {
+async fn notify_test_sends_each_signal_once_and_records_no_success() {
     let (server, signalled) = (server().await, Signalled::new().await);
     run(signalled.measuring(&server.uri()).arg("backup")).ends(0);
     let figures = signalled.figures(JOB);
@@ -35,7 +35,7 @@ async fn each_is_given_once_and_marks_nothing_as_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_fails_is_exit_1_with_the_reason() {
+async fn a_failed_signal_is_exit_code_1_with_the_reason() {
     let (signalled, nights) = (Signalled::silent().await, Nights::new().await);
     let echo = format!("no check at {}", signalled.ping_url());
     signalled.answer(".*", ResponseTemplate::new(404).set_body_string(echo)).await;

@@ -1,4 +1,4 @@
-//! A monitor hears when a backup begins and how it ends.
+//! The pings of a monitor at the start and the end of a backup.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ fn ok() -> ResponseTemplate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_from_start_to_success() {
+async fn a_backup_pings_its_start_and_its_success() {
     let (server, signalled) = (server().await, Signalled::new().await);
     let report = reported(&mut signalled.pinging(&server.uri()), &["backup"], 0);
     let pings = signalled.pings().await;
@@ -23,16 +23,16 @@ async fn a_backup_from_start_to_success() {
     assert_eq!((pings.len(), &pings[1].0[..]), (2, ""));
     let id = report["id"].as_str().expect("an id");
     holds(&pings[1].1, &[id, JOB, "All is well", report["place"].as_str().expect("a place")]);
-    // Nothing else is a backup.
+    // Only backups are pinged.
     for args in [&["backup", "--dry-run"][..], &["cleanup"], &["list"], &["verify"]] {
         run(signalled.pinging(&server.uri()).args(args)).ends(0);
     }
     assert_eq!(signalled.pings().await.len(), 2);
 }
 
-/// The monitor's clock runs from the beginning: nothing is asked of MongoDB before it knows.
+/// The monitor measures from the start ping, so the ping comes before any request to MongoDB.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_start_is_told_before_work_begins() {
+async fn the_start_is_pinged_before_any_request_to_mongodb() {
     let (server, signalled) = (server().await, Signalled::silent().await);
     signalled.answer("/start$", ok().set_delay(Duration::from_secs(2))).await;
     signalled.answer(".*", ok()).await;
@@ -48,9 +48,9 @@ async fn the_start_is_told_before_work_begins() {
     assert!(proxy.log().len() > 10);
 }
 
-/// Why, what to do, and the log.
+/// The ping of a failure contains the reason, the next step and the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_comes_with_the_log() {
+async fn the_ping_of_a_failure_contains_the_log() {
     let signalled = Signalled::new().await;
     let ran = run(signalled.pinging(NOWHERE).arg("backup")).ends(1);
     assert_eq!(signalled.paths().await, ["/start", "/fail"]);
@@ -62,18 +62,18 @@ async fn a_failure_comes_with_the_log() {
     assert!(body.len() <= 100_000, "{}", body.len());
 }
 
-/// What needs a look is no reason for a monitor to raise an alarm: the backup is there.
+/// Exit code 3 must not raise an alarm, because the backup is there.
 #[tokio::test(flavor = "multi_thread")]
-async fn exit_3_is_a_success_that_says_what_needs_a_look() {
+async fn exit_code_3_is_pinged_as_a_success_with_the_reason() {
     let (server, signalled) = (server().await, Signalled::new().await);
     reported(signalled.pinging(&server.uri()).env("BACKUP_RECORDS", NOWHERE), &["backup"], 3);
     assert_eq!(signalled.paths().await, ["/start", ""]);
     holds(&signalled.pings().await[1].1, &["Needs a look", "the run could not be recorded"]);
 }
 
-/// It costs ten seconds and no backup.
+/// A slow monitor costs ten seconds, but no backup.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_monitor_that_is_slow() {
+async fn a_slow_monitor_costs_ten_seconds_and_no_backup() {
     let (server, signalled) = (server().await, Signalled::silent().await);
     signalled.answer("/start$", ok()).await;
     signalled.answer(".*", ok().set_delay(STALL)).await;
@@ -88,7 +88,7 @@ async fn a_monitor_that_is_slow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_monitor_that_refuses_or_is_not_there() {
+async fn a_refusing_or_unreachable_monitor_costs_no_backup() {
     let server = server().await;
     for (answer, words) in [
         (
@@ -110,22 +110,22 @@ async fn a_monitor_that_refuses_or_is_not_there() {
         }
         let ran = run(command.args(["backup", "--json"])).ends(3);
         keeps_quiet(&ran);
-        let told = problems(&ran.json());
-        assert_eq!(told.len(), 2, "{told:?}");
-        for (problem, what) in told.iter().zip(["the start", "the success"]) {
+        let problems = problems(&ran.json());
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        for (problem, what) in problems.iter().zip(["the start", "the success"]) {
             holds(problem, &["ping_url: ", &format!("was not told of {what}"), words[0], words[1]]);
         }
         assert_eq!(signalled.home.manifests().len(), 1);
-        // A run that failed keeps its own exit code.
+        // A failed run keeps its own exit code.
         if words[0].starts_with("404") {
             keeps_quiet(&run(signalled.pinging(NOWHERE).arg("backup")).ends(1).says(&["WARN", "ping_url: "]));
         }
     }
 }
 
-/// Within the 10 s that a run has after its signal, whether the monitor is quick or not.
+/// The ping comes within the 10 s that a run has after a signal, whether the monitor is fast or slow.
 #[tokio::test(flavor = "multi_thread")]
-async fn ended_by_a_signal() {
+async fn a_run_ended_by_a_signal_pings_a_failure() {
     let server = server().await;
     for slow in [false, true] {
         let signalled = Signalled::silent().await;
@@ -144,9 +144,9 @@ async fn ended_by_a_signal() {
     }
 }
 
-/// A run that finds another one under way says nothing: that one does.
+/// A run that finds another one running sends no ping, because the other one does.
 #[tokio::test(flavor = "multi_thread")]
-async fn busy() {
+async fn a_run_that_finds_the_lock_held_sends_no_ping() {
     let (server, signalled) = (server().await, Signalled::new().await);
     run(signalled.pinging(&server.uri()).arg("backup")).ends(0);
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
@@ -160,9 +160,9 @@ async fn busy() {
     first.wait().expect("its end");
 }
 
-/// Settings that are wrong elsewhere, or cannot be read at all, are a failure that a monitor hears of.
+/// Wrong settings, or a configuration that cannot be read, are a failure that is pinged.
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_that_are_wrong() {
+async fn wrong_settings_are_pinged_as_a_failure() {
     let signalled = Signalled::new().await;
     run(signalled.pinging(NOWHERE).env("BACKUP_FORMAT", "rar").arg("backup")).ends(2);
     let config = signalled.home.path().join("config.toml");
@@ -172,7 +172,7 @@ async fn settings_that_are_wrong() {
     assert_eq!(signalled.paths().await, ["/fail", "/fail"]);
     holds(&pings[0].1, &["BACKUP_FORMAT"]);
     holds(&pings[1].1, &["config.toml, line 1, column"]);
-    // Those of a signal end a run before anything is begun, and `config` tells them by day.
+    // Wrong settings of the signals themselves end a run before it starts. `config` reports them in advance.
     for (name, value) in
         [("PING_URL", "hc-ping.com/canary"), ("WEBHOOK_URL", "ftp://canary"), ("METRICS_FILE", "/x/y.txt")]
     {

@@ -1,4 +1,5 @@
-//! The addresses are secrets: they are nowhere but in the requests, though the services say them aloud.
+//! The addresses of monitor and webhook are secrets: they appear only in the requests, even if the services
+//! repeat them.
 
 use uzima_testkit::s3_server::S3Server;
 use wiremock::ResponseTemplate;
@@ -12,7 +13,7 @@ use crate::night::support::{Nights, server};
 const SECRETS: [&str; 2] = [PING_KEY, HOOK_KEY];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_whole_night() {
+async fn no_address_is_printed_or_stored_in_a_night() {
     let (server, signalled, nights) = (server().await, Signalled::silent().await, Nights::new().await);
     let echo = format!("{} {}", signalled.ping_url(), signalled.webhook_url());
     signalled.answer("/start$", ResponseTemplate::new(200).set_body_string("OK")).await;
@@ -57,9 +58,9 @@ async fn of_a_whole_night() {
     }
 }
 
-/// A file that holds an address must not be readable by everyone.
+/// A file with such an address must not be readable by every user.
 #[test]
-fn in_a_file_for_everyone() {
+fn an_address_in_a_file_that_every_user_may_read_is_refused() {
     let home = crate::cli::support::Home::new();
     let config = home.path().join("config.toml");
     for key in ["ping_url", "webhook_url"] {

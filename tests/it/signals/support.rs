@@ -1,4 +1,4 @@
-//! An installation with a monitor, a webhook and a file of figures.
+//! An installation with a monitor, a webhook and a metrics file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,32 +12,32 @@ use crate::cli::support::{Home, Ran, run};
 
 /// The job of the runs.
 pub const JOB: &str = "nightly";
-/// Nowhere but in the requests' paths.
+/// The key must appear only in the paths of requests.
 pub const PING_KEY: &str = "canary-5b0f2a3c-ping";
 pub const HOOK_KEY: &str = "canary-77aa01fe-hook";
 
-/// What listens, and where it listens.
+/// The home folder, and the server that plays monitor and webhook.
 pub struct Signalled {
     pub home: Home,
     pub service: MockServer,
 }
 
 impl Signalled {
-    /// Everything is taken.
+    /// With a server that accepts every request.
     pub async fn new() -> Signalled {
         let signalled = Signalled::silent().await;
         signalled.answer(".*", ResponseTemplate::new(200).set_body_string("OK")).await;
         signalled
     }
 
-    /// Nothing is answered yet, but with 404.
+    /// With a server that answers 404 to every request until `answer` is called.
     pub async fn silent() -> Signalled {
         let signalled = Signalled { home: Home::new(), service: MockServer::start().await };
         std::fs::create_dir(signalled.metrics().parent().expect("a folder")).expect("a folder");
         signalled
     }
 
-    /// Answers what is posted to a path; the first one that fits does.
+    /// Sets the answer to requests with this path. The first answer that matches is used.
     pub async fn answer(&self, path: &str, answer: ResponseTemplate) {
         Mock::given(method("POST")).and(path_regex(path)).respond_with(answer).mount(&self.service).await;
     }
@@ -56,40 +56,40 @@ impl Signalled {
         format!("{}/hooks?key={HOOK_KEY}", self.service.uri())
     }
 
-    /// The tool, backing `uri` up to the home's folder, without signals.
+    /// The tool that backs `uri` up to the home's folder, without signals.
     pub fn tool(&self, uri: &str) -> Command {
         let mut command = self.home.to_dir(uri);
         command.env("BACKUP_JOB", JOB);
         command
     }
 
-    /// The same, pinging.
+    /// The same, with the monitor.
     pub fn pinging(&self, uri: &str) -> Command {
         let mut command = self.tool(uri);
         command.env("PING_URL", self.ping_url());
         command
     }
 
-    /// The same, measuring.
+    /// The same, with the metrics file.
     pub fn measuring(&self, uri: &str) -> Command {
         let mut command = self.tool(uri);
         command.env("METRICS_FILE", self.metrics());
         command
     }
 
-    /// The same, telling the webhook.
+    /// The same, with the webhook.
     pub fn hooked(&self, uri: &str) -> Command {
         let mut command = self.tool(uri);
         command.env("WEBHOOK_URL", self.webhook_url());
         command
     }
 
-    /// What was asked, oldest first.
+    /// All requests, oldest first.
     pub async fn asked(&self) -> Vec<Request> {
         self.service.received_requests().await.expect("they are recorded")
     }
 
-    /// The pings: what stands behind the address, and the body.
+    /// The pings: the path below the monitor's address, and the body.
     pub async fn pings(&self) -> Vec<(String, String)> {
         let asked = self.asked().await;
         let of = |request: &Request| {
@@ -100,23 +100,24 @@ impl Signalled {
         asked.iter().filter_map(of).collect()
     }
 
-    /// Where the pings went, below the address.
+    /// The paths of the pings, below the monitor's address.
     pub async fn paths(&self) -> Vec<String> {
         self.pings().await.into_iter().map(|(path, _)| path).collect()
     }
 
-    /// What the webhook was told.
+    /// The documents that the webhook received.
     pub async fn documents(&self) -> Vec<Value> {
         let asked = self.asked().await;
-        let told = asked.iter().filter(|request| request.url.path() == "/hooks");
-        told.map(|request| {
-            assert_eq!(request.headers["content-type"], "application/json");
-            request.body_json().expect("JSON")
-        })
-        .collect()
+        let posts = asked.iter().filter(|request| request.url.path() == "/hooks");
+        posts
+            .map(|request| {
+                assert_eq!(request.headers["content-type"], "application/json");
+                request.body_json().expect("JSON")
+            })
+            .collect()
     }
 
-    /// The figures of a job, without what all names begin with.
+    /// The metrics of a job, without their common prefix.
     pub fn figures(&self, job: &str) -> BTreeMap<String, f64> {
         let text = std::fs::read_to_string(self.metrics()).expect("a file");
         exposition(&text)
@@ -127,7 +128,7 @@ impl Signalled {
     }
 }
 
-/// Runs a command that ends with this code, and reads its JSON.
+/// Runs a command that exits with this code, and parses its JSON.
 #[track_caller]
 pub fn reported(command: &mut Command, args: &[&str], code: i32) -> Value {
     run(command.args(args).arg("--json")).ends(code).json()
@@ -140,7 +141,7 @@ pub fn problems(report: &Value) -> Vec<String> {
     problems.iter().map(|problem| problem.as_str().expect("a text").to_string()).collect()
 }
 
-/// Asserts that nothing of the addresses is in what was said.
+/// Asserts that no part of the addresses is in the output.
 #[track_caller]
 pub fn keeps_quiet(ran: &Ran) {
     for text in [&ran.stdout, &ran.stderr] {
@@ -148,8 +149,8 @@ pub fn keeps_quiet(ran: &Ran) {
     }
 }
 
-/// Reads the text exposition format 0.0.4 as strictly as Prometheus does, and more: each family is of the
-/// type gauge, in one piece, with its help. The answer: name, job, value.
+/// Parses the text exposition format 0.0.4 as strictly as Prometheus, and also requires that each family is a
+/// gauge, is contiguous and has a help text. Returns name, job and value of each sample.
 pub fn exposition(text: &str) -> Vec<(String, String, f64)> {
     assert!(text.ends_with('\n') && !text.contains('\r'), "{text:?}");
     let word = |text: &str| {

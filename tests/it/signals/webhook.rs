@@ -1,4 +1,4 @@
-//! A program of one's own is told what happened.
+//! The documents that the webhook receives.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ fn events(documents: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_run_is_told() {
+async fn every_run_is_sent_to_the_webhook() {
     let (server, signalled) = (server().await, Signalled::new().await);
     let report = reported(&mut signalled.hooked(&server.uri()), &["backup"], 0);
     for _ in 0..2 {
-        // The ping leaves a line in the log.
+        // The ping adds a line to the log.
         run(signalled.hooked(NOWHERE).env("PING_URL", signalled.ping_url()).arg("backup")).ends(1);
     }
     run(signalled.hooked(&server.uri()).arg("backup")).ends(0);
@@ -51,9 +51,9 @@ async fn every_run_is_told() {
     );
 }
 
-/// It hears of each failure, of which only the first of a day is mailed; and of what is selected alone.
+/// The webhook receives each failure, of which only the first of a day is mailed, and only selected events.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_selected_and_not_what_is_mailed() {
+async fn the_webhook_receives_every_selected_event_even_if_it_is_not_mailed() {
     let (server, signalled, nights) = (server().await, Signalled::new().await, Nights::new().await);
     let night = |uri: &str, notify: &str, code| {
         let mut command = signalled.hooked(uri);
@@ -73,7 +73,7 @@ async fn what_is_selected_and_not_what_is_mailed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_does_not_listen() {
+async fn a_failing_webhook_costs_no_backup() {
     let server = server().await;
     for (answer, words) in [
         (Some(ResponseTemplate::new(500)), "see whether http://127.0.0.1"),
@@ -108,9 +108,9 @@ fn keys(value: &Value, into: &mut BTreeSet<String>) {
     }
 }
 
-/// Of every event, what docs/json.md describes.
+/// docs/json.md describes the fields of every event.
 #[tokio::test(flavor = "multi_thread")]
-async fn json_md_describes_every_field() {
+async fn json_md_describes_every_field_of_the_webhook() {
     let signalled = Signalled::new().await;
     run(signalled.hooked(NOWHERE).args(["notify", "--test"])).ends(0);
     let documents = signalled.documents().await;

@@ -133,8 +133,8 @@ async fn a_missing_object_is_reported_with_the_next_step() {
     let from = format!("restore --from {} --dry-run", whole.display());
     tool(&["restore", &second, "--dry-run"]).ends(4).says(&["index.json.zst is missing", &from]);
     std::fs::remove_file(&whole).expect("it was there");
-    let told = tool(&["verify", &second]).ends(4).stdout;
-    assert!(told.starts_with(&format!("DAMAGED  {second} of nightly\n")), "{told}");
+    let printed = tool(&["verify", &second]).ends(4).stdout;
+    assert!(printed.starts_with(&format!("DAMAGED  {second} of nightly\n")), "{printed}");
 }
 
 /// A cleanup deletes the results with their backup, so that the folder is empty.

@@ -1,4 +1,4 @@
-//! Drills by the same version and by newer ones: an index or option that means the same is no difference.
+//! Drills by the same version and by newer ones: an equivalent index or option is no difference.
 
 use bson::doc;
 use serde_json::json;
@@ -16,9 +16,9 @@ use crate::restore::support::Backup;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ground {
-    /// A throw-away mongod.
+    /// A scratch mongod.
     Own,
-    /// A server that is there.
+    /// An existing server.
     Lent,
 }
 
@@ -86,8 +86,8 @@ async fn a_backup_is_sound_in_a_drill_by_its_own_version_and_by_newer_ones() {
     }
 }
 
-/// A drill finds another key, a lost `unique`, another lifetime and another collation, and nothing else, in whatever form
-/// its server describes an index.
+/// A drill finds another key, a lost `unique`, another expiry time and another collation, and nothing else,
+/// in whatever form its server describes an index.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_does_something_else_is_found_among_indexes_in_another_form() {
     let (from, to) = (versions()[0], versions()[versions().len() - 1]);
@@ -124,9 +124,9 @@ async fn an_index_that_does_something_else_is_found_among_indexes_in_another_for
                 .expect("another index");
         }
     });
-    // The plan tries indexes on collections of other names.
+    // The plan tries indexes on collections with other names.
     let built = proxy.add(Rule::on("createIndexes").namespace("*.many").nth(1).then(changes));
-    // A difference needs a look on another version, and is a finding on the same version.
+    // A difference is a note on another version, and a finding on the same version.
     let (code, list) = if from == to { (4, "findings") } else { (3, "notes") };
     let mut command = lent::drill(&backup, &proxy.uri(&target.uri()));
     let report = run(command.arg("--json")).ends(code).json();

@@ -1,4 +1,5 @@
-//! A replica set of two versions: the older version can hold everything that the feature compatibility version allows.
+//! A replica set of two versions: the older version can hold everything that the feature compatibility
+//! version allows.
 
 use uzima_testkit::mongod::Version;
 use uzima_testkit::replica_set::ReplicaSet;
@@ -9,7 +10,7 @@ use crate::cli::support::run;
 use crate::drill::support::{assert_gone, drill, scratch};
 use crate::restore::support::Backup;
 
-/// Whichever member is primary, the backup is restored into the older version, and drilled by it.
+/// Whichever member is primary, the backup can be restored into the older version, and drilled with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_of_two_versions_is_restored_into_the_older_one() {
     let (old, new) = (Version::V5_0_32, Version::V6_0_27);

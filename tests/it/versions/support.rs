@@ -1,4 +1,4 @@
-//! Which combinations run, servers of a version, and backups by either engine.
+//! The combinations that run, servers of a version, and backups with either engine.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::restore::support::Backup;
 
 pub const FORMATS: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
 
-/// Runs all combinations instead of those of `in_ci`.
+/// Runs all combinations, not only those of `in_ci`.
 const FULL: &str = "UZIMA_TEST_FULL";
 
 /// The versions that this run covers, oldest first.
@@ -29,7 +29,7 @@ pub fn upgrades() -> Vec<(Version, Version)> {
     all.iter().flat_map(|from| all.iter().filter(move |to| *to >= from).map(|to| (*from, *to))).collect()
 }
 
-/// The format for this version in runs that do not cover all four formats.
+/// The format for this version, in runs that do not cover all four formats.
 pub fn format_of(version: Version) -> &'static str {
     FORMATS[version as usize]
 }
@@ -48,12 +48,12 @@ pub async fn server(version: Version) -> (Mongod, Client) {
     started(Mongod::builder().version(version)).await
 }
 
-/// A replica set of one member.
+/// A replica set with one member.
 pub async fn set(version: Version) -> (Mongod, Client) {
     started(Mongod::builder().version(version).replica_set("rs")).await
 }
 
-/// A server that checks users.
+/// A server with access control.
 pub async fn guarded(version: Version) -> (Mongod, Client) {
     started(Mongod::builder().version(version).auth()).await
 }
@@ -67,15 +67,15 @@ async fn started(builder: uzima_testkit::mongod::Builder) -> (Mongod, Client) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Native,
-    /// The official program where it is on PATH. Elsewhere the kit's stand-in, which plays what the native engine
-    /// read from the same server just before.
+    /// The official program if it is on PATH. Otherwise the kit's stand-in, which plays the data that the
+    /// native engine read from the same server just before.
     Mongodump,
 }
 
 impl Engine {
     pub const ALL: [Engine; 2] = [Engine::Native, Engine::Mongodump];
 
-    /// Backs a server up in this format.
+    /// Backs up a server in this format.
     pub fn backup(self, server: &Mongod, format: &str) -> Backup {
         match self {
             Engine::Native => Backup::of(server, &["--format", format]),
@@ -103,7 +103,8 @@ fn mongodump(server: &Mongod) -> (PathBuf, Option<StandIn>) {
     (standin.program(), Some(standin))
 }
 
-/// What differs between two servers: to the byte if they are of one version, else options and indexes by meaning.
+/// The differences between two servers: exact if both have the same version; otherwise options and indexes
+/// are compared by meaning.
 pub async fn differences(from: (Version, &Client), to: (Version, &Client)) -> Vec<String> {
     let ignore_users = vec![format!("admin.{}", uzima_testkit::mongod::ROOT_USER)];
     let options = DiffOptions { by_meaning: from.0 != to.0, ignore_users, ..DiffOptions::default() };

@@ -1,4 +1,4 @@
-//! Restores into a newer version: equal documents, users and roles; options and indexes that mean the same.
+//! Restores into a newer version: equal documents, users and roles, and equivalent options and indexes.
 
 use uzima_testkit::mongod::Version;
 use uzima_testkit::torture;

@@ -1,4 +1,5 @@
-//! Users and roles, by the roles `backup` and `restore`, on servers that check them.
+//! Users and roles, backed up and restored with the roles `backup` and `restore`, on servers with access
+//! control.
 
 use bson::doc;
 use uzima_testkit::mongod::connect;

@@ -1,4 +1,4 @@
-//! Backups while writers never rest, restored and checked for invariants that hold at every instant.
+//! Backups during continuous writes, restored and checked for invariants that hold at every instant.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::cli::support::run;
 use crate::consistency::support::behind;
 use crate::restore::support::Backup;
 
-/// Backs a replica set up, with this consistency, while the writers write.
+/// Backs up a replica set with this consistency while the writers write.
 pub async fn backup(version: Version, consistency: &str, format: &str) -> (Backup, Report) {
     let (server, _) = set(version).await;
     let (proxy, _client) = behind(&server).await;

@@ -1,4 +1,4 @@
-//! What is backed up, and how what came back is held against it.
+//! The data of the recovery tests, and its comparison with the restored data.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub struct Data {
 
 impl Data {
     pub async fn new() -> Data {
-        // A replica set: its backups have an oplog slice.
+        // A replica set, so that its backups have an oplog slice.
         let server = Mongod::builder().replica_set("source").start().await.expect("mongod");
         let client = server.client().await.expect("a client");
         let options = torture::Options { big: false, users: true };
@@ -27,19 +27,19 @@ impl Data {
         Data { server, original: read_all(&client).await.expect("the source") }
     }
 
-    /// A backup of it.
+    /// Backs up the server.
     pub fn backup(&self, format: &str) -> Backup {
         Backup::of(&self.server, &["--format", format])
     }
 
-    /// Asserts that a server has all of it.
+    /// Asserts that a server has all of the data.
     pub async fn assert_in(&self, client: &Client) {
         let found = read_all(client).await.expect("the target");
         assert_eq!(self.original.diff(&found), Vec::<String>::new());
     }
 }
 
-/// The collection `orders` of a database, but for its UUID; its documents sorted.
+/// The collection `orders` of a database, without its UUID and with sorted documents.
 pub fn one(snapshot: &Snapshot, db: &str) -> Namespace {
     let mut one = snapshot.get(db, "orders").unwrap_or_else(|| panic!("no {db}.orders")).clone();
     one.uuid = None;
@@ -47,8 +47,8 @@ pub fn one(snapshot: &Snapshot, db: &str) -> Namespace {
     one
 }
 
-/// Asserts that mongorestore would have read what is in the backup's artifact: the archive, or each file of
-/// the folder.
+/// Asserts that mongorestore would have read the contents of the backup's artifact: the archive, or each file
+/// of the folder.
 pub fn assert_taken(backup: &Backup, taken: &Path) {
     let whole = std::fs::read(backup.artifact()).expect("the artifact");
     let raw = decompressed(&backup.manifest, &whole);

@@ -1,4 +1,4 @@
-//! docs/restore.md and RECOVERY.txt: every command that stands there is run, as it stands there.
+//! Runs every command of docs/restore.md and RECOVERY.txt as it is printed there.
 
 mod data;
 mod page;
@@ -22,7 +22,7 @@ use shell::Shell;
 
 const PAGE: &str = include_str!("../../../docs/restore.md");
 
-/// A block that is added to the page, or goes, finds no arm here: the test fails until it is run as well.
+/// A block that is added to the page or removed from it has no arm here, so the test fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_page() {
     let data = Data::new().await;
@@ -101,7 +101,7 @@ fn from_a_bucket(data: &Data, fetch: &str) {
 
 async fn without_the_tool(data: &Data, format: &str, fetch: &str, restore: &str) {
     let backup = data.backup(format);
-    // An older backup, and a run that failed later, are not what is fetched.
+    // An older backup and a later failed run must not be fetched.
     for (folder, file) in [("2020/01/20200101T000000Z-aaaaaa", "manifest.json"), ("9999/12/x", "dump.tar.gz")]
     {
         let folder = backup.home.backups().join(folder);

@@ -1,4 +1,4 @@
-//! The commands of a text, as they stand there.
+//! Extracts the commands of a text.
 
 /// A heading, and the blocks of commands below it.
 pub type Section = (String, Vec<String>);
@@ -6,7 +6,8 @@ pub type Section = (String, Vec<String>);
 /// The sections of a Markdown page that have commands.
 ///
 /// # Panics
-/// If a block of code is no shell: nobody would run it.
+///
+/// Panics if a block of code has a language that no shell runs.
 pub fn sections(page: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut heading = "";

@@ -1,4 +1,4 @@
-//! RECOVERY.txt, as it stands in an artifact.
+//! RECOVERY.txt, as an artifact contains it.
 
 use uzima_testkit::official::Official;
 use uzima_testkit::read_all::read_all;
@@ -10,7 +10,7 @@ use crate::cli::contents::tar_files;
 use crate::cli::support::{decompressed, files};
 use crate::restore::support::server;
 
-/// In a folder with nothing but the artifact.
+/// In a folder that contains only the artifact.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_recovery_txt() {
     let data = Data::new().await;

@@ -1,4 +1,4 @@
-//! A person's shell on the worst day: nothing but the tool and stock programs.
+//! A shell with only the tool and stock programs, as on a machine after a disaster.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, SECRET_KEY};
 
 use crate::cli::support::{Home, TOOL, run};
 
-/// Stands for mongorestore: keeps what it would read, for a test where there is none.
+/// A stand-in for mongorestore that keeps its input, for machines without it.
 const TAKES: &str = "#!/bin/sh
 case \" $* \" in
 *' --archive '*) cat > \"$TAKEN\" ;;
@@ -16,16 +16,16 @@ case \" $* \" in
 esac
 ";
 
-/// Where the commands run, and what stands for the examples in them.
+/// The folder in which the commands run, and the values for their placeholders.
 pub struct Shell {
     home: Home,
     /// The folder for backups.
     pub backups: PathBuf,
-    /// The server that gets the data.
+    /// The connection string of the restored server.
     pub target: String,
-    /// The backup that is named.
+    /// The id of the restored backup.
     pub id: String,
-    /// More of the environment.
+    /// Additional environment variables.
     pub env: Vec<(&'static str, String)>,
 }
 
@@ -40,12 +40,12 @@ impl Shell {
         }
     }
 
-    /// The folder that stands for `/var/tmp/rescue`.
+    /// The folder in place of `/var/tmp/rescue`.
     pub fn rescue(&self) -> PathBuf {
         self.home.path().join("rescue")
     }
 
-    /// Every placeholder of the page and of RECOVERY.txt, and nothing else.
+    /// Replaces every placeholder of the page and of RECOVERY.txt, and nothing else.
     fn filled_in(&self, block: &str) -> String {
         [
             ("mongodb://localhost:27017", self.target.as_str()),
@@ -62,12 +62,13 @@ impl Shell {
         .fold(block.to_string(), |text, (example, real)| text.replace(example, real))
     }
 
-    /// Runs a block to its end; what it printed.
+    /// Runs a block of commands and returns its output.
     pub fn run(&self, block: &str) -> String {
         self.run_with(&[], block)
     }
 
-    /// Runs a block with something in the place of mongorestore; the path of what that would have read.
+    /// Runs a block with a stand-in for mongorestore. Returns the path of the input that mongorestore would
+    /// have read.
     pub fn taken(&self, block: &str) -> PathBuf {
         let bin = self.home.path().join("bin");
         std::fs::create_dir_all(&bin).expect("a folder");

@@ -1,4 +1,4 @@
-//! 12:00: what persons do, and what happens to the data, the records and the store.
+//! The afternoons: actions of people, and events in the data, the records and the store.
 
 use bson::{Document, doc};
 use chrono::TimeDelta;
@@ -16,7 +16,7 @@ use super::fate::{Day, Event};
 use super::ledger::JOBS;
 use super::life::Life;
 
-/// How many nights in a row a clean-up is frozen before a person looks.
+/// The number of nights in a row with a frozen cleanup after which a person looks.
 const PATIENCE: usize = 4;
 
 impl Life {
@@ -28,14 +28,14 @@ impl Life {
             if self.stand[job].failed && self.rng.random_bool(0.25) {
                 self.again(job).await;
             }
-            // Nobody says that all is right while a clock is not, or while the data is known to be lost.
+            // Nobody accepts anything while a clock is wrong, or while data is known to be lost by mistake.
             if self.stand[job].frozen_nights >= PATIENCE && clock::is_right() && !self.stand[job].mistake {
                 self.follow(job).await;
             }
         }
     }
 
-    /// A person does what a frozen clean-up says, until it says nothing any more.
+    /// A person follows the messages of a frozen cleanup until it is no longer frozen.
     async fn follow(&mut self, job: usize) {
         for _ in 0..20 {
             let why = self.stand[job].frozen.join(" ");
@@ -71,7 +71,7 @@ impl Life {
                 (self.stand[job].collapsed, self.stand[job].mistake) = (false, false);
             }
             Event::NewName(job) => {
-                // It leads to this machine as well, and is none of the names that count as one.
+                // The name leads to this machine, but is none of the names that count as the same server.
                 (self.world.names[job], self.stand[job].renamed) = ("0.0.0.0", true);
                 self.tally.add("sources changed", 1);
             }
@@ -151,7 +151,8 @@ impl Life {
         }
     }
 
-    /// Some backup of a job of this kind, but none of the newest: whatever is done to it, good ones are left.
+    /// A backup of a job of this kind, but none of the newest, so that good ones are left whatever happens to
+    /// it.
     fn some(&mut self, job: usize, kind: impl Fn(&super::ledger::Made) -> bool) -> Option<BackupId> {
         let mut listed: Vec<_> = self.ledger.listed(job).collect();
         listed.sort_by_key(|made| std::cmp::Reverse(made.truth));
@@ -164,7 +165,7 @@ impl Life {
         self.world.client.database(JOBS[job].db).collection(JOBS[job].collections[place])
     }
 
-    /// Adds documents, all of one size.
+    /// Adds documents of equal size.
     pub async fn fill(&mut self, job: usize, place: usize, count: i32) {
         let from = self.stand[job].next;
         self.stand[job].next += count;
@@ -172,7 +173,7 @@ impl Life {
         self.collection(job, place).insert_many(rows).await.expect("rows");
     }
 
-    /// A day's work on the data. What was lost by mistake is not worked on.
+    /// A day's changes of the data. Data that was lost by mistake does not change.
     pub async fn grow(&mut self) {
         for job in 0..2 {
             if self.stand[job].collapsed {
@@ -201,7 +202,7 @@ impl Life {
         }
     }
 
-    /// What is nobody's business: files of others below the root, and the backup of a job that nobody runs.
+    /// Writes foreign files below the root, and the backup of a job that nobody runs.
     pub fn strangers(&self) {
         let manifest = crate::cleanup::support::of_time("all@db9", clock::truth() - TimeDelta::days(400));
         let [a, b, c] = crate::cleanup::support::keys_of(&manifest);

@@ -1,4 +1,4 @@
-//! 04:00: the clean-ups, and what may go and must.
+//! The cleanups at 04:00: which backups may be deleted, and which must be.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,9 @@ use super::life::Life;
 use super::world::Ended;
 use crate::cleanup::oracle::Oracle;
 
-/// What is to be of a clean-up.
+/// The expected result of a cleanup.
 struct Want {
-    /// Goes, by the design.
+    /// The backups that the design deletes.
     going: BTreeSet<BackupId>,
     frozen: bool,
     accept: BTreeSet<BackupId>,
@@ -24,7 +24,7 @@ struct Want {
 }
 
 impl Life {
-    /// One clean-up of a job. `nightly`: cron's, not a person's.
+    /// Runs a cleanup of a job. `nightly`: by cron, not by a person.
     pub async fn clean(
         &mut self,
         job: usize,
@@ -60,8 +60,8 @@ impl Life {
         assert!(gone.is_subset(&want.going), "{gone:?}");
         self.gone(job, &gone, &after);
         let up = self.world.inbox.is_up();
-        let row = &mut self.told[job][1];
-        let told = match &ended {
+        let row = &mut self.series[job][1];
+        let event = match &ended {
             Ended::Well(report) => {
                 assert_eq!(!report.frozen.is_empty(), want.frozen, "{:?}", report.frozen);
                 assert!(report.frozen.iter().all(|why| why.len() > 20));
@@ -89,9 +89,9 @@ impl Life {
                 None
             }
         };
-        let unsent = if told.is_some() && !up { vec![String::new()] } else { Vec::new() };
+        let unsent = if event.is_some() && !up { vec![String::new()] } else { Vec::new() };
         let mails = self.world.inbox.take();
-        self.mailed(job, "cleanup", told, &mails, &unsent);
+        self.mailed(job, "cleanup", event, &mails, &unsent);
         if let Ended::Well(_) = ended
             && nightly
         {
@@ -103,7 +103,8 @@ impl Life {
         }
     }
 
-    /// Whatever changed in the store is of a backup of this job that goes, or of something that went before.
+    /// Asserts that every change in the store belongs to a backup of this job that is deleted, or to one that
+    /// was deleted before.
     fn only_what_may(&self, job: usize, want: &Want, before: &Files, after: &Files) {
         let old =
             |id: &BackupId| clock::machine() - id.started() > TimeDelta::days(JOBS[job].policy.days.into());
@@ -126,7 +127,7 @@ impl Life {
         }
     }
 
-    /// Writes down what went, all of which is older than it had to become, whatever the clocks say.
+    /// Enters the deleted backups into the ledger. Each of them is old enough, whatever the clocks say.
     fn gone(&mut self, job: usize, gone: &BTreeSet<BackupId>, after: &Files) {
         for id in gone {
             let days = TimeDelta::days(JOBS[job].policy.days.into());
@@ -144,7 +145,7 @@ impl Life {
         self.ledger.orphans.retain(|id| there(id, "/dump."));
     }
 
-    /// A clean-up that nothing hindered leaves nothing half done.
+    /// Asserts that a cleanup without a fault leaves no unfinished deletion.
     fn finished(&mut self, job: usize, after: &Files) {
         let body = |id: &BackupId| {
             after.keys().find(|key| key.contains(id.as_str()) && !key.ends_with("/failed.json"))
@@ -154,8 +155,8 @@ impl Life {
         self.stand[job].doomed.clear();
     }
 
-    /// Everything is gone that should be: what is still there is young, pinned, of the future, or among those
-    /// that the rules keep.
+    /// Asserts that no expired backup is left: each one that is still there is young, pinned, dated in the
+    /// future, or kept by a rule.
     pub fn nothing_old(&self, job: usize) {
         let policy = &JOBS[job].policy;
         let (days, now) = (TimeDelta::days(i64::from(policy.days) + 1), clock::machine());

@@ -1,5 +1,5 @@
-//! The clocks of the year: the true one, that of the store, which is right unless a day says otherwise, and
-//! that of the machine, which the tool believes. Statics, because many parts of the test read them.
+//! The clocks of the year: the true time, the store's clock, which is right unless a day says otherwise, and
+//! the machine's clock, which the tool uses. They are statics, because many parts of the test read them.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -9,33 +9,33 @@ static TRUE: AtomicI64 = AtomicI64::new(0);
 static MACHINE_OFF: AtomicI64 = AtomicI64::new(0);
 static STORE_OFF: AtomicI64 = AtomicI64::new(0);
 
-/// What time it really is.
+/// The true time.
 pub fn truth() -> DateTime<Utc> {
     DateTime::from_timestamp(TRUE.load(Relaxed), 0).expect("a time")
 }
 
-/// What this machine says.
+/// The time of this machine's clock.
 pub fn machine() -> DateTime<Utc> {
     truth() + TimeDelta::seconds(MACHINE_OFF.load(Relaxed))
 }
 
-/// What the store says.
+/// The time of the store's clock.
 pub fn store() -> DateTime<Utc> {
     truth() + TimeDelta::seconds(STORE_OFF.load(Relaxed))
 }
 
-/// It is this time now.
+/// Sets the true time.
 pub fn set(at: DateTime<Utc>) {
     TRUE.store(at.timestamp(), Relaxed);
 }
 
-/// The two clocks are wrong by so much.
+/// Makes the two clocks wrong by these differences.
 pub fn disturb(machine: TimeDelta, store: TimeDelta) {
     MACHINE_OFF.store(machine.num_seconds(), Relaxed);
     STORE_OFF.store(store.num_seconds(), Relaxed);
 }
 
-/// Both clocks are right.
+/// Returns true if both clocks are right.
 pub fn is_right() -> bool {
     machine() == truth() && store() == truth()
 }

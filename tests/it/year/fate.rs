@@ -1,4 +1,4 @@
-//! What a year brings, from a seed: which days are quiet, and what happens on the others.
+//! The events of a year, derived from a seed: quiet days, and days on which something happens.
 
 use chrono::TimeDelta;
 use rand::rngs::StdRng;
@@ -6,41 +6,41 @@ use rand::{RngExt, SeedableRng};
 
 use super::fickle::{Fault, Harm, Step};
 
-/// How many days the year has.
+/// The number of days.
 pub const DAYS: usize = 365;
 
-/// Whether MongoDB can be asked.
+/// Whether MongoDB answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     Up,
-    /// Nobody listens.
+    /// The port is closed.
     Refused,
     /// The password was changed.
     Login,
 }
 
-/// What happens in the afternoon. Jobs are places in their list.
+/// An event of an afternoon. A job is its index in the list of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A collection is emptied, by mistake or not.
+    /// A collection loses its documents, by mistake or not.
     Collapse {
         job: usize,
         mistake: bool,
     },
-    /// The mistake is mended.
+    /// The mistake is repaired.
     Mend(usize),
     /// The job's server has another name from now on.
     NewName(usize),
     RecordsDropped,
-    /// Records as they were weeks ago.
+    /// The records are set back by weeks.
     RecordsOld,
     /// A manifest is lost.
     Lose(usize),
-    /// A manifest cannot be understood any more.
+    /// A manifest becomes unreadable.
     Garble(usize),
-    /// All manifests are as they were.
+    /// All manifests are readable again.
     Ungarble,
-    /// A person takes the orphans away.
+    /// A person deletes the orphans.
     Orphans,
     Pin(usize),
     Unpin(usize),
@@ -52,9 +52,9 @@ pub struct Day {
     pub source: Reach,
     pub backup: [Option<Fault>; 2],
     pub cleanup: [Option<Fault>; 2],
-    /// What the mail service answers.
+    /// The status that the mail service answers.
     pub mail: u16,
-    /// How wrong the two clocks are.
+    /// The errors of the two clocks.
     pub machine: TimeDelta,
     pub store: TimeDelta,
     pub events: Vec<Event>,
@@ -82,7 +82,7 @@ pub fn year(seed: u64) -> Vec<Day> {
         days[first..(first + len).min(DAYS)].iter_mut().for_each(change);
         first
     };
-    // The first weeks are quiet: there must be something to lose.
+    // The first weeks are quiet, so that there are backups to lose.
     spans(120, 150, 35, &|day| day.source = Reach::Refused);
     for (from, len) in [(20, 3), (70, 6), (200, 4), (300, 2)] {
         spans(from, from + 10, len, &|day| day.source = Reach::Refused);
@@ -94,7 +94,7 @@ pub fn year(seed: u64) -> Vec<Day> {
         spans(from, from + 20, len, &|day| day.mail = status);
     }
     spans(88, 97, 2, &|day| {
-        // Nothing else is wrong in these two nights: their backups are to stand in the future.
+        // Nothing else is wrong in these two nights, so that their backups are made and dated in the future.
         *day = Day { machine: TimeDelta::days(3653), backup: [None; 2], source: Reach::Up, ..day.clone() };
     });
     spans(210, 220, 8, &|day| day.machine = TimeDelta::hours(-1));
@@ -135,7 +135,7 @@ fn ordinary(rng: &mut StdRng) -> Day {
     let mut pick = |chance: f64, steps: &[Step], harm: Harm| {
         let after = rng.random_range(0..3);
         let step = steps[rng.random_range(0..steps.len())];
-        // A backup comes to most steps once only.
+        // A backup executes most kinds of steps only once.
         let after = if matches!(step, Step::Get | Step::Delete | Step::Put) { after } else { 0 };
         rng.random_bool(chance).then_some(Fault { step, harm, after })
     };

@@ -1,4 +1,4 @@
-//! A directory as a store that goes by the clock of the year, and does harm where a night says so.
+//! A directory store that uses the clock of the year and fails where a night says so.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use uzima_backup::store::{Deleted, DirStore, Error, Kind, Object, Result, Store,
 
 use super::clock;
 
-/// What a store is asked for.
+/// A kind of operation on the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     Check,
@@ -30,18 +30,19 @@ pub enum Step {
     Delete,
 }
 
-/// What it does then.
+/// The kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Harm {
-    /// It fails, now and for the rest of the run.
+    /// The operation fails, and so does everything for the rest of the run.
     Fails,
-    /// It does it, and the answer is lost, and so is the answer to the question whether it was done.
+    /// The operation succeeds, but its answer is lost, and so is the answer to the question whether it
+    /// succeeded.
     AnswerLost,
-    /// It does not answer until the process is killed.
+    /// The operation does not return until the process is killed.
     Hangs,
 }
 
-/// What harm is done at which step, after how many of its kind.
+/// The fault, the kind of step at which it occurs, and the number of such steps before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     pub step: Step,
@@ -49,10 +50,10 @@ pub struct Fault {
     pub after: u32,
 }
 
-/// When each object was written, by the store's clock: shared by all runs.
+/// The time at which each object was written, by the store's clock. Shared by all runs.
 pub type Written = Arc<Mutex<BTreeMap<String, DateTime<Utc>>>>;
 
-/// What a store and its uploads share.
+/// The state that a store and its uploads share.
 #[derive(Debug)]
 struct Shared {
     written: Written,
@@ -76,12 +77,12 @@ impl Fickle {
         Fickle { inner: DirStore::new(options).expect("a directory"), shared: Arc::new(shared) }
     }
 
-    /// Returns when the store hangs: now the process is to be killed.
+    /// Returns when the store hangs, which is when the process has to be killed.
     pub async fn hung(&self) {
         self.shared.hung.notified().await;
     }
 
-    /// Whether the harm was done: a run may end before it comes to that step.
+    /// Returns true if the fault occurred. A run may end before it comes to that step.
     pub fn harmed(&self) -> bool {
         self.shared.fault.is_some_and(|fault| self.shared.calls.load(Relaxed) > fault.after)
     }
@@ -105,7 +106,7 @@ impl Shared {
         Err(failed(step))
     }
 
-    /// What comes of a step that was done.
+    /// The result of a step that was executed.
     fn done(&self, step: Step) -> Result<()> {
         match self.fault {
             Some(Fault { step: of, harm: Harm::AnswerLost, after }) if of == step => {

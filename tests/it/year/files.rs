@@ -1,14 +1,14 @@
-//! The store's files, as they lie there.
+//! The files of the store on the disk.
 
 use std::collections::BTreeMap;
 
 use super::world::World;
 
-/// The files of the store: the size of each, and when it was written, to the nanosecond.
+/// The size and the modification time, in nanoseconds, of each file.
 pub type Files = BTreeMap<String, (u64, std::time::SystemTime)>;
 
 impl World {
-    /// All files below the root, the hidden ones too.
+    /// All files below the root, also the hidden ones.
     pub fn files(&self) -> Files {
         let mut files = Files::new();
         let mut folders = vec![self.root()];

@@ -1,4 +1,4 @@
-//! What the test knows of the backups, because it made them: nothing here asks the tool.
+//! The backups that exist, from the test's own knowledge. Nothing here asks the tool.
 
 use chrono::{DateTime, Utc};
 use uzima_backup::catalog::collapse::{Amount, Contents};
@@ -9,7 +9,7 @@ use uzima_backup::model::manifest::Manifest;
 
 use crate::cleanup::oracle::Oracle;
 
-/// A job of the year: the database of its name.
+/// A job of the year, which backs up the database of its name.
 #[derive(Debug)]
 pub struct Job {
     pub name: &'static str,
@@ -18,7 +18,7 @@ pub struct Job {
     pub policy: Policy,
 }
 
-/// Both, with rules of their own.
+/// Both jobs, each with its own retention.
 pub const JOBS: [Job; 2] = [
     Job {
         name: "shop@db1",
@@ -39,15 +39,15 @@ pub const JOBS: [Job; 2] = [
 pub struct Made {
     pub manifest: Manifest,
     pub job: usize,
-    /// When it began, really and by the machine's clock.
+    /// The start of the backup: the true time, and the time of the machine's clock.
     pub truth: DateTime<Utc>,
     pub started: DateTime<Utc>,
-    /// How many documents there were, and by which name the server was asked.
+    /// The number of documents, and the name under which the server was addressed.
     pub documents: u64,
     pub member: String,
     pub pinned: bool,
     pub accepted: bool,
-    /// Its manifest is there, and can be understood.
+    /// The manifest exists and is readable.
     pub listed: bool,
 }
 
@@ -61,13 +61,13 @@ impl Made {
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub made: Vec<Made>,
-    /// Runs of which the store says that they failed, and how long: the job and when they began.
+    /// The failed runs that the store still reports: the job, and the id.
     pub failed: Vec<(usize, BackupId)>,
-    /// Bodies without a manifest: of killed runs, and of lost manifests.
+    /// Artifacts without a manifest: of killed runs, and of lost manifests.
     pub orphans: Vec<BackupId>,
-    /// Backups whose manifest was lost: no clean-up deleted them, so their records stay.
+    /// Backups whose manifest was lost. No cleanup deleted them, so their records stay.
     pub lost: Vec<BackupId>,
-    /// Manifests that cannot be understood, and what they were.
+    /// Unreadable manifests, with their original bytes.
     pub garbled: Vec<(BackupId, Vec<u8>)>,
 }
 
@@ -80,7 +80,7 @@ impl Ledger {
         self.made.iter_mut().find(|made| made.id() == id)
     }
 
-    /// The backups of both jobs, as the oracle wants them.
+    /// The backups of both jobs in the form that the oracle takes.
     pub fn backups(&self) -> Vec<Backup> {
         let backup = |made: &Made| {
             let mut source = made.manifest.source.clone();
@@ -100,7 +100,7 @@ impl Ledger {
         self.made.iter().filter(|made| made.listed).map(backup).collect()
     }
 
-    /// The newest good one of a job, as things are said to be at `now`.
+    /// The newest good backup of a job, by the date in its manifest, at `now`.
     pub fn newest_good(&self, job: usize, now: DateTime<Utc>) -> Option<&Made> {
         let backups = self.backups();
         let oracle = Oracle::new(&backups, JOBS[job].name, now, &JOBS[job].policy);
@@ -108,8 +108,9 @@ impl Ledger {
         self.made.iter().find(|made| *made.id() == id)
     }
 
-    /// How many documents the next backup of a job is compared with: those of the newest one that did not
-    /// collapse, or whose collapse was accepted. One that a wrong clock dated in the future is not the newest.
+    /// The number of documents that the next backup of a job is compared with: that of the newest backup that
+    /// did not collapse, or whose collapse was accepted. A backup that a wrong clock dated in the future does
+    /// not count as the newest.
     pub fn compared_with(&self, job: usize, now: DateTime<Utc>) -> Option<u64> {
         let sound = |made: &&Made| {
             (made.accepted || !made.manifest.collapsed())

@@ -1,4 +1,4 @@
-//! The year, day by day: what happens, in which order, and what is always true.
+//! The year, day by day: the events in their order, and the conditions that always hold.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc, Weekday};
 use rand::SeedableRng;
@@ -9,49 +9,49 @@ use super::clock;
 use super::fate::Day;
 use super::files::Files;
 use super::ledger::Ledger;
-use super::mail::Row;
+use super::mail::Series;
 use super::tally::Tally;
 use super::world::World;
 
-/// The world, and what the test knows of it.
+/// The world, and the test's knowledge of it.
 pub struct Life {
     pub world: World,
     pub ledger: Ledger,
     pub tally: Tally,
     pub rng: StdRng,
-    /// What was told of the backups and the clean-ups of each job.
-    pub told: [[Row; 2]; 2],
+    /// The mails about backups and cleanups of each job.
+    pub series: [[Series; 2]; 2],
     pub stand: [Stand; 2],
-    /// What is nobody's business.
+    /// Files that the tool must not touch.
     pub strangers: Files,
-    /// Records as they were on some days.
+    /// The records of some earlier days.
     pub past_records: Vec<Vec<bson::Document>>,
-    /// Something was done to the records, and no backup was made since.
+    /// The records were changed, and no backup was made since.
     pub records_hurt: bool,
 }
 
-/// How a job stands.
+/// The state of a job.
 #[derive(Debug, Default)]
 pub struct Stand {
-    /// Deletions that were begun and not finished.
+    /// Deletions that were started and not completed.
     pub doomed: Vec<BackupId>,
-    /// Why the last clean-up was frozen, and how many nights in a row were.
+    /// The reasons why the last cleanup was frozen, and the number of frozen nights in a row.
     pub frozen: Vec<String>,
     pub frozen_nights: usize,
-    /// The data is less than half of what it was, and nobody said yet that it is right; it is a mistake.
+    /// The data is less than half of what it was, and nobody has accepted that; and whether it is a mistake.
     pub collapsed: bool,
     pub mistake: bool,
-    /// The server has another name, and nobody said yet that it is right.
+    /// The server has another name, and nobody has accepted that.
     pub renamed: bool,
-    /// Nights in a row without a good backup, by the doing of this test.
+    /// The number of nights in a row without a good backup, caused by this test.
     pub troubled: usize,
     /// Tonight's run failed.
     pub failed: bool,
-    /// The next document's number.
+    /// The number of the next document.
     pub next: i32,
 }
 
-/// The first night.
+/// The time of the first night.
 fn first() -> DateTime<Utc> {
     "2027-01-01T00:00:00Z".parse().expect("a time")
 }
@@ -63,7 +63,7 @@ impl Life {
             ledger: Ledger::default(),
             tally: Tally::default(),
             rng: StdRng::seed_from_u64(seed + 1),
-            told: Default::default(),
+            series: Default::default(),
             stand: Default::default(),
             strangers: Files::default(),
             past_records: Vec::new(),
@@ -111,7 +111,7 @@ impl Life {
         }
     }
 
-    /// What must be once the year is over.
+    /// Asserts the conditions at the end of the year.
     pub async fn end(&mut self) {
         for job in 0..2 {
             self.nothing_old(job);

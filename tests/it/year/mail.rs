@@ -1,5 +1,5 @@
-//! The mails of the year: a service that answers as the day wants, and what must be told, written from the
-//! design: the first failure of a row, then one a day, and when it works again.
+//! The mails of the year: a service that answers as the day says, and the expected mails, written from the
+//! design: the first failure of a series, then one a day, and the recovery.
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-/// A mail as the service was asked to send it; several tries are one mail.
+/// A mail in a request to the service. Several attempts are one mail.
 #[derive(Debug, Clone)]
 pub struct Mail {
     key: String,
@@ -19,13 +19,13 @@ pub struct Mail {
 }
 
 impl Mail {
-    /// The word of its event.
+    /// The name of its event.
     pub fn event(&self) -> &str {
         self.key.split('/').nth(1).expect("an event in the key")
     }
 }
 
-/// The service.
+/// The mail service.
 pub struct Inbox {
     pub server: MockServer,
     desk: Desk,
@@ -49,7 +49,7 @@ impl Respond for Desk {
             mails.push(mail);
         }
         let body = json!({"id": "x", "statusCode": status, "name": "of_the_day", "message": "no"});
-        // It asks for the next try at once: a day of this year lasts a moment.
+        // The service asks for the next attempt at once, because a day of this year takes only a moment.
         ResponseTemplate::new(status).insert_header("retry-after", "0").set_body_json(body)
     }
 }
@@ -63,7 +63,7 @@ impl Inbox {
         Inbox { server, desk }
     }
 
-    /// How it answers from now on.
+    /// Sets the status of all later answers.
     pub fn answer(&self, status: u16) {
         self.desk.status.store(status, Relaxed);
     }
@@ -72,37 +72,37 @@ impl Inbox {
         self.desk.status.load(Relaxed) == 200
     }
 
-    /// The mails since this was last asked.
+    /// The mails since the last call.
     pub fn take(&self) -> Vec<Mail> {
         std::mem::take(&mut *self.desk.mails.lock().expect("no holder panics"))
     }
 }
 
-/// What was told of one operation of a job.
+/// A series of failures of one operation of a job.
 #[derive(Debug, Default)]
-pub struct Row {
+pub struct Series {
     failing: bool,
-    /// When the last mail about this row of failures was taken by the service, by the machine's clock.
-    told: Option<DateTime<Utc>>,
+    /// The time, by the machine's clock, when the service accepted the last mail about this series.
+    mailed_at: Option<DateTime<Utc>>,
 }
 
-impl Row {
-    /// The mail that a run which ended badly must be told by, if any. `word`: what it is called.
+impl Series {
+    /// The mail that a failed run must send, if any. `word`: the name of its event.
     pub fn bad(&mut self, word: &'static str, now: DateTime<Utc>, up: bool) -> Option<&'static str> {
         self.failing = true;
         let day = TimeDelta::hours(23);
-        // One that was sent by a wrong clock of the future silences nobody.
-        let quiet = self.told.is_some_and(|at| at <= now && now < at + day);
+        // A mail that was sent while the clock was in the future suppresses no later one.
+        let quiet = self.mailed_at.is_some_and(|at| at <= now && now < at + day);
         if !quiet && up {
-            self.told = Some(now);
+            self.mailed_at = Some(now);
         }
         (!quiet).then_some(word)
     }
 
-    /// The same of one that ended well; `word` is `None` where it has nothing to tell.
+    /// The mail that a successful run must send. `word` is `None` if the run has nothing to report.
     pub fn good(&mut self, word: Option<&'static str>) -> Option<&'static str> {
         match std::mem::take(self) {
-            Row { failing: true, told: Some(_) } => Some("recovered"),
+            Series { failing: true, mailed_at: Some(_) } => Some("recovered"),
             _ => word,
         }
     }

@@ -1,12 +1,12 @@
-//! A year of two jobs: nights, clean-ups, reports, and persons in between, with everything that goes wrong in
-//! such a year, from a seed. After every step it is looked whether what the design promises is so, and the
-//! figures of the year are printed:
+//! A year of two jobs, from a seed: nights, cleanups, reports and people's actions, with everything that goes
+//! wrong in such a year. After every step the test checks the promises of the design. At the end it prints
+//! the figures of the year:
 //!
 //! `UZIMA_YEAR=42 cargo test -p uzima-backup --test it year:: -- --nocapture`
 //!
-//! What must be is written from the design ([`ledger`], and the clean-up's oracle), and not asked of the tool.
-//! The days are those of [`clock`]. Of `health` only the check is asked
-//! that looks at the backups: the others look at this machine, not at the year.
+//! The expectations are written from the design ([`ledger`], and the cleanup's oracle); the tool is not asked
+//! for them. The time is that of [`clock`]. Of `health` only the check of the backups runs, because the
+//! others look at this machine.
 
 mod afternoons;
 mod cleanups;
@@ -26,7 +26,7 @@ mod world;
 use life::Life;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_year() {
+async fn every_promise_holds_through_a_year_of_faults() {
     let seed = std::env::var("UZIMA_YEAR").ok().map_or(20_270_101, |seed| seed.parse().expect("a number"));
     let began = std::time::Instant::now();
     let mut life = Life::begin(seed).await;

@@ -1,4 +1,4 @@
-//! 03:00: the backups of both jobs, and what must come of each.
+//! The backups of both jobs at 03:00, and their expected results.
 
 use chrono::TimeDelta;
 use uzima_backup::catalog::layout;
@@ -14,7 +14,7 @@ use super::mail::Mail;
 use super::world::{Ended, Ran};
 
 impl Life {
-    /// Both jobs at the same time, as cron starts them.
+    /// Runs both jobs at the same time, as cron would.
     pub async fn night(&mut self, day: &Day) {
         let before = self.world.files();
         let records = if self.records_hurt { self.count_records().await } else { 0 };
@@ -33,7 +33,7 @@ impl Life {
         }
     }
 
-    /// A person tries again.
+    /// A person runs the backup again.
     pub async fn again(&mut self, job: usize) {
         let before = self.world.files();
         let ran = self.world.backup(job, None).await;
@@ -42,7 +42,7 @@ impl Life {
         self.book(ran, None, &before, &after, &mails).await;
     }
 
-    /// Holds a run to what must be, and writes it down.
+    /// Compares a run with the expectation, and enters it into the ledger.
     async fn book(&mut self, ran: Ran, fault: Option<Fault>, before: &Files, after: &Files, mails: &[Mail]) {
         let job = ran.job;
         let own = |key: &&String| ran.ids.iter().any(|id| key.contains(id.as_str()));
@@ -62,18 +62,18 @@ impl Life {
                 assert_eq!(manifest, done.report.manifest);
                 self.tally.add("backups made", 1);
                 self.tally.add("backups made: collapsed", usize::from(manifest.collapsed()));
-                self.told[job][0].good(Some("success"))
+                self.series[job][0].good(Some("success"))
             }
             Ended::Failed(error) => {
                 let lost = ran.harmed && fault.is_some_and(|fault| fault.harm == Harm::AnswerLost);
-                let told = new.iter().filter(|key| key.ends_with("/failed.json")).count();
-                assert_eq!(told, usize::from(!ran.ids.is_empty()), "{new:?}: {}", error.chain());
+                let reports = new.iter().filter(|key| key.ends_with("/failed.json")).count();
+                assert_eq!(reports, usize::from(!ran.ids.is_empty()), "{new:?}: {}", error.chain());
                 assert_eq!(listed, lost, "a failed run is listed");
                 if lost {
                     self.made(&ran).await;
-                    self.tally.add("backups made: of runs that were told as failed", 1);
+                    self.tally.add("backups made: of runs that were reported as failed", 1);
                 } else {
-                    assert_eq!(new.len(), told, "a failed run leaves {new:?}");
+                    assert_eq!(new.len(), reports, "a failed run leaves {new:?}");
                 }
                 if let Some(id) = ran.ids.last() {
                     self.ledger.failed.push((job, id.clone()));
@@ -85,7 +85,7 @@ impl Life {
                     (_, None) => panic!("why? {}", error.chain()),
                 };
                 self.tally.add(format!("backups failed: {cause}"), 1);
-                self.told[job][0].bad("failure", ran.started, up)
+                self.series[job][0].bad("failure", ran.started, up)
             }
             Ended::Killed => {
                 assert!(!listed, "a killed run is listed");
@@ -102,7 +102,7 @@ impl Life {
         if want == Some("failure") && !silent {
             self.tells_the_newest_good(job, mails);
         }
-        // A good night is one after which the newest good backup is tonight's.
+        // A night is good if the newest good backup is tonight's.
         if listed && !doubt {
             self.stand[job].troubled = 0;
             let newest = self.ledger.newest_good(job, clock::machine()).expect("a good one");
@@ -112,7 +112,8 @@ impl Life {
         }
     }
 
-    /// Reads a backup's manifest as it lies there, holds it against the server, and writes it down.
+    /// Reads the manifest of a backup from the disk, compares it with the server, and enters it into the
+    /// ledger.
     async fn made(&mut self, ran: &Ran) -> Manifest {
         let job = ran.job;
         let id = ran.ids.last().expect("an id");
@@ -121,7 +122,7 @@ impl Life {
         let documents = self.documents(job).await;
         assert_eq!((&manifest.id, manifest.job.as_str()), (id, JOBS[job].name));
         assert_eq!(manifest.totals.documents, documents);
-        // Within a run true time passes, on a busy machine as well.
+        // True time passes during a run, especially on a busy machine.
         let after = manifest.started_at - ran.started;
         assert!(TimeDelta::zero() <= after && after < TimeDelta::hours(1), "{after}");
         let before = self.ledger.compared_with(job, ran.started);

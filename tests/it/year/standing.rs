@@ -1,4 +1,4 @@
-//! What is true after every step of the year.
+//! The conditions that hold after every step of the year.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::ledger::JOBS;
 use super::life::Life;
 
 impl Life {
-    /// `night`: the backups have just run.
+    /// Checks all conditions. `night`: the backups have just run.
     pub async fn standing(&mut self, night: bool) {
         self.all_there();
         for job in 0..2 {
@@ -30,7 +30,7 @@ impl Life {
         }
     }
 
-    /// Every backup that nothing may have taken is there, whole.
+    /// Asserts that every backup that nothing may have deleted exists and is whole.
     fn all_there(&mut self) {
         let files = self.world.files();
         for made in self.ledger.made.iter().filter(|made| made.listed) {
@@ -56,7 +56,7 @@ impl Life {
         self.tally.most("largest number of backups at once", known.len());
     }
 
-    /// Once there was a good backup there always is one, which restores, and which is no older than the nights
+    /// Once a good backup exists, there always is one. It can be restored, and is no older than the nights
     /// that this test spoiled.
     async fn good(&mut self, job: usize, night: bool) {
         if self.ledger.listed(job).next().is_none() {
@@ -67,7 +67,8 @@ impl Life {
         let decoded =
             Manifest::decode(&self.world.read(&key).expect("its manifest")).expect("it is understood");
         assert_eq!(decoded, newest.manifest);
-        // A clock that is years ahead dates tonight's in a future that is none until it is set right.
+        // A clock that is years ahead dates tonight's backup in the future, which shows only once the clock
+        // is right again.
         let age = (clock::truth() - newest.truth).num_days().max(0) as usize;
         assert!(
             age <= self.stand[job].troubled + 1,
@@ -98,7 +99,7 @@ impl Life {
         found.into_iter().map(|run| (run.get_str("_id").expect("an id").to_string(), run)).collect()
     }
 
-    /// After a backup that was made, the records of its job say what the store says.
+    /// After a successful backup, the records of its job agree with the store.
     async fn records_agree(&mut self) {
         let records = self.all_records().await;
         for job in (0..2).filter(|job| !self.stand[*job].failed) {
@@ -108,7 +109,7 @@ impl Life {
                 let garbled = self.ledger.garbled.iter().any(|(id, _)| id == made.id());
                 let said = status(made.id());
                 let fine = if self.ledger.lost.contains(made.id()) {
-                    // By records that were set back there may be none.
+                    // After the records were set back, there may be no record of it.
                     said.is_none_or(|said| ["completed", "deleted"].contains(&said))
                 } else {
                     garbled || (said == Some("completed")) == made.listed
@@ -128,7 +129,7 @@ impl Life {
         }
     }
 
-    /// What the records say in the end, where nothing took them: interrupted runs are told by them alone.
+    /// Checks the records at the end of the year. Only the records know interrupted runs.
     pub async fn records_of_the_year(&mut self) {
         for run in self.all_records().await.into_values() {
             let status = run.get_str("status").expect("a status").to_string();

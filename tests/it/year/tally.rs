@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Counts by what they are of.
+/// Counts by name.
 #[derive(Debug, Default)]
 pub struct Tally {
     counts: BTreeMap<String, usize>,

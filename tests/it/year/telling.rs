@@ -1,4 +1,4 @@
-//! What the mails must say, and the reports of Sundays and of the first of the month.
+//! The contents of the mails, and the reports on Sundays and on the first of each month.
 
 use chrono::TimeDelta;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::mail::Mail;
 use super::world::MAX_AGE;
 
 impl Life {
-    /// Exactly this was told of an operation of a job, and nothing else.
+    /// Asserts that exactly this mail was sent about an operation of a job, and no other.
     pub fn mailed(
         &mut self,
         job: usize,
@@ -43,7 +43,7 @@ impl Life {
         assert_eq!(unsent.len(), usize::from(want.is_some() && !up), "{unsent:?}");
     }
 
-    /// A mail about a failure says how old the newest good backup is.
+    /// Asserts that a mail about a failure gives the age of the newest good backup.
     pub fn tells_the_newest_good(&self, job: usize, mails: &[Mail]) {
         let newest = self.ledger.newest_good(job, clock::machine());
         let words = newest
@@ -52,7 +52,7 @@ impl Life {
         assert!(mail.text.contains(&words), "{words} is not in {}", mail.text);
     }
 
-    /// `stats --email`, with a body of its own: what its command makes of the figures is not of this test.
+    /// `stats --email` with a fixed body, because the contents of the statistics are tested elsewhere.
     pub async fn statistics(&mut self) {
         let (store, now) = (self.world.store(None), clock::machine());
         for (job, Job { name, policy, .. }) in JOBS.iter().enumerate() {
@@ -70,7 +70,7 @@ impl Life {
         }
     }
 
-    /// `health --email`, as far as it asks how old the newest good backup is.
+    /// `health --email`, limited to the check of the newest good backup's age.
     pub async fn health(&mut self) {
         let now = clock::machine();
         for (job, policy) in JOBS.iter().map(|job| job.policy).enumerate() {

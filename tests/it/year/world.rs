@@ -1,5 +1,5 @@
-//! The server, the store, the records and the mails of the year, and the tool's operations on them, put
-//! together as its commands do it.
+//! The server, the store, the records and the mails of the year, and the tool's operations on them, composed
+//! as its commands compose them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -39,19 +39,19 @@ use crate::notify::support::options as mail_options;
 pub const MAX_AGE: Duration = Duration::from_secs(26 * 3600);
 const HOST: &str = "db1";
 
-/// Everything there is.
+/// The whole environment of the test.
 pub struct World {
     pub server: Mongod,
     pub client: Client,
     pub inbox: Inbox,
     pub dir: tempfile::TempDir,
     pub written: Written,
-    /// The name by which each job asks the server.
+    /// The host name by which each job addresses the server.
     pub names: [&'static str; 2],
     pub reach: Reach,
 }
 
-/// How a run ended.
+/// The end of a run.
 pub enum Ended<T> {
     Well(T),
     Failed(Error),
@@ -64,9 +64,9 @@ pub struct Ran {
     pub ids: Vec<BackupId>,
     pub started: DateTime<Utc>,
     pub ended: Ended<Done>,
-    /// The harm that the night had in store was done.
+    /// The planned fault occurred.
     pub harmed: bool,
-    /// What went wrong with the mail.
+    /// The failures of mails.
     pub unsent: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ impl World {
     pub async fn new() -> World {
         let server = Mongod::builder().start().await.expect("mongod");
         let client = server.client().await.expect("a client");
-        // Some ten thousand files are written through to the disk in a year: in memory, if there is such a place.
+        // A year writes and syncs some ten thousand files, so they are kept in memory if possible.
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let (inbox, dir) = (Inbox::open().await, dir.expect("a folder"));
@@ -87,12 +87,12 @@ impl World {
         self.dir.path().join("backups")
     }
 
-    /// The store as a run sees it.
+    /// The store of one run.
     pub fn store(&self, fault: Option<Fault>) -> Arc<Fickle> {
         Arc::new(Fickle::new(&self.root(), &self.written, fault))
     }
 
-    /// The server as a job sees it today.
+    /// The connection string of a job, as of today.
     fn uri(&self, job: usize) -> Secret {
         let (name, port) = (self.names[job], self.server.port());
         Secret::from(match self.reach {
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// How the store is read today.
+    /// The options for reading the store, as of today.
     pub fn reading(&self) -> Reading {
         Reading::remembering(Some(self.dir.path().join("state")), clock::machine())
     }
@@ -139,17 +139,17 @@ impl World {
         Notifier::new(Some(mail), Some(state), Redactor::default(), HOST)
     }
 
-    /// `backup`, as its command has it.
+    /// Runs `backup` as its command does.
     pub async fn backup(&self, job: usize, fault: Option<Fault>) -> Ran {
         let (store, options) = (self.store(fault), self.options(job));
         let ids: Arc<Mutex<Vec<BackupId>>> = Arc::default();
-        let (told, started) = (ids.clone(), clock::machine());
+        let (given, started) = (ids.clone(), clock::machine());
         let resources = Resources {
             store: store.clone(),
             clock: Clock::at(clock::machine()),
             new_id: Arc::new(move |now| {
                 let id = BackupId::new(now, &mut rand::rng());
-                told.lock().expect("no holder panics").push(id.clone());
+                given.lock().expect("no holder panics").push(id.clone());
                 id
             }),
             meter: Arc::new(Meter::default()),
@@ -176,7 +176,7 @@ impl World {
         Ran { job, ids, started, ended, harmed: store.harmed(), unsent }
     }
 
-    /// `cleanup`, as its command has it; and whether the harm was done.
+    /// Runs `cleanup` as its command does. Also returns whether the fault occurred.
     pub async fn cleanup(
         &self,
         job: usize,
@@ -241,7 +241,8 @@ impl World {
     }
 }
 
-/// What came of a run; `None` if it was killed, as the store hung: whatever it had in hand is dropped.
+/// The result of a run, or `None` if it was killed because the store hung. A killed run is dropped with
+/// everything it holds.
 async fn killed<T>(store: &Fickle, run: impl Future<Output = Result<T>>) -> Option<Result<T>> {
     tokio::select! {
         outcome = run => Some(outcome),
