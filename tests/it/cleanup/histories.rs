@@ -164,7 +164,7 @@ impl World {
         let plan = plan(&self.backups, policy, &around);
         let deleted: Vec<&Backup> = plan
             .deletions()
-            .map(|d| self.backups.iter().find(|b| b.id == d.id).expect("only what there is goes"))
+            .map(|d| self.backups.iter().find(|b| b.id == d.id).expect("a deleted backup existed"))
             .collect();
         assert!(deleted.iter().all(|b| b.job == job), "another job's");
         assert!(deleted.iter().all(|b| b.pinned.is_none()), "a pinned one");
@@ -203,5 +203,5 @@ fn cleanup_keeps_a_good_backup_and_deletes_everything_that_is_due() {
     }
     let [cleanups, frozen, deleted] = *tally.borrow();
     println!("{cases} histories: {cleanups} clean-ups, {frozen} of them frozen, {deleted} backups deleted");
-    assert!(frozen > 0 && deleted > 0 && frozen < cleanups, "the histories try nothing");
+    assert!(frozen > 0 && deleted > 0 && frozen < cleanups, "the histories test too little");
 }

@@ -99,7 +99,7 @@ fn an_abort_by_a_library_is_reported_as_a_failure() {
     let (home, silent) = (Home::new(), TcpListener::bind("127.0.0.1:0").expect("a port"));
     let uri = format!("mongodb://{}/", silent.local_addr().expect("bound"));
     let mut child = home.to_dir(&uri).arg("backup").stderr(Stdio::piped()).spawn().expect("the tool");
-    silent.set_nonblocking(true).expect("it can");
+    silent.set_nonblocking(true).expect("a non-blocking listener");
     while silent.accept().is_err() {
         assert!(child.try_wait().expect("its state").is_none(), "it ended without asking the server");
         std::thread::sleep(Duration::from_millis(10));

@@ -241,11 +241,11 @@ fn a_signal_during_the_trial_of_init_names_the_written_file() {
     let child = init.stdout(Stdio::null()).stderr(said).spawn().expect("the program starts");
     until("it is written", || file.exists());
     until("the server is asked", || {
-        silent.set_nonblocking(true).expect("it can");
+        silent.set_nonblocking(true).expect("a non-blocking listener");
         silent.accept().is_ok()
     });
     ends_by(child, libc::SIGINT, 130);
-    let said = std::fs::read_to_string(&log).expect("what it said");
+    let said = std::fs::read_to_string(&log).expect("its output");
     for words in [format!("{} is written: go on with `", file.display()), "init --force".into()] {
         assert!(said.contains(&words), "{said}");
     }

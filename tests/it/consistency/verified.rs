@@ -61,7 +61,8 @@ async fn every_flipped_byte_of_a_slice_is_found() {
         let segments = Index::decode(&index).expect("an index").segments;
         let first =
             segments.iter().find(|s| Some(s.namespace) == manifest.slice_place()).expect("its segment");
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(backup.artifact()).expect("it");
+        let file =
+            std::fs::OpenOptions::new().read(true).write(true).open(backup.artifact()).expect("the artifact");
         let mut byte = [0];
         for at in first.offset..manifest.artifact.size {
             file.read_exact_at(&mut byte, at).expect("a byte");

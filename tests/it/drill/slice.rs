@@ -65,7 +65,7 @@ async fn every_kind_is_replayed_and_nothing_else_is_touched() {
             "{row}"
         );
     }
-    assert_eq!(before.diff(&read_all(&live).await.expect("it")), Vec::<String>::new());
+    assert_eq!(before.diff(&read_all(&live).await.expect("a snapshot of the server")), Vec::<String>::new());
     assert_eq!(databases(&live).await, Vec::<String>::new());
 }
 
@@ -119,6 +119,6 @@ async fn a_missing_role_for_the_replay_is_named_before_anything_is_created() {
     ran.says(&["user 'few' may not", "\"readWriteAnyDatabase\"", "A drill replays"]);
     assert_eq!(made.map(|rule| proxy.hits(rule)), [0, 0]);
     run(&mut on(&backup, &uri("driller"))).ends(0);
-    assert!(made.iter().all(|rule| proxy.hits(*rule) > 0), "the rules are of what a drill does");
+    assert!(made.iter().all(|rule| proxy.hits(*rule) > 0), "the drill sends each of these commands");
     assert_eq!(databases(&target.client().await.expect("a client")).await, Vec::<String>::new());
 }

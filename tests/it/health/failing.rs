@@ -114,7 +114,7 @@ async fn a_missing_mongodump_is_reported_if_it_was_requested() {
     let health = Health::of(&mut tool(&found.program()), &NEW).green();
     let words = format!("mongodump 100.18.0, {} (engine = mongodump)", found.program().display());
     assert_eq!(health.detail("engine"), words);
-    assert!(found.runs().unwrap().is_empty(), "it is not run");
+    assert!(found.runs().unwrap().is_empty(), "mongodump is not run");
 }
 
 /// Settings that do not resolve are a failed check. An unreadable file is exit code 2, as everywhere.

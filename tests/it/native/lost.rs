@@ -90,7 +90,7 @@ pub async fn lose_and_delete(
         "what was there throughout, once, in order, byte by byte"
     );
     let unique: std::collections::BTreeSet<_> = found.iter().collect();
-    assert_eq!(unique.len(), found.len(), "twice the same");
+    assert_eq!(unique.len(), found.len(), "a document was read twice");
     assert!(!shown.is_empty(), "no scan with record ids: {resumed:?}");
     found
 }

@@ -137,7 +137,7 @@ async fn each_form_of_an_invalid_definition_is_named_and_health_warns() {
         assert_eq!((engine.name.as_str(), found.len()), ("native", warnings), "{found:?}");
         assert!(engine.why.contains("cannot list the collections of shop"), "{engine:?}");
     }
-    assert!(mongodump.runs().expect("runs").is_empty(), "it is not run");
+    assert!(mongodump.runs().expect("runs").is_empty(), "mongodump is not run");
 }
 
 /// The built-in role `backup` may not read `system.views`.

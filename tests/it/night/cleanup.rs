@@ -15,7 +15,7 @@ async fn a_cleanup_mails_what_it_deleted() {
     let (server, nights) = (server().await, Nights::new().await);
     run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
     cleanup(&nights, &[], 0);
-    assert_eq!(nights.subjects().await, Vec::<String>::new(), "nothing to do is no news");
+    assert_eq!(nights.subjects().await, Vec::<String>::new(), "a cleanup with nothing to do sends no mail");
     let old = nights.age_a_copy(40);
     cleanup(&nights, &["--dry-run"], 0);
     assert_eq!(nights.subjects().await, Vec::<String>::new(), "nothing was done");

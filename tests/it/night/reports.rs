@@ -34,7 +34,7 @@ async fn health_and_stats_are_mailed() {
     holds(mails[1]["text"].as_str().expect("a text"), &["mongodb", "the key may send, and nothing else"]);
     quiet(&["stats"], 0);
     quiet(&["health"], 0);
-    assert_eq!(nights.mails().await.len(), 3, "nobody asked for a mail");
+    assert_eq!(nights.mails().await.len(), 3, "no further mail");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,11 @@ async fn health_reports_writable_records_and_an_accepted_key() {
     holds(health.detail("records"), &["1 run of nightly recorded, and more can be"]);
     holds(health.detail("mail"), &["the key may do more than send", "ops@example.com"]);
     assert_eq!(nights.mails().await.len(), 0, "a check sends nothing");
-    assert_eq!(runs(&client).count_documents(bson::doc! {}).await.expect("a count"), 1, "nor records it");
+    assert_eq!(
+        runs(&client).count_documents(bson::doc! {}).await.expect("a count"),
+        1,
+        "health adds no record"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ async fn a_good_backup_is_mailed() {
     holds(&nights.last().await, &[id, JOB, place, &stored, &documents]);
     assert_eq!(nights.mails().await[0]["to"], serde_json::json!(["ops@example.com"]));
     nights.run(&server.uri(), &["backup", "--dry-run"]).ends(0);
-    assert_eq!(nights.mails().await.len(), 1, "a dry run is no night");
+    assert_eq!(nights.mails().await.len(), 1, "a dry run sends no mail");
 }
 
 /// The mail agrees with the exit code.

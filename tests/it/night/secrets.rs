@@ -51,7 +51,7 @@ async fn no_secret_is_printed_stored_recorded_or_mailed_in_a_night() {
     // A secret in a place that errors quote.
     let secret = uzima_testkit::s3_server::SECRET_KEY;
     let ran = loud.run(&["backup", "--db", secret]).ends(1).says(&["'***' does not exist"]);
-    assert!(ran.stderr.contains("TRACE"), "the log is loud");
+    assert!(ran.stderr.contains("TRACE"), "the log is at its most verbose level");
     bucket.faults().add(Rule::always("UploadPart", Fault::Answer(403, "AccessDenied")));
     loud.run(&["backup"]).ends(1);
     bucket.faults().clear();

@@ -23,7 +23,7 @@ async fn an_invalid_configuration_file_is_mailed() {
     nights.mailing(&mut quiet);
     quiet.env("UZIMA_BACKUP_CONFIG", &config);
     run(quiet.args(["backup", "--dry-run"])).ends(2);
-    assert_eq!(nights.mails().await.len(), 2, "a dry run is no night");
+    assert_eq!(nights.mails().await.len(), 2, "a dry run sends no mail");
 }
 
 /// A crontab sets an empty variable. The recipients are in the file.

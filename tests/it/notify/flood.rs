@@ -106,7 +106,11 @@ async fn a_failure_without_a_job_ends_with_the_success_of_any_job() {
     place.backup(25, success()).await;
     notifier(&place).outcome(&unknown(26), failure(Exit::Usage, NewestGood::Unknown), at(26)).await;
     let mails = mails(&place.server).await;
-    assert_eq!(mails.len(), 4, "the first, the daily one, the success, and the first of another row");
+    assert_eq!(
+        mails.len(),
+        4,
+        "the first mail, the daily one, the success, and the first mail of another series"
+    );
     let in_a_row = |n: usize| mails[n]["text"].as_str().expect("a text").contains("Failed in a row");
     assert!(in_a_row(1) && !in_a_row(3), "{mails:?}");
 }

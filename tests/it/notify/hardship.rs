@@ -37,7 +37,7 @@ async fn a_failed_mail_is_reported_and_sent_by_the_next_run() {
     assert!(problems.len() == 1 && problems[0].contains("RESEND_API_KEY"), "{problems:?}");
     place.backup(1, failed()).await;
     place.backup(2, failed()).await;
-    assert_eq!(place.subjects().await.len(), 2, "the one that failed, and the next");
+    assert_eq!(place.subjects().await.len(), 2, "the failed mail, and the next one");
 }
 
 #[tokio::test]

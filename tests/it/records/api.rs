@@ -35,7 +35,10 @@ async fn a_run_is_recorded_from_start_to_end() {
     let all = records.all(None).await.expect("all");
     assert_eq!((all.runs, all.unreadable), (vec![first.clone(), other.clone()], vec![]));
     records.replace_id(&first.id, &second).await.expect("a new id");
-    assert_eq!(records.all(Some("j")).await.expect("those of j").runs, std::slice::from_ref(&second));
+    assert_eq!(
+        records.all(Some("j")).await.expect("the backups of job j").runs,
+        std::slice::from_ref(&second)
+    );
     let verified = Some(Verified { at: second.started_at, sound: true, drilled: None });
     let done = Run {
         status: Status::Completed,
@@ -46,21 +49,22 @@ async fn a_run_is_recorded_from_start_to_end() {
         ..second.clone()
     };
     records.finish(&done).await.expect("an end");
-    assert_eq!(records.all(Some("j")).await.expect("those of j").runs, std::slice::from_ref(&done));
+    assert_eq!(records.all(Some("j")).await.expect("the backups of job j").runs, std::slice::from_ref(&done));
     // A run that has ended is not marked as interrupted by a caller that thinks it still runs.
     let third = begun("j", 0);
     records.replace_id(&done.id, &third).await.expect("a new id");
-    assert_eq!(records.all(Some("j")).await.expect("those of j").runs, [third, done.clone()]);
+    assert_eq!(records.all(Some("j")).await.expect("the backups of job j").runs, [third, done.clone()]);
 
     let unknown = begun("j", 9).id;
     let at = Utc::now();
     let ids = [done.id.clone(), unknown];
     assert_eq!(records.mark_deleted(&ids, at).await.expect("a mark"), 1);
     assert_eq!(records.mark_deleted(&ids, at).await.expect("a mark"), 0);
-    let record = runs(&client).find_one(doc! {"_id": done.id.as_str()}).await.expect("a find").expect("it");
+    let record =
+        runs(&client).find_one(doc! {"_id": done.id.as_str()}).await.expect("a find").expect("a record");
     assert_eq!(record.get_datetime("deleted_at").expect("a date").timestamp_millis(), at.timestamp_millis());
     let deleted = Run { status: Status::Deleted, ..done };
-    assert_eq!(records.all(Some("j")).await.expect("those of j").runs[1], deleted);
+    assert_eq!(records.all(Some("j")).await.expect("the backups of job j").runs[1], deleted);
     assert_eq!(recorded(&client).await.len(), 3);
     records.close().await;
 }

@@ -88,7 +88,7 @@ fn the_store_alone_is_enough_for_a_list() {
         run(recording(&home, NOWHERE).env("BACKUP_JOB", "j").arg("backup")).ends(1).says(&["cannot connect"]);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(!ran.stderr.contains("needs a look"), "{}", ran.stderr);
-    let failure = home.failures().pop().expect("what is said");
+    let failure = home.failures().pop().expect("a report of a failure");
     assert!(failure.error.contains("cannot connect to MongoDB at 127.0.0.1:1"), "{}", failure.error);
     let listed = run(recording(&home, NOWHERE).args(["list", "--json"])).ends(0).json();
     let row = &listed["backups"][0];

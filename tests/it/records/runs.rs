@@ -100,10 +100,10 @@ async fn a_run_ended_by_a_signal_or_a_kill_is_recorded() {
         assert_eq!(listed["backups"][0]["status"], "running");
         assert_eq!(listed["backups"][0]["finished_at"], json!(null));
         let none = run(home.to_dir(&server.uri()).args(["list", "--json"])).ends(0).json();
-        assert_eq!(none["backups"].as_array().map(Vec::len), Some(turn), "the store knows nothing of it");
+        assert_eq!(none["backups"].as_array().map(Vec::len), Some(turn), "the store has no backup");
         let silent = records_stall.then(silent);
         ends_by(child, libc::SIGTERM, 143);
-        let failure = home.failures().pop().expect("what is said");
+        let failure = home.failures().pop().expect("a report of a failure");
         assert_eq!((failure.exit, failure.job.as_str()), (143, "j"));
         assert!(failure.error.contains("SIGTERM"), "{}", failure.error);
         if let Some(silent) = silent {
@@ -164,7 +164,7 @@ async fn a_failed_run_is_recorded_with_its_reason() {
         run(command.args(args))
     };
     tool(&["backup", "--db", "canary-word"]).ends(1).says(&["does not exist", "next step"]);
-    let failure = home.failures().pop().expect("what is said");
+    let failure = home.failures().pop().expect("a report of a failure");
     let record = recorded(&client).await.pop().expect("a record");
     assert_eq!((text(&record, "_id"), text(&record, "status")), (failure.id.as_str(), "failed"));
     let error = text(&record, "error");

@@ -101,7 +101,10 @@ async fn a_namespace_that_cannot_be_dropped_stays_and_the_rest_is_restored() {
         let says = [&*format!("cannot drop shop.{refused}"), "--drop"];
         dump.restore(&proxy.uri(&target.uri()), &["--drop"]).ends(1).says(&says);
         assert_eq!(proxy.hits(rule), 1);
-        let (before, after) = (read_all(&client).await.expect("it"), read_all(&live).await.expect("it"));
+        let (before, after) = (
+            read_all(&client).await.expect("a snapshot of the server"),
+            read_all(&live).await.expect("a snapshot of the server"),
+        );
         for name in ["new", "newer", "orders", "items"] {
             let (wanted, found) = (before.get("shop", name).unwrap(), after.get("shop", name).unwrap());
             match name == refused {

@@ -43,8 +43,8 @@ async fn documents(client: &Client, round: i32) {
         }
         rows.delete_one(by(from + 1)).session(&mut session).await.expect("a delete");
         match commit {
-            true => session.commit_transaction().await.expect("it"),
-            false => session.abort_transaction().await.expect("none of it"),
+            true => session.commit_transaction().await.expect("a commit"),
+            false => session.abort_transaction().await.expect("an abort"),
         }
     }
 }

@@ -54,7 +54,7 @@ async fn the_others_are_replayed_and_the_flags_restore_the_failed_one() {
             !different.is_empty() && different.iter().all(|line| line.contains("orders")),
             "{different:?}"
         );
-        let found = read_all(&live).await.expect("it");
+        let found = read_all(&live).await.expect("a snapshot of the server");
         let changed = |bytes: &Vec<u8>| {
             let document = RawDocument::from_bytes(bytes).expect("BSON");
             document.get_i32("_id").ok() != document.get_i32("n").ok()

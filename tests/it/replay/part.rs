@@ -50,13 +50,16 @@ async fn chosen_namespaces_are_replayed_under_other_names() {
         ],
     )
     .await;
-    client.database("other").drop().await.expect("it");
+    client.database("other").drop().await.expect("a drop");
     dump.oplog(&since(&client, start).await);
     let (target, live) = empty().await;
     insert(&live, "other", "mine", 0..3).await;
     let args = ["--ns-include=shop.*", "--ns-exclude=shop.items", "--ns-from=shop.*", "--ns-to=copy.*_"];
     dump.restore(&target.uri(), &args).ends(0);
-    let (original, found) = (read_all(&client).await.expect("it"), read_all(&live).await.expect("it"));
+    let (original, found) = (
+        read_all(&client).await.expect("a snapshot of the server"),
+        read_all(&live).await.expect("a snapshot of the server"),
+    );
     let names: Vec<_> = found.namespaces.keys().map(|(db, name)| format!("{db}.{name}")).collect();
     let want = [
         "copy.late_",
@@ -85,7 +88,7 @@ async fn chosen_namespaces_are_replayed_under_other_names() {
     let (target, live) = empty().await;
     let report = dump.restore(&target.uri(), &["--ns-include=shop.items", "--no-indexes"]).ends(0).json();
     assert_eq!(report["replayed"]["operations"], 1, "{report}");
-    assert_eq!(read_all(&live).await.expect("it").documents(), 11);
+    assert_eq!(read_all(&live).await.expect("a snapshot of the server").documents(), 11);
 }
 
 /// The same dump and oplog in a folder with `--gzip`, in tars and in an archive.

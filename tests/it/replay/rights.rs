@@ -44,7 +44,7 @@ async fn a_missing_right_to_replay_names_the_role_to_grant() {
         let says = ["user 'bringer' may not", "\"readWriteAnyDatabase\"", "--no-replay"];
         dump.restore(&uri("bringer"), args).ends(1).says(&says);
     }
-    assert_eq!(before.diff(&read_all(&live).await.expect("it")), Vec::<String>::new());
+    assert_eq!(before.diff(&read_all(&live).await.expect("a snapshot of the server")), Vec::<String>::new());
     dump.restore(&uri("player"), &["--drop", "--no-users"]).ends(0);
     let mut wanted = read_all(&client).await.expect("the original");
     let mut found = read_all(&live).await.expect("the target");
@@ -67,7 +67,7 @@ async fn a_server_without_applyops_is_refused_before_anything_is_touched() {
     proxy.add(Rule::on("applyOps").then(Action::Fail(answer)));
     let uri = proxy.uri(&target.uri());
     dump.restore(&uri, &[]).ends(1).says(&["applyOps", "mongos", "--no-replay"]);
-    assert_eq!(read_all(&live).await.expect("it").documents(), 0);
+    assert_eq!(read_all(&live).await.expect("a snapshot of the server").documents(), 0);
     dump.restore(&uri, &["--no-replay"]).ends(0);
 }
 

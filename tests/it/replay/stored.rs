@@ -66,7 +66,10 @@ async fn a_unique_value_that_moved_between_documents_is_replayed() {
         assert_eq!(plan["at"], json!({"t": at.t, "i": at.i}));
         assert_eq!(plan["replay"]["operations"], 3, "{plan}");
         run(backup.restore_into(&target).args(["--at", &at.to_string()])).ends(0);
-        let (wanted, found) = (read_all(&original).await.expect("it"), read_all(&live).await.expect("it"));
+        let (wanted, found) = (
+            read_all(&original).await.expect("a snapshot of the server"),
+            read_all(&live).await.expect("a snapshot of the server"),
+        );
         assert_eq!(wanted.diff(&found), Vec::<String>::new(), "{format}");
         // Without the replay the documents break the index, which is reported.
         run(backup.restore_into(&target).args(["--drop", "--no-replay", "--quiet"]))
@@ -75,7 +78,7 @@ async fn a_unique_value_that_moved_between_documents_is_replayed() {
         // A restore of one collection is of the same instant.
         let (target, live) = empty().await;
         run(backup.restore_into(&target).arg("--ns-include=shop.items")).ends(0);
-        assert_eq!(read_all(&live).await.expect("it").documents(), 11);
+        assert_eq!(read_all(&live).await.expect("a snapshot of the server").documents(), 11);
     }
 }
 
@@ -84,7 +87,8 @@ async fn a_damaged_slice_is_found_before_anything_is_touched() {
     for format in ["tar.gz", "archive.zst"] {
         let (backup, _server) = written_to(&["--db", "shop", "--format", format]).await;
         let (target, live) = empty().await;
-        let file = std::fs::OpenOptions::new().write(true).read(true).open(backup.artifact()).expect("it");
+        let file =
+            std::fs::OpenOptions::new().write(true).read(true).open(backup.artifact()).expect("the artifact");
         let [segment] = &segments(&backup)[..] else { panic!("a short slice") };
         for at in (segment.offset + 12..segment.offset + segment.length).step_by(23) {
             let mut byte = [0];
@@ -93,7 +97,7 @@ async fn a_damaged_slice_is_found_before_anything_is_touched() {
             run(&mut backup.restore_into(&target)).ends(4).says(&["oplog slice"]);
             file.write_all_at(&byte, at).expect("a byte");
         }
-        assert_eq!(read_all(&live).await.expect("it").documents(), 0, "{format}");
+        assert_eq!(read_all(&live).await.expect("a snapshot of the server").documents(), 0, "{format}");
         run(&mut backup.restore_into(&target)).ends(0);
     }
 }

@@ -192,8 +192,12 @@ async fn refused_documents_and_indexes_are_reported() {
     assert!(problems.contains("_id [7]"), "{problems}");
     assert!(report["notes"].to_string().contains("'x_1' is built without its option 'nonsense'"), "{report}");
     let found = read_all(&live).await.expect("the target");
-    let kept = found.get("shop", "c").expect("it");
-    assert_eq!((kept.documents.len(), kept.indexes.len()), (2, 4), "the later of two with one _id was kept");
+    let kept = found.get("shop", "c").expect("the collection");
+    assert_eq!(
+        (kept.documents.len(), kept.indexes.len()),
+        (2, 4),
+        "the later of two documents with the same _id was kept"
+    );
     assert!(kept.documents.contains(&documents[2]), "the later one is kept");
     // Two documents with the same value, and a unique index.
     let orders = rawdoc! {"_id": 4, "code": 2}.into_bytes();

@@ -44,7 +44,7 @@ async fn the_built_in_role_restore_restores_everything_and_reports_missing_count
         .await
         .expect("the torture database");
     let backup = Backup::of(&source, &[]);
-    let before = read_all(&original).await.expect("it");
+    let before = read_all(&original).await.expect("a snapshot of the server");
     for (role, code, notes) in [("restore", 3, true), ("readAnyDatabase", 0, false)] {
         let target = Mongod::builder().auth().start().await.expect("mongod");
         let roles = [("restore", "admin"), (role, "admin")];
@@ -58,14 +58,15 @@ async fn the_built_in_role_restore_restores_everything_and_reports_missing_count
         let has_notes =
             report["namespaces"].as_array().expect("rows").iter().any(|row| row["notes"] != json!([]));
         assert_eq!(has_notes, notes, "{report}");
-        let after = read_all(&target.client().await.expect("root")).await.expect("it");
+        let after = read_all(&target.client().await.expect("root")).await.expect("a snapshot of the server");
         let ignore_users = vec!["admin.root".into(), "admin.bringer".into()];
         let options = DiffOptions { ignore_users, ..DiffOptions::default() };
         assert_eq!(before.diff_with(&after, &options), Vec::<String>::new(), "{role}");
         restore(&[]).ends(1).says(&["--drop"]);
         // Documents of system.js can only be deleted, which neither role allows.
         restore(&["--drop"]).ends(1).says(&["shop.system.js", "readWriteAnyDatabase"]);
-        let untouched = read_all(&target.client().await.expect("root")).await.expect("it");
+        let untouched =
+            read_all(&target.client().await.expect("root")).await.expect("a snapshot of the server");
         assert_eq!(
             after.diff_with(&untouched, &DiffOptions { uuids: true, ..options }),
             Vec::<String>::new()

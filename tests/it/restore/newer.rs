@@ -104,14 +104,14 @@ async fn the_validation_level_constraint_is_set_when_the_documents_are_there() {
     assert_eq!(sent.get_str("validationLevel").ok(), Some("strict"));
     let sent = proxy.commands("collMod").pop().and_then(|command| command.body).expect("its body");
     assert_eq!(sent.get_str("validationLevel").ok(), Some("constraint"));
-    assert_eq!(read_all(&live).await.expect("it").documents(), 2);
+    assert_eq!(read_all(&live).await.expect("a snapshot of the server").documents(), 2);
     proxy.clear();
     let breaks = CommandError::new(12370902).message("found documents that break the validator");
     proxy.add(Rule::on("collMod").having("validationLevel").then(Action::Fail(breaks)));
     let report = restore().ends(1).json();
     let problem = report["namespaces"][0]["problems"][0].as_str().expect("a problem");
     assert!(problem.contains("break its validator: 2") && problem.contains("12370902"), "{problem}");
-    assert_eq!(read_all(&live).await.expect("it").documents(), 2);
+    assert_eq!(read_all(&live).await.expect("a snapshot of the server").documents(), 2);
 }
 
 /// A server that validates BSON refuses the whole command for one bad document in it. The other documents are
@@ -133,7 +133,7 @@ async fn a_document_that_is_no_valid_bson_is_counted_and_named() {
     assert_eq!(row["refused"], 1, "{report}");
     let problem = row["problems"].to_string();
     assert!(problem.contains("invalid UTF-8") && problem.contains("_id "), "{problem}");
-    assert_eq!(read_all(&live).await.expect("it").documents(), 49);
+    assert_eq!(read_all(&live).await.expect("a snapshot of the server").documents(), 49);
 }
 
 /// `applyOps` of 9.0 refuses writes to buckets. The restore finds that out before it drops anything.
@@ -162,5 +162,14 @@ async fn a_slice_that_writes_to_time_series_is_refused_by_a_server_without_bucke
     let says = ["writes to time series", "shop.series", "--ns-exclude shop.series", "--no-replay"];
     dump.restore(&uri, &["--drop"]).ends(1).says(&says);
     dump.restore(&uri, &["--drop", "--dry-run"]).ends(1).says(&says);
-    assert_eq!(read_all(&live).await.expect("it").get("shop", "orders").unwrap().documents.len(), 10);
+    assert_eq!(
+        read_all(&live)
+            .await
+            .expect("a snapshot of the server")
+            .get("shop", "orders")
+            .unwrap()
+            .documents
+            .len(),
+        10
+    );
 }

@@ -29,7 +29,7 @@ async fn people(client: &Client, db: &str, name: &str, gives: &str) {
 fn dump(root: &Path, original: &Snapshot) {
     let folder = root.join("shop");
     std::fs::create_dir_all(&folder).expect("a folder");
-    let orders = &original.get("shop", "orders").expect("it").documents;
+    let orders = &original.get("shop", "orders").expect("the collection").documents;
     std::fs::write(folder.join("orders.bson"), orders.concat()).expect("documents");
     let file = |kind: &str, documents: Vec<u8>| {
         std::fs::write(folder.join(format!("$admin.system.{kind}.bson")), documents).expect("documents");

@@ -116,7 +116,10 @@ async fn a_refused_count_or_index_is_named_and_the_documents_are_there() {
         assert!(ran.stdout.contains("shop.orders: ") && ran.stdout.contains(says), "{}", ran.stdout);
         assert!(proxy.hits(rule) > 0, "{command}");
         proxy.clear();
-        let (wanted, found) = (read_all(&original).await.expect("it"), read_all(&client).await.expect("it"));
+        let (wanted, found) = (
+            read_all(&original).await.expect("a snapshot of the server"),
+            read_all(&client).await.expect("a snapshot of the server"),
+        );
         let documents =
             |all: &uzima_testkit::read_all::Snapshot| all.get("shop", "orders").unwrap().documents.clone();
         assert!(documents(&wanted) == documents(&found), "{command}");
@@ -212,7 +215,13 @@ async fn a_namespace_created_after_the_plan_is_replaced_only_with_drop() {
         );
         let ran = run(&mut restore).ends(code);
         assert_eq!(proxy.hits(rule), 1);
-        let found = read_all(&client).await.expect("it").get("shop", "orders").unwrap().documents.len();
+        let found = read_all(&client)
+            .await
+            .expect("a snapshot of the server")
+            .get("shop", "orders")
+            .unwrap()
+            .documents
+            .len();
         assert_eq!(found, if code == 0 { 30 } else { 1 });
         if code == 1 {
             ran.says(&["cannot create shop.orders", "code 48", "Another client has created shop.orders"]);

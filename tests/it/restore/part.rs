@@ -72,7 +72,11 @@ async fn interrupted_answers_of_a_bucket_are_repeated() {
     let artifact = |rule: Rule| bucket.faults().add(rule.key("/dump.tar.gz"));
     artifact(Rule::from(0, "GetObject", Fault::Answer(403, "AccessDenied")));
     restore().ends(1).says(&["dump.tar.gz"]);
-    assert_eq!(read_all(&live).await.expect("it").documents(), 3, "nothing was touched");
+    assert_eq!(
+        read_all(&live).await.expect("a snapshot of the server").documents(),
+        3,
+        "nothing was touched"
+    );
     bucket.faults().clear();
     artifact(Rule::first(2, "GetObject", Fault::BreakOff(100)));
     artifact(Rule::at(3, "GetObject", Fault::Answer(503, "SlowDown")));
@@ -97,7 +101,10 @@ async fn namespaces_are_restored_under_other_names() {
     let renames = ["--ns-from=opts.*", "--ns-to=copy.*", "--ns-from=names.$n$", "--ns-to=$n$.names"];
     let report = run(backup.restore_into(&target).args(args).args(renames)).ends(0).json();
     assert_eq!(report["users"], json!(null), "a filter is given");
-    let (before, after) = (read_all(&original).await.expect("it"), read_all(&live).await.expect("it"));
+    let (before, after) = (
+        read_all(&original).await.expect("a snapshot of the server"),
+        read_all(&live).await.expect("a snapshot of the server"),
+    );
     let mut wanted = before.clone();
     wanted.retain(|db, name| db == "opts" && name != "images");
     assert!(wanted.namespaces.len() >= 9, "{:?}", wanted.namespaces.keys());
@@ -107,7 +114,7 @@ async fn namespaces_are_restored_under_other_names() {
         assert_eq!(copy, namespace, "{name}");
     }
     assert!(after.get("copy", "images").is_none() && after.users.is_empty());
-    assert_eq!(after.get("with*star", "names").expect("the odd one").documents.len(), 1);
+    assert_eq!(after.get("with*star", "names").expect("the collection with the odd name").documents.len(), 1);
     // A filter with --users restores users; without a filter, --no-users leaves them out.
     let (target, live) = server().await;
     run(backup.restore_into(&target).args(["--ns-include=shop.*", "--users"])).ends(0);
@@ -116,7 +123,9 @@ async fn namespaces_are_restored_under_other_names() {
     let (target, live) = server().await;
     run(backup.restore_into(&target).args(["--no-users", "--no-indexes"])).ends(0);
     let found = read_all(&live).await.expect("the target");
-    assert!(found.users.is_empty() && found.get("indexes", "many").expect("it").indexes.len() == 1);
+    assert!(
+        found.users.is_empty() && found.get("indexes", "many").expect("the collection").indexes.len() == 1
+    );
 }
 
 /// `--exact` drops namespaces that the backup does not contain, but nothing in other databases and no
@@ -167,7 +176,10 @@ async fn a_view_of_a_renamed_collection_is_noted() {
     assert_eq!(restore(&[&alone[..], &["--json"]].concat()).json()["notes"], json!([astray]));
     let found = read_all(&live).await.expect("the target");
     let view = |snapshot: &Snapshot, db: &str| snapshot.get(db, "open").expect("the view").options.clone();
-    assert_eq!(view(&found, "shop"), view(&read_all(&original).await.expect("it"), "shop"));
+    assert_eq!(
+        view(&found, "shop"),
+        view(&read_all(&original).await.expect("a snapshot of the server"), "shop")
+    );
     let whole = restore(&["--ns-from=shop.*", "--ns-to=copy.*", "--json"]).json();
     assert_eq!(whole["notes"], json!([]), "it shows the copy");
 }

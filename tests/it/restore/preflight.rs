@@ -347,7 +347,7 @@ async fn trials_are_removed_and_swept() {
     let all: Vec<&str> = backup.manifest.namespaces.iter().map(|n| n.collection.as_str()).collect();
     assert!(all.iter().all(|name| !name.starts_with("uzima")), "{all:?}");
     run(backup.restore_into(&source).args(["--drop", "--dry-run"])).ends(0);
-    assert_eq!(names(&original).await, [name(0), name(0)], "those of another run that is under way stay");
+    assert_eq!(names(&original).await, [name(0), name(0)], "trial collections of a running restore stay");
     let (target, live) = server().await;
     run(backup.restore_into(&target).arg("--dry-run")).ends(0);
     assert_eq!(names(&live).await, Vec::<String>::new());

@@ -98,7 +98,16 @@ async fn restoring_system_js_needs_another_role() {
     let uri = target.uri_as("bringer", "x", "admin");
     let says = ["may not delete from shop.system.js (", "[\"restore\", \"readWriteAnyDatabase\"]"];
     restore(&backup, &uri, &["--drop"]).ends(1).says(&says);
-    assert_eq!(read_all(&live).await.expect("it").get("shop", "system.js").unwrap().documents.len(), 4);
+    assert_eq!(
+        read_all(&live)
+            .await
+            .expect("a snapshot of the server")
+            .get("shop", "system.js")
+            .unwrap()
+            .documents
+            .len(),
+        4
+    );
 }
 
 /// The right to write to a database does not include the buckets of its time series.
@@ -115,7 +124,16 @@ async fn the_buckets_of_a_time_series_are_asked_for_before_the_first_drop() {
     target.create_user("owner", "x", &[("dbOwner", "shop")]).await.expect("a user");
     let says = ["may not insert past the validator of shop.system.buckets.series (", "[\"restore\"]"];
     restore(&backup, &target.uri_as("owner", "x", "admin"), &["--drop"]).ends(1).says(&says);
-    assert_eq!(read_all(&live).await.expect("it").get("shop", "series").unwrap().documents.len(), 7);
+    assert_eq!(
+        read_all(&live)
+            .await
+            .expect("a snapshot of the server")
+            .get("shop", "series")
+            .unwrap()
+            .documents
+            .len(),
+        7
+    );
     target
         .create_user("bringer", "x", &[("restore", "admin"), ("readAnyDatabase", "admin")])
         .await

@@ -53,7 +53,12 @@ async fn hard_links_in_a_tar_are_restored() {
         assert_eq!(there.documents.concat(), documents(0..7, "a"), "{db}.{collection}");
     }
     assert_eq!(
-        found.get("shop", "b").expect("it").options.get_str("validationLevel").expect("an option"),
+        found
+            .get("shop", "b")
+            .expect("the collection")
+            .options
+            .get_str("validationLevel")
+            .expect("an option"),
         "off"
     );
 }

@@ -100,7 +100,7 @@ async fn the_partial_file_of_a_dead_writer_is_removed_and_of_a_live_one_kept() {
     let dead = store.leftovers().await.expect("a search");
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].0, "2026/dead/dump");
-    store.abort_left(&dead[0].0, &dead[0].1).await.expect("its writer is dead");
+    store.abort_left(&dead[0].0, &dead[0].1).await.expect("a dead writer's partial file is removed");
     store.abort_left(&dead[0].0, &dead[0].1).await.expect("gone is a success");
     assert_eq!(store.leftovers().await.expect("a search"), []);
     assert!(!folder.path().join("2026/dead").exists());
@@ -310,7 +310,7 @@ async fn without_locks_a_partial_is_dead_after_a_day_of_silence() {
     assert_eq!(said(&left), r#"["old"]"#);
     let store = open(folder.path(), 0.0);
     assert_eq!(store.list("").await.expect("a listing"), []);
-    store.abort_left("old", "00112233445566ff").await.expect("its writer is dead");
+    store.abort_left("old", "00112233445566ff").await.expect("a dead writer's partial file is removed");
     assert_eq!(files(folder.path()), [folder.path().join(new)]);
 }
 

@@ -99,7 +99,7 @@ pub async fn abort(b: &Backend) {
 }
 
 pub async fn gone(b: &Backend) {
-    b.store.abort_left("gone/dump", "0123456789abcdef").await.expect("gone is as good as aborted");
+    b.store.abort_left("gone/dump", "0123456789abcdef").await.expect("aborting an unknown upload succeeds");
 }
 
 pub async fn too_many(b: &Backend) {

@@ -92,7 +92,8 @@ fn from_a_bucket(data: &Data, fetch: &str) {
     shell.run(fetch);
     let objects = bucket.objects();
     let newest = objects.keys().rfind(|key| key.ends_with("/manifest.json")).expect("a manifest");
-    let folder = newest.strip_suffix("manifest.json").expect("it ends so");
+    let folder =
+        newest.strip_suffix("manifest.json").expect("a path that ends with the name of the manifest");
     for name in ["manifest.json", "index.json.zst", "dump.tar.gz"] {
         let fetched = std::fs::read(shell.rescue().join(name)).expect(name);
         assert!(objects[&format!("{folder}{name}")] == fetched, "{name}");

@@ -55,7 +55,7 @@ impl Life {
                 (self.stand[job].collapsed, self.stand[job].renamed) = (false, false);
             }
         }
-        panic!("whatever a person does, it is frozen: {:?}", self.stand[job].frozen);
+        panic!("the cleanup stays frozen whatever a person does: {:?}", self.stand[job].frozen);
     }
 
     async fn happens(&mut self, event: Event) {

@@ -35,7 +35,7 @@ impl Life {
         nightly: bool,
     ) {
         for id in accept {
-            self.ledger.find(id).expect("one that was made").accepted = true;
+            self.ledger.find(id).expect("a backup of the ledger").accepted = true;
         }
         let (now, off) = (clock::machine(), clock::machine() - clock::store());
         let backups = self.ledger.backups();
@@ -131,7 +131,7 @@ impl Life {
     fn gone(&mut self, job: usize, gone: &BTreeSet<BackupId>, after: &Files) {
         for id in gone {
             let days = TimeDelta::days(JOBS[job].policy.days.into());
-            let made = self.ledger.find(id).expect("one that was made");
+            let made = self.ledger.find(id).expect("a backup of the ledger");
             assert!(clock::truth() - made.truth >= days && !made.pinned, "{made:?}");
             made.listed = false;
             if after.keys().any(|key| key.contains(id.as_str()) && !key.ends_with("/failed.json")) {

@@ -82,7 +82,7 @@ impl Life {
                     (Reach::Refused, _) => "MongoDB does not answer".into(),
                     (Reach::Login, _) => "the password is wrong".into(),
                     (_, Some(fault)) => format!("the store fails at {:?}", fault.step),
-                    (_, None) => panic!("why? {}", error.chain()),
+                    (_, None) => panic!("a failure without a planned cause: {}", error.chain()),
                 };
                 self.tally.add(format!("backups failed: {cause}"), 1);
                 self.series[job][0].bad("failure", ran.started, up)
@@ -106,7 +106,7 @@ impl Life {
         if listed && !doubt {
             self.stand[job].troubled = 0;
             let newest = self.ledger.newest_good(job, clock::machine()).expect("a good one");
-            assert_eq!(newest.id(), &ran.ids[0], "tonight's is not the newest good one");
+            assert_eq!(newest.id(), &ran.ids[0], "tonight's backup is not the newest good one");
         } else {
             self.stand[job].troubled += 1;
         }

@@ -62,7 +62,7 @@ impl Life {
         if self.ledger.listed(job).next().is_none() {
             return;
         }
-        let newest = self.ledger.newest_good(job, clock::machine()).expect("once there was a good one");
+        let newest = self.ledger.newest_good(job, clock::machine()).expect("a good backup");
         let key = layout::manifest(newest.id());
         let decoded =
             Manifest::decode(&self.world.read(&key).expect("its manifest")).expect("it is understood");
