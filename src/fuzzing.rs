@@ -24,8 +24,8 @@ use crate::model::index::Index;
 use crate::model::manifest::Manifest;
 use crate::model::namespace::{Namespace, Type};
 use crate::model::optime::OpTime;
-use crate::mongo::hello::Unfit;
-use crate::mongo::{meaning, server};
+use crate::mongo::commands::Unfit;
+use crate::mongo::{commands, meaning};
 use crate::ops::restore::dump::{Content, old};
 use crate::ops::restore::files;
 use crate::ops::restore::filter::Filter as Wanted;
@@ -188,7 +188,7 @@ fn replies(bytes: &[u8]) {
     if let Some(id) = token::of_reply(reply) {
         let _ = id.token();
     }
-    let _ = (token::given(reply), token::is_last(reply), server::uuid_of(reply));
+    let _ = (token::given(reply), token::is_last(reply), commands::uuid_of(reply));
     if let Ok(reply) = bson::Document::try_from(reply) {
         let _ = Unfit::of(&reply);
     }
@@ -196,7 +196,7 @@ fn replies(bytes: &[u8]) {
     let _ = old::parse("db", bytes);
     let _ = legacy::tidy(reply);
     let options = reply.get_document("options").map(|d| d.to_owned()).unwrap_or_default();
-    let uuid = server::uuid_of(reply);
+    let uuid = commands::uuid_of(reply);
     for kind in [Type::Collection, Type::View, Type::Timeseries] {
         let indexes = [reply.to_owned()];
         if let Ok(text) = metadata::render("collection", kind, uuid.as_deref(), &options, &indexes) {

@@ -1,34 +1,47 @@
-//! The server's errors in classes, and in words a person can act on.
+//! Classifies the driver's errors, and turns them into messages with a next step.
+//!
+//! If the driver finds no suitable server, it reports the state of every member in one text. The second half of this
+//! module reads that text. Its format is `ServerSelectionError` of the mongodb crate, and the `Display` of
+//! `TopologyDescription` and `ServerInfo`.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind::TimedOut;
 
 use mongodb::error::{Error as Driver, ErrorKind, WriteFailure};
 
-use super::client::User;
-use super::unfound;
 use crate::base::error::Error;
 
-/// What a driver's error means for a run.
+/// The user that a connection logs in as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    /// The database that the user was created in.
+    pub db: String,
+}
+
+/// What an error of the driver means for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// The login was refused.
     Login,
-    /// The user may not do this.
+    /// The user lacks a right.
     Unauthorized,
-    /// The connection broke, the member stepped down or is shutting down, or the cursor is gone:
-    /// reading may go on where it was.
+    /// The connection broke, the member stepped down or is shutting down, or the cursor is gone. Reading may continue
+    /// where it stopped.
     Interrupted,
     /// The record that a resume token names is gone (KeyNotFound, CappedPositionLost).
     TokenGone,
     /// The collection is gone (QueryPlanKilled, NamespaceNotFound).
     CollectionGone,
-    /// The instant that is read cannot be read any more (SnapshotTooOld, SnapshotUnavailable).
+    /// The server no longer keeps the history for the instant that is read (SnapshotTooOld, SnapshotUnavailable).
     InstantGone,
     /// The server does not know an option of the command.
     UnknownOption,
-    /// Everything else, malformed replies among it.
+    /// All other errors, including malformed replies.
     Other,
 }
 
-/// The server's code of an error, if it sent one.
+/// Returns the server's error code; `None` if the error is not a server's answer to a command.
 pub fn code(error: &Driver) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(c) => Some(c.code),
@@ -36,7 +49,7 @@ pub fn code(error: &Driver) -> Option<i32> {
     }
 }
 
-/// Classifies an error. Codes: MongoDB `src/mongo/base/error_codes.yml`.
+/// Classifies an error. The codes are listed in MongoDB's `src/mongo/base/error_codes.yml`.
 pub fn classify(error: &Driver) -> Class {
     match &*error.kind {
         ErrorKind::Authentication { .. } => Class::Login,
@@ -60,9 +73,32 @@ pub fn classify(error: &Driver) -> Class {
     }
 }
 
-/// An error of ours from the driver's: `doing` names what failed and on what.
+/// If the cause of an error may pass by itself, returns it: a broken connection, a server that is down, a name that was not
+/// resolved. A server that was silent for the stall time-out gets no second chance.
+pub fn passing(error: &Driver) -> Option<String> {
+    let passes = match &*error.kind {
+        ErrorKind::DnsResolve { .. } => true,
+        ErrorKind::Io(e) if e.kind() == TimedOut => false,
+        ErrorKind::ServerSelection { message, .. } => {
+            SelectionFailure::parse(message).and_then(|failure| failure.step).is_none_or(ConnectStep::passes)
+        }
+        _ => classify(error) == Class::Interrupted,
+    };
+    passes.then(|| tidy(error))
+}
+
+/// Returns true if the error came after a long wait: the server is down, or does not answer.
+pub(super) fn waited(error: &Driver) -> bool {
+    match &*error.kind {
+        ErrorKind::ServerSelection { .. } => true,
+        ErrorKind::Io(e) => e.kind() == TimedOut,
+        _ => false,
+    }
+}
+
+/// Makes an error of this tool from a driver's error. `doing` says what failed, and on which object.
 pub fn explain(doing: String, user: Option<&User>, error: Driver) -> Error {
-    // What the layers of the driver say of each other is for who looks closer.
+    // `tidy` shortens the driver's message, so the debug log keeps the whole one.
     log::debug!("{doing}: {error}");
     let who = match user {
         Some(user) => format!("user '{}'", user.name),
@@ -77,20 +113,22 @@ pub fn explain(doing: String, user: Option<&User>, error: Driver) -> Error {
             .hint(grant_backup(user))
             .caused_by(tidy(&error)),
         Class::Interrupted => Error::failed(doing)
-            .hint(whereabouts(&error, "MONGO_URI", false).unwrap_or_else(|| {
-                "Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings".into()
-            }))
+            .hint(connect_hint(&error, "MONGO_URI", false).unwrap_or_else(|| CHECK_SERVER.into()))
             .caused_by(tidy(&error)),
         _ if matches!(&*error.kind, ErrorKind::Custom(_)) => Error::failed(doing).caused_by(tidy(&error)).hint(
-            "Look at it on the server (db.getCollectionInfos(), db.getUsers()), and define it anew; if MongoDB did not send \
-             it, find out what stands between",
+            "Look at that definition on the server (db.getCollectionInfos(), db.getUsers()) and create it again. If the \
+             server has no such definition, look for a proxy that changes its answers",
         ),
         _ => Error::failed(doing).caused_by(tidy(&error)),
     }
 }
 
-/// The next step for a user that may not read what a backup reads.
-pub fn grant_backup(user: Option<&User>) -> String {
+/// The next step if a server cannot be reached and nothing more is known.
+pub(super) const CHECK_SERVER: &str =
+    "Check that MongoDB runs at this address, that MONGO_URI names it, and that its TLS settings are right";
+
+/// The next step if the user may not read what a backup reads.
+pub(super) fn grant_backup(user: Option<&User>) -> String {
     match user {
         Some(User { name, db }) => format!(
             "Grant the built-in role: db.getSiblingDB(\"{db}\").grantRolesToUser({name:?}, [{}])",
@@ -102,80 +140,79 @@ pub fn grant_backup(user: Option<&User>) -> String {
     }
 }
 
-/// A built-in role as `grantRolesToUser` takes it in the database `db`. In databases other than admin the role needs its
-/// own database.
+/// Writes a built-in role as an argument of `grantRolesToUser` in the database `db`. Built-in roles such as `backup` exist
+/// only in `admin`, so any other database must name it.
 pub fn granted(role: &str, db: &str) -> String {
     if db == "admin" { format!("\"{role}\"") } else { format!("{{role: \"{role}\", db: \"admin\"}}") }
 }
 
-/// The next step after a login that was refused; `whose` is the connection string, `file` the variable that names
-/// a file with it.
+/// The next step after a refused login. `whose` is the setting with the connection string, `file` the variable that names a
+/// file with it.
 pub fn login_step(error: &Driver, whose: &str, file: &str) -> String {
     match &*error.kind {
-        // The driver's words of a user without a password, before anything was sent.
+        // The driver's own check of the connection string, before anything is sent.
         ErrorKind::Authentication { message, .. } if message.contains("no password supplied") => format!(
-            "There is a user and no password in {whose} (`uzima-backup config` shows where it came from): the whole \
-             connection string, password and all, belongs into the file of {file}, or into the variable itself"
+            "{whose} has a user and no password (`uzima-backup config` shows where the value comes from). Put the whole \
+             connection string, including the password, into the file that {file} names, or into the variable itself"
         ),
         _ if of_certificate(error) => format!(
             "The certificate's subject must be a user in $external: `openssl x509 -in FILE -noout -subject -nameopt \
-             RFC2253` shows it, FILE being tlsCertificateKeyFile of {whose}, and \
-             db.getSiblingDB(\"$external\").createUser({{user: \"CN=…\", roles: […]}}) creates it"
+             RFC2253` shows the subject, where FILE is tlsCertificateKeyFile of {whose}, and \
+             db.getSiblingDB(\"$external\").createUser({{user: \"CN=…\", roles: […]}}) creates the user"
         ),
         _ => format!(
-            "Check user, password and authSource in {whose}; a password's special characters are percent-encoded"
+            "Check user, password and authSource in {whose}; special characters in the password must be percent-encoded"
         ),
     }
 }
 
-/// Returns true if it was a login with a certificate.
+/// Returns true if the login was one with a certificate.
 fn of_certificate(error: &Driver) -> bool {
     matches!(&*error.kind, ErrorKind::Authentication { message, .. } if message.contains("MONGODB-X509"))
 }
 
-/// The next step if a server answers, but does not match the connection string of the setting `whose`. `writes` is true if
-/// the connection is for writing.
-pub fn whereabouts(error: &Driver, whose: &str, writes: bool) -> Option<String> {
+/// The next step if servers answer, but do not match the connection string of the setting `whose`. `writes` is true if the
+/// connection is for writing.
+pub fn connect_hint(error: &Driver, whose: &str, writes: bool) -> Option<String> {
     match &*error.kind {
         ErrorKind::ServerSelection { message, .. } => {
-            unfound::read(message)?.step.map(|step| step.words(whose, writes))
+            SelectionFailure::parse(message)?.step.map(|step| step.words(whose, writes))
         }
         _ => None,
     }
 }
 
-/// Why a server that does not know the command `hello` cannot be used. 4.4.2 introduced it, as did late releases of older
-/// versions.
+/// If the server does not know the command `hello`, returns that cause. MongoDB 4.4.2 introduced the command, and late
+/// releases of older versions have it, too.
 pub fn without_hello(error: &Driver) -> Option<&'static str> {
     const COMMAND_NOT_FOUND: i32 = 59;
     (code(error) == Some(COMMAND_NOT_FOUND))
         .then_some("it does not know the command hello; MongoDB 4.4 or later is needed")
 }
 
-/// The driver's words without its types' wrapping.
+/// Returns the driver's message without the names of its types and layers.
 pub fn tidy(error: &Driver) -> String {
     match &*error.kind {
         ErrorKind::Command(c) => {
             format!("{} (code {}, {})", without_command(&c.message), c.code, c.code_name)
         }
         ErrorKind::ServerSelection { message, .. } => {
-            unfound::read(message).map_or_else(|| message.clone(), |unfound| unfound.why)
+            SelectionFailure::parse(message).map_or_else(|| message.clone(), |failure| failure.why)
         }
-        ErrorKind::DnsResolve { message, .. } => record(message),
+        ErrorKind::DnsResolve { message, .. } => missing_record(message),
         ErrorKind::Write(WriteFailure::WriteError(e)) => format!("{} (code {})", e.message, e.code),
         ErrorKind::Write(WriteFailure::WriteConcernError(e)) => {
             format!("{} (code {}, {})", e.message, e.code, e.code_name)
         }
-        // This tool's own checks of an answer.
+        // An answer that this tool itself found invalid.
         ErrorKind::Custom(_) => error.get_custom::<String>().cloned().unwrap_or_default(),
-        // Of a pool that was emptied the driver prints the whole error that emptied it.
+        // The driver appends the whole error because of which it cleared the pool.
         kind @ ErrorKind::ConnectionPoolCleared { .. } => without_empty_fields(&kind.to_string()),
-        kind => unfound::plain(&kind.to_string()),
+        kind => plain(&kind.to_string()),
     }
 }
 
-/// What is not allowed, without the whole command that is not: the server repeats it, with session and
-/// cluster time.
+/// Shortens the server's "not authorized" message: it repeats the whole command, with session and cluster time.
 fn without_command(message: &str) -> String {
     match message.split_once(" to execute command { ") {
         Some((who, command)) => {
@@ -185,19 +222,20 @@ fn without_command(message: &str) -> String {
     }
 }
 
-/// A name that a name server does not know, without the query's fields.
-fn record(message: &str) -> String {
+/// Shortens the message about a DNS name without a record: it prints all fields of the query.
+fn missing_record(message: &str) -> String {
     let fields = || {
         let (_, rest) = message.split_once("no records found for Query { name: Name(\"")?;
         let (name, rest) = rest.split_once("\")")?;
         let (_, kind) = rest.split_once("query_type: ")?;
         let kind = kind.split(',').next()?;
-        Some(format!("the name server knows no {kind} record of {}", name.trim_end_matches('.')))
+        Some(format!("the name server has no {kind} record for {}", name.trim_end_matches('.')))
     };
     fields().unwrap_or_else(|| message.into())
 }
 
-/// Of an error the driver prints every field it may have, and mostly has not: those from the labels on go.
+/// Removes the fields that the driver prints after an error's message and that are usually empty: everything from the labels
+/// to the server's response.
 fn without_empty_fields(text: &str) -> String {
     const FIRST: &str = ", labels: {";
     const LAST: &str = ", server response: None";
@@ -212,12 +250,294 @@ fn without_empty_fields(text: &str) -> String {
     out
 }
 
+/// Shortens an error of a connection to its cause, without the names and numbers of the layers.
+pub(super) fn plain(text: &str) -> String {
+    let text = ["I/O error: ", "An invalid argument was provided: "]
+        .iter()
+        .fold(text, |text, layer| text.strip_prefix(layer).unwrap_or(text));
+    let text = text.split(" (os error ").next().unwrap_or(text);
+    if text.starts_with("failed to lookup address information") {
+        return UNKNOWN_HOST.into();
+    }
+    match text {
+        "tls handshake eof" => NO_TLS.into(),
+        text => text.replacen("Connection refused", "connection refused", 1),
+    }
+}
+
+const UNKNOWN_HOST: &str = "the host's name is unknown";
+const NO_TLS: &str = "the server does not speak TLS";
+
+/// Why the driver found no server.
+#[derive(Debug, PartialEq, Eq)]
+struct SelectionFailure {
+    why: String,
+    /// `None` if the server is simply not reached.
+    step: Option<ConnectStep>,
+}
+
+/// The next step if no server was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConnectStep {
+    /// Correct the host's name.
+    Host,
+    /// Correct `replicaSet`.
+    SetName,
+    /// Initiate the set.
+    Initiate,
+    /// Start members until there is a primary. `secondary` is true if a secondary answers and could be read until then.
+    Primary { secondary: bool },
+    /// Loosen the read preference.
+    Preference,
+    /// Start members that hold data, or wait for them.
+    Members,
+    /// Update the server.
+    Version,
+    /// Name the CA.
+    Authority,
+    /// Use the host name that the certificate has.
+    Certificate,
+    /// Switch TLS off or on.
+    Tls,
+}
+
+impl ConnectStep {
+    /// The next step after a failed connection, if `why` is a known cause.
+    pub(super) fn after(why: &str) -> Option<ConnectStep> {
+        if why.contains("not valid for name") || why.contains("NotValidForName") {
+            return Some(ConnectStep::Certificate);
+        }
+        if ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"].iter().any(|fault| why.contains(fault)) {
+            return Some(ConnectStep::Authority);
+        }
+        match why {
+            UNKNOWN_HOST => Some(ConnectStep::Host),
+            NO_TLS => Some(ConnectStep::Tls),
+            _ => None,
+        }
+    }
+
+    /// Returns true if the server may become usable without this step, because it starts again or a primary is elected.
+    pub(super) fn passes(self) -> bool {
+        match self {
+            ConnectStep::Host
+            | ConnectStep::Primary { .. }
+            | ConnectStep::Preference
+            | ConnectStep::Members => true,
+            ConnectStep::SetName
+            | ConnectStep::Initiate
+            | ConnectStep::Version
+            | ConnectStep::Authority
+            | ConnectStep::Certificate
+            | ConnectStep::Tls => false,
+        }
+    }
+
+    /// The step as a hint. `whose` is the setting with the connection string; `writes` is true if the connection is for
+    /// writing, which needs a primary.
+    pub(super) fn words(self, whose: &str, writes: bool) -> String {
+        const PRIMARY: &str =
+            "Start the members that do not answer until the set has a primary (rs.status() shows them)";
+        match self {
+            ConnectStep::Host => format!(
+                "Correct the host in {whose}, or make its name known to this machine (DNS, /etc/hosts)"
+            ),
+            ConnectStep::SetName => format!(
+                "Correct replicaSet in {whose} to the set's own name (`rs.conf()._id`); for a standalone server leave it \
+                 out"
+            ),
+            ConnectStep::Initiate => {
+                "Run rs.initiate() on the server, or wait until it has found its set (`rs.status()`)".into()
+            }
+            ConnectStep::Primary { secondary: true } if !writes => format!(
+                "{PRIMARY}; to read a secondary meanwhile, add readPreference=secondaryPreferred to {whose}"
+            ),
+            ConnectStep::Primary { .. } => PRIMARY.into(),
+            ConnectStep::Preference => format!(
+                "Loosen readPreference in {whose}: secondaryPreferred takes a secondary, or else the primary; \
+                 readPreferenceTags and maxStalenessSeconds narrow the choice"
+            ),
+            ConnectStep::Members => format!(
+                "Look at the set with rs.status(): start the members that hold data, wait until one is PRIMARY or SECONDARY, \
+                 and name those members in {whose}"
+            ),
+            ConnectStep::Version => "Update the server".into(),
+            ConnectStep::Authority => format!(
+                "Name the file with the certificate of the CA that signed the server's certificate: tlsCAFile=/path/ca.pem \
+                 in {whose}"
+            ),
+            ConnectStep::Certificate => format!(
+                "Use the host name of the server's certificate in {whose}; if that is impossible, \
+                 tlsAllowInvalidHostnames=true checks the certificate's CA but not its names"
+            ),
+            ConnectStep::Tls => format!("Remove tls from {whose}, or enable TLS on the server"),
+        }
+    }
+}
+
+impl SelectionFailure {
+    /// Reads the driver's text. Returns `None` if the text is about something else.
+    fn parse(text: &str) -> Option<SelectionFailure> {
+        let found = |why: String, step| Some(SelectionFailure { why, step: Some(step) });
+        if let Some((address, wire)) = too_old(text) {
+            let version = version_of_wire(wire);
+            let why = format!("{address} runs {version}, and MongoDB 4.4 or later is needed");
+            return found(why, ConnectStep::Version);
+        }
+        let (suited, topology) = text.strip_prefix("Server selection timeout: ")?.split_once("Topology: ")?;
+        let set = between(topology, "Set Name: ", &[", ", " }"]).unwrap_or_default();
+        let members: Vec<&str> = topology.split("{ Address: ").skip(1).collect();
+        if members.is_empty() {
+            let why = format!("no server at this address is a member of the replica set '{set}'");
+            return found(why, ConnectStep::SetName);
+        }
+        let mut states: Vec<(String, MemberState)> =
+            members.iter().map(|member| (address(member), MemberState::parse(member))).collect();
+        states.sort_by(|a, b| a.0.cmp(&b.0));
+        let other = states.iter().find_map(|(_, state)| match state {
+            MemberState::Failed(error) => between(error, "does not match actual name ", &[]),
+            _ => None,
+        });
+        if let Some(other) = other {
+            let own = match other {
+                "<none>" => "it is a standalone".to_string(),
+                name => format!("its own set is '{}'", name.trim_matches('"')),
+            };
+            let why = format!("the server is not a member of the replica set '{set}', {own}");
+            return found(why, ConnectStep::SetName);
+        }
+        let is = |wanted: MemberState| states.iter().any(|(_, state)| *state == wanted);
+        let each: Vec<String> =
+            states.iter().map(|(address, state)| format!("{address}{}", state.words())).collect();
+        let each = each.join(", ");
+        if is(MemberState::Ghost) {
+            let server = if states.len() == 1 { "the server".into() } else { format!("a server ({each})") };
+            let why = format!("{server} is a member of a replica set that was not initiated");
+            return found(why, ConnectStep::Initiate);
+        }
+        let (primary, secondary) = (is(MemberState::Is("the primary")), is(MemberState::Is("a secondary")));
+        if suited.contains("(Primary)") && secondary && !primary {
+            let why = match set {
+                "" => format!("the servers have no primary: {each}"),
+                set => format!("the replica set '{set}' has no primary: {each}"),
+            };
+            return found(why, ConnectStep::Primary { secondary });
+        }
+        if secondary || primary {
+            return found(format!("no member matches the readPreference: {each}"), ConnectStep::Preference);
+        }
+        if is(MemberState::Is("an arbiter")) || is(MemberState::Other) {
+            return found(format!("no member that holds data can be read: {each}"), ConnectStep::Members);
+        }
+        let errors: Vec<(&String, &String)> = states
+            .iter()
+            .filter_map(|(address, state)| match state {
+                MemberState::Failed(error) => Some((address, error)),
+                _ => None,
+            })
+            .collect();
+        let causes: BTreeSet<&String> = errors.iter().map(|(_, error)| *error).collect();
+        let why = match (errors.as_slice(), causes.len()) {
+            ([], _) => format!("no member may be read: {each}"),
+            ([(_, only), ..], 1) => (*only).clone(),
+            (several, _) => {
+                let several = several.iter().map(|(address, error)| format!("{address}: {error}"));
+                several.collect::<Vec<_>>().join("; ")
+            }
+        };
+        let step = ConnectStep::after(&why).or_else(|| errors.is_empty().then_some(ConnectStep::Members));
+        Some(SelectionFailure { why, step })
+    }
+}
+
+/// The state of a member, as far as it matters to a reader.
+#[derive(Debug, PartialEq, Eq)]
+enum MemberState {
+    /// The member cannot be reached, for this cause.
+    Failed(String),
+    /// The member answers and has this role.
+    Is(&'static str),
+    /// The member was started for a set that was not initiated.
+    Ghost,
+    /// Neither primary nor secondary nor arbiter: the member is starting, copying data or recovering.
+    Other,
+    /// The member has not answered yet.
+    Unheard,
+}
+
+impl MemberState {
+    fn parse(member: &str) -> MemberState {
+        if let Some(error) = between(member, "Error: Kind: ", &[", labels: {", " } ] }", " }, "]) {
+            return MemberState::Failed(plain(error));
+        }
+        match between(member, "Type: ", &[",", " }"]) {
+            Some("RsPrimary") => MemberState::Is("the primary"),
+            Some("RsSecondary") => MemberState::Is("a secondary"),
+            Some("RsArbiter") => MemberState::Is("an arbiter"),
+            Some("Mongos") => MemberState::Is("a mongos"),
+            Some("Standalone") => MemberState::Is("a standalone"),
+            Some("RsGhost") => MemberState::Ghost,
+            Some("RsOther") => MemberState::Other,
+            _ => MemberState::Unheard,
+        }
+    }
+
+    /// The state in words that follow the member's address.
+    fn words(&self) -> String {
+        match self {
+            MemberState::Failed(error) => format!(": {error}"),
+            MemberState::Is(role) => format!(" is {role}"),
+            MemberState::Ghost => " was not initiated".into(),
+            MemberState::Other => {
+                " is neither primary nor secondary (it is starting, copying data or recovering)".into()
+            }
+            MemberState::Unheard => " has not answered".into(),
+        }
+    }
+}
+
+/// The address of a member. Adds the brackets of an IPv6 address, which the driver leaves out.
+fn address(member: &str) -> String {
+    let text = member.split(',').next().unwrap_or_default();
+    match text.rsplit_once(':') {
+        Some((host, port)) if host.contains(':') => format!("[{host}]:{port}"),
+        _ => text.to_string(),
+    }
+}
+
+/// Reads the message about a server that is too old for the driver: its address and its wire version.
+fn too_old(text: &str) -> Option<(String, u32)> {
+    let (place, wire) = text.strip_prefix("Server at ")?.split_once(" reports wire version ")?;
+    Some((address(place), wire.split(',').next()?.parse().ok()?))
+}
+
+/// The first release that has a wire version (server source, `src/mongo/db/wire_version.h`).
+fn version_of_wire(wire: u32) -> String {
+    let release = match wire {
+        8 => "4.2",
+        7 => "4.0",
+        6 => "3.6",
+        5 => "3.4",
+        4 => "3.2",
+        3 => "3.0",
+        _ => return "a version before MongoDB 3.0".into(),
+    };
+    format!("MongoDB {release}")
+}
+
+/// The text between `begin` and the first of `ends` that occurs after it, or the end of the text.
+fn between<'a>(text: &'a str, begin: &str, ends: &[&str]) -> Option<&'a str> {
+    let (_, rest) = text.split_once(begin)?;
+    let end = ends.iter().find_map(|end| rest.find(end)).unwrap_or(rest.len());
+    Some(&rest[..end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_the_driver_wraps_around_an_error_goes() {
+    fn empty_fields_of_a_driver_error_are_removed() {
         let none = ", labels: {\"Retryable\"}, source: None, server response: None";
         let text = format!("pool for a:1 cleared, because of: Kind: I/O error: refused{none}");
         assert_eq!(without_empty_fields(&text), "pool for a:1 cleared, because of: I/O error: refused");
@@ -227,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_is_not_allowed_is_named_and_not_repeated() {
+    fn a_refused_command_is_named_and_not_repeated() {
         let message = "not authorized on uzima_backup to execute command { update: \"runs\", ordered: true, lsid: { \
                        id: UUID(\"x\") }, $db: \"uzima_backup\" }";
         assert_eq!(without_command(message), "not authorized on uzima_backup to execute update");
@@ -235,10 +555,126 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_record_is_named() {
+    fn a_dns_name_without_a_record_is_named() {
         let message = "DNS error: no records found for Query { name: Name(\"_mongodb._tcp.db.example.\"), query_type: \
                        SRV, query_class: IN }";
-        assert_eq!(record(message), "the name server knows no SRV record of _mongodb._tcp.db.example");
-        assert_eq!(record("timed out"), "timed out");
+        assert_eq!(missing_record(message), "the name server has no SRV record for _mongodb._tcp.db.example");
+        assert_eq!(missing_record("timed out"), "timed out");
+    }
+
+    fn why(topology: &str) -> String {
+        SelectionFailure::parse(&format!(
+            "Server selection timeout: No available servers. Topology: {topology}"
+        ))
+        .unwrap()
+        .why
+    }
+
+    fn member(address: &str, error: &str) -> String {
+        let none = ", labels: {\"Retryable\"}, source: None, server response: None";
+        format!("{{ Address: {address}, Type: Unknown, Error: Kind: {error}{none} }}")
+    }
+
+    #[test]
+    fn unreachable_members_are_named_with_their_cause() {
+        let refused = "I/O error: Connection refused (os error 111)";
+        let one = format!("{{ Type: Unknown, Servers: [ {} ] }}", member("db1:27017", refused));
+        assert_eq!(why(&one), "connection refused");
+        let unknown = "I/O error: failed to lookup address information: Name or service not known";
+        let two = format!("{{ Servers: [ {}, {} ] }}", member("a:1", refused), member("b:2", unknown));
+        assert_eq!(why(&two), "a:1: connection refused; b:2: the host's name is unknown");
+        let same = format!("{{ Servers: [ {}, {} ] }}", member("a:1", refused), member("b:2", refused));
+        assert_eq!(why(&same), "connection refused");
+        let lone = SelectionFailure::parse(&format!(
+            "Server selection timeout: No available servers. Topology: {{ Servers: [ {} ] }}",
+            member("b:2", unknown)
+        ));
+        assert_eq!(lone.unwrap().step, Some(ConnectStep::Host));
+        let tls = member("a:1", "I/O error: invalid peer certificate: UnknownIssuer");
+        assert_eq!(why(&format!("{{ Servers: [ {tls} ] }}")), "invalid peer certificate: UnknownIssuer");
+    }
+
+    #[test]
+    fn a_server_of_another_set_is_named() {
+        assert_eq!(
+            why("{ Type: ReplicaSetNoPrimary, Set Name: rs0 }"),
+            "no server at this address is a member of the replica set 'rs0'"
+        );
+        for (own, words) in [("<none>", "it is a standalone"), ("\"rs1\"", "its own set is 'rs1'")] {
+            let text =
+                "An invalid argument was provided: Connection string replicaSet name \"rs0\" does not match";
+            let single = member("a:1", &format!("{text} actual name {own}"));
+            let why = why(&format!("{{ Type: Single, Set Name: rs0, Servers: [ {single} ] }}"));
+            assert_eq!(why, format!("the server is not a member of the replica set 'rs0', {words}"));
+        }
+        let ghost = "{ Address: a:1, Type: RsGhost, Average RTT: 896.711µs, Max Wire Version: 17 }";
+        assert!(
+            why(&format!("{{ Type: Unknown, Servers: [ {ghost} ] }}")).ends_with("that was not initiated")
+        );
+        let second = ghost.replace("RsGhost", "RsSecondary");
+        assert_eq!(
+            why(&format!("{{ Servers: [ {second} ] }}")),
+            "no member matches the readPreference: a:1 is a secondary"
+        );
+    }
+
+    /// The cause and the next step if some members of a set answer.
+    fn of_set(criteria: &str, members: &[String]) -> (String, Option<ConnectStep>) {
+        let topology =
+            format!("{{ Type: ReplicaSetNoPrimary, Set Name: rs0, Servers: [ {} ] }}", members.join(", "));
+        let text = format!(
+            "Server selection timeout: None of the available servers suitable for criteria ReadPreference({criteria}). \
+             Topology: {topology}"
+        );
+        let SelectionFailure { why, step } = SelectionFailure::parse(&text).unwrap();
+        (why, step)
+    }
+
+    #[test]
+    fn members_that_answer_decide_the_cause() {
+        let down = member("a:1", "I/O error: Connection refused (os error 111)");
+        let up =
+            |role: &str| format!("{{ Address: b:1, Type: {role}, Average RTT: 1ms, Max Wire Version: 17 }}");
+        let (why, step) = of_set("Primary", &[up("RsSecondary"), down.clone()]);
+        assert_eq!(why, "the replica set 'rs0' has no primary: a:1: connection refused, b:1 is a secondary");
+        assert_eq!(step, Some(ConnectStep::Primary { secondary: true }));
+        let words = ConnectStep::Primary { secondary: true }.words("MONGO_URI", false);
+        assert!(words.contains("readPreference=secondaryPreferred to MONGO_URI"), "{words}");
+        assert!(
+            !ConnectStep::Primary { secondary: true }
+                .words("RESTORE_URI", true)
+                .contains("secondaryPreferred")
+        );
+        let (why, step) = of_set("Secondary { options: None }", &[up("RsPrimary"), down.clone()]);
+        assert!(why.starts_with("no member matches the readPreference: a:1"), "{why}");
+        assert_eq!(step, Some(ConnectStep::Preference));
+        for (role, words) in [
+            (
+                "RsArbiter",
+                "no member that holds data can be read: a:1: connection refused, b:1 is an arbiter",
+            ),
+            ("RsOther", "b:1 is neither primary nor secondary (it is starting, copying data or recovering)"),
+        ] {
+            let (why, step) = of_set("Primary", &[up(role), down.clone()]);
+            assert!(why.contains(words), "{why}");
+            assert_eq!(step, Some(ConnectStep::Members));
+        }
+        let (why, step) = of_set("Primary", &[up("RsGhost"), down]);
+        assert!(why.ends_with("that was not initiated") && why.contains("a:1: connection refused"), "{why}");
+        assert_eq!(step, Some(ConnectStep::Initiate));
+    }
+
+    #[test]
+    fn an_old_server_is_named_with_its_version() {
+        let text = "Server at ::1:27017 reports wire version 8, but this version of the MongoDB Rust driver requires at \
+                    least 9 (MongoDB 4.4).";
+        let SelectionFailure { why, step } = SelectionFailure::parse(text).unwrap();
+        assert_eq!(why, "[::1]:27017 runs MongoDB 4.2, and MongoDB 4.4 or later is needed");
+        assert_eq!(step, Some(ConnectStep::Version));
+    }
+
+    #[test]
+    fn other_texts_are_not_parsed() {
+        assert_eq!(SelectionFailure::parse("no servers"), None);
     }
 }

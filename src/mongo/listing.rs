@@ -10,8 +10,9 @@ use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::Database;
 use mongodb::error::Result;
 
+use super::commands;
 use super::errors::{self, Class};
-use super::server;
+
 use crate::dumpformat::extjson;
 
 /// InvalidViewDefinition.
@@ -28,14 +29,14 @@ pub struct Listing {
     /// The rows of `listCollections`.
     pub rows: Vec<RawDocumentBuf>,
     /// Set if the server lists nothing because the definition of a view is invalid.
-    pub invalid: Option<Invalid>,
+    pub invalid: Option<InvalidViews>,
 }
 
 /// View definitions that the server does not accept.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Invalid {
+pub struct InvalidViews {
     /// The invalid definitions; if none of them looks invalid to this tool, all definitions of the database.
-    pub definitions: Vec<Definition>,
+    pub definitions: Vec<ViewDefinition>,
     /// Each of the definitions is invalid; if false, at least one of them is.
     pub certain: bool,
     /// The user may not read `system.views`: no view of the database is listed.
@@ -44,7 +45,7 @@ pub struct Invalid {
 
 /// A document of `system.views`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Definition {
+pub struct ViewDefinition {
     /// The view's name; `None` if the document names no view of its database.
     pub view: Option<String>,
     /// The document as Extended JSON.
@@ -53,7 +54,7 @@ pub struct Definition {
 
 /// Lists a database.
 pub async fn list(db: &Database) -> Result<Listing> {
-    match server::documents(db, command(None)).await {
+    match commands::documents(db, command(None)).await {
         Ok(rows) => Ok(Listing { rows, invalid: None }),
         Err(e) if errors::code(&e) == Some(INVALID_VIEW) => around_invalid(db).await,
         Err(e) => Err(e),
@@ -62,10 +63,10 @@ pub async fn list(db: &Database) -> Result<Listing> {
 
 /// The row that `listCollections` has for one collection; `None` if there is no such collection.
 pub async fn collection(db: &Database, name: &str) -> Result<Option<RawDocumentBuf>> {
-    match server::documents(db, command(Some(rawdoc! {"name": name}))).await {
+    match commands::documents(db, command(Some(rawdoc! {"name": name}))).await {
         Ok(rows) => Ok(rows.into_iter().next()),
         Err(e) if errors::code(&e) == Some(INVALID_VIEW) => {
-            let rows = server::documents(db, command(Some(collections_alone()))).await?;
+            let rows = commands::documents(db, command(Some(collections_alone()))).await?;
             Ok(rows.into_iter().find(|row| row.get_str("name").is_ok_and(|listed| listed == name)))
         }
         Err(e) => Err(e),
@@ -87,10 +88,10 @@ fn collections_alone() -> RawDocumentBuf {
 }
 
 async fn around_invalid(db: &Database) -> Result<Listing> {
-    let mut rows = server::documents(db, command(Some(collections_alone()))).await?;
+    let mut rows = commands::documents(db, command(Some(collections_alone()))).await?;
     let series: Vec<RawDocumentBuf> = rows.iter().filter_map(|row| timeseries(row)).collect();
     let find = rawdoc! {"find": VIEWS, "hint": {"$natural": 1_i32}};
-    let (documents, unread) = match server::documents(db, find).await {
+    let (documents, unread) = match commands::documents(db, find).await {
         Ok(documents) => (documents, false),
         Err(e) if errors::classify(&e) == Class::Unauthorized => (Vec::new(), true),
         Err(e) => return Err(e),
@@ -110,7 +111,7 @@ async fn around_invalid(db: &Database) -> Result<Listing> {
         }
         let valid = is_valid(document) && view.is_some();
         if !valid || !view.is_some_and(|view| is_series(&view)) {
-            definitions.push((valid, Definition { view: view.map(String::from), json }));
+            definitions.push((valid, ViewDefinition { view: view.map(String::from), json }));
         }
     }
     rows.extend(series);
@@ -118,7 +119,7 @@ async fn around_invalid(db: &Database) -> Result<Listing> {
     let certain = !definitions.iter().all(|(valid, _)| *valid);
     let wrong = definitions.into_iter().filter(|(valid, _)| !certain || !valid);
     let definitions = wrong.map(|(_, definition)| definition).collect();
-    Ok(Listing { rows, invalid: Some(Invalid { definitions, certain, unread }) })
+    Ok(Listing { rows, invalid: Some(InvalidViews { definitions, certain, unread }) })
 }
 
 /// The view that a document of a database's `system.views` defines.
@@ -171,7 +172,7 @@ fn timeseries(buckets: &RawDocument) -> Option<RawDocumentBuf> {
     Some(row)
 }
 
-impl Invalid {
+impl InvalidViews {
     /// A warning for each invalid view that `wants` selects. `may_want` is true if the selection could include a view whose
     /// name is unknown.
     pub fn warnings(&self, db: &str, wants: &dyn Fn(&str) -> bool, may_want: bool) -> Vec<String> {
@@ -200,7 +201,7 @@ impl Invalid {
                 names.join(", ")
             )];
         }
-        let line = |definition: &Definition| match &definition.view {
+        let line = |definition: &ViewDefinition| match &definition.view {
             Some(view) if !wants(view) => None,
             Some(view) => Some(format!(
                 "the definition of the view {db}.{view} is invalid, {whole}; the definition is in the backup, but no \
@@ -254,16 +255,16 @@ mod tests {
     #[test]
     fn an_excluded_view_is_not_warned_of() {
         let definition =
-            |view: Option<&str>| Definition { view: view.map(String::from), json: "{\"_id\":5}".into() };
+            |view: Option<&str>| ViewDefinition { view: view.map(String::from), json: "{\"_id\":5}".into() };
         let definitions = vec![definition(Some("v")), definition(None)];
-        let invalid = Invalid { definitions, certain: true, unread: false };
+        let invalid = InvalidViews { definitions, certain: true, unread: false };
         let all = invalid.warnings("d", &|_| true, true);
         assert!(all.len() == 2 && all[0].contains("d.v") && all[1].contains("{\"_id\":5}"), "{all:?}");
         assert_eq!(invalid.warnings("d", &|_| false, true).len(), 1);
         assert_eq!(invalid.warnings("d", &|_| false, false), Vec::<String>::new());
 
         let definitions = ["a", "b"].map(|view| definition(Some(view))).to_vec();
-        let invalid = Invalid { definitions, certain: false, unread: false };
+        let invalid = InvalidViews { definitions, certain: false, unread: false };
         let one = invalid.warnings("d", &|_| true, true);
         assert!(
             one.len() == 1 && one[0].contains("one of the views of d is invalid") && one[0].contains("a, b")

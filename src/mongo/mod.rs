@@ -1,14 +1,10 @@
-//! Talking to MongoDB servers: connecting, errors in words, versions, and lists of collections.
+//! Talking to MongoDB servers: connecting, commands, errors, and comparing definitions.
 
 pub mod client;
+pub mod commands;
 pub mod errors;
-pub mod fcv;
-pub mod hello;
 pub mod listing;
 pub mod meaning;
 pub mod notes;
-pub mod patience;
-pub mod relay;
 pub mod server;
-pub mod tls;
-pub mod unfound;
+mod tls;

@@ -1,72 +1,65 @@
-//! The server that is backed up: found by MONGO_URI, then one member of it for the whole run.
+//! The server that is backed up: MONGO_URI names a deployment, and the whole run reads one member of it.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bson::raw::cstr;
-use bson::{RawDocument, RawDocumentBuf, rawdoc};
-use futures_util::StreamExt;
-use mongodb::error::Error as Driver;
-use mongodb::options::{
-    ClientOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress,
-};
-use mongodb::{Client, Database};
+use bson::rawdoc;
+use mongodb::Client;
+use mongodb::error::{Error as Driver, Result as Answer};
+use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, ServerAddress};
 
-use super::client::{self, Access, User};
-use super::errors::{self, Class};
-use super::fcv;
-use super::hello::{Hello, Unfit, hello};
+use super::client::{self, Access};
+use super::commands::{self, Hello, QUIET, STALL, Unfit, bounded, heard};
+use super::errors::{self, Class, User};
 use super::notes::Notes;
-use super::patience::{Progress, QUIET, bounded, heard, passing};
-use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
-use crate::base::units;
 use crate::config::uri;
 use crate::model::server::Fcv;
 
-/// One member of a deployment, to which every read of a run goes.
+/// One member of a deployment. All reads of a run go to it.
 pub struct Server {
     client: Client,
     access: Access,
     options: ClientOptions,
     user: Option<User>,
-    /// How long it may take to answer.
+    /// How long the member may take to answer.
     pub(crate) stall: Duration,
-    /// How long it is waited for when it is down.
+    /// How long the tool waits for the member while it is down.
     pub(crate) patience: Patience,
-    /// It has not answered for a while, and that was logged.
-    pub(super) silent: AtomicBool,
-    /// What had to be asked again.
-    pub(super) notes: Notes,
-    /// Who it was at the start.
+    /// The member has not answered for a while, and that was logged.
+    silent: AtomicBool,
+    /// Collects the questions that had to be repeated.
+    notes: Notes,
+    /// The state of the member when the run began.
     pub hello: Hello,
 }
 
-/// How long a member may take to answer, until [`Server::patient`] says otherwise.
-const STALL: Duration = Duration::from_secs(600);
-/// The longest answer of several documents that is kept in memory, in bytes: the collections of a database, the indexes of
-/// a collection, users. 130,000 collections take about a fifth of it.
-const LARGEST_LIST: usize = 256 << 20;
-/// How long the driver looks for a server, between these bounds: for as long as the patience lasts.
+/// The bounds for how long the driver searches for a server. Within them, the patience decides.
 const SELECTION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
 /// How long the first answers may take, the selection of a server included.
 const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
 impl Server {
-    /// Connects to the deployment, picks the member that the URI's read preference asks for, and
-    /// holds on to it.
+    /// Connects to the deployment, and picks the member that the URI's read preference asks for.
+    ///
+    /// # Errors
+    /// Returns an error if the connection string is invalid, or no member can be reached, logged in to and read.
     pub async fn connect(uri: &Secret, patience: &Patience) -> Result<Server> {
         Server::connect_noting(uri, patience, &Notes::default()).await
     }
 
-    /// The same; what has to be asked again, now and later, is added to `notes`.
+    /// Connects as [`Server::connect`] does, and adds every question that has to be repeated, now or later, to `notes`.
+    ///
+    /// # Errors
+    /// Returns an error in the same cases.
     pub async fn connect_noting(uri: &Secret, patience: &Patience, notes: &Notes) -> Result<Server> {
-        let access = Access::read("MONGO_URI", uri)?;
-        let note = |doing: &str, e: &mongodb::error::Error| {
-            let why = passing(e).filter(|_| access.passes())?;
+        let access = Access::read("MONGO_URI", uri).await?;
+        let note = |doing: &str, e: &Driver| {
+            let why = errors::passing(e).filter(|_| access.passes())?;
             notes.count(format!("tried once more to {doing}, because {why}"));
             Some(why)
         };
@@ -82,17 +75,16 @@ impl Server {
         let fail = |e| {
             let doing = format!("cannot connect to MongoDB at {places}{}", patience.in_vain_text());
             let away = matches!(errors::classify(&e), Class::Login | Class::Interrupted);
-            if let Some((why, step)) = access.why().filter(|_| errors::classify(&e) == Class::Interrupted) {
-                let error = Error::new(Kind::Away, doing.clone()).caused_by(why);
-                return error.hint(step.map_or_else(
-                    || "Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings".into(),
-                    |step| step.words("MONGO_URI", false),
-                ));
+            if let Some((why, hint)) = access.relay_failure("MONGO_URI", false)
+                && errors::classify(&e) == Class::Interrupted
+            {
+                let hint = hint.unwrap_or_else(|| errors::CHECK_SERVER.into());
+                return Error::new(Kind::Away, doing).caused_by(why).hint(hint);
             }
             if let Some(why) = errors::without_hello(&e) {
-                return Error::new(Kind::Away, doing.clone()).caused_by(why).hint("Update the server");
+                return Error::new(Kind::Away, doing).caused_by(why).hint("Update the server");
             }
-            let error = errors::explain(doing.clone(), user.as_ref(), e);
+            let error = errors::explain(doing, user.as_ref(), e);
             if away { error.of_kind(Kind::Away) } else { error }
         };
 
@@ -115,7 +107,7 @@ impl Server {
                     _ => None,
                 };
                 return Err(match asked {
-                    Some(unfit) => of_unfit(&places, unfit),
+                    Some(unfit) => unreadable(&places, unfit),
                     None => fail(e),
                 });
             }
@@ -125,7 +117,7 @@ impl Server {
             Ok(me) if options.direct_connection != Some(true) => ServerAddress::parse(me).map_err(fail)?,
             _ => options.hosts[0].clone(),
         };
-        // Nothing depends on its end.
+        // The run goes on while this client closes.
         tokio::spawn(client::close(seed));
 
         options.hosts = vec![member];
@@ -133,10 +125,10 @@ impl Server {
         options.direct_connection = Some(options.load_balanced != Some(true));
         options.selection_criteria = None;
         let client = Client::with_options(options.clone()).map_err(fail)?;
-        let ask = || bounded(FIRST_ANSWER, hello(&client, &options.hosts[0]));
+        let ask = || bounded(FIRST_ANSWER, Hello::ask(&client, &options.hosts[0]));
         let hello = patience.retry(&service, |e| note(&connecting, e), ask).await.map_err(fail)?;
         if let Some(unfit) = hello.unfit {
-            return Err(of_unfit(&hello.address, unfit));
+            return Err(unreadable(&hello.address, unfit));
         }
         Ok(Server {
             client,
@@ -151,7 +143,7 @@ impl Server {
         })
     }
 
-    /// The same with another bound on how long an answer may take.
+    /// Sets how long an answer may take.
     pub fn patient(mut self, stall: Duration) -> Server {
         self.stall = stall;
         self
@@ -162,55 +154,124 @@ impl Server {
         &self.client
     }
 
-    /// Another client of the same member, on the runtime of the caller.
-    pub fn another_client(&self) -> Result<Client> {
+    /// Makes another client of the same member, for the runtime of the caller.
+    pub(crate) fn another_client(&self) -> Result<Client> {
         Client::with_options(self.options.clone()).map_err(|e| self.explain("cannot connect to MongoDB", e))
     }
 
-    /// Ends the connections; a member that does not answer must not hold the run up.
+    /// Closes the connections, without waiting for a member that does not answer.
     pub async fn close(&self) {
         client::close(self.client.clone()).await;
     }
 
     /// The replica set in words.
-    pub fn set_name(&self) -> String {
+    pub(crate) fn set_name(&self) -> String {
         match &self.hello.set_name {
             Some(name) => format!("the replica set '{name}'"),
-            None => format!("MongoDB at {}", self.hello.address),
+            None => self.service(),
         }
     }
 
-    /// The user of MONGO_URI.
-    pub fn user(&self) -> Option<&str> {
+    /// The member in words.
+    pub(crate) fn service(&self) -> String {
+        format!("MongoDB at {}", self.hello.address)
+    }
+
+    /// The name of the user in MONGO_URI.
+    pub(crate) fn user(&self) -> Option<&str> {
         self.user.as_ref().map(|user| user.name.as_str())
     }
 
-    /// The next step for a user that may not read what a backup reads.
-    pub fn grant_backup(&self) -> String {
+    /// The next step if the user may not read what a backup reads.
+    pub(crate) fn grant_backup(&self) -> String {
         errors::grant_backup(self.user.as_ref())
     }
 
     /// The connection string with which mongodump reads this member.
     ///
     /// # Errors
-    /// Returns an error if mongodump cannot be led to the member.
-    pub fn uri_for_mongodump(&self) -> Result<Secret> {
+    /// Returns an error if mongodump needs the relay and the relay cannot accept its connections.
+    pub(crate) fn uri_for_mongodump(&self) -> Result<Secret> {
         let source = self.options.credential.as_ref().and_then(|c| c.source.as_deref());
         self.access.for_mongodump(&self.options.hosts[0], source)
     }
 
-    /// An error of ours that names the member.
-    pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
-        let place = format!("(MongoDB at {}{})", self.hello.address, self.patience.in_vain_text());
+    /// Waits for an answer for the stall time-out at most. If a connection breaks without notice, the driver waits for ever.
+    pub(crate) async fn bounded<T>(&self, answer: impl Future<Output = Answer<T>>) -> Answer<T> {
+        bounded(self.stall, answer).await
+    }
+
+    /// Waits as [`Server::bounded`] does, and logs a silence of the member, once for all that wait at the same time.
+    pub(crate) async fn next<T>(&self, answer: impl Future<Output = Answer<T>>) -> Answer<T> {
+        let log = || !self.silent.swap(true, Relaxed);
+        let (answer, logged) = heard(&self.service(), QUIET, self.stall, log, self.bounded(answer)).await;
+        if logged {
+            self.silent.store(false, Relaxed);
+        }
+        answer
+    }
+
+    /// Sends a command that may be repeated. Repeats it after errors that may pass, until the patience is over.
+    pub async fn ask<T, F: Future<Output = Answer<T>>>(&self, question: impl Fn() -> F) -> Answer<T> {
+        let note = |error: &Driver| {
+            let why = errors::passing(error)?;
+            self.notes.count(format!("asked MongoDB once more after: {why}"));
+            Some(why)
+        };
+        self.patience.retry(&self.service(), note, || self.bounded(question())).await
+    }
+
+    /// Makes an error of this tool, which names the member, from a driver's error.
+    pub fn explain(&self, doing: &str, error: Driver) -> Error {
+        let place = format!("({}{})", self.service(), self.patience.in_vain_text());
         errors::explain(format!("{doing} {place}"), self.user.as_ref(), error)
     }
 
-    /// Who the member is now.
-    pub async fn hello_now(&self, client: &Client) -> mongodb::error::Result<Hello> {
-        self.ask(|| hello(client, &self.options.hosts[0])).await
+    /// Explains an error as [`Server::explain`] does, for a question after the documents were read. If the member did not
+    /// answer, another member may have become primary, which only a new run can read: the error is a [`Kind::Restart`].
+    pub(crate) fn explain_late(&self, doing: &str, error: Driver) -> Error {
+        let waited = errors::waited(&error) || self.patience.in_vain().is_some();
+        let error = self.explain(doing, error);
+        if waited { error.of_kind(Kind::Restart) } else { error }
     }
 
-    /// The server's version, `a.b.c`.
+    /// Asks the member for its state now.
+    pub(crate) async fn hello_now(&self, client: &Client) -> Answer<Hello> {
+        self.ask(|| Hello::ask(client, &self.options.hosts[0])).await
+    }
+
+    /// Compares the member's state with the one when the run began. Returns the change in words if the process or its role
+    /// is another one: record ids then no longer mean the same.
+    pub(crate) fn changed(&self, now: &Hello) -> Option<String> {
+        let what = if now.process != self.hello.process {
+            "was restarted"
+        } else if now.primary != self.hello.primary {
+            if now.primary { "became primary" } else { "stepped down" }
+        } else if now.election != self.hello.election {
+            // Writes of the other primary, which this member copied meanwhile, may have undone documents that were read.
+            "stepped down and was elected again"
+        } else {
+            return None;
+        };
+        Some(format!("{} {what}", self.service()))
+    }
+
+    /// Checks that the member is still the process, in the same role, with which the run began.
+    ///
+    /// # Errors
+    /// Returns a [`Kind::Restart`] if not: a new run may succeed.
+    pub async fn prove_unchanged(&self, client: &Client) -> Result<()> {
+        let now = self
+            .hello_now(client)
+            .await
+            .map_err(|e| self.explain_late("cannot ask for the member's state at the end", e))?;
+        match self.changed(&now) {
+            Some(what) => Err(Error::restart(format!("{what} during the run"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The server's version, `a.b.c`, or `unknown`.
     pub async fn version(&self) -> Result<String> {
         let admin = self.client.database("admin");
         let reply = self
@@ -220,87 +281,25 @@ impl Server {
         Ok(reply.get_str("version").unwrap_or("unknown").to_string())
     }
 
-    /// The server's feature compatibility version; `None` if the user may not know, or it has none.
+    /// The server's feature compatibility version; `None` if the user may not know it, or the server has none.
     pub async fn feature_compatibility(&self) -> Result<Option<Fcv>> {
         let admin = self.client.database("admin");
-        self.ask(|| fcv::of_server(&admin))
+        self.ask(|| commands::feature_compatibility(&admin))
             .await
             .map_err(|e| self.explain("cannot ask for the feature compatibility version", e))
     }
 
-    /// The replica set's id, where the user may read it.
+    /// The replica set's id, if the user may read it.
     pub async fn replica_set_id(&self) -> Option<String> {
         let local = self.client.database("local");
         let find = rawdoc! {"find": "system.replset", "limit": 1_i32};
-        let rows = self.ask(|| documents(&local, find.clone())).await.ok()?;
+        let rows = self.ask(|| commands::documents(&local, find.clone())).await.ok()?;
         let settings = rows.first()?.get_document("settings").ok()?;
         settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
     }
 }
 
-/// The error that a member cannot be read.
-fn of_unfit(address: &str, unfit: Unfit) -> Error {
+fn unreadable(address: &str, unfit: Unfit) -> Error {
     let message = format!("MongoDB at {address} cannot be read: it {}", unfit.words());
-    Error::new(Kind::Away, message).hint(unfit.step().words("MONGO_URI", false))
-}
-
-/// The member that a direct connection leads to, whatever it is.
-pub fn any_member() -> SelectionCriteria {
-    SelectionCriteria::ReadPreference(ReadPreference::PrimaryPreferred {
-        options: Some(ReadPreferenceOptions::default()),
-    })
-}
-
-/// All documents that a cursor command answers, as raw bytes, at most [`LARGEST_LIST`].
-///
-/// # Errors
-/// Returns an error if there are more, or if one is nested deeper than [`bounds::DEEPEST`].
-pub async fn documents(
-    db: &Database,
-    command: RawDocumentBuf,
-) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
-    let mut cursor = db.run_raw_cursor_command(command).selection_criteria(any_member()).batch().await?;
-    let (mut out, mut bytes) = (Vec::new(), 0);
-    let mut progress = Progress::new(STALL);
-    while let Some(batch) = cursor.next().await {
-        let batch = batch?;
-        let documents = batch.doc_slices()?;
-        progress.step(!documents.is_empty())?;
-        for document in documents {
-            let Some(document) = document?.as_document() else { continue };
-            bytes += document.as_bytes().len();
-            if bytes > LARGEST_LIST {
-                let limit = units::bytes(LARGEST_LIST as u64);
-                return Err(Driver::custom(format!(
-                    "the server's list is longer than {limit}, and no more is read"
-                )));
-            }
-            bounds::check_depth(document).map_err(|why| Driver::custom(nested(document, &why)))?;
-            out.push(document.to_owned());
-        }
-    }
-    Ok(out)
-}
-
-/// The cause that a document is nested too deeply, with the document's name if it has one.
-fn nested(document: &RawDocument, why: &str) -> String {
-    let name = ["name", "_id"].iter().find_map(|key| document.get_str(*key).ok());
-    match name {
-        Some(name) => format!("the server sent the definition of '{name}', and {why}"),
-        None => format!("the server sent a document, and {why}"),
-    }
-}
-
-/// The UUID of a `listCollections` row as hex digits; views have none.
-pub fn uuid_of(row: &RawDocument) -> Option<String> {
-    let uuid = row.get_document("info").ok()?.get_binary("uuid").ok()?;
-    Some(uuid.bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// `listIndexes` of a collection, verbatim.
-pub async fn list_indexes(db: &Database, collection: &str) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
-    let mut command = RawDocumentBuf::new();
-    command.append(cstr!("listIndexes"), collection);
-    command.append(cstr!("cursor"), rawdoc! {"batchSize": 1_000_i32});
-    documents(db, command).await
+    Error::new(Kind::Away, message).hint(unfit.hint("MONGO_URI", false))
 }

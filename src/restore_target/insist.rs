@@ -8,7 +8,6 @@ use bson::{Document, RawDocumentBuf};
 use super::{STALL, Target};
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
-use crate::mongo::patience;
 
 /// How a command ended that may have been sent more than once.
 pub struct Sent {
@@ -45,7 +44,7 @@ impl Target {
         &self,
         question: impl Fn() -> F,
     ) -> mongodb::error::Result<T> {
-        let passing = |e: &mongodb::error::Error| patience::passing(e).filter(|_| self.access.passes());
+        let passing = |e: &mongodb::error::Error| errors::passing(e).filter(|_| self.access.passes());
         self.patience.retry(&self.service(), passing, question).await
     }
 
@@ -59,7 +58,7 @@ impl Target {
         let (mut again, mut waiting) = (false, self.patience.start(self.service()));
         loop {
             let answer = self.run_for(limit, db, command()).await;
-            match answer.as_ref().err().and_then(patience::passing).filter(|_| self.access.passes()) {
+            match answer.as_ref().err().and_then(errors::passing).filter(|_| self.access.passes()) {
                 Some(why) if waiting.pause(&why).await => again = true,
                 _ => {
                     if answer.is_ok() {

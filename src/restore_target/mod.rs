@@ -28,12 +28,11 @@ use crate::base::secret::Secret;
 use crate::config::uri;
 use crate::model::server::Fcv;
 use crate::mongo::client;
-use crate::mongo::client::{Access, User};
+use crate::mongo::client::Access;
+use crate::mongo::commands::Unfit;
 use crate::mongo::errors;
-use crate::mongo::errors::Class;
-use crate::mongo::fcv;
-use crate::mongo::hello::Unfit;
-use crate::mongo::{listing, patience as answers, server};
+use crate::mongo::errors::{Class, User};
+use crate::mongo::{commands, listing};
 use insert::Place;
 use requests::Requests;
 use trial::Trials;
@@ -110,8 +109,8 @@ impl Target {
     /// Connects and asks who answers.
     pub async fn connect(uri: &Secret, patience: &Patience) -> Result<Target> {
         let what = "the connection string of the target";
-        let access = Access::read(what, uri)?;
-        let passing = |e: &mongodb::error::Error| answers::passing(e).filter(|_| access.passes());
+        let access = Access::read(what, uri).await?;
+        let passing = |e: &mongodb::error::Error| errors::passing(e).filter(|_| access.passes());
         let (options, user) = patience
             .retry("the name server, for the target", passing, || access.options())
             .await
@@ -145,7 +144,7 @@ impl Target {
         };
         let doing = CONNECTING;
         let sent = target.insist("admin", || rawdoc! {"hello": 1});
-        let hello = match answers::heard(&target.service(), answers::QUIET, patience.total(), || true, sent)
+        let hello = match commands::heard(&target.service(), commands::QUIET, patience.total(), || true, sent)
             .await
             .0
             .answer
@@ -180,7 +179,7 @@ impl Target {
         let build = target.insist("admin", || rawdoc! {"buildInfo": 1}).await.answer;
         let build = build.map_err(|e| target.explain(doing, e))?;
         target.version = Version::parse(build.get_str("version").unwrap_or_default());
-        let fcv = fcv::of_server(&target.client.database("admin")).await;
+        let fcv = commands::feature_compatibility(&target.client.database("admin")).await;
         target.fcv =
             fcv.map_err(|e| target.explain("cannot ask for the feature compatibility version", e))?;
         Ok(target)
@@ -215,7 +214,7 @@ impl Target {
     /// The error for a server that takes no writes.
     fn unfit(&self, unfit: Unfit) -> Error {
         Error::failed(format!("MongoDB at {} takes no writes: it {}", self.address, unfit.words()))
-            .hint(unfit.step().words("the target's connection string", true))
+            .hint(unfit.hint("the target's connection string", true))
     }
 
     /// An error that names the server. Its kind is `Refused` if the server answered, and the failure
@@ -236,11 +235,13 @@ impl Target {
             return Error::failed(message).caused_by(why).hint("Update the server");
         }
         let whose = "the target's connection string";
-        if let Some((why, Some(step))) = self.access.why().filter(|_| class == Class::Interrupted) {
+        if let Some((why, Some(hint))) = self.access.relay_failure(whose, true)
+            && class == Class::Interrupted
+        {
             let message = format!("{doing} {place}");
-            return Error::failed(message).caused_by(why).hint(step.words(whose, true));
+            return Error::failed(message).caused_by(why).hint(hint);
         }
-        let step = errors::whereabouts(&error, whose, true);
+        let step = errors::connect_hint(&error, whose, true);
         let explained = errors::explain(format!("{doing} {place}"), self.user.as_ref(), error).of_kind(kind);
         match class {
             Class::Unauthorized => {
@@ -280,7 +281,7 @@ impl Target {
         // In a task of its own, so that the command is counted until its answer is there, even if the caller
         // stops waiting: a drop or create that arrives late would undo the next restore.
         let task = tokio::spawn(async move {
-            let answer = answers::bounded(limit, db.run_raw_command(command).into_future()).await;
+            let answer = commands::bounded(limit, db.run_raw_command(command).into_future()).await;
             drop(running);
             answer
         });
@@ -357,7 +358,7 @@ impl Target {
         let command = rawdoc! {"aggregate": collection, "pipeline": [group], "cursor": {}, "hint": all};
         let (database, command) = (self.client.database(db), place.command(command));
         let rows = self
-            .ask(|| server::documents(&database, command.clone()))
+            .ask(|| commands::documents(&database, command.clone()))
             .await
             .map_err(|e| self.explain(&format!("cannot count {db}.{collection}"), e))?;
         let Some(row) = rows.first() else { return Ok(0) };
@@ -381,7 +382,7 @@ impl Target {
     /// All documents that a `find` answers, as they are.
     pub async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
         let database = self.client.database(db);
-        self.ask(|| server::documents(&database, command.clone()))
+        self.ask(|| commands::documents(&database, command.clone()))
             .await
             .map_err(|e| self.explain_beyond(&format!("cannot read from the database '{db}'"), e))
     }

@@ -15,11 +15,11 @@ use crate::dumpformat::metadata;
 use crate::model::known;
 use crate::model::namespace::{Namespace, Type};
 use crate::model::server::Fcv;
+use crate::mongo::commands;
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
 use crate::mongo::listing;
 use crate::mongo::listing::Listing;
-use crate::mongo::server;
 use crate::mongo::server::Server;
 
 /// The prefix of the collection that holds a time series' documents.
@@ -105,7 +105,7 @@ async fn readable(server: &Server, namespace: &Namespace) -> Result<()> {
     if namespace.is_raw() {
         find.append(cstr!("rawData"), true);
     }
-    match server.ask(|| server::documents(&database, find.clone())).await {
+    match server.ask(|| commands::documents(&database, find.clone())).await {
         Ok(_) => Ok(()),
         // Dropped since it was listed, which a backup reports.
         Err(e) if errors::classify(&e) == Class::CollectionGone => Ok(()),
@@ -193,7 +193,7 @@ async fn missing(server: &Server, db: &str) -> Error {
     let admin = server.client().database("admin");
     // Of a limited user, only those that it may read.
     let command = bson::doc! {"listDatabases": 1, "nameOnly": true};
-    let ask = || admin.run_command(command.clone()).selection_criteria(server::any_member()).into_future();
+    let ask = || admin.run_command(command.clone()).selection_criteria(commands::any_member()).into_future();
     let reply = server.ask(ask).await.unwrap_or_default();
     let rows = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
     let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
@@ -241,7 +241,7 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
     let command = bson::doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
     let admin = server.client().database("admin");
     let reply = server
-        .ask(|| admin.run_command(command.clone()).selection_criteria(server::any_member()).into_future())
+        .ask(|| admin.run_command(command.clone()).selection_criteria(commands::any_member()).into_future())
         .await
         .map_err(|e| server.explain("cannot list all databases", e))?;
     let rows = reply.get_array("databases").map_err(|e| malformed(server, e))?;
@@ -262,7 +262,7 @@ async fn list(server: &Server, db: &str) -> Result<Listing> {
 
 fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {
     for row in rows {
-        if let (Ok(name), Some(uuid)) = (row.get_str("name"), server::uuid_of(row)) {
+        if let (Ok(name), Some(uuid)) = (row.get_str("name"), commands::uuid_of(row)) {
             // If a time series has a bucket collection, its UUID is the one of the bucket collection.
             if let Some(series) = name.strip_prefix(BUCKETS) {
                 uuids.insert((db.to_string(), series.to_string()), uuid.clone());
@@ -300,7 +300,7 @@ async fn namespace(
         Vec::new()
     } else {
         let database = server.client().database(db);
-        match server.ask(|| server::list_indexes(&database, name)).await {
+        match server.ask(|| commands::list_indexes(&database, name)).await {
             Ok(indexes) => indexes,
             // It stays in the list, so that the check at the end of the run tells whether it was
             // dropped, or renamed to a name that is not in this list.
@@ -308,7 +308,7 @@ async fn namespace(
             Err(e) => return Err(server.explain(&format!("cannot read the indexes of {db}.{name}"), e)),
         }
     };
-    let uuid = server::uuid_of(row);
+    let uuid = commands::uuid_of(row);
     let metadata = metadata::render(name, kind, uuid.as_deref(), &options, &indexes).map_err(|e| {
         Error::failed(format!("the options or indexes of {db}.{name} cannot be written as JSON")).caused_by(e)
     })?;

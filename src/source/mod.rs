@@ -7,4 +7,3 @@ pub mod native;
 pub mod oplog;
 mod size;
 pub mod snapshot;
-mod unchanged;

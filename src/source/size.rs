@@ -5,7 +5,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::config::selection::Selection;
 use crate::model::namespace::Namespace;
-use crate::mongo::server;
+use crate::mongo::commands;
 use crate::mongo::server::Server;
 
 /// How many questions are under way at once.
@@ -44,7 +44,7 @@ async fn of_collections(server: &Server, namespaces: &[Namespace]) -> Option<u64
 async fn asked(server: &Server, db: &str, command: RawDocumentBuf, field: &str) -> Option<u64> {
     let database = server.client().database(db);
     let ask = || {
-        let answer = database.run_raw_command(command.clone()).selection_criteria(server::any_member());
+        let answer = database.run_raw_command(command.clone()).selection_criteria(commands::any_member());
         answer.into_future()
     };
     let reply = server.ask(ask).await.ok()?;
@@ -56,7 +56,7 @@ pub async fn on_disk(server: &Server, databases: &[String]) -> Option<u64> {
     let command = bson::doc! {"listDatabases": 1, "filter": {"name": {"$in": databases}}};
     let admin = server.client().database("admin");
     let ask = || {
-        let answer = admin.run_command(command.clone()).selection_criteria(server::any_member());
+        let answer = admin.run_command(command.clone()).selection_criteria(commands::any_member());
         answer.into_future()
     };
     let reply = server.ask(ask).await.ok()?;

@@ -11,7 +11,8 @@ use crate::config::selection::Selection;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
-use crate::mongo::server::{Server, any_member};
+use crate::mongo::commands::any_member;
+use crate::mongo::server::Server;
 
 /// How often all is listed before an application that always makes and drops collections has won.
 const LISTINGS: u32 = 10;

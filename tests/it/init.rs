@@ -109,8 +109,8 @@ async fn secrets_are_written_only_on_request() {
     alone.says(&[
         &server.host(),
         "no password supplied",
-        "a user and no password in MONGO_URI (",
-        "the file of MONGO_URI_FILE",
+        "MONGO_URI has a user and no password (",
+        "the file that MONGO_URI_FILE names",
     ]);
     std::fs::write(&beside, format!("{uri}\n")).expect("a file");
     run(&mut cron(&lines(&ran.json(), "crontab"), " backup --quiet")).ends(0);

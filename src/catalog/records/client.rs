@@ -15,10 +15,10 @@ use crate::base::error::{Error, Result};
 use crate::base::secret::{ExposeSecret, Redactor};
 use crate::config::selection::RECORDS_DB;
 use crate::config::uri;
-use crate::mongo::client::{Access, User};
+use crate::mongo::client::Access;
+use crate::mongo::commands::{bounded, heard};
 use crate::mongo::errors;
-use crate::mongo::errors::Class;
-use crate::mongo::patience::{bounded, heard};
+use crate::mongo::errors::{Class, User};
 
 /// A longer silence is logged: a run that waits for its records seems to be over.
 const QUIET: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ impl Server {
             Error::failed(format!("the server of the records cannot be resolved: {}", redactor.clean(&why)))
                 .hint("Correct MONGO_URI or BACKUP_RECORDS; with BACKUP_RECORDS=off nothing is recorded")
         };
-        let access = Access::read("the connection string of the records", &options.uri)?;
+        let access = Access::read("the connection string of the records", &options.uri).await?;
         let parsed = tokio::time::timeout(options.patience, access.options()).await;
         let (mut client, user) = parsed
             .map_err(|_| failed(format!("no answer within {} s", options.patience.as_secs())))?
@@ -109,15 +109,15 @@ impl Server {
                 format!("Name a user who may write to the database {RECORDS_DB}; {off}")
             }
             (Class::Login, _) => format!("Check user, password and authSource; {off}"),
-            _ => match errors::whereabouts(&error, "the connection string of the records", true) {
+            _ => match errors::connect_hint(&error, "the connection string of the records", true) {
                 Some(hint) => format!("{hint}; {off}"),
                 None => format!("Check that MongoDB runs there and takes writes; {off}"),
             },
         };
         log::debug!("records cannot be {what}: {error}");
-        let why = match self.access.why().filter(|_| errors::classify(&error) == Class::Interrupted) {
-            Some((why, _)) => why,
-            None => self.redactor.clean(&errors::tidy(&error)),
+        let why = match self.access.relay_failure("the connection string of the records", true) {
+            Some((why, _)) if errors::classify(&error) == Class::Interrupted => why,
+            _ => self.redactor.clean(&errors::tidy(&error)),
         };
         Error::failed(format!("records cannot be {what} (MongoDB at {}, database {RECORDS_DB})", self.places))
             .hint(hint)

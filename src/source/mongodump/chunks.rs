@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::mongo::patience::QUIET;
+use crate::mongo::commands::QUIET;
 
 /// How the child is watched.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use super::instant;
 use super::scan::Scan;
 use super::token::RecordId;
+use crate::mongo::commands;
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
-use crate::mongo::server;
 
 /// Documents of the first batch: the server's own default. Most collections end within it; of the
 /// others it tells how long a document is.
@@ -77,7 +77,7 @@ impl Scan {
         let database = client.database(&self.db);
         let action = database
             .run_raw_cursor_command(find)
-            .selection_criteria(server::any_member())
+            .selection_criteria(commands::any_member())
             .batch_size(size)
             .batch();
         self.server.bounded(action.into_future()).await

@@ -12,10 +12,10 @@ use super::open::Open;
 use super::scan::{Scan, Stop};
 use super::token::{self, RecordId};
 use crate::base::error::Error;
+use crate::mongo::commands::Progress;
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
-use crate::mongo::patience::Progress;
-use crate::mongo::{listing, server};
+use crate::mongo::{commands, listing};
 use crate::source::describe;
 
 /// Record ids of a batch when only they are read.
@@ -178,12 +178,12 @@ impl Scan {
     async fn uuid_now(&self, client: &Client) -> Result<Option<String>, Driver> {
         let database = client.database(&self.db);
         let row = self.server.ask(|| listing::collection(&database, &self.collection)).await?;
-        match row.and_then(|row| server::uuid_of(&row)) {
+        match row.and_then(|row| commands::uuid_of(&row)) {
             None if self.raw => {
                 // Until the feature compatibility version is 9.0, its UUID is that of its buckets.
                 let buckets = format!("{}{}", describe::BUCKETS, self.collection);
                 let row = self.server.ask(|| listing::collection(&database, &buckets)).await?;
-                Ok(row.and_then(|row| server::uuid_of(&row)))
+                Ok(row.and_then(|row| commands::uuid_of(&row)))
             }
             uuid => Ok(uuid),
         }

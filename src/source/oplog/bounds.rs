@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::model::optime::OpTime;
-use crate::mongo::server;
+use crate::mongo::commands;
 use crate::mongo::server::Server;
 
 /// The pause between two questions for how far the majority is.
@@ -35,7 +35,8 @@ pub async fn applied(server: &Server, client: &Client) -> Result<Position> {
 
 async fn last_write(server: &Server, client: &Client, which: &str) -> Result<Position> {
     let admin = client.database("admin");
-    let ask = || admin.run_command(doc! {"hello": 1}).selection_criteria(server::any_member()).into_future();
+    let ask =
+        || admin.run_command(doc! {"hello": 1}).selection_criteria(commands::any_member()).into_future();
     let reply = server.ask(ask).await.map_err(|e| server.explain_late("cannot ask for the last write", e))?;
     let position = || {
         let entry = reply.get_document("lastWrite").ok()?.get_document(which).ok()?;
@@ -145,7 +146,7 @@ async fn first(
     find: RawDocumentBuf,
 ) -> Result<Option<RawDocumentBuf>> {
     let database = client.database(db);
-    let rows = server.ask(|| server::documents(&database, find.clone())).await;
+    let rows = server.ask(|| commands::documents(&database, find.clone())).await;
     let rows = rows.map_err(|e| server.explain_late("cannot read the oplog's bounds", e))?;
     Ok(rows.into_iter().next())
 }

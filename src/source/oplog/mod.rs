@@ -26,9 +26,9 @@ use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
 use crate::mongo::client;
+use crate::mongo::commands;
 use crate::mongo::errors::{Class, classify};
 use crate::mongo::notes::Notes;
-use crate::mongo::server;
 use crate::mongo::server::Server;
 
 /// A slice whose beginning is known.
@@ -105,7 +105,7 @@ async fn may_read(server: &Server) -> Result<Result<(), String>> {
     for (db, collection) in [("local", "oplog.rs"), ("config", "transactions")] {
         let database = server.client().database(db);
         let find = rawdoc! {"find": collection, "limit": 1_i32, "singleBatch": true};
-        match server.ask(|| server::documents(&database, find.clone())).await {
+        match server.ask(|| commands::documents(&database, find.clone())).await {
             Ok(_) => {}
             Err(e) if classify(&e) == Class::Unauthorized => {
                 let who = server.user().map_or("an anonymous user".into(), |user| format!("user '{user}'"));

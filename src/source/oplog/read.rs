@@ -9,11 +9,11 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use super::{Bounds, bounds};
 use crate::base::error::{Error, Kind, Result};
 use crate::model::optime::OpTime;
+use crate::mongo::commands;
+use crate::mongo::commands::Progress;
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
 use crate::mongo::notes::Notes;
-use crate::mongo::patience::Progress;
-use crate::mongo::server;
 use crate::mongo::server::Server;
 
 /// Hands on every entry within `bounds`, in order. Entries are told apart by their times, so a lost cursor is
@@ -84,7 +84,7 @@ async fn drain(
         Error::new(Kind::NoSlice, text).caused_by(e.to_string())
     };
     let local = client.database("local");
-    let action = local.run_raw_cursor_command(find).selection_criteria(server::any_member()).batch();
+    let action = local.run_raw_cursor_command(find).selection_criteria(commands::any_member()).batch();
     let mut cursor: RawBatchCursor = server.bounded(action.into_future()).await?;
     let mut progress = Progress::new(server.stall);
     while let Some(batch) = server.next(async { cursor.next().await.transpose() }).await? {

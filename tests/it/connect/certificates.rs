@@ -207,7 +207,7 @@ async fn with_invalid_hostnames_allowed_the_ca_is_still_checked() {
         run(home.to_dir(uri).env("DRILL_URI", uri).args(["verify", "--drill"])).ends(0);
         official(TEST, uri);
         // The connection string that mongodump gets leads to the server, too.
-        let access = Access::read("MONGO_URI", &Secret::from(uri.clone())).expect("access");
+        let access = Access::read("MONGO_URI", &Secret::from(uri.clone())).await.expect("access");
         let member = ServerAddress::parse(&at).expect("an address");
         let given = access.for_mongodump(&member, Some("admin")).expect("a socket");
         assert!(given.expose_secret().contains(".sock/") && !given.expose_secret().contains("tls"));

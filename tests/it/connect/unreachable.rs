@@ -110,7 +110,7 @@ async fn wait_until(member: &str, is: &str) {
 async fn a_set_that_was_not_initiated_is_named_with_rs_initiate() {
     let plain = Mongod::builder().replica_set("rs0").uninitiated().start().await.expect("mongod");
     let (at, short) = (plain.host(), "serverSelectionTimeoutMS=1000");
-    let words = ["a member of a replica set that was not initiated", "Run rs.initiate() there"];
+    let words = ["a member of a replica set that was not initiated", "Run rs.initiate() on the server"];
     let (_, source) = (Home::new(), Mongod::builder().start().await.expect("mongod"));
     let backup = Backup::of(&source, &["--allow-empty"]);
     for query in ["directConnection=true", "replicaSet=rs0", "directConnection=false"] {

@@ -70,10 +70,10 @@ async fn another_replica_set_is_named() {
     let alone = Mongod::builder().start().await.expect("mongod");
     let set = Mongod::builder().replica_set("own").start().await.expect("a replica set");
     for (host, more, words) in [
-        (alone.host(), "", "no server there is a member of a replica set 'other'"),
+        (alone.host(), "", "no server at this address is a member of the replica set 'other'"),
         (alone.host(), "&directConnection=true", "'other', it is a standalone"),
-        (set.host(), "", "no server there is a member of a replica set 'other'"),
-        (set.host(), "&directConnection=true", "'other', its own is 'own'"),
+        (set.host(), "", "no server at this address is a member of the replica set 'other'"),
+        (set.host(), "&directConnection=true", "'other', its own set is 'own'"),
     ] {
         let uri = format!("mongodb://{host}/?replicaSet=other&serverSelectionTimeoutMS=1000{more}");
         let (shelf, outcome) = run(&uri, |_| {}).await;
