@@ -17,8 +17,8 @@ pub use self::input::{LONGEST, whole_documents};
 use crate::base::bounds::Structure;
 use crate::base::error::{Error, Result};
 use crate::dumpformat::{Sink, metadata};
-use crate::model::known;
 use crate::model::namespace::Namespace;
+use crate::model::versions;
 
 /// The first four bytes of an archive.
 pub const MAGIC: u32 = 0x8199_e26d;
@@ -101,7 +101,7 @@ impl<R: BufRead> Demux<R> {
         while self.input.next("a namespace's metadata")? {
             structure.keep(self.input.len()).map_err(|e| damaged(&e.to_string()))?;
             let mut namespace = self.metadata()?;
-            if known::has_raw_data(&header.server_version) {
+            if versions::has_raw_data(&header.server_version) {
                 namespace.buckets = None;
             }
             let key = (namespace.db.clone(), namespace.data_collection().to_string());

@@ -2,9 +2,9 @@
 
 pub mod id;
 pub mod index;
-pub mod known;
 pub mod manifest;
 pub mod namespace;
 pub mod optime;
 pub mod server;
 pub mod tally;
+pub mod versions;

@@ -2,8 +2,8 @@
 //!
 //! One invalid definition in `system.views` makes every `listCollections` of that database fail with
 //! InvalidViewDefinition (182), except with the exact filter that drivers send to list only collections. `find`,
-//! `count` and `listIndexes` still work. Seen on 4.4.2, 5.0.32 and 6.0.27. The views are then read from
-//! `system.views` itself, for which the built-in role `backup` is not enough.
+//! `count` and `listIndexes` still work. Seen on 4.4.2, 5.0.32 and 6.0.27. This module then reads the views from
+//! `system.views`, for which the built-in role `backup` is not enough.
 
 use bson::raw::{RawBsonRef, cstr};
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
@@ -15,20 +15,21 @@ use super::errors::{self, Class};
 
 use crate::dumpformat::extjson;
 
-/// InvalidViewDefinition.
+/// The error code InvalidViewDefinition.
 const INVALID_VIEW: i32 = 182;
 /// The collection of a database's view definitions.
 const VIEWS: &str = "system.views";
-/// The options of a bucket collection that are also options of its time series (6.0: `timeseries_options.cpp`).
-const OF_TIMESERIES: [&str; 5] =
+/// The options of a bucket collection that are also options of its time series (server source 6.0:
+/// `timeseries_options.cpp`).
+const TIMESERIES_OPTIONS: [&str; 5] =
     ["timeseries", "expireAfterSeconds", "collation", "storageEngine", "indexOptionDefaults"];
 
-/// What a database holds.
+/// The collections and views of a database.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The rows of `listCollections`.
     pub rows: Vec<RawDocumentBuf>,
-    /// Set if the server lists nothing because the definition of a view is invalid.
+    /// Set if the server refuses to list the database because the definition of a view is invalid.
     pub invalid: Option<InvalidViews>,
 }
 
@@ -36,27 +37,27 @@ pub struct Listing {
 #[derive(Debug, Clone, PartialEq)]
 pub struct InvalidViews {
     /// The invalid definitions; if none of them looks invalid to this tool, all definitions of the database.
-    pub definitions: Vec<ViewDefinition>,
-    /// Each of the definitions is invalid; if false, at least one of them is.
-    pub certain: bool,
-    /// The user may not read `system.views`: no view of the database is listed.
-    pub unread: bool,
+    definitions: Vec<ViewDefinition>,
+    /// True if every one of the definitions is invalid; false if at least one is.
+    certain: bool,
+    /// The user may not read `system.views`, so no view of the database is listed.
+    unread: bool,
 }
 
 /// A document of `system.views`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ViewDefinition {
+struct ViewDefinition {
     /// The view's name; `None` if the document names no view of its database.
-    pub view: Option<String>,
+    view: Option<String>,
     /// The document as Extended JSON.
-    pub json: String,
+    json: String,
 }
 
-/// Lists a database.
+/// Lists the collections and views of a database.
 pub async fn list(db: &Database) -> Result<Listing> {
     match commands::documents(db, command(None)).await {
         Ok(rows) => Ok(Listing { rows, invalid: None }),
-        Err(e) if errors::code(&e) == Some(INVALID_VIEW) => around_invalid(db).await,
+        Err(e) if errors::code(&e) == Some(INVALID_VIEW) => list_around_invalid(db).await,
         Err(e) => Err(e),
     }
 }
@@ -66,7 +67,7 @@ pub async fn collection(db: &Database, name: &str) -> Result<Option<RawDocumentB
     match commands::documents(db, command(Some(rawdoc! {"name": name}))).await {
         Ok(rows) => Ok(rows.into_iter().next()),
         Err(e) if errors::code(&e) == Some(INVALID_VIEW) => {
-            let rows = commands::documents(db, command(Some(collections_alone()))).await?;
+            let rows = commands::documents(db, command(Some(collections_only()))).await?;
             Ok(rows.into_iter().find(|row| row.get_str("name").is_ok_and(|listed| listed == name)))
         }
         Err(e) => Err(e),
@@ -83,12 +84,12 @@ fn command(filter: Option<RawDocumentBuf>) -> RawDocumentBuf {
 
 /// The filter with which the server does not read the view catalog. The server compares it byte by byte (server source,
 /// `list_collections_filter.cpp`).
-fn collections_alone() -> RawDocumentBuf {
+fn collections_only() -> RawDocumentBuf {
     rawdoc! {"$or": [{"type": "collection"}, {"type": {"$exists": false}}]}
 }
 
-async fn around_invalid(db: &Database) -> Result<Listing> {
-    let mut rows = commands::documents(db, command(Some(collections_alone()))).await?;
+async fn list_around_invalid(db: &Database) -> Result<Listing> {
+    let mut rows = commands::documents(db, command(Some(collections_only()))).await?;
     let series: Vec<RawDocumentBuf> = rows.iter().filter_map(|row| timeseries(row)).collect();
     let find = rawdoc! {"find": VIEWS, "hint": {"$natural": 1_i32}};
     let (documents, unread) = match commands::documents(db, find).await {
@@ -115,14 +116,14 @@ async fn around_invalid(db: &Database) -> Result<Listing> {
         }
     }
     rows.extend(series);
-    // Only the server can see some faults, such as an invalid collation.
+    // This tool cannot see every fault: an invalid collation, for example.
     let certain = !definitions.iter().all(|(valid, _)| *valid);
     let wrong = definitions.into_iter().filter(|(valid, _)| !certain || !valid);
     let definitions = wrong.map(|(_, definition)| definition).collect();
     Ok(Listing { rows, invalid: Some(InvalidViews { definitions, certain, unread }) })
 }
 
-/// The view that a document of a database's `system.views` defines.
+/// The name of the view that a document of `system.views` defines.
 fn name_of<'a>(db: &str, document: &'a RawDocument) -> Option<&'a str> {
     let name = document.get_str("_id").ok()?.strip_prefix(db)?.strip_prefix('.')?;
     (!name.is_empty()).then_some(name)
@@ -143,7 +144,7 @@ fn is_valid(document: &RawDocument) -> bool {
     }) && ["viewOn", "pipeline"].iter().all(|name| document.get(name).is_ok_and(|value| value.is_some()))
 }
 
-/// The row of a view, as `listCollections` would give it.
+/// The row that `listCollections` would return for a view.
 fn row(view: &str, definition: &RawDocument) -> RawDocumentBuf {
     let mut options = RawDocumentBuf::new();
     for (key, value) in definition.iter().flatten() {
@@ -162,7 +163,7 @@ fn timeseries(buckets: &RawDocument) -> Option<RawDocumentBuf> {
     let name = buckets.get_str("name").ok()?.strip_prefix("system.buckets.")?;
     let mut options = RawDocumentBuf::new();
     for (key, value) in buckets.get_document("options").ok()?.iter().flatten() {
-        if OF_TIMESERIES.contains(&key.as_str()) {
+        if TIMESERIES_OPTIONS.contains(&key.as_str()) {
             options.append(key, value);
         }
     }
@@ -173,8 +174,8 @@ fn timeseries(buckets: &RawDocument) -> Option<RawDocumentBuf> {
 }
 
 impl InvalidViews {
-    /// A warning for each invalid view that `wants` selects. `may_want` is true if the selection could include a view whose
-    /// name is unknown.
+    /// Returns a warning for each invalid view that `wants` selects. `may_want` is true if the selection could include a view
+    /// whose name is unknown.
     pub fn warnings(&self, db: &str, wants: &dyn Fn(&str) -> bool, may_want: bool) -> Vec<String> {
         let remove = |id: &str| {
             format!(
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_of_a_definition_is_judged_as_the_server_does() {
+    fn definitions_are_valid_as_in_the_server() {
         let none = Vec::<Bson>::new;
         for (definition, valid) in [
             (doc! {"_id": "d.v", "viewOn": "c", "pipeline": none()}, true),
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excluded_view_is_not_warned_of() {
+    fn excluded_views_cause_no_warning() {
         let definition =
             |view: Option<&str>| ViewDefinition { view: view.map(String::from), json: "{\"_id\":5}".into() };
         let definitions = vec![definition(Some("v")), definition(None)];

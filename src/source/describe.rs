@@ -12,9 +12,9 @@ use crate::base::suggest;
 use crate::config::pattern::Pattern;
 use crate::config::selection::Selection;
 use crate::dumpformat::metadata;
-use crate::model::known;
 use crate::model::namespace::{Namespace, Type};
 use crate::model::server::Fcv;
+use crate::model::versions;
 use crate::mongo::commands;
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
@@ -165,7 +165,7 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
     }
     let mut raw = false;
     if wanted.iter().any(|(_, _, row)| row.get_str("type").is_ok_and(|kind| kind == "timeseries")) {
-        raw = known::has_raw_data(&server.version().await?);
+        raw = versions::has_raw_data(&server.version().await?);
         for (db, name, row) in &wanted {
             let buckets = (db.to_string(), format!("{BUCKETS}{name}"));
             if row.get_str("type").is_ok_and(|kind| kind == "timeseries")

@@ -34,8 +34,8 @@ use crate::catalog::{self, Reading, layout};
 use crate::config::format::Format;
 use crate::config::selection::Selection;
 use crate::model::id::BackupId;
-use crate::model::known as known_versions;
 use crate::model::manifest::Manifest;
+use crate::model::versions;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::source::describe::{self, Description};
@@ -251,7 +251,7 @@ pub async fn plan(options: &Options) -> Result<Plan> {
     let description = describe::describe_for_backup(&server, &options.selection, options.allow_empty).await?;
     describe::prove_readable(&server, &description.namespaces).await?;
     let version = server.version().await?;
-    let warnings = known_versions::newer(&version).into_iter().chain(description.warnings.iter().cloned());
+    let warnings = versions::newer(&version).into_iter().chain(description.warnings.iter().cloned());
     let plan = Plan {
         warnings: warnings.collect(),
         member: server.hello.address.clone(),

@@ -3,8 +3,8 @@
 use super::around::Around;
 use super::checks::Finding;
 use crate::base::error::{Error, Result};
-use crate::model::known;
-use crate::model::known::Support;
+use crate::model::versions;
+use crate::model::versions::Support;
 use crate::source::{describe, engine, oplog};
 
 /// It can be reached, and lets the user in.
@@ -14,7 +14,7 @@ pub async fn mongodb(around: &Around) -> Result<Finding> {
     let fcv = server.feature_compatibility().await?;
     let fcv = fcv.map(|fcv| format!(", feature compatibility version {fcv}")).unwrap_or_default();
     let found = format!("{version}{fcv}, {}", server.hello.words());
-    match known::support(&version) {
+    match versions::support(&version) {
         Support::Tested | Support::Unknown => Finding::ok(found),
         Support::Expected => {
             Finding::ok(format!("{found}; this version is expected to work, no test ran it"))
@@ -22,12 +22,12 @@ pub async fn mongodb(around: &Around) -> Result<Finding> {
         Support::Newer => Finding::warning(
             format!(
                 "{found}; this version is newer than {}, the newest that this uzima-backup knows",
-                known::NEWEST
+                versions::NEWEST
             ),
             "Look for a newer uzima-backup, and prove a backup with `uzima-backup verify latest --drill`",
         ),
         Support::TooOld => Err(Error::failed(format!("{found}; this version is too old"))
-            .hint(format!("MongoDB {} or later is needed", known::OLDEST))),
+            .hint(format!("MongoDB {} or later is needed", versions::OLDEST))),
     }
 }
 

@@ -18,9 +18,9 @@ use crate::config::format::Container;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::names;
 use crate::dumpformat::{Sink, metadata};
-use crate::model::known;
 use crate::model::manifest::{Manifest, NamespaceEntry};
 use crate::model::namespace::{Namespace, Type};
+use crate::model::versions;
 
 /// The reader at work.
 pub struct Reader(oneshot::Receiver<Option<String>>);
@@ -134,7 +134,7 @@ fn entries(manifest: &Manifest) -> VecDeque<(String, Option<u64>)> {
 
 fn data_collection(manifest: &Manifest, namespace: &NamespaceEntry) -> String {
     match namespace.kind {
-        Type::Timeseries if !known::has_raw_data(&manifest.source.version) => {
+        Type::Timeseries if !versions::has_raw_data(&manifest.source.version) => {
             format!("system.buckets.{}", namespace.collection)
         }
         _ => namespace.collection.clone(),

@@ -54,8 +54,8 @@ fn exit_codes_are_the_same_everywhere() {
 /// The table of tested versions is the kit's list of servers.
 #[test]
 fn compatibility_md_lists_the_versions_that_the_tests_run() {
-    use uzima_backup::model::known;
-    use uzima_backup::model::known::Support;
+    use uzima_backup::model::versions;
+    use uzima_backup::model::versions::Support;
     use uzima_testkit::mongod::Version;
     let page = read("docs/compatibility.md");
     let table = page.split_once("| version | run by the tests |\n|---|---|\n").expect("the table").1;
@@ -63,13 +63,13 @@ fn compatibility_md_lists_the_versions_that_the_tests_run() {
     let listed: Vec<&str> = rows.map(|row| row.split('|').nth(1).expect("a version").trim()).collect();
     assert_eq!(listed, Version::ALL.map(Version::as_str));
     // `health` calls exactly these versions tested.
-    assert!(listed.iter().all(|version| known::support(version) == Support::Tested), "{listed:?}");
-    for tested in known::TESTED {
+    assert!(listed.iter().all(|version| versions::support(version) == Support::Tested), "{listed:?}");
+    for tested in versions::TESTED {
         assert!(listed.iter().any(|version| version.starts_with(&format!("{tested}."))), "{tested}");
         assert!(read("README.md").contains(&tested.to_string()), "{tested}");
     }
-    assert!(page.contains(&format!("| newer than {} |", known::NEWEST)));
-    assert!(page.contains(&format!("| older than {} |", known::OLDEST)));
+    assert!(page.contains(&format!("| newer than {} |", versions::NEWEST)));
+    assert!(page.contains(&format!("| older than {} |", versions::OLDEST)));
 }
 
 /// The page, whose tests all exist.

@@ -211,13 +211,13 @@ fn a_failed_command_is_exit_code_1_with_the_next_step() {
         exit code 1
         --- stderr
         error: cannot connect to MongoDB at 127.0.0.1:1, tried again for [TIME]: connection refused
-        next step: Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings
+        next step: Check that MongoDB runs at this address, that MONGO_URI names it, and that its TLS settings are right
 
         $ uzima-backup backup --dry-run --quiet
         exit code 1
         --- stderr
         error: cannot connect to MongoDB at 127.0.0.1:1, tried again for [TIME]: connection refused
-        next step: Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings
+        next step: Check that MongoDB runs at this address, that MONGO_URI names it, and that its TLS settings are right
 
         $ uzima-backup verify latest
         exit code 1

@@ -484,7 +484,7 @@ async fn health_prints_a_line_for_each_check() {
     assert_snapshot!(normalize_measured(&down.stdout, &shop.home), @"
         ok              configuration  job weekly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones   [TIME]
         failed          mongodb        cannot connect to MongoDB at 127.0.0.1:1, tried again for [TIME]: connection refused   [TIME]
-                                       next step: Check that MongoDB runs there, that MONGO_URI names it, and its TLS settings
+                                       next step: Check that MongoDB runs at this address, that MONGO_URI names it, and that its TLS settings are right
         skipped         namespaces     because mongodb failed
         ok              engine         native: engine = native   [TIME]
         ok              store          [HOME]/backups, a probe was written, read and deleted   [TIME]

@@ -1,4 +1,4 @@
-//! The versions of MongoDB that this tool knows. docs/compatibility.md has the facts behind each.
+//! The versions of MongoDB that this tool supports. docs/compatibility.md has the facts behind each.
 
 use super::server::Fcv;
 
@@ -10,18 +10,18 @@ pub const NEWEST: Fcv = Fcv { major: 9, minor: 0 };
 /// The versions whose real servers the tests run.
 pub const TESTED: [Fcv; 3] =
     [Fcv { major: 4, minor: 4 }, Fcv { major: 5, minor: 0 }, Fcv { major: 6, minor: 0 }];
-/// From this version on the documents of a time series are found under its own name, with `rawData: true`; since
-/// 9.0 there is no bucket collection any more (SERVER-114505). mongorestore reads archives by the same rule.
+/// From this version on, `rawData: true` reads the buckets of a time series under the series' own name. Since 9.0 there is no
+/// bucket collection (SERVER-114505). mongorestore reads archives by the same rule.
 const RAW_DATA: Fcv = Fcv { major: 8, minor: 3 };
 
-/// How well a version of MongoDB is known.
+/// How well a version of MongoDB is supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
     /// Older than [`OLDEST`].
     TooOld,
     /// One of [`TESTED`].
     Tested,
-    /// Not run by the tests, but known.
+    /// Supported by facts from documentation and sources; no test runs it.
     Expected,
     /// Newer than [`NEWEST`].
     Newer,
@@ -29,7 +29,7 @@ pub enum Support {
     Unknown,
 }
 
-/// How well the version `a.b.c` is known.
+/// Returns how well the version `a.b.c` is supported.
 pub fn support(version: &str) -> Support {
     match Fcv::of_version(version) {
         None => Support::Unknown,
@@ -40,7 +40,7 @@ pub fn support(version: &str) -> Support {
     }
 }
 
-/// The warning of a backup of a server that is newer than all known ones.
+/// Returns a warning if the version is newer than [`NEWEST`].
 pub fn newer(version: &str) -> Option<String> {
     (support(version) == Support::Newer).then(|| {
         format!(
@@ -50,7 +50,7 @@ pub fn newer(version: &str) -> Option<String> {
     })
 }
 
-/// Returns true if a server of this version has the documents of a time series under the series' own name.
+/// Returns true if a server of this version has the buckets of a time series under the series' own name.
 pub fn has_raw_data(version: &str) -> bool {
     Fcv::of_version(version).is_some_and(|version| version >= RAW_DATA)
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_judged_by_number() {
+    fn versions_are_compared_by_number() {
         for (version, expected) in [
             ("4.2.25", Support::TooOld),
             ("4.4.2", Support::Tested),
