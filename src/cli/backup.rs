@@ -11,7 +11,7 @@ use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
 use super::tell::Teller;
-use super::{machine, state_dir, store, units};
+use super::{store, units};
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::Result;
@@ -20,32 +20,31 @@ use crate::base::exit::Exit;
 use crate::base::lock;
 use crate::base::lock::Asked;
 use crate::base::progress::Meter;
-use crate::config::layers::Layers;
-use crate::config::place::{self, Place};
-use crate::config::records::RecordsAt;
-use crate::config::settings::{self, Settings};
+use crate::config::Config;
 use crate::model::id::BackupId;
 use crate::mongo::notes::Notes;
 use crate::notify::Outcome;
 use crate::notify::events::{Operation, Success};
-use crate::ops::backup::{self, Expected, Options, Plan, Resources};
+use crate::ops::backup::{self, BackupOptions, Expected, Plan, Resources};
 use crate::ops::recorded::{self, Done, Recording};
 
 pub async fn run(
     args: &BackupArgs,
-    layers: &Layers,
+    config: &Config,
     output: &Output,
     log: &Log,
     cancel: Cancel,
 ) -> Result<Exit> {
     if args.dry_run {
-        let options = Options { allow_empty: args.allow_empty, ..options(layers)? };
+        let settings = config.job()?.clone();
+        let options =
+            BackupOptions { settings, allow_empty: args.allow_empty, expected: Expected::default() };
         let plan = cancel.or(backup::plan(&options)).await?;
         output.result(&plan_json(&plan), || plan_text(&plan));
         return Ok(Exit::Done);
     }
-    let teller = Teller::new(layers, log, &cancel)?;
-    let mut done = match made(args, layers, output, log, &teller, &cancel).await {
+    let teller = Teller::new(config, log, &cancel)?;
+    let mut done = match made(args, config, output, log, &teller, &cancel).await {
         Ok(done) => done,
         Err(error) => {
             teller.failed(Operation::Backup, &error).await;
@@ -73,24 +72,20 @@ pub async fn run(
 /// Makes the backup and records it.
 async fn made(
     args: &BackupArgs,
-    layers: &Layers,
+    config: &Config,
     output: &Output,
     log: &Log,
     teller: &Teller<'_>,
     cancel: &Cancel,
 ) -> Result<Done> {
     let expected = if args.new_place { Expected::Nothing } else { Expected::default() };
-    let mut options = Options { allow_empty: args.allow_empty, expected, ..options(layers)? };
-    // A disk gains nothing from several writers, and each part under way takes memory.
-    if let Place::Dir(_) = place::place(layers)? {
-        options.uploads = 1;
-    }
+    let options = BackupOptions { settings: config.job()?.clone(), allow_empty: args.allow_empty, expected };
     let taken = lock::take(
         &Asked {
-            state_dir: options.state_dir.as_deref(),
-            job: &options.job,
+            state_dir: options.settings.state_dir.as_deref(),
+            job: &options.settings.job,
             operation: lock::Operation::Backup,
-            host: &options.host,
+            host: &options.settings.host,
             started: Utc::now(),
             wait: args.wait,
         },
@@ -101,7 +96,7 @@ async fn made(
     let unsaid = teller.started().await;
     let run = log.run.clone();
     let resources = Resources {
-        store: cancel.or(store(layers)).await?,
+        store: cancel.or(store(config)).await?,
         clock: Clock::start(),
         new_id: Arc::new(move |now| {
             let id = BackupId::new(now, &mut rand::rng());
@@ -114,8 +109,8 @@ async fn made(
     };
     let display = Display::start(resources.meter.clone(), output.interactive(), &log.bars);
     let recording = Recording {
-        records: RecordsAt::resolve(layers)?,
-        redactor: settings::redactor(layers),
+        records: config.records()?.clone(),
+        redactor: config.redactor.clone(),
         alone: taken.lock.is_some(),
     };
     let outcome = recorded::backup(resources, &options, &recording).await;
@@ -123,31 +118,6 @@ async fn made(
     outcome.map(|mut done| {
         done.problems.extend(taken.problem.into_iter().chain(unsaid));
         done
-    })
-}
-
-/// What the settings ask for.
-pub fn options(layers: &Layers) -> Result<Options> {
-    let host = machine();
-    let settings = Settings::resolve(layers, &host)?;
-    Ok(Options {
-        mongo_uri: settings.mongo_uri,
-        selection: settings.selection,
-        job: settings.job,
-        engine: settings.engine,
-        consistency: settings.consistency,
-        mongodump_path: settings.mongodump_path,
-        search_path: std::env::var("PATH").ok(),
-        format: settings.format,
-        check_compression: settings.check_compression,
-        allow_empty: false,
-        stall: settings.stall,
-        patience: settings.patience,
-        uploads: settings.uploads,
-        compressors: std::thread::available_parallelism().map_or(2, usize::from),
-        state_dir: state_dir(layers),
-        host,
-        expected: Expected::default(),
     })
 }
 

@@ -10,7 +10,7 @@ use super::args::CleanupArgs;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::tell::{self, Teller};
-use super::{machine, state_dir, store_there, units};
+use super::{store_there, units};
 use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
@@ -18,20 +18,19 @@ use crate::base::exit::Exit;
 use crate::base::lock;
 use crate::base::lock::{Asked, Taken};
 use crate::catalog::records;
-use crate::config::layers::Layers;
-use crate::config::settings::{self, Settings};
+use crate::config::Config;
 use crate::notify::events::Operation;
 use crate::ops::cleanup::{self, Options, Orphan, Outcome, Report};
 
 pub async fn run(
     args: &CleanupArgs,
-    layers: &Layers,
+    config: &Config,
     output: &Output,
     log: &Log,
     cancel: &Cancel,
 ) -> Result<Exit> {
-    let teller = Teller::new(layers, log, cancel)?;
-    let mut report = match cancel.or(cleaned(args, layers, log, cancel)).await {
+    let teller = Teller::new(config, log, cancel)?;
+    let mut report = match cancel.or(cleaned(args, config, log, cancel)).await {
         Ok(report) => report,
         Err(error) => {
             if !args.dry_run {
@@ -60,19 +59,18 @@ pub async fn run(
 }
 
 /// Cleans up, and corrects the records.
-async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Report> {
-    let host = machine();
-    let settings = Settings::resolve(layers, &host)?;
+async fn cleaned(args: &CleanupArgs, config: &Config, log: &Log, cancel: &Cancel) -> Result<Report> {
+    let settings = config.job()?;
     log.run.set(format!("cleanup {}", settings.job));
     let options = Options {
-        job: settings.job,
+        job: settings.job.clone(),
         policy: settings.retention,
         accept: args.accept.clone(),
         force: args.force,
         orphans: args.orphans,
         dry_run: args.dry_run,
-        state_dir: state_dir(layers),
-        host,
+        state_dir: config.state_dir.clone(),
+        host: settings.host.clone(),
         recorded: BTreeSet::new(),
     };
     let asked = Asked {
@@ -84,7 +82,7 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
         wait: args.wait,
     };
     let taken = if args.dry_run { Taken::default() } else { lock::take(&asked, cancel).await? };
-    let store = store_there(layers).await?;
+    let store = store_there(config).await?;
     let (state_dir, place) = (options.state_dir.as_deref(), store.place());
     let recorded = records::expected_backups(&settings.records, state_dir, &place, &options.host).await;
     let options = Options { recorded, ..options };
@@ -95,7 +93,7 @@ async fn cleaned(args: &CleanupArgs, layers: &Layers, log: &Log, cancel: &Cancel
     if !deleted.is_empty()
         && let Err(e) = records::record_deleted(&settings.records, &deleted, Utc::now()).await
     {
-        report.problems.push(settings::redactor(layers).clean(&e));
+        report.problems.push(config.redactor.clean(&e));
     }
     Ok(report)
 }

@@ -2,19 +2,16 @@
 
 use serde_json::json;
 
-use super::backup::options;
 use super::output::Output;
-use super::state_dir;
 use crate::base::error::{Error, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
-use crate::config::layers::Layers;
-use crate::config::{mail, place, signals};
+use crate::config::Config;
 use crate::model::manifest::Engine;
 use crate::source::engine;
 
-pub async fn run(layers: &Layers, output: &Output) -> Result<Exit> {
-    let rows: Vec<serde_json::Value> = layers
+pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
+    let rows: Vec<serde_json::Value> = config
         .shown()
         .into_iter()
         .map(|(setting, value, origin)| {
@@ -24,11 +21,11 @@ pub async fn run(layers: &Layers, output: &Output) -> Result<Exit> {
         })
         .collect();
     let misspelt: Vec<serde_json::Value> =
-        layers.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
+        config.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
     // What is shown is checked as well: a mistake is told here rather than at night.
-    let resolved = options(layers);
+    let resolved = config.job();
     let engine = match &resolved {
-        Ok(options) => engine::choose(options.engine_request()).await.map(|chosen| Some(chosen.entry())),
+        Ok(settings) => engine::choose(settings).await.map(|chosen| Some(chosen.entry())),
         Err(_) => Ok(None),
     };
     let (job, shown) = (resolved.as_ref().ok().map(|options| &options.job), engine.as_ref().ok());
@@ -36,17 +33,17 @@ pub async fn run(layers: &Layers, output: &Output) -> Result<Exit> {
         "version": 1,
         "settings": rows,
         "job": job,
-        "state_dir": state_dir(layers),
+        "state_dir": config.state_dir,
         "engine": shown,
         "misspelt": misspelt,
     });
-    output.result(&result, || text(layers, job, shown.and_then(Option::as_ref)));
+    output.result(&result, || text(config, job, shown.and_then(Option::as_ref)));
     together(vec![
         resolved.and(engine).err(),
-        place::place(layers).err(),
-        mail::mail(layers).err(),
-        signals::webhook(layers).err(),
-        signals::signals(layers).err(),
+        config.place().err(),
+        config.mail().err(),
+        config.webhook().err(),
+        config.signals().err(),
     ])?;
     Ok(Exit::Done)
 }
@@ -63,10 +60,10 @@ fn together(errors: Vec<Option<Error>>) -> Result<()> {
     Err(Error::new(errors[0].kind(), told.join("; ")).hint(steps.join(". ")))
 }
 
-fn text(layers: &Layers, job: Option<&String>, engine: Option<&Engine>) -> String {
+fn text(config: &Config, job: Option<&String>, engine: Option<&Engine>) -> String {
     let mut text = String::new();
-    let state_dir = state_dir(layers).map(|dir| dir.display().to_string());
-    for (setting, value, origin) in layers.shown() {
+    let state_dir = config.state_dir.as_ref().map(|dir| dir.display().to_string());
+    for (setting, value, origin) in config.shown() {
         // What nobody set is found out by each run.
         let found = match setting.key {
             "job" => job,
@@ -82,7 +79,7 @@ fn text(layers: &Layers, job: Option<&String>, engine: Option<&Engine>) -> Strin
         };
         push_line(&mut text, &line);
     }
-    for misspelt in layers.misspelt() {
+    for misspelt in config.misspelt() {
         push_line(&mut text, &misspelt.to_string());
     }
     if let Some(engine) = engine {

@@ -5,30 +5,27 @@ use std::sync::Arc;
 use super::logging::Log;
 use super::output::Output;
 use super::progress::Display;
-use super::{machine, units};
+use super::units;
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::escape::push_line;
 use crate::base::progress::Meter;
-use crate::base::retry::Patience;
 use crate::catalog::verdict::Drill;
-use crate::config::layers::Layers;
-use crate::config::settings;
+use crate::config::Config;
 use crate::model::manifest::Manifest;
 use crate::ops::drill::{self, Ground, Resources};
 use crate::restore_target::throwaway::Program;
 use crate::store::Store;
 
-/// Where to: the server that is meant for it, else a mongod of its own.
-pub async fn ground(layers: &Layers) -> Result<Ground> {
-    if let Some(uri) = settings::drill_uri(layers)? {
-        return Ok(Ground::Server(uri));
+/// The server that is set for drills, else a mongod that the drill starts.
+pub async fn ground(config: &Config) -> Result<Ground> {
+    if let Some(uri) = config.drill_uri()? {
+        return Ok(Ground::Server(uri.clone()));
     }
-    let configured = settings::mongod_path(layers)?;
-    let path = std::env::var("PATH").ok();
-    let program = Program::find(configured.as_deref(), path.as_deref()).await.map_err(|why| {
+    let search_path = config.machine.search_path.as_deref();
+    let program = Program::find(config.mongod_path()?, search_path).await.map_err(|why| {
         Error::usage(format!("there is nothing to drill on: {why}")).hint(
             "Install mongod, set MONGOD_PATH to one, or name a server that may be drilled on: --to-uri, DRILL_URI",
         )
@@ -41,7 +38,7 @@ pub async fn run(
     store: Arc<dyn Store>,
     manifest: &Manifest,
     ground: &Ground,
-    patience: &Patience,
+    config: &Config,
     output: &Output,
     log: &Log,
     cancel: &Cancel,
@@ -49,7 +46,8 @@ pub async fn run(
     let meter = Arc::new(Meter::default());
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
     let token = format!("{:08x}", rand::random::<u32>());
-    let (clock, host, patience) = (Clock::start(), machine(), patience.clone());
+    let patience = config.patience()?.clone();
+    let (clock, host) = (Clock::start(), config.machine.host.clone());
     let resources = Resources { store, meter: &meter, cancel, clock, token, host, patience };
     let drilled = drill::drill(&resources, manifest, ground).await;
     drop(display);

@@ -10,17 +10,16 @@ use super::args::HealthArgs;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::tell::Teller;
-use super::{backup, machine, units};
+use super::units;
 use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::retry::FOR_A_PERSON;
+use crate::config::Config;
 use crate::config::event::Event;
-use crate::config::layers::Layers;
-use crate::config::place::{self, Place};
-use crate::config::settings::{self, Settings};
-use crate::config::{mail, signals};
+use crate::config::place::Place;
+use crate::ops::backup::{BackupOptions, Expected};
 use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
 
 /// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
@@ -28,15 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn run(
     args: &HealthArgs,
-    layers: &Layers,
+    config: &Config,
     output: &Output,
     log: &Log,
     cancel: &Cancel,
 ) -> Result<Exit> {
     // Before anything is asked: a mail that nobody can get is a mistake in the command.
-    let teller = if args.email { Some(Teller::new(layers, log, cancel)?) } else { None };
+    let teller = if args.email { Some(Teller::new(config, log, cancel)?) } else { None };
     teller.as_ref().map_or(Ok(()), Teller::is_ready)?;
-    let report = look(args, layers, log, cancel).await?;
+    let report = look(args, config, log, cancel).await?;
     output.result(&report_json(&report), || report_text(&report));
     // What it says stands on its own: a mail that cannot be sent is what the check `mail` is for.
     let unsent = match &teller {
@@ -53,10 +52,10 @@ pub async fn run(
 
 /// Looks at everything that the flags ask for, and logs it. What is told has no secrets in it, though words of
 /// servers and drivers are among it.
-pub async fn look(args: &HealthArgs, layers: &Layers, log: &Log, cancel: &Cancel) -> Result<Report> {
+pub async fn look(args: &HealthArgs, config: &Config, log: &Log, cancel: &Cancel) -> Result<Report> {
     let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
-    let mut report = health::health(subject(args, layers), &options, Utc::now(), cancel).await?;
-    let redactor = settings::redactor(layers);
+    let mut report = health::health(subject(args, config), &options, Utc::now(), cancel).await?;
+    let redactor = &config.redactor;
     for row in &mut report.checks {
         row.detail = redactor.clean(&row.detail);
         row.next_step = row.next_step.as_ref().map(|step| redactor.clean(step));
@@ -80,25 +79,20 @@ pub fn tell_failed(report: &Report, output: &Output) {
     }
 }
 
-fn subject(args: &HealthArgs, layers: &Layers) -> Result<Subject> {
-    let settings = Settings::resolve(layers, &machine())?;
-    let patience = settings.patience.at_most(FOR_A_PERSON);
-    let allow_empty = args.allow_empty;
-    let mut place = place::place(layers)?;
+fn subject(args: &HealthArgs, config: &Config) -> Result<Subject> {
+    let mut settings = config.job()?.clone();
+    settings.patience = settings.patience.at_most(FOR_A_PERSON);
+    let mut place = config.place()?.clone();
     if let Place::S3(options) = &mut place {
-        options.patience = patience.at_most(FOR_A_PERSON);
+        options.patience = settings.patience.at_most(FOR_A_PERSON);
     }
     Ok(Subject {
-        backup: crate::ops::backup::Options { allow_empty, patience, ..backup::options(layers)? },
+        backup: BackupOptions { settings, allow_empty: args.allow_empty, expected: Expected::default() },
         place,
-        policy: settings.retention,
-        records: settings.records,
-        mail: mail::mail(layers)?,
-        max_age: settings.max_age,
-        drill_max_age: settings.drill_max_age,
-        metrics: signals::signals(layers)?.metrics,
-        misspelt: layers.misspelt().to_vec(),
-        exposed: layers.exposed().to_vec(),
+        mail: config.mail()?.cloned(),
+        metrics: config.signals()?.metrics.clone(),
+        misspelt: config.misspelt().to_vec(),
+        exposed: config.exposed().to_vec(),
     })
 }
 

@@ -1,49 +1,45 @@
 //! `uzima-backup init`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use serde_json::json;
 
 use super::args::{HealthArgs, InitArgs};
+use super::health;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{backup, health};
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::config::env::{Env, named_file};
-use crate::config::layers::{DEFAULT_FILE, Layers, Origin};
-use crate::config::place::{self, Place};
-use crate::config::{mail, settings, signals};
+use crate::config::machine::Machine;
+use crate::config::place::Place;
+use crate::config::{Config, DEFAULT_FILE, Origin};
 use crate::ops::health::Report as Health;
 use crate::ops::init::schedule::Schedule;
 use crate::ops::init::standing::{self, Written};
 use crate::ops::init::{self, LeftOut, Options, Report};
 
-/// `layers` are flags and environment; `config` is the flag that names the file to write.
+/// `config` holds flags and environment; `file` is the flag that names the file to write.
 pub async fn run(
     args: &InitArgs,
-    config: Option<&Path>,
-    layers: &Layers,
+    file: Option<&Path>,
+    config: &Config,
     output: &Output,
     log: &Log,
     cancel: &Cancel,
 ) -> Result<Exit> {
     let env: Env<'_> = &|name| std::env::var_os(name);
-    let file = absolute(named_file(env, config)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
-    let (place, mails) = checked(args, layers)?;
-    let options = Options {
-        file: file.clone(),
-        force: args.force,
-        with_secrets: args.with_secrets,
-        backup: backup::options(layers)?,
-    };
-    let report = cancel.or(init::init(layers, env, &options, Utc::now())).await?;
-    let schedule = schedule(layers, &file, &report, &place, mails);
+    let file = absolute(named_file(env, file)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
+    let (place, mails) = checked(args, config)?;
+    let options = Options { file: file.clone(), force: args.force, with_secrets: args.with_secrets };
+    let report = cancel.or(init::init(config, env, &options, Utc::now())).await?;
+    let schedule = schedule(config, &file, &report, &place, mails);
     log::info!("wrote {}; trying it, which takes half a minute or more where nobody answers", file.display());
-    let health = tried(&file, &report.left_out, env, log, cancel).await.map_err(|e| match e.kind() {
+    let health = tried(&file, &report.left_out, (env, &config.machine), log, cancel).await.map_err(|e| match e.kind() {
         Kind::Signal(_) => e.hint(format!(
             "{} is written: go on with `{}`; `uzima-backup init --force` prints the lines for cron and systemd",
             file.display(),
@@ -65,8 +61,8 @@ pub async fn run(
 
 /// All that is to be written is checked before anything is, as a run at night checks it. The place of the
 /// backups, and whether mails are set up.
-fn checked(args: &InitArgs, layers: &Layers) -> Result<(Place, bool)> {
-    settings::unseen(layers, "mongo_uri", "--mongo-uri", "MONGO_URI")?;
+fn checked(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
+    config.no_password_in_flag("mongo_uri", "--mongo-uri", "MONGO_URI")?;
     if let Some(dir) = args.dir.as_ref().filter(|dir| dir.to_string_lossy().starts_with('~')) {
         return Err(Error::usage(format!(
             "--dir {} begins with a ~ that the shell left as it is",
@@ -74,25 +70,25 @@ fn checked(args: &InitArgs, layers: &Layers) -> Result<(Place, bool)> {
         ))
         .hint("Write $HOME in its place; or ./~ for a folder of that name"));
     }
-    let place = place::place(layers).map_err(|e| match layers.is_set("dir") {
-        false if !layers.is_set("s3.bucket") => {
+    let place = config.place().map_err(|e| match config.is_set("dir") {
+        false if !config.is_set("s3.bucket") => {
             e.hint("Name a directory (--dir DIR) or a bucket (S3_BACKUP_BUCKET)")
         }
         _ => e,
     })?;
-    settings::target(layers)?;
-    settings::drill_uri(layers)?;
-    signals::signals(layers)?;
-    signals::webhook(layers)?;
-    Ok((place, mail::mail(layers)?.is_some()))
+    config.restore_target()?;
+    config.drill_uri()?;
+    config.signals()?;
+    config.webhook()?;
+    Ok((place.clone(), config.mail()?.is_some()))
 }
 
 /// What starts the installation, by what is there before it is tried.
-fn schedule(layers: &Layers, file: &Path, report: &Report, place: &Place, mails: bool) -> Schedule {
+fn schedule(config: &Config, file: &Path, report: &Report, place: &Place, mails: bool) -> Schedule {
     let user = standing::user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let look = |path: &Path| Written::look(path, user);
     // Where the log of this one run goes is not a setting of the nights.
-    let named = |key| layers.text(key).filter(|_| layers.origin(key) != Some(&Origin::Flag)).map(Path::new);
+    let named = |key| config.text(key).filter(|_| config.origin(key) != Some(&Origin::Flag)).map(Path::new);
     Schedule {
         binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
         config: (file != Path::new(DEFAULT_FILE)).then(|| file.to_path_buf()),
@@ -115,16 +111,22 @@ fn kept(health: &Health) -> bool {
 
 /// `health` by the file alone, as cron starts it; of the environment only the secrets that are not in the file.
 /// Whether there is a backup, and whether one was drilled, is not asked of a new installation.
-async fn tried(file: &Path, secrets: &[LeftOut], env: Env<'_>, log: &Log, cancel: &Cancel) -> Result<Health> {
+async fn tried(
+    file: &Path,
+    secrets: &[LeftOut],
+    (env, machine): (Env<'_>, &Machine),
+    log: &Log,
+    cancel: &Cancel,
+) -> Result<Health> {
     let of_secret = |name: &str| {
         secrets
             .iter()
             .any(|secret| secret.variable == name || secret.variable.strip_suffix("_FILE") == Some(name))
     };
     let only_secrets = |name: &str| if of_secret(name) { env(name) } else { None };
-    let layers = Layers::load(Default::default(), &only_secrets, Some(file))?;
+    let config = Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), machine)?;
     let args = HealthArgs { skip: vec!["freshness".into(), "drill".into()], ..HealthArgs::default() };
-    health::look(&args, &layers, log, cancel).await
+    health::look(&args, &config, log, cancel).await
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {

@@ -16,18 +16,17 @@ use crate::catalog::fault::Fault;
 use crate::catalog::records;
 use crate::catalog::run::{Run, Verified};
 use crate::catalog::{Entry, Reading};
-use crate::config::layers::Layers;
-use crate::config::records::RecordsAt;
+use crate::config::Config;
 use crate::ops::list::{self, Listed, Options, Row};
 
-pub async fn run(args: &ListArgs, layers: &Layers, output: &Output) -> Result<Exit> {
-    let records = RecordsAt::resolve(layers)?;
-    let store = stored(layers).await?;
+pub async fn run(args: &ListArgs, config: &Config, output: &Output) -> Result<Exit> {
+    let records = config.records()?;
+    let store = stored(config).await?;
     let limit = args.limit.map(NonZeroUsize::get);
     let options = Options { job: args.job.clone(), limit, statuses: args.status.clone() };
-    let known = records::known_runs(&records, options.job.as_deref()).await;
+    let known = records::known_runs(records, options.job.as_deref()).await;
     let now = Utc::now();
-    let found = list::list(&*store, &known, &options, &Reading { now, ..reading(layers) }).await?;
+    let found = list::list(&*store, &known, &options, &Reading { now, ..reading(config) }).await?;
     let rows: Vec<serde_json::Value> = found.iter().map(row).collect();
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
         text(&found, args.job.as_deref(), &store.place(), now, output.width())

@@ -23,7 +23,7 @@ mod verify;
 mod version;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -43,15 +43,12 @@ use crate::base::units;
 use crate::catalog::Reading;
 use crate::catalog::choose::WhichBackup;
 use crate::config::env::Env;
-use crate::config::layers::{Layers, Origin};
-use crate::config::place::{self, Place};
-use crate::config::settings;
+use crate::config::machine::Machine;
+use crate::config::place::Place;
 use crate::config::table::SETTINGS;
+use crate::config::{Config, Origin};
 use crate::notify::events::Operation;
-use crate::ops::init::standing::STATE_DIR;
-use crate::store::Store;
-use crate::store::dir::DirStore;
-use crate::store::s3::S3Store;
+use crate::store::{self, Store};
 
 /// Parses the command line, runs the command, prints what there is to say.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
@@ -66,40 +63,40 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(e) => return output::complain(&usage::explain(&e, &args), &Log::default()),
     };
     // What `init` is about to write is not there to be read.
-    let config = match &cli.command {
+    let file = match &cli.command {
         Command::Init(_) => Some(Path::new("/dev/null")),
         _ => cli.common.config.as_deref(),
     };
     let env: Env<'_> = &|name| std::env::var_os(name);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let layers = match Layers::load(cli.settings(), env, config) {
-        Ok(layers) => layers.looked_over(names, env),
-        Err(error) => return unread(&cli, error),
+    let machine = Machine::read(env);
+    let config = match Config::load(cli.settings(), env, names, file, &machine) {
+        Ok(config) => Arc::new(config),
+        Err(error) => return unread(&cli, &machine, error),
     };
-    let redactor = settings::redactor(&layers);
-    // The log of the nights is not `init`'s: made by root, it would be closed to them.
-    let of_nights =
-        matches!(cli.command, Command::Init(_)) && layers.origin("log_file") != Some(&Origin::Flag);
-    let started = settings::log_file(&layers)
-        .map(|file| file.filter(|_| !of_nights))
-        .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file.as_deref(), redactor.clone()));
+    // `init` often runs as root. A log file that it created could not be written by the user of the nightly runs.
+    let no_log_file =
+        matches!(cli.command, Command::Init(_)) && config.origin("log_file") != Some(&Origin::Flag);
+    let started = config
+        .log_file()
+        .map(|file| file.filter(|_| !no_log_file))
+        .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file, config.redactor.clone()));
     let log = match started {
         Ok(log) => log,
-        Err(error) => return early(&cli, &layers, &error, true),
+        Err(error) => return early(&cli, &config, &error, true),
     };
     output::tell_panics(log.clone());
-    let layers = Arc::new(layers);
     let configured =
-        Teller::new(&layers, &log, &Cancel::default()).is_ok_and(|teller| teller.is_configured());
+        Teller::new(&config, &log, &Cancel::default()).is_ok_and(|teller| teller.is_configured());
     if let Some(operation) = told_of(&cli.command).filter(|_| configured) {
-        let (layers, log) = (Arc::clone(&layers), log.clone());
-        if let Err(e) = crash::watch(move || broken_off(operation, &layers, &log)) {
+        let (config, log) = (Arc::clone(&config), log.clone());
+        if let Err(e) = crash::watch(move || broken_off(operation, &config, &log)) {
             log::warn!("a run that is broken off could not be reported: {e}");
         }
     }
-    layers.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
-    layers.exposed().iter().for_each(|file| log::warn!("{file}"));
-    settings::uri_warnings(&layers).iter().for_each(|warning| log::warn!("{warning}"));
+    config.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
+    config.exposed().iter().for_each(|file| log::warn!("{file}"));
+    config.uri_warnings().iter().for_each(|warning| log::warn!("{warning}"));
     let output = Output::new(cli.common.json, cli.common.quiet);
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();
@@ -107,19 +104,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             signals::watch(cancel.clone())?;
             match &cli.command {
                 Command::Init(args) => {
-                    init::run(args, cli.common.config.as_deref(), &layers, &output, &log, &cancel).await
+                    init::run(args, cli.common.config.as_deref(), &config, &output, &log, &cancel).await
                 }
-                Command::Backup(args) => backup::run(args, &layers, &output, &log, cancel).await,
-                Command::Restore(args) => restore::run(args, &layers, &output, &log.bars, cancel).await,
-                Command::List(args) => cancel.or(list::run(args, &layers, &output)).await,
-                Command::Cleanup(args) => cleanup::run(args, &layers, &output, &log, &cancel).await,
-                Command::Pin(args) => cancel.or(pin::pin(args, &layers, &output)).await,
-                Command::Unpin(args) => cancel.or(pin::unpin(args, &layers, &output)).await,
-                Command::Verify(args) => verify::run(args, &layers, &output, &log, &cancel).await,
-                Command::Stats(args) => cancel.or(stats::run(args, &layers, &output, &log, &cancel)).await,
-                Command::Health(args) => health::run(args, &layers, &output, &log, &cancel).await,
-                Command::Notify(args) => cancel.or(notify::run(args, &layers, &output)).await,
-                Command::Config => cancel.or(config::run(&layers, &output)).await,
+                Command::Backup(args) => backup::run(args, &config, &output, &log, cancel).await,
+                Command::Restore(args) => restore::run(args, &config, &output, &log.bars, cancel).await,
+                Command::List(args) => cancel.or(list::run(args, &config, &output)).await,
+                Command::Cleanup(args) => cleanup::run(args, &config, &output, &log, &cancel).await,
+                Command::Pin(args) => cancel.or(pin::pin(args, &config, &output)).await,
+                Command::Unpin(args) => cancel.or(pin::unpin(args, &config, &output)).await,
+                Command::Verify(args) => verify::run(args, &config, &output, &log, &cancel).await,
+                Command::Stats(args) => cancel.or(stats::run(args, &config, &output, &log, &cancel)).await,
+                Command::Health(args) => health::run(args, &config, &output, &log, &cancel).await,
+                Command::Notify(args) => cancel.or(notify::run(args, &config, &output)).await,
+                Command::Config => cancel.or(config::run(&config, &output)).await,
             }
         });
         // Whatever still waits for a network must not hold the end up.
@@ -136,7 +133,7 @@ fn helps(error: &clap::Error) -> bool {
 
 /// The settings cannot be read. Whoever is named in what can be of them hears of it all the same: one
 /// variable that is wrong leaves the file, and a file that is wrong the environment.
-fn unread(cli: &Cli, error: Error) -> Exit {
+fn unread(cli: &Cli, machine: &Machine, error: Error) -> Exit {
     let mails = |name: &str| {
         let name = name.strip_suffix("_FILE").unwrap_or(name);
         let others = ["notify", "ping_url", "metrics_file", "webhook_url", "job", "state_dir"];
@@ -144,20 +141,20 @@ fn unread(cli: &Cli, error: Error) -> Exit {
         name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && tells(s.key))
     };
     let env = |name: &str| if mails(name) { std::env::var_os(name) } else { None };
-    let load = |file| Layers::load(cli.settings(), &env, file);
-    let layers = load(cli.common.config.as_deref()).or_else(|_| load(Some(Path::new("/dev/null"))));
-    match layers {
-        Ok(layers) => early(cli, &layers, &error, false),
+    let load = |file| Config::load(cli.settings(), &env, std::iter::empty(), file, machine);
+    let config = load(cli.common.config.as_deref()).or_else(|_| load(Some(Path::new("/dev/null"))));
+    match config {
+        Ok(config) => early(cli, &config, &error, false),
         Err(_) => output::complain(&error, &Log::default()),
     }
 }
 
 /// Ends a run that failed before it had a log; of one of the night, mails tell. `whole`: the layers are all
 /// that was set.
-fn early(cli: &Cli, layers: &Layers, error: &Error, whole: bool) -> Exit {
-    let log = Log::silent(settings::redactor(layers));
+fn early(cli: &Cli, config: &Config, error: &Error, whole: bool) -> Exit {
+    let log = Log::silent(config.redactor.clone());
     let Some(operation) = told_of(&cli.command) else { return output::complain(error, &log) };
-    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(layers, &log, &Cancel::default())) {
+    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(config, &log, &Cancel::default())) {
         runtime.block_on(async {
             match whole {
                 true => teller.failed(operation, error).await,
@@ -179,7 +176,7 @@ fn told_of(command: &Command) -> Option<Operation> {
 }
 
 /// Sends the notices of a run that cannot go on. Standard error has the cause already.
-fn broken_off(operation: Operation, layers: &Layers, log: &Log) {
+fn broken_off(operation: Operation, config: &Config, log: &Log) {
     let error = Error::failed(
         "the run was broken off: the stack is full, or memory is not there (standard error says which)",
     )
@@ -188,7 +185,7 @@ fn broken_off(operation: Operation, layers: &Layers, log: &Log) {
          out which",
     );
     log.tell(log::Level::Error, &escape::line(&error.chain()));
-    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(layers, log, &Cancel::default())) {
+    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(config, log, &Cancel::default())) {
         runtime.block_on(teller.failed(operation, &error));
     }
 }
@@ -215,25 +212,22 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::failed("cannot start the runtime").caused_by(e))
 }
 
-/// The store of the settings.
-async fn store(layers: &Layers) -> Result<Arc<dyn Store>> {
-    Ok(match place::place(layers)? {
-        Place::Dir(options) => Arc::new(DirStore::new(options)?),
-        Place::S3(options) => Arc::new(S3Store::connect(*options).await?),
-    })
+/// Opens the store of the settings.
+async fn store(config: &Config) -> Result<Arc<dyn Store>> {
+    Ok(store::open(config.place()?).await?)
 }
 
 /// The job whose backup is meant: the flag's; of `latest` else that of the settings.
-fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, layers: &'a Layers) -> Option<&'a str> {
-    flag.or_else(|| layers.text("job").filter(|_| *which == WhichBackup::Latest))
+fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, config: &'a Config) -> Option<&'a str> {
+    flag.or_else(|| config.named_job().filter(|_| *which == WhichBackup::Latest))
 }
 
 /// The store of the settings, whose backups are only looked at.
 ///
 /// # Errors
 /// Also if it is a directory that is not there.
-async fn stored(layers: &Layers) -> Result<Arc<dyn Store>> {
-    let store = store_there(layers).await?;
+async fn stored(config: &Config) -> Result<Arc<dyn Store>> {
+    let store = store_there(config).await?;
     store.check().await?;
     Ok(store)
 }
@@ -243,8 +237,8 @@ async fn stored(layers: &Layers) -> Result<Arc<dyn Store>> {
 /// # Errors
 /// Also if it is a directory that is not there: a backup creates it; who wants the backups of one has mistyped
 /// it, or forgot to mount the disk.
-async fn store_there(layers: &Layers) -> Result<Arc<dyn Store>> {
-    if let Place::Dir(dir) = place::place(layers)?
+async fn store_there(config: &Config) -> Result<Arc<dyn Store>> {
+    if let Place::Dir(dir) = config.place()?
         && !dir.root.try_exists().unwrap_or(true)
     {
         return Err(Error::failed(format!("there is no backup directory {}", dir.root.display())).hint(
@@ -252,33 +246,10 @@ async fn store_there(layers: &Layers) -> Result<Arc<dyn Store>> {
                  backup creates it",
         ));
     }
-    store(layers).await
+    store(config).await
 }
 
 /// How the backups of the settings' place are read, now.
-fn reading(layers: &Layers) -> Reading {
-    Reading::remembering(state_dir(layers), Utc::now())
-}
-
-/// The machine's name.
-fn machine() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "localhost".into() } else { name.to_string() }
-}
-
-/// Where this machine remembers what is under way: `state_dir`, systemd's, root's, or the user's.
-fn state_dir(layers: &Layers) -> Option<PathBuf> {
-    let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let configured = layers.text("state_dir").map(PathBuf::from).or_else(|| env("STATE_DIRECTORY"));
-    let owner =
-        |path: &str| std::fs::metadata(path).ok().map(|meta| std::os::unix::fs::MetadataExt::uid(&meta));
-    // A process folder belongs to the user that the process runs as. The package gives the machine's folder to
-    // the user of its services, who works by hand as well.
-    let user = owner("/proc/self");
-    let machines = user == Some(0) || user.is_some() && owner(STATE_DIR) == user;
-    configured
-        .or_else(|| machines.then(|| PathBuf::from(STATE_DIR)))
-        .or_else(|| env("XDG_STATE_HOME").map(|dir| dir.join("uzima-backup")))
-        .or_else(|| env("HOME").map(|dir| dir.join(".local/state/uzima-backup")))
+fn reading(config: &Config) -> Reading {
+    Reading::remembering(config.state_dir.clone(), Utc::now())
 }

@@ -10,16 +10,14 @@ use serde_json::json;
 
 use self::signals::Given;
 use super::args::NotifyArgs;
-use super::machine;
 use super::output::Output;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::files::replace;
+use crate::config::Config;
 use crate::config::event::{EVENTS, Event};
-use crate::config::layers::Layers;
 use crate::config::notify::MailOptions;
-use crate::config::{mail, settings};
 use crate::model::id::BackupId;
 use crate::notify::message::{Message, Sender};
 use crate::notify::resend::Mailer;
@@ -33,16 +31,16 @@ struct Tried {
     error: Option<Error>,
 }
 
-pub async fn run(args: &NotifyArgs, layers: &Layers, output: &Output) -> Result<Exit> {
-    let sender = Sender::here(&machine());
+pub async fn run(args: &NotifyArgs, config: &Config, output: &Output) -> Result<Exit> {
+    let sender = Sender::here(&config.machine.host);
     let asked = |event: &Event| args.event.is_empty() || args.event.contains(event);
     if let Some(folder) = &args.render {
         let samples = EVENTS.into_iter().filter(asked).map(|event| samples::of(event, &sender));
         let written = samples.map(|message| write(folder, &message)).collect::<Result<Vec<Tried>>>()?;
         return Ok(told(&written, &[], output));
     }
-    let mails = mail::mail(layers)?;
-    let signals = signals::Tested::resolve(layers)?;
+    let mails = config.mail()?;
+    let signals = signals::Tested::resolve(config)?;
     if mails.is_none() && signals.is_empty() {
         return Err(Error::usage(
             "nobody is told of anything: neither RESEND_API_KEY nor ADMIN_EMAILS is set, nor a signal",
@@ -60,9 +58,9 @@ pub async fn run(args: &NotifyArgs, layers: &Layers, output: &Output) -> Result<
             false => args.event.contains(event),
         };
         let samples = EVENTS.into_iter().filter(wanted).map(|event| samples::of(event, &sender).as_test());
-        sent = send(&options, samples).await;
+        sent = send(options, samples).await;
     }
-    let given = signals.give(&args.event, &sender.host, &settings::redactor(layers)).await;
+    let given = signals.give(&args.event, &sender.host, &config.redactor).await;
     Ok(told(&sent, &given, output))
 }
 

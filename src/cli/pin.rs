@@ -5,23 +5,23 @@ use serde_json::json;
 
 use super::args::{PinArgs, UnpinArgs};
 use super::output::{self, Output};
-use super::{job_meant, machine, reading, store_there};
+use super::{job_meant, reading, store_there};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
 use crate::catalog::choose::{self, WhichBackup};
 use crate::catalog::marks::{self, Mark};
-use crate::config::layers::Layers;
+use crate::config::Config;
 use crate::model::id::BackupId;
 use crate::ops::pin::{self, Report};
 use crate::store::Store;
 
-pub async fn pin(args: &PinArgs, layers: &Layers, output: &Output) -> Result<Exit> {
-    let store = store_there(layers).await?;
+pub async fn pin(args: &PinArgs, config: &Config, output: &Output) -> Result<Exit> {
+    let store = store_there(config).await?;
     let mark = Mark {
         format: marks::FORMAT,
-        id: id(&args.which, args.job.as_deref(), layers, &*store).await?,
+        id: id(&args.which, args.job.as_deref(), config, &*store).await?,
         at: Utc::now(),
-        host: machine(),
+        host: config.machine.host.clone(),
         reason: args.reason.clone(),
     };
     let report = pin::pin(&*store, &mark).await?;
@@ -29,19 +29,19 @@ pub async fn pin(args: &PinArgs, layers: &Layers, output: &Output) -> Result<Exi
     Ok(report.exit())
 }
 
-pub async fn unpin(args: &UnpinArgs, layers: &Layers, output: &Output) -> Result<Exit> {
-    let store = store_there(layers).await?;
-    let id = id(&args.which, args.job.as_deref(), layers, &*store).await?;
+pub async fn unpin(args: &UnpinArgs, config: &Config, output: &Output) -> Result<Exit> {
+    let store = store_there(config).await?;
+    let id = id(&args.which, args.job.as_deref(), config, &*store).await?;
     let report = pin::unpin(&*store, &id).await?;
     told(&report, output);
     Ok(report.exit())
 }
 
 /// The backup that is meant. One with an id need not be sound: its pin comes off all the same.
-async fn id(which: &WhichBackup, job: Option<&str>, layers: &Layers, store: &dyn Store) -> Result<BackupId> {
+async fn id(which: &WhichBackup, job: Option<&str>, config: &Config, store: &dyn Store) -> Result<BackupId> {
     match (which, job) {
         (WhichBackup::Id(id), None) => Ok(id.clone()),
-        _ => Ok(choose::choose_readable(store, which, job_meant(which, job, layers), &reading(layers))
+        _ => Ok(choose::choose_readable(store, which, job_meant(which, job, config), &reading(config))
             .await?
             .id),
     }

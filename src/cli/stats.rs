@@ -12,15 +12,14 @@ use super::columns::columns;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::tell::Teller;
-use super::{machine, reading, stored};
+use super::{reading, stored};
 use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::catalog::records;
+use crate::config::Config;
 use crate::config::event::Event;
-use crate::config::layers::Layers;
-use crate::config::settings::{self, Settings};
 use crate::notify::events;
 use crate::notify::message::{Sender, Table};
 use crate::ops::stats::{self, Options, Report};
@@ -29,29 +28,29 @@ use words::{Rows, facts, last, periods};
 
 pub async fn run(
     args: &StatsArgs,
-    layers: &Layers,
+    config: &Config,
     output: &Output,
     log: &Log,
     cancel: &Cancel,
 ) -> Result<Exit> {
-    let settings = Settings::resolve(layers, &machine())?;
-    let teller = Teller::new(layers, log, cancel)?;
+    let settings = config.job()?;
+    let teller = Teller::new(config, log, cancel)?;
     if args.email {
         teller.is_ready()?;
     }
     if let Some(file) = &args.html {
         page::check(file)?;
     }
-    let store = stored(layers).await?;
+    let store = stored(config).await?;
     let options =
         Options { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
     let known = records::known_runs(&settings.records, Some(&settings.job)).await;
-    let report = stats::gather(&*store, &known, &options, &reading(layers)).await?;
-    let redactor = settings::redactor(layers);
+    let report = stats::gather(&*store, &known, &options, &reading(config)).await?;
+    let redactor = &config.redactor;
     let page = args
         .html
         .as_ref()
-        .map(|file| page::write(file, &page::render(&report, &Sender::here(&machine()), &redactor)));
+        .map(|file| page::write(file, &page::render(&report, &Sender::here(&config.machine.host), redactor)));
     let mut text = text(&report);
     if let (Some(file), Some(Ok(()))) = (&args.html, &page) {
         text.push_str(&format!("\nwritten: {}\n", file.display()));

@@ -5,15 +5,13 @@ use std::time::Duration;
 use chrono::Utc;
 
 use super::logging::Log;
-use super::{machine, reading, state_dir, store};
+use super::{reading, store};
 use crate::base::cancel::{Cancel, Step};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::config::Config;
 use crate::config::event::Event;
-use crate::config::layers::Layers;
-use crate::config::settings::{self, Settings};
-use crate::config::{mail, signals};
 use crate::model::id::BackupId;
 use crate::notify::events::{Failure, NewestGood, Occasion, Operation, Report};
 use crate::notify::signals::Signals;
@@ -27,7 +25,7 @@ pub struct Teller<'a> {
     notifier: Notifier,
     signals: Signals,
     clock: Clock,
-    layers: &'a Layers,
+    config: &'a Config,
     log: &'a Log,
     cancel: &'a Cancel,
 }
@@ -38,13 +36,14 @@ impl<'a> Teller<'a> {
     /// # Errors
     /// When the settings of mails and signals are wrong: before anything is done, for nobody would hear of
     /// a failure.
-    pub fn new(layers: &'a Layers, log: &'a Log, cancel: &'a Cancel) -> Result<Teller<'a>> {
-        let (redactor, host) = (settings::redactor(layers), machine());
-        let notifier = Notifier::new(mail::mail(layers)?, state_dir(layers), redactor.clone(), &host)
-            .with_webhook(signals::webhook(layers)?)
+    pub fn new(config: &'a Config, log: &'a Log, cancel: &'a Cancel) -> Result<Teller<'a>> {
+        let (redactor, host) = (config.redactor.clone(), &config.machine.host);
+        let (mail, state_dir) = (config.mail()?.cloned(), config.state_dir.clone());
+        let notifier = Notifier::new(mail, state_dir, redactor.clone(), host)
+            .with_webhook(config.webhook()?.cloned())
             .ending_by(cancel.deadline());
-        let signals = Signals::new(signals::signals(layers)?, redactor, &host);
-        Ok(Teller { notifier, signals, clock: Clock::start(), layers, log, cancel })
+        let signals = Signals::new(config.signals()?.clone(), redactor, host);
+        Ok(Teller { notifier, signals, clock: Clock::start(), config, log, cancel })
     }
 
     /// Tells that a backup begins. The answer: what went wrong with that, a line each.
@@ -87,8 +86,7 @@ impl<'a> Teller<'a> {
     /// Tells of a run that failed, of which `error` is told elsewhere as well. What goes wrong with that
     /// is only logged: the run has failed already.
     pub async fn failed(&self, operation: Operation, error: &Error) {
-        let resolved = Settings::resolve(self.layers, &machine());
-        let job = resolved.map_or_else(|_| self.named(), |settings| settings.job);
+        let job = self.config.job().map_or_else(|_| self.named(), |settings| settings.job.clone());
         // Whoever ends a run does not wait for this, and of a job that is not known nothing can be asked.
         let ask = self.is_configured() && self.cancel.error().is_none() && job != UNKNOWN_JOB;
         let newest = if ask { self.newest_good(&job).await } else { NewestGood::Unknown };
@@ -102,16 +100,14 @@ impl<'a> Teller<'a> {
 
     /// The job that a setting names.
     fn named(&self) -> String {
-        self.layers.text("job").unwrap_or(UNKNOWN_JOB).into()
+        self.config.named_job().unwrap_or(UNKNOWN_JOB).into()
     }
 
     async fn job_failed(&self, operation: Operation, job: String, error: &Error, newest: NewestGood) {
         if !self.is_configured() {
             return;
         }
-        // Where another setting is wrong, the default is as good as any.
-        let max_age = settings::max_age(self.layers).unwrap_or(Duration::from_secs(26 * 3600));
-        let failure = Failure::of(error, self.log.tail.lines(), newest, max_age);
+        let failure = Failure::of(error, self.log.tail.lines(), newest, self.config.max_age());
         let run = match operation {
             Operation::Backup => self.log.run.get().filter(|id| id.parse::<BackupId>().is_ok()),
             _ => None,
@@ -124,8 +120,8 @@ impl<'a> Teller<'a> {
 
     async fn newest_good(&self, job: &str) -> NewestGood {
         let asked = async {
-            let store = store(self.layers).await?;
-            NewestGood::read(&*store, job, &reading(self.layers)).await
+            let store = store(self.config).await?;
+            NewestGood::read(&*store, job, &reading(self.config)).await
         };
         match tokio::time::timeout(ASKING, self.cancel.or(asked)).await {
             Ok(Ok(newest)) => newest,

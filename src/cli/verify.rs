@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{drill, job_meant, machine, reading, stored, units};
+use super::{drill, job_meant, reading, stored, units};
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
@@ -19,9 +19,8 @@ use crate::catalog::records;
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, Entry};
-use crate::config::layers::Layers;
+use crate::config::Config;
 use crate::config::records::RecordsAt;
-use crate::config::settings;
 use crate::model::manifest::Manifest;
 use crate::ops::verify::{self, Chosen};
 use crate::store::Store;
@@ -35,20 +34,16 @@ struct Row {
 
 pub async fn run(
     args: &VerifyArgs,
-    layers: &Layers,
+    config: &Config,
     output: &Output,
     log: &Log,
     cancel: &Cancel,
 ) -> Result<Exit> {
-    let records = RecordsAt::resolve(layers)?;
+    let records = config.records()?;
     // What a drill lacks is told before hours of reading.
-    let ground = if args.drill {
-        Some((cancel.or(drill::ground(layers)).await?, settings::patience(layers)?))
-    } else {
-        None
-    };
-    let store = cancel.or(stored(layers)).await?;
-    let (mut chosen, mut read) = cancel.or(chosen(args, layers, &*store)).await?;
+    let ground = if args.drill { Some(cancel.or(drill::ground(config)).await?) } else { None };
+    let store = cancel.or(stored(config)).await?;
+    let (mut chosen, mut read) = cancel.or(chosen(args, config, &*store)).await?;
     let mut archived = std::mem::take(&mut chosen.archived);
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let (mut rows, mut undrilled) = (Vec::new(), None);
@@ -91,15 +86,15 @@ pub async fn run(
                 continue;
             }
         };
-        let mut verdict = report.verdict(&manifest.id, &machine());
+        let mut verdict = report.verdict(&manifest.id, &config.machine.host);
         // One that is damaged is not restored.
-        if let Some((ground, patience)) = ground.as_ref().filter(|_| verdict.sound) {
-            match drill::run(Arc::clone(&store), manifest, ground, patience, output, log, cancel).await {
+        if let Some(ground) = ground.as_ref().filter(|_| verdict.sound) {
+            match drill::run(Arc::clone(&store), manifest, ground, config, output, log, cancel).await {
                 Ok(drill) => verdict = verdict.with(drill),
                 Err(e) => undrilled = Some(e),
             }
         }
-        rows.push(cancel.or(async { Ok(kept(&*store, manifest, verdict, &records, layers).await) }).await?);
+        rows.push(cancel.or(async { Ok(kept(&*store, manifest, verdict, records, config).await) }).await?);
     }
     chosen.archived = archived;
     let text = text(&rows, &chosen);
@@ -144,16 +139,16 @@ async fn of_one(error: Error, args: &VerifyArgs, store: &dyn Store, cancel: &Can
 /// The backups to verify; for a single backup, its manifest too.
 async fn chosen(
     args: &VerifyArgs,
-    layers: &Layers,
+    config: &Config,
     store: &dyn Store,
 ) -> Result<(Chosen, Option<Box<Manifest>>)> {
-    let reading = reading(layers);
+    let reading = reading(config);
     if args.all {
         let (percent, job) = (args.sample.unwrap_or(100), args.job.as_deref());
         let chosen = verify::sample(store, percent, job, &reading, &mut rand::rng()).await?;
         return Ok((chosen, None));
     }
-    let job = job_meant(&args.which, args.job.as_deref(), layers);
+    let job = job_meant(&args.which, args.job.as_deref(), config);
     let mut chosen = Chosen::default();
     match choose::choose(store, &args.which, job, &reading).await? {
         Entry::Backup(manifest) => {
@@ -174,7 +169,7 @@ async fn kept(
     manifest: &Manifest,
     verdict: Verdict,
     records: &RecordsAt,
-    layers: &Layers,
+    config: &Config,
 ) -> Row {
     let mut problems = Vec::new();
     if let Err(e) = verdict.write(store).await {
@@ -183,7 +178,7 @@ async fn kept(
     let verified = Verified::of(&verdict);
     if let Err(e) = records::record_verified(records, &manifest.id, &verified).await {
         // A cache, which the next backup does not depend on: the store has it.
-        log::info!("{}", settings::redactor(layers).clean(&e));
+        log::info!("{}", config.redactor.clean(&e));
     }
     Row { job: manifest.job.clone(), verdict, problems }
 }

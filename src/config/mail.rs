@@ -8,7 +8,7 @@ use crate::config::event::{EVENTS, Event};
 use crate::config::notify::MailOptions;
 
 /// Whom to tell, and how; `None` if nothing about mails is set.
-pub fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
+pub(super) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     let all = ["mail.resend_api_key", "mail.to", "mail.from", "mail.base_url", "notify"];
     // What is told is chosen for a webhook as well.
     let ours = |key: &&'static str| layers.is_set(key) && (*key != "notify" || !layers.is_set("webhook_url"));

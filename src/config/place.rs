@@ -23,7 +23,7 @@ pub enum Place {
 }
 
 /// Where backups are kept, for every command that needs a store.
-pub fn place(layers: &Layers) -> Result<Place> {
+pub(super) fn place(layers: &Layers) -> Result<Place> {
     let s3_set: Vec<&str> = [
         "s3.endpoint_url",
         "s3.prefix",

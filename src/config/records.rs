@@ -16,7 +16,7 @@ pub enum RecordsAt {
 
 impl RecordsAt {
     /// Understands the setting `records`; without it, the server that is backed up.
-    pub fn resolve(layers: &Layers) -> Result<RecordsAt> {
+    pub(super) fn resolve(layers: &Layers) -> Result<RecordsAt> {
         match layers.text("records").map(str::trim) {
             Some("off") => Ok(RecordsAt::Off),
             Some(text) => {

@@ -1,10 +1,12 @@
 //! The merged settings, understood: what each command needs, or an error that names the setting.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::layers::{Layers, Origin};
+use super::RestoreUri;
+use super::layers::{Layers, Origin, Raw};
+use super::machine::Machine;
 use super::records::RecordsAt;
 use super::uri::{self, MongoUri};
 use super::values::{absolute, boolean, number};
@@ -17,67 +19,90 @@ use crate::config::format::Format;
 use crate::config::pattern::Pattern;
 use crate::config::selection::{RECORDS_DB, Selection};
 
-/// Everything a backup needs.
-#[derive(Debug)]
-pub struct Settings {
-    /// The server.
+/// The settings of a job: what is backed up and how, where runs are recorded, and how long backups are kept.
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// The connection string of the server.
     pub mongo_uri: Secret,
-    /// What is read of it.
+    /// The namespaces that are part of the backup.
     pub selection: Selection,
-    /// The job.
+    /// The name of the job.
     pub job: String,
-    /// What reads.
+    /// The engine that reads the server.
     pub engine: EngineChoice,
-    /// To what instant it shall belong.
+    /// The consistency that a backup must have.
     pub consistency: ConsistencyChoice,
-    /// Where mongodump is.
+    /// The path of mongodump; `None`: it is looked for in `search_path` and the usual folders.
     pub mongodump_path: Option<PathBuf>,
-    /// The artifact's format.
+    /// The value of `PATH`.
+    pub search_path: Option<String>,
+    /// The artifact's format and compression level.
     pub format: Format,
-    /// Whether blocks are decompressed again.
+    /// Each compressed block is decompressed and compared.
     pub check_compression: bool,
-    /// When a silent source hangs.
+    /// A read that brings nothing for this long has failed.
     pub stall: Duration,
     /// How long MongoDB is waited for when it is down.
     pub patience: Patience,
-    /// How many parts are sent at once.
+    /// How many parts are uploaded at once.
     pub uploads: usize,
+    /// How many threads compress.
+    pub compressors: usize,
+    /// The directory that remembers uploads under way, locks and sent mails.
+    pub state_dir: Option<PathBuf>,
+    /// The name of this machine.
+    pub host: String,
     /// How long backups are kept.
     pub retention: Policy,
-    /// The newest good backup is too old when it is older.
+    /// `health` fails if the newest good backup is older.
     pub max_age: Duration,
-    /// The newest drill is too old when it is older.
+    /// `health` fails if the newest drill is older; `None`: drills are not expected.
     pub drill_max_age: Option<Duration>,
-    /// Where runs are recorded.
+    /// The server where runs are recorded.
     pub records: RecordsAt,
 }
 
-impl Settings {
-    /// Understands the settings. `machine` is this machine's name, for the job of a local server.
-    pub fn resolve(layers: &Layers, machine: &str) -> Result<Settings> {
+impl JobSettings {
+    /// The settings of a job for callers without environment and configuration file: every other setting has its default.
+    ///
+    /// # Errors
+    /// Returns an error if the connection string or the name of the job is not valid.
+    pub fn with_defaults(mongo_uri: &str, job: &str, machine: &Machine) -> Result<JobSettings> {
+        let flags = [("mongo_uri", mongo_uri), ("job", job)].map(|(key, text)| (key, Raw::Text(text.into())));
+        let layers = Layers::load(flags.into(), &|_| None, Some(Path::new("/dev/null")))?;
+        JobSettings::resolve(&layers, machine, false)
+    }
+
+    /// Resolves the settings. `to_dir`: backups go to a directory.
+    pub(super) fn resolve(layers: &Layers, machine: &Machine, to_dir: bool) -> Result<JobSettings> {
         let uri_text = layers.text("mongo_uri").expect("it has a default");
         let facts = uri::check(uri_text)?;
         let selection = selection(layers, facts.database)?;
-        let host = if uri::is_loopback(&facts.host) { machine } else { &facts.host };
+        let host = if uri::is_loopback(&facts.host) { &machine.host } else { &facts.host };
         let job = match layers.text("job") {
             Some(job) => check_job(job).map_err(|why| layers.wrong("job", &why))?,
             None => format!("{}@{host}", selection.label()),
         };
-        // Where it is looked for is not decided here, but a mistake in it is told like any other.
-        absolute(layers, "state_dir")?;
+        let state_dir = absolute(layers, "state_dir")?;
         let stall = number::<u32>(layers, "stall_timeout", 1)?.expect("it has a default");
-        Ok(Settings {
+        let uploads = number(layers, "s3.upload_concurrency", 1)?.expect("it has a default");
+        Ok(JobSettings {
             mongo_uri: Secret::from(uri_text.to_string()),
             selection,
             job,
             engine: layers.parsed("engine", EngineChoice::from_str)?.expect("it has a default"),
             consistency: layers.parsed("consistency", FromStr::from_str)?.expect("it has a default"),
             mongodump_path: absolute(layers, "mongodump_path")?,
+            search_path: machine.search_path.clone(),
             format: format(layers)?,
             check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
             stall: Duration::from_secs(stall.into()),
             patience: patience(layers)?,
-            uploads: number(layers, "s3.upload_concurrency", 1)?.expect("it has a default"),
+            // A disk gains nothing from several writers, and each part under way takes memory.
+            uploads: if to_dir { 1 } else { uploads },
+            compressors: machine.cores,
+            state_dir: state_dir.or_else(|| machine.state_dir.clone()),
+            host: machine.host.clone(),
             retention: retention(layers)?,
             max_age: max_age(layers)?,
             drill_max_age: drill_max_age(layers)?,
@@ -87,26 +112,26 @@ impl Settings {
 }
 
 /// The server that is restored into, and whether it is the one that is backed up, because none is named.
-pub fn target(layers: &Layers) -> Result<(Secret, bool)> {
+pub(super) fn target(layers: &Layers) -> Result<RestoreUri> {
     let own = uri_of(layers, "restore_uri", "RESTORE_URI")?;
     match own {
-        Some(uri) => Ok((uri, false)),
+        Some(uri) => Ok(RestoreUri { uri, is_source: false }),
         None => {
             let uri = layers.text("mongo_uri").expect("it has a default");
             uri::check(uri)?;
-            Ok((Secret::from(uri.to_string()), true))
+            Ok(RestoreUri { uri: Secret::from(uri.to_string()), is_source: true })
         }
     }
 }
 
 /// The server that a drill restores into, under names of its own. Never another setting's.
-pub fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
+pub(super) fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
     uri_of(layers, "drill_uri", "DRILL_URI")
 }
 
 /// Warnings about ignored options of connection strings, each with its setting. An invalid connection string has no
 /// warnings; it is an error where it is used.
-pub fn uri_warnings(layers: &Layers) -> Vec<String> {
+pub(super) fn uri_warnings(layers: &Layers) -> Vec<String> {
     let mut seen = Vec::new();
     let mut warnings = Vec::new();
     for key in ["mongo_uri", "restore_uri", "drill_uri", "records"] {
@@ -130,7 +155,7 @@ fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret
 ///
 /// # Errors
 /// When it is.
-pub fn unseen(layers: &Layers, key: &'static str, flag: &str, variable: &str) -> Result<()> {
+pub(super) fn unseen(layers: &Layers, key: &'static str, flag: &str, variable: &str) -> Result<()> {
     let uri = layers.text(key).unwrap_or_default();
     if layers.origin(key) == Some(&Origin::Flag) && hide_login(uri) != uri {
         return Err(Error::usage(format!(
@@ -144,7 +169,7 @@ pub fn unseen(layers: &Layers, key: &'static str, flag: &str, variable: &str) ->
 }
 
 /// Knows the secrets among the settings.
-pub fn redactor(layers: &Layers) -> Redactor {
+pub(super) fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
     let addresses = set(&["ping_url", "webhook_url"]);
     let uris = [set(&["mongo_uri", "restore_uri", "drill_uri", "records"]), addresses.clone()].concat();
@@ -199,7 +224,7 @@ fn retention(layers: &Layers) -> Result<Policy> {
 }
 
 /// The file that the log goes to as well.
-pub fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
+pub(super) fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
     match layers.origin("log_file") {
         Some(Origin::Flag) => Ok(layers.text("log_file").map(PathBuf::from)),
         _ => absolute(layers, "log_file"),
@@ -207,25 +232,25 @@ pub fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
 }
 
 /// How long MongoDB and the store are waited for when they are down.
-pub fn patience(layers: &Layers) -> Result<Patience> {
+pub(super) fn patience(layers: &Layers) -> Result<Patience> {
     let seconds: u32 = number(layers, "patience", 1)?.expect("it has a default");
     Ok(Patience::new(Duration::from_secs(seconds.into())))
 }
 
 /// When the newest good backup is too old.
-pub fn max_age(layers: &Layers) -> Result<Duration> {
+pub(super) fn max_age(layers: &Layers) -> Result<Duration> {
     let hours: u32 = number(layers, "max_age", 1)?.expect("it has a default");
     Ok(Duration::from_secs(u64::from(hours) * 3600))
 }
 
 /// When the newest drill is too old; `None`: never.
-pub fn drill_max_age(layers: &Layers) -> Result<Option<Duration>> {
+fn drill_max_age(layers: &Layers) -> Result<Option<Duration>> {
     let days: Option<u32> = number(layers, "drill_max_age", 1)?;
     Ok(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
 }
 
 /// The mongod that a drill starts.
-pub fn mongod_path(layers: &Layers) -> Result<Option<PathBuf>> {
+pub(super) fn mongod_path(layers: &Layers) -> Result<Option<PathBuf>> {
     absolute(layers, "mongod_path")
 }
 

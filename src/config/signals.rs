@@ -11,7 +11,7 @@ use crate::config::notify::WebhookOptions;
 use crate::config::notify::{Address, SignalOptions};
 
 /// The signals that are for every run.
-pub fn signals(layers: &Layers) -> Result<SignalOptions> {
+pub(super) fn signals(layers: &Layers) -> Result<SignalOptions> {
     let metrics = absolute(layers, "metrics_file")?;
     if let Some(path) = &metrics
         && path.extension().is_none_or(|ending| ending != "prom")
@@ -23,7 +23,7 @@ pub fn signals(layers: &Layers) -> Result<SignalOptions> {
 }
 
 /// Whom to tell by a webhook, of the events that mails are chosen by; `None` if it is not set.
-pub fn webhook(layers: &Layers) -> Result<Option<WebhookOptions>> {
+pub(super) fn webhook(layers: &Layers) -> Result<Option<WebhookOptions>> {
     let address = layers.parsed("webhook_url", Address::from_str)?;
     address.map(|address| Ok(WebhookOptions { address, events: events(layers)? })).transpose()
 }

@@ -2,28 +2,11 @@
 //!
 //! Setting `engine` decides. With `auto`, mongodump reads if it is installed and can read exactly the selection.
 
-use std::path::Path;
-use std::time::Duration;
-
 use super::mongodump::{self, FoundMongodump, Mongodump};
 use crate::base::error::{Error, Result};
+use crate::config::JobSettings;
 use crate::config::choices::{ConsistencyChoice, EngineChoice};
-use crate::config::selection::Selection;
 use crate::model::manifest;
-
-/// The settings that the choice depends on.
-#[derive(Debug, Clone, Copy)]
-pub struct EngineRequest<'a> {
-    pub engine: EngineChoice,
-    pub consistency: ConsistencyChoice,
-    pub selection: &'a Selection,
-    /// The path of mongodump; `None` searches for it.
-    pub mongodump_path: Option<&'a Path>,
-    /// The value of PATH.
-    pub search_path: Option<&'a str>,
-    /// How long mongodump may send nothing before it counts as stuck.
-    pub stall: Duration,
-}
 
 /// The engine of a run, and the reason for the choice.
 #[derive(Debug)]
@@ -65,14 +48,14 @@ impl ChosenEngine {
 ///
 /// # Errors
 /// Returns an error if mongodump was asked for by name and is not installed, or cannot read consistently as asked.
-pub async fn choose(request: EngineRequest<'_>) -> Result<ChosenEngine> {
-    let find = || mongodump::find(request.mongodump_path, request.search_path);
+pub async fn choose(settings: &JobSettings) -> Result<ChosenEngine> {
+    let find = || mongodump::find(settings.mongodump_path.as_deref(), settings.search_path.as_deref());
     let with = |found: FoundMongodump, why: String| ChosenEngine {
-        mongodump: Some(Mongodump { found, stall: request.stall }),
+        mongodump: Some(Mongodump { found, stall: settings.stall }),
         why,
     };
-    let snapshot = request.consistency == ConsistencyChoice::Snapshot;
-    match request.engine {
+    let snapshot = settings.consistency == ConsistencyChoice::Snapshot;
+    match settings.engine {
         EngineChoice::Mongodump if snapshot => Err(Error::usage(
             "mongodump cannot read as of one instant: consistency = snapshot needs the native engine",
         )
@@ -87,7 +70,7 @@ pub async fn choose(request: EngineRequest<'_>) -> Result<ChosenEngine> {
                 "Install mongodb-database-tools, set mongodump_path (MONGODUMP_PATH), or use BACKUP_ENGINE=native",
             )),
         },
-        EngineChoice::Auto if request.selection.databases.len() > 1 || !request.selection.unfiltered() => {
+        EngineChoice::Auto if settings.selection.databases.len() > 1 || !settings.selection.unfiltered() => {
             Ok(ChosenEngine::native(
                 "mongodump cannot read several chosen databases or patterns without reading the rest",
             ))

@@ -16,6 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::config::place::Place;
 use crate::config::store::Limits;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -116,6 +117,17 @@ pub struct Whole {
     pub crc64nvme: u64,
     /// The number of parts given to [`Upload::put_part`].
     pub parts: u32,
+}
+
+/// Opens the store of a place.
+///
+/// # Errors
+/// Returns an error if the directory cannot be used or created, or the connection to the bucket cannot be set up.
+pub async fn open(place: &Place) -> Result<Arc<dyn Store>> {
+    Ok(match place {
+        Place::Dir(options) => Arc::new(DirStore::new(options.clone())?),
+        Place::S3(options) => Arc::new(S3Store::connect((**options).clone()).await?),
+    })
 }
 
 /// A place for objects.

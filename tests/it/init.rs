@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use uzima_backup::config::Raw;
 use uzima_backup::config::file;
-use uzima_backup::config::layers::Raw;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::{BUCKET, S3Server, SECRET_KEY};
 

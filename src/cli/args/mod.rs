@@ -29,7 +29,7 @@ pub use self::restore::RestoreArgs;
 pub use self::stats::StatsArgs;
 pub use self::verify::VerifyArgs;
 use crate::base::exit::Exit;
-use crate::config::layers::Raw;
+use crate::config::Raw;
 
 /// MongoDB backups that restore.
 #[derive(Debug, Parser)]

@@ -5,11 +5,10 @@ use serde_json::json;
 
 use crate::base::error::{Error, Result};
 use crate::base::secret::Redactor;
+use crate::config::Config;
 use crate::config::event::{EVENTS, Event};
-use crate::config::layers::Layers;
 use crate::config::notify::SignalOptions;
 use crate::config::notify::WebhookOptions;
-use crate::config::signals;
 use crate::notify::signals::metrics::MetricsFile;
 use crate::notify::signals::ping::{Ping, Said};
 use crate::notify::signals::webhook;
@@ -36,8 +35,8 @@ pub struct Given {
 
 impl Tested {
     /// As the settings say.
-    pub fn resolve(layers: &Layers) -> Result<Tested> {
-        Ok(Tested { every_run: signals::signals(layers)?, webhook: signals::webhook(layers)? })
+    pub fn resolve(config: &Config) -> Result<Tested> {
+        Ok(Tested { every_run: config.signals()?.clone(), webhook: config.webhook()?.cloned() })
     }
 
     /// Whether there are none.

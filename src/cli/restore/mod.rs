@@ -19,8 +19,7 @@ use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
 use crate::catalog::choose::{self, WhichBackup};
-use crate::config::layers::Layers;
-use crate::config::settings;
+use crate::config::Config;
 use crate::ops::restore::{self, Dump, Filter, Options, Origin, Plan, Restore, Stored, Users};
 use crate::restore_target::Target;
 
@@ -29,7 +28,7 @@ const DROPPING: Duration = Duration::from_secs(5);
 
 pub async fn run(
     args: &RestoreArgs,
-    layers: &Layers,
+    config: &Config,
     output: &Output,
     bars: &MultiProgress,
     cancel: Cancel,
@@ -40,10 +39,10 @@ pub async fn run(
         return Err(Error::usage("a restore writes to a server, and nobody is here to be asked")
             .hint("Look at the plan with --dry-run, then give --yes"));
     }
-    let (uri, onto_source) = settings::target(layers)?;
-    let options = Options { onto_source, ..options };
-    let origin = cancel.or(origin(args, layers)).await?;
-    let target = cancel.or(Target::connect(&uri, &settings::patience(layers)?)).await?;
+    let server = config.restore_target()?;
+    let options = Options { onto_source: server.is_source, ..options };
+    let origin = cancel.or(origin(args, config)).await?;
+    let target = cancel.or(Target::connect(&server.uri, config.patience()?)).await?;
     let planned = cancel.or(Restore::plan(origin, target.clone(), options)).await;
     if planned.is_err() {
         let dropping = tokio::time::timeout(DROPPING, target.end_trials());
@@ -115,17 +114,17 @@ fn options(args: &RestoreArgs) -> Result<Options> {
 }
 
 /// What is restored.
-async fn origin(args: &RestoreArgs, layers: &Layers) -> Result<Origin> {
+async fn origin(args: &RestoreArgs, config: &Config) -> Result<Origin> {
     if let Some(path) = args.from.clone() {
         let read = tokio::task::spawn_blocking(move || Dump::open(&path)).await;
         let dump = read.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
         return Ok(Origin::Dump(Arc::new(dump)));
     }
-    let store = stored(layers).await?;
+    let store = stored(config).await?;
     let which = args.which.as_ref().unwrap_or(&WhichBackup::Latest);
     let manifest = {
-        let job = job_meant(which, args.job.as_deref(), layers);
-        choose::choose_readable(&*store, which, job, &reading(layers)).await?
+        let job = job_meant(which, args.job.as_deref(), config);
+        choose::choose_readable(&*store, which, job, &reading(config)).await?
     };
     Ok(Origin::Stored(Arc::new(Stored::open(store, manifest).await?)))
 }

@@ -1,7 +1,8 @@
 use super::*;
 
-fn settings(env: &[(&str, &str)]) -> Result<Settings> {
-    Settings::resolve(&Layers::of(env), "machine")
+fn settings(env: &[(&str, &str)]) -> Result<JobSettings> {
+    let machine = Machine { host: "machine".into(), search_path: None, state_dir: None, cores: 1 };
+    JobSettings::resolve(&Layers::of(env), &machine, false)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::changes::{self, Change};
 use super::known::Known;
 use super::pipeline::{self, Layout, Reader};
 use super::sheet::{self, Checked};
-use super::{Options, Report, Resources, upload};
+use super::{BackupOptions, Report, Resources, upload};
 use crate::artifact::recovery;
 use crate::artifact::writer::{Spec, Written};
 use crate::base::error::{Error, Result};
@@ -79,12 +79,12 @@ impl Attempt {
     pub async fn run(
         self,
         resources: &Resources,
-        options: &Options,
+        options: &BackupOptions,
         notes: &Notes,
         seen: &mut Seen,
     ) -> Result<Report> {
         let Attempt { id, started, other } = self;
-        let mut engine = resources.cancel.or(engine::choose(options.engine_request())).await?;
+        let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
         let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
         // mongodump finds out only when it reaches the collection, and does not name the role.
@@ -110,7 +110,7 @@ impl Attempt {
             let why = format!(
                 "mongodump cannot list the collections of {db}, where a view has an invalid definition"
             );
-            if options.engine == EngineChoice::Mongodump {
+            if options.settings.engine == EngineChoice::Mongodump {
                 less.push(format!("read with the native engine, because {why}"));
             }
             engine = ChosenEngine::native(why);
@@ -119,7 +119,7 @@ impl Attempt {
             "backing up {} of {} ({}) with the {} engine: {}",
             units::several(known.description.namespaces.len() as u64, "namespace"),
             known.server.hello.address,
-            options.job,
+            options.settings.job,
             engine.name(),
             engine.why
         );
@@ -158,7 +158,7 @@ pub struct Work<'a> {
     /// What it works with.
     pub resources: &'a Resources,
     /// What was asked for.
-    pub options: &'a Options,
+    pub options: &'a BackupOptions,
     /// What happened on the way.
     pub notes: &'a Notes,
     /// The backup's id.
@@ -183,18 +183,24 @@ impl Work<'_> {
         let options = self.options;
         let slice = self.known.consistency.oplog.is_some();
         let spec = Spec {
-            format: options.format,
+            format: options.settings.format,
             server_version: self.known.version.clone(),
             tool_version: TOOL.into(),
             started: started.timestamp().max(0) as u64,
-            recovery: recovery::text(self.id.as_str(), options.format, &self.known.version, TOOL, slice),
+            recovery: recovery::text(
+                self.id.as_str(),
+                options.settings.format,
+                &self.known.version,
+                TOOL,
+                slice,
+            ),
         };
         let layout = Layout {
             spec,
             part_size: self.begun.part_size,
-            uploads: upload::concurrency(options.uploads, self.begun.part_size),
-            compressors: options.compressors,
-            check: options.check_compression,
+            uploads: upload::concurrency(options.settings.uploads, self.begun.part_size),
+            compressors: options.settings.compressors,
+            check: options.settings.check_compression,
         };
         let (meter, cancel) = (self.resources.meter.clone(), &self.resources.cancel);
         let upload = &self.begun.upload;
@@ -211,7 +217,7 @@ impl Work<'_> {
     async fn belongs_together(&self, written: &Written) -> Result<Vec<(usize, Change)>> {
         let server = &self.known.server;
         server.prove_unchanged(server.client()).await?;
-        let mut after = describe::uuids(server, &self.options.selection).await?;
+        let mut after = describe::uuids(server, &self.options.settings.selection).await?;
         let known = &self.known.description;
         if self.known.consistency.oplog.is_some() {
             // Drops are in the slice, what is made anew is there from its first document on, and a rename
@@ -247,7 +253,8 @@ impl Work<'_> {
             return Box::new(|sink| read(sink).map(|()| None));
         };
         let (server, notes) = (self.known.server.clone(), self.notes.clone());
-        let (selection, cancel) = (self.options.selection.clone(), self.resources.cancel.token().clone());
+        let (selection, cancel) =
+            (self.options.settings.selection.clone(), self.resources.cancel.token().clone());
         Box::new(move |sink| slice.around(&server, &selection, &notes, &cancel, sink, read).map(Some))
     }
 
@@ -257,7 +264,7 @@ impl Work<'_> {
         let description = &self.known.description;
         match &self.engine.mongodump {
             Some(mongodump) => {
-                let (mongodump, selection) = (mongodump.clone(), self.options.selection.clone());
+                let (mongodump, selection) = (mongodump.clone(), self.options.settings.selection.clone());
                 let namespaces = description.namespaces.clone();
                 Box::new(move |sink| mongodump.read(&server, &selection, namespaces, &notes, &cancel, sink))
             }
@@ -315,7 +322,7 @@ impl Work<'_> {
             Ok(Some(_)) => return log::warn!("the backup {} may exist: its manifest is there", self.id),
             Err(e) => return log::warn!("what was uploaded for the failed backup stays as an orphan: {e}"),
         }
-        for key in [layout::index(&self.id), layout::artifact(&self.id, self.options.format)] {
+        for key in [layout::index(&self.id), layout::artifact(&self.id, self.options.settings.format)] {
             if let Err(e) = self.resources.store.delete(&key).await {
                 log::warn!("what was uploaded for the failed backup stays as an orphan: {e}");
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::known::Known;
-use super::{Options, Resources, upload};
+use super::{BackupOptions, Resources, upload};
 use crate::base::error::{Error, Result};
 use crate::catalog::layout;
 use crate::model::id::BackupId;
@@ -27,7 +27,7 @@ impl Begun {
     /// Begins the upload of a backup's artifact.
     pub async fn begin(
         resources: &Resources,
-        options: &Options,
+        options: &BackupOptions,
         known: &Known,
         id: &BackupId,
         notes: &Notes,
@@ -39,19 +39,19 @@ impl Begun {
         let part_size = upload::part_size(store.limits(), most)?;
         let last = known.before.as_deref().map(|m| (m.totals.raw_bytes, m.artifact.size));
         let spec = UploadSpec {
-            key: layout::artifact(id, options.format),
+            key: layout::artifact(id, options.settings.format),
             part_size,
             estimate: upload::expected_size(raw, last),
             metadata: vec![
                 ("backup-id".into(), id.to_string()),
-                ("job".into(), options.job.clone()),
+                ("job".into(), options.settings.job.clone()),
                 ("tool".into(), TOOL.into()),
             ],
             probe: false,
         };
         log::debug!("the artifact is {}, sent in parts of {part_size} bytes", spec.key);
         let upload = store.begin(&spec).await?;
-        let marker = match &options.state_dir {
+        let marker = match &options.settings.state_dir {
             Some(state) => leftovers::remember(state, id.as_str(), &store.place(), &spec.key, upload.id()),
             None => Err(Error::failed("there is no state directory")),
         };

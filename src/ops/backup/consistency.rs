@@ -1,6 +1,6 @@
 //! To what instant the data of a backup belongs: what was asked for, and what this server can do.
 
-use super::Options;
+use super::BackupOptions;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::choices::ConsistencyChoice;
 use crate::model::optime::OpTime;
@@ -28,9 +28,9 @@ pub struct Consistency {
 ///
 /// # Errors
 /// If what was asked for cannot be had.
-pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<Consistency> {
+pub async fn begin(server: &Server, version: &str, options: &BackupOptions) -> Result<Consistency> {
     let none = |why: String| Consistency { oplog: None, at: None, why, beside: None };
-    let why = match options.consistency {
+    let why = match options.settings.consistency {
         ConsistencyChoice::None => return Ok(none("consistency = none".into())),
         ConsistencyChoice::Snapshot => {
             let Some(why) = snapshot::refused(server.hello.topology, version) else {
@@ -58,7 +58,7 @@ pub async fn begin(server: &Server, version: &str, options: &Options) -> Result<
     };
     match begun {
         Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into(), beside: None }),
-        Err(without) if options.consistency == ConsistencyChoice::Auto => {
+        Err(without) if options.settings.consistency == ConsistencyChoice::Auto => {
             // Of a standalone it is the same every night; it stands in the manifest, `health` and --dry-run say it.
             let alone = server.hello.topology == Topology::Standalone;
             let level = if alone { log::Level::Debug } else { log::Level::Info };
@@ -81,14 +81,14 @@ impl Consistency {
     pub async fn choose_instant(
         &mut self,
         server: &Server,
-        options: &Options,
+        options: &BackupOptions,
         description: &mut Description,
         notes: &Notes,
     ) -> Result<()> {
-        if options.consistency != ConsistencyChoice::Snapshot {
+        if options.settings.consistency != ConsistencyChoice::Snapshot {
             return Ok(());
         }
-        let at = snapshot::choose(server, &options.selection, description).await?;
+        let at = snapshot::choose(server, &options.settings.selection, description).await?;
         self.at = Some(at);
         match snapshot::window(server).await {
             Some(seconds) => {

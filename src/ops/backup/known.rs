@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::consistency::{self, Consistency};
-use super::{Options, Resources};
+use super::{BackupOptions, Resources};
 use crate::base::error::Result;
 use crate::catalog::{self, Entry, layout};
 use crate::model::manifest::Manifest;
@@ -30,14 +30,15 @@ pub struct Known {
 
 impl Known {
     /// Asks the server and the store.
-    pub async fn find(resources: &Resources, options: &Options, notes: &Notes) -> Result<Known> {
-        let server = Server::connect_noting(&options.mongo_uri, &options.patience, notes).await?;
-        let server = Arc::new(server.patient(options.stall));
+    pub async fn find(resources: &Resources, options: &BackupOptions, notes: &Notes) -> Result<Known> {
+        let server =
+            Server::connect_noting(&options.settings.mongo_uri, &options.settings.patience, notes).await?;
+        let server = Arc::new(server.patient(options.settings.stall));
         let version = server.version().await?;
         // Before the description, so that what is made in between is in one of both.
         let mut consistency = consistency::begin(&server, &version, options).await?;
         let mut description =
-            describe::describe_for_backup(&server, &options.selection, options.allow_empty).await?;
+            describe::describe_for_backup(&server, &options.settings.selection, options.allow_empty).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
         consistency.choose_instant(&server, options, &mut description, notes).await?;
@@ -48,7 +49,7 @@ impl Known {
 /// The newest backup of the job that did not collapse itself, to compare with: a person must be told of
 /// a collapse until it is mended or accepted, not once. One that a wrong clock dated in the future would
 /// be the newest for as long as that lies ahead: it is none to compare with.
-async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<Box<Manifest>>> {
+async fn last_of_job(resources: &Resources, options: &BackupOptions) -> Result<Option<Box<Manifest>>> {
     let store = &*resources.store;
     let folders = catalog::folders(store).await?;
     let latest = resources.clock.now() + CLOCK_TOLERANCE;
@@ -56,7 +57,9 @@ async fn last_of_job(resources: &Resources, options: &Options) -> Result<Option<
         let accepted = folders[&id].contains_key(layout::ACCEPTED);
         match catalog::find(store, &id).await? {
             Some(Entry::Backup(m))
-                if m.job == options.job && m.started_at <= latest && (accepted || !m.collapsed()) =>
+                if m.job == options.settings.job
+                    && m.started_at <= latest
+                    && (accepted || !m.collapsed()) =>
             {
                 return Ok(Some(m));
             }

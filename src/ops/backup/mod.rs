@@ -16,9 +16,7 @@ mod tries;
 mod upload;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -27,77 +25,38 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
-use crate::base::retry::Patience;
-use crate::base::secret::Secret;
 use crate::catalog::known::Known;
 use crate::catalog::{self, Reading, layout};
-use crate::config::format::Format;
-use crate::config::selection::Selection;
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
 use crate::model::versions;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::source::describe::{self, Description};
-use crate::source::engine::{self, EngineRequest};
+use crate::source::engine;
 use crate::source::oplog;
 use crate::store::Store;
 use crate::store::leftovers;
 
-use crate::config::choices::{ConsistencyChoice, EngineChoice};
+use crate::config::JobSettings;
 use attempt::{Attempt, Seen};
 use tries::Tries;
 
-/// What is backed up, and how.
+/// The settings of a backup, and what its flags ask for.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// The server's connection string.
-    pub mongo_uri: Secret,
-    /// What is read of it.
-    pub selection: Selection,
-    /// The line of backups that this one belongs to.
-    pub job: String,
-    /// What reads.
-    pub engine: EngineChoice,
-    /// To what instant it shall belong.
-    pub consistency: ConsistencyChoice,
-    /// Where mongodump is; `None` looks for it.
-    pub mongodump_path: Option<PathBuf>,
-    /// The value of PATH, to look for mongodump.
-    pub search_path: Option<String>,
-    /// The artifact's format and compression.
-    pub format: Format,
-    /// Decompress each block again and compare it.
-    pub check_compression: bool,
+pub struct BackupOptions {
+    /// The job.
+    pub settings: JobSettings,
     /// A server without collections is not an error.
     pub allow_empty: bool,
-    /// A source that sends nothing for so long hangs.
-    pub stall: Duration,
-    /// How long MongoDB is waited for when it is down.
-    pub patience: Patience,
-    /// How many parts are sent at once.
-    pub uploads: usize,
-    /// How many threads compress.
-    pub compressors: usize,
-    /// The directory that remembers uploads under way.
-    pub state_dir: Option<PathBuf>,
-    /// The machine's name.
-    pub host: String,
-    /// The backups that should be in the place.
+    /// The backups that the place should have before this one.
     pub expected: Expected,
 }
 
-impl Options {
-    /// The settings that the choice of the engine depends on.
-    pub fn engine_request(&self) -> EngineRequest<'_> {
-        EngineRequest {
-            engine: self.engine,
-            consistency: self.consistency,
-            selection: &self.selection,
-            mongodump_path: self.mongodump_path.as_deref(),
-            search_path: self.search_path.as_deref(),
-            stall: self.stall,
-        }
+impl BackupOptions {
+    /// A backup without flags.
+    pub fn new(settings: JobSettings) -> BackupOptions {
+        BackupOptions { settings, allow_empty: false, expected: Expected::default() }
     }
 }
 
@@ -171,7 +130,7 @@ pub struct Plan {
 }
 
 /// Makes a backup.
-pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> {
+pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<Report> {
     // After a signal the data path ends by itself and cleans up. Everything else only asks questions.
     let outcome = resources.cancel.deadline().within(Step::Work, attempts(resources, options)).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
@@ -182,7 +141,7 @@ pub async fn backup(resources: &Resources, options: &Options) -> Result<Report> 
     outcome.map_err(|error| resources.cancel.error().unwrap_or(error))
 }
 
-async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
+async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Report> {
     let notes = &resources.notes;
     // The first thing: whatever fails from here on is a run that is recorded.
     let first = Attempt::new(resources);
@@ -191,7 +150,7 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
         // A key that may write and not read would upload everything and fail when that is compared.
         resources.store.head(&layout::manifest(first.id())).await?;
         let problem = absent(resources, options).await?;
-        Ok((leftovers::sweep(options.state_dir.as_deref(), &*resources.store).await, problem))
+        Ok((leftovers::sweep(options.settings.state_dir.as_deref(), &*resources.store).await, problem))
     };
     let (lines, problem) = resources.cancel.or(checked).await?;
     lines.into_iter().for_each(|line| notes.add(line));
@@ -207,7 +166,7 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
                 let here =
                     catalog::folders(&*resources.store).await.map(|folders| catalog::existing(&folders));
                 // What is missing is reported once.
-                Known::update(options.state_dir.as_deref(), &place, |known| match here {
+                Known::update(options.settings.state_dir.as_deref(), &place, |known| match here {
                     Ok(here) => known.backups = here.into_iter().collect(),
                     Err(_) => known.backups.extend([report.manifest.id.clone()]),
                 });
@@ -217,7 +176,8 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
         };
         let Some(next) = tries.next(&error, seen) else { return Err(error.of_kind(Kind::Failed)) };
         notes.add(next.note);
-        wanted = Options { consistency: next.consistency, engine: next.engine, ..options.clone() };
+        wanted.settings.consistency = next.consistency;
+        wanted.settings.engine = next.engine;
         attempt = Attempt::new(resources).otherwise(next.other);
     }
 }
@@ -227,13 +187,13 @@ async fn attempts(resources: &Resources, options: &Options) -> Result<Report> {
 ///
 /// # Errors
 /// Returns an error of the kind [`Kind::Unmounted`] if the newest is missing, too.
-async fn absent(resources: &Resources, options: &Options) -> Result<Option<String>> {
-    let reading = Reading::remembering(options.state_dir.clone(), resources.clock.now());
+async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option<String>> {
+    let reading = Reading::remembering(options.settings.state_dir.clone(), resources.clock.now());
     let recorded = match &options.expected {
         Expected::Known(recorded) => recorded.clone(),
         Expected::Nothing => {
             let place = resources.store.place();
-            Known::update(options.state_dir.as_deref(), &place, |known| known.backups.clear());
+            Known::update(options.settings.state_dir.as_deref(), &place, |known| known.backups.clear());
             return Ok(None);
         }
     };
@@ -245,10 +205,13 @@ async fn absent(resources: &Resources, options: &Options) -> Result<Option<Strin
 }
 
 /// Finds out what a backup would read, without reading it.
-pub async fn plan(options: &Options) -> Result<Plan> {
-    let server = Server::connect(&options.mongo_uri, &options.patience).await?.patient(options.stall);
-    let engine = engine::choose(options.engine_request()).await?;
-    let description = describe::describe_for_backup(&server, &options.selection, options.allow_empty).await?;
+pub async fn plan(options: &BackupOptions) -> Result<Plan> {
+    let server = Server::connect(&options.settings.mongo_uri, &options.settings.patience)
+        .await?
+        .patient(options.settings.stall);
+    let engine = engine::choose(&options.settings).await?;
+    let description =
+        describe::describe_for_backup(&server, &options.settings.selection, options.allow_empty).await?;
     describe::prove_readable(&server, &description.namespaces).await?;
     let version = server.version().await?;
     let warnings = versions::newer(&version).into_iter().chain(description.warnings.iter().cloned());
@@ -257,7 +220,7 @@ pub async fn plan(options: &Options) -> Result<Plan> {
         member: server.hello.address.clone(),
         version,
         engine: format!("{}: {}", engine.name(), engine.why),
-        shortfall: oplog::shortfall(&server, options.consistency).await?,
+        shortfall: oplog::shortfall(&server, options.settings.consistency).await?,
         description,
     };
     server.close().await;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Options;
+use super::BackupOptions;
 use super::attempt::Work;
 use super::changes::Change;
 use crate::artifact::writer::Written;
@@ -33,9 +33,9 @@ pub fn manifest(work: &Work<'_>, checked: &Checked, started: DateTime<Utc>) -> M
     Manifest {
         format: manifest::FORMAT,
         id: work.id.clone(),
-        job: options.job.clone(),
+        job: options.settings.job.clone(),
         tool: TOOL.into(),
-        host: options.host.clone(),
+        host: options.settings.host.clone(),
         started_at: started,
         finished_at: work.resources.clock.now(),
         source: manifest::Source {
@@ -85,17 +85,17 @@ fn consistency(work: &Work<'_>, checked: &Checked) -> manifest::Consistency {
     }
 }
 
-fn selection(options: &Options) -> manifest::SelectionAsked {
+fn selection(options: &BackupOptions) -> manifest::SelectionAsked {
     let strings = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
     manifest::SelectionAsked {
-        databases: options.selection.databases.clone(),
-        include: strings(&options.selection.include),
-        exclude: strings(&options.selection.exclude),
+        databases: options.settings.selection.databases.clone(),
+        include: strings(&options.settings.selection.include),
+        exclude: strings(&options.settings.selection.exclude),
     }
 }
 
 fn artifact(work: &Work<'_>, written: &Written) -> manifest::Artifact {
-    let format = work.options.format;
+    let format = work.options.settings.format;
     manifest::Artifact {
         key: layout::artifact(&work.id, format),
         format: format.to_string(),

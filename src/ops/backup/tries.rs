@@ -4,7 +4,7 @@
 //! hold an operation of the run, a snapshot follows on servers that have snapshots. If that fails, too, each collection
 //! is read at its own time. The last attempt is tolerant: it keeps what it can read of each collection, and warns.
 
-use super::Options;
+use super::BackupOptions;
 use super::attempt::{Otherwise, Seen};
 use crate::base::error::{Error, Kind};
 use crate::config::choices::{ConsistencyChoice, EngineChoice};
@@ -32,8 +32,8 @@ pub struct Next {
 
 impl Tries {
     /// The first attempt is as the options say.
-    pub fn new(options: &Options) -> Tries {
-        let (asked, engine) = (options.consistency, options.engine);
+    pub fn new(options: &BackupOptions) -> Tries {
+        let (asked, engine) = (options.settings.consistency, options.settings.engine);
         let (other, note) = (Otherwise::default(), String::new());
         Tries { asked, engine, tried: Next { consistency: asked, engine, other, note }, repeated: false }
     }

@@ -50,14 +50,20 @@ impl Around {
     /// How long the check of this name may take.
     pub fn limit(&self, name: &str) -> Duration {
         // A question for each of a hundred thousand collections takes its time.
-        if name == "namespaces" { self.patience.max(self.subject.backup.stall) } else { self.patience }
+        if name == "namespaces" {
+            self.patience.max(self.subject.backup.settings.stall)
+        } else {
+            self.patience
+        }
     }
 
     /// The server.
     pub async fn server(&self) -> Result<&Server> {
         let options = &self.subject.backup;
         let open = || async {
-            Ok(Server::connect(&options.mongo_uri, &options.patience).await?.patient(options.stall))
+            Ok(Server::connect(&options.settings.mongo_uri, &options.settings.patience)
+                .await?
+                .patient(options.settings.stall))
         };
         self.server.get_or_try_init(open).await
     }
@@ -82,12 +88,17 @@ impl Around {
             match self.store().await? {
                 Some(store) => {
                     let options = &self.subject.backup;
-                    let (state_dir, place) = (options.state_dir.clone(), store.place());
-                    let records = &self.subject.records;
-                    let recorded =
-                        records::expected_backups(records, state_dir.as_deref(), &place, &options.host).await;
+                    let (state_dir, place) = (options.settings.state_dir.clone(), store.place());
+                    let records = &self.subject.backup.settings.records;
+                    let recorded = records::expected_backups(
+                        records,
+                        state_dir.as_deref(),
+                        &place,
+                        &options.settings.host,
+                    )
+                    .await;
                     let reading = Reading { recorded, ..Reading::remembering(state_dir, self.time()) };
-                    State::read(store, &options.job, &reading).await.map(Some)
+                    State::read(store, &options.settings.job, &reading).await.map(Some)
                 }
                 None => Ok(None),
             }

@@ -22,12 +22,10 @@ use chrono::{DateTime, Utc};
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
-use crate::config::choices::Policy;
 use crate::config::exposed::Exposed;
 use crate::config::misspelt::Misspelt;
 use crate::config::notify::MailOptions;
 use crate::config::place::Place;
-use crate::config::records::RecordsAt;
 use crate::notify::events::{self, CheckResult};
 use crate::notify::message::Tone;
 use crate::ops::backup;
@@ -38,19 +36,11 @@ use around::Around;
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// What a backup would do.
-    pub backup: backup::Options,
+    pub backup: backup::BackupOptions,
     /// Where backups are kept.
     pub place: Place,
-    /// How long they are kept.
-    pub policy: Policy,
-    /// Where runs are recorded.
-    pub records: RecordsAt,
     /// Whom to tell; `None` if nobody.
     pub mail: Option<MailOptions>,
-    /// The newest good backup is too old when it is older.
-    pub max_age: Duration,
-    /// The newest drill is too old when it is older; `None`: never.
-    pub drill_max_age: Option<Duration>,
     /// The file of figures for Prometheus, which each run replaces.
     pub metrics: Option<PathBuf>,
     /// Variables that were meant to be settings.
@@ -181,7 +171,7 @@ pub async fn health(
         Ok(subject) => subject,
         Err(error) => return Ok(Report { job: None, checks: unresolved(&error, options) }),
     };
-    let job = Some(subject.backup.job.clone());
+    let job = Some(subject.backup.settings.job.clone());
     let around = Around::new(subject, now, options.patience);
     let checks = cancel.or(async { Ok(runner::run(checks::CHECKS, &around, options).await) }).await;
     around.close().await;

@@ -35,10 +35,11 @@ pub async fn mongodb(around: &Around) -> Result<Finding> {
 pub async fn namespaces(around: &Around) -> Result<Finding> {
     let server = around.server().await?;
     let options = &around.subject.backup;
-    let description = describe::describe_for_backup(server, &options.selection, options.allow_empty).await?;
+    let description =
+        describe::describe_for_backup(server, &options.settings.selection, options.allow_empty).await?;
     describe::prove_readable(server, &description.namespaces).await?;
     let size = description.raw_bytes.map(|n| format!(", {}", bytesize::ByteSize(n).display().iec()));
-    let shortfall = oplog::shortfall(server, options.consistency).await?;
+    let shortfall = oplog::shortfall(server, options.settings.consistency).await?;
     let own_time = shortfall.map(|why| format!("; each collection is read at its own time: {why}"));
     let readable = format!(
         "{} readable{}{}",
@@ -57,5 +58,5 @@ pub async fn namespaces(around: &Around) -> Result<Finding> {
 
 /// What would read, and where it is.
 pub async fn engine(around: &Around) -> Result<Finding> {
-    Finding::ok(engine::choose(around.subject.backup.engine_request()).await?.words())
+    Finding::ok(engine::choose(&around.subject.backup.settings).await?.words())
 }

@@ -7,8 +7,8 @@ use super::Options;
 use crate::base::escape::quoted;
 use crate::base::secret;
 use crate::config::env::Env;
-use crate::config::layers::{Layers, Origin, Raw};
 use crate::config::table::SETTINGS;
+use crate::config::{Config, Origin, Raw};
 
 /// A secret that is set, but not in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,26 +57,26 @@ impl Chosen {
 }
 
 /// Everything that somebody set, for the place where backups are kept, and the server in any case.
-pub fn chosen(layers: &Layers, env: Env<'_>, options: &Options) -> Chosen {
-    let to_dir = layers.is_set("dir");
+pub fn chosen(config: &Config, env: Env<'_>, options: &Options) -> Chosen {
+    let to_dir = config.is_set("dir");
     let mut chosen = Chosen { values: BTreeMap::new(), left_out: Vec::new() };
     for setting in SETTINGS {
         let key = setting.key;
         // Where the log of this one run goes is not a setting of the nights.
         // Neither is a token that expires in hours.
-        let passing = key == "log_file" && layers.origin(key) == Some(&Origin::Flag)
+        let passing = key == "log_file" && config.origin(key) == Some(&Origin::Flag)
             || key == "s3.session_token"
-                && layers.origin(key) == Some(&Origin::Environment("AWS_SESSION_TOKEN".into()));
+                && config.origin(key) == Some(&Origin::Environment("AWS_SESSION_TOKEN".into()));
         let elsewhere = to_dir && key.starts_with("s3.");
-        if passing || elsewhere || !(layers.is_set(key) || key == "mongo_uri") {
+        if passing || elsewhere || !(config.is_set(key) || key == "mongo_uri") {
             continue;
         }
-        let Some(text) = layers.text(key) else {
-            chosen.values.insert(key, Raw::List(layers.list(key).to_vec()));
+        let Some(text) = config.text(key) else {
+            chosen.values.insert(key, Raw::List(config.list(key).to_vec()));
             continue;
         };
         let variable = format!("{}_FILE", setting.env);
-        let in_file = layers.origin(key) == Some(&Origin::Environment(variable.clone()));
+        let in_file = config.origin(key) == Some(&Origin::Environment(variable.clone()));
         // Of a connection string only the password is a secret.
         let uri = text.starts_with("mongodb://") || text.starts_with("mongodb+srv://");
         let without = if uri { secret::without_password(text) } else { None };

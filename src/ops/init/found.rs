@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Options;
+use crate::base::error::Result;
+use crate::config::Config;
 use crate::config::env::Env;
-use crate::config::layers::Layers;
 use crate::source::mongodump;
 
 /// What cron mails with: Debian's and others' name of it.
@@ -20,31 +20,32 @@ pub struct Found {
 }
 
 /// Looks around.
-pub async fn look(options: &Options, layers: &Layers, env: Env<'_>) -> Found {
+pub async fn look(config: &Config, env: Env<'_>) -> Result<Found> {
     let mut lines = Vec::new();
-    let find = |search_path| mongodump::find(options.backup.mongodump_path.as_deref(), search_path);
-    let by_path = find(options.backup.search_path.as_deref()).await;
+    let settings = config.job()?;
+    let find = |search_path| mongodump::find(settings.mongodump_path.as_deref(), search_path);
+    let by_path = find(settings.search_path.as_deref()).await;
     let by_folders = find(None).await;
     lines.push(match &by_path {
         Ok(found) => format!("mongodump {}, {}", found.version, found.path.display()),
         Err(missing) => format!("{missing}: the native engine reads"),
     });
     let mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
-    if layers.is_set("s3.bucket") && layers.is_set("dir") {
+    if config.is_set("s3.bucket") && config.is_set("dir") {
         lines.push("S3_BACKUP_BUCKET is set, and left out: backups go to --dir, and to one place".into());
-    } else if layers.is_set("s3.bucket") {
-        lines.push(format!("credentials for the bucket: {}", credentials(layers, env)));
+    } else if config.is_set("s3.bucket") {
+        lines.push(format!("credentials for the bucket: {}", credentials(config, env)));
     }
-    if !layers.is_set("mail.to") && !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
+    if !config.is_set("mail.to") && !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
         lines.push("no sendmail: what cron mails, as MAILTO says, reaches nobody".into());
     }
-    Found { lines, mongodump_path }
+    Ok(Found { lines, mongodump_path })
 }
 
 /// Where the AWS tools would find a key, in the order in which they look.
-fn credentials(layers: &Layers, env: Env<'_>) -> String {
+fn credentials(config: &Config, env: Env<'_>) -> String {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
-    if layers.is_set("s3.access_key_id") {
+    if config.is_set("s3.access_key_id") {
         return "AWS_ACCESS_KEY_ID".into();
     }
     if let Some(profile) = set("AWS_PROFILE") {

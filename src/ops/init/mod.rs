@@ -18,9 +18,8 @@ use chrono::{DateTime, Utc};
 
 pub use self::chosen::LeftOut;
 use crate::base::error::Result;
+use crate::config::Config;
 use crate::config::env::Env;
-use crate::config::layers::Layers;
-use crate::ops::backup;
 
 /// The example that ships with the tool: every setting with its explanation.
 pub const EXAMPLE: &str = include_str!("../../../examples/config.toml");
@@ -34,8 +33,6 @@ pub struct Options {
     pub force: bool,
     /// Secrets of the environment go into the file as well.
     pub with_secrets: bool,
-    /// What a backup would do by these settings.
-    pub backup: backup::Options,
 }
 
 /// What was written.
@@ -53,16 +50,16 @@ pub struct Report {
     pub found: Vec<String>,
 }
 
-/// Writes the file. `layers` are flags and environment, checked; `env` is the environment; `now` this
+/// Writes the file. `config` are flags and environment, checked; `env` is the environment; `now` this
 /// machine's clock.
 ///
 /// # Errors
 /// When there is a file already, or it cannot be written.
-pub async fn init(layers: &Layers, env: Env<'_>, options: &Options, now: DateTime<Utc>) -> Result<Report> {
+pub async fn init(config: &Config, env: Env<'_>, options: &Options, now: DateTime<Utc>) -> Result<Report> {
     // What cannot be written is told before anything is looked for.
     write::replaceable(&options.file, options.force)?;
-    let mut chosen = chosen::chosen(layers, env, options);
-    let found = found::look(options, layers, env).await;
+    let mut chosen = chosen::chosen(config, env, options);
+    let found = found::look(config, env).await?;
     if let Some(path) = &found.mongodump_path {
         chosen.add_path("mongodump_path", path);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::chosen::Chosen;
-use crate::config::layers::Raw;
+use crate::config::Raw;
 
 /// The example with the chosen settings switched on, and all others off.
 pub fn render(example: &str, file: &Path, chosen: &Chosen, found: &[String], now: DateTime<Utc>) -> String {

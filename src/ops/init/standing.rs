@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 /// The user of the services, whom the Debian package creates.
 pub const USER: &str = "uzima-backup";
 
-/// The state directory of a machine: root's, and that of the services' user, who may write it anyway.
-pub const STATE_DIR: &str = "/var/lib/uzima-backup";
-
 /// A file or a folder that the services write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {

@@ -7,7 +7,7 @@ use super::record::Attempt;
 use crate::base::error::{Error, Kind, Result};
 use crate::catalog::marks::{self, Failure};
 use crate::model::manifest::TOOL;
-use crate::ops::backup::{Options, Resources};
+use crate::ops::backup::{BackupOptions, Resources};
 
 /// How long the store may take for it. The run failed anyway, and whoever waits for it is to hear of that.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub fn failure(
     error: &Error,
     attempt: &Attempt,
-    options: &Options,
+    options: &BackupOptions,
     resources: &Resources,
     recording: &Recording,
 ) -> Failure {
@@ -24,9 +24,9 @@ pub fn failure(
     Failure {
         format: marks::FORMAT,
         id: attempt.id.clone(),
-        job: options.job.clone(),
+        job: options.settings.job.clone(),
         tool: TOOL.into(),
-        host: options.host.clone(),
+        host: options.settings.host.clone(),
         started_at: attempt.started,
         failed_at: resources.clock.now(),
         exit: error.exit().code(),

@@ -13,7 +13,7 @@ use crate::base::secret::{ExposeSecret, Redactor};
 use crate::catalog::records::{expected_backups, not_recorded};
 use crate::catalog::{Catalog, Entry, Reading};
 use crate::config::records::RecordsAt;
-use crate::ops::backup::{self, Expected, Options, Report, Resources};
+use crate::ops::backup::{self, BackupOptions, Expected, Report, Resources};
 
 use record::{Attempt, Recorder};
 
@@ -31,8 +31,8 @@ pub struct Recording {
 impl Recording {
     /// Whether what failed is the server that would have to record it: to look for it again takes its time, and
     /// tells nothing new.
-    fn shares(&self, options: &Options, error: &Error) -> bool {
-        let own = options.mongo_uri.expose_secret();
+    fn shares(&self, options: &BackupOptions, error: &Error) -> bool {
+        let own = options.settings.mongo_uri.expose_secret();
         let same = matches!(&self.records, RecordsAt::Server(uri) if uri.expose_secret() == own);
         error.kind() == Kind::Away && same
     }
@@ -55,7 +55,11 @@ impl Done {
 }
 
 /// Makes a backup and records it.
-pub async fn backup(mut resources: Resources, options: &Options, recording: &Recording) -> Result<Done> {
+pub async fn backup(
+    mut resources: Resources,
+    options: &BackupOptions,
+    recording: &Recording,
+) -> Result<Done> {
     let recorder = Recorder::start(recording, options, &*resources.store);
     let (make, tell) = (resources.new_id.clone(), recorder.teller());
     let observed = make.clone();
@@ -67,12 +71,12 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
     let expected = match &options.expected {
         Expected::Nothing => Expected::Nothing,
         Expected::Known(_) => {
-            let (state_dir, place) = (options.state_dir.as_deref(), resources.store.place());
-            let recorded = expected_backups(&recording.records, state_dir, &place, &options.host);
+            let (state_dir, place) = (options.settings.state_dir.as_deref(), resources.store.place());
+            let recorded = expected_backups(&recording.records, state_dir, &place, &options.settings.host);
             Expected::Known(resources.cancel.or(async { Ok(recorded.await) }).await?)
         }
     };
-    let options = &Options { expected, ..options.clone() };
+    let options = &BackupOptions { expected, ..options.clone() };
     let outcome = backup::backup(&resources, options).await;
     resources.meter.doing("recording the run".into());
     // The recorder waits for attempts as long as somebody may tell of one.
@@ -110,13 +114,13 @@ pub async fn backup(mut resources: Resources, options: &Options, recording: &Rec
 
 /// Whether the run is of a job that there is only by a slip: a database that is not there gave it its name, and
 /// no backup has that name. Written down, the failure would stand among those of real jobs.
-async fn mistyped(error: &Error, options: &Options, resources: &Resources) -> bool {
-    let of_selection = options.job.starts_with(&format!("{}@", options.selection.label()));
+async fn mistyped(error: &Error, options: &BackupOptions, resources: &Resources) -> bool {
+    let of_selection = options.settings.job.starts_with(&format!("{}@", options.settings.selection.label()));
     if error.kind() != Kind::Missing || !of_selection {
         return false;
     }
     let store = &*resources.store;
-    let reading = Reading::remembering(options.state_dir.clone(), resources.clock.now());
+    let reading = Reading::remembering(options.settings.state_dir.clone(), resources.clock.now());
     let entries = async {
         let catalog = Catalog::read(store, &reading).await?;
         let entries = catalog.summaries(&catalog.existing()).await;
@@ -125,7 +129,7 @@ async fn mistyped(error: &Error, options: &Options, resources: &Resources) -> bo
     };
     // An archived manifest may be of the job.
     let of_job = |entry: &Entry| match entry {
-        Entry::Backup(manifest) => manifest.job == options.job,
+        Entry::Backup(manifest) => manifest.job == options.settings.job,
         Entry::Archived { .. } => true,
         Entry::Damaged { .. } => false,
     };

@@ -18,7 +18,7 @@ use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
 use crate::catalog::run::Run;
 use crate::config::records::RecordsAt;
 use crate::model::id::BackupId;
-use crate::ops::backup::{Expected, Options, Report, Resources};
+use crate::ops::backup::{BackupOptions, Expected, Report, Resources};
 use crate::store::Store;
 
 /// An attempt at a backup: each has an id of its own.
@@ -42,10 +42,14 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts recording.
-    pub fn start(recording: &Recording, options: &Options, store: &dyn Store) -> Recorder {
+    pub fn start(recording: &Recording, options: &BackupOptions, store: &dyn Store) -> Recorder {
         let (attempts, heard) = unbounded_channel();
         let place = store.place();
-        let begun = Begun { job: options.job.clone(), host: options.host.clone(), place: place.clone() };
+        let begun = Begun {
+            job: options.settings.job.clone(),
+            host: options.settings.host.clone(),
+            place: place.clone(),
+        };
         let following = match &recording.records {
             RecordsAt::Off => None,
             RecordsAt::Server(uri) => Some(tokio::spawn(follow(uri.clone(), heard, begun))),
@@ -69,14 +73,19 @@ impl Recorder {
     }
 
     /// Records the backup, and whatever else the store says and records do not.
-    pub async fn completed(self, report: &Report, options: &Options, resources: &Resources) -> Result<()> {
+    pub async fn completed(
+        self,
+        report: &Report,
+        options: &BackupOptions,
+        resources: &Resources,
+    ) -> Result<()> {
         let (place, alone) = (self.place.clone(), self.alone);
         let Some(records) = self.records().await? else { return Ok(()) };
         records.finish(&Run::completed(&report.manifest, &place)).await?;
-        let held = alone.then(|| (options.job.clone(), options.host.clone()));
+        let held = alone.then(|| (options.settings.job.clone(), options.settings.host.clone()));
         let around = Around { now: resources.clock.now(), held };
-        let reading = Reading::remembering(options.state_dir.clone(), around.now);
-        let known = Known::load(options.state_dir.as_deref(), &place).unwrap_or_default();
+        let reading = Reading::remembering(options.settings.state_dir.clone(), around.now);
+        let known = Known::load(options.settings.state_dir.as_deref(), &place).unwrap_or_default();
         let by_hand = options.expected == Expected::Nothing;
         let deleted = Deletions { backups: known.deleted, by_hand };
         let reconciled = reconcile(&*resources.store, &records, &around, &reading, &deleted).await?;

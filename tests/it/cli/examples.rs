@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use uzima_backup::config::Raw;
 use uzima_backup::config::file;
-use uzima_backup::config::layers::Raw;
 use uzima_backup::config::table::SETTINGS;
 
 use super::support::{Home, bare, run};

@@ -10,13 +10,14 @@ use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
 use uzima_backup::base::secret::Secret;
-use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};
-use uzima_backup::config::selection::Selection;
+use uzima_backup::config::JobSettings;
+use uzima_backup::config::choices::EngineChoice;
+use uzima_backup::config::machine::Machine;
 use uzima_backup::config::store::{Limits, S3Options};
 use uzima_backup::model::id::BackupId;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::ops::backup;
-use uzima_backup::ops::backup::{Options, Report, Resources};
+use uzima_backup::ops::backup::{BackupOptions, Report, Resources};
 use uzima_backup::store::S3Store;
 use uzima_testkit::load::incompressible;
 use uzima_testkit::mongod::Mongod;
@@ -42,25 +43,13 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> 
         cancel: Cancel::default(),
         notes: Notes::default(),
     };
-    let options = Options {
-        mongo_uri: Secret::from(uri),
-        selection: Selection::default(),
-        job: "test".into(),
-        engine: EngineChoice::Native,
-        consistency: ConsistencyChoice::Auto,
-        mongodump_path: None,
-        search_path: None,
-        format: "tar.gz".parse().expect("a format"),
-        check_compression: false,
-        allow_empty: false,
-        stall: Duration::from_secs(60),
-        patience: Patience::new(Duration::from_secs(2)),
-        uploads: 4,
-        compressors: 2,
-        state_dir: Some(home.state()),
-        host: "test".into(),
-        expected: Default::default(),
-    };
+    let machine = Machine { host: "test".into(), search_path: None, state_dir: Some(home.state()), cores: 2 };
+    let mut settings = JobSettings::with_defaults(uri, "test", &machine).expect("valid settings");
+    settings.engine = EngineChoice::Native;
+    settings.check_compression = false;
+    settings.stall = Duration::from_secs(60);
+    settings.patience = Patience::new(Duration::from_secs(2));
+    let options = BackupOptions::new(settings);
     backup::backup(&resources, &options).await
 }
 

@@ -8,7 +8,7 @@ use bson::{Document, Timestamp, doc, rawdoc};
 use mongodb::Client;
 use uzima_backup::base::exit::Exit;
 use uzima_backup::config::choices::ConsistencyChoice;
-use uzima_backup::ops::backup::Options;
+use uzima_backup::ops::backup::BackupOptions;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
@@ -58,7 +58,7 @@ async fn a_backup_succeeds_while_dollar_out_runs_all_the_time() {
     });
     for consistency in [ConsistencyChoice::Auto, ConsistencyChoice::None] {
         let shelf = Shelf::new();
-        let choose = |options: &mut Options| options.consistency = consistency;
+        let choose = |options: &mut BackupOptions| options.settings.consistency = consistency;
         let report = shelf.run(&server.uri(), choose).await.unwrap_or_else(|e| panic!("{}", e.chain()));
         let manifest = &report.manifest;
         let achieved = manifest.consistency.achieved.as_str();
@@ -122,9 +122,9 @@ async fn with_consistency_oplog_two_renames_fail_the_backup() {
         });
         let rules: Vec<_> = rules.collect();
         let shelf = Shelf::new();
-        let choose = |options: &mut Options| {
+        let choose = |options: &mut BackupOptions| {
             only(&["shop"])(options);
-            options.consistency = ConsistencyChoice::Oplog;
+            options.settings.consistency = ConsistencyChoice::Oplog;
         };
         let outcome = shelf.run(&uri, choose).await;
         proxy.clear();
@@ -218,7 +218,7 @@ async fn a_lost_oplog_cursor_is_resumed_after_the_last_entry() {
     let report = shelf
         .run(&proxy.uri(&server.uri()), |options| {
             only(&["shop"])(options);
-            options.format = "tar.gz".parse().expect("a format");
+            options.settings.format = "tar.gz".parse().expect("a format");
         })
         .await
         .unwrap_or_else(|e| panic!("{}", e.chain()));

@@ -193,7 +193,7 @@ async fn a_hanging_server_does_not_delay_the_other_checks() {
     let proxy = WireProxy::start(&[server.host()]).unwrap();
     proxy.add(Rule::on("buildInfo").then(Action::Stall(Duration::from_secs(600))));
     let mut subject = subject(Place::Dir(DirOptions { min_free: 0.0, ..DirOptions::new(home.backups()) }));
-    subject.backup.mongo_uri = Secret::from(proxy.uri(&server.uri()));
+    subject.backup.settings.mongo_uri = Secret::from(proxy.uri(&server.uri()));
     let mut options = only(&[]);
     options.patience = Duration::from_secs(2);
     let begun = Instant::now();
@@ -216,7 +216,7 @@ async fn checks_do_not_wait_for_each_other() {
     proxy.add(Rule::on("buildInfo").then(Action::Stall(slow)));
     bucket.faults().add(S3Rule::always("GetObject", Fault::Delay(slow)));
     let mut subject = subject(Place::S3(Box::new(options(&bucket))));
-    subject.backup.mongo_uri = Secret::from(proxy.uri(&server.uri()));
+    subject.backup.settings.mongo_uri = Secret::from(proxy.uri(&server.uri()));
     let begun = Instant::now();
     let report = look(subject, &only(&["mongodb", "namespaces", "store"]), chrono::Utc::now()).await;
     let took = begun.elapsed();

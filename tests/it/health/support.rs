@@ -9,13 +9,12 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uzima_backup::base::cancel::Cancel;
 use uzima_backup::base::retry::Patience;
-use uzima_backup::base::secret::Secret;
-use uzima_backup::config::choices::Policy;
-use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};
+use uzima_backup::config::JobSettings;
+use uzima_backup::config::choices::EngineChoice;
+use uzima_backup::config::machine::Machine;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::records::RecordsAt;
-use uzima_backup::config::selection::Selection;
-use uzima_backup::ops::backup::Options as Backup;
+use uzima_backup::ops::backup::BackupOptions;
 use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::S3Server;
@@ -123,35 +122,16 @@ impl Health {
 
 /// The subject that the settings would give for a place.
 pub fn subject(place: Place) -> Subject {
-    let backup = Backup {
-        mongo_uri: Secret::from(NOWHERE.to_string()),
-        selection: Selection::default(),
-        job: JOB.into(),
-        engine: EngineChoice::Native,
-        consistency: ConsistencyChoice::Auto,
-        mongodump_path: None,
-        search_path: None,
-        format: "tar.gz".parse().expect("a format"),
-        check_compression: false,
-        allow_empty: false,
-        stall: Duration::from_secs(20),
-        patience: Patience::new(Duration::from_secs(2)),
-        uploads: 1,
-        compressors: 1,
-        state_dir: None,
-        host: "test".into(),
-        expected: Default::default(),
-    };
-    let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
-    let (records, max_age) = (RecordsAt::Off, Duration::from_secs(26 * 3600));
+    let machine = Machine { host: "test".into(), search_path: None, state_dir: None, cores: 1 };
+    let mut settings = JobSettings::with_defaults(NOWHERE, JOB, &machine).expect("valid settings");
+    settings.engine = EngineChoice::Native;
+    settings.stall = Duration::from_secs(20);
+    settings.patience = Patience::new(Duration::from_secs(2));
+    settings.records = RecordsAt::Off;
     Subject {
-        backup,
+        backup: BackupOptions::new(settings),
         place,
-        policy,
-        records,
         mail: None,
-        max_age,
-        drill_max_age: None,
         metrics: None,
         misspelt: vec![],
         exposed: vec![],

@@ -48,7 +48,8 @@ async fn a_collapsed_backup_is_stored_with_a_warning() {
     d.collection::<bson::Document>("tenth").drop().await.expect("a drop");
     assert_eq!(run(Exit::NeedsLook, "d.tenth").await, 3);
     // Backups of different jobs are not compared.
-    let other = |options: &mut uzima_backup::ops::backup::Options| options.job = "other@test".into();
+    let other =
+        |options: &mut uzima_backup::ops::backup::BackupOptions| options.settings.job = "other@test".into();
     insert(&client, "d", "tenth", &rows(0, 100, 10)).await;
     assert_eq!(run(Exit::Done, "").await, 4);
     let half = d.collection::<bson::Document>("large").delete_many(doc! { "_id": { "$lt": 500 } }).await;

@@ -22,9 +22,9 @@ async fn the_torture_database_is_stored_byte_by_byte_in_all_formats() {
     let seen = read_all(&client).await.expect("all that is there");
     for format in ["tar.gz", "tar.zst", "archive.gz", "archive.zst"] {
         let shelf = Shelf::new();
-        let change = |options: &mut uzima_backup::ops::backup::Options| {
-            options.format = format.parse().expect("a format");
-            options.check_compression = format.ends_with("zst");
+        let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
+            options.settings.format = format.parse().expect("a format");
+            options.settings.check_compression = format.ends_with("zst");
         };
         let report =
             shelf.run(&server.uri(), change).await.unwrap_or_else(|e| panic!("{format}: {}", e.chain()));

@@ -6,7 +6,7 @@ use bson::RawDocumentBuf;
 use mongodb::Client;
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::retry::Patience;
-use uzima_backup::ops::backup::Options;
+use uzima_backup::ops::backup::BackupOptions;
 use uzima_testkit::replica_set::{ReplicaSet, insert_with_gaps};
 use uzima_testkit::wire_proxy::{Rule, WireProxy};
 
@@ -40,9 +40,9 @@ async fn the_second_run_reads_the_member_that_took_over() {
     let rule = proxy.add(Rule::on("getMore").namespace("d.c").nth(1).then(die));
     let uri = format!("{}&serverSelectionTimeoutMS=6000", proxy.uri(&set.uri()));
     let shelf = Shelf::new();
-    let waits = |options: &mut Options| {
+    let waits = |options: &mut BackupOptions| {
         only(&["d"])(options);
-        options.patience = Patience::new(Duration::from_secs(15));
+        options.settings.patience = Patience::new(Duration::from_secs(15));
     };
     let report = shelf.run(&uri, waits).await.unwrap_or_else(|e| panic!("{}", e.chain()));
     assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done));

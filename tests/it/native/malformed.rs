@@ -32,9 +32,9 @@ async fn break_answers(command: &str, namespace: &str, nth: u64) {
         let rule = Rule::on(command).namespace(namespace).from(nth).times(times);
         let rule = proxy.add(rule.then(Action::Malform(how)));
         let shelf = Shelf::new();
-        let change = |options: &mut uzima_backup::ops::backup::Options| {
-            options.stall = Duration::from_millis(if forever { 300 } else { 5_000 });
-            options.selection.databases = if namespace == "*" { vec![] } else { vec!["d".into()] };
+        let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
+            options.settings.stall = Duration::from_millis(if forever { 300 } else { 5_000 });
+            options.settings.selection.databases = if namespace == "*" { vec![] } else { vec!["d".into()] };
         };
         let outcome = tokio::time::timeout(Duration::from_secs(60), shelf.run(&uri, change)).await;
         let outcome = outcome.unwrap_or_else(|_| panic!("{command} {how:?} hangs"));
@@ -109,8 +109,9 @@ async fn flipped_bits_never_cause_a_panic_or_a_hang() {
         let rule = Rule::on(command).times(1).then(Action::Malform(Malformed::Flip(seed + n as u64)));
         let rule = proxy.add(rule);
         let shelf = Shelf::new();
-        let change =
-            |options: &mut uzima_backup::ops::backup::Options| options.stall = Duration::from_secs(2);
+        let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
+            options.settings.stall = Duration::from_secs(2)
+        };
         let outcome = tokio::time::timeout(Duration::from_secs(60), shelf.run(&uri, change)).await;
         let outcome = outcome.unwrap_or_else(|_| panic!("{command} {n} hangs"));
         assert!(proxy.hits(rule) == 1 || command == "getMore", "{command} {n}");

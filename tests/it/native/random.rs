@@ -90,9 +90,9 @@ fn random_documents_are_stored_byte_by_byte() {
                 raw::drop_databases(&client, &["r"]).await.expect("a drop");
                 raw::insert(&client.database("r"), "c", &sent).await.expect("an insert");
                 let shelf = Shelf::new();
-                let change = |options: &mut uzima_backup::ops::backup::Options| {
+                let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
                     only(&["r"])(options);
-                    options.format = format.parse().expect("a format");
+                    options.settings.format = format.parse().expect("a format");
                 };
                 let report =
                     shelf.run(&server.uri(), change).await.unwrap_or_else(|e| panic!("{}", e.chain()));

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::rawdoc;
-use uzima_backup::config::layers::{Layers, Raw};
-use uzima_backup::config::settings::Settings;
-use uzima_backup::ops::backup::Options;
+use uzima_backup::config::machine::Machine;
+use uzima_backup::config::{Config, Raw};
+use uzima_backup::ops::backup::BackupOptions;
 use uzima_testkit::mongod::Mongod;
 
 use super::support::{Shelf, failed, insert, only, run};
@@ -21,14 +21,15 @@ async fn server() -> Mongod {
 }
 
 /// Takes the selection from the settings, as the command line does.
-fn settings(uri: &str, more: &[(&'static str, &str)]) -> impl FnOnce(&mut Options) {
+fn settings(uri: &str, more: &[(&'static str, &str)]) -> impl FnOnce(&mut BackupOptions) {
     let list = |items: &str| Raw::List(items.split(',').map(str::to_owned).collect());
     let mut flags: BTreeMap<&'static str, Raw> =
         more.iter().map(|(key, items)| (*key, list(items))).collect();
     flags.insert("mongo_uri", Raw::Text(uri.to_owned()));
-    let layers = Layers::load(flags, &|_| None, None).expect("layers");
-    let settings = Settings::resolve(&layers, "machine").expect("settings");
-    move |options| options.selection = settings.selection
+    let machine = Machine { host: "machine".into(), search_path: None, state_dir: None, cores: 1 };
+    let config = Config::load(flags, &|_| None, std::iter::empty(), None, &machine).expect("a configuration");
+    let settings = config.job().expect("settings").clone();
+    move |options| options.settings.selection = settings.selection
 }
 
 async fn namespaces(uri: &str, more: &[(&'static str, &str)]) -> BTreeSet<String> {
@@ -67,20 +68,20 @@ async fn a_database_or_collection_that_does_not_exist_is_an_error() {
     }
     for pattern in ["shop.ordres", "shpo.*", "SHOP.orders", "uzima_backup.*"] {
         let include = ["shop.carts".parse().unwrap(), pattern.parse().unwrap()];
-        let (shelf, outcome) = run(&server.uri(), |o| o.selection.include = include.into()).await;
+        let (shelf, outcome) = run(&server.uri(), |o| o.settings.selection.include = include.into()).await;
         let text = failed(outcome);
         assert!(text.contains(&format!("'{pattern}'")), "{text}");
         shelf.assert_nothing().await;
     }
     let (_, outcome) = run(&server.uri(), |options| {
-        options.selection.include = vec!["*".parse().unwrap()];
-        options.selection.exclude = vec!["*.*".parse().unwrap()];
+        options.settings.selection.include = vec!["*".parse().unwrap()];
+        options.settings.selection.exclude = vec!["*.*".parse().unwrap()];
     })
     .await;
     assert!(failed(outcome).contains("include pattern '*' is excluded again"));
     // `--allow-empty` does not allow wrong names.
     let (_, outcome) = run(&server.uri(), |options| {
-        options.selection.databases = vec!["shpo".into()];
+        options.settings.selection.databases = vec!["shpo".into()];
         options.allow_empty = true;
     })
     .await;

@@ -16,8 +16,9 @@ async fn a_read_that_hangs_is_resumed() {
     for command in ["find", "getMore"] {
         let rule = proxy.add(Rule::on(command).namespace("d.c").nth(1).then(SILENCE));
         let shelf = Shelf::new();
-        let change =
-            |options: &mut uzima_backup::ops::backup::Options| options.stall = Duration::from_secs(2);
+        let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
+            options.settings.stall = Duration::from_secs(2)
+        };
         let report = shelf.run(&proxy.uri(&server.uri()), change).await.expect("a backup");
         assert_eq!(proxy.hits(rule), 1);
         assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..1_500).collect::<Vec<_>>());
@@ -35,7 +36,8 @@ async fn a_command_that_hangs_fails_the_run() {
         let rule = proxy.add(Rule::on(command).then(SILENCE));
         let shelf = Shelf::new();
         let start = Instant::now();
-        let text = failed(shelf.run(&proxy.uri(&server.uri()), |o| o.stall = Duration::from_secs(1)).await);
+        let text =
+            failed(shelf.run(&proxy.uri(&server.uri()), |o| o.settings.stall = Duration::from_secs(1)).await);
         assert!(proxy.hits(rule) >= 1 && start.elapsed() < Duration::from_secs(20), "{command}: {text}");
         assert!(text.contains("no answer within 1 s"), "{command}: {text}");
         shelf.assert_nothing().await;
@@ -44,7 +46,7 @@ async fn a_command_that_hangs_fails_the_run() {
     // The estimate may fail without failing the backup.
     let rule = proxy.add(Rule::on("dbStats").then(SILENCE));
     let shelf = Shelf::new();
-    let report = shelf.run(&proxy.uri(&server.uri()), |o| o.stall = Duration::from_secs(1)).await;
+    let report = shelf.run(&proxy.uri(&server.uri()), |o| o.settings.stall = Duration::from_secs(1)).await;
     assert!(report.is_ok() && proxy.hits(rule) >= 1);
 }
 
@@ -108,9 +110,9 @@ async fn a_cursor_that_returns_only_empty_batches_counts_as_hanging() {
         proxy.add(Rule::on("getMore").then(empty("nextBatch")));
         let shelf = Shelf::new();
         let start = Instant::now();
-        let change = |options: &mut uzima_backup::ops::backup::Options| {
-            options.stall = Duration::from_secs(1);
-            options.patience = uzima_backup::base::retry::Patience::new(Duration::from_millis(100));
+        let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
+            options.settings.stall = Duration::from_secs(1);
+            options.settings.patience = uzima_backup::base::retry::Patience::new(Duration::from_millis(100));
         };
         let outcome = shelf.run(&proxy.uri(&server.uri()), change).await;
         if command == "getMore" {

@@ -15,16 +15,16 @@ use uzima_backup::base::error::{Error, Kind};
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
-use uzima_backup::base::secret::Secret;
 use uzima_backup::catalog::Reading;
-use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};
-use uzima_backup::config::selection::Selection;
+use uzima_backup::config::JobSettings;
+use uzima_backup::config::choices::EngineChoice;
+use uzima_backup::config::machine::Machine;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::model::index::Index;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::ops::backup;
-use uzima_backup::ops::backup::{Options, Report, Resources};
+use uzima_backup::ops::backup::{BackupOptions, Report, Resources};
 use uzima_backup::ops::list;
 use uzima_backup::store::Store;
 use uzima_backup::store::dir::DirStore;
@@ -57,26 +57,21 @@ impl Shelf {
     }
 
     /// Makes a backup with the native engine, as the command line would.
-    pub async fn run(&self, uri: &str, change: impl FnOnce(&mut Options)) -> Result<Report, Error> {
-        let mut options = Options {
-            mongo_uri: Secret::from(uri.to_owned()),
-            selection: Selection::default(),
-            job: "all@test".into(),
-            engine: EngineChoice::Native,
-            consistency: ConsistencyChoice::Auto,
-            mongodump_path: None,
-            search_path: None,
-            format: "tar.zst".parse().expect("a format"),
-            check_compression: false,
-            allow_empty: false,
-            stall: Duration::from_secs(60),
-            patience: Patience::new(Duration::from_secs(2)),
-            uploads: 2,
-            compressors: 2,
-            state_dir: Some(self.dir.path().join("state")),
+    pub async fn run(&self, uri: &str, change: impl FnOnce(&mut BackupOptions)) -> Result<Report, Error> {
+        let machine = Machine {
             host: "test".into(),
-            expected: Default::default(),
+            search_path: None,
+            state_dir: Some(self.dir.path().join("state")),
+            cores: 2,
         };
+        let mut settings = JobSettings::with_defaults(uri, "all@test", &machine)?;
+        settings.engine = EngineChoice::Native;
+        settings.format = "tar.zst".parse().expect("a format");
+        settings.check_compression = false;
+        settings.stall = Duration::from_secs(60);
+        settings.patience = Patience::new(Duration::from_secs(2));
+        settings.uploads = 2;
+        let mut options = BackupOptions::new(settings);
         change(&mut options);
         let resources = Resources {
             store: self.store(),
@@ -164,7 +159,7 @@ fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) {
 }
 
 /// Makes one backup into its own directory.
-pub async fn run(uri: &str, change: impl FnOnce(&mut Options)) -> (Shelf, Result<Report, Error>) {
+pub async fn run(uri: &str, change: impl FnOnce(&mut BackupOptions)) -> (Shelf, Result<Report, Error>) {
     let shelf = Shelf::new();
     let outcome = shelf.run(uri, change).await;
     (shelf, outcome)
@@ -181,9 +176,9 @@ pub fn failed(outcome: Result<Report, Error>) -> String {
 }
 
 /// Selects only these databases.
-pub fn only(databases: &[&str]) -> impl FnOnce(&mut Options) {
+pub fn only(databases: &[&str]) -> impl FnOnce(&mut BackupOptions) {
     let databases = databases.iter().map(|db| (*db).to_owned()).collect();
-    move |options| options.selection.databases = databases
+    move |options| options.settings.selection.databases = databases
 }
 
 /// Documents with `_id`s from `from` on, each of about `pad` bytes.

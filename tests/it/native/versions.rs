@@ -157,8 +157,8 @@ async fn the_buckets_of_a_time_series_are_read_under_its_own_name_from_8_3_on() 
         });
         let raw = proxy.add(raw.then(buckets_of));
         let shelf = Shelf::new();
-        let choose = |options: &mut uzima_backup::ops::backup::Options| {
-            options.format = format.parse().expect("a format");
+        let choose = |options: &mut uzima_backup::ops::backup::BackupOptions| {
+            options.settings.format = format.parse().expect("a format");
         };
         let report = shelf.run(&uri, choose).await.unwrap_or_else(|e| panic!("{format}: {}", e.chain()));
         assert!(proxy.hits(raw) >= 1);

@@ -6,7 +6,7 @@ use bson::{Bson, Document, doc, rawdoc};
 use mongodb::Client;
 use uzima_backup::base::exit::Exit;
 use uzima_backup::config::choices::EngineChoice;
-use uzima_backup::ops::backup::Options;
+use uzima_backup::ops::backup::BackupOptions;
 use uzima_testkit::mongod::{Mongod, Version, connect};
 use uzima_testkit::standin::{Play, StandIn};
 
@@ -71,8 +71,8 @@ async fn an_invalid_view_is_backed_up_by_its_definition_and_named() {
         assert_eq!(namespaces, before.namespaces, "{version:?}");
 
         // If the view is excluded, there is no warning.
-        let exclude = |options: &mut Options| {
-            options.selection.exclude = vec!["shop.bad".parse().expect("a pattern")];
+        let exclude = |options: &mut BackupOptions| {
+            options.settings.selection.exclude = vec!["shop.bad".parse().expect("a pattern")];
         };
         let report = Shelf::new().run(&server.uri(), exclude).await.expect("a backup");
         assert_eq!((report.exit(), report.manifest.warnings.as_slice()), (Exit::Done, &[][..]));
@@ -127,9 +127,9 @@ async fn each_form_of_an_invalid_definition_is_named_and_health_warns() {
     // mongodump cannot list the database: the native engine reads, with a warning if mongodump was asked for.
     let mongodump = StandIn::create(&[Play::archive(vec![])]).expect("a stand-in");
     for (choice, warnings) in [(EngineChoice::Auto, 1), (EngineChoice::Mongodump, 2)] {
-        let choose = |options: &mut Options| {
-            options.engine = choice;
-            options.mongodump_path = Some(mongodump.program());
+        let choose = |options: &mut BackupOptions| {
+            options.settings.engine = choice;
+            options.settings.mongodump_path = Some(mongodump.program());
         };
         let report =
             Shelf::new().run(&server.uri(), choose).await.unwrap_or_else(|e| panic!("{}", e.chain()));
@@ -164,8 +164,8 @@ async fn view_definitions_that_the_user_may_not_read_are_reported_as_missing() {
     assert_eq!((decoded.get("shop.orders").len(), decoded.get("other.orders").len()), (2, 2));
     assert!(!decoded.metadata.contains_key("shop.good"));
     // The whole database is excluded, so there is no warning.
-    let exclude = |options: &mut Options| {
-        options.selection.exclude = vec!["shop.*".parse().expect("a pattern")];
+    let exclude = |options: &mut BackupOptions| {
+        options.settings.selection.exclude = vec!["shop.*".parse().expect("a pattern")];
     };
     let report = Shelf::new().run(&uri, exclude).await.expect("a backup");
     assert_eq!((report.exit(), report.manifest.warnings.as_slice()), (Exit::Done, &[][..]));

@@ -81,7 +81,7 @@ fn what_is_in_etc_is_the_operators() {
         .map(|v| v.as_str().expect("a text"))
         .collect();
     assert_eq!(kept, in_etc);
-    assert_eq!(kept, [uzima_backup::config::layers::DEFAULT_FILE]);
+    assert_eq!(kept, [uzima_backup::config::DEFAULT_FILE]);
 }
 
 /// The documents link to each other, and to examples: what a link names is beside them.

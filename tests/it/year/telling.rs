@@ -73,15 +73,14 @@ impl Life {
     /// `health --email`, limited to the check of the newest good backup's age.
     pub async fn health(&mut self) {
         let now = clock::machine();
-        for (job, policy) in JOBS.iter().map(|job| job.policy).enumerate() {
+        for job in 0..JOBS.len() {
+            let mut backup = self.world.options(job);
+            backup.settings.records = self.world.records(job);
+            backup.settings.max_age = MAX_AGE;
             let subject = health::Subject {
-                backup: self.world.options(job),
+                backup,
                 place: Place::Dir(DirOptions { min_free: 0.0, ..DirOptions::new(self.world.root()) }),
-                policy,
-                records: self.world.records(job),
                 mail: None,
-                max_age: MAX_AGE,
-                drill_max_age: None,
                 metrics: None,
                 misspelt: vec![],
                 exposed: vec![],

@@ -13,17 +13,19 @@ use uzima_backup::base::error::{Error, Result};
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
-use uzima_backup::base::secret::{Redactor, Secret};
+use uzima_backup::base::secret::{ExposeSecret, Redactor, Secret};
 use uzima_backup::catalog::Reading;
 use uzima_backup::catalog::records;
-use uzima_backup::config::choices::{ConsistencyChoice, EngineChoice};
+use uzima_backup::config::JobSettings;
+use uzima_backup::config::choices::EngineChoice;
+use uzima_backup::config::machine::Machine;
 use uzima_backup::config::records::RecordsAt;
 use uzima_backup::config::selection::Selection;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
 use uzima_backup::notify::{Notifier, Outcome};
-use uzima_backup::ops::backup::{Options, Resources};
+use uzima_backup::ops::backup::{BackupOptions, Resources};
 use uzima_backup::ops::cleanup::{self, Report};
 use uzima_backup::ops::recorded::{self, Done, Recording};
 use uzima_backup::store::Store;
@@ -106,26 +108,24 @@ impl World {
         RecordsAt::Server(self.uri(job))
     }
 
-    pub fn options(&self, job: usize) -> Options {
-        Options {
-            mongo_uri: self.uri(job),
-            selection: Selection { databases: vec![JOBS[job].db.into()], ..Selection::default() },
-            job: JOBS[job].name.into(),
-            engine: EngineChoice::Native,
-            consistency: ConsistencyChoice::Auto,
-            mongodump_path: None,
-            search_path: None,
-            format: "tar.zst".parse().expect("a format"),
-            check_compression: false,
-            allow_empty: false,
-            stall: Duration::from_secs(30),
-            patience: Patience::new(Duration::from_secs(2)),
-            uploads: 1,
-            compressors: 1,
-            state_dir: Some(self.dir.path().join("state")),
+    pub fn options(&self, job: usize) -> BackupOptions {
+        let machine = Machine {
             host: HOST.into(),
-            expected: Default::default(),
-        }
+            search_path: None,
+            state_dir: Some(self.dir.path().join("state")),
+            cores: 1,
+        };
+        let uri = self.uri(job);
+        let settings = JobSettings::with_defaults(uri.expose_secret(), JOBS[job].name, &machine);
+        let mut settings = settings.expect("valid settings");
+        settings.selection = Selection { databases: vec![JOBS[job].db.into()], ..Selection::default() };
+        settings.engine = EngineChoice::Native;
+        settings.format = "tar.zst".parse().expect("a format");
+        settings.check_compression = false;
+        settings.stall = Duration::from_secs(30);
+        settings.patience = Patience::new(Duration::from_secs(2));
+        settings.uploads = 1;
+        BackupOptions::new(settings)
     }
 
     /// The options for reading the store, as of today.

@@ -3,13 +3,12 @@
 use super::super::Subject;
 use super::super::checks::Finding;
 use super::*;
-use crate::base::retry::Patience;
-use crate::config::choices::Policy;
-use crate::config::choices::{ConsistencyChoice, EngineChoice};
+use crate::config::JobSettings;
+use crate::config::machine::Machine;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
 use crate::config::store::DirOptions;
-use crate::ops::backup;
+use crate::ops::backup::BackupOptions;
 
 const fn check(name: &'static str, after: &'static [&'static str]) -> Check {
     let run = |_: &Around| Box::pin(async { Finding::ok("two\n lines") }) as _;
@@ -21,36 +20,13 @@ const fn broken(name: &'static str, after: &'static [&'static str]) -> Check {
 }
 
 fn around() -> Around {
-    let backup = backup::Options {
-        mongo_uri: "mongodb://localhost".to_string().into(),
-        selection: Default::default(),
-        job: "all@db1".into(),
-        engine: EngineChoice::Native,
-        consistency: ConsistencyChoice::Auto,
-        mongodump_path: None,
-        search_path: None,
-        format: "tar.gz".parse().unwrap(),
-        check_compression: false,
-        allow_empty: false,
-        stall: Duration::from_secs(1),
-        patience: Patience::new(Duration::from_secs(2)),
-        uploads: 1,
-        compressors: 1,
-        state_dir: None,
-        host: "test".into(),
-        expected: Default::default(),
-    };
-    let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
-    let place = Place::Dir(DirOptions::new("/nonexistent/backups"));
-    let (records, mail, max_age) = (RecordsAt::Off, None, Duration::from_secs(1));
+    let machine = Machine { host: "test".into(), search_path: None, state_dir: None, cores: 1 };
+    let mut settings = JobSettings::with_defaults("mongodb://localhost", "all@db1", &machine).unwrap();
+    settings.records = RecordsAt::Off;
     let subject = Subject {
-        backup,
-        place,
-        policy,
-        records,
-        mail,
-        max_age,
-        drill_max_age: None,
+        backup: BackupOptions::new(settings),
+        place: Place::Dir(DirOptions::new("/nonexistent/backups")),
+        mail: None,
         metrics: None,
         misspelt: vec![],
         exposed: vec![],

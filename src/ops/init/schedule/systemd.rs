@@ -5,7 +5,8 @@ use std::path::Path;
 use super::words::{literal, unit_word};
 use super::{LeftOut, Schedule};
 use crate::base::escape::quoted;
-use crate::ops::init::standing::{STATE_DIR, Standing, USER, Written};
+use crate::config::machine::STATE_DIR;
+use crate::ops::init::standing::{Standing, USER, Written};
 
 /// What a machine adds to all four services.
 const OWN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";

@@ -48,9 +48,9 @@ async fn an_instant_without_a_majority_is_not_used() {
     client.database("d").run_command(insert).await.expect("an insert");
     let shelf = Shelf::new();
     let began = Instant::now();
-    let change = |options: &mut uzima_backup::ops::backup::Options| {
+    let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
         snapshot()(options);
-        options.stall = Duration::from_secs(2);
+        options.settings.stall = Duration::from_secs(2);
     };
     let text = failed(shelf.run(&set.uri(), change).await);
     assert!(text.contains("was not on a majority of its members after 2 s"), "{text}");

@@ -6,7 +6,7 @@ use bson::{Timestamp, doc};
 use mongodb::Client;
 use uzima_backup::config::choices::ConsistencyChoice;
 use uzima_backup::model::manifest::Manifest;
-use uzima_backup::ops::backup::Options;
+use uzima_backup::ops::backup::BackupOptions;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::read_documents;
 use uzima_testkit::wire_proxy::{Command, WireProxy};
@@ -62,14 +62,14 @@ pub async fn change(client: Client) {
 }
 
 /// Requests this consistency, for `d` only.
-pub fn with(consistency: ConsistencyChoice) -> impl FnOnce(&mut Options) {
+pub fn with(consistency: ConsistencyChoice) -> impl FnOnce(&mut BackupOptions) {
     move |options| {
-        options.consistency = consistency;
-        options.selection.databases = vec!["d".into()];
+        options.settings.consistency = consistency;
+        options.settings.selection.databases = vec!["d".into()];
     }
 }
 
-pub fn snapshot() -> impl FnOnce(&mut Options) {
+pub fn snapshot() -> impl FnOnce(&mut BackupOptions) {
     with(ConsistencyChoice::Snapshot)
 }
 

@@ -21,8 +21,8 @@ async fn the_torture_database_is_read_the_same_by_the_backup_role() {
     server.create_user("backup", "pw", &[("backup", "admin")]).await.expect("a user");
     let uri = server.uri_as("backup", "pw", "admin");
     let (plain, snap) = (Shelf::new(), Shelf::new());
-    let none = plain.run(&uri, |o| o.consistency = ConsistencyChoice::None).await.expect("a backup");
-    let report = snap.run(&uri, |o| o.consistency = ConsistencyChoice::Snapshot).await;
+    let none = plain.run(&uri, |o| o.settings.consistency = ConsistencyChoice::None).await.expect("a backup");
+    let report = snap.run(&uri, |o| o.settings.consistency = ConsistencyChoice::Snapshot).await;
     let report = report.unwrap_or_else(|e| panic!("{}", e.chain()));
     assert_eq!(report.exit(), Exit::Done);
     assert_snapshot(&report.manifest);
@@ -39,8 +39,8 @@ async fn the_right_to_read_one_database_is_enough_for_it() {
     insert(&client, "shop", "orders", &rows(0, 500, 10)).await;
     server.create_user("shopper", "pw", &[("read", "shop")]).await.expect("a user");
     let shelf = Shelf::new();
-    let change = |options: &mut uzima_backup::ops::backup::Options| {
-        options.consistency = ConsistencyChoice::Snapshot;
+    let change = |options: &mut uzima_backup::ops::backup::BackupOptions| {
+        options.settings.consistency = ConsistencyChoice::Snapshot;
         only(&["shop"])(options);
     };
     let report = shelf.run(&server.uri_as("shopper", "pw", "admin"), change).await;
@@ -83,10 +83,10 @@ async fn a_snapshot_with_mongodump_is_refused() {
     let standin = StandIn::create(&[Play::archive(Vec::new())]).expect("a stand-in");
     let engine = |engine: EngineChoice| {
         let program = standin.program().to_path_buf();
-        move |options: &mut uzima_backup::ops::backup::Options| {
+        move |options: &mut uzima_backup::ops::backup::BackupOptions| {
             snapshot()(options);
-            options.engine = engine;
-            options.mongodump_path = Some(program);
+            options.settings.engine = engine;
+            options.settings.mongodump_path = Some(program);
         }
     };
     let (shelf, outcome) = run(&server.uri(), engine(EngineChoice::Mongodump)).await;
