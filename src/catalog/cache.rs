@@ -95,7 +95,7 @@ impl Cache {
     pub fn load<'a>(
         file: Option<Remembered>,
         place: &str,
-        listed: impl Fn(&str) -> Option<&'a store::Object>,
+        listed: impl Fn(&str) -> Option<&'a store::StoredObject>,
     ) -> Cache {
         let mut cache = Cache { file, place: place.into(), ..Cache::default() };
         let Some(file) = cache.file.clone() else { return cache };
@@ -112,7 +112,7 @@ impl Cache {
     fn fill<'a>(
         &mut self,
         file: &Remembered,
-        listed: impl Fn(&str) -> Option<&'a store::Object>,
+        listed: impl Fn(&str) -> Option<&'a store::StoredObject>,
     ) -> io::Result<()> {
         let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
         let file = file.open()?;
@@ -144,7 +144,7 @@ impl Cache {
             }
             let name: Name<'_> = serde_json::from_slice(&line)?;
             let object = listed(&name.key);
-            let same = |object: &store::Object| {
+            let same = |object: &store::StoredObject| {
                 object.size == name.size && object.tag.as_deref() == Some(name.tag.as_ref())
             };
             if !object.is_some_and(same) {
@@ -173,7 +173,7 @@ impl Cache {
     }
 
     /// The cached content of a listed object, if its size and tag are still the same.
-    pub fn get(&self, object: &store::Object) -> Option<What> {
+    pub fn get(&self, object: &store::StoredObject) -> Option<What> {
         // Whether it can be read now is no matter of what was read before.
         if object.archive.is_some() {
             return None;
@@ -184,7 +184,7 @@ impl Cache {
     }
 
     /// Remembers what an object is; gives it back with shared memory.
-    pub fn put(&mut self, object: &store::Object, what: What) -> What {
+    pub fn put(&mut self, object: &store::StoredObject, what: What) -> What {
         let what = self.sharing(what);
         if let Some(tag) = object.tag.clone().filter(|_| self.file.is_some()) {
             let (key, size) = (object.key.clone(), object.size);

@@ -13,7 +13,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
-use crate::store::{Archive, Object, Store};
+use crate::store::{ArchiveState, Store, StoredObject};
 
 /// The backup that a command line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +104,8 @@ pub async fn archived_error(store: &dyn Store, id: &BackupId) -> Result<Option<E
             continue;
         }
         match store.head(&object.key).await?.and_then(|object| object.archive) {
-            Some(Archive::Frozen) => frozen.push(object.key),
-            Some(Archive::Thawing) => thawing += 1,
+            Some(ArchiveState::Frozen) => frozen.push(object.key),
+            Some(ArchiveState::Thawing) => thawing += 1,
             None => {}
         }
     }
@@ -153,7 +153,7 @@ async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<En
 async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
     let listed = store.list(&layout::folder(id)).await?;
     let has = |wanted: fn(&str) -> bool| {
-        let of = |object: &&Object| layout::parse(&object.key).is_some_and(|(_, file)| wanted(file));
+        let of = |object: &&StoredObject| layout::parse(&object.key).is_some_and(|(_, file)| wanted(file));
         listed.iter().find(of).map(|object| object.key.as_str())
     };
     let none = format!("there is no backup {id} in {}", store.place());

@@ -13,7 +13,7 @@ use crate::base::clock;
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::model::id::BackupId;
-use crate::store::{Kind, Store};
+use crate::store::{Store, StoreErrorKind};
 
 /// The version of these objects' format.
 pub const FORMAT: u32 = 1;
@@ -166,7 +166,14 @@ impl Pin {
                 Ok(Pin { reason: mark.and_then(|mark| mark.reason) })
             }
             // A pin holds also while it is archived.
-            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Damaged | Kind::Archived) => Ok(Pin::default()),
+            Err(e)
+                if matches!(
+                    e.kind,
+                    StoreErrorKind::NotFound | StoreErrorKind::Damaged | StoreErrorKind::Archived
+                ) =>
+            {
+                Ok(Pin::default())
+            }
             Err(e) => Err(e.into()),
         }
     }
@@ -195,11 +202,11 @@ impl Mark {
 pub(super) async fn fetch(store: &dyn Store, key: &str) -> Result<Option<Result<Bytes, String>>> {
     match store.get(key, LARGEST).await {
         Ok(bytes) => Ok(Some(Ok(bytes))),
-        Err(e) if e.kind == Kind::NotFound => Ok(None),
-        Err(e) if e.kind == Kind::Damaged => {
+        Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind == StoreErrorKind::Damaged => {
             Ok(Some(Err(format!("{key} cannot be understood: {}", e.cause))))
         }
-        Err(e) if e.kind == Kind::Archived => Ok(Some(Err(e.to_string()))),
+        Err(e) if e.kind == StoreErrorKind::Archived => Ok(Some(Err(e.to_string()))),
         Err(e) => Err(e.into()),
     }
 }

@@ -91,7 +91,7 @@ impl Entry {
 
 /// The objects of a backup, or of one that never came to be: what the listing says of them, by their
 /// file names.
-pub type Folder = BTreeMap<String, store::Object>;
+pub type Folder = BTreeMap<String, store::StoredObject>;
 
 /// How the backups of a place are read.
 #[derive(Debug, Clone)]
@@ -168,7 +168,7 @@ impl<'a> Catalog<'a> {
         Ok(found.await?.into_iter().filter_map(|(_, entry)| entry).collect())
     }
 
-    async fn summary(&self, id: &BackupId, object: &store::Object) -> Result<Option<Entry>> {
+    async fn summary(&self, id: &BackupId, object: &store::StoredObject) -> Result<Option<Entry>> {
         if let Some(What::Backup(summary)) = self.known(object) {
             return Ok(Some(Entry::Backup(summary)));
         }
@@ -191,7 +191,7 @@ impl<'a> Catalog<'a> {
 
     /// The records of these failed runs, in their order; for a record that cannot be understood, the reason.
     pub async fn failures(&self, ids: &[BackupId]) -> Result<Vec<(BackupId, Result<Failure, String>)>> {
-        let read = async |id: &BackupId, object: &store::Object| {
+        let read = async |id: &BackupId, object: &store::StoredObject| {
             if let Some(What::Failure(failure)) = self.known(object) {
                 return Ok(Some(Ok(Arc::unwrap_or_clone(failure))));
             }
@@ -218,7 +218,7 @@ impl<'a> Catalog<'a> {
     async fn verdict(
         &self,
         id: &BackupId,
-        object: &store::Object,
+        object: &store::StoredObject,
     ) -> Result<Option<Result<Arc<Verdict>, String>>> {
         if let Some(What::Verdict(verdict)) = self.known(object) {
             return Ok(Some(Ok(verdict)));
@@ -233,7 +233,7 @@ impl<'a> Catalog<'a> {
 
     /// The pins of those of these backups that are pinned.
     pub async fn pins(&self, ids: &[BackupId]) -> Result<BTreeMap<BackupId, Pin>> {
-        let read = async |id: &BackupId, object: &store::Object| {
+        let read = async |id: &BackupId, object: &store::StoredObject| {
             if let Some(What::Pin(pin)) = self.known(object) {
                 return Ok(pin);
             }
@@ -254,7 +254,7 @@ impl<'a> Catalog<'a> {
         &'b self,
         ids: &'b [BackupId],
         file: &'static str,
-        read: impl AsyncFn(&'b BackupId, &'b store::Object) -> Result<T>,
+        read: impl AsyncFn(&'b BackupId, &'b store::StoredObject) -> Result<T>,
     ) -> Result<Vec<(BackupId, T)>> {
         let named = ids.iter().filter_map(|id| Some((id, self.folders.get(id)?.get(file)?)));
         let read = &read;
@@ -262,11 +262,11 @@ impl<'a> Catalog<'a> {
         stream::iter(asked).buffered(FETCHING).try_collect().await
     }
 
-    fn known(&self, object: &store::Object) -> Option<What> {
+    fn known(&self, object: &store::StoredObject) -> Option<What> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(object)
     }
 
-    fn learn(&self, object: &store::Object, what: What) -> What {
+    fn learn(&self, object: &store::StoredObject, what: What) -> What {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(object, what)
     }
 }
@@ -325,11 +325,11 @@ async fn fetch<N: DeserializeOwned>(
     let key = layout::manifest(id);
     match store.get(&key, manifest::LARGEST).await {
         Ok(bytes) => Ok(Some(entry(id, &bytes))),
-        Err(e) if e.kind == store::Kind::NotFound => Ok(None),
-        Err(e) if e.kind == store::Kind::Damaged => {
+        Err(e) if e.kind == store::StoreErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind == store::StoreErrorKind::Damaged => {
             Ok(Some(Entry::Damaged { id: id.clone(), key, why: e.cause }))
         }
-        Err(e) if e.kind == store::Kind::Archived => {
+        Err(e) if e.kind == store::StoreErrorKind::Archived => {
             Ok(Some(Entry::Archived { id: id.clone(), key: layout::manifest(id), why: e.reason() }))
         }
         Err(e) => Err(e.into()),

@@ -141,13 +141,13 @@ impl Verdicts {
     pub(super) async fn read<'a, F>(
         folder: &'a Folder,
         now: DateTime<Utc>,
-        read: impl Fn(&'a store::Object) -> F,
+        read: impl Fn(&'a store::StoredObject) -> F,
     ) -> Result<Verdicts>
     where
         F: Future<Output = Result<Option<Result<Arc<Verdict>, String>>>>,
     {
         let mut verdicts = Verdicts::default();
-        let future = |object: &store::Object, what: &str| {
+        let future = |object: &store::StoredObject, what: &str| {
             format!(
                 "{} {what} dated in the future, and does not count: a clock was wrong, or it was planted",
                 object.key

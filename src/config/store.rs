@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::base::clock::Machine;
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 
@@ -48,6 +49,8 @@ pub struct S3Options {
     pub credentials: Option<(String, Secret)>,
     /// The token that goes with temporary `credentials`.
     pub session_token: Option<Secret>,
+    /// Dates of retention periods, and names of uploads, come from here.
+    pub machine: Machine,
 }
 
 impl S3Options {
@@ -71,6 +74,7 @@ impl S3Options {
             bandwidth: None,
             credentials: None,
             session_token: None,
+            machine: Machine::default(),
         }
     }
 }
@@ -164,7 +168,7 @@ impl Default for Limits {
 }
 
 /// How a directory is used as a store.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct DirOptions {
     /// The directory. It, or at least its parent, must exist: a disk that is not mounted must not
     /// become a green backup on the root file system.
@@ -173,12 +177,19 @@ pub struct DirOptions {
     pub min_free: f64,
     /// The limits of one upload.
     pub limits: Limits,
+    /// The store's clock, and the names of partial files, come from here.
+    pub machine: Machine,
 }
 
 impl DirOptions {
     /// The defaults: a tenth of the file system stays free, parts from 8 MiB to 5 GiB.
     pub fn new(root: impl Into<PathBuf>) -> DirOptions {
-        DirOptions { root: root.into(), min_free: 0.10, limits: Limits::default() }
+        DirOptions {
+            root: root.into(),
+            min_free: 0.10,
+            limits: Limits::default(),
+            machine: Machine::default(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The class of a store's failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum StoreErrorKind {
     /// No object under the key.
     NotFound,
     /// A create-only write met another object.
@@ -35,9 +35,9 @@ pub enum Kind {
 
 /// A store's failure: what was tried on which object, why it failed, and what to do next.
 #[derive(Debug)]
-pub struct Error {
+pub struct StoreError {
     /// The class.
-    pub kind: Kind,
+    pub kind: StoreErrorKind,
     /// What was being done, with the object's full place, e.g. `cannot write s3://b/p/manifest.json`.
     pub doing: String,
     /// The cause, in the store's words where it has some. No secrets.
@@ -47,12 +47,12 @@ pub struct Error {
 }
 
 /// A store's answer.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, StoreError>;
 
-impl Error {
+impl StoreError {
     /// An error without a hint.
-    pub fn new(kind: Kind, doing: impl Into<String>, cause: impl fmt::Display) -> Error {
-        Error { kind, doing: doing.into(), cause: cause.to_string(), hint: None }
+    pub fn new(kind: StoreErrorKind, doing: impl Into<String>, cause: impl fmt::Display) -> StoreError {
+        StoreError { kind, doing: doing.into(), cause: cause.to_string(), hint: None }
     }
 
     /// The cause and the next step, without what was being done.
@@ -64,15 +64,15 @@ impl Error {
     }
 
     /// Adds the next step.
-    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+    pub fn hint(mut self, hint: impl Into<String>) -> StoreError {
         self.hint = Some(hint.into());
         self
     }
 }
 
-impl Error {
+impl StoreError {
     /// The error of an object that is larger than its reader accepts. `size` is `None` if only so much is known.
-    pub fn too_large(doing: impl Into<String>, size: Option<u64>, most: u64) -> Error {
+    pub fn too_large(doing: impl Into<String>, size: Option<u64>, most: u64) -> StoreError {
         let limit = crate::base::units::several(most, "byte");
         let cause = match size {
             Some(size) => {
@@ -80,12 +80,12 @@ impl Error {
             }
             None => format!("it does not end after {limit}, and no more are read"),
         };
-        Error::new(Kind::Damaged, doing, cause)
+        StoreError::new(StoreErrorKind::Damaged, doing, cause)
             .hint("Find out who wrote this object: uzima-backup writes none of this size")
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.doing, self.cause)?;
         match &self.hint {
@@ -95,23 +95,23 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for StoreError {}
 
-impl From<Error> for error::Error {
-    fn from(error: Error) -> error::Error {
+impl From<StoreError> for error::Error {
+    fn from(error: StoreError) -> error::Error {
         let kind = match error.kind {
-            Kind::Misconfigured => error::Kind::Usage,
-            Kind::Damaged => error::Kind::Failed,
-            Kind::NotFound
-            | Kind::Exists
-            | Kind::Denied
-            | Kind::NoPlace
-            | Kind::Silent
-            | Kind::ClockSkew
-            | Kind::Archived
-            | Kind::Locked
-            | Kind::Full
-            | Kind::Failed => error::Kind::Failed,
+            StoreErrorKind::Misconfigured => error::Kind::Usage,
+            StoreErrorKind::Damaged => error::Kind::Failed,
+            StoreErrorKind::NotFound
+            | StoreErrorKind::Exists
+            | StoreErrorKind::Denied
+            | StoreErrorKind::NoPlace
+            | StoreErrorKind::Silent
+            | StoreErrorKind::ClockSkew
+            | StoreErrorKind::Archived
+            | StoreErrorKind::Locked
+            | StoreErrorKind::Full
+            | StoreErrorKind::Failed => error::Kind::Failed,
         };
         let out = error::Error::new(kind, format!("{}: {}", error.doing, error.cause));
         match error.hint {

@@ -22,7 +22,7 @@ const LARGEST: u64 = 64 << 10;
 
 /// An upload under way.
 #[derive(Debug, Serialize, Deserialize)]
-struct Upload {
+struct UploadNote {
     /// [`Store::place`].
     place: String,
     key: String,
@@ -62,7 +62,7 @@ pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &st
         let _ = folder.remove(&name);
         let claim = Claim::take(folder.create_file(&name, 0o600)?)?;
         let claim = claim.ok_or_else(|| std::io::Error::other("another process has locked it"))?;
-        let upload = Upload { place: place.into(), key: key.into(), upload_id: upload_id.into() };
+        let upload = UploadNote { place: place.into(), key: key.into(), upload_id: upload_id.into() };
         claim.file().write_all(&serde_json::to_vec(&upload)?)?;
         Ok(Marker { folder, name: name.clone(), _claim: claim })
     };
@@ -121,7 +121,7 @@ async fn end(store: &dyn Store, key: &str, id: &str, lines: &mut Vec<String>) ->
 }
 
 /// The upload of a file whose writer is dead; `None` inside if it has no content.
-fn dead(folder: &Folder, name: &Path) -> Option<(Claim, Option<Upload>)> {
+fn dead(folder: &Folder, name: &Path) -> Option<(Claim, Option<UploadNote>)> {
     let claim = Claim::of_dead(folder.read(name).ok()?).ok()??;
     let upload = folder.read_all(name, LARGEST).ok().and_then(|json| serde_json::from_slice(&json).ok());
     Some((claim, upload))

@@ -8,7 +8,6 @@
 pub mod checksum;
 pub mod dir;
 pub mod error;
-mod key;
 pub mod leftovers;
 pub mod s3;
 
@@ -23,12 +22,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 pub use dir::DirStore;
-pub use error::{Error, Kind, Result};
+pub use error::{Result, StoreError, StoreErrorKind};
 pub use s3::S3Store;
 
 /// What a store tells of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
+pub struct StoredObject {
     /// The key, relative to the store's root.
     pub key: String,
     /// Size in bytes.
@@ -40,12 +39,12 @@ pub struct Object {
     pub tag: Option<String>,
     /// Why the object cannot be read now; `None` if it can be. A listing knows the storage class alone, and says
     /// `Frozen` of thawed objects too; [`Store::head`] is exact.
-    pub archive: Option<Archive>,
+    pub archive: Option<ArchiveState>,
 }
 
 /// An object in an archive class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Archive {
+pub enum ArchiveState {
     /// It must be thawed before it can be read.
     Frozen,
     /// It is being thawed.
@@ -57,18 +56,18 @@ pub const MOST_OBJECTS: usize = 2_000_000;
 
 impl Limits {
     /// Refuses an upload that cannot end well, with the class and the cause.
-    fn check(&self, spec: &UploadSpec) -> std::result::Result<(), (Kind, String)> {
+    fn check(&self, spec: &UploadSpec) -> std::result::Result<(), (StoreErrorKind, String)> {
         let (size, min, max) = (spec.part_size, self.min_part, self.max_part);
         if size < min || size > max || size == 0 {
             return Err((
-                Kind::Misconfigured,
+                StoreErrorKind::Misconfigured,
                 format!("parts of {size} bytes are not within {min} to {max}"),
             ));
         }
         let parts = spec.estimate.unwrap_or(0).div_ceil(size);
         if parts > u64::from(self.max_parts) {
             let cause = format!("about {parts} parts are needed, {} are allowed", self.max_parts);
-            return Err((Kind::Full, cause));
+            return Err((StoreErrorKind::Full, cause));
         }
         Ok(())
     }
@@ -104,7 +103,7 @@ pub struct UploadSpec {
 pub struct Protection {
     /// Deleted and overwritten objects stay as versions; `None` if the key may not ask or the service does not say.
     pub versions: Option<bool>,
-    /// Objects can be given a retention period (Object Lock); `None` as above.
+    /// Objects can be given a retention period (StoredObject Lock); `None` as above.
     pub locks: Option<bool>,
 }
 
@@ -147,18 +146,18 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Writes an object unless the key exists. An answer that leaves doubt (412, 409, a lost
     /// connection) is settled by reading the object back: identical bytes are a success, others
-    /// [`Kind::Exists`].
+    /// [`StoreErrorKind::Exists`].
     async fn create(&self, key: &str, body: Bytes) -> Result<()>;
 
-    /// Reads an object of at most `most` bytes; [`Kind::NotFound`] if there is none, [`Kind::Damaged`] if it is
+    /// Reads an object of at most `most` bytes; [`StoreErrorKind::NotFound`] if there is none, [`StoreErrorKind::Damaged`] if it is
     /// larger. A larger object is not read: anyone who can write to the store could fill the memory with one.
     async fn get(&self, key: &str, most: u64) -> Result<Bytes>;
 
-    /// Reads the bytes `range` of an object; fewer than asked for is [`Kind::Damaged`].
+    /// Reads the bytes `range` of an object; fewer than asked for is [`StoreErrorKind::Damaged`].
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
 
     /// Asks for an object's size and time; `None` if there is none.
-    async fn head(&self, key: &str) -> Result<Option<Object>>;
+    async fn head(&self, key: &str) -> Result<Option<StoredObject>>;
 
     /// The command that thaws an archived object, for a person to run; `None` for a store without archives.
     fn thaw(&self, key: &str) -> Option<String> {
@@ -186,7 +185,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// All objects whose key starts with `prefix`, every page, sorted by key; an error if there are more than
     /// [`MOST_OBJECTS`].
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>>;
+    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>>;
 
     /// Deletes an object; deleting what is not there is a success.
     async fn delete(&self, key: &str) -> Result<Deleted>;
@@ -230,7 +229,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
 /// Returns true if a store takes the key. Others are errors of every operation.
 pub fn is_key(key: &str) -> bool {
-    key::check(key).is_ok()
+    check_key(key).is_ok()
 }
 
 /// Checks that a listing of `place` with `count` objects so far is not longer than [`MOST_OBJECTS`].
@@ -239,7 +238,7 @@ fn listable(place: &str, count: usize) -> Result<()> {
         return Ok(());
     }
     let cause = format!("it holds more than {} objects", crate::base::units::count(MOST_OBJECTS as u64));
-    Err(Error::new(Kind::Failed, format!("cannot list {place}"), cause).hint(
+    Err(StoreError::new(StoreErrorKind::Failed, format!("cannot list {place}"), cause).hint(
         "Give the backups a prefix or a directory of their own (S3_PREFIX, BACKUP_DIR); if they have one, the store's \
          listing does not end",
     ))
@@ -262,9 +261,48 @@ pub trait Upload: Send + Sync {
     async fn put_part(&self, index: u32, body: Bytes) -> Result<()>;
 
     /// Makes the object exist, then asks the store for its size and checksum and compares them
-    /// with `whole`. If they differ the object is deleted and the error is [`Kind::Damaged`].
+    /// with `whole`. If they differ the object is deleted and the error is [`StoreErrorKind::Damaged`].
     async fn complete(&self, whole: &Whole) -> Result<()>;
 
     /// Ends the upload and frees what it stored.
     async fn abort(&self) -> Result<()>;
+}
+
+/// The longest key that S3 takes, in bytes of UTF-8.
+const LONGEST_KEY: usize = 1024;
+
+/// Refuses a key that could leave the store's root or be read in two ways.
+fn check_key(key: &str) -> Result<()> {
+    let wrong = if key.len() > LONGEST_KEY {
+        Some("it is longer than 1,024 bytes")
+    } else if key.contains('\0') {
+        Some("it holds a NUL")
+    } else if key.split('/').any(str::is_empty) {
+        Some("a part between slashes is empty")
+    } else if key.split('/').any(|part| part == "." || part == "..") {
+        Some("`.` and `..` are not names")
+    } else {
+        None
+    };
+    match wrong {
+        Some(cause) => {
+            Err(StoreError::new(StoreErrorKind::Failed, format!("cannot use the key {key:?}"), cause))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys() {
+        for good in ["a", "2026/11/x/dump.tar.gz", "a b+c%d\u{e9}", ".hidden", "..."] {
+            assert!(check_key(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a\0b", &"x".repeat(1025)] {
+            assert!(check_key(bad).is_err(), "{bad}");
+        }
+    }
 }

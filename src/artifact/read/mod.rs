@@ -45,8 +45,10 @@ pub async fn load_index(store: &dyn Store, manifest: &Manifest) -> Result<Result
     let object = &manifest.index;
     let bytes = match store.get(&object.key, index::LARGEST).await {
         Ok(bytes) => bytes,
-        Err(e) if e.kind == store::Kind::NotFound => return Ok(Err(format!("{} is missing", object.key))),
-        Err(e) if e.kind == store::Kind::Damaged => return Ok(Err(e.to_string())),
+        Err(e) if e.kind == store::StoreErrorKind::NotFound => {
+            return Ok(Err(format!("{} is missing", object.key)));
+        }
+        Err(e) if e.kind == store::StoreErrorKind::Damaged => return Ok(Err(e.to_string())),
         Err(e) => return Err(e.into()),
     };
     if bytes.len() as u64 != object.size || blake3::hash(&bytes).to_hex().as_str() != object.blake3 {

@@ -210,7 +210,7 @@ struct Pieces {
     current: Bytes,
     requested: Option<JoinHandle<store::Result<Bytes>>>,
     /// The store's own error. The decoder would wrap it in an error of decompression.
-    failure: Arc<Mutex<Option<store::Error>>>,
+    failure: Arc<Mutex<Option<store::StoreError>>>,
 }
 
 impl Pieces {
@@ -218,7 +218,7 @@ impl Pieces {
         artifact: &StoredArtifact,
         left: Range<u64>,
         handle: Handle,
-        failure: Arc<Mutex<Option<store::Error>>>,
+        failure: Arc<Mutex<Option<store::StoreError>>>,
     ) -> Pieces {
         let (store, key) = (Arc::clone(&artifact.store), artifact.key.clone());
         let mut pieces = Pieces { store, key, handle, left, current: Bytes::new(), requested: None, failure };
@@ -269,11 +269,11 @@ impl Read for Pieces {
 
 /// Turns a store's error into the error of a restore: an object that is missing or too short does not match the
 /// manifest.
-fn of_store(error: store::Error) -> Error {
+fn of_store(error: store::StoreError) -> Error {
     let kind = error.kind;
     let error = Error::from(error);
     match kind {
-        store::Kind::NotFound | store::Kind::Damaged => error.of_kind(Kind::Mismatch),
+        store::StoreErrorKind::NotFound | store::StoreErrorKind::Damaged => error.of_kind(Kind::Mismatch),
         _ => error,
     }
 }

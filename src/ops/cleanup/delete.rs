@@ -9,7 +9,7 @@ use crate::base::error::Error;
 use crate::catalog::layout;
 use crate::catalog::marks::Tombstone;
 use crate::model::id::BackupId;
-use crate::store::{Deleted, Kind, Store};
+use crate::store::{Deleted, Store, StoreErrorKind};
 
 /// How many backups are marked and looked at at once.
 const AT_ONCE: usize = 16;
@@ -116,7 +116,7 @@ async fn step(
             (Ok(Deleted::Hidden), Ok(Done::Went(left))) => *left = Deleted::Hidden,
             (Ok(_), _) => {}
             // The tombstone stays, so that the next run tries again.
-            (Err(e), Ok(done)) if e.kind == Kind::Locked => {
+            (Err(e), Ok(done)) if e.kind == StoreErrorKind::Locked => {
                 *done = Done::Locked("locked by the bucket".into())
             }
             (Err(e), Ok(_)) => ended[n] = Err(vec![problem(&tombstones[n].id, e)]),

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Report;
 use crate::catalog::layout;
 use crate::catalog::state::State;
-use crate::store::{Deleted, Object, Store};
+use crate::store::{Deleted, Store, StoredObject};
 
 /// A backup may be running: its artifact is there before its manifest.
 const YOUNG: TimeDelta = TimeDelta::days(2);
@@ -32,11 +32,12 @@ pub struct Orphan {
 pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
     let mut orphans = Vec::new();
     for folder in state.bare.values() {
-        let body = |(file, object): (&String, &Object)| layout::is_artifact(file).then(|| object.clone());
+        let body =
+            |(file, object): (&String, &StoredObject)| layout::is_artifact(file).then(|| object.clone());
         for object in folder.iter().filter_map(body) {
             let Some((id, _)) = layout::parse(&object.key) else { continue };
             let said = [layout::index(&id), layout::accepted(&id)];
-            let beside = |(file, object): (&String, &Object)| {
+            let beside = |(file, object): (&String, &StoredObject)| {
                 (said.contains(&object.key) || layout::is_verified(file)).then(|| object.key.clone())
             };
             let kept = if folder.contains_key(layout::PIN) {

@@ -14,7 +14,7 @@ use crate::catalog::verdict::Drill;
 use crate::model::manifest::Manifest;
 use crate::ops::restore::{self, Filter, Oplog, Options, Origin, Outcome, Restore, Stored};
 use crate::restore_target::{Target, Version};
-use crate::store::dir::space;
+use crate::store::dir;
 
 /// How many segments are restored at once, as `restore` does.
 const WORKERS: usize = 4;
@@ -31,7 +31,7 @@ pub struct Scratch {
 /// Refuses to fill a disk.
 pub fn room(within: &Path, bytes: u64) -> Result<()> {
     let doing = || format!("there is no room in {} for a throw-away mongod", within.display());
-    let checked = space::check(within, bytes, 0.0, doing).map_err(Error::from);
+    let checked = dir::check_room(within, bytes, 0.0, doing).map_err(Error::from);
     checked.map(|_| ()).map_err(|e| {
         e.hint("Set TMPDIR to a folder of a larger disk, or name a server to drill on (--to-uri, DRILL_URI)")
     })

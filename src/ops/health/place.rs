@@ -14,8 +14,8 @@ use crate::catalog::layout;
 use crate::config::place::Place;
 use crate::config::store::S3Options;
 use crate::retention::CLOCK_TOLERANCE;
-use crate::store::dir::space;
-use crate::store::{Deleted, Kind, Protection, Store};
+use crate::store::dir;
+use crate::store::{Deleted, Protection, Store, StoreErrorKind};
 
 /// With fewer free inodes a backup, its verification and what it is remembered by may not find room.
 const INODES: u64 = 32;
@@ -59,7 +59,7 @@ pub async fn store(around: &Around) -> Result<Finding> {
             Finding::ok(format!("{place}, a probe was written, read and deleted; its versions remain"))
         }
         // The next run writes the same key.
-        Err(e) if e.kind == Kind::Denied && matches!(around.subject.place, Place::S3(_)) => {
+        Err(e) if e.kind == StoreErrorKind::Denied && matches!(around.subject.place, Place::S3(_)) => {
             Finding::ok(format!(
                 "{place}, a probe was written and read; \
 it could not be deleted (no DeleteObject), which is fine for a backup key"
@@ -135,8 +135,8 @@ pub async fn disk(around: &Around) -> Result<Finding> {
             Some(_) => format!("there is no room in {} for a backup like the last one", root.display()),
             None => format!("{} has less free than must stay free, before any backup", root.display()),
         };
-        let room = space::check(path, last.unwrap_or(0), min_free, doing)?;
-        space::check_file(last.unwrap_or(0), doing)?;
+        let room = dir::check_room(path, last.unwrap_or(0), min_free, doing)?;
+        dir::check_size(last.unwrap_or(0), doing)?;
         let size = |n: u64| bytesize::ByteSize(n).display().iec().to_string();
         let last = match last {
             Some(n) => format!("another of {}, as the last backup has, fits", size(n)),

@@ -8,7 +8,7 @@ use crate::config::store::ChecksumMode;
 use crate::config::store::S3Options;
 use crate::store;
 use crate::store::checksum::crc64nvme;
-use crate::store::{Kind, S3Store, Store, UploadSpec, Whole};
+use crate::store::{S3Store, Store, StoreErrorKind, UploadSpec, Whole};
 
 /// How a probe begins.
 const HEAD: &str = "a probe of `health`: ";
@@ -23,7 +23,7 @@ const TRIES: u32 = 8;
 pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
     let read = async || match store.get(key, LARGEST).await {
         Ok(body) => Ok(Some(body)),
-        Err(e) if e.kind == Kind::NotFound => Ok(None),
+        Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     };
     let mut seen: Option<Bytes> = None;
@@ -40,7 +40,7 @@ pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
         }
     }
     let doing = format!("cannot use {key} in {}", store.place());
-    Err(store::Error::new(Kind::Damaged, doing, "what was read back is not what was written")
+    Err(store::StoreError::new(StoreErrorKind::Damaged, doing, "what was read back is not what was written")
         .hint("Look for a cache or proxy between this machine and the store, or another tool that writes this key")
         .into())
 }

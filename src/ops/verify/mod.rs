@@ -141,7 +141,7 @@ async fn changed(store: &Arc<dyn Store>, manifest: &Manifest, index: &Index) -> 
     let key = layout::manifest(&manifest.id);
     let bytes = match store.get(&key, manifest::LARGEST).await {
         Ok(bytes) => bytes,
-        Err(e) if matches!(e.kind, store::Kind::NotFound | store::Kind::Damaged) => {
+        Err(e) if matches!(e.kind, store::StoreErrorKind::NotFound | store::StoreErrorKind::Damaged) => {
             return Ok(Some(e.to_string()));
         }
         Err(e) => return Err(e.into()),

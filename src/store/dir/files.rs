@@ -1,5 +1,14 @@
 //! Files and folders below the root: paths, reading, listing, deleting, and what errors mean.
 
+use super::super::{Result, StoreError, StoreErrorKind, StoredObject, check_key};
+use crate::base::beneath::{About, Folder, Renamed, Synced};
+use crate::base::clock::Machine;
+use crate::base::room;
+use crate::base::room::{Cause, Room};
+use crate::base::units::several;
+use bytes::Bytes;
+use chrono::DateTime;
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,16 +17,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
-use chrono::DateTime;
-use rustix::io::Errno;
-
-use super::super::{Error, Kind, Object, Result};
-use crate::base::beneath::{About, Folder, Renamed, Synced};
-use crate::base::room;
-use crate::base::room::Cause;
-use crate::base::units::several;
-
 /// How many folders deep a key may lie. Deeper ones are not listed: none is ours, and each costs an open descriptor.
 const DEEPEST: usize = 64;
 
@@ -25,6 +24,7 @@ const DEEPEST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
+    pub machine: Machine,
     /// Calls that its file system was found to lack.
     lacks: Mutex<BTreeSet<Lack>>,
 }
@@ -57,20 +57,20 @@ impl Lack {
 }
 
 /// A regular file met by [`Root::walk`].
-pub(super) struct Entry {
+pub(super) struct FoundFile {
     pub key: String,
     about: About,
 }
 
-impl Entry {
-    pub fn object(&self) -> Object {
+impl FoundFile {
+    pub fn object(&self) -> StoredObject {
         object(&self.key, &self.about)
     }
 }
 
 impl Root {
     /// Opens the root; creates its last component where only that is missing.
-    pub fn open(path: &Path) -> Result<Root> {
+    pub fn open(path: &Path, machine: Machine) -> Result<Root> {
         let doing = || format!("cannot use the backup directory {}", path.display());
         let created = Folder::of_file(path).and_then(|(above, name)| {
             let created = above.make_folder(&name, 0o700)?;
@@ -82,15 +82,19 @@ impl Root {
         match created {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {
-                return Err(Error::new(Kind::NoPlace, doing(), "its parent directory does not exist")
-                    .hint("Mount the disk, or create the directory"));
+                return Err(StoreError::new(
+                    StoreErrorKind::NoPlace,
+                    doing(),
+                    "its parent directory does not exist",
+                )
+                .hint("Mount the disk, or create the directory"));
             }
             // One that is there is opened, though nothing can be created above it.
             Err(_) if path.exists() => {}
             Err(e) => return Err(not_made(doing(), e, path)),
         }
         let path = fs::canonicalize(path).map_err(|e| error(doing(), e))?;
-        let root = Root { path, lacks: Mutex::default() };
+        let root = Root { path, machine, lacks: Mutex::default() };
         root.check()?;
         Ok(root)
     }
@@ -110,7 +114,8 @@ impl Root {
     pub fn folder(&self) -> Result<Folder> {
         let doing = || format!("cannot use the backup directory {}", self.path.display());
         Folder::open(&self.path).map_err(|e| match missing(&e) {
-            true => Error::new(Kind::NoPlace, doing(), e).hint("Mount the disk, or create the directory"),
+            true => StoreError::new(StoreErrorKind::NoPlace, doing(), e)
+                .hint("Mount the disk, or create the directory"),
             false => error(doing(), e),
         })
     }
@@ -127,13 +132,13 @@ impl Root {
         let file = self.open_file(key)?;
         let size = file.metadata().map_err(|e| error(doing(), e))?.len();
         if size > most {
-            return Err(Error::too_large(doing(), Some(size), most));
+            return Err(StoreError::too_large(doing(), Some(size), most));
         }
         let mut bytes = Vec::new();
         // The file may grow while it is read.
         file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| error(doing(), e))?;
         if bytes.len() as u64 > most {
-            return Err(Error::too_large(doing(), None, most));
+            return Err(StoreError::too_large(doing(), None, most));
         }
         Ok(bytes.into())
     }
@@ -142,7 +147,7 @@ impl Root {
     pub fn is(&self, key: &str, body: &Bytes) -> Result<bool> {
         match self.read(key, body.len() as u64) {
             Ok(found) => Ok(found == body),
-            Err(e) if e.kind == Kind::Damaged => Ok(false),
+            Err(e) if e.kind == StoreErrorKind::Damaged => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -154,13 +159,19 @@ impl Root {
         let file = self.open_file(key)?;
         let size = file.metadata().map_err(|e| error(doing(), e))?.len();
         if range.end > size {
-            return Err(Error::new(Kind::Damaged, doing(), format!("it has only {}", several(size, "byte"))));
+            return Err(StoreError::new(
+                StoreErrorKind::Damaged,
+                doing(),
+                format!("it has only {}", several(size, "byte")),
+            ));
         }
         let len = usize::try_from(range.end.saturating_sub(range.start))
-            .map_err(|e| Error::new(Kind::Failed, doing(), e))?;
+            .map_err(|e| StoreError::new(StoreErrorKind::Failed, doing(), e))?;
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, range.start).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Error::new(Kind::Damaged, doing(), "it became shorter meanwhile"),
+            io::ErrorKind::UnexpectedEof => {
+                StoreError::new(StoreErrorKind::Damaged, doing(), "it became shorter meanwhile")
+            }
             _ => error(doing(), e),
         })?;
         Ok(bytes.into())
@@ -170,15 +181,19 @@ impl Root {
         let doing = || format!("cannot read {}", self.file(key).display());
         let folder = self.folder()?;
         folder.read(Path::new(key)).map_err(|e| match folder.about(Path::new(key)) {
-            Ok(about) if about.is_folder => Error::new(Kind::NotFound, doing(), "it is a directory"),
+            Ok(about) if about.is_folder => {
+                StoreError::new(StoreErrorKind::NotFound, doing(), "it is a directory")
+            }
             // No writer of backups makes a link, a FIFO or a device.
-            Ok(about) if !about.is_file => Error::new(Kind::Damaged, doing(), error(String::new(), e).cause),
+            Ok(about) if !about.is_file => {
+                StoreError::new(StoreErrorKind::Damaged, doing(), error(String::new(), e).cause)
+            }
             _ => error(doing(), e),
         })
     }
 
     /// Size and time of a file, `None` if there is none.
-    pub fn stat(&self, key: &str) -> Result<Option<Object>> {
+    pub fn stat(&self, key: &str) -> Result<Option<StoredObject>> {
         match self.folder()?.about(Path::new(key)) {
             Ok(about) if about.is_file => Ok(Some(object(key, &about))),
             Ok(_) => Ok(None),
@@ -267,14 +282,14 @@ impl Root {
 
     /// Calls `met` for every regular file whose key starts with `prefix`. Links are not followed; a
     /// name that is not UTF-8 is no key of ours.
-    pub fn walk(&self, prefix: &str, met: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+    pub fn walk(&self, prefix: &str, met: &mut dyn FnMut(FoundFile) -> Result<()>) -> Result<()> {
         self.check()?;
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let root = self.folder()?;
         if folder.is_empty() {
             return self.walk_folder(&root, "", prefix, DEEPEST, met);
         }
-        super::key::check(folder)?;
+        check_key(folder)?;
         match root.folder(Path::new(folder)) {
             Ok(open) => self.walk_folder(&open, folder, prefix, DEEPEST, met),
             Err(e) if missing(&e) => Ok(()),
@@ -288,7 +303,7 @@ impl Root {
         path: &str,
         prefix: &str,
         deeper: usize,
-        met: &mut dyn FnMut(Entry) -> Result<()>,
+        met: &mut dyn FnMut(FoundFile) -> Result<()>,
     ) -> Result<()> {
         let doing = || format!("cannot list {}", folder.path().display());
         let names = match folder.names() {
@@ -315,7 +330,7 @@ impl Root {
                     Err(e) => return Err(error(format!("cannot list {}", self.file(&key).display()), e)),
                 }
             } else if about.is_file && key.starts_with(prefix) {
-                met(Entry { key, about })?;
+                met(FoundFile { key, about })?;
             }
         }
         Ok(())
@@ -328,12 +343,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(e) => Err(Error::new(Kind::Failed, "cannot use the backup directory", e)),
+        Err(e) => Err(StoreError::new(StoreErrorKind::Failed, "cannot use the backup directory", e)),
     }
 }
 
 /// The error of a call that makes a file or folder at `path`.
-pub(super) fn not_made(doing: String, e: io::Error, path: &Path) -> Error {
+pub(super) fn not_made(doing: String, e: io::Error, path: &Path) -> StoreError {
     match room::cause(&e, path) {
         Some(cause) => no_room(doing, cause),
         None => error(doing, e),
@@ -341,27 +356,27 @@ pub(super) fn not_made(doing: String, e: io::Error, path: &Path) -> Error {
 }
 
 /// The error of a file that has no room.
-pub(super) fn no_room(doing: String, cause: Cause) -> Error {
-    Error::new(Kind::Full, doing, cause.what).hint(cause.hint)
+pub(super) fn no_room(doing: String, cause: Cause) -> StoreError {
+    StoreError::new(StoreErrorKind::Full, doing, cause.what).hint(cause.hint)
 }
 
 /// Gives an error of the file system its class.
-pub(super) fn error(doing: String, e: io::Error) -> Error {
+pub(super) fn error(doing: String, e: io::Error) -> StoreError {
     match Errno::from_io_error(&e) {
         Some(Errno::FBIG) => no_room(doing, room::too_large(room::file_size_limit())),
-        Some(Errno::NOENT | Errno::NOTDIR) => Error::new(Kind::NotFound, doing, e),
+        Some(Errno::NOENT | Errno::NOTDIR) => StoreError::new(StoreErrorKind::NotFound, doing, e),
         Some(Errno::NOSPC | Errno::DQUOT) => {
-            Error::new(Kind::Full, doing, e).hint("Free some space, or give the backups a larger disk")
+            StoreError::new(StoreErrorKind::Full, doing, e).hint("Free some space, or give the backups a larger disk")
         }
-        Some(Errno::ACCESS | Errno::PERM) => Error::new(Kind::Denied, doing, e).hint(
+        Some(Errno::ACCESS | Errno::PERM) => StoreError::new(StoreErrorKind::Denied, doing, e).hint(
             "Give the user that runs this the right to read and write there (`ls -ld` says whose it is; chown -R), or \
              run it as that one; a service of systemd sees no home directories (ProtectHome=)",
         ),
-        Some(Errno::LOOP) => Error::new(Kind::Denied, doing, "it is a link, or lies behind one, and is not followed")
+        Some(Errno::LOOP) => StoreError::new(StoreErrorKind::Denied, doing, "it is a link, or lies behind one, and is not followed")
             .hint("Remove the link; to keep backups elsewhere, set BACKUP_DIR to the directory itself"),
-        Some(Errno::ROFS) => Error::new(Kind::Denied, doing, e)
+        Some(Errno::ROFS) => StoreError::new(StoreErrorKind::Denied, doing, e)
             .hint("Mount it for writing; for a service of systemd, name it in ReadWritePaths="),
-        _ => Error::new(Kind::Failed, doing, e),
+        _ => StoreError::new(StoreErrorKind::Failed, doing, e),
     }
 }
 
@@ -373,11 +388,41 @@ fn is_link(e: &io::Error) -> bool {
     Errno::from_io_error(e) == Some(Errno::LOOP)
 }
 
-fn object(key: &str, about: &About) -> Object {
+fn object(key: &str, about: &About) -> StoredObject {
     let (modified, changed) = (about.modified, about.changed);
     let tag = format!("{}-{}.{}-{}.{}", about.inode, modified.0, modified.1, changed.0, changed.1);
     // A file system may hold a time that no calendar does.
     let modified = DateTime::from_timestamp(modified.0, u32::try_from(modified.1).unwrap_or(0));
     let modified = modified.unwrap_or_default();
-    Object { key: key.to_owned(), size: about.size, modified, tag: Some(tag), archive: None }
+    StoredObject { key: key.to_owned(), size: about.size, modified, tag: Some(tag), archive: None }
+}
+
+/// Refuses a file of `bytes` that exceeds the file-size limit of this process.
+pub fn check_size(bytes: u64, doing: impl Fn() -> String) -> Result<()> {
+    match room::file_size_limit().filter(|limit| bytes > *limit) {
+        Some(limit) => Err(no_room(doing(), room::too_large(Some(limit)))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to write `bytes` more where less than the share `min_free` would stay free.
+pub fn check_room(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> String) -> Result<Room> {
+    let room = room::room(root).map_err(|e| error(doing(), e))?;
+    let keep = (room.total as f64 * min_free) as u64;
+    if room.free >= bytes.saturating_add(keep) {
+        return Ok(room);
+    }
+    let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
+    let needs = if bytes > 0 { format!("this needs {} more and ", size(bytes)) } else { String::new() };
+    Err(StoreError::new(
+        StoreErrorKind::Full,
+        doing(),
+        format!(
+            "{} of {} are free, {needs}{} must stay free (min_free)",
+            size(room.free),
+            size(room.total),
+            size(keep)
+        ),
+    )
+    .hint("Free some space, give the backups a larger disk, or lower min_free (BACKUP_MIN_FREE)"))
 }

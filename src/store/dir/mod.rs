@@ -1,15 +1,12 @@
 //! A directory on this machine as a store.
 //!
 //! An object is a file below the root, mode 0600, its folders 0700. Whatever is being written is a
-//! [partial](partial) beside its final name, locked while its writer lives, and gets that name only
+//! [partial](upload) beside its final name, locked while its writer lives, and gets that name only
 //! when it is complete and on the disk. Below the root no link is followed and only regular files are opened, see
 //! [`beneath`](crate::base::beneath); calls that a file system lacks have a substitute, which is logged once. Nothing here is tried twice: after a failed `fsync` the kernel
 //! may have dropped the dirty pages, so a second one that succeeds proves nothing.
 
-mod direct;
 mod files;
-mod partial;
-pub mod space;
 mod upload;
 
 use std::collections::BTreeSet;
@@ -21,10 +18,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Deleted, Error, Kind, Object, Result, Store, Upload, UploadSpec, key, listable};
+use super::{
+    Deleted, Result, Store, StoreError, StoreErrorKind, StoredObject, Upload, UploadSpec, check_key, listable,
+};
 use crate::config::store::Limits;
 use crate::config::store::{DirOptions, unfit};
 use files::Root;
+pub use files::{check_room, check_size};
 
 /// A directory as a store; see the [module](self).
 pub struct DirStore {
@@ -36,14 +36,15 @@ pub struct DirStore {
 impl DirStore {
     /// Opens the directory, and creates its last component (never its parents) where it is missing.
     ///
-    /// Errors: [`Kind::NoPlace`] if there is no such directory, [`Kind::Denied`] if it may not be used,
-    /// [`Kind::Misconfigured`] if it is a directory of the system.
+    /// Errors: [`StoreErrorKind::NoPlace`] if there is no such directory, [`StoreErrorKind::Denied`] if it may not be used,
+    /// [`StoreErrorKind::Misconfigured`] if it is a directory of the system.
     pub fn new(options: DirOptions) -> Result<DirStore> {
         if let Some(why) = unfit(&options.root) {
             let doing = format!("cannot use the backup directory {}", options.root.display());
-            return Err(Error::new(Kind::Misconfigured, doing, why).hint("Correct BACKUP_DIR (dir, --dir)"));
+            return Err(StoreError::new(StoreErrorKind::Misconfigured, doing, why)
+                .hint("Correct BACKUP_DIR (dir, --dir)"));
         }
-        let root = Root::open(&options.root)?;
+        let root = Root::open(&options.root, options.machine)?;
         Ok(DirStore { root: Arc::new(root), min_free: options.min_free, limits: options.limits })
     }
 
@@ -78,10 +79,10 @@ impl Store for DirStore {
     }
 
     async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        key::check(key)?;
+        check_key(key)?;
         let key = key.to_owned();
         self.blocking(move |root| {
-            let partial = partial::Partial::create(&root, &key)?;
+            let partial = upload::Partial::create(&root, &key)?;
             partial.write_at(&body, 0)?;
             partial.replace(&root)
         })
@@ -89,13 +90,13 @@ impl Store for DirStore {
     }
 
     async fn create(&self, key: &str, body: Bytes) -> Result<()> {
-        key::check(key)?;
+        check_key(key)?;
         let key = key.to_owned();
         self.blocking(move |root| {
-            let partial = partial::Partial::create(&root, &key)?;
+            let partial = upload::Partial::create(&root, &key)?;
             partial.write_at(&body, 0)?;
             match partial.publish(&root) {
-                Err(e) if e.kind == Kind::Exists && root.is(&key, &body)? => Ok(()),
+                Err(e) if e.kind == StoreErrorKind::Exists && root.is(&key, &body)? => Ok(()),
                 other => other,
             }
         })
@@ -103,30 +104,30 @@ impl Store for DirStore {
     }
 
     async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
-        key::check(key)?;
+        check_key(key)?;
         let key = key.to_owned();
         self.blocking(move |root| root.read(&key, most)).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        key::check(key)?;
+        check_key(key)?;
         let key = key.to_owned();
         self.blocking(move |root| root.read_range(&key, range)).await
     }
 
-    async fn head(&self, key: &str) -> Result<Option<Object>> {
-        key::check(key)?;
+    async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
+        check_key(key)?;
         let key = key.to_owned();
         self.blocking(move |root| root.stat(&key)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
         let prefix = prefix.to_owned();
         self.blocking(move |root| {
             let (mut objects, mut partials) = (Vec::new(), BTreeSet::new());
             root.walk(&prefix, &mut |entry| {
-                match partial::is_partial(&entry.key) {
-                    true => partials.extend(partial::parse(&entry.key).map(|(key, _)| key)),
+                match upload::is_partial(&entry.key) {
+                    true => partials.extend(upload::parse(&entry.key).map(|(key, _)| key)),
                     false => objects.push(entry.object()),
                 }
                 listable(&root.path().display().to_string(), objects.len().max(partials.len()))
@@ -140,15 +141,15 @@ impl Store for DirStore {
     }
 
     async fn delete(&self, key: &str) -> Result<Deleted> {
-        key::check(key)?;
+        check_key(key)?;
         let key = key.to_owned();
         self.blocking(move |root| root.delete(&key)).await.map(|()| Deleted::Gone)
     }
 
     async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
-        key::check(&spec.key)?;
+        check_key(&spec.key)?;
         self.limits.check(spec).map_err(|cause| {
-            Error::new(
+            StoreError::new(
                 cause.0,
                 format!("cannot write {}", self.root.path().join(&spec.key).display()),
                 cause.1,
@@ -162,13 +163,13 @@ impl Store for DirStore {
     }
 
     async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
-        key::check(key)?;
+        check_key(key)?;
         let (key, id) = (key.to_owned(), upload_id.to_owned());
-        self.blocking(move |root| partial::remove_dead(&root, &key, &id)).await
+        self.blocking(move |root| upload::remove_dead(&root, &key, &id)).await
     }
 
     async fn leftovers(&self) -> Result<Vec<(String, String)>> {
-        self.blocking(|root| partial::dead(&root)).await
+        self.blocking(|root| upload::dead(&root)).await
     }
 
     fn lacking(&self) -> Vec<String> {
@@ -176,6 +177,6 @@ impl Store for DirStore {
     }
 
     async fn clock(&self) -> Result<DateTime<Utc>> {
-        Ok(Utc::now())
+        Ok((self.root.machine.now)())
     }
 }

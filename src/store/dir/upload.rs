@@ -1,25 +1,239 @@
-//! An upload to a directory: one partial, each part written at its place in it.
+//! Partials: what is being written, beside its final name, as `.<name>.<id>.partial`.
+//!
+//! A writer [claims](crate::base::lock) its partial, so that a later process finds the partials of dead writers.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::super::checksum::{PartSum, agree, crc64nvme};
-use super::super::{Error, Kind, Result, Upload, UploadSpec, Whole};
-use super::files::{self, Root, blocking};
-use super::partial::Partial;
-use super::space;
+use super::super::{Result, StoreError, StoreErrorKind, Upload, UploadSpec, Whole};
+use super::files::{Lack, Root, blocking, check_room, check_size, error, not_made};
+use crate::base::beneath::{Folder, sync_file};
+use crate::base::lock::Claim;
 use crate::base::units::{count, several};
+
+/// A file that has not got its name yet. Dropped, it is removed.
+pub(super) struct Partial {
+    claim: Claim,
+    /// Past the page cache, where the file system has that.
+    direct: Option<Direct>,
+    /// The folder of both names, opened once: no link can come in between.
+    folder: Folder,
+    name: PathBuf,
+    target: PathBuf,
+    key: String,
+    id: String,
+}
+
+impl Partial {
+    /// Creates and claims a partial for `key`, and the folders above it.
+    pub fn create(root: &Root, key: &str) -> Result<Partial> {
+        let doing = || format!("cannot write {}", root.file(key).display());
+        let fail = |e| error(doing(), e);
+        if is_partial(key) {
+            return Err(StoreError::new(StoreErrorKind::Failed, doing(), "the name is that of a partial"));
+        }
+        // A cleanup may remove an empty folder, or a partial not yet claimed, between two of our calls.
+        for _ in 0..100 {
+            let (folder, target) = match root.make_folders(key) {
+                Err(e) if e.kind == StoreErrorKind::NotFound => continue,
+                made => made?,
+            };
+            let id = format!("{:016x}", (root.machine.random)() as u64);
+            let name = partial_name(&target, &id);
+            let file = match folder.create_file(&name, 0o600) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(not_made(doing(), e, folder.path())),
+            };
+            let direct = Direct::open(&folder, &name, &file);
+            let claim = match Claim::take(file) {
+                Ok(Some(claim)) => claim,
+                Ok(None) => {
+                    let _ = folder.remove(&name);
+                    let cause = "the new file is locked by another process";
+                    return Err(StoreError::new(StoreErrorKind::Failed, doing(), cause));
+                }
+                Err(e) => {
+                    let _ = folder.remove(&name);
+                    return Err(fail(e));
+                }
+            };
+            if claim.is_by_heartbeat() {
+                root.lacks(Lack::Locks);
+            }
+            let partial = Partial { claim, direct, folder, name, target, key: key.to_owned(), id };
+            if partial.claim.file().metadata().map_err(fail)?.nlink() > 0 {
+                return Ok(partial);
+            }
+            // A cleanup took it for dead before it was claimed.
+        }
+        Err(StoreError::new(StoreErrorKind::Failed, doing(), "its folder is removed again and again"))
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn doing(&self) -> String {
+        format!("cannot write {}", self.folder.path().join(&self.target).display())
+    }
+
+    /// Writes bytes at an offset; several threads may do so at once.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let fail = |e| error(self.doing(), e);
+        let done =
+            self.direct.as_ref().map_or(Ok(0), |direct| direct.write_at(bytes, offset)).map_err(fail)?;
+        let (rest, offset) = (&bytes[done..], offset + done as u64);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.claim.file().write_all_at(rest, offset).map_err(fail)?;
+        // The disk starts now, not at the end, where everything waits for it. Only a wish: whether the
+        // bytes arrived is for fsync to say.
+        // SAFETY: a call without pointers, on a descriptor that is open.
+        unsafe {
+            libc::sync_file_range(
+                self.claim.file().as_raw_fd(),
+                offset as i64,
+                rest.len() as i64,
+                libc::SYNC_FILE_RANGE_WRITE,
+            )
+        };
+        Ok(())
+    }
+
+    /// Gives the file its name; [`StoreErrorKind::Exists`] if that is taken.
+    pub fn publish(self, root: &Root) -> Result<()> {
+        self.finish(|| self.folder.rename_new(&self.name, &self.target).map(|how| root.renamed(how)))?;
+        root.sync(&self.folder).inspect_err(|_| {
+            // The name may not survive a power failure: after an error there is no object.
+            let _ = self.folder.remove(&self.target);
+        })
+    }
+
+    /// Gives the file its name, in place of what had it.
+    pub fn replace(self, root: &Root) -> Result<()> {
+        self.finish(|| self.folder.rename(&self.name, &self.target))?;
+        root.sync(&self.folder)
+    }
+
+    fn finish(&self, rename: impl FnOnce() -> io::Result<()>) -> Result<()> {
+        sync_file(self.claim.file()).map_err(|e| error(self.doing(), e))?;
+        rename().map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => {
+                StoreError::new(StoreErrorKind::Exists, self.doing(), "it exists")
+            }
+            _ => error(self.doing(), e),
+        })
+    }
+
+    /// Removes the file, and the folders that this leaves empty.
+    pub fn remove(&self, root: &Root) -> Result<()> {
+        root.delete(&partial_key(&self.key, &self.id))
+    }
+}
+
+impl Drop for Partial {
+    /// Removes what did not get its name; after `finish` there is nothing under this name.
+    fn drop(&mut self) {
+        let _ = self.folder.remove(&self.name);
+    }
+}
+
+/// The name of a partial for a file of this name.
+fn partial_name(target: &Path, id: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(target);
+    name.push(format!(".{id}.partial"));
+    name.into()
+}
+
+/// The path of a key's partial below the root.
+fn partial_key(key: &str, id: &str) -> String {
+    match key.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/.{name}.{id}.partial"),
+        None => format!(".{key}.{id}.partial"),
+    }
+}
+
+/// The key and id of the partial that has this path below the root.
+pub(super) fn parse(path: &str) -> Option<(String, &str)> {
+    let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+    let (target, id) = name.strip_prefix('.')?.strip_suffix(".partial")?.rsplit_once('.')?;
+    let id_is_ours = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let key = if folder.is_empty() { target.to_owned() } else { format!("{folder}/{target}") };
+    (id_is_ours && !target.is_empty()).then_some((key, id))
+}
+
+/// Whether this is the name of a partial, ours or not: never an object.
+pub(super) fn is_partial(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.starts_with('.') && name.ends_with(".partial")
+}
+
+/// Every partial below the root whose writer is dead.
+pub(super) fn dead(root: &Root) -> Result<Vec<(String, String)>> {
+    let mut dead = Vec::new();
+    root.walk("", &mut |entry| {
+        if let Some((key, id)) = parse(&entry.key)
+            && claim_dead(root, &entry.key)?.is_some()
+        {
+            dead.push((key, id.to_owned()));
+        }
+        Ok(())
+    })?;
+    dead.sort();
+    Ok(dead)
+}
+
+/// Removes a partial of a dead writer; a live one's is an error, a missing one a success.
+pub(super) fn remove_dead(root: &Root, key: &str, id: &str) -> Result<()> {
+    let path = partial_key(key, id);
+    let doing = || format!("cannot remove {}", root.file(&path).display());
+    if parse(&path).is_none() {
+        return Err(StoreError::new(
+            StoreErrorKind::Failed,
+            doing(),
+            format!("{id:?} is not the id of a partial"),
+        ));
+    }
+    if root.stat(&path)?.is_none() {
+        return Ok(());
+    }
+    let Some(_claim) = claim_dead(root, &path)? else {
+        return Err(StoreError::new(StoreErrorKind::Failed, doing(), "a running process is writing it"));
+    };
+    // Without hard links its writer may have reserved the final name (`Folder::rename_new`).
+    if root.stat(key)?.is_some_and(|object| object.size == 0) {
+        root.delete(key)?;
+    }
+    root.delete(&path)
+}
+
+/// Claims the partial of a dead writer; `None` while the writer lives.
+fn claim_dead(root: &Root, path: &str) -> Result<Option<Claim>> {
+    let fail = |e| error(format!("cannot look at {}", root.file(path).display()), e);
+    Claim::of_dead(root.folder()?.read(Path::new(path)).map_err(fail)?).map_err(fail)
+}
 
 /// An upload under way.
 pub(super) struct DirUpload {
     id: String,
-    shared: Arc<Shared>,
+    shared: Arc<UploadState>,
 }
 
-struct Shared {
+struct UploadState {
     root: Arc<Root>,
     spec: UploadSpec,
     min_free: f64,
@@ -34,24 +248,26 @@ impl DirUpload {
     pub fn begin(root: Arc<Root>, spec: UploadSpec, min_free: f64, max_parts: u32) -> Result<DirUpload> {
         root.check()?;
         let doing = || format!("cannot write {}", root.file(&spec.key).display());
-        space::check_file(spec.estimate.unwrap_or(0), doing)?;
-        space::check(root.path(), spec.estimate.unwrap_or(0), min_free, doing)?;
+        check_size(spec.estimate.unwrap_or(0), doing)?;
+        check_room(root.path(), spec.estimate.unwrap_or(0), min_free, doing)?;
         let partial = Partial::create(&root, &spec.key)?;
         let id = partial.id().to_owned();
         let partial = Mutex::new(Some(Arc::new(partial)));
-        let shared = Shared { root, spec, min_free, max_parts, partial, parts: Mutex::default() };
+        let shared = UploadState { root, spec, min_free, max_parts, partial, parts: Mutex::default() };
         Ok(DirUpload { id, shared: Arc::new(shared) })
     }
 }
 
-impl Shared {
+impl UploadState {
     fn doing(&self) -> String {
         format!("cannot write {}", self.root.file(&self.spec.key).display())
     }
 
     fn partial(&self) -> Result<Arc<Partial>> {
         let partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        partial.clone().ok_or_else(|| Error::new(Kind::Failed, self.doing(), "the upload has ended"))
+        partial
+            .clone()
+            .ok_or_else(|| StoreError::new(StoreErrorKind::Failed, self.doing(), "the upload has ended"))
     }
 
     fn take(&self) -> Option<Arc<Partial>> {
@@ -62,14 +278,14 @@ impl Shared {
         let partial = self.partial()?;
         if index >= self.max_parts {
             let cause = format!("part {} is beyond the limit of {} parts", index + 1, self.max_parts);
-            return Err(Error::new(Kind::Full, self.doing(), cause));
+            return Err(StoreError::new(StoreErrorKind::Full, self.doing(), cause));
         }
         if body.is_empty() || body.len() as u64 > self.spec.part_size {
             let cause =
                 format!("part {} has {} bytes, not up to {}", index + 1, body.len(), self.spec.part_size);
-            return Err(Error::new(Kind::Failed, self.doing(), cause));
+            return Err(StoreError::new(StoreErrorKind::Failed, self.doing(), cause));
         }
-        space::check(self.root.path(), body.len() as u64, self.min_free, || self.doing())?;
+        check_room(self.root.path(), body.len() as u64, self.min_free, || self.doing())?;
         partial.write_at(body, u64::from(index) * self.spec.part_size)?;
         let sum = PartSum { len: body.len() as u64, crc64nvme: crc64nvme(body) };
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(index, sum);
@@ -77,20 +293,22 @@ impl Shared {
     }
 
     fn complete(&self, whole: &Whole) -> Result<()> {
-        let partial =
-            self.take().ok_or_else(|| Error::new(Kind::Failed, self.doing(), "the upload has ended"))?;
-        let partial = Arc::into_inner(partial)
-            .ok_or_else(|| Error::new(Kind::Failed, self.doing(), "a part is still being written"))?;
+        let partial = self
+            .take()
+            .ok_or_else(|| StoreError::new(StoreErrorKind::Failed, self.doing(), "the upload has ended"))?;
+        let partial = Arc::into_inner(partial).ok_or_else(|| {
+            StoreError::new(StoreErrorKind::Failed, self.doing(), "a part is still being written")
+        })?;
         let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
         agree(parts, self.spec.part_size, whole)
-            .map_err(|cause| Error::new(Kind::Damaged, self.doing(), cause))?;
+            .map_err(|cause| StoreError::new(StoreErrorKind::Damaged, self.doing(), cause))?;
         partial.publish(&self.root)?;
         let stored = self.root.stat(&self.spec.key)?.map(|object| object.size);
         if stored != Some(whole.size) {
             self.root.delete(&self.spec.key)?;
             let (size, has) = (several(whole.size, "byte"), count(stored.unwrap_or(0)));
             let cause = format!("{size} were written, the file has {has}");
-            return Err(Error::new(Kind::Damaged, self.doing(), cause));
+            return Err(StoreError::new(StoreErrorKind::Damaged, self.doing(), cause));
         }
         Ok(())
     }
@@ -114,12 +332,96 @@ impl Upload for DirUpload {
 
     async fn abort(&self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
-        files::blocking(move || match shared.take() {
+        blocking(move || match shared.take() {
             // A part that is still being written holds the partial, and may outlive this process's
             // patience: the file goes now, whoever still writes into it.
             Some(partial) => partial.remove(&shared.root),
             None => Ok(()),
         })
         .await
+    }
+}
+
+/// Offsets, lengths and addresses are multiples of this many bytes: the page, which is enough for
+/// every disk there is.
+const ALIGN: usize = 4096;
+/// How much is written at once: small enough to be copied within the processor's caches.
+const CHUNK: usize = 1 << 20;
+
+/// A second descriptor of a file that is being written.
+pub(super) struct Direct {
+    file: File,
+    /// The file system refused what it let us open.
+    refused: AtomicBool,
+}
+
+impl Direct {
+    /// Opens `file`, called `name` in `folder`, once more; `None` where its file system cannot do this.
+    pub fn open(folder: &Folder, name: &Path, file: &File) -> Option<Direct> {
+        let file = folder.reopen_direct(name, file).ok()?;
+        Some(Direct { file, refused: AtomicBool::new(false) })
+    }
+
+    /// Writes as much of `bytes` as is aligned, and says how much; the rest is the caller's.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let whole = bytes.len() - bytes.len() % ALIGN;
+        if whole == 0 || !offset.is_multiple_of(ALIGN as u64) || self.refused.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let mut memory = vec![0; CHUNK.min(whole) + ALIGN];
+        let start = memory.as_ptr().align_offset(ALIGN);
+        let mut done = 0;
+        for chunk in bytes[..whole].chunks(CHUNK) {
+            let aligned = &mut memory[start..start + chunk.len()];
+            aligned.copy_from_slice(chunk);
+            match self.file.write_all_at(aligned, offset + done as u64) {
+                Ok(()) => done += chunk.len(),
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                    self.refused.store(true, Ordering::Relaxed);
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let path = partial_key("2026/dump.tar.gz", "00112233445566ff");
+        assert_eq!(path, "2026/.dump.tar.gz.00112233445566ff.partial");
+        let name = partial_name(Path::new("dump.tar.gz"), "00112233445566ff");
+        assert_eq!(name, Path::new(".dump.tar.gz.00112233445566ff.partial"));
+        assert_eq!(
+            parse("2026/.dump.tar.gz.00112233445566ff.partial"),
+            Some(("2026/dump.tar.gz".into(), "00112233445566ff"))
+        );
+        assert_eq!(parse(".a.00112233445566fg.partial"), None);
+        assert!(is_partial("x/.a.partial") && !is_partial(".x.partial/a") && !is_partial("a.partial"));
+    }
+
+    /// What one part looks like in the file, with the tail written by the caller.
+    #[test]
+    fn what_is_aligned_is_written_and_the_rest_is_left() {
+        // Of the build, on a disk: /tmp may be a tmpfs, which old kernels do not open so.
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("file");
+        let plain = File::create(&path).unwrap();
+        let bytes: Vec<u8> = (0..3 * CHUNK + 5000).map(|n| (n % 251) as u8).collect();
+        let Some(direct) = Direct::open(&Folder::open(folder.path()).unwrap(), Path::new("file"), &plain)
+        else {
+            panic!("{} does not open with O_DIRECT: run this test on a disk", path.display())
+        };
+        assert_eq!(direct.write_at(&bytes[..100], 0).unwrap(), 0);
+        assert_eq!(direct.write_at(&bytes, 100).unwrap(), 0);
+        let done = direct.write_at(&bytes, 4096).unwrap();
+        assert_eq!(done, 3 * CHUNK + ALIGN);
+        plain.write_all_at(&bytes[done..], 4096 + done as u64).unwrap();
+        assert!(std::fs::read(&path).unwrap()[4096..] == bytes);
     }
 }

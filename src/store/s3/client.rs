@@ -1,27 +1,43 @@
 //! The SDK's client: how it is built, rebuilt for another region, and what it learns from answers.
 
+use std::env;
+use std::fs;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
+};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Builder, ConfigBag, Credentials, Intercept, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation, RuntimeComponents, StalledStreamProtectionConfig,
+    ResponseChecksumValidation, RuntimeComponents, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use http::Uri;
+use http_body_util::Limited;
+use hyper_util::client::proxy::matcher::Matcher;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
-use super::super::Result;
-use super::around::Around;
-use super::bounded::Bounded;
-use super::failure::{Failure, parse_date};
-use super::repeats::Repeats;
-use super::trust;
+use super::super::{Result, StoreError, StoreErrorKind};
+use super::Repeats;
+use super::failure::{S3Failure, parse_date};
 use crate::base::secret::ExposeSecret;
 use crate::config::store::{ChecksumMode, S3Options};
 
@@ -33,11 +49,11 @@ pub(super) fn path_style(options: &S3Options) -> bool {
 /// The client in use, with what it needs to be rebuilt.
 pub(super) struct Connection {
     client: Mutex<Client>,
-    seen: Arc<Seen>,
+    seen: Arc<SeenAnswers>,
     /// What was sent again.
     pub repeats: Repeats,
     /// What the environment says about the connection.
-    pub around: Around,
+    pub environment: Environment,
 }
 
 impl Connection {
@@ -59,7 +75,7 @@ impl Connection {
         if let Some(region) = region {
             loader = loader.region(region);
         }
-        if let Some(client) = trust::client(options)? {
+        if let Some(client) = trusting_client(options)? {
             loader = loader.http_client(client);
         }
         if let Some((id, secret)) = &options.credentials {
@@ -72,18 +88,18 @@ impl Connection {
             ));
         }
         let shared = loader.load().await;
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(SeenAnswers::default());
         let mut builder = aws_sdk_s3::config::Builder::from(&shared);
         if shared.region().is_none() {
             builder = builder.region(Region::new("us-east-1"));
         }
         let client = Client::from_conf(configure(builder, options, &seen).build());
-        let around = Around::of(options);
-        Ok(Connection { client: Mutex::new(client), seen, repeats: Repeats::default(), around })
+        let environment = Environment::of(options);
+        Ok(Connection { client: Mutex::new(client), seen, repeats: Repeats::default(), environment })
     }
 
     /// Sends a request, once more in the region that the answer names if the bucket is there.
-    pub async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, Failure>
+    pub async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
     where
         S: Fn(Client) -> F,
         F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
@@ -92,7 +108,7 @@ impl Connection {
         let client = self.client();
         let failure = match send(client.clone()).await {
             Ok(done) => return Ok(done),
-            Err(e) => Failure::of(e),
+            Err(e) => S3Failure::of(e),
         };
         let region = match &failure.region {
             Some(region) if failure.other_region() => Region::new(region.clone()),
@@ -104,7 +120,7 @@ impl Connection {
         log::info!("the bucket is in {region}: asking there");
         let moved = Client::from_conf(client.config().to_builder().region(region).build());
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = moved.clone();
-        send(moved).await.map_err(Failure::of)
+        send(moved).await.map_err(S3Failure::of)
     }
 
     fn client(&self) -> Client {
@@ -127,7 +143,7 @@ impl Connection {
     }
 }
 
-fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder {
+fn configure(builder: Builder, options: &S3Options, seen: &Arc<SeenAnswers>) -> Builder {
     let times = options.timeouts;
     let validation = match options.checksum {
         ChecksumMode::None => ResponseChecksumValidation::WhenRequired,
@@ -152,7 +168,7 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<Seen>) -> Builder
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeout)
         .stalled_stream_protection(stall)
-        // A wrong clock also gives wrong backup ids: it is an error, not something to work around.
+        // A wrong clock also gives wrong backup ids: it is an error, not something to work environment.
         .disable_clock_skew_correction(true)
         .interceptor(Bounded)
         .interceptor(Listener(Arc::clone(seen)));
@@ -173,7 +189,7 @@ pub(super) fn time_limit(options: &S3Options, limit: Option<Duration>) -> Builde
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenAnswers {
     /// The date of the last answer, and when the answer came.
     date: Mutex<Option<(DateTime<Utc>, Instant)>>,
     well: Mutex<bool>,
@@ -181,7 +197,7 @@ struct Seen {
 
 /// Notes the `Date` of every answer; the SDK's outputs do not have it.
 #[derive(Debug)]
-struct Listener(Arc<Seen>);
+struct Listener(Arc<SeenAnswers>);
 
 impl Intercept for Listener {
     fn name(&self) -> &'static str {
@@ -198,5 +214,158 @@ impl Intercept for Listener {
             *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
         }
         Ok(())
+    }
+}
+
+/// The longest such answer in bytes: a page has at most 1,000 keys of at most 1,024 bytes, which its encoding makes three
+/// times as long.
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// Makes longer answers fail.
+#[derive(Debug)]
+struct Bounded;
+
+impl Intercept for Bounded {
+    fn name(&self) -> &'static str {
+        "Bounded"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        state: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let answer = context.response_mut();
+        let streamed = answer.status().is_success()
+            && state.load::<Metadata>().is_some_and(|operation| operation.name() == "GetObject");
+        if !streamed {
+            let body = answer.take_body();
+            *answer.body_mut() =
+                body.map_preserve_contents(|body| SdkBody::from_body_1_x(Limited::new(body, LARGEST_ANSWER)));
+        }
+        Ok(())
+    }
+}
+
+/// The environment of a connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Environment {
+    /// The proxy that requests go through.
+    pub proxy: Option<Proxy>,
+    /// The profile that `AWS_PROFILE` names.
+    pub profile: Option<String>,
+    /// The file that `AWS_WEB_IDENTITY_TOKEN_FILE` names.
+    pub web_identity: Option<String>,
+}
+
+/// A proxy, without its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proxy {
+    /// The variable that names it: `HTTPS_PROXY`.
+    pub variable: String,
+    /// Its address, `http://proxy:3128`, without user and password.
+    pub address: String,
+}
+
+impl Environment {
+    pub fn of(options: &S3Options) -> Environment {
+        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        Environment {
+            proxy: proxy(options, set),
+            profile: set("AWS_PROFILE"),
+            web_identity: set("AWS_WEB_IDENTITY_TOKEN_FILE"),
+        }
+    }
+}
+
+fn proxy(options: &S3Options, set: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
+    let region = options.region.as_deref().unwrap_or("us-east-1");
+    let amazon = || format!("https://{}.s3.{region}.amazonaws.com", options.bucket);
+    let service: Uri = options.endpoint_url.clone().unwrap_or_else(amazon).parse().ok()?;
+    let uri = Matcher::from_env().intercept(&service)?.uri().clone();
+    let own = format!("{}_PROXY", service.scheme_str()?.to_ascii_uppercase());
+    let names = [own.clone(), own.to_ascii_lowercase(), "ALL_PROXY".into(), "all_proxy".into()];
+    let variable = names.into_iter().find(|name| set(name).is_some())?;
+    // The matcher takes the login out of the address.
+    Some(Proxy {
+        variable,
+        address: format!("{}://{}", uri.scheme_str().unwrap_or("http"), uri.authority()?.as_str()),
+    })
+}
+
+/// The largest file of CA certificates that is read, in bytes; the bundles of distributions have about 250 KiB.
+const LARGEST_BUNDLE: u64 = 16 << 20;
+
+/// A client that trusts the CAs of `ca_bundle`, else of `SSL_CERT_FILE`; `None` where neither is set: the SDK's own
+/// client trusts this machine's CAs.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or contains no certificate.
+fn trusting_client(options: &S3Options) -> Result<Option<SharedHttpClient>> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = options.ca_bundle.clone().map(|path| ("AWS_CA_BUNDLE", path));
+    let Some((name, path)) = named.or_else(|| Some(("SSL_CERT_FILE", set("SSL_CERT_FILE")?))) else {
+        return Ok(None);
+    };
+    let pem = bundle(&path).map_err(|why| {
+        let doing = format!("cannot use the CA certificates in {}, which {name} names", path.display());
+        StoreError::new(StoreErrorKind::Misconfigured, doing, why)
+            .hint(format!("Set {name} to a PEM file with the CA's certificate (BEGIN CERTIFICATE)"))
+    })?;
+    let store = TrustStore::empty().with_pem_certificate(pem);
+    let context = TlsContext::builder()
+        .with_trust_store(store)
+        .build()
+        .map_err(|e| StoreError::new(StoreErrorKind::Misconfigured, "cannot set up TLS", e))?;
+    // As the SDK builds its own, which has no setting for the CAs.
+    let client = HttpBuilder::new().build_with_connector_fn(move |settings, components| {
+        let provider = Provider::Rustls(CryptoMode::AwsLc);
+        let mut connector = Connector::builder().tls_provider(provider).tls_context(context.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    });
+    Ok(Some(client))
+}
+
+/// The certificates of a PEM file that can be CAs, as PEM. (The SDK panics at others.)
+fn bundle(path: &Path) -> std::result::Result<String, String> {
+    let meta = fs::metadata(path).map_err(|e| e.to_string())?;
+    if !meta.is_file() || meta.len() > LARGEST_BUNDLE {
+        return Err(format!("it is not a file of at most {} MiB", LARGEST_BUNDLE >> 20));
+    }
+    let text = fs::read(path).map_err(|e| e.to_string())?;
+    let mut pem = String::new();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|e| format!("it is not PEM: {e}"))?;
+        if RootCertStore::empty().add(certificate.clone()).is_ok() {
+            let base64 = STANDARD.encode(&certificate);
+            pem.push_str(&format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"));
+        }
+    }
+    if pem.is_empty() { Err("it contains no CA certificate".into()) } else { Ok(pem) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_without_a_certificate_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        for (text, words) in [
+            ("", "no CA certificate"),
+            ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "not PEM"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no CA certificate"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let why = bundle(&path).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+        assert!(bundle(folder.path()).unwrap_err().contains("not a file"));
+        assert!(bundle(Path::new("/nonexistent")).is_err());
     }
 }

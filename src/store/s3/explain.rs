@@ -1,98 +1,101 @@
 //! Failures in classes the caller acts on, with the next step for a person.
 
-use super::super::{Error, Kind};
-use super::around::{Around, Proxy};
-use super::failure::{Failure, NO_CREDENTIALS, ProxyFault, skew};
-use super::trust::Fault;
+use super::super::{StoreError, StoreErrorKind};
+use super::client::{Environment, Proxy};
+use super::failure::{CertificateFault, NO_CREDENTIALS, ProxyFault, S3Failure, skew};
+use chrono::{DateTime, Utc};
+
 use crate::base::escape::quoted;
 use crate::config::store::{S3Options, Sse};
 
 /// What a request needs of the bucket's policy.
-pub(super) type Action = &'static str;
+pub(super) type Permission = &'static str;
 
 /// The action of every write.
-const PUT: Action = "s3:PutObject";
+const PUT: Permission = "s3:PutObject";
 
 /// Gives a failed request its class and says what to do.
 ///
 /// `answered`: whether this service answered anything before; it tells an outage from a wrong address.
 pub(super) fn explain(
-    failure: &Failure,
-    action: Action,
+    failure: &S3Failure,
+    action: Permission,
     doing: String,
     options: &S3Options,
-    around: &Around,
+    environment: &Environment,
     answered: bool,
-) -> Error {
-    let error = |kind| Error::new(kind, doing.clone(), failure.text());
-    let bucket = &options.bucket;
+) -> StoreError {
+    let error = |kind| StoreError::new(kind, doing.clone(), failure.text());
+    let (bucket, now) = (&options.bucket, (options.machine.now)());
     if let Some(fault) = failure.certificate {
-        return error(Kind::Misconfigured).hint(certificate(fault, options));
+        return error(StoreErrorKind::Misconfigured).hint(certificate(fault, options));
     }
-    if let Some(hint) = proxy(failure, options, around) {
+    if let Some(hint) = proxy(failure, options, environment) {
         // A proxy that is down may come back.
-        let kind = if failure.proxy.is_some() { Kind::Misconfigured } else { Kind::Silent };
+        let kind =
+            if failure.proxy.is_some() { StoreErrorKind::Misconfigured } else { StoreErrorKind::Silent };
         return error(kind).hint(hint);
     }
     if let Some((kind, hint)) = encryption(failure, options).or_else(|| bucket_settings(failure, options)) {
         return error(kind).hint(hint);
     }
     if failure.is(&["NoSuchBucket"]) {
-        return error(Kind::NoPlace).hint(format!(
+        return error(StoreErrorKind::NoPlace).hint(format!(
             "Create the bucket {bucket}, or correct S3_BACKUP_BUCKET; a bucket exists at one endpoint only"
         ));
     }
-    if failure.is(&["RequestTimeTooSkewed", "RequestExpired"]) || skewed_head(failure) {
-        let measured = match failure.date.map(skew) {
+    if failure.is(&["RequestTimeTooSkewed", "RequestExpired"]) || skewed_head(failure, now) {
+        let measured = match failure.date.map(|date| skew(date, now)) {
             Some(ahead) if ahead >= 0 => format!("; this machine's clock is {ahead} s behind the store's"),
             Some(ahead) => format!("; this machine's clock is {} s ahead of the store's", -ahead),
             None => String::new(),
         };
-        return Error::new(Kind::ClockSkew, doing.clone(), failure.text() + &measured)
+        return StoreError::new(StoreErrorKind::ClockSkew, doing.clone(), failure.text() + &measured)
             .hint("Set this machine's clock (run `timedatectl` or a time daemon)");
     }
     if failure.other_region() {
-        return error(Kind::Misconfigured).hint(match &failure.region {
+        return error(StoreErrorKind::Misconfigured).hint(match &failure.region {
             Some(region) => format!("The bucket {bucket} is in {region}: set AWS_REGION={region}"),
             None => format!("Set AWS_REGION to the region of the bucket {bucket}"),
         });
     }
     if failure.no_credentials {
-        return error(Kind::Misconfigured).hint(credentials(failure, around));
+        return error(StoreErrorKind::Misconfigured).hint(credentials(failure, environment));
     }
     if failure.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"]) {
-        return error(Kind::Denied).hint(
+        return error(StoreErrorKind::Denied).hint(
             "The temporary credentials have expired: get new ones, and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
              AWS_SESSION_TOKEN together",
         );
     }
     if failure.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"]) {
-        return error(Kind::Denied)
+        return error(StoreErrorKind::Denied)
             .hint("Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)");
     }
     if is_locked(failure) {
-        return error(Kind::Locked).hint("It can be deleted when its retention period or legal hold ends");
+        return error(StoreErrorKind::Locked)
+            .hint("It can be deleted when its retention period or legal hold ends");
     }
     if failure.denied() {
-        return error(Kind::Denied).hint(allow(failure, action, options));
+        return error(StoreErrorKind::Denied).hint(allow(failure, action, options));
     }
     if failure.is(&["NoSuchKey"]) {
-        return error(Kind::NotFound);
+        return error(StoreErrorKind::NotFound);
     }
     if !answered && no_s3(failure) {
         // An address that nobody has, or somebody else, is a slip in the setting. Silence may pass.
         let slip = options.endpoint_url.is_some() && !(failure.status.is_none() && failure.lost);
-        let kind = if slip { Kind::Misconfigured } else { Kind::Silent };
+        let kind = if slip { StoreErrorKind::Misconfigured } else { StoreErrorKind::Silent };
         return error(kind).hint(whither(failure, options));
     }
     if failure.not_found() {
-        return error(Kind::NotFound);
+        return error(StoreErrorKind::NotFound);
     }
     if failure.is(&["BadDigest", "InvalidPart", "XAmzContentChecksumMismatch"]) {
-        return error(Kind::Damaged);
+        return error(StoreErrorKind::Damaged);
     }
     if failure.unsupported() {
-        return error(Kind::Failed)
+        return error(StoreErrorKind::Failed)
             .hint("If the service does not know this checksum, set S3_CHECKSUM=crc32c or S3_CHECKSUM=none; `uzima-backup health` tries them");
     }
     if failure.is(&[
@@ -102,45 +105,46 @@ pub(super) fn explain(
         "TooManyRequests",
         "RequestLimitExceeded",
     ]) {
-        return error(Kind::Failed).hint(
+        return error(StoreErrorKind::Failed).hint(
             "The service wants fewer requests: lower S3_UPLOAD_CONCURRENCY, or begin at a quieter hour",
         );
     }
     if failure.is(&["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"]) || failure.status == Some(507) {
-        return error(Kind::Full).hint("Give the bucket more room, or let cleanup keep fewer backups");
+        return error(StoreErrorKind::Full)
+            .hint("Give the bucket more room, or let cleanup keep fewer backups");
     }
-    error(Kind::Failed)
+    error(StoreErrorKind::Failed)
 }
 
 /// What to do about the service's certificate.
-fn certificate(fault: Fault, options: &S3Options) -> String {
+fn certificate(fault: CertificateFault, options: &S3Options) -> String {
     let endpoint = options.endpoint_url.as_deref().unwrap_or("Amazon S3");
     match fault {
-        Fault::Untrusted => format!(
+        CertificateFault::Untrusted => format!(
             "If {endpoint} or a proxy before it has a private CA, set AWS_CA_BUNDLE (s3.ca_bundle) to a PEM file with that \
              CA's certificate; on a machine without CA certificates install the package ca-certificates"
         ),
-        Fault::Name => {
+        CertificateFault::Name => {
             let style = super::client::path_style(options);
             format!(
                 "Set S3_ENDPOINT_URL (now {endpoint}) to a name in the certificate; S3_FORCE_PATH_STYLE=true keeps the \
                  bucket out of the host's name (now {style})"
             )
         }
-        Fault::Time => {
+        CertificateFault::Time => {
             format!("Renew the certificate of {endpoint}, or set this machine's clock (`timedatectl`)")
         }
-        Fault::Other => format!("Have {endpoint} use a certificate that TLS clients accept"),
+        CertificateFault::Other => format!("Have {endpoint} use a certificate that TLS clients accept"),
     }
 }
 
 /// What to do about the proxy, if the request failed at one.
-fn proxy(failure: &Failure, options: &S3Options, around: &Around) -> Option<String> {
+fn proxy(failure: &S3Failure, options: &S3Options, environment: &Environment) -> Option<String> {
     let silent = failure.status.is_none() && !failure.no_credentials;
     if failure.proxy.is_none() && !silent {
         return None;
     }
-    let Proxy { variable, address } = around.proxy.as_ref()?;
+    let Proxy { variable, address } = environment.proxy.as_ref()?;
     let service = options.endpoint_url.as_deref().unwrap_or("Amazon S3");
     let beside = format!("or reach {service} without the proxy: add its host to NO_PROXY");
     Some(match failure.proxy {
@@ -157,9 +161,9 @@ fn proxy(failure: &Failure, options: &S3Options, around: &Around) -> Option<Stri
 }
 
 /// What to do where the SDK found no credentials, or could not get them.
-fn credentials(failure: &Failure, around: &Around) -> String {
+fn credentials(failure: &S3Failure, environment: &Environment) -> String {
     let set = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-    if let Some(profile) = &around.profile
+    if let Some(profile) = &environment.profile
         && (failure.message.contains("profile") || failure.message == NO_CREDENTIALS)
     {
         return format!(
@@ -168,7 +172,7 @@ fn credentials(failure: &Failure, around: &Around) -> String {
             quoted(profile)
         );
     }
-    if let Some(file) = &around.web_identity {
+    if let Some(file) = &environment.web_identity {
         return format!(
             "Check the role's trust policy and AWS_ROLE_ARN, and that this user may read {file} \
              (AWS_WEB_IDENTITY_TOKEN_FILE); or set {set}"
@@ -178,7 +182,7 @@ fn credentials(failure: &Failure, around: &Around) -> String {
 }
 
 /// What to do about a request that the key or the bucket's policy refuses.
-fn allow(failure: &Failure, action: Action, options: &S3Options) -> String {
+fn allow(failure: &S3Failure, action: Permission, options: &S3Options) -> String {
     let bucket = &options.bucket;
     let says = |words: &str| failure.message.contains(words);
     if says("kms:") {
@@ -207,7 +211,7 @@ fn allow(failure: &Failure, action: Action, options: &S3Options) -> String {
 }
 
 /// What to do about encryption by the service.
-fn encryption(failure: &Failure, options: &S3Options) -> Option<(Kind, String)> {
+fn encryption(failure: &S3Failure, options: &S3Options) -> Option<(StoreErrorKind, String)> {
     let message = failure.message.to_ascii_lowercase();
     let key = match &options.sse {
         Some(Sse::Kms(Some(key))) => format!("the KMS key {key} (S3_SSE_KMS_KEY_ID)"),
@@ -238,31 +242,31 @@ fn encryption(failure: &Failure, options: &S3Options) -> Option<(Kind, String)> 
     } else {
         return None;
     };
-    Some((Kind::Misconfigured, hint))
+    Some((StoreErrorKind::Misconfigured, hint))
 }
 
 /// What to do about a setting that the bucket or the service does not take.
-fn bucket_settings(failure: &Failure, options: &S3Options) -> Option<(Kind, String)> {
+fn bucket_settings(failure: &S3Failure, options: &S3Options) -> Option<(StoreErrorKind, String)> {
     let message = failure.message.to_ascii_lowercase();
     let lock = message.contains("object lock") || message.contains("objectlock");
     let refused = failure.unsupported() || failure.is(&["MalformedXML", "InvalidRetentionPeriod"]);
     if options.object_lock_days.is_some() && refused && (lock || failure.is(&["InvalidRetentionPeriod"])) {
         let hint = format!(
-            "The bucket {} has no Object Lock: turn it on there (with versioning), or unset S3_OBJECT_LOCK_DAYS",
+            "The bucket {} has no StoredObject Lock: turn it on there (with versioning), or unset S3_OBJECT_LOCK_DAYS",
             options.bucket
         );
-        return Some((Kind::Misconfigured, hint));
+        return Some((StoreErrorKind::Misconfigured, hint));
     }
     if failure.is(&["InvalidStorageClass"]) {
         let class = options.storage_class.as_deref().unwrap_or("none");
         let hint = format!("Set S3_STORAGE_CLASS (now {class}) to a class of this service, or unset it");
-        return Some((Kind::Misconfigured, hint));
+        return Some((StoreErrorKind::Misconfigured, hint));
     }
     None
 }
 
-/// A deletion refused by Object Lock. (Amazon hides the object instead, unless a version is named.)
-fn is_locked(failure: &Failure) -> bool {
+/// A deletion refused by StoredObject Lock. (Amazon hides the object instead, unless a version is named.)
+fn is_locked(failure: &S3Failure) -> bool {
     let message = failure.message.to_ascii_lowercase();
     let says = ["object lock", "worm protected", "worm-protected", "under retention", "legal hold"];
     failure.is(&["ObjectLocked"])
@@ -272,13 +276,13 @@ fn is_locked(failure: &Failure) -> bool {
 
 /// A HEAD refused without a code, by a service whose clock differs by more than the 15 minutes that
 /// S3 allows.
-fn skewed_head(failure: &Failure) -> bool {
-    let beyond = failure.date.is_some_and(|date| skew(date).abs() > 15 * 60);
+fn skewed_head(failure: &S3Failure, now: DateTime<Utc>) -> bool {
+    let beyond = failure.date.is_some_and(|date| skew(date, now).abs() > 15 * 60);
     failure.status == Some(403) && failure.code.is_none() && beyond
 }
 
 /// Where to look for the service that did not answer, or not as one of S3.
-fn whither(failure: &Failure, options: &S3Options) -> String {
+fn whither(failure: &S3Failure, options: &S3Options) -> String {
     let style = super::client::path_style(options);
     let plain = options.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let tls = if plain { "; where TLS is spoken it begins with https://" } else { "" };
@@ -304,7 +308,7 @@ fn whither(failure: &Failure, options: &S3Options) -> String {
 }
 
 /// Nothing answered, or what answered does not speak S3.
-fn no_s3(failure: &Failure) -> bool {
+fn no_s3(failure: &S3Failure) -> bool {
     let silent = failure.status.is_none();
     let other = failure.code.is_none() && !failure.head && !matches!(failure.status, Some(500..));
     silent || other || failure.is(&["MethodNotAllowed"])
@@ -314,25 +318,25 @@ fn no_s3(failure: &Failure) -> bool {
 mod tests {
     use super::*;
 
-    fn said(failure: Failure) -> Error {
+    fn said(failure: S3Failure) -> StoreError {
         let mut options = S3Options::new("b", "p/");
         options.endpoint_url = Some("http://store:9000".into());
-        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, &Around::default(), false)
+        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, &Environment::default(), false)
     }
 
     /// The error of a refused write with these settings.
-    fn of_write(failure: Failure, change: impl FnOnce(&mut S3Options)) -> Error {
+    fn of_write(failure: S3Failure, change: impl FnOnce(&mut S3Options)) -> StoreError {
         let mut options = S3Options::new("b", "p/");
         change(&mut options);
-        explain(&failure, PUT, "cannot write".into(), &options, &Around::default(), true)
+        explain(&failure, PUT, "cannot write".into(), &options, &Environment::default(), true)
     }
 
-    fn message(status: u16, code: &str, message: &str) -> Failure {
-        Failure { message: message.into(), ..answer(status, code) }
+    fn message(status: u16, code: &str, message: &str) -> S3Failure {
+        S3Failure { message: message.into(), ..answer(status, code) }
     }
 
     #[track_caller]
-    fn assert_hint(error: &Error, kind: Kind, words: &[&str]) {
+    fn assert_hint(error: &StoreError, kind: StoreErrorKind, words: &[&str]) {
         let hint = error.hint.as_deref().unwrap_or_default();
         assert_eq!(error.kind, kind, "{error}");
         words.iter().for_each(|word| assert!(hint.contains(word), "no {word:?} in {hint:?}"));
@@ -344,8 +348,8 @@ mod tests {
         let kms = |options: &mut S3Options| options.sse = Some(Sse::Kms(Some("key-1".into())));
         let default = |options: &mut S3Options| options.sse = Some(Sse::Kms(None));
         let aes = |options: &mut S3Options| options.sse = Some(Sse::Aes256);
-        let write = |failure: Failure| of_write(failure, kms);
-        let bad = Kind::Misconfigured;
+        let write = |failure: S3Failure| of_write(failure, kms);
+        let bad = StoreErrorKind::Misconfigured;
         let missing = "Invalid keyId 'key-1'";
         assert_hint(
             &write(message(400, "KMS.NotFoundException", missing)),
@@ -377,14 +381,18 @@ mod tests {
         let data_key = message(403, "AccessDenied", &format!("{user}kms:GenerateDataKey on resource: key-1"));
         assert_hint(
             &write(data_key),
-            Kind::Denied,
+            StoreErrorKind::Denied,
             &["Allow kms:GenerateDataKey and kms:Decrypt", "key's policy"],
         );
         let policy =
             format!("{user}s3:PutObject on resource: \"b\" with an explicit deny in a resource-based policy");
         let denied = || message(403, "AccessDenied", &policy);
-        assert_hint(&of_write(denied(), |_| {}), Kind::Denied, &["set S3_SSE to it", "S3_SSE is not set"]);
-        assert_hint(&of_write(denied(), aes), Kind::Denied, &["aws:kms (S3_SSE is AES256)"]);
+        assert_hint(
+            &of_write(denied(), |_| {}),
+            StoreErrorKind::Denied,
+            &["set S3_SSE to it", "S3_SSE is not set"],
+        );
+        assert_hint(&of_write(denied(), aes), StoreErrorKind::Denied, &["aws:kms (S3_SSE is AES256)"]);
         // A key that can only read, on a service that says no more.
         let plain = of_write(message(403, "AccessDenied", "Access Denied."), aes);
         assert_eq!(plain.hint.as_deref(), Some("Allow s3:PutObject on the bucket b for these credentials"));
@@ -394,61 +402,68 @@ mod tests {
     fn a_setting_that_the_bucket_does_not_take_is_named() {
         let lock = |options: &mut S3Options| options.object_lock_days = Some(7);
         for words in
-            ["Bucket is missing ObjectLockConfiguration", "Bucket is missing Object Lock Configuration"]
+            ["Bucket is missing ObjectLockConfiguration", "Bucket is missing StoredObject Lock Configuration"]
         {
             let error = of_write(message(400, "InvalidRequest", words), lock);
-            assert_hint(&error, Kind::Misconfigured, &["has no Object Lock", "unset S3_OBJECT_LOCK_DAYS"]);
+            assert_hint(
+                &error,
+                StoreErrorKind::Misconfigured,
+                &["has no StoredObject Lock", "unset S3_OBJECT_LOCK_DAYS"],
+            );
         }
         let retention = "not authorized to perform: s3:PutObjectRetention on resource";
         let error = of_write(message(403, "AccessDenied", retention), lock);
-        assert_hint(&error, Kind::Denied, &["Allow s3:PutObjectRetention"]);
+        assert_hint(&error, StoreErrorKind::Denied, &["Allow s3:PutObjectRetention"]);
         let class = |options: &mut S3Options| options.storage_class = Some("FAST".into());
         let error = of_write(message(400, "InvalidStorageClass", ""), class);
-        assert_hint(&error, Kind::Misconfigured, &["S3_STORAGE_CLASS (now FAST)"]);
+        assert_hint(&error, StoreErrorKind::Misconfigured, &["S3_STORAGE_CLASS (now FAST)"]);
         for (status, code, words) in [
             (403, "AccessDenied", "Access Denied because object protected by object lock."),
-            (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"),
+            (400, "InvalidRequest", "StoredObject is WORM protected and cannot be overwritten"),
             (400, "ObjectLocked", ""),
         ] {
-            assert_eq!(of_write(message(status, code, words), |_| {}).kind, Kind::Locked, "{code}");
+            assert_eq!(of_write(message(status, code, words), |_| {}).kind, StoreErrorKind::Locked, "{code}");
         }
     }
 
     #[test]
     fn expired_credentials_are_not_mistaken_for_wrong_ones() {
         let error = said(message(400, "ExpiredToken", "The provided token has expired."));
-        assert_hint(&error, Kind::Denied, &["have expired", "AWS_SESSION_TOKEN together"]);
-        assert_hint(&said(answer(400, "InvalidToken")), Kind::Denied, &["(and AWS_SESSION_TOKEN)"]);
+        assert_hint(&error, StoreErrorKind::Denied, &["have expired", "AWS_SESSION_TOKEN together"]);
+        assert_hint(&said(answer(400, "InvalidToken")), StoreErrorKind::Denied, &["(and AWS_SESSION_TOKEN)"]);
     }
 
-    fn beside(failure: Failure, around: &Around) -> Error {
+    fn beside(failure: S3Failure, environment: &Environment) -> StoreError {
         let mut options = S3Options::new("b", "p/");
         options.endpoint_url = Some("https://store:9000".into());
-        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, around, false)
+        explain(&failure, "s3:ListBucket", "cannot list".into(), &options, environment, false)
     }
 
     #[test]
     fn credentials_that_cannot_be_had_are_named_by_their_source() {
-        let none =
-            |message: &str| Failure { message: message.into(), no_credentials: true, ..Failure::default() };
-        let profile = Around { profile: Some("back up".into()), ..Around::default() };
+        let none = |message: &str| S3Failure {
+            message: message.into(),
+            no_credentials: true,
+            ..S3Failure::default()
+        };
+        let profile = Environment { profile: Some("back up".into()), ..Environment::default() };
         let missing = none("no credentials: profile `back up` was not defined: could not find it");
         assert_hint(
             &beside(missing, &profile),
-            Kind::Misconfigured,
+            StoreErrorKind::Misconfigured,
             &["the profile back up (AWS_PROFILE)", "'back up'"],
         );
-        assert_hint(&beside(none(NO_CREDENTIALS), &profile), Kind::Misconfigured, &["AWS_PROFILE"]);
-        let identity = Around { web_identity: Some("/run/token".into()), ..Around::default() };
+        assert_hint(&beside(none(NO_CREDENTIALS), &profile), StoreErrorKind::Misconfigured, &["AWS_PROFILE"]);
+        let identity = Environment { web_identity: Some("/run/token".into()), ..Environment::default() };
         let refused = none("no credentials: InvalidIdentityToken: no OpenID Connect provider found");
         assert_hint(
             &beside(refused, &identity),
-            Kind::Misconfigured,
+            StoreErrorKind::Misconfigured,
             &["/run/token (AWS_WEB_IDENTITY_TOKEN_FILE)", "AWS_ROLE_ARN"],
         );
         assert_hint(
-            &beside(none(NO_CREDENTIALS), &Around::default()),
-            Kind::Misconfigured,
+            &beside(none(NO_CREDENTIALS), &Environment::default()),
+            StoreErrorKind::Misconfigured,
             &["Set AWS_ACCESS_KEY_ID"],
         );
     }
@@ -456,64 +471,74 @@ mod tests {
     #[test]
     fn a_proxy_is_named_only_where_the_request_failed_at_it() {
         let proxy = Proxy { variable: "HTTPS_PROXY".into(), address: "http://proxy:3128".into() };
-        let around = Around { proxy: Some(proxy), ..Around::default() };
-        let failure = |proxy, status| Failure { proxy, status, message: "x".into(), ..Failure::default() };
-        let down = beside(failure(None, None), &around);
-        assert_hint(&down, Kind::Silent, &["the proxy http://proxy:3128 (HTTPS_PROXY)", "NO_PROXY"]);
-        let login = failure(Some(ProxyFault::Login), Some(407));
-        assert!(!login.passes(true) && failure(None, None).passes(true));
+        let environment = Environment { proxy: Some(proxy), ..Environment::default() };
+        let failure =
+            |proxy, status| S3Failure { proxy, status, message: "x".into(), ..S3Failure::default() };
+        let down = beside(failure(None, None), &environment);
         assert_hint(
-            &beside(login, &around),
-            Kind::Misconfigured,
+            &down,
+            StoreErrorKind::Silent,
+            &["the proxy http://proxy:3128 (HTTPS_PROXY)", "NO_PROXY"],
+        );
+        let login = failure(Some(ProxyFault::Login), Some(407));
+        assert!(
+            !login.passes(true, chrono::Utc::now()) && failure(None, None).passes(true, chrono::Utc::now())
+        );
+        assert_hint(
+            &beside(login, &environment),
+            StoreErrorKind::Misconfigured,
             &["into HTTPS_PROXY (http://USER:PASSWORD@"],
         );
-        let refused = beside(failure(Some(ProxyFault::Refused), None), &around);
-        assert_hint(&refused, Kind::Misconfigured, &["allow connections to https://store:9000"]);
-        assert!(!beside(answer(403, "AccessDenied"), &around).to_string().contains("proxy"));
+        let refused = beside(failure(Some(ProxyFault::Refused), None), &environment);
+        assert_hint(&refused, StoreErrorKind::Misconfigured, &["allow connections to https://store:9000"]);
+        assert!(!beside(answer(403, "AccessDenied"), &environment).to_string().contains("proxy"));
     }
 
     #[test]
     fn a_bad_certificate_is_no_outage() {
         for (fault, words) in [
-            (Fault::Untrusted, "AWS_CA_BUNDLE (s3.ca_bundle)"),
-            (Fault::Name, "S3_ENDPOINT_URL (now https://store:9000)"),
-            (Fault::Time, "Renew the certificate"),
-            (Fault::Other, "https://store:9000"),
+            (CertificateFault::Untrusted, "AWS_CA_BUNDLE (s3.ca_bundle)"),
+            (CertificateFault::Name, "S3_ENDPOINT_URL (now https://store:9000)"),
+            (CertificateFault::Time, "Renew the certificate"),
+            (CertificateFault::Other, "https://store:9000"),
         ] {
-            let failure = Failure { certificate: Some(fault), lost: true, ..Failure::default() };
-            assert!(!failure.passes(true));
-            assert_hint(&beside(failure, &Around::default()), Kind::Misconfigured, &[words]);
+            let failure = S3Failure { certificate: Some(fault), lost: true, ..S3Failure::default() };
+            assert!(!failure.passes(true, chrono::Utc::now()));
+            assert_hint(&beside(failure, &Environment::default()), StoreErrorKind::Misconfigured, &[words]);
         }
     }
 
-    fn answer(status: u16, code: &str) -> Failure {
-        Failure { status: Some(status), code: Some(code.into()), ..Failure::default() }
+    fn answer(status: u16, code: &str) -> S3Failure {
+        S3Failure { status: Some(status), code: Some(code.into()), ..S3Failure::default() }
     }
 
     #[test]
     fn classes() {
-        assert_eq!(said(answer(404, "NoSuchBucket")).kind, Kind::NoPlace);
-        assert_eq!(said(answer(404, "NoSuchKey")).kind, Kind::NotFound);
+        assert_eq!(said(answer(404, "NoSuchBucket")).kind, StoreErrorKind::NoPlace);
+        assert_eq!(said(answer(404, "NoSuchKey")).kind, StoreErrorKind::NotFound);
         let slow = said(answer(503, "SlowDown"));
-        assert_eq!(slow.kind, Kind::Failed);
+        assert_eq!(slow.kind, StoreErrorKind::Failed);
         assert!(slow.hint.is_some_and(|hint| hint.contains("S3_UPLOAD_CONCURRENCY")));
         let denied = said(answer(403, "AccessDenied"));
-        assert_eq!(denied.kind, Kind::Denied);
+        assert_eq!(denied.kind, StoreErrorKind::Denied);
         assert!(denied.to_string().contains("s3:ListBucket on the bucket b"));
-        let page = said(Failure { status: Some(404), ..Failure::default() });
-        assert_eq!(page.kind, Kind::Misconfigured);
+        let page = said(S3Failure { status: Some(404), ..S3Failure::default() });
+        assert_eq!(page.kind, StoreErrorKind::Misconfigured);
         assert!(page.to_string().contains("S3_ENDPOINT_URL (http://store:9000)"));
         assert!(page.to_string().contains("where TLS is spoken it begins with https://"));
-        let nobody =
-            said(Failure { message: "no credentials".into(), no_credentials: true, ..Failure::default() });
-        assert_eq!(nobody.kind, Kind::Misconfigured);
-        let refused = said(Failure { message: "connection refused".into(), ..Failure::default() });
-        assert_eq!(refused.kind, Kind::Misconfigured);
+        let nobody = said(S3Failure {
+            message: "no credentials".into(),
+            no_credentials: true,
+            ..S3Failure::default()
+        });
+        assert_eq!(nobody.kind, StoreErrorKind::Misconfigured);
+        let refused = said(S3Failure { message: "connection refused".into(), ..S3Failure::default() });
+        assert_eq!(refused.kind, StoreErrorKind::Misconfigured);
         assert!(
             refused.to_string().starts_with("cannot list: connection refused. Check that a service listens")
         );
-        assert_eq!(said(Failure::lost("no answer in time")).kind, Kind::Silent);
-        let moved = said(Failure { region: Some("eu-west-1".into()), ..answer(301, "PermanentRedirect") });
+        assert_eq!(said(S3Failure::lost("no answer in time")).kind, StoreErrorKind::Silent);
+        let moved = said(S3Failure { region: Some("eu-west-1".into()), ..answer(301, "PermanentRedirect") });
         assert!(moved.to_string().contains("AWS_REGION=eu-west-1"));
     }
 }

@@ -1,14 +1,40 @@
 //! What the SDK says when a request fails, in one shape for all operations.
 
 use std::error::Error as StdError;
-use std::time::{Duration, SystemTime};
+use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, Utc};
+use rustls::CertificateError;
 
-use super::repeats::{LOST, connection};
-use super::trust;
+/// A difference of the clocks, in seconds, that is none: S3 allows 15 minutes, so a request that is refused with less was
+/// delayed on its way, after it was signed.
+const SMALL_SKEW: i64 = 5 * 60;
+
+/// Codes of failures that may pass, whatever their status. Source: "StoreError responses" in the Amazon S3 API reference.
+const PASSING: [&str; 12] = [
+    "InternalError",
+    "InternalFailure",
+    "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+];
+
+/// Codes of failures that stay, though the status is 200 or above 500.
+const LASTING: [&str; 6] =
+    ["NotImplemented", "QuotaExceeded", "XMinioStorageFull", "AccessDenied", "NoSuchUpload", "InvalidPart"];
+
+/// Words about a peer that will speak no better the next time: of rustls, and of an answer that is longer than we take.
+const HOPELESS: [&str; 4] = ["certificate", "corrupt message", "fatal alert", "length limit"];
 
 /// Why a proxy did not pass a request on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +50,7 @@ pub(super) const NO_CREDENTIALS: &str = "there are no credentials";
 
 /// A failed request.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Failure {
+pub(super) struct S3Failure {
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
     /// S3's error code, if the answer held one.
@@ -40,7 +66,7 @@ pub(super) struct Failure {
     /// The request never left, for want of credentials.
     pub no_credentials: bool,
     /// What is wrong with the service's certificate.
-    pub certificate: Option<trust::Fault>,
+    pub certificate: Option<CertificateFault>,
     /// What the proxy said instead of passing the request on.
     pub proxy: Option<ProxyFault>,
     /// The object's storage class, in the answer about an object that is archived.
@@ -55,17 +81,17 @@ pub(super) struct Failure {
     pub waited: Option<Duration>,
 }
 
-impl Failure {
+impl S3Failure {
     /// An answer that does not say whether the request was done.
-    pub fn lost(message: &str) -> Failure {
-        Failure { message: message.into(), lost: true, ..Failure::default() }
+    pub fn lost(message: &str) -> S3Failure {
+        S3Failure { message: message.into(), lost: true, ..S3Failure::default() }
     }
 
-    pub fn of<E>(error: SdkError<E, HttpResponse>) -> Failure
+    pub fn of<E>(error: SdkError<E, HttpResponse>) -> S3Failure
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        let mut failure = Failure::default();
+        let mut failure = S3Failure::default();
         if let Some(raw) = error.raw_response() {
             failure.status = Some(raw.status().as_u16());
             failure.region = raw.headers().get("x-amz-bucket-region").map(str::to_owned);
@@ -90,7 +116,7 @@ impl Failure {
             failure.no_credentials = failure.status.is_none() && failure.message.contains("credential");
         }
         failure.unmade = matches!(&error, SdkError::ConstructionFailure(_));
-        if let Some((fault, words)) = trust::fault(&error) {
+        if let Some((fault, words)) = certificate_fault(&error) {
             (failure.certificate, failure.message) = (Some(fault), words);
         }
         if failure.status == Some(407) {
@@ -111,12 +137,12 @@ impl Failure {
     }
 
     /// The failure of a HEAD, whose answer has no body: the SDK's words for that say nothing.
-    pub fn of_head(failure: Failure) -> Failure {
+    pub fn of_head(failure: S3Failure) -> S3Failure {
         let message = match (&failure.code, failure.status) {
             (None, Some(403)) => "access denied".into(),
             _ => failure.message,
         };
-        Failure { head: true, message, ..failure }
+        S3Failure { head: true, message, ..failure }
     }
 
     /// Nobody answered, or a service in trouble did: another request would fare no better now.
@@ -248,8 +274,8 @@ fn words(error: &(dyn StdError + 'static)) -> String {
 /// Whether nothing listened or the name is unknown.
 fn refused(mut error: Option<&(dyn StdError + 'static)>) -> bool {
     while let Some(e) = error {
-        if let Some(io) = e.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::ConnectionRefused
+        if let Some(io) = e.downcast_ref::<io::Error>()
+            && io.kind() == ErrorKind::ConnectionRefused
         {
             return true;
         }
@@ -276,8 +302,128 @@ pub(super) fn parse_date(text: &str) -> Option<DateTime<Utc>> {
 }
 
 /// How far the service's clock is ahead of ours, in seconds.
-pub(super) fn skew(date: DateTime<Utc>) -> i64 {
-    (date - DateTime::<Utc>::from(SystemTime::now())).num_seconds()
+pub(super) fn skew(date: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
+    (date - now).num_seconds()
+}
+
+impl S3Failure {
+    /// In a few words why it failed, the same for all of a kind.
+    pub fn reason(&self) -> String {
+        match self.status {
+            _ if self.broken_off => "the body broke off".to_owned(),
+            // What the innermost layer says is not the same for all of a kind.
+            None => self.message.split(" (").next().unwrap_or_default().to_owned(),
+            status => said(status, self.code.as_deref()),
+        }
+    }
+
+    /// Returns true if the same request may succeed later. `answered`: the service answered an S3 request before, so that
+    /// an answer that is none of S3 comes from something between, such as a proxy.
+    pub fn passes(&self, answered: bool, now: DateTime<Utc>) -> bool {
+        let hopeless = self.code.is_none() && HOPELESS.iter().any(|words| self.message.contains(words));
+        match self.status {
+            _ if self.fails_again() || self.unmade || hopeless || self.is(&LASTING) => false,
+            None => true,
+            _ if self.is(&["RequestTimeTooSkewed"]) => {
+                self.date.is_some_and(|date| skew(date, now).abs() < SMALL_SKEW)
+            }
+            _ if self.is(&PASSING) => true,
+            // An error in the body of a 200, or no answer of S3 at all.
+            Some(200..300) => self.code.is_some() || answered,
+            Some(501 | 505 | 507) => false,
+            Some(status) => status >= 500 || status == 408 || status == 429,
+        }
+    }
+}
+
+fn said(status: Option<u16>, code: Option<&str>) -> String {
+    let words = [status.map(|status| status.to_string()), code.map(str::to_owned)];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// A connection that broke in no way that has a name.
+pub(super) const LOST: &str = "connection lost";
+
+/// What happened to a connection.
+pub(super) fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'static str {
+    while let Some(e) = error {
+        if e.to_string().contains("dns error") {
+            return "unknown host";
+        }
+        if let Some(io) = e.downcast_ref::<io::Error>() {
+            match io.kind() {
+                ErrorKind::ConnectionRefused => return "connection refused",
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return "connection reset",
+                ErrorKind::TimedOut => return "no answer in time",
+                _ => {}
+            }
+            // Its `source` is that of the error it wraps, not that error.
+            if let Some(inner) = io.get_ref() {
+                return connection(Some(inner));
+            }
+        }
+        error = e.source();
+    }
+    LOST
+}
+
+/// What is wrong with the service's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CertificateFault {
+    /// No trusted CA signed it.
+    Untrusted,
+    /// It is for other names.
+    Name,
+    /// It has expired, or is not valid yet.
+    Time,
+    /// Anything else.
+    Other,
+}
+
+/// What is wrong with the certificate that ended a connection, and in words; `None` if the error is about something
+/// else.
+fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<(CertificateFault, String)> {
+    let rustls::Error::InvalidCertificate(why) = find::<rustls::Error>(error)? else { return None };
+    Some(match why {
+        CertificateError::UnknownIssuer => (
+            CertificateFault::Untrusted,
+            "the service's certificate is not signed by a CA that is trusted here".into(),
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> = presented.iter().map(String::as_str).collect();
+            let asked = expected.to_str();
+            (
+                CertificateFault::Name,
+                format!("the service's certificate is for {}, not for {asked}", names.join(", ")),
+            )
+        }
+        CertificateError::NotValidForName => {
+            (CertificateFault::Name, "the service's certificate is for another name".into())
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            (CertificateFault::Time, "the service's certificate has expired".into())
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            (CertificateFault::Time, "the service's certificate is not valid yet".into())
+        }
+        other => (CertificateFault::Other, format!("the service's certificate is invalid: {other}")),
+    })
+}
+
+/// The first error of a type among an error and its causes.
+pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            // The `source` of an I/O error is that of the error it wraps, not that error.
+            Some(io) => io.get_ref().map(|e| e as &(dyn StdError + 'static)),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 #[cfg(test)]
@@ -286,10 +432,79 @@ mod tests {
 
     #[test]
     fn reads_what_answers_say() {
-        let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></StoreError>";
         assert_eq!(tag_in_body(body, "Region").as_deref(), Some("eu-west-1"));
         assert_eq!(tag_in_body(b"<Region>a b</Region>", "Region"), None);
         let date = parse_date("Sun, 06 Nov 1994 08:49:37 GMT").map(|d| d.timestamp());
         assert_eq!(date, Some(784_111_777));
+    }
+
+    #[test]
+    fn connections_fail_in_these_ways() {
+        for (kind, want) in [
+            (ErrorKind::ConnectionRefused, "connection refused"),
+            (ErrorKind::ConnectionReset, "connection reset"),
+            (ErrorKind::UnexpectedEof, "connection lost"),
+        ] {
+            // Wrapped, as the SDK does.
+            let error = io::Error::other(io::Error::from(kind));
+            assert_eq!(connection(Some(&error)), want);
+        }
+        assert_eq!(connection(None), "connection lost");
+    }
+
+    #[test]
+    fn failures_that_may_pass() {
+        let now = "2026-11-24T03:00:00Z".parse().unwrap();
+        let answer = |status, code: &str| S3Failure {
+            status: Some(status),
+            code: (!code.is_empty()).then(|| code.to_owned()),
+            ..S3Failure::default()
+        };
+        let skewed = |seconds| S3Failure {
+            date: Some(now + chrono::TimeDelta::seconds(seconds)),
+            ..answer(403, "RequestTimeTooSkewed")
+        };
+        let no_answer = |message: &str| S3Failure { message: message.to_owned(), ..S3Failure::default() };
+        for (failure, passes) in [
+            (answer(503, "SlowDown"), true),
+            (answer(503, ""), true),
+            (answer(500, "InternalError"), true),
+            (answer(429, ""), true),
+            (answer(400, "RequestTimeout"), true),
+            (answer(200, "InternalError"), true),
+            (answer(200, "SlowDown"), true),
+            (answer(200, "AccessDenied"), false),
+            (answer(501, "NotImplemented"), false),
+            (answer(507, ""), false),
+            (answer(503, "XMinioStorageFull"), false),
+            (answer(403, "AccessDenied"), false),
+            (answer(404, "NoSuchKey"), false),
+            (answer(400, "BadDigest"), false),
+            (skewed(-20), true),
+            (skewed(290), true),
+            (skewed(-1000), false),
+            (answer(403, "RequestTimeTooSkewed"), false),
+            (no_answer("connection refused"), true),
+            (no_answer("unknown host"), true),
+            (no_answer("no answer in time"), true),
+            (no_answer("connection lost (invalid peer certificate: UnknownIssuer)"), false),
+            (S3Failure { no_credentials: true, ..no_answer("there are no credentials") }, false),
+        ] {
+            assert_eq!(failure.passes(true, now), passes, "{failure:?}");
+        }
+        assert!(answer(200, "").passes(true, now) && !answer(200, "").passes(false, now));
+        assert_eq!(no_answer("connection lost (of some kind)").reason(), "connection lost");
+    }
+
+    #[test]
+    fn a_certificate_is_found_below_the_layers_of_a_connection() {
+        let certificate = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, certificate));
+        assert_eq!(certificate_fault(&error).map(|(fault, _)| fault), Some(CertificateFault::Untrusted));
+        assert_eq!(
+            certificate_fault(&io::Error::other(io::Error::from(io::ErrorKind::ConnectionReset))),
+            None
+        );
     }
 }

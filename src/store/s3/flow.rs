@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::bucket::Bucket;
+use super::Bucket;
 use crate::config::store::Timeouts;
 
 /// The most bytes of a body that are handed to the connection at once.
@@ -66,19 +66,19 @@ impl UnderWay {
 pub(super) struct Flow {
     times: Timeouts,
     length: u64,
-    state: Shared,
+    state: FlowShared,
 }
 
 /// How far the body is; the connection's task moves it on.
 #[derive(Debug, Clone)]
-struct Shared {
-    state: Arc<Mutex<State>>,
+struct FlowShared {
+    state: Arc<Mutex<FlowState>>,
     rate: Rate,
     under_way: UnderWay,
 }
 
 #[derive(Debug)]
-struct State {
+struct FlowState {
     sent: u64,
     /// When a byte moved last.
     moved: Instant,
@@ -91,8 +91,8 @@ struct State {
 impl Bucket {
     /// Gets ready to send a body of this length.
     pub fn flow(&self, length: usize, under_way: &UnderWay) -> Flow {
-        let state = State { sent: 0, moved: Instant::now(), held: false, over: false };
-        let state = Shared {
+        let state = FlowState { sent: 0, moved: Instant::now(), held: false, over: false };
+        let state = FlowShared {
             state: Arc::new(Mutex::new(state)),
             rate: self.rate.clone(),
             under_way: under_way.clone(),
@@ -104,7 +104,7 @@ impl Bucket {
 impl Flow {
     /// Has the body of a request go through this flow.
     pub fn meter(&self) -> impl Intercept + 'static {
-        Meter(self.state.clone())
+        FlowMeter(self.state.clone())
     }
 
     /// The answer to a request, or the error of a time-out if the body stands still or its answer does not come.
@@ -143,8 +143,8 @@ impl Drop for Flow {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl FlowShared {
+    fn lock(&self) -> MutexGuard<'_, FlowState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,11 +165,11 @@ impl Shared {
 
 /// Replaces the body of a request after it was signed.
 #[derive(Debug)]
-struct Meter(Shared);
+struct FlowMeter(FlowShared);
 
-impl Intercept for Meter {
+impl Intercept for FlowMeter {
     fn name(&self) -> &'static str {
-        "Meter"
+        "FlowMeter"
     }
 
     fn modify_before_transmit(
@@ -193,7 +193,7 @@ struct Metered {
     rest: Bytes,
     /// The next chunk waits for this moment.
     pause: Option<Pin<Box<Sleep>>>,
-    flow: Shared,
+    flow: FlowShared,
 }
 
 impl Body for Metered {
@@ -250,8 +250,8 @@ mod tests {
 
     fn flow(length: u64, stall: Duration, answer: Duration) -> (Flow, UnderWay) {
         let under_way = UnderWay::default();
-        let state = State { sent: 0, moved: Instant::now(), held: false, over: false };
-        let state = Shared {
+        let state = FlowState { sent: 0, moved: Instant::now(), held: false, over: false };
+        let state = FlowShared {
             state: Arc::new(Mutex::new(state)),
             rate: Rate::new(None),
             under_way: under_way.clone(),

@@ -1,28 +1,30 @@
-//! What keeps objects that a thief of the key overwrites or deletes: versions and Object Lock.
+//! What keeps objects that a thief of the key overwrites or deletes: versions and StoredObject Lock.
 //!
-//! Sources: "Using versioning in S3 buckets", "Locking objects with Object Lock" and "Lifecycle configuration elements"
+//! Sources: "Using versioning in S3 buckets", "Locking objects with StoredObject Lock" and "Lifecycle configuration elements"
 //! in the Amazon S3 User Guide.
 
-use std::time::{Duration, SystemTime};
-
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime as SdkDateTime;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ExpirationStatus, LifecycleRule, ObjectLockEnabled, ObjectLockLegalHoldStatus,
     ObjectLockMode,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::{Protection, Result};
-use super::bucket::Bucket;
-use super::object::time;
+use super::super::{ArchiveState, Protection, Result, StoreError, StoreErrorKind};
+use super::Bucket;
+use super::failure::S3Failure;
+use super::objects::time;
+use crate::base::escape::quoted;
+use crate::config::store::S3Options;
 
 impl Bucket {
     /// The retention period of an object that is written now. GOVERNANCE keeps out every key without
     /// s3:BypassGovernanceRetention, and leaves the owner of the bucket a way to correct a mistake.
     pub fn retention(&self) -> (Option<ObjectLockMode>, Option<SdkDateTime>) {
         let Some(days) = self.options.object_lock_days else { return (None, None) };
-        let until = SystemTime::now() + Duration::from_secs(u64::from(days) * 86_400);
-        (Some(ObjectLockMode::Governance), Some(until.into()))
+        let until = (self.options.machine.now)() + TimeDelta::days(days.into());
+        (Some(ObjectLockMode::Governance), Some(SdkDateTime::from_secs(until.timestamp())))
     }
 
     /// The end of an object's retention period.
@@ -34,7 +36,7 @@ impl Bucket {
         Ok(head.object_lock_retain_until_date().map(|date| time(Some(date))))
     }
 
-    /// Asks for versioning and, where a bucket may have it, for Object Lock, which needs versioning. Each is asked once: a
+    /// Asks for versioning and, where a bucket may have it, for StoredObject Lock, which needs versioning. Each is asked once: a
     /// question that is refused or not understood leaves its answer unknown.
     pub async fn protection(&self) -> Protection {
         let versioning =
@@ -92,4 +94,79 @@ fn expires(rule: &LifecycleRule, prefix: &str) -> bool {
         && rule.noncurrent_version_expiration().is_some()
         && !partial
         && prefix.starts_with(of_rule)
+}
+
+/// Returns true for the storage classes whose objects must be thawed.
+pub(super) fn is_archive(class: Option<&str>) -> bool {
+    matches!(class, Some("GLACIER" | "DEEP_ARCHIVE"))
+}
+
+/// What a HEAD says about an object that cannot be read now; `None` if it can be.
+pub(super) fn archive_of_head(head: &HeadObjectOutput) -> Option<ArchiveState> {
+    let frozen =
+        is_archive(head.storage_class().map(|class| class.as_str())) || head.archive_status().is_some();
+    // `ongoing-request="true"` while it is thawed, `ongoing-request="false", expiry-date="…"` once there is a copy.
+    match head.restore().map(|restore| restore.contains("ongoing-request=\"true\"")) {
+        Some(true) if frozen => Some(ArchiveState::Thawing),
+        None if frozen => Some(ArchiveState::Frozen),
+        _ => None,
+    }
+}
+
+/// The error for an object that cannot be read (403 InvalidObjectState); `key` is the whole key in the bucket.
+pub(super) fn archived(
+    failure: &S3Failure,
+    doing: String,
+    key: &str,
+    options: &S3Options,
+) -> Option<StoreError> {
+    let class = failure.class.as_deref().map(|class| format!(" ({class})")).unwrap_or_default();
+    failure.is(&["InvalidObjectState"]).then(|| {
+        StoreError::new(StoreErrorKind::Archived, doing, format!("the object is in an archive class{class}"))
+            .hint(format!("Thaw it, and run this command again when it can be read: {}", thaw(key, options)))
+    })
+}
+
+/// The command that thaws an object for a week.
+pub(super) fn thaw(key: &str, options: &S3Options) -> String {
+    let endpoint = options.endpoint_url.as_ref().map(|url| format!(" --endpoint-url {}", quoted(url)));
+    format!(
+        "aws s3api restore-object --bucket {} --key {} --restore-request 'Days=7,GlacierJobParameters={{Tier=Standard}}'{}",
+        quoted(&options.bucket),
+        quoted(key),
+        endpoint.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thawed_object_can_be_read() {
+        let head = |class: &str, restore: Option<&str>| {
+            let head = HeadObjectOutput::builder().storage_class(class.into());
+            archive_of_head(&head.set_restore(restore.map(str::to_owned)).build())
+        };
+        assert_eq!(head("GLACIER", None), Some(ArchiveState::Frozen));
+        assert_eq!(head("DEEP_ARCHIVE", Some("ongoing-request=\"true\"")), Some(ArchiveState::Thawing));
+        let copy = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"";
+        assert_eq!(head("GLACIER", Some(copy)), None);
+        for class in ["GLACIER_IR", "STANDARD_IA", "INTELLIGENT_TIERING"] {
+            assert_eq!(head(class, None), None, "{class}");
+        }
+    }
+
+    #[test]
+    fn the_command_that_thaws_can_be_pasted() {
+        let mut options = S3Options::new("shop", "nightly/");
+        let command = thaw("nightly/it's/dump.tar.gz", &options);
+        assert!(
+            command.contains("--bucket shop --key 'nightly/it'\\''s/dump.tar.gz' --restore-request 'Days=7,"),
+            "{command}"
+        );
+        assert!(!command.contains("--endpoint-url"), "{command}");
+        options.endpoint_url = Some("http://store:9000".into());
+        assert!(thaw("a", &options).ends_with(" --endpoint-url http://store:9000"));
+    }
 }

@@ -5,45 +5,48 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, StorageClass};
+use aws_sdk_s3::types::{ChecksumMode as HeadMode, CompletedMultipartUpload, CompletedPart, StorageClass};
 use bytes::Bytes;
 
-use super::super::checksum::{PartSum, agree, crc64nvme};
-use super::super::{Error, Kind, Result, Upload, UploadSpec, Whole};
-use super::bucket::Bucket;
+use super::super::checksum::{PartSum, Sum, agree, crc64nvme, multipart_etag};
+use super::super::{Result, StoreError, StoreErrorKind, Upload, UploadSpec, Whole};
+use super::Bucket;
 use super::client::time_limit;
+use super::failure::S3Failure;
 use super::flow::UnderWay;
-use super::sums::Sum;
+use crate::base::units::{count, several};
+use crate::config::store::Sse;
 
 /// The name of the metadata that tells this upload's object from any other.
-pub(super) const TOKEN: &str = "upload-token";
+const TOKEN: &str = "upload-token";
 
 /// An upload under way.
 pub(super) struct S3Upload {
-    pub(super) bucket: Arc<Bucket>,
-    pub(super) key: String,
+    bucket: Arc<Bucket>,
+    key: String,
     part_size: u64,
-    pub(super) id: String,
-    pub(super) token: String,
-    parts: Mutex<BTreeMap<u32, Part>>,
+    id: String,
+    token: String,
+    parts: Mutex<BTreeMap<u32, S3Part>>,
     under_way: UnderWay,
     /// A completion was asked for and its end is unknown: the object may exist.
-    pub(super) in_doubt: AtomicBool,
+    in_doubt: AtomicBool,
     /// The store said that the object exists.
-    pub(super) completed: AtomicBool,
+    completed: AtomicBool,
     ended: AtomicBool,
     /// The object is good, or nothing of the upload is left.
-    pub(super) settled: AtomicBool,
+    settled: AtomicBool,
     /// Whether an answer to CreateMultipartUpload was lost: it may have begun another upload.
-    pub(super) twin: bool,
+    twin: bool,
     /// As in [`UploadSpec::probe`].
-    pub(super) probe: bool,
+    probe: bool,
 }
 
 /// A part that the store has.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+struct S3Part {
     pub plain: PartSum,
     pub sum: Sum,
     pub etag: String,
@@ -51,7 +54,7 @@ pub(super) struct Part {
 
 impl S3Upload {
     pub async fn begin(bucket: Arc<Bucket>, spec: &UploadSpec) -> Result<S3Upload> {
-        let token = format!("{:032x}", rand::random::<u128>());
+        let token = format!("{:032x}", (bucket.options.machine.random)());
         let options = &bucket.options;
         let (sse, kms_key) = bucket.encryption();
         let (mut twin, mut waiting) = (false, bucket.start());
@@ -91,7 +94,7 @@ impl S3Upload {
         };
         let Some(id) = answer.upload_id().filter(|id| !id.is_empty()).map(str::to_owned) else {
             let doing = format!("cannot begin the upload of {}", bucket.place(&spec.key));
-            return Err(Error::new(Kind::Failed, doing, "the answer holds no upload id"));
+            return Err(StoreError::new(StoreErrorKind::Failed, doing, "the answer holds no upload id"));
         };
         Ok(S3Upload {
             key: spec.key.clone(),
@@ -114,21 +117,21 @@ impl S3Upload {
         format!("cannot write {}", self.bucket.place(&self.key))
     }
 
-    pub(super) fn wrong(&self, kind: Kind, cause: impl std::fmt::Display) -> Error {
-        Error::new(kind, self.doing(), cause)
+    fn wrong(&self, kind: StoreErrorKind, cause: impl std::fmt::Display) -> StoreError {
+        StoreError::new(kind, self.doing(), cause)
     }
 
-    pub(super) fn parts(&self) -> BTreeMap<u32, Part> {
+    fn parts(&self) -> BTreeMap<u32, S3Part> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The sum of the whole object.
-    pub(super) fn sum(&self, parts: &BTreeMap<u32, Part>) -> Sum {
+    fn sum(&self, parts: &BTreeMap<u32, S3Part>) -> Sum {
         let sums = parts.values().map(|p| (p.sum, p.plain.len));
         sums.reduce(|(sum, _), (next, len)| (sum.then(next, len), len)).map_or(Sum::None, |(sum, _)| sum)
     }
 
-    pub(super) fn completed(&self, parts: &BTreeMap<u32, Part>) -> CompletedMultipartUpload {
+    fn completed(&self, parts: &BTreeMap<u32, S3Part>) -> CompletedMultipartUpload {
         let parts = parts.iter().map(|(index, part)| {
             let headers = part.sum.headers();
             CompletedPart::builder()
@@ -179,11 +182,11 @@ impl S3Upload {
                         Some(etag) if right => return Ok(etag.to_owned()),
                         Some(_) => {
                             let cause = format!("the store has another checksum of part {}", index + 1);
-                            (self.wrong(Kind::Damaged, cause), "another checksum".to_owned())
+                            (self.wrong(StoreErrorKind::Damaged, cause), "another checksum".to_owned())
                         }
                         None => {
                             let cause = format!("the answer for part {} has no ETag", index + 1);
-                            (self.wrong(Kind::Failed, cause), "no ETag".to_owned())
+                            (self.wrong(StoreErrorKind::Failed, cause), "no ETag".to_owned())
                         }
                     }
                 }
@@ -212,34 +215,34 @@ impl Upload for S3Upload {
 
     async fn put_part(&self, index: u32, body: Bytes) -> Result<()> {
         if self.ended.load(Ordering::Acquire) {
-            return Err(self.wrong(Kind::Failed, "the upload has ended"));
+            return Err(self.wrong(StoreErrorKind::Failed, "the upload has ended"));
         }
         let most = self.bucket.options.limits.max_parts;
         if index >= most {
             let cause = format!("part {} is beyond the limit of {most} parts", index + 1);
-            return Err(self.wrong(Kind::Full, cause));
+            return Err(self.wrong(StoreErrorKind::Full, cause));
         }
         if body.is_empty() || body.len() as u64 > self.part_size {
             let cause = format!("part {} has {} bytes, not up to {}", index + 1, body.len(), self.part_size);
-            return Err(self.wrong(Kind::Failed, cause));
+            return Err(self.wrong(StoreErrorKind::Failed, cause));
         }
         let plain = PartSum { len: body.len() as u64, crc64nvme: crc64nvme(&body) };
         let sum = self.bucket.options.checksum.sum(&body, plain.crc64nvme);
         let etag = self.send_part(index, &body, sum).await?;
-        let part = Part { plain, sum, etag };
+        let part = S3Part { plain, sum, etag };
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(index, part);
         Ok(())
     }
 
     async fn complete(&self, whole: &Whole) -> Result<()> {
         if self.ended.swap(true, Ordering::AcqRel) {
-            return Err(self.wrong(Kind::Failed, "the upload has ended"));
+            return Err(self.wrong(StoreErrorKind::Failed, "the upload has ended"));
         }
         let parts = self.parts();
         let sums = parts.iter().map(|(index, part)| (*index, part.plain));
         let done = match agree(sums, self.part_size, whole) {
             Ok(()) => self.finish(&parts, whole).await,
-            Err(cause) => Err(self.wrong(Kind::Damaged, cause)),
+            Err(cause) => Err(self.wrong(StoreErrorKind::Damaged, cause)),
         };
         if done.is_err()
             && let Err(e) = self.clear().await
@@ -261,4 +264,243 @@ impl Upload for S3Upload {
 /// S3 counts parts from 1, to 10,000.
 fn number(index: u32) -> i32 {
     i32::try_from(index).unwrap_or(i32::MAX - 1) + 1
+}
+
+impl S3Upload {
+    /// Completes the upload and compares what the store has with `whole`.
+    async fn finish(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> Result<()> {
+        let (mut tried, mut waiting) = (0, self.bucket.start());
+        let mut conditional = self.bucket.conditional() && !self.probe;
+        loop {
+            tried += 1;
+            if !conditional && !self.probe && self.bucket.head(&self.key).await?.is_some() {
+                return Err(self.wrong(StoreErrorKind::Exists, "it exists"));
+            }
+            self.in_doubt.store(true, Ordering::Release);
+            let failure = match self.ask(parts, whole, conditional).await {
+                Ok(()) => {
+                    self.completed.store(true, Ordering::Release);
+                    break;
+                }
+                Err(failure) => failure,
+            };
+            let error = self.bucket.error(&failure, "s3:PutObject", "complete", &self.key);
+            if conditional && failure.unsupported() && self.own_object().await?.is_none() {
+                // Perhaps the condition, perhaps something else: without it the answer tells.
+                conditional = false;
+                tried -= 1;
+                continue;
+            }
+            // NoSuchUpload and 412 are also what a repeated request gets when its first answer was
+            // lost: the object's own token decides.
+            let gone = failure.is(&["NoSuchUpload"]);
+            let taken = failure.status == Some(412);
+            let conflict = failure.status == Some(409);
+            let doubtful = failure.lost || failure.status == Some(200);
+            if !gone && !taken && !conflict && !doubtful {
+                self.in_doubt.store(false, Ordering::Release);
+                return Err(error);
+            }
+            if self.own_object().await?.is_some() {
+                break;
+            }
+            if taken && self.bucket.head(&self.key).await?.is_some() {
+                self.in_doubt.store(false, Ordering::Release);
+                return Err(self.wrong(StoreErrorKind::Exists, "it exists"));
+            }
+            // All else was tried again already.
+            let operation = "CompleteMultipartUpload";
+            if !conflict || !self.bucket.repeat(&mut waiting, operation, &failure.reason(), tried).await {
+                return Err(error);
+            }
+        }
+        if !conditional && !self.probe {
+            self.bucket.set_unconditional();
+        }
+        self.verify(parts, whole).await?;
+        if self.twin {
+            self.bucket.abort_same_key(&self.key).await;
+        }
+        self.settled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// One CompleteMultipartUpload. The SDK takes an error in the body of a 200 for what it is.
+    async fn ask(
+        &self,
+        parts: &BTreeMap<u32, S3Part>,
+        whole: &Whole,
+        conditional: bool,
+    ) -> std::result::Result<(), S3Failure> {
+        let headers = self.sum(parts).headers();
+        self.bucket
+            .send("CompleteMultipartUpload", |client| {
+                client
+                    .complete_multipart_upload()
+                    .bucket(self.bucket.name())
+                    .key(self.bucket.full(&self.key))
+                    .upload_id(&self.id)
+                    .multipart_upload(self.completed(parts))
+                    .set_checksum_type(self.bucket.options.checksum.checksum_type())
+                    .set_checksum_crc64_nvme(headers.crc64nvme.clone())
+                    .set_checksum_crc32_c(headers.crc32c.clone())
+                    .set_mpu_object_size(i64::try_from(whole.size).ok())
+                    .set_if_none_match(conditional.then(|| "*".to_owned()))
+                    .customize()
+                    // S3 may take minutes to put a large object together.
+                    .config_override(time_limit(
+                        &self.bucket.options,
+                        Some(self.bucket.options.timeouts.answer * 10),
+                    ))
+                    .send()
+            })
+            .await
+            .map(|_| ())
+    }
+
+    /// The object under the key, if it carries this upload's token.
+    async fn own_object(&self) -> Result<Option<HeadObjectOutput>> {
+        let mode = self.bucket.options.checksum.algorithm().map(|_| HeadMode::Enabled);
+        let answer = self
+            .bucket
+            .send("HeadObject", |client| {
+                client
+                    .head_object()
+                    .bucket(self.bucket.name())
+                    .key(self.bucket.full(&self.key))
+                    .set_checksum_mode(mode.clone())
+                    .send()
+            })
+            .await
+            .map_err(S3Failure::of_head);
+        match answer {
+            Ok(head) if head.metadata().and_then(|m| m.get(TOKEN)) == Some(&self.token) => Ok(Some(head)),
+            Ok(_) => Ok(None),
+            Err(e) if e.not_found() => Ok(None),
+            Err(e) => Err(self.bucket.error(&e, "s3:GetObject and s3:ListBucket", "look at", &self.key)),
+        }
+    }
+
+    /// Compares size and checksum as the store has them; an object that differs is deleted later, by
+    /// [`clear`](Self::clear).
+    async fn verify(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> Result<()> {
+        let (mut tried, mut waiting) = (0, self.bucket.start());
+        let head = loop {
+            tried += 1;
+            let absent = "the new object was not there yet";
+            match self.own_object().await? {
+                Some(head) => break head,
+                None if self.bucket.repeat(&mut waiting, "HeadObject", absent, tried).await => {}
+                None => {
+                    return Err(self.wrong(StoreErrorKind::Failed, "the store took it and does not have it"));
+                }
+            }
+        };
+        let size = head.content_length().and_then(|size| u64::try_from(size).ok());
+        if size != Some(whole.size) {
+            let (sent, has) = (several(whole.size, "byte"), count(size.unwrap_or(0)));
+            let cause = format!("{sent} were sent, the store has {has}");
+            return Err(self.wrong(StoreErrorKind::Damaged, cause));
+        }
+        let ours = self.sum(parts).headers();
+        // A composite checksum (`…-3`) is of the parts' checksums, not of the bytes.
+        let said = head.checksum_crc64_nvme().or(head.checksum_crc32_c()).filter(|sum| !sum.contains('-'));
+        let sent = ours.crc64nvme.as_deref().or(ours.crc32c.as_deref());
+        match (said, sent) {
+            (Some(said), Some(sent)) if said == sent => Ok(()),
+            (Some(said), Some(sent)) => {
+                let error = self
+                    .wrong(StoreErrorKind::Damaged, format!("the store's checksum is {said}, ours {sent}"));
+                // Of another length, it is of another algorithm: the service does not compute what it was asked for.
+                let other = said.len() != sent.len();
+                Err(if other {
+                    error.hint("Set S3_CHECKSUM to crc32c or none for this service")
+                } else {
+                    error
+                })
+            }
+            _ => self.verify_etag(head.e_tag(), parts),
+        }
+    }
+
+    /// Without checksums: the multipart ETag, where it is made of MD5s.
+    fn verify_etag(&self, said: Option<&str>, parts: &BTreeMap<u32, S3Part>) -> Result<()> {
+        let kms = matches!(self.bucket.options.sse, Some(Sse::Kms(_)));
+        let said = said.map(|etag| etag.trim_matches('"')).filter(|etag| is_multipart_etag(etag));
+        let ours = multipart_etag(parts.values().map(|p| p.etag.as_str()));
+        match (said, ours) {
+            (Some(said), Some(ours)) if !kms && said != ours => Err(self.wrong(
+                StoreErrorKind::Damaged,
+                format!("the store's ETag is {said}, the parts make {ours}"),
+            )),
+            (Some(_), Some(_)) if !kms => Ok(()),
+            _ => {
+                log::debug!(
+                    "{}: the store gives no checksum and no MD5 ETag: only the size was compared",
+                    self.key
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Aborts the upload, and deletes its object should it exist after all.
+    async fn clear(&self) -> Result<()> {
+        self.bucket.abort(&self.key, &self.id).await?;
+        if self.twin {
+            self.bucket.abort_same_key(&self.key).await;
+        }
+        let exists = self.completed.load(Ordering::Acquire)
+            || self.in_doubt.load(Ordering::Acquire) && self.own_object().await?.is_some();
+        if exists {
+            self.bucket.delete(&self.key).await?;
+        }
+        self.settled.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Bucket {
+    /// Aborts an upload; one that is gone is a success.
+    pub async fn abort(&self, key: &str, id: &str) -> Result<()> {
+        let answer = self
+            .send("AbortMultipartUpload", |client| {
+                client.abort_multipart_upload().bucket(self.name()).key(self.full(key)).upload_id(id).send()
+            })
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(e) if e.is(&["NoSuchUpload"]) => Ok(()),
+            Err(e) => {
+                let error: StoreError = self.error(&e, "s3:AbortMultipartUpload", "abort the upload of", key);
+                Err(error)
+            }
+        }
+    }
+
+    /// Aborts what a CreateMultipartUpload left behind whose answer was lost and which was sent again. The key is this run's alone; the right to list uploads may be missing, so it is no error.
+    /// (MinIO lists uploads for an exact key only.)
+    async fn abort_same_key(&self, key: &str) {
+        let full = self.full(key);
+        let listed = self
+            .send("ListMultipartUploads", |client| {
+                client.list_multipart_uploads().bucket(self.name()).prefix(full.clone()).send()
+            })
+            .await;
+        match listed {
+            Ok(listed) => {
+                let same = listed.uploads().iter().filter(|u| u.key() == Some(&full));
+                for id in same.filter_map(|u| u.upload_id()) {
+                    if let Err(e) = self.abort(key, id).await {
+                        log::debug!("{e}");
+                    }
+                }
+            }
+            Err(e) => log::debug!("cannot list the uploads of {}: {}", self.place(key), e.text()),
+        }
+    }
+}
+
+fn is_multipart_etag(etag: &str) -> bool {
+    etag.split_once('-').is_some_and(|(md5, count)| md5.len() == 32 && count.parse::<u32>().is_ok())
 }

@@ -10,7 +10,9 @@ use chrono::{DateTime, Utc};
 use uzima_backup::catalog::layout;
 use uzima_backup::config::store::Limits;
 use uzima_backup::model::id::BackupId;
-use uzima_backup::store::{Deleted, Error, Kind, Object, Result, Store, Upload, UploadSpec};
+use uzima_backup::store::{
+    Deleted, Result, Store, StoreError, StoreErrorKind, StoredObject, Upload, UploadSpec,
+};
 
 /// Whether the fatal change is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,8 +63,8 @@ impl Breaking {
     }
 }
 
-fn dead() -> Error {
-    Error::new(Kind::Failed, "cannot reach the store", "it died on purpose")
+fn dead() -> StoreError {
+    StoreError::new(StoreErrorKind::Failed, "cannot reach the store", "it died on purpose")
 }
 
 #[async_trait]
@@ -101,12 +103,12 @@ impl Store for Breaking {
         self.inner.get_range(key, range).await
     }
 
-    async fn head(&self, key: &str) -> Result<Option<Object>> {
+    async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
         self.alive()?;
         self.inner.head(key).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
         self.alive()?;
         self.inner.list(prefix).await
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uzima_backup::base::secret::Secret;
 use uzima_backup::config::store::{DirOptions, S3Options};
-use uzima_backup::store::{DirStore, Kind, Store};
+use uzima_backup::store::{DirStore, Store, StoreErrorKind};
 use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 use crate::store::support::{connect, patience, store};
@@ -48,10 +48,10 @@ fn endless(start: &'static str, piece: &'static [u8]) -> S3Options {
 async fn an_object_that_never_ends_is_refused() {
     let store = connect(endless("", b"x")).await;
     let error = store.get("2026/manifest.json", 1 << 20).await.expect_err("it never ends");
-    assert_eq!(error.kind, Kind::Damaged);
+    assert_eq!(error.kind, StoreErrorKind::Damaged);
     assert!(error.to_string().contains("does not end after 1,048,576 bytes"), "{error}");
     let error = store.get_range("2026/dump.tar.gz", 0..1000).await.expect_err("more than was asked for");
-    assert!(matches!(error.kind, Kind::Damaged | Kind::Failed), "{error}");
+    assert!(matches!(error.kind, StoreErrorKind::Damaged | StoreErrorKind::Failed), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,13 +72,13 @@ async fn a_larger_object_is_refused_before_it_is_read() {
         store.put("a", Bytes::from(vec![7; 10_001])).await.expect("a put");
         assert_eq!(store.get("a", 10_001).await.expect("a get").len(), 10_001);
         let error = store.get("a", 10_000).await.expect_err("it is larger");
-        assert_eq!(error.kind, Kind::Damaged);
+        assert_eq!(error.kind, StoreErrorKind::Damaged);
         assert!(
             error.to_string().contains("10,001 bytes") && error.to_string().contains("10,000 bytes"),
             "{error}"
         );
         // Not one byte more than the expected length is read to see that the bodies differ.
         let error = store.create("a", Bytes::from_static(b"b")).await.expect_err("it is there");
-        assert_eq!(error.kind, Kind::Exists, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::Exists, "{error}");
     }
 }

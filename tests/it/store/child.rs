@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use bytes::Bytes;
 use uzima_backup::config::store::{DirOptions, Limits, S3Options};
-use uzima_backup::store::{DirStore, Kind, S3Store, Store};
+use uzima_backup::store::{DirStore, S3Store, Store, StoreErrorKind};
 
 use super::support::{bytes, put_parts, spec, upload};
 
@@ -71,7 +71,7 @@ async fn act() {
         "all" => {
             store.create("2026/manifest.json", Bytes::from_static(b"{}")).await.expect("a create");
             let taken = store.create("2026/manifest.json", Bytes::from_static(b"[]")).await;
-            assert_eq!(taken.expect_err("the name is taken").kind, Kind::Exists);
+            assert_eq!(taken.expect_err("the name is taken").kind, StoreErrorKind::Exists);
             upload(&store, "2026/dump", &bytes(2_500), 1_000).await.expect("an upload");
             store.put("2026/mark", bytes(3)).await.expect("a put");
             store.put("2026/mark", bytes(4)).await.expect("another put");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use uzima_backup::store::{Kind, Store};
+use uzima_backup::store::{Store, StoreErrorKind};
 
 use super::support::{MOST, bytes};
 use super::uploads;
@@ -121,8 +121,11 @@ async fn tags(b: &Backend) {
 }
 
 async fn missing(b: &Backend) {
-    assert_eq!(b.store.get("missing/a", MOST).await.expect_err("nothing").kind, Kind::NotFound);
-    assert_eq!(b.store.get_range("missing/a", 0..1).await.expect_err("nothing").kind, Kind::NotFound);
+    assert_eq!(b.store.get("missing/a", MOST).await.expect_err("nothing").kind, StoreErrorKind::NotFound);
+    assert_eq!(
+        b.store.get_range("missing/a", 0..1).await.expect_err("nothing").kind,
+        StoreErrorKind::NotFound
+    );
     assert_eq!(b.store.head("missing/a").await.expect("a head"), None);
     b.store.delete("missing/folder/a").await.expect("a delete");
     assert!(b.store.list("missing/").await.expect("a listing").is_empty());
@@ -133,7 +136,7 @@ async fn create_only(b: &Backend) {
     b.store.create("create/manifest.json", Bytes::from_static(b"ours")).await.expect("the same bytes");
     for other in ["theirs", "our", "ours and more", ""] {
         let error = b.store.create("create/manifest.json", Bytes::from(other)).await.expect_err("it exists");
-        assert_eq!(error.kind, Kind::Exists, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::Exists, "{error}");
     }
     assert_eq!(b.store.get("create/manifest.json", MOST).await.expect("a get"), "ours");
 }
@@ -144,7 +147,7 @@ async fn creators(b: &Backend) {
     let winners: Vec<_> = (0..8).filter(|i| created[*i].is_ok()).collect();
     assert_eq!(winners.len(), 1, "{created:?}");
     let losers = created.iter().filter_map(|c| c.as_ref().err());
-    assert!(losers.into_iter().all(|e| e.kind == Kind::Exists), "{created:?}");
+    assert!(losers.into_iter().all(|e| e.kind == StoreErrorKind::Exists), "{created:?}");
     assert_eq!(b.store.get("creators/a", MOST).await.expect("a get"), format!("body {}", winners[0]));
 }
 
@@ -157,7 +160,7 @@ async fn ranges(b: &Backend) {
     }
     for range in [990..1_001, 1_000..1_001, 5_000..6_000] {
         let error = b.store.get_range("ranges/a", range.clone()).await.expect_err("it ends before");
-        assert_eq!(error.kind, Kind::Damaged, "{range:?}: {error}");
+        assert_eq!(error.kind, StoreErrorKind::Damaged, "{range:?}: {error}");
     }
 }
 

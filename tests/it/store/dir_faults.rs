@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use uzima_backup::config::store::{DirOptions, Limits};
 use uzima_backup::store::checksum::crc64nvme;
-use uzima_backup::store::{DirStore, Kind, Store, Whole};
+use uzima_backup::store::{DirStore, Store, StoreErrorKind, Whole};
 
 use super::child::{child, said};
 use super::support::{MOST, PART, bytes, spec, upload};
@@ -37,20 +37,20 @@ async fn a_missing_directory_is_reported_and_not_created() {
     let folder = TempDir::new().expect("a folder");
     let unmounted = folder.path().join("mnt/backups");
     let error = DirStore::new(DirOptions::new(&unmounted)).expect_err("its parent is missing");
-    assert_eq!(error.kind, Kind::NoPlace);
+    assert_eq!(error.kind, StoreErrorKind::NoPlace);
     assert!(error.to_string().contains(&unmounted.display().to_string()), "{error}");
     assert!(!folder.path().join("mnt").exists());
 
     std::fs::write(folder.path().join("file"), "").expect("a file");
     let error = DirStore::new(DirOptions::new(folder.path().join("file"))).expect_err("it is a file");
-    assert_eq!(error.kind, Kind::NoPlace, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::NoPlace, "{error}");
 
     let store = open(&folder.path().join("backups"), 0.0);
     std::fs::remove_dir(folder.path().join("backups")).expect("the disk goes away");
-    assert_eq!(store.list("").await.expect_err("never an empty listing").kind, Kind::NoPlace);
-    assert_eq!(store.check().await.expect_err("it is gone").kind, Kind::NoPlace);
-    assert_eq!(store.head("a").await.expect_err("never a `None`").kind, Kind::NoPlace);
-    assert_eq!(store.begin(&spec("a", PART)).await.err().expect("it is gone").kind, Kind::NoPlace);
+    assert_eq!(store.list("").await.expect_err("never an empty listing").kind, StoreErrorKind::NoPlace);
+    assert_eq!(store.check().await.expect_err("it is gone").kind, StoreErrorKind::NoPlace);
+    assert_eq!(store.head("a").await.expect_err("never a `None`").kind, StoreErrorKind::NoPlace);
+    assert_eq!(store.begin(&spec("a", PART)).await.err().expect("it is gone").kind, StoreErrorKind::NoPlace);
 }
 
 /// Backups hold all data of the database, so only their owner may read them.
@@ -117,12 +117,12 @@ fn min_free_is_checked_before_and_during_an_upload() {
         let mut large = spec("dump", 100_000);
         large.estimate = Some(1_000_000);
         let error = store.begin(&large).await.err().expect("the estimate does not fit");
-        assert_eq!(error.kind, Kind::Full);
+        assert_eq!(error.kind, StoreErrorKind::Full);
         assert!(error.to_string().contains("min_free"), "{error}");
         assert_eq!(files(&root), Vec::<PathBuf>::new());
 
         let error = upload(&store, "dump", &bytes(1_000_000), 100_000).await.expect_err("nor does it itself");
-        assert_eq!(error.kind, Kind::Full);
+        assert_eq!(error.kind, StoreErrorKind::Full);
         assert!(error.to_string().contains("min_free"), "{error}");
         assert_eq!(files(&root), Vec::<PathBuf>::new());
     });
@@ -136,11 +136,14 @@ fn a_full_device_fails_the_upload_and_leaves_nothing() {
         store.put("older", bytes(10)).await.expect("a small put");
         for len in [1_100_000, 2_000_000] {
             let error = store.put("older", bytes(len)).await.expect_err("no space");
-            assert_eq!(error.kind, Kind::Full, "{error}");
-            assert_eq!(store.create("new", bytes(len)).await.expect_err("no space").kind, Kind::Full);
+            assert_eq!(error.kind, StoreErrorKind::Full, "{error}");
+            assert_eq!(
+                store.create("new", bytes(len)).await.expect_err("no space").kind,
+                StoreErrorKind::Full
+            );
             assert_eq!(
                 upload(&store, "dump", &bytes(len), 100_000).await.expect_err("no space").kind,
-                Kind::Full
+                StoreErrorKind::Full
             );
         }
         assert_eq!(store.get("older", MOST).await.expect("a get"), bytes(10));
@@ -224,7 +227,7 @@ async fn only_regular_files_are_objects() {
     std::os::unix::fs::symlink("/dev/zero", root.join("dump")).expect("a link");
     for key in ["manifest.json", "index", "dump"] {
         let error = store.get(key, MOST).await.expect_err("it is no regular file");
-        assert_eq!(error.kind, Kind::Damaged, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::Damaged, "{error}");
         assert_eq!(store.head(key).await.expect("an answer"), None, "{key}");
     }
     assert_eq!(store.list("").await.expect("a listing"), []);

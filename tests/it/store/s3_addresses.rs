@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use uzima_backup::base::secret::Secret;
-use uzima_backup::store::{Error, Kind, Store};
+use uzima_backup::store::{Store, StoreError, StoreErrorKind};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
 use super::child::{child, said};
 use super::support::{MOST, bytes, connect, options, spec, store};
 
-fn assert_says(error: &Error, kind: Kind, words: &[&str]) {
+fn assert_says(error: &StoreError, kind: StoreErrorKind, words: &[&str]) {
     let text = error.to_string();
     assert_eq!(error.kind, kind, "{text}");
     for word in words {
@@ -22,11 +22,15 @@ async fn a_denied_request_names_the_missing_right() {
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::Answer(403, "AccessDenied")));
     let error = store.check().await.expect_err("403");
-    assert_says(&error, Kind::Denied, &["s3://backups/daily-backups/", "s3:ListBucket", "bucket backups"]);
+    assert_says(
+        &error,
+        StoreErrorKind::Denied,
+        &["s3://backups/daily-backups/", "s3:ListBucket", "bucket backups"],
+    );
     let error = store.begin(&spec("a", 1)).await.err().expect("403");
-    assert_says(&error, Kind::Denied, &["s3:PutObject"]);
+    assert_says(&error, StoreErrorKind::Denied, &["s3:PutObject"]);
     let error = store.head("a").await.expect_err("403, and HEAD has no body");
-    assert_says(&error, Kind::Denied, &["s3:ListBucket"]);
+    assert_says(&error, StoreErrorKind::Denied, &["s3:ListBucket"]);
 }
 #[tokio::test]
 async fn a_missing_bucket_is_named() {
@@ -36,12 +40,12 @@ async fn a_missing_bucket_is_named() {
     let store = connect(options).await;
     assert_says(
         &store.check().await.expect_err("404"),
-        Kind::NoPlace,
+        StoreErrorKind::NoPlace,
         &["bucket backup", "S3_BACKUP_BUCKET"],
     );
-    assert_says(&store.list("").await.expect_err("404"), Kind::NoPlace, &["NoSuchBucket"]);
+    assert_says(&store.list("").await.expect_err("404"), StoreErrorKind::NoPlace, &["NoSuchBucket"]);
     let error = store.get("a", MOST).await.expect_err("404");
-    assert_says(&error, Kind::NoPlace, &[]);
+    assert_says(&error, StoreErrorKind::NoPlace, &[]);
 }
 
 /// The service finds the wrong secret by the signature, and the error names the setting without the secret.
@@ -53,7 +57,7 @@ async fn a_wrong_secret_is_reported_and_not_printed() {
     assert!(!format!("{options:?}").contains("canary-secret"));
     let store = connect(options).await;
     let error = store.check().await.expect_err("403");
-    assert_says(&error, Kind::Denied, &["AWS_SECRET_ACCESS_KEY"]);
+    assert_says(&error, StoreErrorKind::Denied, &["AWS_SECRET_ACCESS_KEY"]);
     assert!(!format!("{error:?} {store:?}").contains("canary-secret"));
 }
 
@@ -78,7 +82,7 @@ async fn an_endless_redirection_is_an_error_with_the_region() {
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::OtherRegion("eu-west-1")));
     let error = store.check().await.expect_err("301 again");
-    assert_says(&error, Kind::Misconfigured, &["AWS_REGION=eu-west-1", "backups"]);
+    assert_says(&error, StoreErrorKind::Misconfigured, &["AWS_REGION=eu-west-1", "backups"]);
     assert_eq!(server.count("ListObjectsV2"), 2);
 }
 #[tokio::test]
@@ -88,7 +92,7 @@ async fn a_refused_clock_is_reported_with_the_difference() {
         let store = store(&server).await;
         server.faults().add(Rule::always("*", Fault::Skewed(ahead)));
         let error = store.check().await.expect_err("a wrong clock");
-        assert_says(&error, Kind::ClockSkew, &[words, "clock"]);
+        assert_says(&error, StoreErrorKind::ClockSkew, &[words, "clock"]);
         let seconds = ["3598", "3599", "3600", "3601"];
         assert!(seconds.iter().any(|s| error.to_string().contains(s)), "{error}");
     }
@@ -110,13 +114,13 @@ async fn a_wrong_endpoint_names_its_settings() {
     let words = ["S3_ENDPOINT_URL", "S3_FORCE_PATH_STYLE", endpoint.as_str()];
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::WebPage));
-    assert_says(&store.check().await.expect_err("a web page"), Kind::Misconfigured, &words);
+    assert_says(&store.check().await.expect_err("a web page"), StoreErrorKind::Misconfigured, &words);
 
     let mut closed = options(&server);
     drop(server);
     closed.timeouts.connect = Duration::from_secs(2);
     let error = connect(closed).await.check().await.expect_err("nobody listens");
-    assert_says(&error, Kind::Misconfigured, &words);
+    assert_says(&error, StoreErrorKind::Misconfigured, &words);
     assert!(error.cause.starts_with("connection refused"), "{error}");
 }
 
@@ -127,7 +131,7 @@ async fn a_refused_connection_after_good_answers_is_an_outage() {
     let store = store(&server).await;
     store.check().await.expect("it is there");
     drop(server);
-    assert_says(&store.check().await.expect_err("it is gone"), Kind::Failed, &["cannot list"]);
+    assert_says(&store.check().await.expect_err("it is gone"), StoreErrorKind::Failed, &["cannot list"]);
 }
 
 /// The bucket's name is put into the host name, which this endpoint does not serve.
@@ -138,7 +142,7 @@ async fn a_bucket_name_in_an_unknown_host_names_the_path_style_setting() {
     options.endpoint_url = Some(format!("http://localhost.invalid:{}", server.address().port()));
     options.force_path_style = Some(false);
     let error = connect(options).await.check().await.expect_err("no such host");
-    assert_says(&error, Kind::Misconfigured, &["unknown host", "S3_FORCE_PATH_STYLE (now false)"]);
+    assert_says(&error, StoreErrorKind::Misconfigured, &["unknown host", "S3_FORCE_PATH_STYLE (now false)"]);
 }
 
 /// Without credentials the error names the variables, and nothing is sent.
@@ -162,5 +166,5 @@ async fn a_head_request_follows_the_bucket_to_its_region() {
     server.faults().add(Rule::first(1, "*", Fault::OtherRegion("eu-west-1")));
     assert_eq!(store.head("a").await.expect("the second request"), None);
     server.faults().add(Rule::always("*", Fault::Skewed(7200)));
-    assert_eq!(store.head("a").await.expect_err("a wrong clock").kind, Kind::ClockSkew);
+    assert_eq!(store.head("a").await.expect_err("a wrong clock").kind, StoreErrorKind::ClockSkew);
 }

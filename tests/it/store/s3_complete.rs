@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use uzima_backup::config::store::ChecksumMode;
-use uzima_backup::store::{Kind, Store};
+use uzima_backup::store::{Store, StoreErrorKind};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
 use super::support::{
@@ -58,7 +58,7 @@ async fn an_object_of_another_writer_is_not_taken_for_ours() {
     server.faults().add(Rule::always("CompleteMultipartUpload", Fault::Answer(404, "NoSuchUpload")));
     server.insert("daily-backups/dump", "theirs, of any size");
     let error = upload(&store, "dump", &body(), PART).await.expect_err("nothing of ours is there");
-    assert_eq!(error.kind, Kind::Failed, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::Failed, "{error}");
     assert_eq!(server.objects()["daily-backups/dump"], "theirs, of any size");
     assert_eq!(server.open_uploads(), []);
 }
@@ -91,7 +91,7 @@ async fn a_truncated_object_is_damage() {
         let store = connect(options).await;
         server.faults().add(Rule::always("CompleteMultipartUpload", Fault::Shorten(1)));
         let error = upload(&store, "dump", &body(), PART).await.expect_err("a byte is missing");
-        assert_eq!(error.kind, Kind::Damaged, "{mode:?}: {error}");
+        assert_eq!(error.kind, StoreErrorKind::Damaged, "{mode:?}: {error}");
         assert_nothing_left(&server);
     }
 }
@@ -111,7 +111,7 @@ async fn an_altered_object_is_damage() {
         let store = connect(options).await;
         server.faults().add(Rule::always("CompleteMultipartUpload", Fault::Alter));
         let error = upload(&store, "dump", &body(), PART).await.expect_err("a bit differs");
-        assert_eq!(error.kind, Kind::Damaged, "{mode:?}: {error}");
+        assert_eq!(error.kind, StoreErrorKind::Damaged, "{mode:?}: {error}");
         assert!(error.to_string().contains(word), "{error}");
         assert_nothing_left(&server);
     }
@@ -124,7 +124,7 @@ async fn a_denied_completion_ends_the_upload() {
     let store = store(&server).await;
     server.faults().add(Rule::always("CompleteMultipartUpload", Fault::Answer(403, "AccessDenied")));
     let error = upload(&store, "dump", &body(), PART).await.expect_err("403");
-    assert_eq!(error.kind, Kind::Denied);
+    assert_eq!(error.kind, StoreErrorKind::Denied);
     assert_eq!(server.count("CompleteMultipartUpload"), 1);
     assert_nothing_left(&server);
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chrono::Utc;
-use uzima_backup::store::{Kind, Protection, Store, UploadSpec};
+use uzima_backup::store::{Protection, Store, StoreErrorKind, UploadSpec};
 use uzima_testkit::s3_server::S3Server;
 
 use super::support::{PART, bytes, connect, options, spec, upload};
@@ -14,7 +14,7 @@ async fn a_retention_period_is_set_only_on_the_objects_of_a_backup() {
     options.object_lock_days = Some(7);
     let store = connect(options).await;
     let error = store.begin(&spec("dump", PART)).await.err().expect("the bucket has no Object Lock");
-    assert_eq!(error.kind, Kind::Misconfigured, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::Misconfigured, "{error}");
     assert!(error.to_string().contains("unset S3_OBJECT_LOCK_DAYS"), "{error}");
     assert_eq!(
         store.protection().await.unwrap(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use uzima_backup::config::store::ChecksumMode;
-use uzima_backup::store::{Kind, Store};
+use uzima_backup::store::{Store, StoreErrorKind};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
 use super::support::{MOST, PART, bytes, connect, options, patience, store, upload};
@@ -33,7 +33,7 @@ async fn an_outage_ends_in_an_error_within_the_patience() {
     let store = store(&server).await;
     server.faults().add(Rule::always("*", Fault::Answer(503, "SlowDown")));
     let error = store.put("a", bytes(1)).await.expect_err("503 for ever");
-    assert_eq!(error.kind, Kind::Failed);
+    assert_eq!(error.kind, StoreErrorKind::Failed);
     assert!(error.to_string().contains("SlowDown"), "{error}");
     assert!(error.to_string().contains(", tried again for 0."), "{error}");
     assert!(error.to_string().contains("BACKUP_PATIENCE") || error.hint.is_some(), "{error}");
@@ -63,7 +63,7 @@ async fn a_create_succeeds_although_every_answer_is_lost() {
     store.create("manifest.json", bytes(500)).await.expect("it is ours");
     server.insert("daily-backups/other.json", "theirs");
     let error = store.create("other.json", bytes(500)).await.expect_err("it is theirs");
-    assert_eq!(error.kind, Kind::Exists);
+    assert_eq!(error.kind, StoreErrorKind::Exists);
     assert_eq!(server.objects()["daily-backups/other.json"], "theirs");
 }
 
@@ -100,10 +100,10 @@ async fn a_service_without_conditional_writes_does_not_overwrite() {
         server.faults().add(Rule::always("*", fault).header("if-none-match"));
         store.create("a", bytes(5)).await.expect("HEAD, then put");
         store.create("a", bytes(5)).await.expect("the same bytes");
-        assert_eq!(store.create("a", bytes(6)).await.expect_err("other bytes").kind, Kind::Exists);
+        assert_eq!(store.create("a", bytes(6)).await.expect_err("other bytes").kind, StoreErrorKind::Exists);
         upload(&store, "dump", &bytes(30_000), PART).await.expect("an upload");
         let error = upload(&store, "dump", &bytes(30_001), PART).await.expect_err("it exists");
-        assert_eq!(error.kind, Kind::Exists, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::Exists, "{error}");
         assert_eq!(server.objects()["daily-backups/dump"], bytes(30_000));
         assert_eq!(server.open_uploads(), []);
     }
@@ -162,7 +162,7 @@ async fn a_refused_delete_names_the_missing_right() {
     store.put("a", bytes(1)).await.expect("a put");
     server.protect("daily-backups/a");
     let error = store.delete("a").await.expect_err("it is protected");
-    assert_eq!(error.kind, Kind::Denied);
+    assert_eq!(error.kind, StoreErrorKind::Denied);
     assert!(error.to_string().contains("s3:DeleteObject"), "{error}");
     assert_eq!(server.objects().len(), 1);
 }

@@ -1,7 +1,7 @@
 //! Parts that are damaged, refused or too many, and uploads that are left behind.
 
 use uzima_backup::config::store::{ChecksumMode, Sse};
-use uzima_backup::store::{Kind, Store};
+use uzima_backup::store::{Store, StoreErrorKind};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
 use super::support::{PART, assert_nothing_left, bytes, connect, options, patience, spec, store, upload};
@@ -45,13 +45,13 @@ async fn an_upload_with_too_many_parts_is_refused() {
     let most = bytes(20 * PART as usize);
     upload(&store, "most", &most, PART).await.expect("as many as allowed");
     let error = upload(&store, "more", &bytes(20 * PART as usize + 1), PART).await.expect_err("one more");
-    assert_eq!(error.kind, Kind::Full, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::Full, "{error}");
     assert_eq!(server.objects().len(), 1);
     assert_eq!(server.open_uploads(), []);
     let mut large = spec("large", PART);
     large.estimate = Some(20 * PART + 1);
     let begun = server.count("CreateMultipartUpload");
-    assert_eq!(store.begin(&large).await.err().expect("too large for its parts").kind, Kind::Full);
+    assert_eq!(store.begin(&large).await.err().expect("too large for its parts").kind, StoreErrorKind::Full);
     assert_eq!(server.count("CreateMultipartUpload"), begun);
 }
 
@@ -139,7 +139,11 @@ async fn parts_that_were_delayed_are_signed_and_sent_again() {
     server.faults().clear();
     server.faults().add(Rule::always("UploadPart", Fault::Skewed(1_200)));
     let error = upload(&store, "other", &body, PART).await.expect_err("the clocks differ by 20 minutes");
-    assert_eq!((error.kind, server.count("UploadPart")), (Kind::ClockSkew, 3 + faults.len() + 1), "{error}");
+    assert_eq!(
+        (error.kind, server.count("UploadPart")),
+        (StoreErrorKind::ClockSkew, 3 + faults.len() + 1),
+        "{error}"
+    );
     assert!(error.to_string().contains("behind the store's"), "{error}");
 }
 

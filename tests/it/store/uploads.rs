@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use uzima_backup::store::{Kind, Store, Whole};
+use uzima_backup::store::{Store, StoreErrorKind, Whole};
 
 use super::conformance::Backend;
 use super::support::{MOST, bytes, part, put_parts, spec, upload, whole};
@@ -56,7 +56,7 @@ pub async fn never_replaces(b: &Backend) {
     let body = body(b);
     b.store.put("taken/dump", Bytes::from_static(b"older")).await.expect("a put");
     let error = upload(&*b.store, "taken/dump", &body, b.part).await.expect_err("the name is taken");
-    assert_eq!(error.kind, Kind::Exists, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::Exists, "{error}");
     assert_eq!(b.store.get("taken/dump", MOST).await.expect("a get"), "older");
 }
 
@@ -72,7 +72,7 @@ pub async fn wrong_whole(b: &Backend) {
         let begun = b.store.begin(&spec("wrong/dump", b.part)).await.expect("an upload");
         put_parts(&begun, &body, b.part).await.expect("parts");
         let error = begun.complete(&wrong).await.expect_err("it is not what was sent");
-        assert_eq!(error.kind, Kind::Damaged, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::Damaged, "{error}");
         assert_absent(&*b.store, "wrong/dump").await;
     }
 }
@@ -84,7 +84,7 @@ pub async fn hole(b: &Backend) {
         begun.put_part(index, part(&body, b.part, index)).await.expect("a part");
     }
     let error = begun.complete(&whole(&body, b.part)).await.expect_err("part 1 is missing");
-    assert_eq!(error.kind, Kind::Damaged, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::Damaged, "{error}");
     assert_absent(&*b.store, "hole/dump").await;
 }
 
@@ -106,9 +106,9 @@ pub async fn too_many(b: &Backend) {
     let begun = b.store.begin(&spec("many/dump", b.part)).await.expect("an upload");
     let limit = b.store.limits().max_parts;
     let error = begun.put_part(limit, bytes(1)).await.expect_err("one too many");
-    assert_eq!(error.kind, Kind::Full, "{error}");
+    assert_eq!(error.kind, StoreErrorKind::Full, "{error}");
     begun.abort().await.expect("an abort");
     let mut large = spec("many/dump", b.part);
     large.estimate = Some(u64::from(limit) * b.part + 1);
-    assert_eq!(b.store.begin(&large).await.err().expect("one too many").kind, Kind::Full);
+    assert_eq!(b.store.begin(&large).await.err().expect("one too many").kind, StoreErrorKind::Full);
 }

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use uzima_backup::config::store::{DirOptions, Limits};
-use uzima_backup::store::{Deleted, DirStore, Error, Kind, Object, Result, Store, Upload, UploadSpec, Whole};
+use uzima_backup::store::{
+    Deleted, DirStore, Result, Store, StoreError, StoreErrorKind, StoredObject, Upload, UploadSpec, Whole,
+};
 
 use super::clock;
 
@@ -87,9 +89,9 @@ impl Fickle {
         self.shared.fault.is_some_and(|fault| self.shared.calls.load(Relaxed) > fault.after)
     }
 
-    fn dated(&self, object: Object) -> Object {
+    fn dated(&self, object: StoredObject) -> StoredObject {
         let known = self.shared.written.lock().expect("no holder panics").get(&object.key).copied();
-        Object { modified: known.unwrap_or(object.modified), ..object }
+        StoredObject { modified: known.unwrap_or(object.modified), ..object }
     }
 }
 
@@ -121,8 +123,8 @@ impl Shared {
     }
 }
 
-fn failed(step: Step) -> Error {
-    Error::new(Kind::Failed, format!("the store fails at {step:?}"), "as this night wants it")
+fn failed(step: Step) -> StoreError {
+    StoreError::new(StoreErrorKind::Failed, format!("the store fails at {step:?}"), "as this night wants it")
 }
 
 #[async_trait]
@@ -164,11 +166,11 @@ impl Store for Fickle {
         self.inner.get_range(key, range).await
     }
 
-    async fn head(&self, key: &str) -> Result<Option<Object>> {
+    async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
         Ok(self.inner.head(key).await?.map(|object| self.dated(object)))
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
         self.shared.at(Step::List).await?;
         Ok(self.inner.list(prefix).await?.into_iter().map(|object| self.dated(object)).collect())
     }

@@ -9,17 +9,16 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::super::checksum::crc64nvme;
-use super::super::{Error, Kind, Object, Result};
-use super::archive;
-use super::bucket::Bucket;
+use super::super::{Result, StoreError, StoreErrorKind, StoredObject};
 use super::client::time_limit;
-use super::failure::Failure;
+use super::failure::S3Failure;
 use super::flow::UnderWay;
+use super::{Bucket, protection};
 use crate::base::units::{count, several};
 
 /// How a small object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Put {
+enum Put {
     /// It replaces what is there.
     Any,
     /// Only if the key is free, by the service's own check, and with the retention period of the settings.
@@ -35,12 +34,7 @@ impl Bucket {
 
     /// One PutObject, sent again while it is damaged on the way. Small objects take the bucket's own
     /// storage class: a manifest in an archive class could not be read back.
-    pub(super) async fn put_object(
-        &self,
-        key: &str,
-        body: &Bytes,
-        put: Put,
-    ) -> std::result::Result<(), Failure> {
+    async fn put_object(&self, key: &str, body: &Bytes, put: Put) -> std::result::Result<(), S3Failure> {
         let mode = self.options.checksum;
         let headers = mode.headers(body, mode.sum(body, crc64nvme(body)));
         let (sse, kms_key) = self.encryption();
@@ -74,7 +68,7 @@ impl Bucket {
             match sent {
                 Ok(put) if put.e_tag().is_some() => return Ok(()),
                 // Every service answers with an ETag; what does not may be a proxy's web page.
-                Ok(_) => return Err(Failure::lost("the answer to the put has no ETag")),
+                Ok(_) => return Err(S3Failure::lost("the answer to the put has no ETag")),
                 Err(e)
                     if e.damaged_on_the_way()
                         && self.repeat(&mut waiting, "PutObject", &e.reason(), tried).await => {}
@@ -96,7 +90,11 @@ impl Bucket {
         if bytes.len() as u64 != wanted {
             let cause =
                 format!("{wanted} bytes from {} on were asked for, {} came", range.start, bytes.len());
-            return Err(Error::new(Kind::Damaged, format!("cannot read {}", self.place(key)), cause));
+            return Err(StoreError::new(
+                StoreErrorKind::Damaged,
+                format!("cannot read {}", self.place(key)),
+                cause,
+            ));
         }
         Ok(bytes)
     }
@@ -120,23 +118,23 @@ impl Bucket {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(e) if range.is_some() && (e.status == Some(416) || e.is(&["InvalidRange"])) => {
-                    return Err(Error::new(
-                        Kind::Damaged,
+                    return Err(StoreError::new(
+                        StoreErrorKind::Damaged,
                         doing(),
                         format!("it ends before byte {}", header.unwrap_or_default()),
                     ));
                 }
                 Err(e) => {
-                    let archived = archive::error(&e, doing(), &self.full(key), &self.options);
+                    let archived = protection::archived(&e, doing(), &self.full(key), &self.options);
                     return Err(archived.unwrap_or_else(|| self.error(&e, "s3:GetObject", "read", key)));
                 }
             };
             match whole_body(answer, range, most).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(Unread::TooLarge(size)) => return Err(Error::too_large(doing(), size, most)),
+                Err(Unread::TooLarge(size)) => return Err(StoreError::too_large(doing(), size, most)),
                 Err(Unread::Broken(cause)) => {
                     log::debug!("{}: {cause}", doing());
-                    let broken = Failure { message: cause, broken_off: true, ..Failure::default() };
+                    let broken = S3Failure { message: cause, broken_off: true, ..S3Failure::default() };
                     if let Err(broken) = self.pause(&mut waiting, "GetObject", broken).await {
                         return Err(self.error(&broken, "s3:GetObject", "read", key));
                     }
@@ -145,13 +143,13 @@ impl Bucket {
         }
     }
 
-    pub async fn head(&self, key: &str) -> Result<Option<Object>> {
-        Ok(self.head_object(key).await?.map(|head| Object {
+    pub async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
+        Ok(self.head_object(key).await?.map(|head| StoredObject {
             key: key.to_owned(),
             size: u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
             modified: time(head.last_modified()),
             tag: head.e_tag().map(str::to_owned),
-            archive: archive::of_head(&head),
+            archive: protection::archive_of_head(&head),
         }))
     }
 
@@ -159,7 +157,7 @@ impl Bucket {
         let answer = self
             .send("HeadObject", |client| client.head_object().bucket(self.name()).key(self.full(key)).send())
             .await
-            .map_err(Failure::of_head);
+            .map_err(S3Failure::of_head);
         match answer {
             Ok(head) => Ok(Some(head)),
             Err(e) if e.not_found() => Ok(None),
@@ -218,4 +216,89 @@ async fn whole_body(
 /// A time as the SDK gives it; one that is missing or beyond reason is the epoch.
 pub(super) fn time(time: Option<&SdkDateTime>) -> DateTime<Utc> {
     time.and_then(|t| DateTime::from_timestamp(t.secs(), t.subsec_nanos())).unwrap_or_default()
+}
+
+/// What a doubtful write turned out to be.
+enum ReadBack {
+    Ours,
+    Others,
+    Nothing,
+}
+
+impl Bucket {
+    pub async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+        let (mut tried, mut waiting) = (0, self.start());
+        loop {
+            tried += 1;
+            let failure = match self.put_new(key, &body).await? {
+                None => return Ok(()),
+                Some(failure) => failure,
+            };
+            let taken = failure.status == Some(412) || failure.is(&["PreconditionFailed"]);
+            let conflict = failure.status == Some(409);
+            if !taken && !conflict && !failure.lost {
+                return Err(self.error(&failure, "s3:PutObject", "write", key));
+            }
+            match self.settle(key, &body).await {
+                Ok(ReadBack::Ours) => return Ok(()),
+                Ok(ReadBack::Others) => return Err(self.taken(key)),
+                // 409 ConditionalRequestConflict: another write of the key was under way and may have
+                // failed; S3's documentation says to try again. All else was tried again already.
+                Ok(ReadBack::Nothing)
+                    if conflict && self.repeat(&mut waiting, "PutObject", &failure.reason(), tried).await => {
+                }
+                Ok(ReadBack::Nothing) | Err(_) => {
+                    return Err(self.error(&failure, "s3:PutObject", "write", key));
+                }
+            }
+        }
+    }
+
+    /// One conditional put, or where the service refuses the header a look and a plain put.
+    async fn put_new(&self, key: &str, body: &Bytes) -> Result<Option<S3Failure>> {
+        if self.conditional() {
+            let failure = match self.put_object(key, body, Put::New).await {
+                Ok(()) => return Ok(None),
+                Err(failure) => failure,
+            };
+            if !failure.unsupported() {
+                return Ok(Some(failure));
+            }
+            // Perhaps the condition, perhaps something else: the plain put tells.
+            let sent = self.look_and_put(key, body).await?;
+            if sent.is_none() {
+                self.set_unconditional();
+            }
+            return Ok(sent);
+        }
+        self.look_and_put(key, body).await
+    }
+
+    async fn look_and_put(&self, key: &str, body: &Bytes) -> Result<Option<S3Failure>> {
+        if self.head(key).await?.is_some() {
+            return match self.settle(key, body).await? {
+                ReadBack::Ours => Ok(None),
+                _ => Err(self.taken(key)),
+            };
+        }
+        Ok(self.put_object(key, body, Put::Looked).await.err())
+    }
+
+    async fn settle(&self, key: &str, body: &Bytes) -> Result<ReadBack> {
+        match self.get(key, body.len() as u64).await {
+            Ok(found) if found == body => Ok(ReadBack::Ours),
+            Ok(_) => Ok(ReadBack::Others),
+            Err(e) if e.kind == StoreErrorKind::Damaged => Ok(ReadBack::Others),
+            Err(e) if e.kind == StoreErrorKind::NotFound => Ok(ReadBack::Nothing),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn taken(&self, key: &str) -> StoreError {
+        StoreError::new(
+            StoreErrorKind::Exists,
+            format!("cannot write {}", self.place(key)),
+            "it exists with other content",
+        )
+    }
 }
