@@ -1,28 +1,33 @@
-//! mongodump's archive format, version 0.1, as a stream: one namespace is open at a time.
+//! Writing mongodump's archive format, version 0.1, as a stream.
 //!
-//! Source: mongo-tools `common/archive/archive.go` and `parser.go`. An archive is a magic number, a
-//! header document, one document of metadata a namespace and a terminator; then blocks, each a header
-//! document, whole documents and a terminator. A namespace is closed by a header with `EOF: true` and
-//! the CRC-64/XZ of all its documents. There is no trailer.
+//! An archive begins with a magic number, a header document, a metadata document for each namespace and a terminator.
+//! Blocks follow: a header document, whole documents and a terminator. A header with `EOF: true` and the CRC-64/XZ of all
+//! documents of a namespace closes the namespace. There is no trailer. Source: mongo-tools `common/archive/archive.go`
+//! and `parser.go`.
 
 use bson::raw::cstr;
 use bson::{RawDocumentBuf, rawdoc};
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
-use super::out::Out;
+use super::parts::Out;
 use crate::base::error::Result;
 use crate::dumpformat::demux::{MAGIC, TERMINATOR};
-use crate::model::namespace::{Namespace, Type};
+use crate::model::namespace::Namespace;
 
-/// Writes an archive.
-pub struct Archive {
+/// Writes an archive. One namespace is open at a time.
+pub(super) struct ArchiveWriter {
     /// CRC-64/XZ of the open namespace's documents so far.
     crc: u64,
 }
 
-impl Archive {
-    /// Begins the archive: its header and every namespace's metadata.
-    pub fn begin(out: &mut Out, server: &str, tool: &str, namespaces: &[Namespace]) -> Result<Archive> {
+impl ArchiveWriter {
+    /// Writes the header and the metadata of all namespaces.
+    pub(super) fn begin(
+        out: &mut Out,
+        server: &str,
+        tool: &str,
+        namespaces: &[Namespace],
+    ) -> Result<ArchiveWriter> {
         let mut bytes = MAGIC.to_le_bytes().to_vec();
         let header = rawdoc! {
             // One namespace is open at a time, so a reader needs one worker.
@@ -38,33 +43,28 @@ impl Archive {
                 "collection": namespace.collection.as_str(),
                 "metadata": namespace.metadata.as_str(),
                 "size": 0_i32,
-                "type": match namespace.kind {
-                    _ if namespace.is_oplog() => "",
-                    Type::Collection => "collection",
-                    Type::View => "view",
-                    Type::Timeseries => "timeseries",
-                },
+                "type": if namespace.is_oplog() { "" } else { namespace.kind.as_str() },
             };
             bytes.extend_from_slice(metadata.as_bytes());
         }
         bytes.extend_from_slice(&TERMINATOR);
         out.piece(&bytes)?;
-        Ok(Archive { crc: 0 })
+        Ok(ArchiveWriter { crc: 0 })
     }
 
-    /// Opens the block of a namespace; its documents follow by [`Out::block`].
-    pub fn open(&mut self, out: &mut Out, namespace: &Namespace) -> Result<()> {
+    /// Opens the block of a namespace. Its documents follow by [`Out::block`].
+    pub(super) fn open(&mut self, out: &mut Out, namespace: &Namespace) -> Result<()> {
         self.crc = 0;
         out.piece(block_header(namespace, None).as_bytes())
     }
 
-    /// Counts documents that were written: their CRC-64/XZ and length.
-    pub fn add(&mut self, crc: u64, len: u64) {
+    /// Adds the CRC-64/XZ and the length of documents that were written.
+    pub(super) fn add(&mut self, crc: u64, len: u64) {
         self.crc = crc_fast::checksum_combine(Crc64Xz, self.crc, crc, len);
     }
 
     /// Closes the block and the namespace.
-    pub fn close(&mut self, out: &mut Out, namespace: &Namespace) -> Result<()> {
+    pub(super) fn close(&mut self, out: &mut Out, namespace: &Namespace) -> Result<()> {
         let mut bytes = TERMINATOR.to_vec();
         bytes.extend_from_slice(block_header(namespace, Some(self.crc)).as_bytes());
         bytes.extend_from_slice(&TERMINATOR);

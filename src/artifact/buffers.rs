@@ -1,39 +1,39 @@
-//! Buffers that are used again. Blocks and parts are large enough that the allocator would ask the
-//! kernel for each and give it back, and the kernel would clear every page of it: measured on 1 GB of
-//! documents that nothing compresses, half of the client's CPU time.
+//! Reusable buffers.
+//!
+//! Blocks and parts are so large that the allocator would request each from the kernel and return it, and the kernel would
+//! clear every page. Measured with 1 GB of incompressible documents, this took half of the client's CPU time.
 
 use std::sync::{Arc, Mutex};
 
-/// A stock of buffers of about the same size.
+/// A stock of spare buffers of about the same size.
 #[derive(Debug, Clone)]
-pub struct Buffers(Arc<Stock>);
+pub(super) struct Buffers(Arc<Stock>);
 
 #[derive(Debug)]
 struct Stock {
     spare: Mutex<Vec<Vec<u8>>>,
-    /// How many are kept.
+    /// At most this many buffers are kept.
     count: usize,
-    /// Larger ones are not kept: rare huge documents must not stay in memory.
+    /// Larger buffers are not kept: a rare huge document must not stay in memory.
     largest: usize,
 }
 
 impl Buffers {
     /// Keeps up to `count` buffers of at most `largest` bytes each.
-    pub fn new(count: usize, largest: usize) -> Buffers {
+    pub(super) fn new(count: usize, largest: usize) -> Buffers {
         Buffers(Arc::new(Stock { spare: Mutex::new(Vec::new()), count, largest }))
     }
 
-    /// An empty buffer, one that was used before where there is one.
-    pub fn take(&self) -> Lent {
+    /// Returns an empty buffer; a spare one, if there is any.
+    pub(super) fn take(&self) -> Lent {
         let spare = self.0.spare.lock().expect("no holder panics").pop();
         Lent { bytes: spare.unwrap_or_default(), from: self.0.clone() }
     }
 }
 
-/// A buffer that goes back when it is dropped.
+/// A buffer that returns to its stock when it is dropped.
 #[derive(Debug)]
-pub struct Lent {
-    /// The bytes.
+pub(super) struct Lent {
     pub bytes: Vec<u8>,
     from: Arc<Stock>,
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_come_back_empty_and_huge_ones_do_not() {
+    fn buffers_come_back_empty_and_huge_ones_are_freed() {
         let buffers = Buffers::new(1, 100);
         let mut first = buffers.take();
         first.bytes.extend_from_slice(&[1; 50]);

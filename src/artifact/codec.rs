@@ -1,6 +1,7 @@
-//! Compression of independent pieces: each piece becomes a gzip member (RFC 1952) or a zstd frame
-//! (RFC 8878) of its own, so that stock tools read the whole as one stream and a reader of ours can
-//! start at any piece.
+//! Compression of independent pieces.
+//!
+//! Each piece becomes a gzip member (RFC 1952) or a zstd frame (RFC 8878) of its own. Stock tools read the concatenation as
+//! one stream, and this program can start to read at any piece.
 
 use std::io::{BufRead, Read};
 
@@ -8,70 +9,70 @@ use crate::base::bounds::Limited;
 use crate::base::error::{Error, Result};
 use crate::config::format::Codec;
 
-/// A compressor keeps at most so much room for the next piece.
+/// The most memory that a compressor keeps for the next piece, in bytes.
 const KEPT: usize = 4 << 20;
 
-/// A compressor with its working memory, for one thread.
+/// A compressor with its working memory.
 pub struct Encoder {
-    inner: Inner,
+    inner: EncoderKind,
 }
 
-enum Inner {
-    /// With room for the worst case, which is not cleared for every piece.
+enum EncoderKind {
+    /// With an output buffer for the worst case, which is not cleared for every piece.
     Gzip(Box<libdeflater::Compressor>, Vec<u8>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
 impl Codec {
-    /// A compressor of this codec.
+    /// Makes a compressor.
     pub fn encoder(self) -> Result<Encoder> {
         let inner = match self {
             Codec::Gzip { level } => {
                 let level = libdeflater::CompressionLvl::new(level).map_err(|_| {
-                    Error::usage(format!("compression level {level} is not one of gzip's 1 to 12"))
+                    Error::usage(format!(
+                        "the compression level {level} is not between 1 and 12, the levels of gzip"
+                    ))
                 })?;
-                Inner::Gzip(Box::new(libdeflater::Compressor::new(level)), Vec::new())
+                EncoderKind::Gzip(Box::new(libdeflater::Compressor::new(level)), Vec::new())
             }
             Codec::Zstd { level } => {
                 let mut encoder = zstd::bulk::Compressor::new(level)
                     .map_err(|e| Error::failed("cannot set up the zstd compressor").caused_by(e))?;
                 encoder
                     .include_checksum(true)
-                    .map_err(|e| Error::failed("cannot switch on zstd's checksum").caused_by(e))?;
-                Inner::Zstd(Box::new(encoder))
+                    .map_err(|e| Error::failed("cannot enable the checksum of zstd").caused_by(e))?;
+                EncoderKind::Zstd(Box::new(encoder))
             }
         };
         Ok(Encoder { inner })
     }
 
-    /// The raw bytes of pieces that stand one after the other, at most `most` bytes.
+    /// Decompresses concatenated pieces.
+    ///
+    /// # Errors
+    /// Returns an error if the bytes cannot be decompressed or expand to more than `most` bytes.
     pub fn decode(self, bytes: &[u8], most: u64) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        Limited::new(self.reader(bytes), most, "what it expands to")
+        Limited::new(self.stream(bytes), most, "the decompressed data")
             .read_to_end(&mut out)
             .map_err(|e| Error::failed("a compressed piece cannot be decompressed").caused_by(e))?;
         Ok(out)
     }
 
-    /// The same as a stream.
-    pub fn reader<'a>(self, bytes: &'a [u8]) -> Box<dyn Read + 'a> {
-        self.stream(bytes)
-    }
-
-    /// The raw bytes of pieces that are read one after the other.
+    /// Decompresses a stream of concatenated pieces.
     pub fn stream<'a>(self, pieces: impl BufRead + 'a) -> Box<dyn Read + 'a> {
         match self {
             Codec::Gzip { .. } => Box::new(flate2::bufread::MultiGzDecoder::new(pieces)),
             Codec::Zstd { .. } => match zstd::Decoder::with_buffer(pieces) {
                 Ok(decoder) => Box::new(decoder),
-                Err(e) => Box::new(Broken(Some(e))),
+                Err(e) => Box::new(FailedDecoder(Some(e))),
             },
         }
     }
 
-    /// The length of [`stored`](Codec::stored) for `len` bytes: it depends on nothing else, so room
-    /// can be kept for content that is not known yet.
-    pub fn stored_len(self, len: usize) -> usize {
+    /// The length of [`stored`](Codec::stored) for `len` bytes. It depends on nothing else, so that room can be reserved
+    /// for content that is not known yet.
+    pub(super) fn stored_len(self, len: usize) -> usize {
         match self {
             Codec::Gzip { .. } => 10 + 5 + len + 8,
             // Single segment with a two-byte content size, which covers 256 to 65,791 bytes.
@@ -79,11 +80,11 @@ impl Codec {
         }
     }
 
-    /// `content` as a member or frame with an uncompressed body.
+    /// Returns `content` as a member or frame with an uncompressed body.
     ///
     /// # Panics
-    /// If `content` is shorter than 256 or longer than 65,535 bytes, which the fixed framing cannot express.
-    pub fn stored(self, content: &[u8]) -> Vec<u8> {
+    /// Panics if `content` is shorter than 256 or longer than 65,535 bytes. The fixed framing cannot express this.
+    pub(super) fn stored(self, content: &[u8]) -> Vec<u8> {
         assert!((256..=65_535).contains(&content.len()), "a stored piece has 256 to 65,535 bytes");
         let len = content.len() as u16;
         let mut out = Vec::with_capacity(self.stored_len(content.len()));
@@ -113,21 +114,21 @@ impl Codec {
     }
 }
 
-/// A decoder that could not be made.
-struct Broken(Option<std::io::Error>);
+/// A decoder that could not be set up; reading from it returns the error.
+struct FailedDecoder(Option<std::io::Error>);
 
-impl Read for Broken {
+impl Read for FailedDecoder {
     fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-        Err(self.0.take().unwrap_or_else(|| std::io::Error::other("the decoder could not be made")))
+        Err(self.0.take().unwrap_or_else(|| std::io::Error::other("the decoder cannot be set up")))
     }
 }
 
 impl Encoder {
-    /// Compresses one piece into `out`, which is cleared first.
+    /// Compresses one piece into `out`, replacing its content.
     pub fn encode(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         match &mut self.inner {
-            Inner::Gzip(encoder, room) => {
+            EncoderKind::Gzip(encoder, room) => {
                 let bound = encoder.gzip_compress_bound(raw.len());
                 if room.len() < bound {
                     room.resize(bound, 0);
@@ -136,12 +137,12 @@ impl Encoder {
                     .gzip_compress(raw, room)
                     .map_err(|e| Error::failed("gzip compression failed").caused_by(e.to_string()))?;
                 out.extend_from_slice(&room[..len]);
-                // Rare huge documents must not stay in memory.
+                // The buffer of a rare huge document must not stay in memory.
                 if room.len() > KEPT {
                     *room = Vec::new();
                 }
             }
-            Inner::Zstd(encoder) => {
+            EncoderKind::Zstd(encoder) => {
                 out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
                 encoder
                     .compress_to_buffer(raw, out)
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_level_is_named() {
+    fn the_error_names_a_wrong_level() {
         let error = Codec::Gzip { level: 99 }.encoder().err().unwrap();
         assert!(error.to_string().contains("99"), "{error}");
     }

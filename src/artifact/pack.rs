@@ -1,29 +1,40 @@
-//! From documents to blocks and segments, and on to the compressors: the first half of the data path,
-//! on the thread that reads.
+//! The first half of the data path: documents are packed into blocks and segments, and blocks are compressed on all
+//! cores.
+//!
+//! The thread that reads the source fills blocks ([`Packer`]) and submits them to the compressor threads ([`Pool`]). The
+//! compressed blocks reach the writer in the order of the source, and a budget bounds the raw bytes in flight.
 
-use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
-use super::buffers::Lent;
-use super::pool::{Pending, Pool};
+use crc_fast::CrcAlgorithm::Crc64Xz;
+
+use super::buffers::{Buffers, Lent};
+use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Result};
+use crate::base::process;
 use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
+use crate::model::tally::Tally;
 
-/// What is compressed on its own: whole documents, about this many raw bytes.
+/// The size of a block in raw bytes: whole documents that are compressed on their own. A longer document makes a longer
+/// block.
 pub const BLOCK: usize = 1 << 20;
-/// What is hashed and restored on its own: whole blocks, at most about this many raw bytes.
-pub const SEGMENT: u64 = 64 << 20;
+/// The size of a segment in raw bytes: whole blocks that are hashed and restored on their own.
+const SEGMENT: u64 = 64 << 20;
+/// Buffers up to this size are kept for reuse.
+const KEPT: usize = 2 * BLOCK;
 
-/// What the writer gets, in the order of the artifact.
-pub enum Step {
-    /// All namespaces, first.
+/// What the writer receives, in the order of the artifact.
+pub(super) enum WriteStep {
+    /// All namespaces. This is the first step.
     Prelude(Arc<Vec<Namespace>>),
-    /// The next blocks belong to this namespace.
+    /// The next blocks belong to this namespace of the prelude.
     Begin(usize),
-    /// A block, maybe still being compressed.
-    Block(Pending),
-    /// The blocks since the last one of these are a segment with this BLAKE3 of its raw bytes.
+    /// A block, which may still be being compressed.
+    Block(PendingBlock),
+    /// The blocks since the previous `Segment` or `Begin` form a segment. The hash is the BLAKE3 of its raw bytes.
     Segment(blake3::Hash),
     /// The namespace is complete.
     End,
@@ -31,27 +42,32 @@ pub enum Step {
     Done,
 }
 
-/// Packs documents into blocks.
+/// The receiver of the steps.
+pub struct WriteSteps(pub(super) Receiver<WriteStep>);
+
+/// Packs documents into blocks and segments.
 pub struct Packer {
     pool: Pool,
-    steps: SyncSender<Step>,
+    steps: SyncSender<WriteStep>,
     block: Option<Lent>,
     hasher: blake3::Hasher,
+    /// Raw bytes of the current segment.
     segment: u64,
 }
 
 impl Packer {
-    /// Hands blocks to `pool` and the order of things to `steps`.
-    pub fn new(pool: Pool, steps: SyncSender<Step>) -> Packer {
-        Packer { pool, steps, block: None, hasher: blake3::Hasher::new(), segment: 0 }
+    /// Makes a packer, and the steps for [`write`](super::writer::write), of which at most `waiting` wait for the writer.
+    pub fn new(pool: Pool, waiting: usize) -> (Packer, WriteSteps) {
+        let (steps, stepping) = sync_channel(waiting);
+        (Packer { pool, steps, block: None, hasher: blake3::Hasher::new(), segment: 0 }, WriteSteps(stepping))
     }
 
-    /// The source has no more.
+    /// Tells the writer that the source is complete.
     pub fn finish(self) -> Result<()> {
-        self.send(Step::Done)
+        self.send(WriteStep::Done)
     }
 
-    fn send(&self, step: Step) -> Result<()> {
+    fn send(&self, step: WriteStep) -> Result<()> {
         self.steps.send(step).map_err(|_| Error::aftermath("the writer of the artifact ended"))
     }
 
@@ -60,13 +76,13 @@ impl Packer {
         self.hasher.update(&block.bytes);
         self.segment += block.bytes.len() as u64;
         let pending = self.pool.submit(block)?;
-        self.send(Step::Block(pending))?;
+        self.send(WriteStep::Block(pending))?;
         if self.segment >= SEGMENT { self.flush_segment() } else { Ok(()) }
     }
 
     fn flush_segment(&mut self) -> Result<()> {
         if self.segment > 0 {
-            self.send(Step::Segment(self.hasher.finalize()))?;
+            self.send(WriteStep::Segment(self.hasher.finalize()))?;
             self.hasher.reset();
             self.segment = 0;
         }
@@ -76,24 +92,188 @@ impl Packer {
 
 impl Sink for Packer {
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
-        self.send(Step::Prelude(Arc::new(namespaces)))
+        self.send(WriteStep::Prelude(Arc::new(namespaces)))
     }
 
     fn begin(&mut self, namespace: usize) -> Result<()> {
-        self.send(Step::Begin(namespace))
+        self.send(WriteStep::Begin(namespace))
     }
 
     fn document(&mut self, raw: &[u8]) -> Result<()> {
         if self.block.as_ref().is_some_and(|block| block.bytes.len() + raw.len() > BLOCK) {
             self.flush_block()?;
         }
-        self.block.get_or_insert_with(|| self.pool.buffer()).bytes.extend_from_slice(raw);
+        self.block.get_or_insert_with(|| self.pool.raw.take()).bytes.extend_from_slice(raw);
         Ok(())
     }
 
     fn end(&mut self) -> Result<()> {
         self.flush_block()?;
         self.flush_segment()?;
-        self.send(Step::End)
+        self.send(WriteStep::End)
+    }
+}
+
+/// Compresses a piece into the buffer, replacing its content.
+pub type Encode = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> Result<()> + Send>;
+/// Decompresses a piece.
+pub type Decode = Box<dyn Fn(&[u8]) -> Result<Vec<u8>> + Send>;
+
+/// A compressed block.
+pub(super) struct PackedBlock {
+    /// A gzip member or a zstd frame.
+    pub compressed: Lent,
+    /// Counts and hash sum of the documents in the block.
+    pub tally: Tally,
+    /// CRC-64/XZ of the raw bytes; 0 unless the pool was started with `crc64`.
+    pub crc64: u64,
+    _room: Share,
+}
+
+/// A block that is being compressed.
+pub(super) struct PendingBlock(Receiver<Result<PackedBlock>>);
+
+impl PendingBlock {
+    pub(super) fn wait(self) -> Result<PackedBlock> {
+        self.0.recv().unwrap_or_else(|_| Err(Error::failed("a compressor thread ended unexpectedly")))
+    }
+}
+
+struct PoolJob {
+    raw: Lent,
+    room: Share,
+    answer: SyncSender<Result<PackedBlock>>,
+}
+
+/// The compressor threads. When the pool is dropped, they finish their blocks and end.
+pub struct Pool {
+    jobs: SyncSender<PoolJob>,
+    budget: Arc<Budget>,
+    raw: Buffers,
+}
+
+impl Pool {
+    /// Starts `workers` threads.
+    ///
+    /// At most `budget` raw bytes are in flight; a larger block is let through alone. `crc64` computes the CRC-64/XZ of
+    /// each block, which mongodump's archive needs. `encode` and `decode` are called once for each thread. If `decode`
+    /// returns a decoder, each block is decompressed again and compared.
+    pub fn start(
+        workers: usize,
+        budget: usize,
+        crc64: bool,
+        encode: impl Fn() -> Result<Encode>,
+        decode: impl Fn() -> Option<Decode>,
+    ) -> Result<Pool> {
+        let (jobs, queue) = sync_channel::<PoolJob>(workers * 2);
+        let queue = Arc::new(Mutex::new(queue));
+        // As many buffers of each kind as may be in flight.
+        let stock = || Buffers::new(budget / BLOCK + workers, KEPT);
+        let (raw, compressed) = (stock(), stock());
+        for n in 0..workers {
+            let worker = Worker { encode: encode()?, decode: decode(), crc64 };
+            let queue = queue.clone();
+            let compressed = compressed.clone();
+            thread::Builder::new()
+                .name(format!("compress-{n}"))
+                .spawn(move || {
+                    process::yielding();
+                    worker.run(&queue, &compressed)
+                })
+                .map_err(|e| Error::failed("cannot start a compressor thread").caused_by(e))?;
+        }
+        Ok(Pool { jobs, budget: Budget::new(budget), raw })
+    }
+
+    /// Submits a block of whole documents. Waits while too many bytes are in flight.
+    fn submit(&self, raw: Lent) -> Result<PendingBlock> {
+        let room = self.budget.take(raw.bytes.len());
+        let (answer, pending) = sync_channel(1);
+        self.jobs
+            .send(PoolJob { raw, room, answer })
+            .map_err(|_| Error::failed("the compressor threads ended unexpectedly"))?;
+        Ok(PendingBlock(pending))
+    }
+}
+
+struct Worker {
+    encode: Encode,
+    decode: Option<Decode>,
+    crc64: bool,
+}
+
+impl Worker {
+    fn run(mut self, queue: &Mutex<Receiver<PoolJob>>, buffers: &Buffers) {
+        loop {
+            let job = queue.lock().expect("no holder panics").recv();
+            let Ok(PoolJob { raw, room, answer }) = job else { return };
+            let packed = self.pack(&raw.bytes, buffers.take(), room);
+            // The receiver is gone if the run was cancelled.
+            let _ = answer.send(packed);
+        }
+    }
+
+    fn pack(&mut self, raw: &[u8], mut compressed: Lent, room: Share) -> Result<PackedBlock> {
+        (self.encode)(raw, &mut compressed.bytes)?;
+        if let Some(decode) = &self.decode
+            && decode(&compressed.bytes)? != raw
+        {
+            return Err(Error::failed("a compressed block does not decompress to its original bytes").hint(
+                "The memory or the processor of this machine is faulty: do not trust it with backups",
+            ));
+        }
+        let crc64 = if self.crc64 { crc_fast::checksum(Crc64Xz, raw) } else { 0 };
+        Ok(PackedBlock { compressed, tally: Tally::of_all(raw)?, crc64, _room: room })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(n: u8) -> Vec<u8> {
+        vec![12, 0, 0, 0, 0x10, b'a', 0, n, 0, 0, 0, 0]
+    }
+
+    fn copying() -> Result<Encode> {
+        Ok(Box::new(|raw, out| {
+            out.clear();
+            out.extend_from_slice(raw);
+            Ok(())
+        }))
+    }
+
+    fn lent(pool: &Pool, bytes: &[u8]) -> Lent {
+        let mut buffer = pool.raw.take();
+        buffer.bytes.extend_from_slice(bytes);
+        buffer
+    }
+
+    #[test]
+    fn blocks_come_back_in_order_and_within_the_budget() {
+        let pool = Pool::start(3, 40, true, copying, || None).unwrap();
+        for round in 0..100u8 {
+            let raw = [document(round), document(round.wrapping_add(1))].concat();
+            let packed = pool.submit(lent(&pool, &raw)).unwrap().wait().unwrap();
+            assert_eq!((packed.tally.documents, packed.tally.raw_bytes), (2, 24));
+            assert_eq!(packed.compressed.bytes, raw);
+            assert_eq!(packed.crc64, crc_fast::checksum(Crc64Xz, &raw));
+        }
+    }
+
+    #[test]
+    fn a_broken_compressor_is_found_if_blocks_are_decompressed_again() {
+        let broken = || -> Result<Encode> {
+            Ok(Box::new(|raw, out| {
+                out.clear();
+                out.extend_from_slice(raw);
+                out[7] ^= 1;
+                Ok(())
+            }))
+        };
+        let decode = || Some(Box::new(|c: &[u8]| Ok(c.to_vec())) as Decode);
+        let pool = Pool::start(1, 100, false, broken, decode).unwrap();
+        let error = pool.submit(lent(&pool, &document(1))).unwrap().wait().err().unwrap();
+        assert!(error.to_string().contains("does not decompress"), "{error}");
     }
 }

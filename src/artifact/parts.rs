@@ -1,50 +1,126 @@
-//! Cutting one long stream into the equal parts of a multi-part upload, with room kept for content
-//! that becomes known only later.
+//! The compressed stream, and how it is cut into the equal parts of a multi-part upload.
 //!
-//! A part leaves as soon as it is full and nothing in it is still owed. A part with an open
-//! [`Slot`] waits in memory, and the later ones pass it: at most two parts wait, because one slot is
-//! open at a time and it is far smaller than a part.
+//! [`Out`] appends pieces and blocks. It can reserve room for content that is known only later, such as the header of a tar
+//! entry, which holds the entry's size. A part is sent as soon as it is full and no room in it is reserved. A part with an
+//! open [`Slot`] waits in memory and the following parts overtake it. At most two parts wait, because one slot is open at a
+//! time and it is far smaller than a part.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm::Crc64Nvme;
+use tokio::sync::mpsc::Sender;
 
 use super::buffers::{Buffers, Lent};
+use super::codec::Encoder;
+use crate::base::error::{Error, Result};
+use crate::config::format::Codec;
 use crate::store::Whole;
 
 /// A finished part.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its place in the object, from 0.
+pub struct ArtifactPart {
+    /// The part's place in the object, from 0.
     pub index: u32,
-    /// Its bytes.
     pub body: Bytes,
 }
 
-/// Room that was kept and must be filled.
-#[derive(Debug)]
-#[must_use = "a part with an unfilled slot never leaves"]
-pub struct Slot(Range<u64>);
+/// Takes finished parts. It may block while too many are under way.
+pub trait PartSink: Send {
+    fn part(&mut self, part: ArtifactPart) -> Result<()>;
+}
 
-/// The cutter.
-pub struct Parts {
+impl PartSink for Sender<ArtifactPart> {
+    fn part(&mut self, part: ArtifactPart) -> Result<()> {
+        self.blocking_send(part).map_err(|_| Error::aftermath("the upload ended"))
+    }
+}
+
+/// The compressed stream.
+pub struct Out {
+    codec: Codec,
+    encoder: Encoder,
+    scratch: Vec<u8>,
+    parts: Parts,
+    sink: Box<dyn PartSink>,
+}
+
+impl Out {
+    /// Makes a stream that is compressed by `codec` and cut into parts of `part_size` bytes for `sink`.
+    pub fn new(codec: Codec, part_size: u64, sink: Box<dyn PartSink>) -> Result<Out> {
+        Ok(Out { codec, encoder: codec.encoder()?, scratch: Vec::new(), parts: Parts::new(part_size), sink })
+    }
+
+    /// Returns the number of compressed bytes so far.
+    pub(super) fn offset(&self) -> u64 {
+        self.parts.offset()
+    }
+
+    /// Compresses a small piece and appends it.
+    pub(super) fn piece(&mut self, raw: &[u8]) -> Result<()> {
+        self.encoder.encode(raw, &mut self.scratch)?;
+        self.parts.append(&self.scratch);
+        self.send()
+    }
+
+    /// Appends a block that is already compressed.
+    pub(super) fn block(&mut self, compressed: &[u8]) -> Result<()> {
+        self.parts.append(compressed);
+        self.send()
+    }
+
+    /// Reserves room for an uncompressed piece of `len` raw bytes.
+    pub(super) fn reserve(&mut self, len: usize) -> Slot {
+        self.parts.reserve(self.codec.stored_len(len))
+    }
+
+    /// Fills the reserved room with its content.
+    pub(super) fn fill(&mut self, slot: Slot, raw: &[u8]) {
+        self.parts.fill(slot, &self.codec.stored(raw));
+    }
+
+    /// Ends the stream and returns the size and checksum of the whole.
+    pub(super) fn finish(mut self) -> Result<Whole> {
+        let (parts, whole) = self.parts.finish();
+        for part in parts {
+            self.sink.part(part)?;
+        }
+        Ok(whole)
+    }
+
+    fn send(&mut self) -> Result<()> {
+        for part in std::mem::take(&mut self.parts.ready) {
+            self.sink.part(part)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reserved room, which must be filled.
+#[derive(Debug)]
+#[must_use = "a part with an unfilled slot is never sent"]
+pub(super) struct Slot(Range<u64>);
+
+/// Cuts a stream of bytes into parts of `size` bytes.
+struct Parts {
     size: u64,
+    /// The index of the part that is being filled.
     index: u32,
     buffers: Buffers,
     current: Lent,
     open: Option<Range<u64>>,
+    /// Full parts in which room is reserved.
     waiting: BTreeMap<u32, Lent>,
+    /// The CRC-64/NVME and length of each part.
     sums: Vec<(u64, u64)>,
-    ready: Vec<Part>,
+    ready: Vec<ArtifactPart>,
 }
 
 impl Parts {
-    /// Cuts into parts of `size` bytes.
-    pub fn new(size: u64) -> Parts {
+    fn new(size: u64) -> Parts {
         assert!(size >= 64 * 1024, "a part is larger than any slot");
-        // The one being filled, two that wait, two on their way; the uploads' own come back one by one.
+        // One part is being filled, two wait, and two are ready. Buffers of uploaded parts come back one by one.
         let buffers = Buffers::new(6, size as usize);
         Parts {
             size,
@@ -58,13 +134,11 @@ impl Parts {
         }
     }
 
-    /// Bytes so far: the offset of what comes next.
-    pub fn offset(&self) -> u64 {
+    fn offset(&self) -> u64 {
         u64::from(self.index) * self.size + self.current.bytes.len() as u64
     }
 
-    /// Adds bytes at the end.
-    pub fn append(&mut self, mut bytes: &[u8]) {
+    fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let current = &mut self.current.bytes;
             if current.capacity() == 0 {
@@ -80,11 +154,9 @@ impl Parts {
         }
     }
 
-    /// Keeps room for `len` bytes at the end.
-    ///
     /// # Panics
-    /// If a slot is open already, or `len` does not fit into a part.
-    pub fn reserve(&mut self, len: usize) -> Slot {
+    /// Panics if a slot is open already, or if `len` does not fit into a part.
+    fn reserve(&mut self, len: usize) -> Slot {
         assert!(self.open.is_none(), "one slot is open at a time");
         assert!((len as u64) < self.size, "a slot is smaller than a part");
         let start = self.offset();
@@ -93,11 +165,11 @@ impl Parts {
         Slot(start..start + len as u64)
     }
 
-    /// Fills a slot; the parts that waited for it leave.
+    /// Fills a slot. The parts that waited for it become ready.
     ///
     /// # Panics
-    /// If `bytes` does not have the slot's length.
-    pub fn fill(&mut self, slot: Slot, bytes: &[u8]) {
+    /// Panics if `bytes` does not have the slot's length.
+    fn fill(&mut self, slot: Slot, bytes: &[u8]) {
         assert_eq!(slot.0.end - slot.0.start, bytes.len() as u64, "a slot is filled to the byte");
         let mut at = slot.0.start;
         let mut rest = bytes;
@@ -114,24 +186,19 @@ impl Parts {
         }
         self.open = None;
         for (index, body) in std::mem::take(&mut self.waiting) {
-            self.leave(index, body);
+            self.release(index, body);
         }
     }
 
-    /// The parts that can leave now.
-    pub fn take(&mut self) -> Vec<Part> {
-        std::mem::take(&mut self.ready)
-    }
-
-    /// Ends the stream: the last parts, and the size and checksum of the whole.
+    /// Ends the stream. Returns the last parts, and the size and checksum of the whole.
     ///
     /// # Panics
-    /// If a slot is still open.
-    pub fn finish(mut self) -> (Vec<Part>, Whole) {
+    /// Panics if a slot is still open.
+    fn finish(mut self) -> (Vec<ArtifactPart>, Whole) {
         assert!(self.open.is_none(), "every slot is filled before the end");
         if !self.current.bytes.is_empty() || self.index == 0 {
             let body = self.next_buffer();
-            self.leave(self.index, body);
+            self.release(self.index, body);
             self.index += 1;
         }
         let mut whole = Whole { size: 0, crc64nvme: 0, parts: self.index };
@@ -142,7 +209,7 @@ impl Parts {
         (self.ready, whole)
     }
 
-    /// The buffer that was being filled; an empty one takes its place.
+    /// Returns the filled buffer and puts an empty one in its place.
     fn next_buffer(&mut self) -> Lent {
         std::mem::replace(&mut self.current, self.buffers.take())
     }
@@ -156,17 +223,56 @@ impl Parts {
             Some(open) if open.start < end && open.end > end - self.size => {
                 self.waiting.insert(index, body);
             }
-            _ => self.leave(index, body),
+            _ => self.release(index, body),
         }
     }
 
-    fn leave(&mut self, index: u32, body: Lent) {
+    fn release(&mut self, index: u32, body: Lent) {
         let at = index as usize;
         if self.sums.len() <= at {
             self.sums.resize(at + 1, (0, 0));
         }
         self.sums[at] = (crc_fast::checksum(Crc64Nvme, &body.bytes), body.bytes.len() as u64);
-        self.ready.push(Part { index, body: Bytes::from_owner(body) });
+        self.ready.push(ArtifactPart { index, body: Bytes::from_owner(body) });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Collects parts in memory.
+    #[derive(Clone, Default)]
+    pub struct TakenParts(Arc<Mutex<Vec<ArtifactPart>>>);
+
+    impl TakenParts {
+        pub fn bytes(&self) -> Vec<u8> {
+            let mut parts = std::mem::take(&mut *self.0.lock().unwrap());
+            parts.sort_by_key(|p| p.index);
+            parts.into_iter().flat_map(|p| p.body.to_vec()).collect()
+        }
+    }
+
+    impl PartSink for TakenParts {
+        fn part(&mut self, part: ArtifactPart) -> Result<()> {
+            self.0.lock().unwrap().push(part);
+            Ok(())
+        }
+    }
+
+    impl Out {
+        pub fn collecting(codec: Codec) -> (Out, TakenParts) {
+            let taken = TakenParts::default();
+            (Out::new(codec, 64 * 1024, Box::new(taken.clone())).unwrap(), taken)
+        }
+
+        pub fn test_block(&mut self, raw: &[u8]) {
+            let mut bytes = Vec::new();
+            self.codec.encoder().unwrap().encode(raw, &mut bytes).unwrap();
+            self.block(&bytes).unwrap();
+        }
     }
 }
 
@@ -178,7 +284,7 @@ mod tests {
 
     const SIZE: u64 = 64 * 1024;
 
-    fn join(mut parts: Vec<Part>) -> Vec<u8> {
+    fn join(mut parts: Vec<ArtifactPart>) -> Vec<u8> {
         parts.sort_by_key(|p| p.index);
         for (i, part) in parts.iter().enumerate() {
             assert_eq!(part.index as usize, i);
@@ -191,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn later_parts_pass_the_one_that_waits() {
+    fn later_parts_overtake_the_part_that_waits() {
         let mut parts = Parts::new(SIZE);
         parts.append(&[1; 10]);
         let slot = parts.reserve(535);
@@ -235,7 +341,7 @@ mod tests {
                 }
                 prop_assert!(parts.waiting.len() <= 2);
                 prop_assert_eq!(parts.offset(), want.len() as u64);
-                got.extend(parts.take());
+                got.extend(std::mem::take(&mut parts.ready));
             }
             if let Some((slot, bytes)) = open.take() {
                 parts.fill(slot, &bytes);

@@ -1,10 +1,9 @@
-//! `RECOVERY.txt`: what a person needs who finds the artifact and nothing else.
+//! `RECOVERY.txt`, the first file of a tar: how to restore the backup with stock tools.
 
-use crate::config::format::Codec;
-use crate::config::format::Format;
+use crate::config::format::{Codec, Format};
 
-/// The text for a backup that is a tar; an archive has no place for it. With a `slice` mongorestore has to
-/// be told to replay it: without the flag it leaves `oplog.bson` out, and exits with 0 (100.18).
+/// Returns the text for a backup. Only a tar has a place for it. If the backup has an oplog `slice`, the commands contain
+/// `--oplogReplay`: without this flag mongorestore 100.18 ignores `oplog.bson` and exits with 0.
 pub fn text(id: &str, format: Format, server_version: &str, tool: &str, slice: bool) -> String {
     let file = format.file();
     let unpack = match format.codec {
@@ -16,16 +15,16 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str, slice: b
         false => ("", ""),
     };
     format!(
-        "This is the MongoDB backup {id}, written by {tool} from a server {server_version}.\n\
+        "This is the MongoDB backup {id}, written by {tool} from MongoDB {server_version}.\n\
          \n\
-         To bring everything back with stock tools (into an empty server, or add --drop to\n\
-         replace the collections that are there):\n\
+         To restore everything with stock tools (into an empty server; add --drop to replace\n\
+         existing collections):\n\
          \n\
          \x20   {unpack}\n\
          \x20   mongorestore --uri='mongodb://localhost:27017' {replay}--bypassDocumentValidation dump/\n\
          \n\
          {why}\
-         --bypassDocumentValidation matters: without it mongorestore leaves out, in silence,\n\
+         --bypassDocumentValidation matters: without it mongorestore silently skips\n\
          documents that do not pass their collection's validator.\n\
          \n\
          One collection, for example orders of the database shop:\n\
@@ -33,17 +32,17 @@ pub fn text(id: &str, format: Format, server_version: &str, tool: &str, slice: b
          \x20   mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation \\\n\
          \x20     --nsInclude=shop.orders dump/\n\
          \n\
-         Users and roles are in dump/admin/ and come back with a restore of everything.\n\
+         Users and roles are in dump/admin/. A restore of everything includes them.\n\
          \n\
          dump/ is a directory as mongodump writes it: a .bson file holds the documents of a\n\
-         collection one after the other (bsondump prints them), .metadata.json its options\n\
-         and indexes.\n"
+         collection (bsondump prints them), a .metadata.json file its options and indexes.\n"
     )
 }
 
 const SLICE: &str = "\
---oplogReplay matters: dump/oplog.bson holds what was written while the collections were\n\
-read, one after the other. Without it they are of different moments.\n\
+--oplogReplay matters: the collections were read one after the other, and\n\
+dump/oplog.bson holds the writes of that time. Without it each collection is restored\n\
+as of a different moment.\n\
 \n";
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
-//! From compressed blocks to the artifact: the second half of the data path, on a thread of its own.
+//! The second half of the data path: compressed blocks become the artifact. It runs on a thread of its own.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
-use super::archive::Archive;
-use super::out::Out;
-use super::pack::Step;
-use super::pool::Packed;
-use super::tar::Tar;
+use super::archive::ArchiveWriter;
+use super::pack::{PackedBlock, WriteStep, WriteSteps};
+use super::parts::Out;
+use super::tar::TarWriter;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Meter;
 use crate::config::format::{Container, Format};
@@ -17,14 +15,13 @@ use crate::model::namespace::Namespace;
 use crate::model::tally::Tally;
 use crate::store::Whole;
 
-/// What a writer must know of the backup.
+/// The properties of a backup that the writer puts into the artifact.
 #[derive(Debug, Clone)]
-pub struct Spec {
-    /// The artifact's format.
+pub struct ArtifactSpec {
     pub format: Format,
-    /// The server's version, as `a.b.c`.
+    /// The server's version, `a.b.c`.
     pub server_version: String,
-    /// Name and version of the tool that read the data.
+    /// The name and version of the tool that reads the source.
     pub tool_version: String,
     /// When the backup began, in Unix seconds.
     pub started: u64,
@@ -32,50 +29,58 @@ pub struct Spec {
     pub recovery: String,
 }
 
-/// What was written.
+/// The content of a complete artifact.
 #[derive(Debug)]
-pub struct Written {
+pub struct WrittenArtifact {
     /// The namespaces, in the order of the artifact.
     pub namespaces: Vec<Namespace>,
-    /// What was written of each.
+    /// The tally of each namespace.
     pub tallies: Vec<Tally>,
-    /// What was written of the oplog slice, if there is one.
+    /// The tally of the oplog slice, if there is one.
     pub slice: Option<Tally>,
     /// The segments, in the order of the artifact.
     pub segments: Vec<Segment>,
-    /// Size and checksum of the artifact.
+    /// The size and checksum of the artifact.
     pub whole: Whole,
 }
 
 enum Framing {
-    Tar(Tar),
-    Archive(Archive),
+    Tar(TarWriter),
+    Archive(ArchiveWriter),
 }
 
-/// Writes steps into `out` until the source is done.
+/// Writes the artifact to `out` until the source is complete.
 ///
 /// # Errors
-/// If the steps end before [`Step::Done`]: then the source failed, and nothing must be committed.
-pub fn write(steps: &Receiver<Step>, spec: &Spec, mut out: Out, meter: &Meter) -> Result<Written> {
-    let Ok(Step::Prelude(namespaces)) = steps.recv() else { return Err(ended_early()) };
+/// Returns an error if the steps end before the source is complete. Then the source failed, and the backup must not be
+/// committed.
+pub fn write(
+    steps: &WriteSteps,
+    spec: &ArtifactSpec,
+    mut out: Out,
+    meter: &Meter,
+) -> Result<WrittenArtifact> {
+    let WriteStep::Prelude(namespaces) = steps.next()? else { return Err(out_of_order()) };
     let mut framing = match spec.format.container {
         Container::Tar => {
-            let mut tar = Tar::new(spec.started);
+            let mut tar = TarWriter::new(spec.started);
             tar.file(&mut out, "RECOVERY.txt", spec.recovery.as_bytes())?;
             Framing::Tar(tar)
         }
-        Container::Archive => {
-            Framing::Archive(Archive::begin(&mut out, &spec.server_version, &spec.tool_version, &namespaces)?)
-        }
+        Container::Archive => Framing::Archive(ArchiveWriter::begin(
+            &mut out,
+            &spec.server_version,
+            &spec.tool_version,
+            &namespaces,
+        )?),
     };
     let mut tallies = vec![Tally::default(); namespaces.len()];
     let mut segments = Vec::new();
     let mut written = vec![false; namespaces.len()];
     loop {
-        match steps.recv().map_err(|_| ended_early())? {
-            Step::Begin(at) => {
-                let namespace =
-                    namespaces.get(at).ok_or_else(|| Error::failed("a namespace that was not announced"))?;
+        match steps.next()? {
+            WriteStep::Begin(at) => {
+                let namespace = namespaces.get(at).ok_or_else(out_of_order)?;
                 let tally = &mut tallies[at];
                 framing.begin(&mut out, namespace)?;
                 meter.begin(namespace);
@@ -83,15 +88,15 @@ pub fn write(steps: &Receiver<Step>, spec: &Spec, mut out: Out, meter: &Meter) -
                 framing.end(&mut out, namespace)?;
                 meter.end(out.offset());
                 if std::mem::replace(&mut written[at], true) {
-                    return Err(Error::failed(format!("{namespace} came twice")));
+                    return Err(Error::failed(format!("the source sent {namespace} twice")));
                 }
             }
-            Step::Done => break,
-            _ => return Err(Error::failed("the steps of the artifact are out of order")),
+            WriteStep::Done => break,
+            _ => return Err(out_of_order()),
         }
     }
     if let Some(at) = written.iter().position(|done| !done) {
-        return Err(Error::failed(format!("{} was announced, but never came", namespaces[at])));
+        return Err(Error::failed(format!("the source announced {} but did not send it", namespaces[at])));
     }
     if let Framing::Tar(mut tar) = framing {
         if !namespaces.is_empty() {
@@ -102,11 +107,11 @@ pub fn write(steps: &Receiver<Step>, spec: &Spec, mut out: Out, meter: &Meter) -
     let whole = out.finish()?;
     let mut namespaces = Arc::unwrap_or_clone(namespaces);
     let slice = namespaces.pop_if(|last| last.is_oplog()).and_then(|_| tallies.pop());
-    Ok(Written { namespaces, tallies, slice, segments, whole })
+    Ok(WrittenArtifact { namespaces, tallies, slice, segments, whole })
 }
 
 fn write_namespace(
-    steps: &Receiver<Step>,
+    steps: &WriteSteps,
     out: &mut Out,
     framing: &mut Framing,
     tally: &mut Tally,
@@ -117,15 +122,15 @@ fn write_namespace(
     let first = out.offset();
     let (mut begin, mut segment) = (first, Tally::default());
     loop {
-        match steps.recv().map_err(|_| ended_early())? {
-            Step::Block(pending) => {
+        match steps.next()? {
+            WriteStep::Block(pending) => {
                 let packed = pending.wait()?;
                 out.block(&packed.compressed.bytes)?;
                 framing.add(&packed);
                 meter.add(packed.tally.documents, packed.tally.raw_bytes, out.offset());
                 segment += packed.tally;
             }
-            Step::Segment(hash) => {
+            WriteStep::Segment(hash) => {
                 segments.push(Segment {
                     namespace: at,
                     documents: segment.documents,
@@ -137,12 +142,12 @@ fn write_namespace(
                 begin = out.offset();
                 *tally += std::mem::take(&mut segment);
             }
-            Step::End => {
+            WriteStep::End => {
                 *tally += segment;
                 tally.stored_bytes = out.offset() - first;
                 return Ok(());
             }
-            _ => return Err(Error::failed("the steps of the artifact are out of order")),
+            _ => return Err(out_of_order()),
         }
     }
 }
@@ -166,7 +171,7 @@ impl Framing {
         }
     }
 
-    fn add(&mut self, packed: &Packed) {
+    fn add(&mut self, packed: &PackedBlock) {
         match self {
             Framing::Tar(tar) => tar.add(packed.tally.raw_bytes),
             Framing::Archive(archive) => archive.add(packed.crc64, packed.tally.raw_bytes),
@@ -182,12 +187,18 @@ impl Framing {
     }
 }
 
-fn ended_early() -> Error {
-    Error::aftermath("the source ended before it was complete")
+fn out_of_order() -> Error {
+    Error::failed("the source sent namespaces and documents in the wrong order")
 }
 
-/// `prelude.json`, as mongodump writes it last.
-fn prelude(spec: &Spec) -> String {
+impl WriteSteps {
+    fn next(&self) -> Result<WriteStep> {
+        self.0.recv().map_err(|_| Error::aftermath("the source ended before it was complete"))
+    }
+}
+
+/// Returns the text of `prelude.json`, which mongodump writes last.
+fn prelude(spec: &ArtifactSpec) -> String {
     serde_json::json!({"ServerVersion": spec.server_version, "ToolVersion": spec.tool_version}).to_string()
 }
 

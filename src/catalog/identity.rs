@@ -2,14 +2,14 @@
 //! backups that look good, while retention deletes the last ones of the server that mattered.
 
 use crate::config::uri;
-use crate::model::manifest::Source;
+use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
 
 /// How the source of `now` is another than that of `before`, in words; `None` if it is the same.
 ///
 /// A replica set is known by its id, or by its name where the user may not read the id: its members
 /// change places. A router says nothing of the cluster behind it, so two of them count as one.
-pub fn changed(before: &Source, now: &Source) -> Option<String> {
+pub fn changed(before: &SourceServer, now: &SourceServer) -> Option<String> {
     let same = match (before.topology, now.topology) {
         (Topology::Standalone, Topology::Standalone) => server(&before.member) == server(&now.member),
         (Topology::Mongos, Topology::Mongos) => true,
@@ -29,7 +29,7 @@ fn server(member: &str) -> (&str, &str) {
     (if uri::is_loopback(host) { "localhost" } else { host }, port)
 }
 
-fn words(source: &Source) -> String {
+fn words(source: &SourceServer) -> String {
     let member = &source.member;
     match (source.topology, &source.set_name) {
         (Topology::Standalone, _) => format!("the single server {member}"),
@@ -45,8 +45,8 @@ fn words(source: &Source) -> String {
 mod tests {
     use super::*;
 
-    fn source(topology: Topology, member: &str, name: Option<&str>, id: Option<&str>) -> Source {
-        Source {
+    fn source(topology: Topology, member: &str, name: Option<&str>, id: Option<&str>) -> SourceServer {
+        SourceServer {
             topology,
             member: member.into(),
             version: "8.0.0".into(),

@@ -30,7 +30,7 @@ use crate::base::error::{Error, Result};
 use crate::model::id::BackupId;
 use crate::model::index::Index;
 use crate::model::manifest;
-use crate::model::manifest::{Manifest, Object};
+use crate::model::manifest::{IndexObject, Manifest};
 use crate::store::{self, Store};
 use cache::{Cache, What};
 use collapse::{Namespaces, Stored};
@@ -356,10 +356,10 @@ fn entry<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> Entry<Box<Manifest
 }
 
 /// Writes the index; what the manifest says of it.
-pub async fn put_index(store: &dyn Store, id: &BackupId, index: &Index) -> Result<Object> {
+pub async fn put_index(store: &dyn Store, id: &BackupId, index: &Index) -> Result<IndexObject> {
     let key = layout::index(id);
     let bytes = index.encode()?;
-    let object = Object {
+    let object = IndexObject {
         key: key.clone(),
         size: bytes.len() as u64,
         blake3: blake3::hash(&bytes).to_hex().to_string(),

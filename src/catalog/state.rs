@@ -13,7 +13,7 @@ use crate::catalog::marks::{self, Failure, Pin, Tombstone};
 use crate::catalog::verdict::{Drill, Verdict, Verdicts};
 use crate::catalog::{Catalog, Entry, Folder, Reading, Summary, layout};
 use crate::model::id::BackupId;
-use crate::model::manifest::Source;
+use crate::model::manifest::SourceServer;
 use crate::store::Store;
 
 /// A completed backup, as far as retention is concerned.
@@ -28,7 +28,7 @@ pub struct Backup {
     /// How much it holds.
     pub contents: Contents,
     /// What was read.
-    pub source: Source,
+    pub source: SourceServer,
     /// A person wants it kept.
     pub pinned: Option<Pin>,
     /// A person looked at it and found it right: its collapse, its new source, its date.

@@ -7,7 +7,7 @@ use crate::base::error::{Error, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::config::Config;
-use crate::model::manifest::Engine;
+use crate::model::manifest::EngineUsed;
 use crate::source::engine;
 
 pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
@@ -60,7 +60,7 @@ fn together(errors: Vec<Option<Error>>) -> Result<()> {
     Err(Error::new(errors[0].kind(), told.join("; ")).hint(steps.join(". ")))
 }
 
-fn text(config: &Config, job: Option<&String>, engine: Option<&Engine>) -> String {
+fn text(config: &Config, job: Option<&String>, engine: Option<&EngineUsed>) -> String {
     let mut text = String::new();
     let state_dir = config.state_dir.as_ref().map(|dir| dir.display().to_string());
     for (setting, value, origin) in config.shown() {

@@ -15,14 +15,14 @@ use crate::base::progress::Meter;
 use crate::catalog::verdict::Drill;
 use crate::config::Config;
 use crate::model::manifest::Manifest;
-use crate::ops::drill::{self, Ground, Resources};
+use crate::ops::drill::{self, DrillResources, DrillTarget};
 use crate::restore_target::throwaway::Program;
 use crate::store::Store;
 
 /// The server that is set for drills, else a mongod that the drill starts.
-pub async fn ground(config: &Config) -> Result<Ground> {
+pub async fn ground(config: &Config) -> Result<DrillTarget> {
     if let Some(uri) = config.drill_uri()? {
-        return Ok(Ground::Server(uri.clone()));
+        return Ok(DrillTarget::Server(uri.clone()));
     }
     let search_path = config.machine.search_path.as_deref();
     let program = Program::find(config.mongod_path()?, search_path).await.map_err(|why| {
@@ -30,14 +30,14 @@ pub async fn ground(config: &Config) -> Result<Ground> {
             "Install mongod, set MONGOD_PATH to one, or name a server that may be drilled on: --to-uri, DRILL_URI",
         )
     })?;
-    Ok(Ground::Mongod { program, within: std::env::temp_dir() })
+    Ok(DrillTarget::Mongod { program, within: std::env::temp_dir() })
 }
 
 /// Drills, and shows how far it is.
 pub async fn run(
     store: Arc<dyn Store>,
     manifest: &Manifest,
-    ground: &Ground,
+    ground: &DrillTarget,
     config: &Config,
     output: &Output,
     log: &Log,
@@ -48,7 +48,7 @@ pub async fn run(
     let token = format!("{:08x}", rand::random::<u32>());
     let patience = config.patience()?.clone();
     let (clock, host) = (Clock::start(), config.machine.host.clone());
-    let resources = Resources { store, meter: &meter, cancel, clock, token, host, patience };
+    let resources = DrillResources { store, meter: &meter, cancel, clock, token, host, patience };
     let drilled = drill::drill(&resources, manifest, ground).await;
     drop(display);
     drilled

@@ -1,19 +1,16 @@
-//! Reading mongodump's archive format from a stream, into a [`Sink`] that wants one namespace at a time.
+//! Reading mongodump's archive format from a stream into a [`Sink`], which takes one namespace at a time.
 //!
-//! mongodump with one parallel collection keeps each namespace together, but for the last batches of
-//! a large one; what belongs to another namespace than the open one waits in memory, up to a bound.
-//! Everything the official reader checks is checked (mongo-tools, `common/archive/parser.go` and
-//! `demultiplexer.go`), and the CRC before the namespace counts as complete.
-
-mod input;
+//! With one parallel collection, mongodump keeps the documents of a namespace together, except for the last batches of a
+//! large one. Documents of other namespaces than the open one wait in memory, up to a bound. The reader checks everything
+//! that the official one checks (mongo-tools, `common/archive/parser.go` and `demultiplexer.go`), including the CRC of each
+//! namespace before the namespace counts as complete.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, ErrorKind, Read};
 
+use bson::RawDocument;
 use crc_fast::CrcAlgorithm::Crc64Xz;
 
-use self::input::{Input, damaged};
-pub use self::input::{LONGEST, whole_documents};
 use crate::base::bounds::Structure;
 use crate::base::error::{Error, Result};
 use crate::dumpformat::{Sink, metadata};
@@ -22,48 +19,48 @@ use crate::model::versions;
 
 /// The first four bytes of an archive.
 pub const MAGIC: u32 = 0x8199_e26d;
-/// What stands where a document's length would: the end of a run of documents.
+/// Ends a run of documents. It stands in the place of a document's length.
 pub const TERMINATOR: [u8; 4] = [0xff; 4];
 
-/// What waits for its turn is at most this many bytes.
+/// The most bytes of documents that wait until their namespace is opened.
 const WAITING: usize = 64 << 20;
 
-/// What an archive says of itself.
+/// The versions in an archive's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
-    /// The server's version.
+pub struct ArchiveHeader {
     pub server_version: String,
     /// mongodump's version.
     pub tool_version: String,
 }
 
-/// Reads an archive whole.
+/// Reads an archive.
 pub struct Demux<R> {
     input: Input<R>,
-    states: Vec<State>,
+    states: Vec<Announced>,
     by_name: BTreeMap<(String, String), usize>,
     /// The namespace that the sink has open.
     open: Option<usize>,
     waiting: usize,
-    /// The sink takes namespaces in turns.
+    /// See [`Demux::mixed`].
     mixed: bool,
-    /// Namespaces as their server listed them.
+    /// See [`Demux::listed`].
     listed: Vec<Namespace>,
 }
 
+/// The state of an announced namespace.
 #[derive(Default)]
-struct State {
+struct Announced {
     wanted: bool,
     began: bool,
+    /// The archive has no more documents of it, and the CRC was right.
     closed: bool,
-    /// The CRC was right and no document is missing.
+    /// The sink has all its documents.
     complete: bool,
     crc: Option<crc_fast::Digest>,
     held: Vec<u8>,
 }
 
 impl<R: BufRead> Demux<R> {
-    /// Reads the archive in `input`.
     pub fn new(input: R) -> Demux<R> {
         Demux {
             input: Input::new(input),
@@ -76,23 +73,25 @@ impl<R: BufRead> Demux<R> {
         }
     }
 
-    /// Hands documents on as they stand, so that nothing waits in memory: the sink's `begin` says whose
-    /// the next ones are, for each block anew, and `end` that this namespace is complete.
+    /// Hands on documents in the order of the archive, so that none waits in memory. The sink's `begin` is called for each
+    /// block, and `end` when the namespace is complete.
     pub fn mixed(mut self) -> Demux<R> {
         self.mixed = true;
         self
     }
 
-    /// Takes options and indexes from `namespaces` where the archive has the same text of them: Extended JSON
-    /// cannot express the difference between a constant such as `{$numberLong: "5"}` and a number.
+    /// Takes options and indexes from `namespaces`, as the server listed them, if the archive has the same text. Extended
+    /// JSON cannot express the difference between a constant such as `{$numberLong: "5"}` and a number.
     pub fn listed(mut self, namespaces: Vec<Namespace>) -> Demux<R> {
         self.listed = namespaces;
         self
     }
 
-    /// Reads to the end. Only namespaces that `wanted` accepts go to the sink; the others are read
-    /// and checked all the same.
-    pub fn run(mut self, wanted: &dyn Fn(&Namespace) -> bool, sink: &mut dyn Sink) -> Result<Header> {
+    /// Reads the archive to its end. Only namespaces that `wanted` accepts go to the sink; the others are also checked.
+    ///
+    /// # Errors
+    /// Returns an error if the archive is damaged, or the error of the sink.
+    pub fn run(mut self, wanted: &dyn Fn(&Namespace) -> bool, sink: &mut dyn Sink) -> Result<ArchiveHeader> {
         self.input.magic()?;
         let header = self.header()?;
         let mut structure = Structure::default();
@@ -107,10 +106,14 @@ impl<R: BufRead> Demux<R> {
             let key = (namespace.db.clone(), namespace.data_collection().to_string());
             let wanted = wanted(&namespace);
             if self.by_name.insert(key, self.states.len()).is_some() {
-                return Err(damaged(&format!("{namespace} is announced twice")));
+                return Err(damaged(&format!("it announces {namespace} twice")));
             }
             places.push(wanted.then_some(announced.len()));
-            self.states.push(State { wanted, crc: Some(crc_fast::Digest::new(Crc64Xz)), ..State::default() });
+            self.states.push(Announced {
+                wanted,
+                crc: Some(crc_fast::Digest::new(Crc64Xz)),
+                ..Announced::default()
+            });
             if wanted {
                 announced.push(namespace);
             }
@@ -127,11 +130,11 @@ impl<R: BufRead> Demux<R> {
         }
         match self.states.iter().position(|s| !s.closed) {
             None => Ok(header),
-            Some(at) => Err(damaged(&format!("it ends before {} is complete", self.name(at)))),
+            Some(at) => Err(damaged(&format!("it ends before the end of {}", self.name(at)))),
         }
     }
 
-    /// One block: a header, documents, a terminator.
+    /// Reads a block whose header was read: documents and a terminator.
     fn block(&mut self, places: &[Option<usize>], views: &[usize], sink: &mut dyn Sink) -> Result<()> {
         let at = self.block_namespace()?;
         let (end, crc) = self.block_end()?;
@@ -144,7 +147,7 @@ impl<R: BufRead> Demux<R> {
         }
         while self.input.next_run()? {
             if end {
-                return Err(damaged(&format!("documents follow the end of {}", self.name(at))));
+                return Err(damaged(&format!("documents follow after the end of {}", self.name(at))));
             }
             if views.contains(&at) {
                 return Err(damaged(&format!("the view {} has documents", self.name(at))));
@@ -161,7 +164,7 @@ impl<R: BufRead> Demux<R> {
                 self.waiting += run.len();
                 if self.waiting > WAITING {
                     return Err(Error::failed(
-                        "mongodump mixes its collections more than this tool can hold in memory",
+                        "mongodump mixes the documents of several collections more than this tool can hold in memory",
                     )
                     .hint("Use the native engine: BACKUP_ENGINE=native"));
                 }
@@ -173,7 +176,7 @@ impl<R: BufRead> Demux<R> {
         Ok(())
     }
 
-    /// Opens a namespace at the sink and hands on what waited.
+    /// Opens a namespace in the sink and hands on its waiting documents.
     fn open_next(&mut self, at: usize, places: &[Option<usize>], sink: &mut dyn Sink) -> Result<()> {
         sink.begin(places[at].expect("only wanted namespaces are opened"))?;
         self.open = Some(at);
@@ -182,12 +185,12 @@ impl<R: BufRead> Demux<R> {
         hand_on(&held, sink)
     }
 
-    /// A namespace is closed by the archive; at the sink when its turn has come.
+    /// Closes a namespace that the archive has closed. The sink gets its end when it is open there.
     fn close(&mut self, at: usize, crc: i64, places: &[Option<usize>], sink: &mut dyn Sink) -> Result<()> {
         let digest =
             self.states[at].crc.take().ok_or_else(|| damaged(&format!("{} ends twice", self.name(at))))?;
         if digest.finalize() as i64 != crc {
-            return Err(damaged(&format!("the checksum of {} does not fit its documents", self.name(at))));
+            return Err(damaged(&format!("the documents of {} do not have their checksum", self.name(at))));
         }
         self.states[at].closed = true;
         if self.open != Some(at) {
@@ -199,7 +202,7 @@ impl<R: BufRead> Demux<R> {
         if self.mixed {
             return Ok(());
         }
-        // Whatever waited in full meanwhile, then the one that is still being read.
+        // First namespaces that wait in full, then one that is still being read.
         while let Some(next) = self.states.iter().position(|s| s.wanted && s.began && !s.complete) {
             let whole = self.states.iter().position(|s| s.wanted && s.closed && !s.complete);
             let next = whole.unwrap_or(next);
@@ -214,13 +217,13 @@ impl<R: BufRead> Demux<R> {
         Ok(())
     }
 
-    fn header(&mut self) -> Result<Header> {
+    fn header(&mut self) -> Result<ArchiveHeader> {
         if !self.input.next("its header")? {
             return Err(damaged("it has no header"));
         }
         let header = self.input.parsed("its header")?;
         let text = |key: &str| header.get_str(key).map(str::to_string).map_err(|e| damaged(&e.to_string()));
-        Ok(Header { server_version: text("server_version")?, tool_version: text("tool_version")? })
+        Ok(ArchiveHeader { server_version: text("server_version")?, tool_version: text("tool_version")? })
     }
 
     fn metadata(&self) -> Result<Namespace> {
@@ -238,12 +241,11 @@ impl<R: BufRead> Demux<R> {
         let header = self.input.parsed("a block's header")?;
         let text = |key: &str| header.get_str(key).map_err(|e| damaged(&e.to_string()));
         let key = (text("db")?.to_string(), text("collection")?.to_string());
-        let at = *self
-            .by_name
-            .get(&key)
-            .ok_or_else(|| damaged(&format!("{}.{} was not announced", key.0, key.1)))?;
+        let at = *self.by_name.get(&key).ok_or_else(|| {
+            damaged(&format!("it has documents of {}.{}, which it does not announce", key.0, key.1))
+        })?;
         if self.states[at].closed {
-            return Err(damaged(&format!("{}.{} goes on after its end", key.0, key.1)));
+            return Err(damaged(&format!("documents follow after the end of {}.{}", key.0, key.1)));
         }
         Ok(at)
     }
@@ -261,7 +263,7 @@ impl<R: BufRead> Demux<R> {
     }
 }
 
-/// Gives the sink one document after the other of a run.
+/// Hands on the documents of a run.
 fn hand_on(mut run: &[u8], sink: &mut dyn Sink) -> Result<()> {
     while let Some(len) = run.first_chunk::<4>() {
         let (document, after) = run.split_at(i32::from_le_bytes(*len) as usize);
@@ -269,6 +271,127 @@ fn hand_on(mut run: &[u8], sink: &mut dyn Sink) -> Result<()> {
         run = after;
     }
     Ok(())
+}
+
+/// The longest document in bytes: 16 MiB, and 16 KiB that the server allows itself on top.
+pub const LONGEST: usize = (16 << 20) + (16 << 10);
+
+/// The stream of an archive as a sequence of BSON documents and terminators. Whole documents are examined in the reader's
+/// buffer; a document that crosses the end of the buffer is copied.
+struct Input<R> {
+    reader: R,
+    /// The document that was copied.
+    document: Vec<u8>,
+    /// The length of the whole documents at the front of the reader's buffer.
+    ready: usize,
+}
+
+impl<R: BufRead> Input<R> {
+    fn new(reader: R) -> Input<R> {
+        Input { reader, document: Vec::new(), ready: 0 }
+    }
+
+    /// Reads the first four bytes and compares them with [`MAGIC`].
+    fn magic(&mut self) -> Result<()> {
+        let mut magic = [0; 4];
+        self.fill(&mut magic, "its first bytes")?;
+        if u32::from_le_bytes(magic) != MAGIC {
+            return Err(damaged("it does not begin like a mongodump archive"));
+        }
+        Ok(())
+    }
+
+    /// Reads the next block's header. Returns false at the end of the stream.
+    fn next_block(&mut self) -> Result<bool> {
+        if self.reader.fill_buf().map_err(read_failed)?.is_empty() {
+            return Ok(false);
+        }
+        if !self.next("a block's header")? {
+            return Err(damaged("a block has no header"));
+        }
+        Ok(true)
+    }
+
+    /// Reads the next document. Returns false at a terminator. `what` is the document's name in errors.
+    fn next(&mut self, what: &str) -> Result<bool> {
+        let mut length = [0; 4];
+        self.fill(&mut length, what)?;
+        if length == TERMINATOR {
+            return Ok(false);
+        }
+        let len = usize::try_from(i32::from_le_bytes(length)).unwrap_or(0);
+        if !(5..=LONGEST).contains(&len) {
+            return Err(damaged(&format!("{what} has the impossible length {}", i32::from_le_bytes(length))));
+        }
+        self.document.clear();
+        self.document.extend_from_slice(&length);
+        // Memory is allocated as bytes arrive, not as the length claims.
+        let rest = len - length.len();
+        let mut next = self.reader.by_ref().take(rest as u64);
+        let read = next.read_to_end(&mut self.document).map_err(read_failed)?;
+        if read < rest {
+            return Err(damaged(&format!("it ends within {what}")));
+        }
+        if self.document.last() != Some(&0) {
+            return Err(damaged(&format!("{what} does not end like a BSON document")));
+        }
+        Ok(true)
+    }
+
+    /// Moves to the next documents of a block, as many as are in the buffer. Returns false at the block's terminator.
+    fn next_run(&mut self) -> Result<bool> {
+        self.reader.consume(self.ready);
+        self.ready = whole_documents(self.reader.fill_buf().map_err(read_failed)?);
+        if self.ready > 0 { Ok(true) } else { self.next("a document") }
+    }
+
+    /// Returns the current documents, concatenated.
+    fn run(&mut self) -> Result<&[u8]> {
+        match self.ready {
+            0 => Ok(&self.document),
+            ready => Ok(&self.reader.fill_buf().map_err(read_failed)?[..ready]),
+        }
+    }
+
+    /// Returns the length of the last document.
+    fn len(&self) -> usize {
+        self.document.len()
+    }
+
+    /// Returns the last document.
+    fn parsed(&self, what: &str) -> Result<&RawDocument> {
+        RawDocument::from_bytes(&self.document).map_err(|e| damaged(&format!("{what} is not BSON: {e}")))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8], what: &str) -> Result<()> {
+        self.reader.read_exact(bytes).map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => damaged(&format!("it ends within {what}")),
+            _ => read_failed(e),
+        })
+    }
+}
+
+/// Returns the length of the whole documents at the front of `bytes`.
+pub fn whole_documents(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(len) = rest.first_chunk::<4>() {
+        let len = usize::try_from(i32::from_le_bytes(*len)).unwrap_or(0);
+        match rest.split_at_checked(len) {
+            Some((document, after)) if (5..=LONGEST).contains(&len) && document.ends_with(&[0]) => {
+                rest = after
+            }
+            _ => break,
+        }
+    }
+    bytes.len() - rest.len()
+}
+
+fn damaged(why: &str) -> Error {
+    Error::failed(format!("the archive is damaged or incomplete: {why}"))
+}
+
+fn read_failed(error: std::io::Error) -> Error {
+    Error::failed("the archive cannot be read").caused_by(error)
 }
 
 #[cfg(test)]

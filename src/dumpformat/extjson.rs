@@ -1,26 +1,35 @@
-//! Canonical Extended JSON v2 from raw BSON and back, as `metadata.json` of a dump holds it.
+//! Canonical Extended JSON v2 from raw BSON and back, the format of `metadata.json`.
 //!
-//! Written out here because decoding into a map would lose duplicate keys, and because the `bson`
-//! crate (3.1) prints subnormal doubles as bare numbers, NaN with a sign, and sorts the flags of
-//! regular expressions. Source: <https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md>.
+//! The `bson` crate is not used for this: decoding into a map would lose duplicate keys, and `bson` 3.1 prints subnormal
+//! doubles as bare numbers, NaN with a sign, and sorts the flags of regular expressions. Source:
+//! <https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md>.
+//!
+//! Options can contain constants that look like Extended JSON, such as `{$literal: {$numberLong: "5"}}`. In the text such a
+//! constant looks the same as a 64-bit number. mongorestore reads a number, and so does this reader (mongo-go-driver 2,
+//! `bson/extjson_parser.go`). A document that only begins like Extended JSON, for example `{$oid: {bsonType: "string"}}`,
+//! makes mongorestore fail; this reader keeps it as a document.
 
-mod read;
-
-use std::fmt::Write;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
 
 use base64::Engine;
-use bson::{RawArray, RawBsonRef, RawDocument};
+use base64::engine::general_purpose::STANDARD;
+use bson::oid::ObjectId;
+use bson::raw::CString;
+use bson::{
+    Bson, DateTime, Decimal128, RawArray, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf,
+    Regex, Timestamp,
+};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::Error as _;
-
-pub use read::Json;
 
 use crate::base::bounds;
 
-/// Appends `document` to `out`, without spaces, keys in their order.
+/// Appends `document` to `out` without spaces. The keys keep their order.
 ///
 /// # Errors
-/// Returns an error if the bytes are not BSON, hold a string that is not UTF-8, which JSON cannot express, or are nested
-/// deeper than [`bounds::DEEPEST`].
+/// Returns an error if the bytes are not BSON, contain a string that is not UTF-8, or are nested deeper than
+/// [`bounds::DEEPEST`].
 pub fn write_document(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
     bounds::check_depth(document).map_err(bson::error::Error::custom)?;
     write_fields(out, document)
@@ -53,14 +62,13 @@ fn write_array(out: &mut String, array: &RawArray) -> Result<(), bson::error::Er
     Ok(())
 }
 
-/// Appends `text` as a JSON string; only what JSON demands is escaped, not `<`, `>` or `&`.
+/// Appends `text` as a JSON string. Only the characters that JSON requires are escaped, not `<`, `>` or `&`.
 pub fn write_string(out: &mut String, text: &str) {
     out.push_str(&serde_json::to_string(text).expect("a string is JSON"));
 }
 
 fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::error::Error> {
-    // Writing to a String cannot fail.
-    macro_rules! put { ($($t:tt)*) => { write!(out, $($t)*).expect("a String takes all") } }
+    macro_rules! put { ($($t:tt)*) => { write!(out, $($t)*).expect("writing to a String succeeds") } }
     match value {
         RawBsonRef::Double(v) => put!(r#"{{"$numberDouble":"{}"}}"#, double(v)),
         RawBsonRef::String(v) => write_string(out, v),
@@ -68,7 +76,7 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
         RawBsonRef::Array(v) => write_array(out, v)?,
         RawBsonRef::Binary(v) => put!(
             r#"{{"$binary":{{"base64":"{}","subType":"{:02x}"}}}}"#,
-            base64::engine::general_purpose::STANDARD.encode(v.bytes),
+            STANDARD.encode(v.bytes),
             u8::from(v.subtype)
         ),
         RawBsonRef::Undefined => out.push_str(r#"{"$undefined":true}"#),
@@ -115,7 +123,7 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
     Ok(())
 }
 
-/// The shortest text that reads back as the same double, with a point or an exponent in it.
+/// Returns the shortest text that reads back as the same double. It contains a point or an exponent.
 fn double(v: f64) -> String {
     if v.is_nan() {
         "NaN".into()
@@ -126,49 +134,302 @@ fn double(v: f64) -> String {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use bson::{Document, RawDocumentBuf, doc};
+/// The most interpretations that [`Json::read_as`] tries. Large options take a second or two.
+const INTERPRETATIONS: usize = 50_000;
 
-    use super::*;
+/// A JSON value. Objects keep the order of their keys and duplicate keys; `serde_json::Value` would lose both.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Json {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Double(f64),
+    String(String),
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
 
-    fn json(document: &Document) -> String {
-        let mut out = String::new();
-        write_document(&mut out, &RawDocumentBuf::try_from(document).unwrap()).unwrap();
-        out
+impl Json {
+    /// Parses a text. Skips a byte order mark at its beginning.
+    ///
+    /// # Errors
+    /// Returns an error if the text is not JSON.
+    pub fn parse(text: &str) -> Result<Json, String> {
+        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| e.to_string())
     }
 
-    #[test]
-    fn the_example_of_mongodump() {
-        let document = doc! {"v": 2, "key": {"_id": 1}, "name": "_id_"};
-        assert_eq!(
-            json(&document),
-            r#"{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"}"#
-        );
+    /// Returns the value of a key of an object; the last one if the key occurs more than once.
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        match self {
+            Json::Object(pairs) => pairs.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value),
+            _ => None,
+        }
     }
 
-    #[test]
-    fn regular_expressions_keep_the_order_of_their_flags() {
-        let mut raw = RawDocumentBuf::new();
-        raw.append(
-            bson::raw::cstr!("r"),
-            bson::Regex { pattern: "a.*".try_into().unwrap(), options: "imsx".try_into().unwrap() },
-        );
-        let mut bytes = raw.into_bytes();
-        let at = bytes.windows(4).position(|w| w == b"imsx").unwrap();
-        bytes[at..at + 4].copy_from_slice(b"xsmi");
-        let mut out = String::new();
-        write_document(&mut out, RawDocument::from_bytes(&bytes).unwrap()).unwrap();
-        assert_eq!(out, r#"{"r":{"$regularExpression":{"pattern":"a.*","options":"xsmi"}}}"#);
+    /// Converts an object to a document. Returns `None` if the value is not an object.
+    ///
+    /// # Errors
+    /// Returns an error if a key cannot be a BSON key.
+    pub fn document(&self) -> Result<Option<RawDocumentBuf>, String> {
+        self.document_with(&BTreeSet::new()).map(|(document, _)| document)
     }
 
-    #[test]
-    fn duplicate_keys_stay_two() {
-        let mut raw = RawDocumentBuf::new();
-        raw.append(bson::raw::cstr!("a"), 1);
-        raw.append(bson::raw::cstr!("a"), "two");
-        let mut out = String::new();
-        write_document(&mut out, &raw).unwrap();
-        assert_eq!(out, r#"{"a":{"$numberInt":"1"},"a":"two"}"#);
+    /// Converts an object to the document that `is_right` accepts. An object that looks like Extended JSON may be a constant;
+    /// up to two of them are taken literally. Returns `None` if `is_right` accepts no such interpretation.
+    pub fn read_as(&self, is_right: &dyn Fn(&RawDocumentBuf) -> bool) -> Option<RawDocumentBuf> {
+        let mut tried = 0;
+        let mut literal = vec![BTreeSet::new()];
+        for _ in 0..=2 {
+            let mut next = Vec::new();
+            for places in &literal {
+                let (document, count) = self.document_with(places).ok()?;
+                let document = document?;
+                if is_right(&document) {
+                    return Some(document);
+                }
+                tried += 1;
+                // Only later places are added, so that each set is tried once.
+                let from = places.last().map_or(0, |last| last + 1);
+                next.extend((from..count).map(|at| places.iter().copied().chain([at]).collect()));
+                if tried > INTERPRETATIONS {
+                    return None;
+                }
+            }
+            literal = next;
+        }
+        None
+    }
+
+    fn document_with(&self, literal: &BTreeSet<usize>) -> Result<(Option<RawDocumentBuf>, usize), String> {
+        let mut reader = JsonToBson { literal, count: 0 };
+        let document = match self {
+            Json::Object(pairs) => Some(reader.document(pairs)?),
+            _ => None,
+        };
+        Ok((document, reader.count))
+    }
+
+    fn str(&self) -> Option<&str> {
+        match self {
+            Json::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns the value of an object that has only this key.
+    fn only(&self, key: &str) -> Option<&Json> {
+        match self {
+            Json::Object(pairs) => match &pairs[..] {
+                [(name, value)] if name == key => Some(value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Returns the values of an object that has only these two keys, in any order.
+    fn both(&self, first: &str, second: &str) -> Option<(&Json, &Json)> {
+        match self {
+            Json::Object(pairs) if pairs.len() == 2 => Some((self.get(first)?, self.get(second)?)),
+            _ => None,
+        }
     }
 }
+
+/// Converts JSON to BSON.
+struct JsonToBson<'a> {
+    /// The objects that are taken literally, as numbers in the sequence of objects that may be Extended JSON.
+    literal: &'a BTreeSet<usize>,
+    /// The number of such objects so far.
+    count: usize,
+}
+
+impl JsonToBson<'_> {
+    fn document(&mut self, pairs: &[(String, Json)]) -> Result<RawDocumentBuf, String> {
+        let mut out = RawDocumentBuf::new();
+        for (key, value) in pairs {
+            let name = CString::try_from(key.as_str()).map_err(|e| format!("the key {key:?}: {e}"))?;
+            out.append(name, self.value(value)?);
+        }
+        Ok(out)
+    }
+
+    fn value(&mut self, json: &Json) -> Result<RawBson, String> {
+        Ok(match json {
+            Json::Null => RawBson::Null,
+            Json::Bool(value) => RawBson::Boolean(*value),
+            Json::Integer(value) => i32::try_from(*value).map_or(RawBson::Int64(*value), RawBson::Int32),
+            Json::Double(value) => RawBson::Double(*value),
+            Json::String(text) => RawBson::String(text.clone()),
+            Json::Array(items) => {
+                let mut out = RawArrayBuf::new();
+                for item in items {
+                    out.push(self.value(item)?);
+                }
+                RawBson::Array(out)
+            }
+            Json::Object(pairs) => match self.extended(pairs)? {
+                Some(value) => value,
+                None => RawBson::Document(self.document(pairs)?),
+            },
+        })
+    }
+
+    /// Returns the value of an object in Extended JSON.
+    fn extended(&mut self, pairs: &[(String, Json)]) -> Result<Option<RawBson>, String> {
+        if !pairs.first().is_some_and(|(key, _)| key.starts_with('$')) {
+            return Ok(None);
+        }
+        if let [(code, Json::String(text)), (scope, Json::Object(inner))] = pairs
+            && (code.as_str(), scope.as_str()) == ("$code", "$scope")
+        {
+            if self.is_literal() {
+                return Ok(None);
+            }
+            let scope = self.document(inner)?;
+            let value = bson::raw::RawJavaScriptCodeWithScope { code: text.clone(), scope };
+            return Ok(Some(RawBson::JavaScriptCodeWithScope(value)));
+        }
+        let value = match pairs {
+            [(key, value)] => single(key, value),
+            [(binary, Json::String(text)), (kind, Json::String(number))]
+                if (binary.as_str(), kind.as_str()) == ("$binary", "$type") =>
+            {
+                binary_of(text, number)
+            }
+            _ => None,
+        };
+        Ok(value.filter(|_| !self.is_literal()))
+    }
+
+    /// Counts an object that may be Extended JSON. Returns true if it is taken literally.
+    fn is_literal(&mut self) -> bool {
+        self.count += 1;
+        self.literal.contains(&(self.count - 1))
+    }
+}
+
+/// Returns the value of an object in Extended JSON with one key.
+fn single(key: &str, value: &Json) -> Option<RawBson> {
+    Some(match key {
+        "$numberInt" => RawBson::Int32(value.str()?.parse().ok()?),
+        "$numberLong" => RawBson::Int64(value.str()?.parse().ok()?),
+        "$numberDouble" => RawBson::Double(match value.str()? {
+            "Infinity" => f64::INFINITY,
+            "-Infinity" => f64::NEG_INFINITY,
+            "NaN" => f64::NAN,
+            number => number.parse().ok().filter(|number: &f64| number.is_finite())?,
+        }),
+        "$numberDecimal" => RawBson::Decimal128(value.str()?.parse::<Decimal128>().ok()?),
+        "$oid" => RawBson::ObjectId(ObjectId::parse_str(value.str()?).ok()?),
+        "$symbol" => RawBson::Symbol(value.str()?.into()),
+        "$code" => RawBson::JavaScriptCode(value.str()?.into()),
+        "$minKey" => (*value == Json::Integer(1)).then_some(RawBson::MinKey)?,
+        "$maxKey" => (*value == Json::Integer(1)).then_some(RawBson::MaxKey)?,
+        "$undefined" => (*value == Json::Bool(true)).then_some(RawBson::Undefined)?,
+        "$date" => RawBson::DateTime(date(value)?),
+        "$binary" => {
+            let (bytes, kind) = value.both("base64", "subType")?;
+            binary_of(bytes.str()?, kind.str()?)?
+        }
+        "$uuid" => {
+            let uuid = bson::Uuid::parse_str(value.str().filter(|text| text.len() == 36)?).ok()?;
+            RawBson::Binary(bson::Binary::from_uuid(uuid))
+        }
+        "$timestamp" => match value.both("t", "i")? {
+            (Json::Integer(t), Json::Integer(i)) => RawBson::Timestamp(Timestamp {
+                time: u32::try_from(*t).ok()?,
+                increment: u32::try_from(*i).ok()?,
+            }),
+            _ => return None,
+        },
+        "$regularExpression" => {
+            let (pattern, options) = value.both("pattern", "options")?;
+            RawBson::RegularExpression(Regex {
+                pattern: CString::try_from(pattern.str()?).ok()?,
+                options: CString::try_from(options.str()?).ok()?,
+            })
+        }
+        "$dbPointer" => {
+            let (namespace, id) = value.both("$ref", "$id")?;
+            let (namespace, id) = (namespace.str()?, id.only("$oid")?.str()?);
+            // The fields of a DBPointer are private to the bson crate; its own JSON is exact here.
+            let json = serde_json::json!({"$dbPointer": {"$ref": namespace, "$id": {"$oid": id}}});
+            RawBson::try_from(Bson::try_from(json).ok()?).ok()?
+        }
+        _ => return None,
+    })
+}
+
+/// Parses a date: canonical, or in the form of mongodump before 4.2.
+fn date(value: &Json) -> Option<DateTime> {
+    match value {
+        Json::Integer(millis) => Some(DateTime::from_millis(*millis)),
+        Json::String(text) => DateTime::parse_rfc3339_str(text).ok(),
+        _ => value.only("$numberLong")?.str()?.parse().ok().map(DateTime::from_millis),
+    }
+}
+
+fn binary_of(bytes: &str, kind: &str) -> Option<RawBson> {
+    let subtype = u8::from_str_radix(kind, 16).ok()?.into();
+    Some(RawBson::Binary(bson::Binary { subtype, bytes: STANDARD.decode(bytes).ok()? }))
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Integer(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Json, E> {
+        Ok(i64::try_from(value).map_or(Json::Double(value as f64), Json::Integer))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
+        Ok(Json::Double(value))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Json, E> {
+        Ok(Json::String(text.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = access.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Json::Object(pairs))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! `metadata.json`: a namespace's options and indexes as mongodump writes them.
+//! `metadata.json`: the options and indexes of a namespace as mongodump writes them.
 
 use bson::{RawDocument, RawDocumentBuf};
 
@@ -7,8 +7,10 @@ use crate::dumpformat::extjson;
 use crate::dumpformat::extjson::Json;
 use crate::model::namespace::{Namespace, Type};
 
-/// The text of `metadata.json` for a namespace. Fields and their order: mongo-tools,
-/// `mongodump/metadata_dump.go`.
+/// Renders `metadata.json`. The source of the fields and their order is mongo-tools, `mongodump/metadata_dump.go`.
+///
+/// # Errors
+/// Returns an error if the options or an index cannot be written as Extended JSON.
 pub fn render(
     collection: &str,
     kind: Type,
@@ -36,17 +38,16 @@ pub fn render(
     out.push_str(",\"collectionName\":");
     extjson::write_string(&mut out, collection);
     out.push_str(",\"type\":\"");
-    out.push_str(match kind {
-        Type::Collection => "collection",
-        Type::View => "view",
-        Type::Timeseries => "timeseries",
-    });
+    out.push_str(kind.as_str());
     out.push_str("\"}");
     Ok(out)
 }
 
-/// A namespace from its `metadata.json`, as mongodump wrote it. An empty text (the oplog, users of
-/// one database) is a collection of which nothing is known.
+/// Parses `metadata.json`. An empty text, which mongodump writes for the oplog and for the users of one database, is a
+/// collection without options and indexes.
+///
+/// # Errors
+/// Returns an error that names the namespace if the text is damaged.
 pub fn parse(db: &str, collection: &str, text: &str) -> Result<Namespace> {
     let broken = |why: String| Error::failed(format!("the metadata of {db}.{collection} is damaged: {why}"));
     let json = json(text).map_err(broken)?;
@@ -75,7 +76,7 @@ pub fn parse(db: &str, collection: &str, text: &str) -> Result<Namespace> {
     Ok(Namespace { uuid, metadata: text.into(), ..of(db, collection, options, indexes) })
 }
 
-/// A namespace with these options and indexes, and an empty text.
+/// Makes a namespace with these options and indexes, without UUID and text.
 pub fn of(db: &str, collection: &str, options: RawDocumentBuf, indexes: Vec<RawDocumentBuf>) -> Namespace {
     let kind = if options.get_document("timeseries").is_ok() {
         Type::Timeseries
@@ -96,7 +97,7 @@ pub fn of(db: &str, collection: &str, options: RawDocumentBuf, indexes: Vec<RawD
     }
 }
 
-/// The text of `metadata.json` as JSON; an empty text is an empty object.
+/// Parses the text of `metadata.json`. An empty text is an empty object.
 fn json(text: &str) -> Result<Json, String> {
     let json = match text.trim_start_matches('\u{feff}').trim() {
         "" => Json::Object(Vec::new()),
@@ -108,7 +109,7 @@ fn json(text: &str) -> Result<Json, String> {
     }
 }
 
-/// The collection's name as the text has it; versions of mongodump before 4.4 did not write it.
+/// Returns the collection's name in the text. Versions of mongodump before 4.4 did not write it.
 pub fn collection_name(text: &str) -> Option<String> {
     match json(text).ok()?.get("collectionName")? {
         Json::String(name) => Some(name.clone()),
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_mongodump_wrote_is_written_the_same() {
+    fn text_of_mongodump_is_rendered_byte_for_byte() {
         for text in [
             r#"{"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"}],"uuid":"7105a2817a4542899be20bd048e2c835","collectionName":"c","type":"collection"}"#,
             r#"{"options":{"viewOn":"src","pipeline":[{"$match":{"a":{"$gt":{"$numberInt":"1"}}}}]},"indexes":[],"collectionName":"view1","type":"view"}"#,
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_names_the_namespace() {
+    fn the_error_of_damaged_text_names_the_namespace() {
         for text in ["{", "[]", r#"{"options":1}"#, r#"{"indexes":[1]}"#] {
             let error = parse("shop", "orders", text).unwrap_err();
             assert!(error.to_string().contains("shop.orders"), "{error}");

@@ -1,4 +1,4 @@
-//! mongodump's formats: `metadata.json`, Extended JSON, file names, and the archive.
+//! mongodump's formats: `metadata.json`, Extended JSON, file names and the archive.
 
 pub mod demux;
 pub mod extjson;
@@ -8,14 +8,14 @@ pub mod names;
 use crate::base::error::Result;
 use crate::model::namespace::Namespace;
 
-/// Takes what a source reads, in the order of the artifact. A namespace is begun, gets its documents
-/// and is ended before the next one begins.
+/// Receives the namespaces and documents of a source, in the order of the artifact. A namespace is begun, receives its
+/// documents and is ended before the next one begins.
 pub trait Sink {
-    /// All namespaces, before anything else.
+    /// Receives all namespaces. This is the first call.
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()>;
-    /// The next documents belong to this namespace of the prelude.
+    /// The next documents belong to the namespace at this place of the prelude.
     fn begin(&mut self, namespace: usize) -> Result<()>;
-    /// One whole BSON document, as the server sent it.
+    /// Receives one BSON document as the server sent it.
     fn document(&mut self, raw: &[u8]) -> Result<()>;
     /// The namespace is complete.
     fn end(&mut self) -> Result<()>;

@@ -1,20 +1,20 @@
-//! File names of a dump directory, as mongodump forms them.
+//! File names in a dump directory, as mongodump makes them.
 //!
-//! The database's name is a folder, never escaped. The collection's name is escaped like a form
-//! value, and cut when that is longer than 238 bytes. Source: mongo-tools, `common/util/namespaces.go`.
+//! The name of the database is a folder and never escaped. The name of the collection is escaped like a form value, and
+//! shortened if the result is longer than 238 bytes. Source: mongo-tools, `common/util/namespaces.go`.
 
 use base64::Engine;
 use sha1::{Digest, Sha1};
 
-/// An escaped name longer than this is cut and made unique by a hash.
+/// The longest escaped name in bytes. A longer one is cut and made unique by a hash.
 const LONGEST: usize = 238;
-/// How much of a cut name is kept.
+/// The length to which a name is cut, in bytes.
 const KEPT: usize = 208;
 
-/// The oplog slice below the dump's root.
+/// The file of the oplog slice in the root of the dump.
 pub const OPLOG_FILE: &str = "oplog.bson";
 
-/// The collection's name as it stands in a dump's file names, without suffix.
+/// Escapes a collection's name for file names.
 pub fn escape(collection: &str) -> String {
     let mut out = String::with_capacity(collection.len());
     for byte in collection.bytes() {
@@ -33,18 +33,17 @@ pub fn escape(collection: &str) -> String {
     out
 }
 
-/// Returns true if [`escape`] shortened this file name (without suffix). Then only the metadata has the
-/// collection's name.
+/// Returns true if [`escape`] shortened this file name (without suffix). Then only the metadata has the collection's name.
 pub fn is_cut(stem: &str) -> bool {
     stem.len() == LONGEST && stem.contains("%24")
 }
 
-/// The file of a collection's documents below the dump's root.
+/// Returns the path of a collection's documents, relative to the root of the dump.
 pub fn bson_file(db: &str, collection: &str) -> String {
     format!("{db}/{}.bson", escape(collection))
 }
 
-/// The file of a collection's options and indexes below the dump's root.
+/// Returns the path of a collection's options and indexes, relative to the root of the dump.
 pub fn metadata_file(db: &str, collection: &str) -> String {
     format!("{db}/{}.metadata.json", escape(collection))
 }
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_as_mongodump_wrote_them() {
+    fn names_are_escaped_like_mongodump_does() {
         for (name, want) in [
             ("plain", "plain"),
             ("with space", "with+space"),
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_end_in_their_hash() {
+    fn long_names_end_with_their_hash() {
         let name = "x/".repeat(100);
         let got = escape(&name);
         assert_eq!(got.len(), 238);

@@ -1,4 +1,4 @@
-//! Backup ids: the UTC start time and a random suffix, unique, sortable, without local time.
+//! Backup ids: the UTC start time and a random suffix. They are unique and sort by time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,30 +7,29 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// The id of a backup, e.g. `20261123T030000Z-7k3q9d`.
+/// The id of a backup, for example `20261123T030000Z-7k3q9d`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BackupId(String);
 
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 const SUFFIX: usize = 6;
-/// Digits and letters that cannot be taken for one another.
+/// Digits and lower-case letters without those that look alike.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 impl BackupId {
-    /// A new id for a backup that starts now.
+    /// Makes an id for a backup that starts now.
     pub fn new(now: DateTime<Utc>, random: &mut impl Rng) -> BackupId {
         let suffix: String =
             (0..SUFFIX).map(|_| ALPHABET[random.random_range(0..ALPHABET.len())] as char).collect();
         BackupId(format!("{}-{suffix}", now.format(TIME)))
     }
 
-    /// When the backup started, to the second.
+    /// Returns the start time, to the second.
     pub fn started(&self) -> DateTime<Utc> {
-        parse_time(&self.0).expect("checked when the id was made")
+        parse_time(&self.0).expect("an id begins with a time")
     }
 
-    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,12 +47,12 @@ impl FromStr for BackupId {
         let fits = text.split_once('-').is_some_and(|(time, suffix)| {
             time.len() == 16 && suffix.len() == SUFFIX && suffix.bytes().all(|b| ALPHABET.contains(&b))
         });
-        // chrono also takes white space, signs and fewer digits: an id is only what the format writes.
+        // chrono also accepts white space, signs and fewer digits.
         let written = parse_time(text).is_some_and(|time| text.starts_with(&time.format(TIME).to_string()));
         if fits && written {
             Ok(BackupId(text.to_string()))
         } else {
-            Err(format!("'{text}' is not a backup id (they look like 20261123T030000Z-7k3q9d)"))
+            Err(format!("'{text}' is not a backup id such as 20261123T030000Z-7k3q9d"))
         }
     }
 }
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_id_is_refused() {
+    fn other_texts_are_refused() {
         for bad in [
             "",
             "latest",

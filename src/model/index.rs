@@ -1,5 +1,5 @@
-//! The index of an artifact: where each segment stands, so that one collection can be read by ranges
-//! and many in parallel. docs/format.md is its specification.
+//! The index of an artifact: the offset of each segment, so that one collection can be read by ranges and many in
+//! parallel. docs/format.md is the specification.
 
 use std::io::Read;
 
@@ -17,23 +17,21 @@ use crate::model::namespace::Namespace;
 /// The version of the index's format.
 pub const FORMAT: u32 = 1;
 
-/// The file's name beside the artifact: JSON in one zstd frame.
+/// The name of the file in the backup's folder. It contains JSON in one zstd frame.
 pub const FILE: &str = "index.json.zst";
 
-/// The largest object of an index that is written or read, in bytes.
+/// The largest index that is written or read, in stored bytes.
 pub const LARGEST: u64 = 64 << 20;
-/// The largest JSON of an index that is written or read, in bytes. An object of [`LARGEST`] bytes could expand to
-/// terabytes.
+/// The largest JSON of an index that is written or read, in bytes. [`LARGEST`] stored bytes could expand to terabytes.
 pub const LARGEST_JSON: u64 = 128 << 20;
 
-/// All segments of an artifact, in its order.
+/// The segments of an artifact, in the order of the artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Index {
     /// [`FORMAT`].
     pub format: u32,
-    /// The backup's id.
+    /// The id of the backup.
     pub id: String,
-    /// The segments.
     pub segments: Vec<Segment>,
     /// Options and indexes of each namespace, in the order of the manifest; empty in backups by version 0.1.0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -55,7 +53,6 @@ pub struct Described {
 }
 
 impl Described {
-    /// Describes a namespace.
     pub fn of(namespace: &Namespace) -> Described {
         Described {
             options: STANDARD.encode(namespace.options.as_bytes()),
@@ -63,10 +60,10 @@ impl Described {
         }
     }
 
-    /// Options and indexes as BSON.
+    /// Decodes options and indexes.
     ///
     /// # Errors
-    /// Returns an error if one of them is not BSON in Base64, or is nested too deeply.
+    /// Returns an error if one of them is not BSON in Base64 or is nested too deeply.
     pub fn documents(&self) -> Result<(RawDocumentBuf, Vec<RawDocumentBuf>), String> {
         let document = |text: &String| {
             let bytes = STANDARD.decode(text).map_err(|e| e.to_string())?;
@@ -80,22 +77,24 @@ impl Described {
 /// A run of whole documents of one namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// Which namespace: its place, from 0, in the manifest's list; the oplog slice stands behind the last.
+    /// The place of the namespace in the manifest's list, from 0. The oplog slice has the place after the last namespace.
     pub namespace: usize,
-    /// How many documents.
     pub documents: u64,
-    /// Their length in bytes.
+    /// The length of the documents in bytes.
     pub raw_bytes: u64,
     /// BLAKE3 of the raw bytes, hex.
     pub blake3: String,
-    /// Where the segment's first member or frame begins in the artifact, in bytes.
+    /// The offset of the first gzip member or zstd frame in the artifact, in bytes.
     pub offset: u64,
-    /// The length of its members or frames in bytes.
+    /// The length of the members or frames in bytes.
     pub length: u64,
 }
 
 impl Index {
-    /// The bytes of the index's object.
+    /// Encodes the index for the store.
+    ///
+    /// # Errors
+    /// Returns an error if the index is larger than [`LARGEST`] or [`LARGEST_JSON`].
     pub fn encode(&self) -> Result<Vec<u8>> {
         let json =
             serde_json::to_vec(self).map_err(|e| Error::failed("cannot write the index").caused_by(e))?;
@@ -103,7 +102,7 @@ impl Index {
             .map_err(|e| Error::failed("cannot compress the index").caused_by(e))?;
         if json.len() as u64 > LARGEST_JSON || bytes.len() as u64 > LARGEST {
             return Err(Error::failed(format!(
-                "the index of {} has {}, and at most {} are read back",
+                "the index of {} has {}, but at most {} can be read back",
                 units::several(self.namespaces.len() as u64, "namespace"),
                 units::bytes(json.len() as u64),
                 units::bytes(LARGEST_JSON)
@@ -113,7 +112,7 @@ impl Index {
         Ok(bytes)
     }
 
-    /// Reads an index's object.
+    /// Decodes an index.
     ///
     /// # Errors
     /// Returns an error if it is not an index, or if its JSON is longer than [`LARGEST_JSON`].
@@ -122,7 +121,9 @@ impl Index {
             |e: Box<dyn std::error::Error + Send + Sync>| Error::failed("the index is damaged").caused_by(e);
         let json = zstd::Decoder::new(bytes).map_err(|e| broken(e.into()))?;
         let mut text = Vec::new();
-        Limited::new(json, LARGEST_JSON, "its JSON").read_to_end(&mut text).map_err(|e| broken(e.into()))?;
+        Limited::new(json, LARGEST_JSON, "the JSON of the index")
+            .read_to_end(&mut text)
+            .map_err(|e| broken(e.into()))?;
         serde_json::from_slice(&text).map_err(|e| broken(e.into()))
     }
 }

@@ -1,5 +1,6 @@
-//! The manifest: what a backup is, and its commit marker. A backup exists once its manifest does.
-//! docs/format.md describes every field; a field is never renamed, only added.
+//! The manifest: the description of a backup and its commit marker. A backup exists if its manifest exists.
+//!
+//! docs/format.md describes every field. Fields may be added but never renamed.
 
 use bson::{RawDocument, RawDocumentBuf};
 use chrono::{DateTime, Utc};
@@ -12,8 +13,7 @@ use crate::base::units;
 use crate::model::id::BackupId;
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
-use crate::model::server::Fcv;
-use crate::model::server::Topology;
+use crate::model::server::{Fcv, Topology};
 
 /// The name and version of this program, as manifests and records have them.
 pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
@@ -24,209 +24,187 @@ pub const FORMAT: u32 = 1;
 /// The largest manifest that is written or read, in bytes: about 130,000 namespaces with two indexes each.
 pub const LARGEST: u64 = 64 << 20;
 
-/// How the warning of a backup begins that holds suspiciously less than the one before.
+/// The beginning of the warning that a backup is suspiciously smaller than the previous one.
 pub const COLLAPSED: &str = "collapsed: ";
 
-/// A backup. `N` are its namespaces: [`NamespaceEntry`]s as stored, or less of them where many manifests are kept
-/// in memory.
+/// A backup. `N` is the type of the list of namespaces: [`NamespaceEntry`]s as stored, or less data if many manifests are
+/// kept in memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest<N = Vec<NamespaceEntry>> {
     /// [`FORMAT`].
     pub format: u32,
-    /// The backup's id.
     pub id: BackupId,
-    /// The line of backups it belongs to.
     pub job: String,
-    /// Name and version of the tool.
+    /// [`TOOL`] of the program that made the backup.
     pub tool: String,
-    /// The machine it ran on.
+    /// The name of the machine that made the backup.
     pub host: String,
-    /// When the first byte was asked for.
+    /// When the backup began.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub started_at: DateTime<Utc>,
     /// When the artifact was complete.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub finished_at: DateTime<Utc>,
-    /// What was read.
-    pub source: Source,
-    /// What read it.
-    pub engine: Engine,
-    /// To what time the documents belong.
-    pub consistency: Consistency,
-    /// What was asked for.
+    pub source: SourceServer,
+    pub engine: EngineUsed,
+    pub consistency: ConsistencyAchieved,
     pub selection: SelectionAsked,
-    /// The object that holds it all.
-    pub artifact: Artifact,
-    /// The object that says where everything stands in it.
-    pub index: Object,
-    /// Sums over the namespaces.
+    pub artifact: ArtifactObject,
+    pub index: IndexObject,
     pub totals: Totals,
-    /// The namespaces, as the engine announced them; mongodump reads them in another order.
+    /// The namespaces in the order in which the engine announced them. mongodump reads them in another order.
     pub namespaces: N,
-    /// What a person should look at; empty when all is well.
+    /// Facts that need attention. Empty for a backup without problems.
     pub warnings: Vec<String>,
-    /// What went wrong on the way and was mended: lost cursors, a second run.
+    /// Problems that were solved during the backup: lost cursors, a second attempt.
     pub notes: Vec<String>,
 }
 
-/// The server that was read.
+/// The server that was backed up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Source {
-    /// The deployment's kind.
+pub struct SourceServer {
     pub topology: Topology,
-    /// `host:port` of the member that was read.
+    /// `host:port` of the member.
     pub member: String,
-    /// The version of the member's binary. [`Source::needs`] says which servers can take the data.
+    /// The version of the member's binary. [`SourceServer::needs`] returns the version that a target needs.
     pub version: String,
-    /// The server's feature compatibility version. `None` if the user could not read it, the server has none, or
-    /// a version before 0.2.0 made the backup.
+    /// `None` if the user could not read it, the server has none, or a version before 0.2.0 made the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_compatibility_version: Option<Fcv>,
-    /// The replica set's name.
+    /// The name of the replica set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_name: Option<String>,
-    /// The replica set's id, hex.
+    /// The id of the replica set, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_id: Option<String>,
 }
 
-/// The engine.
+/// The engine that read the source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Engine {
+pub struct EngineUsed {
     /// `native` or `mongodump`.
     pub name: String,
-    /// mongodump's version.
+    /// The version of mongodump.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Why it was chosen.
+    /// The reason for the choice.
     pub why: String,
 }
 
-/// To what time the documents belong.
+/// The point in time to which the documents belong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Consistency {
-    /// `none`: each collection was read at its own time, between start and end. `oplog`: the same, and the
-    /// oplog slice turns what is restored into the data of one instant. `snapshot`: all of it was read as of
-    /// one instant.
+pub struct ConsistencyAchieved {
+    /// `none`: each collection was read at its own time, between start and end. `oplog`: the same, and a restore replays the
+    /// oplog slice, so that the data is of one instant. `snapshot`: all collections were read as of one instant.
     pub achieved: String,
-    /// What chose it, or why it is not more.
+    /// The setting that chose it, or the reason for a weaker consistency.
     pub why: String,
-    /// The instant that the restored data is of: the slice's end, or the snapshot's time.
+    /// The instant of the restored data: the end of the oplog slice, or the time of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<OpTime>,
-    /// The oplog slice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oplog: Option<Slice>,
+    pub oplog: Option<OplogSlice>,
 }
 
-/// What the server wrote while it was read, filtered to the backup's namespaces.
+/// The oplog entries from the time of the backup, filtered to its namespaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Slice {
-    /// What was written after it is in the slice. It lies before the first document that was read, and before
-    /// the oldest transaction that was under way then.
+pub struct OplogSlice {
+    /// The slice contains writes after this optime. It lies before the first document was read, and before the oldest
+    /// transaction that was open then.
     pub start: OpTime,
-    /// The last moment whose writes are in it, after the last document that was read.
+    /// The slice contains writes up to this optime. It lies after the last document was read.
     pub end: OpTime,
-    /// How many oplog entries.
     pub entries: u64,
-    /// Their length in bytes.
+    /// The length of the documents in bytes.
     pub raw_bytes: u64,
-    /// What they take in the artifact, in bytes.
+    /// The space in the artifact, in bytes.
     pub stored_bytes: u64,
-    /// The sum of the entries' hashes, as [`NamespaceEntry::xxh3_sum`].
+    /// The sum of the hashes of the entries, see [`NamespaceEntry::xxh3_sum`].
     pub xxh3_sum: String,
 }
 
-/// What was asked for.
+/// The selection of databases and collections for the backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SelectionAsked {
-    /// The databases; empty means all.
+    /// Empty for all databases.
     pub databases: Vec<String>,
-    /// Patterns; empty means all.
+    /// Patterns. Empty for all collections.
     pub include: Vec<String>,
-    /// Patterns of what was left out.
+    /// Patterns of excluded collections.
     pub exclude: Vec<String>,
 }
 
-/// The artifact's object.
+/// The object that holds the artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Artifact {
-    /// The key, relative to the store's root.
+pub struct ArtifactObject {
+    /// The key, relative to the root of the store.
     pub key: String,
     /// `tar.gz`, `tar.zst`, `archive.gz` or `archive.zst`.
     pub format: String,
-    /// The compression level.
     pub level: i32,
-    /// The size in bytes.
+    /// In bytes.
     pub size: u64,
     /// CRC-64/NVME of all bytes, 16 hex digits.
     pub crc64nvme: String,
-    /// The size of the parts it was uploaded in, in bytes.
+    /// The size of the uploaded parts in bytes.
     pub part_size: u64,
 }
 
-/// Another object.
+/// The object that holds the index.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Object {
-    /// The key, relative to the store's root.
+pub struct IndexObject {
+    /// The key, relative to the root of the store.
     pub key: String,
-    /// The size in bytes.
+    /// In bytes.
     pub size: u64,
-    /// BLAKE3 of its bytes, hex.
+    /// BLAKE3 of the object, hex.
     pub blake3: String,
 }
 
 /// Sums over the namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// How many namespaces.
     pub namespaces: u64,
-    /// How many documents.
     pub documents: u64,
-    /// Their length in bytes.
+    /// The length of the documents in bytes.
     pub raw_bytes: u64,
 }
 
-/// A namespace.
+/// A namespace of a backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NamespaceEntry {
-    /// The database.
     pub db: String,
-    /// The collection, as users know it.
     pub collection: String,
-    /// What it is.
     #[serde(rename = "type")]
     pub kind: Type,
-    /// The collection's UUID, hex.
+    /// The UUID of the collection, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// BLAKE3 of the options' BSON, hex.
     pub options_blake3: String,
-    /// The indexes, in order.
+    /// In the order of the server.
     pub indexes: Vec<IndexEntry>,
-    /// How many documents.
     pub documents: u64,
-    /// Their length in bytes.
+    /// The length of the documents in bytes.
     pub raw_bytes: u64,
-    /// What they take in the artifact, in bytes.
+    /// The space in the artifact, in bytes.
     pub stored_bytes: u64,
-    /// The sum modulo 2^128 of the documents' XXH3-128 hashes, 32 hex digits: independent of order.
+    /// The sum, modulo 2^128, of the XXH3-128 hashes of the documents, 32 hex digits. It does not depend on their order.
     pub xxh3_sum: String,
-    /// It was dropped while it was read: what is here is what was there until then.
+    /// The namespace was dropped while it was read. The backup has the documents that were read before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
 }
 
-/// An index.
+/// An index of a collection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexEntry {
-    /// Its name.
     pub name: String,
-    /// BLAKE3 of its `listIndexes` document, hex.
+    /// BLAKE3 of the document that `listIndexes` returned, hex.
     pub blake3: String,
 }
 
-/// BLAKE3, hex, of a manifest's content: its JSON without white space and without the field `index`, which describes the
+/// Returns the BLAKE3, hex, of a manifest's JSON without white space and without the field `index`. That field describes the
 /// object that holds this digest.
 ///
 /// # Errors
@@ -239,9 +217,9 @@ pub fn content_digest(bytes: &[u8]) -> Result<String, String> {
     Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
 }
 
-impl Source {
-    /// The lowest feature compatibility version of a server that takes all of the data: the source's own, or
-    /// else the one that belongs to its binary. `None` if neither is known.
+impl SourceServer {
+    /// Returns the lowest feature compatibility version of a server that accepts all of the data: the source's own, or the
+    /// version that belongs to its binary. Returns `None` if neither is known.
     pub fn needs(&self) -> Option<Fcv> {
         self.feature_compatibility_version.or_else(|| Fcv::of_version(&self.version))
     }
@@ -253,8 +231,7 @@ impl NamespaceEntry {
         format!("{}.{}", self.db, self.collection)
     }
 
-    /// Compares options and indexes with the digests. Returns "options" or "indexes", whichever differs first;
-    /// `None` if both agree.
+    /// Compares options and indexes with the digests. Returns "options" or "indexes", whichever differs first, or `None`.
     pub fn differs(&self, options: &RawDocument, indexes: &[RawDocumentBuf]) -> Option<&'static str> {
         let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         if hash(options.as_bytes()) != self.options_blake3 {
@@ -266,12 +243,12 @@ impl NamespaceEntry {
 }
 
 impl<N> Manifest<N> {
-    /// Whether this backup holds suspiciously less than the one before it: then none is measured by it.
+    /// Returns true if the backup is suspiciously smaller than the previous one. Later backups are not compared with it.
     pub fn collapsed(&self) -> bool {
         self.warnings.iter().any(|warning| warning.starts_with(COLLAPSED))
     }
 
-    /// The same manifest with other namespaces.
+    /// Replaces the list of namespaces.
     pub fn map_namespaces<M>(self, map: impl FnOnce(N) -> M) -> Manifest<M> {
         Manifest {
             format: self.format,
@@ -296,12 +273,12 @@ impl<N> Manifest<N> {
 }
 
 impl Manifest {
-    /// The place that the oplog slice has in the index, if there is one: behind all namespaces.
+    /// Returns the place of the oplog slice in the index, after all namespaces. Returns `None` if there is no slice.
     pub fn slice_place(&self) -> Option<usize> {
         self.consistency.oplog.as_ref().map(|_| self.namespaces.len())
     }
 
-    /// What stands at a place of the index: `db.collection`, or the oplog slice.
+    /// Returns the name of a place in the index: `db.collection`, or "the oplog slice".
     pub fn name(&self, place: usize) -> Option<String> {
         match self.namespaces.get(place) {
             Some(namespace) => Some(namespace.name()),
@@ -309,14 +286,17 @@ impl Manifest {
         }
     }
 
-    /// The bytes of the manifest's object: JSON a person can read.
+    /// Encodes the manifest as indented JSON.
+    ///
+    /// # Errors
+    /// Returns an error if the JSON is larger than [`LARGEST`].
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut json = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::failed("cannot write the manifest").caused_by(e))?;
         json.push(b'\n');
         if json.len() as u64 > LARGEST {
             return Err(Error::failed(format!(
-                "the manifest of {} has {}, and at most {} are read back",
+                "the manifest of {} has {}, but at most {} can be read back",
                 units::several(self.namespaces.len() as u64, "namespace"),
                 units::bytes(json.len() as u64),
                 units::bytes(LARGEST)
@@ -326,28 +306,28 @@ impl Manifest {
         Ok(json)
     }
 
-    /// Reads a manifest's object.
+    /// Decodes a manifest.
     ///
     /// # Errors
-    /// If it is not JSON of this format, or of a format that only a newer version knows.
+    /// Returns an error if the bytes are not a manifest, or have a format that only a newer version knows.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, String> {
         decode(bytes)
     }
 }
 
-/// Reads a manifest's object with namespaces of any kind that its entries can be read as.
+/// Decodes a manifest with a list of namespaces of any type that can be deserialized from it.
 ///
 /// # Errors
-/// As [`Manifest::decode`].
+/// See [`Manifest::decode`].
 pub fn decode<N: DeserializeOwned>(bytes: &[u8]) -> Result<Manifest<N>, String> {
     #[derive(Deserialize)]
-    struct Version {
+    struct FormatVersion {
         format: u32,
     }
-    let version: Version = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let version: FormatVersion = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if version.format != FORMAT {
         return Err(format!(
-            "it has format {}, this version knows {FORMAT}: use a newer uzima-backup",
+            "it has the format {}, but this version only knows {FORMAT}: use a newer uzima-backup",
             version.format
         ));
     }

@@ -1,4 +1,4 @@
-//! The nouns of a backup: its id, its manifest, its index, namespaces, optimes and server versions.
+//! The data types of a backup: id, manifest, index, namespaces, tallies, optimes and server versions.
 
 pub mod id;
 pub mod index;

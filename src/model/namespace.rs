@@ -5,43 +5,52 @@ use std::fmt;
 use bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
 
-/// What a namespace is.
+/// The type of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Type {
-    /// An ordinary collection, capped and clustered ones included.
+    /// A collection, including capped and clustered ones.
     Collection,
-    /// A view: options, no documents.
+    /// A view. It has options and no documents.
     View,
-    /// A time series: its documents are those of its bucket collection.
+    /// A time series. Its documents are stored in a bucket collection.
     Timeseries,
+}
+
+impl Type {
+    /// The name in `metadata.json`, manifests and archives.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Type::Collection => "collection",
+            Type::View => "view",
+            Type::Timeseries => "timeseries",
+        }
+    }
 }
 
 /// A namespace as it was when the backup began.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Namespace {
-    /// The database.
     pub db: String,
-    /// The collection's name as users know it.
+    /// The name that users see; for a time series, not the name of its bucket collection.
     pub collection: String,
-    /// What it is.
     pub kind: Type,
-    /// The collection that holds the documents, if it has another name (`system.buckets.…`). A time series
-    /// of MongoDB 8.3 and later has none: [`Namespace::is_raw`].
+    /// The collection that holds the documents, if it has another name (`system.buckets.…`). `None` for a time series of
+    /// MongoDB 8.3 and later, see [`Namespace::is_raw`].
     pub buckets: Option<String>,
-    /// The collection's UUID, 32 hex digits; views have none.
+    /// The UUID of the collection, 32 hex digits. Views have none.
     pub uuid: Option<String>,
-    /// `listCollections`' options, verbatim.
+    /// The options that `listCollections` returned, unchanged.
     pub options: RawDocumentBuf,
-    /// `listIndexes`' documents, verbatim and in order.
+    /// The documents that `listIndexes` returned, unchanged and in order.
     pub indexes: Vec<RawDocumentBuf>,
     /// The text of `metadata.json` (canonical Extended JSON).
     pub metadata: String,
 }
 
 impl Namespace {
-    /// The oplog slice of a backup, which an artifact holds like one more namespace, behind all others.
-    /// This is also how mongodump's archive announces it.
+    /// The oplog slice of a backup. An artifact holds it like a namespace, after all others. mongodump's archive announces it
+    /// in the same way.
     pub fn oplog() -> Namespace {
         Namespace {
             db: String::new(),
@@ -55,12 +64,12 @@ impl Namespace {
         }
     }
 
-    /// Whether it is no namespace but the oplog slice: no database has an empty name.
+    /// Returns true for the oplog slice. No database has an empty name.
     pub fn is_oplog(&self) -> bool {
         self.db.is_empty()
     }
 
-    /// The name of the collection that holds the documents.
+    /// Returns the name of the collection that holds the documents.
     pub fn data_collection(&self) -> &str {
         self.buckets.as_deref().unwrap_or(&self.collection)
     }
@@ -70,7 +79,7 @@ impl Namespace {
         self.kind == Type::Timeseries && self.buckets.is_none()
     }
 
-    /// Whether it has documents of its own to read.
+    /// Returns false for a view.
     pub fn has_documents(&self) -> bool {
         self.kind != Type::View
     }

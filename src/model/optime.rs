@@ -1,4 +1,4 @@
-//! A moment in a replica set's life, as its oplog counts them.
+//! Optimes: points in the oplog of a replica set.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use bson::Timestamp;
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
-/// A BSON timestamp: `ts` of an oplog entry. In order of time.
+/// The timestamp of an oplog entry (`ts`), ordered by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpTime {
     /// Unix seconds.
     pub t: u32,
-    /// Which entry of that second, from 1.
+    /// The number of the entry within that second, from 1.
     pub i: u32,
 }
 
 impl OpTime {
-    /// The moment before: no other lies between.
+    /// Returns the preceding optime. No other lies between.
     pub fn before(self) -> OpTime {
         match self.i {
             0 => OpTime { t: self.t.saturating_sub(1), i: u32::MAX },
@@ -24,7 +24,7 @@ impl OpTime {
         }
     }
 
-    /// Its second, as RFC 3339 writes it: what a person reads of it.
+    /// Returns the second in RFC 3339, for people.
     pub fn second(self) -> String {
         let second = DateTime::from_timestamp(self.t.into(), 0).expect("every u32 is a date");
         second.format("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_counts_before_the_entry() {
+    fn optimes_are_ordered_by_second_then_entry() {
         let time = |t, i| OpTime { t, i };
         assert_eq!((time(5, 3).before(), time(5, 0).before()), (time(5, 2), time(4, u32::MAX)));
         assert!(time(1, 9) < time(2, 1) && time(2, 1) < time(2, 2));

@@ -1,10 +1,9 @@
-//! The feature compatibility version of a server: which features its data may use, and which commands and
-//! options it accepts.
+//! The feature compatibility version and the topology of a server.
 //!
-//! It follows the binary's version only after an administrator has raised it. A server 6.0 with the feature
-//! compatibility version 5.0 refuses clustered collections and pre- and post-images (seen on 6.0.27: code 72),
-//! and a replica set may mix members of both versions. Reads at a given time do not depend on it (seen on
-//! 5.0.32 with 4.4).
+//! The feature compatibility version decides which features the data may use, and which commands and options the server
+//! accepts. It follows the version of the binary only after an administrator has raised it. A server 6.0 with the feature
+//! compatibility version 5.0 refuses clustered collections and pre- and post-images (seen on 6.0.27: code 72), and a
+//! replica set may mix members of both versions. Reads at a given time do not depend on it (seen on 5.0.32 with 4.4).
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,15 +14,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fcv {
-    /// The part before the point.
     pub major: u32,
-    /// The part after the point.
     pub minor: u32,
 }
 
 impl Fcv {
-    /// The feature compatibility version that a binary of version `a.b.c` has once it is raised; `None` if
-    /// `version` does not begin with two numbers.
+    /// Returns the feature compatibility version that belongs to a binary of version `a.b.c`. Returns `None` if `version`
+    /// does not begin with two numbers.
     pub fn of_version(version: &str) -> Option<Fcv> {
         let mut parts = version.split(['.', '-']);
         let mut next = || parts.next()?.parse().ok();
@@ -64,7 +61,7 @@ impl From<Fcv> for String {
     }
 }
 
-/// The deployment's kind.
+/// The kind of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topology {

@@ -7,7 +7,7 @@ use super::*;
 use crate::catalog::collapse::Amount;
 use crate::catalog::collapse::Contents;
 use crate::catalog::marks::Pin;
-use crate::model::manifest::Source;
+use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
 
 pub(super) const JOB: &str = "all@db1";
@@ -29,7 +29,7 @@ pub(super) fn backup(days: i64) -> Backup {
         job: JOB.into(),
         started,
         contents: contents(1000),
-        source: Source {
+        source: SourceServer {
             topology: Topology::Standalone,
             member: "db1:27017".into(),
             version: "8.0.0".into(),

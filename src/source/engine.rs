@@ -35,8 +35,8 @@ impl ChosenEngine {
     }
 
     /// The manifest's entry.
-    pub fn entry(&self) -> manifest::Engine {
-        manifest::Engine {
+    pub fn entry(&self) -> manifest::EngineUsed {
+        manifest::EngineUsed {
             name: self.name().into(),
             version: self.mongodump.as_ref().map(|m| m.found.version.clone()),
             why: self.why.clone(),

@@ -1,26 +1,23 @@
 use std::io::Read;
-use std::sync::mpsc::sync_channel;
 
 use bson::rawdoc;
 
 use super::*;
-use crate::artifact::pack::Packer;
-use crate::artifact::pool::{Extras, Pool};
+use crate::artifact::pack::{Packer, Pool};
 use crate::config::format::Codec;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::{Sink, metadata};
 
-/// An artifact of one namespace with two documents and a slice with three entries.
-fn with_slice(format: &str) -> (Written, Vec<u8>) {
+/// Writes an artifact of one namespace with two documents and a slice with three entries.
+fn with_slice(format: &str) -> (WrittenArtifact, Vec<u8>) {
     let format: Format = format.parse().unwrap();
     let codec = format.codec;
     let encode = || {
         let mut encoder = codec.encoder()?;
         Ok(Box::new(move |raw: &[u8], out: &mut Vec<u8>| encoder.encode(raw, out)) as _)
     };
-    let pool = Pool::start(1, 1 << 20, Extras { crc64: true }, encode, || None).unwrap();
-    let (steps, stepping) = sync_channel(100);
-    let mut packer = Packer::new(pool, steps);
+    let pool = Pool::start(1, 1 << 20, true, encode, || None).unwrap();
+    let (mut packer, steps) = Packer::new(pool, 100);
     packer.prelude(vec![metadata::parse("d", "c", "{}").unwrap(), Namespace::oplog()]).unwrap();
     for (at, documents) in [(0, 2), (1, 3)] {
         packer.begin(at).unwrap();
@@ -28,7 +25,7 @@ fn with_slice(format: &str) -> (Written, Vec<u8>) {
         packer.end().unwrap();
     }
     packer.finish().unwrap();
-    let spec = Spec {
+    let spec = ArtifactSpec {
         format,
         server_version: "6.0.5".into(),
         tool_version: "test".into(),
@@ -36,7 +33,7 @@ fn with_slice(format: &str) -> (Written, Vec<u8>) {
         recovery: "read me".into(),
     };
     let (out, taken) = Out::collecting(codec);
-    let written = write(&stepping, &spec, out, &Meter::default()).unwrap();
+    let written = write(&steps, &spec, out, &Meter::default()).unwrap();
     let bytes = taken.bytes();
     let mut raw = Vec::new();
     match codec {
@@ -47,7 +44,7 @@ fn with_slice(format: &str) -> (Written, Vec<u8>) {
 }
 
 #[test]
-fn the_slice_is_told_apart_from_the_namespaces() {
+fn the_slice_is_not_listed_among_the_namespaces() {
     let (written, _) = with_slice("tar.zst");
     assert_eq!((written.namespaces.len(), written.tallies.len()), (1, 1));
     assert_eq!((written.tallies[0].documents, written.slice.unwrap().documents), (2, 3));
@@ -55,9 +52,9 @@ fn the_slice_is_told_apart_from_the_namespaces() {
 }
 
 #[test]
-fn in_a_tar_it_is_where_mongorestore_looks_for_it() {
+fn a_tar_has_the_slice_where_mongorestore_looks_for_it() {
     let (_, raw) = with_slice("tar.gz");
-    let mut archive = ::tar::Archive::new(&raw[..]);
+    let mut archive = tar::Archive::new(&raw[..]);
     let entries = archive.entries().unwrap().map(|entry| {
         let entry = entry.unwrap();
         (String::from_utf8(entry.path_bytes().to_vec()).unwrap(), entry.size())
@@ -69,15 +66,15 @@ fn in_a_tar_it_is_where_mongorestore_looks_for_it() {
 }
 
 #[test]
-fn in_an_archive_it_is_announced_as_mongodump_does() {
+fn an_archive_announces_the_slice_as_mongodump_does() {
     let (_, raw) = with_slice("archive.gz");
     let announced = bson::doc! {"db": "", "collection": "oplog", "metadata": "", "size": 0, "type": ""};
     let announced = bson::serialize_to_vec(&announced).unwrap();
     assert!(raw.windows(announced.len()).any(|bytes| bytes == announced));
 
     #[derive(Default)]
-    struct Seen(Vec<Namespace>, Vec<(usize, u64)>);
-    impl Sink for Seen {
+    struct SeenDocuments(Vec<Namespace>, Vec<(usize, u64)>);
+    impl Sink for SeenDocuments {
         fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
             self.0 = namespaces;
             Ok(())
@@ -94,7 +91,7 @@ fn in_an_archive_it_is_announced_as_mongodump_does() {
             Ok(())
         }
     }
-    let mut seen = Seen::default();
+    let mut seen = SeenDocuments::default();
     Demux::new(&raw[..]).run(&|_| true, &mut seen).unwrap();
     assert_eq!(seen.0[1], Namespace::oplog());
     assert_eq!(seen.1, [(0, 2), (1, 3)]);

@@ -9,7 +9,7 @@ use super::pipeline::{self, Layout, Reader};
 use super::sheet::{self, Checked};
 use super::{BackupOptions, Report, Resources, upload};
 use crate::artifact::recovery;
-use crate::artifact::writer::{Spec, Written};
+use crate::artifact::writer::{ArtifactSpec, WrittenArtifact};
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::catalog::{self, collapse, layout};
@@ -182,7 +182,7 @@ impl Work<'_> {
     async fn write(&self, started: DateTime<Utc>) -> Result<Checked> {
         let options = self.options;
         let slice = self.known.consistency.oplog.is_some();
-        let spec = Spec {
+        let spec = ArtifactSpec {
             format: options.settings.format,
             server_version: self.known.version.clone(),
             tool_version: TOOL.into(),
@@ -214,7 +214,7 @@ impl Work<'_> {
     }
 
     /// Asks the source whether everything was read within one life of its server; returns the changes of collections.
-    async fn belongs_together(&self, written: &Written) -> Result<Vec<(usize, Change)>> {
+    async fn belongs_together(&self, written: &WrittenArtifact) -> Result<Vec<(usize, Change)>> {
         let server = &self.known.server;
         server.prove_unchanged(server.client()).await?;
         let mut after = describe::uuids(server, &self.options.settings.selection).await?;

@@ -2,7 +2,6 @@
 //! the upload on the async runtime.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use futures_util::FutureExt;
@@ -10,10 +9,9 @@ use futures_util::future::FusedFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::upload;
-use crate::artifact::out::Out;
-use crate::artifact::pack::{BLOCK, Packer};
-use crate::artifact::pool::{Decode, Encode, Extras, Pool};
-use crate::artifact::writer::{self, Spec, Written};
+use crate::artifact::pack::{BLOCK, Decode, Encode, Packer, Pool};
+use crate::artifact::parts::Out;
+use crate::artifact::writer::{self, ArtifactSpec, WrittenArtifact};
 use crate::base::cancel::{Cancel, Step};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
@@ -27,7 +25,7 @@ use crate::store::Upload;
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// What the writer must know.
-    pub spec: Spec,
+    pub spec: ArtifactSpec,
     /// The size of a part in bytes.
     pub part_size: u64,
     /// How many parts are sent at once.
@@ -52,19 +50,18 @@ pub async fn run(
     upload: &Arc<dyn Upload>,
     meter: Arc<Meter>,
     cancel: &Cancel,
-) -> Result<(Written, Option<Bounds>)> {
+) -> Result<(WrittenArtifact, Option<Bounds>)> {
     let codec = layout.spec.format.codec;
-    let extras = Extras { crc64: layout.spec.format.container == Container::Archive };
+    let crc64 = layout.spec.format.container == Container::Archive;
     // Enough that no compressor waits. What is compressed may be as large again.
     let budget = layout.compressors * 4 * BLOCK;
     let decode =
         move || layout.check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
-    let pool = Pool::start(layout.compressors, budget, extras, || encoder(codec), decode)?;
-    let (steps, stepping) = sync_channel(layout.compressors * 16);
+    let pool = Pool::start(layout.compressors, budget, crc64, || encoder(codec), decode)?;
     let (parts, sending) = mpsc::channel(1);
     let out = Out::new(codec, layout.part_size, Box::new(parts))?;
 
-    let mut packer = Packer::new(pool, steps);
+    let (mut packer, steps) = Packer::new(pool, layout.compressors * 16);
     let mut reading = spawn("pack", move || {
         let bounds = read(&mut packer)?;
         packer.finish().map(|()| bounds)
@@ -72,7 +69,7 @@ pub async fn run(
     .fuse();
     let spec = layout.spec;
     let sent = meter.clone();
-    let writing = spawn("write", move || writer::write(&stepping, &spec, out, &meter))?;
+    let writing = spawn("write", move || writer::write(&steps, &spec, out, &meter))?;
     let all = async {
         let (read, written, sent) =
             tokio::join!(&mut reading, writing, upload::send(upload, sending, layout.uploads, &sent));

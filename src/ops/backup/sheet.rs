@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::BackupOptions;
 use super::attempt::Work;
 use super::changes::Change;
-use crate::artifact::writer::Written;
+use crate::artifact::writer::WrittenArtifact;
 use crate::catalog::layout;
 use crate::config::pattern::Pattern;
 use crate::model::manifest;
@@ -16,7 +16,7 @@ use crate::source::oplog::Bounds;
 /// What was written, and what is wrong with it.
 pub struct Checked {
     /// What was written.
-    pub written: Written,
+    pub written: WrittenArtifact,
     /// Of what time its oplog slice is.
     pub bounds: Option<Bounds>,
     /// What happened to collections while they were read, by places in the list of namespaces.
@@ -38,7 +38,7 @@ pub fn manifest(work: &Work<'_>, checked: &Checked, started: DateTime<Utc>) -> M
         host: options.settings.host.clone(),
         started_at: started,
         finished_at: work.resources.clock.now(),
-        source: manifest::Source {
+        source: manifest::SourceServer {
             topology: hello.topology,
             member: hello.address.clone(),
             version: known.version.clone(),
@@ -50,7 +50,7 @@ pub fn manifest(work: &Work<'_>, checked: &Checked, started: DateTime<Utc>) -> M
         consistency: consistency(work, checked),
         selection: selection(options),
         artifact: artifact(work, written),
-        index: manifest::Object::default(),
+        index: manifest::IndexObject::default(),
         totals: manifest::Totals {
             namespaces: namespaces.len() as u64,
             documents: namespaces.iter().map(|n| n.documents).sum(),
@@ -62,10 +62,10 @@ pub fn manifest(work: &Work<'_>, checked: &Checked, started: DateTime<Utc>) -> M
     }
 }
 
-fn consistency(work: &Work<'_>, checked: &Checked) -> manifest::Consistency {
+fn consistency(work: &Work<'_>, checked: &Checked) -> manifest::ConsistencyAchieved {
     let known = &work.known.consistency;
     let slice = checked.written.slice.as_ref().zip(checked.bounds);
-    manifest::Consistency {
+    manifest::ConsistencyAchieved {
         achieved: match (&slice, known.at) {
             (Some(_), _) => "oplog",
             (None, Some(_)) => "snapshot",
@@ -74,7 +74,7 @@ fn consistency(work: &Work<'_>, checked: &Checked) -> manifest::Consistency {
         .into(),
         why: known.beside.iter().fold(known.why.clone(), |why, beside| format!("{why}; {beside}")),
         at: checked.bounds.map(|bounds| bounds.end).or(known.at),
-        oplog: slice.map(|(tally, bounds)| manifest::Slice {
+        oplog: slice.map(|(tally, bounds)| manifest::OplogSlice {
             start: bounds.start,
             end: bounds.end,
             entries: tally.documents,
@@ -94,9 +94,9 @@ fn selection(options: &BackupOptions) -> manifest::SelectionAsked {
     }
 }
 
-fn artifact(work: &Work<'_>, written: &Written) -> manifest::Artifact {
+fn artifact(work: &Work<'_>, written: &WrittenArtifact) -> manifest::ArtifactObject {
     let format = work.options.settings.format;
-    manifest::Artifact {
+    manifest::ArtifactObject {
         key: layout::artifact(&work.id, format),
         format: format.to_string(),
         level: format.codec.level(),
@@ -106,7 +106,7 @@ fn artifact(work: &Work<'_>, written: &Written) -> manifest::Artifact {
     }
 }
 
-fn entries(written: &Written, changes: &[(usize, Change)]) -> Vec<manifest::NamespaceEntry> {
+fn entries(written: &WrittenArtifact, changes: &[(usize, Change)]) -> Vec<manifest::NamespaceEntry> {
     let pairs = written.namespaces.iter().zip(&written.tallies).enumerate();
     pairs
         .map(|(at, (namespace, tally))| manifest::NamespaceEntry {

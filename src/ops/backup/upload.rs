@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
-use crate::artifact::parts::Part;
+use crate::artifact::parts::ArtifactPart;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Meter;
 use crate::base::units;
@@ -27,7 +27,7 @@ const MEASURED: Duration = Duration::from_secs(1);
 /// bounded by what is under way.
 pub async fn send(
     upload: &Arc<dyn Upload>,
-    mut parts: Receiver<Part>,
+    mut parts: Receiver<ArtifactPart>,
     at_once: usize,
     meter: &Meter,
 ) -> Result<()> {

@@ -1,28 +1,191 @@
-//! A restored namespace against its backup.
+//! Reading back the restored data and comparing it with the backup.
+//!
+//! Without an oplog slice, everything is compared at the end. Namespaces that a slice changes are compared in two steps:
+//! their documents before the replay, because the manifest describes that state, and at the end whatever the commands of
+//! the slice left unchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bson::{RawDocument, RawDocumentBuf};
+use tokio::runtime::Handle;
+use xxhash_rust::xxh3::xxh3_128;
 
-use crate::base::units;
+use super::DrillResources;
+use crate::base::error::{Error, Result};
+use crate::base::secret::Secret;
+use crate::base::units::{count, several};
+use crate::config::selection::Selection;
+use crate::dumpformat::Sink;
+use crate::model::manifest::Manifest;
 use crate::model::namespace::Namespace;
 use crate::model::tally::Tally;
 use crate::mongo::meaning;
-use crate::ops::restore::{Problem, Trouble};
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
+use crate::ops::restore::sinks::Survey as NamespaceSurvey;
+use crate::ops::restore::{Offer, Outcome, Planned, Problem, Stored, Survey, Trouble};
 use crate::restore_target::Version;
+use crate::source::{describe, native};
 
-/// Something that is not as it was.
+/// Collections of `admin` that a restore merges. They are compared if the drill has a server of its own.
+const PEOPLE: [&str; 2] = ["system.users", "system.roles"];
+
+/// The comparison of a restored backup with the backup.
+pub(super) struct DrillCheck<'a> {
+    /// The server that the backup was restored into.
+    pub uri: &'a Secret,
+    pub resources: &'a DrillResources<'a>,
+    pub stored: &'a Arc<Stored>,
+    pub planned: &'a [Planned],
+    /// The changes by the replay, if there is one.
+    pub survey: Option<&'a Survey>,
+    /// True if users and roles are restored.
+    pub people: bool,
+}
+
+/// The result of a comparison.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// With the name of the namespace in the backup.
+    pub differences: Vec<(String, Difference)>,
+    pub took: Duration,
+    /// Namespaces of the target that had lost documents: expired ones, or the oldest of a capped collection.
+    thinned: BTreeSet<String>,
+}
+
+impl DrillCheck<'_> {
+    /// Compares users and roles, and the documents of the namespaces that the replay will change.
+    pub(super) async fn before_replay(&self, outcomes: &[Outcome]) -> Result<Compared> {
+        let aspects = |planned: &Planned| {
+            let changes = self.survey.is_some_and(|survey| survey.changes(planned));
+            changes.then_some(Aspects { documents: true, indexes: false })
+        };
+        let mut found = Compared::default();
+        self.compare(outcomes, aspects, self.people, &mut found).await?;
+        Ok(found)
+    }
+
+    /// Compares everything else at the end, and adds the problems that the restore reported. `found` is the result of
+    /// [`before_replay`](DrillCheck::before_replay).
+    pub(super) async fn end(&self, outcomes: &[Outcome], mut found: Compared) -> Result<Compared> {
+        let aspects = |planned: &Planned| match self.survey {
+            Some(survey) if survey.reshapes(planned) => None,
+            Some(survey) if survey.changes(planned) => Some(Aspects { documents: false, indexes: true }),
+            _ => Some(Aspects { documents: true, indexes: true }),
+        };
+        self.compare(outcomes, aspects, self.people && self.survey.is_none(), &mut found).await?;
+        for (planned, outcome) in pairs(self.planned, outcomes) {
+            // The restore's count was wrong because documents expired or were pushed out of a capped collection.
+            let thinned = found.thinned.contains(&outcome.to);
+            let problems = outcome.problems.iter().filter(|one| !(thinned && one.trouble == Trouble::Count));
+            let problems = problems.map(|one| (planned.offer.name(), Difference::reported(one.clone())));
+            found.differences.extend(problems);
+        }
+        Ok(found)
+    }
+
+    async fn compare(
+        &self,
+        outcomes: &[Outcome],
+        aspects: impl Fn(&Planned) -> Option<Aspects>,
+        people: bool,
+        found: &mut Compared,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let pairs = || {
+            let pairs = pairs(self.planned, outcomes);
+            pairs.filter_map(|(planned, outcome)| Some((planned, outcome, aspects(planned)?)))
+        };
+        let mut wanted: BTreeMap<_, _> =
+            pairs().map(|(planned, _, aspects)| (planned.chosen.key(), aspects.documents)).collect();
+        if people {
+            wanted.extend(PEOPLE.map(|name| (("admin".into(), name.into()), true)));
+        }
+        let copies = read_back(self.uri, &wanted, self.resources).await?;
+        for (planned, outcome, aspects) in pairs() {
+            let there = copies.get(&planned.chosen.db, &planned.chosen.collection);
+            let mut expected = outcome.kept.clone();
+            if aspects.documents {
+                expected = expected_of(self.stored, planned, &outcome.kept, &copies).await?;
+                if expected.documents < outcome.kept.documents {
+                    found.thinned.insert(outcome.to.clone());
+                }
+            }
+            let new = compare_namespace(aspects, &planned.namespace, &expected, there);
+            found.differences.extend(new.into_iter().map(|difference| (planned.offer.name(), difference)));
+        }
+        if people {
+            found.differences.extend(people_of(&self.stored.manifest, &copies)?);
+        }
+        found.took += began.elapsed();
+        Ok(())
+    }
+}
+
+/// Pairs each planned namespace with its outcome.
+fn pairs<'a>(
+    planned: &'a [Planned],
+    outcomes: &'a [Outcome],
+) -> impl Iterator<Item = (&'a Planned, &'a Outcome)> {
+    let by_name: BTreeMap<&str, &Outcome> =
+        outcomes.iter().map(|outcome| (outcome.to.as_str(), outcome)).collect();
+    planned.iter().map(move |planned| (planned, by_name[planned.chosen.name().as_str()]))
+}
+
+/// Returns the tally that a restored namespace should have. Usually this is `kept`, the documents that were sent without
+/// superseded ones. If a capped collection does not hold all documents of the backup, the last ones that fit are expected.
+/// If documents expire, those that still exist are expected, as they are in the backup.
+async fn expected_of(
+    stored: &Arc<Stored>,
+    planned: &Planned,
+    kept: &Tally,
+    copies: &RestoredCopies,
+) -> Result<Tally> {
+    let (at, db, collection) = (planned.chosen.at, &planned.chosen.db, &planned.chosen.collection);
+    let found = copies.get(db, collection).map_or(0, |(_, tally)| tally.documents);
+    if found >= kept.documents {
+        return Ok(kept.clone());
+    }
+    if planned.namespace.options.get_bool("capped").unwrap_or(false) {
+        return tally_of_last(stored, at, kept.documents - found).await;
+    }
+    match copies.expiring(db, collection) {
+        Some(hashes) => tally_of_hashes(stored, at, hashes.clone()).await,
+        None => Ok(kept.clone()),
+    }
+}
+
+/// Compares users and roles with the manifest.
+fn people_of(manifest: &Manifest, copies: &RestoredCopies) -> Result<Vec<(String, Difference)>> {
+    let mut out = Vec::new();
+    for entry in manifest.namespaces.iter().filter(|n| n.db == "admin") {
+        if !PEOPLE.contains(&entry.collection.as_str()) {
+            continue;
+        }
+        let Offer { documents, raw_bytes, sum, .. } = Offer::of(entry)?;
+        let expected = Tally { documents, raw_bytes, stored_bytes: 0, sum };
+        let found = copies.get("admin", &entry.collection).map(|(_, tally)| tally);
+        // The restore merges them, and a newer server may rewrite them.
+        let differs = compare_documents(&expected, found.unwrap_or(&Tally::default()));
+        out.extend(differs.map(|what| (format!("admin.{}", entry.collection), Difference::Form(what))));
+    }
+    Ok(out)
+}
+
+/// A difference between the restored data and the backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
-    /// Documents: they are the same on every server.
+pub(super) enum Difference {
+    /// A difference in documents. They are the same on servers of all versions.
     Data(String),
-    /// Options, indexes, users: a server of another version may not hold them in the same form.
+    /// A difference in options, indexes, users or roles. A server of another version may store them in another form.
     Form(String),
 }
 
 impl Difference {
-    /// That of what a restore says of itself.
-    pub fn of(problem: Problem) -> Difference {
+    /// The difference that a problem reported by the restore means.
+    pub(super) fn reported(problem: Problem) -> Difference {
         match problem.trouble {
             Trouble::Index => Difference::Form(problem.text),
             Trouble::Documents | Trouble::Count | Trouble::Incomplete => Difference::Data(problem.text),
@@ -30,63 +193,64 @@ impl Difference {
     }
 }
 
-/// What of a namespace is compared, beside that it is there and has its options.
+/// The properties of a namespace that are compared, in addition to its existence, type and options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Aspects {
-    /// Its documents.
-    pub documents: bool,
-    /// Its indexes.
-    pub indexes: bool,
+struct Aspects {
+    documents: bool,
+    indexes: bool,
 }
 
-/// What differs of a namespace. `wanted`: options and indexes of the backup.
-pub fn namespace(
+/// Compares a namespace with the backup. `wanted` has the options and indexes of the backup.
+fn compare_namespace(
     aspects: Aspects,
     wanted: &Namespace,
     expected: &Tally,
     found: Option<(&Namespace, &Tally)>,
 ) -> Vec<Difference> {
     let Some((there, tally)) = found else {
-        // A system collection comes into being with its first document.
+        // A system collection is created by its first document.
         let never = wanted.collection.starts_with("system.") && expected.documents == 0;
         return if never { Vec::new() } else { vec![Difference::Data("it is missing".into())] };
     };
     let mut out = Vec::new();
     if aspects.documents {
-        out.extend(documents(expected, tally).map(Difference::Data));
+        out.extend(compare_documents(expected, tally).map(Difference::Data));
     }
     if wanted.kind != there.kind {
-        out.push(Difference::Data(format!("it was a {:?} and is a {:?}", wanted.kind, there.kind)));
+        out.push(Difference::Data(format!(
+            "it was a {:?} in the backup and is a {:?}",
+            wanted.kind, there.kind
+        )));
     }
     if !meaning::same_options(&wanted.options, &there.options) {
-        out.push(Difference::Form("its options are not those of the backup".into()));
+        out.push(Difference::Form("its options differ from the backup".into()));
     }
     if aspects.indexes {
-        out.extend(indexes(wanted, &there.indexes).into_iter().map(Difference::Form));
+        out.extend(compare_indexes(wanted, &there.indexes).into_iter().map(Difference::Form));
     }
     out
 }
 
-/// How documents differ, if they do.
-pub fn documents(expected: &Tally, found: &Tally) -> Option<String> {
+/// Returns the difference between two tallies, if there is one.
+fn compare_documents(expected: &Tally, found: &Tally) -> Option<String> {
     if (expected.documents, expected.raw_bytes) != (found.documents, found.raw_bytes) {
         return Some(format!(
-            "{} of {} came back, the backup has {} of {}",
-            units::several(found.documents, "document"),
-            units::several(found.raw_bytes, "byte"),
-            units::count(expected.documents),
-            units::count(expected.raw_bytes)
+            "{} of {} were restored, but the backup has {} of {}",
+            several(found.documents, "document"),
+            several(found.raw_bytes, "byte"),
+            count(expected.documents),
+            count(expected.raw_bytes)
         ));
     }
-    (expected.sum != found.sum).then(|| "the hash of its documents is not that of the backup".into())
+    (expected.sum != found.sum).then(|| "the hash of its documents differs from the backup".into())
 }
 
-fn indexes(namespace: &Namespace, found: &[RawDocumentBuf]) -> Vec<String> {
+fn compare_indexes(namespace: &Namespace, found: &[RawDocumentBuf]) -> Vec<String> {
     let (wanted, found) = (by_name(&namespace.indexes), by_name(found));
     let missing = wanted.iter().filter_map(|(name, index)| match found.get(name) {
         None => Some(format!("its index '{name}' is missing")),
         Some(there) if !meaning::same_index(index, there) => {
-            Some(format!("its index '{name}' is not that of the backup"))
+            Some(format!("its index '{name}' differs from the backup"))
         }
         Some(_) => None,
     });
@@ -109,7 +273,7 @@ fn comes_with_time_series(options: &RawDocument, index: &RawDocument) -> bool {
     let (Ok(meta), Ok(time)) = (series.get_str("metaField"), series.get_str("timeField")) else {
         return false;
     };
-    let mut key = bson::RawDocumentBuf::new();
+    let mut key = RawDocumentBuf::new();
     for field in [meta, time] {
         let Ok(field) = bson::raw::CString::try_from(field) else { return false };
         key.append(field, 1);
@@ -117,25 +281,167 @@ fn comes_with_time_series(options: &RawDocument, index: &RawDocument) -> bool {
     meaning::same_index(index, &bson::rawdoc! {"key": key, "name": format!("{meta}_1_{time}_1")})
 }
 
-/// Findings, and what only needs a look because the server is of another version than the source (`same`: it
-/// is not).
-pub fn sorted(
+/// Splits differences into findings and notes. A difference in form is only a note if the drill's server does not have the
+/// version of the source (`same`).
+pub(super) fn split(
     differences: Vec<(String, Difference)>,
     same: bool,
     version: &Version,
 ) -> (Vec<String>, Vec<String>) {
-    let (mut findings, mut looks) = (Vec::new(), Vec::new());
+    let (mut findings, mut notes) = (Vec::new(), Vec::new());
     for (name, difference) in differences {
         match difference {
             Difference::Form(what) if !same => {
-                looks.push(format!(
-                    "{name}: {what}; the drill's server, MongoDB {version}, is not of the source's version"
+                notes.push(format!(
+                    "{name}: {what}; the drill's server has another version than the source, MongoDB {version}"
                 ));
             }
             Difference::Data(what) | Difference::Form(what) => findings.push(format!("{name}: {what}")),
         }
     }
-    (findings, looks)
+    (findings, notes)
+}
+
+/// The restored namespaces, by database and collection.
+#[derive(Default)]
+struct RestoredCopies {
+    rows: BTreeMap<(String, String), (Namespace, Tally)>,
+    /// The hashes of the documents, for namespaces whose documents expire.
+    expiring: BTreeMap<(String, String), HashSet<u128>>,
+}
+
+impl RestoredCopies {
+    fn get(&self, db: &str, collection: &str) -> Option<(&Namespace, &Tally)> {
+        let found = self.rows.get(&(db.to_string(), collection.to_string()));
+        found.map(|(namespace, tally)| (namespace, tally))
+    }
+
+    /// Returns the hashes of the documents if the server deletes old ones.
+    fn expiring(&self, db: &str, collection: &str) -> Option<&HashSet<u128>> {
+        self.expiring.get(&(db.to_string(), collection.to_string()))
+    }
+}
+
+/// Returns true if the server deletes old documents of the namespace.
+fn expires(namespace: &Namespace) -> bool {
+    let mut all = namespace.indexes.iter().chain([&namespace.options]);
+    all.any(|document| document.get("expireAfterSeconds").is_ok_and(|value| value.is_some()))
+}
+
+/// Counts the documents of each namespace, and keeps their hashes if they expire.
+#[derive(Default)]
+struct CopyReader {
+    survey: NamespaceSurvey,
+    hashes: Vec<Option<HashSet<u128>>>,
+    at: usize,
+}
+
+impl Sink for CopyReader {
+    fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
+        self.hashes = namespaces.iter().map(|n| expires(n).then(HashSet::new)).collect();
+        self.survey.prelude(namespaces)
+    }
+
+    fn begin(&mut self, at: usize) -> Result<()> {
+        self.at = at;
+        self.survey.begin(at)
+    }
+
+    fn document(&mut self, raw: &[u8]) -> Result<()> {
+        if let Some(hashes) = &mut self.hashes[self.at] {
+            hashes.insert(xxh3_128(raw));
+        }
+        self.survey.document(raw)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.survey.end()
+    }
+}
+
+/// Describes namespaces of a server like a backup does. Reads the documents of namespaces with the value `true`.
+async fn read_back(
+    uri: &Secret,
+    wanted: &BTreeMap<(String, String), bool>,
+    resources: &DrillResources<'_>,
+) -> Result<RestoredCopies> {
+    let databases: BTreeSet<String> = wanted.keys().map(|(db, _)| db.clone()).collect();
+    if databases.is_empty() {
+        return Ok(RestoredCopies::default());
+    }
+    let server = Arc::new(Server::connect(uri, &resources.patience).await?);
+    let selection = Selection { databases: databases.into_iter().collect(), ..Selection::default() };
+    let described = describe::describe(&server, &selection).await?;
+    let mut copies = RestoredCopies::default();
+    let mut read = Vec::new();
+    for namespace in described.namespaces {
+        let key = (namespace.db.clone(), namespace.collection.clone());
+        match wanted.get(&key) {
+            Some(true) => read.push(namespace),
+            Some(false) => {
+                copies.rows.insert(key, (namespace, Tally::default()));
+            }
+            None => {}
+        }
+    }
+    resources.meter.doing("comparing what was restored".into());
+    let (reading, cancel) = (Arc::clone(&server), resources.cancel.token().clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut reader = CopyReader::default();
+        native::read(
+            &reading,
+            &read,
+            &described.uuids,
+            &native::Reading::default(),
+            &Notes::default(),
+            &cancel,
+            &mut reader,
+        )?;
+        Ok::<_, Error>(reader)
+    });
+    let CopyReader { survey, hashes, .. } =
+        read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
+    server.close().await;
+    for ((namespace, tally), hashes) in survey.namespaces.into_iter().zip(survey.tallies).zip(hashes) {
+        let key = (namespace.db.clone(), namespace.collection.clone());
+        copies.expiring.extend(hashes.map(|hashes| (key.clone(), hashes)));
+        copies.rows.insert(key, (namespace, tally));
+    }
+    Ok(copies)
+}
+
+/// Counts the documents of a namespace in the backup, without the first `skipped`.
+async fn tally_of_last(stored: &Arc<Stored>, at: usize, skipped: u64) -> Result<Tally> {
+    let mut seen = 0;
+    tally_if(stored, at, move |_| {
+        seen += 1;
+        seen > skipped
+    })
+    .await
+}
+
+/// Counts the documents of a namespace in the backup that have one of these hashes.
+async fn tally_of_hashes(stored: &Arc<Stored>, at: usize, hashes: HashSet<u128>) -> Result<Tally> {
+    tally_if(stored, at, move |document| hashes.contains(&xxh3_128(document))).await
+}
+
+/// Counts the documents of a namespace in the backup that `counts` accepts.
+async fn tally_if(
+    stored: &Arc<Stored>,
+    at: usize,
+    mut counts: impl FnMut(&[u8]) -> bool + Send + 'static,
+) -> Result<Tally> {
+    let (stored, handle) = (Arc::clone(stored), Handle::current());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut sum = Tally::default();
+        stored.scan(at, &handle, &mut |document| {
+            if counts(document) {
+                sum += Tally::of(document);
+            }
+        })?;
+        Ok::<_, Error>(sum)
+    });
+    read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
 }
 
 #[cfg(test)]
@@ -168,24 +474,30 @@ mod tests {
     }
 
     #[test]
-    fn a_document_more_less_or_other_is_found() {
+    fn additional_missing_and_changed_documents_are_found() {
         let (one, two, other) = (rawdoc! {"_id": 1}, rawdoc! {"_id": 2}, rawdoc! {"_id": 3});
         let all = tally(&[one.clone(), two.clone()]);
-        assert_eq!(documents(&all, &tally(&[two.clone(), one.clone()])), None, "the order does not matter");
+        assert_eq!(
+            compare_documents(&all, &tally(&[two.clone(), one.clone()])),
+            None,
+            "the order does not matter"
+        );
         for found in [vec![one.clone()], vec![one.clone(), two, other.clone()], vec![one, other], vec![]] {
-            assert!(documents(&all, &tally(&found)).is_some(), "{found:?}");
+            assert!(compare_documents(&all, &tally(&found)).is_some(), "{found:?}");
         }
     }
 
     #[test]
-    fn options_and_indexes_are_those_of_the_backup() {
+    fn differences_in_options_and_indexes_are_found() {
         let none = Tally::default();
-        let of = |wanted: &Namespace, found: &Namespace| namespace(ALL, wanted, &none, Some((found, &none)));
+        let of = |wanted: &Namespace, found: &Namespace| {
+            compare_namespace(ALL, wanted, &none, Some((found, &none)))
+        };
         let both = orders(&format!("{ID},{A}"), "{}");
         assert_eq!(of(&both, &orders(&format!("{A},{OLD}"), r#"{"autoIndexId":true}"#)), []);
         for (found, word) in [
             (orders(ID, "{}"), "'a_1' is missing"),
-            (orders(&format!("{ID},{UNIQUE}"), "{}"), "'a_1' is not that"),
+            (orders(&format!("{ID},{UNIQUE}"), "{}"), "'a_1' differs from"),
             (orders(&format!("{ID},{A}"), r#"{"capped":true}"#), "options"),
         ] {
             let differences = of(&both, &found);
@@ -194,37 +506,37 @@ mod tests {
         }
         let [Difference::Form(more)] = &of(&orders(ID, "{}"), &both)[..] else { panic!() };
         assert!(more.contains("does not have"), "{more}");
-        assert_eq!(namespace(ALL, &both, &none, None), [Difference::Data("it is missing".into())]);
+        assert_eq!(compare_namespace(ALL, &both, &none, None), [Difference::Data("it is missing".into())]);
         let js = Namespace { collection: "system.js".into(), ..both };
-        assert_eq!(namespace(ALL, &js, &none, None), []);
+        assert_eq!(compare_namespace(ALL, &js, &none, None), []);
     }
 
     #[test]
-    fn only_the_aspects_that_are_asked_for_are_compared() {
+    fn only_the_given_aspects_are_compared() {
         let (wanted, found) = (orders(&format!("{ID},{A}"), "{}"), orders(ID, r#"{"capped":true}"#));
         let (some, none) = (tally(&[rawdoc! {"_id": 1}]), Tally::default());
         let of = |documents, indexes| {
-            namespace(Aspects { documents, indexes }, &wanted, &some, Some((&found, &none))).len()
+            compare_namespace(Aspects { documents, indexes }, &wanted, &some, Some((&found, &none))).len()
         };
         assert_eq!((of(true, true), of(true, false), of(false, true)), (3, 2, 2));
     }
 
-    /// A restore tells it of a collection that came with the oplog slice with its name before it.
+    /// A restore puts the name of a collection that came with the oplog slice before the message.
     #[test]
-    fn an_index_is_one_however_it_is_told() {
+    fn an_index_problem_is_a_difference_in_form() {
         for text in ["the index 'a' cannot be built: x", "shop.new: the index 'a' cannot be built: x"] {
-            assert_eq!(Difference::of(Trouble::Index.told(text.into())), Difference::Form(text.into()));
-            assert_eq!(Difference::of(Trouble::Count.told(text.into())), Difference::Data(text.into()));
+            assert_eq!(Difference::reported(Trouble::Index.told(text.into())), Difference::Form(text.into()));
+            assert_eq!(Difference::reported(Trouble::Count.told(text.into())), Difference::Data(text.into()));
         }
     }
 
     #[test]
-    fn a_newer_server_may_write_another_form_but_no_other_documents() {
+    fn a_server_of_another_version_may_differ_in_form_but_not_in_documents() {
         let differences = || {
             vec![("a.b".into(), Difference::Form("x".into())), ("a.c".into(), Difference::Data("y".into()))]
         };
-        assert_eq!(sorted(differences(), true, &Version(6, 0, 5)).0, ["a.b: x", "a.c: y"]);
-        let (findings, looks) = sorted(differences(), false, &Version(8, 0, 0));
+        assert_eq!(split(differences(), true, &Version(6, 0, 5)).0, ["a.b: x", "a.c: y"]);
+        let (findings, looks) = split(differences(), false, &Version(8, 0, 0));
         assert_eq!(findings, ["a.c: y"]);
         assert!(looks.len() == 1 && looks[0].contains("MongoDB 8.0.0"), "{looks:?}");
     }

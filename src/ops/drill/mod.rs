@@ -1,117 +1,125 @@
-//! `verify --drill`: restore a backup into a scratch server and hold what is there against the manifest.
+//! `verify --drill`: restore a backup into a scratch server and compare the restored data with the manifest.
 //!
-//! The scratch is a throw-away mongod of its own, or databases of random names on a server that is there
-//! ([`loan`]). Into it goes the whole backup, by the same code as a restore's; then everything is read back
-//! ([`read`]) and compared ([`check`], [`compare`]). What the drill made is gone afterwards, however it ended.
+//! The scratch server is a throw-away mongod, or an existing server on which the drill uses databases with random names
+//! ([`databases`]). The drill restores the whole backup with the code of `restore`, reads everything back and compares it
+//! ([`compare`]). Afterwards it removes everything that it created, even if it failed.
 
-mod check;
 mod compare;
-mod loan;
-mod read;
-mod scratch;
+mod databases;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
-use crate::base::error::Result;
+use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 use crate::catalog::verdict::Drill;
 use crate::model::manifest::Manifest;
-use crate::restore_target::throwaway;
-use crate::restore_target::throwaway::{Program, Throwaway};
+use crate::ops::restore::{self, Filter, Oplog, Options, Origin, Outcome, Restore, Stored};
+use crate::restore_target::throwaway::{self, Program, Throwaway};
+use crate::restore_target::{Target, Version};
 use crate::store::Store;
+use crate::store::dir;
 
-use loan::Loan;
+use compare::{Compared, Difference, DrillCheck};
+use databases::{DrillDatabases, DrillNames};
 
 /// Where a drill restores to.
 #[derive(Debug, Clone)]
-pub enum Ground {
-    /// A mongod that it starts.
+pub enum DrillTarget {
+    /// A mongod that the drill starts.
     Mongod {
-        /// The program.
         program: Program,
-        /// Where its data lies meanwhile.
+        /// The folder for the data.
         within: PathBuf,
     },
-    /// A server that is there, under names of its own.
+    /// An existing server, on which the drill uses databases with random names.
     Server(Secret),
 }
 
 /// What a drill works with.
 #[derive(Debug)]
-pub struct Resources<'a> {
-    /// Where the backup is.
+pub struct DrillResources<'a> {
+    /// The store of the backup.
     pub store: Arc<dyn Store>,
-    /// How far it is.
     pub meter: &'a Meter,
-    /// Ends it early.
     pub cancel: &'a Cancel,
-    /// The clock of the run.
     pub clock: Clock,
-    /// A few random letters and digits, of no other drill.
+    /// Random letters and digits that make the names of the drill unique.
     pub token: String,
-    /// This machine.
+    /// The name of this machine.
     pub host: String,
-    /// How long a server is waited for when it is down.
+    /// How long the drill waits for a server that is down.
     pub patience: Patience,
 }
 
-/// Of many findings so many are kept: the first tell what happened.
+/// The most findings that are kept. The first ones show what happened.
 const KEPT: usize = 20;
-/// So much stays free of the disk: a server builds no index with less than 500 MB.
+/// Disk space that stays free, in bytes. A server builds no index with less than 500 MB.
 const SPARE: u64 = 600 << 20;
+/// The number of segments that are restored at once. `restore` has the same default.
+const WORKERS: usize = 4;
 
-/// Restores the backup of `manifest`, which should have been verified, and compares.
+/// Restores the backup of `manifest`, which should have been verified, and compares the restored data with it.
+/// Differences are findings in the result.
 ///
 /// # Errors
-/// If the target fails: that says nothing about the backup. What differs is a finding.
-pub async fn drill(resources: &Resources<'_>, manifest: &Manifest, ground: &Ground) -> Result<Drill> {
-    match ground {
-        Ground::Mongod { program, within } => in_mongod(resources, manifest, program, within).await,
-        Ground::Server(uri) => on_server(resources, manifest, uri).await,
+/// Returns an error if the target fails. Such an error says nothing about the backup.
+pub async fn drill(
+    resources: &DrillResources<'_>,
+    manifest: &Manifest,
+    target: &DrillTarget,
+) -> Result<Drill> {
+    match target {
+        DrillTarget::Mongod { program, within } => in_mongod(resources, manifest, program, within).await,
+        DrillTarget::Server(uri) => on_server(resources, manifest, uri).await,
     }
 }
 
 async fn in_mongod(
-    resources: &Resources<'_>,
+    resources: &DrillResources<'_>,
     manifest: &Manifest,
     program: &Program,
-    within: &std::path::Path,
+    within: &Path,
 ) -> Result<Drill> {
     throwaway::sweep(within).iter().for_each(|line| log::warn!("{line}"));
     let slice = manifest.consistency.oplog.as_ref().map_or(0, |slice| slice.raw_bytes);
-    scratch::room(within, manifest.totals.raw_bytes + slice + SPARE)?;
+    check_space(within, manifest.totals.raw_bytes + slice + SPARE)?;
     let starting = Throwaway::start(program, within, &resources.token);
     let mut mongod = resources.cancel.or(starting).await?;
     log::info!("drilling {} in a throw-away mongod ({})", manifest.id, program.path.display());
-    let scratch = scratch::Scratch { uri: mongod.uri(), names: None, target: OnceLock::new() };
+    let scratch = Scratch { uri: mongod.uri(), names: None, target: OnceLock::new() };
     let outcome = resources.cancel.or(scratch.drill(resources, manifest)).await;
     outcome.map_err(|error| match mongod.ended() {
         None => error,
         Some(ended) => match ended.next_step() {
             Some(_) => ended,
-            None => ended.hint(format!("Look for room on the disk of {} and in memory", within.display())),
+            None => ended.hint(format!(
+                "Check the free space on the disk of {} and the free memory",
+                within.display()
+            )),
         }
         .caused_by(error.chain()),
     })
 }
 
-async fn on_server(resources: &Resources<'_>, manifest: &Manifest, uri: &Secret) -> Result<Drill> {
-    let (loan, warnings) = resources.cancel.or(Loan::begin(resources, manifest, uri)).await?;
-    log::info!("drilling {} on {}, in databases {}…", manifest.id, loan.address(), loan.prefix());
-    let scratch = scratch::Scratch { uri: uri.clone(), names: Some(loan.names()), target: OnceLock::new() };
-    let outcome = match resources.cancel.or(loan.mark()).await {
+async fn on_server(resources: &DrillResources<'_>, manifest: &Manifest, uri: &Secret) -> Result<Drill> {
+    let (databases, warnings) =
+        resources.cancel.or(DrillDatabases::prepare(resources, manifest, uri)).await?;
+    log::info!("drilling {} on {}, in databases {}…", manifest.id, databases.address(), databases.prefix());
+    let scratch = Scratch { uri: uri.clone(), names: Some(databases.names()), target: OnceLock::new() };
+    let outcome = match resources.cancel.or(databases.mark()).await {
         Ok(()) => resources.cancel.or(scratch.drill(resources, manifest)).await,
         Err(error) => Err(error),
     };
     if let Some(target) = scratch.target.get().filter(|_| outcome.is_err()) {
         target.end_trials().await;
     }
-    let left = loan.end(resources.cancel).await;
+    let left = databases.end(resources.cancel).await;
     let mut drill = outcome.map_err(|error| match &left {
         Some(left) => {
             let step = error.next_step().map(|step| format!("{step}. ")).unwrap_or_default();
@@ -122,4 +130,167 @@ async fn on_server(resources: &Resources<'_>, manifest: &Manifest, uri: &Secret)
     drill.notes.extend(warnings);
     drill.notes.extend(left);
     Ok(drill)
+}
+
+/// The server that the backup is restored into.
+struct Scratch {
+    uri: Secret,
+    /// The names of the databases on the server. `None` if they keep their own names.
+    names: Option<DrillNames>,
+    /// The connection, once the drill has connected.
+    target: OnceLock<Target>,
+}
+
+/// Checks that the disk has room for the data of a mongod.
+fn check_space(within: &Path, bytes: u64) -> Result<()> {
+    let doing = || format!("there is not enough room in {} for a throw-away mongod", within.display());
+    let checked = dir::check_room(within, bytes, 0.0, doing).map_err(Error::from);
+    checked.map(|_| ()).map_err(|e| {
+        e.hint("Set TMPDIR to a folder on a larger disk, or name a server to drill on (--to-uri, DRILL_URI)")
+    })
+}
+
+impl Scratch {
+    /// Restores, reads back and compares.
+    async fn drill(&self, resources: &DrillResources<'_>, manifest: &Manifest) -> Result<Drill> {
+        let began = Instant::now();
+        let target = Target::connect(&self.uri, &resources.patience).await?;
+        let target = self.target.get_or_init(|| target).clone();
+        let (source, version) = (Version::parse(&manifest.source.version), target.version);
+        let same = (source.0, source.1) == (version.0, version.1)
+            && manifest.source.needs() == Some(target.accepts());
+        let stored = Arc::new(Stored::open(Arc::clone(&resources.store), manifest.clone()).await?);
+        let filter = Filter { rename: self.renames()?, ..Filter::default() };
+        let token = resources.token.clone();
+        let options = Options { filter, workers: WORKERS, token, ..Options::default() };
+        let restore = Restore::plan(Origin::Stored(Arc::clone(&stored)), target, options).await?;
+        // Missing indexes are found by the comparison.
+        let unable = restore.plan.unable.iter().filter(|one| !one.is_index());
+        let unable: Vec<String> = unable.map(|one| self.of_backup(&one.to_string())).collect();
+        if !unable.is_empty() {
+            let what = format!(
+                "the drill's server (MongoDB {}) cannot hold the backup of MongoDB {source}: {}",
+                restore.plan.version,
+                unable.join("; ")
+            );
+            return Err(Error::failed(what).hint(
+                "This says nothing about the backup. Drill on a server with the version of the source (MONGOD_PATH, \
+                 --to-uri, DRILL_URI)",
+            ));
+        }
+        let planned = restore.plan.namespaces.clone();
+        let survey = match &restore.plan.oplog {
+            Oplog::Replayed(survey) => Some(survey.clone()),
+            Oplog::Absent | Oplog::Left => None,
+        };
+        let check = DrillCheck {
+            uri: &self.uri,
+            resources,
+            stored: &stored,
+            planned: &planned,
+            survey: survey.as_deref(),
+            people: restore.plan.people().is_some(),
+        };
+        let mut before = Compared::default();
+        let before_replay = async |outcomes: &[Outcome]| {
+            before = check.before_replay(outcomes).await?;
+            Ok(())
+        };
+        let report = restore.apply_watched(resources.meter, before_replay).await.map_err(of_target)?;
+        if let Some(error) = report.failure() {
+            return Err(of_target(error));
+        }
+        let recovery = began.elapsed() - before.took;
+
+        let Compared { mut differences, took, .. } = check.end(&report.outcomes, before).await?;
+        let replayed = report.replayed.unwrap_or_default();
+        differences.extend(replayed.problems.into_iter().map(|mut problem| {
+            problem.text = self.of_backup(&problem.text);
+            ("the replay".into(), Difference::reported(problem))
+        }));
+        // Warnings of the manifest do not come from the drill.
+        let mut notes = report.warnings;
+        notes.retain(|note| !manifest.warnings.contains(note));
+        let (findings, looks) = compare::split(differences, same, &version);
+        notes.extend(looks);
+        let indexing: Duration = report.outcomes.iter().map(|outcome| outcome.indexing).sum();
+        Ok(Drill {
+            at: resources.clock.now(),
+            target: if self.names.is_some() { "server" } else { "mongod" }.into(),
+            version: version.to_string(),
+            oplog_entries: replayed.read.entries,
+            recovery_seconds: recovery.as_secs_f64(),
+            index_seconds: (indexing + replayed.indexing).as_secs_f64(),
+            compare_seconds: took.as_secs_f64(),
+            namespaces: planned.len() as u64,
+            documents: report.outcomes.iter().map(|outcome| outcome.documents).sum(),
+            raw_bytes: report.outcomes.iter().map(|outcome| outcome.raw_bytes).sum(),
+            findings: findings.into_iter().take(KEPT).collect(),
+            notes,
+        })
+    }
+
+    fn renames(&self) -> Result<Vec<restore::Rename>> {
+        let Some(names) = &self.names else { return Ok(Vec::new()) };
+        let rest = names.rest.iter().map(|rest| ("*".to_string(), format!("{rest}.*")));
+        let each =
+            names.databases.iter().map(|(from, to)| (format!("{}.*", escaped(from)), format!("{to}.*")));
+        // The last pattern that matches decides.
+        let (from, to): (Vec<_>, Vec<_>) = rest.chain(each).unzip();
+        restore::pairs(&from, &to).map_err(Error::usage)
+    }
+
+    /// Replaces the names of the drill in a message of the restore by the names in the backup.
+    fn of_backup(&self, text: &str) -> String {
+        let Some(names) = &self.names else { return text.into() };
+        let each = names.databases.iter().map(|(from, to)| (format!("{to}."), format!("{from}.")));
+        let rest = names.rest.iter().map(|rest| (format!("{rest}."), String::new()));
+        each.chain(rest).fold(text.into(), |text, (from, to)| text.replace(&from, &to))
+    }
+}
+
+/// Adds a next step to an error of the target. An error of the backup stays as it is.
+fn of_target(error: Error) -> Error {
+    match error.kind() {
+        Kind::Mismatch => error,
+        _ => error.hint("This says nothing about the backup. Check the server of the drill, and drill again"),
+    }
+}
+
+/// Escapes the characters that have a meaning in patterns.
+fn escaped(name: &str) -> String {
+    name.chars().flat_map(|c| [Some('\\').filter(|_| "\\*$".contains(c)), Some(c)]).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_never_fills_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_space(folder.path(), 1).is_ok());
+        let error = check_space(folder.path(), u64::MAX / 2).unwrap_err();
+        assert_eq!(error.exit(), crate::base::exit::Exit::Failed);
+        assert!(error.chain().contains(folder.path().to_str().unwrap()), "{error}");
+        assert!(error.next_step().unwrap().contains("TMPDIR"), "{error:?}");
+    }
+
+    #[test]
+    fn a_database_is_renamed_as_a_whole() {
+        let databases = [("a", "d_1"), ("a*b\\c", "d_2"), ("ab", "d_3")].map(|(a, b)| (a.into(), b.into()));
+        let names = DrillNames { databases: databases.into(), rest: Some("d_4".into()) };
+        let scratch =
+            Scratch { uri: Secret::from(String::new()), names: Some(names), target: OnceLock::new() };
+        let pairs = scratch.renames().unwrap();
+        for (from, to) in
+            [("a.b.c*d", "d_1.b.c*d"), ("a*b\\c.x", "d_2.x"), ("ab.a.b", "d_3.a.b"), ("b.a.x", "d_4.b.a.x")]
+        {
+            assert_eq!(restore::renamed(&pairs, from), to);
+            assert_eq!(
+                scratch.of_backup(&format!("{to}: it is not there")),
+                format!("{from}: it is not there")
+            );
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use tar::EntryType;
 
-use crate::artifact::untar;
+use crate::artifact::tar::each_member;
 use crate::base::bounds::Structure;
 use crate::base::error::{Error, Kind, Result};
 use crate::dumpformat::metadata;
@@ -273,7 +273,7 @@ fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
     let broken = |e: std::io::Error| Error::new(Kind::Mismatch, "the tar is damaged").caused_by(e);
     let mut tail = Tail { inner: raw, zeros: 0 };
     let mut next = 0;
-    untar::each_member(&mut tail, broken, |entry| {
+    each_member(&mut tail, broken, |entry| {
         let at = next;
         next += 1;
         let header = entry.header().entry_type();

@@ -1,4 +1,4 @@
-//! The raw stream as stock tools see it: a tar of a mongodump directory, or mongodump's archive.
+//! Reading the decompressed artifact like stock tools do: as a tar of a mongodump directory, or as mongodump's archive.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::pass::Pieces;
 use super::{VerifyFinding, thread_panicked};
 use crate::artifact::read::match_metadata;
-use crate::artifact::untar;
+use crate::artifact::tar::each_member;
 use crate::base::bounds::{LARGEST_METADATA, Limited};
 use crate::base::error::{Error, Result};
 use crate::base::units;
@@ -22,70 +22,71 @@ use crate::model::manifest::{Manifest, NamespaceEntry};
 use crate::model::namespace::{Namespace, Type};
 use crate::model::versions;
 
-/// The reader at work.
-pub struct Reader(oneshot::Receiver<Option<String>>);
+/// A running reader of the structure.
+pub(super) struct StructureReader(oneshot::Receiver<Option<String>>);
 
-/// Starts to read the streams one after the other. If the index does not have options and indexes (`described`), those in
-/// the artifact are compared with the manifest.
-pub fn start(
-    streams: Receiver<Pieces>,
+/// Starts a thread that reads the decompressed regions one after the other and compares the structure with the manifest. If
+/// the index has no options and indexes (`described` is false), the thread also compares those in the artifact.
+pub(super) fn start(
+    regions: Receiver<Pieces>,
     manifest: Manifest,
     container: Container,
     described: bool,
-) -> Result<Reader> {
+) -> Result<StructureReader> {
     let (answer, answered) = oneshot::channel();
     thread::Builder::new()
         .name("structure".into())
         .spawn(move || {
-            let mut raw = Raw { streams, current: None, piece: Vec::new(), at: 0, broken: false };
+            let mut raw = RawStream { regions, current: None, piece: Vec::new(), at: 0, broken: false };
             let outcome = match container {
                 Container::Tar => tar(&mut raw, &manifest, described),
                 Container::Archive => archive(&mut raw, &manifest, described),
             };
-            // What follows from a region that cannot be decompressed is not told twice.
+            // A region that cannot be decompressed is already a finding.
             let what = outcome.err().filter(|_| !raw.broken);
             let _ = answer.send(what);
-            // The workers must not wait for a reader that found enough.
+            // The workers must not wait for a reader that has ended.
             while raw.next().is_ok_and(|more| more) {}
         })
         .map_err(|e| Error::failed("cannot start a thread").caused_by(e))?;
-    Ok(Reader(answered))
+    Ok(StructureReader(answered))
 }
 
-impl Reader {
-    /// What is wrong.
-    pub async fn finish(self) -> Result<Option<VerifyFinding>> {
+impl StructureReader {
+    /// Waits for the end of the thread. Returns what is wrong with the structure.
+    pub(super) async fn finish(self) -> Result<Option<VerifyFinding>> {
         Ok(self.0.await.map_err(|_| thread_panicked())?.map(VerifyFinding::of_backup))
     }
 }
 
-/// The raw bytes of all regions, one after the other.
-struct Raw {
-    streams: Receiver<Pieces>,
+/// The decompressed regions as one stream.
+struct RawStream {
+    regions: Receiver<Pieces>,
     current: Option<Pieces>,
     piece: Vec<u8>,
+    /// The position in `piece`.
     at: usize,
-    /// A region could not be decompressed.
+    /// True after a region that could not be decompressed.
     broken: bool,
 }
 
-impl Raw {
-    /// Takes the next piece; false at the end.
+impl RawStream {
+    /// Moves to the next piece. Returns false at the end.
     fn next(&mut self) -> io::Result<bool> {
         loop {
-            let Some(stream) = &self.current else {
-                let Ok(stream) = self.streams.recv() else { return Ok(false) };
-                self.current = Some(stream);
+            let Some(pieces) = &self.current else {
+                let Ok(pieces) = self.regions.recv() else { return Ok(false) };
+                self.current = Some(pieces);
                 continue;
             };
-            match stream.recv() {
+            match pieces.recv() {
                 Ok(Ok(piece)) => {
                     (self.piece, self.at) = (piece, 0);
                     return Ok(true);
                 }
                 Ok(Err(())) => {
                     (self.current, self.broken) = (None, true);
-                    return Err(io::Error::other("a part of it cannot be decompressed"));
+                    return Err(io::Error::other("a part of the artifact cannot be decompressed"));
                 }
                 Err(_) => self.current = None,
             }
@@ -93,7 +94,7 @@ impl Raw {
     }
 }
 
-impl Read for Raw {
+impl Read for RawStream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let n = self.fill_buf()?.read(out)?;
         self.consume(n);
@@ -101,7 +102,7 @@ impl Read for Raw {
     }
 }
 
-impl BufRead for Raw {
+impl BufRead for RawStream {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.piece.len() && self.next()? {}
         Ok(&self.piece[self.at..])
@@ -112,7 +113,7 @@ impl BufRead for Raw {
     }
 }
 
-/// The entries that a tar of this backup has, and the size of those that hold documents.
+/// Returns the entries of a tar of this backup, with the size of the entries that contain documents.
 fn entries(manifest: &Manifest) -> VecDeque<(String, Option<u64>)> {
     let mut entries = VecDeque::from([("RECOVERY.txt".to_string(), None)]);
     for namespace in &manifest.namespaces {
@@ -141,7 +142,7 @@ fn data_collection(manifest: &Manifest, namespace: &NamespaceEntry) -> String {
     }
 }
 
-fn tar(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String> {
+fn tar(raw: &mut RawStream, manifest: &Manifest, described: bool) -> Result<(), String> {
     let broken = |e: io::Error| format!("the tar is damaged: {e}");
     let mut wanted = entries(manifest);
     let path = |n: &NamespaceEntry| format!("dump/{}", names::metadata_file(&n.db, &n.collection));
@@ -149,14 +150,14 @@ fn tar(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String
         true => BTreeMap::new(),
         false => manifest.namespaces.iter().map(|n| (path(n), n)).collect(),
     };
-    untar::each_member(&mut *raw, broken, |entry| {
+    each_member(&mut *raw, broken, |entry| {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         bring_forward(&mut wanted, &path);
         let Some((name, size)) = wanted.pop_front() else {
-            return Err(format!("the tar has {path} too much"));
+            return Err(format!("the tar has {path} after its expected last entry"));
         };
         if path != name {
-            return Err(format!("the tar has {path} where {name} belongs"));
+            return Err(format!("the tar has {path} in the place of {name}"));
         }
         let read = match texts.get(&path) {
             Some(of) => {
@@ -166,14 +167,14 @@ fn tar(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String
                     .map_err(broken)?;
                 metadata::parse(&of.db, &of.collection, &text)
                     .map_err(|e| e.chain())
-                    .and_then(|namespace| compare(&namespace, of))?;
+                    .and_then(|namespace| compare_metadata(&namespace, of))?;
                 text.len() as u64
             }
             None => io::copy(entry, &mut io::sink()).map_err(broken)?,
         };
         if size.is_some_and(|size| size != read) {
             let (has, wanted) = (units::several(read, "byte"), units::count(size.unwrap_or_default()));
-            return Err(format!("{name} has {has} in the tar, not {wanted}"));
+            return Err(format!("{name} has {has} in the tar, but {wanted} in the manifest"));
         }
         Ok(())
     })?;
@@ -183,19 +184,20 @@ fn tar(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String
     let mut rest = Vec::new();
     raw.take(1 << 20).read_to_end(&mut rest).map_err(broken)?;
     if rest.iter().any(|byte| *byte != 0) {
-        return Err("something follows the end of the tar".into());
+        return Err("the tar has data after its end".into());
     }
     Ok(())
 }
 
-/// Compares options and indexes in the artifact with the manifest.
-fn compare(namespace: &Namespace, entry: &NamespaceEntry) -> Result<(), String> {
+/// Compares the options and indexes in the artifact with the manifest.
+fn compare_metadata(namespace: &Namespace, entry: &NamespaceEntry) -> Result<(), String> {
     let place = format!("{}.{}", entry.db, entry.collection);
     match_metadata(namespace, entry).map(drop).map_err(|what| format!("the metadata of {place} {what}"))
 }
 
-/// Lets a namespace whose metadata comes before its turn have it now: mongodump reads in another order than
-/// the one in which it announces, which is the manifest's. Its documents still follow its metadata.
+/// Moves the entries of a namespace to the front if its metadata comes earlier than in the manifest. The manifest has the
+/// order in which mongodump announces namespaces, but mongodump reads them in another order. The documents still follow
+/// the metadata.
 fn bring_forward(wanted: &mut VecDeque<(String, Option<u64>)>, path: &str) {
     let is_metadata = |name: &str| name.ends_with(".metadata.json");
     let turn = wanted.front().is_some_and(|(name, _)| is_metadata(name) && name != path);
@@ -209,7 +211,8 @@ fn bring_forward(wanted: &mut VecDeque<(String, Option<u64>)>, path: &str) {
     of_namespace.into_iter().rev().for_each(|entry| wanted.push_front(entry));
 }
 
-/// What an archive of this backup announces: database, collection, and how many documents; views have none.
+/// Returns the namespaces that an archive of this backup announces: database, collection, and the number of documents.
+/// Views have no documents.
 fn announced(manifest: &Manifest) -> Vec<(&str, &str, Option<u64>)> {
     let namespaces = manifest.namespaces.iter().map(|n| {
         let documents = (n.kind != Type::View).then_some(n.documents);
@@ -219,22 +222,22 @@ fn announced(manifest: &Manifest) -> Vec<(&str, &str, Option<u64>)> {
     namespaces.chain(slice).collect()
 }
 
-fn archive(raw: &mut Raw, manifest: &Manifest, described: bool) -> Result<(), String> {
+fn archive(raw: &mut RawStream, manifest: &Manifest, described: bool) -> Result<(), String> {
     let wanted = announced(manifest);
     let collections = wanted.iter().filter(|(_, _, documents)| documents.is_some()).count();
-    let mut counted = Counted { manifest, described, wanted, open: None, documents: 0, ended: 0 };
-    Demux::new(BufReader::new(&mut *raw)).run(&|_| true, &mut counted).map_err(|e| e.chain())?;
-    if counted.ended < collections {
+    let mut check = ArchiveCheck { manifest, described, wanted, open: None, documents: 0, ended: 0 };
+    Demux::new(BufReader::new(&mut *raw)).run(&|_| true, &mut check).map_err(|e| e.chain())?;
+    if check.ended < collections {
         return Err(format!(
-            "the archive has {}, not {collections}",
-            units::several(counted.ended as u64, "collection")
+            "the archive has {}, but the manifest {collections}",
+            units::several(check.ended as u64, "collection")
         ));
     }
     Ok(())
 }
 
-/// Compares what the archive says with the manifest.
-struct Counted<'a> {
+/// Compares the namespaces and documents of an archive with the manifest.
+struct ArchiveCheck<'a> {
     manifest: &'a Manifest,
     described: bool,
     wanted: Vec<(&'a str, &'a str, Option<u64>)>,
@@ -243,15 +246,15 @@ struct Counted<'a> {
     ended: usize,
 }
 
-impl Sink for Counted<'_> {
+impl Sink for ArchiveCheck<'_> {
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()> {
         let wanted = self.wanted.iter().map(|(db, collection, _)| (*db, *collection));
         if !namespaces.iter().map(|n| (n.db.as_str(), n.collection.as_str())).eq(wanted) {
-            return Err(Error::failed("the archive announces other namespaces than the manifest"));
+            return Err(Error::failed("the archive and the manifest list different namespaces"));
         }
         if !self.described {
             for (namespace, entry) in namespaces.iter().zip(&self.manifest.namespaces) {
-                compare(namespace, entry).map_err(Error::failed)?;
+                compare_metadata(namespace, entry).map_err(Error::failed)?;
             }
         }
         Ok(())
@@ -268,13 +271,13 @@ impl Sink for Counted<'_> {
     }
 
     fn end(&mut self) -> Result<()> {
-        let at = self.open.take().expect("one is open");
+        let at = self.open.take().expect("a namespace is open");
         let (got, wanted) = (self.documents, self.wanted[at].2);
         if got != wanted.unwrap_or(0) {
             let (name, wanted) = (self.manifest.name(at).unwrap_or_default(), wanted.unwrap_or(0));
             let got = units::several(got, "document");
             return Err(Error::failed(format!(
-                "the archive has {got} of {name}, not {}",
+                "the archive has {got} of {name}, but the manifest {}",
                 units::count(wanted)
             )));
         }

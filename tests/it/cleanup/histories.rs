@@ -9,7 +9,7 @@ use uzima_backup::catalog::collapse::{Amount, Contents};
 use uzima_backup::catalog::marks::Pin;
 use uzima_backup::catalog::state::Backup;
 use uzima_backup::config::choices::Policy;
-use uzima_backup::model::manifest::Source;
+use uzima_backup::model::manifest::SourceServer;
 use uzima_backup::model::server::Topology;
 use uzima_backup::retention::{Action, Circumstances, plan};
 
@@ -102,7 +102,7 @@ impl World {
                 job: job.into(),
                 started,
                 contents: Contents { total: amount, namespaces: [("a.b".into(), amount)].into() },
-                source: Source {
+                source: SourceServer {
                     topology: Topology::Standalone,
                     member: format!("db{}:1", self.server),
                     version: String::new(),

@@ -134,7 +134,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
     let id: BackupId =
         format!("{}-{}", started.format("%Y%m%dT%H%M%SZ"), &suffix[..6]).parse().expect("an id");
     let format: Format = "tar.gz".parse().expect("a format");
-    let index = Object { key: layout::index(&id), size: 5, blake3: "x".into() };
+    let index = IndexObject { key: layout::index(&id), size: 5, blake3: "x".into() };
     let mut manifest = Manifest {
         format: FORMAT,
         job: job.into(),
@@ -142,7 +142,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
         host: "db1".into(),
         started_at: started,
         finished_at: started + TimeDelta::minutes(5),
-        source: Source {
+        source: SourceServer {
             topology: Topology::Standalone,
             member: "db1:27017".into(),
             version: "8.0.0".into(),
@@ -150,10 +150,10 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             set_name: None,
             set_id: None,
         },
-        engine: Engine { name: "native".into(), version: None, why: "asked for".into() },
-        consistency: Consistency { achieved: "none".into(), why: "x".into(), at: None, oplog: None },
+        engine: EngineUsed { name: "native".into(), version: None, why: "asked for".into() },
+        consistency: ConsistencyAchieved { achieved: "none".into(), why: "x".into(), at: None, oplog: None },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
-        artifact: Artifact {
+        artifact: ArtifactObject {
             key: layout::artifact(&id, format),
             format: "tar.gz".into(),
             level: 5,

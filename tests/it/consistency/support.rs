@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use bson::{RawDocument, RawDocumentBuf};
 use mongodb::Client;
-use uzima_backup::model::manifest::{Manifest, Slice};
+use uzima_backup::model::manifest::{Manifest, OplogSlice};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::official::Official;
 use uzima_testkit::wire_proxy::WireProxy;
@@ -29,7 +29,7 @@ pub async fn behind(server: &Mongod) -> (WireProxy, Client) {
 }
 
 /// The slice of a backup that must have one.
-pub fn slice(manifest: &Manifest) -> &Slice {
+pub fn slice(manifest: &Manifest) -> &OplogSlice {
     let consistency = &manifest.consistency;
     assert_eq!(consistency.achieved, "oplog", "{}", consistency.why);
     let slice = consistency.oplog.as_ref().expect("a slice");

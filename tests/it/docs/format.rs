@@ -28,7 +28,8 @@ fn full_manifest() -> serde_json::Value {
         dropped: true,
     };
     let at = OpTime { t: 1, i: 1 };
-    let slice = Slice { start: at, end: at, entries: 1, raw_bytes: 1, stored_bytes: 1, xxh3_sum: text() };
+    let slice =
+        OplogSlice { start: at, end: at, entries: 1, raw_bytes: 1, stored_bytes: 1, xxh3_sum: text() };
     let manifest = Manifest {
         format: FORMAT,
         id: "20261123T030000Z-7k3q9d".parse().unwrap(),
@@ -37,7 +38,7 @@ fn full_manifest() -> serde_json::Value {
         host: text(),
         started_at: now,
         finished_at: now,
-        source: Source {
+        source: SourceServer {
             topology: Topology::ReplicaSet,
             member: text(),
             version: text(),
@@ -45,10 +46,10 @@ fn full_manifest() -> serde_json::Value {
             set_name: Some(text()),
             set_id: Some(text()),
         },
-        engine: Engine { name: text(), version: Some(text()), why: text() },
-        consistency: Consistency { achieved: text(), why: text(), at: Some(at), oplog: Some(slice) },
+        engine: EngineUsed { name: text(), version: Some(text()), why: text() },
+        consistency: ConsistencyAchieved { achieved: text(), why: text(), at: Some(at), oplog: Some(slice) },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
-        artifact: Artifact {
+        artifact: ArtifactObject {
             key: text(),
             format: text(),
             level: 1,
@@ -56,7 +57,7 @@ fn full_manifest() -> serde_json::Value {
             crc64nvme: text(),
             part_size: 1,
         },
-        index: Object { key: text(), size: 1, blake3: text() },
+        index: IndexObject { key: text(), size: 1, blake3: text() },
         totals: Totals { namespaces: 1, documents: 1, raw_bytes: 1 },
         namespaces: vec![namespace],
         warnings: vec![],

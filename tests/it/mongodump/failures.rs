@@ -97,7 +97,7 @@ async fn a_truncated_archive_with_exit_code_0_fails_the_backup() {
 #[tokio::test]
 async fn an_invalid_archive_fails_the_backup() {
     let rubbish = b"2026-11-24T03:00:00 error: no such thing\n".repeat(1000);
-    fails(&[Play::archive(rubbish)], 1, &["does not begin as a mongodump archive"]).await;
+    fails(&[Play::archive(rubbish)], 1, &["does not begin like a mongodump archive"]).await;
     let mut archive = recorded();
     let at = archive.windows(6).position(|w| w == b"total\0").expect("a field") + 8;
     archive[at] ^= 1;

@@ -467,7 +467,7 @@ async fn a_drill_on_an_older_server_names_what_that_server_cannot_hold() {
     let within = scratch();
     let old = Version::V4_4_2.path().expect("a mongod");
     run(drill(&backup, within.path()).env("MONGOD_PATH", &old)).ends(1).says(&[
-        "cannot hold the backup (MongoDB 4.4.2",
+        "(MongoDB 4.4.2) cannot hold the backup of MongoDB",
         "shop.clustered: ",
         "says nothing about the backup",
     ]);

@@ -104,7 +104,7 @@ async fn unreadable_dumps_are_refused_before_anything_is_dropped() {
 
     let twice = [("shop", "orders", "", vec![]), ("shop", "orders", "", vec![])];
     std::fs::write(home.path().join("twice.archive"), archive(&twice)).expect("an archive");
-    refused(&home, "twice.archive", 4, &["shop.orders is announced twice"]);
+    refused(&home, "twice.archive", 4, &["it announces shop.orders twice"]);
 
     let after = read_all(&live).await.expect("the live data");
     assert_eq!(before.diff(&after), Vec::<String>::new());

@@ -134,7 +134,7 @@ async fn an_index_that_does_something_else_is_found_among_indexes_in_another_for
     let found: Vec<_> = report["backups"][0]["drill"][list].as_array().expect("a list").iter().collect();
     assert_eq!(found.len(), 4, "{found:?}");
     for (found, name) in found.iter().zip(["compound", "exp_1", "german", "u_1"]) {
-        let start = format!("shop.many: its index '{name}' is not that of the backup");
+        let start = format!("shop.many: its index '{name}' differs from the backup");
         assert!(found.as_str().is_some_and(|text| text.starts_with(&start)), "{found}");
     }
 }

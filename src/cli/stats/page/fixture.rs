@@ -12,7 +12,7 @@ use crate::catalog::state::Backup;
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
-use crate::model::manifest::Source;
+use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
 use crate::ops::stats::{Known, Options, Report, report};
 use crate::retention::{Circumstances, plan};
@@ -111,7 +111,7 @@ fn backup(run: &Run) -> Backup {
         job: run.job.clone(),
         started: run.started_at,
         contents: Contents { total: amount, namespaces: [("shop.orders".to_string(), amount)].into() },
-        source: Source {
+        source: SourceServer {
             topology: Topology::Standalone,
             member: "db1.example.com:27017".into(),
             version: "7.0.14".into(),
