@@ -1,9 +1,9 @@
 //! Writing mongodump's archive format, version 0.1, as a stream.
 //!
-//! An archive begins with a magic number, a header document, a metadata document for each namespace and a terminator.
-//! Blocks follow: a header document, whole documents and a terminator. A header with `EOF: true` and the CRC-64/XZ of all
-//! documents of a namespace closes the namespace. There is no trailer. Source: mongo-tools `common/archive/archive.go`
-//! and `parser.go`.
+//! An archive begins with a magic number, a header document, a metadata document for each namespace and a
+//! terminator. Blocks follow: a header document, whole documents and a terminator. A header with `EOF: true`
+//! and the CRC-64/XZ of all documents of a namespace closes the namespace. There is no trailer. Source:
+//! mongo-tools `common/archive/archive.go` and `parser.go`.
 
 use bson::raw::cstr;
 use bson::{RawDocumentBuf, rawdoc};

@@ -1,7 +1,8 @@
 //! Reusable buffers.
 //!
-//! Blocks and parts are so large that the allocator would request each from the kernel and return it, and the kernel would
-//! clear every page. Measured with 1 GB of incompressible documents, this took half of the client's CPU time.
+//! Blocks and parts are so large that the allocator would request each from the kernel and return it, and the
+//! kernel would clear every page. Measured with 1 GB of incompressible documents, this took half of the
+//! client's CPU time.
 
 use std::sync::{Arc, Mutex};
 

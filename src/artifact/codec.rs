@@ -1,7 +1,7 @@
 //! Compression of independent pieces.
 //!
-//! Each piece becomes a gzip member (RFC 1952) or a zstd frame (RFC 8878) of its own. Stock tools read the concatenation as
-//! one stream, and this program can start to read at any piece.
+//! Each piece becomes a gzip member (RFC 1952) or a zstd frame (RFC 8878) of its own. Stock tools read the
+//! concatenation as one stream, and this program can start to read at any piece.
 
 use std::io::{BufRead, Read};
 
@@ -70,8 +70,8 @@ impl Codec {
         }
     }
 
-    /// The length of [`stored`](Codec::stored) for `len` bytes. It depends on nothing else, so that room can be reserved
-    /// for content that is not known yet.
+    /// The length of [`stored`](Codec::stored) for `len` bytes. It depends on nothing else, so that room can
+    /// be reserved for content that is not known yet.
     pub(super) fn stored_len(self, len: usize) -> usize {
         match self {
             Codec::Gzip { .. } => 10 + 5 + len + 8,
@@ -83,7 +83,8 @@ impl Codec {
     /// Returns `content` as a member or frame with an uncompressed body.
     ///
     /// # Panics
-    /// Panics if `content` is shorter than 256 or longer than 65,535 bytes. The fixed framing cannot express this.
+    /// Panics if `content` is shorter than 256 or longer than 65,535 bytes. The fixed framing cannot express
+    /// this.
     pub(super) fn stored(self, content: &[u8]) -> Vec<u8> {
         assert!((256..=65_535).contains(&content.len()), "a stored piece has 256 to 65,535 bytes");
         let len = content.len() as u16;

@@ -1,8 +1,9 @@
-//! The first half of the data path: documents are packed into blocks and segments, and blocks are compressed on all
-//! cores.
+//! The first half of the data path: documents are packed into blocks and segments, and blocks are compressed
+//! on all cores.
 //!
-//! The thread that reads the source fills blocks ([`Packer`]) and submits them to the compressor threads ([`Pool`]). The
-//! compressed blocks reach the writer in the order of the source, and a budget bounds the raw bytes in flight.
+//! The thread that reads the source fills blocks ([`Packer`]) and submits them to the compressor threads
+//! ([`Pool`]). The compressed blocks reach the writer in the order of the source, and a budget bounds the raw
+//! bytes in flight.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -18,8 +19,8 @@ use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
 use crate::model::tally::Tally;
 
-/// The size of a block in raw bytes: whole documents that are compressed on their own. A longer document makes a longer
-/// block.
+/// The size of a block in raw bytes: whole documents that are compressed on their own. A longer document
+/// makes a longer block.
 pub const BLOCK: usize = 1 << 20;
 /// The size of a segment in raw bytes: whole blocks that are hashed and restored on their own.
 const SEGMENT: u64 = 64 << 20;
@@ -34,7 +35,8 @@ pub(super) enum WriteStep {
     Begin(usize),
     /// A block, which may still be being compressed.
     Block(PendingBlock),
-    /// The blocks since the previous `Segment` or `Begin` form a segment. The hash is the BLAKE3 of its raw bytes.
+    /// The blocks since the previous `Segment` or `Begin` form a segment. The hash is the BLAKE3 of its raw
+    /// bytes.
     Segment(blake3::Hash),
     /// The namespace is complete.
     End,
@@ -56,7 +58,8 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Makes a packer, and the steps for [`write`](super::writer::write), of which at most `waiting` wait for the writer.
+    /// Makes a packer, and the steps for [`write`](super::writer::write), of which at most `waiting` wait for
+    /// the writer.
     pub fn new(pool: Pool, waiting: usize) -> (Packer, WriteSteps) {
         let (steps, stepping) = sync_channel(waiting);
         (Packer { pool, steps, block: None, hasher: blake3::Hasher::new(), segment: 0 }, WriteSteps(stepping))
@@ -155,9 +158,9 @@ pub struct Pool {
 impl Pool {
     /// Starts `workers` threads.
     ///
-    /// At most `budget` raw bytes are in flight; a larger block is let through alone. `crc64` computes the CRC-64/XZ of
-    /// each block, which mongodump's archive needs. `encode` and `decode` are called once for each thread. If `decode`
-    /// returns a decoder, each block is decompressed again and compared.
+    /// At most `budget` raw bytes are in flight; a larger block is let through alone. `crc64` computes the
+    /// CRC-64/XZ of each block, which mongodump's archive needs. `encode` and `decode` are called once for
+    /// each thread. If `decode` returns a decoder, each block is decompressed again and compared.
     pub fn start(
         workers: usize,
         budget: usize,

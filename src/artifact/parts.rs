@@ -1,9 +1,9 @@
 //! The compressed stream, and how it is cut into the equal parts of a multi-part upload.
 //!
-//! [`Out`] appends pieces and blocks. It can reserve room for content that is known only later, such as the header of a tar
-//! entry, which holds the entry's size. A part is sent as soon as it is full and no room in it is reserved. A part with an
-//! open [`Slot`] waits in memory and the following parts overtake it. At most two parts wait, because one slot is open at a
-//! time and it is far smaller than a part.
+//! [`Out`] appends pieces and blocks. It can reserve room for content that is known only later, such as the
+//! header of a tar entry, which holds the entry's size. A part is sent as soon as it is full and no room in
+//! it is reserved. A part with an open [`Slot`] waits in memory and the following parts overtake it. At most
+//! two parts wait, because one slot is open at a time and it is far smaller than a part.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -120,7 +120,8 @@ struct Parts {
 impl Parts {
     fn new(size: u64) -> Parts {
         assert!(size >= 64 * 1024, "a part is larger than any slot");
-        // One part is being filled, two wait, and two are ready. Buffers of uploaded parts come back one by one.
+        // One part is being filled, two wait, and two are ready. Buffers of uploaded parts come back one by
+        // one.
         let buffers = Buffers::new(6, size as usize);
         Parts {
             size,

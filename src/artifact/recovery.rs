@@ -2,8 +2,9 @@
 
 use crate::config::format::{Codec, Format};
 
-/// Returns the text for a backup. Only a tar has a place for it. If the backup has an oplog `slice`, the commands contain
-/// `--oplogReplay`: without this flag mongorestore 100.18 ignores `oplog.bson` and exits with 0.
+/// Returns the text for a backup. Only a tar has a place for it. If the backup has an oplog `slice`, the
+/// commands contain `--oplogReplay`: without this flag mongorestore 100.18 ignores `oplog.bson` and exits
+/// with 0.
 pub fn text(id: &str, format: Format, server_version: &str, tool: &str, slice: bool) -> String {
     let file = format.file();
     let unpack = match format.codec {

@@ -1,12 +1,13 @@
 //! Writing the tar of a mongodump directory as a stream, and reading foreign tars.
 //!
-//! A tar header holds the size of its entry, which for a collection is known only after the collection was read. The header
-//! of such an entry is therefore a compressed piece with an uncompressed body. Its length is fixed: room is reserved for
-//! it, and the header is filled in when the entry ends. Names that do not fit into a header are PAX records (POSIX.1-2001,
-//! pax); sizes above 8 GiB are base-256 (GNU tar manual, "Standard").
+//! A tar header holds the size of its entry, which for a collection is known only after the collection was
+//! read. The header of such an entry is therefore a compressed piece with an uncompressed body. Its length is
+//! fixed: room is reserved for it, and the header is filled in when the entry ends. Names that do not fit
+//! into a header are PAX records (POSIX.1-2001, pax); sizes above 8 GiB are base-256 (GNU tar manual,
+//! "Standard").
 //!
-//! [`each_member`] bounds the memory for headers. The `tar` crate (0.4.46) reads long names, link targets and PAX records into
-//! memory, however long they claim to be.
+//! [`each_member`] bounds the memory for headers. The `tar` crate (0.4.46) reads long names, link targets and
+//! PAX records into memory, however long they claim to be.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -127,7 +128,8 @@ fn pax_record(key: &str, value: &str) -> Vec<u8> {
     format!("{len} {key}={value}\n").into_bytes()
 }
 
-/// The largest headers of a member in bytes: its name, link target and PAX records. A path on Linux has at most 4,096 bytes.
+/// The largest headers of a member in bytes: its name, link target and PAX records. A path on Linux has at
+/// most 4,096 bytes.
 const LARGEST_HEADERS: u64 = 1 << 20;
 
 /// Passes the bytes of a tar to the `tar` crate up to a limit, which is moved for each member.
@@ -154,8 +156,8 @@ impl<R: Read> Read for HeaderLimit<R> {
 /// Calls `visit` with each member of a tar in order. `broken` converts the error of a damaged tar.
 ///
 /// # Errors
-/// Returns an error if the tar is damaged, if the headers of a member are longer than [`LARGEST_HEADERS`], or if `visit`
-/// returns one.
+/// Returns an error if the tar is damaged, if the headers of a member are longer than [`LARGEST_HEADERS`], or
+/// if `visit` returns one.
 pub fn each_member<R: Read, E>(
     raw: R,
     broken: impl Fn(io::Error) -> E,

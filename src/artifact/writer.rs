@@ -52,8 +52,8 @@ enum Framing {
 /// Writes the artifact to `out` until the source is complete.
 ///
 /// # Errors
-/// Returns an error if the steps end before the source is complete. Then the source failed, and the backup must not be
-/// committed.
+/// Returns an error if the steps end before the source is complete. Then the source failed, and the backup
+/// must not be committed.
 pub fn write(
     steps: &WriteSteps,
     spec: &ArtifactSpec,

@@ -1,4 +1,4 @@
-//! The drill of `verify`: where it restores to, and what is told of it.
+//! The drill of `verify`: its target, its progress and its result as text.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use super::units;
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
-use crate::base::escape;
-use crate::base::escape::push_line;
+use crate::base::escape::{self, push_line};
 use crate::base::progress::Meter;
 use crate::catalog::verdict::Drill;
 use crate::config::Config;
@@ -19,25 +18,24 @@ use crate::ops::drill::{self, DrillResources, DrillTarget};
 use crate::restore_target::throwaway::Program;
 use crate::store::Store;
 
-/// The server that is set for drills, else a mongod that the drill starts.
-pub async fn ground(config: &Config) -> Result<DrillTarget> {
+/// Returns the server that is configured for drills, or a mongod that the drill starts.
+pub async fn target(config: &Config) -> Result<DrillTarget> {
     if let Some(uri) = config.drill_uri()? {
         return Ok(DrillTarget::Server(uri.clone()));
     }
     let search_path = config.machine.search_path.as_deref();
     let program = Program::find(config.mongod_path()?, search_path).await.map_err(|why| {
-        Error::usage(format!("there is nothing to drill on: {why}")).hint(
-            "Install mongod, set MONGOD_PATH to one, or name a server that may be drilled on: --to-uri, DRILL_URI",
-        )
+        Error::usage(format!("there is no server for the drill: {why}"))
+            .hint("Install mongod, set MONGOD_PATH, or name a server for drills: --to-uri, DRILL_URI")
     })?;
     Ok(DrillTarget::Mongod { program, within: std::env::temp_dir() })
 }
 
-/// Drills, and shows how far it is.
+/// Drills a backup and shows the progress.
 pub async fn run(
     store: Arc<dyn Store>,
     manifest: &Manifest,
-    ground: &DrillTarget,
+    target: &DrillTarget,
     config: &Config,
     output: &Output,
     log: &Log,
@@ -49,18 +47,18 @@ pub async fn run(
     let patience = config.patience()?.clone();
     let (clock, host) = (Clock::start(), config.machine.host.clone());
     let resources = DrillResources { store, meter: &meter, cancel, clock, token, host, patience };
-    let drilled = drill::drill(&resources, manifest, ground).await;
+    let drilled = drill::drill(&resources, manifest, target).await;
     drop(display);
     drilled
 }
 
-/// A drill, for people. `documents`: how many the backup has.
+/// Renders the result of a drill. The backup has this many `documents`.
 pub fn text(drill: &Drill, documents: u64) -> String {
     let word = if drill.findings.is_empty() { "drilled" } else { "DIFFERS" };
     let took = |seconds: f64| units::duration(std::time::Duration::from_secs_f64(seconds.max(0.0)));
     let place = match drill.target.as_str() {
         "mongod" => "a throw-away mongod",
-        _ => "a server that was there, without users and roles",
+        _ => "an existing server, without users and roles",
     };
     let replayed = match drill.oplog_entries {
         0 => String::new(),
@@ -84,7 +82,7 @@ pub fn text(drill: &Drill, documents: u64) -> String {
         push_line(
             &mut text,
             &format!(
-                "         not among them are users, roles and the server's own books: {rest} of the {all} documents"
+                "         not restored: users, roles and the server's internal collections, {rest} of the {all} documents"
             ),
         );
     }

@@ -1,9 +1,9 @@
 //! Reading mongodump's archive format from a stream into a [`Sink`], which takes one namespace at a time.
 //!
-//! With one parallel collection, mongodump keeps the documents of a namespace together, except for the last batches of a
-//! large one. Documents of other namespaces than the open one wait in memory, up to a bound. The reader checks everything
-//! that the official one checks (mongo-tools, `common/archive/parser.go` and `demultiplexer.go`), including the CRC of each
-//! namespace before the namespace counts as complete.
+//! With one parallel collection, mongodump keeps the documents of a namespace together, except for the last
+//! batches of a large one. Documents of other namespaces than the open one wait in memory, up to a bound. The
+//! reader checks everything that the official one checks (mongo-tools, `common/archive/parser.go` and
+//! `demultiplexer.go`), including the CRC of each namespace before the namespace counts as complete.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, ErrorKind, Read};
@@ -73,21 +73,23 @@ impl<R: BufRead> Demux<R> {
         }
     }
 
-    /// Hands on documents in the order of the archive, so that none waits in memory. The sink's `begin` is called for each
-    /// block, and `end` when the namespace is complete.
+    /// Hands on documents in the order of the archive, so that none waits in memory. The sink's `begin` is
+    /// called for each block, and `end` when the namespace is complete.
     pub fn mixed(mut self) -> Demux<R> {
         self.mixed = true;
         self
     }
 
-    /// Takes options and indexes from `namespaces`, as the server listed them, if the archive has the same text. Extended
-    /// JSON cannot express the difference between a constant such as `{$numberLong: "5"}` and a number.
+    /// Takes options and indexes from `namespaces`, as the server listed them, if the archive has the same
+    /// text. Extended JSON cannot express the difference between a constant such as `{$numberLong: "5"}` and
+    /// a number.
     pub fn listed(mut self, namespaces: Vec<Namespace>) -> Demux<R> {
         self.listed = namespaces;
         self
     }
 
-    /// Reads the archive to its end. Only namespaces that `wanted` accepts go to the sink; the others are also checked.
+    /// Reads the archive to its end. Only namespaces that `wanted` accepts go to the sink; the others are
+    /// also checked.
     ///
     /// # Errors
     /// Returns an error if the archive is damaged, or the error of the sink.
@@ -276,8 +278,8 @@ fn hand_on(mut run: &[u8], sink: &mut dyn Sink) -> Result<()> {
 /// The longest document in bytes: 16 MiB, and 16 KiB that the server allows itself on top.
 pub const LONGEST: usize = (16 << 20) + (16 << 10);
 
-/// The stream of an archive as a sequence of BSON documents and terminators. Whole documents are examined in the reader's
-/// buffer; a document that crosses the end of the buffer is copied.
+/// The stream of an archive as a sequence of BSON documents and terminators. Whole documents are examined in
+/// the reader's buffer; a document that crosses the end of the buffer is copied.
 struct Input<R> {
     reader: R,
     /// The document that was copied.
@@ -338,7 +340,8 @@ impl<R: BufRead> Input<R> {
         Ok(true)
     }
 
-    /// Moves to the next documents of a block, as many as are in the buffer. Returns false at the block's terminator.
+    /// Moves to the next documents of a block, as many as are in the buffer. Returns false at the block's
+    /// terminator.
     fn next_run(&mut self) -> Result<bool> {
         self.reader.consume(self.ready);
         self.ready = whole_documents(self.reader.fill_buf().map_err(read_failed)?);

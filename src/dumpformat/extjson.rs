@@ -1,13 +1,13 @@
 //! Canonical Extended JSON v2 from raw BSON and back, the format of `metadata.json`.
 //!
-//! The `bson` crate is not used for this: decoding into a map would lose duplicate keys, and `bson` 3.1 prints subnormal
-//! doubles as bare numbers, NaN with a sign, and sorts the flags of regular expressions. Source:
-//! <https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md>.
+//! The `bson` crate is not used for this: decoding into a map would lose duplicate keys, and `bson` 3.1
+//! prints subnormal doubles as bare numbers, NaN with a sign, and sorts the flags of regular expressions.
+//! Source: <https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md>.
 //!
-//! Options can contain constants that look like Extended JSON, such as `{$literal: {$numberLong: "5"}}`. In the text such a
-//! constant looks the same as a 64-bit number. mongorestore reads a number, and so does this reader (mongo-go-driver 2,
-//! `bson/extjson_parser.go`). A document that only begins like Extended JSON, for example `{$oid: {bsonType: "string"}}`,
-//! makes mongorestore fail; this reader keeps it as a document.
+//! Options can contain constants that look like Extended JSON, such as `{$literal: {$numberLong: "5"}}`. In
+//! the text such a constant looks the same as a 64-bit number. mongorestore reads a number, and so does this
+//! reader (mongo-go-driver 2, `bson/extjson_parser.go`). A document that only begins like Extended JSON, for
+//! example `{$oid: {bsonType: "string"}}`, makes mongorestore fail; this reader keeps it as a document.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
@@ -63,7 +63,7 @@ fn write_array(out: &mut String, array: &RawArray) -> Result<(), bson::error::Er
 }
 
 /// Appends `text` as a JSON string. Only the characters that JSON requires are escaped, not `<`, `>` or `&`.
-pub fn write_string(out: &mut String, text: &str) {
+pub(super) fn write_string(out: &mut String, text: &str) {
     out.push_str(&serde_json::to_string(text).expect("a string is JSON"));
 }
 
@@ -137,7 +137,8 @@ fn double(v: f64) -> String {
 /// The most interpretations that [`Json::read_as`] tries. Large options take a second or two.
 const INTERPRETATIONS: usize = 50_000;
 
-/// A JSON value. Objects keep the order of their keys and duplicate keys; `serde_json::Value` would lose both.
+/// A JSON value. Objects keep the order of their keys and duplicate keys; `serde_json::Value` would lose
+/// both.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json {
     Null,
@@ -174,8 +175,9 @@ impl Json {
         self.document_with(&BTreeSet::new()).map(|(document, _)| document)
     }
 
-    /// Converts an object to the document that `is_right` accepts. An object that looks like Extended JSON may be a constant;
-    /// up to two of them are taken literally. Returns `None` if `is_right` accepts no such interpretation.
+    /// Converts an object to the document that `is_right` accepts. An object that looks like Extended JSON
+    /// may be a constant; up to two of them are taken literally. Returns `None` if `is_right` accepts no such
+    /// interpretation.
     pub fn read_as(&self, is_right: &dyn Fn(&RawDocumentBuf) -> bool) -> Option<RawDocumentBuf> {
         let mut tried = 0;
         let mut literal = vec![BTreeSet::new()];

@@ -7,7 +7,8 @@ use crate::dumpformat::extjson;
 use crate::dumpformat::extjson::Json;
 use crate::model::namespace::{Namespace, Type};
 
-/// Renders `metadata.json`. The source of the fields and their order is mongo-tools, `mongodump/metadata_dump.go`.
+/// Renders `metadata.json`. The source of the fields and their order is mongo-tools,
+/// `mongodump/metadata_dump.go`.
 ///
 /// # Errors
 /// Returns an error if the options or an index cannot be written as Extended JSON.
@@ -43,8 +44,8 @@ pub fn render(
     Ok(out)
 }
 
-/// Parses `metadata.json`. An empty text, which mongodump writes for the oplog and for the users of one database, is a
-/// collection without options and indexes.
+/// Parses `metadata.json`. An empty text, which mongodump writes for the oplog and for the users of one
+/// database, is a collection without options and indexes.
 ///
 /// # Errors
 /// Returns an error that names the namespace if the text is damaged.

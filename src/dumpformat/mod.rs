@@ -8,8 +8,8 @@ pub mod names;
 use crate::base::error::Result;
 use crate::model::namespace::Namespace;
 
-/// Receives the namespaces and documents of a source, in the order of the artifact. A namespace is begun, receives its
-/// documents and is ended before the next one begins.
+/// Receives the namespaces and documents of a source, in the order of the artifact. A namespace is begun,
+/// receives its documents and is ended before the next one begins.
 pub trait Sink {
     /// Receives all namespaces. This is the first call.
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()>;

@@ -1,7 +1,8 @@
 //! File names in a dump directory, as mongodump makes them.
 //!
-//! The name of the database is a folder and never escaped. The name of the collection is escaped like a form value, and
-//! shortened if the result is longer than 238 bytes. Source: mongo-tools, `common/util/namespaces.go`.
+//! The name of the database is a folder and never escaped. The name of the collection is escaped like a form
+//! value, and shortened if the result is longer than 238 bytes. Source: mongo-tools,
+//! `common/util/namespaces.go`.
 
 use base64::Engine;
 use sha1::{Digest, Sha1};
@@ -33,7 +34,8 @@ pub fn escape(collection: &str) -> String {
     out
 }
 
-/// Returns true if [`escape`] shortened this file name (without suffix). Then only the metadata has the collection's name.
+/// Returns true if [`escape`] shortened this file name (without suffix). Then only the metadata has the
+/// collection's name.
 pub fn is_cut(stem: &str) -> bool {
     stem.len() == LONGEST && stem.contains("%24")
 }

@@ -1,5 +1,5 @@
-//! The index of an artifact: the offset of each segment, so that one collection can be read by ranges and many in
-//! parallel. docs/format.md is the specification.
+//! The index of an artifact: the offset of each segment, so that one collection can be read by ranges and
+//! many in parallel. docs/format.md is the specification.
 
 use std::io::Read;
 
@@ -22,8 +22,9 @@ pub const FILE: &str = "index.json.zst";
 
 /// The largest index that is written or read, in stored bytes.
 pub const LARGEST: u64 = 64 << 20;
-/// The largest JSON of an index that is written or read, in bytes. [`LARGEST`] stored bytes could expand to terabytes.
-pub const LARGEST_JSON: u64 = 128 << 20;
+/// The largest JSON of an index that is written or read, in bytes. [`LARGEST`] stored bytes could expand to
+/// terabytes.
+const LARGEST_JSON: u64 = 128 << 20;
 
 /// The segments of an artifact, in the order of the artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,11 +34,12 @@ pub struct Index {
     /// The id of the backup.
     pub id: String,
     pub segments: Vec<Segment>,
-    /// Options and indexes of each namespace, in the order of the manifest; empty in backups by version 0.1.0.
+    /// Options and indexes of each namespace, in the order of the manifest; empty in backups by version
+    /// 0.1.0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Described>,
-    /// [`content_digest`](super::manifest::content_digest) of the manifest. `None` if a version before 0.2.0 made the
-    /// backup.
+    /// [`content_digest`](super::manifest::content_digest) of the manifest. `None` if a version before 0.2.0
+    /// made the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest_blake3: Option<String>,
 }
@@ -77,7 +79,8 @@ impl Described {
 /// A run of whole documents of one namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// The place of the namespace in the manifest's list, from 0. The oplog slice has the place after the last namespace.
+    /// The place of the namespace in the manifest's list, from 0. The oplog slice has the place after the
+    /// last namespace.
     pub namespace: usize,
     pub documents: u64,
     /// The length of the documents in bytes.

@@ -27,8 +27,8 @@ pub const LARGEST: u64 = 64 << 20;
 /// The beginning of the warning that a backup is suspiciously smaller than the previous one.
 pub const COLLAPSED: &str = "collapsed: ";
 
-/// A backup. `N` is the type of the list of namespaces: [`NamespaceEntry`]s as stored, or less data if many manifests are
-/// kept in memory.
+/// A backup. `N` is the type of the list of namespaces: [`NamespaceEntry`]s as stored, or less data if many
+/// manifests are kept in memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest<N = Vec<NamespaceEntry>> {
     /// [`FORMAT`].
@@ -94,8 +94,9 @@ pub struct EngineUsed {
 /// The point in time to which the documents belong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConsistencyAchieved {
-    /// `none`: each collection was read at its own time, between start and end. `oplog`: the same, and a restore replays the
-    /// oplog slice, so that the data is of one instant. `snapshot`: all collections were read as of one instant.
+    /// `none`: each collection was read at its own time, between start and end. `oplog`: the same, and a
+    /// restore replays the oplog slice, so that the data is of one instant. `snapshot`: all collections were
+    /// read as of one instant.
     pub achieved: String,
     /// The setting that chose it, or the reason for a weaker consistency.
     pub why: String,
@@ -109,8 +110,8 @@ pub struct ConsistencyAchieved {
 /// The oplog entries from the time of the backup, filtered to its namespaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OplogSlice {
-    /// The slice contains writes after this optime. It lies before the first document was read, and before the oldest
-    /// transaction that was open then.
+    /// The slice contains writes after this optime. It lies before the first document was read, and before
+    /// the oldest transaction that was open then.
     pub start: OpTime,
     /// The slice contains writes up to this optime. It lies after the last document was read.
     pub end: OpTime,
@@ -189,7 +190,8 @@ pub struct NamespaceEntry {
     pub raw_bytes: u64,
     /// The space in the artifact, in bytes.
     pub stored_bytes: u64,
-    /// The sum, modulo 2^128, of the XXH3-128 hashes of the documents, 32 hex digits. It does not depend on their order.
+    /// The sum, modulo 2^128, of the XXH3-128 hashes of the documents, 32 hex digits. It does not depend on
+    /// their order.
     pub xxh3_sum: String,
     /// The namespace was dropped while it was read. The backup has the documents that were read before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -204,8 +206,8 @@ pub struct IndexEntry {
     pub blake3: String,
 }
 
-/// Returns the BLAKE3, hex, of a manifest's JSON without white space and without the field `index`. That field describes the
-/// object that holds this digest.
+/// Returns the BLAKE3, hex, of a manifest's JSON without white space and without the field `index`. That
+/// field describes the object that holds this digest.
 ///
 /// # Errors
 /// Returns an error if the bytes are not a JSON object.
@@ -218,8 +220,8 @@ pub fn content_digest(bytes: &[u8]) -> Result<String, String> {
 }
 
 impl SourceServer {
-    /// Returns the lowest feature compatibility version of a server that accepts all of the data: the source's own, or the
-    /// version that belongs to its binary. Returns `None` if neither is known.
+    /// Returns the lowest feature compatibility version of a server that accepts all of the data: the
+    /// source's own, or the version that belongs to its binary. Returns `None` if neither is known.
     pub fn needs(&self) -> Option<Fcv> {
         self.feature_compatibility_version.or_else(|| Fcv::of_version(&self.version))
     }
@@ -231,7 +233,8 @@ impl NamespaceEntry {
         format!("{}.{}", self.db, self.collection)
     }
 
-    /// Compares options and indexes with the digests. Returns "options" or "indexes", whichever differs first, or `None`.
+    /// Compares options and indexes with the digests. Returns "options" or "indexes", whichever differs
+    /// first, or `None`.
     pub fn differs(&self, options: &RawDocument, indexes: &[RawDocumentBuf]) -> Option<&'static str> {
         let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         if hash(options.as_bytes()) != self.options_blake3 {
@@ -243,7 +246,8 @@ impl NamespaceEntry {
 }
 
 impl<N> Manifest<N> {
-    /// Returns true if the backup is suspiciously smaller than the previous one. Later backups are not compared with it.
+    /// Returns true if the backup is suspiciously smaller than the previous one. Later backups are not
+    /// compared with it.
     pub fn collapsed(&self) -> bool {
         self.warnings.iter().any(|warning| warning.starts_with(COLLAPSED))
     }
@@ -273,7 +277,8 @@ impl<N> Manifest<N> {
 }
 
 impl Manifest {
-    /// Returns the place of the oplog slice in the index, after all namespaces. Returns `None` if there is no slice.
+    /// Returns the place of the oplog slice in the index, after all namespaces. Returns `None` if there is no
+    /// slice.
     pub fn slice_place(&self) -> Option<usize> {
         self.consistency.oplog.as_ref().map(|_| self.namespaces.len())
     }

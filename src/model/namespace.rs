@@ -35,8 +35,8 @@ pub struct Namespace {
     /// The name that users see; for a time series, not the name of its bucket collection.
     pub collection: String,
     pub kind: Type,
-    /// The collection that holds the documents, if it has another name (`system.buckets.…`). `None` for a time series of
-    /// MongoDB 8.3 and later, see [`Namespace::is_raw`].
+    /// The collection that holds the documents, if it has another name (`system.buckets.…`). `None` for a
+    /// time series of MongoDB 8.3 and later, see [`Namespace::is_raw`].
     pub buckets: Option<String>,
     /// The UUID of the collection, 32 hex digits. Views have none.
     pub uuid: Option<String>,
@@ -49,8 +49,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// The oplog slice of a backup. An artifact holds it like a namespace, after all others. mongodump's archive announces it
-    /// in the same way.
+    /// The oplog slice of a backup. An artifact holds it like a namespace, after all others. mongodump's
+    /// archive announces it in the same way.
     pub fn oplog() -> Namespace {
         Namespace {
             db: String::new(),

@@ -1,9 +1,10 @@
 //! The feature compatibility version and the topology of a server.
 //!
-//! The feature compatibility version decides which features the data may use, and which commands and options the server
-//! accepts. It follows the version of the binary only after an administrator has raised it. A server 6.0 with the feature
-//! compatibility version 5.0 refuses clustered collections and pre- and post-images (seen on 6.0.27: code 72), and a
-//! replica set may mix members of both versions. Reads at a given time do not depend on it (seen on 5.0.32 with 4.4).
+//! The feature compatibility version decides which features the data may use, and which commands and options
+//! the server accepts. It follows the version of the binary only after an administrator has raised it. A
+//! server 6.0 with the feature compatibility version 5.0 refuses clustered collections and pre- and
+//! post-images (seen on 6.0.27: code 72), and a replica set may mix members of both versions. Reads at a
+//! given time do not depend on it (seen on 5.0.32 with 4.4).
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,9 +20,9 @@ pub struct Fcv {
 }
 
 impl Fcv {
-    /// Returns the feature compatibility version that belongs to a binary of version `a.b.c`. Returns `None` if `version`
-    /// does not begin with two numbers.
-    pub fn of_version(version: &str) -> Option<Fcv> {
+    /// Returns the feature compatibility version that belongs to a binary of version `a.b.c`. Returns `None`
+    /// if `version` does not begin with two numbers.
+    pub(super) fn of_version(version: &str) -> Option<Fcv> {
         let mut parts = version.split(['.', '-']);
         let mut next = || parts.next()?.parse().ok();
         Some(Fcv { major: next()?, minor: next()? })

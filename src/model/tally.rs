@@ -12,11 +12,12 @@ pub struct Tally {
     pub documents: u64,
     /// The length of the documents in bytes.
     pub raw_bytes: u64,
-    /// The space that the documents take in the artifact, in bytes. 0 if they were not read from an artifact as a
-    /// whole.
+    /// The space that the documents take in the artifact, in bytes. 0 if they were not read from an artifact
+    /// as a whole.
     pub stored_bytes: u64,
-    /// The sum, modulo 2^128, of the documents' XXH3-128 hashes (seed 0). It does not depend on their order. It tells
-    /// a restored collection from a different one; the BLAKE3 of each segment protects against tampering.
+    /// The sum, modulo 2^128, of the documents' XXH3-128 hashes (seed 0). It does not depend on their order.
+    /// It tells a restored collection from a different one; the BLAKE3 of each segment protects against
+    /// tampering.
     pub sum: u128,
 }
 

@@ -1,7 +1,7 @@
 //! Reading artifacts: the index, and the regions of the artifact that it describes.
 //!
-//! The index of a backup says where each segment begins and ends in the artifact. Headers and metadata lie between the
-//! segments. [`segment`] reads both; `verify`, `restore` and `drill` share this code.
+//! The index of a backup says where each segment begins and ends in the artifact. Headers and metadata lie
+//! between the segments. [`segment`] reads both; `verify`, `restore` and `drill` share this code.
 
 pub mod segment;
 
@@ -18,8 +18,8 @@ use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::store::{self, Store};
 
-/// The largest segment in bytes, stored and raw. The writer closes a segment at 64 MiB raw, and the last block of
-/// documents can exceed this by the longest document.
+/// The largest segment in bytes, stored and raw. The writer closes a segment at 64 MiB raw, and the last
+/// block of documents can exceed this by the longest document.
 const LARGEST_SEGMENT: u64 = 128 << 20;
 /// The longest region without a segment, in stored bytes.
 const LARGEST_GAP: u64 = 128 << 20;
@@ -31,13 +31,15 @@ pub struct Region {
     pub range: Range<u64>,
     /// `None` for headers and metadata.
     pub segment: Option<Segment>,
-    /// The name of the segment's namespace. For headers and metadata, the name of the next segment's namespace.
+    /// The name of the segment's namespace. For headers and metadata, the name of the next segment's
+    /// namespace.
     pub namespace: Option<String>,
     /// If the segment belongs to the oplog slice: the slice's start (exclusive) and end (inclusive).
     pub slice: Option<(OpTime, OpTime)>,
 }
 
-/// Reads the index of a backup and checks it against the manifest. The inner error says what is wrong with the index.
+/// Reads the index of a backup and checks it against the manifest. The inner error says what is wrong with
+/// the index.
 ///
 /// # Errors
 /// Returns an error if the store cannot be read.
@@ -63,8 +65,8 @@ pub async fn load_index(store: &dyn Store, manifest: &Manifest) -> Result<Result
     })
 }
 
-/// Checks that the segments of the index lie within the artifact, one after the other, and that its options and
-/// indexes have the digests in the manifest.
+/// Checks that the segments of the index lie within the artifact, one after the other, and that its options
+/// and indexes have the digests in the manifest.
 ///
 /// # Errors
 /// Returns an error that says what is wrong with the index.
@@ -121,7 +123,8 @@ pub fn check_index(index: &Index, manifest: &Manifest) -> Result<(), String> {
     Ok(())
 }
 
-/// Divides the artifact into regions, from the first byte to the last. The index must have passed [`check_index`].
+/// Divides the artifact into regions, from the first byte to the last. The index must have passed
+/// [`check_index`].
 pub fn regions(index: &Index, manifest: &Manifest) -> Vec<Region> {
     let bounds = manifest.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end));
     let between = |range, namespace| Region { range, segment: None, namespace, slice: None };
@@ -141,8 +144,9 @@ pub fn regions(index: &Index, manifest: &Manifest) -> Vec<Region> {
     regions
 }
 
-/// Compares a namespace that was parsed from `metadata.json` with the digests in the manifest. If the text can be read
-/// in more than one way, the digests decide: the result has exactly the options and indexes of the backup.
+/// Compares a namespace that was parsed from `metadata.json` with the digests in the manifest. If the text
+/// can be read in more than one way, the digests decide: the result has exactly the options and indexes of
+/// the backup.
 ///
 /// # Errors
 /// Returns an error that says what differs.

@@ -1,7 +1,8 @@
 //! Reading segments: decompress, count and hash the documents, and compare the result with the index.
 //!
-//! [`check`] is the only reader of segments. `verify` gives it bytes that are already in memory. [`StoredArtifact`]
-//! gives it a range of an object in a store: the next piece is requested while the current one is decompressed.
+//! [`check`] is the only reader of segments. `verify` gives it bytes that are already in memory.
+//! [`StoredArtifact`] gives it a range of an object in a store: the next piece is requested while the current
+//! one is decompressed.
 
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
@@ -23,17 +24,17 @@ use crate::store::{self, Store};
 
 /// The size of a range request in bytes.
 const REQUEST: u64 = 4 << 20;
-/// How many bytes are decompressed before they are hashed and handed on. Pieces of a decoder are small; hashing is
-/// faster on large ones.
+/// How many bytes are decompressed before they are hashed and handed on. Pieces of a decoder are small;
+/// hashing is faster on large ones.
 const CHUNK: usize = 1 << 20;
 /// The longest run of documents that takes no room in a budget, in bytes.
 pub const ORDINARY: usize = 2 * CHUNK;
-/// The largest region without documents, decompressed, in bytes: the metadata of a namespace, or of all namespaces at
-/// the beginning of an archive.
+/// The largest region without documents, decompressed, in bytes: the metadata of a namespace, or of all
+/// namespaces at the beginning of an archive.
 pub const LARGEST_BETWEEN: u64 = 512 << 20;
-/// The size of the budget for large documents: two of the largest ones. One is sent to the target while the next is
-/// read. Each is in memory several times, as the command and as the driver's message, and a restore must not need more
-/// than 256 MiB.
+/// The size of the budget for large documents: two of the largest ones. One is sent to the target while the
+/// next is read. Each is in memory several times, as the command and as the driver's message, and a restore
+/// must not need more than 256 MiB.
 const LARGE: usize = 2 * LONGEST;
 
 /// Makes the budget for the large documents of one restore.
@@ -41,8 +42,9 @@ pub fn large_documents() -> Arc<Budget> {
     Budget::new(LARGE)
 }
 
-/// Reads a segment from its compressed bytes, compares it with the index, and hands its documents on in runs. The
-/// segment's tally is returned also if the segment differs from the index, but not if it cannot be read to its end.
+/// Reads a segment from its compressed bytes, compares it with the index, and hands its documents on in runs.
+/// The segment's tally is returned also if the segment differs from the index, but not if it cannot be read
+/// to its end.
 pub fn check(
     compressed: impl BufRead,
     codec: Codec,
@@ -71,11 +73,11 @@ pub fn check(
     (tally, same)
 }
 
-/// Reads concatenated BSON documents and hands them on in runs of whole documents. Returns their tally and the BLAKE3
-/// of their bytes.
+/// Reads concatenated BSON documents and hands them on in runs of whole documents. Returns their tally and
+/// the BLAKE3 of their bytes.
 ///
-/// A run is at most [`ORDINARY`] bytes long. A longer document is a run of its own. It is read when the budget `large`
-/// has room for it, and handed on with that room, which must be kept as long as the bytes.
+/// A run is at most [`ORDINARY`] bytes long. A longer document is a run of its own. It is read when the
+/// budget `large` has room for it, and handed on with that room, which must be kept as long as the bytes.
 ///
 /// # Errors
 /// Returns an error if the stream cannot be read or holds something else than whole documents.
@@ -88,7 +90,8 @@ pub fn documents(
     let (mut tally, mut hasher) = (Tally::default(), blake3::Hasher::new());
     loop {
         if filled == buffer.len() {
-            // Whole documents were handed on before the buffer was full: it holds the beginning of a longer one.
+            // Whole documents were handed on before the buffer was full: it holds the beginning of a longer
+            // one.
             let length = buffer.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes) as usize);
             if !(filled + 1..=LONGEST).contains(&length) {
                 return Err("some bytes are not a BSON document".into());
@@ -155,11 +158,12 @@ impl StoredArtifact {
             .map_err(|e| Error::new(Kind::Mismatch, format!("{place} is damaged")).caused_by(e.chain()))
     }
 
-    /// Reads a segment, sends its documents to `runs`, and compares it with the index. `name` is the namespace's name
-    /// in errors. If the receiver of `runs` is gone, the segment is still read to its end.
+    /// Reads a segment, sends its documents to `runs`, and compares it with the index. `name` is the
+    /// namespace's name in errors. If the receiver of `runs` is gone, the segment is still read to its end.
     ///
     /// # Errors
-    /// Returns an error if the store cannot be read. The error has the kind `Mismatch` if the segment is damaged.
+    /// Returns an error if the store cannot be read. The error has the kind `Mismatch` if the segment is
+    /// damaged.
     pub async fn segment(
         &self,
         segment: &Segment,
@@ -267,8 +271,8 @@ impl Read for Pieces {
     }
 }
 
-/// Turns a store's error into the error of a restore: an object that is missing or too short does not match the
-/// manifest.
+/// Turns a store's error into the error of a restore: an object that is missing or too short does not match
+/// the manifest.
 fn of_store(error: store::StoreError) -> Error {
     let kind = error.kind;
     let error = Error::from(error);

@@ -1,8 +1,8 @@
 //! Reading back the restored data and comparing it with the backup.
 //!
-//! Without an oplog slice, everything is compared at the end. Namespaces that a slice changes are compared in two steps:
-//! their documents before the replay, because the manifest describes that state, and at the end whatever the commands of
-//! the slice left unchanged.
+//! Without an oplog slice, everything is compared at the end. Namespaces that a slice changes are compared in
+//! two steps: their documents before the replay, because the manifest describes that state, and at the end
+//! whatever the commands of the slice left unchanged.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -67,8 +67,8 @@ impl DrillCheck<'_> {
         Ok(found)
     }
 
-    /// Compares everything else at the end, and adds the problems that the restore reported. `found` is the result of
-    /// [`before_replay`](DrillCheck::before_replay).
+    /// Compares everything else at the end, and adds the problems that the restore reported. `found` is the
+    /// result of [`before_replay`](DrillCheck::before_replay).
     pub(super) async fn end(&self, outcomes: &[Outcome], mut found: Compared) -> Result<Compared> {
         let aspects = |planned: &Planned| match self.survey {
             Some(survey) if survey.reshapes(planned) => None,
@@ -77,7 +77,8 @@ impl DrillCheck<'_> {
         };
         self.compare(outcomes, aspects, self.people && self.survey.is_none(), &mut found).await?;
         for (planned, outcome) in pairs(self.planned, outcomes) {
-            // The restore's count was wrong because documents expired or were pushed out of a capped collection.
+            // The restore's count was wrong because documents expired or were pushed out of a capped
+            // collection.
             let thinned = found.thinned.contains(&outcome.to);
             let problems = outcome.problems.iter().filter(|one| !(thinned && one.trouble == Trouble::Count));
             let problems = problems.map(|one| (planned.offer.name(), Difference::reported(one.clone())));
@@ -134,9 +135,10 @@ fn pairs<'a>(
     planned.iter().map(move |planned| (planned, by_name[planned.chosen.name().as_str()]))
 }
 
-/// Returns the tally that a restored namespace should have. Usually this is `kept`, the documents that were sent without
-/// superseded ones. If a capped collection does not hold all documents of the backup, the last ones that fit are expected.
-/// If documents expire, those that still exist are expected, as they are in the backup.
+/// Returns the tally that a restored namespace should have. Usually this is `kept`, the documents that were
+/// sent without superseded ones. If a capped collection does not hold all documents of the backup, the last
+/// ones that fit are expected. If documents expire, those that still exist are expected, as they are in the
+/// backup.
 async fn expected_of(
     stored: &Arc<Stored>,
     planned: &Planned,
@@ -179,7 +181,8 @@ fn people_of(manifest: &Manifest, copies: &RestoredCopies) -> Result<Vec<(String
 pub(super) enum Difference {
     /// A difference in documents. They are the same on servers of all versions.
     Data(String),
-    /// A difference in options, indexes, users or roles. A server of another version may store them in another form.
+    /// A difference in options, indexes, users or roles. A server of another version may store them in
+    /// another form.
     Form(String),
 }
 
@@ -266,8 +269,8 @@ fn by_name(indexes: &[RawDocumentBuf]) -> BTreeMap<&str, &RawDocument> {
     indexes.iter().map(|index| (index.get_str("name").unwrap_or("?"), index.as_ref())).collect()
 }
 
-/// Returns true for the index on `metaField` and `timeField` that MongoDB 6.3 and later build for every new time
-/// series.
+/// Returns true for the index on `metaField` and `timeField` that MongoDB 6.3 and later build for every new
+/// time series.
 fn comes_with_time_series(options: &RawDocument, index: &RawDocument) -> bool {
     let Ok(series) = options.get_document("timeseries") else { return false };
     let (Ok(meta), Ok(time)) = (series.get_str("metaField"), series.get_str("timeField")) else {
@@ -281,8 +284,8 @@ fn comes_with_time_series(options: &RawDocument, index: &RawDocument) -> bool {
     meaning::same_index(index, &bson::rawdoc! {"key": key, "name": format!("{meta}_1_{time}_1")})
 }
 
-/// Splits differences into findings and notes. A difference in form is only a note if the drill's server does not have the
-/// version of the source (`same`).
+/// Splits differences into findings and notes. A difference in form is only a note if the drill's server does
+/// not have the version of the source (`same`).
 pub(super) fn split(
     differences: Vec<(String, Difference)>,
     same: bool,
@@ -359,7 +362,8 @@ impl Sink for CopyReader {
     }
 }
 
-/// Describes namespaces of a server like a backup does. Reads the documents of namespaces with the value `true`.
+/// Describes namespaces of a server like a backup does. Reads the documents of namespaces with the value
+/// `true`.
 async fn read_back(
     uri: &Secret,
     wanted: &BTreeMap<(String, String), bool>,

@@ -1,7 +1,7 @@
 //! The databases of a drill on an existing server.
 //!
-//! They have random names, and each contains a marker that names its drill. A drill only drops databases with its own
-//! marker or with the marker of a drill that began more than a day ago.
+//! They have random names, and each contains a marker that names its drill. A drill only drops databases with
+//! its own marker or with the marker of a drill that began more than a day ago.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::ops::restore::{Filter, Offer};
 use crate::restore_target::Target;
 use crate::restore_target::insert::Place;
 
-/// The beginning of the names of a drill's databases. The token and a number follow. A name has at most 63 bytes, so
-/// that it cannot contain the name in the backup.
+/// The beginning of the names of a drill's databases. The token and a number follow. A name has at most 63
+/// bytes, so that it cannot contain the name in the backup.
 const PREFIX: &str = "uzima_drill_";
 /// The collection that contains the marker.
 const MARKER: &str = "uzima_drill_marker";
@@ -36,8 +36,8 @@ const LATE: Duration = Duration::from_millis(300);
 pub(super) struct DrillNames {
     /// From the name in the backup to the name on the server.
     pub databases: BTreeMap<String, String>,
-    /// The database for namespaces that only the oplog slice contains. Its collections have the full names of these
-    /// namespaces. `None` if the backup has no slice.
+    /// The database for namespaces that only the oplog slice contains. Its collections have the full names of
+    /// these namespaces. `None` if the backup has no slice.
     pub rest: Option<String>,
 }
 
@@ -56,10 +56,12 @@ pub(super) struct DrillDatabases {
 }
 
 impl DrillDatabases {
-    /// Chooses names and drops the databases of abandoned drills. Also returns warnings about databases of other drills.
+    /// Chooses names and drops the databases of abandoned drills. Also returns warnings about databases of
+    /// other drills.
     ///
     /// # Errors
-    /// Returns an error if the server cannot be used for the drill, for example because the user lacks rights.
+    /// Returns an error if the server cannot be used for the drill, for example because the user lacks
+    /// rights.
     pub async fn prepare(
         resources: &DrillResources<'_>,
         manifest: &Manifest,
@@ -122,7 +124,8 @@ impl DrillDatabases {
         Ok(())
     }
 
-    /// Drops the databases of this drill. Returns a warning if some could not be dropped. After a signal, the time is limited.
+    /// Drops the databases of this drill. Returns a warning if some could not be dropped. After a signal, the
+    /// time is limited.
     pub async fn end(&self, cancel: &Cancel) -> Option<String> {
         let dropped = cancel.deadline().within(Step::Notices, self.drop_all()).await;
         let dropped = dropped.unwrap_or_else(|| Err(Error::failed("the time after the signal was over")));

@@ -1,8 +1,9 @@
 //! `verify --drill`: restore a backup into a scratch server and compare the restored data with the manifest.
 //!
-//! The scratch server is a throw-away mongod, or an existing server on which the drill uses databases with random names
-//! ([`databases`]). The drill restores the whole backup with the code of `restore`, reads everything back and compares it
-//! ([`compare`]). Afterwards it removes everything that it created, even if it failed.
+//! The scratch server is a throw-away mongod, or an existing server on which the drill uses databases with
+//! random names ([`databases`]). The drill restores the whole backup with the code of `restore`, reads
+//! everything back and compares it ([`compare`]). Afterwards it removes everything that it created, even if
+//! it failed.
 
 mod compare;
 mod databases;
@@ -64,8 +65,8 @@ const SPARE: u64 = 600 << 20;
 /// The number of segments that are restored at once. `restore` has the same default.
 const WORKERS: usize = 4;
 
-/// Restores the backup of `manifest`, which should have been verified, and compares the restored data with it.
-/// Differences are findings in the result.
+/// Restores the backup of `manifest`, which should have been verified, and compares the restored data with
+/// it. Differences are findings in the result.
 ///
 /// # Errors
 /// Returns an error if the target fails. Such an error says nothing about the backup.

@@ -1,234 +1,364 @@
-//! `verify`: read a backup's artifact again, every byte of it, and hold it against manifest and index.
+//! `verify`: read backups again and compare every byte with manifest and index.
 //!
-//! One pass: [`fetch`] asks for the artifact piece by piece and sums its bytes up; [`regions`] cuts the
-//! stream at the segments' ends; workers ([`region`]) decompress each and compare hashes and counts; and one
-//! reader ([`structure`]) sees the raw stream as tar or mongorestore would.
+//! [`run_verify`] chooses the backups, checks each ([`check`]), has a sound one restored by a drill if asked
+//! to, and stores the result next to the backup and in its record. Later commands take the newest result into
+//! account.
 
-mod pass;
-mod sample;
-mod structure;
+mod check;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
 use chrono::{DateTime, Utc};
+use rand::Rng;
+use rand::seq::IteratorRandom;
+use serde::Serialize;
 
-use crate::artifact::read;
+use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
+use crate::base::secret::Redactor;
 use crate::base::units;
-use crate::catalog::layout;
-use crate::catalog::marks;
-use crate::catalog::verdict::Verdict;
-use crate::config::format::Format;
+use crate::catalog::choose::{self, WhichBackup};
+use crate::catalog::run::Verified;
+use crate::catalog::verdict::{Drill, Verdict};
+use crate::catalog::{self, Catalog, Entry, Reading, layout, marks, records};
+use crate::config::records::RecordsAt;
 use crate::model::id::BackupId;
-use crate::model::index::Index;
-use crate::model::manifest::{self, Manifest, TOOL};
-use crate::model::tally::Tally;
-use crate::store::{self, Store};
+use crate::model::manifest::{Manifest, TOOL};
+use crate::store::Store;
 
-pub use sample::{Chosen, sample};
+pub use check::{BackupCheck, VerifyFinding, check_backup};
 
-/// Something that is wrong with a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifyFinding {
-    /// `None` if the finding concerns the whole backup.
-    pub namespace: Option<String>,
-    /// Where the wrong region begins in the artifact, in bytes.
-    pub offset: Option<u64>,
-    pub what: String,
+/// The most findings that are kept. The first ones show what happened.
+const KEPT: usize = 20;
+
+/// The backups that are verified.
+#[derive(Debug, Clone)]
+pub enum VerifySelection {
+    /// One backup, of this job if there is one.
+    One(WhichBackup, Option<String>),
+    /// Randomly chosen backups, of this job if there is one: this percentage of them, but at least one.
+    Sample(u8, Option<String>),
 }
 
-impl VerifyFinding {
-    fn of_backup(what: String) -> VerifyFinding {
-        VerifyFinding { namespace: None, offset: None, what }
-    }
-
-    fn of_namespace(namespace: String, what: String) -> VerifyFinding {
-        VerifyFinding { namespace: Some(namespace), offset: None, what }
-    }
+/// What `verify` is asked to do.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    pub selection: VerifySelection,
+    pub reading: Reading,
+    /// The number of threads that decompress.
+    pub workers: usize,
+    /// The name of this machine, for the results.
+    pub host: String,
 }
 
-impl fmt::Display for VerifyFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(namespace) = &self.namespace {
-            write!(f, "{namespace}: ")?;
-        }
-        f.write_str(&self.what)?;
-        match self.offset {
-            Some(offset) => write!(f, " (at byte {offset} of the artifact)"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a verify found.
+/// What `verify` works with.
 #[derive(Debug)]
+pub struct VerifyResources<'a> {
+    pub store: Arc<dyn Store>,
+    pub records: &'a RecordsAt,
+    pub redactor: &'a Redactor,
+    pub cancel: &'a Cancel,
+    pub clock: Clock,
+}
+
+/// The result of `verify`. docs/json.md describes its JSON.
+#[derive(Debug, Serialize)]
 pub struct VerifyReport {
-    /// When it began.
-    pub started_at: DateTime<Utc>,
-    /// When it ended.
-    pub finished_at: DateTime<Utc>,
-    /// What is wrong; empty when every byte is as it should be.
-    pub findings: Vec<VerifyFinding>,
+    version: u32,
+    pub place: String,
+    /// The backups that were read, newest first.
+    pub backups: Vec<VerifiedBackup>,
+    /// Manifests that cannot be parsed, and other backups of a sample that cannot be read.
+    pub damaged: Vec<UnverifiedBackup>,
+    /// Backups that must be thawed before they can be read.
+    pub archived: Vec<UnverifiedBackup>,
+    /// The keys of artifacts without a manifest. Only a sample looks for them.
+    pub orphans: Vec<String>,
+    /// The error of a drill that failed. It says nothing about the backup.
+    #[serde(skip)]
+    pub drill_error: Option<Error>,
+}
+
+/// A backup that was read.
+#[derive(Debug, Serialize)]
+pub struct VerifiedBackup {
+    pub id: BackupId,
+    pub job: String,
+    /// True if neither the artifact nor the drill has findings.
+    pub sound: bool,
+    pub findings: Vec<String>,
+    verified_at: DateTime<Utc>,
     /// Bytes of the artifact that were read.
     pub stored_bytes: u64,
     /// Documents that were hashed, without the entries of an oplog slice.
     pub documents: u64,
-    /// Their length in bytes.
+    /// The length of these documents in bytes.
     pub raw_bytes: u64,
+    pub seconds: f64,
+    pub drill: Option<Drill>,
+    /// Reasons why the result could not be stored.
+    pub problems: Vec<String>,
+}
+
+/// A backup that was not read, and why.
+#[derive(Debug, Serialize)]
+pub struct UnverifiedBackup {
+    pub id: BackupId,
+    pub error: String,
 }
 
 impl VerifyReport {
-    /// What is kept of it beside the backup.
-    pub fn verdict(&self, id: &BackupId, host: &str) -> Verdict {
-        Verdict {
-            format: marks::FORMAT,
-            id: id.clone(),
-            at: self.finished_at,
-            host: host.into(),
-            tool: TOOL.into(),
-            sound: self.findings.is_empty(),
-            findings: self.findings.iter().take(KEPT).map(ToString::to_string).collect(),
-            stored_bytes: self.stored_bytes,
-            documents: self.documents,
-            raw_bytes: self.raw_bytes,
-            seconds: (self.finished_at - self.started_at).as_seconds_f64().max(0.0),
-            drill: None,
+    /// Returns the exit code of the command, except for a failed drill.
+    pub fn exit(&self) -> Exit {
+        if !self.damaged.is_empty() || self.backups.iter().any(|backup| !backup.sound) {
+            Exit::Mismatch
+        } else if self.backups.iter().any(|backup| backup.notes().next().is_some()) {
+            Exit::NeedsLook
+        } else {
+            Exit::Done
         }
     }
 }
 
-/// Of many findings so many are kept: the first tell what happened.
-const KEPT: usize = 20;
-
-/// Reads the backup of `manifest` whole. `workers` threads decompress.
-///
-/// # Errors
-/// If the store does not answer. What is missing or wrong in it is a finding.
-pub async fn verify(
-    store: &Arc<dyn Store>,
-    manifest: &Manifest,
-    workers: usize,
-    clock: Clock,
-) -> Result<VerifyReport> {
-    let mut report = VerifyReport {
-        started_at: clock.now(),
-        finished_at: clock.now(),
-        findings: Vec::new(),
-        stored_bytes: 0,
-        documents: 0,
-        raw_bytes: 0,
-    };
-    match read::load_index(&**store, manifest).await? {
-        Err(what) => report.findings.push(VerifyFinding::of_backup(what)),
-        Ok(index) => {
-            let changed = changed(store, manifest, &index).await?;
-            report.findings.extend(changed.map(VerifyFinding::of_backup));
-            artifact(store, manifest, &index, workers, &mut report).await?;
+impl VerifiedBackup {
+    fn new(verdict: Verdict, job: &str, problems: Vec<String>) -> VerifiedBackup {
+        VerifiedBackup {
+            id: verdict.id,
+            job: job.into(),
+            sound: verdict.sound,
+            findings: verdict.findings,
+            verified_at: verdict.at,
+            stored_bytes: verdict.stored_bytes,
+            documents: verdict.documents,
+            raw_bytes: verdict.raw_bytes,
+            seconds: verdict.seconds,
+            drill: verdict.drill,
+            problems,
         }
     }
-    report.finished_at = clock.now();
+
+    /// Everything that is wrong with the artifact or with the restored data.
+    pub fn wrong(&self) -> impl Iterator<Item = &String> {
+        self.findings.iter().chain(self.drill.iter().flat_map(|drill| &drill.findings))
+    }
+
+    /// Everything else that needs attention.
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        self.problems.iter().chain(self.drill.iter().flat_map(|drill| &drill.notes))
+    }
+}
+
+/// Verifies backups. `rng` chooses the sample. `drill` restores a backup that was found sound and compares
+/// the result.
+///
+/// # Errors
+/// Returns an error if there is no backup, the store cannot be read, or the run was cancelled. With a sample,
+/// an error that concerns a single backup is part of the report.
+pub async fn run_verify(
+    resources: &VerifyResources<'_>,
+    options: &VerifyOptions,
+    rng: &mut impl Rng,
+    drill: Option<impl AsyncFn(&Manifest) -> Result<Drill>>,
+) -> Result<VerifyReport> {
+    let cancel = resources.cancel;
+    let mut report = VerifyReport {
+        version: 1,
+        place: resources.store.place(),
+        backups: Vec::new(),
+        damaged: Vec::new(),
+        archived: Vec::new(),
+        orphans: Vec::new(),
+        drill_error: None,
+    };
+    let chosen = match &options.selection {
+        VerifySelection::One(which, job) => {
+            cancel.or(choose_one(resources, options, which, job.as_deref(), &mut report)).await?
+        }
+        VerifySelection::Sample(percent, job) => {
+            cancel.or(sample(resources, options, *percent, job.as_deref(), rng, &mut report)).await?
+        }
+    };
+    for chosen in chosen {
+        let id = match &chosen {
+            Chosen::Id(id) => id.clone(),
+            Chosen::Manifest(manifest) => manifest.id.clone(),
+        };
+        // Manifests are read one at a time: a year of them takes gigabytes.
+        if let Err(error) = verify_one(resources, options, chosen, &drill, &mut report).await {
+            let error = error_of_one(error, resources, options).await?;
+            report.damaged.push(UnverifiedBackup { id, error });
+        }
+    }
     Ok(report)
 }
 
-/// Compares the stored manifest with the digest that the index has of it. Returns what is wrong.
-async fn changed(store: &Arc<dyn Store>, manifest: &Manifest, index: &Index) -> Result<Option<String>> {
-    // Version 0.1.0 did not write it.
-    let Some(wanted) = &index.manifest_blake3 else { return Ok(None) };
-    let key = layout::manifest(&manifest.id);
-    let bytes = match store.get(&key, manifest::LARGEST).await {
-        Ok(bytes) => bytes,
-        Err(e) if matches!(e.kind, store::StoreErrorKind::NotFound | store::StoreErrorKind::Damaged) => {
-            return Ok(Some(e.to_string()));
-        }
-        Err(e) => return Err(e.into()),
-    };
-    Ok(match manifest::content_digest(&bytes) {
-        Err(why) => Some(format!("{key} cannot be understood: {why}")),
-        Ok(digest) if digest != *wanted => Some(format!(
-            "{key} was changed after the backup: {} has another digest of it",
-            manifest.index.key
-        )),
-        Ok(_) => None,
-    })
+enum Chosen {
+    Id(BackupId),
+    Manifest(Box<Manifest>),
 }
 
-async fn artifact(
-    store: &Arc<dyn Store>,
-    manifest: &Manifest,
-    index: &Index,
-    workers: usize,
+/// Finds one backup.
+async fn choose_one(
+    resources: &VerifyResources<'_>,
+    options: &VerifyOptions,
+    which: &WhichBackup,
+    job: Option<&str>,
+    report: &mut VerifyReport,
+) -> Result<Vec<Chosen>> {
+    let store = &*resources.store;
+    match choose::choose(store, which, job, &options.reading).await? {
+        Entry::Backup(manifest) => Ok(vec![Chosen::Manifest(manifest)]),
+        Entry::Damaged { id, key, why } => {
+            report.damaged.push(unreadable(id, &key, &why));
+            Ok(Vec::new())
+        }
+        Entry::Archived { id, key, why } => Err(choose::archived_manifest(store, &id, &key, &why).await?),
+    }
+}
+
+/// Chooses some of the backups by chance, and finds artifacts without a manifest. The chosen backups are
+/// sorted from the newest to the oldest.
+async fn sample(
+    resources: &VerifyResources<'_>,
+    options: &VerifyOptions,
+    percent: u8,
+    job: Option<&str>,
+    rng: &mut impl Rng,
+    report: &mut VerifyReport,
+) -> Result<Vec<Chosen>> {
+    let store = &*resources.store;
+    let catalog = Catalog::read(store, &options.reading).await?;
+    let mut backups = Vec::new();
+    for entry in catalog.summaries(&catalog.existing()).await? {
+        match entry {
+            Entry::Backup(manifest) if job.is_some_and(|job| manifest.job != job) => {}
+            Entry::Backup(manifest) => backups.push((manifest.started_at, manifest.id.clone())),
+            Entry::Damaged { id, key, why } => report.damaged.push(unreadable(id, &key, &why)),
+            Entry::Archived { id, key, why } => {
+                report.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
+            }
+        }
+    }
+    catalog.save();
+    for folder in catalog.folders().values() {
+        if !folder.contains_key(layout::MANIFEST) && !folder.contains_key(layout::TOMBSTONE) {
+            let artifacts = folder.iter().filter(|(file, _)| layout::is_artifact(file));
+            report.orphans.extend(artifacts.map(|(_, object)| object.key.clone()));
+        }
+    }
+    let wanted = (backups.len() * usize::from(percent)).div_ceil(100);
+    let mut backups = backups.into_iter().sample(rng, wanted);
+    backups.sort_by(|a, b| b.cmp(a));
+    if backups.is_empty() && report.damaged.is_empty() && report.archived.is_empty() {
+        let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
+        return Err(Error::failed(format!("there is no backup{of_job} in {}", store.place()))
+            .hint("`uzima-backup list` shows the backups"));
+    }
+    Ok(backups.into_iter().map(|(_, id)| Chosen::Id(id)).collect())
+}
+
+fn unreadable(id: BackupId, key: &str, why: &str) -> UnverifiedBackup {
+    UnverifiedBackup { id, error: format!("{key} cannot be understood: {why}") }
+}
+
+/// Verifies one backup and adds it to the report.
+async fn verify_one(
+    resources: &VerifyResources<'_>,
+    options: &VerifyOptions,
+    chosen: Chosen,
+    drill: &Option<impl AsyncFn(&Manifest) -> Result<Drill>>,
     report: &mut VerifyReport,
 ) -> Result<()> {
-    let artifact = &manifest.artifact;
-    let format: Format = match artifact.format.parse() {
-        Ok(format) => format,
-        Err(why) => {
-            report.findings.push(VerifyFinding::of_backup(format!("its format is unknown: {why}")));
-            return Ok(());
-        }
+    let VerifyResources { store, cancel, .. } = resources;
+    let manifest = match chosen {
+        Chosen::Manifest(manifest) => manifest,
+        Chosen::Id(id) => match cancel.or(catalog::find(&**store, &id)).await? {
+            Some(Entry::Backup(manifest)) => manifest,
+            Some(Entry::Damaged { id, key, why }) => {
+                report.damaged.push(unreadable(id, &key, &why));
+                return Ok(());
+            }
+            Some(Entry::Archived { id, key, why }) => {
+                report.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
+                return Ok(());
+            }
+            // A cleanup deleted the backup meanwhile.
+            None => return Ok(()),
+        },
     };
-    let stored = store.head(&artifact.key).await?.map(|object| object.size);
-    if stored != Some(artifact.size) {
-        let has = |n| format!("has {}, not {}", units::several(n, "byte"), units::count(artifact.size));
-        let what = stored.map_or("is missing".into(), has);
-        report.findings.push(VerifyFinding::of_backup(format!("{} {what}", artifact.key)));
+    let manifest = &*manifest;
+    if let Some(error) = cancel.or(choose::archived_error(&**store, &manifest.id)).await? {
+        if let VerifySelection::One(..) = options.selection {
+            return Err(error);
+        }
+        let step = error.next_step().map(|step| format!(". {step}")).unwrap_or_default();
+        report.archived.push(UnverifiedBackup { id: manifest.id.clone(), error: format!("{error}{step}") });
         return Ok(());
     }
-    let (ordered, in_order) = sync_channel(workers + 1);
-    let described = !index.namespaces.is_empty();
-    let reader = structure::start(in_order, manifest.clone(), format.container, described)?;
-    let regions = read::regions(index, manifest);
-    let ((tallies, findings), crc64nvme) =
-        pass::read_regions(store, manifest, regions, format.codec, workers, ordered).await?;
-    report.findings.extend(findings);
-    report.findings.extend(reader.finish().await?);
-    report.stored_bytes = artifact.size;
-    if format!("{:016x}", crc64nvme) != artifact.crc64nvme {
-        let what = format!(
-            "the checksum of {} is {:016x}, the manifest says {}",
-            artifact.key, crc64nvme, artifact.crc64nvme
-        );
-        report.findings.push(VerifyFinding::of_backup(what));
+    log::info!("verifying {}, {}", manifest.id, units::bytes(manifest.artifact.size));
+    let check = cancel.or(check_backup(store, manifest, options.workers, resources.clock)).await?;
+    let mut verdict = verdict(check, &manifest.id, &options.host);
+    // A damaged backup is not restored.
+    if let Some(drill) = drill.as_ref().filter(|_| verdict.sound) {
+        match drill(manifest).await {
+            Ok(drill) => verdict = verdict.with(drill),
+            Err(error) => report.drill_error = Some(error),
+        }
     }
-    report.findings.extend(compare(&tallies, manifest));
-    // As the manifest and the list count them. The oplog slice comes after the namespaces.
-    let counted = || tallies.range(..manifest.namespaces.len()).map(|(_, tally)| tally);
-    report.documents = counted().map(|tally| tally.documents).sum();
-    report.raw_bytes = counted().map(|tally| tally.raw_bytes).sum();
-    report.findings.sort_by_key(|finding| finding.offset.unwrap_or(u64::MAX));
+    let problems = cancel.or(async { Ok(keep(resources, &verdict).await) }).await?;
+    report.backups.push(VerifiedBackup::new(verdict, &manifest.job, problems));
     Ok(())
 }
 
-/// Holds what was read of each namespace, and of the oplog slice, against the manifest.
-fn compare(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec<VerifyFinding> {
-    let mut findings = Vec::new();
-    let namespaces = manifest.namespaces.iter().map(|n| (n.documents, n.raw_bytes, &n.xxh3_sum));
-    let slice =
-        manifest.consistency.oplog.iter().map(|slice| (slice.entries, slice.raw_bytes, &slice.xxh3_sum));
-    for (at, (documents, raw_bytes, sum)) in namespaces.chain(slice).enumerate() {
-        let tally = tallies.get(&at).cloned().unwrap_or_default();
-        let name = manifest.name(at).expect("it is one of the manifest's");
-        let mut say = |what: String| findings.push(VerifyFinding::of_namespace(name.clone(), what));
-        for (what, got, wanted) in
-            [("documents", tally.documents, documents), ("bytes of documents", tally.raw_bytes, raw_bytes)]
-        {
-            if got != wanted {
-                let (got, wanted) = (units::count(got), units::count(wanted));
-                say(format!("{got} {what} where the manifest says {wanted}"));
-            }
-        }
-        if format!("{:032x}", tally.sum) != *sum {
-            say("the hash of its documents is not the manifest's".into());
-        }
+/// Makes the result that is stored next to the backup.
+fn verdict(check: BackupCheck, id: &BackupId, host: &str) -> Verdict {
+    Verdict {
+        format: marks::FORMAT,
+        id: id.clone(),
+        at: check.finished_at,
+        host: host.into(),
+        tool: TOOL.into(),
+        sound: check.findings.is_empty(),
+        findings: check.findings.iter().take(KEPT).map(ToString::to_string).collect(),
+        stored_bytes: check.stored_bytes,
+        documents: check.documents,
+        raw_bytes: check.raw_bytes,
+        seconds: (check.finished_at - check.started_at).as_seconds_f64().max(0.0),
+        drill: None,
     }
-    findings
 }
 
-/// The error of a reader whose thread panicked.
-fn thread_panicked() -> Error {
-    Error::failed("a thread of the verify ended unexpectedly")
+/// Stores the result next to the backup and in its record. Returns the problems.
+async fn keep(resources: &VerifyResources<'_>, verdict: &Verdict) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(e) = verdict.write(&*resources.store).await {
+        problems.push(format!("the result could not be stored next to the backup: {}", e.chain()));
+    }
+    let verified = Verified::of(verdict);
+    if let Err(e) = records::record_verified(resources.records, &verdict.id, &verified).await {
+        // Records are a cache. The store has the result.
+        log::info!("{}", resources.redactor.clean(&e));
+    }
+    problems
+}
+
+/// Turns the error of one backup of a sample into text, so that the others are verified. No result is stored,
+/// because a backup that cannot be read may be sound.
+///
+/// # Errors
+/// Returns the error if a single backup was asked for, the run was cancelled, or the store does not answer.
+async fn error_of_one(
+    error: Error,
+    resources: &VerifyResources<'_>,
+    options: &VerifyOptions,
+) -> Result<String> {
+    let cancel = resources.cancel;
+    if matches!(options.selection, VerifySelection::One(..)) || cancel.error().is_some() {
+        return Err(error);
+    }
+    cancel.or(async { Ok(resources.store.check().await?) }).await?;
+    let step = error.next_step().map(|step| format!(" ({step})")).unwrap_or_default();
+    Ok(format!("it cannot be verified: {}{step}", error.chain()))
 }

@@ -8,7 +8,7 @@ use mongodb::Client;
 use uzima_backup::base::clock::Clock;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::index::Index;
-use uzima_backup::ops::verify::{VerifyReport, verify};
+use uzima_backup::ops::verify::{BackupCheck, check_backup};
 use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::official::Official;
@@ -39,10 +39,10 @@ where
     (server, client, made.into())
 }
 
-async fn verified(backup: &Backup) -> VerifyReport {
+async fn verified(backup: &Backup) -> BackupCheck {
     let store: Arc<dyn Store> =
         Arc::new(DirStore::new(DirOptions::new(backup.home.backups())).expect("a store"));
-    verify(&store, &backup.manifest, 2, Clock::start()).await.expect("it can be read")
+    check_backup(&store, &backup.manifest, 2, Clock::start()).await.expect("it can be read")
 }
 
 /// Every byte of the slice, and of everything after it.

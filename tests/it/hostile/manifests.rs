@@ -9,7 +9,7 @@ use uzima_backup::base::clock::Clock;
 use uzima_backup::catalog::{self, Entry, layout};
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
-use uzima_backup::ops::verify::verify;
+use uzima_backup::ops::verify::check_backup;
 use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::{Rule, WireProxy};
@@ -79,7 +79,7 @@ async fn findings(store: &Arc<dyn Store>, manifest: &Manifest) -> Vec<String> {
         Entry::Damaged { why, .. } => vec![why],
         Entry::Archived { .. } => unreachable!("a directory has no archive"),
         Entry::Backup(manifest) => {
-            let report = verify(store, &manifest, 2, Clock::start()).await.expect("a report");
+            let report = check_backup(store, &manifest, 2, Clock::start()).await.expect("a report");
             report.findings.iter().map(ToString::to_string).collect()
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use uzima_backup::base::clock::Clock;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
-use uzima_backup::ops::verify::{VerifyFinding, verify};
+use uzima_backup::ops::verify::{VerifyFinding, check_backup};
 use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::mongod::Mongod;
 
@@ -47,7 +47,7 @@ impl Backup {
     }
 
     async fn findings(&self) -> Vec<VerifyFinding> {
-        verify(&self.store, &self.manifest, 2, Clock::start()).await.expect("it can be read").findings
+        check_backup(&self.store, &self.manifest, 2, Clock::start()).await.expect("it can be read").findings
     }
 }
 
@@ -56,7 +56,8 @@ async fn a_sound_backup_has_no_findings() {
     let server = server().await;
     for format in FORMATS {
         let backup = Backup::make(&server, format);
-        let report = verify(&backup.store, &backup.manifest, 2, Clock::start()).await.expect("a report");
+        let report =
+            check_backup(&backup.store, &backup.manifest, 2, Clock::start()).await.expect("a report");
         assert_eq!(report.findings, [], "{format}");
         let totals = backup.manifest.totals;
         assert_eq!((report.documents, report.raw_bytes), (totals.documents, totals.raw_bytes), "{format}");

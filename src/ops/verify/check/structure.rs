@@ -1,4 +1,5 @@
-//! Reading the decompressed artifact like stock tools do: as a tar of a mongodump directory, or as mongodump's archive.
+//! Reading the decompressed artifact like stock tools do: as a tar of a mongodump directory, or as
+//! mongodump's archive.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,8 +8,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::pass::Pieces;
-use super::{VerifyFinding, thread_panicked};
+use super::{Pieces, VerifyFinding, thread_panicked};
 use crate::artifact::read::match_metadata;
 use crate::artifact::tar::each_member;
 use crate::base::bounds::{LARGEST_METADATA, Limited};
@@ -25,8 +25,9 @@ use crate::model::versions;
 /// A running reader of the structure.
 pub(super) struct StructureReader(oneshot::Receiver<Option<String>>);
 
-/// Starts a thread that reads the decompressed regions one after the other and compares the structure with the manifest. If
-/// the index has no options and indexes (`described` is false), the thread also compares those in the artifact.
+/// Starts a thread that reads the decompressed regions one after the other and compares the structure with
+/// the manifest. If the index has no options and indexes (`described` is false), the thread also compares
+/// those in the artifact.
 pub(super) fn start(
     regions: Receiver<Pieces>,
     manifest: Manifest,
@@ -195,9 +196,9 @@ fn compare_metadata(namespace: &Namespace, entry: &NamespaceEntry) -> Result<(),
     match_metadata(namespace, entry).map(drop).map_err(|what| format!("the metadata of {place} {what}"))
 }
 
-/// Moves the entries of a namespace to the front if its metadata comes earlier than in the manifest. The manifest has the
-/// order in which mongodump announces namespaces, but mongodump reads them in another order. The documents still follow
-/// the metadata.
+/// Moves the entries of a namespace to the front if its metadata comes earlier than in the manifest. The
+/// manifest has the order in which mongodump announces namespaces, but mongodump reads them in another order.
+/// The documents still follow the metadata.
 fn bring_forward(wanted: &mut VecDeque<(String, Option<u64>)>, path: &str) {
     let is_metadata = |name: &str| name.ends_with(".metadata.json");
     let turn = wanted.front().is_some_and(|(name, _)| is_metadata(name) && name != path);
@@ -211,8 +212,8 @@ fn bring_forward(wanted: &mut VecDeque<(String, Option<u64>)>, path: &str) {
     of_namespace.into_iter().rev().for_each(|entry| wanted.push_front(entry));
 }
 
-/// Returns the namespaces that an archive of this backup announces: database, collection, and the number of documents.
-/// Views have no documents.
+/// Returns the namespaces that an archive of this backup announces: database, collection, and the number of
+/// documents. Views have no documents.
 fn announced(manifest: &Manifest) -> Vec<(&str, &str, Option<u64>)> {
     let namespaces = manifest.namespaces.iter().map(|n| {
         let documents = (n.kind != Type::View).then_some(n.documents);

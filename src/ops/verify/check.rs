@@ -1,0 +1,394 @@
+//! Checking one backup: every byte of its artifact is compared with the manifest and the index.
+//!
+//! The artifact is read in one pass. It is fetched from the first byte to the last; worker threads decompress
+//! and hash its regions; and a thread reads the decompressed regions in their order like stock tools do
+//! ([`structure`]).
+
+mod structure;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use bson::RawDocument;
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use crc_fast::CrcAlgorithm::Crc64Nvme;
+use futures_util::{StreamExt, stream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::artifact::read::segment::{self, LARGEST_BETWEEN};
+use crate::artifact::read::{self, Region};
+use crate::base::bounds::Limited;
+use crate::base::clock::Clock;
+use crate::base::error::{Error, Result};
+use crate::base::units::{count, several};
+use crate::catalog::layout;
+use crate::config::format::{Codec, Format};
+use crate::model::index::Index;
+use crate::model::manifest::{self, Manifest};
+use crate::model::optime::OpTime;
+use crate::model::tally::Tally;
+use crate::store::{self, Store};
+
+/// The size of a range request in bytes.
+const REQUEST: u64 = 8 << 20;
+/// How many requests are under way.
+const REQUESTS: usize = 4;
+/// How many decompressed pieces of a region may wait for the reader of the structure.
+const WAITING: usize = 4;
+/// How many bytes of headers and metadata are decompressed at once.
+const CHUNK: usize = 1 << 20;
+
+/// A decompressed piece of a region. `Err` if the region cannot be decompressed to its end.
+type Piece = Result<Vec<u8>, ()>;
+/// The decompressed pieces of one region.
+type Pieces = Receiver<Piece>;
+
+/// A region with its compressed bytes.
+struct FetchedRegion {
+    region: Region,
+    bytes: Bytes,
+    pieces: SyncSender<Piece>,
+}
+
+/// What the workers found: the tally of each namespace, by its place in the manifest, and the findings.
+type Sums = (BTreeMap<usize, Tally>, Vec<VerifyFinding>);
+
+/// Something that is wrong with a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyFinding {
+    /// `None` if the finding concerns the whole backup.
+    pub namespace: Option<String>,
+    /// Where the wrong region begins in the artifact, in bytes.
+    pub offset: Option<u64>,
+    pub what: String,
+}
+
+impl VerifyFinding {
+    fn of_backup(what: String) -> VerifyFinding {
+        VerifyFinding { namespace: None, offset: None, what }
+    }
+
+    fn of_namespace(namespace: String, what: String) -> VerifyFinding {
+        VerifyFinding { namespace: Some(namespace), offset: None, what }
+    }
+}
+
+impl fmt::Display for VerifyFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}: ")?;
+        }
+        f.write_str(&self.what)?;
+        match self.offset {
+            Some(offset) => write!(f, " (at byte {offset} of the artifact)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The result of checking a backup.
+#[derive(Debug)]
+pub struct BackupCheck {
+    pub started_at: DateTime<Utc>,
+    pub finished_at: DateTime<Utc>,
+    /// Empty if the backup is sound.
+    pub findings: Vec<VerifyFinding>,
+    /// Bytes of the artifact that were read.
+    pub stored_bytes: u64,
+    /// Documents that were hashed, without the entries of an oplog slice.
+    pub documents: u64,
+    /// The length of these documents in bytes.
+    pub raw_bytes: u64,
+}
+
+/// Reads a backup completely and compares it with its manifest. `workers` threads decompress.
+///
+/// # Errors
+/// Returns an error if the store does not answer. Missing and damaged objects are findings.
+pub async fn check_backup(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    workers: usize,
+    clock: Clock,
+) -> Result<BackupCheck> {
+    let mut check = BackupCheck {
+        started_at: clock.now(),
+        finished_at: clock.now(),
+        findings: Vec::new(),
+        stored_bytes: 0,
+        documents: 0,
+        raw_bytes: 0,
+    };
+    match read::load_index(&**store, manifest).await? {
+        Err(what) => check.findings.push(VerifyFinding::of_backup(what)),
+        Ok(index) => {
+            let changed = check_manifest(&**store, manifest, &index).await?;
+            check.findings.extend(changed.map(VerifyFinding::of_backup));
+            check_artifact(store, manifest, &index, workers, &mut check).await?;
+        }
+    }
+    check.finished_at = clock.now();
+    Ok(check)
+}
+
+/// Compares the stored manifest with its digest in the index. Returns what is wrong.
+async fn check_manifest(store: &dyn Store, manifest: &Manifest, index: &Index) -> Result<Option<String>> {
+    // Version 0.1.0 did not write the digest.
+    let Some(wanted) = &index.manifest_blake3 else { return Ok(None) };
+    let key = layout::manifest(&manifest.id);
+    let bytes = match store.get(&key, manifest::LARGEST).await {
+        Ok(bytes) => bytes,
+        Err(e) if matches!(e.kind, store::StoreErrorKind::NotFound | store::StoreErrorKind::Damaged) => {
+            return Ok(Some(e.to_string()));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    Ok(match manifest::content_digest(&bytes) {
+        Err(why) => Some(format!("{key} cannot be understood: {why}")),
+        Ok(digest) if digest != *wanted => Some(format!(
+            "{key} was changed after the backup: it does not have the digest in {}",
+            manifest.index.key
+        )),
+        Ok(_) => None,
+    })
+}
+
+async fn check_artifact(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    index: &Index,
+    workers: usize,
+    check: &mut BackupCheck,
+) -> Result<()> {
+    let artifact = &manifest.artifact;
+    let format: Format = match artifact.format.parse() {
+        Ok(format) => format,
+        Err(why) => {
+            check
+                .findings
+                .push(VerifyFinding::of_backup(format!("the format of the artifact is unknown: {why}")));
+            return Ok(());
+        }
+    };
+    let stored = store.head(&artifact.key).await?.map(|object| object.size);
+    if stored != Some(artifact.size) {
+        let has = |n| format!("has {}, but the manifest says {}", several(n, "byte"), count(artifact.size));
+        let what = stored.map_or("is missing".into(), has);
+        check.findings.push(VerifyFinding::of_backup(format!("{} {what}", artifact.key)));
+        return Ok(());
+    }
+    let (ordered, in_order) = sync_channel(workers + 1);
+    let described = !index.namespaces.is_empty();
+    let reader = structure::start(in_order, manifest.clone(), format.container, described)?;
+    let regions = read::regions(index, manifest);
+    let ((tallies, findings), crc64nvme) =
+        read_regions(store, manifest, regions, format.codec, workers, ordered).await?;
+    check.findings.extend(findings);
+    check.findings.extend(reader.finish().await?);
+    check.stored_bytes = artifact.size;
+    if format!("{:016x}", crc64nvme) != artifact.crc64nvme {
+        let what = format!(
+            "the checksum of {} is {:016x}, but the manifest says {}",
+            artifact.key, crc64nvme, artifact.crc64nvme
+        );
+        check.findings.push(VerifyFinding::of_backup(what));
+    }
+    check.findings.extend(compare_tallies(&tallies, manifest));
+    // The manifest and `list` do not count the oplog slice. It has the place after the namespaces.
+    let counted = || tallies.range(..manifest.namespaces.len()).map(|(_, tally)| tally);
+    check.documents = counted().map(|tally| tally.documents).sum();
+    check.raw_bytes = counted().map(|tally| tally.raw_bytes).sum();
+    check.findings.sort_by_key(|finding| finding.offset.unwrap_or(u64::MAX));
+    Ok(())
+}
+
+/// Compares the tallies of the namespaces and of the oplog slice with the manifest.
+fn compare_tallies(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec<VerifyFinding> {
+    let mut findings = Vec::new();
+    let namespaces = manifest.namespaces.iter().map(|n| (n.documents, n.raw_bytes, &n.xxh3_sum));
+    let slice =
+        manifest.consistency.oplog.iter().map(|slice| (slice.entries, slice.raw_bytes, &slice.xxh3_sum));
+    for (at, (documents, raw_bytes, sum)) in namespaces.chain(slice).enumerate() {
+        let tally = tallies.get(&at).cloned().unwrap_or_default();
+        let name = manifest.name(at).expect("the manifest has this place");
+        let mut say = |what: String| findings.push(VerifyFinding::of_namespace(name.clone(), what));
+        for (what, got, wanted) in
+            [("documents", tally.documents, documents), ("bytes of documents", tally.raw_bytes, raw_bytes)]
+        {
+            if got != wanted {
+                let (got, wanted) = (count(got), count(wanted));
+                say(format!("the artifact has {got} {what}, but the manifest says {wanted}"));
+            }
+        }
+        if format!("{:032x}", tally.sum) != *sum {
+            say("its documents do not have the hash sum in the manifest".into());
+        }
+    }
+    findings
+}
+
+/// The error of a thread that panicked.
+fn thread_panicked() -> Error {
+    Error::failed("a thread of verify ended unexpectedly")
+}
+
+/// Fetches the artifact, hashes its regions on `workers` threads, and sends the decompressed regions to
+/// `ordered`. Returns what the workers found, and the CRC-64/NVME of the artifact.
+async fn read_regions(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    regions: Vec<Region>,
+    codec: Codec,
+    workers: usize,
+    ordered: SyncSender<Pieces>,
+) -> Result<(Sums, u64)> {
+    // Each worker has a region in hand, and one region waits.
+    let (fetched, taken) = mpsc::channel(1);
+    let workers = start_workers(workers, codec, taken)?;
+    let crc64nvme = fetch(store, manifest, regions, &fetched, &ordered).await;
+    drop((fetched, ordered));
+    let mut sums = Sums::default();
+    for answer in workers {
+        let (tallies, findings) = answer.await.map_err(|_| thread_panicked())?;
+        for (at, tally) in tallies {
+            *sums.0.entry(at).or_default() += tally;
+        }
+        sums.1.extend(findings);
+    }
+    // The error of a store that failed in the middle comes before the faults that follow from it.
+    Ok((sums, crc64nvme?))
+}
+
+/// Fetches the artifact and returns its CRC-64/NVME.
+async fn fetch(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    regions: Vec<Region>,
+    fetched: &mpsc::Sender<FetchedRegion>,
+    ordered: &SyncSender<Pieces>,
+) -> Result<u64> {
+    let (key, size) = (manifest.artifact.key.as_str(), manifest.artifact.size);
+    let ranges = (0..size.div_ceil(REQUEST)).map(|n| n * REQUEST..size.min((n + 1) * REQUEST));
+    let mut answers = stream::iter(ranges).map(|range| store.get_range(key, range)).buffered(REQUESTS);
+    let (mut digest, mut waiting) = (crc_fast::Digest::new(Crc64Nvme), BytesMut::new());
+    let mut regions = regions.into_iter().peekable();
+    while let Some(answer) = answers.next().await {
+        let mut bytes: Bytes = answer?;
+        digest.update(&bytes);
+        while let Some(region) = regions
+            .next_if(|region| (region.range.end - region.range.start) as usize <= waiting.len() + bytes.len())
+        {
+            let missing = (region.range.end - region.range.start) as usize - waiting.len();
+            waiting.extend_from_slice(&bytes.split_to(missing));
+            let (pieces, decompressed) = sync_channel(WAITING);
+            // The channel holds as many regions as there are workers; sending to it waits for the reader. The
+            // reader ends early if the structure is wrong. The hashes are checked all the same.
+            let ordered = ordered.clone();
+            let _ = tokio::task::spawn_blocking(move || ordered.send(decompressed)).await;
+            let work = FetchedRegion { region, bytes: waiting.split().freeze(), pieces };
+            fetched.send(work).await.map_err(|_| Error::aftermath("the workers ended"))?;
+        }
+        waiting.extend_from_slice(&bytes);
+    }
+    Ok(digest.finalize())
+}
+
+/// Starts the threads that decompress and hash regions until there are no more.
+fn start_workers(
+    workers: usize,
+    codec: Codec,
+    fetched: mpsc::Receiver<FetchedRegion>,
+) -> Result<Vec<oneshot::Receiver<Sums>>> {
+    let fetched = Arc::new(Mutex::new(fetched));
+    let start = |n| {
+        let (answer, answered) = oneshot::channel();
+        let fetched = fetched.clone();
+        let work = move || {
+            let mut sums = Sums::default();
+            loop {
+                let next = fetched.lock().expect("no holder panics").blocking_recv();
+                let Some(region) = next else { break };
+                check_region(codec, region, &mut sums);
+            }
+            // The receiver is gone if the run was cancelled.
+            let _ = answer.send(sums);
+        };
+        thread::Builder::new()
+            .name(format!("verify-{n}"))
+            .spawn(work)
+            .map_err(|e| Error::failed("cannot start a thread").caused_by(e))?;
+        Ok(answered)
+    };
+    (0..workers.max(1)).map(start).collect()
+}
+
+fn check_region(codec: Codec, work: FetchedRegion, sums: &mut Sums) {
+    let FetchedRegion { region, bytes, pieces } = work;
+    let (mut times, mut untimely) = (region.slice, None);
+    let mut hand_on = |bytes: Vec<u8>| {
+        if let Some((last, end)) = &mut times
+            && untimely.is_none()
+        {
+            untimely = check_order(&bytes, last, *end).err();
+        }
+        // The reader of the structure may have ended because of a fault. The hashes are checked all the same.
+        drop(pieces.send(Ok(bytes)));
+    };
+    let outcome = match &region.segment {
+        None => {
+            headers(&mut codec.stream(bytes.as_ref()), &mut hand_on).map_err(|what| match &region.namespace {
+                Some(_) => format!("in the headers and metadata before its documents, {what}"),
+                None => format!("after the last documents, {what}"),
+            })
+        }
+        Some(segment) => {
+            let (tally, outcome) =
+                segment::check(bytes.as_ref(), codec, segment, None, &mut |run, _| hand_on(run));
+            if tally.documents > 0 {
+                *sums.0.entry(segment.namespace).or_default() += tally;
+            }
+            outcome
+        }
+    };
+    if outcome.is_err() {
+        let _ = pieces.send(Err(()));
+    }
+    let offset = Some(region.range.start);
+    let what = outcome.err().or(untimely);
+    sums.1.extend(what.map(|what| VerifyFinding { namespace: region.namespace, offset, what }));
+}
+
+/// Checks that the times of oplog entries rise, from after `last` up to `end`.
+fn check_order(entries: &[u8], last: &mut OpTime, end: OpTime) -> Result<(), String> {
+    let mut rest = entries;
+    while let Some(len) = rest.first_chunk::<4>() {
+        let Some((entry, after)) = rest.split_at_checked(i32::from_le_bytes(*len) as usize) else { break };
+        let time = RawDocument::from_bytes(entry).ok().and_then(|entry| entry.get_timestamp("ts").ok());
+        let time: OpTime = time.ok_or("an entry of the oplog slice has no time")?.into();
+        if time <= *last || time > end {
+            return Err(format!(
+                "an entry of the oplog slice has the time {time}, which is not after {last} and up to {end}"
+            ));
+        }
+        (*last, rest) = (time, after);
+    }
+    Ok(())
+}
+
+/// Reads headers and metadata.
+fn headers(compressed: &mut dyn Read, take: &mut dyn FnMut(Vec<u8>)) -> Result<(), String> {
+    let mut raw = Limited::new(compressed, LARGEST_BETWEEN, "the data between two segments");
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match raw.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => take(buffer[..n].to_vec()),
+            Err(e) => return Err(segment::undecodable(&e)),
+        }
+    }
+}
