@@ -32,8 +32,8 @@ use crate::ops::restore::filter::Filter as Wanted;
 use crate::ops::restore::replay::names::Names;
 use crate::ops::restore::replay::script::Script;
 use crate::restore_target::legacy;
-use crate::source::native::token;
-use crate::source::oplog::filter::Filter;
+use crate::source::native::cursor;
+use crate::source::oplog::filter::OplogFilter;
 
 /// An entry point.
 pub type Target = fn(&[u8]);
@@ -164,7 +164,7 @@ fn extended_json(bytes: &[u8]) {
 /// Oplog entries, one after the other.
 fn oplog(bytes: &[u8]) {
     let selection = Selection::default();
-    let mut filter = Filter::new(&selection, OpTime { t: 1, i: 1 });
+    let mut filter = OplogFilter::new(&selection, OpTime { t: 1, i: 1 });
     let names = Names { filter: Wanted::default(), people: true };
     let mut script = Script::new(names, vec!["admin.root".into()], None);
     let mut rest = &bytes[..whole_documents(bytes)];
@@ -180,15 +180,15 @@ fn oplog(bytes: &[u8]) {
 
 /// A reply of a server: to `hello`, `find`, `getMore`, or a row of `listCollections` or `listIndexes`.
 fn replies(bytes: &[u8]) {
-    let _ = token::shown(bytes);
+    let _ = cursor::shown(bytes);
     let Ok(reply) = RawDocument::from_bytes(bytes) else { return };
     if bounds::check_depth(reply).is_err() {
         return;
     }
-    if let Some(id) = token::of_reply(reply) {
+    if let Some(id) = cursor::token_of(reply) {
         let _ = id.token();
     }
-    let _ = (token::given(reply), token::is_last(reply), commands::uuid_of(reply));
+    let _ = (cursor::has_token(reply), cursor::is_last(reply), commands::uuid_of(reply));
     if let Ok(reply) = bson::Document::try_from(reply) {
         let _ = Unfit::of(&reply);
     }

@@ -1,12 +1,11 @@
-//! What there is to read: databases, namespaces, their options and indexes, and how much it is.
+//! Describes what a backup will read: databases, namespaces, their options and indexes, and their size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::raw::cstr;
-use bson::{RawDocumentBuf, rawdoc};
+use bson::{Bson, RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::size;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::suggest;
 use crate::config::pattern::Pattern;
@@ -25,26 +24,26 @@ use crate::mongo::server::Server;
 /// The prefix of the collection that holds a time series' documents.
 pub const BUCKETS: &str = "system.buckets.";
 
-/// How many questions are under way at once.
+/// The number of questions to the server at the same time.
 const ASKING: usize = 8;
 
 /// The UUIDs of collections by database and name.
 pub type Uuids = BTreeMap<(String, String), String>;
 
-/// What a backup will read.
+/// The data that a backup will read.
 #[derive(Debug)]
 pub struct Description {
-    /// The namespaces, in the order of the artifact: users, roles and their version first, which a
-    /// reader of an archive must meet before anything else; then by name.
+    /// The namespaces in the order of the artifact: first users, roles and their version, which a reader of an archive must see
+    /// before anything else, then the others by name.
     pub namespaces: Vec<Namespace>,
     /// The UUIDs of all collections in the databases that are read.
     pub uuids: Uuids,
-    /// Raw bytes of the documents, as far as the server tells.
+    /// The size of the documents, uncompressed; `None` if the user may not ask for it.
     pub raw_bytes: Option<u64>,
-    /// What the databases take on the server's disk, asked for where it does not tell the raw bytes:
-    /// the built-in role `backup` may know no more.
+    /// The size of the databases on the server's disk, if `raw_bytes` is `None`. Users with the built-in role `backup` may know
+    /// only this size.
     pub disk_bytes: Option<u64>,
-    /// The server's feature compatibility version; `None` if the user may not know, or it has none.
+    /// The server's feature compatibility version; `None` if the user may not know it, or the server has none.
     pub feature_compatibility: Option<Fcv>,
     /// Warnings about the described namespaces: a line for each view with an invalid definition.
     pub warnings: Vec<String>,
@@ -52,15 +51,16 @@ pub struct Description {
     pub unlistable: Vec<String>,
 }
 
-/// Describes what `selection` wants of the server.
+/// Describes the selected namespaces of the server.
 ///
 /// # Errors
-/// When a database or a namespace may not be read: it is named, never left out. When a database or an
-/// `include` pattern finds nothing.
+/// Returns an error if a database or a namespace may not be listed; it is named, never left out. Returns an error if a selected
+/// database does not exist, or an `include` pattern matches nothing.
 pub async fn describe(server: &Server, selection: &Selection) -> Result<Description> {
-    let Catalog { databases, namespaces, uuids, warnings, unlistable } = catalog(server, selection).await?;
-    let raw_bytes = size::raw_bytes(server, selection, &databases, &namespaces).await;
-    let disk_bytes = if raw_bytes.is_none() { size::on_disk(server, &databases).await } else { None };
+    let NamespaceList { databases, namespaces, uuids, warnings, unlistable } =
+        list_namespaces(server, selection).await?;
+    let raw_bytes = raw_bytes(server, selection, &databases, &namespaces).await;
+    let disk_bytes = if raw_bytes.is_none() { on_disk(server, &databases).await } else { None };
     let feature_compatibility = server.feature_compatibility().await?;
     Ok(Description { namespaces, uuids, raw_bytes, disk_bytes, feature_compatibility, warnings, unlistable })
 }
@@ -113,22 +113,20 @@ async fn readable(server: &Server, namespace: &Namespace) -> Result<()> {
     }
 }
 
-/// What `selection` finds in the server's lists now.
-pub struct Catalog {
+/// The selected namespaces in the server's lists. The fields have the meaning that they have in [`Description`].
+pub(super) struct NamespaceList {
     databases: Vec<String>,
-    /// As in [`Description`].
-    pub namespaces: Vec<Namespace>,
-    /// As in [`Description`].
-    pub uuids: Uuids,
+    pub(super) namespaces: Vec<Namespace>,
+    pub(super) uuids: Uuids,
     warnings: Vec<String>,
     unlistable: Vec<String>,
 }
 
-/// Lists what `selection` wants, with options and indexes.
+/// Lists the selected namespaces with their options and indexes.
 ///
 /// # Errors
-/// Those of [`describe`].
-pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> {
+/// Returns an error in the cases of [`describe`].
+pub(super) async fn list_namespaces(server: &Server, selection: &Selection) -> Result<NamespaceList> {
     let databases = databases(server, selection).await?;
     let mut rows = Vec::new();
     let mut uuids = Uuids::new();
@@ -185,13 +183,13 @@ pub async fn catalog(server: &Server, selection: &Selection) -> Result<Catalog> 
         .buffered(ASKING)
         .try_collect()
         .await?;
-    Ok(Catalog { databases, namespaces, uuids, warnings, unlistable })
+    Ok(NamespaceList { databases, namespaces, uuids, warnings, unlistable })
 }
 
-/// An error about a database that is named and not there, with those that are.
+/// The error that a selected database does not exist, with the names that are nearest to it.
 async fn missing(server: &Server, db: &str) -> Error {
     let admin = server.client().database("admin");
-    // Of a limited user, only those that it may read.
+    // The server lists only the databases that the user may read.
     let command = bson::doc! {"listDatabases": 1, "nameOnly": true};
     let ask = || admin.run_command(command.clone()).selection_criteria(commands::any_member()).into_future();
     let reply = server.ask(ask).await.unwrap_or_default();
@@ -206,24 +204,27 @@ async fn missing(server: &Server, db: &str) -> Error {
     )
 }
 
-/// An error about an `include` pattern that takes in nothing of `names`, all that could be read.
+/// The error that an `include` pattern selects none of `names`, the namespaces that could be selected.
 fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
     let place = &server.hello.address;
     if names.iter().any(|name| pattern.matches(name)) {
-        let what = format!("whatever on {place} matches the include pattern '{pattern}' is excluded again");
-        return Error::failed(what)
-            .hint("Narrow --exclude or BACKUP_EXCLUDE, or leave the include pattern out");
+        let what =
+            format!("all namespaces on {place} that match the include pattern '{pattern}' are excluded");
+        return Error::failed(what).hint("Narrow --exclude or BACKUP_EXCLUDE, or remove the include pattern");
     }
     let step = match suggest::advice(&pattern.to_string(), names.iter().map(String::as_str)) {
         Some(advice) => advice,
-        None => "There is no collection at all to back up: check that MONGO_URI and --db name the right server and \
+        None => "There is no collection to back up: check that MONGO_URI and --db name the right server and \
                  database"
             .into(),
     };
     Error::failed(format!("no namespace on {place} matches the include pattern '{pattern}'")).hint(step)
 }
 
-/// The UUIDs of all collections now, in the databases that `selection` wants.
+/// The UUIDs that all collections in the selected databases have now.
+///
+/// # Errors
+/// Returns an error if a database may not be listed.
 pub async fn uuids(server: &Server, selection: &Selection) -> Result<Uuids> {
     let mut out = Uuids::new();
     for db in databases(server, selection).await? {
@@ -237,7 +238,7 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
         let unique: BTreeSet<&String> = selection.databases.iter().collect();
         return Ok(unique.into_iter().cloned().collect());
     }
-    // Without authorizedDatabases: false a limited user is shown only its own databases, without error.
+    // Without authorizedDatabases: false, a user with few rights gets only its own databases, and no error.
     let command = bson::doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
     let admin = server.client().database("admin");
     let reply = server
@@ -263,7 +264,7 @@ async fn list(server: &Server, db: &str) -> Result<Listing> {
 fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {
     for row in rows {
         if let (Ok(name), Some(uuid)) = (row.get_str("name"), commands::uuid_of(row)) {
-            // If a time series has a bucket collection, its UUID is the one of the bucket collection.
+            // A time series has the UUID of its bucket collection, if it has one.
             if let Some(series) = name.strip_prefix(BUCKETS) {
                 uuids.insert((db.to_string(), series.to_string()), uuid.clone());
             }
@@ -272,7 +273,7 @@ fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {
     }
 }
 
-/// Users, roles and their version come first.
+/// The rank in the artifact's order: users, roles and their version come first.
 fn rank(db: &str, name: &str) -> u8 {
     match (db, name) {
         ("admin", "system.users") => 0,
@@ -282,7 +283,8 @@ fn rank(db: &str, name: &str) -> u8 {
     }
 }
 
-/// A row of `listCollections` with its indexes. With `raw` the server has time series under their own names.
+/// Completes a row of `listCollections` with the indexes. `raw` is true if the server has the buckets of a time series under
+/// the series' own name.
 async fn namespace(
     server: &Server,
     db: &str,
@@ -302,8 +304,8 @@ async fn namespace(
         let database = server.client().database(db);
         match server.ask(|| commands::list_indexes(&database, name)).await {
             Ok(indexes) => indexes,
-            // It stays in the list, so that the check at the end of the run tells whether it was
-            // dropped, or renamed to a name that is not in this list.
+            // The namespace stays in the list. The check at the end of the run finds out whether it was dropped, or renamed to a
+            // name that is not in this list.
             Err(e) if errors::classify(&e) == Class::CollectionGone => Vec::new(),
             Err(e) => return Err(server.explain(&format!("cannot read the indexes of {db}.{name}"), e)),
         }
@@ -327,4 +329,66 @@ async fn namespace(
 fn malformed(server: &Server, error: impl std::fmt::Display) -> Error {
     Error::failed(format!("MongoDB at {} sent a malformed reply", server.hello.address))
         .caused_by(error.to_string())
+}
+
+/// The size of the selected documents, uncompressed; `None` if the user may not ask for it.
+async fn raw_bytes(
+    server: &Server,
+    selection: &Selection,
+    databases: &[String],
+    namespaces: &[Namespace],
+) -> Option<u64> {
+    // Patterns may select a small part of a large database. The size of the whole would make a sufficient disk look too small.
+    if !selection.unfiltered()
+        && let Some(bytes) = collection_sizes(server, namespaces).await
+    {
+        return Some(bytes);
+    }
+    let mut total = 0;
+    for db in databases {
+        let command = rawdoc! {"dbStats": 1_i32, "scale": 1_i32};
+        total += ask_number(server, db, command, "dataSize").await?;
+    }
+    Some(total)
+}
+
+async fn collection_sizes(server: &Server, namespaces: &[Namespace]) -> Option<u64> {
+    let sizes = stream::iter(namespaces.iter().filter(|n| n.has_documents())).map(|namespace| async {
+        let command = rawdoc! {"collStats": namespace.collection.as_str(), "scale": 1_i32};
+        ask_number(server, &namespace.db, command, "size").await.ok_or(())
+    });
+    sizes.buffered(ASKING).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
+}
+
+/// Returns a number in the server's answer to `command`.
+async fn ask_number(server: &Server, db: &str, command: RawDocumentBuf, field: &str) -> Option<u64> {
+    let database = server.client().database(db);
+    let ask = || {
+        let answer = database.run_raw_command(command.clone()).selection_criteria(commands::any_member());
+        answer.into_future()
+    };
+    let reply = server.ask(ask).await.ok()?;
+    number(reply.get(field)?)
+}
+
+/// The size of the databases on the server's disk.
+async fn on_disk(server: &Server, databases: &[String]) -> Option<u64> {
+    let command = bson::doc! {"listDatabases": 1, "filter": {"name": {"$in": databases}}};
+    let admin = server.client().database("admin");
+    let ask = || {
+        let answer = admin.run_command(command.clone()).selection_criteria(commands::any_member());
+        answer.into_future()
+    };
+    let reply = server.ask(ask).await.ok()?;
+    let rows = reply.get_array("databases").ok()?;
+    rows.iter().map(|row| number(row.as_document()?.get("sizeOnDisk")?)).sum()
+}
+
+fn number(value: &Bson) -> Option<u64> {
+    match value {
+        Bson::Int32(n) => u64::try_from(*n).ok(),
+        Bson::Int64(n) => u64::try_from(*n).ok(),
+        Bson::Double(n) => Some(*n as u64),
+        _ => None,
+    }
 }

@@ -1,8 +1,8 @@
-//! The one instant that everything is read as of: a time to which the list of collections belongs as well.
+//! Chooses the instant of a snapshot, at which the list of collections must be valid, too.
 //!
-//! Documents can be read as of an earlier time, but `listCollections` and `listIndexes` know only the present
-//! (6.0.5: "read concern not supported"). So all is listed before the time and once more after it: what is
-//! the same both times was so in between.
+//! Documents can be read as of an earlier time, but `listCollections` and `listIndexes` return only the present state (6.0.5:
+//! "read concern not supported"). So the namespaces are listed before the instant and again after it. If both lists agree,
+//! they were valid at the instant.
 
 use super::describe::{self, Description};
 use super::oplog::bounds;
@@ -14,10 +14,11 @@ use crate::model::server::Topology;
 use crate::mongo::commands::any_member;
 use crate::mongo::server::Server;
 
-/// How often all is listed before an application that always makes and drops collections has won.
+/// How often the namespaces are listed before the tool gives up, because an application creates and drops collections all the
+/// time.
 const LISTINGS: u32 = 10;
 
-/// Why this server cannot be read as of one instant, if so.
+/// Returns why a server cannot be read as of one instant; `None` if it can.
 pub fn refused(topology: Topology, version: &str) -> Option<String> {
     let major = version.split('.').next().and_then(|n| n.parse::<u32>().ok());
     match topology {
@@ -25,7 +26,7 @@ pub fn refused(topology: Topology, version: &str) -> Option<String> {
         Topology::Mongos => {
             Some("a sharded cluster has no one instant that can be read through mongos".into())
         }
-        // Before, the read concern was for transactions, which end after 60 s.
+        // Before 5.0, this read concern works only in transactions, which end after 60 s.
         Topology::ReplicaSet if major.is_some_and(|major| major < 5) => {
             Some(format!("MongoDB {version} cannot read at a given time, 5.0 and later can"))
         }
@@ -33,38 +34,38 @@ pub fn refused(topology: Topology, version: &str) -> Option<String> {
     }
 }
 
-/// Whether a namespace cannot be read as of an earlier time, and is read at its own. On 6.0.5 these refuse
-/// it: capped collections (246) and `config.transactions` (5557800); all else of `admin` and `config` that
-/// the role `backup` may read does not.
+/// Returns true if a namespace cannot be read as of an earlier time, so that it is read at its own time. On 6.0.5, capped
+/// collections (error 246) and `config.transactions` (5557800) cannot. All other collections of `admin` and `config` that the
+/// role `backup` may read can.
 pub fn apart(namespace: &Namespace) -> bool {
     let capped = namespace.options.get_bool("capped").unwrap_or(false);
     capped || (namespace.db == "config" && namespace.collection == "transactions")
 }
 
-/// A time at which the server held exactly the namespaces of `description`, which are listed anew if need
-/// be.
+/// Chooses a time at which the server had exactly the namespaces of `description`. Lists them again if they changed.
 ///
 /// # Errors
-/// [`Kind::Instant`] when collections, their options or indexes were never the same twice.
+/// Returns a [`Kind::Instant`] if collections, their options or indexes changed between all lists.
 pub async fn choose(server: &Server, selection: &Selection, description: &mut Description) -> Result<OpTime> {
     for _ in 0..LISTINGS {
-        // Behind everything that was listed, and on a majority of the set: a read as of it need not wait.
+        // The time is after everything that was listed, and a majority of the set has it, so a read as of it need not wait.
         let listed = bounds::applied(server, server.client()).await?.time;
         let committed = bounds::wait(server, server.client(), listed, server.stall).await?;
         let at = committed.ok_or_else(|| bounds::behind(server, listed))?.time;
-        let now = describe::catalog(server, selection).await?;
+        let now = describe::list_namespaces(server, selection).await?;
         if now.namespaces == description.namespaces {
             return Ok(at);
         }
         (description.namespaces, description.uuids) = (now.namespaces, now.uuids);
     }
     let address = &server.hello.address;
-    let text = format!("collections or indexes of {address} were made or dropped whenever they were listed");
+    let text =
+        format!("collections or indexes of {address} were created or dropped each time they were listed");
     Err(Error::new(Kind::Instant, text).hint("Use --consistency oplog (BACKUP_CONSISTENCY)"))
 }
 
-/// For how many seconds the member keeps its history, if the user may know (the built-in role `backup` may,
-/// 6.0.5).
+/// The number of seconds for which the member keeps its history; `None` if the user may not know. The built-in role `backup`
+/// may (6.0.5).
 pub async fn window(server: &Server) -> Option<i64> {
     let admin = server.client().database("admin");
     let name = "minSnapshotHistoryWindowInSeconds";
@@ -80,7 +81,7 @@ mod tests {
     use crate::dumpformat::metadata;
 
     #[test]
-    fn what_can_be_read_at_a_time_is_known() {
+    fn snapshots_depend_on_topology_version_and_namespace() {
         for (topology, version, can) in [
             (Topology::ReplicaSet, "6.0.5", true),
             (Topology::ReplicaSet, "5.0.0", true),

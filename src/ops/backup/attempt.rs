@@ -25,7 +25,7 @@ use crate::model::versions::newer;
 use crate::mongo::notes::Notes;
 use crate::source::describe::{self, Uuids};
 use crate::source::engine::{self, ChosenEngine};
-use crate::source::native::{self, Gone, Reading};
+use crate::source::native::{self, Gone, ReadOptions};
 use crate::source::snapshot;
 
 /// An attempt that has its id, and nothing else yet.
@@ -270,7 +270,7 @@ impl Work<'_> {
             }
             None => {
                 let (at, tolerant) = (self.known.consistency.at, self.tolerant);
-                let reading = Reading { at, tolerant, gone: self.gone.clone() };
+                let reading = ReadOptions { at, tolerant, gone: self.gone.clone() };
                 let (namespaces, uuids) = (description.namespaces.clone(), description.uuids.clone());
                 Box::new(move |sink| {
                     native::read(&server, &namespaces, &uuids, &reading, &notes, &cancel, sink)

@@ -8,14 +8,14 @@ use crate::model::server::Topology;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::source::describe::Description;
-use crate::source::oplog::{self, OplogObstacle};
+use crate::source::oplog::{self, OplogObstacle, SliceStart};
 use crate::source::snapshot;
 
 /// What a run does about it.
 #[derive(Debug, Clone)]
 pub struct Consistency {
     /// The oplog slice that was begun.
-    pub oplog: Option<oplog::Begun>,
+    pub oplog: Option<SliceStart>,
     /// The instant that all is read as of.
     pub at: Option<OpTime>,
     /// What chose it, or why it is not more.
@@ -44,7 +44,7 @@ pub async fn begin(server: &Server, version: &str, options: &BackupOptions) -> R
         ConsistencyChoice::Oplog => "consistency = oplog",
     };
     let begun = match oplog::obstacle(server).await? {
-        None => match oplog::Begun::begin(server).await {
+        None => match SliceStart::take(server).await {
             Ok(begun) => begun.ok_or_else(|| OplogObstacle {
                 why: "the last write is not on a majority of the set's members".into(),
                 hint: "Check them with rs.status()".into(),

@@ -18,7 +18,7 @@ use crate::base::progress::Meter;
 use crate::config::format::Codec;
 use crate::config::format::Container;
 use crate::dumpformat::Sink;
-use crate::source::oplog::Bounds;
+use crate::source::oplog::SliceBounds;
 use crate::store::Upload;
 
 /// How the data path is laid out.
@@ -37,7 +37,7 @@ pub struct Layout {
 }
 
 /// What reads the source into a sink, and says of what time the oplog slice is if it read one. Blocks.
-pub type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<Bounds>> + Send>;
+pub type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<SliceBounds>> + Send>;
 
 /// Runs the data path until everything is uploaded, but not completed.
 ///
@@ -50,7 +50,7 @@ pub async fn run(
     upload: &Arc<dyn Upload>,
     meter: Arc<Meter>,
     cancel: &Cancel,
-) -> Result<(WrittenArtifact, Option<Bounds>)> {
+) -> Result<(WrittenArtifact, Option<SliceBounds>)> {
     let codec = layout.spec.format.codec;
     let crc64 = layout.spec.format.container == Container::Archive;
     // Enough that no compressor waits. What is compressed may be as large again.

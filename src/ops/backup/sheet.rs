@@ -11,14 +11,14 @@ use crate::config::pattern::Pattern;
 use crate::model::manifest;
 use crate::model::manifest::Manifest;
 use crate::model::manifest::TOOL;
-use crate::source::oplog::Bounds;
+use crate::source::oplog::SliceBounds;
 
 /// What was written, and what is wrong with it.
 pub struct Checked {
     /// What was written.
     pub written: WrittenArtifact,
     /// Of what time its oplog slice is.
-    pub bounds: Option<Bounds>,
+    pub bounds: Option<SliceBounds>,
     /// What happened to collections while they were read, by places in the list of namespaces.
     pub changes: Vec<(usize, Change)>,
 }

@@ -396,7 +396,7 @@ async fn read_back(
             &reading,
             &read,
             &described.uuids,
-            &native::Reading::default(),
+            &native::ReadOptions::default(),
             &Notes::default(),
             &cancel,
             &mut reader,

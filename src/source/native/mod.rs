@@ -1,15 +1,12 @@
-//! The native engine: driver cursors over one member, raw batches, a few namespaces read ahead.
+//! The native engine: reads one member with the driver's cursors and hands on its raw batches.
 //!
-//! A thread with its own runtime reads; each namespace is a task that hands on whole batches and goes
-//! on by itself when its cursor is lost ([`resume`]). The thread of [`read`] takes them in order. The
-//! first batches of the next namespaces are fetched meanwhile, so that thousands of tiny collections
-//! do not wait for a round trip each.
+//! A thread with its own runtime reads. Each namespace is a task ([`scan`]) that sends whole batches, and continues by itself
+//! when its cursor is lost. The thread that called [`read`] receives the batches in the order of the namespaces. The tasks
+//! fetch the first batches of the next namespaces at the same time, so that thousands of tiny collections do not wait for a
+//! round trip each.
 
-mod instant;
-mod open;
-mod resume;
+pub(crate) mod cursor;
 mod scan;
-pub(crate) mod token;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::scan::{Batch, Scan};
+use self::scan::{Scan, ScanMessage};
 use super::describe::Uuids;
 use crate::base::error::{Error, Result};
 use crate::dumpformat::Sink;
@@ -30,19 +27,19 @@ use crate::mongo::client;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 
-/// As of what time documents are read, and what happens if a collection does not keep its name.
+/// The time as of which documents are read, and what happens if a collection loses its name.
 #[derive(Debug, Clone, Default)]
-pub struct Reading {
-    /// The instant as of which everything is read, except the namespaces of [`snapshot::apart`].
+pub struct ReadOptions {
+    /// The instant as of which everything is read, except the namespaces that [`crate::source::snapshot::apart`] names.
     pub at: Option<OpTime>,
-    /// If a collection is replaced by another one of its name, the documents read so far are kept. If false, this ends the
+    /// If a collection is replaced by another one of its name, true keeps the documents read so far, and false ends the
     /// run.
     pub tolerant: bool,
-    /// The collections that were not there when they were read, or disappeared before their end.
+    /// The scans add the collections that disappeared.
     pub gone: Gone,
 }
 
-/// Collections that were missing or disappeared while they were read. Clones share the set.
+/// Collections that did not exist when their turn came, or disappeared while they were read. Clones share the set.
 #[derive(Debug, Clone, Default)]
 pub struct Gone(Arc<Mutex<BTreeSet<(String, String)>>>);
 
@@ -58,26 +55,25 @@ impl Gone {
     }
 }
 
-/// How many namespaces are open at once, the one being written included.
+/// How many namespaces are open at once, including the one that is being written.
 const AHEAD: usize = 6;
 
-/// A namespace on its way.
+/// A namespace whose scan has begun.
 struct Incoming {
-    batches: mpsc::Receiver<Result<Batch>>,
+    batches: mpsc::Receiver<Result<ScanMessage>>,
     _slot: OwnedSemaphorePermit,
 }
 
-/// Reads all documents of `namespaces` into `sink`. Blocks; runs on a thread of its own.
+/// Reads all documents of `namespaces` into `sink`. Blocks, so it needs its own thread.
 ///
 /// # Errors
-/// Returns an error of the kind [`crate::base::error::Kind::Restart`] or [`crate::base::error::Kind::Moved`] if the documents read so
-/// far are worthless but a new run may succeed; of the kind [`crate::base::error::Kind::Instant`] if the server cannot read the
-/// instant any more.
+/// Returns a [`Kind::Restart`](crate::base::error::Kind::Restart) or [`Kind::Moved`](crate::base::error::Kind::Moved) if the documents read so far are worthless but a new run may succeed, and a
+/// [`Kind::Instant`](crate::base::error::Kind::Instant) if the server no longer keeps the history of the instant.
 pub fn read(
     server: &Arc<Server>,
     namespaces: &[Namespace],
     uuids: &Uuids,
-    reading: &Reading,
+    options: &ReadOptions,
     notes: &Notes,
     cancel: &CancellationToken,
     sink: &mut dyn Sink,
@@ -87,13 +83,13 @@ pub fn read(
     let scans: Vec<Scan> = namespaces
         .iter()
         .filter(|n| n.has_documents())
-        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone(), reading))
+        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone(), options))
         .collect();
     let reader = {
         let (server, cancel) = (server.clone(), cancel.clone());
         thread::Builder::new()
             .name("read".into())
-            .spawn(move || run(&server, scans, &order, &cancel))
+            .spawn(move || run_scans(&server, scans, &order, &cancel))
             .map_err(|e| Error::failed("cannot start the reading thread").caused_by(e))?
     };
     for (at, namespace) in namespaces.iter().enumerate() {
@@ -105,7 +101,7 @@ pub fn read(
                     .err()
                     .unwrap_or_else(|| Error::failed("the reading thread ended")));
             };
-            take(incoming, namespace, cancel, sink)?;
+            write_documents(incoming, namespace, cancel, sink)?;
         }
         sink.end()?;
     }
@@ -118,7 +114,7 @@ fn joined(reader: thread::JoinHandle<Result<()>>) -> Result<()> {
 }
 
 /// Hands one namespace's batches to the sink.
-fn take(
+fn write_documents(
     mut incoming: Incoming,
     namespace: &Namespace,
     cancel: &CancellationToken,
@@ -128,14 +124,14 @@ fn take(
         if cancel.is_cancelled() {
             return Err(Error::failed("the run was cancelled"));
         }
-        // A task that ends without saying so must never look like a namespace that is complete.
+        // A task that ends without a message must not look like a complete namespace.
         let batch =
             incoming.batches.blocking_recv().unwrap_or_else(|| Err(Error::failed("a reading task ended")))?;
         let malformed = |e: &dyn std::fmt::Display| {
             Error::failed(format!("MongoDB sent a malformed reply for {namespace}")).caused_by(e.to_string())
         };
         match batch {
-            Batch::Reply(reply) => {
+            ScanMessage::Reply(reply) => {
                 for value in reply.doc_slices().map_err(|e| malformed(&e))? {
                     let value = value.map_err(|e| malformed(&e))?;
                     let document =
@@ -143,13 +139,13 @@ fn take(
                     sink.document(document.as_bytes())?;
                 }
             }
-            Batch::End => return Ok(()),
+            ScanMessage::End => return Ok(()),
         }
     }
 }
 
-/// The reading thread.
-fn run(
+/// The body of the reading thread.
+fn run_scans(
     server: &Server,
     scans: Vec<Scan>,
     order: &mpsc::UnboundedSender<Incoming>,
@@ -165,7 +161,7 @@ fn run(
         let mut tasks = JoinSet::new();
         for scan in scans {
             let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-            // Two batches at most wait for each namespace: one here, one in its task.
+            // At most two batches of each namespace wait: one in the channel, one in its task.
             let (sender, batches) = mpsc::channel(1);
             if cancel.is_cancelled() || order.send(Incoming { batches, _slot: slot }).is_err() {
                 break;
@@ -176,7 +172,7 @@ fn run(
         client::close(client).await;
         Ok(())
     };
-    // A member that does not answer must not hold up whoever ends the run.
+    // A member that does not answer must not delay the end of a cancelled run.
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = work => outcome,

@@ -1,4 +1,4 @@
-//! Where a slice begins and where it ends.
+//! Questions about the oplog: its oldest and newest entries, and the last entry that a majority of the set has.
 
 use std::time::Duration;
 
@@ -11,36 +11,35 @@ use crate::model::optime::OpTime;
 use crate::mongo::commands;
 use crate::mongo::server::Server;
 
-/// The pause between two questions for how far the majority is.
+/// The pause between two questions for the last entry of the majority.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// An entry's place in the life of a set.
+/// The place of an oplog entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The entry's time.
-    pub time: OpTime,
-    /// The term of the primary that wrote it.
-    pub term: i64,
+pub(in crate::source) struct OplogPosition {
+    pub(in crate::source) time: OpTime,
+    /// The term of the primary that wrote the entry.
+    pub(in crate::source) term: i64,
 }
 
 /// The newest entry that is on a majority of the set, as far as the member knows.
-pub async fn committed(server: &Server, client: &Client) -> Result<Position> {
+pub(in crate::source) async fn committed(server: &Server, client: &Client) -> Result<OplogPosition> {
     last_write(server, client, "majorityOpTime").await
 }
 
 /// The newest entry that the member has; needs no right to read the oplog.
-pub async fn applied(server: &Server, client: &Client) -> Result<Position> {
+pub(in crate::source) async fn applied(server: &Server, client: &Client) -> Result<OplogPosition> {
     last_write(server, client, "opTime").await
 }
 
-async fn last_write(server: &Server, client: &Client, which: &str) -> Result<Position> {
+async fn last_write(server: &Server, client: &Client, which: &str) -> Result<OplogPosition> {
     let admin = client.database("admin");
     let ask =
         || admin.run_command(doc! {"hello": 1}).selection_criteria(commands::any_member()).into_future();
     let reply = server.ask(ask).await.map_err(|e| server.explain_late("cannot ask for the last write", e))?;
     let position = || {
         let entry = reply.get_document("lastWrite").ok()?.get_document(which).ok()?;
-        Some(Position { time: entry.get_timestamp("ts").ok()?.into(), term: entry.get_i64("t").ok()? })
+        Some(OplogPosition { time: entry.get_timestamp("ts").ok()?.into(), term: entry.get_i64("t").ok()? })
     };
     position().ok_or_else(|| {
         Error::new(
@@ -51,8 +50,11 @@ async fn last_write(server: &Server, client: &Client, which: &str) -> Result<Pos
     })
 }
 
-/// When the oldest transaction that is under way wrote its first entry.
-pub async fn oldest_transaction(server: &Server, client: &Client) -> Result<Option<OpTime>> {
+/// The time of the first entry of the oldest transaction that is under way.
+pub(in crate::source) async fn oldest_transaction(
+    server: &Server,
+    client: &Client,
+) -> Result<Option<OpTime>> {
     let find = rawdoc! {
         "find": "transactions",
         "filter": {"state": {"$in": ["prepared", "inProgress"]}},
@@ -66,20 +68,20 @@ pub async fn oldest_transaction(server: &Server, client: &Client) -> Result<Opti
     Ok(row.as_ref().and_then(time).map(OpTime::from))
 }
 
-/// The newest entry. Whoever saw a document sees the entry that wrote it: both are of one transaction of the
-/// storage engine, and a reverse scan leaves out nothing.
-pub async fn newest(server: &Server, client: &Client) -> Result<Position> {
+/// The newest entry. A reader that sees a document also sees the entry that wrote it, because the storage engine commits both
+/// in one transaction and a reverse scan leaves out nothing.
+pub(in crate::source) async fn newest(server: &Server, client: &Client) -> Result<OplogPosition> {
     at_end(server, client, -1).await
 }
 
 /// Checks that the oplog still holds everything after `start`.
-pub async fn reaches_back(server: &Server, client: &Client, start: OpTime) -> Result<()> {
+pub(in crate::source) async fn reaches_back(server: &Server, client: &Client, start: OpTime) -> Result<()> {
     let oldest = at_end(server, client, 1).await?.time;
     if oldest.before() > start { Err(overflow(server, start)) } else { Ok(()) }
 }
 
-/// The oplog is shorter than the run.
-pub fn overflow(server: &Server, start: OpTime) -> Error {
+/// The error that the oplog is shorter than the run.
+pub(in crate::source) fn overflow(server: &Server, start: OpTime) -> Error {
     let address = &server.hello.address;
     let text = format!(
         "the oplog of MongoDB at {address} overflowed: it does not reach back to {start} any more, which the backup needs"
@@ -90,13 +92,14 @@ pub fn overflow(server: &Server, start: OpTime) -> Error {
     )
 }
 
-/// Waits until `end` is on a majority of the set; what is then. `None` if it is not after `limit`.
-pub async fn wait(
+/// Waits until a majority of the set has the entry `end`, and returns its newest entry then. Returns `None` if the majority
+/// does not get it within `limit`.
+pub(in crate::source) async fn wait(
     server: &Server,
     client: &Client,
     end: OpTime,
     limit: Duration,
-) -> Result<Option<Position>> {
+) -> Result<Option<OplogPosition>> {
     let began = Instant::now();
     loop {
         let now = committed(server, client).await?;
@@ -110,8 +113,8 @@ pub async fn wait(
     }
 }
 
-/// The majority did not get the end of the slice.
-pub fn behind(server: &Server, end: OpTime) -> Error {
+/// The error that the majority did not get the end of the slice in time.
+pub(in crate::source) fn behind(server: &Server, end: OpTime) -> Error {
     let (set, limit) = (server.set_name(), server.stall.as_secs());
     let text =
         format!("the last write to {set} ({end}) was not on a majority of its members after {limit} s");
@@ -120,7 +123,7 @@ pub fn behind(server: &Server, end: OpTime) -> Error {
 }
 
 /// The first entry in natural order, forwards (1) or backwards (-1).
-async fn at_end(server: &Server, client: &Client, order: i32) -> Result<Position> {
+async fn at_end(server: &Server, client: &Client, order: i32) -> Result<OplogPosition> {
     let find = rawdoc! {
         "find": "oplog.rs",
         "sort": {"$natural": order},
@@ -130,8 +133,11 @@ async fn at_end(server: &Server, client: &Client, order: i32) -> Result<Position
     };
     let row = first(server, client, "local", find).await?;
     let position = |row: &RawDocument| {
-        // A set's first entry, which initiates it, has no term (6.0.5).
-        Some(Position { time: row.get_timestamp("ts").ok()?.into(), term: row.get_i64("t").unwrap_or(-1) })
+        // The first entry of a set, which initiates it, has no term (6.0.5).
+        Some(OplogPosition {
+            time: row.get_timestamp("ts").ok()?.into(),
+            term: row.get_i64("t").unwrap_or(-1),
+        })
     };
     row.as_deref().and_then(position).ok_or_else(|| {
         let address = &server.hello.address;

@@ -3,7 +3,6 @@ use std::slice::from_ref;
 use bson::{Bson, Document, Timestamp, doc};
 
 use super::*;
-use crate::base::error::Kind;
 
 const READY: OpTime = OpTime { t: 100, i: 1 };
 
@@ -20,7 +19,7 @@ fn raw(entry: &Document) -> RawDocumentBuf {
 }
 
 fn take(selection: &Selection, entry: &Document) -> Result<Kept> {
-    Filter::new(selection, READY).take(&raw(entry))
+    OplogFilter::new(selection, READY).take(&raw(entry))
 }
 
 #[track_caller]
@@ -41,7 +40,7 @@ fn apply(operations: &[Document]) -> Document {
     command("admin.$cmd", doc! {"applyOps": operations})
 }
 
-/// An entry of transaction 7: the time of the one before, and what else its command says.
+/// An entry of transaction 7, with the time of the previous entry and further fields of its command.
 fn of_transaction(previous: u32, more: Document, operations: &[Document]) -> Document {
     let mut entry = apply(operations);
     entry.get_document_mut("o").unwrap().extend(more);
@@ -54,7 +53,7 @@ fn in_transaction(previous: u32, mut entry: Document) -> Document {
     entry
 }
 
-/// The namespaces of what is kept of an `applyOps`.
+/// The namespaces of the operations that are kept of an `applyOps`.
 fn namespaces(kept: &Kept) -> Vec<String> {
     let Kept::Part(part) = kept else { panic!("{kept:?}") };
     let operations = part.get_document("o").unwrap().get_array("applyOps").unwrap();
@@ -86,7 +85,7 @@ fn writes_belong_to_their_collection() {
 }
 
 #[test]
-fn a_view_is_written_to_the_collection_of_views() {
+fn writes_to_system_views_belong_to_the_view() {
     let view =
         |op: &str, o: Document, o2: Document| doc! {"op": op, "ns": "shop.system.views", "o": o, "o2": o2};
     for (name, want) in [("shop.orders", true), ("shop.other", false)] {
@@ -111,7 +110,7 @@ fn commands_belong_to_the_collection_that_they_name() {
         }
         keeps(&shop(), &command("other.$cmd", doc! {name: "orders"}), false);
     }
-    // Of a database of which only a part was chosen the rest must not be dropped by a restore.
+    // If only a part of a database was chosen, a restore must not drop the rest.
     for (selection, want) in [(shop(), true), (orders(), false), (Selection::default(), true)] {
         keeps(&selection, &command("shop.$cmd", doc! {"dropDatabase": 1}), want);
     }
@@ -119,7 +118,7 @@ fn commands_belong_to_the_collection_that_they_name() {
 }
 
 #[test]
-fn of_an_apply_ops_only_what_is_wanted_is_left() {
+fn only_the_wanted_operations_of_an_apply_ops_are_kept() {
     let (ours, theirs) = (write("i", "shop.orders"), write("i", "other.orders"));
     keeps(&shop(), &apply(&[ours.clone(), ours.clone()]), true);
     keeps(&shop(), &apply(from_ref(&theirs)), false);
@@ -127,7 +126,7 @@ fn of_an_apply_ops_only_what_is_wanted_is_left() {
     let kept = take(&shop(), &apply(&[theirs.clone(), ours.clone(), inner, ours.clone()])).unwrap();
     assert_eq!(namespaces(&kept), ["shop.orders", "admin.$cmd", "shop.orders"]);
 
-    // What is left is left as it was: duplicate keys, NaNs, and the fields around it, in their order.
+    // The rest stays as it is: duplicate keys, NaNs, and the other fields, in their order.
     let nan = Bson::Double(f64::from_bits(0x7ff8_0000_dead_beef));
     let odd = doc! {"op": "i", "ns": "shop.orders", "o": {"_id": 1, "nan": nan}};
     let mut entry = apply(&[theirs, odd.clone()]);
@@ -144,11 +143,11 @@ fn a_transaction_stays_whole() {
     let (ours, theirs) = (write("i", "shop.orders"), write("i", "other.orders"));
     let selection = shop();
     let partial = || doc! {"partialTxn": true};
-    // One entry alone goes when nothing of it is wanted.
-    let mut filter = Filter::new(&selection, READY);
+    // A single entry without wanted operations is left out.
+    let mut filter = OplogFilter::new(&selection, READY);
     let alone = of_transaction(0, doc! {}, from_ref(&theirs));
     assert_eq!(filter.take(&raw(&alone)).unwrap(), Kept::Nothing);
-    // Of several all stay.
+    // Every entry of a larger transaction stays.
     let chain = [
         (of_transaction(0, partial(), from_ref(&theirs)), 0),
         (of_transaction(1, partial(), &[theirs.clone(), ours.clone()]), 1),
@@ -157,7 +156,7 @@ fn a_transaction_stays_whole() {
     for (entry, want) in &chain {
         assert_eq!(namespaces(&filter.take(&raw(entry)).unwrap()).len(), *want, "{entry}");
     }
-    // It is over: what follows with its name belongs to none.
+    // The transaction is over: a further entry of the same name belongs to none.
     assert_eq!(filter.take(&raw(&chain[2].0)).unwrap(), Kept::Nothing);
     for end in ["commitTransaction", "abortTransaction"] {
         let prepared = of_transaction(0, doc! {"prepare": true}, from_ref(&theirs));
@@ -166,14 +165,14 @@ fn a_transaction_stays_whole() {
         assert_eq!(filter.take(&raw(&end)).unwrap(), Kept::Whole);
         assert_eq!(filter.take(&raw(&end)).unwrap(), Kept::Nothing);
     }
-    // Inserts that may be repeated are no transaction, however they are chained.
+    // Retryable inserts are not a transaction, even if they are chained.
     let mut inserts = of_transaction(3, doc! {}, &[ours]);
     inserts.insert("multiOpType", 1);
     keeps(&selection, &inserts, true);
 }
 
 #[test]
-fn a_transaction_from_before_is_over_or_an_error() {
+fn a_transaction_from_before_the_slice_is_over_or_an_error() {
     let mut end = of_transaction(1, doc! {"count": 4}, &[write("i", "shop.orders")]);
     keeps(&shop(), &end, false);
     end.insert("ts", Timestamp { time: 100, increment: 2 });
@@ -181,7 +180,7 @@ fn a_transaction_from_before_is_over_or_an_error() {
 }
 
 #[test]
-fn what_no_slice_can_hold_is_refused_where_it_is_of_the_backup() {
+fn operations_that_no_slice_can_hold_are_refused_in_the_backup() {
     let rename = |from: &str, to: &str| command("shop.$cmd", doc! {"renameCollection": from, "to": to});
     for (selection, entry, words) in [
         (shop(), rename("shop.a", "shop.b"), "shop.a was renamed to shop.b"),
@@ -215,9 +214,9 @@ fn what_no_slice_can_hold_is_refused_where_it_is_of_the_backup() {
     }
 }
 
-/// Operations of MongoDB 8.3 and 9.0 on what is the server's own (mongo-tools, `mongorestore/oplog.go`).
+/// Operations of MongoDB 8.3 and 9.0 on the server's own data (mongo-tools, `mongorestore/oplog.go`).
 #[test]
-fn what_newer_servers_write_of_themselves_is_left_out() {
+fn entries_about_the_servers_own_data_are_left_out() {
     for entry in [
         command("admin.$cmd", doc! {"dropIdent": "collection-7-123"}),
         command("shop.$cmd", doc! {"dropIdent": "shop.orders"}),
@@ -235,7 +234,7 @@ fn what_newer_servers_write_of_themselves_is_left_out() {
 }
 
 #[test]
-fn a_users_field_is_no_command() {
+fn fields_of_user_documents_are_not_commands() {
     for name in ["renameCollection", "importCollection", "applyOps", "commitTransaction", "dropDatabase"] {
         let mut entry = write("i", "shop.orders");
         entry.insert("o", doc! {name: "shop.orders", "to": "shop.b"});
@@ -245,7 +244,7 @@ fn a_users_field_is_no_command() {
 }
 
 #[test]
-fn what_is_no_entry_is_an_error() {
+fn malformed_entries_are_an_error() {
     for entry in [
         doc! {},
         doc! {"op": "i"},

@@ -60,7 +60,10 @@ async fn if_the_list_never_stands_still_an_oplog_slice_is_kept() {
     assert_eq!(proxy.hits(rule), 11);
     let consistency = &report.manifest.consistency;
     assert_eq!(consistency.achieved, "oplog", "{consistency:?}");
-    assert!(consistency.why.contains("were made or dropped whenever they were listed"), "{consistency:?}");
+    assert!(
+        consistency.why.contains("were created or dropped each time they were listed"),
+        "{consistency:?}"
+    );
 }
 
 /// The server (6.0.5) reads every kind of collection as of an instant, except capped ones.

@@ -1,0 +1,452 @@
+//! Cursors over one collection in natural order, and resume tokens, which say where such a cursor stands.
+//!
+//! With `$_requestResumeToken: true` each batch carries `postBatchResumeToken: {$recordId: …}`, and `$_resumeAfter` starts a
+//! new cursor exactly after that record. Record ids are 64-bit integers, or binary in clustered collections; both grow along
+//! the scan. They differ between the members of a replica set, so a token is valid only for the process that sent it.
+//! Source: MongoDB 6.0, `src/mongo/db/query/plan_executor.h`, and seen on 6.0.5.
+//!
+//! From MongoDB 5.0 on, `find` with `readConcern: {level: "snapshot", atClusterTime}` outside of a transaction reads as of
+//! one instant. Every find with the same time sees the same data, on every connection, and also when it continues after a
+//! record that was deleted since. Seen on 6.0.5: if the collection was dropped or renamed since, the answer is not an error
+//! but empty, and lacks only the time; if it was created again, or another collection was renamed to its name, the answer is
+//! SnapshotUnavailable (246); changes of indexes or options do not matter. After `minSnapshotHistoryWindowInSeconds`, `find`
+//! and `getMore` fail with SnapshotTooOld (239).
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use bson::raw::cstr;
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, rawdoc};
+use futures_util::StreamExt;
+use mongodb::Client;
+use mongodb::error::Error as Driver;
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+
+use crate::base::error::{Error, Kind};
+use crate::model::optime::OpTime;
+use crate::mongo::commands::{self, Progress};
+use crate::mongo::errors::{self, Class};
+use crate::mongo::listing;
+use crate::mongo::server::Server;
+use crate::source::describe::BUCKETS;
+
+/// Documents of the first batch: the server's own default. Most collections end within it; from larger collections the scan
+/// learns how long their documents are.
+pub(super) const FIRST_BATCH: u32 = 101;
+/// Documents of a batch from a server without resume tokens, where the scan cannot open a second cursor.
+const PLAIN_BATCH: u32 = 1_000;
+/// Record ids of a batch when only record ids are read.
+const ID_BATCH: u32 = 10_000;
+
+/// Why reading stops.
+pub(super) enum Stop {
+    /// Nobody receives the batches any more.
+    Closed,
+    /// The driver's error, which may be temporary.
+    Driver(Driver),
+    /// An error that is final.
+    Error(Error),
+}
+
+impl From<Driver> for Stop {
+    fn from(error: Driver) -> Stop {
+        Stop::Driver(error)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+/// The collection that is read, and how its cursors are opened.
+pub(super) struct NativeCollection {
+    pub(super) server: Arc<Server>,
+    pub(super) db: String,
+    pub(super) collection: String,
+    /// The namespace, for messages.
+    pub(super) name: String,
+    /// True if it is a time series without a bucket collection.
+    pub(super) raw: bool,
+    /// The instant that is read; without it, each batch is of its own time.
+    pub(super) at: Option<OpTime>,
+    /// True if the server sends resume tokens.
+    pub(super) tokens: bool,
+}
+
+impl NativeCollection {
+    /// Opens the first cursor, and finds out whether the server sends resume tokens.
+    pub(super) async fn open_first(&mut self, client: &Client) -> Result<RawBatchCursor, Driver> {
+        match self.open(client, None, FIRST_BATCH).await {
+            Err(e) if errors::classify(&e) == Class::UnknownOption => {
+                self.tokens = false;
+                self.open(client, None, PLAIN_BATCH).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Opens a cursor after the newest record of `trail`, or at the start.
+    pub(super) async fn reopen(
+        &self,
+        client: &Client,
+        trail: &Trail,
+        size: u32,
+    ) -> Result<RawBatchCursor, Stop> {
+        let Some(last) = trail.last() else {
+            return Ok(self.open(client, None, size).await?);
+        };
+        match self.open(client, Some(last), size).await {
+            Err(e) if errors::classify(&e) == Class::TokenGone => {}
+            answer => return Ok(answer?),
+        }
+        // The last record was deleted: continue after the nearest record before it that still exists.
+        let before = self.predecessor(client, trail, last).await?;
+        Ok(self.open(client, before.as_ref(), size).await?)
+    }
+
+    async fn open(
+        &self,
+        client: &Client,
+        after: Option<&RecordId>,
+        size: u32,
+    ) -> Result<RawBatchCursor, Driver> {
+        self.send(client, self.find(after, size), size).await
+    }
+
+    fn find(&self, after: Option<&RecordId>, size: u32) -> RawDocumentBuf {
+        let mut find = rawdoc! {"find": self.collection.as_str(), "batchSize": i64::from(size)};
+        if self.tokens {
+            find.append(cstr!("hint"), rawdoc! {"$natural": 1_i32});
+            find.append(cstr!("$_requestResumeToken"), true);
+        }
+        if self.raw {
+            find.append(cstr!("rawData"), true);
+        }
+        if let Some(after) = after {
+            find.append(cstr!("$_resumeAfter"), after.token());
+        }
+        if let Some(at) = self.at {
+            let concern = rawdoc! {"level": "snapshot", "atClusterTime": Timestamp::from(at)};
+            find.append(cstr!("readConcern"), concern);
+        }
+        find
+    }
+
+    async fn send(&self, client: &Client, find: RawDocumentBuf, size: u32) -> Result<RawBatchCursor, Driver> {
+        let database = client.database(&self.db);
+        let action = database
+            .run_raw_cursor_command(find)
+            .selection_criteria(commands::any_member())
+            .batch_size(size)
+            .batch();
+        self.server.bounded(action.into_future()).await
+    }
+
+    /// The newest record up to `last` that still exists; `None` if all records that still exist come after `last`.
+    ///
+    /// Only record ids are read, not documents: `showRecordId` would replace a document's own field `$recordId` (seen on
+    /// 6.0.5), and its value would be lost.
+    async fn predecessor(
+        &self,
+        client: &Client,
+        trail: &Trail,
+        last: &RecordId,
+    ) -> Result<Option<RecordId>, Stop> {
+        let older = trail.newest_first().skip(1).cloned().map(Some);
+        for from in older.chain([None]) {
+            let mut find = self.find(from.as_ref(), ID_BATCH);
+            find.append(cstr!("showRecordId"), true);
+            find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
+            let mut cursor = match self.send(client, find, ID_BATCH).await {
+                Err(e) if errors::classify(&e) == Class::TokenGone => continue,
+                answer => answer?,
+            };
+            let mut before = from;
+            let mut progress = Progress::new(self.server.stall);
+            while let Some(reply) = self.server.next(async { cursor.next().await.transpose() }).await? {
+                let documents = reply.doc_slices()?;
+                progress.step(!documents.is_empty())?;
+                for value in documents {
+                    let value = value.map_err(|e| self.malformed(e))?;
+                    let id = value.as_document().and_then(|d| shown(d.as_bytes()));
+                    let id = id.ok_or_else(|| self.malformed("a document carries no record id"))?;
+                    match id.partial_cmp(last) {
+                        Some(Ordering::Greater) => return Ok(before),
+                        Some(_) => before = Some(id),
+                        None => return Err(self.malformed("record ids of two kinds").into()),
+                    }
+                }
+            }
+            return Ok(before);
+        }
+        Ok(None)
+    }
+
+    /// Checks the first reply of a cursor: it must be of the instant that was asked for.
+    pub(super) fn check_instant(&self, reply: &RawDocument) -> Result<(), Error> {
+        let given = reply.get_document("cursor").and_then(|cursor| cursor.get_timestamp("atClusterTime"));
+        match self.at {
+            Some(at) if given.ok().map(OpTime::from) != Some(at) => {
+                Err(self.instant_gone("it was dropped or renamed since"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error that the collection cannot be read as of the run's instant any more.
+    pub(super) fn instant_gone(&self, cause: &str) -> Error {
+        let when = self.at.map(|at| format!(" as of {at}")).unwrap_or_default();
+        Error::new(Kind::Instant, format!("{} cannot be read{when} any more", self.name))
+            .caused_by(cause)
+            .hint(
+                "MongoDB must keep its history for longer than a backup takes, see \
+                 minSnapshotHistoryWindowInSeconds, and no collection be dropped or renamed before it is read; \
+                 or use --consistency oplog (BACKUP_CONSISTENCY)",
+            )
+    }
+
+    /// Checks that a batch of a time series has buckets. A server that ignores `rawData` would send measurements, which no
+    /// restore can turn into buckets again.
+    pub(super) fn check_buckets(&self, reply: &RawBatch) -> Result<(), Stop> {
+        let first = reply.doc_slices()?.into_iter().next();
+        let first = first.transpose().map_err(|e| self.malformed(e))?;
+        let control = first.and_then(|value| value.as_document().map(|d| d.get_document("control").is_ok()));
+        match control {
+            Some(true) => Ok(()),
+            _ => Err(self.malformed("the documents of a time series are not buckets").into()),
+        }
+    }
+
+    /// The UUID that the collection of this name has now; `None` if the server does not list it.
+    pub(super) async fn uuid_now(&self, client: &Client) -> Result<Option<String>, Driver> {
+        let database = client.database(&self.db);
+        let row = self.server.ask(|| listing::collection(&database, &self.collection)).await?;
+        match row.and_then(|row| commands::uuid_of(&row)) {
+            None if self.raw => {
+                // While the feature compatibility version is below 9.0, only the bucket collection has a UUID.
+                let buckets = format!("{BUCKETS}{}", self.collection);
+                let row = self.server.ask(|| listing::collection(&database, &buckets)).await?;
+                Ok(row.and_then(|row| commands::uuid_of(&row)))
+            }
+            uuid => Ok(uuid),
+        }
+    }
+
+    pub(super) fn explain(&self, error: Driver) -> Error {
+        match errors::classify(&error) {
+            Class::InstantGone if self.at.is_some() => self.instant_gone(&errors::tidy(&error)),
+            _ => self.server.explain(&format!("cannot read {}", self.name), error),
+        }
+    }
+
+    pub(super) fn malformed(&self, cause: impl std::fmt::Display) -> Error {
+        Error::failed(format!("MongoDB sent a malformed reply for {}", self.name))
+            .caused_by(cause.to_string())
+    }
+}
+
+/// A record's place in the scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RecordId {
+    /// The id in an ordinary collection.
+    Number(i64),
+    /// The id in a clustered collection: the bytes of its key.
+    Key(Vec<u8>),
+}
+
+impl PartialOrd for RecordId {
+    /// Ids of different kinds have no order, because they belong to different collections.
+    fn partial_cmp(&self, other: &RecordId) -> Option<Ordering> {
+        match (self, other) {
+            (RecordId::Number(a), RecordId::Number(b)) => Some(a.cmp(b)),
+            (RecordId::Key(a), RecordId::Key(b)) => Some(a.cmp(b)),
+            _ => None,
+        }
+    }
+}
+
+impl RecordId {
+    fn of(value: RawBsonRef<'_>) -> Option<RecordId> {
+        match value {
+            RawBsonRef::Int64(n) => Some(RecordId::Number(n)),
+            RawBsonRef::Int32(n) => Some(RecordId::Number(n.into())),
+            RawBsonRef::Binary(b) => Some(RecordId::Key(b.bytes.to_vec())),
+            _ => None,
+        }
+    }
+
+    /// The value of `$_resumeAfter`.
+    pub(crate) fn token(&self) -> RawDocumentBuf {
+        let mut token = RawDocumentBuf::new();
+        match self {
+            RecordId::Number(n) => token.append(cstr!("$recordId"), *n),
+            RecordId::Key(bytes) => token.append(
+                cstr!("$recordId"),
+                bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: bytes.clone() },
+            ),
+        }
+        token
+    }
+}
+
+/// The token in a reply's `cursor`. Returns `None` if the server sends no tokens, or the token is null because nothing was
+/// scanned yet.
+pub(crate) fn token_of(reply: &RawDocument) -> Option<RecordId> {
+    let token = reply.get_document("cursor").ok()?.get_document("postBatchResumeToken").ok()?;
+    RecordId::of(token.get("$recordId").ok()??)
+}
+
+/// Returns true if a reply has a token, even if it is null.
+pub(crate) fn has_token(reply: &RawDocument) -> bool {
+    reply.get_document("cursor").is_ok_and(|cursor| cursor.get_document("postBatchResumeToken").is_ok())
+}
+
+/// Returns true if a reply is the last one of its cursor.
+pub(crate) fn is_last(reply: &RawDocument) -> bool {
+    reply.get_document("cursor").and_then(|cursor| cursor.get_i64("id")).is_ok_and(|id| id == 0)
+}
+
+/// The places that a scan has passed, fewer of them towards its start. If the newest record was deleted, an older one may
+/// still exist.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    passed: Vec<RecordId>,
+}
+
+/// The trail is thinned out when it has more places than this.
+const LONGEST_TRAIL: usize = 64;
+
+impl Trail {
+    /// Adds the end of a batch that was handed on.
+    pub(super) fn push(&mut self, id: RecordId) {
+        self.passed.push(id);
+        if self.passed.len() > LONGEST_TRAIL {
+            let mut n = 0;
+            // Drop every second place of the older half; keep the newer half dense.
+            self.passed.retain(|_| {
+                n += 1;
+                n > LONGEST_TRAIL / 2 || n % 2 == 1
+            });
+        }
+    }
+
+    /// The newest place.
+    pub(super) fn last(&self) -> Option<&RecordId> {
+        self.passed.last()
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &RecordId> {
+        self.passed.iter().rev()
+    }
+}
+
+/// The record id of a document that was read with `showRecordId: true` and a projection. Together they put the id last.
+pub(crate) fn shown(document: &[u8]) -> Option<RecordId> {
+    let (at, value) = last_element(document)?;
+    if document.get(at + 1..value)? != b"$recordId\0" {
+        return None;
+    }
+    let bytes = document.get(value..document.len() - 1)?;
+    match document[at] {
+        0x12 => Some(RecordId::Number(i64::from_le_bytes(*bytes.first_chunk::<8>()?))),
+        0x05 => Some(RecordId::Key(bytes.get(5..)?.to_vec())),
+        _ => None,
+    }
+}
+
+/// The offsets of a document's last element and of its value. Steps over lengths only, because the strings of a stored
+/// document need not be UTF-8. Source: <https://bsonspec.org/spec.html>.
+fn last_element(document: &[u8]) -> Option<(usize, usize)> {
+    let end = document.len().checked_sub(1)?;
+    let int = |at: usize| {
+        let bytes = document.get(at..at + 4)?.first_chunk::<4>()?;
+        usize::try_from(i32::from_le_bytes(*bytes)).ok()
+    };
+    let text = |at: usize| Some(document.get(at..)?.iter().position(|b| *b == 0)? + 1);
+    let (mut at, mut last) = (4, None);
+    while at < end {
+        let value = at + 1 + text(at + 1)?;
+        last = Some((at, value));
+        let len = match document[at] {
+            0x01 | 0x09 | 0x11 | 0x12 => 8,
+            0x02 | 0x0d | 0x0e => 4 + int(value)?,
+            0x03 | 0x04 | 0x0f => int(value)?,
+            0x05 => 5 + int(value)?,
+            0x06 | 0x0a | 0x7f | 0xff => 0,
+            0x07 => 12,
+            0x08 => 1,
+            0x0b => {
+                let pattern = text(value)?;
+                pattern + text(value + pattern)?
+            }
+            0x0c => 4 + int(value)? + 12,
+            0x10 => 4,
+            0x13 => 16,
+            _ => return None,
+        };
+        at = value.checked_add(len)?;
+    }
+    if at == end { last } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_id_of_a_document_is_read() {
+        // An `_id` need not be UTF-8.
+        let odd = [&b"\x02_id\0\x02\0\0\0\xff\0"[..]].concat();
+        let plain = [&(odd.len() as i32 + 5).to_le_bytes(), odd.as_slice(), &[0]].concat();
+        let shown_as = |kind: u8, value: &[u8]| {
+            let field = [&[kind], &b"$recordId\0"[..], value].concat();
+            let len = (odd.len() + field.len() + 5) as i32;
+            [&len.to_le_bytes(), odd.as_slice(), &field, &[0]].concat()
+        };
+        assert_eq!(shown(&shown_as(0x12, &99_i64.to_le_bytes())), Some(RecordId::Number(99)));
+        for key in [vec![], vec![60], vec![5; 300], b"\x05$recordId\0\x01\0\0\0\0x".to_vec()] {
+            let value = [&(key.len() as i32).to_le_bytes()[..], &[0], &key].concat();
+            assert_eq!(shown(&shown_as(0x05, &value)), Some(RecordId::Key(key)));
+        }
+        for none in [&plain, &shown_as(0x02, b"\x02\0\0\0x\0"), &b"\x05\0\0\0\0".to_vec(), &vec![]] {
+            assert_eq!(shown(none), None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_shown_panic(kinds in proptest::collection::vec(0_u8..=20, 0..40), tail: Vec<u8>) {
+            let _ = shown(&[&[0; 4][..], &kinds, b"$recordId\0", &tail, &[0]].concat());
+            let _ = shown(&tail);
+        }
+    }
+
+    #[test]
+    fn the_trail_keeps_the_newest_dense_and_the_start() {
+        let mut trail = Trail::default();
+        for n in 0..10_000 {
+            trail.push(RecordId::Number(n));
+            assert!(trail.passed.len() <= LONGEST_TRAIL);
+        }
+        assert_eq!(trail.last(), Some(&RecordId::Number(9_999)));
+        let newest: Vec<_> = trail.newest_first().take(10).cloned().collect();
+        assert_eq!(newest, (9_990..10_000).rev().map(RecordId::Number).collect::<Vec<_>>());
+        assert_eq!(trail.passed[0], RecordId::Number(0));
+        assert!(trail.passed.is_sorted());
+    }
+
+    #[test]
+    fn tokens_are_read_back() {
+        for id in [RecordId::Number(5), RecordId::Key(vec![1, 2, 3])] {
+            let mut cursor = RawDocumentBuf::new();
+            cursor.append(cstr!("postBatchResumeToken"), id.token());
+            let mut reply = RawDocumentBuf::new();
+            reply.append(cstr!("cursor"), cursor);
+            assert_eq!(token_of(&reply), Some(id));
+        }
+        assert_eq!(token_of(&rawdoc! {"cursor": {"postBatchResumeToken": {"$recordId": null}}}), None);
+        assert_eq!(token_of(&rawdoc! {"cursor": {}}), None);
+    }
+}
