@@ -1,8 +1,8 @@
 //! Entry points for fuzzing: each gives bytes to the parsers of one kind of foreign input.
 //!
-//! `fuzz/` has a libFuzzer target for each, and `tests/it/fuzz.rs` runs the seed corpus and random mutations of it
-//! in every test run. An entry point returns normally whether or not the parsers accept the bytes. It panics
-//! if a parser panics, or if bytes that were accepted break a property that later code relies on.
+//! `fuzz/` has a libFuzzer target for each, and `tests/it/fuzz.rs` runs the seed corpus and random mutations
+//! of it in every test run. An entry point returns normally whether or not the parsers accept the bytes. It
+//! panics if a parser panics, or if bytes that were accepted break a property that later code relies on.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -72,8 +72,8 @@ fn manifest(bytes: &[u8]) {
     assert_eq!(Manifest::decode(&again).as_ref(), Ok(&manifest), "what was written is read back");
 }
 
-/// An index: JSON, which is compressed here so that mutations reach the parser behind the decompression; or the
-/// compressed bytes of the object.
+/// An index: JSON, which is compressed here so that mutations reach the parser behind the decompression; or
+/// the compressed bytes of the object.
 fn index(bytes: &[u8]) {
     let object = match bytes.first() {
         Some(b'{') => zstd::bulk::compress(bytes, 1).expect("memory can be compressed"),

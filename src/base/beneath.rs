@@ -1,10 +1,10 @@
 //! Files below a directory that other users may write to.
 //!
-//! Root often runs backups in folders that belong to the user `uzima-backup`. That user can replace any
-//! name by a symbolic link, a hard link, a FIFO or a device. So a directory is opened once by its configured path, which
-//! the administrator chose, and everything below it is opened component by component from that descriptor with
-//! `O_NOFOLLOW`. Only regular files are opened. A file is written, truncated or given to another owner only if this
-//! process created it with `O_EXCL`, or if it has exactly one name.
+//! Root often runs backups in folders that belong to the user `uzima-backup`. That user can replace any name
+//! by a symbolic link, a hard link, a FIFO or a device. So a directory is opened once by its configured path,
+//! which the administrator chose, and everything below it is opened component by component from that
+//! descriptor with `O_NOFOLLOW`. Only regular files are opened. A file is written, truncated or given to
+//! another owner only if this process created it with `O_EXCL`, or if it has exactly one name.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,13 +16,13 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 
-/// A folder of a path, without a right to list it: enough to go on from.
+/// For a folder on a path, which this process needs no permission to list.
 const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Without `NONBLOCK`, opening a FIFO waits for its other end.
 const CAREFUL: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// An open directory. Names are relative to it, with `/` between their components; no component may be `..`, and none
-/// may be a link.
+/// An open directory. Names are relative to it, with `/` between their components; no component may be `..`,
+/// and none may be a link.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
@@ -32,19 +32,18 @@ pub struct Folder {
 /// Facts about a name, as of `lstat(2)`.
 #[derive(Debug, Clone, Copy)]
 pub struct About {
-    /// A regular file.
     pub is_file: bool,
-    /// A directory.
     pub is_folder: bool,
-    /// Size in bytes.
+    /// In bytes.
     pub size: u64,
-    /// The time of the last modification, which the file's owner can set: seconds since 1970, and nanoseconds.
+    /// The time of the last modification, which the file's owner can set: seconds since 1970, and
+    /// nanoseconds.
     pub modified: (i64, i64),
     /// The time of the last change of content or attributes, by the file system's clock, in the same units.
     pub changed: (i64, i64),
-    /// The number of the inode.
+
     pub inode: u64,
-    /// How many names the file has.
+    /// The number of names (hard links) of the file.
     pub links: u64,
 }
 
@@ -78,11 +77,11 @@ impl Folder {
         Ok(Folder { fd, path: path.to_path_buf() })
     }
 
-    /// The same, and creates the directory and the missing ones above it, with this mode and owned by the owner of the
-    /// directory above.
+    /// As [`Folder::open`], but creates missing directories of the path with this mode, owned by the owner of
+    /// the directory above.
     ///
     /// # Errors
-    /// Returns an error if one cannot be created, or if something else has its name.
+    /// Returns an error if a directory cannot be created, or if another object has its name.
     pub fn create(path: &Path, mode: u32) -> io::Result<Folder> {
         match Folder::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -108,7 +107,7 @@ impl Folder {
         Ok((above.to_path_buf(), name.to_os_string()))
     }
 
-    /// The path by which it was opened.
+    /// The path with which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -119,7 +118,7 @@ impl Folder {
         Ok(Folder { fd, path: self.path.join(name) })
     }
 
-    /// Opens the folder in which a name below this one is; and that name's last component.
+    /// Opens the folder that contains a name below this one. Returns it with the name's last component.
     pub fn folder_of(&self, name: &Path) -> io::Result<(Folder, PathBuf)> {
         let last = PathBuf::from(name.file_name().ok_or(Errno::INVAL)?);
         let above = name.parent().unwrap_or(Path::new(""));
@@ -132,7 +131,7 @@ impl Folder {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// Returns an error if it is anything else, at once: a FIFO is not waited for.
+    /// Returns an error if it is not a regular file. A FIFO does not block.
     pub fn read(&self, name: &Path) -> io::Result<File> {
         let file = self.at(name, |at, last| open_file(at, last, OFlags::RDONLY))?;
         regular(&file)?;
@@ -144,10 +143,11 @@ impl Folder {
         bounded(self.read(name)?, most)
     }
 
-    /// Creates a file for reading and writing; it belongs to the folder's owner, if this process is root.
+    /// Creates a file for reading and writing. If this process is root, the file belongs to the folder's
+    /// owner.
     ///
     /// # Errors
-    /// Returns an error of the kind `AlreadyExists` if anything has the name, also a link that leads nowhere.
+    /// Returns an error of the kind `AlreadyExists` if the name is taken, also by a dangling link.
     pub fn create_file(&self, name: &Path, mode: u32) -> io::Result<File> {
         self.at(name, |at, last| {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | CAREFUL;
@@ -157,10 +157,10 @@ impl Folder {
         })
     }
 
-    /// Opens a file for reading and writing, as it is, or creates it. One that is there keeps its owner and content.
+    /// Opens a file for reading and writing, or creates it. An existing file keeps its owner and content.
     ///
     /// # Errors
-    /// Returns an error if the name belongs to anything but a regular file with this one name.
+    /// Returns an error if the name does not belong to a regular file with a single name.
     pub fn open_or_create(&self, name: &Path, mode: u32) -> io::Result<File> {
         let file = self.existing_or_new(name, mode, OFlags::RDWR | CAREFUL)?;
         regular(&file)?;
@@ -173,7 +173,7 @@ impl Folder {
             match self.at(name, |at, last| Ok(fs::openat(at, last, flags, Mode::empty())?.into())) {
                 Ok(file) if fs::fstat(&file)?.st_nlink > 1 => {
                     return Err(io::Error::other(
-                        "it has several names (hard links): it may be a file of others",
+                        "it has several names (hard links), so it may belong to another user",
                     ));
                 }
                 Ok(file) => return Ok(file),
@@ -186,15 +186,15 @@ impl Folder {
                 Err(e) => return Err(e),
             }
         }
-        Err(io::Error::other("it appears and disappears again and again"))
+        Err(io::Error::other("another process keeps creating and removing it"))
     }
 
-    /// Opens a file once more for reading, if the name still belongs to the same file.
+    /// Opens a file again for reading, if the name still belongs to the same file.
     pub fn reopen(&self, name: &Path, file: &File) -> io::Result<File> {
         self.again(name, file, OFlags::RDONLY)
     }
 
-    /// The same for writing past the page cache (`O_DIRECT`, open(2)).
+    /// As [`Folder::reopen`], for writing past the page cache (`O_DIRECT`, open(2)).
     pub fn reopen_direct(&self, name: &Path, file: &File) -> io::Result<File> {
         self.again(name, file, OFlags::WRONLY | OFlags::DIRECT)
     }
@@ -204,16 +204,16 @@ impl Folder {
         let (one, other) = (fs::fstat(file)?, fs::fstat(&again)?);
         match (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) {
             true => Ok(again),
-            false => Err(io::Error::other("another file took its name")),
+            false => Err(io::Error::other("another file has taken its name")),
         }
     }
 
-    /// Facts about a name; a link is not followed.
+    /// Facts about a name. A link is not followed.
     pub fn about(&self, name: &Path) -> io::Result<About> {
         self.at(name, |at, last| Ok(about(&fs::statat(at, last, AtFlags::SYMLINK_NOFOLLOW)?)))
     }
 
-    /// The names in this folder, in no order. Those that are no UTF-8 are among them.
+    /// The names in this folder, in no order. They may be invalid UTF-8.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         let list =
@@ -228,7 +228,7 @@ impl Folder {
         Ok(names)
     }
 
-    /// Creates a folder, which belongs to the owner of the one above. The answer is false if it was there.
+    /// Creates a folder, which belongs to the owner of the folder above. Returns false if it exists already.
     pub fn make_folder(&self, name: &Path, mode: u32) -> io::Result<bool> {
         self.at(name, |at, last| {
             match fs::mkdirat(at, last, Mode::from_raw_mode(mode)) {
@@ -244,7 +244,7 @@ impl Folder {
         })
     }
 
-    /// Removes a file, a link or whatever else is no folder.
+    /// Removes a file, a link, or any other object that is not a folder.
     pub fn remove(&self, name: &Path) -> io::Result<()> {
         self.at(name, |at, last| Ok(fs::unlinkat(at, last, AtFlags::empty())?))
     }
@@ -254,15 +254,15 @@ impl Folder {
         self.at(name, |at, last| Ok(fs::unlinkat(at, last, AtFlags::REMOVEDIR)?))
     }
 
-    /// Renames a file of this folder, in place of the file that has the other name.
+    /// Renames a file of this folder, and replaces a file that has the new name.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(fs::renameat(&self.fd, single(from)?, &self.fd, single(to)?)?)
     }
 
-    /// Renames a file of this folder to a name that is free. Where the file system has no `RENAME_NOREPLACE` (NFS
-    /// answers `EINVAL`, Gluster `EOPNOTSUPP`), a hard link does it; and where it has no hard links either (exFAT, sshfs
-    /// with `disable_hardlink`), an empty file that is created with `O_EXCL` and then replaced. A process that is
-    /// killed between these last two steps leaves the empty file beside the one to be renamed.
+    /// Renames a file of this folder to a name that is free. If the file system has no `RENAME_NOREPLACE`
+    /// (NFS answers `EINVAL`, Gluster `EOPNOTSUPP`), a hard link is made instead. If it has no hard links
+    /// either (exFAT, sshfs with `disable_hardlink`), an empty file is created with `O_EXCL` and then
+    /// replaced. A process that is killed between these two steps leaves the empty file behind.
     ///
     /// # Errors
     /// Returns an error of the kind `AlreadyExists` if the name is taken.
@@ -288,10 +288,10 @@ impl Folder {
         Ok(Renamed::OverPlaceholder)
     }
 
-    /// Makes the names in this folder survive a power failure.
+    /// Writes the names in this folder to disk, so that they survive a power failure.
     ///
     /// # Errors
-    /// Returns an error if the disk fails; not if the file system cannot do it.
+    /// Returns an error if the disk fails. A file system without this call is no error.
     pub fn sync(&self) -> io::Result<Synced> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = fs::openat(&self.fd, ".", flags, Mode::empty())?;
@@ -311,7 +311,7 @@ impl Folder {
         fs::fstatfs(&self.fd).is_ok_and(|found| found.f_type == fs::PROC_SUPER_MAGIC)
     }
 
-    /// Calls `act` with the folder in which `name` is, and the name's last component.
+    /// Calls `act` with the folder that contains `name`, and the name's last component.
     fn at<T>(&self, name: &Path, act: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>) -> io::Result<T> {
         let mut components = name.components();
         let last = components.next_back().ok_or(Errno::INVAL)?;
@@ -324,8 +324,8 @@ impl Folder {
     }
 }
 
-/// Reads a file that the administrator named: links are followed, but it must be regular and have at most `most` bytes.
-/// `/dev/null` stands for an empty file.
+/// Reads a file that the administrator named. Links are followed, but it must be a regular file of at most
+/// `most` bytes. `/dev/null` is an empty file.
 ///
 /// # Errors
 /// Returns an error at once if it is a FIFO or a device.
@@ -339,27 +339,27 @@ pub fn read_named(path: &Path, most: u64) -> io::Result<(Vec<u8>, File)> {
     Ok((bounded(file.try_clone()?, most)?, file))
 }
 
-/// Opens a file that the administrator named for appending, or creates it. A device or FIFO is opened as well, and not
-/// waited for.
+/// Opens a file that the administrator named for appending, or creates it. Devices and FIFOs are allowed, and
+/// do not block.
 ///
 /// # Errors
-/// Returns an error if the file has several names, or as [`settled`] does.
+/// Returns an error if the file has several names, or if [`settled`] fails.
 pub fn append_named(path: &Path, mode: u32) -> io::Result<File> {
     let (folder, name) = Folder::of_file(&settled(path)?)?;
     let careful = if folder.is_proc() { CAREFUL.difference(OFlags::NOFOLLOW) } else { CAREFUL };
     folder.existing_or_new(&name, mode, OFlags::WRONLY | OFlags::APPEND | careful)
 }
 
-/// The file that a path of the administrator leads to, with links at its end resolved.
+/// Resolves links at the end of a path that the administrator named.
 ///
 /// # Errors
-/// Returns an error if another user than root and this one can have planted the link.
+/// Returns an error if a user other than root and this one may have created the link.
 pub fn settled(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..40 {
         let (folder, name) = Folder::of_file(&path)?;
         let target = match fs::readlinkat(&folder.fd, &name, Vec::new()) {
-            // The kernel's own links, as behind /dev/stderr, lead to no path.
+            // The kernel's own links, such as the target of /dev/stderr, lead to no path.
             Ok(_) if folder.is_proc() => return Ok(path),
             Ok(target) => PathBuf::from(OsStr::from_bytes(target.as_bytes())),
             Err(Errno::INVAL | Errno::NOENT) => return Ok(path),
@@ -372,7 +372,7 @@ pub fn settled(path: &Path) -> io::Result<PathBuf> {
         if planted || around.st_mode & 0o002 != 0 {
             let (link, target) = (path.display(), target.display());
             return Err(io::Error::other(format!(
-                "{link} is a link that another user can have made; it leads to {target}"
+                "{link} is a link that another user may have created; it leads to {target}"
             )));
         }
         path = folder.path.join(target);
@@ -384,12 +384,12 @@ fn is_null(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == fs::makedev(1, 3)
 }
 
-/// Whether a call failed because the file system does not have it.
+/// Returns true if a call failed because the file system lacks it.
 pub fn is_unsupported(e: Errno) -> bool {
     matches!(e, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK)
 }
 
-/// Writes a file's content to the disk.
+/// Writes a file's content to disk.
 pub fn sync_file(file: &File) -> io::Result<()> {
     match fs::fsync(file) {
         Err(e) if is_unsupported(e) => Ok(fs::fdatasync(file)?),
@@ -409,7 +409,7 @@ fn bounded(file: File, most: u64) -> io::Result<Vec<u8>> {
 
 fn open_folder(at: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     fs::openat(at, name, PASS, Mode::empty()).map_err(|e| match e {
-        // What Linux answers for a link, with both flags.
+        // Linux's answer for a link, with both flags.
         Errno::NOTDIR if is_link(at, name) => Errno::LOOP.into(),
         e => e.into(),
     })
@@ -437,7 +437,8 @@ fn regular(file: &File) -> io::Result<Stat> {
     Err(io::Error::other(what))
 }
 
-/// Gives a file or folder that this process has just created to the owner of its folder. Only root can.
+/// Gives a file or folder that this process has just created to the owner of its folder. Only root can do
+/// that.
 fn inherit(folder: BorrowedFd<'_>, made: BorrowedFd<'_>) {
     let (Ok(folder), Ok(own)) = (fs::fstat(folder), fs::fstat(made)) else { return };
     let ours = own.st_uid == rustix::process::geteuid().as_raw();

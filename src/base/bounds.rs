@@ -7,7 +7,8 @@ use bson::{RawBsonRef, RawDocument};
 
 use crate::base::units;
 
-/// A reader that fails after a maximum number of bytes. [`Read::take`] would pretend that the data ends there.
+/// A reader that fails after a maximum number of bytes. [`Read::take`] would pretend that the data ends
+/// there.
 pub struct Limited<R> {
     inner: R,
     left: u64,
@@ -34,12 +35,12 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-/// The largest `metadata.json` in bytes. The options of a collection are at most 16 MiB of BSON, which take up to three
-/// times as much as Extended JSON.
+/// The largest `metadata.json` in bytes. The options of a collection are at most 16 MiB of BSON, which take
+/// up to three times as much as Extended JSON.
 pub const LARGEST_METADATA: u64 = 64 << 20;
 
-/// The most memory in bytes for the structure of a dump: file names, metadata, and indexes. A server with 130,000 collections
-/// needs about half of it.
+/// The most memory in bytes for the structure of a dump: file names, metadata, and indexes. A server with
+/// 130,000 collections needs about half of it.
 const LARGEST_STRUCTURE: u64 = 256 << 20;
 
 /// The size of a map entry in bytes, without its text.
@@ -72,12 +73,13 @@ pub fn too_long(what: &str, most: u64) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-/// The deepest nesting of BSON that is accepted. A server accepts 200 levels by default, and at most 250 (its parameter
-/// `maxBSONDepth`); an answer wraps a document in a few more.
+/// The deepest nesting of BSON that is accepted. A server accepts 200 levels by default, and at most 250 (its
+/// parameter `maxBSONDepth`); an answer wraps a document in a few more.
 pub const DEEPEST: usize = 256;
 
-/// Checks that a document is not nested deeper than [`DEEPEST`] levels, without recursion: code that follows nested documents
-/// by recursion would end the process when the stack is full. Malformed parts are not an error here.
+/// Checks that a document is not nested deeper than [`DEEPEST`] levels, without recursion: code that follows
+/// nested documents by recursion would end the process when the stack is full. Malformed parts are not an
+/// error here.
 ///
 /// # Errors
 /// Returns an error text if the document is nested deeper.

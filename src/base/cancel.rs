@@ -1,8 +1,8 @@
-//! The early end of a run: a token that all work watches, the signal that cancelled the run, and the time that is left
-//! after the signal.
+//! The early end of a run: a token that all work watches, the signal that cancelled the run, and the time
+//! that is left after the signal.
 //!
-//! A run ends within 10 s of a signal, because a service manager kills a program that takes much longer. The steps that
-//! follow a signal share these 10 s; [`Step`] says when each of them must end.
+//! A run ends within 10 s of a signal, because a service manager kills a program that takes much longer. The
+//! steps that follow a signal share these 10 s; [`Step`] says when each of them must end.
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -37,8 +37,8 @@ impl Cancel {
         &self.token
     }
 
-    /// Returns the result of `work`, or the error of the signal that ends it. Only for work that leaves nothing behind
-    /// when it is dropped.
+    /// Returns the result of `work`, or the error of the signal that ends it. Only for work that leaves
+    /// nothing behind when it is dropped.
     pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             outcome = work => outcome,

@@ -1,8 +1,8 @@
 //! The clock of a run, and bounds on dates from outside.
 //!
-//! A time daemon may set the machine's clock back or forward during a run. The times of a run are subtracted from each other
-//! to show how long it took, so all of them come from one [`Clock`], which reads the machine's clock once and then follows the
-//! monotonic clock.
+//! A time daemon may set the machine's clock back or forward during a run. The times of a run are subtracted
+//! from each other to show how long it took, so all of them come from one [`Clock`], which reads the
+//! machine's clock once and then follows the monotonic clock.
 
 use std::time::Instant;
 
@@ -32,8 +32,8 @@ impl Clock {
         self.started
     }
 
-    /// The time at the start plus the time that has passed since. While the machine is suspended, no time passes
-    /// (`CLOCK_MONOTONIC`, clock_gettime(2)).
+    /// The time at the start plus the time that has passed since. While the machine is suspended, no time
+    /// passes (`CLOCK_MONOTONIC`, clock_gettime(2)).
     pub fn now(&self) -> DateTime<Utc> {
         let passed = TimeDelta::from_std(self.at.elapsed()).unwrap_or(TimeDelta::MAX);
         self.started.checked_add_signed(passed).unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -46,8 +46,8 @@ pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 /// The end of the year 9999, the last year of RFC 3339.
 const LAST_DATE: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("chrono has this date");
 
-/// The date, or the nearest one from 1970 to 9999. Adding days to a date near chrono's limit (the year 262142) panics. Dates
-/// beyond 9999 stay in the future, and objects from the future are ignored.
+/// The date, or the nearest one from 1970 to 9999. Adding days to a date near chrono's limit (the year
+/// 262142) panics. Dates beyond 9999 stay in the future, and objects from the future are ignored.
 pub fn clamped(date: DateTime<Utc>) -> DateTime<Utc> {
     date.clamp(DateTime::UNIX_EPOCH, LAST_DATE)
 }

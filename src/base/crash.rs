@@ -1,10 +1,13 @@
-//! Failures from which the process cannot return: a full stack, abort(3), no memory. The thread that failed stops where it
-//! is. Another thread, which waits for this, sends the notices of a failed run and ends the process with exit code 1.
+//! Failures from which the process cannot return: a full stack, abort(3), no memory. The thread that failed
+//! stops where it is. Another thread, which waits for this, sends the notices of a failed run and ends the
+//! process with exit code 1.
 //!
-//! - A server can fill the stack with a reply that is nested a hundred thousand levels deep: MongoDB's driver (3.9.1) decodes
-//!   replies by recursion before this tool sees them. Test: `hostile::deep` of the integration tests.
-//! - Rust and glibc call abort(3) if there is no memory. Without the handler that is a death by SIGABRT, without notices and
-//!   with a core dump. Tests: `a_library_gives_up` and `little_of_everything` in `cli::hardship`.
+//! - A server can fill the stack with a reply that is nested a hundred thousand levels deep: MongoDB's driver
+//!   (3.9.1) decodes replies by recursion before this tool sees them. Test: `hostile::deep` of the
+//!   integration tests.
+//! - Rust and glibc call abort(3) if there is no memory. Without the handler that is a death by SIGABRT,
+//!   without notices and with a core dump. Tests: `a_library_gives_up` and `little_of_everything` in
+//!   `cli::hardship`.
 //!
 //! rustix has no signal handlers, so libc installs them.
 
@@ -33,8 +36,8 @@ const ABORT: &[u8] = b"error: the process was aborted, as the line above says\n\
 
 /// Turns a full stack and abort(3) into an end with exit code 1.
 pub fn install() {
-    // SAFETY: the handlers make only async-signal-safe calls, and never return. Threads of Rust's standard library have a
-    // second stack for handlers, which SA_ONSTACK asks for.
+    // SAFETY: the handlers make only async-signal-safe calls, and never return. Threads of Rust's standard
+    // library have a second stack for handlers, which SA_ONSTACK asks for.
     unsafe {
         for (signal, handler) in [
             (libc::SIGSEGV, faulted as extern "C" fn(libc::c_int)),
@@ -62,7 +65,8 @@ extern "C" fn late(_: libc::c_int) {
     exit();
 }
 
-/// Calls `report` once, on a thread of its own, if the process fails without a return. Its notices may take 60 s.
+/// Calls `report` once, on a thread of its own, if the process fails without a return. Its notices may take
+/// 60 s.
 ///
 /// # Errors
 /// Returns an error if the thread or its pipe cannot be created.
@@ -103,6 +107,7 @@ fn end(text: &[u8]) -> ! {
 }
 
 fn exit() -> ! {
-    // SAFETY: a call without pointers. It runs no destructors, which may need memory; rustix does not have it.
+    // SAFETY: a call without pointers. It runs no destructors, which may need memory; rustix does not have
+    // it.
     unsafe { libc::_exit(Exit::Failed.code().into()) }
 }

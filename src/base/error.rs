@@ -1,5 +1,6 @@
-//! The error type of everything above the store: a class, which decides the exit code and whether a run is repeated, the
-//! message with its causes, and the next step for a person. Functions below may use [`anyhow::Context`].
+//! The error type of everything above the store: a class, which decides the exit code and whether a run is
+//! repeated, the message with its causes, and the next step for a person. Functions below may use
+//! [`anyhow::Context`].
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,7 +15,8 @@ pub enum Kind {
     Usage,
     /// It failed, and trying the same again at once would fail too.
     Failed,
-    /// The server was not reached, or refused the login. Nothing was begun, and a second request would fail as well.
+    /// The server was not reached, or refused the login. Nothing was begun, and a second request would fail
+    /// as well.
     Away,
     /// The object that was requested by name does not exist.
     Missing,
@@ -24,12 +26,14 @@ pub enum Kind {
     Refused,
     /// The data that was read so far is useless, but a new run from the start may succeed.
     Restart,
-    /// A collection was renamed, dropped or recreated while it was read, or an operation ran that an oplog slice cannot
-    /// hold. A new attempt may succeed, as it is or with a weaker consistency.
+    /// A collection was renamed, dropped or recreated while it was read, or an operation ran that an oplog
+    /// slice cannot hold. A new attempt may succeed, as it is or with a weaker consistency.
     Moved,
-    /// The oplog slice cannot be read, and a new attempt could not read it either. A backup without a slice may succeed.
+    /// The oplog slice cannot be read, and a new attempt could not read it either. A backup without a slice
+    /// may succeed.
     NoSlice,
-    /// The server no longer keeps the snapshot that the run reads. A new run may make the data consistent by the oplog.
+    /// The server no longer keeps the snapshot that the run reads. A new run may make the data consistent by
+    /// the oplog.
     Instant,
     /// Another part of the same run failed first, and its error is the one to report.
     Aftermath,
@@ -46,7 +50,8 @@ pub enum Kind {
 pub struct Error {
     kind: Kind,
     hint: Option<String>,
-    /// The message, and below it the causes. Shared, because a copy of an error is reported in several places.
+    /// The message, and below it the causes. Shared, because a copy of an error is reported in several
+    /// places.
     chain: Arc<anyhow::Error>,
 }
 

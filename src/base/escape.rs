@@ -1,11 +1,11 @@
-//! Escapes for terminals, logs, JSON and shells. Database names, manifests and replies of servers may contain characters that
-//! control a terminal, reverse the reading order, or start another line. They are shown as in a Rust literal, such as
-//! `\u{1b}`.
+//! Escapes for terminals, logs, JSON and shells. Database names, manifests and replies of servers may contain
+//! characters that control a terminal, reverse the reading order, or start another line. They are shown as in
+//! a Rust literal, such as `\u{1b}`.
 
 use std::borrow::Cow;
 
-/// Returns true for characters without a visible shape: control characters, Unicode's format characters and line separators
-/// (general categories Cc, Cf, Zl and Zp, Unicode 16).
+/// Returns true for characters without a visible shape: control characters, Unicode's format characters and
+/// line separators (general categories Cc, Cf, Zl and Zp, Unicode 16).
 pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -46,8 +46,8 @@ pub fn push_line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// Equivalent JSON without raw characters that control a terminal. Control characters below U+0020 can only be white space
-/// between values.
+/// Equivalent JSON without raw characters that control a terminal. Control characters below U+0020 can only
+/// be white space between values.
 pub fn json(text: &str) -> Cow<'_, str> {
     let escapes = |c: char| steers(c) && !c.is_ascii() || c == '\u{7f}';
     if !text.contains(escapes) {

@@ -1,10 +1,9 @@
-//! The exit codes: a contract with cron, scripts and monitoring.
-//!
-//! Every way a run can end is a variant of [`Exit`]; a new one does not compile until it has a code.
+//! The exit codes: a contract with cron, scripts and monitoring. Each way in which a run can end is a variant
+//! of [`Exit`]. A new variant does not compile until it has a code.
 
 use std::process::ExitCode;
 
-/// How a command ended, as its caller sees it.
+/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// 0: done.
@@ -13,7 +12,7 @@ pub enum Exit {
     Failed,
     /// 2: wrong usage or configuration; nothing was attempted.
     Usage,
-    /// 3: the backup is good; something beside it failed or needs a look.
+    /// 3: the backup is good, but something else failed or needs a look.
     NeedsLook,
     /// 4: stored data does not match its manifest.
     Mismatch,
@@ -43,7 +42,7 @@ impl Exit {
         }
     }
 
-    /// What it means, as docs/operations.md, the man page and `--help` say it.
+    /// The meaning, as in docs/operations.md, the man page and `--help`.
     pub fn meaning(self) -> &'static str {
         match self {
             Exit::Done => "done",
@@ -58,7 +57,7 @@ impl Exit {
         }
     }
 
-    /// The code in words: `75`, `128 + n`.
+    /// The code for people: `75`, `128 + n`.
     pub fn shown(self) -> String {
         match self {
             Exit::Signal(_) => "128 + n".into(),
@@ -66,12 +65,12 @@ impl Exit {
         }
     }
 
-    /// All of them, in the order of their codes; of the signals one.
+    /// All exits in the order of their codes, with one signal for all.
     pub fn all() -> impl Iterator<Item = Exit> {
         std::iter::successors(Some(Exit::Done), |exit| exit.next())
     }
 
-    /// A new one does not compile until it has a place in the list.
+    /// A new variant does not compile until it has a place in this list.
     fn next(self) -> Option<Exit> {
         Some(match self {
             Exit::Done => Exit::Failed,

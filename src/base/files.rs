@@ -1,6 +1,8 @@
-//! Files that the administrator names: replacing them whole, and the check whether other users can change them.
+//! Files that the administrator names: replacing them whole, and the check whether other users can change
+//! them.
 //!
-//! A file is replaced by renaming a new one, so that a reader sees the old or the new content, never a part of either.
+//! A file is replaced by renaming a new one, so that a reader sees the old or the new content, never a part
+//! of either.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -35,7 +37,8 @@ pub fn replace_as(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io
 /// Writes a file whose name is free.
 ///
 /// # Errors
-/// Returns an error of the kind `AlreadyExists` if the name is taken, or is taken before the file is complete.
+/// Returns an error of the kind `AlreadyExists` if the name is taken, or is taken before the file is
+/// complete.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (folder, name) = Folder::of_file(path)?;
     write(&folder, &name, bytes, mode, None, |new| folder.rename_new(new, &name).map(drop))
@@ -49,8 +52,8 @@ fn write(
     owner: Option<(u32, u32)>,
     place: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    // The name ends in this process's id, so that metrics collectors, which select files by their suffix, skip it. A killed
-    // process with the same id may have left such a file.
+    // The name ends in this process's id, so that metrics collectors, which select files by their suffix,
+    // skip it. A killed process with the same id may have left such a file.
     let mut new = OsString::from(name);
     new.push(format!(".{}", std::process::id()));
     let new = &PathBuf::from(new);
@@ -102,15 +105,15 @@ impl fmt::Display for Writable {
 /// Which users must not be able to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
-    /// For a program that root runs: all users but root and the members of root's group. For a program that another user
-    /// runs: the public, because that user cannot change the packages and folders of others.
+    /// For a program that root runs: all users but root and the members of root's group. For a program that
+    /// another user runs: the public, because that user cannot change the packages and folders of others.
     Program,
     /// For a configuration file: all users but root and this user.
     Configuration,
 }
 
-/// Returns the first file, folder or link on a path that others can change. Links at the path's end are followed one by
-/// one.
+/// Returns the first file, folder or link on a path that others can change. Links at the path's end are
+/// followed one by one.
 ///
 /// # Errors
 /// Returns an error if `lstat` fails for a part of the path.

@@ -1,12 +1,14 @@
 //! Locks on files: one run per job, operation and host, and claims to files that are being written.
 //!
-//! A lock is the kernel's (`flock`), so it ends with its process. Some file systems have no such locks (Lustre without
-//! `flock`, NFS without a lock manager: `ENOSYS`, `ENOLCK`, `EOPNOTSUPP`). There a thread of the owner sets a file's
-//! modification time every 30 s, and a file whose time no longer changes belongs to a dead process.
+//! A lock is the kernel's (`flock`), so it ends with its process. Some file systems have no such locks
+//! (Lustre without `flock`, NFS without a lock manager: `ENOSYS`, `ENOLCK`, `EOPNOTSUPP`). There a thread of
+//! the owner sets a file's modification time every 30 s, and a file whose time no longer changes belongs to a
+//! dead process.
 //!
-//! The file of a run's lock stays after the run: if one process unlinked it while another opens it, two runs could lock two
-//! files of the same name. Two simultaneous runs do no harm (each backup has its own id, and deletions converge), but cost
-//! twice as much. So a run goes on with a warning if its state directory cannot be written.
+//! The file of a run's lock stays after the run: if one process unlinked it while another opens it, two runs
+//! could lock two files of the same name. Two simultaneous runs do no harm (each backup has its own id, and
+//! deletions converge), but cost twice as much. So a run goes on with a warning if its state directory cannot
+//! be written.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -34,7 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The folder of the locks in the state directory.
 const FOLDER: &str = "locks";
-/// The characters that names of jobs consist of. A job that is named after its server may have others (a socket's path).
+/// The characters that names of jobs consist of. A job that is named after its server may have others (a
+/// socket's path).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'@').remove(b'+').remove(b'-');
 /// The longest part of a file's name that a job's name takes; the whole may have 255 bytes.
 const LONGEST: usize = 200;
@@ -173,8 +176,8 @@ pub struct Taken {
     pub problem: Option<String>,
 }
 
-/// The lock of a job's operation: no other process of this host runs it. Work that an earlier run left marked as under way
-/// is therefore dead.
+/// The lock of a job's operation: no other process of this host runs it. Work that an earlier run left marked
+/// as under way is therefore dead.
 #[derive(Debug)]
 pub struct Lock {
     job: String,
@@ -201,7 +204,8 @@ impl Drop for Lock {
     }
 }
 
-/// Takes the lock. If the state directory cannot be used, the run goes on without a lock, and a warning is logged.
+/// Takes the lock. If the state directory cannot be used, the run goes on without a lock, and a warning is
+/// logged.
 ///
 /// # Errors
 /// Returns an error of the kind [`Kind::Busy`] if another run holds the lock until the wait is over.
@@ -291,7 +295,8 @@ fn name(job: &str, operation: Operation) -> String {
     format!("{name}.{operation}.lock")
 }
 
-/// Tries once to take the lock. Its file is created, or must be a regular file with one name; links are not followed.
+/// Tries once to take the lock. Its file is created, or must be a regular file with one name; links are not
+/// followed.
 fn try_lock(state: &Path, asked: &Asked<'_>) -> io::Result<Attempt> {
     let state = Folder::create(state, 0o700)?;
     state.make_folder(Path::new(FOLDER), 0o700)?;
@@ -335,9 +340,10 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     (!value.is_empty() && !value.contains(char::is_control)).then_some(value)
 }
 
-/// The lock of a run on a file system without locks: a file `NAME.held` beside the lock's file, which exists while its owner
-/// runs. It is created with `O_EXCL`, names its owner, and has a heartbeat. A run takes it over if the owner's process is
-/// gone, or after five minutes without a heartbeat. Two runs that take it over in the same instant may both go on.
+/// The lock of a run on a file system without locks: a file `NAME.held` beside the lock's file, which exists
+/// while its owner runs. It is created with `O_EXCL`, names its owner, and has a heartbeat. A run takes it
+/// over if the owner's process is gone, or after five minutes without a heartbeat. Two runs that take it over
+/// in the same instant may both go on.
 #[derive(Debug)]
 struct HeldFile {
     folder: Folder,
@@ -353,10 +359,12 @@ impl Drop for HeldFile {
 }
 
 impl HeldFile {
-    /// Tries once to hold the lock whose (empty) `file` has this name. Returns the holder's text if another process has it.
+    /// Tries once to hold the lock whose (empty) `file` has this name. Returns the holder's text if another
+    /// process has it.
     fn create(folder: Folder, name: &str, text: &str, file: &File) -> io::Result<Result<HeldFile, String>> {
         let name = PathBuf::from(format!("{name}.held"));
-        // Setting this file's time shows the present by the clock of the file system, which may be another host's.
+        // Setting this file's time shows the present by the clock of the file system, which may be another
+        // host's.
         beat(file)?;
         let now = file.metadata()?.modified()?;
         for _ in 0..4 {

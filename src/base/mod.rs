@@ -1,4 +1,5 @@
-//! The foundation of all other folders: errors and exit codes, time limits and retries, locks, secrets, files and units.
+//! The foundation of all other folders: errors and exit codes, time limits and retries, locks, secrets, files
+//! and units.
 
 pub mod beneath;
 pub mod bounds;

@@ -1,5 +1,5 @@
-//! How this process shares the machine with others, and the programs that it runs: where they are, whether they can be
-//! trusted, which version they have, and why the kernel ended one.
+//! How this process shares the machine with others, and the programs that it runs: where they are, whether
+//! they can be trusted, which version they have, and why the kernel ended one.
 
 use std::fs;
 use std::io;
@@ -22,17 +22,19 @@ const VERSION_LIMIT: Duration = Duration::from_secs(10);
 const MEMORY: &str = "If `dmesg` or `journalctl -k` says so, raise the memory limit of the container or service (docker \
                       --memory, MemoryMax= of systemd), or give the machine more memory";
 
-/// Has the kernel kill a child, which is about to be started, when the thread that starts it ends. A child might never
-/// notice that this process was killed.
+/// Has the kernel kill a child, which is about to be started, when the thread that starts it ends. A child
+/// might never notice that this process was killed.
 pub fn die_with_us(command: &mut Command) {
     let parent = getpid();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler, signal and getppid.
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler, signal
+    // and getppid.
     #[cfg(target_os = "linux")]
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
             schedule(libc::SCHED_OTHER);
-            // A signal that is ignored here would be ignored after exec as well. (rustix has no signal handlers.)
+            // A signal that is ignored here would be ignored after exec as well. (rustix has no signal
+            // handlers.)
             libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
             // If the parent was killed before the first call, the kernel does not signal the child.
             if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::other("orphaned")) }
@@ -40,8 +42,8 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
-/// Has a write beyond the file-size limit (`ulimit -f`, setrlimit(2)) fail with EFBIG. By default the kernel ends the
-/// process by SIGXFSZ, before it can report anything.
+/// Has a write beyond the file-size limit (`ulimit -f`, setrlimit(2)) fail with EFBIG. By default the kernel
+/// ends the process by SIGXFSZ, before it can report anything.
 pub fn survive_file_size_limit() {
     // SAFETY: a call without pointers. rustix has no signal handlers.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -60,7 +62,8 @@ pub fn why_killed(signal: i32, kills: Kills) -> Option<(&'static str, &'static s
     }
 }
 
-/// Returns true if this process ignores a signal, as `nohup` makes it ignore SIGHUP. (rustix has no signal handlers.)
+/// Returns true if this process ignores a signal, as `nohup` makes it ignore SIGHUP. (rustix has no signal
+/// handlers.)
 pub fn ignores(signal: i32) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: nothing is changed; `action` has room for the answer, and zeroes are a valid one.
@@ -71,9 +74,10 @@ pub fn ignores(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Makes the calling thread, and the threads it starts, batch work for the scheduler (`SCHED_BATCH`, sched(7)): a thread
-/// that wakes up then does not interrupt a thread that computes. Otherwise every packet that arrives interrupts a
-/// compressor, which costs 2.5 % of a backup's time. A failure changes nothing else and is ignored.
+/// Makes the calling thread, and the threads it starts, batch work for the scheduler (`SCHED_BATCH`,
+/// sched(7)): a thread that wakes up then does not interrupt a thread that computes. Otherwise every packet
+/// that arrives interrupts a compressor, which costs 2.5 % of a backup's time. A failure changes nothing else
+/// and is ignored.
 pub fn batch() {
     schedule(libc::SCHED_BATCH);
 }
@@ -84,8 +88,8 @@ fn schedule(policy: libc::c_int) {
     unsafe { libc::sched_setscheduler(0, policy, &libc::sched_param { sched_priority: 0 }) };
 }
 
-/// Lowers the priority of the calling thread (setpriority(2)), so that the server and the threads that feed the
-/// compressors go first when the processors are busy. A failure is ignored.
+/// Lowers the priority of the calling thread (setpriority(2)), so that the server and the threads that feed
+/// the compressors go first when the processors are busy. A failure is ignored.
 pub fn yielding() {
     // On Linux no process id stands for the calling thread.
     if let Ok(priority) = getpriority_process(None) {
@@ -93,8 +97,9 @@ pub fn yielding() {
     }
 }
 
-/// Keeps freed memory for the next allocation, up to a bound. By default glibc returns a batch or a block of 1 MiB to the
-/// kernel as soon as it is free, and the kernel clears its pages when they are needed again: 2 % of a backup's time.
+/// Keeps freed memory for the next allocation, up to a bound. By default glibc returns a batch or a block of
+/// 1 MiB to the kernel as soon as it is free, and the kernel clears its pages when they are needed again: 2 %
+/// of a backup's time.
 pub fn keep_memory() {
     // SAFETY: calls without pointers, made before there are other threads. mallopt is a function of glibc.
     #[cfg(target_env = "gnu")]
@@ -104,8 +109,9 @@ pub fn keep_memory() {
     }
 }
 
-/// Looks for a program in `search_path` (the value of PATH), then in `folders`, because cron's PATH is short. Relative and
-/// empty entries of PATH are skipped: they mean the working directory, where another user may have put a program.
+/// Looks for a program in `search_path` (the value of PATH), then in `folders`, because cron's PATH is short.
+/// Relative and empty entries of PATH are skipped: they mean the working directory, where another user may
+/// have put a program.
 pub fn locate(name: &str, search_path: Option<&str>, folders: &[&str]) -> Option<PathBuf> {
     let path = search_path.unwrap_or("").split(':').filter(|folder| folder.starts_with('/'));
     path.chain(folders.iter().copied()).map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
@@ -127,8 +133,8 @@ pub fn trusted(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Runs a program with `--version`. Returns whether it succeeded, and the first 64 KiB of its output. A program that does not
-/// end in time, or whose future is dropped, is killed.
+/// Runs a program with `--version`. Returns whether it succeeded, and the first 64 KiB of its output. A
+/// program that does not end in time, or whose future is dropped, is killed.
 ///
 /// # Errors
 /// Returns an error if the program cannot be run, or does not end within 10 s.
@@ -151,8 +157,8 @@ pub async fn version(path: &Path) -> io::Result<(bool, String)> {
     tokio::time::timeout(VERSION_LIMIT, output).await.unwrap_or_else(|_| Err(io::Error::other(late())))
 }
 
-/// A count of the processes in this control group that the kernel killed for lack of memory, at the start of a watch.
-/// `None` inside if the kernel does not count them.
+/// A count of the processes in this control group that the kernel killed for lack of memory, at the start of
+/// a watch. `None` inside if the kernel does not count them.
 #[derive(Debug, Clone, Copy)]
 pub struct Kills(Option<u64>);
 
@@ -168,8 +174,9 @@ impl Kills {
     }
 }
 
-/// Reads the counter `oom_kill` of the memory control group that `own` (/proc/self/cgroup, cgroups(7)) names, below
-/// `mount`. Version 2 of control groups has the counter in `memory.events`, version 1 in `memory.oom_control`.
+/// Reads the counter `oom_kill` of the memory control group that `own` (/proc/self/cgroup, cgroups(7)) names,
+/// below `mount`. Version 2 of control groups has the counter in `memory.events`, version 1 in
+/// `memory.oom_control`.
 fn kills(own: &Path, mount: &Path) -> Option<u64> {
     let own = fs::read_to_string(own).ok()?;
     let group = |line: &str| {

@@ -1,9 +1,9 @@
-//! How far a run is: counters that the data path raises and a renderer samples.
+//! The progress of a run: counters that the data path raises and a renderer samples.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// No store counts.
+/// The value of `taken_bytes` without a store.
 const UNKNOWN: u64 = u64::MAX;
 
 /// The counters of a run.
@@ -12,7 +12,7 @@ pub struct Meter {
     documents: AtomicU64,
     raw_bytes: AtomicU64,
     packed_bytes: AtomicU64,
-    /// What the store took; [`UNKNOWN`] where nothing is sent to a store.
+    /// The bytes that the store has accepted; [`UNKNOWN`] without a store.
     taken_bytes: AtomicU64,
     namespaces: AtomicU64,
     expected_bytes: AtomicU64,
@@ -25,17 +25,17 @@ pub struct Meter {
 pub struct Reading {
     /// Documents written.
     pub documents: u64,
-    /// Their length in bytes.
+    /// The length of these documents in bytes.
     pub raw_bytes: u64,
-    /// Bytes of the artifact that exist by now.
+    /// Bytes of the artifact so far.
     pub packed_bytes: u64,
-    /// Of these, the bytes that the store took.
+    /// The part of these bytes that the store has accepted.
     pub stored_bytes: u64,
     /// Namespaces completed.
     pub namespaces: u64,
-    /// Raw bytes to come in all, as the server estimates; 0 if it does not say.
+    /// The server's estimate of all raw bytes; 0 without one.
     pub expected_bytes: u64,
-    /// Namespaces in all.
+    /// The number of all namespaces.
     pub expected_namespaces: u64,
     /// The namespace being written; empty before the first.
     pub current: String,
@@ -57,7 +57,7 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Starts again from zero with what is expected now: a second try of the same run.
+    /// Resets the counters and sets the expected amounts, for an attempt of a run.
     pub fn expect(&self, raw_bytes: Option<u64>, namespaces: u64) {
         for counter in [&self.documents, &self.raw_bytes, &self.packed_bytes, &self.namespaces] {
             counter.store(0, Relaxed);
@@ -67,30 +67,30 @@ impl Meter {
         self.expected_namespaces.store(namespaces, Relaxed);
     }
 
-    /// A namespace begins.
+    /// Notes that a namespace begins.
     pub fn begin(&self, namespace: &impl ToString) {
         self.doing(namespace.to_string());
     }
 
-    /// This is done now.
+    /// Notes the present work for the display.
     pub fn doing(&self, what: String) {
         *self.current.lock().expect("no holder panics") = what;
     }
 
-    /// Documents were written, and the artifact is `packed` bytes long.
+    /// Counts written documents. The artifact is now `packed` bytes long.
     pub fn add(&self, documents: u64, raw_bytes: u64, packed: u64) {
         self.documents.fetch_add(documents, Relaxed);
         self.raw_bytes.fetch_add(raw_bytes, Relaxed);
         self.packed_bytes.store(packed, Relaxed);
     }
 
-    /// The namespace is complete.
+    /// Notes that a namespace is complete.
     pub fn end(&self, packed: u64) {
         self.namespaces.fetch_add(1, Relaxed);
         self.packed_bytes.store(packed, Relaxed);
     }
 
-    /// Counts bytes of the artifact that the store took.
+    /// Sets the number of bytes that the store has accepted.
     pub fn take(&self, bytes: u64) {
         self.taken_bytes.store(bytes, Relaxed);
     }

@@ -1,8 +1,8 @@
 //! Retries of requests to MongoDB, the store and web services: one time limit, one backoff, one log line.
 //!
-//! A [`Patience`] is made from the setting `BACKUP_PATIENCE` and passed to all code that sends requests. A request whose
-//! failure may pass (a refused connection, a time-out, HTTP 503) is repeated, with growing pauses, until the patience is
-//! over. The time counts from the first failure, by a monotonic clock.
+//! A [`Patience`] is made from the setting `BACKUP_PATIENCE` and passed to all code that sends requests. A
+//! request whose failure may pass (a refused connection, a time-out, HTTP 503) is repeated, with growing
+//! pauses, until the patience is over. The time counts from the first failure, by a monotonic clock.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,11 +15,11 @@ use crate::base::units;
 
 /// The default of `BACKUP_PATIENCE`.
 pub const DEFAULT: Duration = Duration::from_secs(600);
-/// The limit of `health` and `init` after the first failure, because a person waits for their result. Before that failure
-/// the driver searches for a server for up to the same time.
+/// The limit of `health` and `init` after the first failure, because a person waits for their result. Before
+/// that failure the driver searches for a server for up to the same time.
 pub const FOR_A_PERSON: Duration = Duration::from_secs(15);
-/// The pause before the second attempt. Each further pause is twice as long. Each is lengthened at random by up to its own
-/// length, so that machines that failed in the same second do not retry in the same second.
+/// The pause before the second attempt. Each further pause is twice as long. Each is lengthened at random by
+/// up to its own length, so that machines that failed in the same second do not retry in the same second.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause, without the random part.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -27,8 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LOGGED: Duration = Duration::from_secs(60);
 /// A wait of this length is a warning; a shorter one is information.
 const LONG: Duration = Duration::from_secs(10);
-/// The limit for a service that has already exhausted the patience, until it answers again: the cleanup and the records of a
-/// failed run must not wait for the whole time once more.
+/// The limit for a service that has already exhausted the patience, until it answers again: the cleanup and
+/// the records of a failed run must not wait for the whole time once more.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// How long to wait for one service. Clones share the state of the service.
@@ -96,8 +96,8 @@ impl Patience {
         Waiting { pauses: self.pauses(), patience: self.clone(), service: service.into(), since: None }
     }
 
-    /// Repeats `work` while its error may pass, and returns its last result. `passing` returns the reason for the log, or
-    /// `None` if the error will not pass.
+    /// Repeats `work` while its error may pass, and returns its last result. `passing` returns the reason for
+    /// the log, or `None` if the error will not pass.
     pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
         &self,
         service: &str,
@@ -146,8 +146,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Waits before the request is sent again, which failed because of `why`. Returns false without a pause if the patience
-    /// is over.
+    /// Waits before the request is sent again, which failed because of `why`. Returns false without a pause
+    /// if the patience is over.
     pub async fn pause(&mut self, why: &str) -> bool {
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);

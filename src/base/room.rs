@@ -1,5 +1,5 @@
-//! Reasons why a file cannot be created or grow although its user may write: the file system is full or has no inodes, or
-//! the size of files is limited.
+//! Reasons why a file cannot be created or grow although its user may write: the file system is full or has
+//! no inodes, or the size of files is limited.
 
 use std::io;
 use std::path::Path;
@@ -33,7 +33,8 @@ pub fn room(path: &Path) -> io::Result<Room> {
     })
 }
 
-/// The size in bytes that no file of this process may exceed (`RLIMIT_FSIZE`, setrlimit(2)); `None` without a limit.
+/// The size in bytes that no file of this process may exceed (`RLIMIT_FSIZE`, setrlimit(2)); `None` without a
+/// limit.
 pub fn file_size_limit() -> Option<u64> {
     getrlimit(Resource::Fsize).current
 }
@@ -45,7 +46,8 @@ pub struct Cause {
     pub hint: &'static str,
 }
 
-/// Returns the cause of an error while a file was created or written at `path`; `None` if the error itself is clear.
+/// Returns the cause of an error while a file was created or written at `path`; `None` if the error itself is
+/// clear.
 pub fn cause(error: &io::Error, path: &Path) -> Option<Cause> {
     match Errno::from_io_error(error)? {
         Errno::FBIG => Some(too_large(file_size_limit())),
@@ -65,7 +67,8 @@ pub fn explained(error: io::Error, path: &Path) -> io::Error {
     }
 }
 
-/// The cause of `EFBIG`: a file would exceed the file-size limit of this process, or the largest size of the file system.
+/// The cause of `EFBIG`: a file would exceed the file-size limit of this process, or the largest size of the
+/// file system.
 pub fn too_large(limit: Option<u64>) -> Cause {
     match limit {
         Some(limit) => Cause {

@@ -5,10 +5,10 @@ pub use secrecy::{ExposeSecret, SecretString as Secret};
 use base64::Engine;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What a connection string may hold as it is (RFC 3986, 2.3).
+/// The characters that a connection string contains unescaped (RFC 3986, 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// A connection string with stars for its password.
+/// The connection string with `***` as its password.
 pub fn hide_login(uri: &str) -> String {
     match password(uri) {
         Some(password) => uri.replacen(&format!(":{password}@"), ":***@", 1),
@@ -16,8 +16,8 @@ pub fn hide_login(uri: &str) -> String {
     }
 }
 
-/// What of an address that is a secret itself must not be shown: all of it, what follows the host, and
-/// what in there is long enough to be a key. (Short words, such as `hooks`, stand in other texts as well.)
+/// The parts of a secret address that must not be shown: the address, its path, and components that are long
+/// enough to be a key. (Short words such as `hooks` also occur in other texts.)
 pub fn secret_parts(address: &str) -> Vec<&str> {
     const PATH: usize = 8;
     const KEY: usize = 16;
@@ -29,17 +29,17 @@ pub fn secret_parts(address: &str) -> Vec<&str> {
     parts
 }
 
-/// A connection string as far as it is no secret; `None` if it has no password.
+/// The connection string without its password; `None` if it has none.
 pub fn without_password(uri: &str) -> Option<String> {
     password(uri).map(|password| uri.replacen(&format!(":{password}@"), "@", 1))
 }
 
-/// The password of a connection string, as it stands there.
+/// The password of a connection string, still encoded.
 fn password(uri: &str) -> Option<&str> {
     login(uri).map(|(_, password)| password)
 }
 
-/// User and password of a connection string that has a password, as they stand there.
+/// User and password of a connection string that has a password, still encoded.
 fn login(uri: &str) -> Option<(&str, &str)> {
     let (_, rest) = uri.split_once("://")?;
     // An unescaped '/' or '@' in a password is a mistake, but must not make it visible.
@@ -51,19 +51,19 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Takes secrets out of texts that other programs and libraries wrote.
+/// Removes secrets from texts of other programs and libraries.
 #[derive(Debug, Clone, Default)]
 pub struct Redactor {
-    /// Taken out wherever they stand.
+    /// Removed everywhere.
     words: Vec<String>,
-    /// Passwords that are the user's name as well: taken out where a password stands. Everywhere, stars for the
-    /// user would break the commands of next steps, and tell what the password is.
+    /// Passwords that equal the user's name. They are removed only where a password is expected: stars in
+    /// place of the user would break the commands of next steps, and reveal the password.
     names: Vec<String>,
 }
 
 impl Redactor {
-    /// Knows the passwords of `uris` and the other secrets, each as it is, percent-decoded,
-    /// percent-encoded and in base64.
+    /// Removes the passwords of `uris` and the other secrets: unchanged, percent-decoded, percent-encoded,
+    /// and in base64.
     pub fn new(uris: &[&str], others: &[&str]) -> Redactor {
         let (mut words, mut names) = (Vec::new(), Vec::new());
         let logins = uris.iter().filter_map(|uri| login(uri));
@@ -77,7 +77,7 @@ impl Redactor {
             }
         }
         for forms in [&mut words, &mut names] {
-            // Very short ones would take ordinary words apart.
+            // Very short secrets would destroy ordinary words.
             forms.retain(|word| word.len() >= 4);
             forms.sort_by_key(|word| std::cmp::Reverse(word.len()));
             forms.dedup();
@@ -100,7 +100,7 @@ impl Redactor {
     }
 }
 
-/// `text` with stars for `word` where a password stands: in a login, or behind a word for it.
+/// `text` with stars for `word` where a password is expected: in a login, or after a word such as `password`.
 fn without_at_password(text: &str, word: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_secret_is_taken_out() {
+    fn every_form_of_a_secret_is_removed() {
         let redactor = Redactor::new(&["mongodb://u:p%40ss%2Fword@h"], &["s3cr3t+key"]);
         for text in ["p%40ss%2Fword", "p@ss/word", "cEBzcy93b3Jk", "s3cr3t+key", "s3cr3t%2Bkey"] {
             assert_eq!(redactor.clean(&format!("a {text} b")), "a *** b", "{text}");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_is_the_users_name_is_taken_out_in_its_place() {
+    fn a_password_that_equals_the_user_is_removed_where_a_password_is_expected() {
         let redactor = Redactor::new(&["mongodb://backup:b%61ckup@h"], &[]);
         for (text, want) in [
             ("grantRolesToUser(\"backup\", [\"backup\"])", "grantRolesToUser(\"backup\", [\"backup\"])"),
@@ -175,7 +175,7 @@ mod tests {
         ] {
             assert_eq!(redactor.clean(text), want);
         }
-        // The same word of another user is a secret wherever it stands.
+        // The same word as the password of another user is removed everywhere.
         let redactor = Redactor::new(&["mongodb://backup:backup@h", "mongodb://ops:backup@h"], &[]);
         assert_eq!(redactor.clean("the backup"), "the ***");
     }

@@ -1,15 +1,18 @@
-//! Names that a person may have meant.
+//! Suggestions for misspelled names. The distance of two names is the Levenshtein distance of `strsim`. A
+//! pattern has a distance of its own, because its `*` matches any text at no cost.
 
 use std::cmp::Reverse;
 
-/// How many are told.
-const TOLD: usize = 3;
+use strsim::levenshtein;
 
-/// As many letters may be wrong in a name that is to be known all the same.
+/// The number of suggestions.
+const SUGGESTED: usize = 3;
+
+/// The most wrong letters of a name that is still recognised.
 const SLIPS: usize = 2;
 
-/// What to write instead of a pattern that matches none of the namespaces `names`: a pattern for the database of
-/// that name, or the names nearest to it, the nearest first. `None` if there are no names.
+/// A hint for a pattern that matches none of the namespaces `names`: a pattern for the database of that name,
+/// or the nearest names. `None` if there are no names.
 pub fn advice<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     let names: Vec<&str> = names.collect();
     let databases = names.iter().filter_map(|name| name.split_once('.').map(|(db, _)| db));
@@ -25,7 +28,7 @@ pub fn advice<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Option
 /// The names nearest to a pattern that matched nothing, nearest first.
 fn misses<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let wanted = pattern.to_lowercase();
-    // Who names no database, or no collection, forgot it.
+    // The pattern lacks a database or a collection.
     let wanted: Vec<String> = match wanted.contains('.') {
         true => vec![wanted],
         false => vec![format!("{wanted}.*"), format!("*.{wanted}")],
@@ -33,35 +36,34 @@ fn misses<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<String
     let far = |name: &str| wanted.iter().map(|wanted| distance(wanted, &name.to_lowercase())).min();
     let mut near: Vec<(Option<usize>, &str)> = names.map(|name| (far(name), name)).collect();
     near.sort();
-    near.into_iter().take(TOLD).map(|(_, name)| name.to_string()).collect()
+    near.into_iter().take(SUGGESTED).map(|(_, name)| name.to_string()).collect()
 }
 
-/// The names nearest to one that is not among them, the nearest first.
+/// The names that are nearest to an unknown one, nearest first.
 pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let wanted = escaped(&wrong.to_lowercase());
+    let wanted = wrong.to_lowercase();
     let mut near: Vec<(usize, &str)> =
-        names.map(|name| (distance(&wanted, &name.to_lowercase()), name)).collect();
+        names.map(|name| (levenshtein(&wanted, &name.to_lowercase()), name)).collect();
     near.sort();
-    near.into_iter().take(TOLD).map(|(_, name)| name).collect()
+    near.into_iter().take(SUGGESTED).map(|(_, name)| name).collect()
 }
 
-/// The one of `names` that a person who wrote `wrong` must have meant, if there is one.
+/// The name that a person who wrote `wrong` must have meant, if there is one.
 pub fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let far = |name: &str| distance(&escaped(wrong), name);
-    // Of two that are as near, the one that it begins like.
+    // On a tie, prefer the name that shares the longer prefix.
     let shared = |name: &str| name.bytes().zip(wrong.bytes()).take_while(|(a, b)| a == b).count();
-    let nearest = names.map(|name| (far(name), Reverse(shared(name)), name)).min()?;
-    // In a short name each slip weighs more.
+    let nearest = names.map(|name| (levenshtein(wrong, name), Reverse(shared(name)), name)).min()?;
+    // Fewer slips are allowed in a short name.
     (nearest.0 <= SLIPS.min(wrong.len() / 3)).then_some(nearest.2)
 }
 
-/// A name as the pattern that matches it alone.
+/// The pattern that matches only this name.
 pub fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('*', "\\*").replace('$', "\\$")
 }
 
-/// How many letters have to be changed, added or taken away (Levenshtein) until the pattern matches. A `*` of it
-/// is anything, `\` takes the next letter as it is.
+/// The number of letters to change, add or remove until the pattern matches the name. `*` matches any text,
+/// `\` escapes the next letter.
 fn distance(pattern: &str, name: &str) -> usize {
     let name: Vec<char> = name.chars().collect();
     let mut row: Vec<usize> = (0..=name.len()).collect();
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_that_differ_are_counted() {
+    fn the_distance_counts_different_letters() {
         for (pattern, name, want) in [
             ("", "abc", 3),
             ("abc", "abc", 0),
@@ -107,24 +109,24 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_come_first() {
+    fn nearest_namespaces_come_first() {
         let names = ["blog.posts", "shop.orders", "shop.items", "shop.order_lines", "a.b"];
         let misses = |pattern| misses(pattern, names.into_iter());
         assert_eq!(misses("shop.Order")[..2], ["shop.orders", "shop.items"]);
         assert_eq!(misses("ordres")[0], "shop.orders");
-        assert_eq!(misses("blgo.*")[0], "blog.posts", "what * stands for counts for nothing");
+        assert_eq!(misses("blgo.*")[0], "blog.posts", "* matches any text");
         assert_eq!(misses("*.item")[0], "shop.items");
     }
 
     #[test]
-    fn the_nearest_of_a_name_are_told() {
+    fn nearest_names_come_first() {
         let names = ["blog", "shop", "crm", "a*"];
         assert_eq!(nearest("Shopp", names.into_iter())[0], "shop");
         assert_eq!(nearest("*", names.into_iter())[0], "a*", "no pattern");
     }
 
     #[test]
-    fn a_database_alone_is_told_how_to_have_all_of_it() {
+    fn a_database_name_gets_the_pattern_for_its_collections() {
         let advice = |pattern| advice(pattern, ["blog.posts", "shop.orders"].into_iter()).unwrap();
         assert!(
             advice("shop").starts_with("For all of the database shop write 'shop.*'"),
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_known() {
+    fn a_misspelled_name_is_recognised() {
         let names = ["dir", "job", "format", "retention_days"];
         for (wrong, want) in [
             ("formt", Some("format")),

@@ -1,4 +1,4 @@
-//! Numbers for people.
+//! Numbers, durations and short texts for people.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// `1 backup`, `2,000 entries`: so many of what is named in the singular.
+/// `1 backup`, `2,000 entries`: a number and its noun, which is given in the singular.
 pub fn several(n: u64, what: &str) -> String {
     let plural = match what.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
         Some(stem) => format!("{stem}ies"),
@@ -41,12 +41,12 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
-/// The words of a text that may have several lines in one.
+/// Joins the lines of a text.
 pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The beginning of a text in one line, of at most so many characters.
+/// The beginning of a text in one line of at most `most` characters.
 pub fn brief_text(text: &str, most: usize) -> String {
     let line = one_line(text);
     if line.chars().count() <= most {
@@ -56,7 +56,7 @@ pub fn brief_text(text: &str, most: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Reads what a person writes: a whole number and `s`, `m`, `h` or `d`.
+/// Parses a whole number and `s`, `m`, `h` or `d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "it is a whole number and a unit, e.g. 90s, 10m or 2h".to_string();
     let unit = text.chars().last().ok_or_else(wrong)?;
@@ -68,7 +68,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let digits = &text[..text.len() - unit.len_utf8()];
-    // `parse` would take a sign.
+    // `parse` would accept a sign.
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
@@ -76,7 +76,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
-/// The same for what is over at once: `12 ms`.
+/// As [`duration`], but in milliseconds below a second: `12 ms`.
 pub fn brief(d: Duration) -> String {
     if d < Duration::from_secs(1) { format!("{} ms", d.as_millis()) } else { duration(d) }
 }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_of_people() {
+    fn durations_are_parsed() {
         let seconds = |text| parse_duration(text).ok().map(|d| d.as_secs());
         for (text, want) in [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86_400), ("0s", 0)] {
             assert_eq!(seconds(text), Some(want), "{text}");

@@ -1,7 +1,11 @@
-//! CRC-64/NVME of objects: of a whole from its parts, without reading any byte twice.
+//! Checksums of objects: CRC-64/NVME, which is computed for a whole from its parts, and the checksum headers
+//! of S3.
 //!
-//! The polynomial is the one of the NVM Express specification, which S3 calls `CRC64NVME`; a CRC of
-//! two pieces follows from theirs and the second's length, so parts may be summed in any order.
+//! The polynomial is defined by the NVM Express specification; S3 calls it `CRC64NVME`. The CRC of two pieces
+//! follows from their CRCs and the second length, so parts may be summed in any order. S3's headers contain
+//! base64 of the big-endian value. They are set here, because the SDK ignores an explicit algorithm under
+//! `when_required` but forwards an explicit value, and under `when_supported` it would add CRC-32 trailers
+//! that some services refuse.
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
 use base64::Engine;
@@ -18,23 +22,22 @@ pub fn crc64nvme(bytes: &[u8]) -> u64 {
     crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
 }
 
-/// CRC-64/NVME of a first piece with sum `first`, followed by a piece with sum `second` that is
-/// `second_len` bytes long.
+/// CRC-64/NVME of a piece with sum `first`, followed by a piece with sum `second` of `second_len` bytes.
 pub fn combine_crc64nvme(first: u64, second: u64, second_len: u64) -> u64 {
     crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, second_len)
 }
 
-/// What is known of one stored part.
+/// The length and checksum of a stored part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PartSum {
-    /// Length in bytes.
     pub len: u64,
-    /// CRC-64/NVME.
     pub crc64nvme: u64,
 }
 
-/// Compares the parts, in order, with the whole that their writer means to have sent. An error says
-/// what differs.
+/// Compares the stored parts, in order, with the object that their writer sent.
+///
+/// # Errors
+/// Returns a text that names the difference.
 pub(super) fn agree(
     parts: impl IntoIterator<Item = (u32, PartSum)>,
     part_size: u64,
@@ -70,14 +73,14 @@ pub(super) fn agree(
     }
     if crc != whole.crc64nvme {
         return Err(format!(
-            "the CRC64NVME of what was stored is {crc:016x}, of what was written {:016x}",
+            "the CRC64NVME of the stored parts is {crc:016x}, of the written bytes {:016x}",
             whole.crc64nvme
         ));
     }
     Ok(())
 }
 
-/// The header values for one body; those that the mode does not want are `None`.
+/// The header values for a body; `None` for headers that the mode does not use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Headers {
     pub crc64nvme: Option<String>,
@@ -85,7 +88,7 @@ pub(super) struct Headers {
     pub content_md5: Option<String>,
 }
 
-/// The sum of one body in the mode's algorithm.
+/// The checksum of a body in the mode's algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sum {
     Crc64Nvme(u64),
@@ -106,7 +109,7 @@ impl ChecksumMode {
         self.algorithm().map(|_| ChecksumType::FullObject)
     }
 
-    /// The sum of `body`, whose CRC-64/NVME is known.
+    /// Computes the checksum of `body`, whose CRC-64/NVME is known.
     pub(super) fn sum(self, body: &[u8], crc64nvme: u64) -> Sum {
         match self {
             ChecksumMode::Crc64Nvme => Sum::Crc64Nvme(crc64nvme),
@@ -135,7 +138,7 @@ impl Sum {
         }
     }
 
-    /// The sum of a piece followed by one that is `len` bytes long.
+    /// The checksum of this piece followed by another of `len` bytes.
     pub fn then(self, next: Sum, len: u64) -> Sum {
         match (self, next) {
             (Sum::Crc64Nvme(a), Sum::Crc64Nvme(b)) => Sum::Crc64Nvme(combine_crc64nvme(a, b, len)),
@@ -148,8 +151,8 @@ impl Sum {
     }
 }
 
-/// The ETag of an object in parts: MD5 of the MD5s of its parts, and their number. `None` where a
-/// part's ETag is no MD5 (services may choose others; with KMS encryption they always are).
+/// The ETag of a multipart object: the MD5 of its parts' MD5s, and their number. `None` if a part's ETag is
+/// no MD5, which is always so with KMS encryption, and with some services.
 pub(super) fn multipart_etag<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String> {
     let (mut all, mut count) = (Md5::new(), 0);
     for etag in parts {
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_make_the_whole() {
+    fn parts_must_agree_with_the_whole() {
         let whole = Whole { size: 9, crc64nvme: crc64nvme(b"123456789"), parts: 3 };
         let parts = [(0, part(b"1234")), (1, part(b"5678")), (2, part(b"9"))];
         assert_eq!(agree(parts, 4, &whole), Ok(()));

@@ -1,61 +1,60 @@
-//! What can go wrong with a store, in classes the caller acts on.
+//! Errors of a store, in classes that the caller acts on.
 
 use crate::base::error;
 use std::fmt;
 
-/// The class of a store's failure.
+/// The class of an error, by what its caller does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// No object under the key.
     NotFound,
-    /// A create-only write met another object.
+    /// A create-only write found another object.
     Exists,
-    /// The credentials may not do this (403).
+    /// The credentials lack a permission (403).
     Denied,
     /// The bucket or directory does not exist.
     NoPlace,
-    /// The settings do not lead to a store: no credentials anywhere, an endpoint that nobody or something else
-    /// answers at, another region than the bucket's.
+    /// The settings do not lead to a store: no credentials, an endpoint where no S3 service answers, or a
+    /// region other than the bucket's.
     Misconfigured,
-    /// The store does not answer, and has not before.
+    /// The store does not answer, and has not answered before.
     Silent,
     /// The clocks of this machine and the store differ too much.
     ClockSkew,
-    /// The stored object is not what was sent, or is larger than an object of its kind can be.
+    /// The stored object differs from the sent one, or is larger than an object of its kind can be.
     Damaged,
-    /// The object is in an archive class: it must be thawed before it can be read.
+    /// The object is in an archive class, and must be thawed before it can be read.
     Archived,
     /// The object is under a retention period or a legal hold and cannot be deleted yet.
     Locked,
     /// No room: the disk is full or the upload would need more parts than allowed.
     Full,
-    /// Everything else: the network, the service, the file system.
+    /// Any other failure of the network, the service or the file system.
     Failed,
 }
 
-/// A store's failure: what was tried on which object, why it failed, and what to do next.
+/// A failed operation on an object: the operation, the cause, and the next step.
 #[derive(Debug)]
 pub struct StoreError {
-    /// The class.
     pub kind: StoreErrorKind,
-    /// What was being done, with the object's full place, e.g. `cannot write s3://b/p/manifest.json`.
+    /// The operation and the object's full place, such as `cannot write s3://b/p/manifest.json`.
     pub doing: String,
-    /// The cause, in the store's words where it has some. No secrets.
+    /// The cause, if possible in the store's words. It contains no secrets.
     pub cause: String,
     /// The next step for a person, if one is known.
     pub hint: Option<String>,
 }
 
-/// A store's answer.
+/// The result of an operation on a store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 impl StoreError {
-    /// An error without a hint.
+    /// Makes an error without a hint.
     pub fn new(kind: StoreErrorKind, doing: impl Into<String>, cause: impl fmt::Display) -> StoreError {
         StoreError { kind, doing: doing.into(), cause: cause.to_string(), hint: None }
     }
 
-    /// The cause and the next step, without what was being done.
+    /// The cause and the next step, without the operation.
     pub fn reason(&self) -> String {
         match &self.hint {
             Some(hint) => format!("{}. {hint}", self.cause),
@@ -68,10 +67,8 @@ impl StoreError {
         self.hint = Some(hint.into());
         self
     }
-}
 
-impl StoreError {
-    /// The error of an object that is larger than its reader accepts. `size` is `None` if only so much is known.
+    /// The error of an object that is larger than its reader accepts. `size` is `None` if it is unknown.
     pub fn too_large(doing: impl Into<String>, size: Option<u64>, most: u64) -> StoreError {
         let limit = crate::base::units::several(most, "byte");
         let cause = match size {
@@ -101,13 +98,13 @@ impl From<StoreError> for error::Error {
     fn from(error: StoreError) -> error::Error {
         let kind = match error.kind {
             StoreErrorKind::Misconfigured => error::Kind::Usage,
-            StoreErrorKind::Damaged => error::Kind::Failed,
             StoreErrorKind::NotFound
             | StoreErrorKind::Exists
             | StoreErrorKind::Denied
             | StoreErrorKind::NoPlace
             | StoreErrorKind::Silent
             | StoreErrorKind::ClockSkew
+            | StoreErrorKind::Damaged
             | StoreErrorKind::Archived
             | StoreErrorKind::Locked
             | StoreErrorKind::Full

@@ -1,7 +1,7 @@
-//! Remembering uploads under way, so that the next run can end those that a killed one left behind.
+//! A list of the uploads under way, so that the next run can abort uploads that a killed run left behind.
 //!
-//! A bucket cannot be asked for them everywhere (MinIO lists uploads only for an exact key), so each
-//! is a small file in the state directory while it lasts, [claimed](crate::base::lock) by the process that made it.
+//! Not every service can list them (MinIO lists uploads only for an exact key), so each upload has a small
+//! file in the state directory, which its process [claims](crate::base::lock).
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::base::lock::Claim;
 use crate::base::room;
 use crate::store::Store;
 
-/// The folder of these files in the state directory.
+/// The folder of the files in the state directory.
 const FOLDER: &str = "uploads";
 /// The largest file in bytes: a place, a key of at most 1,024 bytes, and an upload id.
 const LARGEST: u64 = 64 << 10;
@@ -29,7 +29,8 @@ struct UploadNote {
     upload_id: String,
 }
 
-/// The file of an upload under way. Dropped, it stays for the next run, which can then lock it.
+/// The file of an upload under way. If it is dropped, the file stays for the next run, which can then claim
+/// it.
 #[derive(Debug)]
 pub struct Marker {
     folder: Folder,
@@ -38,16 +39,16 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// The upload is completed or aborted: nothing is left to remember.
+    /// Removes the file, because the upload is completed or aborted.
     pub fn forget(self) {
-        // A file that stays is found by the next run, which then finds no such upload.
+        // If the file stays, the next run finds that there is no such upload.
         let _ = self.folder.remove(&self.name);
     }
 }
 
-/// Writes the file of an upload that was begun.
+/// Writes the file of an upload that has begun.
 pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &str) -> Result<Marker> {
-    // The process in the name shows of a file without content whether somebody is about to write it.
+    // The process id in the name shows whether an empty file is about to be written.
     let name = PathBuf::from(format!("{name}.{}.json", std::process::id()));
     let failed = |e: std::io::Error| {
         Error::failed(format!("cannot write {}", state.join(FOLDER).join(&name).display()))
@@ -58,7 +59,7 @@ pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &st
         let state = Folder::create(state, 0o700)?;
         state.make_folder(Path::new(FOLDER), 0o700)?;
         let folder = state.folder(Path::new(FOLDER))?;
-        // A dead process of the same number may have left one, or somebody a link.
+        // A dead process with the same id may have left a file, or another user a link.
         let _ = folder.remove(&name);
         let claim = Claim::take(folder.create_file(&name, 0o600)?)?;
         let claim = claim.ok_or_else(|| std::io::Error::other("another process has locked it"))?;
@@ -69,8 +70,8 @@ pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &st
     created().map_err(failed)
 }
 
-/// Ends the uploads to `store` that dead processes left behind; what was done, a line each. What
-/// cannot be ended now is left for the next run.
+/// Aborts the uploads to `store` that dead processes left behind. Returns a line for each. An upload that
+/// cannot be aborted now is left for the next run.
 pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
     let mut lines = Vec::new();
     let mut known = HashSet::new();
@@ -92,7 +93,7 @@ pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
         let name = Path::new(&name);
         let Some((claim, upload)) = dead(&folder, name) else { continue };
         let over = match upload {
-            // Killed between creating the file and writing it; which upload was begun is not known.
+            // The process was killed before it wrote the file, so the upload is unknown.
             None => writer_is_gone(name),
             Some(upload) if upload.place != store.place() => false,
             Some(upload) if known.contains(&upload.key) => true,
@@ -120,14 +121,14 @@ async fn end(store: &dyn Store, key: &str, id: &str, lines: &mut Vec<String>) ->
     }
 }
 
-/// The upload of a file whose writer is dead; `None` inside if it has no content.
+/// Claims the file of a dead writer and reads its upload, which is `None` if the file has no content.
 fn dead(folder: &Folder, name: &Path) -> Option<(Claim, Option<UploadNote>)> {
     let claim = Claim::of_dead(folder.read(name).ok()?).ok()??;
     let upload = folder.read_all(name, LARGEST).ok().and_then(|json| serde_json::from_slice(&json).ok());
     Some((claim, upload))
 }
 
-/// Whether the process that a file's name tells is gone.
+/// Returns true if the process that the file's name contains no longer runs.
 fn writer_is_gone(path: &Path) -> bool {
     let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     match name.rsplit('.').next().and_then(|id| id.parse::<u32>().ok()) {
@@ -145,7 +146,7 @@ mod tests {
     use crate::store::dir::DirStore;
 
     #[tokio::test]
-    async fn a_file_without_content_goes_with_its_process() {
+    async fn an_empty_file_is_removed_when_its_process_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
         let uploads = folder.path().join("uploads");
@@ -157,14 +158,14 @@ mod tests {
         }
         assert!(sweep(Some(folder.path()), &store).await.is_empty());
         assert!(own.exists() && !dead.exists());
-        // One that is locked belongs to a process that lives.
+        // A locked file belongs to a live process.
         let marker = remember(folder.path(), "c", &store.place(), "k", "id").unwrap();
         sweep(Some(folder.path()), &store).await;
         assert!(uploads.join(&marker.name).exists());
         marker.forget();
     }
 
-    /// Links in place of the folder or of a file: nothing is read or written behind them.
+    /// Links in place of the folder or of a file are neither read nor written through.
     #[tokio::test]
     async fn planted_links_are_not_followed() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! Where backups are kept: an S3 bucket or a local directory, behind one trait.
 //!
-//! A store holds objects under keys with `/` between their parts, relative to the store's root (the
-//! prefix in a bucket, the backup directory). It knows nothing of backups. Large objects go up in parts
-//! of one size, in any order, and exist only once [`Upload::complete`] has answered; small ones by
-//! [`Store::create`], which never replaces what is there.
+//! A store holds objects under keys with `/` between their parts, relative to the store's root (the prefix in
+//! a bucket, the backup directory). It knows nothing of backups. Large objects are uploaded in parts of equal
+//! size, in any order, and exist when [`Upload::complete`] has returned. Small objects are written by
+//! [`Store::create`], which never replaces an object.
 
 pub mod checksum;
 pub mod dir;
@@ -25,24 +25,24 @@ pub use dir::DirStore;
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use s3::S3Store;
 
-/// What a store tells of an object.
+/// The facts that a store reports about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredObject {
     /// The key, relative to the store's root.
     pub key: String,
-    /// Size in bytes.
+    /// In bytes.
     pub size: u64,
     /// When it was last written, by the store's clock.
     pub modified: DateTime<Utc>,
-    /// Changes whenever the object is written again: the ETag in a bucket; inode, modification time and change
-    /// time in a directory. `None` if the store gave none: then equal sizes prove nothing.
+    /// Changes whenever the object is written again: the ETag in a bucket; inode, modification time and
+    /// change time in a directory. `None` if the store reports none: then equal sizes prove nothing.
     pub tag: Option<String>,
-    /// Why the object cannot be read now; `None` if it can be. A listing knows the storage class alone, and says
-    /// `Frozen` of thawed objects too; [`Store::head`] is exact.
+    /// `None` if the object can be read. A listing contains only the storage class, and reports thawed
+    /// objects as `Frozen` as well; [`Store::head`] is exact.
     pub archive: Option<ArchiveState>,
 }
 
-/// An object in an archive class.
+/// The state of an object in an archive class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveState {
     /// It must be thawed before it can be read.
@@ -51,11 +51,12 @@ pub enum ArchiveState {
     Thawing,
 }
 
-/// How many objects a listing may have: 365,000 backups with a verify each, or a store that never ends its listing.
+/// The most objects of a listing: 365,000 backups with several objects each. More mean that the listing does
+/// not end.
 pub const MOST_OBJECTS: usize = 2_000_000;
 
 impl Limits {
-    /// Refuses an upload that cannot end well, with the class and the cause.
+    /// Checks an upload against the limits. Returns the class and the cause of the error.
     fn check(&self, spec: &UploadSpec) -> std::result::Result<(), (StoreErrorKind, String)> {
         let (size, min, max) = (spec.part_size, self.min_part, self.max_part);
         if size < min || size > max || size == 0 {
@@ -73,16 +74,15 @@ impl Limits {
     }
 }
 
-/// What a delete left.
+/// What remains after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// Nothing.
     Gone,
-    /// The bucket keeps versions: the object is hidden, its bytes remain.
+    /// The bucket keeps versions: the object is hidden, but its bytes remain.
     Hidden,
 }
 
-/// What is uploaded: a key, the size of its parts, and names that stay with it.
+/// The description of an upload.
 #[derive(Debug, Clone)]
 pub struct UploadSpec {
     /// The key, relative to the store's root.
@@ -91,23 +91,24 @@ pub struct UploadSpec {
     pub part_size: u64,
     /// The expected size of the whole in bytes, if known: a directory compares it with its free space.
     pub estimate: Option<u64>,
-    /// Metadata kept with the object (a directory store drops it).
+    /// Metadata of the object. A directory does not keep it.
     pub metadata: Vec<(String, String)>,
-    /// The object is a test that is deleted at once: it goes to the bucket's own storage class, without a retention
-    /// period, and replaces an earlier probe under its key.
+    /// The object is a test that is deleted at once. It has the bucket's default storage class and no
+    /// retention period, and replaces an earlier probe under its key.
     pub probe: bool,
 }
 
-/// How a store protects objects from a thief of the key that writes them.
+/// The protection of objects from a thief of the key that writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Protection {
-    /// Deleted and overwritten objects stay as versions; `None` if the key may not ask or the service does not say.
+    /// Deleted and overwritten objects stay as versions; `None` if the key may not ask or the service does
+    /// not say.
     pub versions: Option<bool>,
-    /// Objects can be given a retention period (StoredObject Lock); `None` as above.
+    /// Objects can be given a retention period (Object Lock); `None` as above.
     pub locks: Option<bool>,
 }
 
-/// The whole object as its writer knows it; [`Upload::complete`] holds the store to it.
+/// The whole object as its writer knows it. [`Upload::complete`] compares the stored object with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whole {
     /// Size in bytes.
@@ -121,7 +122,8 @@ pub struct Whole {
 /// Opens the store of a place.
 ///
 /// # Errors
-/// Returns an error if the directory cannot be used or created, or the connection to the bucket cannot be set up.
+/// Returns an error if the directory cannot be used or created, or the connection to the bucket cannot be set
+/// up.
 pub async fn open(place: &Place) -> Result<Arc<dyn Store>> {
     Ok(match place {
         Place::Dir(options) => Arc::new(DirStore::new(options.clone())?),
@@ -132,53 +134,53 @@ pub async fn open(place: &Place) -> Result<Arc<dyn Store>> {
 /// A place for objects.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
-    /// The place in words a person can act on (`s3://bucket/prefix/`, `/var/backups/mongodb`); no secrets.
+    /// The place for messages (`s3://bucket/prefix/`, `/var/backups/mongodb`), without secrets.
     fn place(&self) -> String;
 
     /// The limits of one multi-part upload.
     fn limits(&self) -> Limits;
 
-    /// Proves, without writing, that the store is there and may be listed.
+    /// Checks, without writing, that the store exists and can be listed.
     async fn check(&self) -> Result<()>;
 
-    /// Writes an object, replacing what was there.
+    /// Writes an object, and replaces an existing one.
     async fn put(&self, key: &str, body: Bytes) -> Result<()>;
 
-    /// Writes an object unless the key exists. An answer that leaves doubt (412, 409, a lost
-    /// connection) is settled by reading the object back: identical bytes are a success, others
-    /// [`StoreErrorKind::Exists`].
+    /// Writes an object unless the key exists. After an unclear answer (412, 409, a lost connection) the
+    /// object is read back: identical bytes are a success, other bytes are [`StoreErrorKind::Exists`].
     async fn create(&self, key: &str, body: Bytes) -> Result<()>;
 
-    /// Reads an object of at most `most` bytes; [`StoreErrorKind::NotFound`] if there is none, [`StoreErrorKind::Damaged`] if it is
-    /// larger. A larger object is not read: anyone who can write to the store could fill the memory with one.
+    /// Reads an object of at most `most` bytes; [`StoreErrorKind::NotFound`] if there is none,
+    /// [`StoreErrorKind::Damaged`] if it is larger. A larger object is not read: anyone who can write to the
+    /// store could fill the memory with one.
     async fn get(&self, key: &str, most: u64) -> Result<Bytes>;
 
-    /// Reads the bytes `range` of an object; fewer than asked for is [`StoreErrorKind::Damaged`].
+    /// Reads a range of an object. A shorter object is [`StoreErrorKind::Damaged`].
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
 
-    /// Asks for an object's size and time; `None` if there is none.
+    /// Returns the facts about an object; `None` if it does not exist.
     async fn head(&self, key: &str) -> Result<Option<StoredObject>>;
 
-    /// The command that thaws an archived object, for a person to run; `None` for a store without archives.
+    /// The command by which a person thaws an archived object; `None` for a store without archive classes.
     fn thaw(&self, key: &str) -> Option<String> {
         let _ = key;
         None
     }
 
-    /// The end of an object's retention period, if it has one that this key may see; a legal hold has no end and is
-    /// [`DateTime::<Utc>::MAX_UTC`].
+    /// The end of an object's retention period; `None` if it has none, or the credentials may not see it. A
+    /// legal hold has no end and is [`DateTime::<Utc>::MAX_UTC`].
     async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
         let _ = key;
         Ok(None)
     }
 
-    /// How the store protects objects from a thief of this key; `None` for a store without such a thing.
+    /// The protection of objects from a thief of the credentials; `None` for a directory.
     async fn protection(&self) -> Result<Option<Protection>> {
         Ok(None)
     }
 
-    /// Returns true if the settings or a lifecycle rule say that old versions of deleted objects are deleted in time;
-    /// `None` if the key may not ask or the service does not say.
+    /// Returns true if the settings or a lifecycle rule say that old versions of deleted objects are deleted
+    /// in time; `None` if that is unknown.
     async fn versions_expire(&self) -> Option<bool> {
         None
     }
@@ -187,11 +189,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`MOST_OBJECTS`].
     async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>>;
 
-    /// Deletes an object; deleting what is not there is a success.
+    /// Deletes an object. A missing object is a success.
     async fn delete(&self, key: &str) -> Result<Deleted>;
 
-    /// Deletes objects, with as few requests as the store allows. Returns an answer for each key, in their order.
-    /// Objects of one call may go in any order, and a failure does not keep the others.
+    /// Deletes objects, with as few requests as the store allows. Returns a result for each key, in the same
+    /// order. The objects may be deleted in any order, and a failure does not stop the others.
     async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
@@ -203,22 +205,21 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Begins a multi-part upload. Nothing is visible under the key until it is completed.
     async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>>;
 
-    /// Ends an upload that a dead process left behind, by its key and [`Upload::id`]; one that is
-    /// gone is a success.
+    /// Aborts an upload that a dead process left behind, by its key and [`Upload::id`]. A missing upload is a
+    /// success.
     async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()>;
 
-    /// The uploads that dead processes left behind, as keys and ids for
-    /// [`abort_left`](Store::abort_left), as far as the store itself can tell. A directory can, by the
-    /// locks; a bucket cannot (MinIO lists uploads for an exact key only), so there the keys and ids of
-    /// uploads have to be remembered elsewhere.
+    /// The uploads that dead processes left behind, as keys and ids for [`abort_left`](Store::abort_left). A
+    /// directory finds them by their locks. A bucket returns none (MinIO lists uploads for an exact key
+    /// only), so [`leftovers`] remembers them.
     async fn leftovers(&self) -> Result<Vec<(String, String)>>;
 
-    /// What had to be sent again so far, a line each, for the log and the manifest.
+    /// Summaries of the requests that were sent again so far, for the log and the manifest.
     fn retries(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Calls that the store was found to lack so far, each with its substitute, a line each, for `health`.
+    /// The calls that the file system lacks, each with its substitute, for `health`.
     fn lacking(&self) -> Vec<String> {
         Vec::new()
     }
@@ -227,7 +228,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn clock(&self) -> Result<DateTime<Utc>>;
 }
 
-/// Returns true if a store takes the key. Others are errors of every operation.
+/// Returns true if the key is valid. Every operation fails for an invalid key.
 pub fn is_key(key: &str) -> bool {
     check_key(key).is_ok()
 }
@@ -244,39 +245,39 @@ fn listable(place: &str, count: usize) -> Result<()> {
     ))
 }
 
-/// An upload under way. Dropped without [`complete`](Upload::complete) or [`abort`](Upload::abort),
-/// it stays behind as rubbish in the store, never as an object.
+/// An upload under way. If it is dropped without [`complete`](Upload::complete) or [`abort`](Upload::abort),
+/// its parts stay in the store, but never become an object.
 #[async_trait]
 pub trait Upload: Send + Sync {
-    /// What names this upload to [`Store::abort_left`].
+    /// The id of this upload for [`Store::abort_left`].
     fn id(&self) -> &str;
 
-    /// Bytes that were sent of parts which the store has not acknowledged yet.
+    /// The sent bytes of parts that the store has not acknowledged yet.
     fn under_way(&self) -> u64 {
         0
     }
 
-    /// Stores part `index` (from 0). Parts may come in any order and at the same time; all have
-    /// the size of [`UploadSpec::part_size`] but the last, which may be shorter.
+    /// Stores part `index` (from 0). Parts may come in any order and at the same time. All have the size
+    /// [`UploadSpec::part_size`]; only the last may be shorter.
     async fn put_part(&self, index: u32, body: Bytes) -> Result<()>;
 
-    /// Makes the object exist, then asks the store for its size and checksum and compares them
-    /// with `whole`. If they differ the object is deleted and the error is [`StoreErrorKind::Damaged`].
+    /// Makes the object exist, and compares its size and checksum in the store with `whole`. If they differ,
+    /// the object is deleted and the error is [`StoreErrorKind::Damaged`].
     async fn complete(&self, whole: &Whole) -> Result<()>;
 
     /// Ends the upload and frees what it stored.
     async fn abort(&self) -> Result<()>;
 }
 
-/// The longest key that S3 takes, in bytes of UTF-8.
+/// The longest key of S3, in bytes of UTF-8.
 const LONGEST_KEY: usize = 1024;
 
-/// Refuses a key that could leave the store's root or be read in two ways.
+/// Refuses keys that could leave the store's root or are ambiguous.
 fn check_key(key: &str) -> Result<()> {
     let wrong = if key.len() > LONGEST_KEY {
         Some("it is longer than 1,024 bytes")
     } else if key.contains('\0') {
-        Some("it holds a NUL")
+        Some("it contains a NUL")
     } else if key.split('/').any(str::is_empty) {
         Some("a part between slashes is empty")
     } else if key.split('/').any(|part| part == "." || part == "..") {

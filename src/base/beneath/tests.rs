@@ -120,7 +120,8 @@ fn new_files_and_folders_belong_to_the_owner_of_the_folder_and_old_ones_keep_the
     assert_eq!(home.path().join("a").metadata().unwrap().permissions().mode() & 0o777, 0o700);
     let old = Folder::open(home.path()).unwrap().open_or_create(Path::new("old"), 0o600).unwrap();
     assert_eq!((owner_of("old"), old.metadata().unwrap().len()), (me, 3));
-    // A file is in the way of a folder; and where nothing can be created, it is not for want of the folder above.
+    // A file is in the way of a folder; and where nothing can be created, it is not for want of the folder
+    // above.
     assert!(Folder::create(&home.path().join("old"), 0o700).is_err());
     assert!(Folder::create(&home.path().join("old/c"), 0o700).is_err());
     assert!(Folder::create(Path::new("/proc/nothing/here"), 0o700).is_err());

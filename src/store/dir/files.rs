@@ -1,4 +1,5 @@
-//! Files and folders below the root: paths, reading, listing, deleting, and what errors mean.
+//! Files and folders below the root: reading, listing and deleting them, the free space, and errors of the
+//! file system.
 
 use super::super::{Result, StoreError, StoreErrorKind, StoredObject, check_key};
 use crate::base::beneath::{About, Folder, Renamed, Synced};
@@ -17,15 +18,16 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// How many folders deep a key may lie. Deeper ones are not listed: none is ours, and each costs an open descriptor.
+/// The deepest level of folders that is listed. No key of ours is deeper, and each level needs an open
+/// descriptor.
 const DEEPEST: usize = 64;
 
-/// The store's root directory, which exists.
+/// The store's root directory.
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
     pub machine: Machine,
-    /// Calls that its file system was found to lack.
+    /// Missing calls that were found so far.
     lacks: Mutex<BTreeSet<Lack>>,
 }
 
@@ -43,7 +45,7 @@ pub(super) enum Lack {
 }
 
 impl Lack {
-    /// The missing call, and its substitute.
+    /// Names the missing call and its substitute.
     fn words(self) -> &'static str {
         match self {
             Lack::RenameNoReplace => "no RENAME_NOREPLACE: a new file gets its name by a hard link",
@@ -56,7 +58,7 @@ impl Lack {
     }
 }
 
-/// A regular file met by [`Root::walk`].
+/// A regular file that [`Root::walk`] found.
 pub(super) struct FoundFile {
     pub key: String,
     about: About,
@@ -69,7 +71,7 @@ impl FoundFile {
 }
 
 impl Root {
-    /// Opens the root; creates its last component where only that is missing.
+    /// Opens the root. If only its last component is missing, it is created.
     pub fn open(path: &Path, machine: Machine) -> Result<Root> {
         let doing = || format!("cannot use the backup directory {}", path.display());
         let created = Folder::of_file(path).and_then(|(above, name)| {
@@ -89,7 +91,7 @@ impl Root {
                 )
                 .hint("Mount the disk, or create the directory"));
             }
-            // One that is there is opened, though nothing can be created above it.
+            // An existing directory can be opened even if the one above is not writable.
             Err(_) if path.exists() => {}
             Err(e) => return Err(not_made(doing(), e, path)),
         }
@@ -103,14 +105,14 @@ impl Root {
         &self.path
     }
 
-    /// Proves that the root is a directory that can be read.
+    /// Checks that the root is a readable directory.
     pub fn check(&self) -> Result<()> {
         self.folder()?;
         let doing = || format!("cannot use the backup directory {}", self.path.display());
         fs::read_dir(&self.path).map(drop).map_err(|e| error(doing(), e))
     }
 
-    /// Opens the root once more: its disk may have been unmounted meanwhile.
+    /// Opens the root again: its disk may have been unmounted since.
     pub fn folder(&self) -> Result<Folder> {
         let doing = || format!("cannot use the backup directory {}", self.path.display());
         Folder::open(&self.path).map_err(|e| match missing(&e) {
@@ -120,7 +122,7 @@ impl Root {
         })
     }
 
-    /// The path of a key, for messages.
+    /// The path of a key, for error messages.
     pub fn file(&self, key: &str) -> PathBuf {
         self.path.join(key)
     }
@@ -152,7 +154,7 @@ impl Root {
         }
     }
 
-    /// Reads a range of a file, all of it.
+    /// Reads a range of a file. A shorter file is an error.
     pub fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         let path = self.file(key);
         let doing = || format!("cannot read bytes {} to {} of {}", range.start, range.end, path.display());
@@ -170,7 +172,7 @@ impl Root {
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, range.start).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => {
-                StoreError::new(StoreErrorKind::Damaged, doing(), "it became shorter meanwhile")
+                StoreError::new(StoreErrorKind::Damaged, doing(), "it became shorter while it was read")
             }
             _ => error(doing(), e),
         })?;
@@ -184,7 +186,7 @@ impl Root {
             Ok(about) if about.is_folder => {
                 StoreError::new(StoreErrorKind::NotFound, doing(), "it is a directory")
             }
-            // No writer of backups makes a link, a FIFO or a device.
+            // This program never creates a link, a FIFO or a device.
             Ok(about) if !about.is_file => {
                 StoreError::new(StoreErrorKind::Damaged, doing(), error(String::new(), e).cause)
             }
@@ -202,7 +204,7 @@ impl Root {
         }
     }
 
-    /// Deletes a file, then the folders that this leaves empty.
+    /// Deletes a file, and then folders that become empty.
     pub fn delete(&self, key: &str) -> Result<()> {
         let (root, path) = (self.folder()?, Path::new(key));
         let fail = |e| error(format!("cannot delete {}", self.file(key).display()), e);
@@ -226,8 +228,8 @@ impl Root {
         }
     }
 
-    /// Opens the folder of a key, and creates what of it is missing, each folder on the disk before the next. With it
-    /// comes the key's last component.
+    /// Opens the folder of a key and returns it with the key's last component. Missing folders are created;
+    /// each is synced to disk before the next.
     pub fn make_folders(&self, key: &str) -> Result<(Folder, PathBuf)> {
         let mut folder = self.folder()?;
         let mut parts = key.split('/').map(Path::new).collect::<Vec<_>>();
@@ -249,7 +251,7 @@ impl Root {
         Ok((folder, last.to_path_buf()))
     }
 
-    /// Makes the names in a folder survive a power failure.
+    /// Writes the names in a folder to disk, so that they survive a power failure.
     pub fn sync(&self, folder: &Folder) -> Result<()> {
         let fail = |e| error(format!("cannot write the folder {} to disk", folder.path().display()), e);
         if folder.sync().map_err(fail)? != Synced::Folder {
@@ -258,7 +260,7 @@ impl Root {
         Ok(())
     }
 
-    /// Remembers how a file got its name.
+    /// Notes missing calls, from the way in which a file got its name.
     pub fn renamed(&self, how: Renamed) {
         match how {
             Renamed::AtOnce => {}
@@ -267,21 +269,21 @@ impl Root {
         }
     }
 
-    /// Remembers that the file system lacks a call, and logs it the first time.
+    /// Notes that the file system lacks a call, and logs it the first time.
     pub fn lacks(&self, lack: Lack) {
         if self.lacks.lock().unwrap_or_else(PoisonError::into_inner).insert(lack) {
             log::info!("the file system of {} has {}", self.path.display(), lack.words());
         }
     }
 
-    /// What its file system was found to lack so far.
+    /// Descriptions of the missing calls that were found so far.
     pub fn lacking(&self) -> Vec<String> {
         let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
         lacks.iter().map(|lack| lack.words().to_string()).collect()
     }
 
-    /// Calls `met` for every regular file whose key starts with `prefix`. Links are not followed; a
-    /// name that is not UTF-8 is no key of ours.
+    /// Calls `met` for every regular file whose key starts with `prefix`. Links are not followed. Names that
+    /// are not UTF-8 are skipped, because they are no keys.
     pub fn walk(&self, prefix: &str, met: &mut dyn FnMut(FoundFile) -> Result<()>) -> Result<()> {
         self.check()?;
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -325,7 +327,7 @@ impl Root {
             if about.is_folder && wanted && deeper > 0 {
                 match folder.folder(name) {
                     Ok(below) => self.walk_folder(&below, &key, prefix, deeper - 1, met)?,
-                    // It was removed meanwhile, or a link took its place.
+                    // It has been removed, or replaced by a link.
                     Err(e) if missing(&e) || is_link(&e) => {}
                     Err(e) => return Err(error(format!("cannot list {}", self.file(&key).display()), e)),
                 }
@@ -337,7 +339,7 @@ impl Root {
     }
 }
 
-/// Runs blocking work on the runtime's threads for it.
+/// Runs work on a thread where it may block.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -347,7 +349,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// The error of a call that makes a file or folder at `path`.
+/// The error of a call that creates a file or folder at `path`.
 pub(super) fn not_made(doing: String, e: io::Error, path: &Path) -> StoreError {
     match room::cause(&e, path) {
         Some(cause) => no_room(doing, cause),
@@ -355,12 +357,12 @@ pub(super) fn not_made(doing: String, e: io::Error, path: &Path) -> StoreError {
     }
 }
 
-/// The error of a file that has no room.
+/// The error of a file for which there is no room.
 pub(super) fn no_room(doing: String, cause: Cause) -> StoreError {
     StoreError::new(StoreErrorKind::Full, doing, cause.what).hint(cause.hint)
 }
 
-/// Gives an error of the file system its class.
+/// Classifies an error of the file system and adds the next step.
 pub(super) fn error(doing: String, e: io::Error) -> StoreError {
     match Errno::from_io_error(&e) {
         Some(Errno::FBIG) => no_room(doing, room::too_large(room::file_size_limit())),
@@ -369,8 +371,8 @@ pub(super) fn error(doing: String, e: io::Error) -> StoreError {
             StoreError::new(StoreErrorKind::Full, doing, e).hint("Free some space, or give the backups a larger disk")
         }
         Some(Errno::ACCESS | Errno::PERM) => StoreError::new(StoreErrorKind::Denied, doing, e).hint(
-            "Give the user that runs this the right to read and write there (`ls -ld` says whose it is; chown -R), or \
-             run it as that one; a service of systemd sees no home directories (ProtectHome=)",
+            "Give the user that runs this the right to read and write there (`ls -ld` shows the owner; chown -R), or \
+             run it as the owner; a service of systemd sees no home directories (ProtectHome=)",
         ),
         Some(Errno::LOOP) => StoreError::new(StoreErrorKind::Denied, doing, "it is a link, or lies behind one, and is not followed")
             .hint("Remove the link; to keep backups elsewhere, set BACKUP_DIR to the directory itself"),
@@ -391,13 +393,13 @@ fn is_link(e: &io::Error) -> bool {
 fn object(key: &str, about: &About) -> StoredObject {
     let (modified, changed) = (about.modified, about.changed);
     let tag = format!("{}-{}.{}-{}.{}", about.inode, modified.0, modified.1, changed.0, changed.1);
-    // A file system may hold a time that no calendar does.
+    // A file system may store a time outside the calendar.
     let modified = DateTime::from_timestamp(modified.0, u32::try_from(modified.1).unwrap_or(0));
     let modified = modified.unwrap_or_default();
     StoredObject { key: key.to_owned(), size: about.size, modified, tag: Some(tag), archive: None }
 }
 
-/// Refuses a file of `bytes` that exceeds the file-size limit of this process.
+/// Checks that a file of `bytes` does not exceed the file-size limit of this process.
 pub fn check_size(bytes: u64, doing: impl Fn() -> String) -> Result<()> {
     match room::file_size_limit().filter(|limit| bytes > *limit) {
         Some(limit) => Err(no_room(doing(), room::too_large(Some(limit)))),
@@ -405,7 +407,7 @@ pub fn check_size(bytes: u64, doing: impl Fn() -> String) -> Result<()> {
     }
 }
 
-/// Refuses to write `bytes` more where less than the share `min_free` would stay free.
+/// Checks that the share `min_free` of the file system stays free after `bytes` more are written.
 pub fn check_room(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> String) -> Result<Room> {
     let room = room::room(root).map_err(|e| error(doing(), e))?;
     let keep = (room.total as f64 * min_free) as u64;

@@ -1,10 +1,11 @@
 //! A directory on this machine as a store.
 //!
-//! An object is a file below the root, mode 0600, its folders 0700. Whatever is being written is a
-//! [partial](upload) beside its final name, locked while its writer lives, and gets that name only
-//! when it is complete and on the disk. Below the root no link is followed and only regular files are opened, see
-//! [`beneath`](crate::base::beneath); calls that a file system lacks have a substitute, which is logged once. Nothing here is tried twice: after a failed `fsync` the kernel
-//! may have dropped the dirty pages, so a second one that succeeds proves nothing.
+//! An object is a file of mode 0600 below the root, in folders of mode 0700. It is written as a [partial
+//! file](upload) beside its final name, locked while its writer lives, and renamed when it is complete and on
+//! disk. Below the root no link is followed and only regular files are opened, see
+//! [`beneath`](crate::base::beneath). A call that a file system lacks is replaced by another, which is logged
+//! once. No call is retried: after a failed `fsync` the kernel may have dropped the dirty pages, so the
+//! success of a second `fsync` would prove nothing.
 
 mod files;
 mod upload;
@@ -34,10 +35,11 @@ pub struct DirStore {
 }
 
 impl DirStore {
-    /// Opens the directory, and creates its last component (never its parents) where it is missing.
+    /// Opens the directory. If its last component is missing, it is created, but never its parents.
     ///
-    /// Errors: [`StoreErrorKind::NoPlace`] if there is no such directory, [`StoreErrorKind::Denied`] if it may not be used,
-    /// [`StoreErrorKind::Misconfigured`] if it is a directory of the system.
+    /// # Errors
+    /// Returns [`StoreErrorKind::NoPlace`] if there is no such directory, [`StoreErrorKind::Denied`] if it
+    /// must not be used, and [`StoreErrorKind::Misconfigured`] if it belongs to the system.
     pub fn new(options: DirOptions) -> Result<DirStore> {
         if let Some(why) = unfit(&options.root) {
             let doing = format!("cannot use the backup directory {}", options.root.display());
@@ -48,7 +50,6 @@ impl DirStore {
         Ok(DirStore { root: Arc::new(root), min_free: options.min_free, limits: options.limits })
     }
 
-    /// Runs file work where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(Arc<Root>) -> Result<T> + Send + 'static,
@@ -132,7 +133,7 @@ impl Store for DirStore {
                 }
                 listable(&root.path().display().to_string(), objects.len().max(partials.len()))
             })?;
-            // An empty file beside a partial of its name only reserves the name (`Folder::rename_new`).
+            // An empty file beside a partial of the same name only reserves that name (`Folder::rename_new`).
             objects.retain(|object| object.size > 0 || !partials.contains(&object.key));
             objects.sort_by(|a, b| a.key.cmp(&b.key));
             Ok(objects)

@@ -1,6 +1,10 @@
-//! Partials: what is being written, beside its final name, as `.<name>.<id>.partial`.
+//! Partial files, and uploads, which write their parts to one.
 //!
-//! A writer [claims](crate::base::lock) its partial, so that a later process finds the partials of dead writers.
+//! A file is written as `.<name>.<id>.partial` beside its final name, and renamed when it is complete. A
+//! writer [claims](crate::base::lock) its partial, so that a later process finds the partials of dead
+//! writers. Parts are written past the page cache (`O_DIRECT`, open(2)): a backup is not read again soon, and
+//! would displace the database's data there. That is also cheaper: copying 380 MB into the cache took 0.7 s
+//! of CPU time, of 9.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,12 +26,12 @@ use crate::base::beneath::{Folder, sync_file};
 use crate::base::lock::Claim;
 use crate::base::units::{count, several};
 
-/// A file that has not got its name yet. Dropped, it is removed.
+/// A file that does not have its final name yet. Dropping it removes it.
 pub(super) struct Partial {
     claim: Claim,
-    /// Past the page cache, where the file system has that.
+    /// `None` if the file system has no `O_DIRECT`.
     direct: Option<Direct>,
-    /// The folder of both names, opened once: no link can come in between.
+    /// The folder of both names. It is opened once, so that nobody can insert a link.
     folder: Folder,
     name: PathBuf,
     target: PathBuf,
@@ -41,9 +45,13 @@ impl Partial {
         let doing = || format!("cannot write {}", root.file(key).display());
         let fail = |e| error(doing(), e);
         if is_partial(key) {
-            return Err(StoreError::new(StoreErrorKind::Failed, doing(), "the name is that of a partial"));
+            return Err(StoreError::new(
+                StoreErrorKind::Failed,
+                doing(),
+                "names of this form are reserved for partial files",
+            ));
         }
-        // A cleanup may remove an empty folder, or a partial not yet claimed, between two of our calls.
+        // A cleanup may remove an empty folder, or a partial that is not claimed yet, between two calls.
         for _ in 0..100 {
             let (folder, target) = match root.make_folders(key) {
                 Err(e) if e.kind == StoreErrorKind::NotFound => continue,
@@ -76,9 +84,13 @@ impl Partial {
             if partial.claim.file().metadata().map_err(fail)?.nlink() > 0 {
                 return Ok(partial);
             }
-            // A cleanup took it for dead before it was claimed.
+            // A cleanup removed it before it was claimed.
         }
-        Err(StoreError::new(StoreErrorKind::Failed, doing(), "its folder is removed again and again"))
+        Err(StoreError::new(
+            StoreErrorKind::Failed,
+            doing(),
+            "its folder was removed 100 times while the file was created",
+        ))
     }
 
     pub fn id(&self) -> &str {
@@ -89,7 +101,7 @@ impl Partial {
         format!("cannot write {}", self.folder.path().join(&self.target).display())
     }
 
-    /// Writes bytes at an offset; several threads may do so at once.
+    /// Writes bytes at an offset. Several threads may do this at once.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let fail = |e| error(self.doing(), e);
         let done =
@@ -99,9 +111,8 @@ impl Partial {
             return Ok(());
         }
         self.claim.file().write_all_at(rest, offset).map_err(fail)?;
-        // The disk starts now, not at the end, where everything waits for it. Only a wish: whether the
-        // bytes arrived is for fsync to say.
-        // SAFETY: a call without pointers, on a descriptor that is open.
+        // Starts writing to the disk now, so that fsync has less to do. A failure is ignored, because fsync
+        // reports it. SAFETY: a call without pointers, on an open descriptor. rustix does not have it.
         unsafe {
             libc::sync_file_range(
                 self.claim.file().as_raw_fd(),
@@ -113,16 +124,20 @@ impl Partial {
         Ok(())
     }
 
-    /// Gives the file its name; [`StoreErrorKind::Exists`] if that is taken.
+    /// Gives the file its final name.
+    ///
+    /// # Errors
+    /// Returns an error of the kind [`StoreErrorKind::Exists`] if the name is taken.
     pub fn publish(self, root: &Root) -> Result<()> {
         self.finish(|| self.folder.rename_new(&self.name, &self.target).map(|how| root.renamed(how)))?;
         root.sync(&self.folder).inspect_err(|_| {
-            // The name may not survive a power failure: after an error there is no object.
+            // The name may not survive a power failure, so it is removed: after an error there must be no
+            // object.
             let _ = self.folder.remove(&self.target);
         })
     }
 
-    /// Gives the file its name, in place of what had it.
+    /// Gives the file its final name, and replaces an existing file.
     pub fn replace(self, root: &Root) -> Result<()> {
         self.finish(|| self.folder.rename(&self.name, &self.target))?;
         root.sync(&self.folder)
@@ -138,20 +153,19 @@ impl Partial {
         })
     }
 
-    /// Removes the file, and the folders that this leaves empty.
+    /// Removes the file, and folders that become empty.
     pub fn remove(&self, root: &Root) -> Result<()> {
         root.delete(&partial_key(&self.key, &self.id))
     }
 }
 
 impl Drop for Partial {
-    /// Removes what did not get its name; after `finish` there is nothing under this name.
+    /// Removes the partial. After `finish` there is no file with this name.
     fn drop(&mut self) {
         let _ = self.folder.remove(&self.name);
     }
 }
 
-/// The name of a partial for a file of this name.
 fn partial_name(target: &Path, id: &str) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(target);
@@ -167,7 +181,7 @@ fn partial_key(key: &str, id: &str) -> String {
     }
 }
 
-/// The key and id of the partial that has this path below the root.
+/// The key and id of a partial, from its path below the root.
 pub(super) fn parse(path: &str) -> Option<(String, &str)> {
     let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
     let (target, id) = name.strip_prefix('.')?.strip_suffix(".partial")?.rsplit_once('.')?;
@@ -176,13 +190,13 @@ pub(super) fn parse(path: &str) -> Option<(String, &str)> {
     (id_is_ours && !target.is_empty()).then_some((key, id))
 }
 
-/// Whether this is the name of a partial, ours or not: never an object.
+/// Returns true if this is the name of a partial, also of another program: it is never an object.
 pub(super) fn is_partial(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with('.') && name.ends_with(".partial")
 }
 
-/// Every partial below the root whose writer is dead.
+/// Lists the partials of dead writers.
 pub(super) fn dead(root: &Root) -> Result<Vec<(String, String)>> {
     let mut dead = Vec::new();
     root.walk("", &mut |entry| {
@@ -197,7 +211,10 @@ pub(super) fn dead(root: &Root) -> Result<Vec<(String, String)>> {
     Ok(dead)
 }
 
-/// Removes a partial of a dead writer; a live one's is an error, a missing one a success.
+/// Removes a partial of a dead writer. A missing one is a success.
+///
+/// # Errors
+/// Returns an error if the writer is alive.
 pub(super) fn remove_dead(root: &Root, key: &str, id: &str) -> Result<()> {
     let path = partial_key(key, id);
     let doing = || format!("cannot remove {}", root.file(&path).display());
@@ -214,7 +231,8 @@ pub(super) fn remove_dead(root: &Root, key: &str, id: &str) -> Result<()> {
     let Some(_claim) = claim_dead(root, &path)? else {
         return Err(StoreError::new(StoreErrorKind::Failed, doing(), "a running process is writing it"));
     };
-    // Without hard links its writer may have reserved the final name (`Folder::rename_new`).
+    // On a file system without hard links, its writer may have reserved the final name
+    // (`Folder::rename_new`).
     if root.stat(key)?.is_some_and(|object| object.size == 0) {
         root.delete(key)?;
     }
@@ -333,8 +351,7 @@ impl Upload for DirUpload {
     async fn abort(&self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         blocking(move || match shared.take() {
-            // A part that is still being written holds the partial, and may outlive this process's
-            // patience: the file goes now, whoever still writes into it.
+            // A thread that still writes a part keeps the partial open. The file is removed anyway.
             Some(partial) => partial.remove(&shared.root),
             None => Ok(()),
         })
@@ -342,27 +359,27 @@ impl Upload for DirUpload {
     }
 }
 
-/// Offsets, lengths and addresses are multiples of this many bytes: the page, which is enough for
-/// every disk there is.
+/// The alignment in bytes of offsets, lengths and addresses. A page is enough for all disks.
 const ALIGN: usize = 4096;
-/// How much is written at once: small enough to be copied within the processor's caches.
+/// The size of a write in bytes, which fits into the processor's caches.
 const CHUNK: usize = 1 << 20;
 
-/// A second descriptor of a file that is being written.
+/// A second descriptor of a partial, with `O_DIRECT`.
 pub(super) struct Direct {
     file: File,
-    /// The file system refused what it let us open.
+    /// The file system refused a write, although it allowed `O_DIRECT`.
     refused: AtomicBool,
 }
 
 impl Direct {
-    /// Opens `file`, called `name` in `folder`, once more; `None` where its file system cannot do this.
+    /// Opens `file`, which is called `name` in `folder`, once more. `None` if the file system has no
+    /// `O_DIRECT`.
     pub fn open(folder: &Folder, name: &Path, file: &File) -> Option<Direct> {
         let file = folder.reopen_direct(name, file).ok()?;
         Some(Direct { file, refused: AtomicBool::new(false) })
     }
 
-    /// Writes as much of `bytes` as is aligned, and says how much; the rest is the caller's.
+    /// Writes the aligned beginning of `bytes` and returns its length. The caller writes the rest.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let whole = bytes.len() - bytes.len() % ALIGN;
         if whole == 0 || !offset.is_multiple_of(ALIGN as u64) || self.refused.load(Ordering::Relaxed) {
@@ -405,10 +422,9 @@ mod tests {
         assert!(is_partial("x/.a.partial") && !is_partial(".x.partial/a") && !is_partial("a.partial"));
     }
 
-    /// What one part looks like in the file, with the tail written by the caller.
     #[test]
-    fn what_is_aligned_is_written_and_the_rest_is_left() {
-        // Of the build, on a disk: /tmp may be a tmpfs, which old kernels do not open so.
+    fn the_aligned_beginning_is_written() {
+        // In the build folder, which is on a disk: /tmp may be a tmpfs, which lacks O_DIRECT in old kernels.
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = folder.path().join("file");
         let plain = File::create(&path).unwrap();

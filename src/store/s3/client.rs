@@ -1,4 +1,8 @@
-//! The SDK's client: how it is built, rebuilt for another region, and what it learns from answers.
+//! The SDK's client: its construction, the switch to another region, the CAs that it trusts, and a bound on
+//! its answers.
+//!
+//! The SDK reads proxies and credentials from the environment. They are read here as well, so that an error
+//! can name them.
 
 use std::env;
 use std::fs;
@@ -41,31 +45,30 @@ use super::failure::{S3Failure, parse_date};
 use crate::base::secret::ExposeSecret;
 use crate::config::store::{ChecksumMode, S3Options};
 
-/// Whether the bucket's name goes into the path.
+/// Returns true if the bucket's name is part of the path instead of the host.
 pub(super) fn path_style(options: &S3Options) -> bool {
     options.force_path_style.unwrap_or(options.endpoint_url.is_some())
 }
 
-/// The client in use, with what it needs to be rebuilt.
+/// The client in use, and the facts that its answers revealed.
 pub(super) struct Connection {
     client: Mutex<Client>,
     seen: Arc<SeenAnswers>,
-    /// What was sent again.
+    /// Counts requests that were sent again.
     pub repeats: Repeats,
-    /// What the environment says about the connection.
     pub environment: Environment,
 }
 
 impl Connection {
-    /// Prepares a client; nothing is sent to the store.
+    /// Prepares a client without sending a request.
     ///
     /// # Errors
     /// Returns an error if the CA certificates to trust cannot be read.
     pub async fn new(options: &S3Options) -> Result<Connection> {
         let region = match (&options.region, &options.endpoint_url) {
             (Some(region), _) => Some(Region::new(region.clone())),
-            // The SDK's chain ends in a question to the cloud's metadata service, which answers
-            // slowly or not at all elsewhere.
+            // The SDK's chain ends with the cloud's metadata service, which elsewhere answers slowly or not
+            // at all.
             (None, Some(_)) => Some(Region::new(
                 std::env::var("AWS_REGION").ok().filter(|r| !r.is_empty()).unwrap_or("us-east-1".into()),
             )),
@@ -98,7 +101,8 @@ impl Connection {
         Ok(Connection { client: Mutex::new(client), seen, repeats: Repeats::default(), environment })
     }
 
-    /// Sends a request, once more in the region that the answer names if the bucket is there.
+    /// Sends a request. If the answer names another region, the client switches to it and sends the request
+    /// once more.
     pub async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
     where
         S: Fn(Client) -> F,
@@ -127,13 +131,14 @@ impl Connection {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The service's clock now: the date of its last answer and the time since then. `None` before the first answer.
+    /// The service's clock: the date of its last answer plus the time since then. `None` before the first
+    /// answer.
     pub fn clock(&self) -> Option<DateTime<Utc>> {
         let (date, at) = (*self.seen.date.lock().unwrap_or_else(PoisonError::into_inner))?;
         Some(date + at.elapsed())
     }
 
-    /// Whether the service answered an S3 request well before.
+    /// Returns true if the service has successfully answered an S3 request.
     pub fn answered(&self) -> bool {
         *self.seen.well.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,13 +154,13 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<SeenAnswers>) -> 
         ChecksumMode::None => ResponseChecksumValidation::WhenRequired,
         _ => ResponseChecksumValidation::WhenSupported,
     };
-    // `read_timeout` is left out: it also runs while a body is sent.
+    // No `read_timeout`, because it also runs while a body is sent.
     let timeout = TimeoutConfig::builder()
         .connect_timeout(times.connect)
         .operation_attempt_timeout(times.answer)
         .build();
     let stall = StalledStreamProtectionConfig::enabled()
-        // Bodies that are sent have a watch of their own (`flow`), which knows of the limit of the rate.
+        // `flow` watches bodies that are sent, because it knows the rate limit.
         .upload_enabled(false)
         .download_enabled(true)
         .grace_period(times.stall)
@@ -164,11 +169,11 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<SeenAnswers>) -> 
         .force_path_style(path_style(options))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(validation)
-        // `Bucket::send` repeats requests: it knows for how long, and says why.
+        // `Bucket::send` repeats requests: it knows the time limit, and logs the reason.
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeout)
         .stalled_stream_protection(stall)
-        // A wrong clock also gives wrong backup ids: it is an error, not something to work environment.
+        // A wrong clock also gives wrong backup ids: it is an error and must not be corrected silently.
         .disable_clock_skew_correction(true)
         .interceptor(Bounded)
         .interceptor(Listener(Arc::clone(seen)));
@@ -178,7 +183,7 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<SeenAnswers>) -> 
     builder
 }
 
-/// Another time limit for one request, for `customize().config_override`; `None`: something else limits it.
+/// The time limit of one request, for `customize().config_override`; without a limit for `None`.
 pub(super) fn time_limit(options: &S3Options, limit: Option<Duration>) -> Builder {
     let timeout = TimeoutConfig::builder().connect_timeout(options.timeouts.connect);
     let timeout = match limit {
@@ -195,7 +200,7 @@ struct SeenAnswers {
     well: Mutex<bool>,
 }
 
-/// Notes the `Date` of every answer; the SDK's outputs do not have it.
+/// Notes the `Date` of every answer, which the SDK's outputs lack.
 #[derive(Debug)]
 struct Listener(Arc<SeenAnswers>);
 
@@ -217,11 +222,12 @@ impl Intercept for Listener {
     }
 }
 
-/// The longest such answer in bytes: a page has at most 1,000 keys of at most 1,024 bytes, which its encoding makes three
-/// times as long.
+/// The longest answer in bytes that the SDK may read into memory. A page of a listing has at most 1,000 keys
+/// of at most 1,024 bytes, and its encoding triples them.
 const LARGEST_ANSWER: usize = 16 << 20;
 
-/// Makes longer answers fail.
+/// Makes longer answers fail: pages of a listing, errors, answers to uploads. Only the body of a successful
+/// `GetObject` is streamed, to a reader with its own bound.
 #[derive(Debug)]
 struct Bounded;
 
@@ -248,10 +254,10 @@ impl Intercept for Bounded {
     }
 }
 
-/// The environment of a connection.
+/// The environment variables that affect a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
-    /// The proxy that requests go through.
+    /// The proxy that forwards requests.
     pub proxy: Option<Proxy>,
     /// The profile that `AWS_PROFILE` names.
     pub profile: Option<String>,
@@ -262,9 +268,9 @@ pub(super) struct Environment {
 /// A proxy, without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Proxy {
-    /// The variable that names it: `HTTPS_PROXY`.
+    /// The variable that sets it, such as `HTTPS_PROXY`.
     pub variable: String,
-    /// Its address, `http://proxy:3128`, without user and password.
+    /// For example `http://proxy:3128`; without user and password.
     pub address: String,
 }
 
@@ -287,18 +293,18 @@ fn proxy(options: &S3Options, set: impl Fn(&str) -> Option<String>) -> Option<Pr
     let own = format!("{}_PROXY", service.scheme_str()?.to_ascii_uppercase());
     let names = [own.clone(), own.to_ascii_lowercase(), "ALL_PROXY".into(), "all_proxy".into()];
     let variable = names.into_iter().find(|name| set(name).is_some())?;
-    // The matcher takes the login out of the address.
+    // The matcher removes the login from the address.
     Some(Proxy {
         variable,
         address: format!("{}://{}", uri.scheme_str().unwrap_or("http"), uri.authority()?.as_str()),
     })
 }
 
-/// The largest file of CA certificates that is read, in bytes; the bundles of distributions have about 250 KiB.
+/// The largest file of CA certificates, in bytes. The bundles of distributions have about 250 KiB.
 const LARGEST_BUNDLE: u64 = 16 << 20;
 
-/// A client that trusts the CAs of `ca_bundle`, else of `SSL_CERT_FILE`; `None` where neither is set: the SDK's own
-/// client trusts this machine's CAs.
+/// An HTTP client that trusts the CAs of `ca_bundle`, or else of `SSL_CERT_FILE`. `None` if neither is set:
+/// the SDK's own client trusts this machine's CAs.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or contains no certificate.
@@ -318,7 +324,7 @@ fn trusting_client(options: &S3Options) -> Result<Option<SharedHttpClient>> {
         .with_trust_store(store)
         .build()
         .map_err(|e| StoreError::new(StoreErrorKind::Misconfigured, "cannot set up TLS", e))?;
-    // As the SDK builds its own, which has no setting for the CAs.
+    // Built like the SDK's own client, which has no setting for CAs.
     let client = HttpBuilder::new().build_with_connector_fn(move |settings, components| {
         let provider = Provider::Rustls(CryptoMode::AwsLc);
         let mut connector = Connector::builder().tls_provider(provider).tls_context(context.clone());
@@ -330,7 +336,7 @@ fn trusting_client(options: &S3Options) -> Result<Option<SharedHttpClient>> {
     Ok(Some(client))
 }
 
-/// The certificates of a PEM file that can be CAs, as PEM. (The SDK panics at others.)
+/// The certificates of a PEM file that can be CAs, as PEM. (Other certificates make the SDK panic.)
 fn bundle(path: &Path) -> std::result::Result<String, String> {
     let meta = fs::metadata(path).map_err(|e| e.to_string())?;
     if !meta.is_file() || meta.len() > LARGEST_BUNDLE {

@@ -1,4 +1,4 @@
-//! Failures in classes the caller acts on, with the next step for a person.
+//! Turns failed requests into errors: the class, which the caller acts on, and the next step for a person.
 
 use super::super::{StoreError, StoreErrorKind};
 use super::client::{Environment, Proxy};
@@ -8,15 +8,16 @@ use chrono::{DateTime, Utc};
 use crate::base::escape::quoted;
 use crate::config::store::{S3Options, Sse};
 
-/// What a request needs of the bucket's policy.
+/// The permission that a request needs, in the words of a bucket policy.
 pub(super) type Permission = &'static str;
 
-/// The action of every write.
+/// The permission for every write.
 const PUT: Permission = "s3:PutObject";
 
-/// Gives a failed request its class and says what to do.
+/// Makes the error of a failed request.
 ///
-/// `answered`: whether this service answered anything before; it tells an outage from a wrong address.
+/// `answered` is true if this service has answered before, which distinguishes an outage from a wrong
+/// address.
 pub(super) fn explain(
     failure: &S3Failure,
     action: Permission,
@@ -83,10 +84,10 @@ pub(super) fn explain(
         return error(StoreErrorKind::NotFound);
     }
     if !answered && no_s3(failure) {
-        // An address that nobody has, or somebody else, is a slip in the setting. Silence may pass.
+        // A closed port or a different service means that the setting is wrong. A lost answer may pass.
         let slip = options.endpoint_url.is_some() && !(failure.status.is_none() && failure.lost);
         let kind = if slip { StoreErrorKind::Misconfigured } else { StoreErrorKind::Silent };
-        return error(kind).hint(whither(failure, options));
+        return error(kind).hint(address_hint(failure, options));
     }
     if failure.not_found() {
         return error(StoreErrorKind::NotFound);
@@ -116,7 +117,7 @@ pub(super) fn explain(
     error(StoreErrorKind::Failed)
 }
 
-/// What to do about the service's certificate.
+/// The next step for the service's certificate.
 fn certificate(fault: CertificateFault, options: &S3Options) -> String {
     let endpoint = options.endpoint_url.as_deref().unwrap_or("Amazon S3");
     match fault {
@@ -138,7 +139,7 @@ fn certificate(fault: CertificateFault, options: &S3Options) -> String {
     }
 }
 
-/// What to do about the proxy, if the request failed at one.
+/// The next step for the proxy; `None` if the request did not fail there.
 fn proxy(failure: &S3Failure, options: &S3Options, environment: &Environment) -> Option<String> {
     let silent = failure.status.is_none() && !failure.no_credentials;
     if failure.proxy.is_none() && !silent {
@@ -160,7 +161,7 @@ fn proxy(failure: &S3Failure, options: &S3Options, environment: &Environment) ->
     })
 }
 
-/// What to do where the SDK found no credentials, or could not get them.
+/// The next step where the SDK found no credentials, or could not load them.
 fn credentials(failure: &S3Failure, environment: &Environment) -> String {
     let set = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
     if let Some(profile) = &environment.profile
@@ -181,7 +182,7 @@ fn credentials(failure: &S3Failure, environment: &Environment) -> String {
     format!("Set {set} (or a profile, or the machine's role)")
 }
 
-/// What to do about a request that the key or the bucket's policy refuses.
+/// The next step for a request that the policy of the key or the bucket refuses.
 fn allow(failure: &S3Failure, action: Permission, options: &S3Options) -> String {
     let bucket = &options.bucket;
     let says = |words: &str| failure.message.contains(words);
@@ -245,14 +246,14 @@ fn encryption(failure: &S3Failure, options: &S3Options) -> Option<(StoreErrorKin
     Some((StoreErrorKind::Misconfigured, hint))
 }
 
-/// What to do about a setting that the bucket or the service does not take.
+/// The next step for a setting that the bucket or the service does not accept.
 fn bucket_settings(failure: &S3Failure, options: &S3Options) -> Option<(StoreErrorKind, String)> {
     let message = failure.message.to_ascii_lowercase();
     let lock = message.contains("object lock") || message.contains("objectlock");
     let refused = failure.unsupported() || failure.is(&["MalformedXML", "InvalidRetentionPeriod"]);
     if options.object_lock_days.is_some() && refused && (lock || failure.is(&["InvalidRetentionPeriod"])) {
         let hint = format!(
-            "The bucket {} has no StoredObject Lock: turn it on there (with versioning), or unset S3_OBJECT_LOCK_DAYS",
+            "The bucket {} has no Object Lock: turn it on there (with versioning), or unset S3_OBJECT_LOCK_DAYS",
             options.bucket
         );
         return Some((StoreErrorKind::Misconfigured, hint));
@@ -265,7 +266,7 @@ fn bucket_settings(failure: &S3Failure, options: &S3Options) -> Option<(StoreErr
     None
 }
 
-/// A deletion refused by StoredObject Lock. (Amazon hides the object instead, unless a version is named.)
+/// A deletion refused by Object Lock. (Amazon hides the object instead, unless a version is named.)
 fn is_locked(failure: &S3Failure) -> bool {
     let message = failure.message.to_ascii_lowercase();
     let says = ["object lock", "worm protected", "worm-protected", "under retention", "legal hold"];
@@ -274,15 +275,15 @@ fn is_locked(failure: &S3Failure) -> bool {
             && says.iter().any(|words| message.contains(words))
 }
 
-/// A HEAD refused without a code, by a service whose clock differs by more than the 15 minutes that
-/// S3 allows.
+/// Returns true if a HEAD was refused without a code, and the service's clock differs by more than the 15
+/// minutes that S3 allows.
 fn skewed_head(failure: &S3Failure, now: DateTime<Utc>) -> bool {
     let beyond = failure.date.is_some_and(|date| skew(date, now).abs() > 15 * 60);
     failure.status == Some(403) && failure.code.is_none() && beyond
 }
 
-/// Where to look for the service that did not answer, or not as one of S3.
-fn whither(failure: &S3Failure, options: &S3Options) -> String {
+/// The next step for an address where no service answers, or one that does not speak S3.
+fn address_hint(failure: &S3Failure, options: &S3Options) -> String {
     let style = super::client::path_style(options);
     let plain = options.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let tls = if plain { "; where TLS is spoken it begins with https://" } else { "" };
@@ -307,7 +308,7 @@ fn whither(failure: &S3Failure, options: &S3Options) -> String {
     }
 }
 
-/// Nothing answered, or what answered does not speak S3.
+/// Returns true if nothing answered, or the answer is not from an S3 service.
 fn no_s3(failure: &S3Failure) -> bool {
     let silent = failure.status.is_none();
     let other = failure.code.is_none() && !failure.head && !matches!(failure.status, Some(500..));
@@ -402,13 +403,13 @@ mod tests {
     fn a_setting_that_the_bucket_does_not_take_is_named() {
         let lock = |options: &mut S3Options| options.object_lock_days = Some(7);
         for words in
-            ["Bucket is missing ObjectLockConfiguration", "Bucket is missing StoredObject Lock Configuration"]
+            ["Bucket is missing ObjectLockConfiguration", "Bucket is missing Object Lock Configuration"]
         {
             let error = of_write(message(400, "InvalidRequest", words), lock);
             assert_hint(
                 &error,
                 StoreErrorKind::Misconfigured,
-                &["has no StoredObject Lock", "unset S3_OBJECT_LOCK_DAYS"],
+                &["has no Object Lock", "unset S3_OBJECT_LOCK_DAYS"],
             );
         }
         let retention = "not authorized to perform: s3:PutObjectRetention on resource";
@@ -419,7 +420,7 @@ mod tests {
         assert_hint(&error, StoreErrorKind::Misconfigured, &["S3_STORAGE_CLASS (now FAST)"]);
         for (status, code, words) in [
             (403, "AccessDenied", "Access Denied because object protected by object lock."),
-            (400, "InvalidRequest", "StoredObject is WORM protected and cannot be overwritten"),
+            (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"),
             (400, "ObjectLocked", ""),
         ] {
             assert_eq!(of_write(message(status, code, words), |_| {}).kind, StoreErrorKind::Locked, "{code}");

@@ -1,4 +1,5 @@
-//! What the SDK says when a request fails, in one shape for all operations.
+//! Failed requests, in the same form for all operations: what the service, the SDK, a proxy or TLS reported,
+//! and whether the same request may succeed later.
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
@@ -9,11 +10,12 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, Utc};
 use rustls::CertificateError;
 
-/// A difference of the clocks, in seconds, that is none: S3 allows 15 minutes, so a request that is refused with less was
-/// delayed on its way, after it was signed.
+/// The largest difference of the clocks, in seconds, that is no fault: S3 allows 15 minutes, so a request
+/// that is refused although the difference is smaller was delayed after it was signed.
 const SMALL_SKEW: i64 = 5 * 60;
 
-/// Codes of failures that may pass, whatever their status. Source: "StoreError responses" in the Amazon S3 API reference.
+/// Codes of failures that may pass, whatever their status. Source: "Error responses" in the Amazon S3 API
+/// reference.
 const PASSING: [&str; 12] = [
     "InternalError",
     "InternalFailure",
@@ -29,23 +31,23 @@ const PASSING: [&str; 12] = [
     "TooManyRequests",
 ];
 
-/// Codes of failures that stay, though the status is 200 or above 500.
+/// Codes of failures that will not pass, although the status is 200 or above 500.
 const LASTING: [&str; 6] =
     ["NotImplemented", "QuotaExceeded", "XMinioStorageFull", "AccessDenied", "NoSuchUpload", "InvalidPart"];
 
-/// Words about a peer that will speak no better the next time: of rustls, and of an answer that is longer than we take.
+/// Parts of messages about failures that will not pass: from rustls, and for an answer that is too long.
 const HOPELESS: [&str; 4] = ["certificate", "corrupt message", "fatal alert", "length limit"];
 
-/// Why a proxy did not pass a request on.
+/// Why a proxy did not forward a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProxyFault {
-    /// It wants a user and a password (407).
+    /// It requires a user and a password (407).
     Login,
     /// It refuses to connect to the service.
     Refused,
 }
 
-/// The cause where no provider has credentials.
+/// The message if no provider has credentials.
 pub(super) const NO_CREDENTIALS: &str = "there are no credentials";
 
 /// A failed request.
@@ -55,34 +57,33 @@ pub(super) struct S3Failure {
     pub status: Option<u16>,
     /// S3's error code, if the answer held one.
     pub code: Option<String>,
-    /// What S3 or the transport said.
+    /// The message of S3 or of the transport.
     pub message: String,
-    /// The region that the answer names, where it names one.
+    /// The region that the answer names.
     pub region: Option<String>,
     /// The service's clock in the answer.
     pub date: Option<DateTime<Utc>>,
-    /// There was no whole answer: whether the request had an effect is unknown.
+    /// There was no complete answer: it is unknown whether the request had an effect.
     pub lost: bool,
-    /// The request never left, for want of credentials.
+    /// The request was not sent, because there are no credentials.
     pub no_credentials: bool,
-    /// What is wrong with the service's certificate.
     pub certificate: Option<CertificateFault>,
-    /// What the proxy said instead of passing the request on.
+    /// Why the proxy did not forward the request.
     pub proxy: Option<ProxyFault>,
-    /// The object's storage class, in the answer about an object that is archived.
+    /// The object's storage class, if the object is archived.
     pub class: Option<String>,
     /// The request was a HEAD, whose errors have no body and therefore no code.
     pub head: bool,
     /// The answer's body ended early.
     pub broken_off: bool,
-    /// There was no request: the SDK could not make one of the settings.
+    /// There was no request: the SDK could not construct one from the settings.
     pub unmade: bool,
-    /// The request was repeated in vain for this long.
+    /// How long the request was repeated in vain.
     pub waited: Option<Duration>,
 }
 
 impl S3Failure {
-    /// An answer that does not say whether the request was done.
+    /// A failure of which it is unknown whether the request had an effect.
     pub fn lost(message: &str) -> S3Failure {
         S3Failure { message: message.into(), lost: true, ..S3Failure::default() }
     }
@@ -110,9 +111,9 @@ impl S3Failure {
                 SdkError::TimeoutError(_) => "no answer in time".into(),
                 _ => words(&error),
             };
-            // What the SDK's layers say of each other is for who looks closer.
+            // The messages of all layers of the SDK, for debugging.
             log::debug!("S3: {}", texts(&error).join(": "));
-            // The SDK has no kind of its own for the lack of credentials.
+            // The SDK has no error kind for missing credentials.
             failure.no_credentials = failure.status.is_none() && failure.message.contains("credential");
         }
         failure.unmade = matches!(&error, SdkError::ConstructionFailure(_));
@@ -120,7 +121,7 @@ impl S3Failure {
             (failure.certificate, failure.message) = (Some(fault), words);
         }
         if failure.status == Some(407) {
-            (failure.proxy, failure.message) = (Some(ProxyFault::Login), "the proxy wants a login".into());
+            (failure.proxy, failure.message) = (Some(ProxyFault::Login), "the proxy requires a login".into());
         } else if let Some((fault, words)) = tunnel(&error) {
             (failure.proxy, failure.message) = (Some(fault), words.into());
         }
@@ -136,7 +137,7 @@ impl S3Failure {
         failure
     }
 
-    /// The failure of a HEAD, whose answer has no body: the SDK's words for that say nothing.
+    /// The failure of a HEAD. Its answer has no body, so the SDK's message is useless.
     pub fn of_head(failure: S3Failure) -> S3Failure {
         let message = match (&failure.code, failure.status) {
             (None, Some(403)) => "access denied".into(),
@@ -145,13 +146,14 @@ impl S3Failure {
         S3Failure { head: true, message, ..failure }
     }
 
-    /// Nobody answered, or a service in trouble did: another request would fare no better now.
+    /// Returns true if there was no answer, or one from an overloaded service: another request would fail as
+    /// well now.
     pub fn away(&self) -> bool {
         let answer = self.status.is_none_or(|status| matches!(status, 429 | 500 | 502 | 503 | 504));
         answer && !self.fails_again()
     }
 
-    /// The same request would fail the same way until a person changes something.
+    /// Returns true if the same request would fail again until a person changes a setting.
     pub fn fails_again(&self) -> bool {
         self.no_credentials || self.certificate.is_some() || self.proxy == Some(ProxyFault::Login)
     }
@@ -164,17 +166,17 @@ impl S3Failure {
         codes.contains(&self.code())
     }
 
-    /// The object, or something of it, is not there.
+    /// Returns true if the object does not exist.
     pub fn not_found(&self) -> bool {
         self.is(&["NoSuchKey", "NotFound"]) || (self.status == Some(404) && self.code.is_none())
     }
 
-    /// The credentials may not do this.
+    /// Returns true if the credentials lack a permission.
     pub fn denied(&self) -> bool {
         self.status == Some(403) || self.is(&["AccessDenied", "AllAccessDisabled"])
     }
 
-    /// What arrived at the service was not what was sent: sending it again is right.
+    /// Returns true if the body was damaged on its way, so that it should be sent again.
     pub fn damaged_on_the_way(&self) -> bool {
         self.is(&[
             "BadDigest",
@@ -185,17 +187,17 @@ impl S3Failure {
         ])
     }
 
-    /// A header or feature that the service does not know. Which one, it rarely says.
+    /// Returns true if the service does not know a header or feature. It rarely says which.
     pub fn unsupported(&self) -> bool {
         self.status == Some(501)
             || self.is(&["NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument"])
     }
 
-    /// The bucket is in another region than the one asked.
+    /// Returns true if the bucket is in a region other than the client's.
     pub fn other_region(&self) -> bool {
         self.is(&["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"])
             || matches!(self.status, Some(301 | 307))
-            // The answer to a HEAD, which has no body to hold a code.
+            // The answer to a HEAD has no body, and so no code.
             || (self.code.is_none() && self.status == Some(400) && self.region.is_some())
     }
 
@@ -210,13 +212,13 @@ impl S3Failure {
     }
 }
 
-/// What a proxy said to CONNECT.
+/// Why a proxy refused a CONNECT.
 fn tunnel(error: &(dyn StdError + 'static)) -> Option<(ProxyFault, &'static str)> {
-    // hyper-util's `TunnelError` is private; these are its words.
+    // hyper-util's `TunnelError` is private, so its messages are compared.
     let texts = texts(error);
     let says = |words: &str| texts.iter().any(|text| text.contains(words));
     if says("proxy authorization required") {
-        Some((ProxyFault::Login, "the proxy wants a login"))
+        Some((ProxyFault::Login, "the proxy requires a login"))
     } else if says("tunnel error: unsuccessful") {
         Some((ProxyFault::Refused, "the proxy refuses to connect to the service"))
     } else {
@@ -229,7 +231,7 @@ fn texts(error: &(dyn StdError + 'static)) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        // The list of providers that have no credentials takes a screen.
+        // The list of providers without credentials would fill a screen.
         let text =
             error.to_string().lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
         if texts.last().is_none_or(|last| !last.contains(&text)) {
@@ -240,7 +242,7 @@ fn texts(error: &(dyn StdError + 'static)) -> Vec<String> {
     texts
 }
 
-/// How the SDK's layers begin that say nothing of their own about credentials.
+/// The beginnings of messages of the SDK that add nothing about credentials.
 const WRAPPERS: [&str; 8] = [
     "dispatch failure",
     "other",
@@ -258,20 +260,20 @@ fn words(error: &(dyn StdError + 'static)) -> String {
     let last = texts.last().map(String::as_str).unwrap_or_default();
     let says = |word: &str| texts.iter().any(|text| text.contains(word));
     if says("credential") {
-        // The last of many providers, the metadata service of a machine in a cloud, speaks for none of them.
+        // The last provider is the metadata service of a cloud machine, whose message would mislead.
         let none = says("IMDS") || says("in chain");
         let own = texts.iter().filter(|text| !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)));
         let own: Vec<&str> = own.map(String::as_str).collect();
         return if none { NO_CREDENTIALS.into() } else { format!("no credentials: {}", own.join(": ")) };
     }
     match connection(Some(error)) {
-        // What breaks a connection in another way, a certificate say, is known to the innermost layer alone.
+        // For other causes, only the innermost message is specific.
         LOST if !last.is_empty() => format!("{LOST} ({last})"),
         words => words.to_owned(),
     }
 }
 
-/// Whether nothing listened or the name is unknown.
+/// Returns true if the port is closed or the name unknown.
 fn refused(mut error: Option<&(dyn StdError + 'static)>) -> bool {
     while let Some(e) = error {
         if let Some(io) = e.downcast_ref::<io::Error>()
@@ -287,7 +289,8 @@ fn refused(mut error: Option<&(dyn StdError + 'static)>) -> bool {
     false
 }
 
-/// A plain word in an error's XML: `AuthorizationHeaderMalformed` names the region only there.
+/// The content of a tag in an error's XML, if it is a plain word. `AuthorizationHeaderMalformed` names the
+/// region only there.
 pub(super) fn tag_in_body(body: &[u8], tag: &str) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, after) = text.split_once(&format!("<{tag}>"))?;
@@ -307,18 +310,18 @@ pub(super) fn skew(date: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
 }
 
 impl S3Failure {
-    /// In a few words why it failed, the same for all of a kind.
+    /// The cause in a few words, which are the same for all failures of this kind.
     pub fn reason(&self) -> String {
         match self.status {
             _ if self.broken_off => "the body broke off".to_owned(),
-            // What the innermost layer says is not the same for all of a kind.
+            // The words in parentheses are of the innermost layer, and differ.
             None => self.message.split(" (").next().unwrap_or_default().to_owned(),
             status => said(status, self.code.as_deref()),
         }
     }
 
-    /// Returns true if the same request may succeed later. `answered`: the service answered an S3 request before, so that
-    /// an answer that is none of S3 comes from something between, such as a proxy.
+    /// Returns true if the same request may succeed later. `answered` is true if the service has answered an
+    /// S3 request before: then an answer without an S3 code comes from a proxy or a load balancer.
     pub fn passes(&self, answered: bool, now: DateTime<Utc>) -> bool {
         let hopeless = self.code.is_none() && HOPELESS.iter().any(|words| self.message.contains(words));
         match self.status {
@@ -328,7 +331,7 @@ impl S3Failure {
                 self.date.is_some_and(|date| skew(date, now).abs() < SMALL_SKEW)
             }
             _ if self.is(&PASSING) => true,
-            // An error in the body of a 200, or no answer of S3 at all.
+            // An error in the body of a 200, or an answer that is not from S3.
             Some(200..300) => self.code.is_some() || answered,
             Some(501 | 505 | 507) => false,
             Some(status) => status >= 500 || status == 408 || status == 429,
@@ -341,10 +344,10 @@ fn said(status: Option<u16>, code: Option<&str>) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// A connection that broke in no way that has a name.
+/// The description of a connection that failed for no known cause.
 pub(super) const LOST: &str = "connection lost";
 
-/// What happened to a connection.
+/// Describes why a connection failed.
 pub(super) fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'static str {
     while let Some(e) = error {
         if e.to_string().contains("dns error") {
@@ -357,7 +360,7 @@ pub(super) fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'stat
                 ErrorKind::TimedOut => return "no answer in time",
                 _ => {}
             }
-            // Its `source` is that of the error it wraps, not that error.
+            // Its `source` skips the wrapped error and returns that error's source.
             if let Some(inner) = io.get_ref() {
                 return connection(Some(inner));
             }
@@ -372,7 +375,7 @@ pub(super) fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'stat
 pub(super) enum CertificateFault {
     /// No trusted CA signed it.
     Untrusted,
-    /// It is for other names.
+    /// It is valid for other names.
     Name,
     /// It has expired, or is not valid yet.
     Time,
@@ -380,8 +383,8 @@ pub(super) enum CertificateFault {
     Other,
 }
 
-/// What is wrong with the certificate that ended a connection, and in words; `None` if the error is about something
-/// else.
+/// The fault of the certificate that ended a connection, with its message; `None` if the error has another
+/// cause.
 fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<(CertificateFault, String)> {
     let rustls::Error::InvalidCertificate(why) = find::<rustls::Error>(error)? else { return None };
     Some(match why {
@@ -410,7 +413,7 @@ fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<(CertificateFau
     })
 }
 
-/// The first error of a type among an error and its causes.
+/// Finds the first error of a type among an error and its causes.
 pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -418,7 +421,7 @@ pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static
             return Some(found);
         }
         next = match error.downcast_ref::<io::Error>() {
-            // The `source` of an I/O error is that of the error it wraps, not that error.
+            // The `source` of an I/O error skips the wrapped error.
             Some(io) => io.get_ref().map(|e| e as &(dyn StdError + 'static)),
             None => error.source(),
         };
@@ -432,7 +435,7 @@ mod tests {
 
     #[test]
     fn reads_what_answers_say() {
-        let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></StoreError>";
+        let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
         assert_eq!(tag_in_body(body, "Region").as_deref(), Some("eu-west-1"));
         assert_eq!(tag_in_body(b"<Region>a b</Region>", "Region"), None);
         let date = parse_date("Sun, 06 Nov 1994 08:49:37 GMT").map(|d| d.timestamp());

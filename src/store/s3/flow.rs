@@ -1,7 +1,7 @@
-//! The way of a request's body to the service: how fast it may go, how far it is, and whether it stands still.
+//! Sending the body of a request: its rate limit, its progress, and the detection of a stall.
 //!
-//! A body is signed as a whole and then sent in small chunks. Time limits look at the bytes that move, because a line may be
-//! slow and is shared by all parts.
+//! A body is signed as a whole and then sent in small chunks. A time limit applies to the pause between two
+//! chunks, not to the whole body, because all parts share a line that may be slow.
 
 use std::future::Future;
 use std::num::NonZeroU64;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 use super::Bucket;
 use crate::config::store::Timeouts;
 
-/// The most bytes of a body that are handed to the connection at once.
+/// The largest chunk that is passed to the connection, in bytes.
 const CHUNK: usize = 64 << 10;
 
 /// A limit of bytes per second for all bodies of a bucket. Clones share it.
@@ -31,18 +31,18 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Rate(Option<Arc<(NonZeroU64, Mutex<Instant>)>>);
 
 impl Rate {
-    /// No limit if `None`.
+    /// `None` is no limit.
     pub fn new(bytes_per_second: Option<NonZeroU64>) -> Rate {
         Rate(bytes_per_second.map(|rate| Arc::new((rate, Mutex::new(Instant::now())))))
     }
 
-    /// How many bytes a chunk has at most: an eighth of a second's, so that a low rate is even.
+    /// The largest chunk in bytes: the amount of an eighth of a second, so that a low rate is even.
     fn chunk(&self) -> usize {
         let bytes = self.0.as_ref().map_or(u64::MAX, |limit| (limit.0.get() / 8).max(1));
         usize::try_from(bytes).unwrap_or(usize::MAX).min(CHUNK)
     }
 
-    /// Reserves the time of a chunk; the moment when it may go, unless that is now.
+    /// Reserves the time for a chunk. Returns when to send it; `None` for now.
     fn reserve(&self, bytes: usize) -> Option<Instant> {
         let (rate, next) = &**self.0.as_ref()?;
         let (now, mut next) = (Instant::now(), next.lock().unwrap_or_else(PoisonError::into_inner));
@@ -69,7 +69,7 @@ pub(super) struct Flow {
     state: FlowShared,
 }
 
-/// How far the body is; the connection's task moves it on.
+/// The progress of a body, which the connection's task updates.
 #[derive(Debug, Clone)]
 struct FlowShared {
     state: Arc<Mutex<FlowState>>,
@@ -80,16 +80,16 @@ struct FlowShared {
 #[derive(Debug)]
 struct FlowState {
     sent: u64,
-    /// When a byte moved last.
+    /// When the last chunk was sent.
     moved: Instant,
-    /// The limit of the rate holds the body back: that nothing moves is no stall.
+    /// The rate limit delays the body, so the pause is not a stall.
     held: bool,
-    /// The attempt is over: its bytes do not count any more.
+    /// The attempt is over, and its bytes no longer count.
     over: bool,
 }
 
 impl Bucket {
-    /// Gets ready to send a body of this length.
+    /// Prepares to send a body of this length.
     pub fn flow(&self, length: usize, under_way: &UnderWay) -> Flow {
         let state = FlowState { sent: 0, moved: Instant::now(), held: false, over: false };
         let state = FlowShared {
@@ -102,12 +102,12 @@ impl Bucket {
 }
 
 impl Flow {
-    /// Has the body of a request go through this flow.
+    /// The interceptor that sends the body of a request through this flow.
     pub fn meter(&self) -> impl Intercept + 'static {
         FlowMeter(self.state.clone())
     }
 
-    /// The answer to a request, or the error of a time-out if the body stands still or its answer does not come.
+    /// Returns the answer to a request, or a time-out error if the body stalls or the answer is late.
     pub async fn watch<T, E>(
         self,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -118,7 +118,7 @@ impl Flow {
         }
     }
 
-    /// Ends when the body stands still.
+    /// Ends when the body or its answer stalls, with the reason.
     async fn stalled(&self) -> String {
         loop {
             let (moved, limit) = {
@@ -186,12 +186,12 @@ impl Intercept for FlowMeter {
     }
 }
 
-/// A body that goes in chunks, each when the rate allows it.
+/// A body that is sent in chunks, each when the rate limit allows it.
 struct Metered {
     body: SdkBody,
-    /// What is left of the frame that the body gave last.
+    /// The rest of the last frame.
     rest: Bytes,
-    /// The next chunk waits for this moment.
+    /// The delay of the next chunk.
     pause: Option<Pin<Box<Sleep>>>,
     flow: FlowShared,
 }
@@ -260,9 +260,9 @@ mod tests {
         (Flow { times, length, state }, under_way)
     }
 
-    /// It takes longer than any limit, but never stands still as long as one.
+    /// The body takes longer than the limit, but no pause does.
     #[tokio::test]
-    async fn a_slow_body_is_no_stall() {
+    async fn a_slow_body_is_not_a_stall() {
         let limit = Duration::from_millis(1_500);
         let (flow, under_way) = flow(30, limit, limit);
         let moving = flow.state.clone();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_or_an_answer_that_does_not_come_is_given_up() {
+    async fn a_stalled_body_and_a_late_answer_time_out() {
         let (short, long) = (Duration::from_millis(50), Duration::from_secs(3600));
         for (sent, stall, answer) in [(9, short, long), (10, long, short)] {
             let (flow, under_way) = flow(10, stall, answer);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_the_rate_holds_back_is_no_stall() {
+    async fn a_body_that_the_rate_limit_delays_is_not_a_stall() {
         let (flow, _) = flow(10, Duration::from_millis(50), Duration::from_secs(3600));
         flow.state.hold(true);
         let request = async {

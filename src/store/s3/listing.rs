@@ -1,4 +1,7 @@
-//! Listing: every page or an error. A listing that ends early would make cleanup forget backups.
+//! Listing and deleting objects.
+//!
+//! A listing is complete or fails: an incomplete one would make cleanup forget backups. Objects are deleted
+//! one by one, or with up to 1,000 in a request.
 
 use std::collections::{HashMap, HashSet};
 
@@ -40,7 +43,7 @@ impl Bucket {
                         .list_objects_v2()
                         .bucket(self.name())
                         .prefix(full.clone())
-                        // A foreign key may hold what XML cannot.
+                        // A foreign key may contain characters that XML cannot.
                         .encoding_type(EncodingType::Url)
                         .set_continuation_token(token.clone())
                         .send()
@@ -53,7 +56,9 @@ impl Bucket {
                 let key = if encoded { decode(key) } else { Some(key.to_owned()) };
                 let key = key.ok_or_else(|| broken("a key is not URL-encoded UTF-8".into()))?;
                 if !key.starts_with(&full) {
-                    return Err(broken(format!("the answer holds {key:?}, which is elsewhere")));
+                    return Err(broken(format!(
+                        "the answer contains {key:?}, which does not have the prefix"
+                    )));
                 }
                 let relative = self.relative(&key).unwrap_or(&key).to_owned();
                 let size = object.size().and_then(|size| u64::try_from(size).ok());
@@ -73,10 +78,10 @@ impl Bucket {
                 break;
             }
             let Some(next) = page.next_continuation_token().filter(|t| !t.is_empty()) else {
-                return Err(broken("a page says that more follow, but not how to ask for them".into()));
+                return Err(broken("a page is marked as truncated, but has no continuation token".into()));
             };
             if !tokens.insert(next.to_owned()) {
-                return Err(broken("a page leads back to one that was read".into()));
+                return Err(broken("a continuation token occurs twice".into()));
             }
             token = Some(next.to_owned());
         }
@@ -85,7 +90,7 @@ impl Bucket {
     }
 }
 
-/// Undoes `encoding-type=url`: percent signs, and `+` for a space.
+/// Decodes `encoding-type=url`: percent signs, and `+` for a space.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -122,18 +127,18 @@ impl Bucket {
         }
     }
 
-    /// Deletes these objects in batches. What a batch does not delete is deleted on its own, which says why
-    /// it stays; so is everything where the service knows no DeleteObjects (Google Cloud Storage answers 400 or
-    /// 501).
+    /// Deletes these objects in batches. An object that a batch does not delete is deleted by a request of
+    /// its own, whose answer has the reason. So are all objects if the service lacks DeleteObjects (Google
+    /// Cloud Storage answers 400 or 501).
     pub async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
         let mut answers = Vec::with_capacity(keys.len());
         for keys in keys.chunks(AT_ONCE) {
-            // A key that no store takes would spoil the whole batch.
+            // An invalid key would fail the whole batch.
             let whole = keys.len() > 1 && self.batches() && keys.iter().all(|key| check_key(key).is_ok());
             let gone = if whole { self.delete_batch(keys).await } else { Ok(HashMap::new()) };
             let gone = match gone {
                 Ok(gone) => gone,
-                // Single requests would wait as long, each of them.
+                // Each single request would wait as long.
                 Err(e) if e.away() => {
                     let error = |key: &String| Err(self.error(&e, "s3:DeleteObject", "delete", key));
                     answers.extend(keys.iter().map(error));
@@ -159,7 +164,7 @@ impl Bucket {
         self.delete(key).await
     }
 
-    /// One DeleteObjects: the keys that went, and what is left of each.
+    /// Sends DeleteObjects. Returns the keys that were deleted, with what remains of each.
     async fn delete_batch(
         &self,
         keys: &[String],
@@ -189,7 +194,8 @@ impl Bucket {
     }
 }
 
-/// Services from before 2022 want `Content-MD5` with a DeleteObjects, as Amazon did; the SDK sends a newer checksum.
+/// Services from before 2022 require `Content-MD5` with DeleteObjects, as Amazon did. The SDK sends a newer
+/// checksum.
 fn add_md5(request: &mut HttpRequest) {
     let md5 = request.body().bytes().map(|body| STANDARD.encode(Md5::digest(body)));
     if let Some(md5) = md5 {

@@ -1,9 +1,9 @@
 //! A bucket of Amazon S3, or of a service that speaks its protocol, as a store.
 //!
-//! Requests are sent through the AWS SDK, and repeated here, because the SDK repeats without a word and cannot wait for
-//! an outage of minutes. What the SDK leaves open is decided here, too: checksums are computed by us and compared with what the store says, an answer that
-//! got lost is settled by asking for the object, and a listing either walks every page or fails.
-//! Protocol: the Amazon S3 API reference; where services differ, the code names them.
+//! Requests are sent through the AWS SDK, but repeated here, because the SDK's retries are not logged and
+//! cannot bridge an outage of minutes. Checksums are computed here and compared with the store's. After a
+//! lost answer, a HEAD shows whether the object exists. A listing either reads every page or fails. Protocol:
+//! the Amazon S3 API reference. Comments name the services that differ.
 
 mod client;
 mod explain;
@@ -47,7 +47,7 @@ pub struct S3Store {
 }
 
 impl S3Store {
-    /// Prepares the connection: region and credentials are looked up, the store is not yet asked.
+    /// Prepares the connection: looks up region and credentials, but sends no request.
     pub async fn connect(options: S3Options) -> Result<S3Store> {
         Ok(S3Store { bucket: Arc::new(Bucket::new(options).await?) })
     }
@@ -163,17 +163,17 @@ impl Store for S3Store {
     }
 }
 
-/// What all operations share.
+/// The state that all operations share.
 struct Bucket {
     pub options: S3Options,
     /// Empty, or ends in `/`.
     prefix: String,
     pub connection: Connection,
-    /// Holds back the bodies of all uploads.
+    /// Limits the bodies of all uploads.
     pub rate: Rate,
-    /// Whether the service knows `If-None-Match`; until it refuses the header it does.
+    /// The service accepts `If-None-Match`. True until it refuses the header.
     conditional: AtomicBool,
-    /// Whether the service knows DeleteObjects; until it refuses one it does.
+    /// The service accepts DeleteObjects. True until it refuses one.
     batches: AtomicBool,
 }
 
@@ -199,17 +199,17 @@ impl Bucket {
         &self.options.bucket
     }
 
-    /// The key in the bucket.
+    /// The whole key in the bucket.
     pub fn full(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// The key below the prefix, of one in the bucket.
+    /// The key below the prefix; `None` for keys elsewhere.
     pub fn relative<'a>(&self, full: &'a str) -> Option<&'a str> {
         full.strip_prefix(&self.prefix)
     }
 
-    /// An object in words.
+    /// An object's place for messages.
     pub fn place(&self, key: &str) -> String {
         format!("s3://{}/{}{key}", self.name(), self.prefix)
     }
@@ -219,7 +219,8 @@ impl Bucket {
         self.options.patience.start(self.place(""))
     }
 
-    /// Sends a request, and again while its failure may pass and the patience lasts. Each time it is signed anew.
+    /// Sends a request, and repeats it while its failure may pass and the patience lasts. Each attempt is
+    /// signed anew.
     pub async fn send<T, E, F, S>(&self, operation: &str, send: S) -> std::result::Result<T, S3Failure>
     where
         S: Fn(Client) -> F,
@@ -229,7 +230,7 @@ impl Bucket {
         self.send_within(&mut self.start(), operation, send).await
     }
 
-    /// [`Bucket::send`] as a part of an operation that waits as a whole.
+    /// As [`Bucket::send`], for one of several requests that share a time limit.
     pub async fn send_within<T, E, F, S>(
         &self,
         waiting: &mut Waiting,
@@ -295,7 +296,7 @@ impl Bucket {
         if let Some(waited) = failure.waited {
             error.cause += &format!(", tried again for {}", units::duration(waited));
             if error.hint.is_none() {
-                error = error.hint("Look at the service; BACKUP_PATIENCE is how long it is waited for");
+                error = error.hint("Check the service; BACKUP_PATIENCE sets how long to wait for it");
             }
         }
         error
@@ -305,7 +306,7 @@ impl Bucket {
         self.conditional.load(Ordering::Relaxed)
     }
 
-    /// Remembers that the service refuses `If-None-Match`, and says so the first time.
+    /// Remembers that the service refuses `If-None-Match`, and logs it the first time.
     pub fn set_unconditional(&self) {
         if self.conditional.swap(false, Ordering::Relaxed) {
             log::warn!(
@@ -335,8 +336,8 @@ impl Bucket {
         }
     }
 
-    /// Counts that `operation` is sent again because of `reason`, and waits before it is. Returns false if it was sent
-    /// [`TRIES`] times, or the patience is over.
+    /// Waits before `operation` is sent again because of `reason`, and counts it. Returns false if it was
+    /// sent [`TRIES`] times, or if the patience is over.
     pub async fn repeat(&self, waiting: &mut Waiting, operation: &str, reason: &str, tried: u32) -> bool {
         if tried >= TRIES || !waiting.pause(&format!("{operation}: {reason}")).await {
             return false;
@@ -346,16 +347,15 @@ impl Bucket {
     }
 }
 
-/// How often a request is sent whose failure is not a matter of time: damage on the way, a conflict, an object that is not
-/// there yet.
+/// The attempts of a request whose failure is not an outage: damage on the way, a conflict, an object that is
+/// not visible yet.
 const TRIES: u32 = 4;
 
-/// Counts by operation and reason.
+/// Counts the requests that were sent again, by operation and reason, to show a service that deteriorates.
 #[derive(Debug, Default)]
 struct Repeats(Mutex<BTreeMap<(String, String), u32>>);
 
 impl Repeats {
-    /// Counts a request that is sent again.
     pub fn note(&self, operation: &str, reason: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((operation.to_owned(), reason.to_owned())).or_default() += 1;
@@ -363,7 +363,7 @@ impl Repeats {
         log::debug!("S3 {operation} is sent again ({reason})");
     }
 
-    /// All of it in a line, if there is anything.
+    /// A summary in one line; `None` if no request was sent again.
     pub fn line(&self) -> Option<String> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_sums_up() {
+    fn repeats_are_summed_up_in_a_line() {
         let repeats = Repeats::default();
         assert_eq!(repeats.line(), None);
         repeats.note("PutObject", "connection reset");

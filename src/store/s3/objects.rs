@@ -1,4 +1,7 @@
-//! Small objects: put, get, head, delete.
+//! Small objects: writing, reading and looking at one, and create-only writes (`If-None-Match: *`).
+//!
+//! A create-only write that is repeated after a lost answer meets its own first attempt and gets 412 (seen on
+//! MinIO, Versity Gateway and moto). So after a 412 the object is read back and compared.
 
 use std::ops::Range;
 
@@ -19,11 +22,11 @@ use crate::base::units::{count, several};
 /// How a small object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Put {
-    /// It replaces what is there.
+    /// It replaces an existing object.
     Any,
-    /// Only if the key is free, by the service's own check, and with the retention period of the settings.
+    /// Only if the service finds that the key is free, and with the retention period of the settings.
     New,
-    /// As `New`, but the caller looked whether the key is free.
+    /// As `New`, but the caller has checked that the key is free.
     Looked,
 }
 
@@ -32,8 +35,8 @@ impl Bucket {
         self.put_object(key, &body, Put::Any).await.map_err(|e| self.error(&e, "s3:PutObject", "write", key))
     }
 
-    /// One PutObject, sent again while it is damaged on the way. Small objects take the bucket's own
-    /// storage class: a manifest in an archive class could not be read back.
+    /// Sends PutObject, and repeats it while the body is damaged on the way. Small objects have the bucket's
+    /// default storage class, because a manifest in an archive class could not be read.
     async fn put_object(&self, key: &str, body: &Bytes, put: Put) -> std::result::Result<(), S3Failure> {
         let mode = self.options.checksum;
         let headers = mode.headers(body, mode.sum(body, crc64nvme(body)));
@@ -67,7 +70,7 @@ impl Bucket {
                 .await;
             match sent {
                 Ok(put) if put.e_tag().is_some() => return Ok(()),
-                // Every service answers with an ETag; what does not may be a proxy's web page.
+                // Every S3 service sends an ETag. An answer without one may be the web page of a proxy.
                 Ok(_) => return Err(S3Failure::lost("the answer to the put has no ETag")),
                 Err(e)
                     if e.damaged_on_the_way()
@@ -99,7 +102,7 @@ impl Bucket {
         Ok(bytes)
     }
 
-    /// Reads an object or a part of it, at most `most` bytes; a body that breaks off is asked for again.
+    /// Reads an object or a range of it, at most `most` bytes. A body that ends early is requested again.
     async fn read(&self, key: &str, range: Option<&Range<u64>>, most: u64) -> Result<Bytes> {
         let doing = || format!("cannot read {}", self.place(key));
         let mut waiting = self.start();
@@ -166,15 +169,15 @@ impl Bucket {
     }
 }
 
-/// Why a body was not taken.
+/// Why a body was rejected.
 enum Unread {
-    /// It is larger than its reader accepts; its size, if the header has it.
+    /// It is larger than the caller accepts. The size is `None` if the header lacks it.
     TooLarge(Option<u64>),
-    /// It broke off, or is not the one that was asked for.
+    /// It ended early, or is not the requested range.
     Broken(String),
 }
 
-/// The body, if it is as long as its header said and, for a range, begins where it should.
+/// Returns the body if its length matches the header and, for a range, its start matches the request.
 async fn whole_body(
     mut answer: GetObjectOutput,
     range: Option<&Range<u64>>,
@@ -190,7 +193,7 @@ async fn whole_body(
     if length.is_some_and(|length| length > most) {
         return Err(Unread::TooLarge(length));
     }
-    // A chunked body has no length in its header, and need not end.
+    // A chunked body has no length in its header, and may be endless.
     let (mut chunks, mut size) = (Vec::new(), 0);
     while let Some(chunk) = answer.body.next().await {
         let chunk = chunk.map_err(|e| Unread::Broken(format!("the answer broke off: {e}")))?;
@@ -213,12 +216,12 @@ async fn whole_body(
     }
 }
 
-/// A time as the SDK gives it; one that is missing or beyond reason is the epoch.
+/// Converts a time of the SDK. A missing or impossible time becomes the epoch.
 pub(super) fn time(time: Option<&SdkDateTime>) -> DateTime<Utc> {
     time.and_then(|t| DateTime::from_timestamp(t.secs(), t.subsec_nanos())).unwrap_or_default()
 }
 
-/// What a doubtful write turned out to be.
+/// The content of the key after a write with an unclear result.
 enum ReadBack {
     Ours,
     Others,
@@ -242,8 +245,8 @@ impl Bucket {
             match self.settle(key, &body).await {
                 Ok(ReadBack::Ours) => return Ok(()),
                 Ok(ReadBack::Others) => return Err(self.taken(key)),
-                // 409 ConditionalRequestConflict: another write of the key was under way and may have
-                // failed; S3's documentation says to try again. All else was tried again already.
+                // 409 ConditionalRequestConflict: another write of the key was under way and may have failed.
+                // S3's documentation says to retry. Other failures were repeated already.
                 Ok(ReadBack::Nothing)
                     if conflict && self.repeat(&mut waiting, "PutObject", &failure.reason(), tried).await => {
                 }
@@ -254,7 +257,7 @@ impl Bucket {
         }
     }
 
-    /// One conditional put, or where the service refuses the header a look and a plain put.
+    /// Sends a conditional put. If the service refuses the header, checks the key and sends a plain put.
     async fn put_new(&self, key: &str, body: &Bytes) -> Result<Option<S3Failure>> {
         if self.conditional() {
             let failure = match self.put_object(key, body, Put::New).await {
@@ -264,7 +267,7 @@ impl Bucket {
             if !failure.unsupported() {
                 return Ok(Some(failure));
             }
-            // Perhaps the condition, perhaps something else: the plain put tells.
+            // The condition may be the cause: the result of the plain put shows that.
             let sent = self.look_and_put(key, body).await?;
             if sent.is_none() {
                 self.set_unconditional();

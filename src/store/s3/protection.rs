@@ -1,7 +1,9 @@
-//! What keeps objects that a thief of the key overwrites or deletes: versions and StoredObject Lock.
+//! Versions and Object Lock, which keep objects that a thief of the key overwrites or deletes; and archive
+//! classes, whose objects must be thawed before they can be read.
 //!
-//! Sources: "Using versioning in S3 buckets", "Locking objects with StoredObject Lock" and "Lifecycle configuration elements"
-//! in the Amazon S3 User Guide.
+//! Sources: "Using versioning in S3 buckets", "Locking objects with Object Lock", "Lifecycle configuration
+//! elements" and "Working with archived objects" in the Amazon S3 User Guide. `GLACIER_IR` can be read at
+//! once. The two archive tiers of `INTELLIGENT_TIERING` show only in a HEAD (`x-amz-archive-status`).
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime as SdkDateTime;
@@ -19,8 +21,8 @@ use crate::base::escape::quoted;
 use crate::config::store::S3Options;
 
 impl Bucket {
-    /// The retention period of an object that is written now. GOVERNANCE keeps out every key without
-    /// s3:BypassGovernanceRetention, and leaves the owner of the bucket a way to correct a mistake.
+    /// The mode and end of the retention period of an object that is written now. GOVERNANCE stops every key
+    /// without s3:BypassGovernanceRetention, and lets the owner of the bucket correct a mistake.
     pub fn retention(&self) -> (Option<ObjectLockMode>, Option<SdkDateTime>) {
         let Some(days) = self.options.object_lock_days else { return (None, None) };
         let until = (self.options.machine.now)() + TimeDelta::days(days.into());
@@ -36,13 +38,13 @@ impl Bucket {
         Ok(head.object_lock_retain_until_date().map(|date| time(Some(date))))
     }
 
-    /// Asks for versioning and, where a bucket may have it, for StoredObject Lock, which needs versioning. Each is asked once: a
-    /// question that is refused or not understood leaves its answer unknown.
+    /// Asks whether the bucket has versioning and Object Lock, which needs versioning. Each request is sent
+    /// once; the answer is unknown if it fails.
     pub async fn protection(&self) -> Protection {
         let versioning =
             self.send_once(|client| client.get_bucket_versioning().bucket(self.name()).send()).await;
         let versions = match versioning {
-            // A bucket that never had versions answers without a status.
+            // The answer has no status if the bucket never had versions.
             Ok(answer) => Some(answer.status() == Some(&BucketVersioningStatus::Enabled)),
             Err(_) => None,
         };
@@ -62,7 +64,8 @@ impl Bucket {
         Protection { versions, locks }
     }
 
-    /// Whether old versions are deleted in time.
+    /// Returns true if the settings or a lifecycle rule say that old versions are deleted; `None` if that is
+    /// unknown.
     pub async fn versions_expire(&self) -> Option<bool> {
         if self.options.versioned {
             return Some(true);
@@ -81,7 +84,7 @@ impl Bucket {
 /// Returns true if the rule deletes old versions of all objects below the prefix.
 fn expires(rule: &LifecycleRule, prefix: &str) -> bool {
     let filter = rule.filter();
-    // Tags and sizes select some objects only.
+    // Tags and sizes select only some objects.
     let partial = filter.is_some_and(|filter| {
         filter.tag().is_some()
             || filter.and().is_some()
@@ -101,11 +104,12 @@ pub(super) fn is_archive(class: Option<&str>) -> bool {
     matches!(class, Some("GLACIER" | "DEEP_ARCHIVE"))
 }
 
-/// What a HEAD says about an object that cannot be read now; `None` if it can be.
+/// The archive state of an object, from its HEAD; `None` if the object can be read.
 pub(super) fn archive_of_head(head: &HeadObjectOutput) -> Option<ArchiveState> {
     let frozen =
         is_archive(head.storage_class().map(|class| class.as_str())) || head.archive_status().is_some();
-    // `ongoing-request="true"` while it is thawed, `ongoing-request="false", expiry-date="…"` once there is a copy.
+    // `ongoing-request="true"` during the thaw, `ongoing-request="false", expiry-date="…"` when there is a
+    // copy.
     match head.restore().map(|restore| restore.contains("ongoing-request=\"true\"")) {
         Some(true) if frozen => Some(ArchiveState::Thawing),
         None if frozen => Some(ArchiveState::Frozen),
@@ -113,7 +117,7 @@ pub(super) fn archive_of_head(head: &HeadObjectOutput) -> Option<ArchiveState> {
     }
 }
 
-/// The error for an object that cannot be read (403 InvalidObjectState); `key` is the whole key in the bucket.
+/// The error for an archived object (403 InvalidObjectState); `key` is the whole key in the bucket.
 pub(super) fn archived(
     failure: &S3Failure,
     doing: String,

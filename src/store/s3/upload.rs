@@ -1,4 +1,7 @@
-//! A multipart upload: parts in any order, each with its checksum, then the whole.
+//! A multipart upload: parts in any order, each with its checksum, then the completion, which is verified.
+//!
+//! The answer to a completion may be lost. The object carries a random token of its upload in its metadata,
+//! which shows whether the object under the key is the one of this upload.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +22,7 @@ use super::flow::UnderWay;
 use crate::base::units::{count, several};
 use crate::config::store::Sse;
 
-/// The name of the metadata that tells this upload's object from any other.
+/// The name of the metadata with the token of the upload.
 const TOKEN: &str = "upload-token";
 
 /// An upload under way.
@@ -31,14 +34,14 @@ pub(super) struct S3Upload {
     token: String,
     parts: Mutex<BTreeMap<u32, S3Part>>,
     under_way: UnderWay,
-    /// A completion was asked for and its end is unknown: the object may exist.
+    /// A completion was requested and its result is unknown: the object may exist.
     in_doubt: AtomicBool,
-    /// The store said that the object exists.
+    /// The store confirmed the completion.
     completed: AtomicBool,
     ended: AtomicBool,
-    /// The object is good, or nothing of the upload is left.
+    /// The object is verified, or the upload and its object are removed.
     settled: AtomicBool,
-    /// Whether an answer to CreateMultipartUpload was lost: it may have begun another upload.
+    /// An answer to CreateMultipartUpload was lost: it may have begun a second upload.
     twin: bool,
     /// As in [`UploadSpec::probe`].
     probe: bool,
@@ -125,7 +128,7 @@ impl S3Upload {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The sum of the whole object.
+    /// The checksum of the whole object.
     fn sum(&self, parts: &BTreeMap<u32, S3Part>) -> Sum {
         let sums = parts.values().map(|p| (p.sum, p.plain.len));
         sums.reduce(|(sum, _), (next, len)| (sum.then(next, len), len)).map_or(Sum::None, |(sum, _)| sum)
@@ -144,7 +147,7 @@ impl S3Upload {
         CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build()
     }
 
-    /// Sends one part, again while what arrives is not what was sent.
+    /// Sends a part, and repeats it while it is damaged on the way.
     async fn send_part(&self, index: u32, body: &Bytes, sum: Sum) -> Result<String> {
         let headers = self.bucket.options.checksum.headers(body, sum);
         let (mut tried, mut waiting) = (0, self.bucket.start());
@@ -181,7 +184,7 @@ impl S3Upload {
                     match part.e_tag() {
                         Some(etag) if right => return Ok(etag.to_owned()),
                         Some(_) => {
-                            let cause = format!("the store has another checksum of part {}", index + 1);
+                            let cause = format!("the store reports another checksum of part {}", index + 1);
                             (self.wrong(StoreErrorKind::Damaged, cause), "another checksum".to_owned())
                         }
                         None => {
@@ -261,13 +264,13 @@ impl Upload for S3Upload {
     }
 }
 
-/// S3 counts parts from 1, to 10,000.
+/// S3 numbers parts from 1 to 10,000.
 fn number(index: u32) -> i32 {
     i32::try_from(index).unwrap_or(i32::MAX - 1) + 1
 }
 
 impl S3Upload {
-    /// Completes the upload and compares what the store has with `whole`.
+    /// Completes the upload and compares the stored object with `whole`.
     async fn finish(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> Result<()> {
         let (mut tried, mut waiting) = (0, self.bucket.start());
         let mut conditional = self.bucket.conditional() && !self.probe;
@@ -286,13 +289,13 @@ impl S3Upload {
             };
             let error = self.bucket.error(&failure, "s3:PutObject", "complete", &self.key);
             if conditional && failure.unsupported() && self.own_object().await?.is_none() {
-                // Perhaps the condition, perhaps something else: without it the answer tells.
+                // The condition may be the cause: the answer to a request without it shows that.
                 conditional = false;
                 tried -= 1;
                 continue;
             }
-            // NoSuchUpload and 412 are also what a repeated request gets when its first answer was
-            // lost: the object's own token decides.
+            // A repeated request also gets NoSuchUpload or 412 if the answer to the first one was lost. The
+            // object's token decides.
             let gone = failure.is(&["NoSuchUpload"]);
             let taken = failure.status == Some(412);
             let conflict = failure.status == Some(409);
@@ -308,7 +311,7 @@ impl S3Upload {
                 self.in_doubt.store(false, Ordering::Release);
                 return Err(self.wrong(StoreErrorKind::Exists, "it exists"));
             }
-            // All else was tried again already.
+            // Other failures were repeated already.
             let operation = "CompleteMultipartUpload";
             if !conflict || !self.bucket.repeat(&mut waiting, operation, &failure.reason(), tried).await {
                 return Err(error);
@@ -325,7 +328,7 @@ impl S3Upload {
         Ok(())
     }
 
-    /// One CompleteMultipartUpload. The SDK takes an error in the body of a 200 for what it is.
+    /// Sends CompleteMultipartUpload. The SDK recognises an error in the body of a 200.
     async fn ask(
         &self,
         parts: &BTreeMap<u32, S3Part>,
@@ -347,7 +350,7 @@ impl S3Upload {
                     .set_mpu_object_size(i64::try_from(whole.size).ok())
                     .set_if_none_match(conditional.then(|| "*".to_owned()))
                     .customize()
-                    // S3 may take minutes to put a large object together.
+                    // S3 may need minutes to assemble a large object.
                     .config_override(time_limit(
                         &self.bucket.options,
                         Some(self.bucket.options.timeouts.answer * 10),
@@ -381,8 +384,8 @@ impl S3Upload {
         }
     }
 
-    /// Compares size and checksum as the store has them; an object that differs is deleted later, by
-    /// [`clear`](Self::clear).
+    /// Compares the size and checksum that the store reports. [`clear`](Self::clear) later deletes an object
+    /// that differs.
     async fn verify(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> Result<()> {
         let (mut tried, mut waiting) = (0, self.bucket.start());
         let head = loop {
@@ -392,7 +395,9 @@ impl S3Upload {
                 Some(head) => break head,
                 None if self.bucket.repeat(&mut waiting, "HeadObject", absent, tried).await => {}
                 None => {
-                    return Err(self.wrong(StoreErrorKind::Failed, "the store took it and does not have it"));
+                    return Err(
+                        self.wrong(StoreErrorKind::Failed, "the store accepted it, but does not have it")
+                    );
                 }
             }
         };
@@ -403,7 +408,7 @@ impl S3Upload {
             return Err(self.wrong(StoreErrorKind::Damaged, cause));
         }
         let ours = self.sum(parts).headers();
-        // A composite checksum (`…-3`) is of the parts' checksums, not of the bytes.
+        // A composite checksum (`…-3`) is computed from the parts' checksums, not from the bytes.
         let said = head.checksum_crc64_nvme().or(head.checksum_crc32_c()).filter(|sum| !sum.contains('-'));
         let sent = ours.crc64nvme.as_deref().or(ours.crc32c.as_deref());
         match (said, sent) {
@@ -411,7 +416,7 @@ impl S3Upload {
             (Some(said), Some(sent)) => {
                 let error = self
                     .wrong(StoreErrorKind::Damaged, format!("the store's checksum is {said}, ours {sent}"));
-                // Of another length, it is of another algorithm: the service does not compute what it was asked for.
+                // Another length shows another algorithm: the service does not support the requested one.
                 let other = said.len() != sent.len();
                 Err(if other {
                     error.hint("Set S3_CHECKSUM to crc32c or none for this service")
@@ -423,7 +428,7 @@ impl S3Upload {
         }
     }
 
-    /// Without checksums: the multipart ETag, where it is made of MD5s.
+    /// Compares the multipart ETag, if it consists of MD5s. For services without checksums.
     fn verify_etag(&self, said: Option<&str>, parts: &BTreeMap<u32, S3Part>) -> Result<()> {
         let kms = matches!(self.bucket.options.sse, Some(Sse::Kms(_)));
         let said = said.map(|etag| etag.trim_matches('"')).filter(|etag| is_multipart_etag(etag));
@@ -444,7 +449,7 @@ impl S3Upload {
         }
     }
 
-    /// Aborts the upload, and deletes its object should it exist after all.
+    /// Aborts the upload, and deletes its object if that exists.
     async fn clear(&self) -> Result<()> {
         self.bucket.abort(&self.key, &self.id).await?;
         if self.twin {
@@ -461,7 +466,7 @@ impl S3Upload {
 }
 
 impl Bucket {
-    /// Aborts an upload; one that is gone is a success.
+    /// Aborts an upload. An upload that no longer exists is a success.
     pub async fn abort(&self, key: &str, id: &str) -> Result<()> {
         let answer = self
             .send("AbortMultipartUpload", |client| {
@@ -478,8 +483,9 @@ impl Bucket {
         }
     }
 
-    /// Aborts what a CreateMultipartUpload left behind whose answer was lost and which was sent again. The key is this run's alone; the right to list uploads may be missing, so it is no error.
-    /// (MinIO lists uploads for an exact key only.)
+    /// Aborts all uploads of a key. A CreateMultipartUpload whose answer was lost left one of unknown id.
+    /// Only this run uses the key. The key may lack the permission to list uploads, so failures are only
+    /// logged. (MinIO lists uploads for an exact key only.)
     async fn abort_same_key(&self, key: &str) {
         let full = self.full(key);
         let listed = self

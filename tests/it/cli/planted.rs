@@ -104,7 +104,7 @@ fn a_planted_log_file_or_page_is_refused() {
     }
     let stats = || run(home.to_dir(NOWHERE).args(["stats", "--html"]).arg(&page));
     victim.plant("link", &page);
-    stats().ends(2).says(&[&format!("--html {}", page.display()), "another user can have made"]);
+    stats().ends(2).says(&[&format!("--html {}", page.display()), "another user may have created"]);
     victim.is_untouched("the page is a link");
     // The new page takes over the name. The other name of the hard link keeps the old content.
     victim.plant("hard link", &page);

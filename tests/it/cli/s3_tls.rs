@@ -119,8 +119,8 @@ fn a_proxy_that_refuses_or_is_down_is_named_without_its_password() {
     let closed =
         TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("the port").port();
     for (endpoint, variable, port, code, words) in [
-        ("https://store.example", "HTTPS_PROXY", proxy(LOGIN), 2, "the proxy wants a login"),
-        ("http://store.example", "HTTP_PROXY", proxy(LOGIN), 2, "the proxy wants a login"),
+        ("https://store.example", "HTTPS_PROXY", proxy(LOGIN), 2, "the proxy requires a login"),
+        ("http://store.example", "HTTP_PROXY", proxy(LOGIN), 2, "the proxy requires a login"),
         ("https://store.example", "HTTPS_PROXY", closed, 1, "connection refused"),
     ] {
         let address = format!("http://robot:s3cr3t@127.0.0.1:{port}");
