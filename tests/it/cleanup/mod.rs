@@ -1,7 +1,6 @@
 //! `cleanup`, `pin` and `unpin`: which objects are deleted, which stay, and how the next run completes a
 //! killed one.
 
-mod accepted;
 mod breaking;
 mod buckets;
 mod clocks;

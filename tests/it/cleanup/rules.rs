@@ -1,10 +1,13 @@
 //! Every rule of `cleanup`, through the binary, on a bucket and on a directory.
 
+use bson::doc;
 use serde_json::json;
 use uzima_backup::catalog::layout;
+use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::{Fault, Rule};
 
 use super::support::{JOB, Place, hold, ids, manifest, places, with};
+use crate::cli::support::{Home, NOWHERE, run};
 
 #[test]
 fn a_cleanup_does_exactly_what_the_dry_run_printed() {
@@ -254,4 +257,32 @@ fn a_job_without_backups_in_a_place_with_other_jobs_is_reported() {
     let ran = place.run(&["cleanup", "--job", "other"]).ends(3);
     assert!(ran.stdout.contains("no backups of the job other, only of all@db1"), "{}", ran.stdout);
     assert_eq!(place.listed().len(), 33);
+}
+
+#[tokio::test]
+async fn later_backups_are_compared_with_the_accepted_one() {
+    let (server, home) = (Mongod::builder().start().await.expect("mongod"), Home::new());
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    rows.insert_many((0..300).map(|n| doc! {"_id": n})).await.expect("rows");
+    let backup = || run(home.to_dir(&server.uri()).arg("backup"));
+    let cleanup = |args: &[&str]| run(home.to_dir(NOWHERE).args(["cleanup", "--job", "shop"]).args(args));
+    let backup_of_job = |code| {
+        run(home.to_dir(&server.uri()).args(["backup", "--job", "shop"])).ends(code);
+        home.manifests().pop().expect("a manifest").id.to_string()
+    };
+    backup().ends(0);
+    backup_of_job(0);
+    cleanup(&[]).ends(0);
+    // The ids of two backups of the same second have no order.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    rows.delete_many(doc! {"_id": {"$gte": 20}}).await.expect("a delete");
+    backup_of_job(3);
+    let newest = backup_of_job(3);
+    let frozen = cleanup(&[]).ends(3);
+    assert!(frozen.stdout.contains("--accept "), "{}", frozen.stdout);
+    cleanup(&["--accept", &newest]).ends(0);
+    backup_of_job(0);
+    cleanup(&[]).ends(0);
+    // The acceptance does not apply to another job's collapse.
+    backup().ends(3);
 }

@@ -1,4 +1,5 @@
-//! The sources of settings, end to end. A mistake is reported before any network connection is made.
+//! The sources of settings, end to end, the example configuration, and the checks that `config` makes. A
+//! mistake is reported before any network connection is made.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -6,8 +7,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use uzima_backup::config::table::SETTINGS;
+use uzima_backup::config::{Raw, file};
 use uzima_testkit::mongod::Mongod;
 
+use super::contents::contents;
 use super::support::{Home, NOWHERE, TOOL, bare, files, run};
 
 /// A configuration file that only its owner may read.
@@ -234,4 +238,117 @@ fn command_again(command: &Command) -> Command {
     again.args(command.get_args().filter(|arg| *arg != "--json"));
     again.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     again
+}
+
+/// `config` shows all settings, and then reports every mistake in them.
+#[test]
+fn config_shows_all_settings_and_reports_their_mistakes() {
+    let home = Home::new();
+    let ran = run(home.tool().arg("config")).ends(2).says(&["S3_BACKUP_BUCKET"]);
+    assert!(ran.stdout.contains("retention_days = 30 days  (default)"), "{}", ran.stdout);
+    let mut tool = bare();
+    tool.env("HOME", home.path()).env("MONGO_URI", "mongodb://db1/shop").env("BACKUP_DIR", "/x");
+    let found = run(tool.env("STATE_DIRECTORY", "/run/state").arg("config")).ends(0).stdout;
+    assert!(found.contains("job = shop@db1  (not set; BACKUP_JOB: "), "{found}");
+    assert!(found.contains("state_dir = /run/state  (not set; UZIMA_BACKUP_STATE_DIR: "), "{found}");
+    let found = run(tool.args(["--json"])).ends(0).json();
+    assert_eq!((&found["job"], &found["state_dir"]), (&json!("shop@db1"), &json!("/run/state")));
+    let wrong = run(tool.env("BACKUP_RETENTION_DAYS", "30d").arg("-q")).ends(2);
+    wrong.says(&[
+        "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it is a whole number, at least 1",
+        "no `cleanup`",
+    ]);
+    // All mistakes are reported at once.
+    let several = run(tool.env("S3_BACKUP_BUCKET", "b").env("METRICS_FILE", "m.prom")).ends(2);
+    several.says(&[
+        "retention_days = '30d'",
+        "; both a bucket",
+        "; metrics_file = 'm.prom'",
+        ". Set one of them",
+    ]);
+    let wrong =
+        run(home.tool().env("BACKUP_DIR", "/x").env("BACKUP_FORMAT", "zip").args(["config", "--json"]));
+    let wrong = wrong.ends(2).says(&["BACKUP_FORMAT"]);
+    assert_eq!(wrong.json()["engine"], Value::Null);
+}
+
+fn shipped(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The example with every commented-out setting switched on: `#key = value` and `#[table]`. Prose has a space
+/// after `#`.
+fn all_on(text: &str) -> String {
+    let on = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if !setting.is_empty() && !setting.starts_with([' ', '#']) => setting.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(|line| on(line) + "\n").collect()
+}
+
+#[test]
+fn the_example_configuration_works_unchanged() {
+    let home = Home::new();
+    let path = home.path().join("config.toml");
+    std::fs::write(&path, shipped("examples/config.toml")).expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("its mode");
+    let shown = run(bare().arg("--config").arg(&path).args(["config", "--json"])).ends(0).json();
+    let from_file: Vec<&str> = shown["settings"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|row| row["origin"] == path.display().to_string())
+        .map(|row| row["key"].as_str().expect("a key"))
+        .collect();
+    assert_eq!(from_file, ["mongo_uri", "dir"], "the smallest set that works");
+}
+
+#[test]
+fn the_example_configuration_works_with_every_setting_switched_on() {
+    let text = shipped("examples/config.toml");
+    let values = file::parse("config.toml", &all_on(&text)).unwrap_or_else(|e| panic!("{}", e.chain()));
+    for setting in SETTINGS {
+        let value = values.get(setting.key).unwrap_or_else(|| panic!("{} is missing", setting.key));
+        if let Some(default) = setting.default {
+            assert_eq!(*value, Raw::Text(default.into()), "the example shows {}'s default", setting.key);
+        }
+        assert!(text.contains(setting.env), "{} is not named", setting.env);
+        assert_eq!(matches!(value, Raw::List(_)), setting.list, "{}", setting.key);
+    }
+    assert_eq!(values.len(), SETTINGS.len());
+}
+
+async fn server() -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    rows.insert_many((0..300).map(|n| bson::doc! {"_id": n, "text": "x".repeat(500)})).await.expect("rows");
+    server
+}
+
+/// The setting works as a flag and as a variable, and does not change the artifact.
+#[tokio::test]
+async fn checked_compression_costs_only_time() {
+    let server = server().await;
+    for format in ["tar.gz", "tar.zst", "archive.gz", "archive.zst"] {
+        let home = Home::new();
+        let tool = |args: &[&str], variable: Option<&str>| {
+            let mut command = home.to_dir(&server.uri());
+            command.envs(variable.map(|value| ("BACKUP_CHECK_COMPRESSION", value)));
+            run(command.args(["backup", "--format", format]).args(args)).ends(0);
+            let newest = home.manifests().pop().expect("a manifest");
+            (contents(&newest, &home.artifact(&newest)), newest.artifact.size, newest.totals)
+        };
+        let (plain, _, totals) = tool(&[], None);
+        assert_eq!(plain.documents["shop.rows"].len(), 300);
+        for (args, variable) in [(&["--check-compression"][..], None), (&[], Some("true"))] {
+            let (checked, _, same) = tool(args, variable);
+            assert_eq!((plain.diff(&checked), totals), (vec![], same), "{format} {args:?} {variable:?}");
+        }
+    }
+    let shown = |command: &mut Command| run(command.args(["config"])).ends(0).stdout;
+    let home = Home::new();
+    let on = shown(home.to_dir("mongodb://h").env("BACKUP_CHECK_COMPRESSION", "yes"));
+    assert!(on.contains("check_compression = yes  (environment"), "{on}");
+    run(home.to_dir("mongodb://h").env("BACKUP_CHECK_COMPRESSION", "maybe").arg("backup")).ends(2);
 }

@@ -1,10 +1,8 @@
 //! Runs the real binary as cron, people and scripts do.
 
 mod clocks;
-mod compression;
 mod configuration;
 pub mod contents;
-mod examples;
 mod faults;
 pub mod hardship;
 mod kills;
@@ -22,7 +20,6 @@ pub mod s3;
 mod s3_tls;
 mod schedule;
 pub mod secrets;
-mod shown;
 pub mod signals;
 mod steps;
 pub mod support;

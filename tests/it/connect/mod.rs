@@ -4,6 +4,5 @@
 mod addresses;
 mod certificates;
 mod options;
-mod rights;
 mod support;
 mod unreachable;

@@ -3,7 +3,6 @@
 
 pub mod instant;
 mod refused;
-mod rights;
 mod snapshot;
 pub mod support;
 mod verified;

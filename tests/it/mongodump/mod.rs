@@ -2,7 +2,7 @@
 //! where they are installed.
 
 mod failures;
+mod login;
 mod official;
 mod played;
-mod secrets;
 pub mod support;

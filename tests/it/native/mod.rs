@@ -1,7 +1,6 @@
 //! Backups of real servers with the native engine, with and without faults. A proxy or the server itself
 //! causes every fault at a chosen moment, and each test asserts that the fault occurred.
 
-mod collapse;
 mod collections;
 mod connect;
 mod content;

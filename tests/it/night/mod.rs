@@ -1,6 +1,5 @@
 //! Nightly runs: backup, cleanup and their mails, with the real binary.
 
-mod cleanup;
 mod reports;
 mod runs;
 mod secrets;
@@ -8,5 +7,3 @@ mod service;
 mod settings;
 mod statistics;
 pub mod support;
-mod worst;
-mod zones;

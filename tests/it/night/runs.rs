@@ -1,7 +1,9 @@
-//! Backups that succeed, fail, and recover: their mails and exit codes.
+//! Backups and cleanups that succeed, fail, and recover: their mails and exit codes.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
 use uzima_testkit::mongod::{Mongod, percent_encode};
 use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
@@ -9,7 +11,7 @@ use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use super::support::{JOB, Nights, holds, server};
 use crate::cli::s3::to_s3;
 use crate::cli::signals::{STALL, start, until};
-use crate::cli::support::{NOWHERE, run};
+use crate::cli::support::{NOWHERE, TOOL, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_backup_is_mailed() {
@@ -191,4 +193,132 @@ async fn a_silent_bucket_and_mail_service_do_not_delay_the_end_after_a_signal() 
     let child = start(command.arg("backup"));
     until("a part stalls", || bucket.count("UploadPart") > 0);
     crate::cli::signals::ends_by(child, libc::SIGTERM, 143);
+}
+
+fn cleanup(nights: &Nights, args: &[&str], code: i32) {
+    // MongoDB is unreachable, because a cleanup needs only the store.
+    let mut command = nights.tool(NOWHERE);
+    run(command.env("BACKUP_KEEP_MIN", "1").arg("cleanup").args(args)).ends(code);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cleanup_mails_what_it_deleted() {
+    let (server, nights) = (server().await, Nights::new().await);
+    run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
+    cleanup(&nights, &[], 0);
+    assert_eq!(nights.subjects().await, Vec::<String>::new(), "a cleanup with nothing to do sends no mail");
+    let old = nights.age_a_copy(40);
+    cleanup(&nights, &["--dry-run"], 0);
+    assert_eq!(nights.subjects().await, Vec::<String>::new(), "nothing was done");
+    cleanup(&nights, &[], 0);
+    assert_eq!(nights.subjects().await, [format!("cleanup done, 1 deleted: {JOB}")]);
+    holds(&nights.last().await, &[old.id.as_str(), "40 d", nights.home.backups().to_str().expect("a path")]);
+    assert_eq!(nights.home.manifests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_cleanup_is_mailed_once_a_day() {
+    let (server, nights) = (server().await, Nights::new().await);
+    run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
+    nights.age_a_copy(40);
+    // The newest backup lost nearly all documents.
+    let client = server.client().await.expect("a client");
+    let rows = client.database("shop").collection::<bson::Document>("rows");
+    rows.delete_many(bson::doc! {"_id": {"$gt": 5}}).await.expect("a deletion");
+    run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(3);
+    cleanup(&nights, &[], 3);
+    cleanup(&nights, &[], 3);
+    assert_eq!(nights.subjects().await, [format!("cleanup frozen: {JOB}")]);
+    let newest = nights.home.manifests().pop().expect("a backup").id.to_string();
+    let text = nights.last().await.split_whitespace().collect::<Vec<_>>().join(" ");
+    holds(&text, &["collapsed", &newest, "uzima-backup cleanup --dry-run", "1 of 3 backups"]);
+    cleanup(&nights, &["--accept", &newest], 0);
+    assert_eq!(nights.subjects().await[1..], [format!("cleanup works again: {JOB}")]);
+    assert_eq!(nights.home.manifests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_cleanup_is_mailed() {
+    let nights = Nights::new().await;
+    let file = nights.home.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    run(nights.tool(NOWHERE).env("BACKUP_DIR", &file).arg("cleanup")).ends(1);
+    run(nights.tool(NOWHERE).env("BACKUP_RETENTION_DAYS", "no").arg("cleanup")).ends(2);
+    assert_eq!(nights.subjects().await, [format!("cleanup failed: {JOB}")], "one a day");
+    holds(&nights.last().await, &[file.to_str().expect("a path")]);
+}
+
+/// The state folder is on a full disk: two failures and a success are all mailed.
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_are_sent_although_the_state_directory_is_full() {
+    let (server, nights) = (server().await, Nights::new().await);
+    let script = r#"mount -t tmpfs -o size=64k tmpfs "$FULL" || exit 98
+dd if=/dev/zero of="$FULL/fill" bs=4k 2> /dev/null
+MONGO_URI="$DOWN" "$TOOL" backup; [ $? = 1 ] || exit 97
+MONGO_URI="$DOWN" "$TOOL" backup; [ $? = 1 ] || exit 96
+[ -e "$FULL/notify.json" ] && exit 95
+exec "$TOOL" backup"#;
+    let full = nights.home.path().join("full");
+    std::fs::create_dir(&full).expect("a folder");
+    let tool = nights.tool(&server.uri());
+    let mut shell = Command::new("unshare");
+    shell.args(["-Urm", "/bin/sh", "-c", script]).env_clear().current_dir("/").stdin(Stdio::null());
+    shell.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TOOL", TOOL).env("FULL", &full);
+    shell.env("DOWN", NOWHERE).env("UZIMA_BACKUP_STATE_DIR", &full);
+    run(&mut shell).ends(0).says(&["there may be a mail too many", "No space left on device"]);
+    let subjects = nights.subjects().await;
+    // A failure that cannot be remembered is mailed again.
+    assert_eq!(subjects.len(), 3, "{subjects:?}");
+    assert!(subjects[..2].iter().all(|s| s.starts_with("backup failed: nightly (2")), "{subjects:?}");
+    assert!(subjects[2].starts_with("backup done: nightly (2"), "{subjects:?}");
+    holds(&nights.mails().await[0]["text"].to_string(), &["127.0.0.1:1"]);
+}
+
+/// A time zone whose clocks go back from summer to winter time one second after `now`, so that the hour
+/// before comes twice.
+fn going_back(now: DateTime<Utc>) -> String {
+    let local = now + TimeDelta::hours(2) + TimeDelta::seconds(1);
+    let time = format!("{}:{}:{}", local.hour(), local.minute(), local.second());
+    // The day of the year, counted from 0, including the leap day.
+    format!("WIN-1SUM-2,{}/0,{}/{time}", (local.ordinal0() + 183) % 365, local.ordinal0())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_logs_and_mails_are_in_utc_in_every_time_zone() {
+    let (server, nights) = (server().await, Nights::new().await);
+    let back = going_back(Utc::now());
+    let zones = ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", back.as_str()];
+    let began = Utc::now();
+    let mut ids = Vec::new();
+    for (n, zone) in zones.into_iter().enumerate() {
+        let log = nights.home.path().join(format!("log{n}"));
+        let mut command = nights.tool(&server.uri());
+        command.env("TZ", zone).env("BACKUP_LOG_FILE", &log).args(["backup", "--json"]);
+        let report = run(&mut command).ends(0).json();
+        let (id, ended) = (report["id"].as_str().expect("an id").to_string(), Utc::now());
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap_or_else(|e| panic!("{e}: {text}"));
+        let within = |at: DateTime<Utc>| began - TimeDelta::seconds(1) <= at && at <= ended;
+        let started = time(report["started_at"].as_str().expect("a time"));
+        assert!(within(started), "{zone}: {started}");
+        assert_eq!(id[..16], started.format("%Y%m%dT%H%M%SZ").to_string(), "{zone}");
+        let lines = std::fs::read_to_string(&log).expect("a log");
+        assert!(lines.lines().count() > 2, "{lines}");
+        for line in lines.lines() {
+            let at = line.split(' ').next().expect("a time");
+            assert!(at.ends_with('Z') && within(time(at)), "{zone}: {line}");
+        }
+        let mail = nights.last().await;
+        holds(&mail, &[&id, &started.format("%Y-%m-%d %H:%M UTC").to_string()]);
+        ids.push(id);
+    }
+    let mut sorted = ids.clone();
+    sorted.sort_by_key(|id| id[..16].to_string());
+    sorted.dedup();
+    assert_eq!(sorted, ids, "they are unique, and in the order in which they were made");
+    let mut listed = nights.tool(&server.uri());
+    let listed = run(listed.env("TZ", "Asia/Kolkata").args(["list", "--json"])).ends(0).json();
+    let first = listed["backups"].as_array().and_then(|rows| rows.last()).expect("a row");
+    assert_eq!(first["id"], ids[0].as_str());
+    assert!(first["started_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{first}");
 }

@@ -3,8 +3,7 @@
 mod command;
 mod flood;
 mod hardship;
+mod mails;
 mod resend;
 mod runs;
-mod samples;
-mod secrets;
 pub mod support;

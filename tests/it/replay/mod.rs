@@ -2,10 +2,8 @@
 
 mod found;
 mod kinds;
-mod newer;
 mod one_fails;
 mod part;
-mod recorded;
 mod rights;
 pub mod stored;
 pub mod support;

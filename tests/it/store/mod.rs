@@ -7,7 +7,6 @@ mod dir_faults;
 mod network;
 mod s3_addresses;
 mod s3_complete;
-mod s3_lock;
 mod s3_objects;
 mod s3_parts;
 mod s3_sweep;

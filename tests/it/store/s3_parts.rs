@@ -1,7 +1,10 @@
-//! Parts that are damaged, refused or too many, and uploads that are left behind.
+//! Parts that are damaged, refused or too many, uploads that are left behind, and the storage class,
+//! encryption and retention of objects.
 
+use bytes::Bytes;
+use chrono::Utc;
 use uzima_backup::config::store::{ChecksumMode, Sse};
-use uzima_backup::store::{Store, StoreErrorKind};
+use uzima_backup::store::{Protection, Store, StoreErrorKind, UploadSpec};
 use uzima_testkit::s3_server::{Fault, Limits, Rule, S3Server};
 
 use super::support::{PART, assert_nothing_left, bytes, connect, options, patience, spec, store, upload};
@@ -164,4 +167,38 @@ async fn the_bandwidth_limits_all_parts_together() {
     assert_eq!(begun.under_way(), 0);
     begun.complete(&super::support::whole(&body, 50_000)).await.expect("an upload");
     assert_eq!(server.objects()["daily-backups/dump"], body);
+}
+
+#[tokio::test]
+async fn a_retention_period_is_set_only_on_the_objects_of_a_backup() {
+    let server = S3Server::start();
+    let mut options = options(&server);
+    options.object_lock_days = Some(7);
+    let store = connect(options).await;
+    let error = store.begin(&spec("dump", PART)).await.err().expect("the bucket has no Object Lock");
+    assert_eq!(error.kind, StoreErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains("unset S3_OBJECT_LOCK_DAYS"), "{error}");
+    assert_eq!(
+        store.protection().await.unwrap(),
+        Some(Protection { versions: Some(false), locks: Some(false) })
+    );
+
+    server.lock_objects();
+    upload(&store, "dump", &bytes(3 * PART as usize), PART).await.expect("an artifact");
+    store.create("manifest.json", Bytes::from_static(b"{}")).await.expect("a manifest");
+    store.put("pinned.json", Bytes::from_static(b"{}")).await.expect("a mark");
+    let probe = UploadSpec { probe: true, ..spec("probe", PART) };
+    store.begin(&probe).await.expect("an upload").abort().await.expect("its end");
+    let retained = server.retained();
+    let keys: Vec<&str> = retained.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["daily-backups/dump", "daily-backups/manifest.json"]);
+    let week = Utc::now().timestamp() + 7 * 86_400;
+    assert!(retained.values().all(|until| (week - 3_600..=week).contains(until)), "{retained:?}");
+    let until = store.locked_until("dump").await.unwrap().expect("a retention period");
+    assert_eq!(until.timestamp(), retained["daily-backups/dump"]);
+    assert_eq!(store.locked_until("pinned.json").await.unwrap(), None);
+    assert_eq!(
+        store.protection().await.unwrap(),
+        Some(Protection { versions: Some(true), locks: Some(true) })
+    );
 }

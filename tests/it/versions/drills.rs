@@ -6,8 +6,8 @@ use uzima_testkit::mongod::Version;
 use uzima_testkit::torture;
 use uzima_testkit::wire_proxy::{Rule, WireProxy};
 
+use super::backups;
 use super::support::{chosen, format_of, server, upgrades, versions};
-use super::writers;
 use crate::cli::support::run;
 use crate::drill::lent;
 use crate::drill::support::{assert_gone, drill, scratch};
@@ -37,7 +37,7 @@ async fn backup(data: Data, version: Version) -> Backup {
             torture::fill_with(&original, options).await.expect("the torture database");
             Backup::of(&source, &["--format", format_of(version)])
         }
-        Data::Writers => writers::backup(version, "oplog", format_of(version)).await.0,
+        Data::Writers => backups::backup(version, "oplog", format_of(version)).await.0,
     }
 }
 

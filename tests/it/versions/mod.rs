@@ -5,11 +5,7 @@
 //! `UZIMA_TEST_FULL=1 cargo test --test it versions::` runs all of it, and `UZIMA_TEST_VERSIONS=5.0.32,6.0.27` only
 //! these versions. With `--nocapture` each test prints how many of its combinations it ran, and which.
 
-mod cursors;
+mod backups;
 mod drills;
-mod members;
-mod round_trip;
+mod restores;
 mod support;
-mod upgrades;
-mod users;
-mod writers;

@@ -1,7 +1,6 @@
 //! Runs every command of docs/restore.md and RECOVERY.txt as it is printed there.
 
 mod data;
-mod page;
 mod recovery;
 mod shell;
 
@@ -26,7 +25,7 @@ const PAGE: &str = include_str!("../../../docs/restore.md");
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_page() {
     let data = Data::new().await;
-    let sections = page::sections(PAGE);
+    let sections = shell::sections(PAGE);
     for (heading, blocks) in &sections {
         let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
         match (heading.as_str(), &blocks[..]) {

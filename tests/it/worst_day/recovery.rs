@@ -4,8 +4,8 @@ use uzima_testkit::official::Official;
 use uzima_testkit::read_all::read_all;
 
 use super::data::{Data, assert_taken, one};
-use super::page::indented;
 use super::shell::Shell;
+use super::shell::indented;
 use crate::cli::contents::tar_files;
 use crate::cli::support::{decompressed, files};
 use crate::restore::support::server;

@@ -8,10 +8,10 @@ use uzima_backup::model::id::BackupId;
 
 use super::clock;
 use super::fickle::Fault;
-use super::files::Files;
 use super::ledger::JOBS;
 use super::life::Life;
 use super::world::Ended;
+use super::world::Files;
 use crate::cleanup::oracle::Oracle;
 
 /// The expected result of a cleanup.

@@ -1,4 +1,7 @@
-//! The backups that exist, from the test's own knowledge. Nothing here asks the tool.
+//! The backups that exist, from the test's own knowledge, and the figures of the year. Nothing here asks the
+//! tool.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use uzima_backup::catalog::collapse::{Amount, Contents};
@@ -117,5 +120,33 @@ impl Ledger {
                 && made.started <= now + chrono::TimeDelta::minutes(10)
         };
         self.listed(job).filter(sound).max_by_key(|made| made.started).map(|made| made.documents)
+    }
+}
+
+/// Counts by name.
+#[derive(Debug, Default)]
+pub struct Tally {
+    counts: BTreeMap<String, usize>,
+}
+
+impl Tally {
+    pub fn add(&mut self, what: impl Into<String>, n: usize) {
+        *self.counts.entry(what.into()).or_default() += n;
+    }
+
+    pub fn most(&mut self, what: impl Into<String>, n: usize) {
+        let most = self.counts.entry(what.into()).or_default();
+        *most = n.max(*most);
+    }
+
+    pub fn of(&self, what: &str) -> usize {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    pub fn print(&self, seed: u64) {
+        println!("a year of the seed {seed}");
+        for (what, n) in &self.counts {
+            println!("  {what:<60} {n:>6}");
+        }
     }
 }

@@ -7,10 +7,10 @@ use uzima_backup::model::id::BackupId;
 
 use super::clock;
 use super::fate::Day;
-use super::files::Files;
 use super::ledger::Ledger;
+use super::ledger::Tally;
 use super::mail::Series;
-use super::tally::Tally;
+use super::world::Files;
 use super::world::World;
 
 /// The world, and the test's knowledge of it.

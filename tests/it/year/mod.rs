@@ -13,13 +13,11 @@ mod cleanups;
 mod clock;
 mod fate;
 mod fickle;
-mod files;
 mod ledger;
 mod life;
 mod mail;
 mod nights;
 mod standing;
-mod tally;
 mod telling;
 mod world;
 

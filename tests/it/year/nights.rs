@@ -7,10 +7,10 @@ use uzima_backup::model::manifest::Manifest;
 use super::clock;
 use super::fate::{Day, Reach};
 use super::fickle::{Fault, Harm, Step};
-use super::files::Files;
 use super::ledger::{JOBS, Made};
 use super::life::Life;
 use super::mail::Mail;
+use super::world::Files;
 use super::world::{Ended, Ran};
 
 impl Life {

@@ -1,6 +1,7 @@
 //! The server, the store, the records and the mails of the year, and the tool's operations on them, composed
 //! as its commands compose them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,8 +15,7 @@ use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
 use uzima_backup::base::secret::{ExposeSecret, Redactor, Secret};
-use uzima_backup::catalog::Reading;
-use uzima_backup::catalog::records;
+use uzima_backup::catalog::{Reading, records};
 use uzima_backup::config::JobSettings;
 use uzima_backup::config::choices::EngineChoice;
 use uzima_backup::config::machine::Machine;
@@ -26,8 +26,9 @@ use uzima_backup::mongo::notes::Notes;
 use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
 use uzima_backup::notify::{Notifier, Outcome};
 use uzima_backup::ops::backup::{BackupOptions, Resources};
-use uzima_backup::ops::cleanup::{self, Report};
-use uzima_backup::ops::recorded::{self, Done, Recording};
+use uzima_backup::ops::cleanup::Report;
+use uzima_backup::ops::recorded::{Done, Recording};
+use uzima_backup::ops::{cleanup, recorded};
 use uzima_backup::store::Store;
 use uzima_testkit::mongod::Mongod;
 
@@ -247,5 +248,33 @@ async fn killed<T>(store: &Fickle, run: impl Future<Output = Result<T>>) -> Opti
     tokio::select! {
         outcome = run => Some(outcome),
         () = store.hung() => None,
+    }
+}
+
+/// The size and the modification time, in nanoseconds, of each file.
+pub type Files = BTreeMap<String, (u64, std::time::SystemTime)>;
+
+impl World {
+    /// All files below the root, also the hidden ones.
+    pub fn files(&self) -> Files {
+        let mut files = Files::new();
+        let mut folders = vec![self.root()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+                let meta = entry.metadata().expect("metadata");
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                    continue;
+                }
+                let key =
+                    entry.path().strip_prefix(self.root()).expect("below the root").display().to_string();
+                files.insert(key, (meta.len(), meta.modified().expect("a time")));
+            }
+        }
+        files
+    }
+
+    pub fn read(&self, key: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.root().join(key)).ok()
     }
 }

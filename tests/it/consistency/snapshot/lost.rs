@@ -1,5 +1,6 @@
-//! The snapshot is lost: the server's history is too short, or a collection disappeared before it was read. A
-//! second run keeps an oplog slice instead.
+//! The snapshot or a cursor is lost. A lost cursor is resumed within the same instant. If the server's
+//! history is too short, or a collection disappears before it is read, a second run keeps an oplog slice
+//! instead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,7 +13,9 @@ use uzima_backup::ops::backup::Report;
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule};
 
-use super::support::{LONG, SHORT, assert_snapshot, documents_now, fill, set_behind_a_proxy, snapshot};
+use super::support::{
+    LONG, SHORT, assert_snapshot, change, documents_now, fill, set_behind_a_proxy, snapshot, times_asked,
+};
 use crate::native::support::{Shelf, ids, insert, meanwhile, meanwhile_fail, rows};
 
 /// Asserts that the second run was made, and that its manifest gives the reason why it is no snapshot.
@@ -191,4 +194,57 @@ async fn an_index_and_an_option_may_change_before_the_collection_is_read() {
     // Options and indexes are of the instant, too.
     let metadata = &decoded.metadata["d.z"];
     assert!(!metadata.contains("x_1") && !metadata.contains("validator"), "{metadata}");
+}
+
+#[tokio::test]
+async fn a_lost_cursor_is_resumed_within_the_instant() {
+    for nth in 1..=2 {
+        for action in [Action::fail(43), Action::CutAnswer(100), Action::Close, Action::fail(175)] {
+            let (server, proxy, client) = set_behind_a_proxy().await;
+            fill(&client).await;
+            let before = documents_now(&client).await;
+            let rules = [
+                Rule::on("find").namespace("d.a").nth(1).then(meanwhile(server.uri(), change)),
+                Rule::on("getMore").namespace("d.a").nth(nth).then(action.clone()),
+            ];
+            let rules = rules.map(|rule| proxy.add(rule));
+            let shelf = Shelf::new();
+            let report = shelf.run(&proxy.uri(&server.uri()), snapshot()).await.expect("a backup");
+            assert_eq!(rules.map(|rule| proxy.hits(rule)), [1, 1]);
+            assert_snapshot(&report.manifest);
+            assert_eq!(shelf.decode(&report).documents, before, "{action:?}");
+            let notes = &report.manifest.notes;
+            assert!(
+                notes.len() == 1 && notes[0].starts_with("went on reading d.a behind batch "),
+                "{notes:?}"
+            );
+            let at = report.manifest.consistency.at.map(Into::into);
+            assert!(times_asked(&proxy).iter().all(|time| *time == at));
+        }
+    }
+}
+
+#[tokio::test]
+async fn behind_a_deleted_record_the_scan_resumes_by_the_same_token() {
+    let clustered = bson::doc! { "create": "a", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
+    for create in [bson::doc! { "create": "a" }, clustered] {
+        let (server, proxy, client) = set_behind_a_proxy().await;
+        client.database("d").run_command(create).await.expect("a collection");
+        insert(&client, "d", "a", &rows(0, 1_800, 2_000)).await;
+        let before = documents_now(&client).await;
+        let delete = async |client: mongodb::Client| {
+            let all = client.database("d").collection::<bson::Document>("a");
+            all.delete_many(bson::doc! { "_id": { "$lte": 1_500 } }).await.expect("a delete");
+        };
+        let rule = Rule::on("getMore").namespace("d.a").nth(1).then(meanwhile_fail(server.uri(), 43, delete));
+        let rule = proxy.add(rule);
+        let shelf = Shelf::new();
+        let report = shelf.run(&proxy.uri(&server.uri()), snapshot()).await.expect("a backup");
+        assert_eq!(proxy.hits(rule), 1);
+        assert_snapshot(&report.manifest);
+        assert_eq!(shelf.decode(&report).documents, before);
+        let shown = |body: &bson::RawDocumentBuf| body.get("showRecordId").is_ok_and(|v| v.is_some());
+        let scans = proxy.commands("find").iter().filter(|c| c.body.as_ref().is_some_and(shown)).count();
+        assert_eq!(scans, 0, "nothing is read twice");
+    }
 }
