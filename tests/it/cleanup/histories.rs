@@ -17,7 +17,7 @@ use super::oracle::Oracle;
 
 /// An event of a history.
 #[derive(Debug, Clone)]
-enum Event {
+enum HistoryEvent {
     /// So many nights, each with a backup of each job.
     Nights(u8),
     /// So many days without a backup.
@@ -40,19 +40,19 @@ enum Event {
     Cleanup(i16, bool),
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = HistoryEvent> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
-        6 => (1..12_u8).prop_map(Event::Nights),
-        1 => (1..60_u8).prop_map(Event::Outage),
-        1 => (-4000..4000_i16).prop_map(Event::ClockJumps),
-        1 => index().prop_map(Event::Pin),
-        1 => index().prop_map(Event::Lose),
-        1 => index().prop_map(Event::Unsound),
-        1 => prop_oneof![Just(0), 1..20_u16, 400..600_u16, Just(1000)].prop_map(Event::Holds),
-        1 => (0..2_u8).prop_map(Event::Server),
-        2 => Just(Event::Accept),
-        4 => (prop_oneof![9 => Just(0), 1 => -30..30_i16], any::<bool>()).prop_map(|(m, f)| Event::Cleanup(m, f)),
+        6 => (1..12_u8).prop_map(HistoryEvent::Nights),
+        1 => (1..60_u8).prop_map(HistoryEvent::Outage),
+        1 => (-4000..4000_i16).prop_map(HistoryEvent::ClockJumps),
+        1 => index().prop_map(HistoryEvent::Pin),
+        1 => index().prop_map(HistoryEvent::Lose),
+        1 => index().prop_map(HistoryEvent::Unsound),
+        1 => prop_oneof![Just(0), 1..20_u16, 400..600_u16, Just(1000)].prop_map(HistoryEvent::Holds),
+        1 => (0..2_u8).prop_map(HistoryEvent::Server),
+        2 => Just(HistoryEvent::Accept),
+        4 => (prop_oneof![9 => Just(0), 1 => -30..30_i16], any::<bool>()).prop_map(|(m, f)| HistoryEvent::Cleanup(m, f)),
     ]
 }
 
@@ -73,7 +73,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 
 const JOBS: [&str; 2] = ["all@db1", "all@db2"];
 
-struct World {
+struct History {
     now: DateTime<Utc>,
     jump: i64,
     holds: u64,
@@ -84,10 +84,10 @@ struct World {
     tally: [usize; 3],
 }
 
-impl World {
-    fn new() -> World {
+impl History {
+    fn new() -> History {
         let now = "2026-01-01T03:00:00Z".parse().expect("a time");
-        World { now, jump: 0, holds: 1000, server: 0, made: 0, backups: Vec::new(), tally: [0; 3] }
+        History { now, jump: 0, holds: 1000, server: 0, made: 0, backups: Vec::new(), tally: [0; 3] }
     }
 
     fn night(&mut self) {
@@ -117,33 +117,33 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: &Event, policy: &Policy) {
+    fn happen(&mut self, event: &HistoryEvent, policy: &Policy) {
         let at = |index: &prop::sample::Index, backups: &[Backup]| {
             (!backups.is_empty()).then(|| index.index(backups.len()))
         };
         match event {
-            Event::Nights(nights) => (0..*nights).for_each(|_| self.night()),
-            Event::Outage(days) => self.now += TimeDelta::days((*days).into()),
-            Event::ClockJumps(days) => self.jump = (*days).into(),
-            Event::Pin(i) => {
+            HistoryEvent::Nights(nights) => (0..*nights).for_each(|_| self.night()),
+            HistoryEvent::Outage(days) => self.now += TimeDelta::days((*days).into()),
+            HistoryEvent::ClockJumps(days) => self.jump = (*days).into(),
+            HistoryEvent::Pin(i) => {
                 if let Some(i) = at(i, &self.backups) {
                     let pinned = &mut self.backups[i].pinned;
                     *pinned = if pinned.is_none() { Some(Pin::default()) } else { None };
                 }
             }
-            Event::Lose(i) => {
+            HistoryEvent::Lose(i) => {
                 if let Some(i) = at(i, &self.backups) {
                     self.backups.remove(i);
                 }
             }
-            Event::Unsound(i) => {
+            HistoryEvent::Unsound(i) => {
                 if let Some(i) = at(i, &self.backups) {
                     self.backups[i].unsound = Some("verify failed".into());
                 }
             }
-            Event::Holds(documents) => self.holds = (*documents).into(),
-            Event::Server(server) => self.server = *server,
-            Event::Accept => {
+            HistoryEvent::Holds(documents) => self.holds = (*documents).into(),
+            HistoryEvent::Server(server) => self.server = *server,
+            HistoryEvent::Accept => {
                 for job in JOBS {
                     let of_job = self.backups.iter_mut().filter(|b| b.job == job);
                     if let Some(newest) = of_job.max_by_key(|b| (b.started, b.id.clone())) {
@@ -151,7 +151,7 @@ impl World {
                     }
                 }
             }
-            Event::Cleanup(minutes, force) => {
+            HistoryEvent::Cleanup(minutes, force) => {
                 let off = TimeDelta::minutes((*minutes).into());
                 JOBS.iter().for_each(|job| self.clean(job, off, *force, policy));
             }
@@ -192,7 +192,7 @@ fn cleanup_keeps_a_good_backup_and_deletes_everything_that_is_due() {
     let histories = (policy(), prop::collection::vec(event(), 1..40));
     let tally = std::cell::RefCell::new([0_usize; 3]);
     let outcome = TestRunner::new(config).run(&histories, |(policy, events)| {
-        let mut world = World::new();
+        let mut world = History::new();
         events.iter().for_each(|event| world.happen(event, &policy));
         let mut tally = tally.borrow_mut();
         std::iter::zip(&mut *tally, world.tally).for_each(|(sum, n)| *sum += n);

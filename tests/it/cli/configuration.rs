@@ -12,7 +12,7 @@ use uzima_backup::config::{Raw, file};
 use uzima_testkit::mongod::Mongod;
 
 use super::contents::contents;
-use super::support::{Home, NOWHERE, TOOL, bare, files, run};
+use super::support::{Home, NOWHERE, TOOL, bare, files, run, server_with_rows};
 
 /// A configuration file that only its owner may read.
 fn config(home: &Home, toml: &str, mode: u32) -> PathBuf {
@@ -319,17 +319,10 @@ fn the_example_configuration_works_with_every_setting_switched_on() {
     assert_eq!(values.len(), SETTINGS.len());
 }
 
-async fn server() -> Mongod {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
-    rows.insert_many((0..300).map(|n| bson::doc! {"_id": n, "text": "x".repeat(500)})).await.expect("rows");
-    server
-}
-
 /// The setting works as a flag and as a variable, and does not change the artifact.
 #[tokio::test]
 async fn checked_compression_costs_only_time() {
-    let server = server().await;
+    let server = server_with_rows(300, 500).await;
     for format in ["tar.gz", "tar.zst", "archive.gz", "archive.zst"] {
         let home = Home::new();
         let tool = |args: &[&str], variable: Option<&str>| {

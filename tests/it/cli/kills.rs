@@ -77,7 +77,7 @@ async fn a_run_killed_at_any_system_call_leaves_nothing_broken() {
     let server = Mongod::builder().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_many((0..20).map(|n| bson::doc! {"_id": n})).await.expect("rows");
-    let mut tally = Tally::default();
+    let mut tally = KillTally::default();
     let mut n = 1;
     while killed_at(&server.uri(), CHANGING, n, &mut tally) {
         n += 1;
@@ -95,7 +95,7 @@ async fn a_run_killed_at_any_system_call_leaves_nothing_broken() {
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct KillTally {
     killed: usize,
     whole: usize,
     left: usize,
@@ -119,7 +119,7 @@ fn locks_are_free(home: &Home) {
 }
 
 /// Kills a run at the `n`th of `calls` in any of its threads. Returns false if the run made fewer calls.
-fn killed_at(uri: &str, calls: &str, n: usize, tally: &mut Tally) -> bool {
+fn killed_at(uri: &str, calls: &str, n: usize, tally: &mut KillTally) -> bool {
     let home = Home::new();
     let mut tool = home.to_dir(uri);
     tool.arg("backup");

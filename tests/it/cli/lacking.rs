@@ -2,11 +2,10 @@
 
 use std::process::{Command, Stdio};
 
-use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::signals::until;
-use super::support::{Home, TOOL, files, run};
+use super::support::{Home, TOOL, files, run, server_with_rows};
 
 /// The tool, with these system calls refused.
 fn refused(tool: &Command, calls: &[&str], args: &[&str]) -> Command {
@@ -21,20 +20,13 @@ fn refused(tool: &Command, calls: &[&str], args: &[&str]) -> Command {
     traced
 }
 
-async fn server() -> Mongod {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
-    rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
-    server
-}
-
 const ALL: [&str; 4] =
     ["renameat2:error=EOPNOTSUPP", "linkat:error=EPERM", "flock:error=ENOLCK", "fsync:error=EINVAL"];
 
 /// Each missing call is logged once and named by `health`, and the backup is sound.
 #[tokio::test]
 async fn a_backup_succeeds_on_a_file_system_that_lacks_every_optional_call() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(50, 0).await, Home::new());
     let tool = home.to_dir(&server.uri());
     let words = ["nor hard links", "no locks (flock)", "no fsync of folders"];
     for night in 1..=2 {
@@ -69,7 +61,7 @@ async fn a_backup_succeeds_on_a_file_system_that_lacks_every_optional_call() {
 /// The second run finds the running first one. After a kill it takes the lock over.
 #[tokio::test]
 async fn without_file_locks_a_second_run_finds_a_running_one_and_replaces_a_dead_one() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(50, 0).await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let stall = Action::Stall(std::time::Duration::from_secs(60));
     let stalled = proxy.add(Rule::on("find").namespace("shop.*").nth(1).then(stall));

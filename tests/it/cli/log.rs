@@ -5,17 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use uzima_backup::model::id::BackupId;
-use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
-use super::support::{Home, NOWHERE, TOOL, run};
-
-async fn server() -> Mongod {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
-    rows.insert_many((0..2_500).map(|n| bson::doc! {"_id": n, "text": "x".repeat(100)})).await.expect("rows");
-    server
-}
+use super::support::{Home, NOWHERE, TOOL, run, server_with_rows};
 
 fn log(home: &Home) -> PathBuf {
     home.path().join("backup.log")
@@ -40,7 +32,7 @@ fn line(line: &str) -> (&str, Option<&str>, &str) {
 
 #[tokio::test]
 async fn every_log_line_names_its_run() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(2_500, 100).await, Home::new());
     let ran = run(home.to_dir(&server.uri()).args(["backup", "--log-file"]).arg(log(&home))).ends(0);
     let id = home.manifests()[0].id.to_string();
     let text = read(&log(&home));
@@ -68,7 +60,7 @@ async fn every_log_line_names_its_run() {
 /// If a run makes a second attempt, each attempt has its own id.
 #[tokio::test]
 async fn a_second_attempt_is_logged_with_a_new_id() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(2_500, 100).await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     // Without resume tokens a lost cursor leads to a second attempt.
     proxy.without_resume_tokens(40415);
@@ -106,7 +98,7 @@ fn a_failure_is_written_to_the_log_file() {
 /// `RUST_LOG` filters standard error and the file.
 #[tokio::test]
 async fn rust_log_filters_standard_error_and_the_log_file() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(2_500, 100).await, Home::new());
     let backup = |filter: &str| {
         let mut command = home.to_dir(&server.uri());
         run(command.env("RUST_LOG", filter).args(["backup", "--quiet", "--log-file"]).arg(log(&home))).ends(0)
@@ -139,7 +131,7 @@ fn a_log_file_that_cannot_be_opened_is_a_usage_error() {
 /// A failing write to the log file is reported once and does not change the result.
 #[tokio::test]
 async fn a_log_file_on_a_full_disk_does_not_end_the_run() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(2_500, 100).await, Home::new());
     let ran = run(home.to_dir(&server.uri()).args(["-q", "backup", "--log-file", "/dev/full"])).ends(0);
     assert_eq!(ran.stderr.matches("the log file /dev/full cannot be written").count(), 1, "{}", ran.stderr);
     assert_eq!((ran.stderr.lines().count(), home.manifests().len()), (1, 1), "{}", ran.stderr);
@@ -148,7 +140,7 @@ async fn a_log_file_on_a_full_disk_does_not_end_the_run() {
 /// After `copytruncate` the file continues at its new start.
 #[tokio::test]
 async fn a_truncated_log_file_continues_at_its_start() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(2_500, 100).await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let stalled = proxy.add(
         Rule::on("find").namespace("shop.*").nth(1).then(Action::Stall(std::time::Duration::from_secs(2))),
@@ -168,7 +160,7 @@ async fn a_truncated_log_file_continues_at_its_start() {
 /// using the disk.
 #[tokio::test]
 async fn a_run_with_all_folders_on_a_full_disk_fails_with_a_printed_error() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(2_500, 100).await, Home::new());
     let script = r#"mount -t tmpfs -o size=1m tmpfs "$FULL" || exit 98
 mkdir "$FULL/backups" && : > "$FULL/log" && dd if=/dev/zero of="$FULL/fill" bs=4k 2> /dev/null
 "$TOOL" backup

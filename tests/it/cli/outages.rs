@@ -11,14 +11,7 @@ use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 use uzima_testkit::tcp_proxy::{Mode, TcpProxy};
 
 use super::s3::variables;
-use super::support::{Home, NOWHERE, Ran, run};
-
-async fn server() -> Mongod {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
-    rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
-    server
-}
+use super::support::{Home, NOWHERE, Ran, run, server_with_rows};
 
 /// A bucket behind a proxy.
 struct Away {
@@ -68,7 +61,7 @@ impl Away {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_waits_for_a_store_that_is_unreachable_for_seconds() {
-    let (server, target) = (server().await, Mongod::builder().start().await.expect("mongod"));
+    let (server, target) = (server_with_rows(50, 0).await, Mongod::builder().start().await.expect("mongod"));
     let away = Away::new();
     let waits = ["waiting for s3://backups/daily-backups/ for up to 1 min 0 s (BACKUP_PATIENCE): "];
     for after in ["", "CreateMultipartUpload"] {
@@ -87,7 +80,7 @@ async fn every_command_waits_for_a_store_that_is_unreachable_for_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_stays_unreachable_fails_the_run_with_the_waited_time_and_a_next_step() {
-    let (server, away) = (server().await, Away::new());
+    let (server, away) = (server_with_rows(50, 0).await, Away::new());
     for (fault, words) in [
         (Fault::Answer(503, "ServiceUnavailable"), "503"),
         (Fault::Answer(500, "InternalError"), "InternalError"),

@@ -1,24 +1,16 @@
 //! A repeated request does not fail a run, and is reported in the log and in the manifest.
 
-use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
 use uzima_testkit::tcp_proxy::{Direction, Mode, TcpProxy};
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::s3::{to_s3, variables};
-use super::support::{Home, run};
-
-async fn server() -> Mongod {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
-    rows.insert_many((0..50).map(|n| bson::doc! {"_id": n})).await.expect("rows");
-    server
-}
+use super::support::{Home, run, server_with_rows};
 
 /// Each kind of request fails in a different way before it succeeds.
 #[tokio::test]
 async fn repeated_requests_to_the_bucket_are_logged_and_noted() {
-    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    let (server, home, bucket) = (server_with_rows(50, 0).await, Home::new(), S3Server::start());
     bucket.faults().add(S3Rule::first(2, "ListObjectsV2", Fault::Answer(503, "SlowDown")));
     bucket.faults().add(S3Rule::first(1, "CreateMultipartUpload", Fault::Answer(500, "InternalError")));
     bucket.faults().add(S3Rule::first(1, "UploadPart", Fault::LoseAnswer));
@@ -52,7 +44,7 @@ async fn repeated_requests_to_the_bucket_are_logged_and_noted() {
 
 #[tokio::test]
 async fn a_cleanup_reports_repeated_requests() {
-    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    let (server, home, bucket) = (server_with_rows(50, 0).await, Home::new(), S3Server::start());
     run(to_s3(&home, &server.uri(), &bucket).arg("backup")).ends(0);
     bucket.faults().add(S3Rule::first(1, "ListObjectsV2", Fault::LoseRequest));
     let mut waits = to_s3(&home, &server.uri(), &bucket);
@@ -65,7 +57,7 @@ async fn a_cleanup_reports_repeated_requests() {
 /// The network comes up only after the run has started.
 #[tokio::test]
 async fn a_bucket_that_becomes_reachable_late_is_waited_for() {
-    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    let (server, home, bucket) = (server_with_rows(50, 0).await, Home::new(), S3Server::start());
     let proxy = TcpProxy::start(bucket.address());
     proxy.set_for_first(2, Mode::CutAfter(Direction::Up, 0));
     let mut command = home.tool();
@@ -79,7 +71,7 @@ async fn a_bucket_that_becomes_reachable_late_is_waited_for() {
 /// A failure that cannot pass is reported at once.
 #[tokio::test]
 async fn a_refused_request_is_not_repeated() {
-    let (server, home, bucket) = (server().await, Home::new(), S3Server::start());
+    let (server, home, bucket) = (server_with_rows(50, 0).await, Home::new(), S3Server::start());
     bucket.faults().add(S3Rule::always("*", Fault::Answer(403, "AccessDenied")));
     let before = bucket.count("ListObjectsV2");
     run(to_s3(&home, &server.uri(), &bucket).arg("backup")).ends(1);
@@ -89,7 +81,7 @@ async fn a_refused_request_is_not_repeated() {
 /// The first connections to MongoDB break, and then its first answers are lost.
 #[tokio::test]
 async fn a_server_that_becomes_reachable_late_is_waited_for() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(50, 0).await, Home::new());
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let uri = proxy.uri(&server.uri());
     for (command, note) in [

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use uzima_backup::catalog::marks::Failure;
 use uzima_backup::model::manifest::Manifest;
+use uzima_testkit::mongod::Mongod;
 
 /// The path of the binary under test.
 pub const TOOL: &str = env!("CARGO_BIN_EXE_uzima-backup");
@@ -38,6 +39,15 @@ pub fn with_signals(command: &mut Command, disposition: libc::sighandler_t) {
     };
     // SAFETY: between fork and exec only signal(2) is called, which is async-signal-safe.
     unsafe { command.pre_exec(set) };
+}
+
+/// A server with `count` documents `{_id, text}` in `shop.rows`. Each text has `length` bytes.
+pub async fn server_with_rows(count: i32, length: usize) -> Mongod {
+    let server = Mongod::builder().start().await.expect("mongod");
+    let rows = server.client().await.expect("a client").database("shop").collection("rows");
+    let documents = (0..count).map(|n| bson::doc! {"_id": n, "text": "x".repeat(length)});
+    rows.insert_many(documents).await.expect("rows");
+    server
 }
 
 /// A temporary folder with a folder for backups and one for the state.

@@ -7,12 +7,12 @@ use uzima_backup::config::notify::MailOptions;
 use uzima_backup::notify::events::{Cleanup, Frozen, NewestGood, Occasion, Operation};
 use uzima_backup::notify::{Notifier, Outcome, UNKNOWN_JOB};
 
-use super::runs::{Place, at, failure, success};
+use super::runs::{NotifierSetup, at, failure, success};
 use super::support::mails;
 
 #[tokio::test]
 async fn a_series_of_failures_is_mailed_once_a_day_until_the_recovery() {
-    let place = Place::new().await;
+    let place = NotifierSetup::new().await;
     place.backup(-24, success()).await;
     for hours in [0, 1, 24, 48] {
         place.backup(hours, failure(Exit::Failed, NewestGood::Unknown)).await;
@@ -40,7 +40,7 @@ async fn a_series_of_failures_is_mailed_once_a_day_until_the_recovery() {
 
 #[tokio::test]
 async fn operations_are_tracked_separately_and_a_freeze_counts_as_a_failure() {
-    let place = Place::new().await;
+    let place = NotifierSetup::new().await;
     let frozen = || Outcome::Frozen(Frozen { why: vec!["it collapsed".into()], ..Frozen::default() });
     for (hours, outcome) in
         [(1, frozen()), (2, frozen()), (26, frozen()), (50, Outcome::Cleanup(Cleanup::default()))]
@@ -59,7 +59,7 @@ async fn operations_are_tracked_separately_and_a_freeze_counts_as_a_failure() {
 
 #[tokio::test]
 async fn only_selected_events_are_mailed() {
-    let place = Place::new().await;
+    let place = NotifierSetup::new().await;
     let only = |events: &[Event]| MailOptions { events: events.into(), ..place.options() };
     let failed = || failure(Exit::Failed, NewestGood::Missing);
     place.ends(only(&[Event::Failure]), Operation::Backup, 0, success()).await;
@@ -81,7 +81,7 @@ async fn only_selected_events_are_mailed() {
 
 #[tokio::test]
 async fn a_busy_lock_is_mailed_only_without_a_fresh_backup() {
-    let place = Place::new().await;
+    let place = NotifierSetup::new().await;
     place.backup(0, failure(Exit::Busy, NewestGood::At(at(-24)))).await;
     assert_eq!(place.subjects().await, Vec::<String>::new());
     place.backup(1, failure(Exit::Busy, NewestGood::At(at(-30)))).await;
@@ -90,13 +90,13 @@ async fn a_busy_lock_is_mailed_only_without_a_fresh_backup() {
 
 #[tokio::test]
 async fn a_failure_without_a_job_ends_with_the_success_of_any_job() {
-    let place = Place::new().await;
+    let place = NotifierSetup::new().await;
     let unknown = |hours: i64| Occasion {
         job: UNKNOWN_JOB.into(),
         operation: Operation::Backup,
         run: format!("run-{hours}"),
     };
-    let notifier = |place: &Place| {
+    let notifier = |place: &NotifierSetup| {
         let state = place.folder.path().join("state");
         Notifier::new(Some(place.options()), Some(state), Redactor::default(), "h")
     };

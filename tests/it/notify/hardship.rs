@@ -7,12 +7,12 @@ use uzima_backup::base::secret::Redactor;
 use uzima_backup::notify::Notifier;
 use uzima_backup::notify::events::{NewestGood, Occasion, Operation};
 
-use super::runs::{Place, at, failure, success};
+use super::runs::{NotifierSetup, at, failure, success};
 use super::support::{accepted, refused, service};
 
 #[tokio::test]
 async fn lost_mail_state_costs_only_a_repeated_mail() {
-    let place = Place::new().await;
+    let place = NotifierSetup::new().await;
     let failed = || failure(Exit::Failed, NewestGood::Missing);
     place.backup(0, failed()).await;
     std::fs::write(place.folder.path().join("state/notify.json"), "{\"format\":").expect("a corrupt file");
@@ -31,7 +31,7 @@ async fn lost_mail_state_costs_only_a_repeated_mail() {
 async fn a_failed_mail_is_reported_and_sent_by_the_next_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = service(vec![refused(403, "invalid_api_key", "API key is invalid"), accepted()]).await;
-    let place = Place { server, folder };
+    let place = NotifierSetup { server, folder };
     let failed = || failure(Exit::Failed, NewestGood::Missing);
     let problems = place.ends(place.options(), Operation::Backup, 0, failed()).await;
     assert!(problems.len() == 1 && problems[0].contains("RESEND_API_KEY"), "{problems:?}");
@@ -55,7 +55,7 @@ async fn without_mail_settings_nothing_is_sent_or_stored() {
 async fn a_run_that_a_signal_ends_does_not_wait_for_the_mail() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = service(vec![accepted().set_delay(Duration::from_secs(30))]).await;
-    let place = Place { server, folder };
+    let place = NotifierSetup { server, folder };
     let began = std::time::Instant::now();
     let outcome = failure(Exit::Signal(15), NewestGood::Missing);
     let problems = place.ends(place.options(), Operation::Backup, 0, outcome).await;

@@ -44,14 +44,17 @@ pub fn success() -> Outcome {
 }
 
 /// A mail service, and a notifier with its state in a folder.
-pub struct Place {
+pub struct NotifierSetup {
     pub server: MockServer,
     pub folder: tempfile::TempDir,
 }
 
-impl Place {
-    pub async fn new() -> Place {
-        Place { server: service(vec![accepted()]).await, folder: tempfile::tempdir().expect("a folder") }
+impl NotifierSetup {
+    pub async fn new() -> NotifierSetup {
+        NotifierSetup {
+            server: service(vec![accepted()]).await,
+            folder: tempfile::tempdir().expect("a folder"),
+        }
     }
 
     pub fn options(&self) -> MailOptions {

@@ -9,18 +9,13 @@ use uzima_testkit::raw::{document, element};
 use uzima_testkit::read_all::{Snapshot, read_all};
 use uzima_testkit::torture;
 
+use super::hand_made::from;
 use super::support::{Backup, differences, rows, server};
 use crate::cli::contents::of_archive;
 use crate::cli::support::{Home, run};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mongodump-100.18.0").join(name)
-}
-
-fn from(home: &Home, path: &Path, target: &Mongod) -> Command {
-    let mut command = home.tool();
-    command.env("RESTORE_URI", target.uri()).args(["restore", "--yes", "--from"]).arg(path);
-    command
 }
 
 /// The documents of a namespace in the recorded archive, sorted by their bytes.

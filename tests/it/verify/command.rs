@@ -1,15 +1,6 @@
 //! `verify` through the real binary, and the use of its results by other commands.
 
-use uzima_testkit::mongod::Mongod;
-
-use crate::cli::support::{Home, run};
-
-async fn server() -> Mongod {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let rows = server.client().await.expect("a client").database("shop").collection("rows");
-    rows.insert_many((0..200).map(|n| bson::doc! {"_id": n, "text": "x".repeat(300)})).await.expect("rows");
-    server
-}
+use crate::cli::support::{Home, run, server_with_rows};
 
 fn backup(home: &Home, uri: &str, job: &str) -> String {
     run(home.to_dir(uri).args(["backup", "--job", job])).ends(0);
@@ -28,7 +19,7 @@ fn damage(home: &Home, id: &str) {
 
 #[tokio::test]
 async fn damaged_backups_are_reported_by_verify_list_stats_cleanup_and_health() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(200, 300).await, Home::new());
     let (first, second) = (backup(&home, &server.uri(), "nightly"), backup(&home, &server.uri(), "nightly"));
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
     let sound = tool(&["verify"]).ends(0);
@@ -79,7 +70,7 @@ async fn damaged_backups_are_reported_by_verify_list_stats_cleanup_and_health() 
 
 #[tokio::test]
 async fn verify_all_reports_orphans_and_unreadable_manifests() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(200, 300).await, Home::new());
     let ids = [backup(&home, &server.uri(), "a"), backup(&home, &server.uri(), "b")];
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
     let several = tool(&["verify"]).ends(2);
@@ -112,7 +103,7 @@ async fn verify_all_reports_orphans_and_unreadable_manifests() {
 /// The findings name the missing object and the next step, and give no figures of unread data.
 #[tokio::test]
 async fn a_missing_object_is_reported_with_the_next_step() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(200, 300).await, Home::new());
     let (first, second) = (backup(&home, &server.uri(), "nightly"), backup(&home, &server.uri(), "nightly"));
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
     let manifests = home.manifests();
@@ -140,7 +131,7 @@ async fn a_missing_object_is_reported_with_the_next_step() {
 /// A cleanup deletes the results with their backup, so that the folder is empty.
 #[tokio::test]
 async fn results_of_verify_are_deleted_with_their_backup() {
-    let (server, home) = (server().await, Home::new());
+    let (server, home) = (server_with_rows(200, 300).await, Home::new());
     let first = backup(&home, &server.uri(), "nightly");
     let tool = |args: &[&str]| run(home.to_dir(&server.uri()).args(args));
     tool(&["verify", &first]).ends(0);

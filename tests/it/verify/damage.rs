@@ -27,19 +27,19 @@ async fn server() -> Mongod {
     server
 }
 
-struct Backup {
+struct StoredBackup {
     home: Home,
     store: Arc<dyn Store>,
     manifest: Manifest,
 }
 
-impl Backup {
-    fn make(server: &Mongod, format: &str) -> Backup {
+impl StoredBackup {
+    fn make(server: &Mongod, format: &str) -> StoredBackup {
         let home = Home::new();
         run(home.to_dir(&server.uri()).args(["backup", "--db", "shop", "--format", format])).ends(0);
         let store = Arc::new(DirStore::new(DirOptions::new(home.backups())).expect("a store"));
         let manifest = home.manifests().pop().expect("a manifest");
-        Backup { home, store, manifest }
+        StoredBackup { home, store, manifest }
     }
 
     fn artifact(&self) -> PathBuf {
@@ -55,7 +55,7 @@ impl Backup {
 async fn a_sound_backup_has_no_findings() {
     let server = server().await;
     for format in FORMATS {
-        let backup = Backup::make(&server, format);
+        let backup = StoredBackup::make(&server, format);
         let report =
             check_backup(&backup.store, &backup.manifest, 2, Clock::start()).await.expect("a report");
         assert_eq!(report.findings, [], "{format}");
@@ -69,7 +69,7 @@ async fn a_sound_backup_has_no_findings() {
 async fn every_flipped_byte_is_found() {
     let server = server().await;
     for format in FORMATS {
-        let backup = Backup::make(&server, format);
+        let backup = StoredBackup::make(&server, format);
         let whole = std::fs::read(backup.artifact()).expect("the artifact");
         let file = std::fs::OpenOptions::new().write(true).open(backup.artifact()).expect("the artifact");
         for (at, byte) in whole.iter().enumerate() {
@@ -86,7 +86,7 @@ async fn every_flipped_byte_is_found() {
 async fn every_truncation_is_found() {
     let server = server().await;
     for format in FORMATS {
-        let mut backup = Backup::make(&server, format);
+        let mut backup = StoredBackup::make(&server, format);
         let whole = std::fs::read(backup.artifact()).expect("the artifact");
         for len in (0..whole.len()).rev() {
             std::fs::write(backup.artifact(), &whole[..len]).expect("a shorter file");
@@ -110,7 +110,7 @@ async fn every_truncation_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn findings_name_the_namespace_and_the_place() {
     let server = server().await;
-    let backup = Backup::make(&server, "tar.gz");
+    let backup = StoredBackup::make(&server, "tar.gz");
     let index = std::fs::read(backup.home.backups().join(&backup.manifest.index.key)).expect("the index");
     let index = uzima_backup::model::index::Index::decode(&index).expect("an index");
     let at = backup.manifest.namespaces.iter().position(|n| n.collection == "rows").expect("shop.rows");
@@ -127,13 +127,13 @@ async fn findings_name_the_namespace_and_the_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_and_missing_objects_are_found() {
     let server = server().await;
-    let (one, other) = (Backup::make(&server, "tar.zst"), Backup::make(&server, "tar.zst"));
-    let index = |backup: &Backup| backup.home.backups().join(&backup.manifest.index.key);
+    let (one, other) = (StoredBackup::make(&server, "tar.zst"), StoredBackup::make(&server, "tar.zst"));
+    let index = |backup: &StoredBackup| backup.home.backups().join(&backup.manifest.index.key);
     std::fs::copy(index(&other), index(&one)).expect("another index");
     assert!(one.findings().await[0].what.contains("does not have the size"), "{:?}", one.findings().await);
     std::fs::remove_file(index(&one)).expect("no index");
     assert!(one.findings().await[0].what.contains("is missing"));
-    let sound = Backup::make(&server, "tar.zst");
+    let sound = StoredBackup::make(&server, "tar.zst");
     std::fs::copy(other.artifact(), sound.artifact()).expect("another artifact");
     assert!(!sound.findings().await.is_empty());
     std::fs::remove_file(sound.artifact()).expect("no artifact");

@@ -23,39 +23,39 @@ enum Ground {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Data {
+enum DrillData {
     Torture,
     /// With an oplog slice.
     Writers,
 }
 
-async fn backup(data: Data, version: Version) -> Backup {
+async fn backup(data: DrillData, version: Version) -> Backup {
     match data {
-        Data::Torture => {
+        DrillData::Torture => {
             let (source, original) = server(version).await;
             let options = torture::Options { big: false, users: true };
             torture::fill_with(&original, options).await.expect("the torture database");
             Backup::of(&source, &["--format", format_of(version)])
         }
-        Data::Writers => backups::backup(version, "oplog", format_of(version)).await.0,
+        DrillData::Writers => backups::backup(version, "oplog", format_of(version)).await.0,
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_sound_in_a_drill_by_its_own_version_and_by_newer_ones() {
     let mut all = Vec::new();
-    for data in [Data::Torture, Data::Writers] {
+    for data in [DrillData::Torture, DrillData::Writers] {
         for (from, to) in upgrades() {
             all.extend([Ground::Own, Ground::Lent].map(|ground| (data, from, to, ground)));
         }
     }
     let (oldest, newest) = (versions()[0], versions()[versions().len() - 1]);
     let chosen = chosen("drills", all, |&(data, from, to, ground)| match (data, ground) {
-        (Data::Torture, Ground::Own) => from == to || to == newest,
-        (Data::Torture, Ground::Lent) => (from, to) == (oldest, newest),
-        (Data::Writers, ground) => (from, to) == (oldest, newest) && ground == Ground::Own,
+        (DrillData::Torture, Ground::Own) => from == to || to == newest,
+        (DrillData::Torture, Ground::Lent) => (from, to) == (oldest, newest),
+        (DrillData::Writers, ground) => (from, to) == (oldest, newest) && ground == Ground::Own,
     });
-    for data in [Data::Torture, Data::Writers] {
+    for data in [DrillData::Torture, DrillData::Writers] {
         for version in versions() {
             let chosen: Vec<_> = chosen.iter().filter(|one| (one.0, one.1) == (data, version)).collect();
             if chosen.is_empty() {

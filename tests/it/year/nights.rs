@@ -11,7 +11,7 @@ use super::ledger::{JOBS, Made};
 use super::life::Life;
 use super::mail::Mail;
 use super::world::Files;
-use super::world::{Ended, Ran};
+use super::world::{BackupRun, Ended};
 
 impl Life {
     /// Runs both jobs at the same time, as cron would.
@@ -43,7 +43,14 @@ impl Life {
     }
 
     /// Compares a run with the expectation, and enters it into the ledger.
-    async fn book(&mut self, ran: Ran, fault: Option<Fault>, before: &Files, after: &Files, mails: &[Mail]) {
+    async fn book(
+        &mut self,
+        ran: BackupRun,
+        fault: Option<Fault>,
+        before: &Files,
+        after: &Files,
+        mails: &[Mail],
+    ) {
         let job = ran.job;
         let own = |key: &&String| ran.ids.iter().any(|id| key.contains(id.as_str()));
         let new: Vec<&String> = after.keys().filter(own).collect();
@@ -114,7 +121,7 @@ impl Life {
 
     /// Reads the manifest of a backup from the disk, compares it with the server, and enters it into the
     /// ledger.
-    async fn made(&mut self, ran: &Ran) -> Manifest {
+    async fn made(&mut self, ran: &BackupRun) -> Manifest {
         let job = ran.job;
         let id = ran.ids.last().expect("an id");
         let bytes = self.world.read(&layout::manifest(id)).expect("a manifest");

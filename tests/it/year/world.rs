@@ -62,7 +62,7 @@ pub enum Ended<T> {
 }
 
 /// A run of `backup`.
-pub struct Ran {
+pub struct BackupRun {
     pub job: usize,
     pub ids: Vec<BackupId>,
     pub started: DateTime<Utc>,
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Runs `backup` as its command does.
-    pub async fn backup(&self, job: usize, fault: Option<Fault>) -> Ran {
+    pub async fn backup(&self, job: usize, fault: Option<Fault>) -> BackupRun {
         let (store, options) = (self.store(fault), self.options(job));
         let ids: Arc<Mutex<Vec<BackupId>>> = Arc::default();
         let (given, started) = (ids.clone(), clock::machine());
@@ -174,7 +174,7 @@ impl World {
                 (Ended::Failed(error), unsent)
             }
         };
-        Ran { job, ids, started, ended, harmed: store.harmed(), unsent }
+        BackupRun { job, ids, started, ended, harmed: store.harmed(), unsent }
     }
 
     /// Runs `cleanup` as its command does. Also returns whether the fault occurred.
