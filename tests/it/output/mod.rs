@@ -7,4 +7,6 @@ mod errors;
 mod places;
 mod servers;
 mod settings;
+mod signals;
+mod stored;
 mod support;

@@ -5,6 +5,7 @@ use uzima_testkit::mongod::Mongod;
 
 use super::support::{all, compact, normalize_measured};
 use crate::cli::support::{Home, NOWHERE, Ran, run};
+use crate::drill::support::{mongod, scratch};
 use crate::restore::support::rows;
 
 /// A server with two collections of five documents in all, and a folder for its backups.
@@ -180,6 +181,66 @@ async fn verify_prints_sound_and_damaged_backups() {
           "orphans": []
         }
     "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_prints_what_it_restored() {
+    let shop = Shop::open().await;
+    shop.run(&["backup", "--db", "shop"]).ends(0);
+    let within = scratch();
+    let drill = |args: &[&str]| {
+        let mut command = shop.home.to_dir(NOWHERE);
+        command.env("MONGOD_PATH", mongod()).env("TMPDIR", within.path()).env("BACKUP_JOB", "nightly");
+        run(command.args(["verify", "latest", "--drill"]).args(args)).ends(0)
+    };
+    assert_snapshot!(normalize_measured(&drill(&[]).stdout, &shop.home), @"
+        sound    00000000T000000Z-000001 of nightly: 5 documents, [SIZE] raw, [SIZE]/s
+        drilled  2 namespaces, 5 documents, [SIZE] raw, restored into a throw-away mongod ([SERVER VERSION])
+                 recovery time [TIME], [SIZE]/s (of that indexes [TIME]); compared in [TIME]
+    ");
+    assert_snapshot!(normalize_measured(&compact(&drill(&["--json"]).json()), &shop.home), @r#"
+        {
+          "version": 1,
+          "place": "[HOME]/backups",
+          "backups": [
+            {
+              "id": "00000000T000000Z-000001",
+              "job": "nightly",
+              "sound": true,
+              "findings": [],
+              "verified_at": "0000-00-00T00:00:00Z",
+              "stored_bytes": 0,
+              "documents": 5,
+              "raw_bytes": 0,
+              "seconds": 0,
+              "drill": {
+                "at": "0000-00-00T00:00:00Z",
+                "target": "mongod",
+                "version": "[SERVER VERSION]",
+                "oplog_entries": 0,
+                "recovery_seconds": 0,
+                "index_seconds": 0,
+                "compare_seconds": 0,
+                "namespaces": 2,
+                "documents": 5,
+                "raw_bytes": 0,
+                "findings": [],
+                "notes": []
+              },
+              "problems": []
+            }
+          ],
+          "damaged": [],
+          "archived": [],
+          "orphans": []
+        }
+    "#);
+    assert_snapshot!(shop.text(&["health", "--only", "drill"]), @"
+        exit code 0
+        --- stdout
+        ok  drill  the newest drill, of 00000000T000000Z-000001, is 0 min old, and took [TIME]   [TIME]
+        healthy: 1 ok
+    ");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,13 @@ static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         rule(r"\b2\d{3}/\d\d/", "0000/00/"),
         rule(r"127\.0\.0\.1:\d{2,5}", "127.0.0.1:00000"),
         rule(r"[4-9]\.\d+\.\d+, feature compatibility version \d\.\d", "[SERVER VERSION]"),
+        rule(r"\([4-9]\.\d+\.\d+\)", "([SERVER VERSION])"),
         rule(r#""(server_version|feature_compatibility_version)": "[^"]*""#, r#""$1": "[SERVER VERSION]""#),
+        rule(r#""[0-9a-f]{64}""#, r#""[BLAKE3]""#),
+        rule(r#""uuid": "[0-9a-f]{32}""#, r#""uuid": "[UUID]""#),
+        rule(r#""[0-9a-f]{32}""#, r#""[XXH3]""#),
+        rule(r#""[0-9a-f]{16}""#, r#""[CRC64]""#),
+        rule(r#""version": "\d+\.\d+\.\d+""#, r#""version": "[SERVER VERSION]""#),
         rule(r#""host": "[^"]*""#, r#""host": "[HOST]""#),
         rule(r#""(milliseconds|age_seconds)": \d+"#, r#""$1": 0"#),
     ]
@@ -30,7 +36,7 @@ static MEASURED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         rule(r"\b\d+(\.\d+)? m?s\b", "[TIME]"),
         rule(r"\b\d+(\.\d+)? ([KMGT]i)?B\b", "[SIZE]"),
         rule(r#""(\w*bytes\w*|size)": \d+"#, r#""$1": 0"#),
-        rule(r#""seconds": \d+(\.\d+)?"#, r#""seconds": 0"#),
+        rule(r#""(\w*seconds)": [\d.]+(e-\d+)?"#, r#""$1": 0"#),
     ]
 });
 
