@@ -1,74 +1,46 @@
 //! `uzima-backup health`.
 
-use std::time::Duration;
-
-use chrono::Utc;
 use log::Level;
-use serde_json::json;
 
 use super::args::HealthArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::tell::Teller;
 use super::units;
-use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
-use crate::base::retry::FOR_A_PERSON;
-use crate::config::Config;
 use crate::config::event::Event;
-use crate::config::place::Place;
-use crate::ops::backup::{BackupOptions, Expected};
-use crate::ops::health::{self, Options, Outcome, Report, Row, Subject};
+use crate::notify::run::{Run, RunNotices};
+use crate::ops::health::{CheckOutcome, CheckRow, HealthReport, HealthRequest, run_health};
 
-/// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
-const PATIENCE: Duration = Duration::from_secs(60);
-
-pub async fn run(
-    args: &HealthArgs,
-    config: &Config,
-    output: &Output,
-    log: &Log,
-    cancel: &Cancel,
-) -> Result<Exit> {
-    // Before anything is asked: a mail that nobody can get is a mistake in the command.
-    let teller = if args.email { Some(Teller::new(config, log, cancel)?) } else { None };
-    teller.as_ref().map_or(Ok(()), Teller::is_ready)?;
-    let report = look(args, config, log, cancel).await?;
-    output.result(&report_json(&report), || report_text(&report));
-    // What it says stands on its own: a mail that cannot be sent is what the check `mail` is for.
-    let unsent = match &teller {
-        Some(teller) => teller.report(Event::Health, report.mail(Utc::now())).await,
+pub async fn run(args: &HealthArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
+    // Before any check: `--email` without a mail service is wrong usage.
+    let notices = if args.email { Some(RunNotices::new(run)?) } else { None };
+    notices.as_ref().map_or(Ok(()), RunNotices::require_mail)?;
+    let request =
+        HealthRequest { only: args.only.clone(), skip: args.skip.clone(), allow_empty: args.allow_empty };
+    let report = run_health(run, &request).await?;
+    log.tell(Level::Info, &report_text(&report));
+    output.result(&report, || report_text(&report));
+    // A mail that cannot be sent does not change the report: the check `mail` is for that.
+    let unsent = match &notices {
+        Some(notices) => notices.report(Event::Health, report.mail(run.clock.now())).await,
         None => Vec::new(),
     };
     unsent.iter().for_each(|problem| output::needs_look(problem));
-    tell_failed(&report, output);
+    print_failed(&report, output);
     Ok(match report.exit() {
         Exit::Done if !unsent.is_empty() => Exit::NeedsLook,
         exit => exit,
     })
 }
 
-/// Looks at everything that the flags ask for, and logs it. What is told has no secrets in it, though words of
-/// servers and drivers are among it.
-pub async fn look(args: &HealthArgs, config: &Config, log: &Log, cancel: &Cancel) -> Result<Report> {
-    let options = Options { only: args.only.clone(), skip: args.skip.clone(), patience: PATIENCE };
-    let mut report = health::health(subject(args, config), &options, Utc::now(), cancel).await?;
-    let redactor = &config.redactor;
-    for row in &mut report.checks {
-        row.detail = redactor.clean(&row.detail);
-        row.next_step = row.next_step.as_ref().map(|step| redactor.clean(step));
-    }
-    log.tell(Level::Info, &report_text(&report));
-    Ok(report)
-}
-
-/// Names on standard error what failed.
-pub fn tell_failed(report: &Report, output: &Output) {
-    let failed: Vec<&Row> = report.checks.iter().filter(|row| row.outcome == Outcome::Failed).collect();
+/// Prints the failed checks on standard error.
+pub fn print_failed(report: &HealthReport, output: &Output) {
+    let failed: Vec<&CheckRow> =
+        report.checks.iter().filter(|row| row.outcome == CheckOutcome::Failed).collect();
     if output.quiet {
-        // Names alone would not say what is wrong.
+        // The names alone do not say what is wrong.
         for row in &failed {
             output::say(&format!("{}: {}", row.name, row.detail));
             row.next_step.iter().for_each(|step| output::say(&format!("next step: {step}")));
@@ -79,46 +51,10 @@ pub fn tell_failed(report: &Report, output: &Output) {
     }
 }
 
-fn subject(args: &HealthArgs, config: &Config) -> Result<Subject> {
-    let mut settings = config.job()?.clone();
-    settings.patience = settings.patience.at_most(FOR_A_PERSON);
-    let mut place = config.place()?.clone();
-    if let Place::S3(options) = &mut place {
-        options.patience = settings.patience.at_most(FOR_A_PERSON);
-    }
-    Ok(Subject {
-        backup: BackupOptions { settings, allow_empty: args.allow_empty, expected: Expected::default() },
-        place,
-        mail: config.mail()?.cloned(),
-        metrics: config.signals()?.metrics.clone(),
-        misspelt: config.misspelt().to_vec(),
-        exposed: config.exposed().to_vec(),
-    })
-}
-
-/// The report as JSON.
-pub fn report_json(report: &Report) -> serde_json::Value {
-    let row = |row: &Row| {
-        json!({
-            "name": row.name,
-            "outcome": row.outcome.word().replace(' ', "_"),
-            "detail": row.detail,
-            "milliseconds": row.took.as_millis() as u64,
-            "next_step": row.next_step,
-        })
-    };
-    json!({
-        "version": 1,
-        "job": report.job,
-        "healthy": report.exit() == Exit::Done,
-        "checks": report.checks.iter().map(row).collect::<Vec<_>>(),
-    })
-}
-
 /// The report as text: a line for each check, and the next step of each that failed or warned.
-pub fn report_text(report: &Report) -> String {
-    let word = |row: &Row| row.outcome.word();
-    let widest = |width: &dyn Fn(&Row) -> usize| report.checks.iter().map(width).max().unwrap_or(0);
+pub fn report_text(report: &HealthReport) -> String {
+    let word = |row: &CheckRow| row.outcome.word();
+    let widest = |width: &dyn Fn(&CheckRow) -> usize| report.checks.iter().map(width).max().unwrap_or(0);
     let (first, second) = (widest(&|row| word(row).len()), widest(&|row| row.name.len()));
     let mut text = String::new();
     for row in &report.checks {
@@ -132,9 +68,15 @@ pub fn report_text(report: &Report) -> String {
         }
     }
     let count = |outcome| report.checks.iter().filter(|row| row.outcome == outcome).count();
-    // That it is not, and why, is said once: on standard error.
+    // Failed checks are printed once, on standard error.
     let health = if report.exit() == Exit::Done { "healthy: " } else { "" };
-    let kinds = [Outcome::Ok, Outcome::Warning, Outcome::Failed, Outcome::Skipped, Outcome::NotConfigured];
+    let kinds = [
+        CheckOutcome::Ok,
+        CheckOutcome::Warning,
+        CheckOutcome::Failed,
+        CheckOutcome::Skipped,
+        CheckOutcome::NotConfigured,
+    ];
     let counts = kinds.into_iter().filter(|outcome| count(*outcome) > 0);
     let counts: Vec<String> =
         counts.map(|outcome| format!("{} {}", count(outcome), outcome.word())).collect();

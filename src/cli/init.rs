@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
+use log::Level;
 use serde_json::json;
 
-use super::args::{HealthArgs, InitArgs};
+use super::args::InitArgs;
 use super::health;
 use super::logging::Log;
 use super::output::{self, Output};
-use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::config::env::{Env, named_file};
-use crate::config::machine::Machine;
 use crate::config::place::Place;
 use crate::config::{Config, DEFAULT_FILE, Origin};
-use crate::ops::health::Report as Health;
+use crate::notify::run::Run;
+use crate::ops::health::{HealthReport as Health, HealthRequest, run_health};
 use crate::ops::init::schedule::Schedule;
 use crate::ops::init::standing::{self, Written};
 use crate::ops::init::{self, LeftOut, Options, Report};
@@ -27,11 +27,11 @@ use crate::ops::init::{self, LeftOut, Options, Report};
 pub async fn run(
     args: &InitArgs,
     file: Option<&Path>,
-    config: &Config,
+    run: &Run<'_>,
     output: &Output,
     log: &Log,
-    cancel: &Cancel,
 ) -> Result<Exit> {
+    let (config, cancel) = (run.config, run.cancel);
     let env: Env<'_> = &|name| std::env::var_os(name);
     let file = absolute(named_file(env, file)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
     let (place, mails) = checked(args, config)?;
@@ -39,7 +39,7 @@ pub async fn run(
     let report = cancel.or(init::init(config, env, &options, Utc::now())).await?;
     let schedule = schedule(config, &file, &report, &place, mails);
     log::info!("wrote {}; trying it, which takes half a minute or more where nobody answers", file.display());
-    let health = tried(&file, &report.left_out, (env, &config.machine), log, cancel).await.map_err(|e| match e.kind() {
+    let health = tried(&file, &report.left_out, env, run).await.map_err(|e| match e.kind() {
         Kind::Signal(_) => e.hint(format!(
             "{} is written: go on with `{}`; `uzima-backup init --force` prints the lines for cron and systemd",
             file.display(),
@@ -47,8 +47,9 @@ pub async fn run(
         )),
         _ => e,
     })?;
+    log.tell(Level::Info, &health::report_text(&health));
     output.result(&json(&file, &report, &health, &schedule), || text(&file, &report, &health, &schedule));
-    health::tell_failed(&health, output);
+    health::print_failed(&health, output);
     if health.exit() != Exit::Done {
         output::say(&format!(
             "{} is kept: mend what failed, then run `{}`",
@@ -111,22 +112,18 @@ fn kept(health: &Health) -> bool {
 
 /// `health` by the file alone, as cron starts it; of the environment only the secrets that are not in the file.
 /// Whether there is a backup, and whether one was drilled, is not asked of a new installation.
-async fn tried(
-    file: &Path,
-    secrets: &[LeftOut],
-    (env, machine): (Env<'_>, &Machine),
-    log: &Log,
-    cancel: &Cancel,
-) -> Result<Health> {
+async fn tried(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) -> Result<Health> {
     let of_secret = |name: &str| {
         secrets
             .iter()
             .any(|secret| secret.variable == name || secret.variable.strip_suffix("_FILE") == Some(name))
     };
     let only_secrets = |name: &str| if of_secret(name) { env(name) } else { None };
-    let config = Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), machine)?;
-    let args = HealthArgs { skip: vec!["freshness".into(), "drill".into()], ..HealthArgs::default() };
-    health::look(&args, &config, log, cancel).await
+    let config =
+        Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), &run.config.machine)?;
+    let skip = vec!["freshness".into(), "drill".into()];
+    let run = Run { config: &config, log: run.log.clone(), new_id: run.new_id.clone(), ..*run };
+    run_health(&run, &HealthRequest { skip, ..HealthRequest::default() }).await
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
@@ -145,7 +142,7 @@ fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> s
         "settings": report.settings,
         "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(),
         "found": report.found,
-        "health": health::report_json(health),
+        "health": health,
         "crontab": if kept(health) { schedule.crontab() } else { Vec::new() },
         "systemd": if kept(health) { schedule.systemd() } else { Vec::new() },
     })

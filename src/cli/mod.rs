@@ -17,7 +17,6 @@ mod progress;
 mod restore;
 mod signals;
 mod stats;
-mod tell;
 mod usage;
 mod verify;
 mod version;
@@ -33,8 +32,8 @@ use clap::{CommandFactory, Parser};
 use self::args::{Cli, Command};
 use self::logging::Log;
 use self::output::Output;
-use self::tell::Teller;
 use crate::base::cancel::Cancel;
+use crate::base::clock::Clock;
 use crate::base::crash;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
@@ -44,10 +43,11 @@ use crate::catalog::Reading;
 use crate::catalog::choose::WhichBackup;
 use crate::config::env::Env;
 use crate::config::machine::Machine;
-use crate::config::place::Place;
 use crate::config::table::SETTINGS;
 use crate::config::{Config, Origin};
+use crate::model::id::BackupId;
 use crate::notify::events::Operation;
+use crate::notify::run::{Run, RunNotices};
 use crate::store::{self, Store};
 
 /// Parses the command line, runs the command, prints what there is to say.
@@ -86,8 +86,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return early(&cli, &config, &error, true),
     };
     output::tell_panics(log.clone());
-    let configured =
-        Teller::new(&config, &log, &Cancel::default()).is_ok_and(|teller| teller.is_configured());
+    let configured = RunNotices::new(&new_run(&config, &log, &Cancel::default()))
+        .is_ok_and(|notices| notices.is_configured());
     if let Some(operation) = told_of(&cli.command).filter(|_| configured) {
         let (config, log) = (Arc::clone(&config), log.clone());
         if let Err(e) = crash::watch(move || broken_off(operation, &config, &log)) {
@@ -102,19 +102,22 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         let cancel = Cancel::default();
         let exit = runtime.block_on(async {
             signals::watch(cancel.clone())?;
+            let run = new_run(&config, &log, &cancel);
             match &cli.command {
                 Command::Init(args) => {
-                    init::run(args, cli.common.config.as_deref(), &config, &output, &log, &cancel).await
+                    init::run(args, cli.common.config.as_deref(), &run, &output, &log).await
                 }
-                Command::Backup(args) => backup::run(args, &config, &output, &log, cancel).await,
-                Command::Restore(args) => restore::run(args, &config, &output, &log.bars, cancel).await,
+                Command::Backup(args) => backup::run(args, &run, &output, &log).await,
+                Command::Restore(args) => {
+                    restore::run(args, &config, &output, &log.bars, cancel.clone()).await
+                }
                 Command::List(args) => cancel.or(list::run(args, &config, &output)).await,
-                Command::Cleanup(args) => cleanup::run(args, &config, &output, &log, &cancel).await,
+                Command::Cleanup(args) => cleanup::run(args, &run, &output, &log).await,
                 Command::Pin(args) => cancel.or(pin::pin(args, &config, &output)).await,
                 Command::Unpin(args) => cancel.or(pin::unpin(args, &config, &output)).await,
                 Command::Verify(args) => verify::run(args, &config, &output, &log, &cancel).await,
-                Command::Stats(args) => cancel.or(stats::run(args, &config, &output, &log, &cancel)).await,
-                Command::Health(args) => health::run(args, &config, &output, &log, &cancel).await,
+                Command::Stats(args) => cancel.or(stats::run(args, &run, &output, &log)).await,
+                Command::Health(args) => health::run(args, &run, &output, &log).await,
                 Command::Notify(args) => cancel.or(notify::run(args, &config, &output)).await,
                 Command::Config => cancel.or(config::run(&config, &output)).await,
             }
@@ -154,16 +157,24 @@ fn unread(cli: &Cli, machine: &Machine, error: Error) -> Exit {
 fn early(cli: &Cli, config: &Config, error: &Error, whole: bool) -> Exit {
     let log = Log::silent(config.redactor.clone());
     let Some(operation) = told_of(&cli.command) else { return output::complain(error, &log) };
-    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(config, &log, &Cancel::default())) {
+    let (cancel, runtime) = (Cancel::default(), runtime());
+    let run = new_run(config, &log, &cancel);
+    if let (Ok(runtime), Ok(notices)) = (runtime, RunNotices::new(&run)) {
         runtime.block_on(async {
             match whole {
-                true => teller.failed(operation, error).await,
-                false => teller.unread(operation, error).await,
+                true => notices.failed(operation, error).await,
+                false => notices.unread(operation, error).await,
             }
         });
         runtime.shutdown_background();
     }
     output::complain(error, &log)
+}
+
+/// A run that starts now.
+fn new_run<'a>(config: &'a Config, log: &Log, cancel: &'a Cancel) -> Run<'a> {
+    let new_id = |now| BackupId::new(now, &mut rand::rng());
+    Run { config, cancel, log: Arc::new(log.clone()), clock: Clock::start(), new_id: Arc::new(new_id) }
 }
 
 /// The operation of a command whose failure is sent to people and monitors.
@@ -185,8 +196,10 @@ fn broken_off(operation: Operation, config: &Config, log: &Log) {
          out which",
     );
     log.tell(log::Level::Error, &escape::line(&error.chain()));
-    if let (Ok(runtime), Ok(teller)) = (runtime(), Teller::new(config, log, &Cancel::default())) {
-        runtime.block_on(teller.failed(operation, &error));
+    let (cancel, runtime) = (Cancel::default(), runtime());
+    let run = new_run(config, log, &cancel);
+    if let (Ok(runtime), Ok(notices)) = (runtime, RunNotices::new(&run)) {
+        runtime.block_on(notices.failed(operation, &error));
     }
 }
 
@@ -212,44 +225,22 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::failed("cannot start the runtime").caused_by(e))
 }
 
-/// Opens the store of the settings.
-async fn store(config: &Config) -> Result<Arc<dyn Store>> {
-    Ok(store::open(config.place()?).await?)
-}
-
 /// The job whose backup is meant: the flag's; of `latest` else that of the settings.
 fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, config: &'a Config) -> Option<&'a str> {
     flag.or_else(|| config.named_job().filter(|_| *which == WhichBackup::Latest))
 }
 
-/// The store of the settings, whose backups are only looked at.
+/// Opens the place of the settings for a command that only reads it.
 ///
 /// # Errors
-/// Also if it is a directory that is not there.
+/// Returns an error if the place is a directory that does not exist, or cannot be listed.
 async fn stored(config: &Config) -> Result<Arc<dyn Store>> {
-    let store = store_there(config).await?;
+    let store = store::open_existing(config.place()?).await?;
     store.check().await?;
     Ok(store)
 }
 
-/// The store of the settings, not asked for anything yet.
-///
-/// # Errors
-/// Also if it is a directory that is not there: a backup creates it; who wants the backups of one has mistyped
-/// it, or forgot to mount the disk.
-async fn store_there(config: &Config) -> Result<Arc<dyn Store>> {
-    if let Place::Dir(dir) = config.place()?
-        && !dir.root.try_exists().unwrap_or(true)
-    {
-        return Err(Error::failed(format!("there is no backup directory {}", dir.root.display())).hint(
-            "If there were backups in it, mount the disk, or correct --dir or BACKUP_DIR; if not, the first \
-                 backup creates it",
-        ));
-    }
-    store(config).await
-}
-
-/// How the backups of the settings' place are read, now.
+/// Reads the backups of the settings' place at the present time.
 fn reading(config: &Config) -> Reading {
     Reading::remembering(config.state_dir.clone(), Utc::now())
 }

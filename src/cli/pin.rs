@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::args::{PinArgs, UnpinArgs};
 use super::output::{self, Output};
-use super::{job_meant, reading, store_there};
+use super::{job_meant, reading};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
 use crate::catalog::choose::{self, WhichBackup};
@@ -13,10 +13,10 @@ use crate::catalog::marks::{self, Mark};
 use crate::config::Config;
 use crate::model::id::BackupId;
 use crate::ops::pin::{self, Report};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 pub async fn pin(args: &PinArgs, config: &Config, output: &Output) -> Result<Exit> {
-    let store = store_there(config).await?;
+    let store = store::open_existing(config.place()?).await?;
     let mark = Mark {
         format: marks::FORMAT,
         id: id(&args.which, args.job.as_deref(), config, &*store).await?,
@@ -30,7 +30,7 @@ pub async fn pin(args: &PinArgs, config: &Config, output: &Output) -> Result<Exi
 }
 
 pub async fn unpin(args: &UnpinArgs, config: &Config, output: &Output) -> Result<Exit> {
-    let store = store_there(config).await?;
+    let store = store::open_existing(config.place()?).await?;
     let id = id(&args.which, args.job.as_deref(), config, &*store).await?;
     let report = pin::unpin(&*store, &id).await?;
     told(&report, output);

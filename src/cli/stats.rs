@@ -11,32 +11,25 @@ use super::args::StatsArgs;
 use super::columns::columns;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::tell::Teller;
-use super::{reading, stored};
-use crate::base::cancel::Cancel;
+use super::stored;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::catalog::records;
-use crate::config::Config;
 use crate::config::event::Event;
 use crate::notify::events;
 use crate::notify::message::{Sender, Table};
+use crate::notify::run::{Run, RunNotices};
 use crate::ops::stats::{self, Options, Report};
 use standing::Look;
 use words::{Rows, facts, last, periods};
 
-pub async fn run(
-    args: &StatsArgs,
-    config: &Config,
-    output: &Output,
-    log: &Log,
-    cancel: &Cancel,
-) -> Result<Exit> {
+pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
+    let config = run.config;
     let settings = config.job()?;
-    let teller = Teller::new(config, log, cancel)?;
+    let notices = RunNotices::new(run)?;
     if args.email {
-        teller.is_ready()?;
+        notices.require_mail()?;
     }
     if let Some(file) = &args.html {
         page::check(file)?;
@@ -45,7 +38,7 @@ pub async fn run(
     let options =
         Options { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
     let known = records::known_runs(&settings.records, Some(&settings.job)).await;
-    let report = stats::gather(&*store, &known, &options, &reading(config)).await?;
+    let report = stats::gather(&*store, &known, &options, &run.reading()).await?;
     let redactor = &config.redactor;
     let page = args
         .html
@@ -58,7 +51,7 @@ pub async fn run(
     log.tell(Level::Info, &text);
     output.result(&json::json(&report), || text);
     // A page that cannot be written keeps no mail back.
-    let problems = if args.email { teller.report(Event::Stats, mail(&report)).await } else { Vec::new() };
+    let problems = if args.email { notices.report(Event::Stats, mail(&report)).await } else { Vec::new() };
     problems.iter().for_each(|problem| output::needs_look(problem));
     page.transpose()?;
     Ok(if problems.is_empty() { Exit::Done } else { Exit::NeedsLook })

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use rand::{Rng, RngExt};
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BackupId(String);
+
+/// Makes the id of a backup that starts at a time.
+pub type NewId = Arc<dyn Fn(DateTime<Utc>) -> BackupId + Send + Sync>;
 
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 const SUFFIX: usize = 6;

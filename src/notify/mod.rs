@@ -14,6 +14,7 @@ pub mod message;
 mod outcome;
 pub mod render;
 pub mod resend;
+pub mod run;
 pub mod samples;
 pub mod signals;
 

@@ -7,7 +7,6 @@ pub mod health;
 pub mod init;
 pub mod list;
 pub mod pin;
-pub mod recorded;
 pub mod restore;
 pub mod stats;
 pub mod verify;

@@ -131,6 +131,24 @@ pub async fn open(place: &Place) -> Result<Arc<dyn Store>> {
     })
 }
 
+/// Opens the store of a place that must have backups: unlike [`open`], it does not create a directory.
+///
+/// # Errors
+/// Returns an error if the place is a directory that does not exist (it may be misspelt, or on a disk that is not mounted),
+/// and as [`open`] does.
+pub async fn open_existing(place: &Place) -> crate::base::error::Result<Arc<dyn Store>> {
+    if let Place::Dir(dir) = place
+        && !dir.root.try_exists().unwrap_or(true)
+    {
+        let what = format!("there is no backup directory {}", dir.root.display());
+        return Err(crate::base::error::Error::failed(what).hint(
+            "If there were backups in it, mount the disk, or correct --dir or BACKUP_DIR; if not, the first backup \
+             creates it",
+        ));
+    }
+    Ok(open(place).await?)
+}
+
 /// A place for objects.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {

@@ -23,6 +23,7 @@ use self::file::LogFile;
 use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::secret::Redactor;
+use crate::notify::run::RunLog;
 
 /// What is kept for a mail, and goes to the log file even when standard error is quiet.
 const EVENTS: &str = "warn,uzima_backup=info";
@@ -102,6 +103,20 @@ impl Log {
         if let Some(file) = &self.file {
             file.write(line);
         }
+    }
+}
+
+impl RunLog for Log {
+    fn set_run(&self, id: &str) {
+        self.run.set(id);
+    }
+
+    fn run(&self) -> Option<String> {
+        self.run.get()
+    }
+
+    fn tail(&self) -> Vec<String> {
+        self.tail.lines()
     }
 }
 

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::begun::Begun;
 use super::changes::{self, Change};
-use super::known::Known;
+use super::manifest_builder::{self, Checked};
 use super::pipeline::{self, Layout, Reader};
-use super::sheet::{self, Checked};
-use super::{BackupOptions, Report, Resources, upload};
+use super::preflight::Preflight;
+use super::upload::{self, ArtifactUpload};
+use super::{BackupOptions, BackupReport, Resources};
 use crate::artifact::recovery;
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact};
 use crate::base::error::{Error, Result};
@@ -82,11 +82,11 @@ impl Attempt {
         options: &BackupOptions,
         notes: &Notes,
         seen: &mut Seen,
-    ) -> Result<Report> {
+    ) -> Result<BackupReport> {
         let Attempt { id, started, other } = self;
         let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
         // Nothing is begun yet: whoever ends the run here waits for nobody.
-        let mut known = resources.cancel.or(Known::find(resources, options, notes)).await?;
+        let mut known = resources.cancel.or(Preflight::run(resources, options, notes)).await?;
         // mongodump finds out only when it reaches the collection, and does not name the role.
         if engine.mongodump.is_some() {
             let proof = describe::prove_readable(&known.server, &known.description.namespaces);
@@ -125,18 +125,18 @@ impl Attempt {
         );
         let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
         resources.meter.expect(known.description.raw_bytes, entries as u64);
-        let begun = Begun::begin(resources, options, &known, &id, notes).await?;
+        let upload = ArtifactUpload::begin(resources, options, &known, &id, notes).await?;
         let tolerant = other.tolerant;
         let gone = Gone::default();
-        let mut work = Work { resources, options, notes, id, engine, known, begun, tolerant, gone, less };
+        let mut work = Work { resources, options, notes, id, engine, known, upload, tolerant, gone, less };
         let checked = match work.write(started).await {
             Ok(checked) => checked,
             Err(error) => {
-                work.begun.abort().await;
+                work.upload.abort().await;
                 return Err(error);
             }
         };
-        work.begun.completed();
+        work.upload.completed();
         match work.commit(&checked, started).await {
             Ok(report) => {
                 work.known.server.close().await;
@@ -166,9 +166,9 @@ pub struct Work<'a> {
     /// What reads.
     pub engine: ChosenEngine,
     /// The server and what it holds.
-    pub known: Known,
+    pub known: Preflight,
     /// The upload.
-    pub begun: Begun,
+    pub upload: ArtifactUpload,
     /// As in [`Otherwise`].
     pub tolerant: bool,
     /// The collections that the native engine did not find.
@@ -197,19 +197,19 @@ impl Work<'_> {
         };
         let layout = Layout {
             spec,
-            part_size: self.begun.part_size,
-            uploads: upload::concurrency(options.settings.uploads, self.begun.part_size),
+            part_size: self.upload.part_size,
+            uploads: upload::concurrency(options.settings.uploads, self.upload.part_size),
             compressors: options.settings.compressors,
             check: options.settings.check_compression,
         };
         let (meter, cancel) = (self.resources.meter.clone(), &self.resources.cancel);
-        let upload = &self.begun.upload;
-        let (written, bounds) = pipeline::run(layout, self.reader(), upload, meter, cancel).await?;
+        let parts = &self.upload.parts;
+        let (written, bounds) = pipeline::run(layout, self.reader(), parts, meter, cancel).await?;
         self.resources.meter.doing("asking the server once more".into());
         let changes = cancel.or(self.belongs_together(&written)).await?;
         self.resources.meter.doing("completing the upload".into());
         log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
-        upload.complete(&written.whole).await?;
+        parts.complete(&written.whole).await?;
         Ok(Checked { written, bounds, changes })
     }
 
@@ -280,12 +280,12 @@ impl Work<'_> {
     }
 
     /// Writes index and manifest.
-    async fn commit(&self, checked: &Checked, started: DateTime<Utc>) -> Result<Report> {
+    async fn commit(&self, checked: &Checked, started: DateTime<Utc>) -> Result<BackupReport> {
         let (store, cancel) = (&*self.resources.store, &self.resources.cancel);
         for line in store.retries() {
             self.notes.add(line);
         }
-        let mut manifest = sheet::manifest(self, checked, started);
+        let mut manifest = manifest_builder::manifest(self, checked, started);
         let before = self.known.before.as_deref();
         if let Some(why) = before.and_then(|before| collapse::collapsed(before, &manifest)) {
             manifest.warnings.push(format!("{COLLAPSED}{why}"));
@@ -311,7 +311,7 @@ impl Work<'_> {
         let place = store.place();
         let slash = if place.ends_with('/') { "" } else { "/" };
         let place = format!("{place}{slash}{}", manifest.artifact.key);
-        Ok(Report { place, manifest, problems: Vec::new() })
+        Ok(BackupReport::new(manifest, place))
     }
 
     /// Removes a body that has no manifest, and its index. While it is in doubt whether the manifest

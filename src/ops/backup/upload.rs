@@ -1,4 +1,4 @@
-//! Sending finished parts to the store, several at once.
+//! The upload of the artifact: its beginning, the finished parts that are sent several at once, and its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,83 @@ use crate::artifact::parts::ArtifactPart;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Meter;
 use crate::base::units;
-use crate::store::Upload;
+use crate::catalog::layout;
+use crate::model::id::BackupId;
+use crate::model::manifest::TOOL;
+use crate::mongo::notes::Notes;
+use crate::store::leftovers::{self, Marker};
+use crate::store::{Upload, UploadSpec};
 
-/// Bytes of parts that may be under way at once.
+use super::preflight::Preflight;
+use super::{BackupOptions, Resources};
+
+/// The upload of an artifact.
+pub struct ArtifactUpload {
+    pub parts: Arc<dyn Upload>,
+    /// The size of its parts in bytes.
+    pub part_size: u64,
+    /// Lets the next run abort the upload if this run is killed, or fails to abort it.
+    marker: Option<Marker>,
+}
+
+impl ArtifactUpload {
+    /// Begins the upload of a backup's artifact.
+    pub async fn begin(
+        resources: &Resources,
+        options: &BackupOptions,
+        known: &Preflight,
+        id: &BackupId,
+        notes: &Notes,
+    ) -> Result<ArtifactUpload> {
+        let store = &resources.store;
+        let raw = known.description.raw_bytes;
+        // Without a raw size: the artifact takes about as much as the server's disk, and at most twice as much.
+        let most = raw.or(known.description.disk_bytes.map(|bytes| bytes.saturating_mul(2)));
+        let part_size = part_size(store.limits(), most)?;
+        let last = known.before.as_deref().map(|m| (m.totals.raw_bytes, m.artifact.size));
+        let spec = UploadSpec {
+            key: layout::artifact(id, options.settings.format),
+            part_size,
+            estimate: expected_size(raw, last),
+            metadata: vec![
+                ("backup-id".into(), id.to_string()),
+                ("job".into(), options.settings.job.clone()),
+                ("tool".into(), TOOL.into()),
+            ],
+            probe: false,
+        };
+        log::debug!("the artifact is {}, sent in parts of {part_size} bytes", spec.key);
+        let upload = store.begin(&spec).await?;
+        let marker = match &options.settings.state_dir {
+            Some(state) => leftovers::remember(state, id.as_str(), &store.place(), &spec.key, upload.id()),
+            None => Err(Error::failed("there is no state directory")),
+        };
+        let marker = marker.map_err(|e| {
+            notes.add(format!("an upload that is killed will not be found by the next run: {}", e.chain()))
+        });
+        Ok(ArtifactUpload { parts: upload, part_size, marker: marker.ok() })
+    }
+
+    /// Forgets the upload, because it is complete.
+    pub fn completed(&mut self) {
+        if let Some(marker) = self.marker.take() {
+            marker.forget();
+        }
+    }
+
+    /// Aborts the upload of a failed attempt.
+    pub async fn abort(&mut self) {
+        match self.parts.abort().await {
+            Ok(()) => self.completed(),
+            Err(e) => {
+                let then = if self.marker.is_some() { ", the next run will try again" } else { "" };
+                log::warn!("the unfinished upload could not be removed{then}: {e}");
+            }
+        }
+    }
+}
+
+/// The most bytes of parts that are sent at once.
 const IN_FLIGHT: u64 = 256 << 20;
 
 /// How many parts of `part_size` bytes are sent at once, if `wanted` are.
@@ -20,11 +94,11 @@ pub fn concurrency(wanted: usize, part_size: u64) -> usize {
     wanted.min((IN_FLIGHT / part_size) as usize).max(1)
 }
 
-/// How often the meter gets to know what the store took.
+/// How often the meter is updated.
 const MEASURED: Duration = Duration::from_secs(1);
 
-/// Sends parts until there are no more; a part is taken only when it can be sent, so that memory is
-/// bounded by what is under way.
+/// Sends all parts, up to `at_once` at a time. A part is taken from the queue only when it can be sent, which bounds the
+/// memory.
 pub async fn send(
     upload: &Arc<dyn Upload>,
     mut parts: Receiver<ArtifactPart>,
@@ -58,8 +132,8 @@ pub async fn send(
     Ok(())
 }
 
-/// The size in bytes of every part but the last: large enough that `estimate` raw bytes fit into 9
-/// of 10 of the parts an upload may have, so that a server which grew meanwhile still fits.
+/// The size in bytes of every part but the last. `estimate` raw bytes fit into nine tenths of the parts that an upload may
+/// have, so that there is room for data that is written meanwhile.
 pub fn part_size(limits: crate::config::store::Limits, estimate: Option<u64>) -> Result<u64> {
     const MIB: u64 = 1 << 20;
     let parts = u64::from(limits.max_parts) * 9 / 10;
@@ -77,9 +151,8 @@ pub fn part_size(limits: crate::config::store::Limits, estimate: Option<u64>) ->
     Ok(size)
 }
 
-/// What `raw` bytes will take in the store: as they did in the last backup (`raw` and stored bytes), else
-/// a third, which text and numbers reach. A disk that is too small is so found before hours of reading;
-/// whether there is room is watched all the same.
+/// The expected size in the store of `raw` bytes: the ratio of the last backup (raw and stored bytes), else a third, a usual
+/// ratio of text and numbers. With it, a disk that is too small is found before hours of reading.
 pub fn expected_size(raw: Option<u64>, last: Option<(u64, u64)>) -> Option<u64> {
     let (last_raw, last_stored) = last.filter(|(raw, _)| *raw > 0).unwrap_or((3, 1));
     raw.map(|raw| (u128::from(raw) * u128::from(last_stored) / u128::from(last_raw)) as u64)

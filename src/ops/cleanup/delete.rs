@@ -25,7 +25,7 @@ fn problem(id: &BackupId, error: impl Into<Error>) -> String {
 
 /// What became of a backup that was to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
+pub enum DeleteOutcome {
     /// It is gone, or as gone as the store lets it be.
     Went(Deleted),
     /// It was pinned in the last moment.
@@ -40,9 +40,9 @@ pub async fn backups(
     store: &dyn Store,
     tombstones: &[Tombstone],
     now: DateTime<Utc>,
-) -> Vec<Result<Done, Problems>> {
+) -> Vec<Result<DeleteOutcome, Problems>> {
     let begun = stream::iter(tombstones).map(|tombstone| begin(store, tombstone, now)).buffered(AT_ONCE);
-    let mut begun: Vec<Option<Result<Done, Problems>>> = begun.collect().await;
+    let mut begun: Vec<Option<Result<DeleteOutcome, Problems>>> = begun.collect().await;
     let open: Vec<&Tombstone> =
         tombstones.iter().zip(&begun).filter(|(_, ended)| ended.is_none()).map(|(t, _)| t).collect();
     let mut went = rest(store, &open).await.into_iter();
@@ -58,15 +58,15 @@ async fn begin(
     store: &dyn Store,
     tombstone: &Tombstone,
     now: DateTime<Utc>,
-) -> Option<Result<Done, Problems>> {
+) -> Option<Result<DeleteOutcome, Problems>> {
     let id = &tombstone.id;
     if let Some(artifact) = tombstone.keys.last() {
         match store.locked_until(artifact).await {
             Ok(Some(end)) if end == DateTime::<Utc>::MAX_UTC => {
-                return Some(Ok(Done::Locked("under a legal hold".into())));
+                return Some(Ok(DeleteOutcome::Locked("under a legal hold".into())));
             }
             Ok(Some(end)) if end > now => {
-                return Some(Ok(Done::Locked(format!("locked until {}", end.format("%F")))));
+                return Some(Ok(DeleteOutcome::Locked(format!("locked until {}", end.format("%F")))));
             }
             Ok(_) => {}
             Err(e) => return Some(Err(vec![problem(id, e)])),
@@ -79,15 +79,15 @@ async fn begin(
     // other.
     match store.head(&layout::pin(id)).await {
         Ok(None) => None,
-        Ok(Some(_)) => Some(retract(store, id).await.map(|()| Done::Stays)),
+        Ok(Some(_)) => Some(retract(store, id).await.map(|()| DeleteOutcome::Stays)),
         Err(e) => Some(Err(vec![problem(id, e)])),
     }
 }
 
 /// Deletes what tombstones name, then themselves.
-pub async fn rest(store: &dyn Store, tombstones: &[&Tombstone]) -> Vec<Result<Done, Problems>> {
-    let mut ended: Vec<Result<Done, Problems>> =
-        tombstones.iter().map(|_| Ok(Done::Went(Deleted::Gone))).collect();
+pub async fn rest(store: &dyn Store, tombstones: &[&Tombstone]) -> Vec<Result<DeleteOutcome, Problems>> {
+    let mut ended: Vec<Result<DeleteOutcome, Problems>> =
+        tombstones.iter().map(|_| Ok(DeleteOutcome::Went(Deleted::Gone))).collect();
     // While the manifest stays, the backup is listed, and must restore.
     let manifests = |tombstone: &Tombstone| vec![layout::manifest(&tombstone.id)];
     step(store, tombstones, &mut ended, manifests).await;
@@ -104,20 +104,20 @@ pub async fn rest(store: &dyn Store, tombstones: &[&Tombstone]) -> Vec<Result<Do
 async fn step(
     store: &dyn Store,
     tombstones: &[&Tombstone],
-    ended: &mut [Result<Done, Problems>],
+    ended: &mut [Result<DeleteOutcome, Problems>],
     keys: impl Fn(&Tombstone) -> Vec<String>,
 ) {
-    let open = (0..tombstones.len()).filter(|n| matches!(ended[*n], Ok(Done::Went(_))));
+    let open = (0..tombstones.len()).filter(|n| matches!(ended[*n], Ok(DeleteOutcome::Went(_))));
     let asked: Vec<(usize, String)> =
         open.flat_map(|n| keys(tombstones[n]).into_iter().map(move |key| (n, key))).collect();
     let (of, keys): (Vec<usize>, Vec<String>) = asked.into_iter().unzip();
     for (n, answer) in of.into_iter().zip(store.delete_all(&keys).await) {
         match (answer, &mut ended[n]) {
-            (Ok(Deleted::Hidden), Ok(Done::Went(left))) => *left = Deleted::Hidden,
+            (Ok(Deleted::Hidden), Ok(DeleteOutcome::Went(left))) => *left = Deleted::Hidden,
             (Ok(_), _) => {}
             // The tombstone stays, so that the next run tries again.
             (Err(e), Ok(done)) if e.kind == StoreErrorKind::Locked => {
-                *done = Done::Locked("locked by the bucket".into())
+                *done = DeleteOutcome::Locked("locked by the bucket".into())
             }
             (Err(e), Ok(_)) => ended[n] = Err(vec![problem(&tombstones[n].id, e)]),
             (Err(e), Err(problems)) => problems.push(problem(&tombstones[n].id, e)),

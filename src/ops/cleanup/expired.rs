@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Options, Report};
+use super::{CleanupOptions, CleanupReport};
 use crate::catalog::layout;
 use crate::catalog::state::State;
 use crate::model::id::BackupId;
@@ -14,8 +14,8 @@ use crate::store::{Deleted, Store};
 pub async fn delete(
     store: &dyn Store,
     state: &State,
-    options: &Options,
-    report: &mut Report,
+    options: &CleanupOptions,
+    report: &mut CleanupReport,
     now: DateTime<Utc>,
 ) {
     let kept = TimeDelta::days(options.policy.days.into());

@@ -1,9 +1,8 @@
-//! `cleanup`: look at the whole store, plan, and only then delete.
+//! `cleanup`: reads the state of the whole store, plans, and only then deletes.
 //!
-//! [`state`] reads what there is; [`crate::retention`] decides; [`delete`] takes a backup away so that a
-//! run which is killed at any step leaves what the next one finishes. Only what a manifest or tombstone
-//! of this job names is deleted. What was deleted halfway, without its manifest, is finished first; where
-//! the manifest is still there, the backup still exists, and is decided on like any other.
+//! [`crate::retention`] decides. Only objects that a manifest or tombstone of the job names are deleted ([`delete`]). A
+//! deletion that an earlier run left unfinished, without the manifest, is finished first. If the manifest still exists, the
+//! backup still exists, and retention decides again. [`run_cleanup`] adds the lock, the records and the notices.
 
 mod delete;
 mod expired;
@@ -12,117 +11,120 @@ mod orphans;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::lock;
 use crate::base::units::several;
 use crate::catalog::known::Known;
 use crate::catalog::marks::{self, Mark, Tombstone};
-use crate::catalog::{Reading, layout};
+use crate::catalog::{Reading, layout, records};
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 use crate::notify;
-use crate::notify::events::{Cleanup, Deletion, Frozen};
+use crate::notify::events::{Cleanup, Deletion, Frozen, Operation};
+use crate::notify::run::{Run, RunNotices};
 use crate::retention;
 use crate::retention::{Action, Circumstances, Plan};
 use crate::store::leftovers;
-use crate::store::{Deleted, Store};
+use crate::store::{self, Deleted, Store};
 
 use crate::catalog::state::State;
-use delete::Done;
+use delete::DeleteOutcome;
 pub use orphans::Orphan;
 
-/// What may go, and how.
+/// What a clean-up may delete, and how.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// The line of backups.
+pub struct CleanupOptions {
+    /// The job whose backups may go.
     pub job: String,
-    /// How long they are kept.
+    /// How long its backups are kept.
     pub policy: Policy,
-    /// Backups that a person looked at and found right.
+    /// Backups that a person has checked and accepts.
     pub accept: Vec<BackupId>,
-    /// Many may go at once.
+    /// Deletes more backups at once than is usual.
     pub force: bool,
-    /// Artifacts without a manifest go as well.
+    /// Deletes artifacts without a manifest as well.
     pub orphans: bool,
-    /// Nothing is changed.
+    /// Changes nothing.
     pub dry_run: bool,
     /// The directory that remembers uploads under way.
     pub state_dir: Option<PathBuf>,
-    /// The machine's name.
+    /// The name of this machine.
     pub host: String,
-    /// The backups that records know of the place, where the state directory knows nothing of it.
+    /// The backups that the records list for the place. Used if the state directory does not know the place.
     pub recorded: BTreeSet<BackupId>,
 }
 
-/// What became of a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It stays.
+/// What a clean-up did with a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CleanupOutcome {
+    /// The backup stays.
     Kept,
-    /// It went.
+    /// The backup was deleted.
     Deleted,
-    /// It would go.
+    /// The backup would be deleted without `--dry-run`.
     Planned,
-    /// It would go, but the plan is frozen.
+    /// The backup would be deleted if the plan were not frozen.
     Frozen,
-    /// It would go, but its retention period (Object Lock) has not ended.
+    /// The backup is due, but its retention period (Object Lock) has not ended.
     Locked,
-    /// It did not go, or not all of it.
+    /// The backup, or a part of it, could not be deleted.
     Failed,
 }
 
-/// A backup, and what became of it.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// The backup.
+/// A backup of the job, and what the clean-up did with it.
+#[derive(Debug, Clone, Serialize)]
+pub struct CleanupRow {
     pub id: BackupId,
-    /// When it began.
-    pub started: DateTime<Utc>,
+    pub outcome: CleanupOutcome,
+    /// Why the backup stays or goes.
+    pub reason: String,
+    pub started_at: DateTime<Utc>,
     /// The size of its artifact in bytes.
     pub stored_bytes: u64,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Why it stays or goes.
-    pub reason: String,
 }
 
-/// What a clean-up did.
-#[derive(Debug)]
-pub struct Report {
+/// What a clean-up did. Serializes as docs/json.md describes it.
+#[derive(Debug, Serialize)]
+pub struct CleanupReport {
+    version: u32,
     /// The job.
     pub job: String,
-    /// The place, in words.
+    /// The place: a path or an `s3://` address.
     pub place: String,
     /// Nothing was changed.
     pub dry_run: bool,
-    /// Why nothing was deleted; empty when all is well.
+    /// Why nothing was deleted; empty if the plan is not frozen.
     pub frozen: Vec<String>,
     /// The backups of the job, newest first.
-    pub backups: Vec<Row>,
-    /// Deletions of earlier runs that were finished (or would be).
+    pub backups: Vec<CleanupRow>,
+    /// Deletions of earlier runs that were finished (with `dry_run`: would be).
     pub finished: Vec<BackupId>,
-    /// Failed runs of the job that are no longer spoken of (or would not be).
+    /// Failed runs whose failure objects were deleted (with `dry_run`: would be).
     pub expired: Vec<BackupId>,
     /// Artifacts without a manifest, of any job.
     pub orphans: Vec<Orphan>,
-    /// Backups, of any job, whose manifests are archived: they are neither counted nor deleted.
+    /// Backups of any job with an archived manifest, which are neither counted nor deleted.
     pub archived: Vec<BackupId>,
     /// What failed or needs a look.
     pub problems: Vec<String>,
-    /// What was cleared up on the way.
+    /// What else happened.
     pub notes: Vec<String>,
-    /// The bytes of something that was deleted remain in the store.
+    /// The store keeps versions of a deleted object.
+    #[serde(skip)]
     hidden: bool,
 }
 
-impl Report {
-    /// What went.
+impl CleanupReport {
+    /// The deleted backups.
     pub fn deleted(&self) -> Vec<BackupId> {
-        let went = self.backups.iter().filter(|row| row.outcome == Outcome::Deleted);
-        went.map(|row| row.id.clone()).chain(self.finished.iter().cloned()).collect()
+        self.going().chain(self.finished.iter().cloned()).collect()
     }
 
     /// What notifications say about this run.
@@ -132,41 +134,123 @@ impl Report {
             return notify::Outcome::Frozen(Frozen {
                 place: self.place.clone(),
                 why: self.frozen.clone(),
-                waiting: with(Outcome::Frozen).count() as u64,
+                waiting: with(CleanupOutcome::Frozen).count() as u64,
                 backups: self.backups.len() as u64,
                 problems: self.problems.clone(),
             });
         }
-        let deletion = |row: &Row| Deletion {
+        let deletion = |row: &CleanupRow| Deletion {
             id: row.id.to_string(),
-            age: (now - row.started).to_std().unwrap_or_default(),
+            age: (now - row.started_at).to_std().unwrap_or_default(),
             stored_bytes: row.stored_bytes,
             reason: row.reason.clone(),
         };
         notify::Outcome::Cleanup(Cleanup {
             place: self.place.clone(),
-            deleted: with(Outcome::Deleted).map(deletion).collect(),
-            kept: with(Outcome::Kept).count() as u64,
-            kept_bytes: with(Outcome::Kept).map(|row| row.stored_bytes).fold(0, u64::saturating_add),
+            deleted: with(CleanupOutcome::Deleted).map(deletion).collect(),
+            kept: with(CleanupOutcome::Kept).count() as u64,
+            kept_bytes: with(CleanupOutcome::Kept).map(|row| row.stored_bytes).fold(0, u64::saturating_add),
             problems: self.problems.clone(),
             notes: self.notes.clone(),
         })
     }
 
-    /// The backups that are about to be deleted.
     fn going(&self) -> impl Iterator<Item = BackupId> {
-        let going = self.backups.iter().filter(|row| row.outcome == Outcome::Deleted);
-        going.map(|row| row.id.clone()).collect::<Vec<_>>().into_iter()
+        let going = self.backups.iter().filter(|row| row.outcome == CleanupOutcome::Deleted);
+        going.map(|row| row.id.clone())
     }
 
-    /// 0, or 3 if a person should look.
+    /// [`Exit::NeedsLook`] if the plan is frozen or there are problems, else [`Exit::Done`].
     pub fn exit(&self) -> Exit {
         if self.frozen.is_empty() && self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
     }
 }
 
-/// Cleans up. `now` is this machine's clock.
-pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -> Result<Report> {
+/// The flags of `cleanup`.
+#[derive(Debug, Clone, Default)]
+pub struct CleanupRequest {
+    /// Backups that a person has checked and accepts.
+    pub accept: Vec<BackupId>,
+    /// Deletes more backups at once than is usual.
+    pub force: bool,
+    /// Deletes artifacts without a manifest as well.
+    pub orphans: bool,
+    /// Changes nothing.
+    pub dry_run: bool,
+    /// How long to wait for another run of the job; `None`: the clean-up fails at once if there is one.
+    pub wait: Option<Duration>,
+}
+
+/// Cleans up as the settings say: locks the job, deletes, corrects the records and sends the notices. A dry run does none of
+/// this.
+///
+/// # Errors
+/// Returns an error if the clean-up could not run. The failure is reported before.
+pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
+    let notices = RunNotices::new(run)?;
+    let mut report = match run.cancel.or(locked_cleanup(run, request)).await {
+        Ok(report) => report,
+        Err(error) => {
+            if !request.dry_run {
+                notices.failed(Operation::Cleanup, &error).await;
+            }
+            return Err(error);
+        }
+    };
+    if !request.dry_run {
+        let outcome = report.outcome(run.clock.now());
+        let unsent = notices.ended(Operation::Cleanup, &report.job, run.fresh_id(), outcome).await;
+        report.problems.extend(unsent);
+    }
+    Ok(report)
+}
+
+async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
+    let settings = run.config.job()?;
+    run.log.set_run(&format!("cleanup {}", settings.job));
+    let asked = lock::Asked {
+        state_dir: settings.state_dir.as_deref(),
+        job: &settings.job,
+        operation: lock::Operation::Cleanup,
+        host: &settings.host,
+        started: run.clock.started(),
+        wait: request.wait,
+    };
+    let taken = if request.dry_run { lock::Taken::default() } else { lock::take(&asked, run.cancel).await? };
+    let store = store::open_existing(run.config.place()?).await?;
+    let (state_dir, place) = (settings.state_dir.as_deref(), store.place());
+    let options = CleanupOptions {
+        job: settings.job.clone(),
+        policy: settings.retention,
+        accept: request.accept.clone(),
+        force: request.force,
+        orphans: request.orphans,
+        dry_run: request.dry_run,
+        state_dir: settings.state_dir.clone(),
+        host: settings.host.clone(),
+        recorded: records::expected_backups(&settings.records, state_dir, &place, &settings.host).await,
+    };
+    // The time after the wait for the lock, so that the plan is made for the present.
+    let mut report = cleanup(&*store, &options, run.clock.now()).await?;
+    report.problems.extend(taken.problem.clone());
+    let deleted = report.deleted();
+    if !deleted.is_empty()
+        && let Err(e) = records::record_deleted(&settings.records, &deleted, run.clock.now()).await
+    {
+        report.problems.push(run.config.redactor.clean(&e));
+    }
+    Ok(report)
+}
+
+/// Cleans up, without lock, records and notices. `now` is this machine's clock.
+///
+/// # Errors
+/// Returns an error if the store cannot be read. Deletions that fail are problems of the report.
+pub async fn cleanup(
+    store: &dyn Store,
+    options: &CleanupOptions,
+    now: DateTime<Utc>,
+) -> Result<CleanupReport> {
     store.check().await?;
     let mut notes = Vec::new();
     if !options.dry_run {
@@ -187,7 +271,8 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
         unreadable: state.unreadable.clone(),
     };
     let plan = retention::plan(&state.backups(), &options.policy, &around);
-    let mut report = Report {
+    let mut report = CleanupReport {
+        version: 1,
         job: options.job.clone(),
         place: store.place(),
         dry_run: options.dry_run,
@@ -247,7 +332,12 @@ pub async fn cleanup(store: &dyn Store, options: &Options, now: DateTime<Utc>) -
 }
 
 /// Writes down that a person found these backups right.
-async fn accept(store: &dyn Store, state: &mut State, options: &Options, now: DateTime<Utc>) -> Result<()> {
+async fn accept(
+    store: &dyn Store,
+    state: &mut State,
+    options: &CleanupOptions,
+    now: DateTime<Utc>,
+) -> Result<()> {
     for id in &options.accept {
         if !state.accept(id) {
             return Err(Error::failed(format!("the job {} has no backup {id} to accept", options.job))
@@ -262,18 +352,18 @@ async fn accept(store: &dyn Store, state: &mut State, options: &Options, now: Da
     Ok(())
 }
 
-fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<Row> {
+fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<CleanupRow> {
     let outcome = |action| match action {
-        Action::Keep => Outcome::Kept,
-        Action::Delete if !plan.frozen.is_empty() => Outcome::Frozen,
-        Action::Delete if dry_run => Outcome::Planned,
-        Action::Delete => Outcome::Deleted,
+        Action::Keep => CleanupOutcome::Kept,
+        Action::Delete if !plan.frozen.is_empty() => CleanupOutcome::Frozen,
+        Action::Delete if dry_run => CleanupOutcome::Planned,
+        Action::Delete => CleanupOutcome::Deleted,
     };
     let row = |decision: &retention::Decision| {
         let manifest = &state.found(&decision.id).manifest;
-        Row {
+        CleanupRow {
             id: decision.id.clone(),
-            started: manifest.started_at,
+            started_at: manifest.started_at,
             stored_bytes: manifest.artifact.size,
             outcome: outcome(decision.action),
             reason: decision.reason.clone(),
@@ -283,7 +373,7 @@ fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<Row> {
 }
 
 /// Finishes what earlier runs left halfway, unless the plan is frozen.
-async fn finish(store: &dyn Store, state: &State, report: &mut Report) {
+async fn finish(store: &dyn Store, state: &State, report: &mut CleanupReport) {
     if !report.frozen.is_empty() {
         return;
     }
@@ -297,55 +387,55 @@ async fn finish(store: &dyn Store, state: &State, report: &mut Report) {
     let open: Vec<&Tombstone> =
         state.halfway.iter().filter(|(_, pinned)| !pinned).map(|(tombstone, _)| tombstone).collect();
     let done = match report.dry_run {
-        true => open.iter().map(|_| Ok(Done::Went(Deleted::Gone))).collect(),
+        true => open.iter().map(|_| Ok(DeleteOutcome::Went(Deleted::Gone))).collect(),
         false => delete::rest(store, &open).await,
     };
     for (tombstone, done) in open.into_iter().zip(done) {
         match done {
-            Ok(Done::Went(left)) => {
+            Ok(DeleteOutcome::Went(left)) => {
                 report.finished.push(tombstone.id.clone());
                 report.hidden |= left == Deleted::Hidden;
             }
-            Ok(Done::Locked(why)) => {
+            Ok(DeleteOutcome::Locked(why)) => {
                 report.notes.push(format!("the rest of the deleted backup {} stays: {why}", tombstone.id));
             }
-            Ok(Done::Stays) => {}
+            Ok(DeleteOutcome::Stays) => {}
             Err(problems) => report.problems.extend(problems),
         }
     }
 }
 
-/// Deletes what goes. What cannot be deleted is told, and the rest goes on.
-async fn apply(store: &dyn Store, state: &State, report: &mut Report, now: DateTime<Utc>) {
+/// Deletes the backups that go. A backup that cannot be deleted becomes a problem of the report.
+async fn apply(store: &dyn Store, state: &State, report: &mut CleanupReport, now: DateTime<Utc>) {
     let may = report.frozen.is_empty() && !report.dry_run;
-    for row in report.backups.iter_mut().filter(|row| row.outcome == Outcome::Kept) {
+    for row in report.backups.iter_mut().filter(|row| row.outcome == CleanupOutcome::Kept) {
         // An earlier run began to delete it, and since then it was pinned or accepted.
         if state.found(&row.id).doomed()
             && may
             && let Err(problems) = delete::retract(store, &row.id).await
         {
-            row.outcome = Outcome::Failed;
+            row.outcome = CleanupOutcome::Failed;
             report.problems.extend(problems);
         }
     }
     let job = &report.job;
-    let going: Vec<&mut Row> =
-        report.backups.iter_mut().filter(|row| row.outcome == Outcome::Deleted).collect();
-    let tombstone = |row: &&mut Row| state.found(&row.id).tombstone(&row.id, job, now, &row.reason);
+    let going: Vec<&mut CleanupRow> =
+        report.backups.iter_mut().filter(|row| row.outcome == CleanupOutcome::Deleted).collect();
+    let tombstone = |row: &&mut CleanupRow| state.found(&row.id).tombstone(&row.id, job, now, &row.reason);
     let tombstones: Vec<Tombstone> = going.iter().map(tombstone).collect();
     for (row, done) in going.into_iter().zip(delete::backups(store, &tombstones, now).await) {
         match done {
-            Ok(Done::Went(left)) => report.hidden |= left == Deleted::Hidden,
-            Ok(Done::Stays) => {
-                row.outcome = Outcome::Kept;
+            Ok(DeleteOutcome::Went(left)) => report.hidden |= left == Deleted::Hidden,
+            Ok(DeleteOutcome::Stays) => {
+                row.outcome = CleanupOutcome::Kept;
                 row.reason = "pinned just now".into();
             }
-            Ok(Done::Locked(why)) => {
-                row.outcome = Outcome::Locked;
+            Ok(DeleteOutcome::Locked(why)) => {
+                row.outcome = CleanupOutcome::Locked;
                 row.reason = format!("{why}; then it goes: {}", row.reason);
             }
             Err(problems) => {
-                row.outcome = Outcome::Failed;
+                row.outcome = CleanupOutcome::Failed;
                 report.problems.extend(problems);
             }
         }

@@ -2,8 +2,9 @@
 //! manifest was lost. The second kind may be somebody's last copy, so age alone never takes them.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 
-use super::Report;
+use super::CleanupReport;
 use crate::catalog::layout;
 use crate::catalog::state::State;
 use crate::store::{Deleted, Store, StoredObject};
@@ -12,20 +13,20 @@ use crate::store::{Deleted, Store, StoredObject};
 const YOUNG: TimeDelta = TimeDelta::days(2);
 
 /// An artifact without a manifest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Orphan {
-    /// Its key.
     pub key: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was last written, by the store's clock.
-    pub modified: DateTime<Utc>,
-    /// What else belongs to it.
-    beside: Vec<String>,
-    /// Why `--orphans` leaves it alone; `None` if it may go.
+    /// The size of the artifact in bytes.
+    pub stored_bytes: u64,
+    /// The time of the last write, by the store's clock.
+    pub modified_at: DateTime<Utc>,
+    /// Why `--orphans` does not delete it; `None` if it may go.
     pub kept: Option<String>,
-    /// It went.
+    /// The artifact was deleted.
     pub deleted: bool,
+    /// The other objects of the same backup.
+    #[serde(skip)]
+    companions: Vec<String>,
 }
 
 /// The orphans in the store.
@@ -48,10 +49,10 @@ pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
                 None
             };
             orphans.push(Orphan {
-                beside: folder.iter().filter_map(beside).collect(),
+                companions: folder.iter().filter_map(beside).collect(),
                 key: object.key,
-                size: object.size,
-                modified: object.modified,
+                stored_bytes: object.size,
+                modified_at: object.modified,
                 kept,
                 deleted: false,
             });
@@ -61,13 +62,13 @@ pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
 }
 
 /// Deletes the orphans that may go.
-pub async fn delete(store: &dyn Store, report: &mut Report) {
+pub async fn delete(store: &dyn Store, report: &mut CleanupReport) {
     if report.dry_run {
         return;
     }
     let mut asked: Vec<(usize, String)> = Vec::new();
     for (n, orphan) in report.orphans.iter_mut().enumerate().filter(|(_, orphan)| orphan.kept.is_none()) {
-        asked.extend(orphan.beside.iter().chain([&orphan.key]).map(|key| (n, key.clone())));
+        asked.extend(orphan.companions.iter().chain([&orphan.key]).map(|key| (n, key.clone())));
         orphan.deleted = true;
     }
     let (of, keys): (Vec<usize>, Vec<String>) = asked.into_iter().unzip();

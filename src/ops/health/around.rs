@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::OnceCell;
 
-use super::Subject;
+use super::HealthSubject;
 use crate::base::error::{Error, Result};
 use crate::catalog::Reading;
 use crate::catalog::records;
@@ -20,7 +20,7 @@ use crate::store::{DirStore, S3Store, Store};
 /// What the checks share. Each opens what it needs, and the others use the same.
 pub struct Around {
     /// What is looked at.
-    pub subject: Subject,
+    pub subject: HealthSubject,
     /// How long a check may take.
     pub patience: Duration,
     now: DateTime<Utc>,
@@ -36,7 +36,7 @@ const DELETING: Duration = Duration::from_secs(5);
 
 impl Around {
     /// Nothing is open yet.
-    pub fn new(subject: Subject, now: DateTime<Utc>, patience: Duration) -> Around {
+    pub fn new(subject: HealthSubject, now: DateTime<Utc>, patience: Duration) -> Around {
         let begun = Instant::now();
         let (server, store, state, probe) = Default::default();
         Around { subject, patience, now, begun, server, store, state, probe }
@@ -50,20 +50,14 @@ impl Around {
     /// How long the check of this name may take.
     pub fn limit(&self, name: &str) -> Duration {
         // A question for each of a hundred thousand collections takes its time.
-        if name == "namespaces" {
-            self.patience.max(self.subject.backup.settings.stall)
-        } else {
-            self.patience
-        }
+        if name == "namespaces" { self.patience.max(self.subject.settings.stall) } else { self.patience }
     }
 
     /// The server.
     pub async fn server(&self) -> Result<&Server> {
-        let options = &self.subject.backup;
+        let settings = &self.subject.settings;
         let open = || async {
-            Ok(Server::connect(&options.settings.mongo_uri, &options.settings.patience)
-                .await?
-                .patient(options.settings.stall))
+            Ok(Server::connect(&settings.mongo_uri, &settings.patience).await?.patient(settings.stall))
         };
         self.server.get_or_try_init(open).await
     }
@@ -87,18 +81,14 @@ impl Around {
         let read = || async {
             match self.store().await? {
                 Some(store) => {
-                    let options = &self.subject.backup;
-                    let (state_dir, place) = (options.settings.state_dir.clone(), store.place());
-                    let records = &self.subject.backup.settings.records;
-                    let recorded = records::expected_backups(
-                        records,
-                        state_dir.as_deref(),
-                        &place,
-                        &options.settings.host,
-                    )
-                    .await;
+                    let settings = &self.subject.settings;
+                    let (state_dir, place) = (settings.state_dir.clone(), store.place());
+                    let records = &self.subject.settings.records;
+                    let recorded =
+                        records::expected_backups(records, state_dir.as_deref(), &place, &settings.host)
+                            .await;
                     let reading = Reading { recorded, ..Reading::remembering(state_dir, self.time()) };
-                    State::read(store, &options.settings.job, &reading).await.map(Some)
+                    State::read(store, &settings.job, &reading).await.map(Some)
                 }
                 None => Ok(None),
             }

@@ -3,7 +3,7 @@
 use futures_util::future::LocalBoxFuture;
 
 use super::around::Around;
-use super::{Outcome, history, machine, mongo, place, telling};
+use super::{CheckOutcome, history, machine, mongo, place, telling};
 use crate::base::error::Result;
 
 /// The check on which all others rest.
@@ -25,7 +25,7 @@ pub struct Check {
 #[derive(Debug)]
 pub struct Finding {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// What was found, in one line.
     pub detail: String,
     /// What to do about it; always there with a warning.
@@ -35,23 +35,23 @@ pub struct Finding {
 impl Finding {
     /// All is well.
     pub fn ok(detail: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: Outcome::Ok, detail: detail.into(), next_step: None })
+        Ok(Finding { outcome: CheckOutcome::Ok, detail: detail.into(), next_step: None })
     }
 
     /// A backup will work, but a person should look.
     pub fn warning(detail: impl Into<String>, next_step: impl Into<String>) -> Result<Finding> {
-        let (outcome, next_step) = (Outcome::Warning, Some(next_step.into()));
+        let (outcome, next_step) = (CheckOutcome::Warning, Some(next_step.into()));
         Ok(Finding { outcome, detail: detail.into(), next_step })
     }
 
     /// There is nothing of this kind to look at.
     pub fn skipped(why: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: Outcome::Skipped, detail: why.into(), next_step: None })
+        Ok(Finding { outcome: CheckOutcome::Skipped, detail: why.into(), next_step: None })
     }
 
     /// The settings ask for nothing of this kind.
     pub fn not_configured(why: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: Outcome::NotConfigured, detail: why.into(), next_step: None })
+        Ok(Finding { outcome: CheckOutcome::NotConfigured, detail: why.into(), next_step: None })
     }
 }
 

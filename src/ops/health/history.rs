@@ -15,7 +15,7 @@ const TOLD: usize = 3;
 
 /// The newest good backup of the job is young enough.
 pub async fn freshness(around: &Around) -> Result<Finding> {
-    let (job, max_age) = (&around.subject.backup.settings.job, around.subject.backup.settings.max_age);
+    let (job, max_age) = (&around.subject.settings.job, around.subject.settings.max_age);
     let state = around.state().await?;
     let backups = state.map(|state| state.backups()).unwrap_or_default();
     let found = retention::freshness(&backups, job, around.time(), max_age);
@@ -99,7 +99,7 @@ pub async fn backups(around: &Around) -> Result<Finding> {
 
 /// A backup has been restored, and lately enough where the settings ask for it.
 pub async fn drill(around: &Around) -> Result<Finding> {
-    let allowed = around.subject.backup.settings.drill_max_age;
+    let allowed = around.subject.settings.drill_max_age;
     let newest = around.state().await?.and_then(|state| state.drills().into_iter().next());
     let command = drilling(around).await?;
     let next = format!("Run `{command}`");
@@ -131,7 +131,7 @@ pub async fn drill(around: &Around) -> Result<Finding> {
 /// The command that drills the newest backup: among those of several jobs the job has to be named.
 async fn drilling(around: &Around) -> Result<String> {
     let several = around.state().await?.is_some_and(|state| !state.others.is_empty());
-    let job = if several { format!(" --job {}", around.subject.backup.settings.job) } else { String::new() };
+    let job = if several { format!(" --job {}", around.subject.settings.job) } else { String::new() };
     Ok(format!("uzima-backup verify latest --drill{job}"))
 }
 

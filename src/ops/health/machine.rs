@@ -19,10 +19,8 @@ use crate::config::exposed::Exposed;
 /// They resolve (or there would be nothing to look at), and what comes of them.
 pub async fn configuration(around: &Around) -> Result<Finding> {
     let subject = &around.subject;
-    let (days, min) = (
-        subject.backup.settings.retention.days,
-        several(subject.backup.settings.retention.min as u64, "good one"),
-    );
+    let (days, min) =
+        (subject.settings.retention.days, several(subject.settings.retention.min as u64, "good one"));
     let span = several(days.into(), "day");
     let kept = TimeDelta::try_days(days.into()).and_then(|days| around.time().checked_add_signed(days));
     let until = kept.map(|date| format!(", until {}", date.format("%F"))).unwrap_or_default();
@@ -31,7 +29,7 @@ pub async fn configuration(around: &Around) -> Result<Finding> {
     let detail = format!(
         "job {}, {}; a backup of today is kept for {span}{until}, and longer if it is among the newest \
          {min}{misspelt}{exposed}",
-        subject.backup.settings.job, subject.backup.settings.format
+        subject.settings.job, subject.settings.format
     );
     // The file of another program may have to be readable, but nobody else has to write the settings.
     match subject.exposed.iter().find(|file| matches!(file, Exposed::Configuration(_))) {
@@ -42,7 +40,7 @@ pub async fn configuration(around: &Around) -> Result<Finding> {
 
 /// What a run writes on this machine can be written: the state directory, and the file of figures.
 pub async fn state(around: &Around) -> Result<Finding> {
-    let (dir, metrics) = (around.subject.backup.settings.state_dir.clone(), around.subject.metrics.clone());
+    let (dir, metrics) = (around.subject.settings.state_dir.clone(), around.subject.metrics.clone());
     blocking(move || {
         metrics.map_or(Ok(()), |file| replaced(&file))?;
         match dir {

@@ -18,120 +18,131 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
 
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::retry::FOR_A_PERSON;
 use crate::config::exposed::Exposed;
 use crate::config::misspelt::Misspelt;
 use crate::config::notify::MailOptions;
 use crate::config::place::Place;
+use crate::config::{Config, JobSettings};
 use crate::notify::events::{self, CheckResult};
 use crate::notify::message::Tone;
-use crate::ops::backup;
+use crate::notify::run::Run;
 
 use around::Around;
 
-/// What is looked at, as the settings say.
+/// The settings that the checks look at.
 #[derive(Debug, Clone)]
-pub struct Subject {
-    /// What a backup would do.
-    pub backup: backup::BackupOptions,
-    /// Where backups are kept.
+pub struct HealthSubject {
+    /// The job.
+    pub settings: JobSettings,
+    /// A server without collections is not a failure.
+    pub allow_empty: bool,
+    /// The place of the backups.
     pub place: Place,
-    /// Whom to tell; `None` if nobody.
+    /// How mails are sent; `None` if mails are not set up.
     pub mail: Option<MailOptions>,
-    /// The file of figures for Prometheus, which each run replaces.
+    /// The metrics file.
     pub metrics: Option<PathBuf>,
-    /// Variables that were meant to be settings.
+    /// Variables that look like misspelt settings.
     pub misspelt: Vec<Misspelt>,
-    /// Files of settings that are open to other users.
+    /// Files with settings that other users can read or change.
     pub exposed: Vec<Exposed>,
 }
 
-/// Which checks are wanted, and how patiently.
+/// Selects the checks, and limits their time.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Only these; empty for all.
+pub struct HealthOptions {
+    /// Only these checks; empty for all.
     pub only: Vec<String>,
-    /// Not these.
+    /// Not these checks.
     pub skip: Vec<String>,
-    /// A check that takes longer has failed. (The namespaces of a large server may take longer.)
+    /// A check that takes longer fails. The check `namespaces` may take longer on a large server.
     pub patience: Duration,
 }
 
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// All is well.
+/// The result of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckOutcome {
     Ok,
     /// A backup will work, but a person should look.
     Warning,
     /// A person must do something.
     Failed,
-    /// Not asked: not wanted, or it rests on one that failed, or there is nothing of its kind.
+    /// Not run: not selected, or a check that it depends on failed, or there is nothing to check yet.
     Skipped,
-    /// The settings ask for nothing that this check looks at.
+    /// Nothing is set that the check could look at.
     NotConfigured,
 }
 
-impl Outcome {
-    /// Its word.
+impl CheckOutcome {
+    /// The word for people.
     pub fn word(self) -> &'static str {
         match self {
-            Outcome::Ok => "ok",
-            Outcome::Warning => "warning",
-            Outcome::Failed => "failed",
-            Outcome::Skipped => "skipped",
-            Outcome::NotConfigured => "not configured",
+            CheckOutcome::Ok => "ok",
+            CheckOutcome::Warning => "warning",
+            CheckOutcome::Failed => "failed",
+            CheckOutcome::Skipped => "skipped",
+            CheckOutcome::NotConfigured => "not configured",
         }
     }
 }
 
-/// A check, and how it ended.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// Its name.
+/// A check and its result.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckRow {
     pub name: &'static str,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What was found, in one line.
+    pub outcome: CheckOutcome,
+    /// The finding, in one line.
     pub detail: String,
-    /// How long it took.
+    /// How long the check took; zero if it was not run.
+    #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
     pub took: Duration,
-    /// What to do; always there after a failure and a warning.
+    /// What to do; always set after a failure and a warning.
     pub next_step: Option<String>,
 }
 
-/// What was found.
-#[derive(Debug)]
-pub struct Report {
-    /// The line of backups; unknown when the settings are wrong.
-    pub job: Option<String>,
-    /// A row for each check, in the order of the list.
-    pub checks: Vec<Row>,
+fn milliseconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(took.as_millis() as u64)
 }
 
-impl Report {
-    /// The names of the checks that failed.
-    pub fn failed(&self) -> Vec<&'static str> {
-        self.checks.iter().filter(|row| row.outcome == Outcome::Failed).map(|row| row.name).collect()
+/// The results of all checks. Serializes as docs/json.md describes it.
+#[derive(Debug, Serialize)]
+pub struct HealthReport {
+    version: u32,
+    /// The job; `None` if the settings are wrong.
+    pub job: Option<String>,
+    /// No check failed.
+    pub healthy: bool,
+    /// The checks in the order of [`names`].
+    pub checks: Vec<CheckRow>,
+}
+
+impl HealthReport {
+    fn new(job: Option<String>, checks: Vec<CheckRow>) -> HealthReport {
+        let healthy = checks.iter().all(|row| row.outcome != CheckOutcome::Failed);
+        HealthReport { version: 1, job, healthy, checks }
     }
 
-    /// The names of the checks that ended with a warning.
-    pub fn warned(&self) -> Vec<&'static str> {
-        self.checks.iter().filter(|row| row.outcome == Outcome::Warning).map(|row| row.name).collect()
+    /// The names of the checks that failed.
+    pub fn failed(&self) -> Vec<&'static str> {
+        self.checks.iter().filter(|row| row.outcome == CheckOutcome::Failed).map(|row| row.name).collect()
     }
 
     /// The mail about this report.
     pub fn mail(&self, now: DateTime<Utc>) -> events::Report {
-        let check = |row: &Row| CheckResult {
+        let check = |row: &CheckRow| CheckResult {
             name: row.name,
             word: row.outcome.word(),
             tone: match row.outcome {
-                Outcome::Ok | Outcome::Skipped | Outcome::NotConfigured => Tone::Good,
-                Outcome::Warning => Tone::Warning,
-                Outcome::Failed => Tone::Bad,
+                CheckOutcome::Ok | CheckOutcome::Skipped | CheckOutcome::NotConfigured => Tone::Good,
+                CheckOutcome::Warning => Tone::Warning,
+                CheckOutcome::Failed => Tone::Bad,
             },
             detail: row.detail.clone(),
             took: row.took,
@@ -140,9 +151,9 @@ impl Report {
         events::health(self.job.as_deref(), self.checks.iter().map(check).collect(), now)
     }
 
-    /// 0, or 5 if a check failed.
+    /// [`Exit::Unhealthy`] if a check failed, else [`Exit::Done`].
     pub fn exit(&self) -> Exit {
-        if self.failed().is_empty() { Exit::Done } else { Exit::Unhealthy }
+        if self.healthy { Exit::Done } else { Exit::Unhealthy }
     }
 }
 
@@ -151,35 +162,84 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     checks::CHECKS.iter().map(|check| check.name)
 }
 
-/// Looks at everything. `subject` is an error when the settings do not resolve: then the check
-/// `configuration` has failed, whatever is wanted. `now` is this machine's clock.
+/// The flags of `health`.
+#[derive(Debug, Clone, Default)]
+pub struct HealthRequest {
+    /// Only these checks; empty for all.
+    pub only: Vec<String>,
+    /// Not these checks.
+    pub skip: Vec<String>,
+    /// A server without collections is not a failure.
+    pub allow_empty: bool,
+}
+
+/// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the checks on the settings. The report contains no secrets.
 ///
 /// # Errors
-/// Only when `cancel` ended it early, or the options leave nothing to look at, which must not be told as
-/// healthy. What is wrong is in the report.
+/// As [`health`].
+pub async fn run_health(run: &Run<'_>, request: &HealthRequest) -> Result<HealthReport> {
+    let (only, skip) = (request.only.clone(), request.skip.clone());
+    let options = HealthOptions { only, skip, patience: PATIENCE };
+    let subject = subject(run.config, request.allow_empty);
+    let mut report = health(subject, &options, run.clock.now(), run.cancel).await?;
+    let redactor = &run.config.redactor;
+    for row in &mut report.checks {
+        row.detail = redactor.clean(&row.detail);
+        row.next_step = row.next_step.as_ref().map(|step| redactor.clean(step));
+    }
+    Ok(report)
+}
+
+fn subject(config: &Config, allow_empty: bool) -> Result<HealthSubject> {
+    let mut settings = config.job()?.clone();
+    settings.patience = settings.patience.at_most(FOR_A_PERSON);
+    let mut place = config.place()?.clone();
+    if let Place::S3(options) = &mut place {
+        options.patience = settings.patience.at_most(FOR_A_PERSON);
+    }
+    Ok(HealthSubject {
+        settings,
+        allow_empty,
+        place,
+        mail: config.mail()?.cloned(),
+        metrics: config.signals()?.metrics.clone(),
+        misspelt: config.misspelt().to_vec(),
+        exposed: config.exposed().to_vec(),
+    })
+}
+
+/// Runs the checks. If `subject` is an error, the check `configuration` fails, even if it is not selected. `now` is this
+/// machine's clock.
+///
+/// # Errors
+/// Returns an error if `cancel` ended the run early, or if the options select no check, which must not count as healthy.
+/// Failed checks are in the report.
 pub async fn health(
-    subject: Result<Subject>,
-    options: &Options,
+    subject: Result<HealthSubject>,
+    options: &HealthOptions,
     now: DateTime<Utc>,
     cancel: &Cancel,
-) -> Result<Report> {
+) -> Result<HealthReport> {
     if !checks::CHECKS.iter().any(|check| runner::asked(check, options)) {
         return Err(Error::usage("--only and --skip leave no check to make")
             .hint("Skip fewer checks; `uzima-backup health --help` names them"));
     }
     let subject = match subject {
         Ok(subject) => subject,
-        Err(error) => return Ok(Report { job: None, checks: unresolved(&error, options) }),
+        Err(error) => return Ok(HealthReport::new(None, unresolved(&error, options))),
     };
-    let job = Some(subject.backup.settings.job.clone());
+    let job = Some(subject.settings.job.clone());
     let around = Around::new(subject, now, options.patience);
     let checks = cancel.or(async { Ok(runner::run(checks::CHECKS, &around, options).await) }).await;
     around.close().await;
-    Ok(Report { job, checks: checks? })
+    Ok(HealthReport::new(job, checks?))
 }
 
 /// Without settings there is nothing else to look at.
-fn unresolved(error: &Error, options: &Options) -> Vec<Row> {
+fn unresolved(error: &Error, options: &HealthOptions) -> Vec<CheckRow> {
     let row = |check: &checks::Check| {
         if check.name == checks::CONFIGURATION {
             return Some(runner::failed(check, error, Duration::ZERO));

@@ -34,12 +34,11 @@ pub async fn mongodb(around: &Around) -> Result<Finding> {
 /// Everything that a backup reads may be read.
 pub async fn namespaces(around: &Around) -> Result<Finding> {
     let server = around.server().await?;
-    let options = &around.subject.backup;
-    let description =
-        describe::describe_for_backup(server, &options.settings.selection, options.allow_empty).await?;
+    let (settings, allow_empty) = (&around.subject.settings, around.subject.allow_empty);
+    let description = describe::describe_for_backup(server, &settings.selection, allow_empty).await?;
     describe::prove_readable(server, &description.namespaces).await?;
     let size = description.raw_bytes.map(|n| format!(", {}", bytesize::ByteSize(n).display().iec()));
-    let shortfall = oplog::shortfall(server, options.settings.consistency).await?;
+    let shortfall = oplog::shortfall(server, settings.consistency).await?;
     let own_time = shortfall.map(|why| format!("; each collection is read at its own time: {why}"));
     let readable = format!(
         "{} readable{}{}",
@@ -58,5 +57,5 @@ pub async fn namespaces(around: &Around) -> Result<Finding> {
 
 /// What would read, and where it is.
 pub async fn engine(around: &Around) -> Result<Finding> {
-    Finding::ok(engine::choose(&around.subject.backup.settings).await?.words())
+    Finding::ok(engine::choose(&around.subject.settings).await?.words())
 }

@@ -24,7 +24,7 @@ const INODES: u64 = 32;
 pub async fn store(around: &Around) -> Result<Finding> {
     let Some(store) = around.store().await? else { return missing(around).await };
     store.check().await?;
-    let key = layout::probe(&around.subject.backup.settings.host);
+    let key = layout::probe(&around.subject.settings.host);
     around.probing(Some(key.clone()));
     let mut compared = probe::compare(store, &key).await;
     if compared.is_ok() && matches!(around.subject.place, Place::Dir(_)) {

@@ -11,23 +11,23 @@ use futures_util::stream::FuturesUnordered;
 
 use super::around::Around;
 use super::checks::Check;
-use super::{Options, Outcome, Row};
+use super::{CheckOutcome, CheckRow, HealthOptions};
 use crate::base::error::Error;
 use crate::base::units::one_line;
 
 /// Whether a check is asked for, so that it has a row.
-pub fn wanted(check: &Check, options: &Options) -> bool {
+pub fn wanted(check: &Check, options: &HealthOptions) -> bool {
     options.only.is_empty() || options.only.iter().any(|name| name == check.name)
 }
 
 /// Whether a check is to be run.
-pub fn asked(check: &Check, options: &Options) -> bool {
+pub fn asked(check: &Check, options: &HealthOptions) -> bool {
     wanted(check, options) && !options.skip.iter().any(|name| name == check.name)
 }
 
 /// Runs all that are wanted; their rows in the order of `checks`.
-pub async fn run(checks: &[Check], around: &Around, options: &Options) -> Vec<Row> {
-    let mut done: BTreeMap<&str, Row> = BTreeMap::new();
+pub async fn run(checks: &[Check], around: &Around, options: &HealthOptions) -> Vec<CheckRow> {
+    let mut done: BTreeMap<&str, CheckRow> = BTreeMap::new();
     let mut waiting = Vec::new();
     for check in checks.iter().filter(|check| wanted(check, options)) {
         if asked(check, options) {
@@ -38,7 +38,8 @@ pub async fn run(checks: &[Check], around: &Around, options: &Options) -> Vec<Ro
     }
     let asked: Vec<&str> = waiting.iter().map(|check| check.name).collect();
     // What is not asked for holds nothing up: a check that needs it finds out for itself.
-    let settled = |done: &BTreeMap<&str, Row>, name: &str| done.contains_key(name) || !asked.contains(&name);
+    let settled =
+        |done: &BTreeMap<&str, CheckRow>, name: &str| done.contains_key(name) || !asked.contains(&name);
     let mut failures: BTreeMap<&str, &str> = BTreeMap::new();
     let mut running = FuturesUnordered::new();
     loop {
@@ -55,7 +56,7 @@ pub async fn run(checks: &[Check], around: &Around, options: &Options) -> Vec<Ro
         }
         waiting = later;
         let Some(row) = running.next().await else { break };
-        if row.outcome == Outcome::Failed {
+        if row.outcome == CheckOutcome::Failed {
             failures.insert(row.name, row.name);
         }
         done.insert(row.name, row);
@@ -63,14 +64,14 @@ pub async fn run(checks: &[Check], around: &Around, options: &Options) -> Vec<Ro
     checks.iter().filter_map(|check| done.remove(check.name)).collect()
 }
 
-async fn one(check: &Check, around: &Around) -> Row {
+async fn one(check: &Check, around: &Around) -> CheckRow {
     let begun = Instant::now();
     let limit = around.limit(check.name);
     let outcome = tokio::time::timeout(limit, (check.run)(around))
         .await
         .unwrap_or_else(|_| Err(Error::failed(format!("no answer within {} s", limit.as_secs_f32().ceil()))));
     match outcome {
-        Ok(finding) => Row {
+        Ok(finding) => CheckRow {
             name: check.name,
             outcome: finding.outcome,
             detail: one_line(&finding.detail),
@@ -82,10 +83,10 @@ async fn one(check: &Check, around: &Around) -> Row {
 }
 
 /// The row of a check that failed.
-pub fn failed(check: &Check, error: &Error, took: Duration) -> Row {
-    Row {
+pub fn failed(check: &Check, error: &Error, took: Duration) -> CheckRow {
+    CheckRow {
         name: check.name,
-        outcome: Outcome::Failed,
+        outcome: CheckOutcome::Failed,
         detail: one_line(&error.chain()),
         took,
         next_step: Some(one_line(error.next_step().unwrap_or(check.otherwise))),
@@ -93,7 +94,7 @@ pub fn failed(check: &Check, error: &Error, took: Duration) -> Row {
 }
 
 /// The row of a check that was not run.
-pub fn skipped(check: &Check, why: String) -> Row {
-    let (outcome, took) = (Outcome::Skipped, Duration::ZERO);
-    Row { name: check.name, outcome, detail: why, took, next_step: None }
+pub fn skipped(check: &Check, why: String) -> CheckRow {
+    let (outcome, took) = (CheckOutcome::Skipped, Duration::ZERO);
+    CheckRow { name: check.name, outcome, detail: why, took, next_step: None }
 }

@@ -15,11 +15,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// The records can be read and written.
 pub async fn records(around: &Around) -> Result<Finding> {
-    let RecordsAt::Server(uri) = &around.subject.backup.settings.records else {
+    let RecordsAt::Server(uri) = &around.subject.settings.records else {
         return Finding::not_configured("BACKUP_RECORDS is off");
     };
     let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
-    let job = &around.subject.backup.settings.job;
+    let job = &around.subject.settings.job;
     let asked = async {
         let found = records.all(Some(job)).await?;
         records.prove().await?;

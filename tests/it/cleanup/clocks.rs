@@ -3,14 +3,14 @@
 use chrono::{TimeDelta, Utc};
 use uzima_backup::base::exit::Exit;
 use uzima_backup::config::choices::Policy;
-use uzima_backup::ops::cleanup::{Options, Outcome, cleanup};
+use uzima_backup::ops::cleanup::{CleanupOptions, CleanupOutcome, cleanup};
 
 use super::support::{JOB, Place};
 use crate::store::support;
 
 /// The options of the binary without settings.
-pub fn options() -> Options {
-    Options {
+pub fn options() -> CleanupOptions {
+    CleanupOptions {
         job: JOB.into(),
         policy: Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 },
         accept: vec![],
@@ -29,11 +29,11 @@ async fn a_clock_that_disagrees_with_the_stores_deletes_nothing() {
         let place = Place::s3();
         let backups = place.nightly(0..33);
         let store = support::store(place.bucket()).await;
-        let forced = Options { force: true, orphans: true, ..options() };
+        let forced = CleanupOptions { force: true, orphans: true, ..options() };
         let report = cleanup(&store, &forced, Utc::now() + TimeDelta::days(days)).await.expect("a report");
         assert_eq!(report.exit(), Exit::NeedsLook);
         assert!(report.frozen[0].starts_with("the clocks disagree by 525"), "{:?}", report.frozen);
-        assert!(report.backups.iter().all(|row| row.outcome != Outcome::Deleted));
+        assert!(report.backups.iter().all(|row| row.outcome != CleanupOutcome::Deleted));
         place.holds(&backups);
     }
 }

@@ -17,7 +17,7 @@ use uzima_backup::config::store::{Limits, S3Options};
 use uzima_backup::model::id::BackupId;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::ops::backup;
-use uzima_backup::ops::backup::{BackupOptions, Report, Resources};
+use uzima_backup::ops::backup::{BackupOptions, BackupReport, Resources};
 use uzima_backup::store::S3Store;
 use uzima_testkit::load::incompressible;
 use uzima_testkit::mongod::Mongod;
@@ -30,7 +30,7 @@ use super::support::{Home, files};
 const MIB: u64 = 1 << 20;
 
 /// Backs up with the library to a service that accepts 20 parts.
-async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<Report> {
+async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<BackupReport> {
     let mut s3 = S3Options::new(BUCKET, "p/");
     s3.endpoint_url = Some(bucket.endpoint());
     s3.credentials = Some((ACCESS_KEY.into(), Secret::from(SECRET_KEY)));

@@ -6,7 +6,7 @@ use bson::doc;
 use uzima_backup::base::secret::Secret;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::store::DirOptions;
-use uzima_backup::ops::health::Outcome;
+use uzima_backup::ops::health::CheckOutcome;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::{Fault, Rule as S3Rule, S3Server};
 use uzima_testkit::standin::{Play, StandIn};
@@ -193,17 +193,17 @@ async fn a_hanging_server_does_not_delay_the_other_checks() {
     let proxy = WireProxy::start(&[server.host()]).unwrap();
     proxy.add(Rule::on("buildInfo").then(Action::Stall(Duration::from_secs(600))));
     let mut subject = subject(Place::Dir(DirOptions { min_free: 0.0, ..DirOptions::new(home.backups()) }));
-    subject.backup.settings.mongo_uri = Secret::from(proxy.uri(&server.uri()));
+    subject.settings.mongo_uri = Secret::from(proxy.uri(&server.uri()));
     let mut options = only(&[]);
     options.patience = Duration::from_secs(2);
     let begun = Instant::now();
     let report = look(subject, &options, chrono::Utc::now()).await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let mongodb = row(&report, "mongodb");
-    assert_eq!((mongodb.outcome, mongodb.detail.as_str()), (Outcome::Failed, "no answer within 2 s"));
+    assert_eq!((mongodb.outcome, mongodb.detail.as_str()), (CheckOutcome::Failed, "no answer within 2 s"));
     assert!(mongodb.next_step.as_ref().is_some_and(|step| step.contains("MONGO_URI")), "{mongodb:?}");
     assert_eq!(row(&report, "namespaces").detail, "because mongodb failed");
-    assert_eq!(row(&report, "store").outcome, Outcome::Ok);
+    assert_eq!(row(&report, "store").outcome, CheckOutcome::Ok);
     assert_eq!(report.failed(), ["mongodb", "freshness"]);
 }
 
@@ -216,7 +216,7 @@ async fn checks_do_not_wait_for_each_other() {
     proxy.add(Rule::on("buildInfo").then(Action::Stall(slow)));
     bucket.faults().add(S3Rule::always("GetObject", Fault::Delay(slow)));
     let mut subject = subject(Place::S3(Box::new(options(&bucket))));
-    subject.backup.settings.mongo_uri = Secret::from(proxy.uri(&server.uri()));
+    subject.settings.mongo_uri = Secret::from(proxy.uri(&server.uri()));
     let begun = Instant::now();
     let report = look(subject, &only(&["mongodb", "namespaces", "store"]), chrono::Utc::now()).await;
     let took = begun.elapsed();

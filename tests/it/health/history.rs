@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use uzima_backup::catalog::layout;
 use uzima_backup::config::place::Place as Where;
 use uzima_backup::config::store::DirOptions;
-use uzima_backup::ops::health::{Outcome, Row};
+use uzima_backup::ops::health::{CheckOutcome, CheckRow};
 
 use super::support::{Health, look, only, row, subject};
 use crate::cleanup::support::{JOB, Place, hold, manifest, of_time, places};
@@ -21,7 +21,7 @@ fn place_of(place: &Place) -> Where {
 }
 
 /// Runs the check with a clock that is so many hours ahead.
-async fn in_hours(place: &Place, hours: i64) -> Row {
+async fn in_hours(place: &Place, hours: i64) -> CheckRow {
     let now = Utc::now() + TimeDelta::hours(hours);
     let report = look(subject(place_of(place)), &only(&["freshness"]), now).await;
     row(&report, "freshness").clone()
@@ -34,7 +34,7 @@ async fn missed_nights_are_reported() {
         // The backup is one hour old.
         for (hours, fresh) in [(0, true), (24, true), (26, false), (24 * 30, false)] {
             let check = in_hours(&place, hours).await;
-            assert_eq!(check.outcome == Outcome::Ok, fresh, "{hours}: {check:?}");
+            assert_eq!(check.outcome == CheckOutcome::Ok, fresh, "{hours}: {check:?}");
             assert!(check.detail.contains(newest.id.as_str()), "{check:?}");
             assert!(check.detail.contains("26 h 0 min are allowed"), "{check:?}");
             assert_eq!(check.next_step.is_some_and(|step| step.contains("uzima-backup backup")), !fresh);
@@ -48,7 +48,7 @@ async fn a_date_of_the_future_is_never_fresh() {
     let place = Place::dir();
     place.nightly(0..3);
     let check = in_hours(&place, -24 * 3650).await;
-    assert_eq!(check.outcome, Outcome::Failed);
+    assert_eq!(check.outcome, CheckOutcome::Failed);
     assert!(check.detail.contains("it is dated in the future"), "{check:?}");
     let place = Place::dir();
     place.nightly(2..5);

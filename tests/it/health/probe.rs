@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use uzima_backup::config::place::Place as Where;
-use uzima_backup::ops::health::Outcome;
+use uzima_backup::ops::health::CheckOutcome;
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
 use super::support::{Health, in_bucket, look, objects, only, row, subject};
@@ -53,12 +53,12 @@ async fn a_probe_that_reads_back_differently_is_reported() {
     };
     bucket.faults().add(Rule::always("PutObject", Fault::Alter));
     let altered = check(options(&bucket)).await;
-    assert_eq!(altered.outcome, Outcome::Failed, "{altered:?}");
+    assert_eq!(altered.outcome, CheckOutcome::Failed, "{altered:?}");
     assert!(altered.next_step.is_some());
     bucket.faults().clear();
     // Another run on this machine deletes the probe in between, which is tolerated.
     bucket.faults().add(Rule::at(0, "GetObject", Fault::Answer(404, "NoSuchKey")));
-    assert_eq!(check(options(&bucket)).await.outcome, Outcome::Ok);
+    assert_eq!(check(options(&bucket)).await.outcome, CheckOutcome::Ok);
     bucket.faults().clear();
     bucket.faults().add(Rule::always("GetObject", Fault::Answer(404, "NoSuchKey")));
     let lost = check(options(&bucket)).await;
@@ -76,7 +76,7 @@ async fn a_probe_in_a_hanging_store_is_deleted() {
     wanted.patience = Duration::from_secs(2);
     let report = look(subject(Where::S3(Box::new(options(&bucket)))), &wanted, Utc::now()).await;
     let store = row(&report, "store");
-    assert_eq!(store.outcome, Outcome::Failed);
+    assert_eq!(store.outcome, CheckOutcome::Failed);
     assert_eq!(store.detail, "no answer within 2 s");
     assert!(bucket.count("PutObject") > 0 && objects(&bucket).is_empty());
 }

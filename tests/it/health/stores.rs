@@ -4,7 +4,7 @@ use std::process::Command;
 
 use chrono::{TimeDelta, Utc};
 use uzima_backup::config::place::Place as Where;
-use uzima_backup::ops::health::Outcome;
+use uzima_backup::ops::health::CheckOutcome;
 use uzima_testkit::s3_server::{BUCKET, Fault, Rule, S3Server};
 
 use super::support::{Health, in_bucket, look, objects, only, row, subject};
@@ -67,13 +67,13 @@ async fn a_clock_difference_is_reported() {
         let now = Utc::now() + TimeDelta::minutes(minutes);
         let report = look(subject, &only(&["store", "clock"]), now).await;
         let clock = row(&report, "clock");
-        assert_eq!(clock.outcome == Outcome::Ok, good, "{clock:?}");
+        assert_eq!(clock.outcome == CheckOutcome::Ok, good, "{clock:?}");
         // The store's clock has whole seconds.
         let near = [words.to_string(), words.replace("540", "539"), words.replace("540", "541")];
         let near = near.into_iter().chain([words.replace("660", "659"), words.replace("660", "661")]);
         assert!(near.clone().any(|words| clock.detail.contains(&words)), "{clock:?}");
         assert_eq!(clock.next_step.is_some(), !good);
-        assert_eq!(row(&report, "store").outcome, Outcome::Ok);
+        assert_eq!(row(&report, "store").outcome, CheckOutcome::Ok);
     }
 }
 

@@ -14,8 +14,7 @@ use uzima_backup::config::choices::EngineChoice;
 use uzima_backup::config::machine::Machine;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::records::RecordsAt;
-use uzima_backup::ops::backup::BackupOptions;
-use uzima_backup::ops::health::{Options, Report, Row, Subject, health};
+use uzima_backup::ops::health::{CheckRow, HealthOptions, HealthReport, HealthSubject, health};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::S3Server;
 
@@ -121,15 +120,16 @@ impl Health {
 }
 
 /// The subject that the settings would give for a place.
-pub fn subject(place: Place) -> Subject {
+pub fn subject(place: Place) -> HealthSubject {
     let machine = Machine { host: "test".into(), search_path: None, state_dir: None, cores: 1 };
     let mut settings = JobSettings::with_defaults(NOWHERE, JOB, &machine).expect("valid settings");
     settings.engine = EngineChoice::Native;
     settings.stall = Duration::from_secs(20);
     settings.patience = Patience::new(Duration::from_secs(2));
     settings.records = RecordsAt::Off;
-    Subject {
-        backup: BackupOptions::new(settings),
+    HealthSubject {
+        settings,
+        allow_empty: false,
         place,
         mail: None,
         metrics: None,
@@ -139,19 +139,19 @@ pub fn subject(place: Place) -> Subject {
 }
 
 /// Only these checks, with a limit of 20 s.
-pub fn only(names: &[&str]) -> Options {
+pub fn only(names: &[&str]) -> HealthOptions {
     let only = names.iter().map(|name| name.to_string()).collect();
-    Options { only, skip: vec![], patience: Duration::from_secs(20) }
+    HealthOptions { only, skip: vec![], patience: Duration::from_secs(20) }
 }
 
 /// Runs the checks with this clock.
-pub async fn look(subject: Subject, options: &Options, now: DateTime<Utc>) -> Report {
+pub async fn look(subject: HealthSubject, options: &HealthOptions, now: DateTime<Utc>) -> HealthReport {
     health(Ok(subject), options, now, &Cancel::default()).await.expect("nobody ends it")
 }
 
 /// The row of a check.
 #[track_caller]
-pub fn row<'a>(report: &'a Report, name: &str) -> &'a Row {
+pub fn row<'a>(report: &'a HealthReport, name: &str) -> &'a CheckRow {
     report.checks.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name} in {report:?}"))
 }
 

@@ -3,7 +3,7 @@
 use bson::{Document, doc};
 use mongodb::Client;
 use uzima_backup::base::exit::Exit;
-use uzima_backup::ops::backup::Report;
+use uzima_backup::ops::backup::BackupReport;
 use uzima_testkit::wire_proxy::{Action, Rule};
 
 use super::support::{Shelf, behind_a_proxy, ids, insert, meanwhile, only, rows};
@@ -28,7 +28,7 @@ async fn make_anew(client: Client) {
     insert(&client, "d", "c", &rows(5_000, 1_500, 2_000)).await;
 }
 
-fn assert_dropped(shelf: &Shelf, report: &Report, at_most: u64) {
+fn assert_dropped(shelf: &Shelf, report: &BackupReport, at_most: u64) {
     assert_eq!(report.exit(), Exit::NeedsLook);
     assert_eq!(report.manifest.warnings, ["dropped while it was read: d.c"]);
     let dropped: Vec<_> = report.manifest.namespaces.iter().filter(|n| n.dropped).collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::{Bson, RawDocumentBuf};
 use uzima_backup::base::exit::Exit;
 use uzima_backup::model::namespace::Type;
-use uzima_backup::ops::backup::Report;
+use uzima_backup::ops::backup::BackupReport;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::{Snapshot, read_all};
 use uzima_testkit::torture;
@@ -86,7 +86,7 @@ fn assert_metadata(decoded: &Decoded, seen: &Snapshot) {
 
 /// Asserts the paths: the recovery text first, the prelude last, one file for options, and one for documents
 /// where a namespace can have some.
-fn assert_paths(decoded: &Decoded, report: &Report) {
+fn assert_paths(decoded: &Decoded, report: &BackupReport) {
     let paths = &decoded.paths;
     assert_eq!((paths[0].as_str(), paths[paths.len() - 1].as_str()), ("RECOVERY.txt", "dump/prelude.json"));
     let of = |end: &str| paths.iter().filter(|path| path.ends_with(end)).count();
@@ -103,7 +103,7 @@ fn assert_paths(decoded: &Decoded, report: &Report) {
 }
 
 /// Asserts the counts and sums of the manifest, and decodes each segment of the index alone.
-pub fn assert_manifest(shelf: &Shelf, report: &Report, decoded: &Decoded) {
+pub fn assert_manifest(shelf: &Shelf, report: &BackupReport, decoded: &Decoded) {
     let manifest = &report.manifest;
     let artifact = shelf.read(&manifest.artifact.key);
     assert_eq!(artifact.len() as u64, manifest.artifact.size);

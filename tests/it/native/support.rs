@@ -24,7 +24,7 @@ use uzima_backup::model::id::BackupId;
 use uzima_backup::model::index::Index;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::ops::backup;
-use uzima_backup::ops::backup::{BackupOptions, Report, Resources};
+use uzima_backup::ops::backup::{BackupOptions, BackupReport, Resources};
 use uzima_backup::ops::list;
 use uzima_backup::store::Store;
 use uzima_backup::store::dir::DirStore;
@@ -57,7 +57,11 @@ impl Shelf {
     }
 
     /// Makes a backup with the native engine, as the command line would.
-    pub async fn run(&self, uri: &str, change: impl FnOnce(&mut BackupOptions)) -> Result<Report, Error> {
+    pub async fn run(
+        &self,
+        uri: &str,
+        change: impl FnOnce(&mut BackupOptions),
+    ) -> Result<BackupReport, Error> {
         let machine = Machine {
             host: "test".into(),
             search_path: None,
@@ -106,17 +110,17 @@ impl Shelf {
     }
 
     /// Decodes a backup without this project's own readers.
-    pub fn decode(&self, report: &Report) -> Decoded {
+    pub fn decode(&self, report: &BackupReport) -> Decoded {
         let artifact = &report.manifest.artifact;
         decode::decode(&self.read(&artifact.key), &artifact.format)
     }
 
-    pub fn index(&self, report: &Report) -> Index {
+    pub fn index(&self, report: &BackupReport) -> Index {
         Index::decode(&self.read(&report.manifest.index.key)).expect("an index")
     }
 
     /// Asserts that the three files of this backup are the only files.
-    pub async fn assert_only(&self, report: &Report) {
+    pub async fn assert_only(&self, report: &BackupReport) {
         assert_eq!(self.listed().await, [report.manifest.id.to_string()]);
         let files = self.files();
         assert_eq!(files.len(), 3, "{files:?}");
@@ -159,14 +163,14 @@ fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) {
 }
 
 /// Makes one backup into its own directory.
-pub async fn run(uri: &str, change: impl FnOnce(&mut BackupOptions)) -> (Shelf, Result<Report, Error>) {
+pub async fn run(uri: &str, change: impl FnOnce(&mut BackupOptions)) -> (Shelf, Result<BackupReport, Error>) {
     let shelf = Shelf::new();
     let outcome = shelf.run(uri, change).await;
     (shelf, outcome)
 }
 
 /// Asserts that the run failed with exit code 1 and without a panic, and returns the error's text.
-pub fn failed(outcome: Result<Report, Error>) -> String {
+pub fn failed(outcome: Result<BackupReport, Error>) -> String {
     let error = outcome.map(|report| report.manifest).expect_err("a failure");
     let text = format!("{} | {}", error.chain(), error.next_step().unwrap_or_default());
     let lasting = matches!(error.kind(), Kind::Failed | Kind::Away | Kind::Missing);

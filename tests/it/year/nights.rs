@@ -66,7 +66,7 @@ impl Life {
                 assert!(listed && new.len() == 3, "{new:?}");
                 assert!(ran.harmed || done.problems.is_empty(), "{:?}", done.problems);
                 let manifest = self.made(&ran).await;
-                assert_eq!(manifest, done.report.manifest);
+                assert_eq!(manifest, done.manifest);
                 self.tally.add("backups made", 1);
                 self.tally.add("backups made: collapsed", usize::from(manifest.collapsed()));
                 self.series[job][0].good(Some("success"))

@@ -74,18 +74,19 @@ impl Life {
     pub async fn health(&mut self) {
         let now = clock::machine();
         for job in 0..JOBS.len() {
-            let mut backup = self.world.options(job);
-            backup.settings.records = self.world.records(job);
-            backup.settings.max_age = MAX_AGE;
-            let subject = health::Subject {
-                backup,
+            let mut settings = self.world.options(job).settings;
+            settings.records = self.world.records(job);
+            settings.max_age = MAX_AGE;
+            let subject = health::HealthSubject {
+                settings,
+                allow_empty: false,
                 place: Place::Dir(DirOptions { min_free: 0.0, ..DirOptions::new(self.world.root()) }),
                 mail: None,
                 metrics: None,
                 misspelt: vec![],
                 exposed: vec![],
             };
-            let options = health::Options {
+            let options = health::HealthOptions {
                 only: vec!["freshness".into()],
                 skip: vec![],
                 patience: Duration::from_secs(10),

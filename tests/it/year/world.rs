@@ -25,10 +25,8 @@ use uzima_backup::model::id::BackupId;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
 use uzima_backup::notify::{Notifier, Outcome};
-use uzima_backup::ops::backup::{BackupOptions, Resources};
-use uzima_backup::ops::cleanup::Report;
-use uzima_backup::ops::recorded::{Done, Recording};
-use uzima_backup::ops::{cleanup, recorded};
+use uzima_backup::ops::backup::{BackupOptions, BackupReport, Recording, Resources, recorded_backup};
+use uzima_backup::ops::cleanup::{self, CleanupReport};
 use uzima_backup::store::Store;
 use uzima_testkit::mongod::Mongod;
 
@@ -66,7 +64,7 @@ pub struct BackupRun {
     pub job: usize,
     pub ids: Vec<BackupId>,
     pub started: DateTime<Utc>,
-    pub ended: Ended<Done>,
+    pub ended: Ended<BackupReport>,
     /// The planned fault occurred.
     pub harmed: bool,
     /// The failures of mails.
@@ -158,14 +156,14 @@ impl World {
             notes: Notes::default(),
         };
         let recording = Recording { records: self.records(job), redactor: Redactor::default(), alone: true };
-        let outcome = killed(&store, recorded::backup(resources, &options, &recording)).await;
+        let outcome = killed(&store, recorded_backup(resources, &options, &recording)).await;
         let ids = ids.lock().expect("no holder panics").clone();
         let fresh = || BackupId::new(started, &mut rand::rng()).to_string();
         let run = ids.last().map_or_else(fresh, ToString::to_string);
         let (ended, unsent) = match outcome {
             None => (Ended::Killed, Vec::new()),
             Some(Ok(done)) => {
-                let success = Outcome::Success(Success::of(&done.report.manifest, &done.report.place));
+                let success = Outcome::Success(Success::of(&done.manifest, &done.place));
                 let unsent = self.tell(job, Operation::Backup, run, success).await;
                 (Ended::Well(done), unsent)
             }
@@ -182,10 +180,10 @@ impl World {
         &self,
         job: usize,
         fault: Option<Fault>,
-        change: impl FnOnce(&mut cleanup::Options),
-    ) -> (Ended<Report>, bool) {
+        change: impl FnOnce(&mut cleanup::CleanupOptions),
+    ) -> (Ended<CleanupReport>, bool) {
         let store = self.store(fault);
-        let mut options = cleanup::Options {
+        let mut options = cleanup::CleanupOptions {
             job: JOBS[job].name.into(),
             policy: JOBS[job].policy,
             accept: vec![],

@@ -1,6 +1,6 @@
 //! Which checks are run, and what becomes of those that rest on others.
 
-use super::super::Subject;
+use super::super::HealthSubject;
 use super::super::checks::Finding;
 use super::*;
 use crate::config::JobSettings;
@@ -8,7 +8,6 @@ use crate::config::machine::Machine;
 use crate::config::place::Place;
 use crate::config::records::RecordsAt;
 use crate::config::store::DirOptions;
-use crate::ops::backup::BackupOptions;
 
 const fn check(name: &'static str, after: &'static [&'static str]) -> Check {
     let run = |_: &Around| Box::pin(async { Finding::ok("two\n lines") }) as _;
@@ -23,8 +22,9 @@ fn around() -> Around {
     let machine = Machine { host: "test".into(), search_path: None, state_dir: None, cores: 1 };
     let mut settings = JobSettings::with_defaults("mongodb://localhost", "all@db1", &machine).unwrap();
     settings.records = RecordsAt::Off;
-    let subject = Subject {
-        backup: BackupOptions::new(settings),
+    let subject = HealthSubject {
+        settings,
+        allow_empty: false,
         place: Place::Dir(DirOptions::new("/nonexistent/backups")),
         mail: None,
         metrics: None,
@@ -37,11 +37,11 @@ fn around() -> Around {
 /// Each row as `name outcome: detail`.
 fn ran(checks: &[Check], only: &[&str], skip: &[&str]) -> Vec<String> {
     let list = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
-    let options = Options { only: list(only), skip: list(skip), patience: Duration::from_millis(50) };
+    let options = HealthOptions { only: list(only), skip: list(skip), patience: Duration::from_millis(50) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let rows = runtime.block_on(run(checks, &around(), &options));
     for row in &rows {
-        assert_eq!(row.next_step.as_deref(), (row.outcome == Outcome::Failed).then_some("look"));
+        assert_eq!(row.next_step.as_deref(), (row.outcome == CheckOutcome::Failed).then_some("look"));
     }
     rows.iter().map(|row| format!("{} {:?}: {}", row.name, row.outcome, row.detail)).collect()
 }

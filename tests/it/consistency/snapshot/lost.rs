@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bson::{Document, doc};
 use mongodb::Client;
 use uzima_backup::base::exit::Exit;
-use uzima_backup::ops::backup::Report;
+use uzima_backup::ops::backup::BackupReport;
 use uzima_testkit::raw;
 use uzima_testkit::wire_proxy::{Action, Rule};
 
@@ -19,7 +19,7 @@ use super::support::{
 use crate::native::support::{Shelf, ids, insert, meanwhile, meanwhile_fail, rows};
 
 /// Asserts that the second run was made, and that its manifest gives the reason why it is no snapshot.
-fn assert_by_the_oplog(report: &Report, why: &[&str]) {
+fn assert_by_the_oplog(report: &BackupReport, why: &[&str]) {
     let consistency = &report.manifest.consistency;
     assert_eq!((consistency.achieved.as_str(), report.exit()), ("oplog", Exit::Done), "{consistency:?}");
     let notes = report.manifest.notes.join("\n");

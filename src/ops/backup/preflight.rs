@@ -1,4 +1,4 @@
-//! What must be known before anything is begun: the server, what it holds, and the backup before.
+//! The questions to the server and the store that come before an upload begins.
 
 use std::sync::Arc;
 
@@ -12,43 +12,39 @@ use crate::mongo::server::Server;
 use crate::retention::CLOCK_TOLERANCE;
 use crate::source::describe::{self, Description};
 
-/// What is asked before anything is begun.
-pub struct Known {
+/// The answers of server and store before a backup begins.
+pub struct Preflight {
     /// The member that is read.
     pub server: Arc<Server>,
-    /// Its version.
+    /// The version of its binary.
     pub version: String,
-    /// The replica set's id, where the user may read it.
+    /// The id of the replica set, if the user may read it.
     pub set_id: Option<String>,
-    /// To what instant the data will belong.
     pub consistency: Consistency,
-    /// What there is to read.
     pub description: Description,
-    /// The newest backup of the job, to compare with.
+    /// The newest backup of the job that this one is compared with.
     pub before: Option<Box<Manifest>>,
 }
 
-impl Known {
-    /// Asks the server and the store.
-    pub async fn find(resources: &Resources, options: &BackupOptions, notes: &Notes) -> Result<Known> {
+impl Preflight {
+    pub async fn run(resources: &Resources, options: &BackupOptions, notes: &Notes) -> Result<Preflight> {
         let server =
             Server::connect_noting(&options.settings.mongo_uri, &options.settings.patience, notes).await?;
         let server = Arc::new(server.patient(options.settings.stall));
         let version = server.version().await?;
-        // Before the description, so that what is made in between is in one of both.
+        // The slice begins before the description, so that a collection that is created in between is in one of them.
         let mut consistency = consistency::begin(&server, &version, options).await?;
         let mut description =
             describe::describe_for_backup(&server, &options.settings.selection, options.allow_empty).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
         consistency.choose_instant(&server, options, &mut description, notes).await?;
-        Ok(Known { server, version, set_id, consistency, description, before })
+        Ok(Preflight { server, version, set_id, consistency, description, before })
     }
 }
 
-/// The newest backup of the job that did not collapse itself, to compare with: a person must be told of
-/// a collapse until it is mended or accepted, not once. One that a wrong clock dated in the future would
-/// be the newest for as long as that lies ahead: it is none to compare with.
+/// The newest backup of the job to compare with. A collapsed backup is skipped unless it was accepted, so that each further
+/// backup warns until the collapse is repaired or accepted. Backups that a wrong clock dated in the future are skipped, too.
 async fn last_of_job(resources: &Resources, options: &BackupOptions) -> Result<Option<Box<Manifest>>> {
     let store = &*resources.store;
     let folders = catalog::folders(store).await?;

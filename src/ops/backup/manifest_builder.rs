@@ -1,4 +1,4 @@
-//! The manifest of what an attempt has written.
+//! Builds the manifest of a complete artifact.
 
 use chrono::{DateTime, Utc};
 
@@ -102,7 +102,7 @@ fn artifact(work: &Work<'_>, written: &WrittenArtifact) -> manifest::ArtifactObj
         level: format.codec.level(),
         size: written.whole.size,
         crc64nvme: format!("{:016x}", written.whole.crc64nvme),
-        part_size: work.begun.part_size,
+        part_size: work.upload.part_size,
     }
 }
 
