@@ -192,7 +192,7 @@ impl<R: BufRead> Demux<R> {
         let digest =
             self.states[at].crc.take().ok_or_else(|| damaged(&format!("{} ends twice", self.name(at))))?;
         if digest.finalize() as i64 != crc {
-            return Err(damaged(&format!("the documents of {} do not have their checksum", self.name(at))));
+            return Err(damaged(&format!("the checksum of {} does not match its documents", self.name(at))));
         }
         self.states[at].closed = true;
         if self.open != Some(at) {

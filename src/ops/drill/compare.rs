@@ -2,7 +2,7 @@
 //!
 //! Without an oplog slice, everything is compared at the end. Namespaces that a slice changes are compared in
 //! two steps: their documents before the replay, because the manifest describes that state, and at the end
-//! whatever the commands of the slice left unchanged.
+//! the options and indexes that the slice's commands left unchanged.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

@@ -222,7 +222,7 @@ fn compare_tallies(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec
         {
             if got != wanted {
                 let (got, wanted) = (count(got), count(wanted));
-                say(format!("the artifact has {got} {what}, but the manifest says {wanted}"));
+                say(format!("{got} {what}, but the manifest says {wanted}"));
             }
         }
         if format!("{:032x}", tally.sum) != *sum {

@@ -38,7 +38,7 @@ async fn a_unique_value_that_moved_is_no_difference() {
         assert!(entries >= 3 && row["drill"]["index_seconds"].as_f64() > Some(0.0), "{row}");
     }
     let printed = run(&mut on(&backup, &source.uri())).ends(0).stdout;
-    assert!(printed.contains("own books: 1 of the 1,511 documents\n"), "{printed}");
+    assert!(printed.contains("internal collections, 1 of the 1,511 documents\n"), "{printed}");
     assert!(printed.contains(&format!("; {entries} oplog entries replayed; compared in ")), "{printed}");
 }
 
@@ -116,7 +116,7 @@ async fn a_missing_role_for_the_replay_is_named_before_anything_is_created() {
     let made = ["insert", "create"].map(|command| proxy.add(Rule::on(command)));
     let uri = |user: &str| proxy.uri(&target.uri_as(user, "canary-pw", "admin"));
     let ran = run(&mut on(&backup, &uri("few"))).ends(1);
-    ran.says(&["user 'few' may not", "\"readWriteAnyDatabase\"", "A drill replays"]);
+    ran.says(&["user 'few' may not", "\"readWriteAnyDatabase\"", "The drill replays"]);
     assert_eq!(made.map(|rule| proxy.hits(rule)), [0, 0]);
     run(&mut on(&backup, &uri("driller"))).ends(0);
     assert!(made.iter().all(|rule| proxy.hits(*rule) > 0), "the drill sends each of these commands");

@@ -120,7 +120,7 @@ async fn a_dump_that_expands_to_gigabytes_is_reported_as_damage() {
         ("PAX records", tar_of(EntryType::XHeader, "x", 1 << 42), "longer than 1.0 MiB"),
         ("metadata", tar_of(EntryType::Regular, "dump/d/c.metadata.json", 1 << 31), "longer than 64.0 MiB"),
         ("an archive's list", prelude.concat(), "longer than 256.0 MiB"),
-        ("a document", tar_of(EntryType::Regular, "dump/d/c.bson", 1 << 31), "not a document"),
+        ("a document", tar_of(EntryType::Regular, "dump/d/c.bson", 1 << 31), "not a BSON document"),
     ] {
         let path = home.path().join("dump.zst");
         std::fs::write(&path, dump).expect("a file");
