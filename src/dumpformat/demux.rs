@@ -19,7 +19,7 @@ use crate::model::versions;
 
 /// The first four bytes of an archive.
 pub const MAGIC: u32 = 0x8199_e26d;
-/// Ends a run of documents. It stands in the place of a document's length.
+/// Ends a run of documents. A reader finds it where the length of the next document would be.
 pub const TERMINATOR: [u8; 4] = [0xff; 4];
 
 /// The most bytes of documents that wait until their namespace is opened.

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::base::error::{Error, Result};
 
-/// Counts and a hash sum of some documents, for example those of one namespace.
+/// The number, length and hash sum of some documents, for example of one namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     pub documents: u64,
@@ -16,7 +16,7 @@ pub struct Tally {
     /// as a whole.
     pub stored_bytes: u64,
     /// The sum, modulo 2^128, of the documents' XXH3-128 hashes (seed 0). It does not depend on their order.
-    /// It tells a restored collection from a different one; the BLAKE3 of each segment protects against
+    /// It distinguishes a restored collection from a different one; the BLAKE3 of each segment protects against
     /// tampering.
     pub sum: u128,
 }

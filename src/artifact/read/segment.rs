@@ -24,7 +24,7 @@ use crate::store::{self, Store};
 
 /// The size of a range request in bytes.
 const REQUEST: u64 = 4 << 20;
-/// How many bytes are decompressed before they are hashed and handed on. Pieces of a decoder are small;
+/// How many bytes are decompressed before they are hashed and handed on. RequestedPieces of a decoder are small;
 /// hashing is faster on large ones.
 const CHUNK: usize = 1 << 20;
 /// The longest run of documents that takes no room in a budget, in bytes.
@@ -192,7 +192,7 @@ impl StoredArtifact {
     ) -> Result<Tally> {
         let failure = Arc::default();
         let left = segment.offset..segment.offset + segment.length;
-        let pieces = Pieces::request(self, left, handle.clone(), Arc::clone(&failure));
+        let pieces = RequestedPieces::request(self, left, handle.clone(), Arc::clone(&failure));
         let mut take = |documents, _room| take(DocumentRun { documents, _room });
         let (tally, same) = check(pieces, self.codec, segment, Some(&self.large), &mut take);
         if let Some(error) = failure.lock().expect("no holder panics").take() {
@@ -206,7 +206,7 @@ impl StoredArtifact {
 }
 
 /// A range of an object as a stream. The next piece is requested while the current one is read.
-struct Pieces {
+struct RequestedPieces {
     store: Arc<dyn Store>,
     key: String,
     handle: Handle,
@@ -217,15 +217,16 @@ struct Pieces {
     failure: Arc<Mutex<Option<store::StoreError>>>,
 }
 
-impl Pieces {
+impl RequestedPieces {
     fn request(
         artifact: &StoredArtifact,
         left: Range<u64>,
         handle: Handle,
         failure: Arc<Mutex<Option<store::StoreError>>>,
-    ) -> Pieces {
+    ) -> RequestedPieces {
         let (store, key) = (Arc::clone(&artifact.store), artifact.key.clone());
-        let mut pieces = Pieces { store, key, handle, left, current: Bytes::new(), requested: None, failure };
+        let mut pieces =
+            RequestedPieces { store, key, handle, left, current: Bytes::new(), requested: None, failure };
         pieces.request_next();
         pieces
     }
@@ -241,7 +242,7 @@ impl Pieces {
     }
 }
 
-impl BufRead for Pieces {
+impl BufRead for RequestedPieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.current.is_empty()
             && let Some(requested) = self.requested.take()
@@ -263,7 +264,7 @@ impl BufRead for Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for RequestedPieces {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let n = self.fill_buf()?.read(out)?;
         self.consume(n);

@@ -182,8 +182,8 @@ pub async fn run_verify(
     };
     for chosen in chosen {
         let id = match &chosen {
-            Chosen::Id(id) => id.clone(),
-            Chosen::Manifest(manifest) => manifest.id.clone(),
+            ChosenBackup::Id(id) => id.clone(),
+            ChosenBackup::Manifest(manifest) => manifest.id.clone(),
         };
         // Manifests are read one at a time: a year of them takes gigabytes.
         if let Err(error) = verify_one(resources, options, chosen, &drill, &mut report).await {
@@ -194,7 +194,7 @@ pub async fn run_verify(
     Ok(report)
 }
 
-enum Chosen {
+enum ChosenBackup {
     Id(BackupId),
     Manifest(Box<Manifest>),
 }
@@ -206,10 +206,10 @@ async fn choose_one(
     which: &WhichBackup,
     job: Option<&str>,
     report: &mut VerifyReport,
-) -> Result<Vec<Chosen>> {
+) -> Result<Vec<ChosenBackup>> {
     let store = &*resources.store;
     match choose::choose(store, which, job, &options.reading).await? {
-        Entry::Backup(manifest) => Ok(vec![Chosen::Manifest(manifest)]),
+        Entry::Backup(manifest) => Ok(vec![ChosenBackup::Manifest(manifest)]),
         Entry::Damaged { id, key, why } => {
             report.damaged.push(unreadable(id, &key, &why));
             Ok(Vec::new())
@@ -227,7 +227,7 @@ async fn sample(
     job: Option<&str>,
     rng: &mut impl Rng,
     report: &mut VerifyReport,
-) -> Result<Vec<Chosen>> {
+) -> Result<Vec<ChosenBackup>> {
     let store = &*resources.store;
     let catalog = Catalog::read(store, &options.reading).await?;
     let mut backups = Vec::new();
@@ -256,7 +256,7 @@ async fn sample(
         return Err(Error::failed(format!("there is no backup{of_job} in {}", store.place()))
             .hint("`uzima-backup list` shows the backups"));
     }
-    Ok(backups.into_iter().map(|(_, id)| Chosen::Id(id)).collect())
+    Ok(backups.into_iter().map(|(_, id)| ChosenBackup::Id(id)).collect())
 }
 
 fn unreadable(id: BackupId, key: &str, why: &str) -> UnverifiedBackup {
@@ -267,14 +267,14 @@ fn unreadable(id: BackupId, key: &str, why: &str) -> UnverifiedBackup {
 async fn verify_one(
     resources: &VerifyResources<'_>,
     options: &VerifyOptions,
-    chosen: Chosen,
+    chosen: ChosenBackup,
     drill: &Option<impl AsyncFn(&Manifest) -> Result<Drill>>,
     report: &mut VerifyReport,
 ) -> Result<()> {
     let VerifyResources { store, cancel, .. } = resources;
     let manifest = match chosen {
-        Chosen::Manifest(manifest) => manifest,
-        Chosen::Id(id) => match cancel.or(catalog::find(&**store, &id)).await? {
+        ChosenBackup::Manifest(manifest) => manifest,
+        ChosenBackup::Id(id) => match cancel.or(catalog::find(&**store, &id)).await? {
             Some(Entry::Backup(manifest)) => manifest,
             Some(Entry::Damaged { id, key, why }) => {
                 report.damaged.push(unreadable(id, &key, &why));
