@@ -1,9 +1,10 @@
-//! The child process: how it is started, read, watched and judged.
+//! The child process: starts mongodump, reads its output, watches for silence, and turns its end into a result.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,50 +12,50 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::FoundMongodump;
-use super::chunks::{Chunks, Watch};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::base::process::Kills;
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
+use crate::mongo::commands::QUIET;
 
-/// How many of its last lines are kept.
+/// The number of lines of its standard error that are kept.
 const LINES: usize = 20;
-/// The longest of its lines in bytes.
+/// The longest line in bytes.
 const LONGEST_LINE: u64 = 64 << 10;
 /// The error of mongodump 100.18 for options or indexes that its Extended JSON would change.
 const UNWRITABLE: &str = "error marshaling metadata json";
-/// How long its end is waited for once its output ended.
+/// How long mongodump may take to exit after the end of its output.
 const END: Duration = Duration::from_secs(60);
 
-/// A mongodump that runs; ended when dropped.
-pub struct Running {
+/// A running mongodump. It is killed when dropped.
+pub(super) struct MongodumpChild {
     child: Child,
     chunks: Option<Chunks>,
     lines: Arc<Mutex<VecDeque<String>>>,
-    /// Its words may quote the connection string, and go into messages and the manifest.
+    /// The lines may quote the connection string, and go into messages and the manifest.
     redactor: Redactor,
     /// The next step if the user may not read something.
     grant: String,
     kills: Kills,
 }
 
-/// Starts mongodump. The connection string, which holds the password, goes through a pipe on its
-/// standard input: never argv, which every user of the machine can read, nor the environment.
-pub fn start(
+/// Starts mongodump. It gets the connection string, which holds the password, on its standard input: every user of the machine
+/// can read its arguments, and the environment is visible, too.
+pub(super) fn start(
     found: &FoundMongodump,
     uri: &Secret,
     database: Option<&str>,
     watch: Watch,
     grant: String,
     cancel: &CancellationToken,
-) -> Result<Running> {
+) -> Result<MongodumpChild> {
     let mut command = Command::new(&found.path);
     command.args(["--config", "/dev/stdin", "--archive", "--numParallelCollections=1"]);
     if let Some(database) = database {
         command.arg(format!("--db={database}"));
     }
     let kills = Kills::watch();
-    // The thread that spawns is the one that reads to the end.
+    // The kernel kills the child when this thread ends, which reads the output to its end.
     process::die_with_us(&mut command);
     let mut child = command
         .env_clear()
@@ -65,31 +66,31 @@ pub fn start(
         .map_err(|e| Error::failed(format!("cannot run {}", found.path.display())).caused_by(e))?;
     let quoted = uri.expose_secret().replace('\'', "''");
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    // It may end before it reads: then its exit code tells why.
+    // mongodump may exit before it reads. Its exit code is checked later.
     let _ = stdin.write_all(format!("uri: '{quoted}'\n").as_bytes());
     drop(stdin);
     let lines = Arc::new(Mutex::new(VecDeque::new()));
     keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
     let chunks = Chunks::of(child.stdout.take().expect("stdout is piped"), watch, cancel.clone());
     let redactor = Redactor::new(&[uri.expose_secret()], &[]);
-    Ok(Running { child, chunks: Some(chunks), lines, redactor, grant, kills })
+    Ok(MongodumpChild { child, chunks: Some(chunks), lines, redactor, grant, kills })
 }
 
-impl Running {
-    /// Its archive.
-    pub fn output(&mut self) -> &mut Chunks {
+impl MongodumpChild {
+    /// The archive.
+    pub(super) fn output(&mut self) -> &mut Chunks {
         self.chunks.as_mut().expect("the output is there until the end")
     }
 
-    /// Judges the run: only a whole archive from a child that ended well counts.
-    pub fn finish(mut self, read: Result<()>) -> Result<()> {
+    /// Waits for the exit code. Only a whole archive from a child that succeeded is valid.
+    pub(super) fn finish(mut self, read: Result<()>) -> Result<()> {
         let chunks = self.chunks.take().expect("the output is there until the end");
         if chunks.is_cancelled() {
-            // Whoever ends the run waits for this: the child gets no time to end by itself.
+            // A cancelled run waits for this function, so the child gets no time to exit by itself.
             return Err(Error::aftermath("the run was cancelled"));
         }
         let stalled = chunks.is_stalled();
-        // Its pipe is closed here: a child that still writes ends.
+        // This closes the pipe, so a child that still writes exits.
         drop(chunks);
         if stalled {
             return Err(Error::failed(format!(
@@ -98,7 +99,7 @@ impl Running {
             ))
             .hint("If the server is that slow, raise stall_timeout (BACKUP_STALL_TIMEOUT)"));
         }
-        // Closing its pipe ends it soon if it did not end by itself.
+        // If it did not exit by itself, the closed pipe makes it exit soon.
         let patience = if read.is_ok() { END } else { Duration::from_secs(5) };
         match (self.wait(patience)?, read) {
             (Some(status), Ok(())) if status.success() => Ok(()),
@@ -120,7 +121,7 @@ impl Running {
                 }
                 None => Error::failed(format!("mongodump was killed by signal {signal}{}", self.said())),
             },
-            // The server's words for error 13, which would come again in another run.
+            // The server's message for error 13, which another run would get again.
             (None, _) if self.has_said("(Unauthorized)") || self.has_said("not authorized on ") => {
                 Error::failed(format!("mongodump may not read everything{}", self.said())).hint(&self.grant)
             }
@@ -153,20 +154,20 @@ impl Running {
         }
     }
 
-    /// Returns true if one of its last lines has these words.
+    /// Returns true if one of the last lines contains `words`.
     fn has_said(&self, words: &str) -> bool {
-        // The thread that keeps them may be a moment behind.
+        // The thread that collects the lines may be a moment behind.
         thread::sleep(Duration::from_millis(50));
         self.lines.lock().expect("no holder panics").iter().any(|line| line.contains(words))
     }
 
-    /// Its last lines, as the end of a message.
+    /// The last lines, as the end of a message.
     fn said(&self) -> String {
-        // The thread that keeps them may be a moment behind.
+        // The thread that collects the lines may be a moment behind.
         thread::sleep(Duration::from_millis(50));
         let lines = self.lines.lock().expect("no holder panics");
         if lines.is_empty() {
-            "; it said nothing".into()
+            "; it printed nothing".into()
         } else {
             let lines = lines.iter().cloned().collect::<Vec<_>>().join(" | ");
             format!("; its last lines: {}", self.redactor.clean(&lines))
@@ -174,7 +175,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for MongodumpChild {
     fn drop(&mut self) {
         self.chunks = None;
         let _ = self.child.kill();
@@ -185,7 +186,7 @@ impl Drop for Running {
 fn keep_lines(mut pipe: impl BufRead + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>) {
     thread::spawn(move || {
         let mut line = Vec::new();
-        // A longer line counts as several.
+        // A longer line is split.
         while pipe.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
             let line = String::from_utf8_lossy(&std::mem::take(&mut line)).trim_end().to_string();
             log::debug!("mongodump: {line}");
@@ -194,6 +195,130 @@ fn keep_lines(mut pipe: impl BufRead + Send + 'static, lines: Arc<Mutex<VecDeque
                 lines.pop_front();
             }
             lines.push_back(line);
+        }
+    });
+}
+
+/// How long the child may be silent.
+#[derive(Debug, Clone)]
+pub(super) struct Watch {
+    /// The child counts as stuck if it sends nothing for this time.
+    pub(super) stall: Duration,
+    /// `host:port` of the server that it reads, for messages.
+    pub(super) server: String,
+}
+
+/// The number of bytes that are read from the pipe at once.
+const CHUNK: usize = 1 << 20;
+/// The number of chunks that may wait.
+const AHEAD: usize = 4;
+
+/// The child's standard output. A thread reads it ahead, so that silence of the child can be distinguished from a slow
+/// consumer.
+pub(super) struct Chunks {
+    receiver: Receiver<io::Result<Chunk>>,
+    /// Returns buffers to the reading thread.
+    spent: SyncSender<Vec<u8>>,
+    current: Chunk,
+    at: usize,
+    watch: Watch,
+    cancel: CancellationToken,
+    stalled: bool,
+}
+
+/// A piece of the output: the first `len` bytes of a buffer.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Chunks {
+    fn of(pipe: ChildStdout, watch: Watch, cancel: CancellationToken) -> Chunks {
+        let (sender, receiver) = sync_channel(AHEAD);
+        let (spent, spare) = sync_channel(AHEAD);
+        read_chunks(pipe, sender, spare);
+        Chunks { receiver, spent, current: Chunk::default(), at: 0, watch, cancel, stalled: false }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    fn next(&mut self) -> io::Result<Option<Chunk>> {
+        let (began, Watch { stall, server }) = (Instant::now(), &self.watch);
+        let mut logged = false;
+        loop {
+            // Checked also while chunks arrive: on a busy machine, reading the rest takes longer than a cancelled run may take.
+            if self.cancel.is_cancelled() {
+                return Err(io::Error::other("the run was cancelled"));
+            }
+            match self.receiver.recv_timeout(Duration::from_millis(200)) {
+                Ok(chunk) => return chunk.map(Some),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) if began.elapsed() >= *stall => {
+                    self.stalled = true;
+                    return Err(io::Error::other("mongodump sends nothing"));
+                }
+                Err(RecvTimeoutError::Timeout) if !logged && began.elapsed() >= QUIET => {
+                    logged = true;
+                    let (quiet, limit) = (QUIET.as_secs(), stall.as_secs());
+                    log::warn!(
+                        "mongodump has sent nothing of MongoDB at {server} for {quiet} s; waiting for up to {limit} s"
+                    );
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+impl Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = self.fill_buf()?.read(out)?;
+        self.consume(len);
+        Ok(len)
+    }
+}
+
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.current.len
+            && let Some(chunk) = self.next()?
+        {
+            let spent = std::mem::replace(&mut self.current, chunk);
+            self.at = 0;
+            // If enough buffers wait, this one is freed.
+            let _ = self.spent.try_send(spent.bytes);
+        }
+        Ok(&self.current.bytes[self.at..self.current.len])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+}
+
+fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Chunk>>, spare: Receiver<Vec<u8>>) {
+    // With a pipe's default of 64 KiB, the two sides wait for each other more. A failure is ignored.
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, CHUNK);
+    thread::spawn(move || {
+        loop {
+            let mut bytes = spare.try_recv().unwrap_or_default();
+            bytes.resize(CHUNK, 0);
+            let message = match pipe.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(len) => Ok(Chunk { bytes, len }),
+                Err(e) => Err(e),
+            };
+            let last = message.is_err();
+            if chunks.send(message).is_err() || last {
+                return;
+            }
         }
     });
 }

@@ -221,7 +221,10 @@ async fn with_invalid_hostnames_allowed_the_ca_is_still_checked() {
     let taken = Backup::at(&good[0], &[]);
     for (uri, words) in [
         (uri(&login, &files.ca, ""), ["not valid for name", "tlsAllowInvalidHostnames=true checks"]),
-        (uri(&login, &files.ca, "&tlsAllowInvalidHostnames=false"), ["not valid for name", "Name the host"]),
+        (
+            uri(&login, &files.ca, "&tlsAllowInvalidHostnames=false"),
+            ["not valid for name", "Use the host name"],
+        ),
         (uri(&login, &stranger.ca, any), ["invalid peer certificate", "tlsCAFile=/path/ca.pem"]),
         (uri("", &stranger.ca, &x509), ["invalid peer certificate", "tlsCAFile=/path/ca.pem"]),
     ] {

@@ -76,7 +76,7 @@ async fn a_silent_mongodump_is_logged_once() {
     let mut backup = tool(&home, &server, &mongodump);
     let ran = run(backup.env("BACKUP_STALL_TIMEOUT", "12").arg("backup")).ends(1).says(&["mongodump hangs"]);
     let logged: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has sent nothing")).collect();
-    let wanted = format!("of MongoDB at {} for 10 s; it is waited for up to 12 s", server.host());
+    let wanted = format!("of MongoDB at {} for 10 s; waiting for up to 12 s", server.host());
     assert!(
         logged.len() == 1 && logged[0].contains("WARN") && logged[0].ends_with(&wanted),
         "{}",
