@@ -1,41 +1,39 @@
-//! MongoDB backups that restore: the map of the system.
+//! A backup tool for MongoDB. This page is the map of the code.
 //!
-//! A run goes downwards only. [`cli`] parses the command line and prints; [`config`] merges flags,
-//! environment and file, and checks all of it before any network is touched; [`ops`] holds one
-//! operation a module, options in, report out.
+//! The folders are layers, and a folder imports only from folders further down:
 //!
-//! `backup`, the heart of it ([`ops::backup`]): [`source`] describes a MongoDB server and reads it by one
-//! of two engines, into a sink that takes whole documents, and behind them what the server wrote meanwhile
-//! ([`source::oplog`]), which makes the data that of one instant. [`artifact`] packs them into blocks, has
-//! all cores compress them, frames them as a tar or as mongodump's archive, and cuts the stream into
-//! parts. [`store`] takes parts in any order, to a bucket or a directory, and knows nothing of
-//! backups. When all is read, checked and uploaded, [`catalog`] writes the index and then the
-//! manifest: from that moment the backup exists. Whatever fails before leaves nothing that counts, but
-//! what is said about it: [`ops::recorded`] records each run in MongoDB, and tells the store why one failed.
+//! - [`cli`] parses the command line and prints results as text or JSON.
+//! - [`ops`] has one module per operation, such as [`ops::backup`] or [`ops::restore`]: options in, a report out.
+//! - [`notify`] sends mails, pings and webhooks about runs, and writes metrics.
+//! - [`retention`] decides which backups to delete, with a reason for each. It reads no clock and no store.
+//! - [`catalog`] knows which backups exist and in what state, from the manifests in the store and the records in MongoDB.
+//! - [`restore_target`] writes to a MongoDB server.
+//! - [`source`] reads a MongoDB server, with cursors of its own or with mongodump, and reads the oplog.
+//! - [`mongo`] has the MongoDB client and the commands that readers and writers share.
+//! - [`artifact`] writes and reads artifacts, the objects with the data of a backup.
+//! - [`dumpformat`] has mongodump's formats: metadata, Extended JSON, file names and the archive.
+//! - [`store`] keeps objects in an S3 bucket or a directory. It does not know what a backup is.
+//! - [`model`] has the data types of a backup, such as its id, manifest and index.
+//! - [`config`] merges flags, environment and file, and checks them before the first request.
+//! - [`base`] has errors, exit codes, retries, locks, secrets and other foundations.
 //!
-//! `cleanup` ([`ops::cleanup`]) goes the other way: [`catalog`] reads what there is, [`retention`] decides
-//! with a reason for each backup, and what goes loses its manifest first.
+//! `main` calls [`cli::run`]. [`fuzzing`] lists the parsers of foreign bytes, for the fuzz targets and their test.
 //!
-//! `verify` ([`ops::verify`]) reads an artifact again and holds every byte of it against manifest and index;
-//! what it finds is kept beside the backup, and counts.
+//! **Backup.** [`source`] passes whole documents, and after them an oplog slice that brings the data to one instant, to
+//! [`artifact`]. There they are packed into blocks, compressed on all cores, framed as a tar or as mongodump's archive, and
+//! cut into parts. [`store`] uploads the parts in any order. When everything is read, uploaded and checked, the index and
+//! then the manifest are written. The manifest is the commit marker: from then on the backup exists. A run that fails earlier
+//! leaves no backup, only a `failed.json` with the reason.
 //!
-//! `health` ([`ops::health`]) asks whether tonight's backup will work, by a list of checks, and whether there
-//! is a good one of last night.
+//! **Restore.** [`ops::restore`] first plans: it reads the artifact or a dump, and looks at the target. It reads and checks
+//! everything before it drops anything. Then it writes the namespaces, counts them, replays the oplog slice and builds the
+//! indexes.
 //!
-//! `init` ([`ops::init`]) writes the configuration file of a new machine, from the example that ships.
+//! **Clean-up.** [`ops::cleanup`] lists the backups with [`catalog`], plans the deletions with [`retention`], and deletes the
+//! manifest of each backup first.
 //!
-//! Beside that way stands [`notify`]: what happened becomes a mail, if it is worth one, and signals for
-//! machines. It can fail, and then says so; it undoes nothing.
-//!
-//! `restore` ([`ops::restore`]) plans first: what the artifact or a dump of mongodump holds, and what [`target`]
-//! finds at the server. Everything is read and checked before anything is dropped, then written namespace by
-//! namespace, counted, and only then indexed.
-//!
-//! [`fuzzing`] lists the parsers that read foreign bytes, for the fuzz targets and the test of their corpus.
-//!
-//! The data path is threads (read, compress, write) with bounded queues between them; the network is
-//! async, on a small runtime. Time, randomness and the terminal are passed in; nothing is global.
-//! [`error`] says what failed, why and what to do next; [`exit`] turns that into the exit code.
+//! Reading, compressing and writing run in threads with bounded queues between them; network requests are async. An error
+//! ([`base::error`]) carries the failure, its causes and the next step, and [`base::exit`] maps it to an exit code.
 
 pub mod artifact;
 pub mod base;
