@@ -1,4 +1,4 @@
-//! docs/format.md describes every object that is written.
+//! docs/format.md describes every field of the stored objects.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ fn manifests_from_before_the_oplog_slice_are_read() {
     assert_eq!(serde_json::to_value(&manifest).unwrap(), json);
 }
 
-/// What is said about a failed run, with every optional field.
+/// A `failed.json` with every optional field.
 pub fn failure() -> Failure {
     let now = "2026-11-23T03:00:00Z".parse().unwrap();
     Failure {

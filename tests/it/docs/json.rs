@@ -1,4 +1,4 @@
-//! docs/json.md describes all that `--json` prints.
+//! docs/json.md describes every field of the `--json` output.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ async fn json_md_describes_every_field() {
     let env = [&env[..], &[("MONGOD_PATH", program.to_str().unwrap())]].concat();
     let verify = json(&env, &["verify", &id, "--drill"]);
     assert!(verify["backups"][0]["drill"].is_object(), "{verify}");
-    // What is pinned never goes: before that, everything in it is there.
+    // Before the pin, because a pinned backup has no next expiry.
     let stats = json(&env, &["stats"]);
     assert!(
         stats["drill"].is_object()
@@ -76,12 +76,12 @@ async fn json_md_describes_every_field() {
     assert!(restored["namespaces"][0].is_object(), "{restored}");
     let planned = json(&to, &["restore", &id, "--dry-run"]);
     assert!(planned["refused"][0].is_string(), "{planned}");
-    // A secret that is left out.
+    // `init` leaves this secret out of the file.
     let secret =
         [&env[..], &[("BACKUP_RECORDS", "mongodb://u:p@127.0.0.1:1/?serverSelectionTimeoutMS=300")]].concat();
     let mut init = json(&secret, &["init", "--config", folder.path().join("new.toml").to_str().unwrap()]);
     assert_eq!(init["left_out"][0]["variable"], "BACKUP_RECORDS_FILE");
-    // That is described at the command of its name.
+    // The page describes `health` in its own section.
     assert!(init["health"].take()["checks"].is_array());
     let page = read("docs/json.md");
     let answers = [
@@ -100,7 +100,7 @@ async fn json_md_describes_every_field() {
         ("init", init),
     ];
     for (command, answer) in answers {
-        let section = page.split(&format!("\n## `{command}`\n")).nth(1).expect("a section a command");
+        let section = page.split(&format!("\n## `{command}`\n")).nth(1).expect("a section for each command");
         let section = section.split("\n## ").next().unwrap();
         let mut all = BTreeSet::new();
         keys(&answer, &mut all);

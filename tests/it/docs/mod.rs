@@ -1,4 +1,4 @@
-//! The documents say what is so: each claim that a program can check is checked here.
+//! Checks the claims of the documents that a program can check.
 
 mod format;
 mod json;
@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// All keys of a JSON value, at any depth.
+/// Adds all keys of a JSON value, at any depth.
 fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(map) => {
@@ -72,7 +72,7 @@ fn compatibility_md_lists_the_versions_that_the_tests_run() {
     assert!(page.contains(&format!("| older than {} |", versions::OLDEST)));
 }
 
-/// The page, whose tests all exist.
+/// Reads a page, and checks that it names at least so many tests, and that all of them exist.
 #[track_caller]
 fn with_tests(page: &str, at_least: usize) -> String {
     let this = std::env::current_exe().unwrap();
@@ -87,7 +87,7 @@ fn with_tests(page: &str, at_least: usize) -> String {
     text
 }
 
-/// Each row of a table that has a column of tests names one.
+/// Each row of a table with a column of tests names a test.
 #[test]
 fn security_md_names_tests_that_exist() {
     let text = with_tests("docs/security.md", 30);

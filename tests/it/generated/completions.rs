@@ -19,7 +19,7 @@ pub fn files() -> Vec<(PathBuf, Vec<u8>)> {
     [Shell::Bash, Shell::Zsh, Shell::Fish].map(file).into()
 }
 
-/// What bash proposes for the last of the words, where there is a file and a folder.
+/// The proposals of bash for the last word, in a folder with a file and a folder.
 fn proposed(words: &[&str]) -> Vec<String> {
     let home = tempfile::tempdir().expect("a folder");
     std::fs::write(home.path().join("file"), "").expect("a file");
@@ -40,7 +40,6 @@ fn proposed(words: &[&str]) -> Vec<String> {
     String::from_utf8(ran.stdout).expect("UTF-8").lines().map(String::from).collect()
 }
 
-/// Behind every command, each of its flags.
 #[test]
 fn bash_knows_the_flags_of_every_command() {
     let mut tool = uzima_backup::cli::command();
@@ -56,7 +55,7 @@ fn bash_knows_the_flags_of_every_command() {
     }
 }
 
-/// Values that are known are proposed, paths where a path belongs, and nothing for any other value.
+/// Bash proposes known values, paths for arguments that are paths, and nothing for other values.
 #[test]
 fn bash_proposes_what_a_value_can_be() {
     let mut tool = uzima_backup::cli::command();
@@ -89,7 +88,7 @@ fn bash_proposes_what_a_value_can_be() {
     assert!(some.iter().chain(&more).all(|name| closed.iter().any(|closed| closed == name)), "{closed:?}");
 }
 
-/// The same of the others, as far as their files tell: neither falls back on the names of files.
+/// The completions of fish and zsh never fall back to file names.
 #[test]
 fn no_shell_proposes_files_where_none_belong() {
     for (shell, falls_back) in

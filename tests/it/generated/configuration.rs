@@ -1,4 +1,4 @@
-//! docs/configuration.md: a head that is written by hand, and below a mark the tables of all settings.
+//! docs/configuration.md has a hand-written head and, below a mark, generated tables of all settings.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,11 @@ use super::pages::VARIABLES;
 
 pub const PAGE: &str = "docs/configuration.md";
 
-/// What stands below it is written anew.
-const MARK: &str = "<!-- generated from src/config/table.rs: UPDATE_GENERATED=1 cargo test generated -->\n";
+/// Everything below this line is generated.
+const MARK: &str =
+    "<!-- generated from src/config/table.rs: UPDATE_GENERATED=1 cargo test --test it -- generated -->\n";
 
-/// The head as it was committed, and the tables.
+/// The committed head and the generated tables.
 pub fn page() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     let text = std::fs::read_to_string(path).expect(PAGE);
@@ -23,9 +24,9 @@ pub fn page() -> Vec<u8> {
     let flags = flags();
     let mut page = format!("{head}{MARK}");
     let tables = [
-        ("", "Top level", "stand in no table"),
-        ("mail.", "`[mail]`", "stand below `[mail]`"),
-        ("s3.", "`[s3]`", "stand below `[s3]`"),
+        ("", "Top level", "are outside of tables"),
+        ("mail.", "`[mail]`", "are in the table `[mail]`"),
+        ("s3.", "`[s3]`", "are in the table `[s3]`"),
     ];
     for (prefix, title, place) in tables {
         page += &format!("\n## {title}\n\nThe keys {place}.\n\n");
@@ -38,7 +39,7 @@ pub fn page() -> Vec<u8> {
         }
     }
     assert_eq!(page[head.len()..].matches("\n| `").count(), SETTINGS.len(), "a table is missing");
-    page += "\n## Variables that are no settings\n\n| variable | what it is for |\n|---|---|\n";
+    page += "\n## Variables that are not settings\n\n| variable | what it is for |\n|---|---|\n";
     for (name, what) in VARIABLES {
         page += &format!("| {name} | {what} |\n");
     }
@@ -84,7 +85,7 @@ fn row(setting: &Setting, key: &str, flag: &str) -> String {
     format!("| `{key}` | {variable} | {flag} | {default} | {}{list} |\n", setting.help)
 }
 
-/// The flags that set each setting, with their commands: found by trying every flag of every command.
+/// The flags that set each setting, with their commands. Found by parsing every flag of every command.
 fn flags() -> BTreeMap<&'static str, String> {
     let mut found: BTreeMap<&str, BTreeMap<String, Vec<String>>> = BTreeMap::new();
     let mut command = cli::command();
@@ -108,7 +109,7 @@ fn flags() -> BTreeMap<&'static str, String> {
     found.into_iter().map(|(key, flags)| (key, all(flags))).collect()
 }
 
-/// The settings that this flag of this command sets.
+/// The settings that a flag of a command sets.
 fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
     const ID: &str = "20261123T030000Z-7k3q9d";
     let needed: &[&str] = match command {
@@ -135,7 +136,7 @@ fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
         let args = ["uzima-backup", command].into_iter().chain(needed.iter().copied());
         match cli::set_by(args.chain([flag.as_str()]).chain(value)) {
             Ok(keys) => return keys,
-            // What goes with another flag, or without one, says what to do, and is no setting.
+            // A flag that conflicts with, or needs, another flag is an action and sets nothing.
             Err(e) if alone.contains(&e.kind()) => return vec![],
             Err(e) => refused = e.to_string(),
         }

@@ -1,5 +1,5 @@
-//! A man page: what the command line's definition says, and what it cannot: how a run ends, the variables and
-//! files that matter to it.
+//! Man pages: the definition of the command line, and the exit codes, variables and files, which the definition does not
+//! have.
 
 use clap::{Arg, ArgAction};
 use clap_mangen::Man;
@@ -9,7 +9,7 @@ use uzima_backup::config::table::{SETTINGS, Setting, by_key};
 
 use super::pages::{FILES, VARIABLES, settings_of};
 
-/// The page of a command; `is_tool`: of the tool itself.
+/// The page of a command, or with `is_tool` the page of the tool itself.
 pub fn page(command: &clap::Command, is_tool: bool) -> Vec<u8> {
     let name = command.get_display_name().unwrap_or(command.get_name()).to_string();
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -40,8 +40,7 @@ pub fn page(command: &clap::Command, is_tool: bool) -> Vec<u8> {
     out
 }
 
-/// How it is called: what the command is about, its own options in the order of the help, with their values,
-/// and then those of every command.
+/// The synopsis: the command's own options with their values, in the order of the help, and then the global options.
 fn synopsis(command: &clap::Command, is_tool: bool) -> Roff {
     let mut line = vec![bold(command.get_bin_name().unwrap_or(command.get_name()))];
     let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
@@ -70,13 +69,13 @@ fn synopsis(command: &clap::Command, is_tool: bool) -> Roff {
     roff
 }
 
-/// The paragraph of the help that begins so.
+/// The paragraph of the help that begins with `begins`, without this beginning.
 fn paragraph<'a>(paragraphs: &[&'a str], begins: &str, name: &str) -> &'a str {
     let found = paragraphs.iter().find_map(|text| text.strip_prefix(begins));
     found.unwrap_or_else(|| panic!("the help of {name} does not say {begins:?}"))
 }
 
-/// What else the help says.
+/// The other paragraphs of the help.
 fn notes(page: &mut Roff, paragraphs: &[&str]) {
     let known = |text: &&&str| !text.starts_with("Examples:") && !text.starts_with("Exit codes:");
     for (n, text) in paragraphs.iter().filter(known).enumerate() {
@@ -175,7 +174,7 @@ fn a_synopsis_has_the_values_of_its_options() {
     assert!(places.is_sorted() && places[0].is_some(), "{places:?} {line}");
 }
 
-/// Each page that is named is there.
+/// Each page that the tool's page names exists.
 #[test]
 fn every_command_of_the_tool_has_a_page() {
     let mut tool = crate::generated::tool();

@@ -1,5 +1,5 @@
-//! Man pages and completions are made from the command line's definition and committed, and so are the tables of
-//! the settings; here they are compared. `UPDATE_GENERATED=1 cargo test generated` writes them anew.
+//! Man pages, completions and the tables of settings are generated from the definitions in the code, and committed. These
+//! tests compare them. `UPDATE_GENERATED=1 cargo test --test it -- generated` writes them again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ mod configuration;
 mod man;
 mod pages;
 
-/// The command line as man pages tell of it: `help` has none, for each page is what it prints.
+/// The command line without the subcommand `help`, which has no man page.
 fn tool() -> clap::Command {
     uzima_backup::cli::command().disable_help_subcommand(true)
 }
@@ -42,7 +42,7 @@ fn what_is_generated_is_of_the_binary() {
         let committed = std::fs::read(&path).unwrap_or_default();
         assert!(
             committed == *content,
-            "{} is not what the command line says: UPDATE_GENERATED=1 cargo test generated",
+            "{} is out of date: run UPDATE_GENERATED=1 cargo test --test it -- generated",
             path.display()
         );
     }

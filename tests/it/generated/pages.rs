@@ -1,10 +1,10 @@
-//! The parts of man pages that are written by hand.
+//! The hand-written parts of the man pages.
 
-/// A file that a page names.
+/// An entry of the section FILES.
 pub struct File {
     pub path: &'static str,
     pub what: &'static str,
-    /// The commands whose pages name it; none for all.
+    /// The commands whose pages name the file; empty for all commands.
     pub of: &'static [&'static str],
 }
 
@@ -33,7 +33,7 @@ pub const FILES: &[File] = &[
     },
 ];
 
-/// Variables that are no settings.
+/// Variables that are not settings.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("UZIMA_BACKUP_CONFIG", "the configuration file; --config beats it"),
     (
@@ -44,7 +44,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("STATE_DIRECTORY", "the state directory where no setting names one; systemd sets it"),
 ];
 
-/// The settings that a command's page names: those that decide what it does.
+/// The settings that a command's page lists, because they decide what the command does.
 pub fn settings_of(command: &str) -> &'static [&'static str] {
     match command {
         "backup" => &[

@@ -15,7 +15,7 @@ fn metadata() -> toml::Table {
 
 /// A row of the assets.
 struct Asset {
-    /// The files, with the star of the row spelled out; none for what only a build makes.
+    /// The files, with the star of the row expanded; empty for a file that only a build creates.
     sources: Vec<PathBuf>,
     to: String,
     mode: u32,
@@ -68,7 +68,7 @@ fn everything_that_is_there_is_packed_with_its_mode() {
     }
 }
 
-/// What an operator changes is not overwritten by an upgrade.
+/// An upgrade does not overwrite files that an operator changed.
 #[test]
 fn what_is_in_etc_is_the_operators() {
     let in_etc: Vec<String> =
@@ -84,7 +84,7 @@ fn what_is_in_etc_is_the_operators() {
     assert_eq!(kept, [uzima_backup::config::DEFAULT_FILE]);
 }
 
-/// The documents link to each other, and to examples: what a link names is beside them.
+/// The documents link to each other and to examples; the package has all of them.
 #[test]
 fn a_link_of_a_packed_document_leads_to_a_packed_file() {
     const DOC: &str = "usr/share/doc/uzima-backup/";
@@ -118,7 +118,7 @@ fn a_link_of_a_packed_document_leads_to_a_packed_file() {
     }
 }
 
-/// What Debian's policy wants of every package: the licence in words, and what changed.
+/// Debian's policy requires a copyright file and a changelog in every package.
 #[test]
 fn licence_and_changelog_are_there() {
     let path = |key: &str| root().join(metadata()[key].as_str().expect("a path"));
@@ -147,7 +147,7 @@ fn the_scripts_are_sound() {
         assert_eq!(mode & 0o777, 0o755, "{}", script.display());
         run(Command::new("sh").arg("-n").arg(script)).ends(0);
     }
-    // They name every timer, and the user that the units run as.
+    // The scripts name every timer, and the user of the units.
     let text: String = scripts.iter().map(|script| read(script)).collect();
     let timers = ending(&root().join("examples/systemd"), ".timer");
     let operations =
@@ -161,7 +161,7 @@ fn the_scripts_are_sound() {
     assert!(text.contains("useradd --system") && text.contains(" uzima-backup\n"));
 }
 
-/// What the README promises of the binary: a machine needs libc and nothing else.
+/// The README says that the binary needs only libc.
 #[test]
 fn the_binary_needs_libc_alone() {
     let ran = run(Command::new("readelf").args(["-d", env!("CARGO_BIN_EXE_uzima-backup")])).ends(0);
@@ -173,7 +173,7 @@ fn the_binary_needs_libc_alone() {
     assert!(needed.iter().all(libc), "{needed:?}");
 }
 
-/// Somebody may keep backups in the state's folder: a purge takes the state alone.
+/// A purge deletes only the state, because the state directory may also contain backups.
 #[test]
 fn a_purge_takes_the_state_and_no_backup() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -194,7 +194,7 @@ fn a_purge_takes_the_state_and_no_backup() {
     std::fs::create_dir_all(etc.join("uzima-backup")).expect("a folder");
     assert_eq!(purge(), "");
     assert!(!state.exists());
-    // What an operator made is told, and stays.
+    // Files of an operator are reported and stay.
     for name in ["uzima-backup/mongo_uri", "systemd/system/uzima-backup-.service.d/local.conf"] {
         let file = etc.join(name);
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("folders");

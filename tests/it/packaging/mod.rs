@@ -1,4 +1,4 @@
-//! What is installed beside the binary: the Debian package's files and scripts, and systemd's units.
+//! The files that are installed with the binary: the Debian package's files and scripts, and systemd's units.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The files of a folder whose names end so, sorted.
+/// The sorted files of a folder whose names have this ending.
 fn ending(folder: &Path, end: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let paths = entries.map(|entry| entry.expect("an entry").path());

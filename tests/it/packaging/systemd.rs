@@ -1,5 +1,5 @@
-//! examples/systemd: the units start what crontab.example starts, at the same times; systemd understands
-//! them; and what a service is given, the tool takes.
+//! The units in examples/systemd run the commands of crontab.example at the same times, systemd accepts them, and the tool
+//! accepts the credentials of the services.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn value(path: &Path, section: &str, key: &str) -> String {
     found[0].2.clone()
 }
 
-/// The five fields of a line in a crontab, as systemd writes a time.
+/// Converts the five time fields of a crontab line into systemd's form.
 fn calendar(fields: &str) -> String {
     let [minute, hour, day, "*", weekday] = fields.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{fields}")
@@ -79,13 +79,13 @@ fn they_start_what_the_crontab_starts() {
     }
 }
 
-/// systemd itself: every section, key and value, with nothing to complain of.
+/// `systemd-analyze` accepts every section, key and value without a warning.
 #[test]
 fn systemd_understands_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let drop_ins = folder.path().join("uzima-backup-.service.d");
     std::fs::create_dir(&drop_ins).expect("a folder");
-    // The lines in comments are settings that a person takes in.
+    // Also check the settings in comments, which a person can enable.
     let on = |line: &str| {
         line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n"
     };
@@ -114,7 +114,7 @@ fn systemd_understands_them() {
     assert_eq!(ours, Vec::<&str>::new());
 }
 
-/// The settings of this machine's own on docs/operations.md are those that the shared ones have in comments.
+/// The example of local settings in docs/operations.md has the settings that the shared file has in comments.
 #[test]
 fn the_page_has_the_same_settings() {
     let page = read(&root().join("docs/operations.md"));
@@ -127,8 +127,8 @@ fn the_page_has_the_same_settings() {
     }
 }
 
-/// What LoadCredential= makes of a configuration file with a secret (systemd.exec(5): read-only, for the
-/// service's user alone), beside a secret in a file of its own.
+/// `LoadCredential=` gives the service a read-only copy of the configuration file that only its user can read
+/// (systemd.exec(5)). The tool accepts such a file, also if it has a secret.
 #[test]
 fn a_credential_is_a_configuration_file() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! The commands of the pages, run as they stand there, with this machine's places for the examples'.
+//! Runs the commands of the pages as they are written, with paths and addresses of this test instead of the examples'.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::cli::support::Home;
 use crate::notify::support::{accepted, service};
 use crate::readme::{shell, small_server};
 
-/// The settings of a shell whose backups are in this home.
+/// Shell commands that set the server and a backup directory in this home.
 fn settings(home: &Home, server: &Mongod) -> String {
     let mongod = binary::find().expect("a mongod");
     format!(
@@ -66,7 +66,7 @@ async fn of_the_operations_page() {
 async fn the_server_changes() {
     let (before, after, home) = (small_server().await, small_server().await, Home::new());
     shell(&(settings(&home, &before) + "uzima-backup backup"), home.path());
-    // Of backups within one second the ids do not say which is newer.
+    // Ids have a resolution of one second, so the second backup must begin later.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let here = settings(&home, &after);
     shell(&format!("{here}uzima-backup backup"), home.path());

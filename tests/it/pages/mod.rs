@@ -1,4 +1,4 @@
-//! The documents' code blocks: where they are, and that each block of commands is run by a test or says why not.
+//! The code blocks of the documents: each block of commands is run by a test, or a comment says why not.
 
 mod commands;
 mod retention;
@@ -7,11 +7,11 @@ mod users;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What stands above a block that no test can run, with the reason.
+/// The comment above a block that no test can run. The reason follows.
 const MARK: &str = "<!-- not run: ";
 
-/// The sections whose commands a test runs. docs/restore.md is not among them: its test fails by itself for a
-/// block that it does not know.
+/// The sections whose commands a test runs. docs/restore.md is not in the list: its own test fails for an unknown
+/// block.
 const RUN: &[(&str, &str, &str)] = &[
     ("README.md", "A backup, a list and a restore", "readme::the_transcript_is_what_the_commands_print"),
     ("README.md", "First backup", "readme::the_first_backup_is_restored_with_stock_tools"),
@@ -73,7 +73,7 @@ pub fn read(path: &str) -> String {
         .unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The pages whose commands and links are looked at.
+/// The pages whose commands and links are checked.
 fn pages() -> Vec<String> {
     let docs = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("docs");
     let docs = docs.map(|entry| format!("docs/{}", entry.expect("an entry").file_name().display()));
@@ -104,10 +104,9 @@ fn every_block_of_commands_is_run_or_says_why_not() {
             assert!(tests.contains(run.2), "there is no test {}", run.2);
         }
     }
-    assert_eq!(seen.len(), RUN.len(), "a section has no commands any more");
+    assert_eq!(seen.len(), RUN.len(), "a section of the list has no commands");
 }
 
-/// A link that leads nowhere helps nobody at night.
 #[test]
 fn links_between_the_pages_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -128,12 +127,12 @@ fn links_between_the_pages_lead_somewhere() {
                 "" => root.join(&path),
                 file => root.join(&path).parent().expect("a folder").join(file),
             };
-            assert!(to.exists(), "{path}: {link} is nowhere");
+            assert!(to.exists(), "{path}: the target of {link} does not exist");
             links += 1;
             if !section.is_empty() {
                 let text = std::fs::read_to_string(&to).expect("a page");
                 let there = text.lines().any(|line| line.starts_with('#') && anchor(line) == section);
-                assert!(there, "{path}: {link} is nowhere");
+                assert!(there, "{path}: the target of {link} does not exist");
             }
         }
     }

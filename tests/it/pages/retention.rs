@@ -1,4 +1,4 @@
-//! docs/retention.md: its policies.
+//! The policies in docs/retention.md are valid settings.
 
 use uzima_backup::config::file;
 

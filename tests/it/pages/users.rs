@@ -1,4 +1,4 @@
-//! The users that the pages tell to create may do what they are for.
+//! The MongoDB users in the pages have the rights that their purpose needs.
 
 use bson::{doc, rawdoc};
 use mongodb::Client;
@@ -11,13 +11,13 @@ use crate::readme::shell;
 use crate::replay::support::{Dump, entry};
 use crate::restore::support::{Backup, differences, rows, server};
 
-/// Creates the user of a page's block, with the password `pw`.
+/// Creates the user in a page's code block, with the password `pw`.
 async fn create(client: &Client, page: &str, heading: &str) {
     let page = read(page);
     let code = block(&page, heading, "js").replace("passwordPrompt()", "\"pw\"");
     let code =
         code.strip_prefix("db.getSiblingDB(\"admin\").createUser(").unwrap().strip_suffix(')').unwrap();
-    // The shell's language lets keys go without quotes.
+    // JavaScript allows keys without quotes, JSON does not.
     let quoted = |code: String, key: &str| code.replace(&format!("{key}: "), &format!("\"{key}\": "));
     let json = ["user", "pwd", "roles", "role", "db"].into_iter().fold(code.to_string(), quoted);
     let user: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
@@ -38,7 +38,7 @@ fn each_is_created_by_a_test() {
     assert_eq!(found, ["README.md### The MongoDB user", "docs/restore.md## The target"]);
 }
 
-/// That of the README may do all that a backup does, its record included.
+/// The README's user may read everything for a backup, and write its record.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_one_for_backups_may_read_and_record() {
     let mongod = Mongod::builder().auth().start().await.unwrap();
@@ -56,8 +56,8 @@ async fn the_one_for_backups_may_read_and_record() {
     assert_eq!(runs.count_documents(doc! {"status": "completed"}).await.unwrap(), 1);
 }
 
-/// That of docs/restore.md may do all that a restore does: code 0, so that nothing goes uncounted, over what is
-/// there, with users, `system.js` and a replay of updates and deletes.
+/// The user in docs/restore.md may do everything that a restore does. The restores end with code 0, so all documents were
+/// counted. They replace existing data, users and `system.js`, and replay updates and deletes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_one_for_restores_may_do_all_of_one() {
     let (source, original) = server().await;
