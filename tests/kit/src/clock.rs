@@ -1,4 +1,4 @@
-//! A process whose clock is set while it runs, as a time daemon does it.
+//! A process whose clock is set while it runs, as by a time daemon.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-/// Sets the clock of the processes that were prepared by [`SteppedClock::of`].
+/// Sets the clock of processes that [`SteppedClock::of`] prepared.
 #[derive(Debug)]
 pub struct SteppedClock {
     folder: TempDir,
@@ -14,7 +14,7 @@ pub struct SteppedClock {
 }
 
 impl SteppedClock {
-    /// A clock that is right until [`SteppedClock::step`], and then wrong by `seconds`.
+    /// A clock that is correct until [`SteppedClock::step`], and then wrong by `seconds`.
     pub fn by(seconds: i64) -> Result<SteppedClock> {
         let clock = SteppedClock { folder: TempDir::new()?, seconds };
         let source = clock.folder.path().join("stepped_clock.c");

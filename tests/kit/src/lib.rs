@@ -1,7 +1,7 @@
 //! Real servers, fixtures and fault injectors for the tests, the quickstart and the bench.
 //!
-//! Everything here starts on one Linux machine without Docker. Nothing is shared between two tests:
-//! each server has its own port, folder and lifetime, so tests run side by side.
+//! All servers run on one Linux machine without Docker. Tests share nothing: each server has its own port, folder and
+//! lifetime, so tests can run in parallel.
 
 pub mod clock;
 pub mod load;

@@ -1,4 +1,4 @@
-//! BSON by hand, for what no typed API will write: bad UTF-8, duplicate keys, retired types, lying lengths.
+//! BSON written by hand, for documents that no typed API writes: bad UTF-8, duplicate keys, retired types, wrong lengths.
 
 use anyhow::{Result, bail};
 use bson::{RawDocumentBuf, doc};
@@ -71,7 +71,7 @@ async fn insert_batch(database: &Database, collection: &str, documents: &[impl A
     let command = document(&[
         element(2, b"insert", string(collection)),
         element(4, b"documents", array),
-        // What a validator would refuse is written too: old documents may break a newer one.
+        // Bypass the validator, because old documents may break a newer validator.
         element(8, b"bypassDocumentValidation", [1]),
         element(3, b"writeConcern", document(&[element(2, b"w", string("majority"))])),
     ]);
@@ -156,7 +156,7 @@ pub fn get<'a>(document: &'a [u8], path: &[&str]) -> Option<(u8, &'a [u8])> {
     if rest.is_empty() { Some((kind, value)) } else { get(value, rest) }
 }
 
-/// Makes of a value's type and bytes new ones, or none.
+/// Converts the type and bytes of a value, or removes the value by returning `None`.
 pub type Change<'a> = dyn Fn(u8, &[u8]) -> Option<(u8, Vec<u8>)> + 'a;
 
 /// The document with the value at a path replaced by what `change` makes of it, or removed (None). All other

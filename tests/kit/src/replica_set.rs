@@ -12,7 +12,7 @@ use mongodb::{Client, Collection};
 
 use crate::mongod::{Builder, Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, Version, connect, percent_encode};
 
-/// Two data-bearing members, and an arbiter if one was asked for.
+/// Two data-bearing members, and optionally an arbiter.
 pub struct ReplicaSet {
     pub members: Vec<Mongod>,
     pub arbiter: Option<Mongod>,
@@ -22,7 +22,7 @@ pub struct ReplicaSet {
     _certificates: tempfile::TempDir,
 }
 
-/// How the set is made; [`ReplicaSet::builder`].
+/// The options of a set, from [`ReplicaSet::builder`].
 pub struct SetBuilder {
     name: String,
     member: Builder,

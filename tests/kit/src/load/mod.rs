@@ -22,7 +22,7 @@ pub struct Load {
     pub rows: u64,
     /// Collections `tiny000`, `tiny001` … of 0 to 9 documents.
     pub tiny: u32,
-    /// Documents of 16 KiB in `blobs` that no compressor makes smaller.
+    /// Incompressible documents of 16 KiB in `blobs`.
     pub blobs: u64,
 }
 
@@ -32,7 +32,7 @@ impl Default for Load {
     }
 }
 
-/// What was written.
+/// The number of written documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     pub collections: u64,
@@ -41,10 +41,10 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// About this many bytes go in one command.
+/// The approximate size of one insert command.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// Makes the database anew and fills it.
+/// Drops the database and fills it again.
 pub async fn fill(client: &Client, load: &Load) -> Result<Written> {
     let database = client.database(&load.database);
     raw::drop_databases(client, &[&load.database]).await?;
@@ -73,7 +73,7 @@ async fn tiny(database: &Database, count: u32) -> Result<Written> {
     collections(database, count, |n| n % 10).await
 }
 
-/// `count` collections of one document each in the database `many`: what costs a tool per collection shows.
+/// Creates `count` collections of one document each in the database `many`, which shows the cost per collection.
 pub async fn many_tiny(client: &Client, count: u32) -> Result<Written> {
     raw::drop_databases(client, &["many"]).await?;
     collections(&client.database("many"), count, |_| 1).await

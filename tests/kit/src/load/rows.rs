@@ -1,10 +1,10 @@
-//! One document at a time.
+//! Generates single documents.
 
 use bson::{DateTime, RawArrayBuf, oid::ObjectId, rawdoc};
 
 use super::words::{SYLLABLES, WORDS};
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a few lines that give the same numbers in every version of every crate.
+/// SplitMix64 (Steele, Lea, Flood 2014). Unlike the `rand` crate, it gives the same numbers in every version.
 pub struct Random(u64);
 
 impl Random {
@@ -34,14 +34,14 @@ impl Random {
         out
     }
 
-    /// A word; those in front of the list come more often, as in a language.
+    /// A word. Words at the beginning of the list are more frequent, as in a language.
     pub fn word(&mut self) -> &'static str {
         let n = WORDS.len() as u64;
         let (a, b) = (self.below(n), self.below(n));
         WORDS[(a * b / n) as usize]
     }
 
-    /// A name, of a person, a place or a thing: a language has far more of them than of common words.
+    /// A name. A language has far more names than common words.
     pub fn name(&mut self) -> String {
         (0..2 + self.below(2)).map(|_| SYLLABLES[self.below(SYLLABLES.len() as u64) as usize]).collect()
     }

@@ -30,7 +30,7 @@ pub(super) const WORDS: [&str; 300] = [
     "complete", "damaged", "returned", "replaced", "repaired", "shipped",
 ];
 
-/// What names are made of.
+/// The syllables of names.
 #[rustfmt::skip]
 pub(super) const SYLLABLES: [&str; 64] = [
     "ka", "lo", "mi", "ren", "to", "sha", "bel", "dor", "fi", "gus", "hal", "in", "jo", "ker", "lan", "mar",

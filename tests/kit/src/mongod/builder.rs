@@ -1,4 +1,4 @@
-//! How a server is started.
+//! The options with which a server is started.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,7 +16,7 @@ pub const DEFAULT_CACHE_GB: f64 = 0.25;
 
 const PORT_TRIES: u32 = 8;
 
-/// Options of a server; `Mongod::builder()` makes one.
+/// The options of a server. `Mongod::builder()` creates it.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     pub(super) replica_set: Option<String>,
@@ -61,13 +61,13 @@ impl Builder {
         self
     }
 
-    /// Take only TLS, with a certificate for `127.0.0.1` and `localhost` signed by a new CA.
+    /// Accept only TLS, with a certificate for `127.0.0.1` and `localhost` signed by a new CA.
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Take only TLS, with these files (of another member, or made to be wrong).
+    /// Accept only TLS, with these files (of another member, or with deliberate faults).
     pub fn tls_files(mut self, files: TlsFiles) -> Self {
         self.tls = true;
         self.tls_files = Some(files);
@@ -109,13 +109,13 @@ impl Builder {
         self
     }
 
-    /// `--oplogSize`; 200 if not given. A small one is overtaken soon.
+    /// `--oplogSize`; 200 if not given. A small oplog loses old entries soon.
     pub fn oplog_mb(mut self, size: u32) -> Self {
         self.oplog_mb = Some(size);
         self
     }
 
-    /// Another binary than [`binary::find`] gives.
+    /// Use this binary instead of the one that [`binary::find`] finds.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = Some(path.into());
         self
@@ -182,7 +182,7 @@ impl Builder {
         add("--port", &port.to_string());
         add("--bind_ip", &if self.ipv6 { "127.0.0.1,::1" } else { "127.0.0.1" });
         add("--wiredTigerCacheSizeGB", &self.cache_gb.unwrap_or(DEFAULT_CACHE_GB).to_string());
-        // Its recorder of server figures costs disk and time and is of no use to a test.
+        // The recorder of diagnostic data costs disk space and time, and no test uses it.
         add("--setParameter", &"diagnosticDataCollectionEnabled=false");
         for (name, value) in &self.parameters {
             add("--setParameter", &format!("{name}={value}"));
@@ -217,7 +217,7 @@ impl Builder {
 }
 
 impl Mongod {
-    /// What a new server needs before a test can use it: a primary, then a user.
+    /// Prepares a new server for a test: waits for a primary, then creates a user.
     async fn prepare(&self) -> Result<()> {
         if self.settings.uninitiated {
             return Ok(());
@@ -243,8 +243,8 @@ impl Mongod {
     }
 }
 
-/// A port that is free now, below those that the kernel gives to outgoing connections: so it stays free while the
-/// server is stopped to be started again. Somebody may still take it first; `start` then tries another.
+/// A free port below the range that the kernel uses for outgoing connections, so that it stays free while the server
+/// is restarted. Another process may still take it first; then `start` tries another port.
 fn free_port() -> Result<u16> {
     let candidates = std::iter::repeat_with(|| rand::random_range(15_000..32_000)).take(200);
     let mut free = candidates.filter(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());

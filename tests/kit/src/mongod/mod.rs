@@ -36,12 +36,12 @@ pub use version::{VARIABLE as VERSIONS_VARIABLE, Version};
 
 /// The user that `auth()` creates, with the role `root` on `admin`.
 pub const ROOT_USER: &str = "root";
-/// Its password: every sign that has to be percent-encoded in a URI, and one that is not ASCII.
+/// Its password has every character that must be percent-encoded in a URI, and a non-ASCII character.
 pub const ROOT_PASSWORD: &str = "p@ss:w/or%d$ü";
 
 /// A running server. Dropping it kills the process and removes its folder.
 pub struct Mongod {
-    // Declared before `dir`: the process is gone before its folder is removed.
+    // Declared before `dir`, so that the process ends before its folder is removed.
     process: Option<Process>,
     settings: Builder,
     port: u16,
@@ -74,7 +74,7 @@ impl Mongod {
         self.dir.path()
     }
 
-    /// What the server wrote to its log so far.
+    /// The server's log so far.
     pub fn log(&self) -> String {
         std::fs::read(self.dir().join("mongod.log"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -91,7 +91,7 @@ impl Mongod {
         self.process.as_ref().map(Process::id)
     }
 
-    /// A URI that works for everything: as root where users are checked, with the set's name and the CA.
+    /// A URI with all rights: as root if users are checked, with the set's name and the CA.
     pub fn uri(&self) -> String {
         match self.settings.auth {
             true => self.uri_as(ROOT_USER, ROOT_PASSWORD, "admin"),
@@ -109,7 +109,7 @@ impl Mongod {
         self.uri_parts().build()
     }
 
-    /// A URI that stays on this very member of a replica set.
+    /// A URI for a direct connection to this member of a replica set.
     pub fn direct_uri(&self) -> String {
         let parts = self.uri_parts().direct();
         match self.settings.auth {
@@ -193,7 +193,7 @@ impl Mongod {
     }
 
     async fn wait_for_hello(&self, what: &str, ready: impl Fn(&Document) -> bool) -> Result<()> {
-        // Not logged in on purpose: `hello` needs no user, and the root user may not exist yet.
+        // Without a login: `hello` needs no user, and the root user may not exist yet.
         let client = connect(&self.uri_parts().direct().build()).await?;
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -224,7 +224,7 @@ impl Mongod {
     }
 }
 
-/// A client for tests: gives up on a missing server after 20 s instead of 30.
+/// A client for tests, with a server selection timeout of 20 s instead of 30.
 pub async fn connect(uri: &str) -> Result<Client> {
     let mut options = ClientOptions::parse(uri).await.with_context(|| format!("MongoDB URI {uri}"))?;
     options.server_selection_timeout = Some(Duration::from_secs(20));

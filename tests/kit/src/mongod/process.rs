@@ -1,4 +1,4 @@
-//! The child process: it dies with the handle, and with the test that started it.
+//! The child process. It is killed when the handle is dropped, and when the test that started it ends.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -15,11 +15,11 @@ use super::binary;
 
 pub(super) struct Process {
     child: Child,
-    /// Dropping it lets the thread end that spawned the child.
+    /// Dropping this sender ends the thread that spawned the child.
     _keeper: mpsc::Sender<()>,
 }
 
-/// The port was taken between our look and the server's bind: worth another try on another port.
+/// Another process took the port between the check and the server's bind. Another port may work.
 #[derive(Debug)]
 pub(super) struct PortTaken;
 
@@ -79,7 +79,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until the port takes connections; explains why when the process ends instead.
+    /// Waits until the server accepts connections. Returns an error with the reason if the process ends instead.
     pub async fn wait_until_listening(
         &self,
         port: u16,

@@ -1,4 +1,4 @@
-//! A CA and a server certificate, made anew for each test.
+//! A new CA and server certificate for each test.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use rcgen::{
     IsCa, KeyPair, KeyUsagePurpose,
 };
 
-/// Where the PEM files lie.
+/// The paths of the PEM files.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The CA's certificate, for clients.
     pub ca: PathBuf,
-    /// The server's certificate and key in one file, as mongod wants it.
+    /// The server's certificate and key in one file, as mongod requires.
     pub server: PathBuf,
     /// A client's certificate and key in one file, for [`CLIENT_NAME`].
     pub client: PathBuf,

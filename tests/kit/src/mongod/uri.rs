@@ -1,4 +1,4 @@
-//! Connection strings with everything percent-encoded that has to be.
+//! Connection strings with correct percent-encoding.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl Parts {
     }
 }
 
-/// Percent-encodes all but RFC 3986's unreserved characters.
+/// Percent-encodes all characters except RFC 3986's unreserved characters.
 pub fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

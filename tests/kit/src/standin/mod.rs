@@ -1,5 +1,5 @@
-//! A program that passes for `mongodump`: it records how it was called, plays back a recorded archive, and ends
-//! as it was told to – well, with an error, killed, hanging, or early and still with exit 0.
+//! A program that imitates `mongodump`: it records how it was called, plays back a recorded archive, and ends
+//! as configured: successfully, with an error, killed, hanging, or early with exit code 0.
 //!
 //! It is a POSIX shell script written into a folder of its own, so a test of any package can put it on PATH.
 //! Secrets are recorded as SHA-256 only, so that a test that searches the disk for them finds nothing of ours.
@@ -15,14 +15,14 @@ use anyhow::{Context, Result};
 
 pub use record::{Run, Via, sha256};
 
-/// How a run ends once it has written what it had to.
+/// How a run ends after it has written its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// With this status. `Exit(0)` after [`Play::stop_at`] is a truncated archive that looks like a success.
     Exit(u8),
     /// By SIGKILL.
     Killed,
-    /// Never, until somebody ends it.
+    /// Never, until another process ends it.
     Hangs,
 }
 
@@ -48,7 +48,7 @@ impl Play {
         }
     }
 
-    /// Writes so many bytes of it, not all.
+    /// Writes only the first so many bytes of the archive.
     pub fn stop_at(mut self, bytes: usize) -> Play {
         self.stop_at = Some(bytes);
         self
@@ -119,7 +119,7 @@ impl StandIn {
         std::fs::read_to_string(self.dir.path().join("version-calls")).unwrap_or_default().lines().count()
     }
 
-    /// All runs so far but those for the version, in order.
+    /// All runs so far except version queries, in order.
     pub fn runs(&self) -> Result<Vec<Run>> {
         (1..)
             .map(|number| self.dir.path().join(format!("run-{number}")))
@@ -151,7 +151,7 @@ pub fn fixture(name: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Where that file lies.
+/// The path of such a file.
 pub fn fixture_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/mongodump-100.18.0").join(name)
 }

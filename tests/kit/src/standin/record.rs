@@ -1,4 +1,4 @@
-//! What a run of the stand-in recorded.
+//! The recorded calls of the stand-in.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -52,7 +52,7 @@ impl Run {
         self.env.get(name).is_some_and(|hash| *hash == sha256(value))
     }
 
-    /// Whether the process is still there.
+    /// Whether the process still runs.
     pub fn is_alive(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         // After the name in brackets comes the state; a zombie has ended.

@@ -1,4 +1,4 @@
-//! One client's connection: a command, what the rules say, an answer, and again.
+//! One client's connection: reads commands, applies the rules, and sends answers.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use super::log::{Command, cursor_id};
 use super::message::Message;
 use super::shared::Shared;
 
-/// Who this connection belongs to.
+/// The owner of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub member: usize,

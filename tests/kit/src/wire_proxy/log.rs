@@ -1,4 +1,4 @@
-//! What went through.
+//! The log of the commands.
 
 use bson::RawDocumentBuf;
 
@@ -23,7 +23,7 @@ pub struct Command {
     pub cursor: Option<i64>,
     /// The command itself (without the documents of an insert); None when it is larger than 64 KiB.
     pub body: Option<RawDocumentBuf>,
-    /// What a rule did to it.
+    /// The action of a rule on the command.
     pub action: Option<String>,
 }
 

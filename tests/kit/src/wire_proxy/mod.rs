@@ -1,7 +1,7 @@
-//! A TCP proxy for the MongoDB wire protocol that does to chosen commands what a bad day does.
+//! A TCP proxy for the MongoDB wire protocol that causes faults for chosen commands.
 //!
-//! It stands before one server or before all members of a replica set, and its rules can be changed while it
-//! runs. The protocol is that of MongoDB's manual, "MongoDB Wire Protocol" (mongodb.com/docs/manual/reference/
+//! It is in front of one server or of all members of a replica set, and its rules can be changed while it
+//! runs. The protocol is specified in MongoDB's manual, "MongoDB Wire Protocol" (mongodb.com/docs/manual/reference/
 //! mongodb-wire-protocol): OP_MSG, and OP_QUERY with OP_REPLY for a driver's first `hello`. Compression is taken
 //! out of the handshake, and so is the leave to answer a heartbeat many times, so that each command has one
 //! answer. No TLS: for that, put a plain TCP proxy before the server.

@@ -1,10 +1,10 @@
-//! What to do to which command.
+//! Rules: conditions on commands, and actions.
 
 use super::action::Action;
 use super::log::Command;
 use crate::raw;
 
-/// A condition and an action. Of several rules that match a command the first acts.
+/// A condition and an action. If several rules match a command, the first rule acts.
 ///
 /// `Rule::on("getMore").namespace("shop.*").from(3).times(1).then(Action::Close)` closes the connection at the
 /// third `getMore` on the database `shop`, once.
@@ -61,13 +61,13 @@ impl Rule {
         self
     }
 
-    /// So many times, then never again.
+    /// Acts so many times, then never again.
     pub fn times(mut self, times: u64) -> Rule {
         self.times = times;
         self
     }
 
-    /// At the nth occurrence alone.
+    /// Acts only at the nth occurrence.
     pub fn nth(self, nth: u64) -> Rule {
         self.from(nth).times(1)
     }

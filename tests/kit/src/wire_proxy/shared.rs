@@ -1,4 +1,4 @@
-//! What the threads of one proxy share, and how a connection begins and ends.
+//! The state that the threads of one proxy share, and the begin and end of connections.
 
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};

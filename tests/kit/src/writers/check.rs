@@ -1,4 +1,4 @@
-//! Whether a database shows one instant of the writers' work.
+//! Checks whether a database has the data of one instant of the writers' work.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use mongodb::{Client, Database};
 
 use super::{FLIP_DOCUMENTS, Report};
 
-/// What does not hold, in words. With `instant` the data must be that of one instant; without, only what no
-/// dump may lose is checked.
+/// Returns the violated invariants as texts. With `instant`, the data must be of one instant; without, only the
+/// invariant of any dump is checked.
 pub async fn check(client: &Client, database: &str, report: &Report, instant: bool) -> Result<Vec<String>> {
     let database = client.database(database);
     let mut wrong = Vec::new();

@@ -1,11 +1,11 @@
-//! Writes while a dump runs, so that what comes out of it can be checked against itself.
+//! Writes while a dump runs. The written data has invariants by which the dump can be checked.
 //!
-//! True at any one instant, in the database that is written to:
+//! Invariants at any one instant:
 //! - `counter.v` is the largest `log._id`, or one more (it is incremented before each insert);
 //! - `t1` and `t2` hold the same `_id`s (written in one transaction);
 //! - `flip` holds exactly 200 documents, `_id` 0 to 199 (deleted and inserted again in one transaction).
 //!
-//! True of any dump, however fuzzy: `churn` holds every `_id` of [`Report::untouched`] (its neighbours are
+//! An invariant of any dump, even without a common instant: `churn` holds every `_id` of [`Report::untouched`] (its neighbours are
 //! deleted and inserted again, which moves them to another record id).
 
 mod check;
@@ -23,17 +23,17 @@ pub use check::check;
 pub const FLIP_DOCUMENTS: i32 = 200;
 pub const CHURN_DOCUMENTS: i32 = 1000;
 
-/// What the writers do.
+/// The kinds of writes.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub database: String,
-    /// A replica set can; a lone server cannot.
+    /// Use transactions, which need a replica set.
     pub transactions: bool,
-    /// Make collections `tmpN` with an index, and drop `tmp1` now and then.
+    /// Create collections `tmpN` with an index, and drop `tmp1` now and then.
     pub ddl: bool,
     /// Rename a collection now and then, which a dump with an oplog slice must refuse.
     pub renames: bool,
-    /// Between two rounds.
+    /// The pause between two rounds.
     pub pause: Duration,
 }
 
@@ -44,15 +44,15 @@ impl Default for Options {
     }
 }
 
-/// What was done.
+/// The work of the writers.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub rounds: u64,
-    /// `_id`s of `churn` that were there before the first round and that nobody touched.
+    /// `_id`s of `churn` that existed before the first round and that no writer touched.
     pub untouched: Vec<i32>,
 }
 
-/// Running writers. They have a thread of their own, so they go on while a test waits for a child process.
+/// Running writers. They have their own thread, so they continue while a test waits for a child process.
 pub struct Writers {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
@@ -81,7 +81,7 @@ impl Writers {
         self.rounds.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many rounds are done: a dump that ends before anything was written proves nothing.
+    /// Waits until so many rounds are done: a dump that ends before the first write proves nothing.
     pub async fn wait_for_rounds(&mut self, rounds: u64) -> Result<()> {
         while self.rounds() < rounds {
             if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -93,7 +93,7 @@ impl Writers {
         Ok(())
     }
 
-    /// Ends after the current round; an error of the writers is this call's.
+    /// Ends the writers after the current round. Returns the error of a writer, if there was one.
     pub async fn stop(mut self) -> Result<Report> {
         self.stop.store(true, Ordering::Relaxed);
         tokio::task::spawn_blocking(move || self.join()).await?

@@ -1,4 +1,4 @@
-//! The rounds.
+//! The rounds of writes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -29,12 +29,12 @@ pub(super) async fn run(
     Ok(Report { rounds: rounds.load(Ordering::Relaxed), untouched })
 }
 
-/// Every second one.
+/// Selects every second document.
 fn is_untouched(id: i32) -> bool {
     id % 2 == 0
 }
 
-/// Makes the collections where they are missing, and gives the number of the last round before.
+/// Creates missing collections, and returns the number of the last round of an earlier run.
 async fn prepare(database: &Database) -> Result<i32> {
     let all = |name: &str| database.collection::<Document>(name);
     let names = database.list_collection_names().await?;
@@ -87,7 +87,7 @@ async fn round(client: &Client, database: &Database, options: &Options, n: i32) 
     Ok(())
 }
 
-/// Deletes an odd document and inserts it again; inserts a new one and deletes that of ten rounds before.
+/// Deletes an odd document and inserts it again. Also inserts a new document and deletes the document of ten rounds before.
 async fn churn(database: &Database, n: i32) -> Result<()> {
     let churn = database.collection::<Document>("churn");
     let id = (n * 14 + 1) % CHURN_DOCUMENTS;
