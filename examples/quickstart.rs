@@ -1,7 +1,7 @@
-//! The whole life of a backup in a minute, on this machine, without installing anything:
+//! Shows the whole life of a backup in a minute, on this machine, without installing anything:
 //! `cargo run --release --example quickstart`.
 //!
-//! Gets a throw-away mongod, fills it, backs it up to a directory, lists and verifies the backup, restores it
+//! Starts a throw-away mongod, fills it, backs it up to a directory, lists and verifies the backup, restores it
 //! into a second mongod and compares the two.
 
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ pub fn run(load: &Load) -> Result<()> {
     let source = runtime.block_on(Mongod::builder().replica_set("quickstart").start())?;
     println!("   {}", source.uri());
 
-    step("2. fill it, with a shop's data and one of every oddity of BSON");
+    step("2. fill it with a shop's data and every special case of BSON");
     let filled = runtime.block_on(async {
         let client = source.client().await?;
         torture::fill_with(&client, torture::Options { big: false, users: false }).await?;
@@ -40,7 +40,7 @@ pub fn run(load: &Load) -> Result<()> {
 
     let config = folder.path().join("config.toml");
     let backups = folder.path().join("backups");
-    // A record of the run would be the one difference between the two servers.
+    // Without records, because a record of the run would be a difference between the two servers.
     let text = format!(
         "mongo_uri = '{}'\ndir = '{}'\nmin_free = 0\nrecords = 'off'\nstate_dir = '{}'\n",
         source.uri(),
@@ -76,7 +76,7 @@ fn step(text: &str) {
     println!("\n{text}");
 }
 
-/// Runs the tool as the shell would.
+/// Runs the tool with these arguments.
 fn command(config: &Path, words: &[&str]) -> Result<()> {
     let mut args: Vec<OsString> = vec!["uzima-backup".into(), "--config".into(), config.into()];
     args.extend(words.iter().map(OsString::from));

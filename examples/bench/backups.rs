@@ -1,4 +1,4 @@
-//! Backups: this tool beside mongodump with what it is piped into.
+//! Measures backups by this tool and by mongodump, alone and piped into a compressor.
 
 use anyhow::Result;
 use uzima_testkit::mongod::Mongod;
@@ -15,7 +15,7 @@ pub fn ours() -> Vec<Way> {
     vec![way("uzima tar.gz", "native", "tar.gz"), way("uzima tar.zst", "native", "tar.zst")]
 }
 
-/// Each consistency, of a replica set that nobody writes to.
+/// Measures each consistency on a replica set without writers.
 pub fn modes() -> Vec<Way> {
     let way = |name, engine: &str, consistency: &str| Way {
         name,
@@ -75,9 +75,9 @@ pub fn everything() -> Vec<Way> {
     ways
 }
 
-/// Runs every way once a round, in turn, so that the machine's moods meet all alike.
+/// Runs every way once a round, in turn, so that changes of the machine's load affect all ways alike.
 pub fn compare(mongod: &Mongod, ways: &[Way], rounds: u64) -> Result<()> {
-    // What lies in the server's cache and what does not must not depend on who comes first.
+    // Warm the server's cache, so that the result does not depend on the order of the ways.
     let _ = measure(mongod, &ways[0])?;
     let mut costs = Costs::default();
     for _ in 0..rounds {

@@ -1,4 +1,4 @@
-//! One run of one way, and what it took.
+//! The cost of one run of one way.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use anyhow::{Context, Result, bail, ensure};
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::mongod::binary::on_path;
 
-/// One way to do it.
+/// One way to make or restore a backup.
 pub struct Way {
     pub name: &'static str,
     /// A shell line; `$URI`, `$OUT` (a fresh directory) and `$UZIMA` are set.
     pub line: String,
 }
 
-/// What one run took.
+/// The cost of one run.
 #[derive(Clone, Copy)]
 pub struct Cost {
     /// Seconds.
     pub wall: f64,
     /// CPU seconds of the client.
     pub cpu: f64,
-    /// CPU seconds of mongod meanwhile.
+    /// CPU seconds of mongod during the run.
     pub server: f64,
     /// Largest resident memory in MiB.
     pub memory: f64,
@@ -55,7 +55,7 @@ impl Costs {
     }
 }
 
-/// A way that needs programs; `None`, and a line that says so, where one is missing.
+/// A way that needs these programs. Prints a line and returns `None` if a program is missing.
 pub fn official(name: &'static str, line: &str, needs: &[&str]) -> Option<Way> {
     let missing: Vec<&&str> = needs.iter().filter(|program| on_path(program).is_none()).collect();
     if !missing.is_empty() {
@@ -114,7 +114,7 @@ fn size_of(folder: &Path) -> Result<u64> {
     Ok(size)
 }
 
-/// The release binary beside this example.
+/// The release binary next to this example.
 fn binary() -> Result<PathBuf> {
     let examples = std::env::current_exe()?;
     let binary =

@@ -1,10 +1,10 @@
-//! Measures this tool beside what a user would use instead, in one run, interleaved:
+//! Measures this tool and its alternatives in one run, interleaved:
 //! `cargo build --release && cargo run --release --example bench`.
 //!
-//! Needs `/usr/bin/time`; compares with mongodump, mongorestore, pigz and zstd where they are on PATH, and
-//! says so where not. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
+//! Needs `/usr/bin/time`. Compares with mongodump, mongorestore, pigz and zstd if they are on PATH, and prints which
+//! are missing. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
 //! (default 3), `restores=N` of restores (default 3) and `modes=N` of each consistency (default 3), `tiny=N` collections of the second server
-//! (default 2,000), `blobs=N` documents of 16 KiB that nothing compresses, of the third (default 64,000, that
+//! (default 2,000), `blobs=N` incompressible documents of 16 KiB of the third server (default 64,000, which
 //! is 1 GB). 0 leaves a part out.
 
 mod backups;
@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The arguments, or what stands for them.
+/// The arguments, or their defaults.
 fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static str, u64>> {
     let mut numbers = BTreeMap::from([
         ("orders", 1_000_000),

@@ -1,5 +1,5 @@
-//! Restores into a fresh empty member of a replica set each, beside mongorestore of mongodump's own archive of
-//! the same data; and verify.
+//! Measures restores into a fresh, empty replica set by this tool, and by mongorestore from mongodump's own archive of the
+//! same data. Also measures verify.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use uzima_testkit::mongod::Mongod;
 
 use crate::cost::{Costs, Way, measure, official};
 
-/// Enough that the server does not have to cut its oplog meanwhile.
+/// Large enough that the server does not truncate its oplog during the run.
 pub const OPLOG_MB: u32 = 4096;
 
-/// Backs `source` up by each tool, ends it, and runs every way once a round, in turn.
+/// Backs up `source` with each tool, stops it, and runs every way once a round, in turn.
 pub fn compare(mut source: Mongod, rounds: u64) -> Result<()> {
     let kept = tempfile::tempdir()?;
     for way in sources(kept.path()) {
@@ -39,7 +39,7 @@ fn backup(kept: &Path, format: &str) -> String {
     )
 }
 
-/// What makes that which is restored.
+/// Creates the backups that the ways restore.
 fn sources(kept: &Path) -> Vec<Way> {
     let mut ways = vec![
         Way { name: "tar.gz", line: backup(kept, "tar.gz") },
