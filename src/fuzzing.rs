@@ -26,12 +26,12 @@ use crate::model::namespace::{Namespace, Type};
 use crate::model::optime::OpTime;
 use crate::mongo::commands::Unfit;
 use crate::mongo::{commands, meaning};
-use crate::ops::restore::dump::{Content, old};
-use crate::ops::restore::files;
-use crate::ops::restore::filter::Filter as Wanted;
-use crate::ops::restore::replay::names::Names;
+use crate::ops::restore::RestoreFilter;
+use crate::ops::restore::dump::files;
+use crate::ops::restore::dump::{Content, legacy_dumps};
+use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::replay::script::Script;
-use crate::restore_target::legacy;
+use crate::restore_target::legacy_indexes;
 use crate::source::native::cursor;
 use crate::source::oplog::filter::OplogFilter;
 
@@ -165,7 +165,7 @@ fn extended_json(bytes: &[u8]) {
 fn oplog(bytes: &[u8]) {
     let selection = Selection::default();
     let mut filter = OplogFilter::new(&selection, OpTime { t: 1, i: 1 });
-    let names = Names { filter: Wanted::default(), people: true };
+    let names = ReplayFilter { filter: RestoreFilter::default(), users: true };
     let mut script = Script::new(names, vec!["admin.root".into()], None);
     let mut rest = &bytes[..whole_documents(bytes)];
     while let Some(len) = rest.first_chunk::<4>() {
@@ -193,8 +193,8 @@ fn replies(bytes: &[u8]) {
         let _ = Unfit::of(&reply);
     }
     let _ = (meaning::same_index(reply, reply), meaning::same_options(reply, reply));
-    let _ = old::parse("db", bytes);
-    let _ = legacy::tidy(reply);
+    let _ = legacy_dumps::parse("db", bytes);
+    let _ = legacy_indexes::tidy(reply);
     let options = reply.get_document("options").map(|d| d.to_owned()).unwrap_or_default();
     let uuid = commands::uuid_of(reply);
     for kind in [Type::Collection, Type::View, Type::Timeseries] {
@@ -209,7 +209,7 @@ fn replies(bytes: &[u8]) {
 
 /// Brings a namespace that was read into the form in which it is restored.
 fn check_namespace(namespace: &mut Namespace) {
-    let _ = old::tidy(namespace);
+    let _ = legacy_dumps::tidy(namespace);
     let all: Vec<&RawDocumentBuf> = std::iter::once(&namespace.options).chain(&namespace.indexes).collect();
     for document in all {
         let _ = (meaning::same_index(document, document), meaning::same_options(document, document));

@@ -1,58 +1,59 @@
-//! Operations of an oplog, handed to the server as it would get them from another member: `applyOps`.
+//! Applies oplog operations with the command `applyOps`.
 //!
-//! Seen on 6.0.5: inserts become upserts, an update of what is not there makes it, a delete of it is fine, and
-//! so is the creation of what exists, so that a replay over later data converges. Inserts and updates need
-//! their collection: without it the rest of the command is not done (code 26). Only inserts, updates and
-//! deletes may stand together: with a command among them the rights of a superuser are asked for. For the rest
-//! those of the operations are enough.
+//! Seen on 6.0.5: an insert of an existing document replaces it, an update of a missing document inserts it,
+//! and the deletion of a missing document and the creation of an existing collection succeed, so a replay
+//! over later data converges. An insert or update without its collection fails with code 26, and the later
+//! operations of the command are not applied. A command that mixes inserts, updates or deletes with other
+//! operations needs superuser rights; otherwise the rights for each operation are enough.
 
 use std::collections::BTreeSet;
 
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::Target;
-use super::shape::NOT_FOUND;
+use super::RestoreTarget;
+use super::collections::NOT_FOUND;
 use crate::base::error::{Error, Kind, Result};
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
 
-/// The server's code for a command that it does not know.
+/// CommandNotFound.
 pub(super) const NO_COMMAND: i32 = 59;
-/// A collection that nobody has.
+/// A collection name that is not in use.
 const PROBE: &str = "uzima_backup_probe";
 
 /// The result of applying operations.
 #[derive(Debug, Default)]
-pub struct Applied {
-    /// The places of the operations that were left out because their namespace is not there.
+pub(crate) struct Applied {
+    /// The positions of operations that were skipped because their collection does not exist.
     pub left_out: Vec<usize>,
-    /// The place of the operation that the server refused, and why. Later operations were not applied.
+    /// The position of the operation that the server refused, and the error. Later operations were not
+    /// applied.
     pub refused: Option<(usize, Error)>,
 }
 
-impl Target {
-    /// Asks whether the user may apply operations in these databases; nothing is changed by it.
+impl RestoreTarget {
+    /// Checks that the user may apply operations in these databases. Changes nothing.
     ///
     /// # Errors
-    /// If not, or if the server cannot, with what would help.
-    pub async fn may_apply(&self, databases: &BTreeSet<String>) -> Result<()> {
+    /// Returns an error with the next step if the user may not, or if the server has no `applyOps`.
+    pub(crate) async fn may_apply(&self, databases: &BTreeSet<String>) -> Result<()> {
         for db in databases {
             let ns = format!("{db}.{PROBE}");
             let delete = rawdoc! {"op": "d", "ns": ns.as_str(), "o": {"_id": 0}};
             let update = rawdoc! {"op": "u", "ns": ns, "o2": {"_id": 0}, "o": {"_id": 0}};
-            // Rights are asked for before anything is looked for.
+            // The server checks the rights before it looks for the documents.
             let operations = [delete, update];
             match self.insist("admin", || self.operations(&operations)).await.answer {
                 Ok(_) => {}
                 Err(e) if errors::code(&e) == Some(NOT_FOUND) => {}
                 Err(e) if errors::code(&e) == Some(NO_COMMAND) => {
                     let error = Error::failed(format!(
-                        "MongoDB at {} has no applyOps, by which an oplog is replayed: it is a mongos or no MongoDB",
+                        "MongoDB at {} has no command applyOps, which replays an oplog: it is a mongos or not MongoDB",
                         self.address
                     ));
                     return Err(error.caused_by(errors::tidy(&e)).hint(
-                        "Restore into a replica set, or without the oplog: --no-replay; then each collection is \
-                         as it was when it was read",
+                        "Restore into a replica set, or with --no-replay, which restores each collection as it was when the \
+                         backup read it",
                     ));
                 }
                 Err(e) => return Err(self.explain_apply("cannot replay the oplog", e)),
@@ -61,12 +62,12 @@ impl Target {
         Ok(())
     }
 
-    /// Applies operations in their order: inserts, updates and deletes, or one command. Stops at the first one
-    /// that the server refuses.
+    /// Applies operations in order: inserts, updates and deletes, or one command. Stops at the first
+    /// operation that the server refuses.
     ///
     /// # Errors
     /// Returns an error if operations on other namespaces would fail as well.
-    pub async fn apply(&self, operations: &[RawDocumentBuf]) -> Result<Applied> {
+    pub(crate) async fn apply(&self, operations: &[RawDocumentBuf]) -> Result<Applied> {
         let mut applied = Applied::default();
         let (mut from, mut alone) = (0, false);
         while from < operations.len() {
@@ -82,7 +83,8 @@ impl Target {
             };
             let failed = error.server_response().and_then(|answer| first_failure(answer));
             let Some(failed) = failed.or((rest.len() == 1).then_some(0)).filter(|at| *at < rest.len()) else {
-                // The answer does not say which operation is refused. Each of them may be applied twice.
+                // The answer does not name the operation, so they are sent one by one. Operations may be
+                // applied twice.
                 let error = self.explain_apply("cannot apply operations of the oplog", error);
                 if error.kind() != Kind::Refused {
                     return Err(error);
@@ -109,11 +111,17 @@ impl Target {
         Ok(applied)
     }
 
-    /// Runs a command in a database. Returns false if the server refused it with one of the codes `fine`.
+    /// Runs a command in a database. Returns false if the server refused it with one of the codes in `fine`.
     ///
     /// # Errors
     /// Returns an error if the server refused the command with another code, or did not answer.
-    pub async fn command(&self, db: &str, command: &RawDocument, doing: &str, fine: &[i32]) -> Result<bool> {
+    pub(crate) async fn command(
+        &self,
+        db: &str,
+        command: &RawDocument,
+        doing: &str,
+        fine: &[i32],
+    ) -> Result<bool> {
         let mut command = command.to_owned();
         command.append(bson::raw::cstr!("writeConcern"), self.concern.clone());
         match self.change(db, || command.clone()).await.answer {
@@ -127,7 +135,8 @@ impl Target {
         operations.iter().for_each(|operation| array.push(operation.clone()));
         rawdoc! {
             "applyOps": array,
-            // Each on its own: all at once they would be one entry of the target's oplog, and too long for it.
+            // Not atomic: one atomic command would be one entry in the target's oplog, and may be too long
+            // for it.
             "allowAtomic": false,
             "bypassDocumentValidation": true,
             "writeConcern": self.concern.clone(),
@@ -139,11 +148,11 @@ impl Target {
         let error = self.explain(doing, error);
         if !unauthorized {
             return match error.kind() {
-                Kind::Refused => error.hint("If it fails again, --no-replay restores without the oplog"),
+                Kind::Refused => error.hint("If it fails again, restore without the oplog: --no-replay"),
                 _ => error,
             };
         }
-        let (user, db) = self.user.as_ref().map_or(("…", "admin"), |user| (&user.name, &user.db));
+        let (user, db) = self.user_and_db();
         error.hint(format!(
             "The role \"restore\" does not allow updates and deletes: \
              db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{}]); \
@@ -153,7 +162,7 @@ impl Target {
     }
 }
 
-/// The first operation that was not done, of an answer with the outcome of each.
+/// The position of the first operation that failed, by the results in the answer.
 fn first_failure(answer: &RawDocument) -> Option<usize> {
     let results = answer.get_array("results").ok()?;
     results.into_iter().flatten().position(|done| done.as_bool() == Some(false))
@@ -161,7 +170,7 @@ fn first_failure(answer: &RawDocument) -> Option<usize> {
 
 fn acknowledged(answer: &bson::Document) -> Result<()> {
     match answer.get_document("writeConcernError") {
-        Ok(error) => Err(Error::failed("what was replayed of the oplog was not acknowledged")
+        Ok(error) => Err(Error::failed("the replayed operations were not acknowledged")
             .caused_by(error.get_str("errmsg").unwrap_or_default().to_string())),
         Err(_) => Ok(()),
     }
@@ -172,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_that_was_not_done() {
+    fn the_first_failed_operation_is_found() {
         let answer = rawdoc! {"applied": 2, "results": [true, false], "ok": 0.0};
         assert_eq!(first_failure(&answer), Some(1));
         assert_eq!(first_failure(&rawdoc! {"ok": 0.0}), None);

@@ -1,30 +1,32 @@
-//! Writing documents byte by byte as they are, and what the server refused of them.
+//! Inserts documents byte by byte as they are, and reports the documents that the server refuses.
+//!
+//! The `insert` command is written by hand, so that no document is decoded. A server replaces `Timestamp(0, 0)` in an
+//! inserted document by the current time, unless a newer server is told not to; on older servers an update restores
+//! such documents, as mongorestore does.
 
-use bson::{Bson, Document, RawDocumentBuf, rawdoc};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::Target;
-use super::batch::{batches, command, split};
-use super::insist::Sent;
+use super::RestoreTarget;
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::mongo::errors;
 
-/// Where documents go.
+/// The collection that documents are written to.
 #[derive(Debug, Clone)]
-pub struct Place {
-    /// The database.
+pub(crate) struct Destination {
     pub db: String,
-    /// The collection that holds the documents, `system.buckets.…` of a time series.
+    /// The collection that holds the documents: `system.buckets.…` for a time series before 8.3.
     pub collection: String,
-    /// Whether it is the bucket collection of a time series.
+    /// True if the documents are the buckets of a time series.
     pub buckets: bool,
-    /// The buckets are under the name of the time series itself, with `rawData: true` (from 8.3 on).
+    /// True if commands need `rawData: true`, because the buckets have the name of the time series (from 8.3
+    /// on).
     pub raw: bool,
 }
 
-impl Place {
-    /// A command on this place.
+impl Destination {
+    /// A command on this destination.
     pub(super) fn command(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
         if self.raw {
             command.append(bson::raw::cstr!("rawData"), true);
@@ -32,85 +34,81 @@ impl Place {
         command
     }
 
-    /// A `find` with a filter for the `_id` of one document.
-    pub fn find_one(&self, filter: RawDocumentBuf) -> RawDocumentBuf {
+    /// The `find` command for one document.
+    pub(crate) fn find_one(&self, filter: RawDocumentBuf) -> RawDocumentBuf {
         self.command(rawdoc! {"find": self.collection.as_str(), "filter": filter, "limit": 1})
     }
 }
 
-/// Codes that refuse a document and not its collection: InvalidBSON, BSONObjectTooLarge. A server that validates incoming
-/// BSON (9.0) refuses the whole command with them.
+/// Codes for an invalid document: InvalidBSON, BSONObjectTooLarge. A server that validates incoming BSON
+/// (9.0) refuses the whole command with them.
 const INVALID_DOCUMENT: [i32; 2] = [22, 10334];
 
-/// A document that the server did not take.
 #[derive(Debug, Clone)]
-pub struct Refused {
-    /// The document.
+pub(crate) struct RefusedDocument {
     pub document: RawDocumentBuf,
-    /// The server's code.
     pub code: i32,
-    /// The server's words.
     pub why: String,
-    /// There is a document with its `_id`.
+    /// True if the target has a document with the same `_id`.
     pub same_id: bool,
 }
 
-impl Target {
-    /// Writes whole documents that stand one after the other; what was refused of them.
+impl RestoreTarget {
+    /// Inserts documents that follow each other in `raw`. Returns the documents that the server refuses.
     ///
     /// # Errors
-    /// When the server does not take the batch as such.
-    pub async fn insert(&self, place: &Place, raw: &[u8]) -> Result<Vec<Refused>> {
+    /// Returns an error if the server refuses a batch as a whole.
+    pub(crate) async fn insert(&self, destination: &Destination, raw: &[u8]) -> Result<Vec<RefusedDocument>> {
         let documents = split(raw)?;
         let mut refused = Vec::new();
         for batch in batches(&documents) {
-            let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
-            let Sent { answer, again } = self.change(&place.db, || command(self, place, batch)).await;
-            let answer = match answer {
-                Err(e) if errors::code(&e).is_some_and(|code| INVALID_DOCUMENT.contains(&code)) => {
-                    refused.extend(self.insert_alone(place, batch).await?);
-                    continue;
-                }
-                answer => answer.map_err(|e| self.explain(&doing(), e))?,
-            };
-            refused.extend(self.taken(place, batch, &answer, again).await?);
-        }
-        Ok(refused)
-    }
-
-    /// Writes documents one by one, because the server refuses the command that has all of them.
-    async fn insert_alone(&self, place: &Place, batch: &[&[u8]]) -> Result<Vec<Refused>> {
-        let mut refused = Vec::new();
-        for document in batch {
-            let alone = std::slice::from_ref(document);
-            let Sent { answer, again } = self.change(&place.db, || command(self, place, alone)).await;
-            match answer {
-                Err(e) if errors::code(&e).is_some_and(|code| INVALID_DOCUMENT.contains(&code)) => {
+            if self.insert_batch(destination, batch, &mut refused).await?.is_none() {
+                continue;
+            }
+            for document in batch {
+                if let Some(e) =
+                    self.insert_batch(destination, std::slice::from_ref(document), &mut refused).await?
+                {
                     let document = RawDocumentBuf::from_bytes(document.to_vec()).map_err(|e| {
                         Error::new(Kind::Mismatch, "a document is not valid BSON").caused_by(e)
                     })?;
                     let code = errors::code(&e).unwrap_or_default();
-                    refused.push(Refused { document, code, why: errors::tidy(&e), same_id: false });
-                }
-                answer => {
-                    let doing = format!("cannot insert into {}.{}", place.db, place.collection);
-                    let answer = answer.map_err(|e| self.explain(&doing, e))?;
-                    refused.extend(self.taken(place, alone, &answer, again).await?);
+                    refused.push(RefusedDocument { document, code, why: errors::tidy(&e), same_id: false });
                 }
             }
         }
         Ok(refused)
     }
 
-    /// Reads the answer to the insert of a batch, and corrects documents that the server changed.
-    async fn taken(
+    /// Inserts a batch, and adds the documents that the server refuses to `refused`. Returns the server's error if it
+    /// refuses the whole command because a document is invalid.
+    async fn insert_batch(
         &self,
-        place: &Place,
+        destination: &Destination,
+        batch: &[&[u8]],
+        refused: &mut Vec<RefusedDocument>,
+    ) -> Result<Option<mongodb::error::Error>> {
+        let sent = self.change(&destination.db, || command(self, destination, batch)).await;
+        match sent.answer {
+            Err(e) if errors::code(&e).is_some_and(|code| INVALID_DOCUMENT.contains(&code)) => Ok(Some(e)),
+            answer => {
+                let doing = format!("cannot insert into {}.{}", destination.db, destination.collection);
+                let answer = answer.map_err(|e| self.explain(&doing, e))?;
+                refused.extend(self.refused_in(destination, batch, &answer, sent.repeated).await?);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The documents that an answer refuses. Corrects documents that the server changed.
+    async fn refused_in(
+        &self,
+        destination: &Destination,
         batch: &[&[u8]],
         answer: &Document,
-        again: bool,
-    ) -> Result<Vec<Refused>> {
-        let doing = || format!("cannot insert into {}.{}", place.db, place.collection);
+        repeated: bool,
+    ) -> Result<Vec<RefusedDocument>> {
+        let doing = || format!("cannot insert into {}.{}", destination.db, destination.collection);
         if let Ok(error) = answer.get_document("writeConcernError") {
             let words = error.get_str("errmsg").unwrap_or_default().to_string();
             return Err(
@@ -120,8 +118,8 @@ impl Target {
         let mut refused = Vec::new();
         let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
         for one in errors.iter().filter_map(|error| refusal(error.as_document()?, batch)) {
-            // If the command was sent twice, the first one may have arrived.
-            if !(again && one.same_id && self.has(place, &one.document).await?) {
+            // If the command was sent twice, the first one may have inserted the document.
+            if !(repeated && one.same_id && self.has(destination, &one.document).await?) {
                 refused.push(one);
             }
         }
@@ -130,33 +128,49 @@ impl Target {
             return Err(Error::new(
                 Kind::Refused,
                 format!(
-                    "{}: not inserted, without a reason for each: {missing} of {}",
+                    "{}: {missing} of {} were not inserted, and the server gives no reason",
                     doing(),
                     units::several(batch.len() as u64, "document")
                 ),
             ));
         }
-        if !place.buckets && !self.version.keeps_empty_timestamps() {
+        if !destination.buckets && !self.version.keeps_empty_timestamps() {
             let taken = |at: &usize| !errors.iter().any(|e| index(e) == Some(*at));
-            self.empty_timestamps(place, (0..batch.len()).filter(taken).map(|at| batch[at])).await?;
+            self.empty_timestamps(destination, (0..batch.len()).filter(taken).map(|at| batch[at])).await?;
         }
         Ok(refused)
     }
 
-    /// Whether the very document is there.
-    async fn has(&self, place: &Place, document: &RawDocumentBuf) -> Result<bool> {
-        let Some(id) = document.get("_id").ok().flatten() else { return Ok(false) };
-        let filter = rawdoc! {"_id": {"$eq": bson::RawBson::from(id)}};
-        Ok(self.find(&place.db, place.find_one(filter)).await?.first() == Some(document))
+    /// Returns true if the target has exactly this document.
+    async fn has(&self, destination: &Destination, document: &RawDocumentBuf) -> Result<bool> {
+        let Ok(filter) = id_filter(document) else { return Ok(false) };
+        Ok(self.find(&destination.db, destination.find_one(filter)).await?.first() == Some(document))
     }
 
-    /// Deletes the one document that a filter finds.
-    pub async fn delete(&self, place: &Place, filter: RawDocumentBuf) -> Result<()> {
+    /// Replaces a document by another one with the same `_id`.
+    pub(crate) async fn replace(
+        &self,
+        destination: &Destination,
+        old: &RawDocument,
+        new: &RawDocument,
+    ) -> Result<()> {
+        self.delete(destination, id_filter(old)?).await?;
+        match self.insert(destination, new.as_bytes()).await?.first() {
+            None => Ok(()),
+            Some(refused) => {
+                let what = format!("cannot write into {}.{}", destination.db, destination.collection);
+                Err(Error::new(Kind::Refused, what).caused_by(refused.why.clone()))
+            }
+        }
+    }
+
+    /// Deletes the one document that matches a filter.
+    async fn delete(&self, destination: &Destination, filter: RawDocumentBuf) -> Result<()> {
         let one = rawdoc! {"q": filter, "limit": 1};
-        let command = rawdoc! {"delete": place.collection.as_str(), "deletes": [one], "writeConcern": self.concern.clone()};
-        let command = place.command(command);
-        let doing = format!("cannot delete from {}.{}", place.db, place.collection);
-        let answer = self.run(&place.db, command).await.map_err(|e| self.explain_beyond(&doing, e))?;
+        let command = rawdoc! {"delete": destination.collection.as_str(), "deletes": [one], "writeConcern": self.concern.clone()};
+        let command = destination.command(command);
+        let doing = format!("cannot delete from {}.{}", destination.db, destination.collection);
+        let answer = self.run(&destination.db, command).await.map_err(|e| self.explain_beyond(&doing, e))?;
         match super::number(answer.get("n")) {
             1 => Ok(()),
             _ => Err(Error::new(Kind::Refused, doing).caused_by("the document is not there")),
@@ -164,26 +178,33 @@ impl Target {
     }
 }
 
-/// Which document of the batch an error is about.
+/// The position in the batch of the document that an error is about.
 fn index(error: &Bson) -> Option<usize> {
     error.as_document().map(|error| super::number(error.get("index")) as usize)
 }
 
-fn refusal(error: &Document, batch: &[&[u8]]) -> Option<Refused> {
+fn refusal(error: &Document, batch: &[&[u8]]) -> Option<RefusedDocument> {
     let at = super::number(error.get("index")) as usize;
     let why = error.get_str("errmsg").unwrap_or("no reason given").to_string();
     let code = super::number(error.get("code")) as i32;
     let by_id = match error.get_document("keyPattern") {
         Ok(pattern) => pattern.len() == 1 && pattern.contains_key("_id"),
-        // Before 4.2 only the words tell.
+        // Servers before 4.2 do not send `keyPattern`.
         Err(_) => why.contains("index: _id_ "),
     };
     let document = RawDocumentBuf::from_bytes(batch.get(at)?.to_vec()).ok()?;
-    Some(Refused { document, code, why, same_id: code == 11000 && by_id })
+    Some(RefusedDocument { document, code, why, same_id: code == 11000 && by_id })
 }
 
-/// An `_id` as people read it, in at most 60 characters.
-pub fn id_text(id: bson::RawBsonRef<'_>) -> String {
+/// A filter for the document's `_id`.
+pub(crate) fn id_filter(document: &RawDocument) -> Result<RawDocumentBuf> {
+    let id = document.get("_id").ok().flatten();
+    let id = id.ok_or_else(|| Error::failed("a document has no readable _id"))?;
+    Ok(rawdoc! {"_id": {"$eq": bson::RawBson::from(id)}})
+}
+
+/// An `_id` for messages, in at most 60 characters.
+pub(crate) fn id_text(id: bson::RawBsonRef<'_>) -> String {
     if bounds::check_value_depth(id).is_err() {
         return "that is nested too deeply".into();
     }
@@ -192,4 +213,192 @@ pub fn id_text(id: bson::RawBsonRef<'_>) -> String {
         Err(_) => "that is not UTF-8".into(),
     };
     if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
+}
+
+impl RestoreTarget {
+    /// Restores the empty timestamps of documents that the server has just inserted.
+    pub(super) async fn empty_timestamps<'a>(
+        &self,
+        destination: &Destination,
+        documents: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<()> {
+        for document in documents.filter_map(with_empty_timestamp) {
+            let doing =
+                format!("cannot restore an empty timestamp in {}.{}", destination.db, destination.collection);
+            let filter = id_filter(document).map_err(|e| Error::failed(&doing).caused_by(e))?;
+            let whole = rawdoc! {"$replaceWith": {"$literal": document.to_owned()}};
+            let update = rawdoc! {"q": filter, "u": [whole]};
+            let command = rawdoc! {
+                "update": destination.collection.as_str(),
+                "updates": [update],
+                "bypassDocumentValidation": true,
+                "writeConcern": self.concern.clone(),
+            };
+            let answer = self.run(&destination.db, command).await;
+            let answer = answer.map_err(|e| self.explain_beyond(&doing, e))?;
+            if super::number(answer.get("n")) != 1 {
+                return Err(Error::failed(doing).caused_by(answer.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if the server would replace an empty timestamp in this oplog operation. `applyOps` has no
+    /// option against it.
+    pub(crate) fn would_fill(operation: &RawDocument) -> bool {
+        let document = operation.get_document("o").ok();
+        document.and_then(|document| with_empty_timestamp(document.as_bytes())).is_some()
+    }
+
+    /// Restores the empty timestamps of a document that an oplog operation wrote.
+    pub(crate) async fn unfill(&self, destination: &Destination, operation: &RawDocument) -> Result<()> {
+        let document = operation.get_document("o").map(RawDocument::as_bytes);
+        self.empty_timestamps(destination, document.into_iter()).await
+    }
+}
+
+/// The document, if it has an empty timestamp that the server replaces: in a top-level field other than
+/// `_id`.
+fn with_empty_timestamp(bytes: &[u8]) -> Option<&RawDocument> {
+    // A timestamp field ends in at least nine zero bytes with its key. Most documents have none and need no
+    // parsing.
+    let zeros = bytes.split(|byte| *byte != 0).any(|run| run.len() > 8);
+    let document = RawDocument::from_bytes(bytes).ok().filter(|_| zeros)?;
+    let empty =
+        |value: RawBsonRef<'_>| matches!(value, RawBsonRef::Timestamp(t) if t.time == 0 && t.increment == 0);
+    let has = document.iter().flatten().any(|(key, value)| key.as_str() != "_id" && empty(value));
+    has.then_some(document)
+}
+
+/// The length of a batch in bytes; the last document may exceed it.
+pub(crate) const BATCH: usize = 1 << 20;
+/// The server's limit for documents in one command.
+const DOCUMENTS: usize = 100_000;
+
+/// The `insert` command for a batch.
+fn command(target: &RestoreTarget, destination: &Destination, batch: &[&[u8]]) -> RawDocumentBuf {
+    let total: usize = batch.iter().map(|d| d.len() + 8).sum();
+    let mut out = Vec::with_capacity(total + 256);
+    out.extend_from_slice(&[0; 4]);
+    string(&mut out, "insert", &destination.collection);
+    boolean(&mut out, "ordered", false);
+    // The server refuses this option for buckets.
+    if !destination.buckets {
+        boolean(&mut out, "bypassDocumentValidation", true);
+    }
+    if target.version.keeps_empty_timestamps() {
+        boolean(&mut out, "bypassEmptyTsReplacement", true);
+    }
+    if destination.raw {
+        boolean(&mut out, "rawData", true);
+    }
+    element(&mut out, 3, "writeConcern");
+    out.extend_from_slice(target.concern.as_bytes());
+    element(&mut out, 4, "documents");
+    let array = out.len();
+    out.extend_from_slice(&[0; 4]);
+    for (n, document) in batch.iter().enumerate() {
+        element(&mut out, 3, &n.to_string());
+        out.extend_from_slice(document);
+    }
+    out.push(0);
+    close(&mut out, array);
+    out.push(0);
+    close(&mut out, 0);
+    RawDocumentBuf::from_bytes(out).expect("the lengths were written last")
+}
+
+/// Splits bytes into documents that follow each other.
+pub(crate) fn split(mut raw: &[u8]) -> Result<Vec<&[u8]>> {
+    let mut out = Vec::new();
+    while !raw.is_empty() {
+        let len = raw.first_chunk::<4>().map(|b| i32::from_le_bytes(*b) as usize).filter(|len| *len >= 5);
+        let (document, rest) = len
+            .and_then(|len| raw.split_at_checked(len))
+            .ok_or_else(|| Error::failed("a document's length does not fit its bytes"))?;
+        out.push(document);
+        raw = rest;
+    }
+    Ok(out)
+}
+
+/// Groups documents into batches that fit into a command each. A document of 16 MiB goes alone, because a
+/// command may be only 16 KiB longer.
+fn batches<'a, 'b>(documents: &'b [&'a [u8]]) -> impl Iterator<Item = &'b [&'a [u8]]> {
+    let mut rest = documents;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take(DOCUMENTS).take_while(|document| {
+            let first = bytes == 0;
+            bytes += document.len() + 8;
+            first || bytes <= 2 * BATCH
+        });
+        let count = fits.count();
+        let (batch, later) = rest.split_at(count);
+        rest = later;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+fn element(out: &mut Vec<u8>, kind: u8, key: &str) {
+    out.push(kind);
+    out.extend_from_slice(key.as_bytes());
+    out.push(0);
+}
+
+fn string(out: &mut Vec<u8>, key: &str, text: &str) {
+    element(out, 2, key);
+    out.extend_from_slice(&(text.len() as i32 + 1).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+    out.push(0);
+}
+
+fn boolean(out: &mut Vec<u8>, key: &str, value: bool) {
+    element(out, 8, key);
+    out.push(u8::from(value));
+}
+
+fn close(out: &mut [u8], at: usize) {
+    let len = (out.len() - at) as i32;
+    out[at..at + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_every_document_once() {
+        let large = vec![1; 3 << 20];
+        let small = vec![2; 1 << 19];
+        let documents: Vec<&[u8]> = vec![&small, &large, &small, &small, &small, &small, &large, &large];
+        let lens: Vec<usize> = batches(&documents).map(<[_]>::len).collect();
+        assert_eq!(lens, [1, 1, 3, 1, 1, 1]);
+        let tiny = [0; 5];
+        let many: Vec<&[u8]> = (0..DOCUMENTS + 1).map(|_| &tiny[..]).collect();
+        let lens: Vec<usize> = batches(&many).map(<[_]>::len).collect();
+        assert_eq!(lens, [DOCUMENTS, 1]);
+        assert_eq!(batches(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_cut_document_is_refused() {
+        let document = bson::rawdoc! {"a": 1}.into_bytes();
+        let two = [document.clone(), document.clone()].concat();
+        assert_eq!(split(&two).unwrap().len(), 2);
+        assert!(split(&two[..two.len() - 1]).is_err() && split(&[0; 8]).is_err());
+    }
+
+    #[test]
+    fn only_empty_timestamps_at_the_top_are_filled() {
+        let empty = bson::Timestamp { time: 0, increment: 0 };
+        for (document, want) in [
+            (rawdoc! {"_id": 1, "t": empty}, true),
+            (rawdoc! {"_id": empty, "n": 0_i64, "d": 0.0}, false),
+            (rawdoc! {"_id": 1, "in": {"t": empty}, "a": [empty]}, false),
+            (rawdoc! {"_id": 1, "t": bson::Timestamp { time: 0, increment: 1 }}, false),
+        ] {
+            assert_eq!(with_empty_timestamp(document.as_bytes()).is_some(), want, "{document:?}");
+        }
+    }
 }

@@ -1,21 +1,19 @@
-//! The server that a restore writes into: found by its connection string, its primary for every write.
+//! The server that a restore writes to. [`RestoreTarget`] connects to the primary, asks for its version, and
+//! lists and counts collections; the modules below write. An error of the kind `Refused` concerns one
+//! command, every other error ends the restore.
 
 mod apply;
-pub mod batch;
-pub mod insert;
-mod insist;
-pub mod legacy;
-mod requests;
-pub mod rights;
-pub mod shape;
+pub(crate) mod collections;
+pub(crate) mod insert;
+pub(crate) mod legacy_indexes;
+pub(crate) mod rights;
+mod send;
 pub mod throwaway;
-mod timestamps;
-pub mod trial;
-pub mod users;
+pub(crate) mod trial;
+pub(crate) mod users_and_roles;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use bson::raw::cstr;
 use bson::{Document, RawDocumentBuf, rawdoc};
@@ -33,81 +31,77 @@ use crate::mongo::commands::Unfit;
 use crate::mongo::errors;
 use crate::mongo::errors::{Class, User};
 use crate::mongo::{commands, listing};
-use insert::Place;
-use requests::Requests;
+use insert::Destination;
+use send::PendingCommands;
 use trial::Trials;
 
 /// The failure if the target cannot be reached.
 const CONNECTING: &str = "cannot connect to the target";
-/// How long an answer to an ordinary command may take; building an index may take longer.
-const STALL: Duration = Duration::from_secs(600);
 
 /// Codes of failures that concern the whole server, not one namespace: WriteConcernFailed, UnknownReplWriteConcern,
 /// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. After one of these, a restore would drop further
 /// namespaces and fail to fill them.
 const EVERYWHERE: [i32; 5] = [64, 79, 100, 391, 14031];
 
-/// A server that is written to.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct RestoreTarget {
     client: Client,
     user: Option<User>,
-    /// How it is reached.
     access: Arc<Access>,
-    /// How long it is waited for when it is down.
+    /// How long to wait for a server that is down.
     patience: Patience,
     /// `host:port`, of the primary where there is one.
     pub address: String,
-    /// The version of the server's binary.
-    pub version: Version,
-    /// Its feature compatibility version, which decides which features it accepts; `None` if the user may not know, or the
-    /// server has none.
+    pub version: ServerVersion,
+    /// The feature compatibility version, which decides which features the server accepts; `None` if the user
+    /// may not read it, or the server has none.
     pub fcv: Option<Fcv>,
-    /// What has to acknowledge a write.
+    /// The write concern of every write.
     concern: RawDocumentBuf,
-    /// How somebody would connect who is not logged in.
+    /// Connects without credentials, to find out whether the server has access control.
     stranger: ClientOptions,
-    /// How many changes were asked for and not refused.
+    /// The number of changes that were sent and not refused.
     changes: Arc<AtomicU64>,
-    /// The commands that have no answer yet.
-    requests: Requests,
-    /// The empty namespaces of trials that are not removed yet.
+    requests: PendingCommands,
     trials: Arc<Trials>,
 }
 
-/// A version, `a.b.c`.
+/// The version of a server's binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u32, pub u32, pub u32);
+pub struct ServerVersion(pub u32, pub u32, pub u32);
 
-impl Version {
-    /// Reads `a.b.c`, whatever follows; unknown parts are 0.
-    pub fn parse(text: &str) -> Version {
+impl ServerVersion {
+    /// Reads `a.b.c` at the beginning of a text. Parts that are not numbers count as 0.
+    pub(crate) fn parse(text: &str) -> ServerVersion {
         let mut parts = text.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
         let mut next = || parts.next().unwrap_or(0);
-        Version(next(), next(), next())
+        ServerVersion(next(), next(), next())
     }
 
-    /// Whether an insert may keep `Timestamp(0, 0)` as it is; older servers put the time in its place.
-    pub fn keeps_empty_timestamps(self) -> bool {
+    /// Returns true if an insert can keep `Timestamp(0, 0)`. Older servers replace it by the current time.
+    fn keeps_empty_timestamps(self) -> bool {
         match self.0 {
             0..=4 => false,
-            5 => self >= Version(5, 0, 29),
-            6 => self >= Version(6, 0, 17),
-            7 => self >= Version(7, 0, 13),
+            5 => self >= ServerVersion(5, 0, 29),
+            6 => self >= ServerVersion(6, 0, 17),
+            7 => self >= ServerVersion(7, 0, 13),
             _ => true,
         }
     }
 }
 
-impl std::fmt::Display for Version {
+impl std::fmt::Display for ServerVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
 }
 
-impl Target {
-    /// Connects and asks who answers.
-    pub async fn connect(uri: &Secret, patience: &Patience) -> Result<Target> {
+impl RestoreTarget {
+    /// Connects to the primary and asks for its version.
+    ///
+    /// # Errors
+    /// Returns an error if no server answers, or if the server takes no writes.
+    pub async fn connect(uri: &Secret, patience: &Patience) -> Result<RestoreTarget> {
         let what = "the connection string of the target";
         let access = Access::read(what, uri).await?;
         let passing = |e: &mongodb::error::Error| errors::passing(e).filter(|_| access.passes());
@@ -127,22 +121,21 @@ impl Target {
         let places = options.hosts.clone();
         let mut stranger = options.clone();
         stranger.credential = None;
-        let mut target = Target {
+        let mut target = RestoreTarget {
             client: Client::with_options(options)
-                .map_err(|e| Error::failed("cannot connect to the target").caused_by(errors::tidy(&e)))?,
+                .map_err(|e| Error::failed(CONNECTING).caused_by(errors::tidy(&e)))?,
             user,
             access: Arc::new(access),
             patience: patience.clone(),
             address: uri::shown_all(&places),
-            version: Version(0, 0, 0),
+            version: ServerVersion(0, 0, 0),
             fcv: None,
             concern,
             stranger,
             changes: Arc::default(),
-            requests: Requests::default(),
+            requests: PendingCommands::default(),
             trials: Arc::default(),
         };
-        let doing = CONNECTING;
         let sent = target.insist("admin", || rawdoc! {"hello": 1});
         let hello = match commands::heard(&target.service(), commands::QUIET, patience.total(), || true, sent)
             .await
@@ -157,11 +150,11 @@ impl Target {
                 };
                 return Err(match asked {
                     Some(unfit) => target.unfit(unfit),
-                    None => target.explain(doing, e),
+                    None => target.explain(CONNECTING, e),
                 });
             }
         };
-        // A socket leads to one server, whatever the set calls it.
+        // A socket leads to one server, even if the replica set calls it by another name.
         let socket = matches!(places.as_slice(), [ServerAddress::Unix { .. }]);
         if let Some(me) = hello.get_str("me").ok().filter(|_| !socket) {
             target.address = me.into();
@@ -177,22 +170,22 @@ impl Target {
             .hint("Name the whole replica set in the connection string, so that its primary is found"));
         }
         let build = target.insist("admin", || rawdoc! {"buildInfo": 1}).await.answer;
-        let build = build.map_err(|e| target.explain(doing, e))?;
-        target.version = Version::parse(build.get_str("version").unwrap_or_default());
+        let build = build.map_err(|e| target.explain(CONNECTING, e))?;
+        target.version = ServerVersion::parse(build.get_str("version").unwrap_or_default());
         let fcv = commands::feature_compatibility(&target.client.database("admin")).await;
         target.fcv =
             fcv.map_err(|e| target.explain("cannot ask for the feature compatibility version", e))?;
         Ok(target)
     }
 
-    /// The version that decides which features the server accepts: its feature compatibility version, or, if that is
-    /// unknown, the version that belongs to its binary.
-    pub fn accepts(&self) -> Fcv {
+    /// The version that decides which features the server accepts: its feature compatibility version if it is
+    /// known, otherwise the version of its binary.
+    pub(crate) fn accepts(&self) -> Fcv {
         self.fcv.unwrap_or(Fcv { major: self.version.0, minor: self.version.1 })
     }
 
-    /// The server's version in words.
-    pub fn version_text(&self) -> String {
+    /// The server's version for messages, with the feature compatibility version if that is different.
+    pub(crate) fn version_text(&self) -> String {
         match self.fcv {
             Some(fcv) if (fcv.major, fcv.minor) != (self.version.0, self.version.1) => {
                 format!("{} with the feature compatibility version {fcv}", self.version)
@@ -201,25 +194,27 @@ impl Target {
         }
     }
 
-    /// The server in the words of a log line about waiting.
     fn service(&self) -> String {
         format!("MongoDB at {}", self.address)
     }
 
-    /// Ends the connections.
-    pub async fn close(&self) {
+    /// The connected user and its database, for a command that grants a role.
+    fn user_and_db(&self) -> (&str, &str) {
+        self.user.as_ref().map_or(("…", "admin"), |user| (&user.name, &user.db))
+    }
+
+    pub(crate) async fn close(&self) {
         client::close(self.client.clone()).await;
     }
 
-    /// The error for a server that takes no writes.
     fn unfit(&self, unfit: Unfit) -> Error {
         Error::failed(format!("MongoDB at {} takes no writes: it {}", self.address, unfit.words()))
             .hint(unfit.hint("the target's connection string", true))
     }
 
-    /// An error that names the server. Its kind is `Refused` if the server answered, and the failure
-    /// may concern this command alone.
-    pub fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
+    /// Makes an error that names the server. Its kind is `Refused` if the server answered and the failure may
+    /// concern this command alone.
+    pub(crate) fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
         let class = errors::classify(&error);
         let everywhere = errors::code(&error).is_some_and(|code| EVERYWHERE.contains(&code));
         let kind = match class {
@@ -255,7 +250,7 @@ impl Target {
         }
     }
 
-    /// The same of what the role `restore` does not allow.
+    /// Makes the same error for a command that the role `restore` does not allow.
     fn explain_beyond(&self, doing: &str, error: mongodb::error::Error) -> Error {
         let unauthorized = errors::classify(&error) == Class::Unauthorized;
         let error = self.explain(doing, error);
@@ -265,42 +260,15 @@ impl Target {
         error.hint("The role \"restore\" does not allow it: give the user \"readWriteAnyDatabase\" as well")
     }
 
-    /// The answer to a command.
-    async fn run(&self, db: &str, command: RawDocumentBuf) -> mongodb::error::Result<Document> {
-        self.run_for(STALL, db, command).await
-    }
-
-    async fn run_for(
-        &self,
-        limit: Duration,
-        db: &str,
-        command: RawDocumentBuf,
-    ) -> mongodb::error::Result<Document> {
-        let db = self.client.database(db);
-        let running = self.requests.begin();
-        // In a task of its own, so that the command is counted until its answer is there, even if the caller
-        // stops waiting: a drop or create that arrives late would undo the next restore.
-        let task = tokio::spawn(async move {
-            let answer = commands::bounded(limit, db.run_raw_command(command).into_future()).await;
-            drop(running);
-            answer
-        });
-        task.await.unwrap_or_else(|e| Err(std::io::Error::other(e).into()))
-    }
-
-    /// Waits until every command that was sent has its answer, or for `limit`; returns false if some have none.
-    pub async fn settle(&self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.requests.none()).await.is_ok()
-    }
-
-    /// The names of all databases; `None` if the user may not know.
-    pub async fn databases(&self) -> Result<Option<Vec<String>>> {
-        // Otherwise a limited user is shown only its own databases, without error.
+    /// The names of all databases; `None` if the user may not list them.
+    pub(crate) async fn databases(&self) -> Result<Option<Vec<String>>> {
+        // Without `authorizedDatabases: false`, a limited user gets only the databases that it may read,
+        // without an error.
         self.listed(false).await
     }
 
-    /// The names of the databases in which the user may do something.
-    pub async fn own_databases(&self) -> Result<Vec<String>> {
+    /// The names of the databases that the user may access.
+    pub(crate) async fn own_databases(&self) -> Result<Vec<String>> {
         Ok(self.listed(true).await?.unwrap_or_default())
     }
 
@@ -315,8 +283,8 @@ impl Target {
         Ok(Some(names.map(str::to_string).collect()))
     }
 
-    /// `listCollections` of a database.
-    pub async fn collections(&self, db: &str) -> Result<Vec<RawDocumentBuf>> {
+    /// The answer to `listCollections`, one document for each collection.
+    pub(crate) async fn collections(&self, db: &str) -> Result<Vec<RawDocumentBuf>> {
         let database = self.client.database(db);
         self.ask(|| listing::list(&database))
             .await
@@ -324,20 +292,20 @@ impl Target {
             .map_err(|e| self.explain(&format!("cannot list the collections of database '{db}'"), e))
     }
 
-    /// How many documents a collection has, by its own books; `None` if the user may not read it, which
-    /// the built-in role `restore` alone does not allow.
-    pub async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
+    /// The number of documents of a collection by the server's metadata; `None` if the user may not read the
+    /// collection, which the built-in role `restore` does not allow.
+    pub(crate) async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
         let (db, collection) = (db.to_string(), collection.to_string());
-        self.count_in(&Place { db, collection, buckets: false, raw: false }).await
+        self.count_in(&Destination { db, collection, buckets: false, raw: false }).await
     }
 
-    /// [`Target::count`] of a place.
-    pub async fn count_in(&self, place: &Place) -> Result<Option<u64>> {
+    /// [`RestoreTarget::count`] for a destination.
+    pub(crate) async fn count_in(&self, place: &Destination) -> Result<Option<u64>> {
         let (db, collection) = (place.db.as_str(), place.collection.as_str());
         let command = || {
             let mut command = rawdoc! {"count": collection};
-            // Servers from 9.0 on may reject a scan that does not say that it reads everything (SERVER-127688).
-            if self.version >= Version(9, 0, 0) {
+            // A server from 9.0 on can reject a collection scan without this hint (SERVER-127688).
+            if self.version >= ServerVersion(9, 0, 0) {
                 command.append(cstr!("hint"), rawdoc! {"$natural": 1});
             }
             place.command(command)
@@ -349,9 +317,9 @@ impl Target {
         }
     }
 
-    /// How many documents a place has, by reading it: its own books may be wrong after a crash, and
-    /// on a sharded cluster.
-    pub async fn count_exactly(&self, place: &Place) -> Result<u64> {
+    /// Counts documents by reading all of them. The server's metadata can be wrong after a crash, and on a
+    /// sharded cluster.
+    pub(crate) async fn count_exactly(&self, place: &Destination) -> Result<u64> {
         let (db, collection) = (place.db.as_str(), place.collection.as_str());
         let group = rawdoc! {"$group": {"_id": bson::RawBson::Null, "n": {"$sum": 1}}};
         let all = rawdoc! {"$natural": 1};
@@ -367,20 +335,21 @@ impl Target {
         Ok(number(row.get("n")))
     }
 
-    /// Where the buckets of a time series are: in a collection of their own, or, from 8.3 on, under the series' own name
-    /// with `rawData: true`, as mongorestore writes them. A server that lists no bucket collection has none.
-    pub async fn place_of_series(&self, db: &str, collection: &str) -> Result<Place> {
+    /// Where the buckets of a time series are written: to their own collection or, from 8.3 on, to the name
+    /// of the time series with `rawData: true`, as mongorestore does. A server that lists no bucket
+    /// collection has none.
+    pub(crate) async fn place_of_series(&self, db: &str, collection: &str) -> Result<Destination> {
         let buckets = format!("system.buckets.{collection}");
-        let listed = self.version < Version(8, 3, 0) && {
+        let listed = self.version < ServerVersion(8, 3, 0) && {
             let rows = self.collections(db).await?;
             rows.iter().any(|row| row.get_str("name").is_ok_and(|name| name == buckets))
         };
         let collection = if listed { buckets } else { collection.into() };
-        Ok(Place { db: db.into(), collection, buckets: true, raw: !listed })
+        Ok(Destination { db: db.into(), collection, buckets: true, raw: !listed })
     }
 
-    /// All documents that a `find` answers, as they are.
-    pub async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
+    /// Returns all documents that a `find` command finds.
+    pub(crate) async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
         let database = self.client.database(db);
         self.ask(|| commands::documents(&database, command.clone()))
             .await
@@ -388,7 +357,6 @@ impl Target {
     }
 }
 
-/// A count in an answer.
 fn number(value: Option<&bson::Bson>) -> u64 {
     match value {
         Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
@@ -404,8 +372,8 @@ mod tests {
 
     #[test]
     fn versions_compare_by_number() {
-        assert_eq!(Version::parse("8.0.4-rc1"), Version(8, 0, 4));
-        assert_eq!(Version::parse("unknown"), Version(0, 0, 0));
+        assert_eq!(ServerVersion::parse("8.0.4-rc1"), ServerVersion(8, 0, 4));
+        assert_eq!(ServerVersion::parse("unknown"), ServerVersion(0, 0, 0));
         for (version, keeps) in [
             ("4.4.29", false),
             ("5.0.29", true),
@@ -414,7 +382,7 @@ mod tests {
             ("7.0.13", true),
             ("8.2.0", true),
         ] {
-            assert_eq!(Version::parse(version).keeps_empty_timestamps(), keeps, "{version}");
+            assert_eq!(ServerVersion::parse(version).keeps_empty_timestamps(), keeps, "{version}");
         }
     }
 }

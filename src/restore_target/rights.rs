@@ -1,97 +1,96 @@
-//! What the user may do with the target, by the server's own words: `connectionStatus` with `showPrivileges`.
+//! Checks the user's rights before anything is dropped, by `connectionStatus` with `showPrivileges`.
 //!
-//! A restore drops first and creates, fills and indexes afterwards, each by a right of its own: a user who has
-//! the first alone would lose what was there.
+//! A restore first drops and then creates, fills and indexes, and each of these needs another right: a user
+//! who may only drop would lose the data at the target.
 
 use bson::{Bson, Document, rawdoc};
 use mongodb::Client;
 
-use super::Target;
+use super::RestoreTarget;
 use crate::base::error::{Error, Result};
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
 
-/// How the collection that holds the documents of a time series is called, before its name.
-pub const BUCKETS: &str = "system.buckets.";
-/// So many namespaces are told of what is not allowed.
-const TOLD: usize = 3;
+/// The prefix of the collection that holds the documents of a time series.
+pub(crate) const BUCKETS: &str = "system.buckets.";
+/// The most namespaces in a message for each right.
+const NAMED: usize = 3;
 
-/// Something that a user may be allowed to do with a namespace.
+/// A right that a restore needs on a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Dropping it.
+pub(crate) enum Right {
     Drop,
-    /// Deleting all that is in it.
+    /// Deleting all documents.
     Empty,
-    /// Creating it.
     Create,
-    /// Creating it as a capped collection.
+    /// Creating a capped collection.
     Cap,
-    /// Inserting documents, whatever its validator says of them.
+    /// Inserting documents that the validator would refuse.
     Insert,
-    /// Building indexes.
     Index,
 }
 
-impl Act {
-    const ALL: [Act; 6] = [Act::Drop, Act::Empty, Act::Create, Act::Cap, Act::Insert, Act::Index];
+impl Right {
+    const ALL: [Right; 6] =
+        [Right::Drop, Right::Empty, Right::Create, Right::Cap, Right::Insert, Right::Index];
 
     fn words(self) -> &'static str {
         match self {
-            Act::Drop => "drop",
-            Act::Empty => "delete from",
-            Act::Create => "create",
-            Act::Cap => "create as capped collections",
-            Act::Insert => "insert past the validator of",
-            Act::Index => "build indexes on",
+            Right::Drop => "drop",
+            Right::Empty => "delete from",
+            Right::Create => "create",
+            Right::Cap => "create as capped collections",
+            Right::Insert => "insert past the validator of",
+            Right::Index => "build indexes on",
         }
     }
 
-    /// The actions of MongoDB that it takes: one of each list. Inserting creates, too.
+    /// The privilege actions of MongoDB: one of each list is needed. `insert` also allows to create a
+    /// collection.
     fn actions(self) -> &'static [&'static [&'static str]] {
         match self {
-            Act::Drop => &[&["dropCollection"]],
-            Act::Empty => &[&["remove"]],
-            Act::Create => &[&["createCollection", "insert"]],
-            // The right to create it is not enough (code 13 on 6.0.5).
-            Act::Cap => &[&["convertToCapped"]],
-            Act::Insert => &[&["insert"], &["bypassDocumentValidation"]],
-            Act::Index => &[&["createIndex"]],
+            Right::Drop => &[&["dropCollection"]],
+            Right::Empty => &[&["remove"]],
+            Right::Create => &[&["createCollection", "insert"]],
+            // `createCollection` is not enough (code 13 on 6.0.5).
+            Right::Cap => &[&["convertToCapped"]],
+            Right::Insert => &[&["insert"], &["bypassDocumentValidation"]],
+            Right::Index => &[&["createIndex"]],
         }
     }
 }
 
-/// An act and the namespace that it is meant for: database, collection.
-pub type Need = (Act, (String, String));
+/// A right, and the database and collection that it is needed for.
+pub(crate) type NeededRight = (Right, (String, String));
 
-impl Target {
-    /// Asks whether the user may do all of this; nothing is changed by it. A server that does not tell, and one
-    /// without access control, is taken to allow it.
+impl RestoreTarget {
+    /// Checks that the user has all these rights. Changes nothing. A server that does not answer the
+    /// question, or has no access control, counts as allowing everything.
     ///
     /// # Errors
-    /// If not, with what is not allowed and the role to grant.
-    pub async fn may(&self, needs: &[Need]) -> Result<()> {
+    /// Returns an error with the missing rights and the command that grants them.
+    pub(crate) async fn may(&self, needs: &[NeededRight]) -> Result<()> {
         let lacking = self.lacking(needs).await?;
         if lacking.is_empty() {
             return Ok(());
         }
-        let (user, db) = self.user.as_ref().map_or(("…", "admin"), |user| (&user.name, &user.db));
-        let roles: &[&str] = match lacking.iter().any(|(act, _)| *act == Act::Empty) {
+        let (user, db) = self.user_and_db();
+        let roles: &[&str] = match lacking.iter().any(|(right, _)| *right == Right::Empty) {
             true => &["restore", "readWriteAnyDatabase"],
             false => &["restore"],
         };
         let roles = roles.iter().map(|role| errors::granted(role, db)).collect::<Vec<_>>().join(", ");
-        let what = told(&lacking);
+        let what = lacking_text(&lacking);
         Err(Error::failed(format!("user '{user}' may not {what} (MongoDB at {})", self.address)).hint(
             format!(
-                "Nothing was changed. Grant what is missing: \
+                "Nothing was changed. Grant the missing rights: \
              db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{roles}])"
             ),
         ))
     }
 
-    /// The part of `needs` that the user may not do.
-    pub(super) async fn lacking<'a>(&self, needs: &'a [Need]) -> Result<Vec<&'a Need>> {
+    /// The rights in `needs` that the user does not have.
+    pub(super) async fn lacking<'a>(&self, needs: &'a [NeededRight]) -> Result<Vec<&'a NeededRight>> {
         let status = || rawdoc! {"connectionStatus": 1, "showPrivileges": true};
         let answer = match self.insist("admin", status).await.answer {
             Ok(answer) => answer,
@@ -101,32 +100,34 @@ impl Target {
             Err(_) => return Ok(Vec::new()),
         };
         let Some(privileges) = privileges(&answer) else { return Ok(Vec::new()) };
-        let lacking: Vec<&Need> = needs.iter().filter(|need| !allowed(privileges, need)).collect();
-        // A server without access control lists the privileges of the user that logs in, but allows everything.
+        let lacking: Vec<&NeededRight> = needs.iter().filter(|need| !allowed(privileges, need)).collect();
+        // A server without access control reports the privileges of the connected user, but allows
+        // everything.
         if lacking.is_empty() || !self.refuses_strangers().await {
             return Ok(Vec::new());
         }
         Ok(lacking)
     }
 
-    /// Whether somebody who is not logged in is refused: the server has access control.
+    /// Returns true if the server refuses a client that is not logged in, which means that it has access
+    /// control.
     async fn refuses_strangers(&self) -> bool {
         let Ok(stranger) = Client::with_options(self.stranger.clone()) else { return false };
         let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
-        let answer = Target { client: stranger.clone(), ..self.clone() }.run("admin", command).await;
+        let answer = RestoreTarget { client: stranger.clone(), ..self.clone() }.run("admin", command).await;
         stranger.shutdown().await;
         answer.is_err_and(|e| errors::classify(&e) == Class::Unauthorized)
     }
 }
 
-/// The privileges of whoever is logged in; `None` if nobody is, or the server does not tell.
+/// The privileges of the connected user; `None` if no user is logged in, or the server does not report them.
 fn privileges(answer: &Document) -> Option<&[Bson]> {
     let info = answer.get_document("authInfo").ok()?;
     info.get_array("authenticatedUsers").ok().filter(|users| !users.is_empty())?;
     info.get_array("authenticatedUserPrivileges").ok().map(Vec::as_slice)
 }
 
-fn allowed(privileges: &[Bson], (act, (db, collection)): &Need) -> bool {
+fn allowed(privileges: &[Bson], (right, (db, collection)): &NeededRight) -> bool {
     let has = |action: &&str| {
         privileges.iter().filter_map(Bson::as_document).any(|privilege| {
             let covered = privilege.get_document("resource").is_ok_and(|r| covers(r, db, collection));
@@ -134,11 +135,12 @@ fn allowed(privileges: &[Bson], (act, (db, collection)): &Need) -> bool {
             covered && actions.iter().any(|one| [Some(*action), Some("anyAction")].contains(&one.as_str()))
         })
     };
-    act.actions().iter().all(|any| any.iter().any(has))
+    right.actions().iter().all(|any| any.iter().any(has))
 }
 
-/// Whether a resource of a privilege has a namespace in it. Manual, "Resource Document": an empty name stands
-/// for all, but system collections are named one by one, and the buckets of time series by `system_buckets`.
+/// Returns true if a privilege's resource covers a namespace. An empty name covers all namespaces except
+/// system collections, which are named one by one; `system_buckets` covers the buckets of time series
+/// (MongoDB manual, "Resource Document").
 fn covers(resource: &Document, db: &str, collection: &str) -> bool {
     if resource.get_bool("anyResource").unwrap_or(false) {
         return true;
@@ -154,17 +156,17 @@ fn covers(resource: &Document, db: &str, collection: &str) -> bool {
     fits && (of.is_empty() || of == db)
 }
 
-/// `drop a.b, a.c and 3 others, create a.b`.
-fn told(lacking: &[&Need]) -> String {
-    let acts = Act::ALL.into_iter().filter_map(|act| {
-        let of = lacking.iter().filter(|(one, _)| *one == act);
+/// A text like `drop a.b, a.c and 3 others; create a.b`.
+fn lacking_text(lacking: &[&NeededRight]) -> String {
+    let parts = Right::ALL.into_iter().filter_map(|right| {
+        let of = lacking.iter().filter(|(one, _)| *one == right);
         let names: Vec<String> = of.map(|(_, (db, collection))| format!("{db}.{collection}")).collect();
-        let more = names.len().checked_sub(TOLD).filter(|more| *more > 0);
+        let more = names.len().checked_sub(NAMED).filter(|more| *more > 0);
         let more = more.map(|more| format!(" and {more} others")).unwrap_or_default();
-        let first = names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
-        (!names.is_empty()).then(|| format!("{} {first}{more}", act.words()))
+        let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| format!("{} {first}{more}", right.words()))
     });
-    acts.collect::<Vec<_>>().join("; ")
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -173,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    fn need(act: Act, name: &str) -> Need {
+    fn need(act: Right, name: &str) -> NeededRight {
         let (db, collection) = name.split_once('.').unwrap();
         (act, (db.into(), collection.into()))
     }
@@ -205,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn an_act_takes_all_its_actions_and_creation_one_of_two() {
+    fn a_right_needs_all_its_actions_and_creation_one_of_two() {
         let with = |actions: &[&str]| {
             let resource = doc! {"db": "shop", "collection": ""};
             let privileges = [Bson::Document(doc! {"resource": resource, "actions": actions.to_vec()})];
-            Act::ALL.map(|act| allowed(&privileges, &need(act, "shop.orders")))
+            Right::ALL.map(|act| allowed(&privileges, &need(act, "shop.orders")))
         };
         assert_eq!(with(&["insert"]), [false, false, true, false, false, false]);
         assert_eq!(with(&["insert", "bypassDocumentValidation"]), [false, false, true, false, true, false]);
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_and_silence_tell_nothing() {
+    fn privileges_are_unknown_without_a_user_or_an_answer() {
         let users = doc! {"authInfo": {"authenticatedUsers": [{"user": "x", "db": "admin"}]}};
         assert_eq!(privileges(&users), None);
         let nobody = doc! {"authInfo": {"authenticatedUsers": [], "authenticatedUserPrivileges": []}};
@@ -227,11 +229,12 @@ mod tests {
     }
 
     #[test]
-    fn many_are_told_by_the_first() {
-        let needs: Vec<Need> = ["s.a", "s.b", "s.c", "s.d", "s.e"].map(|name| need(Act::Drop, name)).into();
-        let all: Vec<&Need> = needs.iter().collect();
-        assert_eq!(told(&all), "drop s.a, s.b, s.c and 2 others");
-        let other = need(Act::Index, "s.a");
-        assert_eq!(told(&[&needs[0], &other]), "drop s.a; build indexes on s.a");
+    fn a_message_names_the_first_namespaces_of_each_right() {
+        let needs: Vec<NeededRight> =
+            ["s.a", "s.b", "s.c", "s.d", "s.e"].map(|name| need(Right::Drop, name)).into();
+        let all: Vec<&NeededRight> = needs.iter().collect();
+        assert_eq!(lacking_text(&all), "drop s.a, s.b, s.c and 2 others");
+        let other = need(Right::Index, "s.a");
+        assert_eq!(lacking_text(&[&needs[0], &other]), "drop s.a; build indexes on s.a");
     }
 }

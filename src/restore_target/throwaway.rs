@@ -1,8 +1,8 @@
-//! A throw-away `mongod`: started for a drill, and gone with everything in it when the drill is over.
+//! A throw-away `mongod` for a drill. It ends, and its data is removed, when the drill is over.
 //!
-//! It is a standalone: a restore needs no replica set, and nothing is written a second time, to an oplog. It
-//! listens on a socket in a folder that only this user may enter, and on no port: whoever reaches it may read
-//! everything that was restored. Nothing in it expires.
+//! It is a standalone server: a restore needs no replica set, and without an oplog nothing is written twice.
+//! It listens only on a socket in a folder that only this user may enter, because every client could read the
+//! restored data. TTL indexes delete nothing.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -23,36 +23,41 @@ use crate::base::process;
 use crate::base::process::Kills;
 use crate::base::secret::Secret;
 
-/// Where packages put it.
+/// Where packages install it.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/opt/mongodb/bin", "/opt/homebrew/bin"];
-/// How the folder of one is called, before its name.
+/// The prefix of the server's folder.
 const PREFIX: &str = "uzima-backup-drill-";
-/// Who has this file locked is alive.
+/// A file that the running process keeps locked.
 const OWNER: &str = "owner.lock";
-/// The socket's file.
 const SOCKET: &str = "mongod.sock";
-/// How long the path of a socket may be, in bytes (unix(7)).
+/// The longest path of a socket, in bytes (unix(7)).
 const LONGEST: usize = 107;
-/// What of a path is written otherwise in a connection string; by its end, as it is, the driver knows a socket.
+/// The characters of the socket's path that a connection string encodes. The driver recognises a socket by
+/// the unencoded end of the path.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
-/// How long it may take to start.
+/// The longest wait for the server's start.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// So many of its last lines are told.
+/// The most log lines in a message.
 const LINES: usize = 5;
-/// How much of the end of its log is searched for them, in bytes.
+/// How much of the end of the log is searched for errors, in bytes.
 const END: u64 = 1 << 20;
 
-/// A mongod that can be used.
+/// An installed mongod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// The program.
     pub path: PathBuf,
 }
 
 impl Program {
-    /// Looks at `configured` alone if it is given, else in `search_path` (the value of PATH) and the usual
-    /// folders. Without a program, where it was looked for.
-    pub async fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Program, String> {
+    /// Uses `configured` if it is given, otherwise looks in `search_path` (the value of PATH) and the usual
+    /// folders.
+    ///
+    /// # Errors
+    /// Returns the reason as a text.
+    pub(crate) async fn find(
+        configured: Option<&Path>,
+        search_path: Option<&str>,
+    ) -> Result<Program, String> {
         let found = match configured {
             Some(path) => path.to_path_buf(),
             None => process::locate("mongod", search_path, &FOLDERS).ok_or_else(|| {
@@ -68,7 +73,7 @@ impl Program {
     }
 }
 
-/// A mongod that runs; ended and removed when dropped.
+/// A running mongod. It is killed and its folder removed when the value is dropped.
 #[derive(Debug)]
 pub struct Throwaway {
     child: Child,
@@ -76,27 +81,27 @@ pub struct Throwaway {
     kills: Kills,
     folder: PathBuf,
     _owner: File,
-    /// Dropping it lets the thread end that started the child.
+    /// Its drop ends the thread that started the child.
     _keeper: mpsc::Sender<()>,
 }
 
 impl Throwaway {
-    /// Starts one in a new folder in `within`, and waits until it answers. `name` is a random one.
-    pub async fn start(program: &Program, within: &Path, name: &str) -> Result<Throwaway> {
+    /// Starts a mongod in a new folder in `within`, and waits until it answers. `name` is random.
+    pub(crate) async fn start(program: &Program, within: &Path, name: &str) -> Result<Throwaway> {
         let folder = within.join(format!("{PREFIX}{name}"));
         let cannot = |e: io::Error| {
-            Error::failed(format!("cannot make the folder {} for a throw-away mongod", folder.display()))
+            Error::failed(format!("cannot create the folder {} for a throw-away mongod", folder.display()))
                 .hint("Set TMPDIR to a folder that this user may write")
                 .caused_by(e)
         };
-        // The one that the server makes of its own accord is the longest.
+        // The socket that the server creates by default has the longest name.
         if folder.as_os_str().as_bytes().len() + "/mongodb-27017.sock".len() > LONGEST {
             return Err(Error::failed(format!("the path {} is too long for a socket", folder.display()))
-                .hint("Set TMPDIR to a shorter one"));
+                .hint("Set TMPDIR to a shorter path"));
         }
         DirBuilder::new().mode(0o700).create(&folder).map_err(cannot)?;
         let kills = Kills::watch();
-        let made = own(&folder).and_then(|owner| Ok((owner, spawn(program, &folder)?)));
+        let made = lock_folder(&folder).and_then(|owner| Ok((owner, spawn(program, &folder)?)));
         let (owner, (child, keeper)) = made.map_err(|e| {
             let _ = fs::remove_dir_all(&folder);
             Error::failed(format!("cannot start {}", program.path.display())).caused_by(e)
@@ -114,7 +119,7 @@ impl Throwaway {
                 return Err(error);
             }
             if Instant::now() > until {
-                let what = format!("{} does not answer{}", self.program.display(), self.said());
+                let what = format!("{} does not answer{}", self.program.display(), self.last_log_lines());
                 return Err(Error::failed(what));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -122,19 +127,22 @@ impl Throwaway {
         Ok(())
     }
 
-    /// How to reach it.
-    pub fn uri(&self) -> Secret {
+    /// The connection string.
+    pub(crate) fn uri(&self) -> Secret {
         let socket = self.folder.join(SOCKET).display().to_string();
         Secret::from(format!("mongodb://{}/", utf8_percent_encode(&socket, ENCODED)))
     }
 
-    /// The error of a server that has ended by itself; `None` while it runs.
-    pub fn ended(&mut self) -> Option<Error> {
+    /// The error for a server that has ended; `None` while it runs.
+    pub(crate) fn ended(&mut self) -> Option<Error> {
         let status = self.child.try_wait().ok().flatten()?;
         let killed = status.signal().and_then(|signal| process::why_killed(signal, self.kills));
         let why = killed.map(|(why, _)| format!(": {why}")).unwrap_or_default();
-        let what =
-            format!("the throw-away mongod ({}) ended, {status}{why}{}", self.program.display(), self.said());
+        let what = format!(
+            "the throw-away mongod ({}) ended, {status}{why}{}",
+            self.program.display(),
+            self.last_log_lines()
+        );
         let error = Error::failed(what);
         Some(match killed {
             Some((_, hint)) => error.hint(hint),
@@ -142,8 +150,8 @@ impl Throwaway {
         })
     }
 
-    /// Its last words, as the end of a message.
-    pub fn said(&self) -> String {
+    /// The last lines of the log, as the end of a message.
+    fn last_log_lines(&self) -> String {
         let text = end_of(&self.folder.join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let bad = |line: &&str| line.contains(r#""s":"E""#) || line.contains(r#""s":"F""#);
@@ -153,14 +161,13 @@ impl Throwaway {
         }
         let last = lines.split_off(lines.len().saturating_sub(LINES));
         if last.is_empty() {
-            "; it said nothing".into()
+            "; its log is empty".into()
         } else {
-            format!("; its words: {}", last.join(" | "))
+            format!("; the end of its log: {}", last.join(" | "))
         }
     }
 }
 
-/// The end of a file, at most [`END`] bytes of it.
 fn end_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;
     let size = file.metadata()?.len();
@@ -172,30 +179,31 @@ fn end_of(path: &Path) -> io::Result<Vec<u8>> {
 
 impl Drop for Throwaway {
     fn drop(&mut self) {
-        // Nothing in it is worth an orderly end.
+        // The data is removed, so the server need not shut down in an orderly way.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Err(e) = fs::remove_dir_all(&self.folder) {
-            log::warn!("the folder of the drill stays: {}: {e}", self.folder.display());
+            log::warn!("cannot remove the drill's folder {}: {e}", self.folder.display());
         }
     }
 }
 
-/// Marks the folder as that of a process that is alive.
-fn own(folder: &Path) -> io::Result<File> {
+/// Creates the folder's content, and a lock file that shows that the process is alive.
+fn lock_folder(folder: &Path) -> io::Result<File> {
     let owner = File::create(folder.join(OWNER))?;
     owner.lock()?;
     fs::create_dir(folder.join("data"))?;
     Ok(owner)
 }
 
-/// The kernel kills the child when the thread ends that started it: that one lasts as long as the handle.
+/// Starts the server. The kernel kills the child when the thread that started it ends, so a thread of its own
+/// lives as long as the handle.
 fn spawn(program: &Program, folder: &Path) -> io::Result<(Child, mpsc::Sender<()>)> {
     let log = File::create(folder.join("log"))?;
     let mut command = Command::new(&program.path);
     command.arg("--dbpath").arg(folder.join("data"));
     command.arg("--bind_ip").arg(folder.join(SOCKET)).arg("--unixSocketPrefix").arg(folder);
-    // By default it takes half of the memory, and the machine is rarely its own.
+    // By default the cache takes half of the memory, and other programs need it.
     command.args(["--filePermissions", "0600", "--wiredTigerCacheSizeGB", "1"]);
     command.args(["--setParameter", "ttlMonitorEnabled=false"]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
@@ -211,8 +219,8 @@ fn spawn(program: &Program, folder: &Path) -> io::Result<(Child, mpsc::Sender<()
     Ok((child, keeper))
 }
 
-/// Removes what killed runs left behind in `within`; what was done, a line each.
-pub fn sweep(within: &Path) -> Vec<String> {
+/// Removes the folders of killed runs in `within`. Returns a line for each.
+pub(crate) fn sweep(within: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(within).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -220,12 +228,12 @@ pub fn sweep(within: &Path) -> Vec<String> {
         if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
             continue;
         }
-        // A file that can be locked belongs to a process that is gone. Anybody can put a folder of this name, with a
-        // link or a FIFO in it, where everybody may write.
+        // The process is gone if its file can be locked. Anybody can put a folder of this name, with a link
+        // or a FIFO in it, into a folder that everybody may write to.
         let name = Path::new(&name).join(OWNER);
         let Ok(owner) = Folder::open(within).and_then(|within| within.read(&name)) else { continue };
         if owner.try_lock().is_ok() && fs::remove_dir_all(&path).is_ok() {
-            lines.push(format!("removed {}, which a drill left behind when it was killed", path.display()));
+            lines.push(format!("removed {}, which a killed drill left behind", path.display()));
         }
     }
     lines
@@ -236,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_owns_is_removed() {
+    fn only_folders_of_dead_processes_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let (dead, alive, other) = (
             folder.path().join(format!("{PREFIX}dead")),
@@ -246,8 +254,8 @@ mod tests {
         for path in [&dead, &alive, &other] {
             fs::create_dir(path).unwrap();
         }
-        drop(own(&dead).unwrap());
-        let owner = own(&alive).unwrap();
+        drop(lock_folder(&dead).unwrap());
+        let owner = lock_folder(&alive).unwrap();
         assert_eq!(sweep(folder.path()).len(), 1);
         assert!(!dead.exists() && alive.exists() && other.exists());
         drop(owner);
@@ -265,9 +273,9 @@ mod tests {
         assert!(!ran.exists());
     }
 
-    /// A FIFO as lock file would be waited for, and a link in its place lead anywhere.
+    /// Opening a FIFO as lock file would block, and a link could lead to any file.
     #[test]
-    fn what_others_planted_is_not_opened() {
+    fn a_planted_fifo_is_not_opened() {
         let folder = tempfile::tempdir().unwrap();
         let planted = folder.path().join(format!("{PREFIX}planted"));
         fs::create_dir(&planted).unwrap();
@@ -277,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_mongod_is_named() {
+    async fn a_program_that_is_not_mongod_is_refused() {
         for (path, word) in [("/nonexistent/mongod", "cannot be run"), ("/bin/true", "does not answer")] {
             let why = Program::find(Some(Path::new(path)), None).await.unwrap_err();
             assert!(why.contains(path) && why.contains(word), "{why}");

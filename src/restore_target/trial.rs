@@ -1,10 +1,11 @@
-//! Trials: the target's own answers show whether it accepts a namespace, an index, a view's pipeline, a role or an update
-//! of the oplog, before anything is dropped.
+//! Tries at the target itself whether it accepts a namespace, an index, a view's pipeline, a role or an oplog
+//! update, before anything is dropped.
 //!
-//! A collection is created empty under a random name, and dropped again. The names begin with [`PREFIX`] and hold
-//! the target's time, so that a later run recognises and removes the trials of a killed run. Roles and updates are
-//! tried without writing anything: `updateRole` of a role that does not exist checks the privileges first, and an
-//! update of a document that does not exist is read before the document is looked for (seen on 4.4.2 to 6.0.27).
+//! A collection is created empty under a random name, and dropped again. The names begin with [`PREFIX`] and
+//! contain the target's time, so that a later run recognises and removes the trials of a killed run. Roles
+//! and updates are tried without writing anything: `updateRole` for a role that does not exist checks the
+//! privileges first, and an update of a document that does not exist is parsed before the document is looked
+//! up (seen on 4.4.2 to 6.0.27).
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -15,62 +16,60 @@ use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::apply::NO_COMMAND;
-use super::insist::Sent;
-use super::rights::{Act, Need};
-use super::shape::{EXISTS, NOT_FOUND};
-use super::{Target, shape};
+use super::collections::{EXISTS, NOT_FOUND};
+use super::rights::{NeededRight, Right};
+use super::send::SentCommand;
+use super::{RestoreTarget, collections};
 use crate::base::error::Result;
 use crate::config::selection::TRIAL_PREFIX as PREFIX;
 use crate::model::namespace::Namespace;
 use crate::mongo::errors;
 use crate::mongo::errors::Class;
 
-/// The database in which collections are tried. The role `restore` may not drop a database, but one without
+/// The database for trials of collections. The role `restore` may not drop a database, but a database without
 /// collections is not listed.
-pub const DATABASE: &str = "uzima_backup_trial";
-/// Trials older than this, in seconds, were left by a run that was killed.
+pub(crate) const DATABASE: &str = "uzima_backup_trial";
+/// A trial older than this, in seconds, was left by a killed run.
 const LEFT: i64 = 60;
 
-/// How long a run waits for the last command before it removes its trials.
+/// The longest wait for the last command before a run removes its trials.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// RoleNotFound: the privileges were accepted.
+/// RoleNotFound: the server accepted the privileges.
 const NO_ROLE: i32 = 31;
-/// The server read the update and found no document to update.
+/// The server parsed the update and found no document to update.
 const NOT_UPDATED: i32 = 8;
-/// Codes that say nothing about the trial itself: LockTimeout, LockBusy, MaxTimeMSExpired, WriteConcernFailed,
+/// Codes that are not about the tried object: LockTimeout, LockBusy, MaxTimeMSExpired, WriteConcernFailed,
 /// WriteConflict, ConflictingOperationInProgress, LockFailed, ExceededMemoryLimit, OutOfDiskSpace.
 const NO_ANSWER: [i32; 9] = [24, 46, 50, 64, 112, 117, 107, 146, 14031];
 
-/// The target's answer to a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The target accepts it.
+pub(crate) enum TrialAnswer {
     Accepted,
-    /// The target refuses it, with these words.
+    /// The server's error message.
     Refused(String),
-    /// The user has no right to try it.
+    /// The user may not try it.
     Forbidden,
 }
 
-/// The trials of a run that were not removed yet: database and name.
+/// The trials of a run that still exist: database and name.
 #[derive(Debug, Default)]
-pub struct Trials {
+pub(super) struct Trials {
     made: Mutex<BTreeSet<(String, String)>>,
     count: AtomicU64,
 }
 
-/// Names for the trials of a run.
+/// The common beginning of a run's trial names.
 #[derive(Debug)]
-pub struct Naming {
+pub(crate) struct TrialNames {
     begin: String,
 }
 
-impl Target {
-    /// Names for trials; `token` is a few random letters and digits.
-    pub async fn trial_names(&self, token: &str) -> Result<Naming> {
+impl RestoreTarget {
+    /// Makes names for trials. `token` is a few random letters and digits.
+    pub(crate) async fn trial_names(&self, token: &str) -> Result<TrialNames> {
         let now = self.seconds().await?;
-        Ok(Naming { begin: format!("{PREFIX}{now:x}_{token}_") })
+        Ok(TrialNames { begin: format!("{PREFIX}{now:x}_{token}_") })
     }
 
     /// The target's clock, in seconds since 1970.
@@ -81,50 +80,62 @@ impl Target {
         Ok(now.unwrap_or_default())
     }
 
-    /// A name that no collection has.
-    pub fn trial_name(&self, names: &Naming) -> String {
+    /// Makes a name that no collection has.
+    pub(crate) fn trial_name(&self, names: &TrialNames) -> String {
         format!("{}{}", names.begin, self.trials.count.fetch_add(1, SeqCst))
     }
 
-    /// Returns true if the user may create, index and drop collections of any name in a database.
-    pub async fn may_try(&self, db: &str) -> Result<bool> {
+    /// Returns true if the user may create, index and drop any collection in a database.
+    pub(crate) async fn may_try(&self, db: &str) -> Result<bool> {
         let any = (db.to_string(), PREFIX.to_string());
-        let needs: Vec<Need> = [Act::Create, Act::Index, Act::Drop].map(|act| (act, any.clone())).into();
+        let needs: Vec<NeededRight> =
+            [Right::Create, Right::Index, Right::Drop].map(|act| (act, any.clone())).into();
         Ok(self.lacking(&needs).await?.is_empty())
     }
 
-    /// Creates a namespace with the options of `namespace`, which stays until [`Target::end_trial`].
-    pub async fn try_create(&self, namespace: &Namespace, db: &str, name: &str) -> Result<Answer> {
-        let command = shape::create(namespace, name, self.version);
+    /// Creates an empty namespace with the options of `namespace`. It stays until
+    /// [`RestoreTarget::end_trial`].
+    pub(crate) async fn try_create(
+        &self,
+        namespace: &Namespace,
+        db: &str,
+        name: &str,
+    ) -> Result<TrialAnswer> {
+        let command = collections::create(namespace, name, self.version);
         self.trials.made.lock().expect("no holder panics").insert((db.into(), name.into()));
-        let Sent { answer, again } = self.insist(db, || command.clone()).await;
+        let SentCommand { answer, repeated } = self.insist(db, || command.clone()).await;
         let answer = answer.map(|_| ());
-        // If the command was sent twice, the first one may have arrived.
+        // If the command was sent twice, the first one may have created it.
         let answer = match answer {
-            Err(e) if again && errors::code(&e) == Some(EXISTS) => Ok(()),
+            Err(e) if repeated && errors::code(&e) == Some(EXISTS) => Ok(()),
             answer => answer,
         };
-        self.judge(answer, &format!("cannot try to create a collection in {db}"))
+        self.judge(answer, &format!("cannot create an empty collection in {db} as a trial"))
     }
 
-    /// Builds an index on a trial.
-    pub async fn try_indexes(&self, specs: &[RawDocumentBuf], db: &str, name: &str) -> Result<Answer> {
+    /// Builds indexes on a trial collection.
+    pub(crate) async fn try_indexes(
+        &self,
+        specs: &[RawDocumentBuf],
+        db: &str,
+        name: &str,
+    ) -> Result<TrialAnswer> {
         let mut array = RawArrayBuf::new();
         specs.iter().for_each(|spec| array.push(spec.clone()));
         let command = rawdoc! {"createIndexes": name, "indexes": array};
         let answer = self.insist(db, || command.clone()).await.answer.map(|_| ());
-        self.judge(answer, &format!("cannot try to build an index in {db}"))
+        self.judge(answer, &format!("cannot build an index in {db} as a trial"))
     }
 
-    /// Changes a trial by this command, whose first value is the trial's name.
-    pub async fn try_change(&self, command: &RawDocument, db: &str) -> Result<Answer> {
+    /// Runs a command on a trial collection; its first value is the collection's name.
+    pub(crate) async fn try_change(&self, command: &RawDocument, db: &str) -> Result<TrialAnswer> {
         let answer = self.insist(db, || command.to_owned()).await.answer.map(|_| ());
-        self.judge(answer, &format!("cannot try to change a collection in {db}"))
+        self.judge(answer, &format!("cannot change a collection in {db} as a trial"))
     }
 
-    /// Returns true if the target is known to read updates with this `$v` (seen on 4.4.2 to 6.0.27; MongoDB 8.0 accepts
-    /// `$v: 1` again).
-    pub fn knows_update(&self, version: i32) -> bool {
+    /// Returns true if the target is known to apply updates with this `$v` (seen on 4.4.2 to 6.0.27; MongoDB
+    /// 8.0 accepts `$v: 1` again).
+    pub(crate) fn knows_update(&self, version: i32) -> bool {
         match version {
             1 => self.version.0 != 7,
             2 => self.version.0 >= 5,
@@ -132,8 +143,8 @@ impl Target {
         }
     }
 
-    /// Applies an update with this `$v` to a document that a trial does not have.
-    pub async fn try_update(&self, version: i32, db: &str, name: &str) -> Result<Answer> {
+    /// Applies an update with this `$v` to a document that does not exist in a trial collection.
+    pub(crate) async fn try_update(&self, version: i32, db: &str, name: &str) -> Result<TrialAnswer> {
         let change = match version {
             2 => rawdoc! {"$v": 2, "diff": {"u": {"a": 1}}},
             version => rawdoc! {"$v": version, "$set": {"a": 1}},
@@ -141,20 +152,20 @@ impl Target {
         let update = rawdoc! {"op": "u", "ns": format!("{db}.{name}"), "o2": {"_id": 0}, "o": change};
         let mut command = rawdoc! {"applyOps": [update], "allowAtomic": false};
         // Servers from 8.1 on do not upsert, and refuse the option.
-        if self.version < super::Version(8, 1, 0) {
+        if self.version < super::ServerVersion(8, 1, 0) {
             command.append(cstr!("alwaysUpsert"), false);
         }
         match self.insist("admin", || command.clone()).await.answer {
-            Err(e) if errors::code(&e) == Some(NOT_UPDATED) => Ok(Answer::Accepted),
-            // A mongos has no applyOps: `Target::may_apply` says so, and what to do.
-            Err(e) if errors::code(&e) == Some(NO_COMMAND) => Ok(Answer::Forbidden),
-            answer => self.judge(answer.map(|_| ()), "cannot try an update of the oplog"),
+            Err(e) if errors::code(&e) == Some(NOT_UPDATED) => Ok(TrialAnswer::Accepted),
+            // A mongos has no applyOps: [`RestoreTarget::may_apply`] reports it.
+            Err(e) if errors::code(&e) == Some(NO_COMMAND) => Ok(TrialAnswer::Forbidden),
+            answer => self.judge(answer.map(|_| ()), "cannot try an oplog update"),
         }
     }
 
-    /// Asks whether the target knows the privileges and allows them in a role of this database. Writes nothing, because no
+    /// Checks that the target accepts the privileges of a role in this database. Writes nothing, because no
     /// role has the name `name`.
-    pub async fn try_role(&self, role: &RawDocument, db: &str, name: &str) -> Result<Answer> {
+    pub(crate) async fn try_role(&self, role: &RawDocument, db: &str, name: &str) -> Result<TrialAnswer> {
         let list = |key: &str| role.get_array(key).map(|list| list.to_owned()).unwrap_or_default();
         let command = rawdoc! {
             "updateRole": name,
@@ -162,13 +173,12 @@ impl Target {
             "authenticationRestrictions": list("authenticationRestrictions"),
         };
         match self.insist(db, || command.clone()).await.answer {
-            Err(e) if errors::code(&e) == Some(NO_ROLE) => Ok(Answer::Accepted),
+            Err(e) if errors::code(&e) == Some(NO_ROLE) => Ok(TrialAnswer::Accepted),
             answer => self.judge(answer.map(|_| ()), "cannot try a role"),
         }
     }
 
-    /// Removes a trial.
-    pub async fn end_trial(&self, db: &str, name: &str) -> Result<()> {
+    pub(crate) async fn end_trial(&self, db: &str, name: &str) -> Result<()> {
         let command = rawdoc! {"drop": name};
         match self.insist(db, || command.clone()).await.answer {
             Err(e) if errors::code(&e) != Some(NOT_FOUND) => {
@@ -182,8 +192,8 @@ impl Target {
         Ok(())
     }
 
-    /// Removes the trials of a run that ended early, after the last command has its answer.
-    pub async fn end_trials(&self) {
+    /// Removes the remaining trials of a run that ended early, after the last command is answered.
+    pub(crate) async fn end_trials(&self) {
         self.settle(SETTLE).await;
         let left = self.trials.made.lock().expect("no holder panics").clone();
         for (db, name) in left {
@@ -193,8 +203,8 @@ impl Target {
         }
     }
 
-    /// Removes the trials that killed runs left in a database; `names` are the names of its collections.
-    pub async fn sweep_trials(&self, db: &str, names: impl Iterator<Item = &str>) -> Result<()> {
+    /// Removes the trials of killed runs from a database; `names` are the names of its collections.
+    pub(crate) async fn sweep_trials(&self, db: &str, names: impl Iterator<Item = &str>) -> Result<()> {
         let mut now = None;
         for name in names.filter(|name| name.starts_with(PREFIX)) {
             let now = match now {
@@ -204,19 +214,19 @@ impl Target {
             let at = name[PREFIX.len()..].split('_').next().and_then(|at| i64::from_str_radix(at, 16).ok());
             if at.is_some_and(|at| now - at > LEFT) {
                 self.end_trial(db, name).await?;
-                log::info!("removed {db}.{name}, which a restore left behind when it was killed");
+                log::info!("removed {db}.{name}, which a killed restore left behind");
             }
         }
         Ok(())
     }
 
-    fn judge(&self, answer: mongodb::error::Result<()>, doing: &str) -> Result<Answer> {
-        let Err(error) = answer else { return Ok(Answer::Accepted) };
+    fn judge(&self, answer: mongodb::error::Result<()>, doing: &str) -> Result<TrialAnswer> {
+        let Err(error) = answer else { return Ok(TrialAnswer::Accepted) };
         match (errors::classify(&error), errors::code(&error)) {
-            (Class::Unauthorized, _) => Ok(Answer::Forbidden),
+            (Class::Unauthorized, _) => Ok(TrialAnswer::Forbidden),
             (Class::Login | Class::Interrupted, _) | (_, None) => Err(self.explain(doing, error)),
             (_, Some(code)) if NO_ANSWER.contains(&code) => Err(self.explain(doing, error)),
-            _ => Ok(Answer::Refused(errors::tidy(&error))),
+            _ => Ok(TrialAnswer::Refused(errors::tidy(&error))),
         }
     }
 }

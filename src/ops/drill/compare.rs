@@ -24,9 +24,11 @@ use crate::model::tally::Tally;
 use crate::mongo::meaning;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
-use crate::ops::restore::sinks::Survey as NamespaceSurvey;
-use crate::ops::restore::{Offer, Outcome, Planned, Problem, Stored, Survey, Trouble};
-use crate::restore_target::Version;
+use crate::ops::restore::ArchiveSurvey as NamespaceSurvey;
+use crate::ops::restore::{
+    BackupNamespace, NamespaceOutcome, Planned, Problem, ProblemKind, SliceSurvey, StoredBackup,
+};
+use crate::restore_target::ServerVersion;
 use crate::source::{describe, native};
 
 /// Collections of `admin` that a restore merges. They are compared if the drill has a server of its own.
@@ -37,10 +39,10 @@ pub(super) struct DrillCheck<'a> {
     /// The server that the backup was restored into.
     pub uri: &'a Secret,
     pub resources: &'a DrillResources<'a>,
-    pub stored: &'a Arc<Stored>,
+    pub stored: &'a Arc<StoredBackup>,
     pub planned: &'a [Planned],
     /// The changes by the replay, if there is one.
-    pub survey: Option<&'a Survey>,
+    pub survey: Option<&'a SliceSurvey>,
     /// True if users and roles are restored.
     pub people: bool,
 }
@@ -57,7 +59,7 @@ pub(super) struct Compared {
 
 impl DrillCheck<'_> {
     /// Compares users and roles, and the documents of the namespaces that the replay will change.
-    pub(super) async fn before_replay(&self, outcomes: &[Outcome]) -> Result<Compared> {
+    pub(super) async fn before_replay(&self, outcomes: &[NamespaceOutcome]) -> Result<Compared> {
         let aspects = |planned: &Planned| {
             let changes = self.survey.is_some_and(|survey| survey.changes(planned));
             changes.then_some(Aspects { documents: true, indexes: false })
@@ -69,7 +71,7 @@ impl DrillCheck<'_> {
 
     /// Compares everything else at the end, and adds the problems that the restore reported. `found` is the
     /// result of [`before_replay`](DrillCheck::before_replay).
-    pub(super) async fn end(&self, outcomes: &[Outcome], mut found: Compared) -> Result<Compared> {
+    pub(super) async fn end(&self, outcomes: &[NamespaceOutcome], mut found: Compared) -> Result<Compared> {
         let aspects = |planned: &Planned| match self.survey {
             Some(survey) if survey.reshapes(planned) => None,
             Some(survey) if survey.changes(planned) => Some(Aspects { documents: false, indexes: true }),
@@ -80,8 +82,8 @@ impl DrillCheck<'_> {
             // The restore's count was wrong because documents expired or were pushed out of a capped
             // collection.
             let thinned = found.thinned.contains(&outcome.to);
-            let problems = outcome.problems.iter().filter(|one| !(thinned && one.trouble == Trouble::Count));
-            let problems = problems.map(|one| (planned.offer.name(), Difference::reported(one.clone())));
+            let problems = outcome.problems.iter().filter(|one| !(thinned && one.kind == ProblemKind::Count));
+            let problems = problems.map(|one| (planned.source.name(), Difference::reported(one.clone())));
             found.differences.extend(problems);
         }
         Ok(found)
@@ -89,7 +91,7 @@ impl DrillCheck<'_> {
 
     async fn compare(
         &self,
-        outcomes: &[Outcome],
+        outcomes: &[NamespaceOutcome],
         aspects: impl Fn(&Planned) -> Option<Aspects>,
         people: bool,
         found: &mut Compared,
@@ -115,7 +117,7 @@ impl DrillCheck<'_> {
                 }
             }
             let new = compare_namespace(aspects, &planned.namespace, &expected, there);
-            found.differences.extend(new.into_iter().map(|difference| (planned.offer.name(), difference)));
+            found.differences.extend(new.into_iter().map(|difference| (planned.source.name(), difference)));
         }
         if people {
             found.differences.extend(people_of(&self.stored.manifest, &copies)?);
@@ -128,9 +130,9 @@ impl DrillCheck<'_> {
 /// Pairs each planned namespace with its outcome.
 fn pairs<'a>(
     planned: &'a [Planned],
-    outcomes: &'a [Outcome],
-) -> impl Iterator<Item = (&'a Planned, &'a Outcome)> {
-    let by_name: BTreeMap<&str, &Outcome> =
+    outcomes: &'a [NamespaceOutcome],
+) -> impl Iterator<Item = (&'a Planned, &'a NamespaceOutcome)> {
+    let by_name: BTreeMap<&str, &NamespaceOutcome> =
         outcomes.iter().map(|outcome| (outcome.to.as_str(), outcome)).collect();
     planned.iter().map(move |planned| (planned, by_name[planned.chosen.name().as_str()]))
 }
@@ -140,7 +142,7 @@ fn pairs<'a>(
 /// ones that fit are expected. If documents expire, those that still exist are expected, as they are in the
 /// backup.
 async fn expected_of(
-    stored: &Arc<Stored>,
+    stored: &Arc<StoredBackup>,
     planned: &Planned,
     kept: &Tally,
     copies: &RestoredCopies,
@@ -166,7 +168,7 @@ fn people_of(manifest: &Manifest, copies: &RestoredCopies) -> Result<Vec<(String
         if !PEOPLE.contains(&entry.collection.as_str()) {
             continue;
         }
-        let Offer { documents, raw_bytes, sum, .. } = Offer::of(entry)?;
+        let BackupNamespace { documents, raw_bytes, sum, .. } = BackupNamespace::of(entry)?;
         let expected = Tally { documents, raw_bytes, stored_bytes: 0, sum };
         let found = copies.get("admin", &entry.collection).map(|(_, tally)| tally);
         // The restore merges them, and a newer server may rewrite them.
@@ -189,9 +191,11 @@ pub(super) enum Difference {
 impl Difference {
     /// The difference that a problem reported by the restore means.
     pub(super) fn reported(problem: Problem) -> Difference {
-        match problem.trouble {
-            Trouble::Index => Difference::Form(problem.text),
-            Trouble::Documents | Trouble::Count | Trouble::Incomplete => Difference::Data(problem.text),
+        match problem.kind {
+            ProblemKind::Index => Difference::Form(problem.text),
+            ProblemKind::Documents | ProblemKind::Count | ProblemKind::Incomplete => {
+                Difference::Data(problem.text)
+            }
         }
     }
 }
@@ -289,7 +293,7 @@ fn comes_with_time_series(options: &RawDocument, index: &RawDocument) -> bool {
 pub(super) fn split(
     differences: Vec<(String, Difference)>,
     same: bool,
-    version: &Version,
+    version: &ServerVersion,
 ) -> (Vec<String>, Vec<String>) {
     let (mut findings, mut notes) = (Vec::new(), Vec::new());
     for (name, difference) in differences {
@@ -415,7 +419,7 @@ async fn read_back(
 }
 
 /// Counts the documents of a namespace in the backup, without the first `skipped`.
-async fn tally_of_last(stored: &Arc<Stored>, at: usize, skipped: u64) -> Result<Tally> {
+async fn tally_of_last(stored: &Arc<StoredBackup>, at: usize, skipped: u64) -> Result<Tally> {
     let mut seen = 0;
     tally_if(stored, at, move |_| {
         seen += 1;
@@ -425,13 +429,13 @@ async fn tally_of_last(stored: &Arc<Stored>, at: usize, skipped: u64) -> Result<
 }
 
 /// Counts the documents of a namespace in the backup that have one of these hashes.
-async fn tally_of_hashes(stored: &Arc<Stored>, at: usize, hashes: HashSet<u128>) -> Result<Tally> {
+async fn tally_of_hashes(stored: &Arc<StoredBackup>, at: usize, hashes: HashSet<u128>) -> Result<Tally> {
     tally_if(stored, at, move |document| hashes.contains(&xxh3_128(document))).await
 }
 
 /// Counts the documents of a namespace in the backup that `counts` accepts.
 async fn tally_if(
-    stored: &Arc<Stored>,
+    stored: &Arc<StoredBackup>,
     at: usize,
     mut counts: impl FnMut(&[u8]) -> bool + Send + 'static,
 ) -> Result<Tally> {
@@ -529,8 +533,14 @@ mod tests {
     #[test]
     fn an_index_problem_is_a_difference_in_form() {
         for text in ["the index 'a' cannot be built: x", "shop.new: the index 'a' cannot be built: x"] {
-            assert_eq!(Difference::reported(Trouble::Index.told(text.into())), Difference::Form(text.into()));
-            assert_eq!(Difference::reported(Trouble::Count.told(text.into())), Difference::Data(text.into()));
+            assert_eq!(
+                Difference::reported(ProblemKind::Index.problem(text.into())),
+                Difference::Form(text.into())
+            );
+            assert_eq!(
+                Difference::reported(ProblemKind::Count.problem(text.into())),
+                Difference::Data(text.into())
+            );
         }
     }
 
@@ -539,8 +549,8 @@ mod tests {
         let differences = || {
             vec![("a.b".into(), Difference::Form("x".into())), ("a.c".into(), Difference::Data("y".into()))]
         };
-        assert_eq!(split(differences(), true, &Version(6, 0, 5)).0, ["a.b: x", "a.c: y"]);
-        let (findings, looks) = split(differences(), false, &Version(8, 0, 0));
+        assert_eq!(split(differences(), true, &ServerVersion(6, 0, 5)).0, ["a.b: x", "a.c: y"]);
+        let (findings, looks) = split(differences(), false, &ServerVersion(8, 0, 0));
         assert_eq!(findings, ["a.c: y"]);
         assert!(looks.len() == 1 && looks[0].contains("MongoDB 8.0.0"), "{looks:?}");
     }

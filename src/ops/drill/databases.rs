@@ -15,9 +15,9 @@ use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 use crate::model::manifest::Manifest;
 use crate::model::namespace::Type;
-use crate::ops::restore::{Filter, Offer};
-use crate::restore_target::Target;
-use crate::restore_target::insert::Place;
+use crate::ops::restore::{BackupNamespace, RestoreFilter};
+use crate::restore_target::RestoreTarget;
+use crate::restore_target::insert::Destination;
 
 /// The beginning of the names of a drill's databases. The token and a number follow. A name has at most 63
 /// bytes, so that it cannot contain the name in the backup.
@@ -49,7 +49,7 @@ impl DrillNames {
 
 /// The databases of one drill.
 pub(super) struct DrillDatabases {
-    target: Target,
+    target: RestoreTarget,
     prefix: String,
     names: DrillNames,
     marker: RawDocumentBuf,
@@ -67,7 +67,7 @@ impl DrillDatabases {
         manifest: &Manifest,
         uri: &Secret,
     ) -> Result<(DrillDatabases, Vec<String>)> {
-        let target = Target::connect(uri, &resources.patience).await?;
+        let target = RestoreTarget::connect(uri, &resources.patience).await?;
         let prefix = format!("{PREFIX}{}_", resources.token);
         let names = names(manifest, &prefix)?;
         let there: BTreeSet<String> = target.databases().await?.unwrap_or_default().into_iter().collect();
@@ -116,7 +116,7 @@ impl DrillDatabases {
     /// Writes the marker into each database. This is the first write.
     pub async fn mark(&self) -> Result<()> {
         for db in self.names.all() {
-            let place = Place { db: db.clone(), collection: MARKER.into(), buckets: false, raw: false };
+            let place = Destination { db: db.clone(), collection: MARKER.into(), buckets: false, raw: false };
             if let Some(refused) = self.target.insert(&place, self.marker.as_bytes()).await?.first() {
                 return Err(Error::failed(format!("cannot write into {db}")).caused_by(refused.why.clone()));
             }
@@ -189,13 +189,13 @@ impl DrillDatabases {
 
 /// Chooses a name for each database that is restored.
 fn names(manifest: &Manifest, prefix: &str) -> Result<DrillNames> {
-    let offers = manifest.namespaces.iter().map(Offer::of).collect::<Result<Vec<_>>>()?;
-    let chosen = Filter::default().choose(&offers, &BTreeSet::new())?;
+    let contents = manifest.namespaces.iter().map(BackupNamespace::of).collect::<Result<Vec<_>>>()?;
+    let chosen = RestoreFilter::default().choose(&contents, &BTreeSet::new())?;
     let databases: BTreeSet<&String> = chosen.iter().map(|chosen| &chosen.db).collect();
     let names: BTreeMap<String, String> =
         databases.into_iter().enumerate().map(|(n, db)| (db.clone(), format!("{prefix}{}", n + 1))).collect();
     let long = chosen.iter().find(|chosen| {
-        let offer = &offers[chosen.at];
+        let offer = &contents[chosen.at];
         // The bucket collection of a time series has the longest name.
         let buckets = if offer.kind == Type::Timeseries { "system.buckets.".len() } else { 0 };
         names[&chosen.db].len() + 1 + buckets + chosen.collection.len() > LONGEST

@@ -20,9 +20,11 @@ use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 use crate::catalog::verdict::Drill;
 use crate::model::manifest::Manifest;
-use crate::ops::restore::{self, Filter, Oplog, Options, Origin, Outcome, Restore, Stored};
+use crate::ops::restore::{
+    self, NamespaceOutcome, OplogPlan, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
+};
 use crate::restore_target::throwaway::{self, Program, Throwaway};
-use crate::restore_target::{Target, Version};
+use crate::restore_target::{RestoreTarget, ServerVersion};
 use crate::store::Store;
 use crate::store::dir;
 
@@ -139,7 +141,7 @@ struct Scratch {
     /// The names of the databases on the server. `None` if they keep their own names.
     names: Option<DrillNames>,
     /// The connection, once the drill has connected.
-    target: OnceLock<Target>,
+    target: OnceLock<RestoreTarget>,
 }
 
 /// Checks that the disk has room for the data of a mongod.
@@ -155,24 +157,27 @@ impl Scratch {
     /// Restores, reads back and compares.
     async fn drill(&self, resources: &DrillResources<'_>, manifest: &Manifest) -> Result<Drill> {
         let began = Instant::now();
-        let target = Target::connect(&self.uri, &resources.patience).await?;
+        let target = RestoreTarget::connect(&self.uri, &resources.patience).await?;
         let target = self.target.get_or_init(|| target).clone();
-        let (source, version) = (Version::parse(&manifest.source.version), target.version);
+        let (source, version) = (ServerVersion::parse(&manifest.source.version), target.version);
         let same = (source.0, source.1) == (version.0, version.1)
             && manifest.source.needs() == Some(target.accepts());
-        let stored = Arc::new(Stored::open(Arc::clone(&resources.store), manifest.clone()).await?);
-        let filter = Filter { rename: self.renames()?, ..Filter::default() };
+        let stored = Arc::new(StoredBackup::open(Arc::clone(&resources.store), manifest.clone()).await?);
+        let filter = RestoreFilter { rename: self.renames()?, ..RestoreFilter::default() };
         let token = resources.token.clone();
-        let options = Options { filter, workers: WORKERS, token, ..Options::default() };
-        let restore = Restore::plan(Origin::Stored(Arc::clone(&stored)), target, options).await?;
+        let options = RestoreOptions { filter, workers: WORKERS, token, ..RestoreOptions::default() };
+        // The caller cancels the drill as a whole.
+        let restore =
+            Restore::plan(RestoreOrigin::Stored(Arc::clone(&stored)), target, options, &Cancel::default())
+                .await?;
         // Missing indexes are found by the comparison.
-        let unable = restore.plan.unable.iter().filter(|one| !one.is_index());
-        let unable: Vec<String> = unable.map(|one| self.of_backup(&one.to_string())).collect();
-        if !unable.is_empty() {
+        let obstacles = restore.plan.obstacles.iter().filter(|one| !one.is_index());
+        let obstacles: Vec<String> = obstacles.map(|one| self.of_backup(&one.to_string())).collect();
+        if !obstacles.is_empty() {
             let what = format!(
                 "the drill's server (MongoDB {}) cannot hold the backup of MongoDB {source}: {}",
-                restore.plan.version,
-                unable.join("; ")
+                restore.plan.target_version,
+                obstacles.join("; ")
             );
             return Err(Error::failed(what).hint(
                 "This says nothing about the backup. Drill on a server with the version of the source (MONGOD_PATH, \
@@ -181,8 +186,8 @@ impl Scratch {
         }
         let planned = restore.plan.namespaces.clone();
         let survey = match &restore.plan.oplog {
-            Oplog::Replayed(survey) => Some(survey.clone()),
-            Oplog::Absent | Oplog::Left => None,
+            OplogPlan::Replayed(survey) => Some(survey.clone()),
+            OplogPlan::Absent | OplogPlan::Left => None,
         };
         let check = DrillCheck {
             uri: &self.uri,
@@ -190,10 +195,10 @@ impl Scratch {
             stored: &stored,
             planned: &planned,
             survey: survey.as_deref(),
-            people: restore.plan.people().is_some(),
+            people: restore.plan.user_counts().is_some(),
         };
         let mut before = Compared::default();
-        let before_replay = async |outcomes: &[Outcome]| {
+        let before_replay = async |outcomes: &[NamespaceOutcome]| {
             before = check.before_replay(outcomes).await?;
             Ok(())
         };
@@ -219,7 +224,7 @@ impl Scratch {
             at: resources.clock.now(),
             target: if self.names.is_some() { "server" } else { "mongod" }.into(),
             version: version.to_string(),
-            oplog_entries: replayed.read.entries,
+            oplog_entries: replayed.entries,
             recovery_seconds: recovery.as_secs_f64(),
             index_seconds: (indexing + replayed.indexing).as_secs_f64(),
             compare_seconds: took.as_secs_f64(),

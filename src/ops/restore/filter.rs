@@ -1,64 +1,51 @@
-//! What of a backup is wanted, under which name.
+//! Which namespaces are restored, and under which names.
+//!
+//! Names change by the rules of mongorestore's `--ns-from` and `--ns-to`: `*` and `$name$` match as little text as
+//! possible, and the second pattern gets the matched text. The last pair that matches counts. Source: mongo-tools,
+//! `mongorestore/ns/ns.go`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::offer::{Offer, ordinary};
-use super::rename::{Rename, renamed};
+use super::namespaces::{BackupNamespace, ChosenNamespace, is_ordinary};
 use crate::base::error::{Error, Result};
 use crate::base::suggest;
 use crate::config::pattern::Pattern;
+use crate::config::selection;
 
-/// What is wanted.
+/// The namespaces to restore, and their names at the target.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Only namespaces that match one of these; empty means all.
+pub struct RestoreFilter {
+    /// Only namespaces that match one of these patterns; empty means all.
     pub include: Vec<Pattern>,
-    /// None that matches one of these.
+    /// No namespaces that match one of these patterns.
     pub exclude: Vec<Pattern>,
-    /// Other names.
+    /// Pairs of patterns that change names.
     pub rename: Vec<Rename>,
-    /// Indexes whose `database.collection.index` matches one of these patterns are left out.
+    /// No indexes whose `database.collection.index` matches one of these patterns.
     pub no_index: Vec<Pattern>,
 }
 
-/// A namespace that is wanted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Chosen {
-    /// Its place in the backup's list.
-    pub at: usize,
-    /// The target's database.
-    pub db: String,
-    /// The target's collection.
-    pub collection: String,
-}
-
-impl Chosen {
-    /// Database and collection at the target.
-    pub fn key(&self) -> (String, String) {
-        (self.db.clone(), self.collection.clone())
-    }
-
-    /// `db.collection` at the target.
-    pub fn name(&self) -> String {
-        format!("{}.{}", self.db, self.collection)
-    }
-}
-
-impl Filter {
-    /// Whether nothing narrows or renames.
-    pub fn is_empty(&self) -> bool {
+impl RestoreFilter {
+    /// Returns true if all namespaces are restored under their names.
+    pub(crate) fn is_empty(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty() && self.rename.is_empty()
     }
 
-    /// Chooses from the offered namespaces. A pattern may also match only namespaces of the oplog slice, `slice`.
+    /// Chooses from the namespaces of a backup. A pattern of `exclude` may also match only namespaces of the
+    /// oplog slice, `slice`.
     ///
     /// # Errors
-    /// If a pattern matches nothing, if two namespaces would get one name, or if a name cannot be one.
-    pub fn choose(&self, offers: &[Offer], slice: &BTreeSet<String>) -> Result<Vec<Chosen>> {
-        let names: Vec<(usize, String)> = offers
+    /// Returns a usage error if a pattern matches nothing, if two namespaces would get the same name, or if a
+    /// new name is invalid.
+    pub(crate) fn choose(
+        &self,
+        contents: &[BackupNamespace],
+        slice: &BTreeSet<String>,
+    ) -> Result<Vec<ChosenNamespace>> {
+        let names: Vec<(usize, String)> = contents
             .iter()
             .enumerate()
-            .filter(|(_, o)| ordinary(&o.db, &o.collection))
+            .filter(|(_, o)| is_ordinary(&o.db, &o.collection))
             .map(|(at, o)| (at, o.name()))
             .collect();
         let given = self
@@ -73,9 +60,9 @@ impl Filter {
         let renames = self
             .rename
             .iter()
-            // A name that would go to a collection beside the live one must not end up in its place.
+            // Without this check, a mistyped rename would restore a collection over the live one.
             .map(|r| {
-                let mut wanted = names.iter().filter(|(at, n)| self.wants(&offers[*at].db, n));
+                let mut wanted = names.iter().filter(|(at, n)| self.wants(&contents[*at].db, n));
                 ("--ns-from", r.from_text.clone(), wanted.any(|(_, n)| r.apply(n).is_some()))
             });
         for (flag, pattern, matched) in given.chain(left).chain(renames) {
@@ -90,27 +77,27 @@ impl Filter {
         }
         let mut chosen = Vec::new();
         let mut taken = BTreeMap::new();
-        for (at, name) in names.iter().filter(|(at, name)| self.wants(&offers[*at].db, name)) {
+        for (at, name) in names.iter().filter(|(at, name)| self.wants(&contents[*at].db, name)) {
             let (db, collection) = self.target(name)?;
             let target = format!("{db}.{collection}");
             if let Some(other) = taken.insert(target.clone(), name) {
                 return Err(Error::usage(format!("both {other} and {name} would become {target}")));
             }
-            chosen.push(Chosen { at: *at, db, collection });
+            chosen.push(ChosenNamespace { at: *at, db, collection });
         }
         Ok(chosen)
     }
 
-    /// Whether a namespace of this database with this whole name is wanted.
-    pub fn wants(&self, db: &str, name: &str) -> bool {
+    /// Returns true if a namespace is restored; `name` is `database.collection`.
+    fn wants(&self, db: &str, name: &str) -> bool {
         let named = self.include.iter().any(|p| p.matches(name));
-        // The cluster's own books: on another server they would speak of shards that are not there.
+        // The cluster's metadata would describe shards that another server does not have.
         let everyday = db != "config" || named;
         everyday && (self.include.is_empty() || named) && !self.exclude.iter().any(|p| p.matches(name))
     }
 
     /// Returns true if an index, `database.collection.index`, is not left out.
-    pub fn wants_index(&self, name: &str) -> bool {
+    pub(super) fn wants_index(&self, name: &str) -> bool {
         !self.no_index.iter().any(|pattern| pattern.matches(name))
     }
 
@@ -118,7 +105,7 @@ impl Filter {
     ///
     /// # Errors
     /// Returns a usage error that names the first pattern without a match.
-    pub fn check_indexes(&self, indexes: &BTreeSet<String>) -> Result<()> {
+    pub(super) fn check_indexes(&self, indexes: &BTreeSet<String>) -> Result<()> {
         let matches = |pattern: &&Pattern| !indexes.iter().any(|name| pattern.matches(name));
         let Some(pattern) = self.no_index.iter().find(matches) else { return Ok(()) };
         let error = Error::usage(format!("--no-index '{pattern}' matches no index that is restored"));
@@ -128,17 +115,247 @@ impl Filter {
         })
     }
 
-    /// Database and collection that a namespace becomes at the target.
+    /// Database and collection at the target.
     ///
     /// # Errors
-    /// If that is no namespace.
-    pub fn target(&self, name: &str) -> Result<(String, String)> {
+    /// Returns a usage error if the new name is not a namespace.
+    pub(crate) fn target(&self, name: &str) -> Result<(String, String)> {
         let target = renamed(&self.rename, name);
         let parts =
             target.split_once('.').filter(|(db, collection)| !db.is_empty() && !collection.is_empty());
-        let (db, collection) = parts
-            .ok_or_else(|| Error::usage(format!("{name} cannot become '{target}': that is no namespace")))?;
+        let (db, collection) = parts.ok_or_else(|| {
+            Error::usage(format!("{name} cannot become '{target}', which is not a namespace"))
+        })?;
         Ok((db.to_string(), collection.to_string()))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum PatternPart {
+    Literal(String),
+    /// `*` (`None`), or `$name$`.
+    Any(Option<String>),
+}
+
+/// A pair of `--ns-from` and `--ns-to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    pub from_text: String,
+    pub to_text: String,
+    from: Vec<PatternPart>,
+    to: Vec<PatternPart>,
+}
+
+/// Pairs the patterns of `--ns-from` and `--ns-to`.
+///
+/// # Errors
+/// Returns the reason if they do not pair up.
+pub fn pairs(from: &[String], to: &[String]) -> Result<Vec<Rename>, String> {
+    if from.len() != to.len() {
+        let times = |given: &[String]| match given.len() {
+            0 => "not at all".to_string(),
+            1 => "once".to_string(),
+            n => format!("{n} times"),
+        };
+        return Err(format!(
+            "--ns-from is given {}, --ns-to {}: they go in pairs, as in --ns-from 'shop.*' --ns-to 'copy.*'",
+            times(from),
+            times(to)
+        ));
+    }
+    from.iter().zip(to).map(|(from, to)| pair(from, to)).collect()
+}
+
+fn pair(from_text: &str, to_text: &str) -> Result<Rename, String> {
+    let (from, to) = (parse(from_text)?, parse(to_text)?);
+    let names = |parts: &[PatternPart]| -> Vec<Option<String>> {
+        let any = |part: &PatternPart| match part {
+            PatternPart::Any(name) => Some(name.clone()),
+            PatternPart::Literal(_) => None,
+        };
+        parts.iter().filter_map(any).collect()
+    };
+    let (mut of_from, mut of_to) = (names(&from), names(&to));
+    of_from.sort();
+    of_to.sort();
+    let mixed = |names: &[Option<String>]| names.iter().any(Option::is_some) && names.contains(&None);
+    if mixed(&of_from) || mixed(&of_to) {
+        return Err(format!("'{from_text}' and '{to_text}': either '*' or '$names$', not both"));
+    }
+    if of_from != of_to {
+        return Err(format!("'{from_text}' and '{to_text}' need the same '*' or '$names$'"));
+    }
+    if of_from.windows(2).any(|two| two[0].is_some() && two[0] == two[1]) {
+        return Err(format!("'{from_text}' has a name twice"));
+    }
+    Ok(Rename { from_text: from_text.into(), to_text: to_text.into(), from, to })
+}
+
+fn parse(text: &str) -> Result<Vec<PatternPart>, String> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut chars = text.chars();
+    let end = |literal: &mut String, parts: &mut Vec<PatternPart>| {
+        if !literal.is_empty() {
+            parts.push(PatternPart::Literal(std::mem::take(literal)));
+        }
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                literal.push(chars.next().ok_or_else(|| format!("the pattern '{text}' ends in a lone '\\'"))?)
+            }
+            '*' => {
+                end(&mut literal, &mut parts);
+                parts.push(PatternPart::Any(None));
+            }
+            '$' => {
+                end(&mut literal, &mut parts);
+                let name: String = chars.by_ref().take_while(|c| *c != '$').collect();
+                let known = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                if !known || !text.contains(&format!("${name}$")) {
+                    return Err(format!("the pattern '{text}' has a '$' that begins no '$name$'"));
+                }
+                parts.push(PatternPart::Any(Some(name)));
+            }
+            c => literal.push(c),
+        }
+    }
+    end(&mut literal, &mut parts);
+    if parts.is_empty() {
+        return Err("a pattern is empty".into());
+    }
+    Ok(parts)
+}
+
+impl Rename {
+    /// The new name; `None` if the pattern does not match.
+    pub fn apply(&self, namespace: &str) -> Option<String> {
+        let mut found = Vec::new();
+        fits(&self.from, namespace, &mut found).then(|| self.filled(&found))
+    }
+
+    fn filled(&self, found: &[&str]) -> String {
+        let any = self.from.iter().filter_map(|part| match part {
+            PatternPart::Any(name) => Some(name.clone()),
+            PatternPart::Literal(_) => None,
+        });
+        let by_name: BTreeMap<Option<String>, &str> = any.zip(found.iter().copied()).collect();
+        let mut in_order = found.iter();
+        let mut out = String::new();
+        for part in &self.to {
+            match part {
+                PatternPart::Literal(text) => out.push_str(text),
+                PatternPart::Any(None) => out.push_str(in_order.next().copied().unwrap_or_default()),
+                PatternPart::Any(name) => out.push_str(by_name.get(name).copied().unwrap_or_default()),
+            }
+        }
+        out
+    }
+}
+
+/// Returns true if the parts match the whole text. Puts the text for each wildcard into `found`, each as
+/// short as possible.
+fn fits<'a>(parts: &[PatternPart], text: &'a str, found: &mut Vec<&'a str>) -> bool {
+    match parts.split_first() {
+        None => text.is_empty(),
+        Some((PatternPart::Literal(literal), rest)) => {
+            text.strip_prefix(literal.as_str()).is_some_and(|text| fits(rest, text, found))
+        }
+        Some((PatternPart::Any(_), rest)) => {
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            for end in ends {
+                found.push(&text[..end]);
+                if fits(rest, &text[end..], found) {
+                    return true;
+                }
+                found.pop();
+            }
+            false
+        }
+    }
+}
+
+/// The name at the target: the last pair that matches decides.
+pub fn renamed(pairs: &[Rename], namespace: &str) -> String {
+    pairs.iter().rev().find_map(|pair| pair.apply(namespace)).unwrap_or_else(|| namespace.to_string())
+}
+
+/// The prefix of the bucket collection of a time series.
+pub(super) const BUCKETS: &str = "system.buckets.";
+
+/// The namespaces to restore, and their names at the target.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplayFilter {
+    pub filter: RestoreFilter,
+    /// True if users and roles are restored.
+    pub users: bool,
+}
+
+/// A namespace of an oplog slice, with its name at the target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TargetNamespace {
+    pub db: String,
+    /// The name that users see.
+    pub collection: String,
+    /// True for the bucket collection of a time series.
+    pub buckets: bool,
+    /// The database in the backup.
+    pub from_db: String,
+    /// The name in the backup that users see.
+    pub from: String,
+}
+
+impl TargetNamespace {
+    /// The name of the collection with the documents.
+    pub(crate) fn stored(&self) -> String {
+        if self.buckets { format!("{BUCKETS}{}", self.collection) } else { self.collection.clone() }
+    }
+
+    pub(crate) fn key(&self) -> (String, String) {
+        (self.db.clone(), self.collection.clone())
+    }
+
+    pub(super) fn is_users_or_roles(&self) -> bool {
+        is_users_or_roles(&self.from_db, &self.from)
+    }
+}
+
+fn is_users_or_roles(db: &str, collection: &str) -> bool {
+    db == "admin" && ["system.users", "system.roles"].contains(&collection)
+}
+
+impl ReplayFilter {
+    /// The name of a namespace at the target; `None` if its operations are not replayed.
+    ///
+    /// # Errors
+    /// Returns a usage error if the new name is not a namespace.
+    pub(crate) fn target(&self, db: &str, stored: &str) -> Result<Option<TargetNamespace>> {
+        let (collection, buckets) = match stored.strip_prefix(BUCKETS) {
+            Some(collection) => (collection, true),
+            None => (stored, false),
+        };
+        let named = |(to_db, to): (String, String)| TargetNamespace {
+            db: to_db,
+            collection: to,
+            buckets,
+            from_db: db.into(),
+            from: collection.into(),
+        };
+        if is_users_or_roles(db, collection) {
+            return Ok(self.users.then(|| named((db.into(), collection.into()))));
+        }
+        let full = format!("{db}.{collection}");
+        // The trials of another restore that ran during the backup.
+        if collection.starts_with(selection::TRIAL_PREFIX) {
+            return Ok(None);
+        }
+        let books =
+            db.starts_with("__mdb_internal") || db == "config" && !selection::CONFIG.contains(&collection);
+        if books || !is_ordinary(db, collection) || !self.filter.wants(db, &full) {
+            return Ok(None);
+        }
+        self.filter.target(&full).map(named).map(Some)
     }
 }
 
@@ -146,9 +363,8 @@ impl Filter {
 mod tests {
     use super::*;
     use crate::model::namespace::Type;
-    use crate::ops::restore::rename::pairs;
 
-    fn offers() -> Vec<Offer> {
+    fn contents() -> Vec<BackupNamespace> {
         let names = [
             "admin.system.users",
             "config.settings",
@@ -157,10 +373,10 @@ mod tests {
             "shop.system.js",
             "blog.posts",
         ];
-        let offer = |name: &str| {
+        let source = |name: &str| {
             let (db, collection) = name.split_once('.').unwrap();
             let (db, collection) = (db.to_string(), collection.to_string());
-            Offer {
+            BackupNamespace {
                 db,
                 collection,
                 kind: Type::Collection,
@@ -170,27 +386,30 @@ mod tests {
                 sum: 0,
             }
         };
-        names.into_iter().map(offer).collect()
+        names.into_iter().map(source).collect()
     }
 
-    fn filter(include: &[&str], exclude: &[&str], rename: &[(&str, &str)]) -> Filter {
+    fn filter(include: &[&str], exclude: &[&str], rename: &[(&str, &str)]) -> RestoreFilter {
         let patterns = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect();
         let (from, to): (Vec<_>, Vec<_>) = rename.iter().map(|(a, b)| (a.to_string(), b.to_string())).unzip();
-        Filter {
+        RestoreFilter {
             include: patterns(include),
             exclude: patterns(exclude),
             rename: pairs(&from, &to).unwrap(),
-            ..Filter::default()
+            ..RestoreFilter::default()
         }
     }
 
-    fn names(filter: &Filter) -> Vec<String> {
-        filter.choose(&offers(), &BTreeSet::new()).unwrap().iter().map(Chosen::name).collect()
+    fn names(filter: &RestoreFilter) -> Vec<String> {
+        filter.choose(&contents(), &BTreeSet::new()).unwrap().iter().map(ChosenNamespace::name).collect()
     }
 
     #[test]
-    fn everything_but_the_servers_own() {
-        assert_eq!(names(&Filter::default()), ["shop.orders", "shop.items", "shop.system.js", "blog.posts"]);
+    fn the_servers_own_namespaces_are_not_chosen() {
+        assert_eq!(
+            names(&RestoreFilter::default()),
+            ["shop.orders", "shop.items", "shop.system.js", "blog.posts"]
+        );
         assert_eq!(names(&filter(&["config.*"], &[], &[])), ["config.settings"]);
     }
 
@@ -207,20 +426,114 @@ mod tests {
             filter(&[], &["Shop.Orders"], &[]),
             filter(&[], &[], &[("shop.ordres", "a.b")]),
         ] {
-            let error = filter.choose(&offers(), &BTreeSet::new()).unwrap_err();
+            let error = filter.choose(&contents(), &BTreeSet::new()).unwrap_err();
             assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
             assert!(error.next_step().unwrap().contains("shop.orders"), "{error}: {:?}", error.next_step());
         }
-        let error = filter(&["shop"], &[], &[]).choose(&offers(), &BTreeSet::new()).unwrap_err();
+        let error = filter(&["shop"], &[], &[]).choose(&contents(), &BTreeSet::new()).unwrap_err();
         assert!(error.next_step().unwrap().contains("write 'shop.*'"), "{:?}", error.next_step());
     }
 
     #[test]
-    fn two_namespaces_do_not_become_one() {
+    fn two_namespaces_cannot_get_one_name() {
         let error = filter(&[], &[], &[("shop.orders", "shop.items")])
-            .choose(&offers(), &BTreeSet::new())
+            .choose(&contents(), &BTreeSet::new())
             .unwrap_err();
         assert!(error.to_string().contains("both shop.orders and shop.items"), "{error}");
-        assert!(filter(&[], &[], &[("shop.orders", "nodot")]).choose(&offers(), &BTreeSet::new()).is_err());
+        assert!(filter(&[], &[], &[("shop.orders", "nodot")]).choose(&contents(), &BTreeSet::new()).is_err());
+    }
+
+    fn rename(pairs_of: &[(&str, &str)], name: &str) -> String {
+        let (from, to): (Vec<String>, Vec<String>) =
+            pairs_of.iter().map(|(a, b)| (a.to_string(), b.to_string())).unzip();
+        renamed(&pairs(&from, &to).unwrap(), name)
+    }
+
+    #[test]
+    fn names_change_by_mongorestores_rules() {
+        for (from, to, name, want) in [
+            ("shop.*", "copy.*", "shop.a.b", "copy.a.b"),
+            ("shop.orders", "copy.o", "shop.orders", "copy.o"),
+            ("shop.orders", "copy.o", "shop.orders2", "shop.orders2"),
+            ("$db$.$coll$", "$coll$.$db$", "a.b.c", "b.c.a"),
+            ("$db$.user$n$", "users.$db$_$n$", "eu.user7", "users.eu_7"),
+            ("*.x*", "*.y*", "a.xxb", "a.yxb"),
+            (r"d.a\*b", r"d.\$c", "d.a*b", "d.$c"),
+            ("é*ü", "*", "éabü", "ab"),
+        ] {
+            assert_eq!(rename(&[(from, to)], name), want, "{from} {to}");
+        }
+        assert_eq!(rename(&[("a.*", "b.*"), ("a.x", "c.x")], "a.x"), "c.x", "the last pair wins");
+        assert_eq!(rename(&[("a.x", "c.x"), ("a.*", "b.*")], "a.x"), "b.x", "the last pair wins");
+    }
+
+    #[test]
+    fn patterns_that_do_not_pair_up_are_refused() {
+        for (from, to) in [
+            ("a.*", "b.c"),
+            ("a.*", "b.$x$"),
+            ("a.$x$", "b.$y$"),
+            ("$a$.*", "*.$a$"),
+            ("a.$", "b.$"),
+            ("", "a"),
+            ("$a$.$a$", "$a$.$a$"),
+        ] {
+            assert!(pair(from, to).is_err(), "{from} {to}");
+        }
+        let given = |n: usize| vec!["a".to_string(); n];
+        for (from, to, words) in [
+            (1, 0, "--ns-from is given once, --ns-to not at all: "),
+            (2, 3, "--ns-from is given 2 times, --ns-to 3 times: "),
+        ] {
+            let told = pairs(&given(from), &given(to)).unwrap_err();
+            assert!(told.starts_with(words), "{told}");
+        }
+    }
+
+    fn replay_filter(include: &[&str], rename: (&[&str], &[&str]), users: bool) -> ReplayFilter {
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let filter = RestoreFilter {
+            include: include.iter().map(|text| text.parse().unwrap()).collect(),
+            exclude: Vec::new(),
+            rename: pairs(&texts(rename.0), &texts(rename.1)).unwrap(),
+            ..RestoreFilter::default()
+        };
+        ReplayFilter { filter, users }
+    }
+
+    fn target(filter: &ReplayFilter, name: &str) -> Option<String> {
+        let (db, collection) = name.split_once('.').unwrap();
+        filter.target(db, collection).unwrap().map(|named| format!("{}.{}", named.db, named.stored()))
+    }
+
+    #[test]
+    fn the_servers_own_namespaces_are_not_replayed() {
+        let all = replay_filter(&[], (&[], &[]), true);
+        for left in [
+            "config.transactions",
+            "config.settings",
+            "local.oplog.rs",
+            "admin.system.version",
+            "admin.system.keys",
+            "__mdb_internal_x.y",
+            "shop.system.profile",
+        ] {
+            assert_eq!(target(&all, left), None, "{left}");
+        }
+        for replayed in ["shop.orders", "shop.system.js", "admin.system.users", "shop.system.buckets.w"] {
+            assert_eq!(target(&all, replayed).as_deref(), Some(replayed));
+        }
+        assert_eq!(target(&replay_filter(&[], (&[], &[]), false), "admin.system.roles"), None);
+        let config = replay_filter(&["config.*"], (&[], &[]), false);
+        assert_eq!(target(&config, "config.settings").as_deref(), Some("config.settings"));
+        assert_eq!(target(&config, "config.transactions"), None);
+    }
+
+    #[test]
+    fn a_time_series_is_matched_by_its_own_name() {
+        let some = replay_filter(&["shop.w*"], (&["shop.*"], &["copy.*_"]), true);
+        assert_eq!(target(&some, "shop.system.buckets.w1").as_deref(), Some("copy.system.buckets.w1_"));
+        assert_eq!(target(&some, "shop.orders"), None);
+        assert!(replay_filter(&[], (&["shop.x"], &["nodot"]), true).target("shop", "x").is_err());
     }
 }

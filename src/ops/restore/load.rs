@@ -1,55 +1,57 @@
-//! One namespace on its way into the target: dropped and created when its turn comes, filled by batches,
-//! counted when all are there, and only then indexed.
+//! Restores one namespace: drops and creates it when its turn comes, fills it by batches, counts its documents when all
+//! are there, and only then builds its indexes.
+//!
+//! A backup can contain one `_id` twice, if a document was deleted and inserted again behind the cursor. The document
+//! that comes later in the backup was read later, and is kept.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
 use tokio::sync::OnceCell;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::plan::Planned;
-use super::problem::Trouble;
-use super::report::Outcome;
-use super::standing::{Standing, State as At};
-use super::superseded;
+use super::namespaces::Planned;
+use super::progress_record::{NamespaceState, RestoreProgress};
+use super::report::{NamespaceOutcome, ProblemKind};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::model::namespace::Type;
 use crate::model::tally::Tally;
-use crate::restore_target::insert::{Place, Refused, id_text};
-use crate::restore_target::{Target, shape};
+use crate::restore_target::insert::{self, Destination, RefusedDocument, id_text};
+use crate::restore_target::{RestoreTarget, collections};
 
-/// So many refused documents are told of a namespace.
+/// The most refused documents in a message about a namespace.
 const TOLD: usize = 5;
-/// Documents whose `_id` is there already are kept up to this many bytes, to find out which came later.
+/// Documents whose `_id` the target has already are kept up to this many bytes, to find out which came later.
 const KEPT: usize = 64 << 20;
 
-/// Why a collection has documents that the restore did not write.
+/// The reason for documents that the restore did not write.
 const OTHER_CLIENT: &str = "another client is writing to it";
 
 /// The server's code for a bucket in which a field has values of several types.
 const MIXED_BUCKET: i32 = 408;
 
-/// The namespace at work.
+/// The restore of one namespace.
 #[derive(Debug)]
-pub struct Load {
-    /// What is to be done.
+pub(crate) struct Load {
     pub planned: Planned,
-    target: Target,
+    target: RestoreTarget,
     drop: bool,
     indexes: bool,
-    standing: Arc<Standing>,
-    /// Where its documents go; set when it is created.
-    made: OnceCell<Place>,
-    /// Why the target has no complete copy; the rest of the namespace is skipped then.
+    progress: Arc<RestoreProgress>,
+    /// Set when the namespace is created.
+    made: OnceCell<Destination>,
+    /// The reason why the target has no complete copy. The rest of the namespace is skipped then.
     failed: OnceLock<Error>,
-    state: Mutex<State>,
+    state: Mutex<LoadState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LoadState {
     sent: Tally,
-    /// Documents whose `_id` was there.
+    /// Documents whose `_id` the target had already.
     twice: Vec<RawDocumentBuf>,
     twice_bytes: usize,
     refused: u64,
@@ -57,37 +59,36 @@ struct State {
 }
 
 impl Load {
-    /// A namespace that is to be restored.
-    pub fn new(
+    pub(crate) fn new(
         planned: Planned,
-        target: Target,
+        target: RestoreTarget,
         drop: bool,
         indexes: bool,
-        standing: Arc<Standing>,
+        progress: Arc<RestoreProgress>,
     ) -> Arc<Load> {
         Arc::new(Load {
             planned,
             target,
             drop,
             indexes,
-            standing,
+            progress,
             made: OnceCell::new(),
             failed: OnceLock::new(),
             state: Mutex::default(),
         })
     }
 
-    /// Whether its documents must arrive in their order.
-    pub fn ordered(&self) -> bool {
+    /// Returns true if its documents must be inserted in order.
+    pub(crate) fn ordered(&self) -> bool {
         self.planned.namespace.options.get_bool("capped").unwrap_or(false)
     }
 
-    /// Creates the namespace, the first time it is called. A refusal by the server fails this namespace alone:
-    /// [`Load::finish`] reports it.
+    /// Creates the namespace, the first time it is called. A refusal by the server fails this namespace
+    /// alone: [`Load::finish`] reports it.
     ///
     /// # Errors
     /// Returns an error if the restore of other namespaces cannot go on either.
-    pub async fn begin(&self) -> Result<()> {
+    pub(crate) async fn begin(&self) -> Result<()> {
         if self.failed.get().is_some() {
             return Ok(());
         }
@@ -95,7 +96,7 @@ impl Load {
         self.keep(made.map(|_| ())).map(|_| ())
     }
 
-    /// Keeps an error that concerns this namespace alone, and returns `None` for it.
+    /// Records an error that concerns this namespace alone, and returns `None` for it.
     fn keep<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
         match outcome {
             Err(error) if error.kind() == Kind::Refused => {
@@ -107,27 +108,32 @@ impl Load {
         }
     }
 
-    async fn make(&self) -> Result<Place> {
+    async fn make(&self) -> Result<Destination> {
         self.make_room().await?;
-        let (chosen, offer) = (&self.planned.chosen, &self.planned.offer);
+        let (chosen, source) = (&self.planned.chosen, &self.planned.source);
         let (db, collection) = (chosen.db.clone(), chosen.collection.clone());
-        match offer.kind {
+        match source.kind {
             Type::Timeseries => self.target.place_of_series(&db, &collection).await,
-            Type::Collection | Type::View => Ok(Place { db, collection, buckets: false, raw: false }),
+            Type::Collection | Type::View => Ok(Destination { db, collection, buckets: false, raw: false }),
         }
     }
 
-    fn place(&self) -> Result<&Place> {
+    fn destination(&self) -> Result<&Destination> {
         let name = || self.planned.chosen.name();
-        self.made.get().ok_or_else(|| Error::failed(format!("{} was not made before it is filled", name())))
+        self.made
+            .get()
+            .ok_or_else(|| Error::failed(format!("{} was not created before it is filled", name())))
     }
 
-    /// Drops what is replaced, and creates the namespace.
+    /// Drops an existing namespace, and creates the new one.
     async fn make_room(&self) -> Result<()> {
         let chosen = &self.planned.chosen;
         let replaces = self.drop && self.planned.existing.is_some();
-        let begun = || self.standing.set(&chosen.name(), if replaces { At::Dropped } else { At::Begun });
-        // A system collection comes into being with its first document.
+        let begun = || {
+            self.progress
+                .set(&chosen.name(), if replaces { NamespaceState::Dropped } else { NamespaceState::Begun })
+        };
+        // A system collection is created by its first document.
         if chosen.collection.starts_with("system.") {
             begun();
             if replaces {
@@ -138,7 +144,7 @@ impl Load {
         if self.planned.existing.is_some() && !self.drop {
             // It is empty and has the same options: the plan saw to that.
             begun();
-            return match shape::is_constrained(&self.planned.namespace) {
+            return match collections::is_constrained(&self.planned.namespace) {
                 true => self.target.relax(&chosen.db, &chosen.collection).await,
                 false => Ok(()),
             };
@@ -147,11 +153,8 @@ impl Load {
         self.target.make(&self.planned.namespace, &chosen.db, &chosen.collection, self.drop, replaces).await
     }
 
-    /// Writes whole documents that stand one after the other, unless the namespace has failed before.
-    ///
-    /// # Errors
-    /// Returns an error if the restore of other namespaces cannot go on either.
-    pub async fn insert(&self, raw: &[u8]) -> Result<()> {
+    /// Inserts documents that follow each other in `raw`, unless the namespace has failed before.
+    pub(crate) async fn insert(&self, raw: &[u8]) -> Result<()> {
         if self.failed.get().is_some() {
             return Ok(());
         }
@@ -161,10 +164,11 @@ impl Load {
 
     async fn write(&self, raw: &[u8]) -> Result<()> {
         let sent = Tally::of_all(raw)?;
-        let place = self.place()?;
-        let mut refused = self.target.insert(place, raw).await?;
-        if place.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
-            let (mixed, others) = refused.into_iter().partition(|one: &Refused| one.code == MIXED_BUCKET);
+        let destination = self.destination()?;
+        let mut refused = self.target.insert(destination, raw).await?;
+        if destination.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
+            let (mixed, others) =
+                refused.into_iter().partition(|one: &RefusedDocument| one.code == MIXED_BUCKET);
             refused = others;
             refused.extend(self.insert_mixed(mixed).await?);
         }
@@ -176,43 +180,44 @@ impl Load {
         Ok(())
     }
 
-    /// Writes buckets that the server does not take unless it is told to.
-    async fn insert_mixed(&self, buckets: Vec<Refused>) -> Result<Vec<Refused>> {
+    /// Writes buckets that the server refuses unless an option of the collection allows them.
+    async fn insert_mixed(&self, buckets: Vec<RefusedDocument>) -> Result<Vec<RefusedDocument>> {
         let chosen = &self.planned.chosen;
         self.target.allow_mixed_buckets(&chosen.db, &chosen.collection).await?;
         let raw: Vec<u8> = buckets.iter().flat_map(|one| one.document.as_bytes()).copied().collect();
-        self.target.insert(self.place()?, &raw).await
+        self.target.insert(self.destination()?, &raw).await
     }
 
-    /// Counts, compares, and builds the indexes. `scan` shows all documents of the namespace once more, in
-    /// order, if it takes that to know which of two with the same `_id` came later. If the server refused
-    /// something that the namespace needs, the outcome says so and is not complete.
+    /// Counts and compares the documents, and builds the indexes. `scan` reads all documents of the namespace
+    /// again, if that is needed to find out which of two with the same `_id` came later. If the server
+    /// refused something that the namespace needs, the outcome is incomplete.
     ///
     /// # Errors
     /// Returns an error if the restore of other namespaces cannot go on either.
-    pub async fn finish(self: &Arc<Load>, scan: superseded::Scan) -> Result<Outcome> {
-        let (chosen, offer) = (&self.planned.chosen, &self.planned.offer);
-        let mut outcome = Outcome { from: offer.name(), to: chosen.name(), ..Outcome::default() };
+    pub(super) async fn finish(self: &Arc<Load>, scan: ScanDocuments) -> Result<NamespaceOutcome> {
+        let (chosen, source) = (&self.planned.chosen, &self.planned.source);
+        let mut outcome =
+            NamespaceOutcome { from: source.name(), to: chosen.name(), ..NamespaceOutcome::default() };
         if self.failed.get().is_none() {
             let complete = self.complete(scan, &mut outcome).await;
             self.keep(complete)?;
         }
         match self.failed.get() {
             Some(error) => {
-                let replaced = self.standing.get(&outcome.to) == Some(At::Dropped);
-                let lost = if replaced { "; what was there before is lost" } else { "" };
+                let replaced = self.progress.get(&outcome.to) == Some(NamespaceState::Dropped);
+                let lost = if replaced { "; the data that it replaces is lost" } else { "" };
                 let what = format!("not restored completely: {}{lost}", error.chain());
-                outcome.problems.push(Trouble::Incomplete.told(what));
+                outcome.problems.push(ProblemKind::Incomplete.problem(what));
                 outcome.next_step = error.next_step().map(str::to_string);
             }
-            None => self.standing.set(&outcome.to, At::Filled),
+            None => self.progress.set(&outcome.to, NamespaceState::Filled),
         }
         Ok(outcome)
     }
 
-    async fn complete(&self, scan: superseded::Scan, outcome: &mut Outcome) -> Result<()> {
-        let (chosen, offer) = (&self.planned.chosen, &self.planned.offer);
-        if offer.kind == Type::View {
+    async fn complete(&self, scan: ScanDocuments, outcome: &mut NamespaceOutcome) -> Result<()> {
+        let (chosen, source) = (&self.planned.chosen, &self.planned.source);
+        if source.kind == Type::View {
             return Ok(());
         }
         let state = std::mem::take(&mut *self.state.lock().expect("no holder panics"));
@@ -220,15 +225,15 @@ impl Load {
         outcome.raw_bytes = state.sent.raw_bytes;
         outcome.kept = state.sent.clone();
         if (state.sent.documents, state.sent.raw_bytes, state.sent.sum)
-            != (offer.documents, offer.raw_bytes, offer.sum)
+            != (source.documents, source.raw_bytes, source.sum)
         {
             let what = format!(
-                "{}: sent {} of {}, the backup has {} of {}, or their hashes differ",
-                offer.name(),
+                "{}: {} of {} were sent, but the backup has {} of {}, or their hashes differ",
+                source.name(),
                 units::several(state.sent.documents, "document"),
                 units::several(state.sent.raw_bytes, "byte"),
-                units::count(offer.documents),
-                units::count(offer.raw_bytes)
+                units::count(source.documents),
+                units::count(source.raw_bytes)
             );
             return Err(Error::new(Kind::Mismatch, what));
         }
@@ -237,10 +242,10 @@ impl Load {
             let more = if state.refused > state.told.len() as u64 { ", …" } else { "" };
             let told = state.told.join("; ");
             let what = format!("refused {}: {told}{more}", units::several(state.refused, "document"));
-            outcome.problems.push(Trouble::Documents.told(what));
+            outcome.problems.push(ProblemKind::Documents.problem(what));
         }
         if !state.twice.is_empty() {
-            let settled = superseded::settle(&self.target, self.place()?, state.twice, scan).await?;
+            let settled = settle(&self.target, self.destination()?, state.twice, scan).await?;
             let gone = settled.gone;
             outcome.superseded = gone.documents;
             outcome.kept.documents -= gone.documents;
@@ -251,33 +256,33 @@ impl Load {
                     "{OTHER_CLIENT}: {} with an _id of the backup were replaced",
                     units::several(settled.foreign, "document")
                 );
-                outcome.problems.push(Trouble::Count.told(what));
+                outcome.problems.push(ProblemKind::Count.problem(what));
             }
         }
         self.count(outcome).await?;
         if self.indexes {
             let began = Instant::now();
-            let indexes = shape::indexes(&self.planned.namespace);
+            let indexes = collections::indexes(&self.planned.namespace);
             let problems = self.target.index(&indexes, &chosen.db, &chosen.collection).await?;
             outcome.indexes = (indexes.len() - problems.len()) as u64;
-            outcome.problems.extend(problems.into_iter().map(|what| Trouble::Index.told(what)));
+            outcome.problems.extend(problems.into_iter().map(|what| ProblemKind::Index.problem(what)));
             outcome.indexing = began.elapsed();
         }
         Ok(())
     }
 
-    /// Holds the server's count against what it should have.
-    async fn count(&self, outcome: &mut Outcome) -> Result<()> {
+    /// Compares the server's count with the number of written documents.
+    async fn count(&self, outcome: &mut NamespaceOutcome) -> Result<()> {
         let wanted = outcome.documents - outcome.superseded - outcome.refused;
-        let place = self.place()?;
-        let counted = match self.target.count_in(place).await {
-            Ok(Some(there)) if there != wanted => self.target.count_exactly(place).await.map(Some),
+        let destination = self.destination()?;
+        let counted = match self.target.count_in(destination).await {
+            Ok(Some(there)) if there != wanted => self.target.count_exactly(destination).await.map(Some),
             counted => counted,
         };
         let counted = match counted {
-            // The documents were acknowledged: the indexes are built all the same.
+            // The documents were acknowledged, so the indexes are still built.
             Err(e) if e.kind() == Kind::Refused => {
-                outcome.problems.push(Trouble::Count.told(e.chain()));
+                outcome.problems.push(ProblemKind::Count.problem(e.chain()));
                 return Ok(());
             }
             counted => counted?,
@@ -291,7 +296,8 @@ impl Load {
             return Ok(());
         };
         if there < wanted && self.ordered() {
-            // A backup of a capped collection that was written to meanwhile holds more than fits.
+            // A backup of a capped collection that was written to during the backup has more documents than
+            // fit.
             outcome.notes.push(format!(
                 "the capped collection kept the last {} of {}",
                 units::count(there),
@@ -300,15 +306,15 @@ impl Load {
         } else if there != wanted {
             let cause = if there > wanted { format!(": {OTHER_CLIENT}") } else { String::new() };
             let (there, wanted) = (units::several(there, "document"), units::count(wanted));
-            let what = format!("the target has {there}, written: {wanted}{cause}");
-            outcome.problems.push(Trouble::Count.told(what));
+            let what = format!("the target has {there}, but {wanted} were written{cause}");
+            outcome.problems.push(ProblemKind::Count.problem(what));
         }
         Ok(())
     }
 }
 
-impl State {
-    fn add(&mut self, refused: Refused) {
+impl LoadState {
+    fn add(&mut self, refused: RefusedDocument) {
         let bytes = refused.document.as_bytes().len();
         if refused.same_id && self.twice_bytes + bytes <= KEPT {
             self.twice_bytes += bytes;
@@ -322,4 +328,84 @@ impl State {
             self.told.push(format!("{id} (code {}, {})", refused.code, refused.why));
         }
     }
+}
+
+/// Passes all documents of a namespace to a function, in the order of the backup.
+pub(crate) type ScanDocuments = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<()> + Send>;
+
+/// The result for documents whose `_id` the target had already.
+#[derive(Debug, Default)]
+struct SettledDuplicates {
+    /// The backup's documents that are not at the target.
+    pub gone: Tally,
+    /// The number of replaced documents that are not in the backup: another client wrote them.
+    pub foreign: u64,
+}
+
+/// Decides about documents that were refused because the target has their `_id`: a later document of the
+/// backup replaces the present one.
+async fn settle(
+    target: &RestoreTarget,
+    destination: &Destination,
+    refused: Vec<RawDocumentBuf>,
+    scan: ScanDocuments,
+) -> Result<SettledDuplicates> {
+    let (mut gone, mut foreign) = (Tally::default(), 0);
+    let mut there: BTreeMap<u128, (RawDocumentBuf, Vec<RawDocumentBuf>)> = BTreeMap::new();
+    for document in refused {
+        let current = current(target, destination, &document).await?;
+        there.entry(xxh3_128(current.as_bytes())).or_insert((current, Vec::new())).1.push(document);
+    }
+    let mut last: BTreeMap<u128, Option<u64>> = BTreeMap::new();
+    for (hash, (_, refused)) in &there {
+        last.insert(*hash, None);
+        last.extend(refused.iter().map(|document| (xxh3_128(document.as_bytes()), None)));
+    }
+    let last = tokio::task::spawn_blocking(move || {
+        let mut at = 0;
+        scan(&mut |document| {
+            if let Some(last) = last.get_mut(&xxh3_128(document)) {
+                *last = Some(at);
+            }
+            at += 1;
+        })?;
+        Ok::<_, Error>(last)
+    });
+    let last = last.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
+    for (hash, (current, refused)) in there {
+        let newest = refused.iter().max_by_key(|document| last[&xxh3_128(document.as_bytes())]);
+        let newest = newest.filter(|document| last[&xxh3_128(document.as_bytes())] > last[&hash]);
+        for document in
+            refused.iter().filter(|document| newest.is_none_or(|newest| !std::ptr::eq(newest, *document)))
+        {
+            gone += Tally::of(document.as_bytes());
+        }
+        if let Some(newest) = newest {
+            match last[&hash] {
+                Some(_) => gone += Tally::of(current.as_bytes()),
+                None => foreign += 1,
+            }
+            target.replace(destination, &current, newest).await?;
+        }
+    }
+    Ok(SettledDuplicates { gone, foreign })
+}
+
+/// The target's document with the same `_id`. The server considers 1 and 1.0 equal.
+async fn current(
+    target: &RestoreTarget,
+    destination: &Destination,
+    document: &RawDocument,
+) -> Result<RawDocumentBuf> {
+    let filter = insert::id_filter(document)?;
+    target.find(&destination.db, destination.find_one(filter)).await?.into_iter().next().ok_or_else(|| {
+        let what = format!(
+            "a document of {}.{} disappeared during the restore",
+            destination.db, destination.collection
+        );
+        Error::new(Kind::Refused, what).hint(format!(
+            "Another client is writing to {}.{}: stop it first",
+            destination.db, destination.collection
+        ))
+    })
 }

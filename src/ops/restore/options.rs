@@ -1,50 +1,49 @@
-//! How to restore.
+//! The options of a restore.
 
-use super::filter::Filter;
-use super::replay::{Names, at::At};
+use std::fmt;
+use std::str::FromStr;
 
-/// Whether users and roles are restored.
+use chrono::{DateTime, Utc};
+
+use super::filter::{ReplayFilter, RestoreFilter};
+use crate::base::error::{Error, Result};
+use crate::model::optime::OpTime;
+
+/// The choice whether users and roles are restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Users {
-    /// If the backup has them and no filter is given.
+    /// Restored if the backup has them and no filter is given.
     #[default]
     Unfiltered,
-    /// Yes.
     Always,
-    /// No.
     Never,
 }
 
-/// How to restore.
+/// The options of a restore.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// What is wanted.
-    pub filter: Filter,
-    /// What is at the target under a name of the backup is replaced.
+pub struct RestoreOptions {
+    pub filter: RestoreFilter,
+    /// Existing namespaces with a name of the backup are replaced.
     pub drop: bool,
-    /// So is what the backup does not have: other namespaces of its databases, other users. Includes `drop`.
+    /// Namespaces in its databases and users that the backup does not have are dropped, too. Includes `drop`.
     pub exact: bool,
-    /// Indexes are not built.
     pub no_indexes: bool,
     /// Indexes that servers since 3.4 refuse are converted.
     pub convert_legacy_indexes: bool,
-    /// Users and roles.
     pub users: Users,
-    /// The oplog slice is not replayed.
     pub no_replay: bool,
-    /// The instant that the data is to be of.
+    /// The required instant of the restored data.
     pub at: Option<At>,
-    /// The target is the server that is backed up: nobody named another one.
+    /// True if the target is the server that is backed up, because no other target is configured.
     pub onto_source: bool,
-    /// A few random letters and digits, for the names of trials at the target.
+    /// A few random letters and digits for the names of trials at the target.
     pub token: String,
-    /// How many threads read.
+    /// The number of segments that are read at once.
     pub workers: usize,
 }
 
-impl Options {
-    /// Whether users and roles are wanted.
-    pub(super) fn wants_people(&self) -> bool {
+impl RestoreOptions {
+    pub(super) fn wants_users(&self) -> bool {
         match self.users {
             Users::Unfiltered => self.filter.is_empty(),
             Users::Always => true,
@@ -52,8 +51,105 @@ impl Options {
         }
     }
 
-    /// Which namespaces of an oplog slice are wanted.
-    pub(super) fn names(&self) -> Names {
-        Names { filter: self.filter.clone(), people: self.wants_people() }
+    /// The filter for the namespaces of an oplog slice.
+    pub(super) fn names(&self) -> ReplayFilter {
+        ReplayFilter { filter: self.filter.clone(), users: self.wants_users() }
+    }
+}
+
+/// An instant for `--at`. A backup has at most one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    Second(DateTime<Utc>),
+    Entry(OpTime),
+}
+
+impl FromStr for At {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<At, String> {
+        let number = |text: &str| text.trim().parse::<u32>().ok();
+        // The form in the log of a backup.
+        if let Some((second, entry)) = text.split_once(", ")
+            && let (Ok(second), Some(i)) = (DateTime::parse_from_rfc3339(second), number(entry))
+            && let Ok(t) = u32::try_from(second.timestamp())
+        {
+            return Ok(At::Entry(OpTime { t, i }));
+        }
+        // The form of mongorestore's --oplogLimit.
+        if let Some((t, i)) = text.split_once(':')
+            && let (Some(t), Some(i)) = (number(t), number(i))
+        {
+            return Ok(At::Entry(OpTime { t, i }));
+        }
+        let second = DateTime::parse_from_rfc3339(text).map(|second| At::Second(second.to_utc()));
+        second.map_err(|e| {
+            format!("'{text}' is neither a time like 2026-11-24T03:00:12Z nor seconds:ordinal ({e})")
+        })
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Second(second) => write!(f, "{}", second.format("%Y-%m-%dT%H:%M:%SZ")),
+            At::Entry(at) => write!(f, "{}:{}", at.t, at.i),
+        }
+    }
+}
+
+impl At {
+    fn is(self, instant: OpTime) -> bool {
+        match self {
+            At::Second(second) => second.timestamp() == i64::from(instant.t),
+            At::Entry(at) => at == instant,
+        }
+    }
+
+    /// Compares with the instant of the restored data.
+    ///
+    /// # Errors
+    /// Returns a usage error if the data has another instant, or none.
+    pub(crate) fn check(self, instant: Option<OpTime>) -> Result<()> {
+        match instant {
+            Some(instant) if self.is(instant) => Ok(()),
+            Some(instant) => Err(Error::usage(format!(
+                "the backup cannot be restored as of {self}: it is consistent at {} ({}) and at no other time",
+                instant.second(),
+                At::Entry(instant)
+            ))
+            .hint("Leave --at out, or name that time. Before the end of the oplog slice, the collections are of different moments; later changes are not in the backup")),
+            None => Err(Error::usage(format!(
+                "the backup cannot be restored as of {self}: its collections were read at different times"
+            ))
+            .hint("Leave --at out; `uzima-backup list` shows which backups are of one instant")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_instant_is_accepted() {
+        let end = OpTime { t: 1_795_489_212, i: 5 };
+        for right in
+            ["2026-11-24T03:00:12Z", "2026-11-24T04:00:12+01:00", "1795489212:5", "2026-11-24T03:00:12Z, 5"]
+        {
+            let at: At = right.parse().unwrap();
+            assert!(at.check(Some(end)).is_ok(), "{right}");
+            assert_eq!(at.check(None).unwrap_err().exit(), crate::base::exit::Exit::Usage);
+        }
+        for wrong in ["2026-11-24T03:00:11Z", "2026-11-24T03:00:13Z", "1795489212:4", "1795489212:6"] {
+            let error = wrong.parse::<At>().unwrap().check(Some(end)).unwrap_err();
+            assert!(
+                error.to_string().contains("at 2026-11-24T03:00:12Z (1795489212:5) and"),
+                "{wrong}: {error}"
+            );
+        }
+        for nothing in ["", "yesterday", "12", "1:x", "2026-11-24", "-1:2"] {
+            assert!(nothing.parse::<At>().is_err(), "{nothing}");
+        }
     }
 }

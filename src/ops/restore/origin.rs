@@ -1,4 +1,4 @@
-//! Where the data comes from.
+//! The origin of the restored data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,102 +6,102 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::dump::Dump;
-use super::offer::Offer;
-use super::stored::Stored;
+use super::namespaces::BackupNamespace;
+use super::stored::StoredBackup;
 use crate::base::error::Result;
 use crate::model::manifest::Manifest;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 
-/// Where the data comes from.
+/// The origin of the restored data: a backup in a store, or a dump.
 #[derive(Debug, Clone)]
-pub enum Origin {
-    /// A backup in a store.
-    Stored(Arc<Stored>),
-    /// A dump that no manifest describes.
+pub enum RestoreOrigin {
+    Stored(Arc<StoredBackup>),
+    /// A dump without a manifest.
     Dump(Arc<Dump>),
 }
 
-impl Origin {
-    /// What it holds.
-    pub fn offers(&self) -> Result<Vec<Offer>> {
+impl RestoreOrigin {
+    /// The namespaces of the backup.
+    pub(super) fn contents(&self) -> Result<Vec<BackupNamespace>> {
         match self {
-            Origin::Stored(stored) => stored.offers(),
-            Origin::Dump(dump) => Ok(dump.offers()),
+            RestoreOrigin::Stored(stored) => stored.contents(),
+            RestoreOrigin::Dump(dump) => Ok(dump.contents()),
         }
     }
 
-    /// Options and indexes of the namespaces at these places.
-    pub async fn describe(&self, wanted: &BTreeSet<usize>) -> Result<BTreeMap<usize, Namespace>> {
+    /// Options and indexes of the namespaces at these positions.
+    pub(crate) async fn describe(&self, wanted: &BTreeSet<usize>) -> Result<BTreeMap<usize, Namespace>> {
         match self {
-            Origin::Stored(stored) => stored.describe(wanted).await,
-            Origin::Dump(dump) => Ok(wanted.iter().map(|at| (*at, dump.namespaces[*at].clone())).collect()),
+            RestoreOrigin::Stored(stored) => stored.describe(wanted).await,
+            RestoreOrigin::Dump(dump) => {
+                Ok(wanted.iter().map(|at| (*at, dump.namespaces[*at].clone())).collect())
+            }
         }
     }
 
-    /// Shows every document of a namespace in order, on a thread that may be blocked.
-    pub fn scan(&self, at: usize, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+    /// Passes every document of a namespace to `each`, in order. Blocks the thread.
+    pub(crate) fn scan(&self, at: usize, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         match self {
-            Origin::Stored(stored) => stored.scan(at, handle, each),
-            Origin::Dump(dump) => dump.scan(at, each),
+            RestoreOrigin::Stored(stored) => stored.scan(at, handle, each).map(drop),
+            RestoreOrigin::Dump(dump) => dump.scan(at, each),
         }
     }
 
-    /// Whether there is an oplog slice.
-    pub fn has_slice(&self) -> bool {
+    pub(super) fn has_slice(&self) -> bool {
         match self {
-            Origin::Stored(stored) => stored.manifest.consistency.oplog.is_some(),
-            Origin::Dump(dump) => dump.has_oplog(),
+            RestoreOrigin::Stored(stored) => stored.manifest.consistency.oplog.is_some(),
+            RestoreOrigin::Dump(dump) => dump.has_oplog(),
         }
     }
 
-    /// The times from which on, and up to which, the slice has every entry, where they are known.
-    pub fn slice_bounds(&self) -> Option<(OpTime, OpTime)> {
+    /// The times between which the slice has every entry, if they are known.
+    pub(super) fn slice_bounds(&self) -> Option<(OpTime, OpTime)> {
         self.manifest()?.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end))
     }
 
-    /// Shows every entry of the oplog slice in order, on a thread that may be blocked.
+    /// Passes every entry of the oplog slice to `each`, in order. Blocks the thread.
     ///
     /// # Errors
-    /// Of the kind `Mismatch` if it is damaged.
-    pub fn scan_slice(&self, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+    /// Returns an error of the kind `Mismatch` if the slice is damaged.
+    pub(super) fn scan_slice(&self, handle: &Handle, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         match self {
-            Origin::Stored(stored) => stored.scan_slice(handle, each),
-            Origin::Dump(dump) => dump.scan_oplog(each),
+            RestoreOrigin::Stored(stored) => stored.scan_slice(handle, each),
+            RestoreOrigin::Dump(dump) => dump.scan_oplog(each),
         }
     }
 
-    /// The manifest, of a backup that has one.
-    pub fn manifest(&self) -> Option<&Manifest> {
+    /// `None` for a dump.
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
         match self {
-            Origin::Stored(stored) => Some(&stored.manifest),
-            Origin::Dump(_) => None,
+            RestoreOrigin::Stored(stored) => Some(&stored.manifest),
+            RestoreOrigin::Dump(_) => None,
         }
     }
 
-    /// What it is and where, in words.
-    pub fn place(&self) -> String {
+    /// The backup and its place, for messages.
+    pub(crate) fn place(&self) -> String {
         match self {
-            Origin::Stored(stored) => {
+            RestoreOrigin::Stored(stored) => {
                 format!("backup {} in {}", stored.manifest.id, stored.object.store.place())
             }
-            Origin::Dump(dump) => dump.place(),
+            RestoreOrigin::Dump(dump) => dump.place(),
         }
     }
 
     /// Notes about options and indexes that are not restored as they are in the dump.
-    pub fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         match self {
-            Origin::Stored(_) => Vec::new(),
-            Origin::Dump(dump) => dump.notes.clone(),
+            RestoreOrigin::Stored(_) => Vec::new(),
+            RestoreOrigin::Dump(dump) => dump.notes.clone(),
         }
     }
 
-    /// What a person should know of it.
-    pub fn warnings(&self) -> Vec<String> {
+    /// The warnings of the backup.
+    pub(crate) fn warnings(&self) -> Vec<String> {
         match self {
-            Origin::Stored(stored) => stored.manifest.warnings.clone(),
-            Origin::Dump(_) => Vec::new(),
+            RestoreOrigin::Stored(stored) => stored.manifest.warnings.clone(),
+            RestoreOrigin::Dump(_) => Vec::new(),
         }
     }
 }

@@ -1,55 +1,79 @@
-//! The flags that restore everything that the target can take, if it cannot take all of the backup.
+//! The flags that restore the rest: everything that the target can take, before a restore, and everything that is still
+//! missing, after it.
 
 use std::collections::BTreeSet;
 
-use super::preflight::Unable;
-use super::{Options, Users};
+use super::filter::{Rename, RestoreFilter};
+use super::options::{RestoreOptions, Users};
 use crate::base::escape::quoted;
 use crate::base::suggest::escaped;
 
-/// How something is left out.
+/// A part of a plan that the target cannot take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The namespace, index, role or other part, by its name at the target.
+    pub what: String,
+    /// The reason, with the server's message if the server was asked.
+    pub why: String,
+    pub remedy: Remedy,
+    /// True if only the oplog slice needs it, so that without a replay nothing has to be left out.
+    pub of_slice: bool,
+}
+
+impl Obstacle {
+    /// Returns true for an index: the documents can be restored without it.
+    pub fn is_index(&self) -> bool {
+        matches!(self.remedy, Remedy::LeaveIndex(_))
+    }
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+/// How a restore leaves out a part that the target cannot take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remedy {
-    /// These namespaces of the backup are left out.
+    /// Leave out these namespaces of the backup.
     Exclude(BTreeSet<String>),
-    /// This index is left out: `database.collection.index`, with the names of the backup.
+    /// Leave out this index, `database.collection.index` with the names of the backup.
     LeaveIndex(String),
-    /// Users and roles are left out.
     NoUsers,
-    /// The oplog is not replayed.
     NoReplay,
 }
 
-/// Flags to add to a command.
+/// Changes to a command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// The flags and their values, a word each.
+    /// The flags and values to add, one word each.
     pub add: Vec<String>,
-    /// The flags to remove from the command.
+    /// The flags to remove.
     pub without: Vec<&'static str>,
 }
 
 /// The inputs of [`flags`].
-pub struct Basis<'a> {
-    pub options: &'a Options,
-    /// The namespaces that would be restored, by their names in the backup.
+pub(crate) struct Basis<'a> {
+    pub options: &'a RestoreOptions,
+    /// The chosen namespaces, by their names in the backup.
     pub wanted: &'a BTreeSet<String>,
-    /// The backup has users or roles that would be restored.
-    pub people: bool,
+    /// True if users or roles would be restored.
+    pub users: bool,
     /// The renames in the oplog slice, by names in the backup: from and to.
     pub renames: &'a [(String, String)],
 }
 
-/// The flags that restore the rest; `None` if there is no rest, or if nothing has to be left out.
-pub fn flags(unable: &[Unable], basis: &Basis) -> Option<Flags> {
-    let no_replay = unable.iter().any(|one| one.remedy == Remedy::NoReplay);
-    let counts = |one: &&Unable| !(no_replay && one.of_slice);
-    let unable: Vec<Unable> = unable.iter().filter(counts).cloned().collect();
-    let unable = unable.as_slice();
+/// The flags that restore the rest; `None` if nothing is left, or nothing has to be left out.
+pub(super) fn flags(obstacles: &[Obstacle], basis: &Basis) -> Option<Flags> {
+    let no_replay = obstacles.iter().any(|one| one.remedy == Remedy::NoReplay);
+    let counts = |one: &&Obstacle| !(no_replay && one.of_slice);
+    let obstacles: Vec<Obstacle> = obstacles.iter().filter(counts).cloned().collect();
+    let obstacles = obstacles.as_slice();
     let mut flags = Flags::default();
     let mut excluded: BTreeSet<&str> = BTreeSet::new();
     let mut no_users = false;
-    for one in unable {
+    for one in obstacles {
         match &one.remedy {
             Remedy::Exclude(names) => excluded.extend(names.iter().map(String::as_str)),
             Remedy::LeaveIndex(_) | Remedy::NoReplay => {}
@@ -57,10 +81,11 @@ pub fn flags(unable: &[Unable], basis: &Basis) -> Option<Flags> {
         }
     }
     if no_replay {
-        // Without the replay, a namespace that only the slice has needs no flag, and its pattern would match nothing.
+        // Without a replay, no flag is needed for a namespace that only the slice has, and its pattern would
+        // match nothing.
         excluded.retain(|name| basis.wanted.contains(*name));
     }
-    // A rename is only replayed if both names are wanted.
+    // A rename is only replayed if both names are restored.
     let renames = if no_replay { &[] } else { basis.renames };
     let mut before = usize::MAX;
     while excluded.len() != before {
@@ -71,18 +96,17 @@ pub fn flags(unable: &[Unable], basis: &Basis) -> Option<Flags> {
             }
         }
     }
-    if unable.is_empty() || basis.wanted.iter().all(|name| excluded.contains(name.as_str())) {
+    if obstacles.is_empty() || basis.wanted.iter().all(|name| excluded.contains(name.as_str())) {
         return None;
     }
-    let mut add = |flag: &str, value: &str| flags.add.extend([flag.to_string(), value.to_string()]);
-    let whole = whole_databases(unable, basis.wanted);
+    let whole = whole_databases(obstacles, basis.wanted);
     let of_whole = |name: &&&str| whole.iter().any(|db| name.starts_with(&format!("{db}.")));
-    whole.iter().for_each(|db| add("--ns-exclude", &format!("{}.*", escaped(db))));
-    excluded.iter().filter(|name| !of_whole(name)).for_each(|name| add("--ns-exclude", &escaped(name)));
-    for one in unable {
+    whole.iter().for_each(|db| flags.add("--ns-exclude", &format!("{}.*", escaped(db))));
+    excluded.iter().filter(|name| !of_whole(name)).for_each(|name| flags.add("--ns-exclude", &escaped(name)));
+    for one in obstacles {
         match &one.remedy {
             Remedy::LeaveIndex(name) if !excluded.iter().any(|of| name.starts_with(&format!("{of}."))) => {
-                add("--no-index", &escaped(name));
+                flags.add("--no-index", &escaped(name));
             }
             _ => {}
         }
@@ -98,17 +122,17 @@ pub fn flags(unable: &[Unable], basis: &Basis) -> Option<Flags> {
             flags.without.push("--users");
         }
         Users::Unfiltered if no_users => flags.add.push("--no-users".into()),
-        // With a filter, users are left out unless --users is given.
-        Users::Unfiltered if filters && basis.people => flags.add.push("--users".into()),
+        // With a filter, users are only restored with --users.
+        Users::Unfiltered if filters && basis.users => flags.add.push("--users".into()),
         _ => {}
     }
     Some(flags)
 }
 
-/// The databases of the backup whose wanted namespaces, more than one, are all left out for one reason.
-fn whole_databases<'a>(unable: &'a [Unable], wanted: &BTreeSet<String>) -> BTreeSet<&'a str> {
+/// The databases of which two or more chosen namespaces, and so all, are left out for one reason.
+fn whole_databases<'a>(obstacles: &'a [Obstacle], wanted: &BTreeSet<String>) -> BTreeSet<&'a str> {
     let mut whole = BTreeSet::new();
-    for one in unable {
+    for one in obstacles {
         let Remedy::Exclude(names) = &one.remedy else { continue };
         let databases: BTreeSet<&str> =
             names.iter().filter_map(|name| Some(name.split_once('.')?.0)).collect();
@@ -125,70 +149,140 @@ fn whole_databases<'a>(unable: &'a [Unable], wanted: &BTreeSet<String>) -> BTree
 }
 
 impl Flags {
-    /// The next step, as a sentence without its full stop.
-    pub fn sentence(&self) -> String {
-        let words: Vec<String> = self.add.iter().map(|word| quoted(word)).collect();
+    fn add(&mut self, flag: &str, value: &str) {
+        self.add.extend([flag.to_string(), value.to_string()]);
+    }
+
+    fn words(&self) -> String {
+        let add: Vec<String> = self.add.iter().map(|word| quoted(word)).collect();
         let without = match self.without.is_empty() {
             true => String::new(),
             false => format!(", without its own {},", self.without.join(", ")),
         };
-        format!("The same command{without} with {} restores the rest", words.join(" "))
+        format!("same command{without} with {} restores the rest", add.join(" "))
     }
+
+    /// The next step, as a sentence without a full stop.
+    pub(super) fn sentence(&self) -> String {
+        format!("The {}", self.words())
+    }
+}
+
+/// The most namespaces that a command line names.
+const FLAGS: usize = 50;
+
+/// The parts that a restore did not complete.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Remainder {
+    /// The incomplete namespaces, by their names in the backup.
+    pub missing: Vec<String>,
+    /// The complete namespaces, by their names in the backup.
+    pub done: Vec<String>,
+    pub users: bool,
+    /// True if a namespace is incomplete that only the oplog slice has. No flag selects it.
+    pub slice: bool,
+}
+
+/// The flags that restore the rest, as a sentence; `None` if nothing is missing.
+pub(super) fn advice(options: &RestoreOptions, remainder: &Remainder) -> Option<String> {
+    let Remainder { missing, done, users, slice } = remainder;
+    if missing.is_empty() && !users && !slice {
+        return None;
+    }
+    let whole = *slice || done.is_empty() && (*users || !options.wants_users());
+    // The names are too many for a command line, or no flag selects them: everything is restored again.
+    if whole || missing.len().min(done.len()) > FLAGS {
+        return Some("Then the same command with --drop restores the rest".into());
+    }
+    let mut flags = Flags::default();
+    // With only exclusions, the command keeps its own patterns.
+    let excludes = missing.is_empty() || missing.len() > FLAGS;
+    if missing.is_empty() && !done.is_empty() {
+        flags.add("--ns-exclude", "*");
+    } else if excludes {
+        done.iter().for_each(|name| flags.add("--ns-exclude", &escaped(name)));
+    } else {
+        missing.iter().for_each(|name| flags.add("--ns-include", &escaped(name)));
+        let RestoreFilter { include, exclude, .. } = &options.filter;
+        flags.without.extend((!include.is_empty()).then_some("--ns-include"));
+        flags.without.extend((!exclude.is_empty()).then_some("--ns-exclude"));
+    }
+    // A pattern that matches no namespace would be refused.
+    let fits = |rename: &&Rename| missing.iter().any(|name| rename.apply(name).is_some());
+    let renames: Vec<&Rename> = options.filter.rename.iter().filter(fits).collect();
+    if renames.len() < options.filter.rename.len() {
+        flags.without.extend(["--ns-from", "--ns-to"]);
+        for rename in renames {
+            flags.add("--ns-from", &rename.from_text);
+            flags.add("--ns-to", &rename.to_text);
+        }
+    }
+    if !missing.is_empty() {
+        flags.add.push("--drop".into());
+    }
+    match (users, options.users) {
+        (true, Users::Always) | (false, Users::Never | Users::Unfiltered) => {}
+        (true, _) => flags.add.push("--users".into()),
+        (false, Users::Always) => flags.without.push("--users"),
+    }
+    flags.without.extend(options.exact.then_some("--exact"));
+    Some(format!("Then the {}", flags.words()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::restore::filter::pairs;
 
-    fn unable(remedy: Remedy) -> Unable {
-        Unable { what: String::new(), why: String::new(), remedy, of_slice: false }
+    fn obstacles(remedy: Remedy) -> Obstacle {
+        Obstacle { what: String::new(), why: String::new(), remedy, of_slice: false }
     }
 
-    fn exclude(name: &str) -> Unable {
-        unable(Remedy::Exclude([name.to_string()].into()))
+    fn exclude(name: &str) -> Obstacle {
+        obstacles(Remedy::Exclude([name.to_string()].into()))
     }
 
     fn words(
-        unable: &[Unable],
-        options: &Options,
+        obstacles: &[Obstacle],
+        options: &RestoreOptions,
         wanted: &[&str],
         renames: &[(String, String)],
     ) -> Option<String> {
         let wanted = wanted.iter().map(|name| name.to_string()).collect();
-        let basis = Basis { options, wanted: &wanted, people: true, renames };
-        flags(unable, &basis).map(|flags| flags.sentence())
+        let basis = Basis { options, wanted: &wanted, users: true, renames };
+        flags(obstacles, &basis).map(|flags| flags.sentence())
     }
 
     #[test]
     fn the_flags_leave_out_what_the_target_cannot_take() {
-        let options = Options::default();
+        let options = RestoreOptions::default();
         let wanted = ["a.x", "a.y*", "b.z"];
-        for (unable, want) in [
+        for (obstacles, want) in [
             (vec![exclude("a.y*")], r"with --ns-exclude 'a.y\\*' --users restores"),
             (
                 vec![exclude("a.x"), exclude("a.y*")],
                 r"with --ns-exclude a.x --ns-exclude 'a.y\\*' --users restores",
             ),
             (
-                vec![unable(Remedy::Exclude(["a.x", "a.y*"].map(String::from).into()))],
+                vec![obstacles(Remedy::Exclude(["a.x", "a.y*"].map(String::from).into()))],
                 "with --ns-exclude 'a.*' --users restores",
             ),
-            (vec![exclude("b.z"), unable(Remedy::NoUsers)], "with --ns-exclude b.z --no-users restores"),
-            (vec![unable(Remedy::NoReplay)], "with --no-replay restores"),
-            (vec![unable(Remedy::LeaveIndex("a.x.i".into()))], "with --no-index a.x.i restores"),
+            (vec![exclude("b.z"), obstacles(Remedy::NoUsers)], "with --ns-exclude b.z --no-users restores"),
+            (vec![obstacles(Remedy::NoReplay)], "with --no-replay restores"),
+            (vec![obstacles(Remedy::LeaveIndex("a.x.i".into()))], "with --no-index a.x.i restores"),
             (
-                vec![unable(Remedy::LeaveIndex("a.x.i".into())), exclude("a.x")],
+                vec![obstacles(Remedy::LeaveIndex("a.x.i".into())), exclude("a.x")],
                 "with --ns-exclude a.x --users restores",
             ),
         ] {
-            let words = words(&unable, &options, &wanted, &[]).unwrap();
+            let words = words(&obstacles, &options, &wanted, &[]).unwrap();
             assert!(words.contains(&want.replace("\\\\", "\\")), "{words}");
         }
         assert_eq!(words(&[exclude("a.x")], &options, &["a.x"], &[]), None, "there is no rest");
-        // What only the slice asks for needs no flag without a replay.
-        let index = Unable { of_slice: true, ..unable(Remedy::LeaveIndex("b.z.i".into())) };
-        let change = Unable { of_slice: true, ..exclude("a.x") };
-        let told = words(&[index, change, unable(Remedy::NoReplay)], &options, &["a.x", "b.z"], &[]);
+        // Parts that only the slice needs require no flag without a replay.
+        let index = Obstacle { of_slice: true, ..obstacles(Remedy::LeaveIndex("b.z.i".into())) };
+        let change = Obstacle { of_slice: true, ..exclude("a.x") };
+        let told = words(&[index, change, obstacles(Remedy::NoReplay)], &options, &["a.x", "b.z"], &[]);
         assert_eq!(told.as_deref(), Some("The same command with --no-replay restores the rest"));
         assert_eq!(words(&[], &options, &wanted, &[]), None);
         let renamed = [("b.z".to_string(), "a.x".to_string())];
@@ -198,12 +292,60 @@ mod tests {
 
     #[test]
     fn flags_that_contradict_the_command_go() {
-        let options = Options { users: Users::Always, at: "1:1".parse().ok(), ..Options::default() };
-        let both = [unable(Remedy::NoUsers), unable(Remedy::NoReplay)];
+        let options =
+            RestoreOptions { users: Users::Always, at: "1:1".parse().ok(), ..RestoreOptions::default() };
+        let both = [obstacles(Remedy::NoUsers), obstacles(Remedy::NoReplay)];
         let words = words(&both, &options, &["a.x"], &[]).unwrap();
         assert!(
             words.contains(", without its own --at, --users, with --no-replay --no-users restores"),
             "{words}"
         );
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    fn told(options: &RestoreOptions, missing: &[&str], done: &[&str], users: bool) -> String {
+        let remainder = Remainder { missing: names(missing), done: names(done), users, slice: false };
+        advice(options, &remainder).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_flags_name_what_is_missing_and_nothing_else() {
+        let plain = RestoreOptions::default();
+        assert_eq!(told(&plain, &[], &["a.b"], false), "");
+        assert_eq!(
+            told(&plain, &["a.b*c", "a.it's"], &["a.d"], false),
+            "Then the same command with --ns-include 'a.b\\*c' --ns-include 'a.it'\\''s' --drop restores what is \
+             missing"
+        );
+        let flags = |options: &RestoreOptions, missing: &[&str], users| {
+            let text = told(options, missing, &["a.d"], users);
+            let (_, rest) = text.split_once("the same command").unwrap();
+            rest.strip_suffix(" restores the rest").unwrap().to_string()
+        };
+        assert_eq!(flags(&plain, &["a.b"], true), " with --ns-include a.b --drop --users");
+        assert_eq!(flags(&plain, &[], true), " with --ns-exclude '*' --users");
+        let renamed = RestoreOptions {
+            filter: RestoreFilter {
+                include: vec!["a.*".parse().unwrap()],
+                rename: pairs(&names(&["a.b", "a.d"]), &names(&["c.b", "c.d"])).unwrap(),
+                ..RestoreFilter::default()
+            },
+            exact: true,
+            users: Users::Always,
+            ..RestoreOptions::default()
+        };
+        assert_eq!(
+            flags(&renamed, &["a.b"], false),
+            ", without its own --ns-include, --ns-from, --ns-to, --users, --exact, with --ns-include a.b \
+             --ns-from a.b --ns-to c.b --drop"
+        );
+        let many: Vec<String> = (0..60).map(|n| format!("a.c{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(flags(&plain, &many, false), " with --ns-exclude a.d --drop");
+        assert_eq!(told(&plain, &many, &many, false), told(&plain, &["a.b"], &[], true));
+        assert!(told(&plain, &["a.b"], &[], true).contains("command with --drop restores"));
     }
 }

@@ -1,93 +1,203 @@
-//! What a restore did, and which exit code that is.
+//! The result of a restore, and its exit code.
 
 use std::time::Duration;
 
-use super::problem::{Problem, Trouble};
-use super::replay::Replayed;
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+
 use crate::base::error::Error;
 use crate::base::exit::Exit;
+use crate::model::optime::OpTime;
 use crate::model::tally::Tally;
 
-/// How it went with a namespace.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Outcome {
+/// The facts that a plan and a report have in common.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreFacts {
+    /// The version of the JSON format.
+    pub version: u8,
+    /// The backup or dump, for messages.
+    pub from: String,
+    /// `None` for a dump.
+    pub id: Option<String>,
+    /// `None` for a dump.
+    pub job: Option<String>,
+    /// The start of the backup; `None` for a dump.
+    pub started_at: Option<DateTime<Utc>>,
+    /// `host:port`.
+    pub target: String,
+    /// True if the target is the server that is backed up, because no other target is configured.
+    #[serde(skip)]
+    pub onto_source: bool,
+    /// Notes about consequences of the given options.
+    pub notes: Vec<String>,
+    /// The instant of the restored data, if all of it has the same.
+    pub at: Option<OpTime>,
+}
+
+impl RestoreFacts {
+    /// The target for messages, with a remark if it is the server that is backed up.
+    pub fn target_text(&self) -> String {
+        let source = if self.onto_source { ", the server that is backed up" } else { "" };
+        format!("{}{source}", self.target)
+    }
+}
+
+/// A difference between the backup and the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub kind: ProblemKind,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The target refused documents, or the replay could not apply operations.
+    Documents,
+    /// The target has another number of documents than were written.
+    Count,
+    /// The target refused an index.
+    Index,
+    /// The namespace, or users and roles, are not restored completely. Another restore may succeed.
+    Incomplete,
+}
+
+impl ProblemKind {
+    pub(crate) fn problem(self, text: String) -> Problem {
+        Problem { kind: self, text }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+/// Counts and times of an oplog slice.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SliceCounts {
+    pub entries: u64,
+    /// The length of the entries in bytes.
+    pub raw_bytes: u64,
+    /// Operations, also inside `applyOps`, that are not replayed because they change other namespaces or no
+    /// data.
+    pub left_out: u64,
+    /// Transactions that are neither committed nor aborted at the slice's end, and so not part of it.
+    pub open_transactions: u64,
+    /// The slice has every entry from this time on …
+    pub first: Option<OpTime>,
+    /// … and up to this time.
+    pub last: Option<OpTime>,
+}
+
+/// The result of a replay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Replayed {
+    pub entries: u64,
+    /// The number of operations carried out.
+    pub operations: u64,
+    /// As in [`SliceCounts`].
+    pub left_out: u64,
+    /// As in [`SliceCounts`].
+    pub open_transactions: u64,
+    /// Restored namespaces that the replay dropped, because they were dropped while the backup ran.
+    pub gone: Vec<String>,
+    /// Namespaces that only the slice has.
+    pub came: Vec<String>,
+    /// The number of indexes built on the namespaces in `came`.
+    pub indexes: u64,
+    #[serde(skip)]
+    pub indexing: Duration,
+    pub problems: Vec<Problem>,
+}
+
+/// The result of restoring a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct NamespaceOutcome {
     /// The name in the backup.
     pub from: String,
     /// The name at the target.
     pub to: String,
-    /// How many documents were sent.
+    /// The number of documents sent.
     pub documents: u64,
-    /// Their length in bytes.
+    /// The length of the documents in bytes.
     pub raw_bytes: u64,
-    /// How many of them an other one with the same `_id` stands for, which was read later.
+    /// Sent documents that were replaced by a document with the same `_id` that the backup read later.
     pub superseded: u64,
-    /// How many the server did not take.
+    /// Documents that the server refused.
     pub refused: u64,
-    /// What is at the target of what was sent: all but what was superseded.
+    /// The sent documents that are at the target: all except the superseded ones.
+    #[serde(skip)]
     pub kept: Tally,
-    /// How many indexes were built.
+    /// The number of indexes built.
     pub indexes: u64,
-    /// How long that took.
+    #[serde(skip)]
     pub indexing: Duration,
-    /// What is not as it was in the backup.
     pub problems: Vec<Problem>,
-    /// What a person should know.
     pub notes: Vec<String>,
-    /// How to remove the cause, if the namespace is not complete and the cause is known.
+    /// How to remove the cause, if the namespace is incomplete and the cause is known.
+    #[serde(skip)]
     pub next_step: Option<String>,
 }
 
-impl Outcome {
+impl NamespaceOutcome {
     /// Returns true if the whole namespace is at the target, apart from refused documents and indexes.
     pub fn is_complete(&self) -> bool {
-        self.problems.iter().all(|problem| problem.trouble != Trouble::Incomplete)
+        self.problems.iter().all(|problem| problem.kind != ProblemKind::Incomplete)
     }
 }
 
-/// What was done.
-#[derive(Debug)]
-pub struct Report {
-    /// The namespaces, by name.
-    pub outcomes: Vec<Outcome>,
-    /// What was dropped because the backup has nothing of that name, and because only the slice writes to it.
+/// The result of a restore.
+#[derive(Debug, Serialize)]
+pub struct RestoreReport {
+    #[serde(flatten)]
+    pub facts: RestoreFacts,
+    /// Sorted by name.
+    #[serde(rename = "namespaces")]
+    pub outcomes: Vec<NamespaceOutcome>,
+    /// Namespaces that were dropped without a replacement from the backup: by `--exact`, or because only the
+    /// slice writes to them.
     pub dropped: Vec<String>,
-    /// How many users and roles were merged.
-    pub people: Option<(usize, usize)>,
-    /// What was replayed of the oplog slice.
+    /// The number of merged users.
+    pub users: Option<usize>,
+    /// The number of merged roles.
+    pub roles: Option<usize>,
     pub replayed: Option<Replayed>,
-    /// Users and roles that could not be restored, and namespaces that could not be dropped, a line each.
+    /// The names at the target of incomplete namespaces.
+    pub missing: Vec<String>,
+    /// Users and roles that could not be restored, and namespaces that could not be dropped.
     pub problems: Vec<Problem>,
-    /// How to restore what is missing; `None` if nothing is missing.
+    /// How to restore the rest; `None` if everything is restored.
     pub next_step: Option<String>,
-    /// What a person should look at.
+    /// Warnings; they lead to exit code 3.
     pub warnings: Vec<String>,
-    /// What may surprise, and is as it was asked for.
-    pub notes: Vec<String>,
 }
 
-impl Report {
-    /// Whether something is not as it was in the backup.
-    pub fn has_problems(&self) -> bool {
+impl RestoreReport {
+    /// Returns true if the target differs from the backup.
+    fn has_problems(&self) -> bool {
         !self.problems.is_empty()
             || self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
             || self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty())
     }
 
-    /// The names at the target of the namespaces that are not complete.
-    pub fn missing(&self) -> Vec<&str> {
-        let missing = self.outcomes.iter().filter(|outcome| !outcome.is_complete());
-        missing.map(|outcome| outcome.to.as_str()).collect()
-    }
-
-    /// The error that names what is missing, and how to restore it; `None` if everything was restored.
+    /// The error that names the incomplete parts, with the next step; `None` if everything is restored.
     pub fn failure(&self) -> Option<Error> {
         let all =
             self.outcomes.iter().flat_map(|outcome| outcome.problems.iter().map(move |p| (&*outcome.to, p)));
         let all = all.map(|(name, problem)| (format!("{name}: {problem}"), problem));
         let others = self.replayed.iter().flat_map(|replayed| &replayed.problems).chain(&self.problems);
         let all = all.chain(others.map(|problem| (problem.to_string(), problem)));
-        let lines: Vec<String> =
-            all.filter(|(_, problem)| problem.trouble == Trouble::Incomplete).map(|(line, _)| line).collect();
+        let lines: Vec<String> = all
+            .filter(|(_, problem)| problem.kind == ProblemKind::Incomplete)
+            .map(|(line, _)| line)
+            .collect();
         let error = (!lines.is_empty()).then(|| {
             Error::failed(format!(
                 "the restore is not complete; everything else was restored. {}",
@@ -100,14 +210,19 @@ impl Report {
         }
     }
 
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
-        if self.has_problems() {
-            Exit::Failed
-        } else if !self.warnings.is_empty() || self.outcomes.iter().any(|outcome| !outcome.notes.is_empty()) {
-            Exit::NeedsLook
-        } else {
-            Exit::Done
+    /// The exit code of a finished restore.
+    ///
+    /// # Errors
+    /// Returns [`RestoreReport::failure`].
+    pub fn conclude(&self) -> Result<Exit, Error> {
+        if let Some(error) = self.failure() {
+            return Err(error);
         }
+        let notes = self.outcomes.iter().any(|outcome| !outcome.notes.is_empty());
+        Ok(match (self.has_problems(), !self.warnings.is_empty() || notes) {
+            (true, _) => Exit::Failed,
+            (false, true) => Exit::NeedsLook,
+            (false, false) => Exit::Done,
+        })
     }
 }

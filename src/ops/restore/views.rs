@@ -1,34 +1,36 @@
-//! The collections and views that a view shows. A view restored under another name still shows the same names; a trial of
-//! a view shows the trials of other views.
+//! Finds and replaces the names of the collections and views that a view shows. A view that is restored under
+//! another name still shows the same names; a trial of a view shows the trials of other views.
 
 use std::collections::BTreeSet;
 
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::plan::Planned;
+use super::namespaces::Planned;
 use crate::model::namespace::Type;
 
-/// Stages that read another collection, with the field that names it. `$unionWith` can also be the name itself.
+/// Stages that read another collection, with the field that names it. `$unionWith` can also be the name
+/// itself.
 const JOINS: [(&str, &str); 3] = [("$lookup", "from"), ("$graphLookup", "from"), ("$unionWith", "coll")];
 
-/// A line for each view that shows a name which its collection will not have.
-pub fn astray(namespaces: &[Planned]) -> Vec<String> {
+/// A line for each view that shows a name under which its collection is not restored.
+pub(super) fn astray(namespaces: &[Planned]) -> Vec<String> {
     let note = |view: &Planned| {
         let on = view.namespace.options.get_str("viewOn").ok()?;
         let shown = format!("{}.{on}", view.chosen.db);
         let collection =
-            namespaces.iter().find(|n| n.offer.db == view.offer.db && n.offer.collection == on)?;
-        let (from, to) = (collection.offer.name(), collection.chosen.name());
+            namespaces.iter().find(|n| n.source.db == view.source.db && n.source.collection == on)?;
+        let (from, to) = (collection.source.name(), collection.chosen.name());
         (to != shown).then(|| {
             format!("the view {} will show {shown}, but {from} is restored as {to}", view.chosen.name())
         })
     };
-    namespaces.iter().filter(|n| n.offer.kind == Type::View).filter_map(note).collect()
+    namespaces.iter().filter(|n| n.source.kind == Type::View).filter_map(note).collect()
 }
 
-/// The collections and views that a view with these options shows.
-pub fn shown(options: &RawDocument) -> BTreeSet<String> {
+/// Finds and replaces the names of the collections and views that a view shows. A view that is restored under
+/// another name still shows the same names; a trial of a view shows the trials of other views.
+pub(crate) fn shown(options: &RawDocument) -> BTreeSet<String> {
     let found = std::cell::RefCell::new(BTreeSet::new());
     showing(options, &|name| {
         found.borrow_mut().insert(name.to_string());
@@ -37,8 +39,8 @@ pub fn shown(options: &RawDocument) -> BTreeSet<String> {
     found.into_inner()
 }
 
-/// The options of a view that shows the same names and does nothing else.
-pub fn bare(options: &RawDocument) -> RawDocumentBuf {
+/// The options of a view that only shows the same names.
+pub(super) fn bare(options: &RawDocument) -> RawDocumentBuf {
     let on = options.get_str("viewOn").unwrap_or_default();
     let mut pipeline = RawArrayBuf::new();
     shown(options)
@@ -52,8 +54,8 @@ pub fn bare(options: &RawDocument) -> RawDocumentBuf {
     out
 }
 
-/// The options of a view with the names that it shows replaced, for each name that `other` returns a new name for.
-pub fn showing(options: &RawDocument, other: &dyn Fn(&str) -> Option<String>) -> RawDocumentBuf {
+/// The options of a view with other names: `other` returns the new name, or `None` to keep the name.
+pub(super) fn showing(options: &RawDocument, other: &dyn Fn(&str) -> Option<String>) -> RawDocumentBuf {
     let mut out = RawDocumentBuf::new();
     for (key, value) in options.iter().flatten() {
         match value {
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_that_a_view_shows_is_found() {
+    fn all_names_that_a_view_shows_are_found() {
         let options = |a: &str, b: &str, c: &str, d: &str| {
             rawdoc! {"viewOn": a, "pipeline": [
                 {"$lookup": {"from": b, "as": "x", "pipeline": [{"$unionWith": {"coll": c, "pipeline": []}}]}},

@@ -103,7 +103,7 @@ async fn the_drills_mongod_ends_with_the_drill() {
     child.wait().expect("its end");
     until("the mongod ends", || !runs());
     assert_eq!(std::fs::read_dir(within.path()).expect("a folder").count(), 1, "its folder stays");
-    run(&mut drill(&backup, within.path())).ends(0).says(&["left behind when it was killed"]);
+    run(&mut drill(&backup, within.path())).ends(0).says(&["which a killed drill left behind"]);
     assert_gone(within.path());
 }
 

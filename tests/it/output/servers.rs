@@ -265,7 +265,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           shop.customers: 2 documents
           shop.orders: 3 documents
         would restore 2 namespaces, 5 documents, [SIZE] raw, of [SIZE] stored, into 127.0.0.1:00000
-        all of it was read, and is as it should be
+        all data was read and is intact
     ");
     assert_snapshot!(json(&["--dry-run"]), @r#"
         {
@@ -322,10 +322,10 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           shop.customers: 2 documents (there with 2 documents)
           shop.orders: 3 documents (there with 3 documents)
         would restore 2 namespaces, 5 documents, [SIZE] raw, of [SIZE] stored, into 127.0.0.1:00000
-        all of it was read, and is as it should be
+        all data was read and is intact
         --- stderr
         error: the target 127.0.0.1:00000 has data already: shop.customers has 2 documents, shop.orders has 3 documents
-        next step: With --drop these namespaces are replaced; nothing was touched so far
+        next step: Nothing was changed. With --drop these namespaces are replaced
     ");
     assert_snapshot!(json(&["--dry-run"]), @r#"
         {
@@ -370,7 +370,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
         exit code 1
         --- stderr
         error: the target 127.0.0.1:00000 has data already: shop.customers has 2 documents, shop.orders has 3 documents
-        next step: With --drop these namespaces are replaced; nothing was touched so far
+        next step: Nothing was changed. With --drop these namespaces are replaced
     ");
     assert_snapshot!(json(&["--yes", "--drop"]), @r#"
         {

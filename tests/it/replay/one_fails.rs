@@ -46,7 +46,7 @@ async fn the_others_are_replayed_and_the_flags_restore_the_failed_one() {
         let rule = proxy.add(fault);
         let ran = dump.restore(&proxy.uri(&target.uri()), &["--drop"]).ends(1);
         assert!(proxy.hits(rule) > 0);
-        let flags = "the same command with --ns-include shop.orders --drop restores what is missing";
+        let flags = "the same command with --ns-include shop.orders --drop restores the rest";
         let ran = ran.says(&["shop.orders: ", flags]);
         assert_eq!(ran.json()["missing"], serde_json::json!(["shop.orders"]));
         let different = differences(&client, &live).await;

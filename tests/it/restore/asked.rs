@@ -51,7 +51,7 @@ async fn a_restore_goes_ahead_only_after_the_answer_yes() {
         let (code, screen) = restore(answer);
         assert_eq!(code, Some(1), "{screen}");
         assert!(screen.contains("shop.orders: 3 documents") && screen.contains("[y/N]"), "{screen}");
-        assert!(screen.contains("nothing was touched"), "{screen}");
+        assert!(screen.contains("nothing was changed"), "{screen}");
         assert_eq!(read_all(&live).await.expect("the target").namespaces.len(), 0);
     }
     let (code, screen) = restore("y\n");

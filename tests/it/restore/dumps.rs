@@ -116,7 +116,9 @@ async fn an_unpacked_tar_is_restored() {
     }
     let (target, _live) = server().await;
     let own = backup.artifact().parent().expect("its folder").to_path_buf();
-    run(&mut from(&backup.home, &own, &target)).ends(1).says(&["holds no collection", "begins with dump."]);
+    run(&mut from(&backup.home, &own, &target))
+        .ends(1)
+        .says(&["contains no collection", "begins with dump."]);
 }
 
 /// With such a file the official tool took a live collection from 20,000 to 6,754 documents.

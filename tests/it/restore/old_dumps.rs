@@ -123,6 +123,6 @@ async fn a_restore_of_nothing_fails() {
     std::fs::write(home.path().join("empty.archive"), archive(&[])).expect("an archive");
     tar(&home, &["-cf", "empty.tar", "-T", "/dev/null"]);
     for name in ["empty", "empty.archive", "empty.tar"] {
-        run(&mut from(&home, &home.path().join(name), &target)).ends(1).says(&["holds no collection"]);
+        run(&mut from(&home, &home.path().join(name), &target)).ends(1).says(&["contains no collection"]);
     }
 }

@@ -42,7 +42,7 @@ async fn live(client: &Client) {
 fn flags(ran: &Ran) -> String {
     let step = ran.stderr.lines().find(|line| line.starts_with("next step: ")).expect("a next step");
     let (_, rest) = step.split_once("the same command with ").unwrap_or_else(|| panic!("{step}"));
-    rest.split_once(" restores what is missing").unwrap_or_else(|| panic!("{step}")).0.to_string()
+    rest.split_once(" restores the rest").unwrap_or_else(|| panic!("{step}")).0.to_string()
 }
 
 /// Runs `restore latest --yes` in a shell with these flags.

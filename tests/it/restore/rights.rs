@@ -157,7 +157,7 @@ async fn without_a_list_of_privileges_the_refusal_names_what_was_touched() {
     assert!(!ran.stderr.contains("holds a part"), "{}", ran.stderr);
     assert_eq!(orders(&live).await.len(), 100);
     let ran = restore(&backup, &uri("no_insert"), &["--drop"]).ends(1);
-    ran.says(&["cannot insert into shop.orders", "what was there before is lost", "--drop"]);
+    ran.says(&["cannot insert into shop.orders", "the data that it replaces is lost", "--drop"]);
 }
 
 /// Without access control a server lists the privileges of a logged-in user, but does not enforce them.

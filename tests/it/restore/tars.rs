@@ -98,9 +98,9 @@ async fn unreadable_dumps_are_refused_before_anything_is_dropped() {
     let home = Home::new();
     file(&home, "shop/orders.bson", documents(0..7, "x"));
     file(&home, "shop/orders.bson.gz", "");
-    refused(&home, "dump", 1, &["orders.bson and ", "orders.bson.gz hold the same part"]);
+    refused(&home, "dump", 1, &["orders.bson and ", "orders.bson.gz are the same part"]);
     tar(&home, &["-cf", "both.tar", "dump"]);
-    refused(&home, "both.tar", 1, &["orders.bson and ", "orders.bson.gz hold the same part"]);
+    refused(&home, "both.tar", 1, &["orders.bson and ", "orders.bson.gz are the same part"]);
 
     let twice = [("shop", "orders", "", vec![]), ("shop", "orders", "", vec![])];
     std::fs::write(home.path().join("twice.archive"), archive(&twice)).expect("an archive");

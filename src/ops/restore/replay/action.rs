@@ -1,104 +1,89 @@
-//! What a replay does at the target, one step of it.
+//! The steps of a replay, made from oplog entries.
 
 use bson::raw::cstr;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::entry::Entry;
-use super::names::Named;
+use super::entry::{OplogEntry, broken};
+use crate::base::error::Result;
+use crate::ops::restore::filter::TargetNamespace;
 
-/// One step.
+/// A step of a replay.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// A document is inserted, changed or deleted: an operation for `applyOps`.
+pub(crate) enum ReplayStep {
+    /// Inserts, changes or deletes a document.
     Write {
-        /// Where.
-        to: Named,
-        /// The operation.
+        to: TargetNamespace,
+        /// For `applyOps`.
         operation: RawDocumentBuf,
     },
-    /// A namespace is created.
     Create {
-        /// Which.
-        to: Named,
-        /// How.
-        form: Form,
-        /// It is a view: what is there under its name makes room.
+        to: TargetNamespace,
+        form: ChangeForm,
+        /// True for a view: an existing namespace of its name is dropped.
         view: bool,
-        /// It has a collation, which indexes inherit.
+        /// True if it has a collation, which indexes inherit.
         collated: bool,
     },
-    /// A namespace is changed.
     Modify {
-        /// Which.
-        to: Named,
-        /// How.
-        form: Form,
+        to: TargetNamespace,
+        form: ChangeForm,
     },
-    /// A namespace is dropped.
-    Drop(Named),
-    /// All namespaces of a database of the backup are dropped, or its views.
+    Drop(TargetNamespace),
+    /// Drops all namespaces of a database of the backup, or only its views.
     DropAll {
-        /// The database's name in the backup.
         from_db: String,
-        /// Only the views.
         views: bool,
     },
-    /// A collection gets another name.
     Rename {
-        /// The old one.
-        from: Named,
-        /// The new one.
-        to: Named,
-        /// The command.
+        from: TargetNamespace,
+        to: TargetNamespace,
         command: RawDocumentBuf,
     },
-    /// An index that is to be built in the end.
+    /// Changes the indexes that are built after the replay.
     Index {
-        /// On what.
-        to: Named,
-        /// What becomes of it.
-        edit: Edit,
+        to: TargetNamespace,
+        edit: IndexEdit,
     },
 }
 
-impl Action {
-    /// Whether it counts as an operation that is replayed. Before a database goes each of its collections does:
-    /// what is left for `DropAll` was mostly dropped before.
-    pub fn is_one(&self) -> bool {
-        !matches!(self, Action::DropAll { .. })
+impl ReplayStep {
+    /// Returns true if the step counts as a replayed operation. The oplog also has a drop of each collection
+    /// before the drop of their database, so `DropAll` does not count.
+    pub(super) fn is_one(&self) -> bool {
+        !matches!(self, ReplayStep::DropAll { .. })
     }
 }
 
-/// How a namespace is made or changed.
+/// The way in which a namespace is created or changed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Form {
-    /// By an operation for `applyOps`.
+pub(crate) enum ChangeForm {
+    /// With `applyOps`.
     Operation(RawDocumentBuf),
-    /// By a command in the namespace's database.
+    /// With a command in the namespace's database.
     Command(RawDocumentBuf),
 }
 
-/// What becomes of the indexes of a collection.
+/// A change of a collection's indexes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Edit {
-    /// These are there, in place of those of the same names.
+pub(crate) enum IndexEdit {
+    /// Adds indexes; they replace indexes with the same names.
     Put(Vec<RawDocumentBuf>),
-    /// This one is gone, by name or by key; `*` is all of them.
+    /// Removes an index by name or key; `*` removes all.
     Remove(RawBson),
-    /// One, named by `name` or `keyPattern`, has these options.
+    /// Changes the options of the index with this `name` or `keyPattern`.
     Change(RawDocumentBuf),
 }
 
-/// `i`, `u` or `d` as `applyOps` takes it. The other fields of an entry belong to the server that wrote it: its
-/// session, its term, the collection's UUID, the record id (`rid`), the version context (8.2, which `applyOps`
-/// refuses in an operation: 10296501).
+/// An operation `i`, `u` or `d` for `applyOps`. The other fields of an entry only have a meaning on the
+/// server that wrote it: session, term, the collection's UUID, the record id (`rid`), the version context
+/// (8.2, which `applyOps` refuses in an operation: 10296501).
 ///
-/// An update gets `b: true`, by which it inserts a document that is not there: the slice of a backup begins before its
-/// collections are read, so that it may update a document that was deleted before it was read. Up to 8.0 `applyOps`
-/// does so by itself, from 8.1 on it does not (SERVER-88158); all versions take the field.
-pub fn write(entry: &Entry, to: &Named) -> RawDocumentBuf {
+/// An update gets `b: true`, so that it inserts a missing document: the slice begins before the collections
+/// are read, so it can update a document that was deleted before it was read. Up to 8.0 `applyOps` does so by
+/// default, from 8.1 on it does not (SERVER-88158); all versions accept the field.
+pub(crate) fn write(entry: &OplogEntry, to: &TargetNamespace) -> RawDocumentBuf {
     let mut out = rawdoc! {"op": entry.op, "ns": format!("{}.{}", to.db, to.stored())};
-    // Says how `o` of an update is to be understood.
+    // The format version of an update's `o`.
     if let Some(version) = entry.raw.get("v").ok().flatten() {
         out.append(cstr!("v"), version);
     }
@@ -110,13 +95,13 @@ pub fn write(entry: &Entry, to: &Named) -> RawDocumentBuf {
     out
 }
 
-/// A command as `applyOps` takes it.
-pub fn command(db: &str, o: RawDocumentBuf) -> RawDocumentBuf {
+/// A command for `applyOps`.
+pub(crate) fn command(db: &str, o: RawDocumentBuf) -> RawDocumentBuf {
     rawdoc! {"op": "c", "ns": format!("{db}.$cmd"), "o": o}
 }
 
-/// The command's document with another first value, and without these fields.
-pub fn with_first(o: &RawDocument, value: &str, without: &[&str]) -> RawDocumentBuf {
+/// The command's document with another first value, and without the given fields.
+pub(crate) fn with_first(o: &RawDocument, value: &str, without: &[&str]) -> RawDocumentBuf {
     let mut out = RawDocumentBuf::new();
     for (n, (key, field)) in o.iter().flatten().enumerate() {
         match n {
@@ -128,15 +113,15 @@ pub fn with_first(o: &RawDocument, value: &str, without: &[&str]) -> RawDocument
     out
 }
 
-/// The `create` that makes a time series, from the one that made its bucket collection: the rest of that one
-/// follows from it.
-pub fn create_timeseries(o: &RawDocument, name: &str) -> RawDocumentBuf {
+/// The `create` command of a time series, from the `create` of its bucket collection. The server derives the
+/// removed fields.
+fn create_timeseries(o: &RawDocument, name: &str) -> RawDocumentBuf {
     let follows = ["validator", "clusteredIndex", "idIndex", "recordIdsReplicated", "temp"];
     with_first(o, name, &follows)
 }
 
-/// The `create` that makes a view, from its document in `system.views`.
-pub fn create_view(document: &RawDocument, name: &str) -> RawDocumentBuf {
+/// The `create` command of a view, from its document in `system.views`.
+pub(super) fn create_view(document: &RawDocument, name: &str) -> RawDocumentBuf {
     let mut out = rawdoc! {"create": name};
     for (key, value) in document.iter().flatten().filter(|(key, _)| key.as_str() != "_id") {
         out.append(key, value);
@@ -144,10 +129,91 @@ pub fn create_view(document: &RawDocument, name: &str) -> RawDocumentBuf {
     out
 }
 
-/// `renameCollection`, a command as users give it. Of `applyOps` the server wants the UUID of the collection that
-/// makes room: without it that collection stays, under a name of its own making (seen on 6.0.5).
-pub fn rename(o: &RawDocument, from: &Named, to: &Named) -> RawDocumentBuf {
+/// The `renameCollection` command. `applyOps` would need the UUID of the collection that is replaced; without
+/// it the server keeps that collection under a generated name (seen on 6.0.5).
+pub(crate) fn rename(o: &RawDocument, from: &TargetNamespace, to: &TargetNamespace) -> RawDocumentBuf {
     let makes_room = !matches!(o.get("dropTarget"), Ok(None | Some(RawBsonRef::Boolean(false))) | Err(_));
-    let name = |named: &Named| format!("{}.{}", named.db, named.collection);
+    let name = |named: &TargetNamespace| format!("{}.{}", named.db, named.collection);
     rawdoc! {"renameCollection": name(from), "to": name(to), "dropTarget": makes_room}
+}
+
+/// The commands on a collection that can be replayed.
+pub(super) const KNOWN: [&str; 11] = [
+    "create",
+    "drop",
+    "collMod",
+    "convertToCapped",
+    "emptycapped",
+    "createIndexes",
+    "commitIndexBuild",
+    "dropIndexes",
+    "dropIndex",
+    "deleteIndexes",
+    "deleteIndex",
+];
+
+/// The steps for a command on a collection.
+pub(super) fn on_collection(name: &str, entry: &OplogEntry, to: TargetNamespace) -> Result<Vec<ReplayStep>> {
+    let o = entry.o;
+    let form = |o| match to.buckets {
+        true => ChangeForm::Command(o),
+        false => ChangeForm::Operation(command(&to.db, o)),
+    };
+    Ok(match name {
+        "create" => {
+            let collated = o.get_document("collation").is_ok();
+            let o = match to.buckets {
+                true => create_timeseries(o, &to.collection),
+                false => with_first(o, &to.collection, &["recordIdsReplicated"]),
+            };
+            let form = form(o);
+            vec![ReplayStep::Create { to, form, view: false, collated }]
+        }
+        "drop" => vec![ReplayStep::Drop(to)],
+        "createIndexes" | "commitIndexBuild" => {
+            vec![ReplayStep::Index { to, edit: IndexEdit::Put(specs(name, o)?) }]
+        }
+        "collMod" => {
+            let mut actions = Vec::new();
+            if let Ok(change) = o.get_document("index") {
+                let edit = IndexEdit::Change(change.to_owned());
+                actions.push(ReplayStep::Index { to: to.clone(), edit });
+            }
+            // The last two are from servers before 4.2, and later servers refuse them.
+            let rest = with_first(o, &to.collection, &["index", "noPadding", "usePowerOf2Sizes"]);
+            if rest.iter().count() > 1 {
+                let form = form(rest);
+                actions.push(ReplayStep::Modify { to, form });
+            }
+            actions
+        }
+        "convertToCapped" | "emptycapped" => {
+            let form = form(with_first(o, &to.collection, &[]));
+            vec![ReplayStep::Modify { to, form }]
+        }
+        _ => match o.get("index").map_err(broken)? {
+            Some(which @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) => {
+                vec![ReplayStep::Index { to, edit: IndexEdit::Remove(which.into()) }]
+            }
+            _ => return Err(broken("a dropped index has no name")),
+        },
+    })
+}
+
+/// The indexes that a command builds.
+fn specs(name: &str, o: &RawDocument) -> Result<Vec<RawDocumentBuf>> {
+    let specs: Vec<RawDocumentBuf> = match name {
+        "createIndexes" => vec![o.iter().flatten().skip(1).collect()],
+        _ => {
+            let one = |spec: bson::error::Result<RawBsonRef<'_>>| {
+                let spec = spec.map_err(broken)?;
+                Ok(spec.as_document().ok_or_else(|| broken("an index is not a document"))?.to_owned())
+            };
+            o.get_array("indexes").map_err(broken)?.into_iter().map(one).collect::<Result<_>>()?
+        }
+    };
+    match specs.iter().find(|spec| spec.get_document("key").is_err()) {
+        Some(spec) => Err(broken(format!("the index '{}' has no key", spec.get_str("name").unwrap_or("?")))),
+        None => Ok(specs),
+    }
 }

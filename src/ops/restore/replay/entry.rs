@@ -1,75 +1,185 @@
-//! An oplog entry: one operation, or one of several inside an `applyOps`. Fields: MongoDB
-//! `src/mongo/db/repl/oplog_entry.idl`.
+//! Oplog entries, and the transactions that they belong to. Fields: MongoDB `src/mongo/db/repl/oplog_entry.idl`; the
+//! rules for transactions: mongo-tools, `common/txn/`.
 
-use bson::{RawBsonRef, RawDocument};
+use std::collections::BTreeMap;
+
+use bson::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::model::optime::OpTime;
 
-/// The entry.
+/// An oplog entry: one operation, or one of several inside an `applyOps`.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
-    /// All of it.
+pub(crate) struct OplogEntry<'a> {
+    /// The whole entry.
     pub raw: &'a RawDocument,
-    /// When; operations inside an `applyOps` have no time of their own.
+    /// `None` for operations inside an `applyOps`.
     pub at: Option<OpTime>,
-    /// What: `i`, `u`, `d`, `c` or `n`, and a few that concern the server's own books.
+    /// `i`, `u`, `d`, `c`, `n`, or a few that concern the server's own data.
     pub op: &'a str,
-    /// `database.collection`, `database.$cmd` of a command.
+    /// `database.collection`; `database.$cmd` for a command.
     pub ns: &'a str,
-    /// The document, its change, its `_id`, or the command.
+    /// The document, the change, the `_id` of a deleted document, or the command.
     pub o: &'a RawDocument,
-    /// Which document an update is about.
+    /// The `_id` of an updated document.
     pub o2: Option<&'a RawDocument>,
 }
 
-impl<'a> Entry<'a> {
-    /// Reads an entry.
+impl<'a> OplogEntry<'a> {
+    /// Parses an entry.
     ///
     /// # Errors
-    /// Of the kind `Mismatch` if it is none.
-    pub fn parse(raw: &'a RawDocument) -> Result<Entry<'a>> {
+    /// Returns an error of the kind `Mismatch` if it is not an oplog entry.
+    pub(crate) fn parse(raw: &'a RawDocument) -> Result<OplogEntry<'a>> {
         let at = match raw.get("ts").map_err(broken)? {
             Some(RawBsonRef::Timestamp(at)) => Some(OpTime::from(at)),
             _ => None,
         };
         let op = raw.get_str("op").map_err(broken)?;
-        // Only commands hold operations, and definitions, that are followed into their depth.
+        // Only in commands are nested operations and definitions followed.
         if op == "c" {
             bounds::check_depth(raw).map_err(broken)?;
         }
-        // A command's document may be anything, a no-op's too.
+        // The `o` of a no-op or a command can be any document.
         let o = raw.get_document("o").map_err(broken)?;
         let o2 = match raw.get("o2").map_err(broken)? {
             Some(RawBsonRef::Document(o2)) => Some(o2),
             _ => None,
         };
-        Ok(Entry { raw, at, op, ns: raw.get_str("ns").unwrap_or_default(), o, o2 })
+        Ok(OplogEntry { raw, at, op, ns: raw.get_str("ns").unwrap_or_default(), o, o2 })
     }
 
-    /// Database and collection.
-    pub fn place(&self) -> Result<(&'a str, &'a str)> {
+    /// Splits the namespace into database and collection.
+    pub(crate) fn place(&self) -> Result<(&'a str, &'a str)> {
         let parts =
             self.ns.split_once('.').filter(|(db, collection)| !db.is_empty() && !collection.is_empty());
-        parts.ok_or_else(|| broken(format!("'{}' is no namespace", self.ns)))
+        parts.ok_or_else(|| broken(format!("'{}' is not a namespace", self.ns)))
     }
 
-    /// The command's name and what it is given first.
-    pub fn command(&self) -> Result<(&'a str, RawBsonRef<'a>)> {
+    /// The command's name and its value.
+    pub(crate) fn command(&self) -> Result<(&'a str, RawBsonRef<'a>)> {
         let first = self.o.iter().next().ok_or_else(|| broken("a command is empty"))?;
         first.map(|(name, value)| (name.as_str(), value)).map_err(broken)
     }
 
-    /// The time in words, where it has one.
-    pub fn when(&self) -> String {
+    /// The time for messages, if the entry has one.
+    pub(crate) fn when(&self) -> String {
         self.at.map_or_else(String::new, |at| format!(" of {at}"))
     }
 }
 
-/// The error for what is no entry.
-pub fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(Kind::Mismatch, "the oplog slice holds something that is no oplog entry").caused_by(why)
+/// The error for bytes that are not an oplog entry.
+pub(crate) fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Kind::Mismatch, "the oplog slice contains a document that is not an oplog entry")
+        .caused_by(why)
+}
+
+/// The session's bytes, and the transaction's number in the session.
+type Id = (Vec<u8>, i64);
+
+#[derive(Debug, PartialEq)]
+enum TransactionPart {
+    /// `last` is true if no more operations follow and the transaction is not only prepared.
+    Operations {
+        last: bool,
+    },
+    Commit,
+    Abort,
+}
+
+/// Keeps the operations of open transactions until their commit. A transaction has one entry or several, of
+/// which the last commits.
+#[derive(Debug, Default)]
+pub(crate) struct Transactions {
+    open: BTreeMap<Id, Vec<RawDocumentBuf>>,
+}
+
+/// The effect of an entry on its transaction.
+#[derive(Debug, PartialEq)]
+pub(crate) enum TransactionState {
+    /// The entry does not belong to a transaction.
+    NotInTransaction,
+    /// The transaction is open or aborted.
+    Pending,
+    /// The transaction is committed; its operations in order.
+    Committed(Vec<RawDocumentBuf>),
+}
+
+impl Transactions {
+    /// Takes an entry. The slice has every entry from `start` on.
+    ///
+    /// # Errors
+    /// Returns an error if the entry continues a transaction that began before the slice.
+    pub(crate) fn take(&mut self, entry: &OplogEntry, start: OpTime) -> Result<TransactionState> {
+        let Some((id, part)) = part(entry)? else { return Ok(TransactionState::NotInTransaction) };
+        if !self.open.contains_key(&id)
+            && part != TransactionPart::Abort
+            && let Some(before) = previous(entry).filter(|before| *before < start)
+        {
+            return Err(Error::failed(format!(
+                "the oplog slice begins at {start}, in the middle of a transaction: the entry{} continues it, and it began \
+                 at {before} or earlier",
+                entry.when()
+            ))
+            .hint("Restore another backup, or this one without its oplog: --no-replay"));
+        }
+        let mut so_far = self.open.remove(&id).unwrap_or_default();
+        match part {
+            TransactionPart::Operations { last } => {
+                so_far.extend(operations(entry.o)?);
+                if last {
+                    return Ok(TransactionState::Committed(so_far));
+                }
+                self.open.insert(id, so_far);
+                Ok(TransactionState::Pending)
+            }
+            TransactionPart::Commit => Ok(TransactionState::Committed(so_far)),
+            TransactionPart::Abort => Ok(TransactionState::Pending),
+        }
+    }
+
+    /// The number of open transactions.
+    pub(crate) fn open(&self) -> u64 {
+        self.open.len() as u64
+    }
+}
+
+fn part(entry: &OplogEntry) -> Result<Option<(Id, TransactionPart)>> {
+    let session = entry.raw.get_document("lsid").ok();
+    let number = entry.raw.get_i64("txnNumber").ok();
+    // 1 is a batch of inserts with retries (MongoDB 8.0), which looks like a transaction.
+    let vectored = entry.raw.get("multiOpType").ok().flatten().is_some_and(|kind| kind.as_i32() == Some(1));
+    let (Some(session), Some(number), "c", false) = (session, number, entry.op, vectored) else {
+        return Ok(None);
+    };
+    let flag = |name| entry.o.get_bool(name).unwrap_or(false);
+    let part = match entry.command()?.0 {
+        "applyOps" => TransactionPart::Operations { last: !flag("partialTxn") && !flag("prepare") },
+        "commitTransaction" => TransactionPart::Commit,
+        "abortTransaction" => TransactionPart::Abort,
+        _ => return Ok(None),
+    };
+    Ok(Some(((session.as_bytes().to_vec(), number), part)))
+}
+
+/// The time of the transaction's previous entry; `None` for the first one, which has a zero time.
+fn previous(entry: &OplogEntry) -> Option<OpTime> {
+    match entry.raw.get_document("prevOpTime").ok()?.get("ts") {
+        Ok(Some(RawBsonRef::Timestamp(at))) => Some(OpTime::from(at)).filter(|at| at.t > 0),
+        _ => None,
+    }
+}
+
+/// The operations of an `applyOps`.
+pub(crate) fn operations(command: &RawDocument) -> Result<Vec<RawDocumentBuf>> {
+    let array: &RawArray = command.get_array("applyOps").map_err(broken)?;
+    let one = |value: bson::error::Result<RawBsonRef<'_>>| {
+        let value = value.map_err(broken)?;
+        let document = value.as_document().ok_or_else(|| broken("an operation is not a document"))?;
+        Ok(document.to_owned())
+    };
+    array.into_iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -79,17 +189,88 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_entry_is_refused() {
+    fn malformed_entries_are_refused() {
         let at = bson::Timestamp { time: 5, increment: 2 };
         let raw = rawdoc! {"ts": at, "op": "d", "ns": "a.b.c", "o": {"_id": 1}};
-        let entry = Entry::parse(&raw).unwrap();
+        let entry = OplogEntry::parse(&raw).unwrap();
         assert_eq!((entry.place().unwrap(), entry.at), (("a", "b.c"), Some(OpTime { t: 5, i: 2 })));
         for raw in [rawdoc! {}, rawdoc! {"op": "i", "ns": "a.b"}, rawdoc! {"op": 1, "o": {}}] {
-            assert_eq!(Entry::parse(&raw).unwrap_err().kind(), Kind::Mismatch);
+            assert_eq!(OplogEntry::parse(&raw).unwrap_err().kind(), Kind::Mismatch);
         }
         for ns in ["", "a", "a.", ".b"] {
             let raw = rawdoc! {"op": "i", "ns": ns, "o": {}};
-            assert!(Entry::parse(&raw).unwrap().place().is_err(), "{ns}");
+            assert!(OplogEntry::parse(&raw).unwrap().place().is_err(), "{ns}");
         }
+    }
+
+    fn entry(number: i64, previous: u32, o: RawDocumentBuf) -> RawDocumentBuf {
+        let before = bson::Timestamp { time: previous, increment: 1 };
+        rawdoc! {"op": "c", "ns": "admin.$cmd", "lsid": {"id": 1}, "txnNumber": number,
+        "prevOpTime": {"ts": before, "t": 1_i64}, "o": o}
+    }
+
+    fn operation(n: i32) -> RawDocumentBuf {
+        rawdoc! {"op": "i", "ns": "a.b", "o": {"_id": n}}
+    }
+
+    fn take(open: &mut Transactions, raw: &RawDocumentBuf) -> Result<TransactionState> {
+        open.take(&OplogEntry::parse(raw).unwrap(), OpTime { t: 100, i: 1 })
+    }
+
+    #[test]
+    fn a_transaction_of_one_entry_is_committed_at_once() {
+        let mut open = Transactions::default();
+        let whole = entry(1, 0, rawdoc! {"applyOps": [operation(1), operation(2)]});
+        assert_eq!(
+            take(&mut open, &whole).unwrap(),
+            TransactionState::Committed(vec![operation(1), operation(2)])
+        );
+        assert_eq!(open.open(), 0);
+        let plain = rawdoc! {"op": "c", "ns": "admin.$cmd", "o": {"applyOps": [operation(1)]}};
+        assert_eq!(take(&mut open, &plain).unwrap(), TransactionState::NotInTransaction);
+        let mut vectored = whole.clone();
+        vectored.append(bson::raw::cstr!("multiOpType"), 1);
+        assert_eq!(take(&mut open, &vectored).unwrap(), TransactionState::NotInTransaction);
+    }
+
+    #[test]
+    fn a_transaction_of_several_entries_is_committed_by_the_last() {
+        let mut open = Transactions::default();
+        let first = entry(1, 0, rawdoc! {"applyOps": [operation(1)], "partialTxn": true});
+        let other = entry(2, 0, rawdoc! {"applyOps": [operation(9)], "prepare": true});
+        let last = entry(1, 120, rawdoc! {"applyOps": [operation(2)], "count": 2_i64});
+        assert_eq!(take(&mut open, &first).unwrap(), TransactionState::Pending);
+        assert_eq!(take(&mut open, &other).unwrap(), TransactionState::Pending);
+        assert_eq!(
+            take(&mut open, &last).unwrap(),
+            TransactionState::Committed(vec![operation(1), operation(2)])
+        );
+        assert_eq!(open.open(), 1, "the prepared one");
+        let commit = entry(2, 130, rawdoc! {"commitTransaction": 1});
+        assert_eq!(take(&mut open, &commit).unwrap(), TransactionState::Committed(vec![operation(9)]));
+    }
+
+    #[test]
+    fn an_aborted_transaction_is_never_committed() {
+        let mut open = Transactions::default();
+        take(&mut open, &entry(1, 0, rawdoc! {"applyOps": [operation(1)], "prepare": true})).unwrap();
+        assert_eq!(
+            take(&mut open, &entry(1, 120, rawdoc! {"abortTransaction": 1})).unwrap(),
+            TransactionState::Pending
+        );
+        assert_eq!(open.open(), 0);
+    }
+
+    #[test]
+    fn a_transaction_that_began_before_the_slice_is_an_error() {
+        let mut open = Transactions::default();
+        for o in [rawdoc! {"commitTransaction": 1}, rawdoc! {"applyOps": [operation(2)]}] {
+            let error = take(&mut open, &entry(1, 99, o.clone())).unwrap_err();
+            assert!(error.to_string().contains("in the middle of a transaction"), "{error}");
+            // A transaction that began in the slice, but none of its operations was wanted so far.
+            assert!(matches!(take(&mut open, &entry(1, 101, o)).unwrap(), TransactionState::Committed(_)));
+        }
+        let abort = entry(1, 99, rawdoc! {"abortTransaction": 1});
+        assert_eq!(take(&mut open, &abort).unwrap(), TransactionState::Pending, "nothing of it is wanted");
     }
 }

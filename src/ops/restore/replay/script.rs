@@ -1,77 +1,60 @@
-//! What the entries of an oplog slice mean, in their order: which of them are replayed, under which names, and
-//! how. Nothing is done here. The rules are mongorestore's (mongo-tools, `mongorestore/oplog.go`) but for these:
-//! what is not wanted is left out, also inside `applyOps`; views and time series are made and dropped by
-//! commands, because `applyOps` on `system.views` takes the rights of a superuser; `dropDatabase` drops what the
-//! backup knows of the database, and not what else the target has in it.
+//! Translates the entries of an oplog slice, in order, into the steps of a replay. Nothing is written here. The rules are
+//! mongorestore's (mongo-tools, `mongorestore/oplog.go`), except that unwanted operations are left out, also inside
+//! `applyOps`; that commands create and drop views and time series, because `applyOps` on `system.views` needs superuser
+//! rights; and that `dropDatabase` drops only the namespaces of the backup.
 
 use std::collections::BTreeSet;
 
 use bson::RawDocument;
 
-use super::action::{self, Action, Edit, Form};
-use super::commands;
-use super::entry::{Entry, broken};
-use super::names::{BUCKETS, Names};
-use super::transactions::{Came, Transactions, operations};
+use super::action::{self, ChangeForm, IndexEdit, ReplayStep};
+use super::entry::{OplogEntry, TransactionState, Transactions, broken, operations};
 use crate::base::error::{Error, Result};
 use crate::model::optime::OpTime;
+use crate::ops::restore::filter::{BUCKETS, ReplayFilter};
+use crate::ops::restore::report::SliceCounts;
 
-/// How deep an `applyOps` may be in another one; the server allows itself 10.
+/// The server's limit for nested `applyOps`.
 const DEPTH: usize = 10;
 
-/// Takes what is to be done.
-pub type Act<'a> = &'a mut dyn FnMut(Action) -> Result<()>;
+/// Takes the next step.
+type TakeStep<'a> = &'a mut dyn FnMut(ReplayStep) -> Result<()>;
 
-/// Reads entries one after the other.
+/// Translates entries one by one.
 #[derive(Debug)]
-pub struct Script {
-    names: Names,
-    /// The `_id`s of users that must stay as they are.
+pub(crate) struct Script {
+    names: ReplayFilter,
+    /// The `_id`s of users that must stay unchanged.
     connected: Vec<String>,
     open: Transactions,
     bounds: Option<(OpTime, OpTime)>,
-    /// What was read so far.
-    pub read: Read,
-    /// The namespaces of all entries read so far, wanted or not.
+    pub read: SliceCounts,
+    /// The namespaces of all entries so far, wanted or not.
     pub seen: BTreeSet<String>,
     /// The indexes that were built, wanted or not: `database.collection.index`.
     pub indexes: BTreeSet<String>,
 }
 
-/// What was read of a slice.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Read {
-    /// How many entries.
-    pub entries: u64,
-    /// Their length in bytes.
-    pub raw_bytes: u64,
-    /// How many operations, those inside `applyOps` one by one, are not replayed: other namespaces', and what
-    /// changes no data.
-    pub left_out: u64,
-    /// How many transactions were neither committed nor aborted at its end: they are not part of it.
-    pub open_transactions: u64,
-    /// The time from which on it has every entry.
-    pub first: Option<OpTime>,
-    /// The time up to which it has.
-    pub last: Option<OpTime>,
-}
-
 impl Script {
-    /// `bounds` are the times between which the slice has every entry, where they are known: else those of its
-    /// first and its last.
-    pub fn new(names: Names, connected: Vec<String>, bounds: Option<(OpTime, OpTime)>) -> Script {
+    /// `bounds` are the times between which the slice has every entry. If they are unknown, the times of the
+    /// first and last entry count.
+    pub(crate) fn new(
+        names: ReplayFilter,
+        connected: Vec<String>,
+        bounds: Option<(OpTime, OpTime)>,
+    ) -> Script {
         let (first, last) = bounds.unzip();
-        let read = Read { first, last, ..Read::default() };
+        let read = SliceCounts { first, last, ..SliceCounts::default() };
         let (seen, indexes) = (BTreeSet::new(), BTreeSet::new());
         Script { names, connected, open: Transactions::default(), bounds, read, seen, indexes }
     }
 
-    /// Takes the next entry.
+    /// Translates the next entry.
     ///
     /// # Errors
-    /// If it cannot be replayed; the error says why.
-    pub fn take(&mut self, raw: &[u8], act: Act) -> Result<()> {
-        let entry = Entry::parse(RawDocument::from_bytes(raw).map_err(broken)?)?;
+    /// Returns an error with the reason if the entry cannot be replayed.
+    pub(crate) fn take(&mut self, raw: &[u8], act: TakeStep) -> Result<()> {
+        let entry = OplogEntry::parse(RawDocument::from_bytes(raw).map_err(broken)?)?;
         self.read.entries += 1;
         self.read.raw_bytes += raw.len() as u64;
         if self.bounds.is_none() {
@@ -80,11 +63,11 @@ impl Script {
         }
         let start = self.read.first.unwrap_or(OpTime { t: 0, i: 0 });
         match self.open.take(&entry, start)? {
-            Came::Alone => self.operation(&entry, 0, act)?,
-            Came::Waits => {}
-            Came::Done(operations) => {
+            TransactionState::NotInTransaction => self.operation(&entry, 0, act)?,
+            TransactionState::Pending => {}
+            TransactionState::Committed(operations) => {
                 for raw in &operations {
-                    self.operation(&Entry::parse(raw)?, 1, act)?;
+                    self.operation(&OplogEntry::parse(raw)?, 1, act)?;
                 }
             }
         }
@@ -92,14 +75,14 @@ impl Script {
         Ok(())
     }
 
-    fn operation(&mut self, entry: &Entry, depth: usize, act: Act) -> Result<()> {
+    fn operation(&mut self, entry: &OplogEntry, depth: usize, act: TakeStep) -> Result<()> {
         let actions = match entry.op {
-            // No-ops; the rest are the books of a server with replicated record ids.
+            // No-ops; the others are internal to servers with replicated record ids.
             "n" | "ci" | "cu" | "cd" | "km" => Vec::new(),
             "i" | "u" | "d" => self.write(entry)?,
             "c" if entry.command()?.0 == "applyOps" && depth < DEPTH => {
                 for raw in operations(entry.o)? {
-                    self.operation(&Entry::parse(&raw)?, depth + 1, act)?;
+                    self.operation(&OplogEntry::parse(&raw)?, depth + 1, act)?;
                 }
                 return Ok(());
             }
@@ -112,51 +95,52 @@ impl Script {
         actions.into_iter().try_for_each(act)
     }
 
-    fn write(&mut self, entry: &Entry) -> Result<Vec<Action>> {
+    fn write(&mut self, entry: &OplogEntry) -> Result<Vec<ReplayStep>> {
         let (db, collection) = entry.place()?;
         if collection == "system.views" {
             return self.view(entry, db);
         }
         self.see(db, collection);
         let Some(to) = self.names.target(db, collection)? else { return Ok(Vec::new()) };
-        if to.is_people() && id(entry).is_some_and(|id| self.connected.iter().any(|c| c == id)) {
+        if to.is_users_or_roles() && id(entry).is_some_and(|id| self.connected.iter().any(|c| c == id)) {
             return Ok(Vec::new());
         }
         let operation = action::write(entry, &to);
-        Ok(vec![Action::Write { to, operation }])
+        Ok(vec![ReplayStep::Write { to, operation }])
     }
 
-    /// A view is a document of `system.views`, so is the face of a time series.
-    fn view(&mut self, entry: &Entry, db: &str) -> Result<Vec<Action>> {
+    /// A view is a document of `system.views`. A time series has a document there, too.
+    fn view(&mut self, entry: &OplogEntry, db: &str) -> Result<Vec<ReplayStep>> {
         let full = id(entry).ok_or_else(|| broken("a view has no name"))?;
         let name = full.strip_prefix(&format!("{db}.")).unwrap_or(full);
         self.see(db, name);
         let Some(to) = self.names.target(db, name)? else { return Ok(Vec::new()) };
         if entry.op == "d" {
-            return Ok(vec![Action::Drop(to)]);
+            return Ok(vec![ReplayStep::Drop(to)]);
         }
         match entry.o.get_str("viewOn") {
-            // It comes and goes with its buckets.
+            // A time series: the operations on its buckets create and drop it.
             Ok(on) if on.starts_with("system.buckets.") => Ok(Vec::new()),
             Ok(_) => {
-                let form = Form::Command(action::create_view(entry.o, &to.collection));
-                Ok(vec![Action::Create { to, form, view: true, collated: false }])
+                let form = ChangeForm::Command(action::create_view(entry.o, &to.collection));
+                Ok(vec![ReplayStep::Create { to, form, view: true, collated: false }])
             }
             Err(_) => Err(unknown("change of a view", entry)),
         }
     }
 
-    fn command(&mut self, entry: &Entry) -> Result<Vec<Action>> {
+    fn command(&mut self, entry: &OplogEntry) -> Result<Vec<ReplayStep>> {
         let (name, first) = entry.command()?;
         let db = entry.ns.split_once('.').map_or(entry.ns, |(db, _)| db);
         match name {
-            // What they lead to is told by other entries, or changes no data.
+            // Other entries have their results, or they change no data.
             "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata" | "dbCheck" => {
                 return Ok(Vec::new());
             }
-            // Storage and catalog of the server itself (8.3, 9.0).
+            // The server's own storage and catalog (8.3, 9.0).
             "dropIdent" | "createDatabaseMetadata" | "dropDatabaseMetadata" => return Ok(Vec::new()),
-            // Before this command the slice writes to the buckets of a time series, after it to the series' own name.
+            // Before this command the slice writes to the buckets of a time series, after it to the name of
+            // the time series.
             "upgradeDowngradeViewlessTimeseries" => {
                 return Err(Error::failed(format!(
                     "the oplog slice has a command 'upgradeDowngradeViewlessTimeseries'{} on {}: the feature \
@@ -166,25 +150,25 @@ impl Script {
                 ))
                 .hint("Restore another backup, or this one without its oplog: --no-replay"));
             }
-            "dropDatabase" => return Ok(vec![Action::DropAll { from_db: db.into(), views: false }]),
+            "dropDatabase" => return Ok(vec![ReplayStep::DropAll { from_db: db.into(), views: false }]),
             "renameCollection" => return self.rename(entry),
             _ => {}
         }
-        if !commands::KNOWN.contains(&name) {
+        if !action::KNOWN.contains(&name) {
             return Err(unknown(&format!("command '{name}'"), entry));
         }
         let collection = first.as_str().ok_or_else(|| broken(format!("'{name}' names no collection")))?;
         if collection == "system.views" {
-            let all = Action::DropAll { from_db: db.into(), views: true };
+            let all = ReplayStep::DropAll { from_db: db.into(), views: true };
             return Ok(if name == "drop" { vec![all] } else { Vec::new() });
         }
         self.see(db, collection);
-        // The server makes the collections of users and roles by itself.
-        let to = self.names.target(db, collection)?.filter(|to| !to.is_people());
+        // The server creates the collections of users and roles by itself.
+        let to = self.names.target(db, collection)?.filter(|to| !to.is_users_or_roles());
         let Some(to) = to else { return Ok(Vec::new()) };
-        let mut actions = commands::on_collection(name, entry, to)?;
+        let mut actions = action::on_collection(name, entry, to)?;
         for action in &mut actions {
-            let Action::Index { to, edit: Edit::Put(specs) } = action else { continue };
+            let ReplayStep::Index { to, edit: IndexEdit::Put(specs) } = action else { continue };
             specs.retain(|spec| {
                 let index = spec.get_str("name").unwrap_or_default();
                 let name = format!("{}.{}.{index}", to.from_db, to.from);
@@ -203,7 +187,7 @@ impl Script {
         }
     }
 
-    fn rename(&mut self, entry: &Entry) -> Result<Vec<Action>> {
+    fn rename(&mut self, entry: &OplogEntry) -> Result<Vec<ReplayStep>> {
         let mut named = |field: &str| {
             let full = entry.o.get_str(field).map_err(broken)?;
             let (db, collection) =
@@ -215,31 +199,31 @@ impl Script {
             (None, None) => Ok(Vec::new()),
             (Some(from), Some(to)) if from.db == to.db && !from.buckets && !to.buckets => {
                 let command = action::rename(entry.o, &from, &to);
-                Ok(vec![Action::Rename { from, to, command }])
+                Ok(vec![ReplayStep::Rename { from, to, command }])
             }
             _ => Err(Error::failed(format!(
-                "the oplog slice renames {} to {}, and only one of them is to be restored, or into another database",
+                "the oplog slice renames {} to {}, but only one of them is restored, or they are restored to different databases",
                 entry.o.get_str("renameCollection").unwrap_or_default(),
                 entry.o.get_str("to").unwrap_or_default()
             ))
-            .hint("Restore both, under their names, or restore without the oplog: --no-replay")),
+            .hint("Restore both in one database, or restore without the oplog: --no-replay")),
         }
     }
 }
 
-/// The `_id` of the document that is written, if it is a text.
-fn id<'a>(entry: &Entry<'a>) -> Option<&'a str> {
+/// The `_id` of the written document, if it is a string.
+fn id<'a>(entry: &OplogEntry<'a>) -> Option<&'a str> {
     let of_update = entry.o2.filter(|_| entry.op == "u");
     of_update.unwrap_or(entry.o).get_str("_id").ok()
 }
 
-fn unknown(what: &str, entry: &Entry) -> Error {
+fn unknown(what: &str, entry: &OplogEntry) -> Error {
     Error::failed(format!(
         "the oplog slice has a {what}{} on {}, which cannot be replayed",
         entry.when(),
         entry.ns
     ))
-    .hint("Restore without the oplog: --no-replay; then each collection is as it was when it was read")
+    .hint("Restore without the oplog: --no-replay. Then each collection is as it was when the backup read it")
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 use bson::{RawDocumentBuf, Timestamp, rawdoc};
 
 use super::*;
-use crate::ops::restore::Filter;
-use crate::ops::restore::replay::action::Edit;
+use crate::ops::restore::RestoreFilter;
+use crate::ops::restore::replay::action::IndexEdit;
 
 fn script() -> Script {
-    Script::new(Names { filter: Filter::default(), people: true }, vec!["admin.me".into()], None)
+    Script::new(ReplayFilter { filter: RestoreFilter::default(), users: true }, vec!["admin.me".into()], None)
 }
 
 fn entry(op: &str, ns: &str, o: RawDocumentBuf) -> RawDocumentBuf {
     rawdoc! {"ts": Timestamp { time: 9, increment: 1 }, "ui": "a uuid", "wall": 5, "v": 2_i64, "op": op, "ns": ns, "o": o}
 }
 
-fn taken(script: &mut Script, entry: &RawDocumentBuf) -> Result<Vec<Action>> {
+fn taken(script: &mut Script, entry: &RawDocumentBuf) -> Result<Vec<ReplayStep>> {
     let mut actions = Vec::new();
     script.take(entry.as_bytes(), &mut |action| {
         actions.push(action);
@@ -21,18 +21,18 @@ fn taken(script: &mut Script, entry: &RawDocumentBuf) -> Result<Vec<Action>> {
     Ok(actions)
 }
 
-fn actions(op: &str, ns: &str, o: RawDocumentBuf) -> Vec<Action> {
+fn actions(op: &str, ns: &str, o: RawDocumentBuf) -> Vec<ReplayStep> {
     taken(&mut script(), &entry(op, ns, o)).unwrap()
 }
 
 #[test]
 fn a_write_goes_without_what_was_its_servers() {
     let actions = actions("i", "shop.orders", rawdoc! {"_id": 1});
-    let [Action::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
+    let [ReplayStep::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(*operation, rawdoc! {"op": "i", "ns": "shop.orders", "v": 2_i64, "o": {"_id": 1}});
     let update = rawdoc! {"op": "u", "ns": "a.b", "o2": {"_id": 1}, "o": {"$v": 2, "diff": {}}, "b": true};
     let actions = taken(&mut script(), &update).unwrap();
-    let [Action::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
+    let [ReplayStep::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
     let want = rawdoc! {"op": "u", "ns": "a.b", "o": {"$v": 2, "diff": {}}, "o2": {"_id": 1}, "b": true};
     assert_eq!(*operation, want);
 }
@@ -55,14 +55,16 @@ fn fields_of_newer_servers_are_dropped() {
     nested.append(bson::raw::cstr!("prevOpTime"), rawdoc! {"ts": Timestamp { time: 1, increment: 1 }});
     for raw in [insert(), nested] {
         let actions = taken(&mut script(), &raw).unwrap();
-        let [Action::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
+        let [ReplayStep::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(*operation, want);
     }
     let mut create = entry("c", "shop.$cmd", rawdoc! {"create": "c", "recordIdsReplicated": true});
     create.append(bson::raw::cstr!("o2"), rawdoc! {"ident": "collection-1", "catalogId": 7_i64});
     create.append(bson::raw::cstr!("versionContext"), context());
     let actions = taken(&mut script(), &create).unwrap();
-    let [Action::Create { form: Form::Operation(made), .. }] = &actions[..] else { panic!("{actions:?}") };
+    let [ReplayStep::Create { form: ChangeForm::Operation(made), .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
     assert_eq!(*made, rawdoc! {"op": "c", "ns": "shop.$cmd", "o": {"create": "c"}});
 }
 
@@ -104,14 +106,14 @@ fn what_changes_no_data_is_left_out() {
 #[test]
 fn commands_become_steps() {
     let command = |o: RawDocumentBuf| actions("c", "shop.$cmd", o);
-    let [Action::Create { form: Form::Operation(made), collated: true, .. }] = &command(rawdoc! {
+    let [ReplayStep::Create { form: ChangeForm::Operation(made), collated: true, .. }] = &command(rawdoc! {
         "create": "c", "collation": {"locale": "fr"}, "recordIdsReplicated": true, "idIndex": {"v": 2},
     })[..] else {
         panic!()
     };
     let want = rawdoc! {"create": "c", "collation": {"locale": "fr"}, "idIndex": {"v": 2}};
     assert_eq!(*made, rawdoc! {"op": "c", "ns": "shop.$cmd", "o": want});
-    let [Action::Create { to, form: Form::Command(made), .. }] = &command(rawdoc! {
+    let [ReplayStep::Create { to, form: ChangeForm::Command(made), .. }] = &command(rawdoc! {
         "create": "system.buckets.w", "validator": {"a": 1}, "clusteredIndex": true, "timeseries": {"timeField": "t"},
     })[..] else {
         panic!()
@@ -119,10 +121,13 @@ fn commands_become_steps() {
     assert_eq!((to.collection.as_str(), to.buckets), ("w", true));
     assert_eq!(*made, rawdoc! {"create": "w", "timeseries": {"timeField": "t"}});
     let both = command(rawdoc! {"collMod": "c", "index": {"name": "a", "hidden": true}, "validator": {}});
-    assert!(matches!(&both[..], [Action::Index { edit: Edit::Change(_), .. }, Action::Modify { .. }]));
+    assert!(matches!(
+        &both[..],
+        [ReplayStep::Index { edit: IndexEdit::Change(_), .. }, ReplayStep::Modify { .. }]
+    ));
     let index = command(rawdoc! {"collMod": "c", "index": {"name": "a", "hidden": true}, "noPadding": true});
-    assert!(matches!(&index[..], [Action::Index { .. }]));
-    let [Action::Index { edit: Edit::Put(specs), .. }] =
+    assert!(matches!(&index[..], [ReplayStep::Index { .. }]));
+    let [ReplayStep::Index { edit: IndexEdit::Put(specs), .. }] =
         &command(rawdoc! {"createIndexes": "c", "v": 2, "key": {"a": 1}, "name": "a"})[..]
     else {
         panic!()
@@ -131,10 +136,14 @@ fn commands_become_steps() {
     let build =
         rawdoc! {"commitIndexBuild": "c", "indexes": [{"key": {"a": 1}, "name": "a"}, {"key": {"b": 1}}]};
     let actions = command(build);
-    assert!(matches!(&actions[..], [Action::Index { edit: Edit::Put(specs), .. }] if specs.len() == 2));
+    assert!(
+        matches!(&actions[..], [ReplayStep::Index { edit: IndexEdit::Put(specs), .. }] if specs.len() == 2)
+    );
     let view = rawdoc! {"_id": "shop.v", "viewOn": "c", "pipeline": []};
     let made = super::tests::actions("i", "shop.system.views", view);
-    let [Action::Create { form: Form::Command(made), view: true, .. }] = &made[..] else { panic!() };
+    let [ReplayStep::Create { form: ChangeForm::Command(made), view: true, .. }] = &made[..] else {
+        panic!()
+    };
     assert_eq!(*made, rawdoc! {"create": "v", "viewOn": "c", "pipeline": []});
 }
 

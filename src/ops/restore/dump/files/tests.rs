@@ -5,12 +5,12 @@ use tar::{Builder, EntryType, Header};
 use super::*;
 
 /// A member of a tar: its path, its kind, and its content or target.
-type Given<'a> = (&'a str, EntryType, &'a str);
+type TarMember<'a> = (&'a str, EntryType, &'a str);
 
 const FILE: EntryType = EntryType::Regular;
 const LINK: EntryType = EntryType::Link;
 
-fn tar(members: &[Given<'_>]) -> Vec<u8> {
+fn tar(members: &[TarMember<'_>]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (path, kind, text) in members {
         let mut header = Header::new_gnu();
@@ -44,13 +44,13 @@ fn contents(tar: &[u8]) -> Result<BTreeMap<String, String>> {
 }
 
 #[track_caller]
-fn holds(members: &[Given<'_>], want: &[(&str, &str)]) {
+fn holds(members: &[TarMember<'_>], want: &[(&str, &str)]) {
     let want = want.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
     assert_eq!(contents(&tar(members)).unwrap(), want);
 }
 
 #[track_caller]
-fn refused(members: &[Given<'_>], words: &[&str]) {
+fn refused(members: &[TarMember<'_>], words: &[&str]) {
     let error = contents(&tar(members)).unwrap_err();
     let text = error.chain();
     assert!(words.iter().all(|word| text.contains(word)), "{text}");
@@ -246,11 +246,11 @@ fn paths_of_a_dump() {
         Some(Parsed { root: root.into(), db: db.into(), stem: stem.into(), part, zipped })
     };
     for (path, want) in [
-        ("shop/a.bson", parsed("", "shop", "a", Part::Documents, false)),
-        ("x/dump/shop/a%2Fb.metadata.json.gz", parsed("x/dump", "shop", "a%2Fb", Part::Metadata, true)),
-        ("shop/a.bson.gz", parsed("", "shop", "a", Part::Documents, true)),
-        ("oplog.bson", parsed("", "", "oplog", Part::Documents, false)),
-        ("oplog.bson.gz", parsed("", "", "oplog", Part::Documents, true)),
+        ("shop/a.bson", parsed("", "shop", "a", FilePart::Documents, false)),
+        ("x/dump/shop/a%2Fb.metadata.json.gz", parsed("x/dump", "shop", "a%2Fb", FilePart::Metadata, true)),
+        ("shop/a.bson.gz", parsed("", "shop", "a", FilePart::Documents, true)),
+        ("oplog.bson", parsed("", "", "oplog", FilePart::Documents, false)),
+        ("oplog.bson.gz", parsed("", "", "oplog", FilePart::Documents, true)),
         ("shop.bson", None),
         ("shop/notes.txt", None),
         ("shop/._a.bson", None),

@@ -1,4 +1,4 @@
-//! The forms that old versions of mongodump and of the server wrote. Dumps by mongodump 2.x hold indexes as
+//! Reads the formats of old versions of mongodump and of the server. Dumps by mongodump 2.x have indexes as
 //! documents of a collection `system.indexes` in each database.
 
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::model::namespace::Namespace;
-use crate::restore_target::legacy;
+use crate::restore_target::legacy_indexes;
 
-/// Options that old servers kept, and that `create` of a later one refuses or that say nothing about the collection:
-/// the command's own name (mongo-tools #98), what belongs to MMAPv1, and what drivers handed on for the write.
+/// Options that old servers stored and that later servers refuse in `create`, or that do not describe the
+/// collection: the command's own name (mongo-tools #98), options of MMAPv1, and options of writes.
 const SKIPPED: [&str; 17] = [
     "$nExtents",
     "create",
@@ -32,18 +32,17 @@ const SKIPPED: [&str; 17] = [
     "wtimeout",
 ];
 
-/// The collection, which is also the name of its file.
-pub const STEM: &str = "system.indexes";
+/// The collection's name, which is also its file's name without suffix.
+pub(super) const STEM: &str = "system.indexes";
 
-/// The indexes by database and collection.
 #[derive(Debug, Default)]
-pub struct OldIndexes(BTreeMap<(String, String), Vec<RawDocumentBuf>>);
+pub(crate) struct OldIndexes(BTreeMap<(String, String), Vec<RawDocumentBuf>>);
 
-/// Reads a document of `system.indexes`.
+/// Parses a document of `system.indexes`.
 ///
 /// # Errors
-/// Returns an error of the kind `Mismatch` if the document does not say to which collection the index belongs.
-pub fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
+/// Returns an error of the kind `Mismatch` if the document does not name the index's collection.
+pub(crate) fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
     let damaged =
         |why: &dyn std::fmt::Display| Error::new(Kind::Mismatch, format!("{db}.{STEM} is damaged: {why}"));
     let index = RawDocument::from_bytes(document).map_err(|e| damaged(&e))?;
@@ -54,14 +53,14 @@ pub fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
     }
 }
 
-/// The collection of an index. The database is not taken from `ns`: the dump's folder may have been renamed.
+/// The collection of an index. The database in `ns` is ignored, because the dump's folder may have been
+/// renamed.
 fn collection(index: &RawDocument) -> Option<&str> {
     index.get_str("ns").ok()?.split_once('.').map(|(_, collection)| collection)
 }
 
 impl OldIndexes {
-    /// Adds the indexes of a database.
-    pub fn add(&mut self, db: &str, indexes: Vec<RawDocumentBuf>) {
+    pub(crate) fn add(&mut self, db: &str, indexes: Vec<RawDocumentBuf>) {
         for index in indexes {
             if let Some(collection) = collection(&index) {
                 self.0.entry((db.into(), collection.into())).or_default().push(index);
@@ -69,8 +68,8 @@ impl OldIndexes {
         }
     }
 
-    /// Gives namespaces without metadata their indexes. Metadata takes precedence over `system.indexes`.
-    pub fn give(mut self, namespaces: &mut [Namespace]) {
+    /// Adds the indexes to namespaces without metadata. Metadata takes precedence over `system.indexes`.
+    pub(crate) fn give(mut self, namespaces: &mut [Namespace]) {
         for namespace in namespaces.iter_mut().filter(|namespace| namespace.metadata.trim().is_empty()) {
             let key = (namespace.db.clone(), namespace.collection.clone());
             namespace.indexes.extend(self.0.remove(&key).unwrap_or_default());
@@ -78,13 +77,13 @@ impl OldIndexes {
     }
 }
 
-/// Brings options and indexes into a form that servers since 4.4 accept, without changing what they mean. Returns a line
-/// for each index option that is left out.
-pub fn tidy(namespace: &mut Namespace) -> Vec<String> {
+/// Converts options and indexes to a form that servers since 4.4 accept, without changing their meaning.
+/// Returns a line for each index option that is left out.
+pub(crate) fn tidy(namespace: &mut Namespace) -> Vec<String> {
     namespace.options = options(&namespace.options);
     let mut notes = Vec::new();
     for index in &mut namespace.indexes {
-        let (tidied, unknown) = legacy::tidy(index);
+        let (tidied, unknown) = legacy_indexes::tidy(index);
         let name = index.get_str("name").unwrap_or("?");
         notes.extend(unknown.into_iter().map(|option| {
             format!(
@@ -97,7 +96,7 @@ pub fn tidy(namespace: &mut Namespace) -> Vec<String> {
     notes
 }
 
-/// Options without the ones that [`tidy`] leaves out. If an option is there twice, the last one counts.
+/// Removes the options that [`tidy`] leaves out. The last one of duplicate options counts.
 fn options(options: &RawDocument) -> RawDocumentBuf {
     let all: Vec<_> = options.iter().flatten().collect();
     let last = |key: &str| all.iter().rev().find(|(name, _)| name.as_str() == key).map(|(_, value)| *value);
@@ -112,9 +111,9 @@ fn options(options: &RawDocument) -> RawDocumentBuf {
     let mut out = RawDocumentBuf::new();
     for (at, (key, value)) in all.iter().enumerate() {
         let later = all[at + 1..].iter().any(|(other, _)| other == key);
-        // The shell of MongoDB 2.x stored options that were not given as undefined.
+        // The shell of MongoDB 2.x stored missing options as undefined.
         let unset = matches!(value, RawBsonRef::Null | RawBsonRef::Undefined);
-        // Old servers kept a size that was asked for, although only capped collections have one.
+        // Old servers stored a size for collections that are not capped.
         let uncapped = !capped && ["capped", "size", "max"].contains(&key.as_str());
         if !later && !unset && !uncapped && !SKIPPED.contains(&key.as_str()) {
             out.append(*key, *value);
@@ -131,7 +130,7 @@ mod tests {
     use crate::dumpformat::metadata;
 
     #[test]
-    fn options_that_no_server_takes_are_left_out() {
+    fn options_that_no_server_accepts_are_left_out() {
         let old = rawdoc! {
             "create": "c", "flags": 1, "ns": "d.c", "safe": true, "capped": RawBson::Undefined, "size": 4096,
             "max": RawBson::Null, "idIndex": {"key": {"_id": 1}, "name": "_id_"}, "validator": {"a": RawBson::Null},

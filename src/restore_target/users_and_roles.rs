@@ -1,30 +1,29 @@
-//! Users and roles: loaded into collections of their own, and merged by the server as mongorestore has it do.
+//! Merges users and roles into the target: they are loaded into temporary collections, from which the server
+//! command `_mergeAuthzCollections` merges them, as mongorestore does.
 
 use bson::raw::{CString, cstr};
 use bson::{Bson, RawArrayBuf, RawDocumentBuf, rawdoc};
 
-use super::Target;
-use super::insert::Place;
+use super::RestoreTarget;
+use super::insert::Destination;
 use crate::base::error::{Error, Result};
 
-/// Where they wait: mongorestore's names, which the role `restore` may write to.
+/// The temporary collections of mongorestore, which the role `restore` may write to.
 const USERS: &str = "tempusers";
 const ROLES: &str = "temproles";
 
-/// Users and roles of a backup, one document after the other.
+/// The users and roles of a whole server, or of one database.
 #[derive(Debug, Clone, Default)]
-pub struct People {
-    /// The database that they are of; empty: those of all databases.
+pub struct UsersAndRoles {
+    /// The database; empty for a whole server.
     pub db: String,
-    /// Documents of `admin.system.users`.
     pub users: Vec<RawDocumentBuf>,
-    /// Documents of `admin.system.roles`.
     pub roles: Vec<RawDocumentBuf>,
 }
 
-impl Target {
-    /// The `_id`s in `admin.system.users` of the users that this connection is logged in as.
-    pub async fn connected_users(&self) -> Result<Vec<String>> {
+impl RestoreTarget {
+    /// The `_id`s in `admin.system.users` of the users of this connection.
+    pub(crate) async fn connected_users(&self) -> Result<Vec<String>> {
         let answer = self.run("admin", rawdoc! {"connectionStatus": 1}).await;
         let answer = answer.map_err(|e| self.explain("cannot ask who is logged in", e))?;
         let info = answer.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
@@ -35,9 +34,9 @@ impl Target {
         Ok(users.collect())
     }
 
-    /// Merges users and roles into those that are there: same names are replaced. With `exactly`, others
-    /// of the same database are removed. Whoever is connected stays as they are.
-    pub async fn merge_users(&self, people: &People, exactly: bool) -> Result<()> {
+    /// Merges users and roles: entries with the same name are replaced. With `exactly`, other entries of the
+    /// same database are removed. The connected users stay unchanged.
+    pub(crate) async fn merge_users(&self, people: &UsersAndRoles, exactly: bool) -> Result<()> {
         let connected = self.connected_users().await?;
         let is_connected =
             |user: &RawDocumentBuf| connected.iter().any(|id| Some(id.as_str()) == id_of(user));
@@ -53,13 +52,14 @@ impl Target {
             .await?;
         let differ = users.iter().any(|user| named(&there, user) && !there.contains(user));
         if exactly || differ {
-            // The server changes those that are there only where it removes those that it is not given. So
-            // it is given those that stay, as they are now.
+            // The server replaces existing users only together with removing users that it does not get. So
+            // it also gets the present form of the users that stay.
             let kept = |user: &&RawDocumentBuf| is_connected(user) || !exactly && !named(&users, user);
             let kept: Vec<_> = there.iter().filter(kept).cloned().collect();
             users.extend(kept);
         }
-        // The collection of roles cannot be read with the built-in role `restore`, but each can be changed.
+        // The role `restore` does not allow reading the collection of roles, but it allows changing each
+        // role.
         let changed = if exactly { Vec::new() } else { self.roles_there(&people.roles).await? };
         self.merge("tempRolesCollection", ROLES, &people.db, &people.roles, exactly).await?;
         for role in
@@ -70,9 +70,9 @@ impl Target {
         self.merge("tempUsersCollection", USERS, &people.db, &users, exactly || differ).await
     }
 
-    /// Lets the server merge documents that it finds in a collection. With `replace` it changes those that are
-    /// there, and removes those that it does not find; without, it leaves those that are there as they are
-    /// (6.0.5 logs "Could not insert user during _mergeAuthzCollections command", and answers ok).
+    /// Merges the documents through a temporary collection. With `replace`, the server changes existing
+    /// entries and removes entries without a document; otherwise it keeps existing entries as they are (6.0.5
+    /// logs "Could not insert user during _mergeAuthzCollections command", and answers ok).
     async fn merge(
         &self,
         field: &str,
@@ -83,7 +83,7 @@ impl Target {
     ) -> Result<()> {
         self.drop_namespace("admin", waiting).await?;
         let merged = self.load_and_merge(field, waiting, db, documents, replace).await;
-        // It holds what a login is checked against.
+        // It holds password hashes.
         self.drop_namespace("admin", waiting).await?;
         merged
     }
@@ -96,7 +96,8 @@ impl Target {
         documents: &[RawDocumentBuf],
         replace: bool,
     ) -> Result<()> {
-        let place = Place { db: "admin".into(), collection: waiting.into(), buckets: false, raw: false };
+        let place =
+            Destination { db: "admin".into(), collection: waiting.into(), buckets: false, raw: false };
         let raw: Vec<u8> = documents.iter().flat_map(|d| d.as_bytes()).copied().collect();
         if let Some(refused) = self.insert(&place, &raw).await?.first() {
             return Err(Error::failed("users or roles cannot be loaded").caused_by(refused.why.clone()));
@@ -110,8 +111,8 @@ impl Target {
         answer.map(|_| ()).map_err(|e| self.explain("cannot merge users and roles", e))
     }
 
-    /// The `_id`s of those of these roles that are there.
-    pub async fn roles_there(&self, roles: &[RawDocumentBuf]) -> Result<Vec<String>> {
+    /// The `_id`s of the given roles that exist at the target.
+    pub(crate) async fn roles_there(&self, roles: &[RawDocumentBuf]) -> Result<Vec<String>> {
         if roles.is_empty() {
             return Ok(Vec::new());
         }
@@ -132,7 +133,7 @@ impl Target {
         Ok(found.filter_map(id).collect())
     }
 
-    /// Makes a role that is there what the backup has.
+    /// Changes an existing role to its form in the backup.
     async fn change_role(&self, role: &RawDocumentBuf) -> Result<()> {
         let (Ok(name), Ok(db)) = (role.get_str("role"), role.get_str("db")) else { return Ok(()) };
         let list = |key: &str| role.get_array(key).map(|list| list.to_owned()).unwrap_or_default();
@@ -152,7 +153,7 @@ fn id_of(document: &RawDocumentBuf) -> Option<&str> {
     document.get_str("_id").ok()
 }
 
-/// Whether one of that name is among them.
+/// Returns true if a document has the same `_id`.
 fn named(documents: &[RawDocumentBuf], one: &RawDocumentBuf) -> bool {
     documents.iter().any(|document| id_of(document) == id_of(one))
 }

@@ -1,14 +1,14 @@
-//! Converts indexes that old servers built and later servers refuse: before 3.4 a key could have any value, and before 4.2
-//! the server kept any option. Source: mongo-tools, `common/bsonutil/indexes.go`; the refusals were seen on 4.4.2, 5.0.32
-//! and 6.0.27.
+//! Converts indexes that old servers built and later servers refuse: before 3.4 a key could have any value,
+//! and before 4.2 the server kept any option. Source: mongo-tools, `common/bsonutil/indexes.go`; the refusals
+//! were seen on 4.4.2, 5.0.32 and 6.0.27.
 
 use bson::raw::CString;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 /// The flag of `restore` that converts such indexes.
-pub const FLAG: &str = "--convert-legacy-indexes";
+pub(crate) const FLAG: &str = "--convert-legacy-indexes";
 
-/// Options of an index that a server from 4.4 to 9.0 knows.
+/// Index options that servers from 4.4 to 9.0 know.
 const KNOWN: [&str; 27] = [
     "2dsphereIndexVersion",
     "background",
@@ -38,19 +38,18 @@ const KNOWN: [&str; 27] = [
     "weights",
     "wildcardProjection",
 ];
-/// Options of a write or of a build, which drivers handed to old servers together with those of the index, and
-/// which the servers kept. They say nothing about the index.
+/// Options of writes and index builds, which drivers sent to old servers together with index options, and
+/// which the servers stored. They do not describe the index.
 const OF_THE_WRITE: [&str; 8] =
     ["dropDups", "fsync", "getLastError", "j", "safe", "w", "wtimeout", "writeConcern"];
-/// Options that are true or false.
 const FLAGS: [&str; 5] = ["background", "hidden", "prepareUnique", "sparse", "unique"];
 
-/// An index without options that no server knows, and the names of the removed options that may have had a meaning.
-/// mongorestore makes the server ignore such options (`ignoreUnknownIndexOptions`).
-pub fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
+/// Removes options that no server knows. Returns the index, and the names of removed options that may have
+/// had a meaning. mongorestore makes the server ignore such options (`ignoreUnknownIndexOptions`).
+pub(crate) fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
     let (mut out, mut unknown) = (RawDocumentBuf::new(), Vec::new());
     if is_default(index) {
-        // `create` takes nothing else for it.
+        // `create` accepts no other options for this index.
         let kept = ["v", "key", "name", "ns", "collation"];
         let kept = index.iter().flatten().filter(|(key, _)| kept.contains(&key.as_str()));
         let id: RawDocumentBuf = kept.collect();
@@ -69,7 +68,7 @@ pub fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
     (out, unknown)
 }
 
-/// Returns true for the index on `_id` that every collection has, whatever the value of its key was in old versions.
+/// Returns true for the index on `_id` that every collection has. Its key can have any value in old versions.
 fn is_default(index: &RawDocument) -> bool {
     let Some(key) = key_of(index) else { return false };
     let mut fields = key.iter().flatten();
@@ -79,12 +78,12 @@ fn is_default(index: &RawDocument) -> bool {
     id && fields.next().is_none() && !apart
 }
 
-/// Why servers since 3.4 refuse the index; `None` if it is not of an old form.
-pub fn refused(index: &RawDocument) -> Option<String> {
+/// Why servers since 3.4 refuse the index; `None` if they accept it.
+pub(crate) fn refused(index: &RawDocument) -> Option<String> {
     let name = index.get_str("name").unwrap_or("?");
     let key = index.get_document("key").ok()?;
     let bad = key.iter().flatten().find(|(_, value)| match value {
-        // Converted like 0, but no server refuses it.
+        // `convert` treats it like 0, but no server refuses it.
         RawBsonRef::Double(tiny) if *tiny != 0.0 && !tiny.is_nan() => false,
         value => direction(*value).is_some(),
     });
@@ -98,17 +97,12 @@ pub fn refused(index: &RawDocument) -> Option<String> {
     let expires = index.get("expireAfterSeconds").ok().flatten()?;
     number(expires)
         .is_none()
-        .then(|| format!("the index '{name}' expires after {}, which is no number", shown(expires)))
+        .then(|| format!("the index '{name}' expires after {}, which is not a number", shown(expires)))
 }
 
-/// Returns true if [`convert`] changes the index.
-pub fn is_legacy(index: &RawDocument) -> bool {
-    converted(index).is_some()
-}
-
-/// Converts the indexes of a namespace to a form that servers since 3.4 accept; returns a line for each changed index.
-/// If two indexes then have the same key, the second one is left out, or the first one if only the second is unique.
-pub fn convert(indexes: &mut Vec<RawDocumentBuf>) -> Vec<String> {
+/// Converts indexes to a form that servers since 3.4 accept. Returns a line for each changed index. If two
+/// indexes then have the same key, the second one is left out, or the first one if only the second is unique.
+pub(crate) fn convert(indexes: &mut Vec<RawDocumentBuf>) -> Vec<String> {
     let mut notes = Vec::new();
     let mut all: Vec<(RawDocumentBuf, bool)> = Vec::new();
     for index in indexes.drain(..) {
@@ -143,7 +137,7 @@ pub fn convert(indexes: &mut Vec<RawDocumentBuf>) -> Vec<String> {
     notes
 }
 
-/// The index in a form that servers since 3.4 accept, if it is in another one.
+/// The converted index; `None` if servers accept the index as it is.
 fn converted(index: &RawDocument) -> Option<RawDocumentBuf> {
     let mut out = index.to_owned();
     let mut changed = false;
@@ -156,7 +150,7 @@ fn converted(index: &RawDocument) -> Option<RawDocumentBuf> {
         let value = match index.get(flag).ok().flatten() {
             None | Some(RawBsonRef::Boolean(_)) => continue,
             Some(RawBsonRef::Null | RawBsonRef::Undefined) => None,
-            // Servers take numbers for these options, except for `hidden`.
+            // Servers accept numbers for these options, except for `hidden`.
             Some(value) => match number(value) {
                 Some(_) if flag != "hidden" => continue,
                 number => Some(RawBson::Boolean(number.is_none_or(|number| number != 0.0))),
@@ -182,13 +176,13 @@ fn key_of(index: &RawDocument) -> Option<RawDocumentBuf> {
     Some(new)
 }
 
-/// The value that replaces a key value which servers refuse; `None` if they accept it. Before 3.4, every value was
-/// ascending that was neither a negative number nor the name of a kind of index.
+/// The replacement for a key value that servers refuse; `None` if they accept the value. Before 3.4, every
+/// value was ascending except negative numbers and the names of index types.
 fn direction(value: RawBsonRef<'_>) -> Option<i32> {
     let sign = |number: f64| if number < 0.0 { -1 } else { 1 };
     match value {
         RawBsonRef::String("") => Some(1),
-        // mongorestore does not convert these, and the server refuses them as an unknown kind of index.
+        // mongorestore does not convert these values, and the server refuses them as an unknown index type.
         RawBsonRef::String(text) => text.trim().parse().ok().map(sign),
         value => match number(value) {
             None => Some(1),
@@ -207,7 +201,7 @@ fn number(value: RawBsonRef<'_>) -> Option<f64> {
     }
 }
 
-/// Returns true if a server takes two indexes for the same: it compares key, collation and filter.
+/// Returns true if a server considers two indexes equal: it compares key, collation and filter.
 fn same_keys(a: &RawDocument, b: &RawDocument) -> bool {
     let same = |option: &str| {
         let of = |index: &RawDocument| index.get_document(option).ok().map(|d| d.as_bytes().to_vec());
@@ -236,7 +230,8 @@ fn is_on(index: &RawDocument, flag: &str) -> bool {
     }
 }
 
-/// The document with this value under a key, which is added if it is missing; without the key if `value` is `None`.
+/// The document with this value for a key, which is added if it is missing. Removes the key if `value` is
+/// `None`.
 fn with(document: &RawDocument, name: &str, value: Option<RawBson>) -> RawDocumentBuf {
     let (mut out, mut value) = (RawDocumentBuf::new(), value);
     for (key, old) in document.iter().flatten() {
@@ -255,7 +250,7 @@ fn with(document: &RawDocument, name: &str, value: Option<RawBson>) -> RawDocume
     out
 }
 
-/// The name that a server gives an index without one.
+/// The name that a server gives to an index without a name.
 fn name(index: &RawDocument) -> String {
     let Ok(key) = index.get_document("key") else { return "unnamed".into() };
     let part = |(field, value): (&bson::raw::CStr, RawBsonRef<'_>)| {
@@ -312,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_named_and_converted() {
+    fn refused_indexes_are_named_and_converted() {
         for (index, word) in [
             (rawdoc! {"key": {"a": true}, "name": "x"}, "'x' has true as the value of its key 'a'"),
             (rawdoc! {"key": {"a": 1, "b": ""}, "name": "x"}, "'x' has \"\" as"),
@@ -320,13 +315,13 @@ mod tests {
         ] {
             let why = refused(&index).unwrap();
             assert!(why.contains(word), "{why}");
-            assert!(is_legacy(&index));
+            assert!(converted(&index).is_some());
             let mut all = vec![index];
             assert_eq!(convert(&mut all).len(), 1);
-            assert!(refused(&all[0]).is_none() && !is_legacy(&all[0]), "{:?}", all[0]);
+            assert!(refused(&all[0]).is_none() && converted(&all[0]).is_none(), "{:?}", all[0]);
         }
         let sound = rawdoc! {"key": {"a": -1, "b": "hashed"}, "name": "x", "sparse": 1, "unique": true};
-        assert!(refused(&sound).is_none() && !is_legacy(&sound));
+        assert!(refused(&sound).is_none() && converted(&sound).is_none());
         let mut odd = vec![
             rawdoc! {"key": {"a": 1}, "name": "x", "unique": "yes", "sparse": bson::RawBson::Null, "hidden": 1},
         ];
@@ -335,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_indexes_with_one_key_the_unique_one_stays() {
+    fn the_unique_one_of_two_equal_indexes_stays() {
         let mut all = vec![
             rawdoc! {"key": {"a": 1}, "name": "a_1"},
             rawdoc! {"key": {"a": true}, "name": "a_true", "unique": true},
@@ -354,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_say_nothing_go_and_unknown_ones_are_told() {
+    fn options_of_writes_are_removed_and_unknown_options_are_reported() {
         let index = rawdoc! {
             "v": 1, "key": {"a": 1}, "name": "a_1", "ns": "old.c", "safe": true, "w": 1, "dropDups": true,
             "background": true, "nonsense": 1, "wildcardProjection": {},

@@ -1,8 +1,8 @@
-//! The files of a mongodump folder, in a directory or in a tar, and which namespace each belongs to.
+//! Finds the files of a mongodump folder, in a directory or in a tar, and the namespace of each.
 //!
-//! A tar counts as what `tar x` would leave on a disk: of two members with one path the later one, and a hard
-//! link has the content that its target had at that point of the tar. Everything that is neither a file nor a
-//! directory is refused by name, because otherwise a collection could be missing without a message.
+//! A tar counts as the files that `tar x` would write: the later one of two members with one path, and a hard
+//! link with the content that its target had at that point of the tar. Everything that is neither a file nor
+//! a directory is refused by name, because otherwise a collection could be missing without a message.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,53 +22,48 @@ use crate::dumpformat::names;
 use crate::dumpformat::names::OPLOG_FILE;
 use crate::model::namespace::{Namespace, Type};
 
-/// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// Options and indexes.
+pub(crate) enum FilePart {
     Metadata,
-    /// Documents.
     Documents,
 }
 
-/// A file: its database, its name without suffix, and what it holds. The oplog beside the folders of the
-/// databases has no database.
-pub type Name = (String, String, Part);
+/// A file's database, name without suffix, and part. The oplog lies next to the folders of the databases, and
+/// has an empty database.
+pub(crate) type PartName = (String, String, FilePart);
 
-/// The name of the oplog.
-pub fn oplog() -> Name {
-    (String::new(), "oplog".into(), Part::Documents)
+pub(crate) fn oplog() -> PartName {
+    (String::new(), "oplog".into(), FilePart::Documents)
 }
 
-/// A file of a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
-    /// Its path, in the tar or in the file system.
+pub(crate) struct File {
+    /// The path in the tar or in the file system.
     path: PathBuf,
-    /// Its place among the members of a tar, from 0.
+    /// The position among the members of a tar, from 0.
     member: Option<usize>,
     zipped: bool,
 }
 
 impl File {
-    /// The key under which [`in_tar`] showed the file's content. It did not show a hard link whose target is no part of
-    /// the dump, or has another suffix.
-    pub fn shown(&self, name: &Name) -> Option<Shown> {
-        Some(Shown { member: self.member?, part: name.2, zipped: self.zipped })
+    /// The key under which [`in_tar`] passed the file's content on. It did not pass on a hard link whose
+    /// target is no part of the dump, or has another suffix.
+    pub(crate) fn shown(&self, name: &PartName) -> Option<MemberKey> {
+        Some(MemberKey { member: self.member?, part: name.2, zipped: self.zipped })
     }
 }
 
-/// The files of a dump, one for each name.
-pub type Files = BTreeMap<Name, File>;
+pub(crate) type Files = BTreeMap<PartName, File>;
 
-/// Takes a file's content, decompressed.
-pub type Take<'a> = dyn FnMut(&Name, &mut dyn Read) -> Result<()> + 'a;
+/// Takes a file's decompressed content.
+pub(crate) type Take<'a> = dyn FnMut(&PartName, &mut dyn Read) -> Result<()> + 'a;
 
 /// Lists a folder with one folder for each database.
 ///
 /// # Errors
-/// Returns an error if something in it is neither a file nor a directory, or if two files hold the same part of the dump.
-pub fn in_folder(root: &Path) -> Result<Files> {
+/// Returns an error if something in it is neither a file nor a directory, or if two files have the same part
+/// of the dump.
+pub(super) fn in_folder(root: &Path) -> Result<Files> {
     let mut files = Files::new();
     for (top, kind) in entries(root)? {
         let inner = if kind.is_dir() { entries(&top)? } else { vec![(top, kind)] };
@@ -88,7 +83,7 @@ pub fn in_folder(root: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// The entries of a directory, by path; a soft link counts as its target.
+/// The entries of a directory, by path. A soft link counts as its target.
 fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     let cannot = |e| Error::failed(format!("cannot read {}", path.display())).caused_by(e);
     let mut all = Vec::new();
@@ -96,7 +91,7 @@ fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
         let path = entry.map_err(cannot)?.path();
         let kind = std::fs::metadata(&path).map_err(|e| {
             let link = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
-            let what = if link { "a soft link that leads nowhere" } else { "not readable" };
+            let what = if link { "a soft link without a target" } else { "not readable" };
             Error::failed(format!("{} is {what}", path.display())).caused_by(e)
         })?;
         let kind = kind.file_type();
@@ -115,15 +110,16 @@ fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     Ok(all)
 }
 
-/// Lists a tar of such a folder and shows the content of each member whose own path names a part of a dump,
-/// whether or not a later member takes its place: [`File::shown`] says which content a file has.
+/// Lists a tar of such a folder, and passes on the content of each member whose own path names a part of a
+/// dump, also if a later member replaces it: [`File::shown`] gives the key of a file's content.
 ///
 /// # Errors
-/// Returns an error if a member is neither a file, a directory nor a hard link, if its path leads out of the
-/// tar, or if two files hold the same part of the dump; an error of the kind `Mismatch` if the tar is damaged or cut.
-pub fn in_tar(
+/// Returns an error if a member is neither a file nor a directory, if a hard link or a path leads out of the
+/// tar, or if two files are the same part of the dump; an error of the kind `Mismatch` if the tar is damaged
+/// or truncated.
+pub(crate) fn in_tar(
     raw: impl Read,
-    show: &mut dyn FnMut(Shown, &Name, &mut dyn Read) -> Result<()>,
+    show: &mut dyn FnMut(MemberKey, &PartName, &mut dyn Read) -> Result<()>,
 ) -> Result<Files> {
     let mut paths: BTreeMap<String, usize> = BTreeMap::new();
     let mut structure = Structure::default();
@@ -135,7 +131,7 @@ pub fn in_tar(
             Member::Directory => {}
             Member::File => {
                 if let Some(parsed) = parse(path) {
-                    let shown = Shown { member: at, part: parsed.part, zipped: parsed.zipped };
+                    let shown = MemberKey { member: at, part: parsed.part, zipped: parsed.zipped };
                     let name = (parsed.db, parsed.stem, parsed.part);
                     show(shown, &name, &mut *plain(content, parsed.zipped))?;
                 }
@@ -144,7 +140,7 @@ pub fn in_tar(
             Member::Link(target) => {
                 let Some(file) = paths.get(&target).copied() else {
                     let what = format!(
-                        "the tar's member {path} is a hard link to {target}, which no member before it is"
+                        "the tar's member {path} is a hard link to {target}, but no earlier member has that path"
                     );
                     return Err(Error::failed(what).hint(UNPACK));
                 };
@@ -167,7 +163,7 @@ pub fn in_tar(
     Ok(files)
 }
 
-/// The folder in a tar that the folders of the databases are in.
+/// The folder in a tar that contains the folders of the databases.
 ///
 /// # Errors
 /// Returns an error if there are several, because then it is unknown which dump is meant.
@@ -176,7 +172,7 @@ fn root(parts: &[(&String, usize, Parsed)]) -> Result<Option<String>> {
     for (path, _, parsed) in parts.iter().filter(|(_, _, parsed)| !parsed.may_be_oplog()) {
         roots.entry(&parsed.root).or_insert(path);
     }
-    // An oplog lies in the root itself, unless it is a collection of this name.
+    // An oplog lies in the root itself; elsewhere it is a collection named oplog.
     if let [(root, path)] = &roots.iter().collect::<Vec<_>>()[..] {
         let stray = parts.iter().find(|(_, _, parsed)| {
             parsed.may_be_oplog() && parsed.folder() != **root && parsed.root != **root
@@ -193,15 +189,15 @@ fn root(parts: &[(&String, usize, Parsed)]) -> Result<Option<String>> {
 }
 
 fn two_dumps(first: &str, second: &str) -> Error {
-    Error::failed(format!("the tar holds more than one dump: {first} and {second} are not in one folder"))
+    Error::failed(format!("the tar contains more than one dump: {first} and {second} are not in one folder"))
         .hint("Unpack it, and give --from the folder of one dump")
 }
 
 /// Adds a file.
 ///
 /// # Errors
-/// Returns an error if another file holds the same part of the dump.
-fn add(files: &mut Files, name: Name, file: File) -> Result<()> {
+/// Returns an error if another file has the same part of the dump.
+fn add(files: &mut Files, name: PartName, file: File) -> Result<()> {
     match files.entry(name) {
         Entry::Vacant(vacant) => {
             vacant.insert(file);
@@ -210,28 +206,28 @@ fn add(files: &mut Files, name: Name, file: File) -> Result<()> {
         Entry::Occupied(other) => {
             let (one, two) = (other.get().path.display(), file.path.display());
             Err(Error::failed(format!(
-                "{one} and {two} hold the same part of the dump: which one counts is unknown"
+                "{one} and {two} are the same part of the dump, and it is unknown which one counts"
             ))
             .hint("Remove one of them from the dump, and restore again"))
         }
     }
 }
 
-/// A member of a tar whose content was shown.
+/// Identifies a tar member whose content was passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Shown {
+pub(crate) struct MemberKey {
     member: usize,
-    part: Part,
+    part: FilePart,
     zipped: bool,
 }
 
-/// Shows the content of files: `raw` opens the tar they are in.
-pub fn read(
-    files: &[(&Name, &File)],
+/// Passes the content of files to `take`. `raw` opens the tar that contains them.
+pub(crate) fn read(
+    files: &[(&PartName, &File)],
     raw: &dyn Fn() -> Result<Box<dyn Read>>,
     take: &mut Take<'_>,
 ) -> Result<()> {
-    let mut left: BTreeMap<usize, Vec<(&Name, &File)>> = BTreeMap::new();
+    let mut left: BTreeMap<usize, Vec<(&PartName, &File)>> = BTreeMap::new();
     for (name, file) in files {
         match file.member {
             Some(member) => left.entry(member).or_default().push((name, file)),
@@ -254,24 +250,21 @@ pub fn read(
     Ok(())
 }
 
-/// The kind of a member of a tar.
 enum Member {
     File,
     Directory,
-    /// A hard link to this path.
     Link(String),
 }
 
-/// Takes a member of a tar: its place, its path, its kind and its content.
+/// Takes a member of a tar: its position, path, kind and content.
 type Show<'a> = dyn FnMut(usize, &str, Member, &mut dyn Read) -> Result<()> + 'a;
 
-/// The next step for a tar that cannot be read as it is.
 const UNPACK: &str = "Unpack the tar, and give --from the folder";
 
-/// Shows the members of a tar in order, with paths without `.`.
+/// Passes the members of a tar to `show`, in order, with paths without `.`.
 fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
     let broken = |e: std::io::Error| Error::new(Kind::Mismatch, "the tar is damaged").caused_by(e);
-    let mut tail = Tail { inner: raw, zeros: 0 };
+    let mut tail = ZeroTail { inner: raw, zeros: 0 };
     let mut next = 0;
     each_member(&mut tail, broken, |entry| {
         let at = next;
@@ -323,24 +316,24 @@ fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
         rest.clear();
         (&mut tail).take(1 << 16).read_to_end(&mut rest).map_err(broken)?;
         if rest.iter().any(|byte| *byte != 0) {
-            let what = "data follows the end of the tar, which tar itself would ignore";
+            let what = "data follows the end of the tar, and tar itself would ignore it";
             return Err(Error::new(Kind::Mismatch, what)
-                .hint("If several tars were put together, take them apart: --from takes one dump"));
+                .hint("If several tars were concatenated, separate them: --from takes one dump"));
         }
         if rest.is_empty() {
             break;
         }
     }
     if tail.zeros < 512 {
-        return Err(Error::new(Kind::Mismatch, "the tar is cut: it does not end as a tar does"));
+        return Err(Error::new(Kind::Mismatch, "the tar is truncated: its end marker is missing"));
     }
     Ok(())
 }
 
-/// A member's path as `tar x` makes it below the current directory.
+/// A member's path as `tar x` creates it below the current directory.
 ///
 /// # Errors
-/// Returns an error if it leads elsewhere, or is not UTF-8.
+/// Returns an error if it leads out of the directory, or is not UTF-8.
 fn clean(path: &[u8]) -> Result<String> {
     let text = std::str::from_utf8(path)
         .map_err(|_| Error::new(Kind::Mismatch, "a name in the tar is not UTF-8"))?;
@@ -356,13 +349,13 @@ fn plain<'a>(file: impl Read + 'a, zipped: bool) -> Box<dyn Read + 'a> {
     if zipped { Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) }
 }
 
-/// Counts the zero bytes at the end of what was read.
-struct Tail<R> {
+/// Counts the zero bytes at the end of a stream.
+struct ZeroTail<R> {
     inner: R,
     zeros: usize,
 }
 
-impl<R: Read> Read for Tail<R> {
+impl<R: Read> Read for ZeroTail<R> {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(out)?;
         let zeros = out[..n].iter().rev().take_while(|byte| **byte == 0).count();
@@ -371,15 +364,14 @@ impl<R: Read> Read for Tail<R> {
     }
 }
 
-/// The parts of a path in a dump.
+/// The parts of a file's path in a dump.
 #[derive(Debug, PartialEq)]
 struct Parsed {
-    /// The folder that the database's folder is in.
+    /// The folder that contains the database's folder.
     root: String,
-    /// Empty if the file is in no folder.
     db: String,
     stem: String,
-    part: Part,
+    part: FilePart,
     zipped: bool,
 }
 
@@ -393,7 +385,7 @@ impl Parsed {
 
     /// Returns true if the file is named like an oplog. A collection `oplog` has the same file name.
     fn may_be_oplog(&self) -> bool {
-        self.part == Part::Documents && self.stem == "oplog"
+        self.part == FilePart::Documents && self.stem == "oplog"
     }
 
     /// Returns true if it is the oplog of the dump in this folder.
@@ -402,7 +394,7 @@ impl Parsed {
     }
 }
 
-/// Reads a path without `.`; `None` for a file that is no part of a dump.
+/// Parses a path without `.`; `None` for a file that is no part of a dump.
 fn parse(path: &str) -> Option<Parsed> {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
     // macOS adds files such as `._a.bson` to copies; no collection's name begins with a dot.
@@ -413,26 +405,25 @@ fn parse(path: &str) -> Option<Parsed> {
     let (root, db) = folder.rsplit_once('/').unwrap_or(("", folder));
     let (file, zipped) = file.strip_suffix(".gz").map_or((file, false), |file| (file, true));
     let (stem, part) = match (file.strip_suffix(".metadata.json"), file.strip_suffix(".bson")) {
-        (Some(stem), _) => (stem, Part::Metadata),
-        (_, Some(stem)) => (stem, Part::Documents),
+        (Some(stem), _) => (stem, FilePart::Metadata),
+        (_, Some(stem)) => (stem, FilePart::Documents),
         _ => return None,
     };
     Some(Parsed { root: root.into(), db: db.into(), stem: stem.into(), part, zipped })
 }
 
-/// The namespaces of a dump by their metadata, and to which of them each file of documents belongs.
-pub struct Namespaces {
-    /// In the order of their files.
+/// The namespaces of a dump, and the namespace of each file.
+pub(crate) struct DumpNamespaces {
     pub all: Vec<Namespace>,
-    /// By database and the name of the file without suffix.
+    /// Positions in `all`, by database and the name of the file without suffix.
     pub of_file: BTreeMap<(String, String), usize>,
 }
 
-/// Puts together what was found: the texts of metadata, and the names of the files of documents.
-pub fn namespaces(
+/// Assigns files to namespaces, by the texts of the metadata files and the names of the files with documents.
+pub(crate) fn namespaces(
     texts: &BTreeMap<(String, String), String>,
     documents: &[(String, String)],
-) -> Result<Namespaces> {
+) -> Result<DumpNamespaces> {
     let mut all = Vec::new();
     let mut of_file = BTreeMap::new();
     for ((db, stem), text) in texts {
@@ -449,7 +440,9 @@ pub fn namespaces(
             if collection.starts_with("system.buckets.") {
                 return Err(Error::new(
                     Kind::Mismatch,
-                    format!("{db}.{collection} has no metadata: how its time series was made is unknown"),
+                    format!(
+                        "{db}.{collection} has no metadata, so the options of its time series are unknown"
+                    ),
                 ));
             }
             vacant.insert(all.len());
@@ -459,17 +452,17 @@ pub fn namespaces(
     let mut names = BTreeSet::new();
     if let Some(twice) = all.iter().find(|n| !names.insert((&n.db, &n.collection))) {
         return Err(Error::failed(format!(
-            "several files of the dump are of {twice}: which one counts is unknown"
+            "several metadata files of the dump are for {twice}, and it is unknown which one counts"
         )));
     }
     let mut filled = BTreeMap::new();
     for file @ (db, stem) in documents {
         if let Some(other) = filled.insert(of_file[file], stem) {
             let what = format!(
-                "{db}/{other}.bson and {db}/{stem}.bson both hold the documents of {}",
+                "{db}/{other}.bson and {db}/{stem}.bson both contain the documents of {}",
                 all[of_file[file]]
             );
-            return Err(Error::failed(format!("{what}: which one counts is unknown")));
+            return Err(Error::failed(format!("{what}, and it is unknown which one counts")));
         }
     }
     for (at, namespace) in all.iter().enumerate() {
@@ -478,11 +471,11 @@ pub fn namespaces(
             return Err(Error::new(Kind::Mismatch, what));
         }
     }
-    Ok(Namespaces { all, of_file })
+    Ok(DumpNamespaces { all, of_file })
 }
 
-/// A collection's name: from the name of its file, as mongorestore reads it, so that a renamed file is another
-/// collection. The metadata has the name where the file's name was cut.
+/// A collection's name, from the name of its file as in mongorestore, so that a renamed file is another
+/// collection. If the file's name was cut, the metadata has the name.
 fn collection(stem: &str, text: &str) -> Result<String> {
     match metadata::collection_name(text) {
         Some(name) if names::is_cut(stem) || names::escape(&name) == stem => Ok(name),
@@ -490,7 +483,6 @@ fn collection(stem: &str, text: &str) -> Result<String> {
     }
 }
 
-/// A collection's name from its file's.
 fn unescape(stem: &str) -> Result<String> {
     let spaced = stem.replace('+', " ");
     let name = percent_decode_str(&spaced).decode_utf8();

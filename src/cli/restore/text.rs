@@ -1,18 +1,20 @@
-//! A plan and a report, for people.
+//! The plan and the report as text.
 
 use crate::base::escape::push_line;
 use crate::cli::units;
 use crate::model::optime::OpTime;
-use crate::ops::restore::{Oplog, Outcome, Plan, Problem, Replayed, Report};
+use crate::ops::restore::{
+    NamespaceOutcome, OplogPlan, Problem, Replayed, RestoreFacts, RestorePlan, RestoreReport,
+};
 
-/// So many new names stand in a report.
+/// The most renamed namespaces in a report.
 const RENAMED: usize = 10;
 
-/// What is restored, and of when it is.
-pub fn from_text(plan: &Plan) -> String {
+/// The lines about the backup.
+fn from_text(facts: &RestoreFacts) -> String {
     let mut text = String::new();
-    push_line(&mut text, &plan.from);
-    if let (Some(job), Some(started)) = (&plan.job, plan.started_at) {
+    push_line(&mut text, &facts.from);
+    if let (Some(job), Some(started)) = (&facts.job, facts.started_at) {
         push_line(
             &mut text,
             &format!("  of the job {job}, begun {}", started.format("%Y-%m-%d %H:%M:%S UTC")),
@@ -21,11 +23,11 @@ pub fn from_text(plan: &Plan) -> String {
     text
 }
 
-/// The plan, a line for each namespace.
-pub fn plan_text(plan: &Plan) -> String {
-    let mut text = from_text(plan);
+/// The plan, with a line for each namespace.
+pub fn plan_text(plan: &RestorePlan) -> String {
+    let mut text = from_text(&plan.facts);
     for planned in &plan.namespaces {
-        let (from, to) = (planned.offer.name(), planned.chosen.name());
+        let (from, to) = (planned.source.name(), planned.chosen.name());
         let name = if from == to { to } else { format!("{from} as {to}") };
         let there = planned.existing.map_or_else(String::new, |existing| {
             let count = existing
@@ -36,17 +38,17 @@ pub fn plan_text(plan: &Plan) -> String {
         });
         push_line(
             &mut text,
-            &format!("  {name}: {}{there}", units::several(planned.offer.documents, "document")),
+            &format!("  {name}: {}{there}", units::several(planned.source.documents, "document")),
         );
     }
     for (db, name) in &plan.extra {
         push_line(&mut text, &format!("  {db}.{name}: dropped, the backup does not have it"));
     }
-    if let Some((users, roles)) = plan.people() {
-        push_line(&mut text, &format!("  {}", people_text(users, roles)));
+    if let Some((users, roles)) = plan.user_counts() {
+        push_line(&mut text, &format!("  {}", users_text(users, roles)));
     }
     text.push_str(&oplog_text(plan));
-    for one in &plan.unable {
+    for one in &plan.obstacles {
         push_line(&mut text, &format!("  cannot be restored: {one}"));
     }
     for what in &plan.unproved {
@@ -55,7 +57,7 @@ pub fn plan_text(plan: &Plan) -> String {
     for warning in &plan.warnings {
         push_line(&mut text, &format!("  needs a look: {warning}"));
     }
-    for note in &plan.notes {
+    for note in &plan.facts.notes {
         push_line(&mut text, &format!("  note: {note}"));
     }
     push_line(
@@ -63,26 +65,28 @@ pub fn plan_text(plan: &Plan) -> String {
         &format!(
             "would restore {}, {}, {} raw, of {} stored, into {}",
             units::several(plan.namespaces.len() as u64, "namespace"),
-            units::several(plan.total(|offer| offer.documents), "document"),
-            units::bytes(plan.total(|offer| offer.raw_bytes)),
-            units::bytes(plan.total(|offer| offer.stored_bytes)),
-            plan.target_text()
+            units::several(plan.total(|source| source.documents), "document"),
+            units::bytes(plan.total(|source| source.raw_bytes)),
+            units::bytes(plan.total(|source| source.stored_bytes)),
+            plan.facts.target_text()
         ),
     );
     text
 }
 
-/// What is done with the oplog, and of what instant all then is.
-fn oplog_text(plan: &Plan) -> String {
+/// The lines about the oplog, and about the instant of the restored data.
+fn oplog_text(plan: &RestorePlan) -> String {
     let mut text = String::new();
     match &plan.oplog {
-        Oplog::Absent => {}
-        Oplog::Left => {
-            text.push_str("  its oplog is not replayed: each collection is as it was when it was read\n");
+        OplogPlan::Absent => {}
+        OplogPlan::Left => {
+            text.push_str(
+                "  its oplog is not replayed: each collection is as it was when the backup read it\n",
+            );
         }
-        // Of a server that nobody wrote to meanwhile there is nothing to replay.
-        Oplog::Replayed(survey) if survey.read.entries == 0 => {}
-        Oplog::Replayed(survey) => {
+        // Without writes during the backup, nothing is replayed.
+        OplogPlan::Replayed(survey) if survey.read.entries == 0 => {}
+        OplogPlan::Replayed(survey) => {
             let read = &survey.read;
             let times = read.first.zip(read.last).map(times_text).unwrap_or_default();
             let operations = units::several(survey.operations, "operation");
@@ -93,13 +97,13 @@ fn oplog_text(plan: &Plan) -> String {
             }
         }
     }
-    if let Some(at) = plan.at {
+    if let Some(at) = plan.facts.at {
         push_line(&mut text, &format!("  all of it is then as of {}", at.second()));
     }
     text
 }
 
-/// Between which two times a slice lies. Which entry of the second each is, is for --json.
+/// The times of a slice in seconds. --json also has the position in the second.
 fn times_text((first, last): (OpTime, OpTime)) -> String {
     match (first.second(), last.second()) {
         (first, last) if first == last => format!(", of {last}"),
@@ -107,8 +111,8 @@ fn times_text((first, last): (OpTime, OpTime)) -> String {
     }
 }
 
-/// What is not as it was, and what else a person should know.
-pub fn looks(report: &Report) -> Vec<String> {
+/// The differences and notes that need a look.
+pub fn differences(report: &RestoreReport) -> Vec<String> {
     let mut lines = Vec::new();
     for outcome in &report.outcomes {
         lines.extend(outcome.problems.iter().map(|problem| format!("{}: {problem}", outcome.to)));
@@ -121,24 +125,25 @@ pub fn looks(report: &Report) -> Vec<String> {
     lines
 }
 
-/// The report: what was done, and what needs a look. `from` is the plan's [`from_text`].
-pub fn report_text(report: &Report, from: &str, target: &str) -> String {
-    let sum = |figure: fn(&Outcome) -> u64| report.outcomes.iter().map(figure).sum::<u64>();
-    let mut text = from.to_string();
+/// The report: the restored namespaces, and everything that needs a look.
+pub fn report_text(report: &RestoreReport) -> String {
+    let sum = |figure: fn(&NamespaceOutcome) -> u64| report.outcomes.iter().map(figure).sum::<u64>();
+    let mut text = from_text(&report.facts);
     let restored = format!(
-        "restored {}, {}, {} raw, {}, into {target}",
-        units::several((report.outcomes.len() - report.missing().len()) as u64, "namespace"),
+        "restored {}, {}, {} raw, {}, into {}",
+        units::several((report.outcomes.len() - report.missing.len()) as u64, "namespace"),
         units::several(sum(|o| o.documents - o.superseded - o.refused), "document"),
         units::bytes(sum(|o| o.raw_bytes)),
         units::several(
             sum(|o| o.indexes) + report.replayed.as_ref().map_or(0, |replayed| replayed.indexes),
             "index"
         ),
+        report.facts.target_text()
     );
     push_line(&mut text, &restored);
     text.push_str(&renamed_text(&report.outcomes));
-    if let Some((users, roles)) = report.people {
-        push_line(&mut text, &format!("  merged {}", people_text(users, roles)));
+    if let Some((users, roles)) = report.users.zip(report.roles) {
+        push_line(&mut text, &format!("  merged {}", users_text(users, roles)));
     }
     if let Some(replayed) = &report.replayed {
         text.push_str(&replayed_text(replayed));
@@ -153,18 +158,19 @@ pub fn report_text(report: &Report, from: &str, target: &str) -> String {
             &format!("  {to}: left out {documents} of which a later version was in the backup"),
         );
     }
-    for line in looks(report) {
+    for line in differences(report) {
         push_line(&mut text, &format!("  needs a look: {line}"));
     }
-    for note in &report.notes {
+    for note in &report.facts.notes {
         push_line(&mut text, &format!("  note: {note}"));
     }
     text
 }
 
-/// What has another name now, as far as a person reads it.
-fn renamed_text(outcomes: &[Outcome]) -> String {
-    let renamed: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.from != outcome.to).collect();
+/// The renamed namespaces, up to a number that can be read.
+fn renamed_text(outcomes: &[NamespaceOutcome]) -> String {
+    let renamed: Vec<&NamespaceOutcome> =
+        outcomes.iter().filter(|outcome| outcome.from != outcome.to).collect();
     let mut text = String::new();
     for outcome in renamed.iter().take(RENAMED) {
         push_line(&mut text, &format!("  {} as {}", outcome.from, outcome.to));
@@ -175,31 +181,30 @@ fn renamed_text(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn people_text(users: usize, roles: usize) -> String {
+fn users_text(users: usize, roles: usize) -> String {
     format!("{} and {}", units::several(users as u64, "user"), units::several(roles as u64, "role"))
 }
 
-/// What was replayed; nothing of a server that nobody wrote to while its backup ran.
+/// The lines about the replay; empty without writes during the backup.
 fn replayed_text(replayed: &Replayed) -> String {
-    let read = &replayed.read;
-    if read.entries == 0 {
+    if replayed.entries == 0 {
         return String::new();
     }
-    let left_out = match read.left_out {
+    let left_out = match replayed.left_out {
         0 => String::new(),
-        n => format!("; left out {} of nothing that was restored", units::several(n, "operation")),
+        n => format!("; left out {} on other namespaces or without data", units::several(n, "operation")),
     };
     let mut text = format!(
         "  replayed {} of {}{left_out}\n",
         units::several(replayed.operations, "operation"),
-        units::several(read.entries, "oplog entry"),
+        units::several(replayed.entries, "oplog entry"),
     );
-    if read.open_transactions > 0 {
+    if replayed.open_transactions > 0 {
         push_line(
             &mut text,
             &format!(
                 "  left out {}, not committed by then",
-                units::several(read.open_transactions, "transaction")
+                units::several(replayed.open_transactions, "transaction")
             ),
         );
     }
@@ -214,15 +219,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_replayed_is_told_without_what_is_not_there() {
+    fn a_replay_is_described_without_empty_parts() {
         assert_eq!(replayed_text(&Replayed::default()), "");
         let mut replayed = Replayed { operations: 2_000, ..Replayed::default() };
-        replayed.read.entries = 1_200;
+        replayed.entries = 1_200;
         assert_eq!(replayed_text(&replayed), "  replayed 2,000 operations of 1,200 oplog entries\n");
-        (replayed.read.left_out, replayed.read.open_transactions) = (1, 2);
+        (replayed.left_out, replayed.open_transactions) = (1, 2);
         assert_eq!(
             replayed_text(&replayed),
-            "  replayed 2,000 operations of 1,200 oplog entries; left out 1 operation of nothing that was restored\n  \
+            "  replayed 2,000 operations of 1,200 oplog entries; left out 1 operation on other namespaces or without data\n  \
              left out 2 transactions, not committed by then\n"
         );
     }
@@ -236,8 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn new_names_are_told_and_no_page_of_them() {
-        let outcome = |from: &str, to: String| Outcome { from: from.into(), to, ..Outcome::default() };
+    fn only_the_first_new_names_are_listed() {
+        let outcome = |from: &str, to: String| NamespaceOutcome {
+            from: from.into(),
+            to,
+            ..NamespaceOutcome::default()
+        };
         let stays = outcome("shop.carts", "shop.carts".into());
         let moved = |n: usize| (0..n).map(|n| outcome("shop.orders", format!("rescue.orders{n}")));
         let text = |n| renamed_text(&std::iter::once(stays.clone()).chain(moved(n)).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! What is around documents: dropping, creating with every option, and indexes.
+//! Drops and creates namespaces with all their options, and builds indexes.
 
 use std::time::Duration;
 
@@ -6,45 +6,45 @@ use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::insert::id_text;
-use super::insist::Sent;
-use super::{Target, Version};
+use super::send::SentCommand;
+use super::{RestoreTarget, ServerVersion};
 use crate::base::error::{Error, Kind, Result};
 use crate::model::namespace::{Namespace, Type};
 use crate::mongo::errors;
 use crate::mongo::meaning;
 
-/// The server's code for what is not there.
+/// NamespaceNotFound.
 pub(super) const NOT_FOUND: i32 = 26;
-/// The server's code for what is there already.
+/// NamespaceExists.
 pub(super) const EXISTS: i32 = 48;
-/// The pauses after each try to drop and create a namespace that another client creates in between.
+/// Pauses in milliseconds between attempts to drop and create a namespace that another client creates again.
 const PAUSES_MS: [u64; 5] = [0, 50, 100, 200, 400];
-/// The option that says how strict a collection's validator is.
 const LEVEL: &str = "validationLevel";
-/// The most documents that are named for breaking a validator.
+/// The most documents that a message names.
 const NAMED: i32 = 5;
-/// Building the indexes of a large collection takes as long as it takes.
+/// Building the indexes of a large collection may take any time.
 const NO_LIMIT: Duration = Duration::MAX;
 
-impl Target {
-    /// Empties a system collection, which cannot be dropped; the role `restore` does not allow it.
-    pub async fn empty(&self, db: &str, collection: &str) -> Result<()> {
+impl RestoreTarget {
+    /// Deletes all documents of a system collection, which cannot be dropped. The role `restore` does not
+    /// allow it.
+    pub(crate) async fn empty(&self, db: &str, collection: &str) -> Result<()> {
         let all = rawdoc! {"q": {}, "limit": 0};
         let command = rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()};
         let done = self.change(db, || command.clone()).await.answer.map(|_| ());
         done.map_err(|e| self.explain_beyond(&format!("cannot empty {db}.{collection}"), e))
     }
 
-    /// Lets a time series hold buckets in which a field has values of several types, as those have that an
-    /// old server wrote.
-    pub async fn allow_mixed_buckets(&self, db: &str, collection: &str) -> Result<()> {
+    /// Lets a time series hold buckets in which a field has values of several types, as old servers wrote
+    /// them.
+    pub(crate) async fn allow_mixed_buckets(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"collMod": collection, "timeseriesBucketsMayHaveMixedSchemaData": true};
         let done = self.run(db, command).await.map(|_| ());
         done.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
     }
 
-    /// Drops a database; one that is not there is a success.
-    pub async fn drop_database(&self, db: &str) -> Result<()> {
+    /// Drops a database, if it exists.
+    pub(crate) async fn drop_database(&self, db: &str) -> Result<()> {
         let command = rawdoc! {"dropDatabase": 1, "writeConcern": self.concern.clone()};
         let done = self.run(db, command).await.map(|_| ());
         done.map_err(|e| {
@@ -57,8 +57,8 @@ impl Target {
         })
     }
 
-    /// Drops a namespace; one that is not there is a success.
-    pub async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
+    /// Drops a namespace, if it exists.
+    pub(crate) async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};
         match self.change(db, || command.clone()).await.answer {
             Ok(_) => Ok(()),
@@ -67,10 +67,10 @@ impl Target {
         }
     }
 
-    /// Creates a namespace as `namespace` was, under this name. With `exists`, drops the existing namespace first. With
-    /// `drop`, also drops a namespace that appears between drop and create: a late request of an earlier restore, or the
-    /// insert of another client, can create it.
-    pub async fn make(
+    /// Creates `namespace` under this name. With `exists`, drops the existing namespace first. With `drop`,
+    /// also drops a namespace that appears between drop and create: a late request of an earlier restore, or
+    /// the insert of another client, can create it.
+    pub(crate) async fn make(
         &self,
         namespace: &Namespace,
         db: &str,
@@ -104,36 +104,37 @@ impl Target {
             .hint(format!("Stop the application that writes to {db}.{collection}")))
     }
 
-    /// Creates a namespace. Fails if another namespace has its name.
+    /// Creates a namespace. Returns an error value if another namespace has the name.
     async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<Option<Error>> {
         let mut command = create(namespace, collection, self.version);
         command.append(cstr!("writeConcern"), self.concern.clone());
-        let Sent { answer, again } = self.change(db, || command.clone()).await;
+        let SentCommand { answer, repeated } = self.change(db, || command.clone()).await;
         let doing = format!("cannot create {db}.{collection}");
         match answer {
             Ok(_) => Ok(None),
             Err(e) if errors::code(&e) == Some(EXISTS) => {
-                // If the command was sent twice, the first one may have been carried out.
-                let ours = again && self.is_as(namespace, db, collection).await?;
+                // If the command was sent twice, the first one may have created it.
+                let ours = repeated && self.is_as(namespace, db, collection).await?;
                 Ok((!ours).then(|| self.explain(&doing, e)))
             }
             Err(e) => Err(self.explain(&doing, e)),
         }
     }
 
-    /// Lets inserts bypass the validator of an empty collection with the validation level `constraint` (9.0).
-    pub async fn relax(&self, db: &str, collection: &str) -> Result<()> {
+    /// Sets the validation level of an empty collection from `constraint` (9.0) to `strict`, so that inserts
+    /// can bypass the validator.
+    pub(crate) async fn relax(&self, db: &str, collection: &str) -> Result<()> {
         let answer = self.level(db, collection, "strict").await;
         answer.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
     }
 
-    /// Sets the validation level `constraint` that a collection had. With it the server lets no insert bypass the validator,
-    /// so it can only be set after the documents are there. If a document breaks the validator, the server refuses
-    /// (12370902), and the returned text names the first such documents.
+    /// Sets the validation level `constraint` that a collection had. With it the server lets no insert bypass
+    /// the validator, so it is set after all documents are inserted. If a document breaks the validator, the
+    /// server refuses (12370902), and the returned text names the first such documents.
     ///
     /// # Errors
     /// Returns an error if the server did not answer.
-    pub async fn constrain(
+    pub(crate) async fn constrain(
         &self,
         namespace: &Namespace,
         db: &str,
@@ -170,7 +171,7 @@ impl Target {
         self.change(db, || command.clone()).await.answer.map(|_| ())
     }
 
-    /// Whether there is a namespace of this name with the options of `namespace`.
+    /// Returns true if a namespace of this name has the options of `namespace`.
     async fn is_as(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<bool> {
         let rows = self.collections(db).await?;
         let row = rows.iter().find(|row| row.get_str("name").is_ok_and(|name| name == collection));
@@ -178,8 +179,13 @@ impl Target {
         Ok(same.is_some_and(|options| meaning::same_options(options, &namespace.options)))
     }
 
-    /// Builds the indexes, however long that takes; those that the server did not take, with its words.
-    pub async fn index(&self, indexes: &[RawDocumentBuf], db: &str, collection: &str) -> Result<Vec<String>> {
+    /// Builds indexes without a time limit. Returns a line for each index that the server refuses.
+    pub(crate) async fn index(
+        &self,
+        indexes: &[RawDocumentBuf],
+        db: &str,
+        collection: &str,
+    ) -> Result<Vec<String>> {
         if indexes.is_empty() {
             return Ok(Vec::new());
         }
@@ -189,7 +195,7 @@ impl Target {
                 return Err(self.explain(&format!("cannot build the indexes of {db}.{collection}"), e));
             }
             Err(e) if indexes.len() == 1 => return Ok(vec![refused(&indexes[0], &e)]),
-            // One of them is not taken: the others are built all the same.
+            // One index is refused. The others are built one by one.
             Err(_) => {}
         }
         let mut problems = Vec::new();
@@ -215,17 +221,18 @@ impl Target {
         indexes.iter().for_each(|index| array.push(index.clone()));
         let command =
             rawdoc! {"createIndexes": collection, "indexes": array, "writeConcern": self.concern.clone()};
-        // Once more is no harm: those that are there are left as they are, and one that is being built is waited for.
+        // Sending it again is harmless: existing indexes stay, and the server waits for an index that it is
+        // building.
         self.insist_for(NO_LIMIT, db, || command.clone()).await.answer.map(|_| ())
     }
 }
 
-/// Returns true if no insert can bypass a collection's validator (`validationLevel: "constraint"`, 9.0).
-pub fn is_constrained(namespace: &Namespace) -> bool {
+/// Returns true if no insert can bypass the collection's validator (`validationLevel: "constraint"`, 9.0).
+pub(crate) fn is_constrained(namespace: &Namespace) -> bool {
     namespace.options.get_str(LEVEL).is_ok_and(|level| level == "constraint")
 }
 
-/// Returns true if after this error no other index can be built either.
+/// Returns true if other indexes would fail with the same error.
 fn ends_all(error: &mongodb::error::Error) -> bool {
     use errors::Class::{Interrupted, Login};
     errors::code(error).is_none_or(|code| super::EVERYWHERE.contains(&code))
@@ -236,19 +243,22 @@ fn refused(index: &RawDocument, error: &mongodb::error::Error) -> String {
     format!("the index '{}' cannot be built: {}", index.get_str("name").unwrap_or("?"), errors::tidy(error))
 }
 
-/// Options that `create` refuses and that a restored collection does not need. `recordIdsReplicated` is the server's
-/// own business. A temporary collection would be dropped when the server restarts; `listCollections` shows `temp`, and
-/// `create` refuses it (code 72 on 4.4.2 to 6.0.27). The rest are of the MMAPv1 engine, in dumps of servers before 4.2.
-pub const DROPPED: [&str; 5] = ["recordIdsReplicated", "temp", "flags", "usePowerOf2Sizes", "paddingFactor"];
+/// Options that `create` refuses and that a restored collection does not need. `recordIdsReplicated` is
+/// internal to the server. A temporary collection would be dropped when the server restarts;
+/// `listCollections` shows `temp`, and `create` refuses it (code 72 on 4.4.2 to 6.0.27). The others belong to
+/// the MMAPv1 engine, in dumps of servers before 4.2.
+pub(crate) const DROPPED: [&str; 5] =
+    ["recordIdsReplicated", "temp", "flags", "usePowerOf2Sizes", "paddingFactor"];
 
-/// `create` with every option that the target may take. mongo-tools, `mongorestore/metadata.go`.
-pub(super) fn create(namespace: &Namespace, collection: &str, version: Version) -> RawDocumentBuf {
+/// The `create` command with every option that the target accepts. Source: mongo-tools,
+/// `mongorestore/metadata.go`.
+pub(super) fn create(namespace: &Namespace, collection: &str, version: ServerVersion) -> RawDocumentBuf {
     let mut command = rawdoc! {"create": collection};
     let mut own_index = namespace.kind != Type::Collection;
     for (key, value) in namespace.options.iter().flatten() {
         match key.as_str() {
             key if DROPPED.contains(&key) => continue,
-            "autoIndexId" if version >= Version(8, 2, 0) => continue,
+            "autoIndexId" if version >= ServerVersion(8, 2, 0) => continue,
             // "'idIndex' is not allowed with 'autoIndexId'" (code 72 on 4.4.2 to 6.0.27).
             "autoIndexId" => {
                 own_index = true;
@@ -258,7 +268,7 @@ pub(super) fn create(namespace: &Namespace, collection: &str, version: Version) 
                 own_index = true;
                 command.append(key, value);
             }
-            // It is set when the documents are there.
+            // [`RestoreTarget::constrain`] sets the level after the documents are inserted.
             LEVEL if is_constrained(namespace) => command.append(key, "strict"),
             _ => command.append(key, value),
         }
@@ -270,17 +280,17 @@ pub(super) fn create(namespace: &Namespace, collection: &str, version: Version) 
     command
 }
 
-/// The indexes to build once the data is there: all but the one on `_id`, with every option.
-pub fn indexes(namespace: &Namespace) -> Vec<RawDocumentBuf> {
+/// The indexes to build: all except the index on `_id`, with every option.
+pub(crate) fn indexes(namespace: &Namespace) -> Vec<RawDocumentBuf> {
     built(&namespace.indexes, namespace.options.get_document("collation").is_ok())
 }
 
-/// The same of a list of indexes. A collection with a collation hands it down; an index that has none was built
-/// without.
-pub fn built(indexes: &[RawDocumentBuf], collated: bool) -> Vec<RawDocumentBuf> {
+/// The same for a list of indexes. An index inherits the collection's collation, so an index without a
+/// collation gets the simple one.
+pub(crate) fn built(indexes: &[RawDocumentBuf], collated: bool) -> Vec<RawDocumentBuf> {
     let one = |index: &RawDocumentBuf| {
         let mut out = without(index, &["v", "ns"]);
-        // MongoDB 2.4 wrote no version, which is 1; without one, later servers build version 3.
+        // MongoDB 2.4 wrote no version for version 1. Later servers would build version 3.
         let spherical = |value| value == bson::RawBsonRef::String("2dsphere");
         if index.get_document("key").is_ok_and(|key| key.iter().flatten().any(|(_, value)| spherical(value)))
             && matches!(index.get("2dsphereIndexVersion"), Ok(None))
@@ -296,12 +306,12 @@ pub fn built(indexes: &[RawDocumentBuf], collated: bool) -> Vec<RawDocumentBuf> 
     indexes.iter().filter(wanted).map(one).collect()
 }
 
-/// Whether an index comes with its collection.
-pub fn is_own(index: &RawDocumentBuf) -> bool {
+/// Returns true if the server creates the index together with its collection.
+pub(crate) fn is_own(index: &RawDocumentBuf) -> bool {
     is_id(index) || is_clustered(index)
 }
 
-/// Whether an index is the one that every collection has.
+/// Returns true for the ascending index on `_id`.
 fn is_id(index: &RawDocumentBuf) -> bool {
     let Ok(key) = index.get_document("key") else { return false };
     let mut fields = key.iter().flatten();
@@ -339,11 +349,11 @@ mod tests {
     }
 
     #[test]
-    fn options_go_as_they_are_and_the_id_index_without_its_version() {
+    fn create_keeps_all_options_and_the_id_index_without_its_version() {
         let ns = namespace(
             r#"{"options":{"autoIndexId":false,"collation":{"locale":"fr"}},"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_","collation":{"locale":"fr"}},{"v":{"$numberInt":"2"},"key":{"a":{"$numberInt":"1"}},"name":"a"}]}"#,
         );
-        let command = create(&ns, "d", Version(6, 0, 5));
+        let command = create(&ns, "d", ServerVersion(6, 0, 5));
         let want = rawdoc! {
             "create": "d", "autoIndexId": true, "collation": {"locale": "fr"},
         };
@@ -352,13 +362,13 @@ mod tests {
             "create": "d", "collation": {"locale": "fr"},
             "idIndex": {"key": {"_id": 1}, "name": "_id_", "collation": {"locale": "fr"}},
         };
-        assert_eq!(create(&ns, "d", Version(8, 2, 0)), want);
+        assert_eq!(create(&ns, "d", ServerVersion(8, 2, 0)), want);
         let want = rawdoc! {"key": {"a": 1}, "name": "a", "collation": {"locale": "simple"}};
         assert_eq!(indexes(&ns), [want]);
     }
 
     #[test]
-    fn a_2dsphere_index_without_a_version_is_of_version_1() {
+    fn a_2dsphere_index_without_a_version_gets_version_1() {
         let one = |index: RawDocumentBuf| built(&[index], false).remove(0);
         let old = rawdoc! {"v": 1, "key": {"a": 1, "loc": "2dsphere"}, "name": "loc"};
         let want = rawdoc! {"key": {"a": 1, "loc": "2dsphere"}, "name": "loc", "2dsphereIndexVersion": 1};
@@ -374,7 +384,7 @@ mod tests {
         let ns = namespace(
             r#"{"options":{"clusteredIndex":{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"mine","unique":true}},"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"mine","unique":true,"clustered":true}]}"#,
         );
-        assert!(create(&ns, "c", Version(6, 0, 5)).get("idIndex").unwrap().is_none());
+        assert!(create(&ns, "c", ServerVersion(6, 0, 5)).get("idIndex").unwrap().is_none());
         assert_eq!(indexes(&ns).len(), 0);
     }
 }

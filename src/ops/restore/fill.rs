@@ -1,0 +1,263 @@
+//! Brings the documents of a backup or dump to the target.
+//!
+//! From a store, several segments are fetched, decompressed and inserted at once. A dump is read by one thread from
+//! beginning to end, while several inserts are under way; batches of large documents wait for room, so that memory is
+//! bounded. A complete namespace is counted and indexed while others are filled.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, Sender};
+use tokio::task::JoinSet;
+
+use super::dump::Dump;
+use super::load::{Load, ScanDocuments};
+use super::report::NamespaceOutcome;
+use super::stored::StoredBackup;
+use crate::artifact::read::segment::{self, ORDINARY};
+use crate::base::bounds::{Budget, Share};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Meter;
+use crate::dumpformat::Sink;
+use crate::model::index::Segment;
+use crate::model::namespace::Namespace;
+use crate::restore_target::insert::BATCH;
+
+/// The most runs of documents, of 1 to 2 MiB, that wait for the connection.
+const WAITING_RUNS: usize = 1;
+
+/// Segments of a namespace that are written one after the other.
+struct SegmentJob {
+    load: Arc<Load>,
+    segments: Vec<Segment>,
+    /// The number of unfinished jobs of the namespace.
+    left: Arc<AtomicUsize>,
+}
+
+/// Fills all namespaces from a backup in a store, with `at_once` jobs at once.
+pub(super) async fn fill_from_store(
+    stored: &Arc<StoredBackup>,
+    loads: Vec<Arc<Load>>,
+    at_once: usize,
+    meter: &Meter,
+) -> Result<Vec<NamespaceOutcome>> {
+    let jobs = loads.into_iter().flat_map(|load| jobs(stored, load));
+    let work = stream::iter(jobs).map(|job| one(stored, job, meter)).buffer_unordered(at_once);
+    let outcomes: Vec<Option<NamespaceOutcome>> = work.try_collect().await?;
+    Ok(outcomes.into_iter().flatten().collect())
+}
+
+fn jobs(stored: &StoredBackup, load: Arc<Load>) -> Vec<SegmentJob> {
+    let mut rest: VecDeque<Segment> = stored.segments(load.planned.chosen.at).into();
+    // A capped collection keeps its order, so it is one job.
+    let size = if load.ordered() { rest.len().max(1) } else { 1 };
+    let left = Arc::new(AtomicUsize::new(rest.len().div_ceil(size).max(1)));
+    let mut jobs = Vec::new();
+    loop {
+        let segments = rest.drain(..size.min(rest.len())).collect();
+        jobs.push(SegmentJob { load: Arc::clone(&load), segments, left: Arc::clone(&left) });
+        if rest.is_empty() {
+            return jobs;
+        }
+    }
+}
+
+async fn one(stored: &Arc<StoredBackup>, job: SegmentJob, meter: &Meter) -> Result<Option<NamespaceOutcome>> {
+    meter.doing(format!("restoring {}", job.load.planned.chosen.name()));
+    job.load.begin().await?;
+    for segment in &job.segments {
+        fill(stored, &job.load, segment, meter).await?;
+    }
+    if job.left.fetch_sub(1, SeqCst) > 1 {
+        return Ok(None);
+    }
+    let (again, at, handle) = (Arc::clone(stored), job.load.planned.chosen.at, Handle::current());
+    let scan: ScanDocuments = Box::new(move |each| again.scan(at, &handle, each).map(drop));
+    let outcome = job.load.finish(scan).await?;
+    meter.end(meter.read().packed_bytes);
+    Ok(Some(outcome))
+}
+
+async fn fill(stored: &Arc<StoredBackup>, load: &Load, segment: &Segment, meter: &Meter) -> Result<()> {
+    let (runs, mut taken) = mpsc::channel(WAITING_RUNS);
+    let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
+    let writing = async {
+        while let Some(run) = taken.recv().await {
+            load.insert(&run.documents).await?;
+        }
+        Ok(())
+    };
+    let (tally, ()) = tokio::try_join!(reading, writing).map_err(|error| match error.kind() {
+        Kind::Mismatch => {
+            error.hint(stored.rest(&[segment.namespace].into(), stored.manifest.namespaces.len()))
+        }
+        _ => error,
+    })?;
+    meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
+    Ok(())
+}
+
+/// The number of inserts at once.
+const INSERTS: usize = 4;
+/// The number of namespaces that are counted and indexed at once.
+const FINISHING: usize = 2;
+/// The most batches that wait in the channel.
+const WAITING_BATCHES: usize = 4;
+
+/// A message from the reader of a dump.
+enum DumpStep {
+    Batch(usize, Vec<u8>, Option<Share>),
+    Complete(usize),
+}
+
+/// Fills all namespaces from a dump.
+pub(super) async fn fill_from_dump(
+    dump: &Arc<Dump>,
+    loads: Vec<Arc<Load>>,
+    meter: &Meter,
+) -> Result<Vec<NamespaceOutcome>> {
+    let mut open: BTreeMap<usize, Arc<Load>> =
+        loads.into_iter().map(|load| (load.planned.chosen.at, load)).collect();
+    let (steps, mut taken) = mpsc::channel(WAITING_BATCHES);
+    let reading = {
+        let (dump, wanted) = (Arc::clone(dump), open.keys().copied().collect());
+        tokio::task::spawn_blocking(move || {
+            let mut feeder =
+                DumpFeeder { steps, wanted, at: None, batch: Vec::new(), large: segment::large_documents() };
+            dump.read(&mut feeder)
+        })
+    };
+    let mut finishing = Finishing { tasks: JoinSet::new(), room: Arc::new(Semaphore::new(FINISHING)) };
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        // Inserts continue while the reader waits for the room that they hold.
+        let step = tokio::select! {
+            biased;
+            done = under_way.try_next(), if !under_way.is_empty() => {
+                done?;
+                continue;
+            }
+            step = taken.recv() => step,
+        };
+        let Some(step) = step else { break };
+        match step {
+            DumpStep::Batch(at, raw, room) => {
+                let load = Arc::clone(&open[&at]);
+                meter.doing(format!("restoring {}", load.planned.chosen.name()));
+                load.begin().await?;
+                let most = if load.ordered() { 1 } else { INSERTS };
+                while under_way.len() >= most {
+                    under_way.try_next().await?;
+                }
+                meter.add(0, raw.len() as u64, 0);
+                under_way.push(async move {
+                    let _room = room;
+                    load.insert(&raw).await
+                });
+            }
+            DumpStep::Complete(at) => {
+                while under_way.try_next().await?.is_some() {}
+                finishing.add(dump, open.remove(&at).expect("it ends once"));
+                meter.end(0);
+            }
+        }
+    }
+    reading.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
+    // Views have no documents, and an archive may have none for a collection.
+    for load in open.into_values() {
+        finishing.add(dump, load);
+    }
+    finishing.all().await
+}
+
+/// Counts and indexes the namespaces that have all their documents.
+struct Finishing {
+    tasks: JoinSet<Result<NamespaceOutcome>>,
+    room: Arc<Semaphore>,
+}
+
+impl Finishing {
+    fn add(&mut self, dump: &Arc<Dump>, load: Arc<Load>) {
+        let (dump, room, at) = (Arc::clone(dump), Arc::clone(&self.room), load.planned.chosen.at);
+        self.tasks.spawn(async move {
+            let _turn = room.acquire().await;
+            load.begin().await?;
+            let scan: ScanDocuments = Box::new(move |each| dump.scan(at, each));
+            load.finish(scan).await
+        });
+    }
+
+    async fn all(mut self) -> Result<Vec<NamespaceOutcome>> {
+        let mut outcomes = Vec::new();
+        while let Some(done) = self.tasks.join_next().await {
+            outcomes.push(done.map_err(|_| Error::failed("a task ended unexpectedly"))??);
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Collects documents into batches.
+struct DumpFeeder {
+    steps: Sender<DumpStep>,
+    wanted: BTreeSet<usize>,
+    at: Option<usize>,
+    batch: Vec<u8>,
+    large: Arc<Budget>,
+}
+
+impl DumpFeeder {
+    fn send(&self, step: DumpStep) -> Result<()> {
+        self.steps.blocking_send(step).map_err(|_| Error::aftermath("the restore has ended"))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        match self.at {
+            Some(at) if !batch.is_empty() => {
+                let room = (batch.len() > ORDINARY).then(|| self.large.take(batch.len()));
+                self.send(DumpStep::Batch(at, batch, room))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Sink for DumpFeeder {
+    fn prelude(&mut self, _: Vec<Namespace>) -> Result<()> {
+        Ok(())
+    }
+
+    fn begin(&mut self, at: usize) -> Result<()> {
+        if self.at != Some(at) {
+            self.flush()?;
+        }
+        self.at = self.wanted.contains(&at).then_some(at);
+        Ok(())
+    }
+
+    fn document(&mut self, raw: &[u8]) -> Result<()> {
+        if self.at.is_some() {
+            if self.batch.len() + raw.len() > ORDINARY {
+                self.flush()?;
+            }
+            self.batch.extend_from_slice(raw);
+            if self.batch.len() >= BATCH {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.flush()?;
+        match self.at.take() {
+            Some(at) => self.send(DumpStep::Complete(at)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The namespaces of a backup, of a plan and of the target.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::RawDocumentBuf;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::units;
+use crate::model::manifest::NamespaceEntry;
+use crate::model::namespace::{Namespace, Type};
+use crate::mongo::meaning;
+use crate::restore_target::{RestoreTarget, trial};
+
+/// Database and collection at the target.
+pub type NamespaceKey = (String, String);
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupNamespace {
+    pub db: String,
+    /// The name that users see: of a time series, its own name and not the name of its bucket collection.
+    pub collection: String,
+    pub kind: Type,
+    pub documents: u64,
+    pub raw_bytes: u64,
+    /// The bytes that a restore reads for it.
+    pub stored_bytes: u64,
+    /// The sum of the documents' hashes, as in the manifest.
+    pub sum: u128,
+}
+
+impl BackupNamespace {
+    /// Reads a namespace of a manifest.
+    ///
+    /// # Errors
+    /// Returns an error of the kind `Mismatch` if its hash cannot be parsed.
+    pub(crate) fn of(entry: &NamespaceEntry) -> Result<BackupNamespace> {
+        let sum = u128::from_str_radix(&entry.xxh3_sum, 16).map_err(|e| {
+            Error::new(Kind::Mismatch, "the manifest has a hash that is not hexadecimal").caused_by(e)
+        })?;
+        Ok(BackupNamespace {
+            db: entry.db.clone(),
+            collection: entry.collection.clone(),
+            kind: entry.kind,
+            documents: entry.documents,
+            raw_bytes: entry.raw_bytes,
+            stored_bytes: entry.stored_bytes,
+            sum,
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("{}.{}", self.db, self.collection)
+    }
+}
+
+/// Returns true if a namespace holds users, roles or the version of their format.
+pub(super) fn is_users_or_roles(db: &str, collection: &str) -> bool {
+    db == "admin" && ["system.users", "system.roles", "system.version"].contains(&collection)
+}
+
+/// Returns true if a namespace is restored as a collection. The server itself merges users and roles, and has
+/// its own system collections.
+pub(super) fn is_ordinary(db: &str, collection: &str) -> bool {
+    let own = ["system.profile", "system.indexes", "system.views", "system.keys"];
+    !(is_users_or_roles(db, collection)
+        || own.contains(&collection)
+        || db.is_empty()
+        || db == "local"
+        || collection.starts_with('$'))
+}
+
+/// A namespace that is chosen to be restored, and its name at the target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChosenNamespace {
+    /// The position in the backup's list.
+    pub at: usize,
+    pub db: String,
+    pub collection: String,
+}
+
+impl ChosenNamespace {
+    pub(crate) fn key(&self) -> (String, String) {
+        (self.db.clone(), self.collection.clone())
+    }
+
+    /// `db.collection` at the target.
+    pub(crate) fn name(&self) -> String {
+        format!("{}.{}", self.db, self.collection)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub chosen: ChosenNamespace,
+    pub source: BackupNamespace,
+    /// Options and indexes.
+    pub namespace: Namespace,
+    /// The target's namespace of the same name.
+    pub existing: Option<Existing>,
+}
+
+/// A namespace that the target has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Existing {
+    /// `None` if the user may not count them.
+    pub documents: Option<u64>,
+    /// True if kind and options are the same as in the backup.
+    pub same: bool,
+}
+
+/// The databases of the target, and the namespaces in the databases that the restore writes to.
+pub(crate) struct TargetContents {
+    /// Kind and options by database and name.
+    rows: BTreeMap<(String, String), (String, RawDocumentBuf)>,
+    /// All databases that the user may list.
+    databases: BTreeSet<String>,
+    /// True if the target has no databases except the server's own.
+    pub fresh: bool,
+}
+
+/// Lists the target's databases, and the namespaces of the given databases.
+pub(crate) async fn look(target: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<TargetContents> {
+    let all = target.databases().await?;
+    let own = |db: &String| ["admin", "config", "local", trial::DATABASE].contains(&db.as_str());
+    let fresh = all.as_ref().is_some_and(|all| all.iter().all(own));
+    let known = match all {
+        Some(all) => all,
+        None => target.own_databases().await?,
+    };
+    let mut rows = BTreeMap::new();
+    for db in databases {
+        for row in target.collections(db).await? {
+            let (Ok(name), Ok(kind)) = (row.get_str("name"), row.get_str("type")) else { continue };
+            let options = row.get_document("options").map(|o| o.to_owned()).unwrap_or_default();
+            rows.insert((db.to_string(), name.to_string()), (kind.to_string(), options));
+        }
+    }
+    Ok(TargetContents { rows, databases: known.into_iter().collect(), fresh })
+}
+
+impl TargetContents {
+    /// The listed databases that have a namespace.
+    pub(crate) fn databases(&self) -> BTreeSet<&str> {
+        self.rows.keys().map(|(db, _)| db.as_str()).collect()
+    }
+
+    /// The names in a listed database.
+    pub(super) fn names_of<'a>(&'a self, db: &'a str) -> impl Iterator<Item = &'a str> {
+        self.rows.keys().filter(move |(of, _)| of == db).map(|(_, name)| name.as_str())
+    }
+
+    /// The views in the listed databases, with their options.
+    pub(super) fn views(&self) -> impl Iterator<Item = (&(String, String), &RawDocumentBuf)> {
+        self.rows.iter().filter(|(_, (kind, _))| kind == "view").map(|(key, (_, options))| (key, options))
+    }
+
+    pub(super) fn has_database(&self, db: &str) -> bool {
+        self.databases.contains(db) || self.rows.keys().any(|(of, _)| of == db)
+    }
+
+    /// A database of the target whose name differs from this name only by case.
+    pub(super) fn alike(&self, db: &str) -> Option<&str> {
+        let all = self.databases.iter().map(String::as_str);
+        all.chain(self.databases()).find(|other| *other != db && other.eq_ignore_ascii_case(db))
+    }
+
+    /// The target's namespace that has the name of a namespace to be restored.
+    pub(crate) async fn existing(
+        &self,
+        target: &RestoreTarget,
+        chosen: &ChosenNamespace,
+        namespace: &Namespace,
+    ) -> Result<Option<Existing>> {
+        let key = (chosen.db.clone(), chosen.collection.clone());
+        let Some((kind, options)) = self.rows.get(&key) else { return Ok(None) };
+        let wanted = match namespace.kind {
+            Type::Collection => "collection",
+            Type::View => "view",
+            Type::Timeseries => "timeseries",
+        };
+        let same = kind == wanted && meaning::same_options(options, &namespace.options);
+        let documents = match kind.as_str() {
+            "view" => Some(0),
+            "timeseries" => {
+                target.count_in(&target.place_of_series(&chosen.db, &chosen.collection).await?).await?
+            }
+            _ => target.count(&chosen.db, &chosen.collection).await?,
+        };
+        Ok(Some(Existing { documents, same }))
+    }
+
+    pub(crate) fn has(&self, key: &(String, String)) -> bool {
+        self.rows.contains_key(key)
+    }
+
+    /// The namespaces that are not in `names`, without the server's own collections.
+    pub(super) fn beside(&self, names: &BTreeSet<(String, String)>) -> Vec<(String, String)> {
+        let own = |(db, name): &&(String, String)| {
+            name.starts_with("system.") || ["admin", "config", "local"].contains(&db.as_str())
+        };
+        self.rows.keys().filter(|key| !names.contains(key) && !own(key)).cloned().collect()
+    }
+}
+
+/// A text like `a, b and 3 more`, which has at most `most` names.
+pub(super) fn name_list(names: &[impl AsRef<str>], most: usize) -> String {
+    let first = names.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => first,
+        more => format!("{first} and {} more", units::count(more as u64)),
+    }
+}
