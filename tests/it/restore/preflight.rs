@@ -195,7 +195,7 @@ async fn an_oplog_that_the_target_cannot_read_is_found() {
     dump.oplog(&since(&original, start).await);
     let (target, live) = set(Version::V4_4_2).await;
     rows(&live, "shop", "orders", 1_000..1_010).await;
-    let ran = dump.restore(&target.uri(), &["--drop"]).ends(1).says(&["$v: 2", "of shop.orders"]);
+    let ran = dump.restore(&target.uri(), &["--drop"]).ends(1).says(&["$v: 2", "in shop.orders"]);
     assert_eq!(flags(&ran), ["--no-replay"]);
     assert_eq!(documents(&live).await["shop.orders"], 10);
     let report = dump.restore(&target.uri(), &["--drop", "--no-replay"]).ends(0).json();
