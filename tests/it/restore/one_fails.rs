@@ -183,7 +183,9 @@ async fn a_concurrent_writer_on_the_target_is_reported() {
     proxy.clear();
     // The client starts later: the target holds more documents than the restore wrote, one of them with an
     // _id of the backup.
-    for (id, says) in [(7_000, "the target has 31 documents, but 30 were written"), (3, "1 document with an _id")] {
+    for (id, says) in
+        [(7_000, "the target has 31 documents, but 30 were written"), (3, "1 document with an _id")]
+    {
         let rule = Rule::on("create").namespace("shop.orders").then(writes(id));
         proxy.add(rule);
         let ran = restore().ends(1);
