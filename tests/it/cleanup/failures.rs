@@ -7,6 +7,7 @@ use serde_json::json;
 use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::{FORMAT, Failure};
 use uzima_backup::model::id::BackupId;
+use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::cleanup::cleanup;
 
 use super::clocks::options;
@@ -15,11 +16,15 @@ use crate::store::support;
 
 /// The report of a run that failed so many days ago.
 pub fn failed(job: &str, days: i64) -> Failure {
-    let m = manifest(job, days);
+    failed_run(manifest(job, days))
+}
+
+/// The report of a run that failed, with the id and the times of this manifest.
+fn failed_run(m: Manifest) -> Failure {
     Failure {
         format: FORMAT,
         id: m.id,
-        job: job.into(),
+        job: m.job,
         tool: m.tool,
         host: m.host,
         started_at: m.started_at,
@@ -33,7 +38,10 @@ pub fn failed(job: &str, days: i64) -> Failure {
 
 impl Place {
     fn fail(&self, job: &str, days: i64) -> BackupId {
-        let failure = failed(job, days);
+        self.put_failure(failed(job, days))
+    }
+
+    fn put_failure(&self, failure: Failure) -> BackupId {
         self.put(&layout::failed(&failure.id), &serde_json::to_vec(&failure).expect("JSON"));
         failure.id
     }
@@ -68,8 +76,7 @@ fn an_orphan_beside_a_report_of_a_failure_is_still_an_orphan() {
     let lost = manifest(JOB, 40);
     place.put(&lost.artifact.key, b"all the data");
     super::orphans::aged(&place, &lost.artifact.key, 40);
-    let id = place.fail(JOB, 40);
-    assert_eq!(id, lost.id);
+    let id = place.put_failure(failed_run(lost.clone()));
     let done = place.run(&["cleanup", "--json"]).ends(0).json();
     assert_eq!((&done["expired"], &done["orphans"][0]["key"]), (&json!([id]), &json!(lost.artifact.key)));
     assert!(place.keys().contains(&lost.artifact.key));

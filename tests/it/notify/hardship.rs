@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use uzima_backup::base::cancel::Cancel;
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
 use uzima_backup::notify::Notifier;
 use uzima_backup::notify::events::{NewestGood, Occasion, Operation};
 
-use super::runs::{NotifierSetup, at, failure, success};
+use super::runs::{NotifierSetup, at, failure, occasion, success};
 use super::support::{accepted, refused, service};
 
 #[tokio::test]
@@ -57,8 +58,11 @@ async fn a_run_that_a_signal_ends_does_not_wait_for_the_mail() {
     let server = service(vec![accepted().set_delay(Duration::from_secs(30))]).await;
     let place = NotifierSetup { server, folder };
     let began = std::time::Instant::now();
+    let cancel = Cancel::default();
+    cancel.by_signal(15);
+    let notifier = place.notifier(place.options()).ending_by(cancel.deadline());
     let outcome = failure(Exit::Signal(15), NewestGood::Missing);
-    let problems = place.ends(place.options(), Operation::Backup, 0, outcome).await;
+    let problems = notifier.outcome(&occasion(Operation::Backup, 0), outcome, at(0)).await;
     assert_eq!(problems.len(), 1);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }

@@ -43,6 +43,11 @@ pub fn success() -> Outcome {
     })
 }
 
+/// The run of an operation so many hours after the first one.
+pub fn occasion(operation: Operation, hours: i64) -> Occasion {
+    Occasion { job: "all@db1".into(), operation, run: format!("run-{hours}") }
+}
+
 /// A mail service, and a notifier with its state in a folder.
 pub struct NotifierSetup {
     pub server: MockServer,
@@ -61,6 +66,12 @@ impl NotifierSetup {
         options(&self.server.uri())
     }
 
+    /// A new notifier, as in a new process.
+    pub fn notifier(&self, options: MailOptions) -> Notifier {
+        let state = self.folder.path().join("state");
+        Notifier::new(Some(options), Some(state), Redactor::default(), "h")
+    }
+
     /// Ends a run, with a new notifier as in a new process.
     pub async fn ends(
         &self,
@@ -69,10 +80,7 @@ impl NotifierSetup {
         hours: i64,
         outcome: Outcome,
     ) -> Vec<String> {
-        let of = Occasion { job: "all@db1".into(), operation, run: format!("run-{hours}") };
-        let state = self.folder.path().join("state");
-        let notifier = Notifier::new(Some(options), Some(state), Redactor::default(), "h");
-        notifier.outcome(&of, outcome, at(hours)).await
+        self.notifier(options).outcome(&occasion(operation, hours), outcome, at(hours)).await
     }
 
     pub async fn backup(&self, hours: i64, outcome: Outcome) {
