@@ -13,33 +13,33 @@ use bson::{RawBsonRef, RawDocument};
 /// Fields of an index that belong to its server: the version, the collection's name (before 4.4), and how the index was
 /// built.
 const IGNORED_OF_INDEX: [&str; 4] = ["v", "ns", "background", "dropDups"];
-/// Options that a server sets on its own, and those that a restore leaves out because `create` refuses them.
+/// Options that a server sets by itself, and options that a restore leaves out because `create` refuses them.
 const IGNORED_OF_OPTIONS: [&str; 6] =
     ["recordIdsReplicated", "autoIndexId", "flags", "temp", "usePowerOf2Sizes", "paddingFactor"];
 /// Versions of index formats. A server adds its own where the index has none.
 const FORMATS: [&str; 2] = ["textIndexVersion", "2dsphereIndexVersion"];
-/// The server takes numbers for these, and false means the same as nothing.
+/// Options that may be booleans or numbers. False means the same as a missing option.
 const SWITCHES: [&str; 6] = ["unique", "sparse", "hidden", "prepareUnique", "capped", "recordPreImages"];
 /// The value that MongoDB 5.0.14 and later use instead of a NaN in `expireAfterSeconds`: such documents never expire.
 const NEVER: i64 = i32::MAX as i64;
 
 /// A value without its number type.
 #[derive(Debug, Clone, PartialEq)]
-enum Value {
+enum Normal {
     Whole(i64),
     Fraction(f64),
     Text(String),
     /// Fields in any order.
     Fields(Fields),
     /// Fields in their order, or items.
-    Sequence(Vec<(String, Value)>),
-    /// Everything else, and values that must be the same byte by byte.
+    Sequence(Vec<(String, Normal)>),
+    /// All other values, and values that must be equal byte by byte.
     Exact(Vec<u8>),
 }
 
-type Fields = BTreeMap<String, Value>;
+type Fields = BTreeMap<String, Normal>;
 
-/// Returns true if the two indexes, as `listIndexes` describes them, do the same.
+/// Returns true if two indexes, as `listIndexes` describes them, are equivalent.
 pub fn same_index(one: &RawDocument, other: &RawDocument) -> bool {
     let (mut one, mut other) = (index(one), index(other));
     for format in FORMATS {
@@ -51,7 +51,7 @@ pub fn same_index(one: &RawDocument, other: &RawDocument) -> bool {
     one == other
 }
 
-/// Returns true if two collections or views with these options, as `listCollections` describes them, are the same.
+/// Returns true if two collections or views with these options, as `listCollections` describes them, are equivalent.
 pub fn same_options(one: &RawDocument, other: &RawDocument) -> bool {
     options(one) == options(other)
 }
@@ -71,7 +71,7 @@ fn index(raw: &RawDocument) -> Fields {
             },
             "expireAfterSeconds" => seconds(value),
             key if SWITCHES.contains(&key) && !is_on(value) => continue,
-            key if SWITCHES.contains(&key) => Value::Whole(1),
+            key if SWITCHES.contains(&key) => Normal::Whole(1),
             _ => loose(value),
         };
         out.insert(key.to_string(), value);
@@ -79,42 +79,43 @@ fn index(raw: &RawDocument) -> Fields {
     text_index(&mut out);
     if has_kind(&out, "2d") {
         for (key, default) in [("bits", 26), ("min", -180), ("max", 180)] {
-            out.entry(key.into()).or_insert(Value::Whole(default));
+            out.entry(key.into()).or_insert(Normal::Whole(default));
         }
     }
     out
 }
 
-/// A text index is asked for by the fields that it covers, and described by its weights.
+/// A client creates a text index by naming its fields; the server describes it by the weights of the fields. Converts the first
+/// form into the second.
 fn text_index(index: &mut Fields) {
     if !has_kind(index, "text") {
         return;
     }
-    let text = Value::Text("text".into());
+    let text = Normal::Text("text".into());
     let mut weights = match index.remove("weights") {
-        Some(Value::Fields(weights)) => weights,
+        Some(Normal::Fields(weights)) => weights,
         _ => Fields::new(),
     };
-    if let Some(Value::Sequence(key)) = index.get_mut("key") {
-        let named = |field: &(String, Value)| field.1 == text && field.0 != "_fts";
+    if let Some(Normal::Sequence(key)) = index.get_mut("key") {
+        let named = |field: &(String, Normal)| field.1 == text && field.0 != "_fts";
         let at = key.iter().position(named);
         for (name, _) in key.extract_if(.., |field| named(field)) {
-            weights.entry(name).or_insert(Value::Whole(1));
+            weights.entry(name).or_insert(Normal::Whole(1));
         }
         if let Some(at) = at {
             key.insert(at, ("_fts".into(), text));
-            key.insert(at + 1, ("_ftsx".into(), Value::Whole(1)));
+            key.insert(at + 1, ("_ftsx".into(), Normal::Whole(1)));
         }
     }
-    index.insert("weights".into(), Value::Fields(weights));
+    index.insert("weights".into(), Normal::Fields(weights));
     for (key, default) in [("default_language", "english"), ("language_override", "language")] {
-        index.entry(key.into()).or_insert(Value::Text(default.into()));
+        index.entry(key.into()).or_insert(Normal::Text(default.into()));
     }
 }
 
 fn has_kind(index: &Fields, kind: &str) -> bool {
-    let Some(Value::Sequence(key)) = index.get("key") else { return false };
-    key.iter().any(|(_, value)| matches!(value, Value::Text(text) if text == kind))
+    let Some(Normal::Sequence(key)) = index.get("key") else { return false };
+    key.iter().any(|(_, value)| matches!(value, Normal::Text(text) if text == kind))
 }
 
 fn options(raw: &RawDocument) -> Fields {
@@ -138,12 +139,12 @@ fn options(raw: &RawDocument) -> Fields {
             }
             ("clusteredIndex", RawBsonRef::Document(clustered)) => {
                 let mut fields = index(clustered);
-                fields.entry("name".into()).or_insert(Value::Text("_id_".into()));
-                Value::Fields(fields)
+                fields.entry("name".into()).or_insert(Normal::Text("_id_".into()));
+                Normal::Fields(fields)
             }
-            ("timeseries", RawBsonRef::Document(series)) => Value::Fields(time_series(series)),
+            ("timeseries", RawBsonRef::Document(series)) => Normal::Fields(time_series(series)),
             (key, value) if SWITCHES.contains(&key) && !is_on(value) => continue,
-            (key, _) if SWITCHES.contains(&key) => Value::Whole(1),
+            (key, _) if SWITCHES.contains(&key) => Normal::Whole(1),
             (_, value) => loose(value),
         };
         out.insert(key.to_string(), value);
@@ -151,36 +152,36 @@ fn options(raw: &RawDocument) -> Fields {
     out
 }
 
-/// The span of a bucket follows from the granularity, unless one was asked for.
+/// The options of a time series. The server derives the span of a bucket from the granularity, unless the span was set.
 fn time_series(raw: &RawDocument) -> Fields {
     let mut out = fields(raw);
     if out.contains_key("bucketRoundingSeconds") {
         return out;
     }
-    let granularity = out.entry("granularity".into()).or_insert(Value::Text("seconds".into()));
+    let granularity = out.entry("granularity".into()).or_insert(Normal::Text("seconds".into()));
     let span = match granularity {
-        Value::Text(text) if text == "minutes" => 86_400,
-        Value::Text(text) if text == "hours" => 2_592_000,
+        Normal::Text(text) if text == "minutes" => 86_400,
+        Normal::Text(text) if text == "hours" => 2_592_000,
         _ => 3_600,
     };
-    out.entry("bucketMaxSpanSeconds".into()).or_insert(Value::Whole(span));
+    out.entry("bucketMaxSpanSeconds".into()).or_insert(Normal::Whole(span));
     out
 }
 
 /// A collation with the server's defaults; `None` for the simple collation, which means the same as no collation. The field
 /// `version` is left out: it is the version of the server's ICU library.
-fn collation(value: RawBsonRef<'_>) -> Option<Value> {
+fn collation(value: RawBsonRef<'_>) -> Option<Normal> {
     let RawBsonRef::Document(raw) = value else { return Some(loose(value)) };
     let mut out = fields(raw);
-    if out.get("locale") == Some(&Value::Text("simple".into())) {
+    if out.get("locale") == Some(&Normal::Text("simple".into())) {
         return None;
     }
     out.remove("version");
-    let (off, text) = (Value::Exact(vec![0]), |text: &str| Value::Text(text.into()));
+    let (off, text) = (Normal::Exact(vec![0]), |text: &str| Normal::Text(text.into()));
     for (key, default) in [
         ("caseLevel", off.clone()),
         ("caseFirst", text("off")),
-        ("strength", Value::Whole(3)),
+        ("strength", Normal::Whole(3)),
         ("numericOrdering", off.clone()),
         ("alternate", text("non-ignorable")),
         ("maxVariable", text("punct")),
@@ -189,26 +190,26 @@ fn collation(value: RawBsonRef<'_>) -> Option<Value> {
     ] {
         out.entry(key.into()).or_insert(default);
     }
-    Some(Value::Fields(out))
+    Some(Normal::Fields(out))
 }
 
-/// 5.0 and later keep whole seconds.
-fn seconds(value: RawBsonRef<'_>) -> Value {
+/// A number of seconds. MongoDB 5.0 and later store whole seconds.
+fn seconds(value: RawBsonRef<'_>) -> Normal {
     match number(value) {
-        Some(seconds) if seconds.is_nan() => Value::Whole(NEVER),
-        Some(seconds) => Value::Whole(seconds as i64),
+        Some(seconds) if seconds.is_nan() => Normal::Whole(NEVER),
+        Some(seconds) => Normal::Whole(seconds as i64),
         None => loose(value),
     }
 }
 
-/// A projection: which fields are included and which are excluded.
-fn projection(value: RawBsonRef<'_>) -> Value {
+/// A projection, in which every value means included or excluded.
+fn projection(value: RawBsonRef<'_>) -> Normal {
     match value {
         RawBsonRef::Document(raw) => {
             let fields = raw.iter().flatten();
-            Value::Fields(fields.map(|(key, value)| (key.to_string(), projection(value))).collect())
+            Normal::Fields(fields.map(|(key, value)| (key.to_string(), projection(value))).collect())
         }
-        value => Value::Whole(is_on(value).into()),
+        value => Normal::Whole(is_on(value).into()),
     }
 }
 
@@ -231,9 +232,9 @@ fn number(value: RawBsonRef<'_>) -> Option<f64> {
 }
 
 /// A value in which neither number types nor the order of fields count.
-fn loose(value: RawBsonRef<'_>) -> Value {
+fn loose(value: RawBsonRef<'_>) -> Normal {
     match value {
-        RawBsonRef::Document(raw) => Value::Fields(fields(raw)),
+        RawBsonRef::Document(raw) => Normal::Fields(fields(raw)),
         value => scalar(value, loose),
     }
 }
@@ -243,37 +244,37 @@ fn fields(raw: &RawDocument) -> Fields {
 }
 
 /// A value in which the order of fields counts and number types do not.
-fn ordered(value: RawBsonRef<'_>) -> Value {
+fn ordered(value: RawBsonRef<'_>) -> Normal {
     match value {
         RawBsonRef::Document(raw) => {
             let fields = raw.iter().flatten();
-            Value::Sequence(fields.map(|(key, value)| (key.to_string(), ordered(value))).collect())
+            Normal::Sequence(fields.map(|(key, value)| (key.to_string(), ordered(value))).collect())
         }
         value => scalar(value, ordered),
     }
 }
 
-fn scalar(value: RawBsonRef<'_>, item: fn(RawBsonRef<'_>) -> Value) -> Value {
+fn scalar(value: RawBsonRef<'_>, item: fn(RawBsonRef<'_>) -> Normal) -> Normal {
     match (value, number(value)) {
-        (RawBsonRef::Int32(n), _) => Value::Whole(n.into()),
-        (RawBsonRef::Int64(n), _) => Value::Whole(n),
+        (RawBsonRef::Int32(n), _) => Normal::Whole(n.into()),
+        (RawBsonRef::Int64(n), _) => Normal::Whole(n),
         // Beyond 2^53 not every integer is a double, so the comparison must be exact.
-        (_, Some(n)) if n.fract() == 0.0 && n.abs() <= 9_007_199_254_740_992.0 => Value::Whole(n as i64),
-        (_, Some(n)) if !n.is_nan() => Value::Fraction(n),
-        (RawBsonRef::String(text), _) => Value::Text(text.into()),
-        (RawBsonRef::Boolean(on), _) => Value::Exact(vec![on.into()]),
+        (_, Some(n)) if n.fract() == 0.0 && n.abs() <= 9_007_199_254_740_992.0 => Normal::Whole(n as i64),
+        (_, Some(n)) if !n.is_nan() => Normal::Fraction(n),
+        (RawBsonRef::String(text), _) => Normal::Text(text.into()),
+        (RawBsonRef::Boolean(on), _) => Normal::Exact(vec![on.into()]),
         (RawBsonRef::Array(items), _) => {
             let items = items.into_iter().flatten();
-            Value::Sequence(items.map(|value| (String::new(), item(value))).collect())
+            Normal::Sequence(items.map(|value| (String::new(), item(value))).collect())
         }
         (value, _) => exact(value),
     }
 }
 
-fn exact(value: RawBsonRef<'_>) -> Value {
+fn exact(value: RawBsonRef<'_>) -> Normal {
     let mut out = bson::RawDocumentBuf::new();
     out.append(bson::raw::cstr!(""), value);
-    Value::Exact(out.into_bytes())
+    Normal::Exact(out.into_bytes())
 }
 
 #[cfg(test)]
@@ -282,9 +283,9 @@ mod tests {
 
     use super::*;
 
-    /// Pairs that 4.4.2 on one side and 5.0.32 and 6.0.27 on the other answer for the same request.
+    /// Pairs of answers to the same request: from 4.4.2, and from 5.0.32 and 6.0.27.
     #[test]
-    fn an_index_means_the_same_in_the_form_of_each_server() {
+    fn an_index_is_equivalent_in_the_form_of_each_server() {
         let decimal: Decimal128 = "3600".parse().unwrap();
         for (one, other) in [
             (
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_means_the_same_with_what_the_server_adds() {
+    fn an_index_is_equivalent_with_the_defaults_of_the_server() {
         for (asked, described) in [
             (
                 rawdoc! {"key": {"p": "2d"}, "name": "p"},
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_does_something_else_is_another() {
+    fn indexes_that_behave_differently_differ() {
         let base = rawdoc! {"v": 2, "key": {"a": 1, "b": 1}, "name": "x"};
         let with = |more: RawDocumentBuf| {
             let mut out = base.clone();
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn options_mean_the_same_in_the_form_of_each_server() {
+    fn options_are_equivalent_in_the_form_of_each_server() {
         for (one, other) in [
             (
                 rawdoc! {"capped": true, "size": 4096, "max": 5_i64},
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_do_something_else_are_others() {
+    fn options_that_behave_differently_differ() {
         let schema =
             |kind: &str| rawdoc! {"validator": {"$jsonSchema": {"properties": {"a": {"bsonType": kind}}}}};
         for (one, other) in [

@@ -1,8 +1,8 @@
-//! What happened on the way and belongs into the log and the manifest: retries, dropped collections.
+//! Notes about a run for the log and the manifest, for example retries and dropped collections.
 
 use std::sync::{Arc, Mutex};
 
-/// A list that the parts of a run add to.
+/// A list of lines. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Notes(Arc<Mutex<Vec<(String, u32)>>>);
 
@@ -13,8 +13,8 @@ impl Notes {
         self.0.lock().expect("no holder panics").push((line, 1));
     }
 
-    /// Logs a line and adds it. A line that is there already is counted, so that a bad night fills neither the log nor
-    /// the manifest.
+    /// Adds a line and logs it as information. Repeated lines are counted, so that many retries fill neither the log nor the
+    /// manifest.
     pub fn count(&self, line: String) {
         let mut lines = self.0.lock().expect("no holder panics");
         match lines.iter_mut().find(|(there, _)| *there == line) {
@@ -29,7 +29,7 @@ impl Notes {
         }
     }
 
-    /// All lines so far, in order.
+    /// All lines so far, in order. A repeated line has its count.
     pub fn lines(&self) -> Vec<String> {
         let lines = self.0.lock().expect("no holder panics");
         let line = |(line, count): &(String, u32)| match count {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happens_again_is_counted() {
+    fn repeated_lines_are_counted() {
         let notes = Notes::default();
         for line in ["a", "b", "a", "a"] {
             notes.count(line.into());

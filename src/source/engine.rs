@@ -1,6 +1,6 @@
 //! Chooses the engine that reads a backup: mongodump or the tool's own cursors.
 //!
-//! Setting `engine` decides. With `auto`, mongodump reads if it is installed and can read exactly the selection.
+//! The setting `engine` decides. With `auto`, mongodump reads if it is installed and can read exactly the selection.
 
 use super::mongodump::{self, FoundMongodump, Mongodump};
 use crate::base::error::{Error, Result};

@@ -90,7 +90,7 @@ const OLDEST: (u32, u32) = (100, 5);
 /// Finds mongodump: the program `configured`, or else the first in `search_path` (the value of PATH) and the usual folders.
 ///
 /// # Errors
-/// Returns the reason if no mongodump is there, or the one that was found cannot be used.
+/// Returns the reason if mongodump is not installed or cannot be used.
 pub async fn find(
     configured: Option<&Path>,
     search_path: Option<&str>,

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::scan::{Scan, ScanMessage};
+use self::scan::{NativeScan, ScanMessage};
 use super::describe::Uuids;
 use crate::base::error::{Error, Result};
 use crate::dumpformat::Sink;
@@ -55,7 +55,7 @@ impl Gone {
     }
 }
 
-/// How many namespaces are open at once, including the one that is being written.
+/// The number of namespaces that are open at once, including the one that is being written.
 const AHEAD: usize = 6;
 
 /// A namespace whose scan has begun.
@@ -80,10 +80,10 @@ pub fn read(
 ) -> Result<()> {
     sink.prelude(namespaces.to_vec())?;
     let (order, mut arriving) = mpsc::unbounded_channel();
-    let scans: Vec<Scan> = namespaces
+    let scans: Vec<NativeScan> = namespaces
         .iter()
         .filter(|n| n.has_documents())
-        .map(|n| Scan::new(server.clone(), n, uuids, notes.clone(), options))
+        .map(|n| NativeScan::new(server.clone(), n, uuids, notes.clone(), options))
         .collect();
     let reader = {
         let (server, cancel) = (server.clone(), cancel.clone());
@@ -147,7 +147,7 @@ fn write_documents(
 /// The body of the reading thread.
 fn run_scans(
     server: &Server,
-    scans: Vec<Scan>,
+    scans: Vec<NativeScan>,
     order: &mpsc::UnboundedSender<Incoming>,
     cancel: &CancellationToken,
 ) -> Result<()> {

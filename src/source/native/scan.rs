@@ -36,7 +36,7 @@ pub(super) enum ScanMessage {
 }
 
 /// The scan of one collection.
-pub(super) struct Scan {
+pub(super) struct NativeScan {
     origin: NativeCollection,
     uuid: Option<String>,
     notes: Notes,
@@ -83,16 +83,16 @@ impl From<Driver> for LostCursor {
     }
 }
 
-impl Scan {
+impl NativeScan {
     pub(super) fn new(
         server: Arc<Server>,
         namespace: &Namespace,
         uuids: &Uuids,
         notes: Notes,
         options: &ReadOptions,
-    ) -> Scan {
+    ) -> NativeScan {
         let key = (namespace.db.clone(), namespace.data_collection().to_string());
-        Scan {
+        NativeScan {
             waiting: server.patience.start(server.service()),
             uuid: uuids.get(&key).cloned(),
             origin: NativeCollection {

@@ -22,7 +22,7 @@ const RESHARDING: [&str; 3] =
 
 /// The part of an entry that is kept.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kept {
+pub(crate) enum KeptEntry {
     Whole,
     /// An `applyOps` entry with only the wanted operations.
     Part(RawDocumentBuf),
@@ -33,63 +33,63 @@ pub(crate) enum Kept {
 /// Filters the entries of a slice, which it must see in order.
 pub(crate) struct OplogFilter<'a> {
     selection: &'a Selection,
-    transactions: Transactions,
+    transactions: OpenTransactions,
 }
 
 impl<'a> OplogFilter<'a> {
     /// Makes a filter for `selection`. The documents in the backup contain every write up to `ready`.
     pub(crate) fn new(selection: &'a Selection, ready: OpTime) -> OplogFilter<'a> {
-        OplogFilter { selection, transactions: Transactions { ready, open: HashSet::new() } }
+        OplogFilter { selection, transactions: OpenTransactions { ready, open: HashSet::new() } }
     }
 
     /// Decides about the next entry.
     ///
     /// # Errors
     /// Returns a [`Kind::Moved`] if the entry changes a namespace of the backup in a way that a replay cannot repeat.
-    pub(crate) fn take(&mut self, entry: &RawDocument) -> Result<Kept> {
+    pub(crate) fn take(&mut self, entry: &RawDocument) -> Result<KeptEntry> {
         if entry.get_str("op").is_ok_and(|op| op == "c") {
             bounds::check_depth(entry).map_err(malformed)?;
         }
         let link = self.transactions.link(entry)?;
         if link == TransactionLink::Over {
-            return Ok(Kept::Nothing);
+            return Ok(KeptEntry::Nothing);
         }
         let kept = self.operation(entry)?;
         // The parts of a transaction are counted, so a part without wanted operations stays as an empty one.
         Ok(match (kept, link) {
-            (Kept::Nothing, TransactionLink::Part) => {
-                Kept::Part(with_operations(entry, &RawArrayBuf::new())?)
+            (KeptEntry::Nothing, TransactionLink::Part) => {
+                KeptEntry::Part(with_operations(entry, &RawArrayBuf::new())?)
             }
-            (_, TransactionLink::End) => Kept::Whole,
+            (_, TransactionLink::End) => KeptEntry::Whole,
             (kept, _) => kept,
         })
     }
 
     /// Decides about an entry, or about an operation inside of one.
-    fn operation(&self, operation: &RawDocument) -> Result<Kept> {
+    fn operation(&self, operation: &RawDocument) -> Result<KeptEntry> {
         let wanted = match operation.get_str("op").map_err(malformed)? {
             "c" => return self.command(operation),
             // No-ops, and containers and keys, which belong to each server itself. mongorestore leaves them out, too.
             "n" | "ci" | "cu" | "cd" | "km" => false,
             _ => self.wants_write(operation)?,
         };
-        Ok(if wanted { Kept::Whole } else { Kept::Nothing })
+        Ok(if wanted { KeptEntry::Whole } else { KeptEntry::Nothing })
     }
 
     /// Decides about each operation of an `applyOps`.
-    fn apply_ops(&self, entry: &RawDocument, operations: &bson::RawArray) -> Result<Kept> {
+    fn apply_ops(&self, entry: &RawDocument, operations: &bson::RawArray) -> Result<KeptEntry> {
         let (mut kept, mut complete, mut any) = (RawArrayBuf::new(), true, false);
         for operation in operations {
             let operation = operation.map_err(malformed)?;
             let operation =
                 operation.as_document().ok_or_else(|| malformed("an operation is no document"))?;
             match self.operation(operation)? {
-                Kept::Whole => kept.push(RawBsonRef::Document(operation)),
-                Kept::Part(part) => {
+                KeptEntry::Whole => kept.push(RawBsonRef::Document(operation)),
+                KeptEntry::Part(part) => {
                     complete = false;
                     kept.push(RawBsonRef::Document(&part));
                 }
-                Kept::Nothing => {
+                KeptEntry::Nothing => {
                     complete = false;
                     continue;
                 }
@@ -97,14 +97,14 @@ impl<'a> OplogFilter<'a> {
             any = true;
         }
         match (complete, any) {
-            (true, _) => Ok(Kept::Whole),
-            (false, true) => Ok(Kept::Part(with_operations(entry, &kept)?)),
-            (false, false) => Ok(Kept::Nothing),
+            (true, _) => Ok(KeptEntry::Whole),
+            (false, true) => Ok(KeptEntry::Part(with_operations(entry, &kept)?)),
+            (false, false) => Ok(KeptEntry::Nothing),
         }
     }
 
     /// Decides about a command. The first field of `o` is the command's name and, usually, its collection.
-    fn command(&self, operation: &RawDocument) -> Result<Kept> {
+    fn command(&self, operation: &RawDocument) -> Result<KeptEntry> {
         let namespace = operation.get_str("ns").map_err(malformed)?;
         let db = namespace.split_once('.').map_or(namespace, |(db, _)| db);
         let command = operation.get_document("o").map_err(malformed)?;
@@ -125,7 +125,7 @@ impl<'a> OplogFilter<'a> {
             // databases that only newer servers have.
             _ => self.wants_all_of(db),
         };
-        Ok(if wanted { Kept::Whole } else { Kept::Nothing })
+        Ok(if wanted { KeptEntry::Whole } else { KeptEntry::Nothing })
     }
 
     /// Returns true if the namespace is part of the backup. The buckets of a time series count as the time series.
@@ -267,14 +267,14 @@ enum TransactionLink {
 
 /// Finds the entries that belong to one transaction: a large transaction is written in parts, and a prepared one is
 /// committed by a separate entry.
-struct Transactions {
+struct OpenTransactions {
     /// The documents in the backup contain every write that was committed up to this time.
     ready: OpTime,
     /// Session and number of the transactions that are not complete yet.
     open: HashSet<(Vec<u8>, i64)>,
 }
 
-impl Transactions {
+impl OpenTransactions {
     /// Classifies the next entry. `lsid` and `txnNumber` name the transaction; `prevOpTime` is the time of its previous
     /// entry, or 0 in the first one (server source, `transaction_oplog_application.cpp`).
     fn link(&mut self, entry: &RawDocument) -> Result<TransactionLink> {

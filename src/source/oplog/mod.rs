@@ -20,7 +20,7 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use tokio_util::sync::CancellationToken;
 
 use self::bounds::OplogPosition;
-use self::filter::{Kept, OplogFilter};
+use self::filter::{KeptEntry, OplogFilter};
 use crate::base::error::{Error, Kind, Result};
 use crate::config::choices::ConsistencyChoice;
 use crate::config::selection::Selection;
@@ -204,9 +204,9 @@ impl SliceStart {
         sink.sink.begin(sink.place)?;
         let mut hand_on = |entry: &RawDocument| {
             let bytes = match filter.take(entry)? {
-                Kept::Whole => sink.sink.document(entry.as_bytes()),
-                Kept::Part(part) => sink.sink.document(part.as_bytes()),
-                Kept::Nothing => return Ok(()),
+                KeptEntry::Whole => sink.sink.document(entry.as_bytes()),
+                KeptEntry::Part(part) => sink.sink.document(part.as_bytes()),
+                KeptEntry::Nothing => return Ok(()),
             };
             entries += 1;
             bytes

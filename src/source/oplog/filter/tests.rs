@@ -18,14 +18,14 @@ fn raw(entry: &Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(entry).unwrap()
 }
 
-fn take(selection: &Selection, entry: &Document) -> Result<Kept> {
+fn take(selection: &Selection, entry: &Document) -> Result<KeptEntry> {
     OplogFilter::new(selection, READY).take(&raw(entry))
 }
 
 #[track_caller]
 fn keeps(selection: &Selection, entry: &Document, want: bool) {
     let kept = take(selection, entry).unwrap();
-    assert_eq!(kept, if want { Kept::Whole } else { Kept::Nothing }, "{selection:?} {entry}");
+    assert_eq!(kept, if want { KeptEntry::Whole } else { KeptEntry::Nothing }, "{selection:?} {entry}");
 }
 
 fn write(op: &str, ns: &str) -> Document {
@@ -54,8 +54,8 @@ fn in_transaction(previous: u32, mut entry: Document) -> Document {
 }
 
 /// The namespaces of the operations that are kept of an `applyOps`.
-fn namespaces(kept: &Kept) -> Vec<String> {
-    let Kept::Part(part) = kept else { panic!("{kept:?}") };
+fn namespaces(kept: &KeptEntry) -> Vec<String> {
+    let KeptEntry::Part(part) = kept else { panic!("{kept:?}") };
     let operations = part.get_document("o").unwrap().get_array("applyOps").unwrap();
     let ns = |o: bson::error::Result<RawBsonRef<'_>>| {
         o.unwrap().as_document().unwrap().get_str("ns").unwrap().to_string()
@@ -132,7 +132,7 @@ fn only_the_wanted_operations_of_an_apply_ops_are_kept() {
     let mut entry = apply(&[theirs, odd.clone()]);
     entry.get_document_mut("o").unwrap().insert("count", 2);
     entry.insert("wall", "x");
-    let Kept::Part(part) = take(&shop(), &entry).unwrap() else { panic!("a part") };
+    let KeptEntry::Part(part) = take(&shop(), &entry).unwrap() else { panic!("a part") };
     let mut want = entry.clone();
     want.get_document_mut("o").unwrap().insert("applyOps", [odd]);
     assert_eq!(part.as_bytes(), raw(&want).as_bytes());
@@ -146,7 +146,7 @@ fn a_transaction_stays_whole() {
     // A single entry without wanted operations is left out.
     let mut filter = OplogFilter::new(&selection, READY);
     let alone = of_transaction(0, doc! {}, from_ref(&theirs));
-    assert_eq!(filter.take(&raw(&alone)).unwrap(), Kept::Nothing);
+    assert_eq!(filter.take(&raw(&alone)).unwrap(), KeptEntry::Nothing);
     // Every entry of a larger transaction stays.
     let chain = [
         (of_transaction(0, partial(), from_ref(&theirs)), 0),
@@ -157,13 +157,13 @@ fn a_transaction_stays_whole() {
         assert_eq!(namespaces(&filter.take(&raw(entry)).unwrap()).len(), *want, "{entry}");
     }
     // The transaction is over: a further entry of the same name belongs to none.
-    assert_eq!(filter.take(&raw(&chain[2].0)).unwrap(), Kept::Nothing);
+    assert_eq!(filter.take(&raw(&chain[2].0)).unwrap(), KeptEntry::Nothing);
     for end in ["commitTransaction", "abortTransaction"] {
         let prepared = of_transaction(0, doc! {"prepare": true}, from_ref(&theirs));
         assert_eq!(namespaces(&filter.take(&raw(&prepared)).unwrap()).len(), 0);
         let end = in_transaction(1, command("admin.$cmd", doc! {end: 1}));
-        assert_eq!(filter.take(&raw(&end)).unwrap(), Kept::Whole);
-        assert_eq!(filter.take(&raw(&end)).unwrap(), Kept::Nothing);
+        assert_eq!(filter.take(&raw(&end)).unwrap(), KeptEntry::Whole);
+        assert_eq!(filter.take(&raw(&end)).unwrap(), KeptEntry::Nothing);
     }
     // Retryable inserts are not a transaction, even if they are chained.
     let mut inserts = of_transaction(3, doc! {}, &[ours]);
