@@ -7,7 +7,7 @@ use std::io::{BufRead, Read};
 
 use crate::base::bounds::Limited;
 use crate::base::error::{Error, Result};
-use crate::config::format::Codec;
+use crate::config::choices::Codec;
 
 /// The most memory that a compressor keeps for the next piece, in bytes.
 const KEPT: usize = 4 << 20;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Sender;
 use super::buffers::{Buffers, Lent};
 use super::codec::Encoder;
 use crate::base::error::{Error, Result};
-use crate::config::format::Codec;
+use crate::config::choices::Codec;
 use crate::store::Whole;
 
 /// A finished part.

@@ -1,6 +1,6 @@
 //! `RECOVERY.txt`, the first file of a tar: how to restore the backup with stock tools.
 
-use crate::config::format::{Codec, Format};
+use crate::config::choices::{Codec, Format};
 
 /// Returns the text for a backup. Only a tar has a place for it. If the backup has an oplog `slice`, the
 /// commands contain `--oplogReplay`: without this flag mongorestore 100.18 ignores `oplog.bson` and exits

@@ -193,7 +193,7 @@ mod tests {
     use tar::Builder;
 
     use super::*;
-    use crate::config::format::Codec;
+    use crate::config::choices::Codec;
 
     fn build(codec: Codec, entries: &[(&str, u64)]) -> Vec<u8> {
         let (mut out, taken) = Out::collecting(codec);

@@ -8,7 +8,7 @@ use super::parts::Out;
 use super::tar::TarWriter;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Meter;
-use crate::config::format::{Container, Format};
+use crate::config::choices::{Container, Format};
 use crate::dumpformat::names;
 use crate::model::index::Segment;
 use crate::model::namespace::Namespace;

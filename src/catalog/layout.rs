@@ -14,8 +14,8 @@
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
-use crate::config::format;
-use crate::config::format::Format;
+use crate::config::choices;
+use crate::config::choices::Format;
 use crate::model::id::BackupId;
 use crate::model::index;
 
@@ -98,7 +98,7 @@ pub fn probe(host: &str) -> String {
 
 /// Whether a file name is that of an artifact.
 pub fn is_artifact(file: &str) -> bool {
-    file.strip_prefix("dump.").is_some_and(|format| format::NAMES.contains(&format))
+    file.strip_prefix("dump.").is_some_and(|format| choices::NAMES.contains(&format))
 }
 
 /// The backup and the file name of a key; `None` for a foreign one.

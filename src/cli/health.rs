@@ -9,7 +9,7 @@ use super::units;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::notify::run::{Run, RunNotices};
 use crate::ops::health::{CheckOutcome, CheckRow, HealthReport, HealthRequest, run_health};
 

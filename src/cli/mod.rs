@@ -41,7 +41,7 @@ use crate::base::exit::Exit;
 use crate::base::units;
 use crate::catalog::Reading;
 use crate::catalog::choose::WhichBackup;
-use crate::config::env::Env;
+use crate::config::Env;
 use crate::config::machine::Machine;
 use crate::config::table::SETTINGS;
 use crate::config::{Config, Origin};

@@ -16,7 +16,7 @@ use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::catalog::records;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::notify::events;
 use crate::notify::message::{Sender, Table};
 use crate::notify::run::{Run, RunNotices};

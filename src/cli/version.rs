@@ -14,7 +14,7 @@ pub const LONG: &str = concat!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::format::NAMES;
+    use crate::config::choices::NAMES;
 
     #[test]
     fn it_names_every_format_and_engine() {

@@ -8,8 +8,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::layers::Raw;
-use super::table;
+use super::table::{self, Raw};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
 use crate::base::suggest;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::env::Env;
+use super::layers::Env;
 
 /// The state directory that the package creates.
 pub const STATE_DIR: &str = "/var/lib/uzima-backup";

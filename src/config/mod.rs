@@ -1,27 +1,17 @@
 //! Configuration: flags over environment over file, all of it checked before any network is touched.
 
-mod bucket;
 pub mod choices;
-pub mod env;
-pub mod event;
-pub mod exposed;
 pub mod file;
-pub mod format;
+mod job;
 mod layers;
 pub mod machine;
-mod mail;
-pub mod misspelt;
 pub mod notify;
-pub mod pattern;
 pub mod place;
-pub mod records;
 pub mod selection;
-mod settings;
-mod signals;
 pub mod store;
 pub mod table;
 pub mod uri;
-mod values;
+pub mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,17 +20,15 @@ use std::time::Duration;
 use crate::base::error::{Error, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret};
-use env::Env;
-use exposed::Exposed;
+pub use job::{JobSettings, RecordsAt};
 use layers::Layers;
-pub use layers::{DEFAULT_FILE, Origin, Raw};
+pub use layers::{DEFAULT_FILE, Env, named_file};
 use machine::Machine;
-use misspelt::Misspelt;
 use notify::{MailOptions, SignalOptions, WebhookOptions};
 use place::Place;
-use records::RecordsAt;
-pub use settings::JobSettings;
 use table::Setting;
+pub use table::{Origin, Raw};
+use warnings::{Exposed, Misspelt};
 
 /// The settings of a process, resolved once.
 ///
@@ -49,6 +37,8 @@ use table::Setting;
 #[derive(Debug)]
 pub struct Config {
     layers: Layers,
+    misspelt: Vec<Misspelt>,
+    exposed: Vec<Exposed>,
     /// The machine that the process runs on.
     pub machine: Machine,
     /// The state directory; `None` if there is no place for one.
@@ -92,7 +82,9 @@ impl Config {
         config: Option<&Path>,
         machine: &Machine,
     ) -> Result<Config> {
-        Ok(Config::resolve(Layers::load(flags, env, config)?.looked_over(names, env), machine))
+        let layers = Layers::load(flags, env, config)?;
+        let (misspelt, exposed) = (warnings::misspelt(names), warnings::exposed(&layers, env));
+        Ok(Config { misspelt, exposed, ..Config::resolve(layers, machine) })
     }
 
     fn resolve(layers: Layers, machine: &Machine) -> Config {
@@ -102,20 +94,22 @@ impl Config {
         Config {
             machine: machine.clone(),
             state_dir: state_dir.or_else(|| machine.state_dir.clone()),
-            redactor: settings::redactor(&layers),
+            redactor: job::redactor(&layers),
             job: JobSettings::resolve(&layers, machine, to_dir),
             place,
             records: RecordsAt::resolve(&layers),
-            restore_target: settings::target(&layers),
-            drill_uri: settings::drill_uri(&layers),
-            mongod_path: settings::mongod_path(&layers),
-            mail: mail::mail(&layers),
-            signals: signals::signals(&layers),
-            webhook: signals::webhook(&layers),
-            log_file: settings::log_file(&layers),
-            patience: settings::patience(&layers),
-            max_age: settings::max_age(&layers),
+            restore_target: job::target(&layers),
+            drill_uri: job::drill_uri(&layers),
+            mongod_path: job::mongod_path(&layers),
+            mail: notify::mail(&layers),
+            signals: notify::signals(&layers),
+            webhook: notify::webhook(&layers),
+            log_file: job::log_file(&layers),
+            patience: job::patience(&layers),
+            max_age: job::max_age(&layers),
             layers,
+            misspelt: Vec::new(),
+            exposed: Vec::new(),
         }
     }
 
@@ -190,17 +184,17 @@ impl Config {
 
     /// Variables that look like misspelt settings.
     pub fn misspelt(&self) -> &[Misspelt] {
-        self.layers.misspelt()
+        &self.misspelt
     }
 
     /// Files with settings that other users can read or change.
     pub fn exposed(&self) -> &[Exposed] {
-        self.layers.exposed()
+        &self.exposed
     }
 
     /// Warnings about options of connection strings that are ignored.
     pub fn uri_warnings(&self) -> Vec<String> {
-        settings::uri_warnings(&self.layers)
+        job::uri_warnings(&self.layers)
     }
 
     /// All settings with their values (secrets hidden) and origins, in the order of the table.
@@ -233,7 +227,7 @@ impl Config {
     /// # Errors
     /// Returns an error if the flag holds a password.
     pub fn no_password_in_flag(&self, key: &'static str, flag: &str, variable: &str) -> Result<()> {
-        settings::unseen(&self.layers, key, flag, variable)
+        job::unseen(&self.layers, key, flag, variable)
     }
 }
 

@@ -1,17 +1,15 @@
-//! Where backups are kept: a bucket or a directory, one of them and never none.
+//! The place of the backups: a bucket or a directory. Bucket names: "General purpose bucket naming rules" in the Amazon S3
+//! User Guide.
 
-use std::num::NonZeroU64;
-
-use bytesize::ByteSize;
-
-use super::bucket;
-use super::layers::{Layers, Origin};
-use super::settings;
-use super::values::{absolute, boolean, number};
+use super::job::patience;
+use super::layers::Layers;
+use super::table::Origin;
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 use crate::config::store::{ChecksumMode, S3Options, Sse};
 use crate::config::store::{DirOptions, unfit};
+use bytesize::ByteSize;
+use std::num::NonZeroU64;
 
 /// Where backups are kept.
 #[derive(Debug, Clone)]
@@ -56,10 +54,10 @@ pub(super) fn place(layers: &Layers) -> Result<Place> {
 }
 
 fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
-    bucket::check(bucket, !layers.is_set("s3.endpoint_url")).map_err(|why| {
+    check_bucket(bucket, !layers.is_set("s3.endpoint_url")).map_err(|why| {
         let error = layers.wrong("s3.bucket", &why);
-        match bucket::is_legacy(bucket) {
-            true => error.hint(bucket::LEGACY),
+        match is_legacy(bucket) {
+            true => error.hint(LEGACY),
             false => error,
         }
     })?;
@@ -75,9 +73,9 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
     let text = |key| layers.text(key).map(str::to_string);
     options.region = text("s3.region");
     options.endpoint_url = layers.parsed("s3.endpoint_url", endpoint)?;
-    options.patience = settings::patience(layers)?;
+    options.patience = patience(layers)?;
     options.bandwidth = layers.parsed("s3.bandwidth", bandwidth)?;
-    options.force_path_style = boolean(layers, "s3.force_path_style")?;
+    options.force_path_style = layers.boolean("s3.force_path_style")?;
     options.storage_class = text("s3.storage_class");
     options.sse = match (text("s3.sse").as_deref(), text("s3.sse_kms_key_id")) {
         (None, None) => None,
@@ -97,9 +95,9 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
             _ => Err("it is crc64nvme, crc32c or none"),
         })?
         .expect("it has a default");
-    options.ca_bundle = absolute(layers, "s3.ca_bundle")?;
-    options.versioned = boolean(layers, "s3.versioned")?.expect("it has a default");
-    options.object_lock_days = number(layers, "s3.object_lock_days", 1)?;
+    options.ca_bundle = layers.absolute("s3.ca_bundle")?;
+    options.versioned = layers.boolean("s3.versioned")?.expect("it has a default");
+    options.object_lock_days = layers.number("s3.object_lock_days", 1)?;
     if options.object_lock_days.is_some_and(|days| days > LONGEST_LOCK) {
         return Err(layers.wrong("s3.object_lock_days", &format!("it is at most {LONGEST_LOCK}")));
     }
@@ -207,7 +205,7 @@ fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
     if let Some(why) = unfit(&options.root) {
         return Err(layers.wrong("dir", &why));
     }
-    let percent = number::<u8>(layers, "min_free", 0)?.expect("it has a default");
+    let percent = layers.number::<u8>("min_free", 0)?.expect("it has a default");
     if percent > 99 {
         return Err(layers.wrong("min_free", "it is a percentage from 0 to 99"));
     }
@@ -215,13 +213,67 @@ fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
     Ok(options)
 }
 
+/// Checks a name; `amazon`: the bucket is Amazon's. Other services (Backblaze, Google, Ceph) also take capital
+/// letters, `_` and `:`, and so do addresses of Amazon for a bucket that is older than its rules.
+///
+/// # Errors
+/// With the rule that is broken.
+fn check_bucket(name: &str, amazon: bool) -> Result<(), String> {
+    // An access point stands for a bucket.
+    if amazon && name.starts_with("arn:") {
+        return Ok(());
+    }
+    if let Some((_, rest)) = name.split_once("://") {
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = match prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!(", and the prefix apart: S3_BACKUP_PREFIX={prefix}/"),
+        };
+        return Err(format!("it is the bucket's name alone: {bucket}{prefix}"));
+    }
+    let more = if amazon { "-." } else { "-._:" };
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || (!amazon && c.is_ascii_uppercase());
+    let letters = if amazon { "lowercase letters" } else { "letters" };
+    if let Some(odd) = name.chars().find(|c| !fits(*c) && !more.contains(*c)) {
+        let signs: Vec<String> = more.chars().map(String::from).collect();
+        let why = if amazon && is_legacy(name) { ": it is part of a host's name" } else { "" };
+        return Err(format!(
+            "a bucket's name has only {letters}, digits and {}, not '{odd}'{why}",
+            signs.join(" ")
+        ));
+    }
+    if !(3..=63).contains(&name.len()) {
+        return Err(format!("a bucket's name has 3 to 63 characters, not {}", name.len()));
+    }
+    if !(name.starts_with(fits) && name.ends_with(fits)) {
+        return Err("a bucket's name begins and ends with a letter or digit".into());
+    }
+    if name.contains("..") {
+        return Err("a bucket's name has no two periods side by side".into());
+    }
+    if name.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err("a bucket's name does not look like an IP address".into());
+    }
+    Ok(())
+}
+
+/// Whether Amazon's rules of today are all that is wrong with a name.
+fn is_legacy(name: &str) -> bool {
+    check_bucket(name, false).is_ok() && !name.contains(':')
+}
+
+/// What to do with such a name. With an endpoint the bucket is asked for in the path, where any name can stand.
+const LEGACY: &str = "Correct S3_BACKUP_BUCKET; a bucket of Amazon's that is so old that it has such a name is \
+                          reached by S3_ENDPOINT_URL=https://s3.REGION.amazonaws.com, that of another service by its \
+                          own endpoint";
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
     use crate::base::secret::ExposeSecret;
-    use crate::config::layers::Raw;
+    use crate::config::Raw;
 
     #[test]
     fn there_is_one_place() {
@@ -347,5 +399,45 @@ mod tests {
         let env = |name: &str| (name == "S3_BACKUP_BUCKET").then(|| "shop".into());
         let layers = Layers::load(flags, &env, Some(Path::new("/dev/null"))).unwrap();
         assert!(matches!(place(&layers).unwrap(), Place::Dir(_)));
+    }
+}
+
+#[cfg(test)]
+mod bucket_tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_that_is_broken_is_named() {
+        for (name, rule) in [
+            ("s3://shop/nightly/", "name alone: shop, and the prefix apart: S3_BACKUP_PREFIX=nightly/"),
+            ("s3://shop", "name alone: shop"),
+            ("https://shop.s3.amazonaws.com/", "name alone: shop.s3.amazonaws.com"),
+            ("Shop", "lowercase letters, digits and - ., not 'S'"),
+            ("my_shop", "not '_'"),
+            ("shop/nightly", "not '/'"),
+            ("my shop", "not ' '"),
+            ("", "3 to 63 characters, not 0"),
+            ("ab", "3 to 63 characters, not 2"),
+            (&"a".repeat(64), "not 64"),
+            ("-shop", "begins and ends"),
+            ("shop.", "begins and ends"),
+            ("my..shop", "two periods"),
+            ("192.168.5.4", "IP address"),
+        ] {
+            let why = check_bucket(name, true).unwrap_err();
+            assert!(why.contains(rule), "{name}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_takes_is_not_refused() {
+        for name in ["abc", "my-shop.backups-2", &"a".repeat(63), "shop--use1-az4--x-s3", "shop-x-s3alias"] {
+            assert_eq!((check_bucket(name, true), check_bucket(name, false)), (Ok(()), Ok(())), "{name}");
+        }
+        assert_eq!(check_bucket("arn:aws:s3:eu-west-1:123456789012:accesspoint/backups", true), Ok(()));
+        for name in ["My_Shop", "tenant:shop"] {
+            assert!(check_bucket(name, false).is_ok() && check_bucket(name, true).is_err(), "{name}");
+        }
+        assert!(check_bucket("a/b", false).is_err() && check_bucket("s3://shop", false).is_err());
     }
 }

@@ -1,6 +1,37 @@
 //! Every setting there is: its name in the configuration file, its environment variable, and what it
 //! is for. Everything else (the file's parser, the overlay, `config`) follows this table.
 
+use std::fmt;
+use std::path::PathBuf;
+
+/// The unparsed value of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Raw {
+    Text(String),
+    List(Vec<String>),
+}
+
+/// The origin of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Flag,
+    /// An environment variable, by its name.
+    Environment(String),
+    File(PathBuf),
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag => f.write_str("flag"),
+            Origin::Environment(name) => write!(f, "environment, {name}"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
 /// A setting.
 #[derive(Debug)]
 pub struct Setting {

@@ -2,7 +2,7 @@
 
 use crate::base::escape::steers;
 use crate::base::secret::Redactor;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 
 /// How it looks at first sight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub use outcome::Outcome;
 use crate::base::cancel::{Deadline, Step};
 use crate::base::error::Error;
 use crate::base::secret::Redactor;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::config::notify::{MailOptions, WebhookOptions};
 use events::{NewestGood, Occasion, Row};
 use flood::{Decision, Ended};

@@ -78,7 +78,7 @@ fn table(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::event::Event;
+    use crate::config::notify::Event;
     use crate::notify::message::Sender;
 
     fn hostile() -> Message {

@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::catalog::Reading;
 use crate::config::Config;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::model::id::{BackupId, NewId};
 use crate::store;
 

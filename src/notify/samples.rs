@@ -11,7 +11,7 @@ use super::events::{
 };
 use super::message::{Message, Sender, Table, Tone};
 use crate::base::exit::Exit;
-use crate::config::event::{EVENTS, Event};
+use crate::config::notify::{EVENTS, Event};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::suggest;
-use crate::config::pattern::Pattern;
+use crate::config::selection::Pattern;
 use crate::config::selection::Selection;
 use crate::dumpformat::metadata;
 use crate::model::namespace::{Namespace, Type};

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units::{count, several};
-use crate::config::format::Codec;
+use crate::config::choices::Codec;
 use crate::dumpformat::demux::{LONGEST, whole_documents};
 use crate::model::index::Segment;
 use crate::model::tally::Tally;

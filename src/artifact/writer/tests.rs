@@ -4,7 +4,7 @@ use bson::rawdoc;
 
 use super::*;
 use crate::artifact::pack::{Packer, Pool};
-use crate::config::format::Codec;
+use crate::config::choices::Codec;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::{Sink, metadata};
 

@@ -21,7 +21,7 @@ use super::run::{Run, Status, Verified};
 use crate::base::bounds;
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
-use crate::config::records::RecordsAt;
+use crate::config::RecordsAt;
 use crate::config::selection::RECORDS_DB;
 use crate::model::id::BackupId;
 use client::Server;

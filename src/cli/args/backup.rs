@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::offered::offered;
 use crate::cli::{units, usage};
+use crate::config::choices;
 use crate::config::choices::{ConsistencyChoice, EngineChoice};
-use crate::config::format;
 
 /// Flags of `backup`.
 #[derive(Debug, Default, Args)]
@@ -46,7 +46,7 @@ pub struct BackupArgs {
     #[arg(long, value_parser = offered::<String>(ConsistencyChoice::NAMES), hide_possible_values = true)]
     pub consistency: Option<String>,
     /// tar.gz, tar.zst, archive.gz or archive.zst
-    #[arg(long, value_parser = offered::<String>(format::NAMES), hide_possible_values = true)]
+    #[arg(long, value_parser = offered::<String>(choices::NAMES), hide_possible_values = true)]
     pub format: Option<String>,
     /// Compression level: gzip 1 to 12, zstd 1 to 19
     #[arg(long, value_parser = usage::whole, allow_hyphen_values = true)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::offered::offered;
-use crate::config::event::{EVENTS, Event};
+use crate::config::notify::{EVENTS, Event};
 
 /// Flags of `notify`.
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use super::Occasion;
 use crate::base::units;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::notify::message::{Message, Sender, Table, Tone};
 
 /// A backup that was deleted.

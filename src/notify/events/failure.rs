@@ -10,7 +10,7 @@ use crate::base::exit::Exit;
 use crate::base::units;
 use crate::catalog::Reading;
 use crate::catalog::state::State;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::notify::message::{Message, Sender, Tone};
 use crate::retention;
 use crate::store::Store;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Occasion, Operation, time};
 use crate::base::units;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::notify::message::Message;
 
 /// Failures one after another.

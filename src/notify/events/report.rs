@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::time;
 use crate::base::units;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::notify::message::{Message, Sender, Table, Tone};
 
 /// A report.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Occasion, between, time};
 use crate::base::units;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::model::manifest::Manifest;
 use crate::notify::message::{Message, Sender, Tone};
 

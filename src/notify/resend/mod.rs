@@ -14,7 +14,7 @@ use super::message::Message;
 use super::render;
 use crate::base::error::{Error, Result};
 use crate::base::secret::{ExposeSecret, Redactor};
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::config::notify::MailOptions;
 use step::next_step;
 

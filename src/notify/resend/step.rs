@@ -42,7 +42,7 @@ mod tests {
 
     use super::*;
     use crate::base::secret::Secret;
-    use crate::config::event::EVENTS;
+    use crate::config::notify::EVENTS;
 
     fn refused(status: u16, name: &str, words: &str) -> Answer {
         let status = StatusCode::from_u16(status).unwrap();

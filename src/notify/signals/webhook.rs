@@ -9,7 +9,7 @@ pub use super::LIMIT;
 use super::{http, not_told};
 use crate::base::error::Result;
 use crate::base::secret::Redactor;
-use crate::config::event::Event;
+use crate::config::notify::Event;
 use crate::config::notify::WebhookOptions;
 use crate::notify::Outcome;
 use crate::notify::events::{Failure, NewestGood, Occasion};

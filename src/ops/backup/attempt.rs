@@ -1,9 +1,12 @@
 //! One attempt at a backup, from the first question to the manifest.
 
+mod manifest_builder;
+
 use chrono::{DateTime, Utc};
 
+use manifest_builder::Checked;
+
 use super::changes::{self, Change};
-use super::manifest_builder::{self, Checked};
 use super::pipeline::{self, Layout, Reader};
 use super::preflight::Preflight;
 use super::upload::{self, ArtifactUpload};

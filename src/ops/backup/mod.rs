@@ -10,7 +10,6 @@
 mod attempt;
 mod changes;
 mod consistency;
-mod manifest_builder;
 mod pipeline;
 mod preflight;
 mod recorded;

@@ -19,7 +19,7 @@ use crate::catalog::reconcile::{Deletions, reconcile};
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions, expected_backups, not_recorded};
 use crate::catalog::run::Run;
 use crate::catalog::{Catalog, Entry, Reading};
-use crate::config::records::RecordsAt;
+use crate::config::RecordsAt;
 use crate::model::id::BackupId;
 use crate::model::manifest::TOOL;
 

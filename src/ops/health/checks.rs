@@ -1,10 +1,15 @@
-//! The list of checks. A new one is a function and an entry here.
+//! The list of checks, and how they run: at the same time unless one needs another, each limited in time.
 
-use futures_util::future::LocalBoxFuture;
-
-use super::around::Around;
-use super::{CheckOutcome, history, machine, mongo, place, telling};
+use super::context::{Context, Finding};
+use super::{CheckOutcome, CheckRow, HealthOptions, history, machine, place, server};
+use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::base::units::one_line;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// The check on which all others rest.
 pub const CONFIGURATION: &str = "configuration";
@@ -16,43 +21,9 @@ pub struct Check {
     /// The checks on which it rests: if one of them failed, it is skipped.
     pub after: &'static [&'static str],
     /// Finds out; an error is a failed check, with the error's next step.
-    pub run: for<'a> fn(&'a Around) -> LocalBoxFuture<'a, Result<Finding>>,
+    pub run: for<'a> fn(&'a Context) -> LocalBoxFuture<'a, Result<Finding>>,
     /// The next step where the error knows none.
     pub otherwise: &'static str,
-}
-
-/// What a check found where nothing failed.
-#[derive(Debug)]
-pub struct Finding {
-    /// How it ended.
-    pub outcome: CheckOutcome,
-    /// What was found, in one line.
-    pub detail: String,
-    /// What to do about it; always there with a warning.
-    pub next_step: Option<String>,
-}
-
-impl Finding {
-    /// All is well.
-    pub fn ok(detail: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: CheckOutcome::Ok, detail: detail.into(), next_step: None })
-    }
-
-    /// A backup will work, but a person should look.
-    pub fn warning(detail: impl Into<String>, next_step: impl Into<String>) -> Result<Finding> {
-        let (outcome, next_step) = (CheckOutcome::Warning, Some(next_step.into()));
-        Ok(Finding { outcome, detail: detail.into(), next_step })
-    }
-
-    /// There is nothing of this kind to look at.
-    pub fn skipped(why: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: CheckOutcome::Skipped, detail: why.into(), next_step: None })
-    }
-
-    /// The settings ask for nothing of this kind.
-    pub fn not_configured(why: impl Into<String>) -> Result<Finding> {
-        Ok(Finding { outcome: CheckOutcome::NotConfigured, detail: why.into(), next_step: None })
-    }
 }
 
 /// All checks, in the order in which they are told. One comes after those on which it rests.
@@ -66,19 +37,19 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "mongodb",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(mongo::mongodb(around)),
+        run: |around| Box::pin(server::mongodb(around)),
         otherwise: "Check that MONGO_URI names the right server, and look into the server's log",
     },
     Check {
         name: "namespaces",
         after: &["mongodb"],
-        run: |around| Box::pin(mongo::namespaces(around)),
+        run: |around| Box::pin(server::namespaces(around)),
         otherwise: "Run `uzima-backup backup --dry-run`, and look into the server's log",
     },
     Check {
         name: "engine",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(mongo::engine(around)),
+        run: |around| Box::pin(server::engine(around)),
         otherwise: "Install mongodb-database-tools, or use BACKUP_ENGINE=native",
     },
     Check {
@@ -120,13 +91,13 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "records",
         after: &["mongodb"],
-        run: |around| Box::pin(telling::records(around)),
+        run: |around| Box::pin(server::records(around)),
         otherwise: "Give the user the role readWrite on uzima_backup, or set BACKUP_RECORDS=off",
     },
     Check {
         name: "mail",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(telling::mail(around)),
+        run: |around| Box::pin(server::mail(around)),
         otherwise: "Check RESEND_API_KEY and EMAIL_FROM, then run `uzima-backup notify --test`",
     },
     Check {
@@ -137,8 +108,92 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
+/// Whether a check is asked for, so that it has a row.
+pub fn wanted(check: &Check, options: &HealthOptions) -> bool {
+    options.only.is_empty() || options.only.iter().any(|name| name == check.name)
+}
+
+/// Whether a check is to be run.
+pub fn asked(check: &Check, options: &HealthOptions) -> bool {
+    wanted(check, options) && !options.skip.iter().any(|name| name == check.name)
+}
+
+/// Runs all that are wanted; their rows in the order of `checks`.
+pub async fn run(checks: &[Check], around: &Context, options: &HealthOptions) -> Vec<CheckRow> {
+    let mut done: BTreeMap<&str, CheckRow> = BTreeMap::new();
+    let mut waiting = Vec::new();
+    for check in checks.iter().filter(|check| wanted(check, options)) {
+        if asked(check, options) {
+            waiting.push(check);
+        } else {
+            done.insert(check.name, skipped(check, "by --skip".into()));
+        }
+    }
+    let asked: Vec<&str> = waiting.iter().map(|check| check.name).collect();
+    // What is not asked for holds nothing up: a check that needs it finds out for itself.
+    let settled =
+        |done: &BTreeMap<&str, CheckRow>, name: &str| done.contains_key(name) || !asked.contains(&name);
+    let mut failures: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut running = FuturesUnordered::new();
+    loop {
+        let mut later = Vec::new();
+        for check in waiting {
+            if let Some(cause) = check.after.iter().find_map(|name| failures.get(name).copied()) {
+                failures.insert(check.name, cause);
+                done.insert(check.name, skipped(check, format!("because {cause} failed")));
+            } else if check.after.iter().all(|name| settled(&done, name)) {
+                running.push(one(check, around));
+            } else {
+                later.push(check);
+            }
+        }
+        waiting = later;
+        let Some(row) = running.next().await else { break };
+        if row.outcome == CheckOutcome::Failed {
+            failures.insert(row.name, row.name);
+        }
+        done.insert(row.name, row);
+    }
+    checks.iter().filter_map(|check| done.remove(check.name)).collect()
+}
+
+async fn one(check: &Check, around: &Context) -> CheckRow {
+    let begun = Instant::now();
+    let limit = around.limit(check.name);
+    let outcome = tokio::time::timeout(limit, (check.run)(around))
+        .await
+        .unwrap_or_else(|_| Err(Error::failed(format!("no answer within {} s", limit.as_secs_f32().ceil()))));
+    match outcome {
+        Ok(finding) => CheckRow {
+            name: check.name,
+            outcome: finding.outcome,
+            detail: one_line(&finding.detail),
+            took: begun.elapsed(),
+            next_step: finding.next_step.as_deref().map(one_line),
+        },
+        Err(error) => failed(check, &error, begun.elapsed()),
+    }
+}
+
+/// The row of a check that failed.
+pub fn failed(check: &Check, error: &Error, took: Duration) -> CheckRow {
+    CheckRow {
+        name: check.name,
+        outcome: CheckOutcome::Failed,
+        detail: one_line(&error.chain()),
+        took,
+        next_step: Some(one_line(error.next_step().unwrap_or(check.otherwise))),
+    }
+}
+
+/// The row of a check that was not run.
+pub fn skipped(check: &Check, why: String) -> CheckRow {
+    let (outcome, took) = (CheckOutcome::Skipped, Duration::ZERO);
+    CheckRow { name: check.name, outcome, detail: why, took, next_step: None }
+}
+
 #[cfg(test)]
-mod tests {
+mod list_tests {
     use super::*;
 
     #[test]
@@ -152,3 +207,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::around::Around;
-use super::checks::Finding;
+use super::context::{Context, Finding};
 use crate::base::error::{Error, Result};
 use crate::base::units::several;
 use crate::catalog::fault::{Fault, Kind};
@@ -14,7 +13,7 @@ use crate::retention::{self, Freshness};
 const TOLD: usize = 3;
 
 /// The newest good backup of the job is young enough.
-pub async fn freshness(around: &Around) -> Result<Finding> {
+pub async fn freshness(around: &Context) -> Result<Finding> {
     let (job, max_age) = (&around.subject.settings.job, around.subject.settings.max_age);
     let state = around.state().await?;
     let backups = state.map(|state| state.backups()).unwrap_or_default();
@@ -58,7 +57,7 @@ pub async fn freshness(around: &Around) -> Result<Finding> {
 }
 
 /// All backups are as they were stored, as far as a listing and their last verify tell.
-pub async fn backups(around: &Around) -> Result<Finding> {
+pub async fn backups(around: &Context) -> Result<Finding> {
     let Some(state) = around.state().await? else { return Finding::skipped("there is no backup yet") };
     if let Some(absent) = &state.absent {
         return Err(absent.error());
@@ -98,7 +97,7 @@ pub async fn backups(around: &Around) -> Result<Finding> {
 }
 
 /// A backup has been restored, and lately enough where the settings ask for it.
-pub async fn drill(around: &Around) -> Result<Finding> {
+pub async fn drill(around: &Context) -> Result<Finding> {
     let allowed = around.subject.settings.drill_max_age;
     let newest = around.state().await?.and_then(|state| state.drills().into_iter().next());
     let command = drilling(around).await?;
@@ -129,7 +128,7 @@ pub async fn drill(around: &Around) -> Result<Finding> {
 }
 
 /// The command that drills the newest backup: among those of several jobs the job has to be named.
-async fn drilling(around: &Around) -> Result<String> {
+async fn drilling(around: &Context) -> Result<String> {
     let several = around.state().await?.is_some_and(|state| !state.others.is_empty());
     let job = if several { format!(" --job {}", around.subject.settings.job) } else { String::new() };
     Ok(format!("uzima-backup verify latest --drill{job}"))

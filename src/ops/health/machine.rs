@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 
-use super::around::{Around, blocking};
-use super::checks::Finding;
+use super::context::{Context, Finding, blocking};
 use crate::base::error::{Error, Result};
 use crate::base::lock;
 use crate::base::lock::Locked;
 use crate::base::room;
 use crate::base::units::several;
-use crate::config::exposed::Exposed;
+use crate::config::warnings::Exposed;
 
 /// They resolve (or there would be nothing to look at), and what comes of them.
-pub async fn configuration(around: &Around) -> Result<Finding> {
+pub async fn configuration(around: &Context) -> Result<Finding> {
     let subject = &around.subject;
     let (days, min) =
         (subject.settings.retention.days, several(subject.settings.retention.min as u64, "good one"));
@@ -39,7 +38,7 @@ pub async fn configuration(around: &Around) -> Result<Finding> {
 }
 
 /// What a run writes on this machine can be written: the state directory, and the file of figures.
-pub async fn state(around: &Around) -> Result<Finding> {
+pub async fn state(around: &Context) -> Result<Finding> {
     let (dir, metrics) = (around.subject.settings.state_dir.clone(), around.subject.metrics.clone());
     blocking(move || {
         metrics.map_or(Ok(()), |file| replaced(&file))?;

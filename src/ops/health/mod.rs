@@ -1,18 +1,16 @@
 //! `health`: is everything there that tonight's backup needs, and is there a good backup at all?
 //!
 //! Each check of [`checks::CHECKS`] is asked on its own, bounded in time, and those that need nothing of
-//! each other at the same time ([`runner`]). One that rests on a failed one is skipped: one cause, one
+//! each other at the same time ([`checks`]). One that rests on a failed one is skipped: one cause, one
 //! failure. Nothing is changed but the checks' own probes.
 
-mod around;
 mod checks;
+mod context;
 mod history;
 mod machine;
-mod mongo;
 mod place;
 mod probe;
-mod runner;
-mod telling;
+mod server;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,16 +22,16 @@ use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::retry::FOR_A_PERSON;
-use crate::config::exposed::Exposed;
-use crate::config::misspelt::Misspelt;
 use crate::config::notify::MailOptions;
 use crate::config::place::Place;
+use crate::config::warnings::Exposed;
+use crate::config::warnings::Misspelt;
 use crate::config::{Config, JobSettings};
 use crate::notify::events::{self, CheckResult};
 use crate::notify::message::Tone;
 use crate::notify::run::Run;
 
-use around::Around;
+use context::Context;
 
 /// The settings that the checks look at.
 #[derive(Debug, Clone)]
@@ -223,7 +221,7 @@ pub async fn health(
     now: DateTime<Utc>,
     cancel: &Cancel,
 ) -> Result<HealthReport> {
-    if !checks::CHECKS.iter().any(|check| runner::asked(check, options)) {
+    if !checks::CHECKS.iter().any(|check| checks::asked(check, options)) {
         return Err(Error::usage("--only and --skip leave no check to make")
             .hint("Skip fewer checks; `uzima-backup health --help` names them"));
     }
@@ -232,9 +230,9 @@ pub async fn health(
         Err(error) => return Ok(HealthReport::new(None, unresolved(&error, options))),
     };
     let job = Some(subject.settings.job.clone());
-    let around = Around::new(subject, now, options.patience);
-    let checks = cancel.or(async { Ok(runner::run(checks::CHECKS, &around, options).await) }).await;
-    around.close().await;
+    let context = Context::new(subject, now, options.patience);
+    let checks = cancel.or(async { Ok(checks::run(checks::CHECKS, &context, options).await) }).await;
+    context.close().await;
     Ok(HealthReport::new(job, checks?))
 }
 
@@ -242,10 +240,10 @@ pub async fn health(
 fn unresolved(error: &Error, options: &HealthOptions) -> Vec<CheckRow> {
     let row = |check: &checks::Check| {
         if check.name == checks::CONFIGURATION {
-            return Some(runner::failed(check, error, Duration::ZERO));
+            return Some(checks::failed(check, error, Duration::ZERO));
         }
         let why = format!("because {} failed", checks::CONFIGURATION);
-        runner::wanted(check, options).then(|| runner::skipped(check, why))
+        checks::wanted(check, options).then(|| checks::skipped(check, why))
     };
     checks::CHECKS.iter().filter_map(row).collect()
 }

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use chrono::TimeDelta;
 
-use super::around::{Around, blocking, folder_of};
-use super::checks::Finding;
+use super::context::{Context, Finding, blocking, folder_of};
 use super::machine::creatable;
 use super::probe;
 use crate::base::error::{Error, Result};
@@ -21,7 +20,7 @@ use crate::store::{Deleted, Protection, Store, StoreErrorKind};
 const INODES: u64 = 32;
 
 /// Writes, reads back, compares and deletes a small object; in a bucket also one in parts, as a backup's artifact is.
-pub async fn store(around: &Around) -> Result<Finding> {
+pub async fn store(around: &Context) -> Result<Finding> {
     let Some(store) = around.store().await? else { return missing(around).await };
     store.check().await?;
     let key = layout::probe(&around.subject.settings.host);
@@ -96,7 +95,7 @@ async fn protection(store: &dyn Store, options: &S3Options) -> Result<String> {
 }
 
 /// A directory that is not there: the first backup creates it, if it may.
-async fn missing(around: &Around) -> Result<Finding> {
+async fn missing(around: &Context) -> Result<Finding> {
     let Place::Dir(dir) = &around.subject.place else { unreachable!("only a directory can be missing") };
     let root = dir.root.clone();
     blocking(move || {
@@ -118,7 +117,7 @@ fn created_by_a_backup(root: &Path) -> Result<()> {
 }
 
 /// There is room for another backup.
-pub async fn disk(around: &Around) -> Result<Finding> {
+pub async fn disk(around: &Context) -> Result<Finding> {
     let Place::Dir(dir) = &around.subject.place else {
         return Finding::not_configured("backups go to a bucket");
     };
@@ -157,7 +156,7 @@ pub async fn disk(around: &Around) -> Result<Finding> {
 }
 
 /// This machine and the store agree on the time.
-pub async fn clock(around: &Around) -> Result<Finding> {
+pub async fn clock(around: &Context) -> Result<Finding> {
     let store = match &around.subject.place {
         Place::Dir(_) => return Finding::skipped("a directory has no clock of its own"),
         Place::S3(_) => around.store().await?.expect("a bucket is never missing"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use crate::base::escape::quoted;
 use crate::base::secret;
-use crate::config::env::Env;
+use crate::config::Env;
 use crate::config::table::SETTINGS;
 use crate::config::{Config, Origin, Raw};
 

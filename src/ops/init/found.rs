@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::Result;
 use crate::config::Config;
-use crate::config::env::Env;
+use crate::config::Env;
 use crate::source::mongodump;
 
 /// What cron mails with: Debian's and others' name of it.

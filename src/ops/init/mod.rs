@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 pub use self::chosen::LeftOut;
 use crate::base::error::Result;
 use crate::config::Config;
-use crate::config::env::Env;
+use crate::config::Env;
 
 /// The example that ships with the tool: every setting with its explanation.
 pub const EXAMPLE: &str = include_str!("../../../examples/config.toml");

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::namespaces::{BackupNamespace, ChosenNamespace, is_ordinary};
 use crate::base::error::{Error, Result};
 use crate::base::suggest;
-use crate::config::pattern::Pattern;
 use crate::config::selection;
+use crate::config::selection::Pattern;
 
 /// The namespaces to restore, and their names at the target.
 #[derive(Debug, Clone, Default)]

@@ -21,7 +21,7 @@ use crate::base::progress::Meter;
 use crate::base::suggest::escaped;
 use crate::base::units;
 use crate::catalog::choose;
-use crate::config::format::{Container, Format};
+use crate::config::choices::{Container, Format};
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::{Sink, metadata, names};
 use crate::model::index::{Index, Segment};

@@ -27,7 +27,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::units::{count, several};
 use crate::catalog::layout;
-use crate::config::format::{Codec, Format};
+use crate::config::choices::{Codec, Format};
 use crate::model::index::Index;
 use crate::model::manifest::{self, Manifest};
 use crate::model::optime::OpTime;

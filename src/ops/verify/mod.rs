@@ -23,7 +23,7 @@ use crate::catalog::choose::{self, WhichBackup};
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::{Drill, Verdict};
 use crate::catalog::{self, Catalog, Entry, Reading, layout, marks, records};
-use crate::config::records::RecordsAt;
+use crate::config::RecordsAt;
 use crate::model::id::BackupId;
 use crate::model::manifest::{Manifest, TOOL};
 use crate::store::Store;

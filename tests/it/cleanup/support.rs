@@ -6,7 +6,7 @@ use std::process::Command;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::Value;
 use uzima_backup::catalog::layout;
-use uzima_backup::config::format::Format;
+use uzima_backup::config::choices::Format;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::model::manifest::*;
 use uzima_backup::model::namespace::Type;

@@ -1,6 +1,6 @@
 //! `notify` through the real binary.
 
-use uzima_backup::config::event::EVENTS;
+use uzima_backup::config::notify::EVENTS;
 use wiremock::MockServer;
 
 use super::support::{KEY, accepted, asked, header, mails, refused, service};

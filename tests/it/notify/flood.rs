@@ -2,7 +2,7 @@
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
-use uzima_backup::config::event::Event;
+use uzima_backup::config::notify::Event;
 use uzima_backup::config::notify::MailOptions;
 use uzima_backup::notify::events::{Cleanup, Frozen, NewestGood, Occasion, Operation};
 use uzima_backup::notify::{Notifier, Outcome, UNKNOWN_JOB};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
-use uzima_backup::config::event::{EVENTS, Event};
+use uzima_backup::config::notify::{EVENTS, Event};
 use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation};
 use uzima_backup::notify::message::{Sender, Tone};
 use uzima_backup::notify::{Notifier, Outcome, render, samples};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use uzima_backup::base::secret::Secret;
-use uzima_backup::config::event::{EVENTS, Event};
 use uzima_backup::config::notify::MailOptions;
+use uzima_backup::config::notify::{EVENTS, Event};
 use uzima_backup::notify::message::{Message, Sender};
 use uzima_backup::notify::resend::Mailer;
 use uzima_backup::notify::samples;

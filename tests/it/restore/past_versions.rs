@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use uzima_backup::config::format::NAMES;
+use uzima_backup::config::choices::NAMES;
 use uzima_testkit::read_all::{Snapshot, read_all};
 
 use super::support::server;

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use std::time::Duration;
 use uzima_backup::catalog::records;
-use uzima_backup::config::event::Event;
+use uzima_backup::config::notify::Event;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::notify::events::Report;

@@ -16,7 +16,7 @@ use super::namespaces::BackupNamespace;
 use crate::artifact::read::segment;
 use crate::base::bounds::{LARGEST_METADATA, Limited, Structure};
 use crate::base::error::{Error, Kind, Result};
-use crate::config::format::Codec;
+use crate::config::choices::Codec;
 use crate::dumpformat::demux::{Demux, MAGIC};
 use crate::dumpformat::{Sink, metadata};
 use crate::model::index::{self, Index};

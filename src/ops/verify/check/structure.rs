@@ -14,7 +14,7 @@ use crate::artifact::tar::each_member;
 use crate::base::bounds::{LARGEST_METADATA, Limited};
 use crate::base::error::{Error, Result};
 use crate::base::units;
-use crate::config::format::Container;
+use crate::config::choices::Container;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::names;
 use crate::dumpformat::{Sink, metadata};

@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::exit::Exit;
 use crate::base::secret::ExposeSecret;
-use crate::config::layers::Raw;
+use crate::config::Raw;
 
 const KEY: (&str, &str) = ("RESEND_API_KEY", "re_canary_key");
 const TO: (&str, &str) = ("ADMIN_EMAILS", "ops@example.com, on.call+x@b.example.org, ops@example.com");

@@ -1,23 +1,20 @@
-//! The merged settings, understood: what each command needs, or an error that names the setting.
-
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+//! The settings of a job, of restores and of drills.
 
 use super::RestoreUri;
-use super::layers::{Layers, Origin, Raw};
+use super::layers::Layers;
 use super::machine::Machine;
-use super::records::RecordsAt;
+use super::table::{Origin, Raw};
 use super::uri::{self, MongoUri};
-use super::values::{absolute, boolean, number};
 use crate::base::error::{Error, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret, hide_login, secret_parts};
 use crate::config::choices::Policy;
-use crate::config::choices::{ConsistencyChoice, EngineChoice};
-use crate::config::format::Format;
-use crate::config::pattern::Pattern;
-use crate::config::selection::{RECORDS_DB, Selection};
+use crate::config::choices::{ConsistencyChoice, EngineChoice, Format};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::selection::{Pattern, RECORDS_DB, Selection};
 
 /// The settings of a job: what is backed up and how, where runs are recorded, and how long backups are kept.
 #[derive(Debug, Clone)]
@@ -83,19 +80,19 @@ impl JobSettings {
             Some(job) => check_job(job).map_err(|why| layers.wrong("job", &why))?,
             None => format!("{}@{host}", selection.label()),
         };
-        let state_dir = absolute(layers, "state_dir")?;
-        let stall = number::<u32>(layers, "stall_timeout", 1)?.expect("it has a default");
-        let uploads = number(layers, "s3.upload_concurrency", 1)?.expect("it has a default");
+        let state_dir = layers.absolute("state_dir")?;
+        let stall = layers.number::<u32>("stall_timeout", 1)?.expect("it has a default");
+        let uploads = layers.number("s3.upload_concurrency", 1)?.expect("it has a default");
         Ok(JobSettings {
             mongo_uri: Secret::from(uri_text.to_string()),
             selection,
             job,
             engine: layers.parsed("engine", EngineChoice::from_str)?.expect("it has a default"),
             consistency: layers.parsed("consistency", FromStr::from_str)?.expect("it has a default"),
-            mongodump_path: absolute(layers, "mongodump_path")?,
+            mongodump_path: layers.absolute("mongodump_path")?,
             search_path: machine.search_path.clone(),
             format: format(layers)?,
-            check_compression: boolean(layers, "check_compression")?.expect("it has a default"),
+            check_compression: layers.boolean("check_compression")?.expect("it has a default"),
             stall: Duration::from_secs(stall.into()),
             patience: patience(layers)?,
             // A disk gains nothing from several writers, and each part under way takes memory.
@@ -206,9 +203,10 @@ fn check_job(job: &str) -> Result<String, String> {
 }
 
 fn retention(layers: &Layers) -> Result<Policy> {
-    let keep = |key| number(layers, key, 1).map(Option::unwrap_or_default);
+    let keep = |key| layers.number(key, 1).map(Option::unwrap_or_default);
     Ok(Policy {
-        days: number(layers, "retention_days", 1)
+        days: layers
+            .number("retention_days", 1)
             .map_err(|e| {
                 let step = e.next_step().unwrap_or_default().to_string();
                 e.hint(format!("{step}. To keep every backup, start no `cleanup`"))
@@ -227,31 +225,31 @@ fn retention(layers: &Layers) -> Result<Policy> {
 pub(super) fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
     match layers.origin("log_file") {
         Some(Origin::Flag) => Ok(layers.text("log_file").map(PathBuf::from)),
-        _ => absolute(layers, "log_file"),
+        _ => layers.absolute("log_file"),
     }
 }
 
 /// How long MongoDB and the store are waited for when they are down.
 pub(super) fn patience(layers: &Layers) -> Result<Patience> {
-    let seconds: u32 = number(layers, "patience", 1)?.expect("it has a default");
+    let seconds: u32 = layers.number("patience", 1)?.expect("it has a default");
     Ok(Patience::new(Duration::from_secs(seconds.into())))
 }
 
 /// When the newest good backup is too old.
 pub(super) fn max_age(layers: &Layers) -> Result<Duration> {
-    let hours: u32 = number(layers, "max_age", 1)?.expect("it has a default");
+    let hours: u32 = layers.number("max_age", 1)?.expect("it has a default");
     Ok(Duration::from_secs(u64::from(hours) * 3600))
 }
 
 /// When the newest drill is too old; `None`: never.
 fn drill_max_age(layers: &Layers) -> Result<Option<Duration>> {
-    let days: Option<u32> = number(layers, "drill_max_age", 1)?;
+    let days: Option<u32> = layers.number("drill_max_age", 1)?;
     Ok(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
 }
 
 /// The mongod that a drill starts.
 pub(super) fn mongod_path(layers: &Layers) -> Result<Option<PathBuf>> {
-    absolute(layers, "mongod_path")
+    layers.absolute("mongod_path")
 }
 
 fn format(layers: &Layers) -> Result<Format> {
@@ -264,6 +262,84 @@ fn format(layers: &Layers) -> Result<Format> {
             &format!("{format} has the levels {} to {}", levels.start(), levels.end()),
         )
     })
+}
+
+/// Where runs are recorded.
+#[derive(Debug, Clone)]
+pub enum RecordsAt {
+    /// Nowhere.
+    Off,
+    /// On this server.
+    Server(Secret),
+}
+
+impl RecordsAt {
+    /// Understands the setting `records`; without it, the server that is backed up.
+    pub(super) fn resolve(layers: &Layers) -> Result<RecordsAt> {
+        match layers.text("records").map(str::trim) {
+            Some("off") => Ok(RecordsAt::Off),
+            Some(text) => {
+                // Its errors name options, and never their values.
+                uri::read_named("records (BACKUP_RECORDS)", text)?;
+                uri::check(text).map_err(|_| {
+                    // The value may hold a password, and what the driver says of it may quote it.
+                    let why = "neither off nor a valid connection string; BACKUP_RECORDS looks like \
+                               mongodb://user:password@host:27017/, and the characters @ : / % $ of a password \
+                               are percent-encoded";
+                    layers.wrong("records", why)
+                })?;
+                Ok(RecordsAt::Server(Secret::from(text.to_string())))
+            }
+            None => {
+                let text = layers.text("mongo_uri").expect("it has a default");
+                uri::check(text)?;
+                Ok(RecordsAt::Server(Secret::from(text.to_string())))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod records_tests {
+    use super::*;
+    use crate::base::exit::Exit;
+    use crate::base::secret::ExposeSecret;
+
+    fn resolve(env: &[(&str, &str)]) -> Result<RecordsAt> {
+        let env = |name: &str| match name {
+            "UZIMA_BACKUP_CONFIG" => Some("/dev/null".into()),
+            _ => env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()),
+        };
+        RecordsAt::resolve(&Layers::load(Default::default(), &env, None).unwrap())
+    }
+
+    fn server(recorded: Result<RecordsAt>) -> String {
+        match recorded.unwrap() {
+            RecordsAt::Off => "off".into(),
+            RecordsAt::Server(uri) => uri.expose_secret().to_string(),
+        }
+    }
+
+    #[test]
+    fn by_default_the_server_that_is_backed_up() {
+        assert_eq!(server(resolve(&[])), "mongodb://localhost:27017");
+        assert_eq!(server(resolve(&[("MONGO_URI", "mongodb://db1")])), "mongodb://db1");
+        let both = [("MONGO_URI", "mongodb://db1"), ("BACKUP_RECORDS", "mongodb://db2")];
+        assert_eq!(server(resolve(&both)), "mongodb://db2");
+        assert_eq!(server(resolve(&[("MONGO_URI", "nonsense"), ("BACKUP_RECORDS", "off")])), "off");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_and_not_shown() {
+        for value in ["no", "Off", "mongodb://", "mongodb://u:hunt@er2@h", "http://u:hunter2@h", "db1:27017"]
+        {
+            let error = resolve(&[("BACKUP_RECORDS", value)]).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+            let text = error.chain();
+            assert!(text.contains("BACKUP_RECORDS") && !text.contains("hunt"), "{text}");
+        }
+        assert_eq!(resolve(&[("MONGO_URI", "nonsense")]).unwrap_err().exit(), Exit::Usage);
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! Which checks are run, and what becomes of those that rest on others.
 
 use super::super::HealthSubject;
-use super::super::checks::Finding;
 use super::*;
 use crate::config::JobSettings;
+use crate::config::RecordsAt;
 use crate::config::machine::Machine;
 use crate::config::place::Place;
-use crate::config::records::RecordsAt;
 use crate::config::store::DirOptions;
 
 const fn check(name: &'static str, after: &'static [&'static str]) -> Check {
-    let run = |_: &Around| Box::pin(async { Finding::ok("two\n lines") }) as _;
+    let run = |_: &Context| Box::pin(async { Finding::ok("two\n lines") }) as _;
     Check { name, after, run, otherwise: "look" }
 }
 
@@ -18,7 +17,7 @@ const fn broken(name: &'static str, after: &'static [&'static str]) -> Check {
     Check { run: |_| Box::pin(async { Err(Error::failed("it\nbroke")) }), ..check(name, after) }
 }
 
-fn around() -> Around {
+fn around() -> Context {
     let machine = Machine { host: "test".into(), search_path: None, state_dir: None, cores: 1 };
     let mut settings = JobSettings::with_defaults("mongodb://localhost", "all@db1", &machine).unwrap();
     settings.records = RecordsAt::Off;
@@ -31,7 +30,7 @@ fn around() -> Around {
         misspelt: vec![],
         exposed: vec![],
     };
-    Around::new(subject, chrono::Utc::now(), Duration::from_millis(50))
+    Context::new(subject, chrono::Utc::now(), Duration::from_millis(50))
 }
 
 /// Each row as `name outcome: detail`.

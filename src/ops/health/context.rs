@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::OnceCell;
 
-use super::HealthSubject;
+use super::{CheckOutcome, HealthSubject};
 use crate::base::error::{Error, Result};
 use crate::catalog::Reading;
 use crate::catalog::records;
@@ -18,7 +18,7 @@ use crate::mongo::server::Server;
 use crate::store::{DirStore, S3Store, Store};
 
 /// What the checks share. Each opens what it needs, and the others use the same.
-pub struct Around {
+pub struct Context {
     /// What is looked at.
     pub subject: HealthSubject,
     /// How long a check may take.
@@ -34,12 +34,12 @@ pub struct Around {
 /// How long an ended run may take to delete its probe.
 const DELETING: Duration = Duration::from_secs(5);
 
-impl Around {
+impl Context {
     /// Nothing is open yet.
-    pub fn new(subject: HealthSubject, now: DateTime<Utc>, patience: Duration) -> Around {
+    pub fn new(subject: HealthSubject, now: DateTime<Utc>, patience: Duration) -> Context {
         let begun = Instant::now();
         let (server, store, state, probe) = Default::default();
-        Around { subject, patience, now, begun, server, store, state, probe }
+        Context { subject, patience, now, begun, server, store, state, probe }
     }
 
     /// This machine's clock.
@@ -140,5 +140,39 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(e) => Err(Error::failed("the check broke off").caused_by(e)),
+    }
+}
+
+/// What a check found where nothing failed.
+#[derive(Debug)]
+pub struct Finding {
+    /// How it ended.
+    pub outcome: CheckOutcome,
+    /// What was found, in one line.
+    pub detail: String,
+    /// What to do about it; always there with a warning.
+    pub next_step: Option<String>,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn ok(detail: impl Into<String>) -> Result<Finding> {
+        Ok(Finding { outcome: CheckOutcome::Ok, detail: detail.into(), next_step: None })
+    }
+
+    /// A backup will work, but a person should look.
+    pub fn warning(detail: impl Into<String>, next_step: impl Into<String>) -> Result<Finding> {
+        let (outcome, next_step) = (CheckOutcome::Warning, Some(next_step.into()));
+        Ok(Finding { outcome, detail: detail.into(), next_step })
+    }
+
+    /// There is nothing of this kind to look at.
+    pub fn skipped(why: impl Into<String>) -> Result<Finding> {
+        Ok(Finding { outcome: CheckOutcome::Skipped, detail: why.into(), next_step: None })
+    }
+
+    /// The settings ask for nothing of this kind.
+    pub fn not_configured(why: impl Into<String>) -> Result<Finding> {
+        Ok(Finding { outcome: CheckOutcome::NotConfigured, detail: why.into(), next_step: None })
     }
 }

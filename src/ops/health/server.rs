@@ -1,14 +1,18 @@
-//! The server, what is read of it, and what reads.
+//! The server that is backed up, the engine that reads it, the server of the records, and the mail service.
 
-use super::around::Around;
-use super::checks::Finding;
+use super::context::{Context, Finding};
 use crate::base::error::{Error, Result};
+use crate::base::units;
+use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
+use crate::config::RecordsAt;
 use crate::model::versions;
 use crate::model::versions::Support;
+use crate::notify::resend::{KeyCheck, Mailer};
 use crate::source::{describe, engine, oplog};
+use std::time::Duration;
 
 /// It can be reached, and lets the user in.
-pub async fn mongodb(around: &Around) -> Result<Finding> {
+pub async fn mongodb(around: &Context) -> Result<Finding> {
     let server = around.server().await?;
     let version = server.version().await?;
     let fcv = server.feature_compatibility().await?;
@@ -32,7 +36,7 @@ pub async fn mongodb(around: &Around) -> Result<Finding> {
 }
 
 /// Everything that a backup reads may be read.
-pub async fn namespaces(around: &Around) -> Result<Finding> {
+pub async fn namespaces(around: &Context) -> Result<Finding> {
     let server = around.server().await?;
     let (settings, allow_empty) = (&around.subject.settings, around.subject.allow_empty);
     let description = describe::describe_for_backup(server, &settings.selection, allow_empty).await?;
@@ -56,6 +60,42 @@ pub async fn namespaces(around: &Around) -> Result<Finding> {
 }
 
 /// What would read, and where it is.
-pub async fn engine(around: &Around) -> Result<Finding> {
+pub async fn engine(around: &Context) -> Result<Finding> {
     Finding::ok(engine::choose(&around.subject.settings).await?.words())
+}
+
+/// How long the mail service is waited for.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The records can be read and written.
+pub async fn records(around: &Context) -> Result<Finding> {
+    let RecordsAt::Server(uri) = &around.subject.settings.records else {
+        return Finding::not_configured("BACKUP_RECORDS is off");
+    };
+    let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
+    let job = &around.subject.settings.job;
+    let asked = async {
+        let found = records.all(Some(job)).await?;
+        records.prove().await?;
+        Ok(found.runs.len())
+    };
+    let asked: Result<usize> = asked.await;
+    records.close().await;
+    let runs = units::several(asked? as u64, "run");
+    Finding::ok(format!("{runs} of {job} recorded, and more can be"))
+}
+
+/// The mail service takes the key.
+pub async fn mail(around: &Context) -> Result<Finding> {
+    let Some(options) = &around.subject.mail else {
+        return Finding::not_configured(
+            "neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure",
+        );
+    };
+    let key = Mailer::new(options.clone()).check_key(LIMIT).await?;
+    let may = match key {
+        KeyCheck::SendingOnly => "the key may send, and nothing else",
+        KeyCheck::Full => "the key may do more than send: one that may only send is enough here",
+    };
+    Finding::ok(format!("{may}; to {}", options.to.join(", ")))
 }

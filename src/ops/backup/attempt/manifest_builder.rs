@@ -2,15 +2,15 @@
 
 use chrono::{DateTime, Utc};
 
-use super::BackupOptions;
-use super::attempt::Work;
-use super::changes::Change;
+use super::Work;
 use crate::artifact::writer::WrittenArtifact;
 use crate::catalog::layout;
-use crate::config::pattern::Pattern;
+use crate::config::selection::Pattern;
 use crate::model::manifest;
 use crate::model::manifest::Manifest;
 use crate::model::manifest::TOOL;
+use crate::ops::backup::BackupOptions;
+use crate::ops::backup::changes::Change;
 use crate::source::oplog::SliceBounds;
 
 /// What was written, and what is wrong with it.
