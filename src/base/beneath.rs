@@ -161,7 +161,7 @@ impl Folder {
     ///
     /// # Errors
     /// Returns an error if the name does not belong to a regular file with a single name.
-    pub fn open_or_create(&self, name: &Path, mode: u32) -> io::Result<File> {
+    pub(super) fn open_or_create(&self, name: &Path, mode: u32) -> io::Result<File> {
         let file = self.existing_or_new(name, mode, OFlags::RDWR | CAREFUL)?;
         regular(&file)?;
         Ok(file)
@@ -190,7 +190,7 @@ impl Folder {
     }
 
     /// Opens a file again for reading, if the name still belongs to the same file.
-    pub fn reopen(&self, name: &Path, file: &File) -> io::Result<File> {
+    pub(super) fn reopen(&self, name: &Path, file: &File) -> io::Result<File> {
         self.again(name, file, OFlags::RDONLY)
     }
 
@@ -385,7 +385,7 @@ fn is_null(stat: &Stat) -> bool {
 }
 
 /// Returns true if a call failed because the file system lacks it.
-pub fn is_unsupported(e: Errno) -> bool {
+pub(super) fn is_unsupported(e: Errno) -> bool {
     matches!(e, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK)
 }
 

@@ -2,7 +2,7 @@
 //! that is left after the signal.
 //!
 //! A run ends within 10 s of a signal, because a service manager kills a program that takes much longer. The
-//! steps that follow a signal share these 10 s; [`Step`] says when each of them must end.
+//! steps that follow a signal share these 10 s; [`LastStep`] says when each of them must end.
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -68,7 +68,7 @@ impl Cancel {
 
 /// The last steps of a run after a signal, in their order. Several of them may be skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum LastStep {
     /// The thread or child that reads the source ends.
     Reading,
     /// The operation itself ends: uploads are aborted, requests answered.
@@ -81,15 +81,15 @@ pub enum Step {
     Notices,
 }
 
-impl Step {
+impl LastStep {
     /// How long after the signal the step must have ended, and how long it may take.
     fn limits(self) -> (Duration, Duration) {
         let (end, longest) = match self {
-            Step::Reading => (5_000, 5_000),
-            Step::Work => (6_000, 6_000),
-            Step::Records => (7_000, 2_500),
-            Step::Mail => (8_000, 5_000),
-            Step::Notices => (8_500, 8_500),
+            LastStep::Reading => (5_000, 5_000),
+            LastStep::Work => (6_000, 6_000),
+            LastStep::Records => (7_000, 2_500),
+            LastStep::Mail => (8_000, 5_000),
+            LastStep::Notices => (8_500, 8_500),
         };
         (Duration::from_millis(end), Duration::from_millis(longest))
     }
@@ -101,7 +101,7 @@ pub struct Deadline(Cancel);
 
 impl Deadline {
     /// Returns the result of `work`, or `None` if a signal came and the time of this step is over.
-    pub async fn within<T>(&self, step: Step, work: impl Future<Output = T>) -> Option<T> {
+    pub async fn within<T>(&self, step: LastStep, work: impl Future<Output = T>) -> Option<T> {
         let over = async {
             self.0.token.cancelled().await;
             tokio::time::sleep(self.left(step).unwrap_or_default()).await;
@@ -113,7 +113,7 @@ impl Deadline {
     }
 
     /// The time that is left for this step, which begins now. `None` if no signal came.
-    pub fn left(&self, step: Step) -> Option<Duration> {
+    pub fn left(&self, step: LastStep) -> Option<Duration> {
         let passed = self.0.came.get()?.elapsed();
         let (end, longest) = step.limits();
         Some(end.saturating_sub(passed).min(longest).max(MOMENT))
@@ -129,15 +129,15 @@ mod tests {
         let long = Duration::from_secs(3600);
         let soon = tokio::time::sleep(Duration::from_millis(10));
         let cancel = Cancel::default();
-        assert_eq!(cancel.deadline().within(Step::Work, soon).await, Some(()), "no signal came");
-        assert_eq!(cancel.deadline().left(Step::Work), None);
+        assert_eq!(cancel.deadline().within(LastStep::Work, soon).await, Some(()), "no signal came");
+        assert_eq!(cancel.deadline().left(LastStep::Work), None);
         for (step, passed, left) in [
-            (Step::Records, 1_000, 2_500),
-            (Step::Records, 6_000, 1_000),
-            (Step::Work, 1_000, 5_000),
-            (Step::Mail, 1_000, 5_000),
-            (Step::Notices, 7_900, 600),
-            (Step::Notices, 20_000, 500),
+            (LastStep::Records, 1_000, 2_500),
+            (LastStep::Records, 6_000, 1_000),
+            (LastStep::Work, 1_000, 5_000),
+            (LastStep::Mail, 1_000, 5_000),
+            (LastStep::Notices, 7_900, 600),
+            (LastStep::Notices, 20_000, 500),
         ] {
             let cancel = Cancel::default();
             let came = Instant::now().checked_sub(Duration::from_millis(passed)).expect("the machine runs");

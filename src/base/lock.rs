@@ -169,7 +169,7 @@ pub struct Asked<'a> {
 
 /// The result of a request for a lock.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct LockOutcome {
     /// The lock, which lasts until it is dropped.
     pub lock: Option<Lock>,
     /// Why the state directory gave no lock. A person should look at it.
@@ -209,31 +209,31 @@ impl Drop for Lock {
 ///
 /// # Errors
 /// Returns an error of the kind [`Kind::Busy`] if another run holds the lock until the wait is over.
-pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<Taken> {
+pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<LockOutcome> {
     let Some(state) = asked.state_dir else {
         log::warn!("{}", without("there is no state directory"));
-        return Ok(Taken::default());
+        return Ok(LockOutcome::default());
     };
     let began = Instant::now();
     let mut pause = Duration::from_millis(50);
     let mut logged = false;
     loop {
         let holder = match try_lock(state, asked) {
-            Ok(Attempt::Locked(lock)) => {
+            Ok(LockAttempt::Locked(lock)) => {
                 if lock.held.is_some() {
                     log::info!(
                         "the file system of {} has no locks: a file with a heartbeat stands for the lock",
                         state.display()
                     );
                 }
-                return Ok(Taken { lock: Some(lock), problem: None });
+                return Ok(LockOutcome { lock: Some(lock), problem: None });
             }
-            Ok(Attempt::Held(holder)) => holder,
+            Ok(LockAttempt::Held(holder)) => holder,
             Err(e) => {
                 let file = path(state, asked.job, asked.operation);
                 let problem = without(&format!("cannot lock {}: {e}", file.display()));
                 log::warn!("{problem}");
-                return Ok(Taken { lock: None, problem: Some(problem) });
+                return Ok(LockOutcome { lock: None, problem: Some(problem) });
             }
         };
         let wait = asked.wait.unwrap_or_default();
@@ -274,7 +274,7 @@ fn busy(asked: &Asked<'_>, holder: &str) -> Error {
     }
 }
 
-enum Attempt {
+enum LockAttempt {
     Locked(Lock),
     /// Another process holds it, which these words describe.
     Held(String),
@@ -297,7 +297,7 @@ fn name(job: &str, operation: Operation) -> String {
 
 /// Tries once to take the lock. Its file is created, or must be a regular file with one name; links are not
 /// followed.
-fn try_lock(state: &Path, asked: &Asked<'_>) -> io::Result<Attempt> {
+fn try_lock(state: &Path, asked: &Asked<'_>) -> io::Result<LockAttempt> {
     let state = Folder::create(state, 0o700)?;
     state.make_folder(Path::new(FOLDER), 0o700)?;
     let locks = state.folder(Path::new(FOLDER))?;
@@ -308,15 +308,15 @@ fn try_lock(state: &Path, asked: &Asked<'_>) -> io::Result<Attempt> {
     let text = format!("pid {}\nhost {}\nsince {since}\n", std::process::id(), asked.host);
     let held = match try_exclusive(&file)? {
         Locked::Yes => None,
-        Locked::ByAnother => return Ok(Attempt::Held(holder(&beginning(&file)))),
+        Locked::ByAnother => return Ok(LockAttempt::Held(holder(&beginning(&file)))),
         Locked::Unsupported => match HeldFile::create(locks, &name, &text, &file)? {
             Ok(held) => Some(held),
-            Err(text) => return Ok(Attempt::Held(holder(&text))),
+            Err(text) => return Ok(LockAttempt::Held(holder(&text))),
         },
     };
     // The lock is valid without its text, for example on a full disk.
     let _ = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
-    Ok(Attempt::Locked(Lock { job: asked.job.to_string(), operation: asked.operation, file, held }))
+    Ok(LockAttempt::Locked(Lock { job: asked.job.to_string(), operation: asked.operation, file, held }))
 }
 
 /// The beginning of a lock's file. Another user may have put anything into it.

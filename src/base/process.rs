@@ -169,7 +169,7 @@ impl Kills {
     }
 
     /// Returns true if the count has risen since the watch began, and false if it is unknown.
-    pub fn rose(self) -> bool {
+    fn rose(self) -> bool {
         self.0.zip(Kills::watch().0).is_some_and(|(before, now)| now > before)
     }
 }

@@ -22,7 +22,7 @@ pub struct Meter {
 
 /// The counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct Counters {
     /// Documents written.
     pub documents: u64,
     /// The length of these documents in bytes.
@@ -96,9 +96,9 @@ impl Meter {
     }
 
     /// The counters now.
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> Counters {
         let (packed_bytes, taken) = (self.packed_bytes.load(Relaxed), self.taken_bytes.load(Relaxed));
-        Reading {
+        Counters {
             packed_bytes,
             stored_bytes: if taken == UNKNOWN { packed_bytes } else { taken },
             documents: self.documents.load(Relaxed),

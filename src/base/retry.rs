@@ -126,13 +126,19 @@ impl Patience {
     }
 
     fn pauses(&self) -> ExponentialBackoff {
-        ExponentialBuilder::new()
-            .with_min_delay(self.first_pause)
-            .with_max_delay(LONGEST_PAUSE)
-            .without_max_times()
-            .with_jitter()
-            .build()
+        pauses(self.first_pause)
     }
+}
+
+/// The pauses between the attempts of a request, without end. Each is twice as long as the one before, and lengthened
+/// at random by up to its own length.
+pub fn pauses(first: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(first)
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter()
+        .build()
 }
 
 /// A request that may be sent more than once.
@@ -256,5 +262,15 @@ mod tests {
         waiting.answered();
         waiting.since = Instant::now().checked_sub(AFTERWARDS);
         assert!(waiting.pause("it is away").await);
+    }
+
+    #[test]
+    fn pauses_grow_and_differ() {
+        for (n, least) in [(0, 0.5), (1, 1.0), (2, 2.0)] {
+            let nth = |_| pauses(Duration::from_millis(500)).nth(n).expect("a pause").as_secs_f64();
+            let pauses: Vec<f64> = (0..50).map(nth).collect();
+            assert!(pauses.iter().all(|pause| (least..=least * 2.0).contains(pause)), "{pauses:?}");
+            assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::units;
 use crate::base::escape;
-use crate::base::progress::{Meter, Reading};
+use crate::base::progress::{Counters, Meter};
 
 /// How often the bar is drawn.
 const DRAWN: Duration = Duration::from_millis(200);
@@ -65,7 +65,7 @@ impl Drop for Display {
 }
 
 /// Namespace, documents, raw and stored bytes, rate, estimate.
-fn line(reading: &Reading, elapsed: Duration) -> String {
+fn line(reading: &Counters, elapsed: Duration) -> String {
     if reading.expected_namespaces == 0 {
         return format!("waiting for the server for {}", units::duration(elapsed));
     }
@@ -91,8 +91,8 @@ fn line(reading: &Reading, elapsed: Duration) -> String {
 
 /// How long the rest takes, to read and to send; `None` if that is unknown, or less than a second: then the run waits for
 /// something that is not counted.
-fn left(reading: &Reading, seconds: f64) -> Option<Duration> {
-    let Reading { raw_bytes, packed_bytes, stored_bytes, expected_bytes, .. } = reading;
+fn left(reading: &Counters, seconds: f64) -> Option<Duration> {
+    let Counters { raw_bytes, packed_bytes, stored_bytes, expected_bytes, .. } = reading;
     let (raw, packed, stored) = (*raw_bytes as f64, *packed_bytes as f64, *stored_bytes as f64);
     if *expected_bytes == 0 || raw == 0.0 {
         return None;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_line_says_everything() {
-        let reading = Reading {
+        let reading = Counters {
             documents: 12_345,
             raw_bytes: 10 << 20,
             packed_bytes: 4 << 20,
@@ -129,15 +129,15 @@ mod tests {
             line(&reading, Duration::from_secs(2)),
             "shop.orders (3/9 namespaces), 12,345 documents, 10.0 MiB raw, 4.0 MiB stored, 5.0 MiB/s, about 4.0 s left"
         );
-        let unknown = Reading { expected_bytes: 0, current: String::new(), ..reading.clone() };
+        let unknown = Counters { expected_bytes: 0, current: String::new(), ..reading.clone() };
         let text = line(&unknown, Duration::from_secs(2));
         assert!(text.starts_with("waiting") && !text.contains("left"), "{text}");
         // All was read in 2 s, and a quarter of it was sent.
-        let slow = Reading { raw_bytes: 30 << 20, packed_bytes: 8 << 20, stored_bytes: 2 << 20, ..reading };
+        let slow = Counters { raw_bytes: 30 << 20, packed_bytes: 8 << 20, stored_bytes: 2 << 20, ..reading };
         let text = line(&slow, Duration::from_secs(2));
         assert!(text.contains("2.0 MiB stored") && text.ends_with("about 6.0 s left"), "{text}");
         for done in
-            [Reading { stored_bytes: 8 << 20, ..slow.clone() }, Reading { stored_bytes: 0, ..slow.clone() }]
+            [Counters { stored_bytes: 8 << 20, ..slow.clone() }, Counters { stored_bytes: 0, ..slow.clone() }]
         {
             let text = line(&done, Duration::from_secs(2));
             assert!(!text.contains("left"), "{text}");

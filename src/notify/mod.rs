@@ -25,7 +25,7 @@ use chrono::{DateTime, Utc};
 
 pub use outcome::Outcome;
 
-use crate::base::cancel::{Deadline, Step};
+use crate::base::cancel::{Deadline, LastStep};
 use crate::base::error::Error;
 use crate::base::secret::Redactor;
 use crate::config::notify::Event;
@@ -92,7 +92,7 @@ impl Notifier {
             Outcome::Success(_) | Outcome::Cleanup(_) => Ended::Well,
             Outcome::Failure(_) | Outcome::Frozen(_) => Ended::Badly,
         };
-        let limit = self.deadline.left(Step::Mail).unwrap_or(LIMIT);
+        let limit = self.deadline.left(LastStep::Mail).unwrap_or(LIMIT);
         let posted = self.posted(of, &outcome, past.failures, now, limit);
         let message = match past.decide(ended, now) {
             Decision::Silence => None,

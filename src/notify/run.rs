@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::events::{Failure, NewestGood, Occasion, Operation, Report};
 use super::signals::Signals;
 use super::{Notifier, Outcome, UNKNOWN_JOB};
-use crate::base::cancel::{Cancel, Step};
+use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
@@ -113,7 +113,7 @@ impl<'a> RunNotices<'a> {
     /// Returns the problems of `work`, or the problem that a signal left no time for it.
     async fn in_time(&self, what: &str, work: impl Future<Output = Vec<String>>) -> Vec<String> {
         let late = || vec![format!("{what}: there was no more time, a signal came meanwhile")];
-        self.run.cancel.deadline().within(Step::Notices, work).await.unwrap_or_else(late)
+        self.run.cancel.deadline().within(LastStep::Notices, work).await.unwrap_or_else(late)
     }
 
     /// Reports a failed run. Notices that fail are only logged, because the run has failed already.

@@ -23,15 +23,15 @@ pub fn crc64nvme(bytes: &[u8]) -> u64 {
 }
 
 /// CRC-64/NVME of a piece with sum `first`, followed by a piece with sum `second` of `second_len` bytes.
-pub fn combine_crc64nvme(first: u64, second: u64, second_len: u64) -> u64 {
+fn combine_crc64nvme(first: u64, second: u64, second_len: u64) -> u64 {
     crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, second_len)
 }
 
 /// The length and checksum of a stored part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PartSum {
-    pub len: u64,
-    pub crc64nvme: u64,
+    pub(super) len: u64,
+    pub(super) crc64nvme: u64,
 }
 
 /// Compares the stored parts, in order, with the object that their writer sent.
@@ -83,9 +83,9 @@ pub(super) fn agree(
 /// The header values for a body; `None` for headers that the mode does not use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Headers {
-    pub crc64nvme: Option<String>,
-    pub crc32c: Option<String>,
-    pub content_md5: Option<String>,
+    pub(super) crc64nvme: Option<String>,
+    pub(super) crc32c: Option<String>,
+    pub(super) content_md5: Option<String>,
 }
 
 /// The checksum of a body in the mode's algorithm.
@@ -126,7 +126,7 @@ impl ChecksumMode {
 }
 
 impl Sum {
-    pub fn headers(self) -> Headers {
+    pub(super) fn headers(self) -> Headers {
         match self {
             Sum::Crc64Nvme(crc) => {
                 Headers { crc64nvme: Some(STANDARD.encode(crc.to_be_bytes())), ..Headers::default() }
@@ -139,7 +139,7 @@ impl Sum {
     }
 
     /// The checksum of this piece followed by another of `len` bytes.
-    pub fn then(self, next: Sum, len: u64) -> Sum {
+    pub(super) fn then(self, next: Sum, len: u64) -> Sum {
         match (self, next) {
             (Sum::Crc64Nvme(a), Sum::Crc64Nvme(b)) => Sum::Crc64Nvme(combine_crc64nvme(a, b, len)),
             (Sum::Crc32c(a), Sum::Crc32c(b)) => {

@@ -53,7 +53,7 @@ pub enum ArchiveState {
 
 /// The most objects of a listing: 365,000 backups with several objects each. More mean that the listing does
 /// not end.
-pub const MOST_OBJECTS: usize = 2_000_000;
+const MOST_OBJECTS: usize = 2_000_000;
 
 impl Limits {
     /// Checks an upload against the limits. Returns the class and the cause of the error.

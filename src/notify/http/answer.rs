@@ -3,10 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use reqwest::{Response, StatusCode};
-
-use super::wait;
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -36,7 +34,7 @@ impl Answer {
     pub async fn of(response: Response) -> Answer {
         let status = response.status();
         let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let after = header.and_then(|text| wait::retry_after(text, Utc::now()));
+        let after = header.and_then(|text| retry_after(text, Utc::now()));
         // What stands between may answer anything, at any length.
         let body = super::said(response).await;
         let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
@@ -105,6 +103,25 @@ pub fn one_line(text: &str) -> String {
     crate::base::units::one_line(&line).chars().take(WORDS).collect()
 }
 
+/// The longest pause that a service may ask for; the time limit of the request may end it earlier.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A `retry-after` header: seconds, or a date of HTTP.
+fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = text.trim();
+    let asked = match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() => {
+            Duration::from_secs_f64(seconds.clamp(0.0, LONGEST.as_secs_f64()))
+        }
+        Ok(_) => return None,
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            date.duration_since(now.into()).unwrap_or_default()
+        }
+    };
+    Some(asked.min(LONGEST))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +137,24 @@ mod tests {
         .to_string();
         assert!(text.starts_with("the service answered 500, x_error, a b ccc"), "{text}");
         assert!(text.len() < 400 && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_has_a_limit() {
+        let now = "2026-11-23T03:00:00Z".parse().unwrap();
+        for (text, want) in [
+            ("0", Some(0)),
+            (" 7 ", Some(7)),
+            ("1e9", Some(30)),
+            ("-5", Some(0)),
+            ("Mon, 23 Nov 2026 03:00:09 GMT", Some(9)),
+            ("Mon, 23 Nov 2026 02:00:00 GMT", Some(0)),
+            ("Tue, 24 Nov 2026 03:00:00 GMT", Some(30)),
+            ("NaN", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text, now), want.map(Duration::from_secs), "{text}");
+        }
     }
 }

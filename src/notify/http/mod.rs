@@ -2,7 +2,6 @@
 //! address.
 
 mod answer;
-mod wait;
 
 use std::time::Duration;
 
@@ -11,9 +10,12 @@ use tokio::time::Instant;
 pub use answer::{Answer, one_line};
 
 use crate::base::error::{Error, Result};
+use crate::base::retry;
 
 /// How often a request is tried.
-const TRIES: u32 = 4;
+const TRIES: usize = 4;
+/// The pauses between attempts are about 1, 2 and 4 s, unless the service asks for others.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const CONNECT: Duration = Duration::from_secs(10);
 /// As much of a good answer as is read.
 const BODY: usize = 64 * 1024;
@@ -43,7 +45,7 @@ pub async fn tried(
     each: Duration,
     deadline: Instant,
 ) -> Result<String, Answer> {
-    let mut tries = 1;
+    let mut pauses = retry::pauses(FIRST_PAUSE).take(TRIES - 1);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let copy = request.try_clone().expect("its body is in memory").timeout(left.min(each));
@@ -53,14 +55,14 @@ pub async fn tried(
             Err(e) if e.is_builder() => return Err(Answer::Unsendable(chain(e))),
             Err(e) => Answer::Lost(chain(e)),
         };
-        let pause = answer.pause().unwrap_or_else(|| wait::backoff(tries, &mut rand::rng()));
-        let late = Instant::now() + pause >= deadline;
-        if !answer.may_pass() || tries >= TRIES || late {
+        let Some(pause) = pauses.next().map(|pause| answer.pause().unwrap_or(pause)) else {
+            return Err(answer);
+        };
+        if !answer.may_pass() || Instant::now() + pause >= deadline {
             return Err(answer);
         }
         log::debug!("{whom}: {answer}; trying again in {:.1} s", pause.as_secs_f64());
         tokio::time::sleep(pause).await;
-        tries += 1;
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::base::cancel::{Cancel, Step};
+use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
@@ -270,7 +270,7 @@ async fn locked_backup(
 /// Returns an error if there is no backup.
 pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
     // After a signal the data path ends by itself and cleans up. Everything else only asks questions.
-    let outcome = resources.cancel.deadline().within(Step::Work, attempts(resources, options)).await;
+    let outcome = resources.cancel.deadline().within(LastStep::Work, attempts(resources, options)).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     if outcome.is_err() {
         // There is no manifest that could list them.

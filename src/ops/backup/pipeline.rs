@@ -12,7 +12,7 @@ use super::upload;
 use crate::artifact::pack::{BLOCK, Decode, Encode, Packer, Pool};
 use crate::artifact::parts::Out;
 use crate::artifact::writer::{self, ArtifactSpec, WrittenArtifact};
-use crate::base::cancel::{Cancel, Step};
+use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::config::choices::Codec;
@@ -81,7 +81,7 @@ pub async fn run(
             // A child process must not outlive the run. Reading may have ended long before the upload
             // does: then there is nothing to wait for, and the answer must not be asked for twice.
             if !reading.is_terminated() {
-                let _ = cancel.deadline().within(Step::Reading, &mut reading).await;
+                let _ = cancel.deadline().within(LastStep::Reading, &mut reading).await;
             }
             Err(Error::aftermath("the run was cancelled"))
         }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::{BackupOptions, BackupReport, Expected, Resources, backup};
-use crate::base::cancel::Step;
+use crate::base::cancel::LastStep;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
 use crate::catalog::history::Around;
@@ -137,7 +137,7 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
 
 /// Returns the result of `work`, or an error if a signal left no time for it.
 async fn in_time(resources: &Resources, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let outcome = resources.cancel.deadline().within(Step::Records, work).await;
+    let outcome = resources.cancel.deadline().within(LastStep::Records, work).await;
     outcome.unwrap_or_else(|| Err(Error::failed("there was no more time, the run was ended by a signal")))
 }
 

@@ -216,7 +216,8 @@ async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clean
         started: run.clock.started(),
         wait: request.wait,
     };
-    let taken = if request.dry_run { lock::Taken::default() } else { lock::take(&asked, run.cancel).await? };
+    let taken =
+        if request.dry_run { lock::LockOutcome::default() } else { lock::take(&asked, run.cancel).await? };
     let store = store::open_existing(run.config.place()?).await?;
     let (state_dir, place) = (settings.state_dir.as_deref(), store.place());
     let options = CleanupOptions {

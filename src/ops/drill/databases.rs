@@ -10,7 +10,7 @@ use bson::{RawDocumentBuf, rawdoc};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::DrillResources;
-use crate::base::cancel::{Cancel, Step};
+use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 use crate::model::manifest::Manifest;
@@ -127,7 +127,7 @@ impl DrillDatabases {
     /// Drops the databases of this drill. Returns a warning if some could not be dropped. After a signal, the
     /// time is limited.
     pub async fn end(&self, cancel: &Cancel) -> Option<String> {
-        let dropped = cancel.deadline().within(Step::Notices, self.drop_all()).await;
+        let dropped = cancel.deadline().within(LastStep::Notices, self.drop_all()).await;
         let dropped = dropped.unwrap_or_else(|| Err(Error::failed("the time after the signal was over")));
         self.target.close().await;
         dropped.err().map(|error| {

@@ -26,7 +26,7 @@ const DEEPEST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
-    pub machine: Machine,
+    pub(super) machine: Machine,
     /// Missing calls that were found so far.
     lacks: Mutex<BTreeSet<Lack>>,
 }
@@ -60,19 +60,19 @@ impl Lack {
 
 /// A regular file that [`Root::walk`] found.
 pub(super) struct FoundFile {
-    pub key: String,
+    pub(super) key: String,
     about: About,
 }
 
 impl FoundFile {
-    pub fn object(&self) -> StoredObject {
+    pub(super) fn object(&self) -> StoredObject {
         object(&self.key, &self.about)
     }
 }
 
 impl Root {
     /// Opens the root. If only its last component is missing, it is created.
-    pub fn open(path: &Path, machine: Machine) -> Result<Root> {
+    pub(super) fn open(path: &Path, machine: Machine) -> Result<Root> {
         let doing = || format!("cannot use the backup directory {}", path.display());
         let created = Folder::of_file(path).and_then(|(above, name)| {
             let created = above.make_folder(&name, 0o700)?;
@@ -101,19 +101,19 @@ impl Root {
         Ok(root)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Checks that the root is a readable directory.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.folder()?;
         let doing = || format!("cannot use the backup directory {}", self.path.display());
         fs::read_dir(&self.path).map(drop).map_err(|e| error(doing(), e))
     }
 
     /// Opens the root again: its disk may have been unmounted since.
-    pub fn folder(&self) -> Result<Folder> {
+    pub(super) fn folder(&self) -> Result<Folder> {
         let doing = || format!("cannot use the backup directory {}", self.path.display());
         Folder::open(&self.path).map_err(|e| match missing(&e) {
             true => StoreError::new(StoreErrorKind::NoPlace, doing(), e)
@@ -123,12 +123,12 @@ impl Root {
     }
 
     /// The path of a key, for error messages.
-    pub fn file(&self, key: &str) -> PathBuf {
+    pub(super) fn file(&self, key: &str) -> PathBuf {
         self.path.join(key)
     }
 
     /// Reads a whole file of at most `most` bytes.
-    pub fn read(&self, key: &str, most: u64) -> Result<Bytes> {
+    pub(super) fn read(&self, key: &str, most: u64) -> Result<Bytes> {
         let path = self.file(key);
         let doing = || format!("cannot read {}", path.display());
         let file = self.open_file(key)?;
@@ -146,7 +146,7 @@ impl Root {
     }
 
     /// Returns true if the file of a key has exactly these bytes.
-    pub fn is(&self, key: &str, body: &Bytes) -> Result<bool> {
+    pub(super) fn is(&self, key: &str, body: &Bytes) -> Result<bool> {
         match self.read(key, body.len() as u64) {
             Ok(found) => Ok(found == body),
             Err(e) if e.kind == StoreErrorKind::Damaged => Ok(false),
@@ -155,7 +155,7 @@ impl Root {
     }
 
     /// Reads a range of a file. A shorter file is an error.
-    pub fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+    pub(super) fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         let path = self.file(key);
         let doing = || format!("cannot read bytes {} to {} of {}", range.start, range.end, path.display());
         let file = self.open_file(key)?;
@@ -195,7 +195,7 @@ impl Root {
     }
 
     /// Size and time of a file, `None` if there is none.
-    pub fn stat(&self, key: &str) -> Result<Option<StoredObject>> {
+    pub(super) fn stat(&self, key: &str) -> Result<Option<StoredObject>> {
         match self.folder()?.about(Path::new(key)) {
             Ok(about) if about.is_file => Ok(Some(object(key, &about))),
             Ok(_) => Ok(None),
@@ -205,7 +205,7 @@ impl Root {
     }
 
     /// Deletes a file, and then folders that become empty.
-    pub fn delete(&self, key: &str) -> Result<()> {
+    pub(super) fn delete(&self, key: &str) -> Result<()> {
         let (root, path) = (self.folder()?, Path::new(key));
         let fail = |e| error(format!("cannot delete {}", self.file(key).display()), e);
         match root.remove(path) {
@@ -230,7 +230,7 @@ impl Root {
 
     /// Opens the folder of a key and returns it with the key's last component. Missing folders are created;
     /// each is synced to disk before the next.
-    pub fn make_folders(&self, key: &str) -> Result<(Folder, PathBuf)> {
+    pub(super) fn make_folders(&self, key: &str) -> Result<(Folder, PathBuf)> {
         let mut folder = self.folder()?;
         let mut parts = key.split('/').map(Path::new).collect::<Vec<_>>();
         let last = parts.pop().unwrap_or(Path::new(""));
@@ -252,7 +252,7 @@ impl Root {
     }
 
     /// Writes the names in a folder to disk, so that they survive a power failure.
-    pub fn sync(&self, folder: &Folder) -> Result<()> {
+    pub(super) fn sync(&self, folder: &Folder) -> Result<()> {
         let fail = |e| error(format!("cannot write the folder {} to disk", folder.path().display()), e);
         if folder.sync().map_err(fail)? != Synced::Folder {
             self.lacks(Lack::FolderSync);
@@ -261,7 +261,7 @@ impl Root {
     }
 
     /// Notes missing calls, from the way in which a file got its name.
-    pub fn renamed(&self, how: Renamed) {
+    pub(super) fn renamed(&self, how: Renamed) {
         match how {
             Renamed::AtOnce => {}
             Renamed::ByLink => self.lacks(Lack::RenameNoReplace),
@@ -270,21 +270,21 @@ impl Root {
     }
 
     /// Notes that the file system lacks a call, and logs it the first time.
-    pub fn lacks(&self, lack: Lack) {
+    pub(super) fn lacks(&self, lack: Lack) {
         if self.lacks.lock().unwrap_or_else(PoisonError::into_inner).insert(lack) {
             log::info!("the file system of {} has {}", self.path.display(), lack.words());
         }
     }
 
     /// Descriptions of the missing calls that were found so far.
-    pub fn lacking(&self) -> Vec<String> {
+    pub(super) fn lacking(&self) -> Vec<String> {
         let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
         lacks.iter().map(|lack| lack.words().to_string()).collect()
     }
 
     /// Calls `met` for every regular file whose key starts with `prefix`. Links are not followed. Names that
     /// are not UTF-8 are skipped, because they are no keys.
-    pub fn walk(&self, prefix: &str, met: &mut dyn FnMut(FoundFile) -> Result<()>) -> Result<()> {
+    pub(super) fn walk(&self, prefix: &str, met: &mut dyn FnMut(FoundFile) -> Result<()>) -> Result<()> {
         self.check()?;
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let root = self.folder()?;

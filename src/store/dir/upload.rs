@@ -41,7 +41,7 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Creates and claims a partial for `key`, and the folders above it.
-    pub fn create(root: &Root, key: &str) -> Result<Partial> {
+    pub(super) fn create(root: &Root, key: &str) -> Result<Partial> {
         let doing = || format!("cannot write {}", root.file(key).display());
         let fail = |e| error(doing(), e);
         if is_partial(key) {
@@ -93,16 +93,16 @@ impl Partial {
         ))
     }
 
-    pub fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    pub fn doing(&self) -> String {
+    pub(super) fn doing(&self) -> String {
         format!("cannot write {}", self.folder.path().join(&self.target).display())
     }
 
     /// Writes bytes at an offset. Several threads may do this at once.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let fail = |e| error(self.doing(), e);
         let done =
             self.direct.as_ref().map_or(Ok(0), |direct| direct.write_at(bytes, offset)).map_err(fail)?;
@@ -128,7 +128,7 @@ impl Partial {
     ///
     /// # Errors
     /// Returns an error of the kind [`StoreErrorKind::Exists`] if the name is taken.
-    pub fn publish(self, root: &Root) -> Result<()> {
+    pub(super) fn publish(self, root: &Root) -> Result<()> {
         self.finish(|| self.folder.rename_new(&self.name, &self.target).map(|how| root.renamed(how)))?;
         root.sync(&self.folder).inspect_err(|_| {
             // The name may not survive a power failure, so it is removed: after an error there must be no
@@ -138,7 +138,7 @@ impl Partial {
     }
 
     /// Gives the file its final name, and replaces an existing file.
-    pub fn replace(self, root: &Root) -> Result<()> {
+    pub(super) fn replace(self, root: &Root) -> Result<()> {
         self.finish(|| self.folder.rename(&self.name, &self.target))?;
         root.sync(&self.folder)
     }
@@ -154,7 +154,7 @@ impl Partial {
     }
 
     /// Removes the file, and folders that become empty.
-    pub fn remove(&self, root: &Root) -> Result<()> {
+    pub(super) fn remove(&self, root: &Root) -> Result<()> {
         root.delete(&partial_key(&self.key, &self.id))
     }
 }
@@ -263,7 +263,12 @@ struct UploadState {
 
 impl DirUpload {
     /// Creates the partial, if the estimate leaves `min_free` of the file system free.
-    pub fn begin(root: Arc<Root>, spec: UploadSpec, min_free: f64, max_parts: u32) -> Result<DirUpload> {
+    pub(super) fn begin(
+        root: Arc<Root>,
+        spec: UploadSpec,
+        min_free: f64,
+        max_parts: u32,
+    ) -> Result<DirUpload> {
         root.check()?;
         let doing = || format!("cannot write {}", root.file(&spec.key).display());
         check_size(spec.estimate.unwrap_or(0), doing)?;
@@ -374,13 +379,13 @@ pub(super) struct Direct {
 impl Direct {
     /// Opens `file`, which is called `name` in `folder`, once more. `None` if the file system has no
     /// `O_DIRECT`.
-    pub fn open(folder: &Folder, name: &Path, file: &File) -> Option<Direct> {
+    pub(super) fn open(folder: &Folder, name: &Path, file: &File) -> Option<Direct> {
         let file = folder.reopen_direct(name, file).ok()?;
         Some(Direct { file, refused: AtomicBool::new(false) })
     }
 
     /// Writes the aligned beginning of `bytes` and returns its length. The caller writes the rest.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let whole = bytes.len() - bytes.len() % ALIGN;
         if whole == 0 || !offset.is_multiple_of(ALIGN as u64) || self.refused.load(Ordering::Relaxed) {
             return Ok(0);

@@ -55,8 +55,8 @@ pub(super) struct Connection {
     client: Mutex<Client>,
     seen: Arc<SeenAnswers>,
     /// Counts requests that were sent again.
-    pub repeats: Repeats,
-    pub environment: Environment,
+    pub(super) repeats: Repeats,
+    pub(super) environment: Environment,
 }
 
 impl Connection {
@@ -64,7 +64,7 @@ impl Connection {
     ///
     /// # Errors
     /// Returns an error if the CA certificates to trust cannot be read.
-    pub async fn new(options: &S3Options) -> Result<Connection> {
+    pub(super) async fn new(options: &S3Options) -> Result<Connection> {
         let region = match (&options.region, &options.endpoint_url) {
             (Some(region), _) => Some(Region::new(region.clone())),
             // The SDK's chain ends with the cloud's metadata service, which elsewhere answers slowly or not
@@ -103,7 +103,7 @@ impl Connection {
 
     /// Sends a request. If the answer names another region, the client switches to it and sends the request
     /// once more.
-    pub async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
+    pub(super) async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
     where
         S: Fn(Client) -> F,
         F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
@@ -133,17 +133,17 @@ impl Connection {
 
     /// The service's clock: the date of its last answer plus the time since then. `None` before the first
     /// answer.
-    pub fn clock(&self) -> Option<DateTime<Utc>> {
+    pub(super) fn clock(&self) -> Option<DateTime<Utc>> {
         let (date, at) = (*self.seen.date.lock().unwrap_or_else(PoisonError::into_inner))?;
         Some(date + at.elapsed())
     }
 
     /// Returns true if the service has successfully answered an S3 request.
-    pub fn answered(&self) -> bool {
+    pub(super) fn answered(&self) -> bool {
         *self.seen.well.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn set_answered(&self) {
+    pub(super) fn set_answered(&self) {
         *self.seen.well.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 }
@@ -258,24 +258,24 @@ impl Intercept for Bounded {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
     /// The proxy that forwards requests.
-    pub proxy: Option<Proxy>,
+    pub(super) proxy: Option<Proxy>,
     /// The profile that `AWS_PROFILE` names.
-    pub profile: Option<String>,
+    pub(super) profile: Option<String>,
     /// The file that `AWS_WEB_IDENTITY_TOKEN_FILE` names.
-    pub web_identity: Option<String>,
+    pub(super) web_identity: Option<String>,
 }
 
 /// A proxy, without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Proxy {
     /// The variable that sets it, such as `HTTPS_PROXY`.
-    pub variable: String,
+    pub(super) variable: String,
     /// For example `http://proxy:3128`; without user and password.
-    pub address: String,
+    pub(super) address: String,
 }
 
 impl Environment {
-    pub fn of(options: &S3Options) -> Environment {
+    pub(super) fn of(options: &S3Options) -> Environment {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         Environment {
             proxy: proxy(options, set),

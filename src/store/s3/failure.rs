@@ -54,41 +54,41 @@ pub(super) const NO_CREDENTIALS: &str = "there are no credentials";
 #[derive(Debug, Clone, Default)]
 pub(super) struct S3Failure {
     /// The HTTP status, if there was an answer.
-    pub status: Option<u16>,
+    pub(super) status: Option<u16>,
     /// S3's error code, if the answer held one.
-    pub code: Option<String>,
+    pub(super) code: Option<String>,
     /// The message of S3 or of the transport.
-    pub message: String,
+    pub(super) message: String,
     /// The region that the answer names.
-    pub region: Option<String>,
+    pub(super) region: Option<String>,
     /// The service's clock in the answer.
-    pub date: Option<DateTime<Utc>>,
+    pub(super) date: Option<DateTime<Utc>>,
     /// There was no complete answer: it is unknown whether the request had an effect.
-    pub lost: bool,
+    pub(super) lost: bool,
     /// The request was not sent, because there are no credentials.
-    pub no_credentials: bool,
-    pub certificate: Option<CertificateFault>,
+    pub(super) no_credentials: bool,
+    pub(super) certificate: Option<CertificateFault>,
     /// Why the proxy did not forward the request.
-    pub proxy: Option<ProxyFault>,
+    pub(super) proxy: Option<ProxyFault>,
     /// The object's storage class, if the object is archived.
-    pub class: Option<String>,
+    pub(super) class: Option<String>,
     /// The request was a HEAD, whose errors have no body and therefore no code.
-    pub head: bool,
+    pub(super) head: bool,
     /// The answer's body ended early.
-    pub broken_off: bool,
+    pub(super) broken_off: bool,
     /// There was no request: the SDK could not construct one from the settings.
-    pub unmade: bool,
+    pub(super) unmade: bool,
     /// How long the request was repeated in vain.
-    pub waited: Option<Duration>,
+    pub(super) waited: Option<Duration>,
 }
 
 impl S3Failure {
     /// A failure of which it is unknown whether the request had an effect.
-    pub fn lost(message: &str) -> S3Failure {
+    pub(super) fn lost(message: &str) -> S3Failure {
         S3Failure { message: message.into(), lost: true, ..S3Failure::default() }
     }
 
-    pub fn of<E>(error: SdkError<E, HttpResponse>) -> S3Failure
+    pub(super) fn of<E>(error: SdkError<E, HttpResponse>) -> S3Failure
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
@@ -138,7 +138,7 @@ impl S3Failure {
     }
 
     /// The failure of a HEAD. Its answer has no body, so the SDK's message is useless.
-    pub fn of_head(failure: S3Failure) -> S3Failure {
+    pub(super) fn of_head(failure: S3Failure) -> S3Failure {
         let message = match (&failure.code, failure.status) {
             (None, Some(403)) => "access denied".into(),
             _ => failure.message,
@@ -148,36 +148,36 @@ impl S3Failure {
 
     /// Returns true if there was no answer, or one from an overloaded service: another request would fail as
     /// well now.
-    pub fn away(&self) -> bool {
+    pub(super) fn away(&self) -> bool {
         let answer = self.status.is_none_or(|status| matches!(status, 429 | 500 | 502 | 503 | 504));
         answer && !self.fails_again()
     }
 
     /// Returns true if the same request would fail again until a person changes a setting.
-    pub fn fails_again(&self) -> bool {
+    fn fails_again(&self) -> bool {
         self.no_credentials || self.certificate.is_some() || self.proxy == Some(ProxyFault::Login)
     }
 
-    pub fn code(&self) -> &str {
+    pub(super) fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
     }
 
-    pub fn is(&self, codes: &[&str]) -> bool {
+    pub(super) fn is(&self, codes: &[&str]) -> bool {
         codes.contains(&self.code())
     }
 
     /// Returns true if the object does not exist.
-    pub fn not_found(&self) -> bool {
+    pub(super) fn not_found(&self) -> bool {
         self.is(&["NoSuchKey", "NotFound"]) || (self.status == Some(404) && self.code.is_none())
     }
 
     /// Returns true if the credentials lack a permission.
-    pub fn denied(&self) -> bool {
+    pub(super) fn denied(&self) -> bool {
         self.status == Some(403) || self.is(&["AccessDenied", "AllAccessDisabled"])
     }
 
     /// Returns true if the body was damaged on its way, so that it should be sent again.
-    pub fn damaged_on_the_way(&self) -> bool {
+    pub(super) fn damaged_on_the_way(&self) -> bool {
         self.is(&[
             "BadDigest",
             "InvalidDigest",
@@ -188,13 +188,13 @@ impl S3Failure {
     }
 
     /// Returns true if the service does not know a header or feature. It rarely says which.
-    pub fn unsupported(&self) -> bool {
+    pub(super) fn unsupported(&self) -> bool {
         self.status == Some(501)
             || self.is(&["NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument"])
     }
 
     /// Returns true if the bucket is in a region other than the client's.
-    pub fn other_region(&self) -> bool {
+    pub(super) fn other_region(&self) -> bool {
         self.is(&["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"])
             || matches!(self.status, Some(301 | 307))
             // The answer to a HEAD has no body, and so no code.
@@ -202,7 +202,7 @@ impl S3Failure {
     }
 
     /// The cause in words.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match (&self.code, self.status) {
             (Some(code), Some(status)) if self.message.is_empty() => format!("{code} (HTTP {status})"),
             (Some(code), Some(status)) => format!("{code}: {} (HTTP {status})", self.message.trim()),
@@ -311,7 +311,7 @@ pub(super) fn skew(date: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
 
 impl S3Failure {
     /// The cause in a few words, which are the same for all failures of this kind.
-    pub fn reason(&self) -> String {
+    pub(super) fn reason(&self) -> String {
         match self.status {
             _ if self.broken_off => "the body broke off".to_owned(),
             // The words in parentheses are of the innermost layer, and differ.
@@ -322,7 +322,7 @@ impl S3Failure {
 
     /// Returns true if the same request may succeed later. `answered` is true if the service has answered an
     /// S3 request before: then an answer without an S3 code comes from a proxy or a load balancer.
-    pub fn passes(&self, answered: bool, now: DateTime<Utc>) -> bool {
+    pub(super) fn passes(&self, answered: bool, now: DateTime<Utc>) -> bool {
         let hopeless = self.code.is_none() && HOPELESS.iter().any(|words| self.message.contains(words));
         match self.status {
             _ if self.fails_again() || self.unmade || hopeless || self.is(&LASTING) => false,

@@ -32,7 +32,7 @@ pub(super) struct Rate(Option<Arc<(NonZeroU64, Mutex<Instant>)>>);
 
 impl Rate {
     /// `None` is no limit.
-    pub fn new(bytes_per_second: Option<NonZeroU64>) -> Rate {
+    pub(super) fn new(bytes_per_second: Option<NonZeroU64>) -> Rate {
         Rate(bytes_per_second.map(|rate| Arc::new((rate, Mutex::new(Instant::now())))))
     }
 
@@ -57,7 +57,7 @@ impl Rate {
 pub(super) struct UnderWay(Arc<AtomicU64>);
 
 impl UnderWay {
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
@@ -90,7 +90,7 @@ struct FlowState {
 
 impl Bucket {
     /// Prepares to send a body of this length.
-    pub fn flow(&self, length: usize, under_way: &UnderWay) -> Flow {
+    pub(super) fn flow(&self, length: usize, under_way: &UnderWay) -> Flow {
         let state = FlowState { sent: 0, moved: Instant::now(), held: false, over: false };
         let state = FlowShared {
             state: Arc::new(Mutex::new(state)),
@@ -103,12 +103,12 @@ impl Bucket {
 
 impl Flow {
     /// The interceptor that sends the body of a request through this flow.
-    pub fn meter(&self) -> impl Intercept + 'static {
+    pub(super) fn meter(&self) -> impl Intercept + 'static {
         FlowMeter(self.state.clone())
     }
 
     /// Returns the answer to a request, or a time-out error if the body stalls or the answer is late.
-    pub async fn watch<T, E>(
+    pub(super) async fn watch<T, E>(
         self,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<T, SdkError<E, HttpResponse>> {

@@ -14,13 +14,11 @@ use md5::{Digest, Md5};
 use super::super::{
     ArchiveState, Deleted, Result, StoreError, StoreErrorKind, StoredObject, check_key, listable,
 };
-use super::Bucket;
 use super::failure::S3Failure;
-use super::objects::time;
-use super::protection;
+use super::{Bucket, protection, time};
 
 impl Bucket {
-    pub async fn check(&self) -> Result<()> {
+    pub(super) async fn check(&self) -> Result<()> {
         let prefix = self.full("");
         self.send("ListObjectsV2", |client| {
             client.list_objects_v2().bucket(self.name()).prefix(prefix.clone()).max_keys(1).send()
@@ -30,7 +28,7 @@ impl Bucket {
         .map_err(|e| self.error(&e, "s3:ListBucket", "list", ""))
     }
 
-    pub async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
         let full = self.full(prefix);
         let broken = |cause: String| {
             StoreError::new(StoreErrorKind::Failed, format!("cannot list {}", self.place(prefix)), cause)
@@ -113,7 +111,7 @@ fn decode(text: &str) -> Option<String> {
 const AT_ONCE: usize = 1_000;
 
 impl Bucket {
-    pub async fn delete(&self, key: &str) -> Result<Deleted> {
+    pub(super) async fn delete(&self, key: &str) -> Result<Deleted> {
         let answer = self
             .send("DeleteObject", |client| {
                 client.delete_object().bucket(self.name()).key(self.full(key)).send()
@@ -130,7 +128,7 @@ impl Bucket {
     /// Deletes these objects in batches. An object that a batch does not delete is deleted by a request of
     /// its own, whose answer has the reason. So are all objects if the service lacks DeleteObjects (Google
     /// Cloud Storage answers 400 or 501).
-    pub async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
+    pub(super) async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
         let mut answers = Vec::with_capacity(keys.len());
         for keys in keys.chunks(AT_ONCE) {
             // An invalid key would fail the whole batch.

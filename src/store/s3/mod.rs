@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::DateTime as SdkDateTime;
 use aws_sdk_s3::types::ServerSideEncryption;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -165,12 +166,12 @@ impl Store for S3Store {
 
 /// The state that all operations share.
 struct Bucket {
-    pub options: S3Options,
+    options: S3Options,
     /// Empty, or ends in `/`.
     prefix: String,
-    pub connection: Connection,
+    connection: Connection,
     /// Limits the bodies of all uploads.
-    pub rate: Rate,
+    rate: Rate,
     /// The service accepts `If-None-Match`. True until it refuses the header.
     conditional: AtomicBool,
     /// The service accepts DeleteObjects. True until it refuses one.
@@ -178,7 +179,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    pub async fn new(options: S3Options) -> Result<Bucket> {
+    async fn new(options: S3Options) -> Result<Bucket> {
         if options.bucket.is_empty() {
             return Err(StoreError::new(
                 StoreErrorKind::Misconfigured,
@@ -195,33 +196,33 @@ impl Bucket {
         Ok(Bucket { options, prefix, connection, rate, conditional, batches })
     }
 
-    pub fn name(&self) -> &str {
+    fn name(&self) -> &str {
         &self.options.bucket
     }
 
     /// The whole key in the bucket.
-    pub fn full(&self, key: &str) -> String {
+    fn full(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
     /// The key below the prefix; `None` for keys elsewhere.
-    pub fn relative<'a>(&self, full: &'a str) -> Option<&'a str> {
+    fn relative<'a>(&self, full: &'a str) -> Option<&'a str> {
         full.strip_prefix(&self.prefix)
     }
 
     /// An object's place for messages.
-    pub fn place(&self, key: &str) -> String {
+    fn place(&self, key: &str) -> String {
         format!("s3://{}/{}{key}", self.name(), self.prefix)
     }
 
     /// Begins an operation that may take several requests.
-    pub fn start(&self) -> Waiting {
+    fn start(&self) -> Waiting {
         self.options.patience.start(self.place(""))
     }
 
     /// Sends a request, and repeats it while its failure may pass and the patience lasts. Each attempt is
     /// signed anew.
-    pub async fn send<T, E, F, S>(&self, operation: &str, send: S) -> std::result::Result<T, S3Failure>
+    async fn send<T, E, F, S>(&self, operation: &str, send: S) -> std::result::Result<T, S3Failure>
     where
         S: Fn(Client) -> F,
         F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
@@ -231,7 +232,7 @@ impl Bucket {
     }
 
     /// As [`Bucket::send`], for one of several requests that share a time limit.
-    pub async fn send_within<T, E, F, S>(
+    async fn send_within<T, E, F, S>(
         &self,
         waiting: &mut Waiting,
         operation: &str,
@@ -252,7 +253,7 @@ impl Bucket {
     }
 
     /// Sends a request once; see [`Connection::send`].
-    pub async fn send_once<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
+    async fn send_once<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
     where
         S: Fn(Client) -> F,
         F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
@@ -270,7 +271,7 @@ impl Bucket {
     ///
     /// # Errors
     /// Returns the failure if it will not pass, or the patience is over.
-    pub async fn pause(
+    async fn pause(
         &self,
         waiting: &mut Waiting,
         operation: &str,
@@ -288,7 +289,7 @@ impl Bucket {
     }
 
     /// The error of a failed request.
-    pub fn error(&self, failure: &S3Failure, action: Permission, verb: &str, key: &str) -> StoreError {
+    fn error(&self, failure: &S3Failure, action: Permission, verb: &str, key: &str) -> StoreError {
         let doing = format!("cannot {verb} {}", self.place(key));
         let connection = &self.connection;
         let mut error =
@@ -302,12 +303,12 @@ impl Bucket {
         error
     }
 
-    pub fn conditional(&self) -> bool {
+    fn conditional(&self) -> bool {
         self.conditional.load(Ordering::Relaxed)
     }
 
     /// Remembers that the service refuses `If-None-Match`, and logs it the first time.
-    pub fn set_unconditional(&self) {
+    fn set_unconditional(&self) {
         if self.conditional.swap(false, Ordering::Relaxed) {
             log::warn!(
                 "{} does not take conditional writes (If-None-Match): a key is looked up before it is \
@@ -317,18 +318,18 @@ impl Bucket {
         }
     }
 
-    pub fn batches(&self) -> bool {
+    fn batches(&self) -> bool {
         self.batches.load(Ordering::Relaxed)
     }
 
     /// Remembers that the service refuses DeleteObjects.
-    pub fn set_batchless(&self, why: &str) {
+    fn set_batchless(&self, why: &str) {
         if self.batches.swap(false, Ordering::Relaxed) {
             log::info!("{} takes no DeleteObjects: objects are deleted one by one ({why})", self.place(""));
         }
     }
 
-    pub fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
+    fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
         match &self.options.sse {
             None => (None, None),
             Some(Sse::Aes256) => (Some(ServerSideEncryption::Aes256), None),
@@ -338,7 +339,7 @@ impl Bucket {
 
     /// Waits before `operation` is sent again because of `reason`, and counts it. Returns false if it was
     /// sent [`TRIES`] times, or if the patience is over.
-    pub async fn repeat(&self, waiting: &mut Waiting, operation: &str, reason: &str, tried: u32) -> bool {
+    async fn repeat(&self, waiting: &mut Waiting, operation: &str, reason: &str, tried: u32) -> bool {
         if tried >= TRIES || !waiting.pause(&format!("{operation}: {reason}")).await {
             return false;
         }
@@ -356,7 +357,7 @@ const TRIES: u32 = 4;
 struct Repeats(Mutex<BTreeMap<(String, String), u32>>);
 
 impl Repeats {
-    pub fn note(&self, operation: &str, reason: &str) {
+    fn note(&self, operation: &str, reason: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((operation.to_owned(), reason.to_owned())).or_default() += 1;
         drop(counts);
@@ -364,7 +365,7 @@ impl Repeats {
     }
 
     /// A summary in one line; `None` if no request was sent again.
-    pub fn line(&self) -> Option<String> {
+    fn line(&self) -> Option<String> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
         for ((_, reason), count) in &*counts {
@@ -377,6 +378,11 @@ impl Repeats {
         let times = if all == 1 { "once".to_owned() } else { format!("{all} times") };
         (all > 0).then(|| format!("S3 requests were sent again {times} ({})", listed.join(", ")))
     }
+}
+
+/// Converts a time of the SDK. A missing or impossible time becomes the epoch.
+fn time(time: Option<&SdkDateTime>) -> DateTime<Utc> {
+    time.and_then(|t| DateTime::from_timestamp(t.secs(), t.subsec_nanos())).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,16 +7,15 @@ use std::ops::Range;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::primitives::{ByteStream, DateTime as SdkDateTime};
+use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 
 use super::super::checksum::crc64nvme;
 use super::super::{Result, StoreError, StoreErrorKind, StoredObject};
 use super::client::time_limit;
 use super::failure::S3Failure;
 use super::flow::UnderWay;
-use super::{Bucket, protection};
+use super::{Bucket, protection, time};
 use crate::base::units::{count, several};
 
 /// How a small object is written.
@@ -31,7 +30,7 @@ enum Put {
 }
 
 impl Bucket {
-    pub async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<()> {
         self.put_object(key, &body, Put::Any).await.map_err(|e| self.error(&e, "s3:PutObject", "write", key))
     }
 
@@ -80,11 +79,11 @@ impl Bucket {
         }
     }
 
-    pub async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
+    pub(super) async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
         self.read(key, None, most).await
     }
 
-    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+    pub(super) async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
@@ -146,7 +145,7 @@ impl Bucket {
         }
     }
 
-    pub async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
+    pub(super) async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
         Ok(self.head_object(key).await?.map(|head| StoredObject {
             key: key.to_owned(),
             size: u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
@@ -216,11 +215,6 @@ async fn whole_body(
     }
 }
 
-/// Converts a time of the SDK. A missing or impossible time becomes the epoch.
-pub(super) fn time(time: Option<&SdkDateTime>) -> DateTime<Utc> {
-    time.and_then(|t| DateTime::from_timestamp(t.secs(), t.subsec_nanos())).unwrap_or_default()
-}
-
 /// The content of the key after a write with an unclear result.
 enum ReadBack {
     Ours,
@@ -229,7 +223,7 @@ enum ReadBack {
 }
 
 impl Bucket {
-    pub async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+    pub(super) async fn create(&self, key: &str, body: Bytes) -> Result<()> {
         let (mut tried, mut waiting) = (0, self.start());
         loop {
             tried += 1;

@@ -14,23 +14,22 @@ use aws_sdk_s3::types::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::{ArchiveState, Protection, Result, StoreError, StoreErrorKind};
-use super::Bucket;
 use super::failure::S3Failure;
-use super::objects::time;
+use super::{Bucket, time};
 use crate::base::escape::quoted;
 use crate::config::store::S3Options;
 
 impl Bucket {
     /// The mode and end of the retention period of an object that is written now. GOVERNANCE stops every key
     /// without s3:BypassGovernanceRetention, and lets the owner of the bucket correct a mistake.
-    pub fn retention(&self) -> (Option<ObjectLockMode>, Option<SdkDateTime>) {
+    pub(super) fn retention(&self) -> (Option<ObjectLockMode>, Option<SdkDateTime>) {
         let Some(days) = self.options.object_lock_days else { return (None, None) };
         let until = (self.options.machine.now)() + TimeDelta::days(days.into());
         (Some(ObjectLockMode::Governance), Some(SdkDateTime::from_secs(until.timestamp())))
     }
 
     /// The end of an object's retention period.
-    pub async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
+    pub(super) async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
         let Some(head) = self.head_object(key).await? else { return Ok(None) };
         if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
             return Ok(Some(DateTime::<Utc>::MAX_UTC));
@@ -40,7 +39,7 @@ impl Bucket {
 
     /// Asks whether the bucket has versioning and Object Lock, which needs versioning. Each request is sent
     /// once; the answer is unknown if it fails.
-    pub async fn protection(&self) -> Protection {
+    pub(super) async fn protection(&self) -> Protection {
         let versioning =
             self.send_once(|client| client.get_bucket_versioning().bucket(self.name()).send()).await;
         let versions = match versioning {
@@ -66,7 +65,7 @@ impl Bucket {
 
     /// Returns true if the settings or a lifecycle rule say that old versions are deleted; `None` if that is
     /// unknown.
-    pub async fn versions_expire(&self) -> Option<bool> {
+    pub(super) async fn versions_expire(&self) -> Option<bool> {
         if self.options.versioned {
             return Some(true);
         }

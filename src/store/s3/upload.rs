@@ -50,13 +50,13 @@ pub(super) struct S3Upload {
 /// A part that the store has.
 #[derive(Debug, Clone)]
 struct S3Part {
-    pub plain: PartSum,
-    pub sum: Sum,
-    pub etag: String,
+    pub(super) plain: PartSum,
+    pub(super) sum: Sum,
+    pub(super) etag: String,
 }
 
 impl S3Upload {
-    pub async fn begin(bucket: Arc<Bucket>, spec: &UploadSpec) -> Result<S3Upload> {
+    pub(super) async fn begin(bucket: Arc<Bucket>, spec: &UploadSpec) -> Result<S3Upload> {
         let token = format!("{:032x}", (bucket.options.machine.random)());
         let options = &bucket.options;
         let (sse, kms_key) = bucket.encryption();
@@ -467,7 +467,7 @@ impl S3Upload {
 
 impl Bucket {
     /// Aborts an upload. An upload that no longer exists is a success.
-    pub async fn abort(&self, key: &str, id: &str) -> Result<()> {
+    pub(super) async fn abort(&self, key: &str, id: &str) -> Result<()> {
         let answer = self
             .send("AbortMultipartUpload", |client| {
                 client.abort_multipart_upload().bucket(self.name()).key(self.full(key)).upload_id(id).send()
