@@ -137,7 +137,7 @@ async fn an_incomplete_listing_is_an_error() {
     server.insert("daily-backups-of-others/a", "foreign");
     assert_eq!(store.list("").await.expect("five pages").len(), 9);
     assert_eq!(server.count("ListObjectsV2"), 5);
-    for (fault, words) in [(Fault::NoToken, "how to ask"), (Fault::SameToken, "leads back")] {
+    for (fault, words) in [(Fault::NoToken, "no continuation token"), (Fault::SameToken, "occurs twice")] {
         server.faults().clear();
         server.faults().add(Rule::always("ListObjectsV2", fault));
         let error = store.list("").await.expect_err("the listing is not whole");
