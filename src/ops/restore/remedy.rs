@@ -317,8 +317,8 @@ mod tests {
         assert_eq!(told(&plain, &[], &["a.b"], false), "");
         assert_eq!(
             told(&plain, &["a.b*c", "a.it's"], &["a.d"], false),
-            "Then the same command with --ns-include 'a.b\\*c' --ns-include 'a.it'\\''s' --drop restores what is \
-             missing"
+            "Then the same command with --ns-include 'a.b\\*c' --ns-include 'a.it'\\''s' --drop restores the \
+             rest"
         );
         let flags = |options: &RestoreOptions, missing: &[&str], users| {
             let text = told(options, missing, &["a.d"], users);

@@ -33,7 +33,7 @@ const NOT_IN_DATABASE: &str = "/\\. \"$\0";
 
 /// The result of [`check`].
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Preflight {
+pub(crate) struct PreflightResult {
     pub obstacles: Vec<Obstacle>,
     /// A line for each part that the user has no right to try.
     pub unproved: Vec<String>,
@@ -53,10 +53,10 @@ pub(crate) struct PreflightInput<'a> {
 ///
 /// # Errors
 /// Returns an error if the target does not answer. A refusal by the target is a part of the result.
-pub(crate) async fn check(subject: &PreflightInput<'_>) -> Result<Preflight> {
+pub(crate) async fn check(subject: &PreflightInput<'_>) -> Result<PreflightResult> {
     let target = subject.target;
     sweep(target, subject.found).await?;
-    let mut out = Preflight::default();
+    let mut out = PreflightResult::default();
     let mut candidates = candidates(subject);
     misnamed(&mut candidates, &mut out);
     alike(&mut candidates, subject.found, &mut out);
@@ -99,7 +99,7 @@ async fn sweep(target: &RestoreTarget, found: &TargetContents) -> Result<()> {
 }
 
 /// Removes the candidates with an invalid name.
-fn misnamed(candidates: &mut Vec<Candidate>, out: &mut Preflight) {
+fn misnamed(candidates: &mut Vec<Candidate>, out: &mut PreflightResult) {
     candidates.retain(|one| {
         let wrong = wrong_name(&one.to.0, &one.to.1, one.namespace.kind);
         out.obstacles.extend(wrong.clone().map(|why| one.exclude(why)));
@@ -138,7 +138,7 @@ pub(super) fn wrong_name(db: &str, collection: &str, kind: Type) -> Option<Strin
 
 /// Removes the candidates in databases whose names differ only by case from another database: a server cannot
 /// have two such databases (code 13297).
-fn alike(candidates: &mut Vec<Candidate>, found: &TargetContents, out: &mut Preflight) {
+fn alike(candidates: &mut Vec<Candidate>, found: &TargetContents, out: &mut PreflightResult) {
     let wanted: BTreeSet<String> = candidates.iter().map(|one| one.to.0.clone()).collect();
     let is_there = |db: &str| found.has_database(db);
     let mut refused = BTreeMap::new();
@@ -161,7 +161,7 @@ fn alike(candidates: &mut Vec<Candidate>, found: &TargetContents, out: &mut Pref
     }
 }
 
-fn refuse_database(candidates: &mut Vec<Candidate>, db: &str, why: String, out: &mut Preflight) {
+fn refuse_database(candidates: &mut Vec<Candidate>, db: &str, why: String, out: &mut PreflightResult) {
     let (of, others): (Vec<_>, Vec<_>) =
         std::mem::take(candidates).into_iter().partition(|one| one.to.0 == db);
     *candidates = others;

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
 use super::candidates::{Candidate, is_everyday, key, plain, staying};
-use super::{OWN, Preflight, PreflightInput, refuse_database};
+use super::{OWN, PreflightInput, PreflightResult, refuse_database};
 use crate::base::error::Result;
 use crate::model::namespace::{Namespace, Type};
 use crate::model::server::Fcv;
@@ -92,7 +92,7 @@ impl<'a> TrialRunner<'a> {
         &mut self,
         candidates: &mut Vec<Candidate>,
         found: &TargetContents,
-        out: &mut Preflight,
+        out: &mut PreflightResult,
     ) -> Result<()> {
         let missing: BTreeSet<String> =
             candidates.iter().map(|one| one.to.0.clone()).filter(|db| !found.has_database(db)).collect();
@@ -122,7 +122,7 @@ impl<'a> TrialRunner<'a> {
         &mut self,
         candidates: &[Candidate],
         found: &TargetContents,
-        out: &mut Preflight,
+        out: &mut PreflightResult,
     ) -> Result<()> {
         // Views come last, one by one: each is tried on the trial of the view that it shows.
         let views: Vec<&Candidate> =
@@ -169,7 +169,7 @@ impl<'a> TrialRunner<'a> {
         self.forbidden.entry(one.to.0.clone()).or_default().push(one.name());
     }
 
-    fn tell(&mut self, one: &Candidate, tried: &TrialResult, out: &mut Preflight) {
+    fn tell(&mut self, one: &Candidate, tried: &TrialResult, out: &mut PreflightResult) {
         if tried.forbidden {
             self.forbid(one);
         }
@@ -262,7 +262,7 @@ impl<'a> TrialRunner<'a> {
         &mut self,
         views: Vec<&Candidate>,
         staying: &[Candidate],
-        out: &mut Preflight,
+        out: &mut PreflightResult,
     ) -> Result<()> {
         let (mut left, mut names) = (Vec::new(), BTreeMap::new());
         // The restored views that a refused trial is about.
@@ -350,7 +350,7 @@ impl<'a> TrialRunner<'a> {
         &mut self,
         survey: &SliceSurvey,
         candidates: &[Candidate],
-        out: &mut Preflight,
+        out: &mut PreflightResult,
     ) -> Result<()> {
         let Some(db) = candidates.first().map(|one| one.to.0.clone()) else { return Ok(()) };
         let formats: Vec<_> =
@@ -380,7 +380,7 @@ impl<'a> TrialRunner<'a> {
     pub(super) async fn users_and_roles(
         &mut self,
         subject: &PreflightInput<'_>,
-        out: &mut Preflight,
+        out: &mut PreflightResult,
     ) -> Result<()> {
         let own = subject.users_and_roles.iter().flat_map(|both| &both.roles).map(|role| (role, false));
         let of_slice = subject.survey.iter().flat_map(|survey| &survey.roles).map(|role| (role, true));

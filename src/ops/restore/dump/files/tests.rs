@@ -126,7 +126,7 @@ fn hard_links_are_followed() {
     );
     refused(&[("d/shop/b.bson", LINK, "d/shop/a.bson")], &["d/shop/b.bson", "hard link to d/shop/a.bson"]);
     let later = [("d/shop/b.bson", LINK, "d/shop/a.bson"), ("d/shop/a.bson", FILE, "")];
-    refused(&later, &["d/shop/b.bson", "no member before it"]);
+    refused(&later, &["d/shop/b.bson", "no earlier member"]);
 }
 
 #[test]
@@ -224,9 +224,9 @@ fn a_folder_follows_soft_links_and_refuses_what_is_no_file() {
     };
     let at = root.join("shop/c.bson");
     symlink("nowhere", &at).unwrap();
-    refused(&at, "leads nowhere");
+    refused(&at, "without a target");
     symlink("c.bson", &at).unwrap();
-    refused(&at, "leads nowhere");
+    refused(&at, "without a target");
     rustix::fs::mknodat(rustix::fs::CWD, &at, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     refused(&at, "named pipe");
     symlink("/dev/null", &at).unwrap();
@@ -234,9 +234,9 @@ fn a_folder_follows_soft_links_and_refuses_what_is_no_file() {
     std::fs::create_dir(&at).unwrap();
     refused(&at, "is a directory");
     symlink("nowhere", root.join("news")).unwrap();
-    refused(&root.join("news"), "leads nowhere");
+    refused(&root.join("news"), "without a target");
     std::fs::write(root.join("shop/a.bson.gz"), "").unwrap();
-    refused(&root.join("shop/a.bson.gz"), "hold the same part");
+    refused(&root.join("shop/a.bson.gz"), "are the same part");
     assert_eq!(in_folder(&root).unwrap().len(), 2);
 }
 
@@ -283,7 +283,7 @@ fn files_find_their_namespaces() {
     assert!(namespaces(&texts, &files[..1]).is_err(), "the documents of w are missing");
     assert!(namespaces(&BTreeMap::new(), &files).is_err(), "nobody knows what w was");
     let both = namespaces(&texts, &stems(&["c", "system.buckets.w", "w"])).map(|_| ()).unwrap_err();
-    assert!(both.to_string().contains("both hold the documents of d.w"), "{both}");
+    assert!(both.to_string().contains("both contain the documents of d.w"), "{both}");
 }
 
 /// mongorestore takes the name of the file, so a file that was renamed is another collection.
