@@ -91,7 +91,7 @@ enum TransactionPart {
 /// Keeps the operations of open transactions until their commit. A transaction has one entry or several, of
 /// which the last commits.
 #[derive(Debug, Default)]
-pub(crate) struct OpenTransactions {
+pub(crate) struct SliceTransactions {
     open: BTreeMap<Id, Vec<RawDocumentBuf>>,
 }
 
@@ -106,7 +106,7 @@ pub(crate) enum TransactionState {
     Committed(Vec<RawDocumentBuf>),
 }
 
-impl OpenTransactions {
+impl SliceTransactions {
     /// Takes an entry. The slice has every entry from `start` on.
     ///
     /// # Errors
@@ -213,13 +213,13 @@ mod tests {
         rawdoc! {"op": "i", "ns": "a.b", "o": {"_id": n}}
     }
 
-    fn take(open: &mut OpenTransactions, raw: &RawDocumentBuf) -> Result<TransactionState> {
+    fn take(open: &mut SliceTransactions, raw: &RawDocumentBuf) -> Result<TransactionState> {
         open.take(&OplogEntry::parse(raw).unwrap(), OpTime { t: 100, i: 1 })
     }
 
     #[test]
     fn a_transaction_of_one_entry_is_committed_at_once() {
-        let mut open = OpenTransactions::default();
+        let mut open = SliceTransactions::default();
         let whole = entry(1, 0, rawdoc! {"applyOps": [operation(1), operation(2)]});
         assert_eq!(
             take(&mut open, &whole).unwrap(),
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_transaction_of_several_entries_is_committed_by_the_last() {
-        let mut open = OpenTransactions::default();
+        let mut open = SliceTransactions::default();
         let first = entry(1, 0, rawdoc! {"applyOps": [operation(1)], "partialTxn": true});
         let other = entry(2, 0, rawdoc! {"applyOps": [operation(9)], "prepare": true});
         let last = entry(1, 120, rawdoc! {"applyOps": [operation(2)], "count": 2_i64});
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn an_aborted_transaction_is_never_committed() {
-        let mut open = OpenTransactions::default();
+        let mut open = SliceTransactions::default();
         take(&mut open, &entry(1, 0, rawdoc! {"applyOps": [operation(1)], "prepare": true})).unwrap();
         assert_eq!(
             take(&mut open, &entry(1, 120, rawdoc! {"abortTransaction": 1})).unwrap(),
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_transaction_that_began_before_the_slice_is_an_error() {
-        let mut open = OpenTransactions::default();
+        let mut open = SliceTransactions::default();
         for o in [rawdoc! {"commitTransaction": 1}, rawdoc! {"applyOps": [operation(2)]}] {
             let error = take(&mut open, &entry(1, 99, o.clone())).unwrap_err();
             assert!(error.to_string().contains("in the middle of a transaction"), "{error}");

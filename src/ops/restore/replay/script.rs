@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use bson::RawDocument;
 
 use super::action::{self, ChangeForm, IndexEdit, ReplayStep};
-use super::entry::{OpenTransactions, OplogEntry, TransactionState, broken, operations};
+use super::entry::{OplogEntry, SliceTransactions, TransactionState, broken, operations};
 use crate::base::error::{Error, Result};
 use crate::model::optime::OpTime;
 use crate::ops::restore::filter::{BUCKETS, ReplayFilter};
@@ -26,7 +26,7 @@ pub(crate) struct Script {
     names: ReplayFilter,
     /// The `_id`s of users that must stay unchanged.
     connected: Vec<String>,
-    open: OpenTransactions,
+    open: SliceTransactions,
     bounds: Option<(OpTime, OpTime)>,
     pub read: SliceCounts,
     /// The namespaces of all entries so far, wanted or not.
@@ -46,7 +46,7 @@ impl Script {
         let (first, last) = bounds.unzip();
         let read = SliceCounts { first, last, ..SliceCounts::default() };
         let (seen, indexes) = (BTreeSet::new(), BTreeSet::new());
-        Script { names, connected, open: OpenTransactions::default(), bounds, read, seen, indexes }
+        Script { names, connected, open: SliceTransactions::default(), bounds, read, seen, indexes }
     }
 
     /// Translates the next entry.
