@@ -13,7 +13,7 @@ use crate::artifact::read;
 use crate::base::bounds;
 use crate::base::bounds::Structure;
 use crate::base::error::Result;
-use crate::catalog::run::Run;
+use crate::catalog::run::BackupRun;
 use crate::catalog::verdict::Verdict;
 use crate::config::selection::Selection;
 use crate::dumpformat::demux::{Demux, whole_documents};
@@ -64,7 +64,7 @@ fn manifest(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Verdict>(bytes);
     let Ok(manifest) = Manifest::decode(bytes) else { return };
     let _ = (manifest.source.needs(), manifest.collapsed(), manifest.slice_place());
-    let _ = Run::completed(&manifest, "s3://bucket/");
+    let _ = BackupRun::completed(&manifest, "s3://bucket/");
     for place in 0..=manifest.namespaces.len() + 1 {
         let _ = manifest.name(place);
     }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
-use super::collapse::Shared;
-use super::known::Remembered;
-use super::marks::{Failure, Pin};
+use super::collapse::NamePool;
+use super::known::PlaceFile;
+use super::marks::{FailedRun, Pin};
 use super::verdict::Verdict;
 use crate::store;
 
@@ -29,7 +29,7 @@ const EXPANDED: u64 = 1 << 30;
 
 /// The first line.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Header {
+struct CacheHeader {
     format: u32,
     /// Another version may understand what this one does not.
     tool: String,
@@ -38,7 +38,7 @@ struct Header {
 
 /// What an object was understood as. What was not understood is read again each time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum What {
+pub enum CachedContent {
     /// A manifest.
     #[serde(with = "arc")]
     Backup(Arc<Summary>),
@@ -47,7 +47,7 @@ pub enum What {
     Verdict(Arc<Verdict>),
     /// `failed.json`, the record of a failed run.
     #[serde(with = "arc")]
-    Failure(Arc<Failure>),
+    Failure(Arc<FailedRun>),
     /// A pin.
     Pin(Pin),
 }
@@ -71,21 +71,21 @@ mod arc {
 
 /// A line.
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+struct CachedObject {
     key: String,
     size: u64,
     tag: String,
-    what: What,
+    what: CachedContent,
 }
 
 /// The objects of a place that were read before.
 #[derive(Debug, Default)]
 pub struct Cache {
     /// `None`: nothing is kept.
-    file: Option<Remembered>,
+    file: Option<PlaceFile>,
     place: String,
-    entries: HashMap<String, Entry>,
-    shared: Shared,
+    entries: HashMap<String, CachedObject>,
+    shared: NamePool,
     changed: bool,
 }
 
@@ -93,7 +93,7 @@ impl Cache {
     /// Reads what is known of the objects that `listed` gives by their keys; without a file, or with one that
     /// cannot be used, that is nothing.
     pub fn load<'a>(
-        file: Option<Remembered>,
+        file: Option<PlaceFile>,
         place: &str,
         listed: impl Fn(&str) -> Option<&'a store::StoredObject>,
     ) -> Cache {
@@ -111,7 +111,7 @@ impl Cache {
 
     fn fill<'a>(
         &mut self,
-        file: &Remembered,
+        file: &PlaceFile,
         listed: impl Fn(&str) -> Option<&'a store::StoredObject>,
     ) -> io::Result<()> {
         let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
@@ -129,7 +129,7 @@ impl Cache {
             }
             Ok(read > 0)
         };
-        if !next(&mut line)? || serde_json::from_slice::<Header>(&line)? != self.header() {
+        if !next(&mut line)? || serde_json::from_slice::<CacheHeader>(&line)? != self.header() {
             return Err(refuse("it is of another version or place"));
         }
         while next(&mut line)? {
@@ -151,29 +151,29 @@ impl Cache {
                 self.changed = true;
                 continue;
             }
-            let mut entry: Entry = serde_json::from_slice(&line)?;
+            let mut entry: CachedObject = serde_json::from_slice(&line)?;
             entry.what = self.sharing(entry.what);
             self.entries.insert(entry.key.clone(), entry);
         }
         Ok(())
     }
 
-    fn header(&self) -> Header {
-        Header { format: FORMAT, tool: env!("CARGO_PKG_VERSION").into(), place: self.place.clone() }
+    fn header(&self) -> CacheHeader {
+        CacheHeader { format: FORMAT, tool: env!("CARGO_PKG_VERSION").into(), place: self.place.clone() }
     }
 
-    fn sharing(&mut self, what: What) -> What {
+    fn sharing(&mut self, what: CachedContent) -> CachedContent {
         match what {
-            What::Backup(summary) => {
+            CachedContent::Backup(summary) => {
                 let summary = Arc::unwrap_or_clone(summary);
-                What::Backup(Arc::new(summary.map_namespaces(|named| self.shared.share(named))))
+                CachedContent::Backup(Arc::new(summary.map_namespaces(|named| self.shared.share(named))))
             }
             other => other,
         }
     }
 
     /// The cached content of a listed object, if its size and tag are still the same.
-    pub fn get(&self, object: &store::StoredObject) -> Option<What> {
+    pub fn get(&self, object: &store::StoredObject) -> Option<CachedContent> {
         // Whether it can be read now is no matter of what was read before.
         if object.archive.is_some() {
             return None;
@@ -184,11 +184,11 @@ impl Cache {
     }
 
     /// Remembers what an object is; gives it back with shared memory.
-    pub fn put(&mut self, object: &store::StoredObject, what: What) -> What {
+    pub fn put(&mut self, object: &store::StoredObject, what: CachedContent) -> CachedContent {
         let what = self.sharing(what);
         if let Some(tag) = object.tag.clone().filter(|_| self.file.is_some()) {
             let (key, size) = (object.key.clone(), object.size);
-            self.entries.insert(key.clone(), Entry { key, size, tag, what: what.clone() });
+            self.entries.insert(key.clone(), CachedObject { key, size, tag, what: what.clone() });
             self.changed = true;
         }
         what
@@ -202,7 +202,7 @@ impl Cache {
         }
     }
 
-    fn write(&self, file: &Remembered) -> io::Result<()> {
+    fn write(&self, file: &PlaceFile) -> io::Result<()> {
         let mut out = zstd::Encoder::new(Vec::new(), 1)?;
         out.include_checksum(true)?;
         let mut line = serde_json::to_vec(&self.header())?;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Catalog, Entry, Reading, find, layout};
+use super::{Catalog, CatalogEntry, CatalogOptions, find, layout};
 use crate::base::clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
@@ -44,8 +44,8 @@ pub async fn choose(
     store: &dyn Store,
     which: &WhichBackup,
     job: Option<&str>,
-    reading: &Reading,
-) -> Result<Entry<Box<Manifest>>> {
+    reading: &CatalogOptions,
+) -> Result<CatalogEntry<Box<Manifest>>> {
     match which {
         WhichBackup::Id(id) => by_id(store, id, job).await,
         WhichBackup::Latest => latest(store, job, reading).await,
@@ -60,16 +60,16 @@ pub async fn choose_readable(
     store: &dyn Store,
     which: &WhichBackup,
     job: Option<&str>,
-    reading: &Reading,
+    reading: &CatalogOptions,
 ) -> Result<Manifest> {
     match choose(store, which, job, reading).await? {
-        Entry::Backup(manifest) => Ok(*manifest),
-        Entry::Damaged { key, why, .. } => {
+        CatalogEntry::Backup(manifest) => Ok(*manifest),
+        CatalogEntry::Damaged { key, why, .. } => {
             let error = Error::new(Kind::Mismatch, format!("the manifest {key} cannot be understood: {why}"));
             // It may be the newest backup of the job: only a person can decide to take an older one instead.
             Err(error.hint("Name another backup by its id (`uzima-backup list`)"))
         }
-        Entry::Archived { id, key, why } => Err(archived_manifest(store, &id, &key, &why).await?),
+        CatalogEntry::Archived { id, key, why } => Err(archived_manifest(store, &id, &key, &why).await?),
     }
 }
 
@@ -139,9 +139,9 @@ pub fn inspect_artifact_step(store: &dyn Store, key: &str) -> String {
     }
 }
 
-async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<Entry<Box<Manifest>>> {
+async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<CatalogEntry<Box<Manifest>>> {
     match find(store, id).await? {
-        Some(Entry::Backup(manifest)) if job.is_some_and(|job| job != manifest.job) => {
+        Some(CatalogEntry::Backup(manifest)) if job.is_some_and(|job| job != manifest.job) => {
             Err(Error::usage(format!("the backup {id} is of the job {}", manifest.job)))
         }
         Some(entry) => Ok(entry),
@@ -172,14 +172,18 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
 
 /// Finds the newest backup of the job. Backups dated in the future are skipped: each would stay the newest until that
 /// time has come.
-async fn latest(store: &dyn Store, job: Option<&str>, reading: &Reading) -> Result<Entry<Box<Manifest>>> {
+async fn latest(
+    store: &dyn Store,
+    job: Option<&str>,
+    reading: &CatalogOptions,
+) -> Result<CatalogEntry<Box<Manifest>>> {
     let catalog = Catalog::read(store, reading).await?;
     let future = |at: DateTime<Utc>| clock::is_future(at, reading.now);
     let ids: Vec<BackupId> = catalog.existing().into_iter().filter(|id| !future(id.started())).collect();
     // Without a named job every manifest is read: a store with several jobs has no latest backup.
     let mut at_once = if job.is_some() { 1 } else { ids.len() };
     let mut rest = ids.as_slice();
-    let mut newest: Option<Entry> = None;
+    let mut newest: Option<CatalogEntry> = None;
     let mut jobs: BTreeSet<String> = BTreeSet::new();
     while let Some(next) = rest.first() {
         // An id is exact to the second. Within one second only the manifests decide.
@@ -213,26 +217,26 @@ async fn latest(store: &dyn Store, job: Option<&str>, reading: &Reading) -> Resu
         Error::failed(format!("there is no backup{of_job} in {}", store.place())).hint(hint)
     };
     match newest.ok_or_else(none)? {
-        Entry::Backup(summary) => find(store, &summary.id).await?.ok_or_else(none),
-        Entry::Damaged { id, key, why } => Ok(Entry::Damaged { id, key, why }),
-        Entry::Archived { id, key, why } => Ok(Entry::Archived { id, key, why }),
+        CatalogEntry::Backup(summary) => find(store, &summary.id).await?.ok_or_else(none),
+        CatalogEntry::Damaged { id, key, why } => Ok(CatalogEntry::Damaged { id, key, why }),
+        CatalogEntry::Archived { id, key, why } => Ok(CatalogEntry::Archived { id, key, why }),
     }
 }
 
 /// The time by which backups are ordered. A damaged backup is dated by its id, which is exact to the second: it counts as
 /// the newest of that second.
-fn rank(entry: &Entry) -> DateTime<Utc> {
+fn rank(entry: &CatalogEntry) -> DateTime<Utc> {
     match entry {
-        Entry::Backup(manifest) => manifest.started_at,
-        Entry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
+        CatalogEntry::Backup(manifest) => manifest.started_at,
+        CatalogEntry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
         // If the newest backup is archived, no older one is chosen in its place.
-        Entry::Archived { id, .. } => id.started(),
+        CatalogEntry::Archived { id, .. } => id.started(),
     }
 }
 
-fn job_of(entry: &Entry) -> Option<&str> {
+fn job_of(entry: &CatalogEntry) -> Option<&str> {
     match entry {
-        Entry::Backup(manifest) => Some(&manifest.job),
-        Entry::Damaged { .. } | Entry::Archived { .. } => None,
+        CatalogEntry::Backup(manifest) => Some(&manifest.job),
+        CatalogEntry::Damaged { .. } | CatalogEntry::Archived { .. } => None,
     }
 }

@@ -24,14 +24,14 @@ pub struct Amount {
 /// The amounts in the namespaces of a backup, by their full names. Backups whose names are [`Shared`] take 16 bytes
 /// for each namespace, and copies take none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Namespaces {
+pub struct NamespaceAmounts {
     /// Sorted, each once.
     names: Arc<[Arc<str>]>,
     /// In the order of the names.
     amounts: Arc<[Amount]>,
 }
 
-impl Namespaces {
+impl NamespaceAmounts {
     fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
         self.names.iter().map(|name| &**name).zip(self.amounts.iter().copied())
     }
@@ -41,7 +41,7 @@ impl Namespaces {
     }
 
     /// The namespaces that `now` does not have.
-    fn without(&self, now: &Namespaces) -> Vec<(&str, Amount)> {
+    fn without(&self, now: &NamespaceAmounts) -> Vec<(&str, Amount)> {
         if Arc::ptr_eq(&self.names, &now.names) {
             return Vec::new();
         }
@@ -49,36 +49,36 @@ impl Namespaces {
     }
 }
 
-impl Default for Namespaces {
-    fn default() -> Namespaces {
-        Namespaces { names: Vec::new().into(), amounts: Vec::new().into() }
+impl Default for NamespaceAmounts {
+    fn default() -> NamespaceAmounts {
+        NamespaceAmounts { names: Vec::new().into(), amounts: Vec::new().into() }
     }
 }
 
-impl FromIterator<(String, Amount)> for Namespaces {
-    fn from_iter<I: IntoIterator<Item = (String, Amount)>>(named: I) -> Namespaces {
+impl FromIterator<(String, Amount)> for NamespaceAmounts {
+    fn from_iter<I: IntoIterator<Item = (String, Amount)>>(named: I) -> NamespaceAmounts {
         let sorted: BTreeMap<String, Amount> = named.into_iter().collect();
         let (names, amounts): (Vec<Arc<str>>, Vec<Amount>) =
             sorted.into_iter().map(|(name, amount)| (Arc::from(name), amount)).unzip();
-        Namespaces { names: names.into(), amounts: amounts.into() }
+        NamespaceAmounts { names: names.into(), amounts: amounts.into() }
     }
 }
 
-impl<const N: usize> From<[(String, Amount); N]> for Namespaces {
-    fn from(named: [(String, Amount); N]) -> Namespaces {
+impl<const N: usize> From<[(String, Amount); N]> for NamespaceAmounts {
+    fn from(named: [(String, Amount); N]) -> NamespaceAmounts {
         named.into_iter().collect()
     }
 }
 
 /// As triples of name, documents and bytes.
-impl Serialize for Namespaces {
+impl Serialize for NamespaceAmounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter().map(|(name, amount)| (name, amount.documents, amount.raw_bytes)))
     }
 }
 
-impl<'de> Deserialize<'de> for Namespaces {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Namespaces, D::Error> {
+impl<'de> Deserialize<'de> for NamespaceAmounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NamespaceAmounts, D::Error> {
         let triples = Vec::<(String, u64, u64)>::deserialize(deserializer)?;
         let amount = |(name, documents, raw_bytes)| (name, Amount { documents, raw_bytes });
         Ok(triples.into_iter().map(amount).collect())
@@ -87,25 +87,25 @@ impl<'de> Deserialize<'de> for Namespaces {
 
 /// The amounts of a stored manifest's entries. Each entry is read whole, so what is no manifest is none here either,
 /// but one at a time.
-pub struct Stored(pub Namespaces);
+pub struct StoredAmounts(pub NamespaceAmounts);
 
-impl<'de> Deserialize<'de> for Stored {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stored, D::Error> {
+impl<'de> Deserialize<'de> for StoredAmounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StoredAmounts, D::Error> {
         struct Entries;
 
         impl<'de> Visitor<'de> for Entries {
-            type Value = Stored;
+            type Value = StoredAmounts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("the namespaces of a manifest")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Stored, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<StoredAmounts, A::Error> {
                 let mut named = Vec::new();
                 while let Some(entry) = entries.next_element::<NamespaceEntry>()? {
                     named.push(amount(&entry));
                 }
-                Ok(Stored(named.into_iter().collect()))
+                Ok(StoredAmounts(named.into_iter().collect()))
             }
         }
 
@@ -120,16 +120,16 @@ fn amount(n: &NamespaceEntry) -> (String, Amount) {
 /// The names of the namespaces of many backups: those of two nights are nearly always the same, and take their memory
 /// once.
 #[derive(Debug, Default)]
-pub struct Shared {
+pub struct NamePool {
     names: HashSet<Arc<str>>,
     lists: HashSet<Arc<[Arc<str>]>>,
 }
 
-impl Shared {
+impl NamePool {
     /// The same namespaces, with names that are shared.
-    pub fn share(&mut self, namespaces: Namespaces) -> Namespaces {
+    pub fn share(&mut self, namespaces: NamespaceAmounts) -> NamespaceAmounts {
         if let Some(list) = self.lists.get(&namespaces.names) {
-            return Namespaces { names: list.clone(), ..namespaces };
+            return NamespaceAmounts { names: list.clone(), ..namespaces };
         }
         let mut known = |name: &Arc<str>| {
             let shared = self.names.get(name).unwrap_or(name).clone();
@@ -138,7 +138,7 @@ impl Shared {
         };
         let list: Arc<[Arc<str>]> = namespaces.names.iter().map(&mut known).collect();
         self.lists.insert(list.clone());
-        Namespaces { names: list, ..namespaces }
+        NamespaceAmounts { names: list, ..namespaces }
     }
 }
 
@@ -148,7 +148,7 @@ pub struct Contents {
     /// All of it.
     pub total: Amount,
     /// Each namespace.
-    pub namespaces: Namespaces,
+    pub namespaces: NamespaceAmounts,
 }
 
 impl Contents {
@@ -210,10 +210,10 @@ mod tests {
 
     #[test]
     fn names_of_equal_lists_take_their_memory_once() {
-        let named = |names: &[&str]| -> Namespaces {
+        let named = |names: &[&str]| -> NamespaceAmounts {
             names.iter().map(|name| (name.to_string(), Amount { documents: 1, raw_bytes: 2 })).collect()
         };
-        let mut shared = Shared::default();
+        let mut shared = NamePool::default();
         let [first, second] = [(); 2].map(|()| shared.share(named(&["b.b", "a.a"])));
         assert!(Arc::ptr_eq(&first.names, &second.names) && first.without(&second).is_empty());
         let third = shared.share(named(&["a.a"]));
@@ -221,6 +221,6 @@ mod tests {
         assert_eq!(first.without(&third).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["b.b"]);
         let json = serde_json::to_string(&first).unwrap();
         assert_eq!(json, r#"[["a.a",1,2],["b.b",1,2]]"#);
-        assert_eq!(serde_json::from_str::<Namespaces>(&json).unwrap(), first);
+        assert_eq!(serde_json::from_str::<NamespaceAmounts>(&json).unwrap(), first);
     }
 }

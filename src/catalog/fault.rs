@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::run::{Run, STATUSES, Status};
+use super::run::{BackupRun, STATUSES, Status};
 use super::verdict::Verdict;
-use super::{Folder, layout};
+use super::{BackupFolder, layout};
 use crate::base::units::{count, several};
 use crate::model::id::BackupId;
 use crate::model::index;
@@ -19,7 +19,7 @@ const COMMITTING: TimeDelta = TimeDelta::hours(1);
 
 /// What kind of fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum FaultKind {
     /// The last verify found it damaged, or an object of it has another size than the manifest says.
     Damaged,
     /// The artifact is not there.
@@ -33,29 +33,29 @@ pub enum Kind {
 }
 
 /// Every kind.
-const KINDS: [Kind; 5] = [
-    Kind::Damaged,
-    Kind::ArtifactMissing,
-    Kind::IndexMissing,
-    Kind::ManifestMissing,
-    Kind::UnreadableManifest,
+const KINDS: [FaultKind; 5] = [
+    FaultKind::Damaged,
+    FaultKind::ArtifactMissing,
+    FaultKind::IndexMissing,
+    FaultKind::ManifestMissing,
+    FaultKind::UnreadableManifest,
 ];
 
-impl Kind {
+impl FaultKind {
     /// Its words.
     pub fn words(self) -> &'static str {
         match self {
-            Kind::Damaged => "damaged",
-            Kind::ArtifactMissing => "artifact missing",
-            Kind::IndexMissing => "index missing",
-            Kind::ManifestMissing => "manifest missing",
-            Kind::UnreadableManifest => "unreadable manifest",
+            FaultKind::Damaged => "damaged",
+            FaultKind::ArtifactMissing => "artifact missing",
+            FaultKind::IndexMissing => "index missing",
+            FaultKind::ManifestMissing => "manifest missing",
+            FaultKind::UnreadableManifest => "unreadable manifest",
         }
     }
 
     /// Whether it leaves no manifest to go by: then the store does not say what there was a backup of.
     pub fn takes_the_manifest(self) -> bool {
-        matches!(self, Kind::ManifestMissing | Kind::UnreadableManifest)
+        matches!(self, FaultKind::ManifestMissing | FaultKind::UnreadableManifest)
     }
 }
 
@@ -66,30 +66,34 @@ const MISSING: &str = " is missing";
 
 /// What is wrong with a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct BackupFault {
     /// What kind it is.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// What is wrong, in words.
     pub why: String,
 }
 
-impl Fault {
+impl BackupFault {
     /// That of a backup, if it has one: what the listing says of its objects, then what the last verify
     /// found in them.
-    pub fn of<N>(manifest: &Manifest<N>, folder: &Folder, verdict: Option<&Verdict>) -> Option<Fault> {
+    pub fn of<N>(
+        manifest: &Manifest<N>,
+        folder: &BackupFolder,
+        verdict: Option<&Verdict>,
+    ) -> Option<BackupFault> {
         let (artifact, index) = (&manifest.artifact, &manifest.index);
-        object("artifact", &artifact.key, artifact.size, Kind::ArtifactMissing, folder)
-            .or_else(|| object("index", &index.key, index.size, Kind::IndexMissing, folder))
+        object("artifact", &artifact.key, artifact.size, FaultKind::ArtifactMissing, folder)
+            .or_else(|| object("index", &index.key, index.size, FaultKind::IndexMissing, folder))
             .or_else(|| found(verdict?))
     }
 
     /// What it says beyond the words of its kind, where those stand before it.
     pub fn beyond(&self) -> &str {
         let what = match self.kind {
-            Kind::Damaged => return self.why.strip_prefix(FOUND).unwrap_or(&self.why),
-            Kind::ArtifactMissing => "its artifact ",
-            Kind::IndexMissing => "its index ",
-            Kind::ManifestMissing | Kind::UnreadableManifest => return &self.why,
+            FaultKind::Damaged => return self.why.strip_prefix(FOUND).unwrap_or(&self.why),
+            FaultKind::ArtifactMissing => "its artifact ",
+            FaultKind::IndexMissing => "its index ",
+            FaultKind::ManifestMissing | FaultKind::UnreadableManifest => return &self.why,
         };
         let key = self.why.strip_prefix(what).and_then(|rest| rest.strip_suffix(MISSING));
         key.unwrap_or(&self.why)
@@ -103,10 +107,10 @@ impl Fault {
     /// The next step, where the data of a backup that still has its manifest is no good.
     pub fn next_step(&self, id: &BackupId) -> Option<String> {
         let file = match self.kind {
-            Kind::Damaged => "its file",
-            Kind::ArtifactMissing => "its artifact",
-            Kind::IndexMissing => "its index",
-            Kind::ManifestMissing | Kind::UnreadableManifest => return None,
+            FaultKind::Damaged => "its file",
+            FaultKind::ArtifactMissing => "its artifact",
+            FaultKind::IndexMissing => "its index",
+            FaultKind::ManifestMissing | FaultKind::UnreadableManifest => return None,
         };
         Some(format!(
             "if there is a copy of {file}, bring that back; `uzima-backup verify {id}` then makes the backup count again"
@@ -114,117 +118,130 @@ impl Fault {
     }
 
     /// That of a manifest which cannot be understood.
-    pub fn unreadable(key: &str, why: &str) -> Fault {
-        Fault { kind: Kind::UnreadableManifest, why: format!("{key} cannot be understood: {why}") }
+    pub fn unreadable(key: &str, why: &str) -> BackupFault {
+        BackupFault { kind: FaultKind::UnreadableManifest, why: format!("{key} cannot be understood: {why}") }
     }
 
     /// That of a run whose backup is said to be gone, if its manifest alone is. A deletion leaves its
     /// tombstone until the artifact is gone too; where there is none, nobody deleted this backup.
-    pub fn lost(run: &Run, folder: &Folder, now: DateTime<Utc>) -> Option<Fault> {
+    pub fn lost(run: &BackupRun, folder: &BackupFolder, now: DateTime<Utc>) -> Option<BackupFault> {
         if run.status != Status::Deleted {
             return None;
         }
-        let Some(artifact) = &run.key else { return Fault::bare(folder, now) };
+        let Some(artifact) = &run.key else { return BackupFault::bare(folder, now) };
         let there = folder.values().any(|object| object.key == *artifact);
         let deleted = folder.contains_key(layout::MANIFEST) || folder.contains_key(layout::TOMBSTONE);
-        (there && !deleted).then(|| Fault::without_manifest(artifact))
+        (there && !deleted).then(|| BackupFault::without_manifest(artifact))
     }
 
     /// That of a folder of which no record tells, if all is there but the manifest. It is written right after
     /// the index, and the index after the artifact: where both are old, a manifest was there and is lost, or
     /// the run was killed in the moment between.
-    pub fn bare(folder: &Folder, now: DateTime<Utc>) -> Option<Fault> {
+    pub fn bare(folder: &BackupFolder, now: DateTime<Utc>) -> Option<BackupFault> {
         let said = [layout::MANIFEST, layout::TOMBSTONE, layout::FAILED];
         let index = folder.get(index::FILE)?;
         let (_, artifact) = folder.iter().find(|(file, _)| layout::is_artifact(file))?;
         let lost = !said.iter().any(|file| folder.contains_key(*file)) && now - index.modified > COMMITTING;
-        lost.then(|| Fault::without_manifest(&artifact.key))
+        lost.then(|| BackupFault::without_manifest(&artifact.key))
     }
 
-    fn without_manifest(artifact: &str) -> Fault {
+    fn without_manifest(artifact: &str) -> BackupFault {
         let why = format!("its artifact {artifact} is there, and its manifest is not");
-        Fault { kind: Kind::ManifestMissing, why }
+        BackupFault { kind: FaultKind::ManifestMissing, why }
     }
 }
 
 /// What the listing tells against an object of a backup.
-fn object(what: &str, key: &str, size: u64, missing: Kind, folder: &Folder) -> Option<Fault> {
+fn object(
+    what: &str,
+    key: &str,
+    size: u64,
+    missing: FaultKind,
+    folder: &BackupFolder,
+) -> Option<BackupFault> {
     match folder.values().find(|object| object.key == key) {
-        None => Some(Fault { kind: missing, why: format!("its {what} {key}{MISSING}") }),
+        None => Some(BackupFault { kind: missing, why: format!("its {what} {key}{MISSING}") }),
         Some(object) if object.size != size => {
             let why = format!(
                 "its {what} {key} has {}, the manifest says {}",
                 several(object.size, "byte"),
                 count(size)
             );
-            Some(Fault { kind: Kind::Damaged, why })
+            Some(BackupFault { kind: FaultKind::Damaged, why })
         }
         Some(_) => None,
     }
 }
 
-fn found(verdict: &Verdict) -> Option<Fault> {
+fn found(verdict: &Verdict) -> Option<BackupFault> {
     let what = || verdict.wrong().next().map_or("damaged", String::as_str);
-    (!verdict.sound).then(|| Fault { kind: Kind::Damaged, why: format!("{FOUND}{}", what()) })
+    (!verdict.sound).then(|| BackupFault { kind: FaultKind::Damaged, why: format!("{FOUND}{}", what()) })
 }
 
 /// How a run and its backup stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum ShownStatus {
     /// As the run ended; a completed one has a backup in which no fault is known.
     Run(Status),
     /// Its backup has a fault.
-    Fault(Kind),
+    Fault(FaultKind),
     /// Its backup's manifest is in an archive class of the bucket.
     Archived,
 }
 
-impl Shown {
+impl ShownStatus {
     /// That of a run, and of its backup's fault.
-    pub fn of(status: Status, fault: Option<&Fault>) -> Shown {
-        fault.map_or(Shown::Run(status), |fault| Shown::Fault(fault.kind))
+    pub fn of(status: Status, fault: Option<&BackupFault>) -> ShownStatus {
+        fault.map_or(ShownStatus::Run(status), |fault| ShownStatus::Fault(fault.kind))
     }
 
     /// Every one.
-    pub fn all() -> impl Iterator<Item = Shown> {
-        STATUSES.map(Shown::Run).into_iter().chain(KINDS.map(Shown::Fault)).chain([Shown::Archived])
+    pub fn all() -> impl Iterator<Item = ShownStatus> {
+        STATUSES
+            .map(ShownStatus::Run)
+            .into_iter()
+            .chain(KINDS.map(ShownStatus::Fault))
+            .chain([ShownStatus::Archived])
     }
 
     /// Its words.
     pub fn words(self) -> &'static str {
         match self {
-            Shown::Run(status) => status.word(),
-            Shown::Fault(kind) => kind.words(),
-            Shown::Archived => "archived",
+            ShownStatus::Run(status) => status.word(),
+            ShownStatus::Fault(kind) => kind.words(),
+            ShownStatus::Archived => "archived",
         }
     }
 
     /// Its word in JSON and after `--status`: `completed`, `artifact_missing`.
     pub fn code(self) -> &'static str {
         match self {
-            Shown::Run(status) => status.word(),
-            Shown::Fault(Kind::Damaged) => "damaged",
-            Shown::Fault(Kind::ArtifactMissing) => "artifact_missing",
-            Shown::Fault(Kind::IndexMissing) => "index_missing",
-            Shown::Fault(Kind::ManifestMissing) => "manifest_missing",
-            Shown::Fault(Kind::UnreadableManifest) => "unreadable_manifest",
-            Shown::Archived => "archived",
+            ShownStatus::Run(status) => status.word(),
+            ShownStatus::Fault(FaultKind::Damaged) => "damaged",
+            ShownStatus::Fault(FaultKind::ArtifactMissing) => "artifact_missing",
+            ShownStatus::Fault(FaultKind::IndexMissing) => "index_missing",
+            ShownStatus::Fault(FaultKind::ManifestMissing) => "manifest_missing",
+            ShownStatus::Fault(FaultKind::UnreadableManifest) => "unreadable_manifest",
+            ShownStatus::Archived => "archived",
         }
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for ShownStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.words())
     }
 }
 
-impl FromStr for Shown {
+impl FromStr for ShownStatus {
     type Err = String;
 
-    fn from_str(word: &str) -> Result<Shown, String> {
-        Shown::all().find(|shown| shown.code() == word).ok_or_else(|| {
-            format!("a status is one of {}", Shown::all().map(Shown::code).collect::<Vec<_>>().join(", "))
+    fn from_str(word: &str) -> Result<ShownStatus, String> {
+        ShownStatus::all().find(|shown| shown.code() == word).ok_or_else(|| {
+            format!(
+                "a status is one of {}",
+                ShownStatus::all().map(ShownStatus::code).collect::<Vec<_>>().join(", ")
+            )
         })
     }
 }
@@ -235,12 +252,12 @@ mod tests {
 
     #[test]
     fn a_status_is_asked_for_by_the_word_that_json_has() {
-        for shown in Shown::all() {
+        for shown in ShownStatus::all() {
             assert_eq!(shown.code().parse(), Ok(shown));
             assert_eq!(shown.code(), shown.words().replace(' ', "_"));
         }
-        assert_eq!(Shown::Fault(Kind::ArtifactMissing).code(), "artifact_missing");
-        let wrong = "artifact missing".parse::<Shown>().unwrap_err();
+        assert_eq!(ShownStatus::Fault(FaultKind::ArtifactMissing).code(), "artifact_missing");
+        let wrong = "artifact missing".parse::<ShownStatus>().unwrap_err();
         assert!(
             wrong.contains("completed, ") && wrong.ends_with(", unreadable_manifest, archived"),
             "{wrong}"

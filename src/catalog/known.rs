@@ -28,16 +28,16 @@ const FOLDER: &str = "places";
 
 /// A file about a place in the state directory.
 #[derive(Debug, Clone)]
-pub(super) struct Remembered {
+pub(super) struct PlaceFile {
     state_dir: PathBuf,
     name: PathBuf,
 }
 
-impl Remembered {
-    pub fn new(state_dir: &Path, place: &str, ending: &str) -> Remembered {
+impl PlaceFile {
+    pub fn new(state_dir: &Path, place: &str, ending: &str) -> PlaceFile {
         let name = blake3::hash(place.as_bytes()).to_hex();
         let name = PathBuf::from(FOLDER).join(format!("{}.{ending}", &name[..16]));
-        Remembered { state_dir: state_dir.into(), name }
+        PlaceFile { state_dir: state_dir.into(), name }
     }
 
     /// Opens it, if it is a regular file that no link leads to.
@@ -60,7 +60,7 @@ impl Remembered {
 
 /// What this machine knows of a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct KnownBackups {
     format: u32,
     /// The store, in words.
     place: String,
@@ -70,24 +70,24 @@ pub struct Known {
     pub deleted: BTreeSet<BackupId>,
 }
 
-impl Known {
+impl KnownBackups {
     /// Reads the file of a place. `None` if there is none, or it cannot be used.
-    pub fn load(state_dir: Option<&Path>, place: &str) -> Option<Known> {
-        let file = Remembered::new(state_dir?, place, "known.json").open().ok()?;
+    pub fn load(state_dir: Option<&Path>, place: &str) -> Option<KnownBackups> {
+        let file = PlaceFile::new(state_dir?, place, "known.json").open().ok()?;
         let mut bytes = Vec::new();
         file.take(LARGEST).read_to_end(&mut bytes).ok()?;
-        let known: Known = serde_json::from_slice(&bytes).ok()?;
+        let known: KnownBackups = serde_json::from_slice(&bytes).ok()?;
         (known.format == FORMAT && known.place == place).then_some(known)
     }
 
     /// Writes it down. A failure costs a check, and is logged.
     pub fn save(&self, state_dir: Option<&Path>, place: &str) {
         let Some(state_dir) = state_dir else { return };
-        let mut known = Known { format: FORMAT, place: place.into(), ..self.clone() };
+        let mut known = KnownBackups { format: FORMAT, place: place.into(), ..self.clone() };
         while known.deleted.len() > DELETIONS {
             known.deleted.pop_first();
         }
-        let file = Remembered::new(state_dir, place, "known.json");
+        let file = PlaceFile::new(state_dir, place, "known.json");
         let written =
             serde_json::to_vec(&known).map_err(io::Error::from).and_then(|json| file.replace(&json));
         if let Err(e) = written {
@@ -96,8 +96,8 @@ impl Known {
     }
 
     /// Changes what is known of a place.
-    pub fn update(state_dir: Option<&Path>, place: &str, change: impl FnOnce(&mut Known)) {
-        let before = Known::load(state_dir, place);
+    pub fn update(state_dir: Option<&Path>, place: &str, change: impl FnOnce(&mut KnownBackups)) {
+        let before = KnownBackups::load(state_dir, place);
         let mut known = before.clone().unwrap_or_default();
         change(&mut known);
         if before.is_none_or(|before| before != known) {
@@ -108,7 +108,7 @@ impl Known {
 
 /// Backups that are known of a place, and not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Absent {
+pub struct MissingBackups {
     /// How many.
     pub backups: usize,
     /// The newest of those that are known is not there either: no clean-up takes it before the older ones.
@@ -116,7 +116,7 @@ pub struct Absent {
     place: String,
 }
 
-impl Absent {
+impl MissingBackups {
     /// Compares what is known of a place with what is there. `None` if most of it is there, or if there is a newer
     /// backup than any that is known: then the place lives, and a clean-up of another machine took the others. What is
     /// dated in the future says nothing.
@@ -125,7 +125,7 @@ impl Absent {
         known: &BTreeSet<BackupId>,
         here: &BTreeSet<BackupId>,
         now: DateTime<Utc>,
-    ) -> Option<Absent> {
+    ) -> Option<MissingBackups> {
         let past = |id: &&BackupId| !clock::is_future(id.started(), now);
         let newest = known.iter().rev().find(past)?;
         if here.iter().rev().find(past).is_some_and(|there| there > newest) {
@@ -133,7 +133,7 @@ impl Absent {
         }
         let backups = known.difference(here).count();
         let newest = !here.contains(newest);
-        (backups * 2 > known.len()).then(|| Absent { backups, newest, place: place.into() })
+        (backups * 2 > known.len()).then(|| MissingBackups { backups, newest, place: place.into() })
     }
 
     /// The problem in words, for messages.
@@ -174,7 +174,7 @@ mod tests {
     fn a_place_that_lost_most_of_its_backups_is_not_the_place() {
         let now = "2026-11-24T04:00:00Z".parse().unwrap();
         let absent = |known: &[u8], here: &[u8]| {
-            let absent = Absent::of("/b", &ids(known), &ids(here), now);
+            let absent = MissingBackups::of("/b", &ids(known), &ids(here), now);
             absent.map(|absent| (absent.backups, absent.newest))
         };
         assert_eq!(absent(&[], &[]), None);

@@ -58,7 +58,7 @@ pub struct Tombstone {
 
 /// A run that failed. It lies where the manifest would, and goes by age like a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct FailedRun {
     /// [`FORMAT`].
     pub format: u32,
     /// The id that the backup would have had.
@@ -87,19 +87,19 @@ pub struct Failure {
     pub notes: Vec<String>,
 }
 
-impl Failure {
+impl FailedRun {
     /// Reads the record of a failed run. `None`: it is gone, because a clean-up took it.
     ///
     /// # Errors
     /// The outer one if the store does not answer, the inner one if it cannot be understood.
-    pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Failure, String>>> {
+    pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<FailedRun, String>>> {
         let key = layout::failed(id);
         let bytes = match fetch(store, &key).await? {
             Some(Ok(bytes)) => bytes,
             Some(Err(why)) => return Ok(Some(Err(why))),
             None => return Ok(None),
         };
-        Ok(Some(match serde_json::from_slice::<Failure>(&bytes) {
+        Ok(Some(match serde_json::from_slice::<FailedRun>(&bytes) {
             Err(e) => Err(format!("{key} cannot be understood: {e}")),
             Ok(found) if found.format != FORMAT => {
                 Err(format!("{key} is of the format {}, this version knows {FORMAT}", found.format))

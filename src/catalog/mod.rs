@@ -32,10 +32,10 @@ use crate::model::index::Index;
 use crate::model::manifest;
 use crate::model::manifest::{IndexObject, Manifest};
 use crate::store::{self, Store};
-use cache::{Cache, What};
-use collapse::{Namespaces, Stored};
-use known::{Absent, Known, Remembered};
-use marks::{Failure, Pin};
+use cache::{Cache, CachedContent};
+use collapse::{NamespaceAmounts, StoredAmounts};
+use known::{KnownBackups, MissingBackups, PlaceFile};
+use marks::{FailedRun, Pin};
 use verdict::{Verdict, Verdicts};
 
 /// How many objects are fetched at once.
@@ -44,11 +44,11 @@ const FETCHING: usize = 16;
 const FETCHED_KIB: u32 = 4 << 10;
 
 /// A manifest without what only its own data is compared with: of its namespaces only the amounts.
-pub type Summary = Manifest<Namespaces>;
+pub type Summary = Manifest<NamespaceAmounts>;
 
 /// What a manifest's key leads to.
 #[derive(Debug)]
-pub enum Entry<M = Arc<Summary>> {
+pub enum CatalogEntry<M = Arc<Summary>> {
     /// A backup.
     Backup(M),
     /// A manifest that cannot be understood.
@@ -71,31 +71,31 @@ pub enum Entry<M = Arc<Summary>> {
     },
 }
 
-impl Entry {
+impl CatalogEntry {
     /// The backup's id.
     pub fn id(&self) -> &BackupId {
         match self {
-            Entry::Backup(manifest) => &manifest.id,
-            Entry::Damaged { id, .. } | Entry::Archived { id, .. } => id,
+            CatalogEntry::Backup(manifest) => &manifest.id,
+            CatalogEntry::Damaged { id, .. } | CatalogEntry::Archived { id, .. } => id,
         }
     }
 
     /// When the backup began, as exactly as is known.
     pub fn started(&self) -> DateTime<Utc> {
         match self {
-            Entry::Backup(manifest) => manifest.started_at,
-            Entry::Damaged { id, .. } | Entry::Archived { id, .. } => id.started(),
+            CatalogEntry::Backup(manifest) => manifest.started_at,
+            CatalogEntry::Damaged { id, .. } | CatalogEntry::Archived { id, .. } => id.started(),
         }
     }
 }
 
 /// The objects of a backup, or of one that never came to be: what the listing says of them, by their
 /// file names.
-pub type Folder = BTreeMap<String, store::StoredObject>;
+pub type BackupFolder = BTreeMap<String, store::StoredObject>;
 
 /// How the backups of a place are read.
 #[derive(Debug, Clone)]
-pub struct Reading {
+pub struct CatalogOptions {
     /// The directory that remembers what was read; `None`: nothing is remembered.
     pub state_dir: Option<PathBuf>,
     /// This machine's clock.
@@ -104,15 +104,15 @@ pub struct Reading {
     pub recorded: BTreeSet<BackupId>,
 }
 
-impl Reading {
+impl CatalogOptions {
     /// Reads all of it, and remembers nothing.
-    pub fn at(now: DateTime<Utc>) -> Reading {
-        Reading { state_dir: None, now, recorded: BTreeSet::new() }
+    pub fn at(now: DateTime<Utc>) -> CatalogOptions {
+        CatalogOptions { state_dir: None, now, recorded: BTreeSet::new() }
     }
 
     /// Remembers what is read in this directory.
-    pub fn remembering(state_dir: Option<PathBuf>, now: DateTime<Utc>) -> Reading {
-        Reading { state_dir, ..Reading::at(now) }
+    pub fn remembering(state_dir: Option<PathBuf>, now: DateTime<Utc>) -> CatalogOptions {
+        CatalogOptions { state_dir, ..CatalogOptions::at(now) }
     }
 }
 
@@ -120,20 +120,20 @@ impl Reading {
 /// change, also by later runs ([`cache`]).
 pub struct Catalog<'a> {
     store: &'a dyn Store,
-    reading: Reading,
-    folders: BTreeMap<BackupId, Folder>,
+    reading: CatalogOptions,
+    folders: BTreeMap<BackupId, BackupFolder>,
     cache: Mutex<Cache>,
     /// Bounds what is in memory of objects that are being read.
     room: Semaphore,
     /// Backups that are known of the place, and not there.
-    pub absent: Option<Absent>,
+    pub absent: Option<MissingBackups>,
 }
 
 impl<'a> Catalog<'a> {
     /// Lists a store, and reads what is remembered of it.
-    pub async fn read(store: &'a dyn Store, reading: &Reading) -> Result<Catalog<'a>> {
+    pub async fn read(store: &'a dyn Store, reading: &CatalogOptions) -> Result<Catalog<'a>> {
         let (folders, place) = (folders(store).await?, store.place());
-        let file = reading.state_dir.as_deref().map(|dir| Remembered::new(dir, &place, "cache"));
+        let file = reading.state_dir.as_deref().map(|dir| PlaceFile::new(dir, &place, "cache"));
         let listed = |key: &str| {
             let (id, file) = layout::parse(key)?;
             folders.get(&id)?.get(file)
@@ -145,12 +145,12 @@ impl<'a> Catalog<'a> {
     }
 
     /// All folders. What belongs to no backup is left out.
-    pub fn folders(&self) -> &BTreeMap<BackupId, Folder> {
+    pub fn folders(&self) -> &BTreeMap<BackupId, BackupFolder> {
         &self.folders
     }
 
     /// The folders alone.
-    pub fn into_folders(self) -> BTreeMap<BackupId, Folder> {
+    pub fn into_folders(self) -> BTreeMap<BackupId, BackupFolder> {
         self.folders
     }
 
@@ -163,41 +163,41 @@ impl<'a> Catalog<'a> {
     ///
     /// # Errors
     /// If one cannot be fetched. One that is fetched and cannot be understood is an [`Entry::Damaged`].
-    pub async fn summaries(&self, ids: &[BackupId]) -> Result<Vec<Entry>> {
+    pub async fn summaries(&self, ids: &[BackupId]) -> Result<Vec<CatalogEntry>> {
         let found = self.all(ids, layout::MANIFEST, |id, object| self.summary(id, object));
         Ok(found.await?.into_iter().filter_map(|(_, entry)| entry).collect())
     }
 
-    async fn summary(&self, id: &BackupId, object: &store::StoredObject) -> Result<Option<Entry>> {
-        if let Some(What::Backup(summary)) = self.known(object) {
-            return Ok(Some(Entry::Backup(summary)));
+    async fn summary(&self, id: &BackupId, object: &store::StoredObject) -> Result<Option<CatalogEntry>> {
+        if let Some(CachedContent::Backup(summary)) = self.known(object) {
+            return Ok(Some(CatalogEntry::Backup(summary)));
         }
         let size = u32::try_from(object.size >> 10).unwrap_or(u32::MAX).clamp(1, FETCHED_KIB);
         let _room =
             self.room.acquire_many(size).await.map_err(|e| Error::failed("no memory").caused_by(e))?;
-        let entry = fetch::<Stored>(self.store, id).await?;
+        let entry = fetch::<StoredAmounts>(self.store, id).await?;
         Ok(entry.map(|entry| match entry {
-            Entry::Backup(manifest) => {
-                let summary = Arc::new(manifest.map_namespaces(|Stored(namespaces)| namespaces));
-                match self.learn(object, What::Backup(summary)) {
-                    What::Backup(summary) => Entry::Backup(summary),
+            CatalogEntry::Backup(manifest) => {
+                let summary = Arc::new(manifest.map_namespaces(|StoredAmounts(namespaces)| namespaces));
+                match self.learn(object, CachedContent::Backup(summary)) {
+                    CachedContent::Backup(summary) => CatalogEntry::Backup(summary),
                     _ => unreachable!("it stays what it is"),
                 }
             }
-            Entry::Damaged { id, key, why } => Entry::Damaged { id, key, why },
-            Entry::Archived { id, key, why } => Entry::Archived { id, key, why },
+            CatalogEntry::Damaged { id, key, why } => CatalogEntry::Damaged { id, key, why },
+            CatalogEntry::Archived { id, key, why } => CatalogEntry::Archived { id, key, why },
         }))
     }
 
     /// The records of these failed runs, in their order; for a record that cannot be understood, the reason.
-    pub async fn failures(&self, ids: &[BackupId]) -> Result<Vec<(BackupId, Result<Failure, String>)>> {
+    pub async fn failures(&self, ids: &[BackupId]) -> Result<Vec<(BackupId, Result<FailedRun, String>)>> {
         let read = async |id: &BackupId, object: &store::StoredObject| {
-            if let Some(What::Failure(failure)) = self.known(object) {
+            if let Some(CachedContent::Failure(failure)) = self.known(object) {
                 return Ok(Some(Ok(Arc::unwrap_or_clone(failure))));
             }
-            let found = Failure::read(self.store, id).await?;
+            let found = FailedRun::read(self.store, id).await?;
             if let Some(Ok(failure)) = &found {
-                self.learn(object, What::Failure(Arc::new(failure.clone())));
+                self.learn(object, CachedContent::Failure(Arc::new(failure.clone())));
             }
             Ok(found)
         };
@@ -220,13 +220,13 @@ impl<'a> Catalog<'a> {
         id: &BackupId,
         object: &store::StoredObject,
     ) -> Result<Option<Result<Arc<Verdict>, String>>> {
-        if let Some(What::Verdict(verdict)) = self.known(object) {
+        if let Some(CachedContent::Verdict(verdict)) = self.known(object) {
             return Ok(Some(Ok(verdict)));
         }
         let found = Verdict::read(self.store, id, &object.key).await?;
         Ok(found.map(|found| {
             let verdict = Arc::new(found?);
-            self.learn(object, What::Verdict(verdict.clone()));
+            self.learn(object, CachedContent::Verdict(verdict.clone()));
             Ok(verdict)
         }))
     }
@@ -234,11 +234,11 @@ impl<'a> Catalog<'a> {
     /// The pins of those of these backups that are pinned.
     pub async fn pins(&self, ids: &[BackupId]) -> Result<BTreeMap<BackupId, Pin>> {
         let read = async |id: &BackupId, object: &store::StoredObject| {
-            if let Some(What::Pin(pin)) = self.known(object) {
+            if let Some(CachedContent::Pin(pin)) = self.known(object) {
                 return Ok(pin);
             }
             let pin = Pin::read(self.store, id).await?;
-            self.learn(object, What::Pin(pin.clone()));
+            self.learn(object, CachedContent::Pin(pin.clone()));
             Ok(pin)
         };
         Ok(self.all(ids, layout::PIN, read).await?.into_iter().collect())
@@ -262,24 +262,28 @@ impl<'a> Catalog<'a> {
         stream::iter(asked).buffered(FETCHING).try_collect().await
     }
 
-    fn known(&self, object: &store::StoredObject) -> Option<What> {
+    fn known(&self, object: &store::StoredObject) -> Option<CachedContent> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(object)
     }
 
-    fn learn(&self, object: &store::StoredObject, what: What) -> What {
+    fn learn(&self, object: &store::StoredObject, what: CachedContent) -> CachedContent {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(object, what)
     }
 }
 
 /// The backups that are known of a store, and not there; what is known is brought up to date where none is missing.
-pub async fn absent(store: &dyn Store, reading: &Reading) -> Result<Option<Absent>> {
+pub async fn absent(store: &dyn Store, reading: &CatalogOptions) -> Result<Option<MissingBackups>> {
     Ok(compare(&store.place(), &folders(store).await?, reading))
 }
 
-fn compare(place: &str, folders: &BTreeMap<BackupId, Folder>, reading: &Reading) -> Option<Absent> {
+fn compare(
+    place: &str,
+    folders: &BTreeMap<BackupId, BackupFolder>,
+    reading: &CatalogOptions,
+) -> Option<MissingBackups> {
     let state_dir = reading.state_dir.as_deref();
     let here: BTreeSet<BackupId> = existing(folders).into_iter().collect();
-    let known = Known::load(state_dir, place).unwrap_or_default();
+    let known = KnownBackups::load(state_dir, place).unwrap_or_default();
     let expected = if known.backups.is_empty() { &reading.recorded } else { &known.backups };
     // A clean-up deleted it, or has begun to.
     let going = |id: &BackupId| {
@@ -287,16 +291,16 @@ fn compare(place: &str, folders: &BTreeMap<BackupId, Folder>, reading: &Reading)
         begun || known.deleted.contains(id)
     };
     let expected = expected.iter().filter(|id| !going(id)).cloned().collect();
-    let absent = Absent::of(place, &expected, &here, reading.now);
+    let absent = MissingBackups::of(place, &expected, &here, reading.now);
     if absent.is_none() {
-        Known::update(state_dir, place, |known| known.backups = here);
+        KnownBackups::update(state_dir, place, |known| known.backups = here);
     }
     absent
 }
 
 /// All folders of the store, by one listing. What belongs to no backup is left out.
-pub async fn folders(store: &dyn Store) -> Result<BTreeMap<BackupId, Folder>> {
-    let mut folders: BTreeMap<BackupId, Folder> = BTreeMap::new();
+pub async fn folders(store: &dyn Store) -> Result<BTreeMap<BackupId, BackupFolder>> {
+    let mut folders: BTreeMap<BackupId, BackupFolder> = BTreeMap::new();
     for object in store.list("").await? {
         if let Some((id, file)) = layout::parse(&object.key) {
             let file = file.to_string();
@@ -307,37 +311,37 @@ pub async fn folders(store: &dyn Store) -> Result<BTreeMap<BackupId, Folder>> {
 }
 
 /// The ids of those that have a manifest, newest first.
-pub fn existing(folders: &BTreeMap<BackupId, Folder>) -> Vec<BackupId> {
-    let exists = |folder: &Folder| folder.contains_key(layout::MANIFEST);
+pub fn existing(folders: &BTreeMap<BackupId, BackupFolder>) -> Vec<BackupId> {
+    let exists = |folder: &BackupFolder| folder.contains_key(layout::MANIFEST);
     folders.iter().rev().filter(|(_, folder)| exists(folder)).map(|(id, _)| id.clone()).collect()
 }
 
 /// The manifest of one backup, if it is still there: what was listed may be deleted since, by a clean-up
 /// of another host.
-pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<Entry<Box<Manifest>>>> {
+pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<CatalogEntry<Box<Manifest>>>> {
     fetch(store, id).await
 }
 
 async fn fetch<N: DeserializeOwned>(
     store: &dyn Store,
     id: &BackupId,
-) -> Result<Option<Entry<Box<Manifest<N>>>>> {
+) -> Result<Option<CatalogEntry<Box<Manifest<N>>>>> {
     let key = layout::manifest(id);
     match store.get(&key, manifest::LARGEST).await {
         Ok(bytes) => Ok(Some(entry(id, &bytes))),
         Err(e) if e.kind == store::StoreErrorKind::NotFound => Ok(None),
         Err(e) if e.kind == store::StoreErrorKind::Damaged => {
-            Ok(Some(Entry::Damaged { id: id.clone(), key, why: e.cause }))
+            Ok(Some(CatalogEntry::Damaged { id: id.clone(), key, why: e.cause }))
         }
         Err(e) if e.kind == store::StoreErrorKind::Archived => {
-            Ok(Some(Entry::Archived { id: id.clone(), key: layout::manifest(id), why: e.reason() }))
+            Ok(Some(CatalogEntry::Archived { id: id.clone(), key: layout::manifest(id), why: e.reason() }))
         }
         Err(e) => Err(e.into()),
     }
 }
 
-fn entry<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> Entry<Box<Manifest<N>>> {
-    let damaged = |why| Entry::Damaged { id: id.clone(), key: layout::manifest(id), why };
+fn entry<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> CatalogEntry<Box<Manifest<N>>> {
+    let damaged = |why| CatalogEntry::Damaged { id: id.clone(), key: layout::manifest(id), why };
     let manifest: Manifest<N> = match manifest::decode(bytes) {
         Ok(manifest) => manifest,
         Err(why) => return damaged(why),
@@ -351,7 +355,7 @@ fn entry<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> Entry<Box<Manifest
     let foreign = keys.into_iter().find(|key| !own(key));
     match foreign.map(|key| format!("it names {key:?}, which is not in its folder")) {
         Some(why) => damaged(why),
-        None => Entry::Backup(Box::new(manifest)),
+        None => CatalogEntry::Backup(Box::new(manifest)),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{self, Around, Said};
+use super::history::{self, RunContext, StoreRuns};
 use super::records::Records;
-use super::run::{Run, Status};
-use super::{Catalog, Entry, Folder, Reading, layout};
+use super::run::{BackupRun, Status};
+use super::{BackupFolder, Catalog, CatalogEntry, CatalogOptions, layout};
 use crate::base::error::Result;
 use crate::model::id::BackupId;
 use crate::store::Store;
@@ -43,8 +43,8 @@ pub struct Deletions {
 pub async fn reconcile(
     store: &dyn Store,
     records: &Records,
-    around: &Around,
-    reading: &Reading,
+    around: &RunContext,
+    reading: &CatalogOptions,
     deleted: &Deletions,
 ) -> Result<Reconciled> {
     // Records first: a run that ends meanwhile has its manifest before its record, never a record alone.
@@ -72,7 +72,7 @@ pub async fn reconcile(
 
 /// What the store says, as far as records do not say it already: a manifest never changes, so one whose
 /// record says that the backup exists is not fetched.
-async fn said(store: &dyn Store, catalog: &Catalog<'_>, records: &[Run]) -> Result<Said> {
+async fn said(store: &dyn Store, catalog: &Catalog<'_>, records: &[BackupRun]) -> Result<StoreRuns> {
     let place = store.place();
     let known: BTreeMap<&BackupId, Status> =
         records.iter().filter(|record| record.place == place).map(|r| (&r.id, r.status)).collect();
@@ -84,24 +84,24 @@ async fn said(store: &dyn Store, catalog: &Catalog<'_>, records: &[Run]) -> Resu
     let mut runs = Vec::new();
     for entry in catalog.summaries(&unknown(&with_manifest, Status::Completed)).await? {
         match entry {
-            Entry::Backup(manifest) => runs.push(Run::completed(&manifest, &place)),
-            Entry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
+            CatalogEntry::Backup(manifest) => runs.push(BackupRun::completed(&manifest, &place)),
+            CatalogEntry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
             // The records are all that says what it is.
-            Entry::Archived { .. } => {}
+            CatalogEntry::Archived { .. } => {}
         }
     }
     for (_, failure) in catalog.failures(&unknown(&failed, Status::Failed)).await? {
         match failure {
-            Ok(failure) => runs.push(Run::failed(&failure, &place)),
+            Ok(failure) => runs.push(BackupRun::failed(&failure, &place)),
             Err(why) => log::warn!("{why}"),
         }
     }
-    Ok(Said { place, runs, manifests: with_manifest, failures: failed })
+    Ok(StoreRuns { place, runs, manifests: with_manifest, failures: failed })
 }
 
 /// The runs that are said to have failed, and of which there is no backup all the same.
-pub fn failed(folders: &BTreeMap<BackupId, Folder>) -> BTreeSet<BackupId> {
+pub fn failed(folders: &BTreeMap<BackupId, BackupFolder>) -> BTreeSet<BackupId> {
     let failed =
-        |folder: &Folder| folder.contains_key(layout::FAILED) && !folder.contains_key(layout::MANIFEST);
+        |folder: &BackupFolder| folder.contains_key(layout::FAILED) && !folder.contains_key(layout::MANIFEST);
     folders.iter().filter(|(_, folder)| failed(folder)).map(|(id, _)| id.clone()).collect()
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
-use super::marks::Failure;
+use super::marks::FailedRun;
 use super::verdict::Verdict;
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
@@ -60,7 +60,7 @@ impl FromStr for Status {
 
 /// A run. What is not known is `None`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Run {
+pub struct BackupRun {
     /// The id of its backup, made or not.
     pub id: BackupId,
     /// The job.
@@ -116,10 +116,10 @@ impl Verified {
     }
 }
 
-impl Run {
+impl BackupRun {
     /// A run that begins.
-    pub fn begun(id: BackupId, job: &str, host: &str, place: &str, at: DateTime<Utc>) -> Run {
-        Run {
+    pub fn begun(id: BackupId, job: &str, host: &str, place: &str, at: DateTime<Utc>) -> BackupRun {
+        BackupRun {
             id,
             job: job.into(),
             status: Status::Running,
@@ -141,8 +141,8 @@ impl Run {
     }
 
     /// The run that made a backup.
-    pub fn completed<N>(manifest: &Manifest<N>, place: &str) -> Run {
-        Run {
+    pub fn completed<N>(manifest: &Manifest<N>, place: &str) -> BackupRun {
+        BackupRun {
             status: Status::Completed,
             finished_at: Some(manifest.finished_at),
             engine: Some(manifest.engine.name.clone()),
@@ -153,18 +153,18 @@ impl Run {
             stored_bytes: Some(manifest.artifact.size),
             key: Some(manifest.artifact.key.clone()),
             warnings: manifest.warnings.clone(),
-            ..Run::begun(manifest.id.clone(), &manifest.job, &manifest.host, place, manifest.started_at)
+            ..BackupRun::begun(manifest.id.clone(), &manifest.job, &manifest.host, place, manifest.started_at)
         }
     }
 
     /// The run that failed.
-    pub fn failed(failure: &Failure, place: &str) -> Run {
+    pub fn failed(failure: &FailedRun, place: &str) -> BackupRun {
         let step = failure.next_step.as_ref().map(|step| format!(" (next step: {step})")).unwrap_or_default();
-        Run {
+        BackupRun {
             status: Status::Failed,
             finished_at: Some(failure.failed_at),
             error: Some(format!("{}{step}", failure.error)),
-            ..Run::begun(failure.id.clone(), &failure.job, &failure.host, place, failure.started_at)
+            ..BackupRun::begun(failure.id.clone(), &failure.job, &failure.host, place, failure.started_at)
         }
     }
 

@@ -7,18 +7,18 @@ use chrono::{DateTime, Utc};
 
 use crate::base::error::Result;
 use crate::catalog::collapse::Contents;
-use crate::catalog::fault::Fault;
-use crate::catalog::known::Absent;
-use crate::catalog::marks::{self, Failure, Pin, Tombstone};
+use crate::catalog::fault::BackupFault;
+use crate::catalog::known::MissingBackups;
+use crate::catalog::marks::{self, FailedRun, Pin, Tombstone};
 use crate::catalog::verdict::{Drill, Verdict, Verdicts};
-use crate::catalog::{Catalog, Entry, Folder, Reading, Summary, layout};
+use crate::catalog::{BackupFolder, Catalog, CatalogEntry, CatalogOptions, Summary, layout};
 use crate::model::id::BackupId;
 use crate::model::manifest::SourceServer;
 use crate::store::Store;
 
 /// A completed backup, as far as retention is concerned.
 #[derive(Debug, Clone)]
-pub struct Backup {
+pub struct RetainedBackup {
     /// Its id.
     pub id: BackupId,
     /// The line of backups it belongs to.
@@ -38,25 +38,25 @@ pub struct Backup {
 }
 
 /// A backup of the job.
-pub struct Found {
+pub struct FoundBackup {
     /// Its manifest.
     pub manifest: Arc<Summary>,
     /// The objects in its folder.
-    folder: Folder,
+    folder: BackupFolder,
     pin: Option<Pin>,
     accepted: bool,
     /// What is wrong with its stored data.
-    fault: Option<Fault>,
+    fault: Option<BackupFault>,
     /// The last drill with it.
     drill: Option<Drill>,
 }
 
 /// The store, as far as a clean-up of one job is concerned.
-pub struct State {
+pub struct StoreState {
     job: String,
-    found: BTreeMap<BackupId, Found>,
+    found: BTreeMap<BackupId, FoundBackup>,
     /// Manifests that cannot be understood: of which job they are is not known.
-    broken: BTreeMap<BackupId, Fault>,
+    broken: BTreeMap<BackupId, BackupFault>,
     /// Backups whose manifests are in an archive class, of any job. They are neither counted nor deleted.
     pub archived: Vec<BackupId>,
     /// Other jobs that have backups here.
@@ -64,28 +64,28 @@ pub struct State {
     /// Deletions of this job that were begun, and whose manifest is gone; and whether the backup is pinned.
     pub halfway: Vec<(Tombstone, bool)>,
     /// Folders with neither manifest nor tombstone.
-    pub bare: BTreeMap<BackupId, Folder>,
+    pub bare: BTreeMap<BackupId, BackupFolder>,
     /// Runs that are said to have failed, of any job, and what is said; of one that cannot be understood, why.
-    pub failed: Vec<(BackupId, Result<Failure, String>)>,
+    pub failed: Vec<(BackupId, Result<FailedRun, String>)>,
     /// What could not be understood.
     pub unreadable: Vec<String>,
     /// Backups that are known of the place, and not there.
-    pub absent: Option<Absent>,
+    pub absent: Option<MissingBackups>,
     /// Results of verifies that are dated in the future.
     future: Vec<String>,
 }
 
-impl State {
+impl StoreState {
     /// Reads all of it.
     ///
     /// # Errors
     /// If the store does not answer. What it holds and cannot be understood is in `unreadable`.
-    pub async fn read(store: &dyn Store, job: &str, reading: &Reading) -> Result<State> {
+    pub async fn read(store: &dyn Store, job: &str, reading: &CatalogOptions) -> Result<StoreState> {
         let catalog = Catalog::read(store, reading).await?;
         let listed = catalog.existing();
         let said = catalog.folders().iter().filter(|(_, folder)| folder.contains_key(layout::FAILED));
         let said: Vec<BackupId> = said.map(|(id, _)| id.clone()).collect();
-        let mut state = State {
+        let mut state = StoreState {
             job: job.into(),
             found: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -133,16 +133,16 @@ impl State {
         Ok(state)
     }
 
-    fn add(&mut self, entry: Entry, folder: Folder, pin: Option<Pin>, verdicts: Verdicts) {
+    fn add(&mut self, entry: CatalogEntry, folder: BackupFolder, pin: Option<Pin>, verdicts: Verdicts) {
         let manifest = match entry {
-            Entry::Backup(manifest) => manifest,
-            Entry::Damaged { id, key, why } => {
-                let fault = Fault::unreadable(&key, &why);
+            CatalogEntry::Backup(manifest) => manifest,
+            CatalogEntry::Damaged { id, key, why } => {
+                let fault = BackupFault::unreadable(&key, &why);
                 self.unreadable.push(fault.why.clone());
                 self.broken.insert(id, fault);
                 return;
             }
-            Entry::Archived { id, .. } => return self.archived.push(id),
+            CatalogEntry::Archived { id, .. } => return self.archived.push(id),
         };
         if manifest.job != self.job {
             self.others.insert(manifest.job.clone());
@@ -152,9 +152,9 @@ impl State {
         self.future.extend(verdicts.future);
         let verdict: Option<Verdict> =
             verdicts.newest.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
-        let fault = Fault::of(&manifest, &folder, verdict.as_ref());
+        let fault = BackupFault::of(&manifest, &folder, verdict.as_ref());
         let drill = verdict.and_then(|verdict| verdict.drill);
-        self.found.insert(manifest.id.clone(), Found { manifest, folder, pin, accepted, fault, drill });
+        self.found.insert(manifest.id.clone(), FoundBackup { manifest, folder, pin, accepted, fault, drill });
     }
 
     /// Notes that a person found a backup right; `false` if there is no such backup.
@@ -163,7 +163,7 @@ impl State {
     }
 
     /// A backup that the plan speaks of.
-    pub fn found(&self, id: &BackupId) -> &Found {
+    pub fn found(&self, id: &BackupId) -> &FoundBackup {
         &self.found[id]
     }
 
@@ -186,7 +186,7 @@ impl State {
     }
 
     /// The manifests that cannot be understood, of any job.
-    pub fn broken(&self) -> &BTreeMap<BackupId, Fault> {
+    pub fn broken(&self) -> &BTreeMap<BackupId, BackupFault> {
         &self.broken
     }
 
@@ -196,18 +196,18 @@ impl State {
     }
 
     /// What is wrong with the backups of the job that are not as they should be.
-    pub fn faults(&self) -> impl Iterator<Item = (&BackupId, &Fault)> {
+    pub fn faults(&self) -> impl Iterator<Item = (&BackupId, &BackupFault)> {
         self.found.iter().filter_map(|(id, found)| Some((id, found.fault.as_ref()?)))
     }
 
     /// The backups, of any job, of which all is there but the manifest.
-    pub fn lost(&self, now: DateTime<Utc>) -> Vec<(&BackupId, Fault)> {
-        self.bare.iter().filter_map(|(id, folder)| Some((id, Fault::bare(folder, now)?))).collect()
+    pub fn lost(&self, now: DateTime<Utc>) -> Vec<(&BackupId, BackupFault)> {
+        self.bare.iter().filter_map(|(id, folder)| Some((id, BackupFault::bare(folder, now)?))).collect()
     }
 
     /// The backups of the job, as retention wants them.
-    pub fn backups(&self) -> Vec<Backup> {
-        let backup = |found: &Found| Backup {
+    pub fn backups(&self) -> Vec<RetainedBackup> {
+        let backup = |found: &FoundBackup| RetainedBackup {
             id: found.manifest.id.clone(),
             job: found.manifest.job.clone(),
             started: found.manifest.started_at,
@@ -236,7 +236,7 @@ impl State {
     }
 }
 
-impl Found {
+impl FoundBackup {
     /// Whether an earlier run began to delete it.
     pub fn doomed(&self) -> bool {
         self.folder.contains_key(layout::TOMBSTONE)

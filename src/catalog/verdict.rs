@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::marks::{self, FORMAT, json};
-use super::{Folder, layout};
+use super::{BackupFolder, layout};
 use crate::base::clock;
 use crate::base::error::Result;
 use crate::model::id::BackupId;
@@ -139,7 +139,7 @@ pub struct Verdicts {
 impl Verdicts {
     /// Reads the results in a backup's folder, the newest first, as far as it takes.
     pub(super) async fn read<'a, F>(
-        folder: &'a Folder,
+        folder: &'a BackupFolder,
         now: DateTime<Utc>,
         read: impl Fn(&'a store::StoredObject) -> F,
     ) -> Result<Verdicts>
@@ -190,7 +190,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::catalog::{Catalog, Reading};
+    use crate::catalog::{Catalog, CatalogOptions};
     use crate::config::store::DirOptions;
     use crate::store::dir::DirStore;
 
@@ -221,7 +221,7 @@ mod tests {
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
         let old: Verdict = serde_json::from_str(OLD).unwrap();
         let verdicts = async || {
-            let reading = Reading::at("2026-11-23T12:00:00Z".parse().unwrap());
+            let reading = CatalogOptions::at("2026-11-23T12:00:00Z".parse().unwrap());
             let catalog = Catalog::read(&store, &reading).await.unwrap();
             catalog.verdicts(std::slice::from_ref(&old.id)).await.unwrap().remove(&old.id).unwrap()
         };

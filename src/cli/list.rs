@@ -12,21 +12,21 @@ use super::{reading, stored, units};
 use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::exit::Exit;
-use crate::catalog::fault::Fault;
+use crate::catalog::fault::BackupFault;
 use crate::catalog::records;
-use crate::catalog::run::{Run, Verified};
-use crate::catalog::{Entry, Reading};
+use crate::catalog::run::{BackupRun, Verified};
+use crate::catalog::{CatalogEntry, CatalogOptions};
 use crate::config::Config;
-use crate::ops::list::{self, Listed, Options, Row};
+use crate::ops::list::{self, ListOptions, ListRow, Listed};
 
 pub async fn run(args: &ListArgs, config: &Config, output: &Output) -> Result<Exit> {
     let records = config.records()?;
     let store = stored(config).await?;
     let limit = args.limit.map(NonZeroUsize::get);
-    let options = Options { job: args.job.clone(), limit, statuses: args.status.clone() };
+    let options = ListOptions { job: args.job.clone(), limit, statuses: args.status.clone() };
     let known = records::known_runs(records, options.job.as_deref()).await;
     let now = Utc::now();
-    let found = list::list(&*store, &known, &options, &Reading { now, ..reading(config) }).await?;
+    let found = list::list(&*store, &known, &options, &CatalogOptions { now, ..reading(config) }).await?;
     let rows: Vec<serde_json::Value> = found.iter().map(row).collect();
     output.result(&json!({"version": 1, "place": store.place(), "backups": rows}), || {
         text(&found, args.job.as_deref(), &store.place(), now, output.width())
@@ -42,7 +42,7 @@ fn row(listed: &Listed) -> serde_json::Value {
     let verified =
         listed.verified.as_ref().map(|v| json!({"at": v.at, "sound": v.sound, "drilled_at": v.drilled}));
     match &listed.row {
-        Row::Stored(Entry::Backup(m)) => json!({
+        ListRow::Stored(CatalogEntry::Backup(m)) => json!({
             "id": m.id,
             "status": status,
             "pinned": pinned,
@@ -63,13 +63,13 @@ fn row(listed: &Listed) -> serde_json::Value {
             "verified": verified,
             "error": fault,
         }),
-        Row::Stored(Entry::Damaged { id, key, .. }) => {
+        ListRow::Stored(CatalogEntry::Damaged { id, key, .. }) => {
             json!({"id": id, "status": status, "pinned": pinned, "pin_reason": reason, "key": key, "error": fault})
         }
-        Row::Stored(Entry::Archived { id, key, why }) => {
+        ListRow::Stored(CatalogEntry::Archived { id, key, why }) => {
             json!({"id": id, "status": status, "pinned": pinned, "pin_reason": reason, "key": key, "error": why})
         }
-        Row::Run(run) => json!({
+        ListRow::Run(run) => json!({
             "id": run.id,
             "status": status,
             "pinned": pinned,
@@ -142,11 +142,13 @@ fn below(found: &[Listed], rows: &mut [Vec<String>], width: Option<usize>) -> Ve
 
 /// What is said about a row beside its status, in one line, and what joins the two.
 fn said(listed: &Listed) -> Option<(&'static str, String)> {
-    let fault = listed.fault.as_ref().map(Fault::beyond);
+    let fault = listed.fault.as_ref().map(BackupFault::beyond);
     let (error, warnings) = match &listed.row {
-        Row::Stored(Entry::Backup(manifest)) => (None, manifest.warnings.join("; ")),
-        Row::Stored(Entry::Damaged { why, .. } | Entry::Archived { why, .. }) => (Some(why), String::new()),
-        Row::Run(run) => (run.error.as_ref(), run.warnings.join("; ")),
+        ListRow::Stored(CatalogEntry::Backup(manifest)) => (None, manifest.warnings.join("; ")),
+        ListRow::Stored(CatalogEntry::Damaged { why, .. } | CatalogEntry::Archived { why, .. }) => {
+            (Some(why), String::new())
+        }
+        ListRow::Run(run) => (run.error.as_ref(), run.warnings.join("; ")),
     };
     match fault.or(error.map(String::as_str)) {
         Some(error) => Some((": ", one_line(error))),
@@ -164,9 +166,9 @@ fn cells(listed: &Listed, now: DateTime<Utc>) -> [String; 10] {
     let pinned = listed.pin.as_ref().map(|pin| format!(", {pin}")).unwrap_or_default();
     let status = one_line(&format!("{}{pinned}", listed.shown()));
     let run = match &listed.row {
-        Row::Stored(Entry::Backup(manifest)) => &Run::completed(manifest, ""),
-        Row::Run(run) => run.as_ref(),
-        Row::Stored(Entry::Damaged { id, .. } | Entry::Archived { id, .. }) => {
+        ListRow::Stored(CatalogEntry::Backup(manifest)) => &BackupRun::completed(manifest, ""),
+        ListRow::Run(run) => run.as_ref(),
+        ListRow::Stored(CatalogEntry::Damaged { id, .. } | CatalogEntry::Archived { id, .. }) => {
             let mut cells: [String; 10] = Default::default();
             (cells[0], cells[9]) = (id.to_string(), status);
             return cells;
@@ -208,9 +210,9 @@ mod tests {
 
     fn listed(error: String) -> [Listed; 1] {
         let id = "20261124T030000Z-aaaaaa".parse().unwrap();
-        let mut run = Run::begun(id, "all@db1", "db1", "here", "2026-11-24T03:00:00Z".parse().unwrap());
+        let mut run = BackupRun::begun(id, "all@db1", "db1", "here", "2026-11-24T03:00:00Z".parse().unwrap());
         run.error = Some(error);
-        [Listed { row: Row::Run(Box::new(run)), fault: None, pin: None, verified: None }]
+        [Listed { row: ListRow::Run(Box::new(run)), fault: None, pin: None, verified: None }]
     }
 
     fn told(error: &str, width: Option<usize>) -> String {

@@ -39,14 +39,14 @@ use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::units;
-use crate::catalog::Reading;
+use crate::catalog::CatalogOptions;
 use crate::catalog::choose::WhichBackup;
 use crate::config::Env;
 use crate::config::machine::Machine;
 use crate::config::table::SETTINGS;
 use crate::config::{Config, Origin};
 use crate::model::id::BackupId;
-use crate::notify::events::Operation;
+use crate::notify::events::RunKind;
 use crate::notify::run::{Run, RunNotices};
 use crate::store::{self, Store};
 
@@ -178,16 +178,16 @@ fn new_run<'a>(config: &'a Config, log: &Log, cancel: &'a Cancel) -> Run<'a> {
 }
 
 /// The operation of a command whose failure is sent to people and monitors.
-fn told_of(command: &Command) -> Option<Operation> {
+fn told_of(command: &Command) -> Option<RunKind> {
     match command {
-        Command::Backup(args) if !args.dry_run => Some(Operation::Backup),
-        Command::Cleanup(args) if !args.dry_run => Some(Operation::Cleanup),
+        Command::Backup(args) if !args.dry_run => Some(RunKind::Backup),
+        Command::Cleanup(args) if !args.dry_run => Some(RunKind::Cleanup),
         _ => None,
     }
 }
 
 /// Sends the notices of a run that cannot go on. Standard error has the cause already.
-fn broken_off(operation: Operation, config: &Config, log: &Log) {
+fn broken_off(operation: RunKind, config: &Config, log: &Log) {
     let error = Error::failed(
         "the run was broken off: the stack is full, or memory is not there (standard error says which)",
     )
@@ -241,6 +241,6 @@ async fn stored(config: &Config) -> Result<Arc<dyn Store>> {
 }
 
 /// Reads the backups of the settings' place at the present time.
-fn reading(config: &Config) -> Reading {
-    Reading::remembering(config.state_dir.clone(), Utc::now())
+fn reading(config: &Config) -> CatalogOptions {
+    CatalogOptions::remembering(config.state_dir.clone(), Utc::now())
 }

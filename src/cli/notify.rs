@@ -3,12 +3,11 @@
 mod signals;
 
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::json;
 
-use self::signals::Given;
+use self::signals::SignalResult;
 use super::args::NotifyArgs;
 use super::output::Output;
 use crate::base::error::{Error, Result};
@@ -21,10 +20,10 @@ use crate::config::notify::{EVENTS, Event};
 use crate::model::id::BackupId;
 use crate::notify::message::{Message, Sender};
 use crate::notify::resend::Mailer;
-use crate::notify::{render, samples};
+use crate::notify::{MAIL_LIMIT, samples};
 
 /// What became of a sample.
-struct Tried {
+struct SampleResult {
     event: Event,
     subject: String,
     files: Vec<String>,
@@ -36,7 +35,8 @@ pub async fn run(args: &NotifyArgs, config: &Config, output: &Output) -> Result<
     let asked = |event: &Event| args.event.is_empty() || args.event.contains(event);
     if let Some(folder) = &args.render {
         let samples = EVENTS.into_iter().filter(asked).map(|event| samples::of(event, &sender));
-        let written = samples.map(|message| write(folder, &message)).collect::<Result<Vec<Tried>>>()?;
+        let written =
+            samples.map(|message| write(folder, &message)).collect::<Result<Vec<SampleResult>>>()?;
         return Ok(told(&written, &[], output));
     }
     let mails = config.mail()?;
@@ -64,35 +64,32 @@ pub async fn run(args: &NotifyArgs, config: &Config, output: &Output) -> Result<
     Ok(told(&sent, &given, output))
 }
 
-/// A sample is waited for as long as the mail of a run.
-const LIMIT: Duration = Duration::from_secs(60);
-
-async fn send(options: &MailOptions, samples: impl Iterator<Item = Message>) -> Vec<Tried> {
+async fn send(options: &MailOptions, samples: impl Iterator<Item = Message>) -> Vec<SampleResult> {
     let mailer = Mailer::new(options.clone());
     // Unlike any other test's: the service would send nothing the second time.
     let run = format!("test-{}", BackupId::new(Utc::now(), &mut rand::rng()));
     let mut sent = Vec::new();
     for message in samples {
-        let error = mailer.send(&message, &run, LIMIT).await.unwrap_or_else(Some);
-        sent.push(Tried { event: message.event, subject: message.subject, files: vec![], error });
+        let error = mailer.send(&message, &run, MAIL_LIMIT).await.unwrap_or_else(Some);
+        sent.push(SampleResult { event: message.event, subject: message.subject, files: vec![], error });
     }
     sent
 }
 
-fn write(folder: &Path, message: &Message) -> Result<Tried> {
+fn write(folder: &Path, message: &Message) -> Result<SampleResult> {
     let mut files = Vec::new();
-    for (ending, text) in [("html", render::html(message)), ("txt", render::text(message))] {
+    for (ending, text) in [("html", message.html()), ("txt", message.text())] {
         let path = folder.join(format!("{}.{ending}", message.event));
         std::fs::create_dir_all(folder)
             .and_then(|()| replace(&path, text.as_bytes(), 0o644))
             .map_err(|e| Error::failed(format!("cannot write {}", path.display())).caused_by(e))?;
         files.push(path.display().to_string());
     }
-    Ok(Tried { event: message.event, subject: message.subject.clone(), files, error: None })
+    Ok(SampleResult { event: message.event, subject: message.subject.clone(), files, error: None })
 }
 
-fn told(tried: &[Tried], signals: &[Given], output: &Output) -> Exit {
-    let outcome = |t: &Tried| match (&t.error, t.files.is_empty()) {
+fn told(tried: &[SampleResult], signals: &[SignalResult], output: &Output) -> Exit {
+    let outcome = |t: &SampleResult| match (&t.error, t.files.is_empty()) {
         (Some(_), _) => "failed",
         (None, true) => "sent",
         (None, false) => "written",
@@ -110,9 +107,9 @@ fn told(tried: &[Tried], signals: &[Given], output: &Output) -> Exit {
             })
         })
         .collect();
-    let given: Vec<serde_json::Value> = signals.iter().map(Given::json).collect();
+    let given: Vec<serde_json::Value> = signals.iter().map(SignalResult::json).collect();
     output.result(&json!({"version": 1, "mails": rows, "signals": given}), || {
-        let line = |t: &Tried| match &t.error {
+        let line = |t: &SampleResult| match &t.error {
             Some(error) => {
                 let step = error.next_step().map(|step| format!("\n           next step: {step}"));
                 let failed = escape::line(&error.chain()).into_owned();
@@ -121,7 +118,7 @@ fn told(tried: &[Tried], signals: &[Given], output: &Output) -> Exit {
             None if t.files.is_empty() => format!("{:9}  sent: {}\n", t.event.word(), t.subject),
             None => format!("{:9}  {}\n", t.event.word(), t.files.join(", ")),
         };
-        tried.iter().map(line).chain(signals.iter().map(Given::line)).collect()
+        tried.iter().map(line).chain(signals.iter().map(SignalResult::line)).collect()
     });
     let errors = || tried.iter().map(|t| &t.error).chain(signals.iter().map(|g| &g.error)).flatten();
     if output.quiet {

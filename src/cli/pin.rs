@@ -12,7 +12,7 @@ use crate::catalog::choose::{self, WhichBackup};
 use crate::catalog::marks::{self, Mark};
 use crate::config::Config;
 use crate::model::id::BackupId;
-use crate::ops::pin::{self, Report};
+use crate::ops::pin::{self, PinReport};
 use crate::store::{self, Store};
 
 pub async fn pin(args: &PinArgs, config: &Config, output: &Output) -> Result<Exit> {
@@ -47,7 +47,7 @@ async fn id(which: &WhichBackup, job: Option<&str>, config: &Config, store: &dyn
     }
 }
 
-fn told(report: &Report, output: &Output) {
+fn told(report: &PinReport, output: &Output) {
     let json = json!({"version": 1, "id": report.id, "pinned": report.pinned, "doomed": report.doomed});
     output.result(&json, || match report.pinned {
         true => format!("{} is pinned: no clean-up deletes it\n", report.id),

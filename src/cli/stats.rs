@@ -20,9 +20,9 @@ use crate::config::notify::Event;
 use crate::notify::events;
 use crate::notify::message::{Sender, Table};
 use crate::notify::run::{Run, RunNotices};
-use crate::ops::stats::{self, Options, Report};
+use crate::ops::stats::{self, StatsOptions, StatsReport};
 use standing::Look;
-use words::{Rows, facts, last, periods};
+use words::{StatsTable, facts, last, periods};
 
 pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let config = run.config;
@@ -36,7 +36,7 @@ pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) ->
     }
     let store = stored(config).await?;
     let options =
-        Options { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
+        StatsOptions { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
     let known = records::known_runs(&settings.records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &options, &run.reading()).await?;
     let redactor = &config.redactor;
@@ -58,7 +58,7 @@ pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) ->
 }
 
 /// The report for people.
-fn text(report: &Report) -> String {
+fn text(report: &StatsReport) -> String {
     let mut text = String::new();
     for (label, value) in facts(report) {
         push_line(&mut text, &format!("{label:11}  {value}"));
@@ -73,10 +73,10 @@ fn text(report: &Report) -> String {
 }
 
 /// The report as a mail.
-fn mail(report: &Report) -> events::Report {
+fn mail(report: &StatsReport) -> events::ReportMail {
     let Look { tone, headline, looks } = standing::look(report);
-    let table = |rows: Rows| Table::new(rows.title, &rows.head, rows.figures, rows.rows);
-    events::Report {
+    let table = |rows: StatsTable| Table::new(rows.title, &rows.head, rows.figures, rows.rows);
+    events::ReportMail {
         tone,
         subject: format!("statistics: {}", report.job),
         headline,

@@ -1,10 +1,23 @@
-//! What a mail says, before it is a mail: every event is told with the same few parts.
+//! A mail before it is sent: every event uses the same few parts. Askama renders them as HTML and as plain text.
+
+use askama::Template;
+use comfy_table::{CellAlignment, ContentArrangement, presets};
 
 use crate::base::escape::steers;
 use crate::base::secret::Redactor;
 use crate::config::notify::Event;
 
-/// How it looks at first sight.
+/// The rows of a table that a mail has room for. Mail programs cut a mail off at about 100 kB; a row has some 700 bytes of
+/// HTML.
+const ROWS: usize = 60;
+/// The longest text, in characters: some servers put whole commands into their errors.
+const LONGEST: usize = 1500;
+/// The longest subject, in characters: more than mail programs show in their lists.
+const SUBJECT: usize = 200;
+/// How many of the last lines of the log a mail shows.
+pub(super) const LOG_LINES: usize = 30;
+
+/// How urgent a message is, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     /// Nothing to do.
@@ -16,7 +29,7 @@ pub enum Tone {
 }
 
 impl Tone {
-    /// The same in words: colour alone says nothing to a plain text, or to some eyes.
+    /// The same in words: plain text has no colour, and some people do not see it.
     pub fn word(self) -> &'static str {
         match self {
             Tone::Good => "All is well",
@@ -26,37 +39,27 @@ impl Tone {
     }
 }
 
-/// A column's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// Its title.
-    pub title: String,
-    /// Numbers, which stand to the right.
-    pub numeric: bool,
+struct Column {
+    title: String,
+    /// Numbers are aligned to the right.
+    numeric: bool,
 }
 
-/// A table.
+/// A table in a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// What it shows.
-    pub title: String,
-    /// Its head.
-    pub columns: Vec<Column>,
+    title: String,
+    columns: Vec<Column>,
     /// A cell for each column.
-    pub rows: Vec<Vec<String>>,
-    /// So many rows are left out.
-    pub more: usize,
+    pub(super) rows: Vec<Vec<String>>,
+    /// How many rows are left out.
+    more: usize,
 }
 
-/// Mail programs cut a mail off at about 100 kB; a row is some 700 bytes of HTML.
-const ROWS: usize = 60;
-/// The longest text, in characters: some servers put whole commands into their errors.
-const LONGEST: usize = 1500;
-/// So many of the last lines of a log.
-pub const LINES: usize = 30;
-
 impl Table {
-    /// A table of texts, the columns `numeric` to the right. Rows that a mail has no room for are counted.
+    /// Makes a table. The columns with the indexes `numeric` are aligned to the right. Rows that a mail has no room for are
+    /// only counted.
     pub fn new(title: &str, columns: &[&str], numeric: &[usize], mut rows: Vec<Vec<String>>) -> Table {
         let more = rows.len().saturating_sub(ROWS);
         rows.truncate(ROWS);
@@ -64,19 +67,41 @@ impl Table {
             |(i, title): (usize, &&str)| Column { title: title.to_string(), numeric: numeric.contains(&i) };
         Table { title: title.into(), columns: columns.iter().enumerate().map(column).collect(), rows, more }
     }
+
+    fn text(&self) -> String {
+        let mut out = comfy_table::Table::new();
+        out.load_style(presets::NOTHING);
+        out.set_header(self.columns.iter().map(|column| column.title.to_uppercase()));
+        for row in &self.rows {
+            out.add_row(row);
+        }
+        for (i, _) in self.columns.iter().enumerate().filter(|(_, column)| column.numeric) {
+            if let Some(column) = out.column_mut(i) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        // Mail programs wrap long lines. A table that wraps its cells as well cannot be read.
+        out.set_content_arrangement(ContentArrangement::Disabled);
+        let mut lines: Vec<String> =
+            out.to_string().lines().map(|line| format!("  {}", line.trim())).collect();
+        if self.more > 0 {
+            lines.push(format!("  and {} more", self.more));
+        }
+        lines.join("\n")
+    }
 }
 
-/// Who says it.
+/// The program and machine that send a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
     /// The tool and its version.
     pub tool: String,
-    /// The machine's name.
+    /// The name of the machine.
     pub host: String,
 }
 
 impl Sender {
-    /// This tool, on the machine `host`.
+    /// This version of the tool, on the machine `host`.
     pub fn here(host: &str) -> Sender {
         Sender { tool: concat!("uzima-backup ", env!("CARGO_PKG_VERSION")).into(), host: host.into() }
     }
@@ -85,30 +110,26 @@ impl Sender {
 /// A mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What is told.
+    /// The event that the mail is about.
     pub event: Event,
     /// Status, job and id in one line.
     pub subject: String,
     /// What happened, in one sentence.
     pub headline: String,
-    /// How it looks at first sight.
+    /// How urgent it is.
     pub tone: Tone,
-    /// Label and value.
+    /// Pairs of label and value.
     pub facts: Vec<(String, String)>,
-    /// What else there is to say.
-    pub paragraphs: Vec<String>,
-    /// Rows of the like.
-    pub tables: Vec<Table>,
-    /// What a person should do.
-    pub next_step: Option<String>,
+    pub(super) paragraphs: Vec<String>,
+    pub(super) tables: Vec<Table>,
+    pub(super) next_step: Option<String>,
     /// The last lines of the log.
-    pub log: Vec<String>,
-    /// Who says it.
-    pub sender: Sender,
+    pub(super) log: Vec<String>,
+    pub(super) sender: Sender,
 }
 
 impl Message {
-    /// A message that says so much and no more.
+    /// Makes a message without facts, paragraphs, tables and log.
     pub fn new(event: Event, tone: Tone, subject: &str, headline: &str, sender: &Sender) -> Message {
         Message {
             event,
@@ -130,11 +151,11 @@ impl Message {
         self
     }
 
-    /// The same without secrets, and without characters that steer whatever shows it: names of
-    /// collections and lines of other programs' logs may hold any.
-    pub fn cleaned(mut self, redactor: &Redactor) -> Message {
+    /// Removes secrets and characters that steer the program that shows the mail, and shortens long texts. Names of
+    /// collections and lines of other programs' logs may hold anything.
+    pub(super) fn cleaned(mut self, redactor: &Redactor) -> Message {
         let clean = |text: &mut String| *text = shortened(&plain(&redactor.clean(text)), LONGEST);
-        self.log.drain(..self.log.len().saturating_sub(LINES));
+        self.log.drain(..self.log.len().saturating_sub(LOG_LINES));
         clean(&mut self.subject);
         clean(&mut self.headline);
         for (label, value) in &mut self.facts {
@@ -148,27 +169,74 @@ impl Message {
         }
         self.paragraphs.iter_mut().chain(&mut self.next_step).chain(&mut self.log).for_each(clean);
         clean(&mut self.sender.host);
-        // What a mail program shows of it in a list, and more.
-        self.subject = shortened(&self.subject, 200);
+        self.subject = shortened(&self.subject, SUBJECT);
         self
     }
 
-    /// The same, marked as a test: nobody should be alarmed by a sample.
+    /// Marks the message as a test, so that nobody is alarmed by a sample.
     pub fn as_test(mut self) -> Message {
         self.subject = self.subject.replacen("[uzima-backup] ", "[uzima-backup] TEST: ", 1);
         self.headline = format!("Test: {}", self.headline);
-        let said = "This mail is a test, sent by `uzima-backup notify --test`. What it says is made up.";
-        self.paragraphs.insert(0, said.into());
+        let notice = "This mail is a test, sent by `uzima-backup notify --test`. What it says is made up.";
+        self.paragraphs.insert(0, notice.into());
         self
+    }
+
+    /// Renders the mail as HTML.
+    pub fn html(&self) -> String {
+        HtmlMail { m: self }.render().expect("rendering to memory does not fail") + "\n"
+    }
+
+    /// Renders the mail as plain text.
+    pub fn text(&self) -> String {
+        let width = self.facts.iter().map(|(label, _)| label.chars().count()).max().unwrap_or_default();
+        let facts = self.facts.iter().map(|(label, value)| format!("{label:width$}  {value}")).collect();
+        let tables = self.tables.iter().map(Table::text).collect();
+        let mail = TextMail { m: self, facts, tables };
+        // The last line of a template has no line break.
+        mail.render().expect("rendering to memory does not fail") + "\n"
     }
 }
 
-/// One line of characters that are seen. Unicode's marks of direction could make a name read as another.
+#[derive(Template)]
+#[template(path = "mail.html")]
+struct HtmlMail<'a> {
+    m: &'a Message,
+}
+
+#[derive(Template)]
+#[template(path = "mail.txt")]
+struct TextMail<'a> {
+    m: &'a Message,
+    facts: Vec<String>,
+    tables: Vec<String>,
+}
+
+impl HtmlMail<'_> {
+    /// The class of the tone in the style sheet, which has a light and a dark version.
+    fn tone(&self) -> &'static str {
+        match self.m.tone {
+            Tone::Good => "good",
+            Tone::Warning => "warning",
+            Tone::Bad => "bad",
+        }
+    }
+
+    /// The colour of the tone for programs that drop style sheets: dark enough for white letters.
+    fn colour(&self) -> &'static str {
+        match self.m.tone {
+            Tone::Good => "#1a7f37",
+            Tone::Warning => "#9a6700",
+            Tone::Bad => "#b42318",
+        }
+    }
+}
+
+/// Replaces characters without a shape by spaces: with Unicode's direction marks, one name could be read as another.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
-/// At most so many characters.
 fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.into();

@@ -1,61 +1,60 @@
-//! Telling people: mails about what happened, none too many and none too few.
+//! Notifications about runs: mails for people, and signals for machines.
 //!
-//! [`events`] turns what happened into a [`message::Message`], [`render`] that into HTML and text,
-//! [`resend`] sends it, and [`flood`] decides whether a failure is worth another mail; [`memory`] keeps
-//! what it must know. [`Notifier`] is all of that for a command, and tells a webhook of the same events.
-//! [`signals`] are for machines. Whatever goes wrong here is told as a line for a person, and never undoes
-//! what the run did.
+//! [`events`] holds the facts of a run's end, `mails` turns them into a [`message::Message`], and [`resend`] sends it.
+//! `throttle` decides whether a failure is worth another mail. [`Notifier`] does all of that, and posts each end of a run to a
+//! [`webhook`]. [`signals`] pings a monitor and writes metrics. A notification that fails becomes a line for a person and
+//! never undoes the run.
 
 pub mod events;
-pub mod flood;
 mod http;
-pub mod memory;
+pub mod mails;
 pub mod message;
-mod outcome;
-pub mod render;
+pub mod metrics;
+pub mod ping;
 pub mod resend;
 pub mod run;
 pub mod samples;
 pub mod signals;
+pub mod throttle;
+pub mod webhook;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use outcome::Outcome;
-
 use crate::base::cancel::{Deadline, LastStep};
 use crate::base::error::Error;
 use crate::base::secret::Redactor;
 use crate::config::notify::Event;
 use crate::config::notify::{MailOptions, WebhookOptions};
-use events::{NewestGood, Occasion, Row};
-use flood::{Decision, Ended};
-use memory::Memory;
+use events::{NewestGood, NotifiedRun, ReportMail, RunKind, RunOutcome};
 use message::{Message, Sender};
 use resend::Mailer;
-use signals::webhook::{self, Webhook};
+use throttle::{FailureStreak, MailDecision, MailMemory, RunEnd};
+use webhook::Webhook;
 
-/// The job of a run that failed before it knew its job, because of its settings.
+/// The job of a run that failed because of its settings, before it knew its job.
 pub const UNKNOWN_JOB: &str = "unknown job";
 
-/// How long a mail may take: a run that is over must not hang on it.
-const LIMIT: Duration = Duration::from_secs(60);
+/// The time for a mail with all its tries: it must not hold up a run that is over.
+pub const MAIL_LIMIT: Duration = Duration::from_secs(60);
+/// The time for a signal or webhook with all its tries.
+pub const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Tells of runs.
+/// Sends mails about runs, and posts them to a webhook.
 #[derive(Debug)]
 pub struct Notifier {
     mail: Option<(Mailer, Vec<Event>)>,
     webhook: Option<Webhook>,
-    memory: Memory,
+    memory: MailMemory,
     redactor: Redactor,
     sender: Sender,
     deadline: Deadline,
 }
 
 impl Notifier {
-    /// Tells by mail as `options` say; without them, not at all. `host` is this machine's name.
+    /// Sends mails as `options` say, or none without options. `host` is the name of this machine.
     pub fn new(
         options: Option<MailOptions>,
         state_dir: Option<PathBuf>,
@@ -66,151 +65,145 @@ impl Notifier {
             let events = options.events.clone();
             (Mailer::new(options), events)
         });
-        let (memory, sender) = (Memory::new(state_dir), Sender::here(host));
+        let (memory, sender) = (MailMemory::new(state_dir), Sender::here(host));
         Notifier { mail, webhook: None, memory, redactor, sender, deadline: Deadline::default() }
     }
 
-    /// The same, telling a webhook as well.
+    /// Adds a webhook.
     pub fn with_webhook(self, options: Option<WebhookOptions>) -> Notifier {
         Notifier { webhook: options.map(Webhook::new), ..self }
     }
 
-    /// The same for a run with this deadline.
+    /// Sets the deadline of the run.
     pub fn ending_by(self, deadline: Deadline) -> Notifier {
         Notifier { deadline, ..self }
     }
 
-    /// Tells how a run ended, by a mail if that is worth one. The answer: what went wrong with it, a line
-    /// each.
-    pub async fn outcome(&self, of: &Occasion, outcome: Outcome, now: DateTime<Utc>) -> Vec<String> {
+    /// Notifies people and the webhook of the end of a run, and returns the problems. A mail is sent only if the end is worth
+    /// one; the webhook gets every run.
+    pub async fn outcome(&self, run: &NotifiedRun, outcome: RunOutcome, now: DateTime<Utc>) -> Vec<String> {
         if !self.is_configured() || outcome.is_harmless(now) {
             return Vec::new();
         }
-        let name = flood::name(&of.job, of.operation);
-        let past = self.memory.past(&name);
-        let ended = match outcome {
-            Outcome::Success(_) | Outcome::Cleanup(_) => Ended::Well,
-            Outcome::Failure(_) | Outcome::Frozen(_) => Ended::Badly,
+        let history = self.memory.history(run);
+        let end = match outcome {
+            RunOutcome::Success(_) | RunOutcome::Cleanup(_) => RunEnd::Well,
+            RunOutcome::Failure(_) | RunOutcome::Frozen(_) => RunEnd::Badly,
         };
-        let limit = self.deadline.left(LastStep::Mail).unwrap_or(LIMIT);
-        let posted = self.posted(of, &outcome, past.failures, now, limit);
-        let message = match past.decide(ended, now) {
-            Decision::Silence => None,
-            Decision::Tell(row) => Some(self.bad(of, outcome, row, past.success, now)),
-            // A clean-up that found nothing to do is no news.
-            Decision::Usual if matches!(&outcome, Outcome::Cleanup(c) if c.is_idle()) => None,
-            Decision::Usual => Some(self.good(of, outcome)),
-            Decision::Recovered(row) if self.tells(Event::Recovered) => {
-                Some(events::recovered(of, row, self.good(of, outcome)))
+        let limit = self.deadline.left(LastStep::Mail).unwrap_or(MAIL_LIMIT);
+        let posted = self.post(run, &outcome, history.failures, now, limit);
+        let message = match history.decide(end, now) {
+            MailDecision::Silence => None,
+            MailDecision::Failure(streak) => Some(self.bad(run, outcome, streak, history.success, now)),
+            // A cleanup that found nothing to do is no news.
+            MailDecision::Success if matches!(&outcome, RunOutcome::Cleanup(c) if c.is_idle()) => None,
+            MailDecision::Recovered(streak) if self.mails_event(Event::Recovered) => {
+                Some(mails::recovered(run, streak, self.good(run, outcome)))
             }
-            Decision::Recovered(_) => Some(self.good(of, outcome)),
+            MailDecision::Success | MailDecision::Recovered(_) => Some(self.good(run, outcome)),
         };
         let mailed = async {
             match message {
-                Some(message) => self.told(message, &of.run, limit).await,
+                Some(message) => self.send(message, &run.run, limit).await,
                 None => (false, Vec::new()),
             }
         };
-        let ((sent, mut problems), unposted) = tokio::join!(mailed, posted);
-        problems.extend(unposted);
-        // Read again, for the mail took its time and another run may have written.
-        self.memory.remember(&name, past.after(ended, sent, now));
-        if ended == Ended::Well {
-            // The settings are right again; which job it was that nobody knew, nobody knows.
-            self.memory.forget(&flood::name(UNKNOWN_JOB, of.operation));
+        let ((sent, mut problems), not_posted) = tokio::join!(mailed, posted);
+        problems.extend(not_posted);
+        self.memory.remember(run, history.after(end, sent, now));
+        if end == RunEnd::Well {
+            // The settings are right again. Which job the unknown failures belonged to, nobody knows.
+            self.memory.forget(&NotifiedRun { job: UNKNOWN_JOB.into(), ..run.clone() });
         }
         problems
     }
 
-    /// Tells a report, which nobody asked to hear only once: `stats` and `health`. `run` is this run's id.
-    pub async fn report(&self, event: Event, report: events::Report, run: &str) -> Vec<String> {
-        self.told(events::report(event, report, &self.sender), run, LIMIT).await.1
+    /// Sends a report of `stats` or `health`, however often one was sent before, and returns the problems. `run` is the id of
+    /// this run.
+    pub async fn report(&self, event: Event, report: ReportMail, run: &str) -> Vec<String> {
+        self.send(mails::report(event, report, &self.sender), run, MAIL_LIMIT).await.1
     }
 
-    /// Whether anybody is told.
+    /// Returns true if mails or a webhook are set up.
     pub fn is_configured(&self) -> bool {
         self.mails() || self.webhook.is_some()
     }
 
-    /// Whether mails are set up.
+    /// Returns true if mails are set up.
     pub fn mails(&self) -> bool {
         self.mail.is_some()
     }
 
-    /// Whether an event is told.
-    fn tells(&self, event: Event) -> bool {
+    fn mails_event(&self, event: Event) -> bool {
         self.mail.as_ref().is_some_and(|(_, events)| events.contains(&event))
     }
 
-    fn good(&self, of: &Occasion, outcome: Outcome) -> Message {
+    fn good(&self, run: &NotifiedRun, outcome: RunOutcome) -> Message {
         match outcome {
-            Outcome::Cleanup(c) => events::cleanup(of, &c, &self.sender),
-            Outcome::Success(s) => events::success(of, &s, &self.sender),
-            Outcome::Failure(_) | Outcome::Frozen(_) => unreachable!("it ended badly"),
+            RunOutcome::Cleanup(c) => mails::cleanup(run, &c, &self.sender),
+            RunOutcome::Success(s) => mails::success(run, &s, &self.sender),
+            RunOutcome::Failure(_) | RunOutcome::Frozen(_) => unreachable!("it ended badly"),
         }
     }
 
     fn bad(
         &self,
-        of: &Occasion,
-        outcome: Outcome,
-        row: Row,
+        run: &NotifiedRun,
+        outcome: RunOutcome,
+        streak: FailureStreak,
         success: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Message {
         match outcome {
-            Outcome::Frozen(f) => events::frozen(of, &f, &self.sender),
-            Outcome::Failure(mut f) => {
-                // A store that cannot be asked: what this machine remembers is better than nothing.
-                if let (NewestGood::Unknown, Some(at), events::Operation::Backup) =
-                    (f.newest_good, success, of.operation)
+            RunOutcome::Frozen(f) => mails::frozen(run, &f, &self.sender),
+            RunOutcome::Failure(mut f) => {
+                // If the store did not answer, the success that this machine remembers is better than nothing.
+                if let (NewestGood::Unknown, Some(at), RunKind::Backup) =
+                    (f.newest_good, success, run.operation)
                 {
                     f.newest_good = NewestGood::At(at);
                 }
-                events::failure(of, &f, (row.failures, row.since), now, &self.sender)
+                mails::failure(run, &f, streak, now, &self.sender)
             }
-            Outcome::Success(_) | Outcome::Cleanup(_) => unreachable!("it ended well"),
+            RunOutcome::Success(_) | RunOutcome::Cleanup(_) => unreachable!("it ended well"),
         }
     }
 
-    /// Sends a message if its event is told: whether it was sent, and what went wrong.
-    async fn told(&self, message: Message, run: &str, limit: Duration) -> (bool, Vec<String>) {
+    /// Sends a message if its event is wanted. Returns whether it was sent, and the problems.
+    async fn send(&self, message: Message, run: &str, limit: Duration) -> (bool, Vec<String>) {
         let Some((mailer, events)) = &self.mail else { return (false, Vec::new()) };
         if !events.contains(&message.event) {
             return (false, Vec::new());
         }
         let message = message.cleaned(&self.redactor);
+        let problem =
+            |error: &Error| format!("a mail could not be sent: {}", self.redactor.clean(&line(error)));
         match mailer.send(&message, run, limit).await {
             Ok(refused) => {
                 log::info!("sent the mail '{}'", message.subject);
-                (true, refused.map(|error| self.unsent(&error)).into_iter().collect())
+                (true, refused.iter().map(problem).collect())
             }
-            Err(error) => (false, vec![self.unsent(&error)]),
+            Err(error) => (false, vec![problem(&error)]),
         }
     }
 
-    fn unsent(&self, error: &Error) -> String {
-        format!("a mail could not be sent: {}", self.redactor.clean(&line(error)))
-    }
-
-    /// Tells the webhook, of each run: a program does not tire. The document is made before anything is
-    /// waited for. The answer: what went wrong.
-    fn posted<'a>(
+    /// Posts a run to the webhook and returns the problem. The document is made at once, before the future is polled.
+    fn post<'a>(
         &'a self,
-        of: &Occasion,
-        outcome: &Outcome,
+        run: &NotifiedRun,
+        outcome: &RunOutcome,
         failed_before: u32,
         now: DateTime<Utc>,
         limit: Duration,
     ) -> impl Future<Output = Option<String>> + use<'a> {
-        let told = self.webhook.as_ref().and_then(|webhook| {
-            let event = webhook::event(outcome, failed_before, webhook.tells(Event::Recovered));
+        let wanted = self.webhook.as_ref().and_then(|webhook| {
+            let event = webhook::event(outcome, failed_before, webhook.wants(Event::Recovered));
             let document =
-                webhook::document(event, of, outcome, failed_before, (now, &self.sender.host), false);
-            webhook.tells(event).then(|| (webhook, event, webhook::cleaned(document, &self.redactor)))
+                webhook::document(event, run, outcome, failed_before, (now, &self.sender.host), false);
+            webhook.wants(event).then(|| (webhook, event, webhook::cleaned(document, &self.redactor)))
         });
         async move {
-            let (webhook, event, document) = told?;
+            let (webhook, event, document) = wanted?;
             let error = webhook.post(event, &document, limit).await.err()?;
             Some(self.redactor.clean(&line(&error)))
         }

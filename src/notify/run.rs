@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{Failure, NewestGood, Occasion, Operation, Report};
+use super::events::RunOutcome;
+use super::events::{NewestGood, NotifiedRun, ReportMail, RunFailure, RunKind};
 use super::signals::Signals;
-use super::{Notifier, Outcome, UNKNOWN_JOB};
+use super::{Notifier, UNKNOWN_JOB};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
-use crate::catalog::Reading;
+use crate::catalog::CatalogOptions;
 use crate::config::Config;
 use crate::config::notify::Event;
 use crate::model::id::{BackupId, NewId};
@@ -45,8 +46,8 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// Reads the backups of the settings' place at the present time.
-    pub fn reading(&self) -> Reading {
-        Reading::remembering(self.config.state_dir.clone(), self.clock.now())
+    pub fn reading(&self) -> CatalogOptions {
+        CatalogOptions::remembering(self.config.state_dir.clone(), self.clock.now())
     }
 
     /// An id for notices of a run that has no backup id.
@@ -88,8 +89,8 @@ impl<'a> RunNotices<'a> {
     }
 
     /// Reports the outcome of a run. Returns a line for each notice that failed.
-    pub async fn ended(&self, operation: Operation, job: &str, id: String, outcome: Outcome) -> Vec<String> {
-        let (of, now) = (Occasion { job: job.into(), operation, run: id }, self.run.clock.now());
+    pub async fn ended(&self, operation: RunKind, job: &str, id: String, outcome: RunOutcome) -> Vec<String> {
+        let (of, now) = (NotifiedRun { job: job.into(), operation, run: id }, self.run.clock.now());
         if outcome.is_harmless(now) {
             return Vec::new();
         }
@@ -117,7 +118,7 @@ impl<'a> RunNotices<'a> {
     }
 
     /// Reports a failed run. Notices that fail are only logged, because the run has failed already.
-    pub async fn failed(&self, operation: Operation, error: &Error) {
+    pub async fn failed(&self, operation: RunKind, error: &Error) {
         let job = self.run.config.job().map_or_else(|_| self.named_job(), |settings| settings.job.clone());
         // After a signal there is no time to ask, and an unknown job has no backups.
         let ask = self.is_configured() && self.run.cancel.error().is_none() && job != UNKNOWN_JOB;
@@ -126,7 +127,7 @@ impl<'a> RunNotices<'a> {
     }
 
     /// Reports a run whose settings could not all be read, so that its job is known only if a setting names it.
-    pub async fn unread(&self, operation: Operation, error: &Error) {
+    pub async fn unread(&self, operation: RunKind, error: &Error) {
         self.job_failed(operation, self.named_job(), error, NewestGood::Unknown).await;
     }
 
@@ -134,17 +135,17 @@ impl<'a> RunNotices<'a> {
         self.run.config.named_job().unwrap_or(UNKNOWN_JOB).into()
     }
 
-    async fn job_failed(&self, operation: Operation, job: String, error: &Error, newest: NewestGood) {
+    async fn job_failed(&self, operation: RunKind, job: String, error: &Error, newest: NewestGood) {
         if !self.is_configured() {
             return;
         }
-        let failure = Failure::of(error, self.run.log.tail(), newest, self.run.config.max_age());
+        let failure = RunFailure::of(error, self.run.log.tail(), newest, self.run.config.max_age());
         let id = match operation {
-            Operation::Backup => self.run.log.run().filter(|id| id.parse::<BackupId>().is_ok()),
+            RunKind::Backup => self.run.log.run().filter(|id| id.parse::<BackupId>().is_ok()),
             _ => None,
         };
         let id = id.unwrap_or_else(|| self.run.fresh_id());
-        for line in self.ended(operation, &job, id, Outcome::Failure(failure)).await {
+        for line in self.ended(operation, &job, id, RunOutcome::Failure(failure)).await {
             log::warn!("{line}");
         }
     }
@@ -161,7 +162,7 @@ impl<'a> RunNotices<'a> {
     }
 
     /// Mails a report. Returns a line for each notice that failed.
-    pub async fn report(&self, event: Event, report: Report) -> Vec<String> {
+    pub async fn report(&self, event: Event, report: ReportMail) -> Vec<String> {
         self.notifier.report(event, report, &self.run.fresh_id()).await
     }
 

@@ -1,37 +1,37 @@
-//! What is told of each event, with made-up figures, for `notify --test` and the pages under docs/mail.
+//! A mail about each event with made-up figures, for `notify --test` and the pages under docs/mail.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::Outcome;
 use super::events::{
-    Cleanup, Deletion, Failure, Frozen, NewestGood, Occasion, Operation, Report, Row, Success, cleanup,
-    failure, frozen, recovered, report, success,
+    BackupSuccess, CheckResult, CleanupFrozen, CleanupSuccess, Deletion, NewestGood, NotifiedRun, ReportMail,
+    RunFailure, RunKind, RunOutcome,
 };
+use super::mails;
 use super::message::{Message, Sender, Table, Tone};
+use super::throttle::FailureStreak;
 use crate::base::exit::Exit;
-use crate::config::notify::{EVENTS, Event};
+use crate::config::notify::Event;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// When it all happens.
+/// When the runs of the samples begin.
 fn now() -> DateTime<Utc> {
     "2026-11-23T03:00:00Z".parse().expect("a time")
 }
 
-/// When a run that fails does.
+/// When the failing run ends.
 fn ended() -> DateTime<Utc> {
     now() + Duration::from_secs(242)
 }
 
-fn occasion(operation: Operation) -> Occasion {
-    Occasion { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into() }
+fn occasion(operation: RunKind) -> NotifiedRun {
+    NotifiedRun { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into() }
 }
 
-/// A backup in good order.
-pub(super) fn a_success() -> (Occasion, Success) {
-    let success = Success {
+pub(super) fn a_success() -> (NotifiedRun, BackupSuccess) {
+    let success = BackupSuccess {
         started: now(),
         finished: now() + Duration::from_secs(137),
         place: "s3://my-backups/daily-backups/2026/11/20261123T030000Z-7k3q9d/dump.tar.gz".into(),
@@ -44,12 +44,12 @@ pub(super) fn a_success() -> (Occasion, Success) {
         warnings: vec![],
         notes: vec![],
     };
-    (occasion(Operation::Backup), success)
+    (occasion(RunKind::Backup), success)
 }
 
-fn a_failure(newest_good: NewestGood) -> Failure {
+fn a_failure(newest_good: NewestGood) -> RunFailure {
     let line = |text: &str| format!("2026-11-23T03:0{text}");
-    Failure {
+    RunFailure {
         error: "cannot read shop.orders: connection to db1.example.com:27017 was lost 5 times: \
                 timed out waiting for an answer"
             .into(),
@@ -82,8 +82,8 @@ fn deletions() -> Vec<Deletion> {
     ]
 }
 
-fn a_cleanup() -> Cleanup {
-    Cleanup {
+fn a_cleanup() -> CleanupSuccess {
+    CleanupSuccess {
         place: "s3://my-backups/daily-backups/".into(),
         deleted: deletions(),
         kept: 31,
@@ -93,8 +93,8 @@ fn a_cleanup() -> Cleanup {
     }
 }
 
-fn a_frozen_one() -> Frozen {
-    Frozen {
+fn a_freeze() -> CleanupFrozen {
+    CleanupFrozen {
         place: "s3://my-backups/daily-backups/".into(),
         why: vec![
             "the newest backup 20261123T030000Z-7k3q9d collapsed: it holds 41 % of the documents of \
@@ -107,40 +107,43 @@ fn a_frozen_one() -> Frozen {
     }
 }
 
-/// The run that the sample of an event is about, after so many that failed; `None` for a report.
-pub fn run(event: Event) -> Option<(Occasion, Outcome, u32)> {
+/// The run that the sample of an event is about, and the number of failures before it. `None` for a report.
+pub(super) fn run(event: Event) -> Option<(NotifiedRun, RunOutcome, u32)> {
     let (of, s) = a_success();
     Some(match event {
-        Event::Success => (of, Outcome::Success(s), 0),
-        Event::Recovered => (of, Outcome::Success(s), 3),
-        Event::Failure => (of, Outcome::Failure(a_failure(NewestGood::At(now() - DAY))), 0),
-        Event::Cleanup => (occasion(Operation::Cleanup), Outcome::Cleanup(a_cleanup()), 0),
-        Event::Frozen => (occasion(Operation::Cleanup), Outcome::Frozen(a_frozen_one()), 0),
+        Event::Success => (of, RunOutcome::Success(s), 0),
+        Event::Recovered => (of, RunOutcome::Success(s), 3),
+        Event::Failure => (of, RunOutcome::Failure(a_failure(NewestGood::At(now() - DAY))), 0),
+        Event::Cleanup => (occasion(RunKind::Cleanup), RunOutcome::Cleanup(a_cleanup()), 0),
+        Event::Frozen => (occasion(RunKind::Cleanup), RunOutcome::Frozen(a_freeze()), 0),
         Event::Stats | Event::Health => return None,
     })
 }
 
-/// The sample of an event.
+/// The sample mail about an event.
 pub fn of(event: Event, sender: &Sender) -> Message {
     let Some((of, outcome, failures)) = run(event) else {
-        return report(event, if event == Event::Stats { stats() } else { health() }, sender);
+        return mails::report(event, if event == Event::Stats { stats() } else { health() }, sender);
     };
     match outcome {
-        Outcome::Success(s) if failures > 0 => {
-            let row = Row { failures, since: now() - failures * DAY };
-            recovered(&of, row, success(&of, &s, sender))
+        RunOutcome::Success(s) if failures > 0 => {
+            let streak = FailureStreak { failures, since: now() - failures * DAY };
+            mails::recovered(&of, streak, mails::success(&of, &s, sender))
         }
-        Outcome::Success(s) => success(&of, &s, sender),
-        Outcome::Failure(f) => failure(&of, &f, (1, ended()), ended(), sender),
-        Outcome::Cleanup(c) => cleanup(&of, &c, sender),
-        Outcome::Frozen(f) => frozen(&of, &f, sender),
+        RunOutcome::Success(s) => mails::success(&of, &s, sender),
+        RunOutcome::Failure(f) => {
+            let streak = FailureStreak { failures: 1, since: ended() };
+            mails::failure(&of, &f, streak, ended(), sender)
+        }
+        RunOutcome::Cleanup(c) => mails::cleanup(&of, &c, sender),
+        RunOutcome::Frozen(f) => mails::frozen(&of, &f, sender),
     }
 }
 
-fn stats() -> Report {
+fn stats() -> ReportMail {
     let fact = |label: &str, value: &str| (label.to_string(), value.to_string());
     let row = |cells: [&str; 5]| cells.map(str::to_string).to_vec();
-    Report {
+    ReportMail {
         tone: Tone::Good,
         subject: "stats: all@db1, 30 of 31 runs succeeded".into(),
         headline: "all@db1: 30 of 31 runs succeeded in the last 30 days".into(),
@@ -165,42 +168,25 @@ fn stats() -> Report {
     }
 }
 
-fn health() -> Report {
-    let row = |cells: [&str; 3]| cells.map(str::to_string).to_vec();
-    Report {
-        tone: Tone::Bad,
-        subject: "health: 1 of 4 checks failed: all@db1".into(),
-        headline: "all@db1: 1 of 4 checks failed".into(),
-        facts: vec![("Checked".into(), "2026-11-23 06:00 UTC".into())],
-        paragraphs: vec![],
-        tables: vec![Table::new(
-            "Checks",
-            &["Check", "Result", "Found"],
-            &[],
-            vec![
-                row(["mongodb", "ok", "db1.example.com:27017, MongoDB 7.0.14, 214 namespaces readable"]),
-                row(["store", "ok", "s3://my-backups/daily-backups/: put, get and delete work"]),
-                row(["mail", "ok", "the key may send, and nothing else"]),
-                row(["freshness", "failed", "the newest good backup is 2 d 3 h old, more than 26 hours"]),
-            ],
-        )],
-        next_step: Some("Find out why the backups stopped: the log of the last run, and crontab -l".into()),
-    }
+fn health() -> ReportMail {
+    let check = |name, tone, millis, detail: &str| CheckResult {
+        name,
+        word: if tone == Tone::Bad { "failed" } else { "ok" },
+        tone,
+        detail: detail.into(),
+        took: Duration::from_millis(millis),
+        next_step: None,
+    };
+    let mut checks = vec![
+        check("mongodb", Tone::Good, 41, "db1.example.com:27017, MongoDB 7.0.14, 214 namespaces readable"),
+        check("store", Tone::Good, 230, "s3://my-backups/daily-backups/: put, get and delete work"),
+        check("mail", Tone::Good, 180, "the key may send, and nothing else"),
+        check("freshness", Tone::Bad, 96, "the newest good backup is 2 d 3 h old, more than 26 hours"),
+    ];
+    checks[3].next_step =
+        Some("Find out why the backups stopped: the log of the last run, and crontab -l".into());
+    mails::health(Some("all@db1"), checks, now() + Duration::from_secs(3 * 3600))
 }
 
-/// A sample of each event and of its louder kinds, with the name of its page.
-pub fn pages(sender: &Sender) -> Vec<(String, Message)> {
-    let mut pages: Vec<(String, Message)> =
-        EVENTS.map(|event| (event.word().to_string(), of(event, sender))).into();
-    let (occasion, mut s) = a_success();
-    s.warnings = vec![
-        "the collection shop.carts was dropped while it was read".into(),
-        "the database legacy, with 12 % of the documents of the last good backup, is gone".into(),
-    ];
-    s.notes = vec!["the cursor on shop.orders was lost and went on behind document 6,211,004".into()];
-    pages.push(("success-needs-look".into(), success(&occasion, &s, sender)));
-    let f = a_failure(NewestGood::At(now() - 9 * DAY));
-    let loud = failure(&occasion, &f, (9, now() - 8 * DAY), ended(), sender);
-    pages.push(("failure-for-days".into(), loud));
-    pages
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// What is so now.
 #[derive(Debug)]
-pub struct Report {
+pub struct PinReport {
     /// The backup.
     pub id: BackupId,
     /// Whether it is pinned.
@@ -18,7 +18,7 @@ pub struct Report {
     pub doomed: bool,
 }
 
-impl Report {
+impl PinReport {
     /// 0, or 3 if a person should look.
     pub fn exit(&self) -> Exit {
         if self.doomed { Exit::NeedsLook } else { Exit::Done }
@@ -26,7 +26,7 @@ impl Report {
 }
 
 /// Keeps a backup from every clean-up.
-pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<Report> {
+pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<PinReport> {
     let id = mark.id.clone();
     let (manifest, key) = (layout::manifest(&id), layout::pin(&id));
     if store.head(&manifest).await?.is_none() {
@@ -40,18 +40,18 @@ pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<Report> {
         store.delete(&key).await?;
         return Err(Error::failed(format!("a clean-up deleted the backup {id} in this very moment")));
     }
-    Ok(Report { id, pinned: true, doomed })
+    Ok(PinReport { id, pinned: true, doomed })
 }
 
 /// Lets retention decide again. What was not pinned stays so.
-pub async fn unpin(store: &dyn Store, id: &BackupId) -> Result<Report> {
+pub async fn unpin(store: &dyn Store, id: &BackupId) -> Result<PinReport> {
     let key = layout::pin(id);
     // The pin of a lost manifest must come off as well.
     if store.head(&key).await?.is_none() && store.head(&layout::manifest(id)).await?.is_none() {
         return Err(missing(id));
     }
     store.delete(&key).await?;
-    Ok(Report { id: id.clone(), pinned: false, doomed: false })
+    Ok(PinReport { id: id.clone(), pinned: false, doomed: false })
 }
 
 fn missing(id: &BackupId) -> Error {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Action, Backup, Circumstances, plan};
+use super::{PlanContext, RetainedBackup, RetentionAction, plan};
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 
@@ -17,7 +17,12 @@ pub struct Expiry {
 
 /// The backup of `job` that goes next, if backups go on as they do: then those that `keep_min` and
 /// `keep_last` keep today are not the newest any more, and do not count here.
-pub fn next_expiry(backups: &[Backup], policy: &Policy, job: &str, now: DateTime<Utc>) -> Option<Expiry> {
+pub fn next_expiry(
+    backups: &[RetainedBackup],
+    policy: &Policy,
+    job: &str,
+    now: DateTime<Utc>,
+) -> Option<Expiry> {
     let policy = Policy { min: 0, last: 0, ..*policy };
     let days = TimeDelta::days(policy.days.into()) + TimeDelta::seconds(1);
     let mut times: Vec<DateTime<Utc>> =
@@ -27,10 +32,10 @@ pub fn next_expiry(backups: &[Backup], policy: &Policy, job: &str, now: DateTime
     times.dedup();
     times.into_iter().find_map(|at| {
         let (job, unreadable) = (job.to_string(), Vec::new());
-        let around = Circumstances { job, now: at, store_clock: at, force: true, unreadable };
+        let around = PlanContext { job, now: at, store_clock: at, force: true, unreadable };
         let decisions = plan(backups, &policy, &around).decisions;
         // The oldest stands last.
-        let going = decisions.into_iter().rfind(|decision| decision.action == Action::Delete)?;
+        let going = decisions.into_iter().rfind(|decision| decision.action == RetentionAction::Delete)?;
         Some(Expiry { id: going.id, at })
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::Backup;
+use super::RetainedBackup;
 use super::quality::{self, Quality};
 use crate::model::id::BackupId;
 
@@ -20,15 +20,15 @@ pub struct Freshness {
 }
 
 /// Judges the backups of one job; those of others are not looked at.
-pub fn freshness(backups: &[Backup], job: &str, now: DateTime<Utc>, max_age: Duration) -> Freshness {
-    let mut mine: Vec<&Backup> = backups.iter().filter(|backup| backup.job == job).collect();
+pub fn freshness(backups: &[RetainedBackup], job: &str, now: DateTime<Utc>, max_age: Duration) -> Freshness {
+    let mut mine: Vec<&RetainedBackup> = backups.iter().filter(|backup| backup.job == job).collect();
     mine.sort_by_key(|backup| (backup.started, &backup.id));
     let qualities = quality::judge(&mine, now);
     let judged = || mine.iter().zip(&qualities).rev();
     let after = judged().take_while(|(_, quality)| !quality.is_good());
     let bad = after.filter_map(|(backup, quality)| Some((backup.id.clone(), quality.words()?))).collect();
     // What is within the tolerance of two clocks in the future is new.
-    let age = |backup: &Backup| (now - backup.started).to_std().unwrap_or_default();
+    let age = |backup: &RetainedBackup| (now - backup.started).to_std().unwrap_or_default();
     let newest = judged()
         .find(|(_, quality)| **quality == Quality::Good)
         .map(|(backup, _)| (backup.id.clone(), age(backup)));

@@ -23,7 +23,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use crate::base::clock::CLOCK_TOLERANCE;
 use crate::base::units::several;
-use crate::catalog::state::Backup;
+use crate::catalog::state::RetainedBackup;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 pub use freshness::{Freshness, freshness};
@@ -35,7 +35,7 @@ const AT_ONCE: usize = 3;
 
 /// What a plan is made of, beside the backups and the policy.
 #[derive(Debug, Clone)]
-pub struct Circumstances {
+pub struct PlanContext {
     /// The job whose backups may go.
     pub job: String,
     /// This machine's clock.
@@ -50,7 +50,7 @@ pub struct Circumstances {
 
 /// What becomes of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum RetentionAction {
     /// It stays.
     Keep,
     /// It goes.
@@ -59,11 +59,11 @@ pub enum Action {
 
 /// What becomes of a backup, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
+pub struct RetentionDecision {
     /// The backup.
     pub id: BackupId,
     /// What becomes of it.
-    pub action: Action,
+    pub action: RetentionAction,
     /// What decided.
     pub rule: Rule,
     /// Why, in words.
@@ -72,37 +72,38 @@ pub struct Decision {
 
 /// What becomes of the backups of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct RetentionPlan {
     /// A decision for each, newest first.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<RetentionDecision>,
     /// Why nothing may be deleted; empty when all is well. A frozen plan still tells what would go.
     pub frozen: Vec<String>,
 }
 
-impl Plan {
+impl RetentionPlan {
     /// What really goes: nothing of a frozen plan.
-    pub fn deletions(&self) -> impl Iterator<Item = &Decision> {
+    pub fn deletions(&self) -> impl Iterator<Item = &RetentionDecision> {
         let may = self.frozen.is_empty();
-        self.decisions.iter().filter(move |decision| may && decision.action == Action::Delete)
+        self.decisions.iter().filter(move |decision| may && decision.action == RetentionAction::Delete)
     }
 }
 
 /// Decides what becomes of the backups of one job; those of others are not looked at.
-pub fn plan(backups: &[Backup], policy: &Policy, around: &Circumstances) -> Plan {
-    let mut mine: Vec<&Backup> = backups.iter().filter(|backup| backup.job == around.job).collect();
+pub fn plan(backups: &[RetainedBackup], policy: &Policy, around: &PlanContext) -> RetentionPlan {
+    let mut mine: Vec<&RetainedBackup> = backups.iter().filter(|backup| backup.job == around.job).collect();
     mine.sort_by_key(|backup| (backup.started, &backup.id));
     let qualities = quality::judge(&mine, around.now);
-    let judged: Vec<(&Backup, &Quality)> = mine.into_iter().zip(&qualities).rev().collect();
-    let good: Vec<&Backup> =
+    let judged: Vec<(&RetainedBackup, &Quality)> = mine.into_iter().zip(&qualities).rev().collect();
+    let good: Vec<&RetainedBackup> =
         judged.iter().filter(|(_, quality)| quality.is_good()).map(|(backup, _)| *backup).collect();
     let kept = kept(&good, policy);
-    let mut decisions: Vec<Decision> = judged
+    let mut decisions: Vec<RetentionDecision> = judged
         .iter()
         .map(|(backup, quality)| decide(backup, quality, &kept, good.is_empty(), policy, around.now))
         .collect();
     keep_accepted(&mut decisions, &judged);
     let good_ids: BTreeSet<&BackupId> = good.iter().map(|backup| &backup.id).collect();
-    let going = decisions.iter().filter(|d| d.action == Action::Delete && good_ids.contains(&d.id)).count();
+    let going =
+        decisions.iter().filter(|d| d.action == RetentionAction::Delete && good_ids.contains(&d.id)).count();
     let mut frozen = clocks(around);
     frozen.extend(quality::doubts(&judged));
     frozen.extend(around.unreadable.iter().cloned());
@@ -112,10 +113,10 @@ pub fn plan(backups: &[Backup], policy: &Policy, around: &Circumstances) -> Plan
             good.len()
         ));
     }
-    Plan { decisions, frozen }
+    RetentionPlan { decisions, frozen }
 }
 
-fn clocks(around: &Circumstances) -> Vec<String> {
+fn clocks(around: &PlanContext) -> Vec<String> {
     let apart = (around.now - around.store_clock).abs();
     let wrong = (apart > CLOCK_TOLERANCE).then(|| {
         format!(
@@ -129,7 +130,7 @@ fn clocks(around: &Circumstances) -> Vec<String> {
 }
 
 /// The good backups, newest first, that stay however old they are, and why.
-fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rule, String)> {
+fn kept<'a>(good: &[&'a RetainedBackup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rule, String)> {
     let mut kept: BTreeMap<&BackupId, (Rule, String)> = BTreeMap::new();
     for (rule, count) in [(Rule::Min, policy.min), (Rule::Last, policy.last)] {
         for backup in good.iter().take(count) {
@@ -139,10 +140,10 @@ fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rul
         }
     }
     for (rule, period, count) in [
-        (Rule::Daily, calendar::Period::Day, policy.daily),
-        (Rule::Weekly, calendar::Period::Week, policy.weekly),
-        (Rule::Monthly, calendar::Period::Month, policy.monthly),
-        (Rule::Yearly, calendar::Period::Year, policy.yearly),
+        (Rule::Daily, calendar::CalendarPeriod::Day, policy.daily),
+        (Rule::Weekly, calendar::CalendarPeriod::Week, policy.weekly),
+        (Rule::Monthly, calendar::CalendarPeriod::Month, policy.monthly),
+        (Rule::Yearly, calendar::CalendarPeriod::Year, policy.yearly),
     ] {
         for (backup, name) in calendar::newest_of_each(good, period, count) {
             let reason = || (rule, format!("the newest good one of {name} ({rule})"));
@@ -154,43 +155,43 @@ fn kept<'a>(good: &[&'a Backup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rul
 
 /// What a person accepted stays while an older good one does. Without it, all that came after would be
 /// compared with the older one, and the change that was accepted once would make none of them good.
-fn keep_accepted(decisions: &mut [Decision], judged: &[(&Backup, &Quality)]) {
+fn keep_accepted(decisions: &mut [RetentionDecision], judged: &[(&RetainedBackup, &Quality)]) {
     let mut older = false;
     for (decision, (backup, quality)) in decisions.iter_mut().zip(judged).rev() {
-        if older && backup.accepted && quality.is_good() && decision.action == Action::Delete {
-            decision.action = Action::Keep;
+        if older && backup.accepted && quality.is_good() && decision.action == RetentionAction::Delete {
+            decision.action = RetentionAction::Keep;
             decision.rule = Rule::Accepted;
             decision.reason = "accepted, and an older one stays".into();
         }
-        older |= decision.action == Action::Keep && quality.is_good();
+        older |= decision.action == RetentionAction::Keep && quality.is_good();
     }
 }
 
 fn decide(
-    backup: &Backup,
+    backup: &RetainedBackup,
     quality: &Quality,
     kept: &BTreeMap<&BackupId, (Rule, String)>,
     none_good: bool,
     policy: &Policy,
     now: DateTime<Utc>,
-) -> Decision {
+) -> RetentionDecision {
     let age = now - backup.started;
     let old = format!("{} old, kept for {}", several(age.num_days().max(0) as u64, "day"), policy.days);
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
     let (action, rule, reason) = if let Some(pin) = &backup.pinned {
-        (Action::Keep, Rule::Pinned, pin.to_string())
+        (RetentionAction::Keep, Rule::Pinned, pin.to_string())
     } else if let Quality::Future = quality {
-        (Action::Keep, Rule::Future, "dated in the future".into())
+        (RetentionAction::Keep, Rule::Future, "dated in the future".into())
     } else if age <= TimeDelta::days(policy.days.into()) {
-        (Action::Keep, Rule::Days, old)
+        (RetentionAction::Keep, Rule::Days, old)
     } else if let Some((rule, reason)) = kept.get(&backup.id) {
-        (Action::Keep, *rule, reason.clone())
+        (RetentionAction::Keep, *rule, reason.clone())
     } else if none_good {
         // What is bad may be all that is left of the data.
-        (Action::Keep, Rule::NoneGood, "there is no good backup at all".into())
+        (RetentionAction::Keep, Rule::NoneGood, "there is no good backup at all".into())
     } else {
-        (Action::Delete, Rule::Days, old)
+        (RetentionAction::Delete, Rule::Days, old)
     };
     let reason = if matches!(quality, Quality::Future) { reason } else { reason + &bad };
-    Decision { id: backup.id.clone(), action, rule, reason }
+    RetentionDecision { id: backup.id.clone(), action, rule, reason }
 }

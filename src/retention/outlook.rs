@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::quality::{self, Quality};
-use super::{Action, Backup, Circumstances, Decision, Rule, plan};
+use super::{PlanContext, RetainedBackup, RetentionAction, RetentionDecision, Rule, plan};
 use crate::catalog::collapse::Contents;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
@@ -31,7 +31,7 @@ impl Pace {
 
 /// What is stored at a time, after the clean-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredForecast {
     /// When.
     pub at: DateTime<Utc>,
     /// How many backups.
@@ -57,7 +57,7 @@ pub struct Stay {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outlook {
     /// What is stored now, and after each clean-up of the next [`AHEAD`] days.
-    pub stored: Vec<Stored>,
+    pub stored: Vec<StoredForecast>,
     /// The backups that exist now, newest first.
     pub stays: Vec<Stay>,
 }
@@ -72,7 +72,7 @@ pub const HORIZON: usize = 400;
 /// their artifacts have in bytes. A clean-up that is frozen today is taken to be put right: those that are
 /// not good today stay that, and nothing else freezes it.
 pub fn outlook(
-    backups: &[Backup],
+    backups: &[RetainedBackup],
     sizes: &BTreeMap<&BackupId, u64>,
     policy: &Policy,
     job: &str,
@@ -97,8 +97,8 @@ pub fn outlook(
         for decision in there.clean_up(policy, job, at) {
             let Some(stay) = stays.get_mut(&decision.id) else { continue };
             match decision.action {
-                Action::Keep => stay.rule = decision.rule,
-                Action::Delete => stay.until = Some(at),
+                RetentionAction::Keep => stay.rule = decision.rule,
+                RetentionAction::Delete => stay.until = Some(at),
             }
         }
         if stored.len() <= AHEAD {
@@ -111,7 +111,7 @@ pub fn outlook(
 }
 
 impl Stay {
-    fn begun(backup: &Backup) -> (BackupId, Stay) {
+    fn begun(backup: &RetainedBackup) -> (BackupId, Stay) {
         let (id, wrong) = (backup.id.clone(), backup.unsound.clone());
         (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong })
     }
@@ -128,7 +128,7 @@ fn following(from: DateTime<Utc>, every: TimeDelta, now: DateTime<Utc>) -> DateT
 /// What there is at a time that is played.
 struct There {
     /// Oldest first.
-    backups: Vec<Backup>,
+    backups: Vec<RetainedBackup>,
     /// The size of each one's artifact in bytes.
     sizes: BTreeMap<BackupId, u64>,
 }
@@ -136,11 +136,16 @@ struct There {
 impl There {
     /// The backups of a job, judged: what is not good stands for itself, so that hundreds of plans need not
     /// compare all their namespaces again.
-    fn judged(backups: &[Backup], sizes: &BTreeMap<&BackupId, u64>, job: &str, now: DateTime<Utc>) -> There {
-        let mut mine: Vec<&Backup> = backups.iter().filter(|backup| backup.job == job).collect();
+    fn judged(
+        backups: &[RetainedBackup],
+        sizes: &BTreeMap<&BackupId, u64>,
+        job: &str,
+        now: DateTime<Utc>,
+    ) -> There {
+        let mut mine: Vec<&RetainedBackup> = backups.iter().filter(|backup| backup.job == job).collect();
         mine.sort_by_key(|backup| (backup.started, &backup.id));
         let qualities = quality::judge(&mine, now);
-        let one = |(backup, quality): (&&Backup, Quality)| Backup {
+        let one = |(backup, quality): (&&RetainedBackup, Quality)| RetainedBackup {
             id: backup.id.clone(),
             job: backup.job.clone(),
             started: backup.started,
@@ -153,7 +158,9 @@ impl There {
                 other => other.words(),
             },
         };
-        let size = |backup: &&Backup| (backup.id.clone(), sizes.get(&backup.id).copied().unwrap_or_default());
+        let size = |backup: &&RetainedBackup| {
+            (backup.id.clone(), sizes.get(&backup.id).copied().unwrap_or_default())
+        };
         There {
             sizes: mine.iter().map(size).collect(),
             backups: mine.iter().zip(qualities).map(one).collect(),
@@ -165,25 +172,25 @@ impl There {
         let Some(like) = self.backups.last() else { return };
         let id: BackupId = format!("{}-zzzzzz", started.format("%Y%m%dT%H%M%SZ")).parse().expect("an id");
         let (pinned, accepted, unsound) = (None, false, None);
-        let made = Backup { id: id.clone(), started, pinned, accepted, unsound, ..like.clone() };
+        let made = RetainedBackup { id: id.clone(), started, pinned, accepted, unsound, ..like.clone() };
         self.backups.push(made);
         self.sizes.insert(id, bytes);
     }
 
     /// A clean-up runs: what it decides.
-    fn clean_up(&mut self, policy: &Policy, job: &str, at: DateTime<Utc>) -> Vec<Decision> {
+    fn clean_up(&mut self, policy: &Policy, job: &str, at: DateTime<Utc>) -> Vec<RetentionDecision> {
         let around =
-            Circumstances { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
+            PlanContext { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
         let plan = plan(&self.backups, policy, &around);
         let gone: BTreeSet<&BackupId> = plan.deletions().map(|decision| &decision.id).collect();
         self.backups.retain(|backup| !gone.contains(&backup.id));
         plan.decisions
     }
 
-    fn stored(&self, at: DateTime<Utc>) -> Stored {
+    fn stored(&self, at: DateTime<Utc>) -> StoredForecast {
         let sizes = self.backups.iter().map(|backup| self.sizes[&backup.id]);
         let bytes = sizes.fold(0, u64::saturating_add);
-        Stored { at, backups: self.backups.len(), bytes }
+        StoredForecast { at, backups: self.backups.len(), bytes }
     }
 }
 

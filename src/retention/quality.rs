@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Backup, CLOCK_TOLERANCE};
+use super::{CLOCK_TOLERANCE, RetainedBackup};
 use crate::catalog::identity;
 
 /// What a backup is worth.
@@ -39,8 +39,8 @@ impl Quality {
 }
 
 /// Judges the backups of a job, oldest first.
-pub(super) fn judge(oldest_first: &[&Backup], now: DateTime<Utc>) -> Vec<Quality> {
-    let mut last_good: Option<&Backup> = None;
+pub(super) fn judge(oldest_first: &[&RetainedBackup], now: DateTime<Utc>) -> Vec<Quality> {
+    let mut last_good: Option<&RetainedBackup> = None;
     let mut qualities = Vec::with_capacity(oldest_first.len());
     for backup in oldest_first {
         let quality = one(backup, last_good, now);
@@ -52,7 +52,7 @@ pub(super) fn judge(oldest_first: &[&Backup], now: DateTime<Utc>) -> Vec<Quality
     qualities
 }
 
-fn one(backup: &Backup, last_good: Option<&Backup>, now: DateTime<Utc>) -> Quality {
+fn one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: DateTime<Utc>) -> Quality {
     if backup.started - now > CLOCK_TOLERANCE {
         return Quality::Future;
     }
@@ -70,7 +70,7 @@ fn one(backup: &Backup, last_good: Option<&Backup>, now: DateTime<Utc>) -> Quali
 }
 
 /// Why a person must look before anything is deleted. Newest first.
-pub(super) fn doubts(newest_first: &[(&Backup, &Quality)]) -> Vec<String> {
+pub(super) fn doubts(newest_first: &[(&RetainedBackup, &Quality)]) -> Vec<String> {
     let mut doubts = Vec::new();
     let accept = |id| format!("if that is right, use --accept {id}");
     if let Some((backup, Quality::Future)) = newest_first.first()

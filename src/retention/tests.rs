@@ -22,9 +22,9 @@ fn contents(documents: u64) -> Contents {
 }
 
 /// A backup of so many days ago, at 03:00.
-pub(super) fn backup(days: i64) -> Backup {
+pub(super) fn backup(days: i64) -> RetainedBackup {
     let started = now() - TimeDelta::hours(1) - TimeDelta::days(days);
-    Backup {
+    RetainedBackup {
         id: format!("{}-aaaaaa", started.format("%Y%m%dT%H%M%SZ")).parse().unwrap(),
         job: JOB.into(),
         started,
@@ -43,24 +43,24 @@ pub(super) fn backup(days: i64) -> Backup {
     }
 }
 
-fn nightly(days: std::ops::Range<i64>) -> Vec<Backup> {
+fn nightly(days: std::ops::Range<i64>) -> Vec<RetainedBackup> {
     days.map(backup).collect()
 }
 
 const POLICY: Policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
 
-fn around() -> Circumstances {
-    Circumstances { job: JOB.into(), now: now(), store_clock: now(), force: false, unreadable: vec![] }
+fn around() -> PlanContext {
+    PlanContext { job: JOB.into(), now: now(), store_clock: now(), force: false, unreadable: vec![] }
 }
 
 /// How many days old the backups are that go.
-fn going(plan: &Plan) -> Vec<i64> {
+fn going(plan: &RetentionPlan) -> Vec<i64> {
     let mut days: Vec<i64> = plan.deletions().map(|d| (now() - d.id.started()).num_days()).collect();
     days.sort_unstable();
     days
 }
 
-fn gone(backups: &[Backup], policy: &Policy) -> Vec<i64> {
+fn gone(backups: &[RetainedBackup], policy: &Policy) -> Vec<i64> {
     let plan = plan(backups, policy, &around());
     assert_eq!(plan.frozen, Vec::<String>::new());
     going(&plan)
@@ -128,12 +128,12 @@ fn pins_and_other_jobs_stay() {
 fn calendars() {
     let backups = nightly(0..800);
     let policy = Policy { days: 7, min: 1, last: 9, daily: 12, weekly: 4, monthly: 3, yearly: 3 };
-    let forced = Circumstances { force: true, ..around() };
+    let forced = PlanContext { force: true, ..around() };
     let plan = plan(&backups, &policy, &forced);
     let kept: Vec<String> = plan
         .decisions
         .iter()
-        .filter(|d| d.action == Action::Keep && now() - d.id.started() > TimeDelta::days(7))
+        .filter(|d| d.action == RetentionAction::Keep && now() - d.id.started() > TimeDelta::days(7))
         .map(|d| d.id.started().format("%F").to_string())
         .collect();
     let want = [
@@ -153,7 +153,7 @@ fn calendars() {
 
 #[test]
 fn the_next_expiry_is_when_a_clean_up_would_delete() {
-    let next = |backups: &[Backup]| forecast::next_expiry(backups, &POLICY, JOB, now());
+    let next = |backups: &[RetainedBackup]| forecast::next_expiry(backups, &POLICY, JOB, now());
     assert_eq!(next(&[]), None);
     let backups = nightly(0..10);
     let found = next(&backups).unwrap();
@@ -165,7 +165,7 @@ fn the_next_expiry_is_when_a_clean_up_would_delete() {
     assert_eq!(next(&backups), Some(forecast::Expiry { id: backups[39].id.clone(), at: now() }));
     backups[39].pinned = Some(Pin::default());
     assert_eq!(next(&backups).unwrap().id, backups[38].id);
-    let others = [Backup { job: "other".into(), ..backup(50) }];
+    let others = [RetainedBackup { job: "other".into(), ..backup(50) }];
     assert_eq!(next(&others), None);
 }
 
@@ -176,11 +176,11 @@ fn what_was_accepted_stays_while_an_older_one_does() {
     backups[39].pinned = Some(Pin::default());
     backups.iter_mut().take(39).for_each(|b| b.source.member = "db2:27017".into());
     backups[38].accepted = true;
-    let mut later: Vec<Backup> = backups.iter().take(33).cloned().collect();
+    let mut later: Vec<RetainedBackup> = backups.iter().take(33).cloned().collect();
     later.extend(backups[38..].iter().cloned());
     assert_eq!(gone(&later, &POLICY), [30, 31, 32]);
     // Once the pin is off, nothing is compared with the old server any more.
     later[34].pinned = None;
-    let around = Circumstances { force: true, ..around() };
+    let around = PlanContext { force: true, ..around() };
     assert_eq!(going(&plan(&later, &POLICY, &around)), [30, 31, 32, 38, 39]);
 }

@@ -11,22 +11,22 @@ fn id(day: u8) -> BackupId {
     format!("{}-7k3q9d", time(day).format("%Y%m%dT%H%M%SZ")).parse().unwrap()
 }
 
-fn run(day: u8, status: Status) -> Run {
-    Run { status, ..Run::begun(id(day), "job", "host", "here", time(day)) }
+fn run(day: u8, status: Status) -> BackupRun {
+    BackupRun { status, ..BackupRun::begun(id(day), "job", "host", "here", time(day)) }
 }
 
-fn around(day: u8, held: bool) -> Around {
-    Around { now: time(day), held: held.then(|| ("job".into(), "host".into())) }
+fn around(day: u8, held: bool) -> RunContext {
+    RunContext { now: time(day), held: held.then(|| ("job".into(), "host".into())) }
 }
 
-fn said(runs: &[(u8, Status)]) -> Said {
-    let runs: Vec<Run> = runs.iter().map(|(day, status)| run(*day, *status)).collect();
+fn said(runs: &[(u8, Status)]) -> StoreRuns {
+    let runs: Vec<BackupRun> = runs.iter().map(|(day, status)| run(*day, *status)).collect();
     let with = |status| runs.iter().filter(|r| r.status == status).map(|r| r.id.clone()).collect();
     let (manifests, failures) = (with(Status::Completed), with(Status::Failed));
-    Said { place: "here".into(), runs, manifests, failures }
+    StoreRuns { place: "here".into(), runs, manifests, failures }
 }
 
-fn found(said: &Said, record: Run, around: &Around) -> Status {
+fn found(said: &StoreRuns, record: BackupRun, around: &RunContext) -> Status {
     let runs = join(said, std::slice::from_ref(&record), around);
     runs.iter().find(|run| run.id == record.id).unwrap().status
 }
@@ -39,14 +39,14 @@ fn a_running_record_is_what_became_of_it() {
     assert_eq!(found(&said(&[]), running(), &around(8, false)), Status::Interrupted);
     assert_eq!(found(&said(&[]), running(), &around(5, true)), Status::Interrupted);
     for (job, host) in [("job", "other"), ("other", "host")] {
-        let held = Around { now: time(5), held: Some((job.into(), host.into())) };
+        let held = RunContext { now: time(5), held: Some((job.into(), host.into())) };
         assert_eq!(found(&said(&[]), running(), &held), Status::Running);
     }
     for status in [Status::Completed, Status::Failed] {
         assert_eq!(found(&said(&[(5, status)]), running(), &around(5, true)), status);
     }
     // What is said about the failure cannot be understood: it failed all the same.
-    let unread = Said { failures: [id(5)].into(), ..said(&[]) };
+    let unread = StoreRuns { failures: [id(5)].into(), ..said(&[]) };
     assert_eq!(found(&unread, running(), &around(5, false)), Status::Failed);
 }
 
@@ -54,7 +54,7 @@ fn a_running_record_is_what_became_of_it() {
 fn a_backup_without_a_manifest_is_deleted_and_one_that_was_not_read_is_not() {
     let record = || run(5, Status::Completed);
     assert_eq!(found(&said(&[(4, Status::Completed)]), record(), &around(6, false)), Status::Deleted);
-    let unread = Said { manifests: [id(5)].into(), ..said(&[]) };
+    let unread = StoreRuns { manifests: [id(5)].into(), ..said(&[]) };
     assert_eq!(found(&unread, record(), &around(6, false)), Status::Completed);
     // Copied back from elsewhere: it exists again.
     let back = said(&[(5, Status::Completed)]);
@@ -63,21 +63,21 @@ fn a_backup_without_a_manifest_is_deleted_and_one_that_was_not_read_is_not() {
 
 #[test]
 fn other_places_are_left_alone() {
-    let elsewhere = Run { place: "there".into(), ..run(5, Status::Completed) };
+    let elsewhere = BackupRun { place: "there".into(), ..run(5, Status::Completed) };
     assert_eq!(join(&said(&[]), std::slice::from_ref(&elsewhere), &around(6, true)), []);
     let none = differences(&said(&[]), &[elsewhere], &around(6, true));
     assert_eq!(none, Differences::default());
 }
 
-fn some_runs(statuses: &'static [Status]) -> impl Strategy<Value = Vec<Run>> {
+fn some_runs(statuses: &'static [Status]) -> impl Strategy<Value = Vec<BackupRun>> {
     let one = (0..12_u8, prop::sample::select(statuses), 0..3_u64, any::<bool>(), any::<bool>());
-    let run = |(day, status, documents, verified, host): (u8, Status, u64, bool, bool)| Run {
+    let run = |(day, status, documents, verified, host): (u8, Status, u64, bool, bool)| BackupRun {
         documents: Some(documents),
         host: if host { "host".into() } else { "other".into() },
         verified: verified.then(|| Verified { at: time(day), sound: true, drilled: None }),
         ..run(day, status)
     };
-    prop::collection::vec(one.prop_map(run), 0..12).prop_map(|mut runs: Vec<Run>| {
+    prop::collection::vec(one.prop_map(run), 0..12).prop_map(|mut runs: Vec<BackupRun>| {
         runs.sort_by(|a, b| a.id.cmp(&b.id));
         runs.dedup_by(|a, b| a.id == b.id);
         runs
@@ -95,7 +95,7 @@ proptest! {
         (day, held) in (0..16_u8, any::<bool>()),
     ) {
         let with = |status| stored.iter().filter(move |r| r.status == status).map(|r| r.id.clone());
-        let said = Said {
+        let said = StoreRuns {
             place: "here".into(),
             manifests: with(Status::Completed).chain(unread).collect(),
             failures: with(Status::Failed).collect(),
@@ -113,7 +113,7 @@ proptest! {
         for run in &differences.corrected {
             prop_assert!(written.insert(run.id.clone(), run.clone()).is_some_and(|old| old != *run));
         }
-        let mut written: Vec<Run> = written.into_values().collect();
+        let mut written: Vec<BackupRun> = written.into_values().collect();
         written.reverse();
         prop_assert_eq!(&written, &joined);
         prop_assert_eq!(super::differences(&said, &written, &around), Differences::default());
@@ -123,7 +123,7 @@ proptest! {
         for run in &stored {
             let found = joined.iter().find(|other| other.id == run.id).unwrap();
             let verified = found.verified.clone();
-            prop_assert_eq!(found, &Run { verified, ..run.clone() });
+            prop_assert_eq!(found, &BackupRun { verified, ..run.clone() });
         }
         for run in &joined {
             let exists = said.manifests.contains(&run.id);

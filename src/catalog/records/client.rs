@@ -25,7 +25,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// A server that keeps records.
 #[derive(Debug)]
-pub struct Server {
+pub struct RecordsServer {
     client: Client,
     patience: Duration,
     /// The log has its silence already.
@@ -37,9 +37,9 @@ pub struct Server {
     access: Access,
 }
 
-impl Server {
+impl RecordsServer {
     /// Gets ready to talk to it.
-    pub async fn connect(options: &RecordsOptions) -> Result<Server> {
+    pub async fn connect(options: &RecordsOptions) -> Result<RecordsServer> {
         let redactor = Redactor::new(&[options.uri.expose_secret()], &[]);
         let failed = |why: String| {
             Error::failed(format!("the server of the records cannot be resolved: {}", redactor.clean(&why)))
@@ -57,7 +57,7 @@ impl Server {
             *wait = Some(wait.unwrap_or(options.patience).min(options.patience));
         }
         let places = uri::shown_all(&client.hosts);
-        Ok(Server {
+        Ok(RecordsServer {
             client: Client::with_options(client).map_err(|e| failed(errors::tidy(&e)))?,
             patience: options.patience,
             silent: AtomicBool::new(false),

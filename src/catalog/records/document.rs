@@ -4,14 +4,14 @@ use bson::{Bson, DateTime as BsonTime, Document, doc};
 use chrono::{DateTime, Utc};
 
 use crate::base::clock;
-use crate::catalog::run::{Run, Verified};
+use crate::catalog::run::{BackupRun, Verified};
 
 /// The version of a record's format.
 pub const FORMAT: i64 = 1;
 
 /// The update that makes a record say this of a run. What is not known is taken out; fields of newer
 /// versions stay.
-pub fn update(run: &Run) -> Document {
+pub fn update(run: &BackupRun) -> Document {
     let mut set = doc! {
         "format": FORMAT,
         "job": &run.job,
@@ -52,7 +52,7 @@ pub fn update(run: &Run) -> Document {
 ///
 /// # Errors
 /// What is wrong with it, or that a newer version wrote it.
-pub fn read(document: &Document) -> Result<Run, String> {
+pub fn read(document: &Document) -> Result<BackupRun, String> {
     let format = number(document, "format")?.ok_or("it has no format")?;
     if format != FORMAT as u64 {
         return Err(format!("it is of the format {format}, this version knows {FORMAT}"));
@@ -65,7 +65,7 @@ pub fn read(document: &Document) -> Result<Run, String> {
         Some(Bson::Array(items)) => items.iter().filter_map(Bson::as_str).map(str::to_string).collect(),
         Some(_) => return Err("warnings are no list".into()),
     };
-    Ok(Run {
+    Ok(BackupRun {
         finished_at: when(document, "finished_at")?,
         engine: text(document, "engine")?,
         consistency: text(document, "consistency")?,
@@ -78,12 +78,12 @@ pub fn read(document: &Document) -> Result<Run, String> {
         verified: verified(document)?,
         warnings,
         status: required("status")?.parse()?,
-        ..Run::begun(id, &required("job")?, &required("host")?, &required("place")?, started_at)
+        ..BackupRun::begun(id, &required("job")?, &required("host")?, &required("place")?, started_at)
     })
 }
 
 /// Whether records of the two would say the same.
-pub fn same(a: &Run, b: &Run) -> bool {
+pub fn same(a: &BackupRun, b: &BackupRun) -> bool {
     a.id == b.id && update(a) == update(b)
 }
 
@@ -149,10 +149,10 @@ mod tests {
     use super::*;
     use crate::catalog::run::Status;
 
-    fn run() -> Run {
+    fn run() -> BackupRun {
         let id = "20261123T030000Z-7k3q9d".parse().unwrap();
         let at = "2026-11-23T03:00:00.123Z".parse().unwrap();
-        Run {
+        BackupRun {
             status: Status::Completed,
             finished_at: Some("2026-11-23T03:05:00Z".parse().unwrap()),
             engine: Some("native".into()),
@@ -165,11 +165,11 @@ mod tests {
             error: Some("e".into()),
             verified: Some(Verified { at, sound: false, drilled: Some(at) }),
             warnings: vec!["look".into()],
-            ..Run::begun(id, "job", "host", "place", at)
+            ..BackupRun::begun(id, "job", "host", "place", at)
         }
     }
 
-    fn document(run: &Run) -> Document {
+    fn document(run: &BackupRun) -> Document {
         let mut document = update(run).get_document("$set").unwrap().clone();
         document.insert("_id", run.id.as_str());
         document
@@ -179,7 +179,7 @@ mod tests {
     fn what_is_written_reads_back() {
         let full = run();
         assert!(!update(&full).contains_key("$unset"));
-        let bare = Run::begun(full.id.clone(), "job", "host", "place", full.started_at);
+        let bare = BackupRun::begun(full.id.clone(), "job", "host", "place", full.started_at);
         assert_eq!(update(&bare).get_document("$unset").unwrap().len(), 10);
         for run in [full, bare] {
             let document = document(&run);

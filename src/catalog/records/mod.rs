@@ -16,15 +16,15 @@ use futures_util::TryStreamExt;
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
 
-use super::known::Known;
-use super::run::{Run, Status, Verified};
+use super::known::KnownBackups;
+use super::run::{BackupRun, Status, Verified};
 use crate::base::bounds;
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 use crate::config::RecordsAt;
 use crate::config::selection::RECORDS_DB;
 use crate::model::id::BackupId;
-use client::Server;
+use client::RecordsServer;
 
 pub use document::same;
 
@@ -47,7 +47,7 @@ pub struct RecordsOptions {
 /// The records of a server.
 #[derive(Debug)]
 pub struct Records {
-    server: Server,
+    server: RecordsServer,
     runs: Collection<RawDocumentBuf>,
 }
 
@@ -55,7 +55,7 @@ pub struct Records {
 #[derive(Debug, Clone, Default)]
 pub struct Recorded {
     /// The runs, newest first.
-    pub runs: Vec<Run>,
+    pub runs: Vec<BackupRun>,
     /// Records that cannot be understood: the id, as far as there is one, and why. They are left alone.
     pub unreadable: Vec<(String, String)>,
 }
@@ -63,12 +63,12 @@ pub struct Recorded {
 impl Records {
     /// Gets ready to talk to the server; whether it is there, the first question shows.
     pub async fn connect(options: &RecordsOptions) -> Result<Records> {
-        let server = Server::connect(options).await?;
+        let server = RecordsServer::connect(options).await?;
         Ok(Records { runs: server.collection(), server })
     }
 
     /// Writes down that a run begins.
-    pub async fn begin(&self, run: &Run) -> Result<()> {
+    pub async fn begin(&self, run: &BackupRun) -> Result<()> {
         self.upsert(run).await?;
         let by_job = IndexModel::builder()
             .keys(doc! {"job": 1, "started_at": -1})
@@ -78,12 +78,12 @@ impl Records {
     }
 
     /// Writes down how a run ended, whether or not its beginning could be.
-    pub async fn finish(&self, run: &Run) -> Result<()> {
+    pub async fn finish(&self, run: &BackupRun) -> Result<()> {
         self.upsert(run).await
     }
 
     /// The same run goes on under a new id.
-    pub async fn replace_id(&self, old: &BackupId, run: &Run) -> Result<()> {
+    pub async fn replace_id(&self, old: &BackupId, run: &BackupRun) -> Result<()> {
         // A kill between the two leaves one record too many, not one too few.
         self.upsert(run).await?;
         self.forget(old).await
@@ -170,7 +170,7 @@ impl Records {
     }
 
     /// Makes records say this of runs, one by one: a kill in between leaves nothing lost.
-    pub async fn upsert_all(&self, runs: &[Run]) -> Result<()> {
+    pub async fn upsert_all(&self, runs: &[BackupRun]) -> Result<()> {
         for run in runs {
             self.upsert(run).await?;
         }
@@ -182,7 +182,7 @@ impl Records {
         self.server.close().await;
     }
 
-    async fn upsert(&self, run: &Run) -> Result<()> {
+    async fn upsert(&self, run: &BackupRun) -> Result<()> {
         let filter = doc! {"_id": run.id.as_str()};
         self.writing(self.runs.update_one(filter, document::update(run)).upsert(true)).await.map(drop)
     }
@@ -194,7 +194,7 @@ impl Records {
 
 /// Reads all records, or the records of one job. If they are off or cannot be read, the log says so and the list is empty:
 /// the store still has the backups.
-pub async fn known_runs(at: &RecordsAt, job: Option<&str>) -> Vec<Run> {
+pub async fn known_runs(at: &RecordsAt, job: Option<&str>) -> Vec<BackupRun> {
     let RecordsAt::Server(uri) = at else {
         log::debug!("runs are not recorded, so only what the store knows is shown");
         return Vec::new();
@@ -225,12 +225,13 @@ pub async fn expected_backups(
     place: &str,
     host: &str,
 ) -> BTreeSet<BackupId> {
-    if Known::load(state_dir, place).is_some_and(|known| !known.backups.is_empty()) {
+    if KnownBackups::load(state_dir, place).is_some_and(|known| !known.backups.is_empty()) {
         return BTreeSet::new();
     }
     let in_bucket = place.starts_with("s3://");
-    let here =
-        |run: &Run| run.status == Status::Completed && run.place == place && (in_bucket || run.host == host);
+    let here = |run: &BackupRun| {
+        run.status == Status::Completed && run.place == place && (in_bucket || run.host == host)
+    };
     known_runs(at, None).await.into_iter().filter(here).map(|run| run.id).collect()
 }
 

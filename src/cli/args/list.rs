@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::offered::offered;
-use crate::catalog::fault::Shown;
+use crate::catalog::fault::ShownStatus;
 use crate::cli::usage;
 
 /// Flags of `list`.
@@ -28,10 +28,10 @@ pub struct ListArgs {
         long,
         value_name = "STATUS",
         value_delimiter = ',',
-        value_parser = offered::<Shown>(Shown::all().map(Shown::code)),
+        value_parser = offered::<ShownStatus>(ShownStatus::all().map(ShownStatus::code)),
         hide_possible_values = true,
     )]
-    pub status: Vec<Shown>,
+    pub status: Vec<ShownStatus>,
     /// Only backups of this job
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,

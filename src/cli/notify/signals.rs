@@ -9,10 +9,11 @@ use crate::config::Config;
 use crate::config::notify::SignalOptions;
 use crate::config::notify::WebhookOptions;
 use crate::config::notify::{EVENTS, Event};
-use crate::notify::signals::metrics::MetricsFile;
-use crate::notify::signals::ping::{Ping, Said};
-use crate::notify::signals::webhook;
-use crate::notify::signals::webhook::Webhook;
+use crate::notify::SIGNAL_LIMIT;
+use crate::notify::metrics::MetricsFile;
+use crate::notify::ping::{Ping, PingKind};
+use crate::notify::webhook;
+use crate::notify::webhook::Webhook;
 
 /// What a monitor is told.
 const WORDS: &str = "This is a test by `uzima-backup notify --test`. No backup was made.\n";
@@ -24,7 +25,7 @@ pub struct Tested {
 }
 
 /// What became of one.
-pub struct Given {
+pub struct SignalResult {
     /// Its setting.
     pub signal: &'static str,
     /// The event that a webhook was told.
@@ -46,15 +47,15 @@ impl Tested {
     }
 
     /// Gives them: where events are asked for, those of them that a webhook is told, and nothing else.
-    pub async fn give(self, asked: &[Event], host: &str, redactor: &Redactor) -> Vec<Given> {
+    pub async fn give(self, asked: &[Event], host: &str, redactor: &Redactor) -> Vec<SignalResult> {
         let mut given = Vec::new();
         let mut add = |signal, event, outcome: Result<()>| {
             let clean = |error: Error| redacted(&error, redactor);
-            given.push(Given { signal, event, error: outcome.err().map(clean) });
+            given.push(SignalResult { signal, event, error: outcome.err().map(clean) });
         };
         if asked.is_empty() {
             if let Some(address) = self.every_run.ping {
-                add("ping_url", None, Ping::new(address).say(Said::Log, WORDS.into()).await);
+                add("ping_url", None, Ping::new(address).send(PingKind::Log, WORDS.into()).await);
             }
             if let Some(path) = self.every_run.metrics {
                 add("metrics_file", None, MetricsFile::new(path).update("", &[]).await.map(drop));
@@ -63,19 +64,19 @@ impl Tested {
         let Some(options) = self.webhook else { return given };
         let webhook = Webhook::new(options);
         let wanted = |event: &Event| match asked {
-            [] => webhook.tells(*event),
+            [] => webhook.wants(*event),
             asked => asked.contains(event),
         };
         for event in EVENTS.into_iter().filter(wanted) {
             if let Some(document) = webhook::sample(event, Utc::now(), host) {
-                add("webhook_url", Some(event), webhook.post(event, &document, webhook::LIMIT).await);
+                add("webhook_url", Some(event), webhook.post(event, &document, SIGNAL_LIMIT).await);
             }
         }
         given
     }
 }
 
-impl Given {
+impl SignalResult {
     /// As JSON.
     pub fn json(&self) -> serde_json::Value {
         json!({

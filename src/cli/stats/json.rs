@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use crate::catalog::run::Run;
+use crate::catalog::run::BackupRun;
 use crate::catalog::verdict::Drill;
 use crate::model::id::BackupId;
-use crate::ops::stats::{Report, Standing, Trend};
-use crate::retention::outlook::{Stay, Stored};
+use crate::ops::stats::{JobStanding, StatsReport, Trend};
+use crate::retention::outlook::{Stay, StoredForecast};
 
 /// The report for machines.
-pub fn json(report: &Report) -> serde_json::Value {
+pub fn json(report: &StatsReport) -> serde_json::Value {
     let trend = |trend: &Option<Trend>| {
         trend.map(|t| {
             json!({"first": t.first, "last": t.last, "least": t.least, "most": t.most, "median": t.median,
@@ -29,7 +29,7 @@ pub fn json(report: &Report) -> serde_json::Value {
                    "stored_bytes": p.stored_bytes, "seconds": p.seconds})
         })
         .collect();
-    let stored = |s: &Stored| json!({"at": s.at, "backups": s.backups, "stored_bytes": s.bytes});
+    let stored = |s: &StoredForecast| json!({"at": s.at, "backups": s.backups, "stored_bytes": s.bytes});
     let forecast: Vec<_> = report.outlook.stored.iter().map(stored).collect();
     let kept = |stay: &Stay| json!({"id": stay.id, "until": stay.until, "rule": stay.rule.word(), "not_good": stay.wrong});
     let kept: Vec<_> = report.outlook.stays.iter().map(kept).collect();
@@ -63,7 +63,7 @@ pub fn json(report: &Report) -> serde_json::Value {
     })
 }
 
-fn standing(standing: &Standing) -> serde_json::Value {
+fn standing(standing: &JobStanding) -> serde_json::Value {
     let newest = standing.freshness.newest.as_ref();
     json!({
         "newest_good": newest.map(|(id, _)| id),
@@ -86,7 +86,7 @@ fn drill_json(id: &BackupId, drill: &Drill) -> serde_json::Value {
     })
 }
 
-fn run_json(report: &Report, run: &Run) -> serde_json::Value {
+fn run_json(report: &StatsReport, run: &BackupRun) -> serde_json::Value {
     json!({
         "id": run.id,
         "status": report.shown(run).code(),

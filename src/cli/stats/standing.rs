@@ -2,7 +2,7 @@
 
 use crate::base::units;
 use crate::notify::message::Tone;
-use crate::ops::stats::Report;
+use crate::ops::stats::StatsReport;
 use crate::retention::outlook::{AHEAD, Pace};
 
 /// How it looks at first sight.
@@ -16,7 +16,7 @@ pub struct Look {
 }
 
 /// How the job stands.
-pub fn look(report: &Report) -> Look {
+pub fn look(report: &StatsReport) -> Look {
     let standing = &report.standing;
     let mut looks: Vec<String> =
         standing.frozen.iter().map(|why| format!("A clean-up would delete nothing: {why}")).collect();
@@ -48,7 +48,7 @@ pub fn look(report: &Report) -> Look {
 }
 
 /// What will be stored; `None` without backups.
-pub fn forecast(report: &Report) -> Option<String> {
+pub fn forecast(report: &StatsReport) -> Option<String> {
     let last = report.outlook.stored.get(AHEAD)?;
     Some(format!(
         "{} in {} on {}, if {}",

@@ -6,15 +6,15 @@ use chrono::{DateTime, Utc};
 
 use super::standing::forecast;
 use crate::base::units;
-use crate::catalog::run::{Run, Status};
-use crate::ops::stats::{Period, Report, Success, Trend};
+use crate::catalog::run::{BackupRun, Status};
+use crate::ops::stats::{StatsPeriod, StatsReport, SuccessRate, Trend};
 
 /// How many characters of an error stand in a table that has to be legible; `list` and --json have more.
 const BRIEF: usize = 72;
 
 /// The head and the rows of a table, and which of its columns are figures.
 #[derive(Debug)]
-pub struct Rows {
+pub struct StatsTable {
     pub title: &'static str,
     pub head: [&'static str; 5],
     pub rows: Vec<Vec<String>>,
@@ -22,7 +22,7 @@ pub struct Rows {
 }
 
 /// What the report says, a line each: the same on a terminal and in a mail.
-pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
+pub fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
     let mut facts = vec![("job", report.job.clone()), ("place", report.place.clone())];
     if !report.others.is_empty() {
         facts.push(("other jobs", format!("{} (--job)", report.others.join(", "))));
@@ -84,9 +84,9 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// The runs by day, week or month.
-pub fn periods(report: &Report) -> Option<Rows> {
+pub fn periods(report: &StatsReport) -> Option<StatsTable> {
     let unit = report.periods.first()?.unit.word();
-    let row = |p: &Period| {
+    let row = |p: &StatsPeriod| {
         vec![
             p.start.to_string(),
             p.made.to_string(),
@@ -97,12 +97,12 @@ pub fn periods(report: &Report) -> Option<Rows> {
     };
     let head = [unit, "backups", "failed", "size", "took"];
     let rows = report.periods.iter().map(row).collect();
-    Some(Rows { title: "Over the time", head, rows, figures: &[1, 2, 3, 4] })
+    Some(StatsTable { title: "Over the time", head, rows, figures: &[1, 2, 3, 4] })
 }
 
 /// The last runs.
-pub fn last(report: &Report) -> Option<Rows> {
-    let row = |run: &Run| {
+pub fn last(report: &StatsReport) -> Option<StatsTable> {
+    let row = |run: &BackupRun| {
         vec![
             run.id.to_string(),
             report.shown(run).to_string(),
@@ -113,18 +113,18 @@ pub fn last(report: &Report) -> Option<Rows> {
     };
     let head = ["run", "status", "size", "took", "what to look at"];
     let rows = report.last().iter().map(row).collect();
-    (!report.runs.is_empty()).then_some(Rows { title: "The last runs", head, rows, figures: &[2, 3] })
+    (!report.runs.is_empty()).then_some(StatsTable { title: "The last runs", head, rows, figures: &[2, 3] })
 }
 
 /// The first thing that a person should look at.
-pub fn to_look_at<'a>(report: &'a Report, run: &'a Run) -> &'a str {
+pub fn to_look_at<'a>(report: &'a StatsReport, run: &'a BackupRun) -> &'a str {
     let fault = report.faults.get(&run.id).map(|fault| fault.why.as_str());
     let killed = (run.status == Status::Interrupted).then_some("killed, or its machine went down");
     let warning = run.warnings.first().map(String::as_str);
     fault.or(run.error.as_deref()).or(killed).or(warning).unwrap_or_default()
 }
 
-fn success(success: &Success) -> String {
+fn success(success: &SuccessRate) -> String {
     let of = match success.days {
         Some(days) => format!("of {days} days"),
         None => "of all".into(),
@@ -153,7 +153,7 @@ fn trend(trend: &Trend, show: impl Fn(f64) -> String) -> String {
 }
 
 /// What is said behind the backups that exist: how many of them are not good, and how many have no manifest.
-pub fn not_good(report: &Report) -> String {
+pub fn not_good(report: &StatsReport) -> String {
     let bad = match report.not_good {
         0 => String::new(),
         1 => ", 1 of them is no good".into(),

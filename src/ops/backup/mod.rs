@@ -29,8 +29,8 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::lock;
 use crate::base::progress::Meter;
-use crate::catalog::known::Known;
-use crate::catalog::{self, Reading, layout};
+use crate::catalog::known::KnownBackups;
+use crate::catalog::{self, CatalogOptions, layout};
 use crate::config::JobSettings;
 use crate::model::id::{BackupId, NewId};
 use crate::model::manifest::Manifest;
@@ -39,8 +39,8 @@ use crate::model::server::Fcv;
 use crate::model::versions;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
-use crate::notify::Outcome;
-use crate::notify::events::{Operation, Success};
+use crate::notify::events::RunOutcome;
+use crate::notify::events::{BackupSuccess, RunKind};
 use crate::notify::run::{Run, RunNotices};
 use crate::source::describe::{self, Description};
 use crate::source::engine;
@@ -206,14 +206,14 @@ pub async fn run_backup(run: &Run<'_>, request: &BackupRequest, meter: &Arc<Mete
     let mut report = match locked_backup(run, request, meter, &notices).await {
         Ok(report) => report,
         Err(error) => {
-            notices.failed(Operation::Backup, &error).await;
+            notices.failed(RunKind::Backup, &error).await;
             return Err(error);
         }
     };
-    let mut success = Success::of(&report.manifest, &report.place);
+    let mut success = BackupSuccess::of(&report.manifest, &report.place);
     success.warnings.extend(report.problems.iter().cloned());
     let (job, id) = (report.job.clone(), report.id.to_string());
-    report.problems.extend(notices.ended(Operation::Backup, &job, id, Outcome::Success(success)).await);
+    report.problems.extend(notices.ended(RunKind::Backup, &job, id, RunOutcome::Success(success)).await);
     Ok(report)
 }
 
@@ -304,7 +304,7 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
                 let here =
                     catalog::folders(&*resources.store).await.map(|folders| catalog::existing(&folders));
                 // Missing backups are reported only once.
-                Known::update(options.settings.state_dir.as_deref(), &place, |known| match here {
+                KnownBackups::update(options.settings.state_dir.as_deref(), &place, |known| match here {
                     Ok(here) => known.backups = here.into_iter().collect(),
                     Err(_) => known.backups.extend([report.manifest.id.clone()]),
                 });
@@ -325,16 +325,18 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
 /// # Errors
 /// Returns an error of the kind [`Kind::Unmounted`] if the newest backup is missing as well.
 async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option<String>> {
-    let reading = Reading::remembering(options.settings.state_dir.clone(), resources.clock.now());
+    let reading = CatalogOptions::remembering(options.settings.state_dir.clone(), resources.clock.now());
     let recorded = match &options.expected {
         Expected::Known(recorded) => recorded.clone(),
         Expected::Nothing => {
             let place = resources.store.place();
-            Known::update(options.settings.state_dir.as_deref(), &place, |known| known.backups.clear());
+            KnownBackups::update(options.settings.state_dir.as_deref(), &place, |known| {
+                known.backups.clear()
+            });
             return Ok(None);
         }
     };
-    match catalog::absent(&*resources.store, &Reading { recorded, ..reading }).await? {
+    match catalog::absent(&*resources.store, &CatalogOptions { recorded, ..reading }).await? {
         Some(absent) if absent.newest => Err(absent.error()),
         Some(absent) => Ok(Some(format!("{}; {}", absent.words(), absent.step()))),
         None => Ok(None),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::consistency::{self, Consistency};
 use super::{BackupOptions, Resources};
 use crate::base::error::Result;
-use crate::catalog::{self, Entry, layout};
+use crate::catalog::{self, CatalogEntry, layout};
 use crate::model::manifest::Manifest;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
@@ -52,15 +52,15 @@ async fn last_of_job(resources: &Resources, options: &BackupOptions) -> Result<O
     for id in catalog::existing(&folders).into_iter().filter(|id| id.started() <= latest) {
         let accepted = folders[&id].contains_key(layout::ACCEPTED);
         match catalog::find(store, &id).await? {
-            Some(Entry::Backup(m))
+            Some(CatalogEntry::Backup(m))
                 if m.job == options.settings.job
                     && m.started_at <= latest
                     && (accepted || !m.collapsed()) =>
             {
                 return Ok(Some(m));
             }
-            Some(Entry::Backup(_) | Entry::Archived { .. }) | None => {}
-            Some(Entry::Damaged { key, why, .. }) => log::warn!("{key} cannot be understood: {why}"),
+            Some(CatalogEntry::Backup(_) | CatalogEntry::Archived { .. }) | None => {}
+            Some(CatalogEntry::Damaged { key, why, .. }) => log::warn!("{key} cannot be understood: {why}"),
         }
     }
     Ok(None)

@@ -12,13 +12,13 @@ use super::{BackupOptions, BackupReport, Expected, Resources, backup};
 use crate::base::cancel::LastStep;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
-use crate::catalog::history::Around;
-use crate::catalog::known::Known;
-use crate::catalog::marks::{self, Failure};
+use crate::catalog::history::RunContext;
+use crate::catalog::known::KnownBackups;
+use crate::catalog::marks::{self, FailedRun};
 use crate::catalog::reconcile::{Deletions, reconcile};
 use crate::catalog::records::{PATIENCE, Records, RecordsOptions, expected_backups, not_recorded};
-use crate::catalog::run::Run;
-use crate::catalog::{Catalog, Entry, Reading};
+use crate::catalog::run::BackupRun;
+use crate::catalog::{Catalog, CatalogEntry, CatalogOptions};
 use crate::config::RecordsAt;
 use crate::model::id::BackupId;
 use crate::model::manifest::TOOL;
@@ -118,7 +118,7 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
     if error.kind() != Kind::Missing || !named_after_selection {
         return false;
     }
-    let reading = Reading::remembering(options.settings.state_dir.clone(), resources.clock.now());
+    let reading = CatalogOptions::remembering(options.settings.state_dir.clone(), resources.clock.now());
     let entries = async {
         let catalog = Catalog::read(&*resources.store, &reading).await?;
         let entries = catalog.summaries(&catalog.existing()).await;
@@ -126,10 +126,10 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
         entries
     };
     // An archived manifest may belong to the job.
-    let may_be_of_job = |entry: &Entry| match entry {
-        Entry::Backup(manifest) => manifest.job == *job,
-        Entry::Archived { .. } => true,
-        Entry::Damaged { .. } => false,
+    let may_be_of_job = |entry: &CatalogEntry| match entry {
+        CatalogEntry::Backup(manifest) => manifest.job == *job,
+        CatalogEntry::Archived { .. } => true,
+        CatalogEntry::Damaged { .. } => false,
     };
     // If the store cannot be read, the job may exist, and its database may have been dropped.
     resources.cancel.or(entries).await.is_ok_and(|entries| !entries.iter().any(may_be_of_job))
@@ -147,8 +147,8 @@ fn failure(
     options: &BackupOptions,
     resources: &Resources,
     redactor: &Redactor,
-) -> Failure {
-    Failure {
+) -> FailedRun {
+    FailedRun {
         format: marks::FORMAT,
         id: attempt.id.clone(),
         job: options.settings.job.clone(),
@@ -165,7 +165,7 @@ fn failure(
 
 /// Writes the failure to the store. Wrong usage is not a failed run: nothing was attempted, and a person sees the error. A
 /// directory that may be an unmounted disk gets nothing either.
-async fn store_failure(failure: &Failure, kind: Kind, resources: &Resources) -> Result<()> {
+async fn store_failure(failure: &FailedRun, kind: Kind, resources: &Resources) -> Result<()> {
     if matches!(kind, Kind::Usage | Kind::Unmounted) {
         return Ok(());
     }
@@ -229,11 +229,11 @@ impl Recorder {
     ) -> Result<()> {
         let (place, alone, settings) = (self.place.clone(), self.alone, &options.settings);
         let Some(records) = self.records().await? else { return Ok(()) };
-        records.finish(&Run::completed(&report.manifest, &place)).await?;
+        records.finish(&BackupRun::completed(&report.manifest, &place)).await?;
         let held = alone.then(|| (settings.job.clone(), settings.host.clone()));
-        let around = Around { now: resources.clock.now(), held };
-        let reading = Reading::remembering(settings.state_dir.clone(), around.now);
-        let known = Known::load(settings.state_dir.as_deref(), &place).unwrap_or_default();
+        let around = RunContext { now: resources.clock.now(), held };
+        let reading = CatalogOptions::remembering(settings.state_dir.clone(), around.now);
+        let known = KnownBackups::load(settings.state_dir.as_deref(), &place).unwrap_or_default();
         let by_hand = options.expected == Expected::Nothing;
         let deleted = Deletions { backups: known.deleted, by_hand };
         let reconciled = reconcile(&*resources.store, &records, &around, &reading, &deleted).await?;
@@ -244,10 +244,10 @@ impl Recorder {
         Ok(())
     }
 
-    async fn failed(self, failure: &Failure) -> Result<()> {
+    async fn failed(self, failure: &FailedRun) -> Result<()> {
         let place = self.place.clone();
         let Some(records) = self.records().await? else { return Ok(()) };
-        records.finish(&Run::failed(failure, &place)).await?;
+        records.finish(&BackupRun::failed(failure, &place)).await?;
         records.close().await;
         Ok(())
     }
@@ -291,7 +291,7 @@ async fn record_attempts(
     let records = Records::connect(&RecordsOptions { uri, patience: PATIENCE }).await?;
     let mut last: Option<BackupId> = None;
     while let Some(RecordedAttempt { id, started }) = attempts.recv().await {
-        let run = Run::begun(id.clone(), &job, &host, &place, started);
+        let run = BackupRun::begun(id.clone(), &job, &host, &place, started);
         let written = match &last {
             None => records.begin(&run).await,
             Some(old) => records.replace_id(old, &run).await,

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{CleanupOptions, CleanupReport};
 use crate::catalog::layout;
-use crate::catalog::state::State;
+use crate::catalog::state::StoreState;
 use crate::model::id::BackupId;
 use crate::store::{Deleted, Store};
 
@@ -13,7 +13,7 @@ use crate::store::{Deleted, Store};
 /// may be what is wrong.
 pub async fn delete(
     store: &dyn Store,
-    state: &State,
+    state: &StoreState,
     options: &CleanupOptions,
     report: &mut CleanupReport,
     now: DateTime<Utc>,

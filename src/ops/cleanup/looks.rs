@@ -2,14 +2,14 @@
 
 use chrono::TimeDelta;
 
-use crate::catalog::fault::Fault;
-use crate::catalog::state::State;
+use crate::catalog::fault::BackupFault;
+use crate::catalog::state::StoreState;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
-use crate::retention::{Action, Decision, Plan, Rule};
+use crate::retention::{RetentionAction, RetentionDecision, RetentionPlan, Rule};
 
 /// The problems of the store; of a backup whose data is no good with its fate and the next step.
-pub fn problems(state: &State, plan: &Plan, policy: &Policy) -> Vec<String> {
+pub fn problems(state: &StoreState, plan: &RetentionPlan, policy: &Policy) -> Vec<String> {
     let told = |problem: String| {
         let mut faults = state.faults();
         let fault = faults.find(|(id, fault)| fault.of_backup(id) == problem);
@@ -20,14 +20,20 @@ pub fn problems(state: &State, plan: &Plan, policy: &Policy) -> Vec<String> {
     state.problems().into_iter().map(told).collect()
 }
 
-fn next(state: &State, plan: &Plan, policy: &Policy, id: &BackupId, fault: &Fault) -> String {
+fn next(
+    state: &StoreState,
+    plan: &RetentionPlan,
+    policy: &Policy,
+    id: &BackupId,
+    fault: &BackupFault,
+) -> String {
     let decision = plan.decisions.iter().find(|decision| decision.id == *id);
     let fate = match decision {
         // There will be nothing to bring back.
-        Some(Decision { action: Action::Delete, .. }) => {
+        Some(RetentionDecision { action: RetentionAction::Delete, .. }) => {
             return "it counts for nothing, and is old enough to go".into();
         }
-        Some(Decision { rule: Rule::Days, .. }) => {
+        Some(RetentionDecision { rule: Rule::Days, .. }) => {
             let days = TimeDelta::try_days(policy.days.into());
             let date = days.and_then(|days| state.found(id).manifest.started_at.checked_add_signed(days));
             date.map(|date| format!(", and goes by its age after {}", date.format("%F"))).unwrap_or_default()

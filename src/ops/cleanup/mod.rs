@@ -20,20 +20,20 @@ use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::lock;
 use crate::base::units::several;
-use crate::catalog::known::Known;
+use crate::catalog::known::KnownBackups;
 use crate::catalog::marks::{self, Mark, Tombstone};
-use crate::catalog::{Reading, layout, records};
+use crate::catalog::{CatalogOptions, layout, records};
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 use crate::notify;
-use crate::notify::events::{Cleanup, Deletion, Frozen, Operation};
+use crate::notify::events::{CleanupFrozen, CleanupSuccess, Deletion, RunKind};
 use crate::notify::run::{Run, RunNotices};
 use crate::retention;
-use crate::retention::{Action, Circumstances, Plan};
+use crate::retention::{PlanContext, RetentionAction, RetentionPlan};
 use crate::store::leftovers;
 use crate::store::{self, Deleted, Store};
 
-use crate::catalog::state::State;
+use crate::catalog::state::StoreState;
 use delete::DeleteOutcome;
 pub use orphans::Orphan;
 
@@ -128,10 +128,10 @@ impl CleanupReport {
     }
 
     /// What notifications say about this run.
-    pub fn outcome(&self, now: DateTime<Utc>) -> notify::Outcome {
+    pub fn outcome(&self, now: DateTime<Utc>) -> notify::events::RunOutcome {
         let with = |outcome| self.backups.iter().filter(move |row| row.outcome == outcome);
         if !self.frozen.is_empty() {
-            return notify::Outcome::Frozen(Frozen {
+            return notify::events::RunOutcome::Frozen(CleanupFrozen {
                 place: self.place.clone(),
                 why: self.frozen.clone(),
                 waiting: with(CleanupOutcome::Frozen).count() as u64,
@@ -145,7 +145,7 @@ impl CleanupReport {
             stored_bytes: row.stored_bytes,
             reason: row.reason.clone(),
         };
-        notify::Outcome::Cleanup(Cleanup {
+        notify::events::RunOutcome::Cleanup(CleanupSuccess {
             place: self.place.clone(),
             deleted: with(CleanupOutcome::Deleted).map(deletion).collect(),
             kept: with(CleanupOutcome::Kept).count() as u64,
@@ -192,14 +192,14 @@ pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clea
         Ok(report) => report,
         Err(error) => {
             if !request.dry_run {
-                notices.failed(Operation::Cleanup, &error).await;
+                notices.failed(RunKind::Cleanup, &error).await;
             }
             return Err(error);
         }
     };
     if !request.dry_run {
         let outcome = report.outcome(run.clock.now());
-        let unsent = notices.ended(Operation::Cleanup, &report.job, run.fresh_id(), outcome).await;
+        let unsent = notices.ended(RunKind::Cleanup, &report.job, run.fresh_id(), outcome).await;
         report.problems.extend(unsent);
     }
     Ok(report)
@@ -258,13 +258,13 @@ pub async fn cleanup(
         notes.extend(leftovers::sweep(options.state_dir.as_deref(), store).await);
     }
     let store_clock = store.clock().await?;
-    let reading = Reading {
+    let reading = CatalogOptions {
         recorded: options.recorded.clone(),
-        ..Reading::remembering(options.state_dir.clone(), now)
+        ..CatalogOptions::remembering(options.state_dir.clone(), now)
     };
-    let mut state = State::read(store, &options.job, &reading).await?;
+    let mut state = StoreState::read(store, &options.job, &reading).await?;
     accept(store, &mut state, options, now).await?;
-    let around = Circumstances {
+    let around = PlanContext {
         job: options.job.clone(),
         now,
         store_clock,
@@ -295,9 +295,9 @@ pub async fn cleanup(
         ));
     }
     let place = report.place.clone();
-    let known = |change: &dyn Fn(&mut Known)| {
+    let known = |change: &dyn Fn(&mut KnownBackups)| {
         if !options.dry_run && state.absent.is_none() {
-            Known::update(options.state_dir.as_deref(), &place, change);
+            KnownBackups::update(options.state_dir.as_deref(), &place, change);
         }
     };
     // Before the first one goes: a run that is killed cannot say afterwards what it deleted.
@@ -335,7 +335,7 @@ pub async fn cleanup(
 /// Writes down that a person found these backups right.
 async fn accept(
     store: &dyn Store,
-    state: &mut State,
+    state: &mut StoreState,
     options: &CleanupOptions,
     now: DateTime<Utc>,
 ) -> Result<()> {
@@ -353,14 +353,14 @@ async fn accept(
     Ok(())
 }
 
-fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<CleanupRow> {
+fn rows(plan: &RetentionPlan, state: &StoreState, dry_run: bool) -> Vec<CleanupRow> {
     let outcome = |action| match action {
-        Action::Keep => CleanupOutcome::Kept,
-        Action::Delete if !plan.frozen.is_empty() => CleanupOutcome::Frozen,
-        Action::Delete if dry_run => CleanupOutcome::Planned,
-        Action::Delete => CleanupOutcome::Deleted,
+        RetentionAction::Keep => CleanupOutcome::Kept,
+        RetentionAction::Delete if !plan.frozen.is_empty() => CleanupOutcome::Frozen,
+        RetentionAction::Delete if dry_run => CleanupOutcome::Planned,
+        RetentionAction::Delete => CleanupOutcome::Deleted,
     };
-    let row = |decision: &retention::Decision| {
+    let row = |decision: &retention::RetentionDecision| {
         let manifest = &state.found(&decision.id).manifest;
         CleanupRow {
             id: decision.id.clone(),
@@ -374,7 +374,7 @@ fn rows(plan: &Plan, state: &State, dry_run: bool) -> Vec<CleanupRow> {
 }
 
 /// Finishes what earlier runs left halfway, unless the plan is frozen.
-async fn finish(store: &dyn Store, state: &State, report: &mut CleanupReport) {
+async fn finish(store: &dyn Store, state: &StoreState, report: &mut CleanupReport) {
     if !report.frozen.is_empty() {
         return;
     }
@@ -407,7 +407,7 @@ async fn finish(store: &dyn Store, state: &State, report: &mut CleanupReport) {
 }
 
 /// Deletes the backups that go. A backup that cannot be deleted becomes a problem of the report.
-async fn apply(store: &dyn Store, state: &State, report: &mut CleanupReport, now: DateTime<Utc>) {
+async fn apply(store: &dyn Store, state: &StoreState, report: &mut CleanupReport, now: DateTime<Utc>) {
     let may = report.frozen.is_empty() && !report.dry_run;
     for row in report.backups.iter_mut().filter(|row| row.outcome == CleanupOutcome::Kept) {
         // An earlier run began to delete it, and since then it was pinned or accepted.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::CleanupReport;
 use crate::catalog::layout;
-use crate::catalog::state::State;
+use crate::catalog::state::StoreState;
 use crate::store::{Deleted, Store, StoredObject};
 
 /// A backup may be running: its artifact is there before its manifest.
@@ -30,7 +30,7 @@ pub struct Orphan {
 }
 
 /// The orphans in the store.
-pub fn find(state: &State, clock: DateTime<Utc>) -> Vec<Orphan> {
+pub fn find(state: &StoreState, clock: DateTime<Utc>) -> Vec<Orphan> {
     let mut orphans = Vec::new();
     for folder in state.bare.values() {
         let body =

@@ -9,9 +9,9 @@ use tokio::sync::OnceCell;
 
 use super::{CheckOutcome, HealthSubject};
 use crate::base::error::{Error, Result};
-use crate::catalog::Reading;
+use crate::catalog::CatalogOptions;
 use crate::catalog::records;
-use crate::catalog::state::State;
+use crate::catalog::state::StoreState;
 use crate::config::place::Place;
 use crate::config::store::DirOptions;
 use crate::mongo::server::Server;
@@ -27,7 +27,7 @@ pub struct Context {
     begun: Instant,
     server: OnceCell<Server>,
     store: OnceCell<Option<Arc<dyn Store>>>,
-    state: OnceCell<Option<State>>,
+    state: OnceCell<Option<StoreState>>,
     probe: Mutex<Option<String>>,
 }
 
@@ -77,7 +77,7 @@ impl Context {
     }
 
     /// The backups of the job, and what else is in the store; none if there is no store yet.
-    pub async fn state(&self) -> Result<Option<&State>> {
+    pub async fn state(&self) -> Result<Option<&StoreState>> {
         let read = || async {
             match self.store().await? {
                 Some(store) => {
@@ -87,8 +87,9 @@ impl Context {
                     let recorded =
                         records::expected_backups(records, state_dir.as_deref(), &place, &settings.host)
                             .await;
-                    let reading = Reading { recorded, ..Reading::remembering(state_dir, self.time()) };
-                    State::read(store, &settings.job, &reading).await.map(Some)
+                    let reading =
+                        CatalogOptions { recorded, ..CatalogOptions::remembering(state_dir, self.time()) };
+                    StoreState::read(store, &settings.job, &reading).await.map(Some)
                 }
                 None => Ok(None),
             }

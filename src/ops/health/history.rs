@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::context::{Context, Finding};
 use crate::base::error::{Error, Result};
 use crate::base::units::several;
-use crate::catalog::fault::{Fault, Kind};
+use crate::catalog::fault::{BackupFault, FaultKind};
 use crate::model::id::BackupId;
 use crate::retention::{self, Freshness};
 
@@ -63,7 +63,7 @@ pub async fn backups(around: &Context) -> Result<Finding> {
         return Err(absent.error());
     }
     let lost = state.lost(around.time());
-    let mut faults: Vec<(&BackupId, &Fault)> = state.faults().chain(state.broken()).collect();
+    let mut faults: Vec<(&BackupId, &BackupFault)> = state.faults().chain(state.broken()).collect();
     faults.extend(lost.iter().map(|(id, fault)| (*id, fault)));
     faults.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
     let Some((id, fault)) = faults.first() else {
@@ -82,10 +82,12 @@ pub async fn backups(around: &Context) -> Result<Finding> {
         n => format!("; {n} more: uzima-backup list"),
     };
     let step = match fault.kind {
-        Kind::ManifestMissing => "if there is a copy of its manifest, bring that back; if nobody needs it: \
+        FaultKind::ManifestMissing => {
+            "if there is a copy of its manifest, bring that back; if nobody needs it: \
                                   `uzima-backup cleanup --orphans`"
-            .to_string(),
-        Kind::UnreadableManifest => {
+                .to_string()
+        }
+        FaultKind::UnreadableManifest => {
             "if there is a copy of its manifest, bring that back; if not, move what is \
                                      left of it elsewhere"
                 .to_string()

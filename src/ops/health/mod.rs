@@ -27,7 +27,8 @@ use crate::config::place::Place;
 use crate::config::warnings::Exposed;
 use crate::config::warnings::Misspelt;
 use crate::config::{Config, JobSettings};
-use crate::notify::events::{self, CheckResult};
+use crate::notify::events::{CheckResult, ReportMail};
+use crate::notify::mails;
 use crate::notify::message::Tone;
 use crate::notify::run::Run;
 
@@ -133,7 +134,7 @@ impl HealthReport {
     }
 
     /// The mail about this report.
-    pub fn mail(&self, now: DateTime<Utc>) -> events::Report {
+    pub fn mail(&self, now: DateTime<Utc>) -> ReportMail {
         let check = |row: &CheckRow| CheckResult {
             name: row.name,
             word: row.outcome.word(),
@@ -146,7 +147,7 @@ impl HealthReport {
             took: row.took,
             next_step: row.next_step.clone(),
         };
-        events::health(self.job.as_deref(), self.checks.iter().map(check).collect(), now)
+        mails::health(self.job.as_deref(), self.checks.iter().map(check).collect(), now)
     }
 
     /// [`Exit::Unhealthy`] if a check failed, else [`Exit::Done`].

@@ -7,35 +7,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use crate::base::error::Result;
-use crate::catalog::fault::{Fault, Shown};
-use crate::catalog::history::{self, Around, Said};
-use crate::catalog::marks::Failure;
-use crate::catalog::run::{Run, Status, Verified};
+use crate::catalog::fault::{BackupFault, ShownStatus};
+use crate::catalog::history::{self, RunContext, StoreRuns};
+use crate::catalog::marks::FailedRun;
+use crate::catalog::run::{BackupRun, Status, Verified};
 use crate::catalog::verdict::Verdict;
-use crate::catalog::{self, Catalog, Entry, Folder, Reading, layout, reconcile};
+use crate::catalog::{self, BackupFolder, Catalog, CatalogEntry, CatalogOptions, layout, reconcile};
 use crate::model::id::BackupId;
 use crate::store::Store;
 
-pub use row::{Listed, Row};
+pub use row::{ListRow, Listed};
 
 /// What is wanted.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct ListOptions {
     /// Only runs of this job.
     pub job: Option<String>,
     /// At most so many.
     pub limit: Option<usize>,
     /// Only what stands so; none means all but deleted backups.
-    pub statuses: Vec<Shown>,
+    pub statuses: Vec<ShownStatus>,
 }
 
 /// Lists runs. A manifest that cannot be understood is listed as that, never left out. `records` are
 /// those that could be read before the store was; a run that ends in between is then still seen.
 pub async fn list(
     store: &dyn Store,
-    records: &[Run],
-    options: &Options,
-    reading: &Reading,
+    records: &[BackupRun],
+    options: &ListOptions,
+    reading: &CatalogOptions,
 ) -> Result<Vec<Listed>> {
     let now = reading.now;
     let catalog = Catalog::read(store, reading).await?;
@@ -65,31 +65,31 @@ pub async fn list(
 /// What records tell of this place, where the store has nothing to say against it.
 fn known(
     store: &dyn Store,
-    folders: &BTreeMap<BackupId, Folder>,
-    records: &[Run],
+    folders: &BTreeMap<BackupId, BackupFolder>,
+    records: &[BackupRun],
     now: DateTime<Utc>,
-) -> BTreeMap<BackupId, Run> {
-    let said = Said {
+) -> BTreeMap<BackupId, BackupRun> {
+    let said = StoreRuns {
         place: store.place(),
         runs: Vec::new(),
         manifests: catalog::existing(folders).into_iter().collect(),
         failures: reconcile::failed(folders),
     };
     // Whoever only looks holds no lock.
-    let joined = history::join(&said, records, &Around { now, held: None });
+    let joined = history::join(&said, records, &RunContext { now, held: None });
     joined.into_iter().map(|run| (run.id.clone(), run)).collect()
 }
 
 /// Every id that somebody knows, newest first.
 fn candidates(
-    folders: &BTreeMap<BackupId, Folder>,
-    known: &BTreeMap<BackupId, Run>,
+    folders: &BTreeMap<BackupId, BackupFolder>,
+    known: &BTreeMap<BackupId, BackupRun>,
     now: DateTime<Utc>,
 ) -> Vec<BackupId> {
     let mut ids: BTreeSet<BackupId> = catalog::existing(folders).into_iter().collect();
     ids.extend(reconcile::failed(folders));
     ids.extend(known.keys().cloned());
-    let bare = folders.iter().filter(|(_, folder)| Fault::bare(folder, now).is_some());
+    let bare = folders.iter().filter(|(_, folder)| BackupFault::bare(folder, now).is_some());
     ids.extend(bare.map(|(id, _)| id.clone()));
     ids.into_iter().rev().collect()
 }
@@ -98,7 +98,7 @@ fn candidates(
 async fn rows(
     store: &dyn Store,
     catalog: &Catalog<'_>,
-    known: &BTreeMap<BackupId, Run>,
+    known: &BTreeMap<BackupId, BackupRun>,
     ids: &[BackupId],
     now: DateTime<Utc>,
 ) -> Result<Vec<Listed>> {
@@ -107,23 +107,23 @@ async fn rows(
     let (stored, others): (Vec<BackupId>, Vec<BackupId>) =
         ids.iter().cloned().partition(|id| has(id, layout::MANIFEST));
     let failed: Vec<BackupId> = others.iter().filter(|id| has(id, layout::FAILED)).cloned().collect();
-    let mut rows: Vec<Row> = catalog.summaries(&stored).await?.into_iter().map(Row::Stored).collect();
+    let mut rows: Vec<ListRow> = catalog.summaries(&stored).await?.into_iter().map(ListRow::Stored).collect();
     for (id, failure) in catalog.failures(&failed).await? {
-        rows.push(Row::Run(Box::new(failed_run(store, &id, failure, known))));
+        rows.push(ListRow::Run(Box::new(failed_run(store, &id, failure, known))));
     }
     // Where no record tells, all was there but the manifest.
-    let bare = |id: &BackupId| Run {
+    let bare = |id: &BackupId| BackupRun {
         status: Status::Deleted,
-        ..Run::begun(id.clone(), "", "", &store.place(), id.started())
+        ..BackupRun::begun(id.clone(), "", "", &store.place(), id.started())
     };
     for id in others.iter().filter(|id| !has(id, layout::FAILED)) {
-        rows.push(Row::Run(Box::new(known.get(id).cloned().unwrap_or_else(|| bare(id)))));
+        rows.push(ListRow::Run(Box::new(known.get(id).cloned().unwrap_or_else(|| bare(id)))));
     }
     let verdicts = catalog.verdicts(ids).await?;
     let pins = catalog.pins(ids).await?;
     verdicts.values().flat_map(|verdicts| &verdicts.future).for_each(|why| log::warn!("{why}"));
-    let none = Folder::new();
-    let listed = |row: Row| {
+    let none = BackupFolder::new();
+    let listed = |row: ListRow| {
         let mut listed = Listed { row, fault: None, pin: None, verified: None };
         let (id, verdict) = (
             listed.id(),
@@ -138,12 +138,17 @@ async fn rows(
 }
 
 /// What is wrong with the stored data that a row tells of.
-fn fault(row: &Row, folder: &Folder, verdict: Option<&Verdict>, now: DateTime<Utc>) -> Option<Fault> {
+fn fault(
+    row: &ListRow,
+    folder: &BackupFolder,
+    verdict: Option<&Verdict>,
+    now: DateTime<Utc>,
+) -> Option<BackupFault> {
     match row {
-        Row::Stored(Entry::Backup(manifest)) => Fault::of(manifest, folder, verdict),
-        Row::Stored(Entry::Damaged { key, why, .. }) => Some(Fault::unreadable(key, why)),
-        Row::Stored(Entry::Archived { .. }) => None,
-        Row::Run(run) => Fault::lost(run, folder, now),
+        ListRow::Stored(CatalogEntry::Backup(manifest)) => BackupFault::of(manifest, folder, verdict),
+        ListRow::Stored(CatalogEntry::Damaged { key, why, .. }) => Some(BackupFault::unreadable(key, why)),
+        ListRow::Stored(CatalogEntry::Archived { .. }) => None,
+        ListRow::Run(run) => BackupFault::lost(run, folder, now),
     }
 }
 
@@ -156,15 +161,15 @@ fn understood(verdict: &Result<Verdict, String>) -> Option<&Verdict> {
 fn failed_run(
     store: &dyn Store,
     id: &BackupId,
-    failure: Result<Failure, String>,
-    known: &BTreeMap<BackupId, Run>,
-) -> Run {
+    failure: Result<FailedRun, String>,
+    known: &BTreeMap<BackupId, BackupRun>,
+) -> BackupRun {
     match failure {
-        Ok(failure) => Run::failed(&failure, &store.place()),
+        Ok(failure) => BackupRun::failed(&failure, &store.place()),
         Err(why) => {
-            let unknown = || Run::begun(id.clone(), "", "", &store.place(), id.started());
+            let unknown = || BackupRun::begun(id.clone(), "", "", &store.place(), id.started());
             let run = known.get(id).cloned().unwrap_or_else(unknown);
-            Run { status: Status::Failed, error: run.error.clone().or(Some(why)), ..run }
+            BackupRun { status: Status::Failed, error: run.error.clone().or(Some(why)), ..run }
         }
     }
 }

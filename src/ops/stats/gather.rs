@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Known, Options, Report, report};
+use super::{JobHistory, StatsOptions, StatsReport, report};
 use crate::base::error::Result;
-use crate::catalog::history::{self, Around, Said};
-use crate::catalog::run::{Run, Status};
-use crate::catalog::state::State;
-use crate::catalog::{Reading, fault::Fault};
+use crate::catalog::history::{self, RunContext, StoreRuns};
+use crate::catalog::run::{BackupRun, Status};
+use crate::catalog::state::StoreState;
+use crate::catalog::{CatalogOptions, fault::BackupFault};
 use crate::model::id::BackupId;
 use crate::store::Store;
 
@@ -17,14 +17,15 @@ use crate::store::Store;
 /// If the store does not answer. What cannot be understood in it is logged, and not counted.
 pub async fn gather(
     store: &dyn Store,
-    records: &[Run],
-    options: &Options,
-    reading: &Reading,
-) -> Result<Report> {
+    records: &[BackupRun],
+    options: &StatsOptions,
+    reading: &CatalogOptions,
+) -> Result<StatsReport> {
     let now = reading.now;
-    let state = State::read(store, &options.job, reading).await?;
+    let state = StoreState::read(store, &options.job, reading).await?;
     let place = store.place();
-    let mut runs: Vec<Run> = state.manifests().map(|manifest| Run::completed(manifest, &place)).collect();
+    let mut runs: Vec<BackupRun> =
+        state.manifests().map(|manifest| BackupRun::completed(manifest, &place)).collect();
     let mut manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
     // There is a backup, whatever its manifest says.
     manifests.extend(state.broken().keys().cloned());
@@ -33,21 +34,21 @@ pub async fn gather(
     // A run that never heard that its manifest had arrived is said to have failed, and its backup exists.
     for (id, failure) in state.failed.iter().filter(|(id, _)| !manifests.contains(id)) {
         match failure {
-            Ok(failure) => runs.push(Run::failed(failure, &place)),
+            Ok(failure) => runs.push(BackupRun::failed(failure, &place)),
             Err(why) => log::warn!("{why}"),
         }
         failures.insert(id.clone());
     }
     state.unreadable.iter().for_each(|why| log::warn!("{why}"));
-    let said = Said { place: place.clone(), runs, manifests, failures };
-    let mine: Vec<Run> = records.iter().filter(|run| run.job == options.job).cloned().collect();
-    let mut runs = history::join(&said, &mine, &Around { now, held: None });
+    let said = StoreRuns { place: place.clone(), runs, manifests, failures };
+    let mine: Vec<BackupRun> = records.iter().filter(|run| run.job == options.job).cloned().collect();
+    let mut runs = history::join(&said, &mine, &RunContext { now, held: None });
     let mut problems = state.problems();
     let faults = state.faults().chain(state.broken());
-    let mut faults: BTreeMap<BackupId, Fault> =
+    let mut faults: BTreeMap<BackupId, BackupFault> =
         faults.map(|(id, fault)| (id.clone(), fault.clone())).collect();
     for run in &mut runs {
-        if let Some(fault) = state.bare.get(&run.id).and_then(|folder| Fault::lost(run, folder, now)) {
+        if let Some(fault) = state.bare.get(&run.id).and_then(|folder| BackupFault::lost(run, folder, now)) {
             // It is stored, and nobody deleted it.
             run.status = Status::Completed;
             problems.push(fault.of_backup(&run.id));
@@ -58,7 +59,7 @@ pub async fn gather(
     let known = |id: &BackupId| faults.contains_key(id) || records.iter().any(|run| run.id == *id);
     let unknown = state.lost(now).into_iter().filter(|(id, _)| !known(id));
     problems.extend(unknown.map(|(id, fault)| fault.of_backup(id)));
-    let known = Known {
+    let known = JobHistory {
         faults,
         runs,
         place,

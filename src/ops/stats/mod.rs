@@ -13,9 +13,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::base::clock;
-use crate::catalog::fault::{Fault, Shown};
-use crate::catalog::run::{Run, STATUSES, Status};
-use crate::catalog::state::Backup;
+use crate::catalog::fault::{BackupFault, ShownStatus};
+use crate::catalog::run::{BackupRun, STATUSES, Status};
+use crate::catalog::state::RetainedBackup;
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
@@ -23,8 +23,8 @@ use crate::retention::forecast::{Expiry, next_expiry};
 use crate::retention::outlook::{Outlook, Pace, outlook};
 
 pub use gather::gather;
-pub use periods::{Period, Unit};
-pub use standing::Standing;
+pub use periods::{PeriodUnit, StatsPeriod};
+pub use standing::JobStanding;
 pub use trend::Trend;
 
 /// How many of the last runs are told.
@@ -32,7 +32,7 @@ const LAST: usize = 10;
 
 /// Whose figures are wanted, and what they are held against.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct StatsOptions {
     /// The job.
     pub job: String,
     /// How long backups are kept.
@@ -43,17 +43,17 @@ pub struct Options {
 
 /// What the figures are made from.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct JobHistory {
     /// The store, in words.
     pub place: String,
     /// The other jobs that have backups there.
     pub others: Vec<String>,
     /// The runs, in any order.
-    pub runs: Vec<Run>,
+    pub runs: Vec<BackupRun>,
     /// The backups that exist, as retention sees them.
-    pub backups: Vec<Backup>,
+    pub backups: Vec<RetainedBackup>,
     /// What is wrong with the backups that are not as they should be.
-    pub faults: BTreeMap<BackupId, Fault>,
+    pub faults: BTreeMap<BackupId, BackupFault>,
     /// What of the store could not be understood.
     pub unreadable: Vec<String>,
     /// What of the store a person should look at.
@@ -64,7 +64,7 @@ pub struct Known {
 
 /// The figures of a job.
 #[derive(Debug)]
-pub struct Report {
+pub struct StatsReport {
     /// The job.
     pub job: String,
     /// The store, in words.
@@ -76,7 +76,7 @@ pub struct Report {
     /// How many runs of each status there were.
     pub totals: Vec<(Status, usize)>,
     /// How many of the ended runs made a backup: of the last 7 and 30 days, and of all.
-    pub success: Vec<Success>,
+    pub success: Vec<SuccessRate>,
     /// The backups that exist: how many, and the sum of their artifacts in bytes.
     pub kept: (usize, u64),
     /// Their raw data, in bytes, summed up.
@@ -86,9 +86,9 @@ pub struct Report {
     /// How many there are beside them, by the records, whose manifest is missing or cannot be understood.
     pub lost: usize,
     /// What is wrong with the stored data of those that are not as they should be.
-    pub faults: BTreeMap<BackupId, Fault>,
+    pub faults: BTreeMap<BackupId, BackupFault>,
     /// The newest backup.
-    pub newest: Option<Run>,
+    pub newest: Option<BackupRun>,
     /// When the oldest backup began.
     pub oldest: Option<DateTime<Utc>>,
     /// The size of an artifact in bytes, over the time.
@@ -100,13 +100,13 @@ pub struct Report {
     /// What the last backups read in bytes of raw data per second, the median.
     pub throughput: Option<f64>,
     /// Day by day, week by week or month by month, newest first.
-    pub periods: Vec<Period>,
+    pub periods: Vec<StatsPeriod>,
     /// The runs, newest first.
-    pub runs: Vec<Run>,
+    pub runs: Vec<BackupRun>,
     /// What goes next.
     pub next_expiry: Option<Expiry>,
     /// How the job stands.
-    pub standing: Standing,
+    pub standing: JobStanding,
     /// How backups are taken to go on.
     pub pace: Pace,
     /// What will be stored, and until when each backup is kept.
@@ -115,21 +115,21 @@ pub struct Report {
     pub drills: Vec<(BackupId, Drill)>,
 }
 
-impl Report {
+impl StatsReport {
     /// The last runs, newest first.
-    pub fn last(&self) -> &[Run] {
+    pub fn last(&self) -> &[BackupRun] {
         &self.runs[..self.runs.len().min(LAST)]
     }
 
     /// How a run and its backup stand.
-    pub fn shown(&self, run: &Run) -> Shown {
-        Shown::of(run.status, self.faults.get(&run.id))
+    pub fn shown(&self, run: &BackupRun) -> ShownStatus {
+        ShownStatus::of(run.status, self.faults.get(&run.id))
     }
 }
 
 /// How many runs made a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Success {
+pub struct SuccessRate {
     /// Of the last so many days; `None` is all of them.
     pub days: Option<u32>,
     /// Runs that made one.
@@ -138,7 +138,7 @@ pub struct Success {
     pub ended: usize,
 }
 
-impl Success {
+impl SuccessRate {
     /// In percent; `None` where no run ended.
     pub fn percent(&self) -> Option<f64> {
         (self.ended > 0).then(|| self.made as f64 * 100.0 / self.ended as f64)
@@ -146,27 +146,27 @@ impl Success {
 }
 
 /// Whether a run made a backup, be it deleted since.
-fn made(run: &Run) -> bool {
+fn made(run: &BackupRun) -> bool {
     matches!(run.status, Status::Completed | Status::Deleted)
 }
 
 /// The figures of a job from what is known of it.
-pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
-    let Options { job, policy, .. } = options;
-    let mut runs: Vec<&Run> = known.runs.iter().filter(|run| run.job == *job).collect();
+pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) -> StatsReport {
+    let StatsOptions { job, policy, .. } = options;
+    let mut runs: Vec<&BackupRun> = known.runs.iter().filter(|run| run.job == *job).collect();
     runs.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
     // What is known by records alone is no part of what exists, which must not depend on them.
-    let (lost, completed): (Vec<&Run>, Vec<&Run>) = runs
+    let (lost, completed): (Vec<&BackupRun>, Vec<&BackupRun>) = runs
         .iter()
         .copied()
         .filter(|run| run.status == Status::Completed)
         .partition(|run| known.faults.get(&run.id).is_some_and(|fault| fault.kind.takes_the_manifest()));
     // A deleted backup still tells how large the data was.
-    let history: Vec<&Run> = runs.iter().copied().filter(|run| made(run)).collect();
-    let trend = |value: fn(&Run) -> Option<f64>| {
+    let history: Vec<&BackupRun> = runs.iter().copied().filter(|run| made(run)).collect();
+    let trend = |value: fn(&BackupRun) -> Option<f64>| {
         trend::of(history.iter().filter_map(|run| Some((run.started_at, value(run)?))))
     };
-    let values = |value: fn(&Run) -> Option<u64>| completed.iter().filter_map(move |run| value(run));
+    let values = |value: fn(&BackupRun) -> Option<u64>| completed.iter().filter_map(move |run| value(run));
     // What a planted manifest says may be anything.
     let sum = |value| values(value).fold(0, u64::saturating_add);
     let size = trend(|run| run.stored_bytes.map(|n| n as f64));
@@ -174,7 +174,7 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
         completed.iter().filter_map(|run| Some((&run.id, run.stored_bytes?))).collect();
     let pace = pace::of(&history, size.as_ref());
     let outlook = outlook(&known.backups, &sizes, policy, job, now, pace);
-    Report {
+    StatsReport {
         job: job.clone(),
         place: known.place.clone(),
         others: known.others.clone(),
@@ -202,15 +202,15 @@ pub fn report(known: &Known, options: &Options, now: DateTime<Utc>) -> Report {
     }
 }
 
-fn success(runs: &[&Run], days: Option<u32>, now: DateTime<Utc>) -> Success {
+fn success(runs: &[&BackupRun], days: Option<u32>, now: DateTime<Utc>) -> SuccessRate {
     let since = days.map(|days| now - TimeDelta::days(days.into()));
     let ended = runs.iter().filter(|run| run.status != Status::Running);
     let ended: Vec<_> = ended.filter(|run| since.is_none_or(|since| run.started_at >= since)).collect();
-    Success { days, made: ended.iter().filter(|run| made(run)).count(), ended: ended.len() }
+    SuccessRate { days, made: ended.iter().filter(|run| made(run)).count(), ended: ended.len() }
 }
 
 /// What a run read in bytes of raw data per second; of runs that took no time nothing can be said.
-pub fn speed(run: &Run) -> Option<f64> {
+pub fn speed(run: &BackupRun) -> Option<f64> {
     let took = run.took().filter(|took| *took >= Duration::from_millis(1))?;
     Some(run.raw_bytes? as f64 / took.as_secs_f64())
 }

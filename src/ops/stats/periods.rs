@@ -3,14 +3,14 @@
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 
 use super::{made, trend};
-use crate::catalog::run::{Run, Status};
+use crate::catalog::run::{BackupRun, Status};
 
 /// How many rows there are at most.
 const ROWS: usize = 12;
 
 /// What a row stands for, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum PeriodUnit {
     /// A day.
     Day,
     /// A week, which begins on Monday.
@@ -19,31 +19,31 @@ pub enum Unit {
     Month,
 }
 
-impl Unit {
+impl PeriodUnit {
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
-            Unit::Day => "day",
-            Unit::Week => "week",
-            Unit::Month => "month",
+            PeriodUnit::Day => "day",
+            PeriodUnit::Week => "week",
+            PeriodUnit::Month => "month",
         }
     }
 
     /// The first day of the one that `day` lies in.
     fn start(self, day: NaiveDate) -> NaiveDate {
         match self {
-            Unit::Day => day,
-            Unit::Week => day - TimeDelta::days(day.weekday().num_days_from_monday().into()),
-            Unit::Month => day.with_day(1).expect("every month has a first"),
+            PeriodUnit::Day => day,
+            PeriodUnit::Week => day - TimeDelta::days(day.weekday().num_days_from_monday().into()),
+            PeriodUnit::Month => day.with_day(1).expect("every month has a first"),
         }
     }
 }
 
 /// The runs of a day, week or month.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Period {
+pub struct StatsPeriod {
     /// What it is.
-    pub unit: Unit,
+    pub unit: PeriodUnit,
     /// Its first day.
     pub start: NaiveDate,
     /// Runs that made a backup.
@@ -57,22 +57,22 @@ pub struct Period {
 }
 
 /// The rows, newest first. A period without runs has none.
-pub fn of(newest_first: &[&Run], now: DateTime<Utc>) -> Vec<Period> {
+pub fn of(newest_first: &[&BackupRun], now: DateTime<Utc>) -> Vec<StatsPeriod> {
     let Some(oldest) = newest_first.last() else { return Vec::new() };
     let unit = match (now - oldest.started_at).num_days() {
-        ..12 => Unit::Day,
-        12..77 => Unit::Week,
-        _ => Unit::Month,
+        ..12 => PeriodUnit::Day,
+        12..77 => PeriodUnit::Week,
+        _ => PeriodUnit::Month,
     };
-    let start = |run: &Run| unit.start(run.started_at.date_naive());
+    let start = |run: &BackupRun| unit.start(run.started_at.date_naive());
     let groups = newest_first.chunk_by(|a, b| start(a) == start(b));
     groups.take(ROWS).map(|group| period(unit, start(group[0]), group)).collect()
 }
 
-fn period(unit: Unit, start: NaiveDate, runs: &[&Run]) -> Period {
-    let backups: Vec<&&Run> = runs.iter().filter(|run| made(run)).collect();
-    let failed = |run: &&&Run| matches!(run.status, Status::Failed | Status::Interrupted);
-    Period {
+fn period(unit: PeriodUnit, start: NaiveDate, runs: &[&BackupRun]) -> StatsPeriod {
+    let backups: Vec<&&BackupRun> = runs.iter().filter(|run| made(run)).collect();
+    let failed = |run: &&&BackupRun| matches!(run.status, Status::Failed | Status::Interrupted);
+    StatsPeriod {
         unit,
         start,
         made: backups.len(),
@@ -86,16 +86,18 @@ fn period(unit: Unit, start: NaiveDate, runs: &[&Run]) -> Period {
 mod tests {
     use super::*;
 
-    fn run(started: DateTime<Utc>, status: Status) -> Run {
+    fn run(started: DateTime<Utc>, status: Status) -> BackupRun {
         let id = format!("{}-aaaaaa", started.format("%Y%m%dT%H%M%SZ")).parse().unwrap();
-        Run { status, ..Run::begun(id, "j", "h", "p", started) }
+        BackupRun { status, ..BackupRun::begun(id, "j", "h", "p", started) }
     }
 
     #[test]
     fn at_most_a_dozen_rows_whatever_the_span() {
         let now: DateTime<Utc> = "2026-11-24T04:00:00Z".parse().unwrap();
-        for (days, unit, rows) in [(5, Unit::Day, 6), (40, Unit::Week, 7), (400, Unit::Month, 12)] {
-            let runs: Vec<Run> =
+        for (days, unit, rows) in
+            [(5, PeriodUnit::Day, 6), (40, PeriodUnit::Week, 7), (400, PeriodUnit::Month, 12)]
+        {
+            let runs: Vec<BackupRun> =
                 (0..=days).map(|ago| run(now - TimeDelta::days(ago), Status::Completed)).collect();
             let found = of(&runs.iter().collect::<Vec<_>>(), now);
             assert_eq!((found[0].unit, found.len()), (unit, rows), "{days} days");

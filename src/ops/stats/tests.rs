@@ -6,10 +6,10 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn run(day: &str, status: Status, stored: u64) -> Run {
+fn run(day: &str, status: Status, stored: u64) -> BackupRun {
     let started = at(&format!("{day}T03:00:00Z"));
     let id = format!("{}-aaaaaa", started.format("%Y%m%dT%H%M%SZ")).parse().unwrap();
-    let mut run = Run::begun(id, "all@db1", "db1", "s3://b/p", started);
+    let mut run = BackupRun::begun(id, "all@db1", "db1", "s3://b/p", started);
     run.status = status;
     if made(&run) {
         run.finished_at = Some(started + TimeDelta::seconds(10));
@@ -18,9 +18,9 @@ fn run(day: &str, status: Status, stored: u64) -> Run {
     run
 }
 
-fn options() -> Options {
+fn options() -> StatsOptions {
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
-    Options { job: "all@db1".into(), policy, max_age: Duration::from_secs(26 * 3600) }
+    StatsOptions { job: "all@db1".into(), policy, max_age: Duration::from_secs(26 * 3600) }
 }
 
 #[test]
@@ -32,9 +32,9 @@ fn figures_of_a_few_nights() {
         run("2026-11-22", Status::Interrupted, 0),
         run("2026-11-23", Status::Completed, 2200),
         run("2026-11-24", Status::Running, 0),
-        Run { job: "other".into(), ..run("2026-11-23", Status::Completed, 1 << 40) },
+        BackupRun { job: "other".into(), ..run("2026-11-23", Status::Completed, 1 << 40) },
     ];
-    let known = Known { runs: runs.into(), ..Known::default() };
+    let known = JobHistory { runs: runs.into(), ..JobHistory::default() };
     let report = report(&known, &options(), at("2026-11-24T03:00:01Z"));
     let count = |status| report.totals.iter().find(|(s, _)| *s == status).unwrap().1;
     assert_eq!(STATUSES.map(count), [1, 2, 1, 1, 1]);
@@ -53,7 +53,7 @@ fn figures_of_a_few_nights() {
 
 #[test]
 fn a_job_without_runs_has_no_figures() {
-    let report = report(&Known::default(), &options(), at("2026-11-24T03:00:00Z"));
+    let report = report(&JobHistory::default(), &options(), at("2026-11-24T03:00:00Z"));
     assert!(report.size.is_none() && report.newest.is_none() && report.periods.is_empty());
     assert_eq!(report.success[0].percent(), None);
 }

@@ -22,7 +22,7 @@ use crate::base::units;
 use crate::catalog::choose::{self, WhichBackup};
 use crate::catalog::run::Verified;
 use crate::catalog::verdict::{Drill, Verdict};
-use crate::catalog::{self, Catalog, Entry, Reading, layout, marks, records};
+use crate::catalog::{self, Catalog, CatalogEntry, CatalogOptions, layout, marks, records};
 use crate::config::RecordsAt;
 use crate::model::id::BackupId;
 use crate::model::manifest::{Manifest, TOOL};
@@ -46,7 +46,7 @@ pub enum VerifySelection {
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
     pub selection: VerifySelection,
-    pub reading: Reading,
+    pub reading: CatalogOptions,
     /// The number of threads that decompress.
     pub workers: usize,
     /// The name of this machine, for the results.
@@ -209,12 +209,14 @@ async fn choose_one(
 ) -> Result<Vec<ChosenBackup>> {
     let store = &*resources.store;
     match choose::choose(store, which, job, &options.reading).await? {
-        Entry::Backup(manifest) => Ok(vec![ChosenBackup::Manifest(manifest)]),
-        Entry::Damaged { id, key, why } => {
+        CatalogEntry::Backup(manifest) => Ok(vec![ChosenBackup::Manifest(manifest)]),
+        CatalogEntry::Damaged { id, key, why } => {
             report.damaged.push(unreadable(id, &key, &why));
             Ok(Vec::new())
         }
-        Entry::Archived { id, key, why } => Err(choose::archived_manifest(store, &id, &key, &why).await?),
+        CatalogEntry::Archived { id, key, why } => {
+            Err(choose::archived_manifest(store, &id, &key, &why).await?)
+        }
     }
 }
 
@@ -233,10 +235,10 @@ async fn sample(
     let mut backups = Vec::new();
     for entry in catalog.summaries(&catalog.existing()).await? {
         match entry {
-            Entry::Backup(manifest) if job.is_some_and(|job| manifest.job != job) => {}
-            Entry::Backup(manifest) => backups.push((manifest.started_at, manifest.id.clone())),
-            Entry::Damaged { id, key, why } => report.damaged.push(unreadable(id, &key, &why)),
-            Entry::Archived { id, key, why } => {
+            CatalogEntry::Backup(manifest) if job.is_some_and(|job| manifest.job != job) => {}
+            CatalogEntry::Backup(manifest) => backups.push((manifest.started_at, manifest.id.clone())),
+            CatalogEntry::Damaged { id, key, why } => report.damaged.push(unreadable(id, &key, &why)),
+            CatalogEntry::Archived { id, key, why } => {
                 report.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
             }
         }
@@ -275,12 +277,12 @@ async fn verify_one(
     let manifest = match chosen {
         ChosenBackup::Manifest(manifest) => manifest,
         ChosenBackup::Id(id) => match cancel.or(catalog::find(&**store, &id)).await? {
-            Some(Entry::Backup(manifest)) => manifest,
-            Some(Entry::Damaged { id, key, why }) => {
+            Some(CatalogEntry::Backup(manifest)) => manifest,
+            Some(CatalogEntry::Damaged { id, key, why }) => {
                 report.damaged.push(unreadable(id, &key, &why));
                 return Ok(());
             }
-            Some(Entry::Archived { id, key, why }) => {
+            Some(CatalogEntry::Archived { id, key, why }) => {
                 report.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
                 return Ok(());
             }

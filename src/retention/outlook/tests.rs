@@ -11,16 +11,16 @@ const PACE: Pace = Pace { every: TimeDelta::days(1), bytes: 100.0, per_day: 1.0 
 const POLICY: Policy = Policy { days: 3, min: 1, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
 
 /// Backups of so many days ago, at 03:00; now it is 04:00.
-fn of_days_ago(days: &[i64]) -> Vec<Backup> {
+fn of_days_ago(days: &[i64]) -> Vec<RetainedBackup> {
     days.iter().map(|day| backup(*day)).collect()
 }
 
-fn seen(backups: &[Backup], policy: &Policy) -> Outlook {
+fn seen(backups: &[RetainedBackup], policy: &Policy) -> Outlook {
     seen_at(now(), backups, policy, PACE)
 }
 
 /// Each has 100 bytes.
-fn seen_at(now: DateTime<Utc>, backups: &[Backup], policy: &Policy, pace: Pace) -> Outlook {
+fn seen_at(now: DateTime<Utc>, backups: &[RetainedBackup], policy: &Policy, pace: Pace) -> Outlook {
     let sizes = backups.iter().map(|backup| (&backup.id, 100)).collect();
     outlook(backups, &sizes, policy, JOB, now, pace)
 }
@@ -41,7 +41,7 @@ fn three_nights_of_three_that_are_kept() {
     let bytes: Vec<u64> = outlook.stored.iter().map(|stored| stored.bytes).take(4).collect();
     // The next night's is 101 bytes, for it is made 23 hours from now.
     assert_eq!(bytes, [300, 301, 303, 306]);
-    let apart = |w: &[Stored]| w[1].at - w[0].at == TimeDelta::days(1);
+    let apart = |w: &[StoredForecast]| w[1].at - w[0].at == TimeDelta::days(1);
     assert!(outlook.stored.windows(2).all(apart), "{:?}", outlook.stored);
 }
 
@@ -51,7 +51,7 @@ fn the_clean_up_of_this_night_is_still_to_come() {
     let soon = now() - TimeDelta::minutes(20);
     let outlook = seen_at(soon, &backups, &POLICY, PACE);
     assert_eq!(outlook.stays[2].until, Some(now()));
-    assert_eq!(outlook.stored[1], Stored { at: now(), backups: 1, bytes: 100 });
+    assert_eq!(outlook.stored[1], StoredForecast { at: now(), backups: 1, bytes: 100 });
 }
 
 #[test]
@@ -146,10 +146,10 @@ proptest! {
         let mut next = following(anchor, PACE.every, now());
         while next <= at {
             let id = format!("{}-bbbbbb", next.format("%Y%m%dT%H%M%SZ")).parse().unwrap();
-            all.push(Backup { id, started: next, ..backup(0) });
+            all.push(RetainedBackup { id, started: next, ..backup(0) });
             next += PACE.every;
         }
-        let around = Circumstances { job: JOB.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
+        let around = PlanContext { job: JOB.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
         let plan = plan(&all, &policy, &around);
         let going: BTreeSet<&BackupId> = plan.deletions().map(|decision| &decision.id).collect();
         let told: BTreeSet<&BackupId> =

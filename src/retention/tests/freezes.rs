@@ -3,7 +3,7 @@
 use super::*;
 
 #[track_caller]
-fn frozen(backups: &[Backup], around: &Circumstances, words: &str) {
+fn frozen(backups: &[RetainedBackup], around: &PlanContext, words: &str) {
     let plan = plan(backups, &POLICY, around);
     assert_eq!(going(&plan), Vec::<i64>::new());
     assert!(plan.frozen.len() == 1 && plan.frozen[0].contains(words), "{words}: {:?}", plan.frozen);
@@ -28,7 +28,7 @@ fn a_collapse_that_lasts_is_compared_with_the_last_good_one() {
     frozen(&backups, &around(), &format!("where {} had 1,000", backups[5].id));
     // Whatever came before the one that is accepted stays what it was.
     backups[0].accepted = true;
-    let judged = plan(&backups, &POLICY, &Circumstances { force: true, ..around() });
+    let judged = plan(&backups, &POLICY, &PlanContext { force: true, ..around() });
     assert!(judged.frozen.is_empty());
     assert!(judged.decisions[1].reason.contains("not good: it collapsed"), "{:?}", judged.decisions[1]);
     assert!(!judged.decisions[0].reason.contains("not good"), "{:?}", judged.decisions[0]);
@@ -69,10 +69,10 @@ fn names_of_loopback_are_one_server_and_its_ports_are_not() {
 fn clocks_that_disagree_freeze() {
     for minutes in [-11, 11, -5_256_000] {
         let store_clock = now() + TimeDelta::minutes(minutes);
-        frozen(&nightly(0..32), &Circumstances { store_clock, ..around() }, "the clocks disagree");
+        frozen(&nightly(0..32), &PlanContext { store_clock, ..around() }, "the clocks disagree");
     }
     let store_clock = now() + TimeDelta::minutes(10);
-    let plan = plan(&nightly(0..32), &POLICY, &Circumstances { store_clock, ..around() });
+    let plan = plan(&nightly(0..32), &POLICY, &PlanContext { store_clock, ..around() });
     assert_eq!(going(&plan), [30, 31]);
 }
 
@@ -88,7 +88,7 @@ fn what_is_dated_in_the_future_freezes_counts_for_nothing_and_stays() {
 #[test]
 fn many_at_once_need_force() {
     frozen(&nightly(0..41), &around(), "11 of 41 good backups would go at once");
-    let forced = Circumstances { force: true, ..around() };
+    let forced = PlanContext { force: true, ..around() };
     assert_eq!(plan(&nightly(0..41), &POLICY, &forced).deletions().count(), 11);
     assert_eq!(gone(&nightly(0..40), &POLICY).len(), 10, "a quarter");
     assert_eq!(gone(&nightly(100..106), &POLICY).len(), 3, "three may always go");
@@ -97,5 +97,5 @@ fn many_at_once_need_force() {
 #[test]
 fn what_cannot_be_read_freezes() {
     let unreadable = vec!["manifest.json: not JSON".to_string()];
-    frozen(&nightly(0..32), &Circumstances { unreadable, force: true, ..around() }, "not JSON");
+    frozen(&nightly(0..32), &PlanContext { unreadable, force: true, ..around() }, "not JSON");
 }

@@ -6,11 +6,11 @@ use super::*;
 
 const DAY: Duration = Duration::from_secs(26 * 3600);
 
-fn judge(backups: &[Backup]) -> Freshness {
+fn judge(backups: &[RetainedBackup]) -> Freshness {
     freshness(backups, JOB, now(), DAY)
 }
 
-fn newest(backups: &[Backup]) -> Option<(i64, bool)> {
+fn newest(backups: &[RetainedBackup]) -> Option<(i64, bool)> {
     let found = judge(backups);
     found.newest.map(|(id, age)| {
         assert_eq!(TimeDelta::from_std(age).unwrap(), now() - id.started());
@@ -38,7 +38,7 @@ fn to_the_second() {
 
 #[test]
 fn what_is_not_good_is_not_fresh() {
-    let kinds: [fn(&mut Backup); 4] = [
+    let kinds: [fn(&mut RetainedBackup); 4] = [
         |b| b.unsound = Some("its artifact is missing".into()),
         |b| b.contents = contents(1),
         |b| b.source.member = "db2:27017".into(),
@@ -71,7 +71,7 @@ fn one_of_the_future_alone_is_none() {
 #[test]
 fn an_accepted_collapse_is_fresh_and_other_jobs_are_not_looked_at() {
     let mut backups = nightly(2..5);
-    let mut small = Backup { contents: contents(1), accepted: true, ..backup(0) };
+    let mut small = RetainedBackup { contents: contents(1), accepted: true, ..backup(0) };
     backups.push(small.clone());
     assert!(judge(&backups).fresh);
     small.job = "other".into();

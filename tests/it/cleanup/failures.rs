@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use uzima_backup::catalog::layout;
-use uzima_backup::catalog::marks::{FORMAT, Failure};
+use uzima_backup::catalog::marks::{FORMAT, FailedRun};
 use uzima_backup::model::id::BackupId;
 use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::cleanup::cleanup;
@@ -15,13 +15,13 @@ use super::support::{JOB, Place, keys_of, manifest, places};
 use crate::store::support;
 
 /// The report of a run that failed so many days ago.
-pub fn failed(job: &str, days: i64) -> Failure {
+pub fn failed(job: &str, days: i64) -> FailedRun {
     failed_run(manifest(job, days))
 }
 
 /// The report of a run that failed, with the id and the times of this manifest.
-fn failed_run(m: Manifest) -> Failure {
-    Failure {
+fn failed_run(m: Manifest) -> FailedRun {
+    FailedRun {
         format: FORMAT,
         id: m.id,
         job: m.job,
@@ -41,7 +41,7 @@ impl Place {
         self.put_failure(failed(job, days))
     }
 
-    fn put_failure(&self, failure: Failure) -> BackupId {
+    fn put_failure(&self, failure: FailedRun) -> BackupId {
         self.put(&layout::failed(&failure.id), &serde_json::to_vec(&failure).expect("JSON"));
         failure.id
     }
@@ -89,7 +89,7 @@ fn an_orphan_beside_a_report_of_a_failure_is_still_an_orphan() {
 fn an_unreadable_report_of_a_failure_stays() {
     for place in places() {
         place.nightly(0..5);
-        let of_newer = Failure { format: FORMAT + 1, ..failed(JOB, 60) };
+        let of_newer = FailedRun { format: FORMAT + 1, ..failed(JOB, 60) };
         let of_another = failed(JOB, 70);
         for (days, body) in [
             (40, b"{".to_vec()),

@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use uzima_backup::catalog::collapse::{Amount, Contents};
 use uzima_backup::catalog::marks::Pin;
-use uzima_backup::catalog::state::Backup;
+use uzima_backup::catalog::state::RetainedBackup;
 use uzima_backup::config::choices::Policy;
 use uzima_backup::model::manifest::SourceServer;
 use uzima_backup::model::server::Topology;
-use uzima_backup::retention::{Action, Circumstances, plan};
+use uzima_backup::retention::{PlanContext, RetentionAction, plan};
 
 use super::oracle::Oracle;
 
@@ -79,7 +79,7 @@ struct History {
     holds: u64,
     server: u8,
     made: u32,
-    backups: Vec<Backup>,
+    backups: Vec<RetainedBackup>,
     /// The numbers of cleanups, of frozen cleanups, and of deleted backups.
     tally: [usize; 3],
 }
@@ -97,7 +97,7 @@ impl History {
             self.made += 1;
             let amount = Amount { documents: self.holds, raw_bytes: self.holds * 10 };
             let id = format!("{}-{:06}", started.format("%Y%m%dT%H%M%SZ"), self.made);
-            self.backups.push(Backup {
+            self.backups.push(RetainedBackup {
                 id: id.parse().expect("an id"),
                 job: job.into(),
                 started,
@@ -118,7 +118,7 @@ impl History {
     }
 
     fn happen(&mut self, event: &HistoryEvent, policy: &Policy) {
-        let at = |index: &prop::sample::Index, backups: &[Backup]| {
+        let at = |index: &prop::sample::Index, backups: &[RetainedBackup]| {
             (!backups.is_empty()).then(|| index.index(backups.len()))
         };
         match event {
@@ -160,9 +160,9 @@ impl History {
 
     fn clean(&mut self, job: &str, off: TimeDelta, force: bool, policy: &Policy) {
         let (now, store_clock) = (self.now + TimeDelta::hours(1) + off, self.now + TimeDelta::hours(1));
-        let around = Circumstances { job: job.into(), now, store_clock, force, unreadable: vec![] };
+        let around = PlanContext { job: job.into(), now, store_clock, force, unreadable: vec![] };
         let plan = plan(&self.backups, policy, &around);
-        let deleted: Vec<&Backup> = plan
+        let deleted: Vec<&RetainedBackup> = plan
             .deletions()
             .map(|d| self.backups.iter().find(|b| b.id == d.id).expect("a deleted backup existed"))
             .collect();
@@ -173,7 +173,8 @@ impl History {
         let mut got: Vec<&str> = deleted.iter().map(|b| b.id.as_str()).collect();
         got.sort_unstable();
         assert_eq!(got, want.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), "{:?}", plan.frozen);
-        let decided = plan.decisions.iter().filter(|d| d.action == Action::Keep).count() + want.len();
+        let decided =
+            plan.decisions.iter().filter(|d| d.action == RetentionAction::Keep).count() + want.len();
         assert!(!plan.frozen.is_empty() || decided == oracle.mine.len(), "one decision for each");
         let left = oracle.good().iter().filter(|b| !got.contains(&b.id.as_str())).count();
         assert!(left >= oracle.good().len().min(policy.min), "keep_min");

@@ -1,13 +1,13 @@
 //! The rules of retention, written from the design. The oracle shares no code with the planner.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use uzima_backup::catalog::state::Backup;
+use uzima_backup::catalog::state::RetainedBackup;
 use uzima_backup::config::choices::Policy;
 
 /// Decides for each backup alone, not in the planner's order.
 pub struct Oracle<'a> {
     /// The backups of the job, oldest first.
-    pub mine: Vec<&'a Backup>,
+    pub mine: Vec<&'a RetainedBackup>,
     /// One letter for each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound.
     letters: Vec<char>,
     now: DateTime<Utc>,
@@ -15,8 +15,13 @@ pub struct Oracle<'a> {
 }
 
 impl<'a> Oracle<'a> {
-    pub fn new(backups: &'a [Backup], job: &str, now: DateTime<Utc>, policy: &'a Policy) -> Oracle<'a> {
-        let mut mine: Vec<&Backup> = backups.iter().filter(|b| b.job == job).collect();
+    pub fn new(
+        backups: &'a [RetainedBackup],
+        job: &str,
+        now: DateTime<Utc>,
+        policy: &'a Policy,
+    ) -> Oracle<'a> {
+        let mut mine: Vec<&RetainedBackup> = backups.iter().filter(|b| b.job == job).collect();
         mine.sort_by(|a, b| a.started.cmp(&b.started).then_with(|| a.id.cmp(&b.id)));
         let mut letters: Vec<char> = Vec::new();
         for (i, b) in mine.iter().enumerate() {
@@ -35,13 +40,13 @@ impl<'a> Oracle<'a> {
     }
 
     /// The good backups, oldest first.
-    pub fn good(&self) -> Vec<&'a Backup> {
+    pub fn good(&self) -> Vec<&'a RetainedBackup> {
         let pairs = self.mine.iter().zip(&self.letters);
         pairs.filter(|(_, letter)| **letter == 'g').map(|(b, _)| *b).collect()
     }
 
     /// The number of periods with a newer good backup. `None` if a newer one is in the same period.
-    fn newer<K: PartialEq>(&self, b: &Backup, period: impl Fn(DateTime<Utc>) -> K) -> Option<usize> {
+    fn newer<K: PartialEq>(&self, b: &RetainedBackup, period: impl Fn(DateTime<Utc>) -> K) -> Option<usize> {
         let good = self.good();
         let after = good.iter().filter(|g| (g.started, &g.id) > (b.started, &b.id));
         let mut periods: Vec<K> = Vec::new();
@@ -95,9 +100,9 @@ impl<'a> Oracle<'a> {
     }
 
     /// The backups that must be deleted.
-    pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a Backup> {
+    pub fn going(&self, off: TimeDelta, force: bool) -> Vec<&'a RetainedBackup> {
         let out = if self.frozen(off, force) { Vec::new() } else { self.out() };
-        let mut going: Vec<&Backup> = out.into_iter().map(|i| self.mine[i]).collect();
+        let mut going: Vec<&RetainedBackup> = out.into_iter().map(|i| self.mine[i]).collect();
         going.sort_by(|a, b| a.id.cmp(&b.id));
         going
     }

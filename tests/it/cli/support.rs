@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
-use uzima_backup::catalog::marks::Failure;
+use uzima_backup::catalog::marks::FailedRun;
 use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 
@@ -111,9 +111,9 @@ impl Home {
     }
 
     /// The stored reports of failed runs, oldest first.
-    pub fn failures(&self) -> Vec<Failure> {
+    pub fn failures(&self) -> Vec<FailedRun> {
         let files = self.files().into_iter().filter(|file| file.ends_with("/failed.json"));
-        let mut found: Vec<Failure> = files
+        let mut found: Vec<FailedRun> = files
             .map(|file| std::fs::read(self.backups().join(file)).expect("a report of a failure"))
             .map(|bytes| serde_json::from_slice(&bytes).expect("sound JSON"))
             .collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use uzima_backup::catalog::marks::Failure;
+use uzima_backup::catalog::marks::FailedRun;
 
 use super::{keys, read};
 
@@ -78,9 +78,9 @@ fn manifests_from_before_the_oplog_slice_are_read() {
 }
 
 /// A `failed.json` with every optional field.
-pub fn failure() -> Failure {
+pub fn failure() -> FailedRun {
     let now = "2026-11-23T03:00:00Z".parse().unwrap();
-    Failure {
+    FailedRun {
         format: 1,
         id: "20261123T030000Z-7k3q9d".parse().unwrap(),
         job: "x".into(),

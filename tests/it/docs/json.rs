@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use uzima_backup::catalog::marks::Failure;
+use uzima_backup::catalog::marks::FailedRun;
 
 use super::format::failure;
 use super::{keys, read};
@@ -37,7 +37,7 @@ async fn json_md_describes_every_field() {
     let damaged = dir.join("2020/01/20200101T000000Z-aaaaaa");
     std::fs::create_dir_all(&damaged).unwrap();
     std::fs::write(damaged.join("manifest.json"), "{").unwrap();
-    let failed = Failure {
+    let failed = FailedRun {
         id: "20200102T000000Z-cccccc".parse().unwrap(),
         job: backup["job"].as_str().unwrap().into(),
         started_at: "2020-01-02T00:00:00Z".parse().unwrap(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use uzima_backup::base::clock::Clock;
-use uzima_backup::catalog::{self, Entry, layout};
+use uzima_backup::catalog::{self, CatalogEntry, layout};
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::verify::check_backup;
@@ -76,9 +76,9 @@ fn plausible(manifest: &Value) -> Vec<(String, Value)> {
 
 async fn findings(store: &Arc<dyn Store>, manifest: &Manifest) -> Vec<String> {
     match catalog::find(&**store, &manifest.id).await.expect("the store answers").expect("a manifest") {
-        Entry::Damaged { why, .. } => vec![why],
-        Entry::Archived { .. } => unreachable!("a directory has no archive"),
-        Entry::Backup(manifest) => {
+        CatalogEntry::Damaged { why, .. } => vec![why],
+        CatalogEntry::Archived { .. } => unreachable!("a directory has no archive"),
+        CatalogEntry::Backup(manifest) => {
             let report = check_backup(store, &manifest, 2, Clock::start()).await.expect("a report");
             report.findings.iter().map(ToString::to_string).collect()
         }

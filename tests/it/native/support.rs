@@ -15,7 +15,7 @@ use uzima_backup::base::error::{Error, Kind};
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
-use uzima_backup::catalog::Reading;
+use uzima_backup::catalog::CatalogOptions;
 use uzima_backup::config::JobSettings;
 use uzima_backup::config::choices::EngineChoice;
 use uzima_backup::config::machine::Machine;
@@ -98,9 +98,10 @@ impl Shelf {
 
     /// The ids that `list` shows.
     pub async fn listed(&self) -> Vec<String> {
-        let found = list::list(&*self.store(), &[], &list::Options::default(), &Reading::at(Utc::now()))
-            .await
-            .expect("a list");
+        let found =
+            list::list(&*self.store(), &[], &list::ListOptions::default(), &CatalogOptions::at(Utc::now()))
+                .await
+                .expect("a list");
         found.iter().map(|listed| listed.id().to_string()).collect()
     }
 

@@ -4,8 +4,9 @@ use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
 use uzima_backup::config::notify::Event;
 use uzima_backup::config::notify::MailOptions;
-use uzima_backup::notify::events::{Cleanup, Frozen, NewestGood, Occasion, Operation};
-use uzima_backup::notify::{Notifier, Outcome, UNKNOWN_JOB};
+use uzima_backup::notify::events::RunOutcome;
+use uzima_backup::notify::events::{CleanupFrozen, CleanupSuccess, NewestGood, NotifiedRun, RunKind};
+use uzima_backup::notify::{Notifier, UNKNOWN_JOB};
 
 use super::runs::{NotifierSetup, at, failure, success};
 use super::support::mails;
@@ -41,11 +42,12 @@ async fn a_series_of_failures_is_mailed_once_a_day_until_the_recovery() {
 #[tokio::test]
 async fn operations_are_tracked_separately_and_a_freeze_counts_as_a_failure() {
     let place = NotifierSetup::new().await;
-    let frozen = || Outcome::Frozen(Frozen { why: vec!["it collapsed".into()], ..Frozen::default() });
+    let frozen =
+        || RunOutcome::Frozen(CleanupFrozen { why: vec!["it collapsed".into()], ..CleanupFrozen::default() });
     for (hours, outcome) in
-        [(1, frozen()), (2, frozen()), (26, frozen()), (50, Outcome::Cleanup(Cleanup::default()))]
+        [(1, frozen()), (2, frozen()), (26, frozen()), (50, RunOutcome::Cleanup(CleanupSuccess::default()))]
     {
-        place.ends(place.options(), Operation::Cleanup, hours, outcome).await;
+        place.ends(place.options(), RunKind::Cleanup, hours, outcome).await;
     }
     place.backup(3, failure(Exit::Failed, NewestGood::Missing)).await;
     let want = [
@@ -62,13 +64,13 @@ async fn only_selected_events_are_mailed() {
     let place = NotifierSetup::new().await;
     let only = |events: &[Event]| MailOptions { events: events.into(), ..place.options() };
     let failed = || failure(Exit::Failed, NewestGood::Missing);
-    place.ends(only(&[Event::Failure]), Operation::Backup, 0, success()).await;
-    place.ends(only(&[Event::Failure]), Operation::Backup, 1, failed()).await;
-    place.ends(only(&[Event::Failure]), Operation::Backup, 2, success()).await;
-    place.ends(only(&[Event::Success, Event::Failure]), Operation::Backup, 3, failed()).await;
-    place.ends(only(&[Event::Success, Event::Failure]), Operation::Backup, 4, success()).await;
-    place.ends(only(&[Event::Success]), Operation::Backup, 5, failed()).await;
-    place.ends(place.options(), Operation::Backup, 6, success()).await;
+    place.ends(only(&[Event::Failure]), RunKind::Backup, 0, success()).await;
+    place.ends(only(&[Event::Failure]), RunKind::Backup, 1, failed()).await;
+    place.ends(only(&[Event::Failure]), RunKind::Backup, 2, success()).await;
+    place.ends(only(&[Event::Success, Event::Failure]), RunKind::Backup, 3, failed()).await;
+    place.ends(only(&[Event::Success, Event::Failure]), RunKind::Backup, 4, success()).await;
+    place.ends(only(&[Event::Success]), RunKind::Backup, 5, failed()).await;
+    place.ends(place.options(), RunKind::Backup, 6, success()).await;
     let want = [
         "backup failed: all@db1 (run-1)",
         "backup failed: all@db1 (run-3)",
@@ -91,9 +93,9 @@ async fn a_busy_lock_is_mailed_only_without_a_fresh_backup() {
 #[tokio::test]
 async fn a_failure_without_a_job_ends_with_the_success_of_any_job() {
     let place = NotifierSetup::new().await;
-    let unknown = |hours: i64| Occasion {
+    let unknown = |hours: i64| NotifiedRun {
         job: UNKNOWN_JOB.into(),
-        operation: Operation::Backup,
+        operation: RunKind::Backup,
         run: format!("run-{hours}"),
     };
     let notifier = |place: &NotifierSetup| {

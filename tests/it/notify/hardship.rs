@@ -6,7 +6,7 @@ use uzima_backup::base::cancel::Cancel;
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
 use uzima_backup::notify::Notifier;
-use uzima_backup::notify::events::{NewestGood, Occasion, Operation};
+use uzima_backup::notify::events::{NewestGood, NotifiedRun, RunKind};
 
 use super::runs::{NotifierSetup, at, failure, occasion, success};
 use super::support::{accepted, refused, service};
@@ -34,7 +34,7 @@ async fn a_failed_mail_is_reported_and_sent_by_the_next_run() {
     let server = service(vec![refused(403, "invalid_api_key", "API key is invalid"), accepted()]).await;
     let place = NotifierSetup { server, folder };
     let failed = || failure(Exit::Failed, NewestGood::Missing);
-    let problems = place.ends(place.options(), Operation::Backup, 0, failed()).await;
+    let problems = place.ends(place.options(), RunKind::Backup, 0, failed()).await;
     assert!(problems.len() == 1 && problems[0].contains("RESEND_API_KEY"), "{problems:?}");
     place.backup(1, failed()).await;
     place.backup(2, failed()).await;
@@ -45,7 +45,7 @@ async fn a_failed_mail_is_reported_and_sent_by_the_next_run() {
 async fn without_mail_settings_nothing_is_sent_or_stored() {
     let folder = tempfile::tempdir().expect("a folder");
     let notifier = Notifier::new(None, Some(folder.path().join("state")), Redactor::default(), "h");
-    let of = Occasion { job: "j".into(), operation: Operation::Backup, run: "r".into() };
+    let of = NotifiedRun { job: "j".into(), operation: RunKind::Backup, run: "r".into() };
     assert!(notifier.outcome(&of, success(), at(0)).await.is_empty());
     assert!(!folder.path().join("state").exists() && !notifier.is_configured());
 }
@@ -62,7 +62,7 @@ async fn a_run_that_a_signal_ends_does_not_wait_for_the_mail() {
     cancel.by_signal(15);
     let notifier = place.notifier(place.options()).ending_by(cancel.deadline());
     let outcome = failure(Exit::Signal(15), NewestGood::Missing);
-    let problems = notifier.outcome(&occasion(Operation::Backup, 0), outcome, at(0)).await;
+    let problems = notifier.outcome(&occasion(RunKind::Backup, 0), outcome, at(0)).await;
     assert_eq!(problems.len(), 1);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use uzima_backup::base::exit::Exit;
 use uzima_backup::config::notify::MailOptions;
-use uzima_backup::notify::render;
 use uzima_backup::notify::resend::{KeyCheck, Mailer};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -26,8 +25,8 @@ async fn a_mail_has_both_bodies_and_all_recipients() {
     assert_eq!(mail["from"], "Backups <backups@example.com>");
     assert_eq!(mail["to"], serde_json::json!(["ops@example.com", "oncall@example.org"]));
     assert_eq!(mail["subject"], message().subject);
-    assert_eq!(mail["html"], render::html(&message()));
-    assert_eq!(mail["text"], render::text(&message()));
+    assert_eq!(mail["html"], message().html());
+    assert_eq!(mail["text"], message().text());
 }
 
 #[tokio::test]

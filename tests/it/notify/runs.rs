@@ -6,8 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
 use uzima_backup::config::notify::MailOptions;
-use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
-use uzima_backup::notify::{Notifier, Outcome};
+use uzima_backup::notify::Notifier;
+use uzima_backup::notify::events::RunOutcome;
+use uzima_backup::notify::events::{BackupSuccess, NewestGood, NotifiedRun, RunFailure, RunKind};
 use wiremock::MockServer;
 
 use super::support::{accepted, mails, options, service};
@@ -16,8 +17,8 @@ pub fn at(hours: i64) -> DateTime<Utc> {
     "2026-11-23T03:00:00Z".parse::<DateTime<Utc>>().expect("a time") + TimeDelta::hours(hours)
 }
 
-pub fn failure(exit: Exit, newest_good: NewestGood) -> Outcome {
-    Outcome::Failure(Failure {
+pub fn failure(exit: Exit, newest_good: NewestGood) -> RunOutcome {
+    RunOutcome::Failure(RunFailure {
         error: "cannot connect".into(),
         next_step: None,
         exit,
@@ -27,8 +28,8 @@ pub fn failure(exit: Exit, newest_good: NewestGood) -> Outcome {
     })
 }
 
-pub fn success() -> Outcome {
-    Outcome::Success(Success {
+pub fn success() -> RunOutcome {
+    RunOutcome::Success(BackupSuccess {
         started: at(0),
         finished: at(0),
         place: "/backups".into(),
@@ -44,8 +45,8 @@ pub fn success() -> Outcome {
 }
 
 /// The run of an operation so many hours after the first one.
-pub fn occasion(operation: Operation, hours: i64) -> Occasion {
-    Occasion { job: "all@db1".into(), operation, run: format!("run-{hours}") }
+pub fn occasion(operation: RunKind, hours: i64) -> NotifiedRun {
+    NotifiedRun { job: "all@db1".into(), operation, run: format!("run-{hours}") }
 }
 
 /// A mail service, and a notifier with its state in a folder.
@@ -76,15 +77,15 @@ impl NotifierSetup {
     pub async fn ends(
         &self,
         options: MailOptions,
-        operation: Operation,
+        operation: RunKind,
         hours: i64,
-        outcome: Outcome,
+        outcome: RunOutcome,
     ) -> Vec<String> {
         self.notifier(options).outcome(&occasion(operation, hours), outcome, at(hours)).await
     }
 
-    pub async fn backup(&self, hours: i64, outcome: Outcome) {
-        let problems = self.ends(self.options(), Operation::Backup, hours, outcome).await;
+    pub async fn backup(&self, hours: i64, outcome: RunOutcome) {
+        let problems = self.ends(self.options(), RunKind::Backup, hours, outcome).await;
         assert_eq!(problems, Vec::<String>::new());
     }
 

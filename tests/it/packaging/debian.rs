@@ -183,7 +183,7 @@ fn a_purge_takes_the_state_and_no_backup() {
     let script = script.replace("/etc/", &format!("{}/", etc.display()));
     let purge = || run(Command::new("sh").args(["-c", &script, "postrm", "purge"])).ends(0).stdout;
     let fill = |below: &str| {
-        for name in ["locks/all@vm.backup.lock", "uploads/one.json", uzima_backup::notify::memory::FILE] {
+        for name in ["locks/all@vm.backup.lock", "uploads/one.json", uzima_backup::notify::throttle::FILE] {
             let file = state.join(below).join(name);
             std::fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
             std::fs::write(file, "x").expect("a file");

@@ -6,16 +6,16 @@ use bson::doc;
 use chrono::{SubsecRound, TimeDelta, Utc};
 use uzima_backup::base::secret::Secret;
 use uzima_backup::catalog::records::{Records, RecordsOptions};
-use uzima_backup::catalog::run::{Run, Status, Verified};
+use uzima_backup::catalog::run::{BackupRun, Status, Verified};
 use uzima_backup::model::id::BackupId;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::support::{recorded, runs};
 
-fn begun(job: &str, days: i64) -> Run {
+fn begun(job: &str, days: i64) -> BackupRun {
     let at = Utc::now().trunc_subsecs(3) - TimeDelta::days(days);
-    Run::begun(BackupId::new(at, &mut rand::rng()), job, "host", "place", at)
+    BackupRun::begun(BackupId::new(at, &mut rand::rng()), job, "host", "place", at)
 }
 
 async fn records(uri: &str, patience: u64) -> Records {
@@ -40,7 +40,7 @@ async fn a_run_is_recorded_from_start_to_end() {
         std::slice::from_ref(&second)
     );
     let verified = Some(Verified { at: second.started_at, sound: true, drilled: None });
-    let done = Run {
+    let done = BackupRun {
         status: Status::Completed,
         finished_at: Some(second.started_at + TimeDelta::minutes(1)),
         documents: Some(u64::MAX >> 1),
@@ -63,7 +63,7 @@ async fn a_run_is_recorded_from_start_to_end() {
     let record =
         runs(&client).find_one(doc! {"_id": done.id.as_str()}).await.expect("a find").expect("a record");
     assert_eq!(record.get_datetime("deleted_at").expect("a date").timestamp_millis(), at.timestamp_millis());
-    let deleted = Run { status: Status::Deleted, ..done };
+    let deleted = BackupRun { status: Status::Deleted, ..done };
     assert_eq!(records.all(Some("j")).await.expect("the backups of job j").runs[1], deleted);
     assert_eq!(recorded(&client).await.len(), 3);
     records.close().await;

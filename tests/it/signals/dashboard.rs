@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use uzima_backup::notify::signals::metrics::{LABEL, METRICS};
+use uzima_backup::notify::metrics::{LABEL, METRICS};
 
 fn shipped(name: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);

@@ -81,7 +81,10 @@ async fn a_slow_monitor_costs_ten_seconds_and_no_backup() {
     let report = reported(&mut signalled.pinging(&server.uri()), &["backup"], 3);
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     let [problem] = problems(&report).try_into().expect("one problem");
-    holds(&problem, &["ping_url: http://127.0.0.1", "was not told of the success: ", "no answer", "reached"]);
+    holds(
+        &problem,
+        &["ping_url: http://127.0.0.1", "did not receive the ping 'success': ", "no answer", "reached"],
+    );
     assert!(!problem.contains("canary"), "{problem}");
     assert!(signalled.pings().await.len() > 2, "it was asked again");
     assert_eq!(signalled.home.manifests().len(), 1);
@@ -112,8 +115,8 @@ async fn a_refusing_or_unreachable_monitor_costs_no_backup() {
         keeps_quiet(&ran);
         let problems = problems(&ran.json());
         assert_eq!(problems.len(), 2, "{problems:?}");
-        for (problem, what) in problems.iter().zip(["the start", "the success"]) {
-            holds(problem, &["ping_url: ", &format!("was not told of {what}"), words[0], words[1]]);
+        for (problem, what) in problems.iter().zip(["the ping 'start'", "the ping 'success'"]) {
+            holds(problem, &["ping_url: ", &format!("did not receive {what}"), words[0], words[1]]);
         }
         assert_eq!(signalled.home.manifests().len(), 1);
         // A failed run keeps its own exit code.

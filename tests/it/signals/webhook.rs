@@ -43,7 +43,7 @@ async fn every_run_is_sent_to_the_webhook() {
     assert!(bad["failure"]["next_step"].is_string() && bad["backup"].is_null());
     let began = report["started_at"].as_str().expect("a time");
     assert_eq!(bad["failure"]["newest_good_at"].as_str().map(|at| &at[..19]), Some(&began[..19]));
-    holds(bad["failure"]["log"][0].as_str().expect("a line"), &["INFO", "of the start"]);
+    holds(bad["failure"]["log"][0].as_str().expect("a line"), &["INFO", "sent the ping 'start'"]);
     assert_eq!(documents[3]["failed_before"], 2);
     assert_eq!(
         (&documents[4]["cleanup"]["kept"], &documents[5]["operation"]),
@@ -92,7 +92,7 @@ async fn a_failing_webhook_costs_no_backup() {
         let ran = run(command.args(["backup", "--json"])).ends(3);
         keeps_quiet(&ran);
         let [problem] = problems(&ran.json()).try_into().expect("one problem");
-        holds(&problem, &["webhook_url: http://127.0.0.1", "was not told of the event 'success'", words]);
+        holds(&problem, &["webhook_url: http://127.0.0.1", "did not receive the event 'success'", words]);
         assert_eq!(signalled.home.manifests().len(), 1);
     }
 }

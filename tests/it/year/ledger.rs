@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use uzima_backup::catalog::collapse::{Amount, Contents};
-use uzima_backup::catalog::state::Backup;
+use uzima_backup::catalog::state::RetainedBackup;
 use uzima_backup::config::choices::Policy;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::model::manifest::Manifest;
@@ -84,12 +84,12 @@ impl Ledger {
     }
 
     /// The backups of both jobs in the form that the oracle takes.
-    pub fn backups(&self) -> Vec<Backup> {
+    pub fn backups(&self) -> Vec<RetainedBackup> {
         let backup = |made: &Made| {
             let mut source = made.manifest.source.clone();
             source.member = made.member.clone();
             let total = Amount { documents: made.documents, raw_bytes: made.documents * 50 };
-            Backup {
+            RetainedBackup {
                 id: made.id().clone(),
                 job: JOBS[made.job].name.into(),
                 started: made.started,

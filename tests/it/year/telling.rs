@@ -6,7 +6,7 @@ use uzima_backup::catalog::records;
 use uzima_backup::config::notify::Event;
 use uzima_backup::config::place::Place;
 use uzima_backup::config::store::DirOptions;
-use uzima_backup::notify::events::Report;
+use uzima_backup::notify::events::ReportMail;
 use uzima_backup::notify::message::Tone;
 use uzima_backup::ops::{health, stats};
 
@@ -57,7 +57,7 @@ impl Life {
         let (store, now) = (self.world.store(None), clock::machine());
         for (job, Job { name, policy, .. }) in JOBS.iter().enumerate() {
             let known = records::known_runs(&self.world.records(job), Some(name)).await;
-            let options = stats::Options { job: name.to_string(), policy: *policy, max_age: MAX_AGE };
+            let options = stats::StatsOptions { job: name.to_string(), policy: *policy, max_age: MAX_AGE };
             let report =
                 stats::gather(&*store, &known, &options, &self.world.reading()).await.expect("figures");
             let good = report.standing.freshness.newest.map(|(id, _)| id);
@@ -105,7 +105,7 @@ impl Life {
     }
 
     async fn report(&mut self, event: Event, subject: String) {
-        let report = Report {
+        let report = ReportMail {
             tone: Tone::Good,
             subject,
             headline: "figures".into(),

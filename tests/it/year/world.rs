@@ -15,7 +15,7 @@ use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
 use uzima_backup::base::secret::{ExposeSecret, Redactor, Secret};
-use uzima_backup::catalog::{Reading, records};
+use uzima_backup::catalog::{CatalogOptions, records};
 use uzima_backup::config::JobSettings;
 use uzima_backup::config::RecordsAt;
 use uzima_backup::config::choices::EngineChoice;
@@ -23,8 +23,9 @@ use uzima_backup::config::machine::Machine;
 use uzima_backup::config::selection::Selection;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::mongo::notes::Notes;
-use uzima_backup::notify::events::{Failure, NewestGood, Occasion, Operation, Success};
-use uzima_backup::notify::{Notifier, Outcome};
+use uzima_backup::notify::Notifier;
+use uzima_backup::notify::events::RunOutcome;
+use uzima_backup::notify::events::{BackupSuccess, NewestGood, NotifiedRun, RunFailure, RunKind};
 use uzima_backup::ops::backup::{BackupOptions, BackupReport, Recording, Resources, recorded_backup};
 use uzima_backup::ops::cleanup::{self, CleanupReport};
 use uzima_backup::store::Store;
@@ -128,8 +129,8 @@ impl World {
     }
 
     /// The options for reading the store, as of today.
-    pub fn reading(&self) -> Reading {
-        Reading::remembering(Some(self.dir.path().join("state")), clock::machine())
+    pub fn reading(&self) -> CatalogOptions {
+        CatalogOptions::remembering(Some(self.dir.path().join("state")), clock::machine())
     }
 
     pub fn notifier(&self) -> Notifier {
@@ -163,12 +164,12 @@ impl World {
         let (ended, unsent) = match outcome {
             None => (Ended::Killed, Vec::new()),
             Some(Ok(done)) => {
-                let success = Outcome::Success(Success::of(&done.manifest, &done.place));
-                let unsent = self.tell(job, Operation::Backup, run, success).await;
+                let success = RunOutcome::Success(BackupSuccess::of(&done.manifest, &done.place));
+                let unsent = self.tell(job, RunKind::Backup, run, success).await;
                 (Ended::Well(done), unsent)
             }
             Some(Err(error)) => {
-                let unsent = self.failed(job, Operation::Backup, run, &*store, &error).await;
+                let unsent = self.failed(job, RunKind::Backup, run, &*store, &error).await;
                 (Ended::Failed(error), unsent)
             }
         };
@@ -208,26 +209,26 @@ impl World {
                     report.problems.push(e);
                 }
                 let outcome = report.outcome(clock::machine());
-                self.tell(job, Operation::Cleanup, run, outcome).await;
+                self.tell(job, RunKind::Cleanup, run, outcome).await;
                 Ended::Well(report)
             }
             Some(Err(error)) => {
-                self.failed(job, Operation::Cleanup, run, &*store, &error).await;
+                self.failed(job, RunKind::Cleanup, run, &*store, &error).await;
                 Ended::Failed(error)
             }
         };
         (ended, store.harmed())
     }
 
-    async fn tell(&self, job: usize, operation: Operation, run: String, outcome: Outcome) -> Vec<String> {
-        let of = Occasion { job: JOBS[job].name.into(), operation, run };
+    async fn tell(&self, job: usize, operation: RunKind, run: String, outcome: RunOutcome) -> Vec<String> {
+        let of = NotifiedRun { job: JOBS[job].name.into(), operation, run };
         self.notifier().outcome(&of, outcome, clock::machine()).await
     }
 
     async fn failed(
         &self,
         job: usize,
-        operation: Operation,
+        operation: RunKind,
         run: String,
         store: &dyn Store,
         error: &Error,
@@ -235,8 +236,8 @@ impl World {
         let newest = NewestGood::read(store, JOBS[job].name, &self.reading()).await;
         let newest = newest.unwrap_or(NewestGood::Unknown);
         assert_eq!(error.exit(), Exit::Failed, "{}", error.chain());
-        let failure = Failure::of(error, vec![], newest, MAX_AGE);
-        self.tell(job, operation, run, Outcome::Failure(failure)).await
+        let failure = RunFailure::of(error, vec![], newest, MAX_AGE);
+        self.tell(job, operation, run, RunOutcome::Failure(failure)).await
     }
 }
 

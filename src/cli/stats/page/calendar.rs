@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{Datelike, Months, NaiveDate};
 
-use crate::catalog::fault::Shown;
+use crate::catalog::fault::ShownStatus;
 use crate::catalog::run::Status;
-use crate::ops::stats::Report;
+use crate::ops::stats::StatsReport;
 
 /// So many months before this one are shown, and the next one.
 const BEFORE: u32 = 2;
@@ -43,7 +43,7 @@ struct Count {
 }
 
 /// The months from the first run on, at most two before this one, and the next; none before a first run.
-pub fn months(report: &Report) -> Vec<Month> {
+pub fn months(report: &StatsReport) -> Vec<Month> {
     let today = report.at.date_naive();
     let Some(first) = report.runs.last().map(|run| run.started_at.date_naive().min(today)) else {
         return Vec::new();
@@ -57,16 +57,16 @@ pub fn months(report: &Report) -> Vec<Month> {
     shown.map(|start| month(start, day)).collect()
 }
 
-fn counts(report: &Report) -> BTreeMap<NaiveDate, Count> {
+fn counts(report: &StatsReport) -> BTreeMap<NaiveDate, Count> {
     let mut counts: BTreeMap<NaiveDate, Count> = BTreeMap::new();
     for run in &report.runs {
         let count = counts.entry(run.started_at.date_naive()).or_default();
         match report.shown(run) {
-            Shown::Fault(_) => count.bad += 1,
-            Shown::Run(Status::Completed) | Shown::Archived => count.kept += 1,
-            Shown::Run(Status::Deleted) => count.gone += 1,
-            Shown::Run(Status::Failed | Status::Interrupted) => count.failed += 1,
-            Shown::Run(Status::Running) => count.running += 1,
+            ShownStatus::Fault(_) => count.bad += 1,
+            ShownStatus::Run(Status::Completed) | ShownStatus::Archived => count.kept += 1,
+            ShownStatus::Run(Status::Deleted) => count.gone += 1,
+            ShownStatus::Run(Status::Failed | Status::Interrupted) => count.failed += 1,
+            ShownStatus::Run(Status::Running) => count.running += 1,
         }
     }
     let ends = report.outlook.stays.iter().filter_map(|stay| stay.until);

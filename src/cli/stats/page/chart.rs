@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::unit::Unit;
+use super::unit::AxisUnit;
 use crate::base::units;
 
 /// The size of the drawing, in its own units; it is scaled to the page.
@@ -55,7 +55,7 @@ pub struct Chart {
 #[derive(Debug)]
 pub struct Series<'a> {
     pub title: &'static str,
-    pub unit: Unit,
+    pub unit: AxisUnit,
     pub ahead: bool,
     /// Oldest first.
     pub values: &'a [(DateTime<Utc>, f64)],
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn chart(values: &[(DateTime<Utc>, f64)], failed: &[DateTime<Utc>]) -> Option<Chart> {
-        Chart::of(&Series { title: "t", unit: Unit::Seconds, ahead: false, values, failed })
+        Chart::of(&Series { title: "t", unit: AxisUnit::Seconds, ahead: false, values, failed })
     }
 
     #[test]

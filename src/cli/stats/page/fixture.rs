@@ -7,15 +7,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::catalog::collapse::{Amount, Contents};
 use crate::catalog::marks::Pin;
-use crate::catalog::run::{Run, Status};
-use crate::catalog::state::Backup;
+use crate::catalog::run::{BackupRun, Status};
+use crate::catalog::state::RetainedBackup;
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
-use crate::ops::stats::{Known, Options, Report, report};
-use crate::retention::{Circumstances, plan};
+use crate::ops::stats::{JobHistory, StatsOptions, StatsReport, report};
+use crate::retention::{PlanContext, plan};
 
 pub const JOB: &str = "all@db1";
 /// The nights of the sample.
@@ -26,9 +26,9 @@ pub fn now() -> DateTime<Utc> {
     "2026-11-23T05:00:00Z".parse().unwrap()
 }
 
-pub fn options() -> Options {
+pub fn options() -> StatsOptions {
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 8, monthly: 12, yearly: 0 };
-    Options { job: JOB.into(), policy, max_age: Duration::from_secs(26 * 3600) }
+    StatsOptions { job: JOB.into(), policy, max_age: Duration::from_secs(26 * 3600) }
 }
 
 fn started(ago: i64) -> DateTime<Utc> {
@@ -56,26 +56,26 @@ fn wobble(n: i64) -> f64 {
 }
 
 /// The run of so many nights ago, which made a backup.
-fn made(ago: i64) -> Run {
+fn made(ago: i64) -> BackupRun {
     let raw = 23.6e9 - ago as f64 * 0.041e9 + wobble(ago) * 0.06e9;
     let seconds = raw / 172e6 * (1.0 + 0.12 * wobble(ago + 1000));
-    Run {
+    BackupRun {
         status: Status::Completed,
         finished_at: Some(started(ago) + TimeDelta::milliseconds((seconds * 1000.0) as i64)),
         documents: Some((raw / 1284.0) as u64),
         raw_bytes: Some(raw as u64),
         stored_bytes: Some((raw * 0.3455) as u64),
-        ..Run::begun(id(ago), JOB, "backup1", "s3://my-backups/daily-backups/", started(ago))
+        ..BackupRun::begun(id(ago), JOB, "backup1", "s3://my-backups/daily-backups/", started(ago))
     }
 }
 
-fn failed(ago: i64, minutes: i64, error: &str) -> Run {
-    let run = Run::begun(id(ago), JOB, "backup1", "s3://my-backups/daily-backups/", started(ago));
+fn failed(ago: i64, minutes: i64, error: &str) -> BackupRun {
+    let run = BackupRun::begun(id(ago), JOB, "backup1", "s3://my-backups/daily-backups/", started(ago));
     let finished_at = Some(started(ago) + TimeDelta::minutes(minutes));
-    Run { status: Status::Failed, finished_at, error: Some(error.into()), ..run }
+    BackupRun { status: Status::Failed, finished_at, error: Some(error.into()), ..run }
 }
 
-fn night(ago: i64) -> Run {
+fn night(ago: i64) -> BackupRun {
     match ago {
         2 => failed(
             ago,
@@ -84,7 +84,7 @@ fn night(ago: i64) -> Run {
              an answer (next step: See whether the server is up and not overloaded: mongosh \
              mongodb://db1.example.com:27017)",
         ),
-        5 => Run {
+        5 => BackupRun {
             warnings: vec![
                 "the collection shop.carts was dropped while it was read".into(),
                 "the database legacy, with 12 % of the documents of the last good backup, is gone".into(),
@@ -97,16 +97,16 @@ fn night(ago: i64) -> Run {
             "cannot write to s3://my-backups/daily-backups/: 403 AccessDenied: s3:PutObject is not allowed \
              (next step: Allow s3:PutObject on the bucket my-backups for these credentials)",
         ),
-        63 => Run { status: Status::Interrupted, finished_at: None, ..failed(ago, 0, "") },
+        63 => BackupRun { status: Status::Interrupted, finished_at: None, ..failed(ago, 0, "") },
         _ => made(ago),
     }
 }
 
 /// A backup that a run made, as retention sees it.
-fn backup(run: &Run) -> Backup {
+fn backup(run: &BackupRun) -> RetainedBackup {
     let documents = run.documents.unwrap_or_default();
     let amount = Amount { documents, raw_bytes: run.raw_bytes.unwrap_or_default() };
-    Backup {
+    RetainedBackup {
         id: run.id.clone(),
         job: run.job.clone(),
         started: run.started_at,
@@ -145,21 +145,21 @@ fn drill(ago: i64, seconds: f64) -> (BackupId, Drill) {
 }
 
 /// What is known after so many nights: what a clean-up left of them.
-pub fn known(nights: i64) -> Known {
-    let mut runs: Vec<Run> = (0..nights).map(night).collect();
-    let completed = |run: &&Run| run.status == Status::Completed;
-    let mut backups: Vec<Backup> = runs.iter().filter(completed).map(backup).collect();
+pub fn known(nights: i64) -> JobHistory {
+    let mut runs: Vec<BackupRun> = (0..nights).map(night).collect();
+    let completed = |run: &&BackupRun| run.status == Status::Completed;
+    let mut backups: Vec<RetainedBackup> = runs.iter().filter(completed).map(backup).collect();
     let (options, now) = (options(), now());
-    let around = Circumstances { job: JOB.into(), now, store_clock: now, force: true, unreadable: vec![] };
+    let around = PlanContext { job: JOB.into(), now, store_clock: now, force: true, unreadable: vec![] };
     let plan = plan(&backups, &options.policy, &around);
     let gone: BTreeSet<BackupId> = plan.deletions().map(|decision| decision.id.clone()).collect();
     backups.retain(|backup| !gone.contains(&backup.id));
     runs.iter_mut().filter(|run| gone.contains(&run.id)).for_each(|run| run.status = Status::Deleted);
-    Known { place: "s3://my-backups/daily-backups/".into(), runs, backups, ..Known::default() }
+    JobHistory { place: "s3://my-backups/daily-backups/".into(), runs, backups, ..JobHistory::default() }
 }
 
 /// The figures of the sample.
-pub fn sample() -> Report {
+pub fn sample() -> StatsReport {
     let drills = vec![drill(8, 742.0), drill(39, 701.0), drill(68, 688.0)];
-    report(&Known { drills, ..known(NIGHTS) }, &options(), now())
+    report(&JobHistory { drills, ..known(NIGHTS) }, &options(), now())
 }

@@ -2,11 +2,11 @@
 
 use super::time;
 use crate::base::units;
-use crate::catalog::fault::Shown;
-use crate::catalog::run::{Run, Status};
+use crate::catalog::fault::ShownStatus;
+use crate::catalog::run::{BackupRun, Status};
 use crate::cli::stats::words::{seconds, to_look_at};
 use crate::notify::message::Tone;
-use crate::ops::stats::Report;
+use crate::ops::stats::StatsReport;
 use crate::retention::Rule;
 use crate::retention::outlook::{HORIZON, Stay};
 
@@ -54,7 +54,7 @@ pub struct DrillRow {
 }
 
 /// The backups in sight, those behind a click, and how many are left out.
-pub fn kept(report: &Report, clean: impl Fn(&str) -> String) -> (Vec<KeptRow>, Vec<KeptRow>, usize) {
+pub fn kept(report: &StatsReport, clean: impl Fn(&str) -> String) -> (Vec<KeptRow>, Vec<KeptRow>, usize) {
     let size =
         |stay: &Stay| report.runs.iter().find(|run| run.id == stay.id).and_then(|run| run.stored_bytes);
     let row = |stay: &Stay| KeptRow {
@@ -79,8 +79,8 @@ pub fn kept(report: &Report, clean: impl Fn(&str) -> String) -> (Vec<KeptRow>, V
 }
 
 /// The last runs, and failures before them.
-pub fn runs(report: &Report, clean: impl Fn(&str) -> String) -> (Vec<RunRow>, Vec<RunRow>) {
-    let row = |run: &Run| {
+pub fn runs(report: &StatsReport, clean: impl Fn(&str) -> String) -> (Vec<RunRow>, Vec<RunRow>) {
+    let row = |run: &BackupRun| {
         let mut facts = Vec::new();
         facts.extend(run.took().map(|took| format!("took {}", units::duration(took))));
         facts.extend(run.documents.map(|n| units::several(n, "document")));
@@ -99,23 +99,23 @@ pub fn runs(report: &Report, clean: impl Fn(&str) -> String) -> (Vec<RunRow>, Ve
         }
     };
     let last = report.last();
-    let failed = |run: &&Run| tone(report, run) == Some(Tone::Bad);
+    let failed = |run: &&BackupRun| tone(report, run) == Some(Tone::Bad);
     let failures = report.runs[last.len()..].iter().filter(failed).take(FAILURES).map(row).collect();
     (last.iter().map(row).collect(), failures)
 }
 
 /// How a run looks at first sight.
-pub fn tone(report: &Report, run: &Run) -> Option<Tone> {
+pub fn tone(report: &StatsReport, run: &BackupRun) -> Option<Tone> {
     match report.shown(run) {
-        Shown::Fault(_) | Shown::Run(Status::Failed | Status::Interrupted) => Some(Tone::Bad),
-        Shown::Run(Status::Completed) if !run.warnings.is_empty() => Some(Tone::Warning),
-        Shown::Run(Status::Completed) => Some(Tone::Good),
-        Shown::Run(Status::Running | Status::Deleted) | Shown::Archived => None,
+        ShownStatus::Fault(_) | ShownStatus::Run(Status::Failed | Status::Interrupted) => Some(Tone::Bad),
+        ShownStatus::Run(Status::Completed) if !run.warnings.is_empty() => Some(Tone::Warning),
+        ShownStatus::Run(Status::Completed) => Some(Tone::Good),
+        ShownStatus::Run(Status::Running | Status::Deleted) | ShownStatus::Archived => None,
     }
 }
 
 /// The last drill with each backup, newest first.
-pub fn drills(report: &Report, clean: impl Fn(&str) -> String) -> Vec<DrillRow> {
+pub fn drills(report: &StatsReport, clean: impl Fn(&str) -> String) -> Vec<DrillRow> {
     let row = |(id, drill): &(_, crate::catalog::verdict::Drill)| DrillRow {
         id: crate::model::id::BackupId::to_string(id),
         ended: time(drill.at),

@@ -13,17 +13,17 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 
 use super::standing::{self, Look};
-use super::words::{Rows, ago, not_good, periods, seconds};
+use super::words::{StatsTable, ago, not_good, periods, seconds};
 use crate::base::secret::Redactor;
 use crate::base::units;
-use crate::catalog::run::{Run, Status};
+use crate::catalog::run::{BackupRun, Status};
 use crate::notify::message::{Sender, Tone, plain};
-use crate::ops::stats::{Report, speed};
+use crate::ops::stats::{StatsReport, speed};
 use calendar::Month;
 use chart::{Chart, Series};
 pub use file::{check, write};
 use lists::{DrillRow, KeptRow, RunRow};
-use unit::Unit;
+use unit::AxisUnit;
 
 /// So many of the last runs are drawn.
 const DRAWN: usize = 400;
@@ -47,7 +47,7 @@ struct Page<'a> {
     look: Look,
     cards: Vec<Card>,
     charts: Vec<Chart>,
-    periods: Option<Rows>,
+    periods: Option<StatsTable>,
     storage: Option<Chart>,
     stored: Vec<(&'static str, String)>,
     months: Vec<Month>,
@@ -61,7 +61,7 @@ struct Page<'a> {
 }
 
 /// The page.
-pub fn render(report: &Report, sender: &Sender, redactor: &Redactor) -> String {
+pub fn render(report: &StatsReport, sender: &Sender, redactor: &Redactor) -> String {
     let clean = |text: &str| plain(&redactor.clean(text));
     let mut look = standing::look(report);
     look.looks.iter_mut().for_each(|line| *line = clean(line));
@@ -104,7 +104,7 @@ fn time(at: DateTime<Utc>) -> String {
     at.format("%F %H:%M UTC").to_string()
 }
 
-fn cards(report: &Report) -> Vec<Card> {
+fn cards(report: &StatsReport) -> Vec<Card> {
     let standing = &report.standing;
     let allowed = units::duration(standing.max_age);
     let mut cards = vec![match &standing.freshness.newest {
@@ -158,32 +158,32 @@ fn cards(report: &Report) -> Vec<Card> {
 }
 
 /// Size, duration and throughput of the last runs.
-fn charts(report: &Report) -> Vec<Chart> {
-    let drawn: Vec<&Run> = report.runs.iter().take(DRAWN).rev().collect();
-    let no_backup = |run: &&&Run| matches!(run.status, Status::Failed | Status::Interrupted);
+fn charts(report: &StatsReport) -> Vec<Chart> {
+    let drawn: Vec<&BackupRun> = report.runs.iter().take(DRAWN).rev().collect();
+    let no_backup = |run: &&&BackupRun| matches!(run.status, Status::Failed | Status::Interrupted);
     let failed: Vec<DateTime<Utc>> = drawn.iter().filter(no_backup).map(|run| run.started_at).collect();
-    let chart = |title, unit, value: fn(&Run) -> Option<f64>| {
+    let chart = |title, unit, value: fn(&BackupRun) -> Option<f64>| {
         let made = drawn.iter().filter(|run| matches!(run.status, Status::Completed | Status::Deleted));
         let values: Vec<_> = made.filter_map(|run| Some((run.started_at, value(run)?))).collect();
         Chart::of(&Series { title, unit, ahead: false, values: &values, failed: &failed })
     };
     let charts = [
-        chart("Size of a backup", Unit::Bytes, |run| run.stored_bytes.map(|n| n as f64)),
-        chart("How long it took", Unit::Seconds, |run| run.took().map(|took| took.as_secs_f64())),
-        chart("Raw data read per second", Unit::BytesPerSecond, speed),
+        chart("Size of a backup", AxisUnit::Bytes, |run| run.stored_bytes.map(|n| n as f64)),
+        chart("How long it took", AxisUnit::Seconds, |run| run.took().map(|took| took.as_secs_f64())),
+        chart("Raw data read per second", AxisUnit::BytesPerSecond, speed),
     ];
     charts.into_iter().flatten().collect()
 }
 
 /// What will be stored.
-fn storage(report: &Report) -> Option<Chart> {
+fn storage(report: &StatsReport) -> Option<Chart> {
     let values: Vec<_> = report.outlook.stored.iter().map(|s| (s.at, s.bytes as f64)).collect();
     let title = "Stored, after each clean-up of the next 30 days";
-    Chart::of(&Series { title, unit: Unit::Bytes, ahead: true, values: &values, failed: &[] })
+    Chart::of(&Series { title, unit: AxisUnit::Bytes, ahead: true, values: &values, failed: &[] })
 }
 
 /// The same in words.
-fn stored(report: &Report) -> Vec<(&'static str, String)> {
+fn stored(report: &StatsReport) -> Vec<(&'static str, String)> {
     let (kept, bytes) = report.kept;
     let now = format!(
         "{} in {}, {} raw",

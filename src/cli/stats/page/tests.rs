@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::ops::stats::{Known, report};
+use crate::ops::stats::{JobHistory, report};
 use fixture::{JOB, known, now, options, sample};
 
-fn drawn(known: &Known) -> String {
+fn drawn(known: &JobHistory) -> String {
     render(&report(known, &options(), now()), &Sender::here("backup1"), &Redactor::default())
 }
 
@@ -67,7 +67,7 @@ fn docs_stats_html_is_what_is_drawn() {
 
 #[test]
 fn no_run_one_run_and_more_than_a_year_of_them() {
-    let none = drawn(&Known::default());
+    let none = drawn(&JobHistory::default());
     is_whole(&none);
     assert!(none.contains("no run yet") && !none.contains("<svg"), "{none}");
     let one = drawn(&known(1));
@@ -123,7 +123,7 @@ fn secrets_are_not_drawn() {
 
 #[test]
 fn the_page_says_how_the_job_stands() {
-    let says = |known: &Known, words: &[&str]| {
+    let says = |known: &JobHistory, words: &[&str]| {
         let page = drawn(known);
         is_whole(&page);
         for word in words {

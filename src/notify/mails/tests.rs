@@ -1,6 +1,6 @@
 use super::*;
 use crate::base::exit::Exit;
-use crate::notify::message::{Sender, Tone};
+use crate::notify::events::RunOutcome;
 use crate::notify::samples;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -9,12 +9,16 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn occasion(operation: Operation) -> Occasion {
-    Occasion { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into() }
+fn run(operation: RunKind) -> NotifiedRun {
+    NotifiedRun { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into() }
 }
 
-fn failed(newest_good: NewestGood) -> Failure {
-    Failure {
+fn streak(failures: u32, since: DateTime<Utc>) -> FailureStreak {
+    FailureStreak { failures, since }
+}
+
+fn failed(newest_good: NewestGood) -> RunFailure {
+    RunFailure {
         error: "cannot read shop.orders: timed out".into(),
         next_step: None,
         exit: Exit::Failed,
@@ -25,12 +29,12 @@ fn failed(newest_good: NewestGood) -> Failure {
 }
 
 #[test]
-fn a_failure_grows_louder_with_the_age_of_the_newest_good_backup() {
+fn a_failure_sounds_more_urgent_the_older_the_newest_good_backup_is() {
     let now = at("2026-11-23T03:00:00Z");
-    let told = |newest_good, operation| {
-        failure(&occasion(operation), &failed(newest_good), (1, now), now, &Sender::here("h"))
+    let mail = |newest_good, operation| {
+        failure(&run(operation), &failed(newest_good), streak(1, now), now, &Sender::here("h"))
     };
-    let aged = |hours: u32| told(NewestGood::At(now - hours * HOUR), Operation::Backup);
+    let aged = |hours: u32| mail(NewestGood::At(now - hours * HOUR), RunKind::Backup);
     for (hours, subject, headline) in [
         (24, "backup failed: all@db1 (20261123T030000Z-7k3q9d)", "failed"),
         (26, "backup failed: ", "failed"),
@@ -44,18 +48,18 @@ fn a_failure_grows_louder_with_the_age_of_the_newest_good_backup() {
         assert!(message.headline.contains(headline), "{hours}: {}", message.headline);
         assert_eq!(message.tone, Tone::Bad);
     }
-    assert!(told(NewestGood::Missing, Operation::Backup).headline.contains("no good one yet"));
-    let cleanup = told(NewestGood::At(now - 500 * HOUR), Operation::Cleanup);
+    assert!(mail(NewestGood::Missing, RunKind::Backup).headline.contains("no good one yet"));
+    let cleanup = mail(NewestGood::At(now - 500 * HOUR), RunKind::Cleanup);
     assert_eq!(cleanup.subject, "[uzima-backup] cleanup failed: all@db1");
 }
 
 #[test]
-fn a_failure_says_what_why_and_what_next() {
+fn a_failure_mail_names_the_cause_and_the_next_step() {
     let now = at("2026-11-23T03:00:00Z");
     let mut f = failed(NewestGood::At(now - 24 * HOUR));
     f.log = vec!["a line".into()];
-    let of = occasion(Operation::Backup);
-    let message = failure(&of, &f, (4, now - 72 * HOUR), now, &Sender::here("h"));
+    let run = run(RunKind::Backup);
+    let message = failure(&run, &f, streak(4, now - 72 * HOUR), now, &Sender::here("h"));
     let facts = format!("{:?}", message.facts);
     for word in
         ["timed out", "\"1\"", "4 runs, since 2026-11-20 03:00 UTC", "1 d 0 h old", "all@db1", "7k3q9d"]
@@ -65,13 +69,13 @@ fn a_failure_says_what_why_and_what_next() {
     assert_eq!(message.log, ["a line"]);
     assert!(message.next_step.unwrap().contains("uzima-backup list"));
     f.next_step = Some("Grant the role".into());
-    let message = failure(&of, &f, (1, now), now, &Sender::here("h"));
+    let message = failure(&run, &f, streak(1, now), now, &Sender::here("h"));
     assert_eq!(message.next_step.as_deref(), Some("Grant the role"));
     assert!(!format!("{:?}", message.facts).contains("in a row"));
 }
 
 #[test]
-fn a_lock_that_is_held_matters_only_without_a_fresh_backup() {
+fn a_held_lock_is_harmless_if_there_is_a_fresh_backup() {
     let now = at("2026-11-23T03:00:00Z");
     for (exit, newest_good, harmless) in [
         (Exit::Busy, NewestGood::At(now - HOUR), true),
@@ -80,45 +84,48 @@ fn a_lock_that_is_held_matters_only_without_a_fresh_backup() {
         (Exit::Busy, NewestGood::Unknown, false),
         (Exit::Failed, NewestGood::At(now - HOUR), false),
     ] {
-        let f = Failure { exit, ..failed(newest_good) };
-        assert_eq!(f.is_harmless(now), harmless, "{f:?}");
+        let f = RunFailure { exit, ..failed(newest_good) };
+        assert_eq!(RunOutcome::Failure(f.clone()).is_harmless(now), harmless, "{f:?}");
     }
 }
 
 #[test]
-fn a_success_that_needs_a_look_says_so_at_once() {
+fn a_success_with_warnings_says_so_in_the_subject() {
     let sender = Sender::here("h");
-    let (of, mut s) = samples::a_success();
-    let message = success(&of, &s, &sender);
+    let (run, mut s) = samples::a_success();
+    let message = success(&run, &s, &sender);
     assert_eq!((message.tone, message.paragraphs.len()), (Tone::Good, 0));
-    assert_eq!(message.subject, format!("[uzima-backup] backup done: {} ({})", of.job, of.run));
+    assert_eq!(message.subject, format!("[uzima-backup] backup done: {} ({})", run.job, run.run));
     s.warnings = vec!["shop.a was dropped".into()];
     s.notes = vec!["a cursor was lost".into()];
-    let message = success(&of, &s, &sender);
+    let message = success(&run, &s, &sender);
     assert_eq!(message.tone, Tone::Warning);
     assert!(message.subject.contains("needs a look"), "{}", message.subject);
     assert_eq!(message.paragraphs, ["Needs a look: shop.a was dropped"]);
     assert_eq!(message.facts.last().unwrap(), &("Note".into(), "a cursor was lost".into()));
-    let row = Row { failures: 3, since: at("2026-11-20T03:00:00Z") };
-    let again = recovered(&of, row, message.clone());
+    let streak = FailureStreak { failures: 3, since: at("2026-11-20T03:00:00Z") };
+    let again = recovered(&run, streak, message.clone());
     assert_eq!(again.tone, message.tone, "a warning stays one");
     assert_eq!(again.facts[0].1, "3 runs in a row, the first at 2026-11-20 03:00 UTC");
     assert!(again.subject.starts_with("[uzima-backup] backup works again: all@db1 ("), "{}", again.subject);
 }
 
 #[test]
-fn a_clean_up_adds_up() {
+fn a_cleanup_mail_adds_up() {
     let deletion = |bytes| Deletion { id: "x".into(), age: HOUR, stored_bytes: bytes, reason: "old".into() };
-    let mut c =
-        Cleanup { deleted: vec![deletion(1 << 20), deletion(3 << 20)], kept: 1, ..Cleanup::default() };
-    let message = cleanup(&occasion(Operation::Cleanup), &c, &Sender::here("h"));
+    let mut c = CleanupSuccess {
+        deleted: vec![deletion(1 << 20), deletion(3 << 20)],
+        kept: 1,
+        ..CleanupSuccess::default()
+    };
+    let message = cleanup(&run(RunKind::Cleanup), &c, &Sender::here("h"));
     assert_eq!(message.subject, "[uzima-backup] cleanup done, 2 deleted: all@db1");
-    assert_eq!(message.headline, "Clean-up of all@db1: 2 backups deleted, 4.0 MiB freed");
+    assert_eq!(message.headline, "Cleanup of all@db1: 2 backups deleted, 4.0 MiB freed");
     assert_eq!((message.tone, message.tables[0].rows.len()), (Tone::Good, 2));
     assert!(message.facts.contains(&("Kept".into(), "1 backup, 0 B".into())), "{:?}", message.facts);
     c.problems = vec!["x could not be deleted".into()];
     c.deleted.clear();
-    let message = cleanup(&occasion(Operation::Cleanup), &c, &Sender::here("h"));
+    let message = cleanup(&run(RunKind::Cleanup), &c, &Sender::here("h"));
     assert_eq!((message.tone, message.tables.len()), (Tone::Warning, 0));
     assert!(message.headline.contains("no backup was old enough"), "{}", message.headline);
 }

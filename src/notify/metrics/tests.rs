@@ -2,9 +2,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::text::{PREFIX, Page, Read};
 use super::*;
-use crate::notify::events::{Cleanup, Failure, Frozen, NewestGood};
+use crate::notify::events::{CleanupFrozen, CleanupSuccess, NewestGood, RunFailure};
 use crate::notify::samples::a_success;
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -15,9 +14,9 @@ fn times() -> (DateTime<Utc>, DateTime<Utc>) {
     (at("2026-11-23T03:00:00Z"), at("2026-11-23T03:02:30.250Z"))
 }
 
-fn failure() -> Outcome {
+fn failure() -> RunOutcome {
     let error = crate::base::error::Error::failed("x");
-    Outcome::Failure(Failure::of(&error, vec![], NewestGood::Unknown, Duration::from_secs(1)))
+    RunOutcome::Failure(RunFailure::of(&error, vec![], NewestGood::Unknown, Duration::from_secs(1)))
 }
 
 fn names(samples: &[Sample]) -> Vec<&'static str> {
@@ -25,11 +24,11 @@ fn names(samples: &[Sample]) -> Vec<&'static str> {
 }
 
 #[test]
-fn each_metric_is_written_by_some_end_and_no_other() {
-    let success = Outcome::Success(a_success().1);
-    let (backup, cleanup) = (Operation::Backup, Operation::Cleanup);
+fn every_metric_has_a_sample_and_every_sample_a_metric() {
+    let success = RunOutcome::Success(a_success().1);
+    let (backup, cleanup) = (RunKind::Backup, RunKind::Cleanup);
     let good = samples(backup, &success, Exit::Done, times());
-    let cleaned = samples(cleanup, &Outcome::Cleanup(Cleanup::default()), Exit::Done, times());
+    let cleaned = samples(cleanup, &RunOutcome::Cleanup(CleanupSuccess::default()), Exit::Done, times());
     let mut all = names(&good);
     all.extend(names(&cleaned));
     let listed: Vec<&str> = METRICS.iter().map(|metric| &metric.name[PREFIX.len()..]).collect();
@@ -42,14 +41,14 @@ fn each_metric_is_written_by_some_end_and_no_other() {
 }
 
 #[test]
-fn a_failure_moves_nothing_of_a_success() {
+fn a_failure_changes_no_sample_of_a_success() {
     for (operation, outcome) in [
-        (Operation::Backup, failure()),
-        (Operation::Cleanup, failure()),
-        (Operation::Cleanup, Outcome::Frozen(Frozen::default())),
+        (RunKind::Backup, failure()),
+        (RunKind::Cleanup, failure()),
+        (RunKind::Cleanup, RunOutcome::Frozen(CleanupFrozen::default())),
     ] {
         let moved = samples(operation, &outcome, Exit::Failed, times());
-        let of_cleanup = operation == Operation::Cleanup;
+        let of_cleanup = operation == RunKind::Cleanup;
         assert_eq!(moved.len(), 4);
         for (name, value) in moved {
             assert_eq!(name.starts_with("cleanup_"), of_cleanup, "{name}");
@@ -57,12 +56,12 @@ fn a_failure_moves_nothing_of_a_success() {
             assert!(!name.ends_with("_success") || value == 0.0);
         }
     }
-    assert_eq!(samples(Operation::Other("drill"), &failure(), Exit::Failed, times()), []);
+    assert_eq!(samples(RunKind::Other("drill"), &failure(), Exit::Failed, times()), []);
 }
 
 #[test]
-fn what_is_written_can_be_read_back() {
-    let mut page = Page::default();
+fn a_page_reads_back() {
+    let mut page = MetricsPage::default();
     for (job, value) in [("nightly", 1.5), ("a\\b\"c\nd{e=\"f\"} 7", 8_160_437_862.0), ("ü", -0.25)] {
         page.set("last_success_stored_bytes", job, value);
         page.set("cleanup_kept_backups", job, 3.0);
@@ -73,12 +72,12 @@ fn what_is_written_can_be_read_back() {
         text.contains("_stored_bytes{backup_job=\"a\\\\b\\\"c\\nd{e=\\\"f\\\"} 7\"} 8160437862\n"),
         "{text}"
     );
-    assert_eq!(Page::read(&text), Read::Page(page, 0));
+    assert_eq!(MetricsPage::read(&text), PageRead::Page(page, 0));
 }
 
 #[test]
 fn damaged_lines_are_counted_and_the_others_kept() {
-    let mut page = Page::default();
+    let mut page = MetricsPage::default();
     page.set("last_run_exit_code", "a", 1.0);
     let sound = page.text();
     let name = "uzima_backup_last_run_exit_code";
@@ -94,20 +93,20 @@ fn damaged_lines_are_counted_and_the_others_kept() {
         "\0\0\0\0\n".into(),
         "{\n".into(),
     ] {
-        assert_eq!(Page::read(&(sound.clone() + &damaged)), read_one(&sound), "{damaged:?}");
+        assert_eq!(MetricsPage::read(&(sound.clone() + &damaged)), read_one(&sound), "{damaged:?}");
     }
     for foreign in
         ["node_load1 0.5\n", "up{backup_job=\"x\"} 1\n", "# HELP node_load1 Load.\n", "# TYPE x gauge\n"]
     {
-        assert_eq!(Page::read(&(sound.clone() + foreign)), Read::Foreign(4), "{foreign:?}");
+        assert_eq!(MetricsPage::read(&(sound.clone() + foreign)), PageRead::Foreign(4), "{foreign:?}");
     }
-    assert_eq!(Page::read("# a comment\n\n"), Read::Page(Page::default(), 0));
+    assert_eq!(MetricsPage::read("# a comment\n\n"), PageRead::Page(MetricsPage::default(), 0));
 }
 
 /// The page of a sound text, with one damaged line.
-fn read_one(sound: &str) -> Read {
-    match Page::read(sound) {
-        Read::Page(page, 0) => Read::Page(page, 1),
+fn read_one(sound: &str) -> PageRead {
+    match MetricsPage::read(sound) {
+        PageRead::Page(page, 0) => PageRead::Page(page, 1),
         other => panic!("{other:?}"),
     }
 }
@@ -135,7 +134,7 @@ async fn the_file_is_replaced_for_everyone_to_read() {
     assert!(told.contains("1 damaged line of "), "{told}");
     assert_eq!(files(dir.path()), 1);
 
-    // Somebody holds the lock: it is not waited for long, and nothing is lost.
+    // Another process holds the lock: the wait is short, and nothing is lost.
     let folder = std::fs::File::open(dir.path()).unwrap();
     folder.lock().unwrap();
     let error = file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap_err();

@@ -1,0 +1,239 @@
+//! The wording of the mails: from the facts of an event to a [`Message`].
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::events::{
+    BackupSuccess, CheckResult, CleanupFrozen, CleanupSuccess, Deletion, NewestGood, NotifiedRun, ReportMail,
+    RunFailure, RunKind, between,
+};
+use super::message::{Message, Sender, Table, Tone};
+use super::throttle::FailureStreak;
+use crate::base::units;
+use crate::config::notify::Event;
+
+/// The mail about a backup that was made.
+pub(super) fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
+    let (tone, status, headline) = match s.warnings.len() {
+        0 => (Tone::Good, "backup done", format!("{} is backed up", run.job)),
+        _ => (
+            Tone::Warning,
+            "backup done, needs a look",
+            format!("{} is backed up, but something needs a look", run.job),
+        ),
+    };
+    let size = format!("{} raw, {} stored", units::bytes(s.raw_bytes), units::bytes(s.stored_bytes));
+    let (documents, namespaces) =
+        (units::several(s.documents, "document"), units::several(s.namespaces, "namespace"));
+    let mut message =
+        Message::new(Event::Success, tone, &format!("{status}: {}", run.name()), &headline, sender)
+            .fact("Backup", &run.run)
+            .fact("Job", &run.job)
+            .fact("Size", size)
+            .fact("Content", format!("{documents} in {namespaces}"))
+            .fact("Began", time(s.started))
+            .fact("Took", units::duration(between(s.started, s.finished)))
+            .fact("Engine", format!("{}, consistency {}", s.engine, s.consistency))
+            .fact("Place", &s.place);
+    message.paragraphs = needs_a_look(&s.warnings).collect();
+    message.facts.extend(s.notes.iter().map(|note| ("Note".into(), note.clone())));
+    message
+}
+
+/// The mail about a run that failed. The longer there has been no good backup, the more urgent it sounds. `streak` counts
+/// this failure too.
+pub(super) fn failure(
+    run: &NotifiedRun,
+    f: &RunFailure,
+    streak: FailureStreak,
+    now: DateTime<Utc>,
+    sender: &Sender,
+) -> Message {
+    let (status, headline) = failure_words(run, f, now);
+    let mut message =
+        Message::new(Event::Failure, Tone::Bad, &format!("{status}: {}", run.name()), &headline, sender)
+            .fact("What failed", &f.error)
+            .fact("Job", &run.job)
+            .fact("Run", &run.run)
+            .fact("When", time(now))
+            .fact("Exit code", f.exit.code().to_string());
+    if streak.failures > 1 {
+        let runs = units::several(streak.failures.into(), "run");
+        message = message.fact("Failed in a row", format!("{runs}, since {}", time(streak.since)));
+    }
+    message = message.fact(
+        "Newest good backup",
+        match f.newest_good {
+            NewestGood::Unknown => "not known: the place of the backups could not be asked".into(),
+            NewestGood::Missing => "there is none".into(),
+            NewestGood::At(at) => format!("{}, {} old", time(at), units::duration(between(at, now))),
+        },
+    );
+    let log = "The log of this run says more, and uzima-backup list which backups there are";
+    message.next_step = Some(f.next_step.clone().unwrap_or_else(|| log.into()));
+    message.log = f.log.clone();
+    message
+}
+
+/// Status and headline of a failure. A newest good backup that is too old weighs more than the failure itself.
+fn failure_words(run: &NotifiedRun, f: &RunFailure, now: DateTime<Utc>) -> (String, String) {
+    let (job, operation) = (&run.job, run.operation);
+    let status = format!("{operation} failed");
+    if operation != RunKind::Backup {
+        return (status, format!("The {operation} of {job} failed"));
+    }
+    let Some((age, times)) = f.too_old(now) else {
+        let headline = match f.newest_good {
+            NewestGood::Missing => format!("The backup of {job} failed, and there is no good one yet"),
+            NewestGood::Unknown | NewestGood::At(_) => format!("The backup of {job} failed"),
+        };
+        return (status, headline);
+    };
+    let age = roughly(age);
+    match times {
+        0..3 => (
+            format!("{status}, the newest good one is {age} old"),
+            format!("The backup of {job} failed; the newest good one is {age} old, which is too old"),
+        ),
+        3..7 => (
+            format!("BACKUPS KEEP FAILING, no good one for {age}"),
+            format!("Backups of {job} keep failing: there has been no good one for {age}"),
+        ),
+        _ => (
+            format!("NO GOOD BACKUP FOR {}", age.to_uppercase()),
+            format!(
+                "{job} is not protected: there has been no good backup for {age}. All that was written since would be lost"
+            ),
+        ),
+    }
+}
+
+/// The age in whole days, from two days on.
+fn roughly(age: Duration) -> String {
+    match age.as_secs() / 86_400 {
+        0 | 1 => units::duration(age),
+        days => format!("{days} days"),
+    }
+}
+
+/// The mail about a success that ends a streak of failures, made from the mail about that success.
+pub(super) fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Message) -> Message {
+    let headline = match run.operation {
+        RunKind::Backup => format!("Backups of {} work again", run.job),
+        operation @ (RunKind::Cleanup | RunKind::Other(_)) => {
+            format!("The {operation} of {} works again", run.job)
+        }
+    };
+    let mut message = Message {
+        event: Event::Recovered,
+        subject: format!("[uzima-backup] {} works again: {}", run.operation, run.name()),
+        headline,
+        ..success
+    };
+    let runs = units::several(streak.failures.into(), "run");
+    let failed = format!("{runs} in a row, the first at {}", time(streak.since));
+    message.facts.insert(0, ("Had failed".into(), failed));
+    message
+}
+
+/// The mail about a cleanup that was not frozen.
+pub(super) fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
+    let count = c.deleted.len() as u64;
+    let freed = units::bytes(c.deleted.iter().map(|deletion| deletion.stored_bytes).sum());
+    let done = match count {
+        0 => "no backup was old enough to go".to_string(),
+        _ => format!("{} deleted, {freed} freed", units::several(count, "backup")),
+    };
+    let (tone, status) = match c.problems.len() {
+        0 => (Tone::Good, format!("cleanup done, {} deleted", units::count(count))),
+        _ => (Tone::Warning, "cleanup done, needs a look".into()),
+    };
+    let headline = format!("Cleanup of {}: {done}", run.job);
+    let mut message =
+        Message::new(Event::Cleanup, tone, &format!("{status}: {}", run.name()), &headline, sender)
+            .fact("Job", &run.job)
+            .fact("Deleted", format!("{}, {freed}", units::several(count, "backup")))
+            .fact("Kept", format!("{}, {}", units::several(c.kept, "backup"), units::bytes(c.kept_bytes)))
+            .fact("Place", &c.place);
+    message.paragraphs = needs_a_look(&c.problems).collect();
+    message.facts.extend(c.notes.iter().map(|note| ("Note".into(), note.clone())));
+    if !c.deleted.is_empty() {
+        let row = |d: &Deletion| {
+            vec![d.id.clone(), units::duration(d.age), units::bytes(d.stored_bytes), d.reason.clone()]
+        };
+        let rows = c.deleted.iter().map(row).collect();
+        message.tables.push(Table::new("Deleted", &["Backup", "Age", "Size", "Why"], &[1, 2], rows));
+    }
+    message
+}
+
+/// The mail about a frozen cleanup.
+pub(super) fn frozen(run: &NotifiedRun, f: &CleanupFrozen, sender: &Sender) -> Message {
+    let headline = format!("Cleanup of {} deletes nothing until a person looks", run.job);
+    let subject = format!("cleanup frozen: {}", run.name());
+    let mut message = Message::new(Event::Frozen, Tone::Warning, &subject, &headline, sender)
+        .fact("Job", &run.job)
+        .fact("Would go", format!("{} of {}", units::count(f.waiting), units::several(f.backups, "backup")))
+        .fact("Place", &f.place);
+    let why = f.why.iter().map(|why| format!("Why: {why}"));
+    message.paragraphs = why.chain(needs_a_look(&f.problems)).collect();
+    message.next_step = Some(
+        "Look at the plan: uzima-backup cleanup --dry-run. If it is right, cleanup --accept ID accepts the \
+         backup that is named here, and cleanup --force lets many go at once."
+            .into(),
+    );
+    message
+}
+
+/// The mail with a report of `stats` or `health`.
+pub(super) fn report(event: Event, report: ReportMail, sender: &Sender) -> Message {
+    Message {
+        facts: report.facts,
+        paragraphs: report.paragraphs,
+        tables: report.tables,
+        next_step: report.next_step,
+        ..Message::new(event, report.tone, &report.subject, &report.headline, sender)
+    }
+}
+
+/// The report of `health`. `job` is `None` if the settings are wrong.
+pub fn health(job: Option<&str>, checks: Vec<CheckResult>, now: DateTime<Utc>) -> ReportMail {
+    let job = job.unwrap_or("settings that are wrong");
+    let count = |tone| checks.iter().filter(|check| check.tone == tone).count() as u64;
+    let (tone, status) = match (count(Tone::Bad), count(Tone::Warning)) {
+        (0, 0) => (Tone::Good, "healthy".to_string()),
+        (0, warnings) => (Tone::Warning, format!("healthy, {}", units::several(warnings, "warning"))),
+        (failed, _) => {
+            (Tone::Bad, format!("{failed} of {} failed", units::several(checks.len() as u64, "check")))
+        }
+    };
+    let steps: Vec<String> = checks
+        .iter()
+        .filter_map(|check| Some(format!("{}: {}", check.name, check.next_step.as_ref()?)))
+        .collect();
+    let row = |check: CheckResult| {
+        vec![check.name.to_string(), check.word.to_string(), check.detail, units::brief(check.took)]
+    };
+    let rows = checks.into_iter().map(row).collect();
+    ReportMail {
+        tone,
+        subject: format!("health: {status}: {job}"),
+        headline: format!("{job}: {status}"),
+        facts: vec![("Checked".into(), time(now))],
+        paragraphs: Vec::new(),
+        tables: vec![Table::new("Checks", &["Check", "Result", "Found", "Took"], &[3], rows)],
+        next_step: (!steps.is_empty()).then(|| steps.join(" · ")),
+    }
+}
+
+fn needs_a_look(problems: &[String]) -> impl Iterator<Item = String> {
+    problems.iter().map(|problem| format!("Needs a look: {problem}"))
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! Sends mails through the API of resend.com. A mail is tried again while that can help, and is never sent twice.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::http::{self, HttpFailure};
+use super::message::Message;
+use crate::base::error::{Error, Result};
+use crate::base::secret::{ExposeSecret, Redactor};
+use crate::config::notify::Event;
+use crate::config::notify::MailOptions;
+
+/// The rights of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyCheck {
+    /// The key may send mails and nothing else.
+    SendingOnly,
+    /// The key has all rights, which is more than a backup needs.
+    Full,
+}
+
+/// How many recipients a mail may have ("Max 50", Resend's reference of `POST /emails`).
+const RECIPIENTS: usize = 50;
+/// How many refused addresses an error names.
+const NAMED: usize = 5;
+/// The timeout of one try.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Sends mails with one key.
+#[derive(Debug)]
+pub struct Mailer {
+    options: MailOptions,
+    redactor: Redactor,
+}
+
+impl Mailer {
+    /// Makes a mailer, without any request.
+    pub fn new(options: MailOptions) -> Mailer {
+        let redactor = Redactor::new(&[], &[options.key.expose_secret()]);
+        Mailer { options, redactor }
+    }
+
+    /// Sends a message to all recipients within `limit`. `run` is the id of the run: the service treats a second mail about
+    /// the same event of the same run as a repetition and does not send it again.
+    ///
+    /// Because of one bad address the service refuses the whole mail, without naming the address. A refused mail is
+    /// therefore sent to each half of its recipients. Returns the error of the refused addresses if other recipients got the
+    /// mail.
+    ///
+    /// # Errors
+    /// Returns an error if nobody got the mail, or if the service failed before all groups of recipients were tried.
+    pub async fn send(&self, message: &Message, run: &str, limit: Duration) -> Result<Option<Error>> {
+        let deadline = Instant::now() + limit;
+        let client = http::client()?;
+        let (html, text) = (message.html(), message.text());
+        let groups = self.options.to.chunks(RECIPIENTS).enumerate();
+        let mut waiting: VecDeque<_> = groups.map(|(i, group)| (i.to_string(), group)).collect();
+        let (mut reached, mut refused, mut last) = (0, Vec::new(), None);
+        while let Some((name, group)) = waiting.pop_front() {
+            let mail = json!({
+                "from": self.options.from, "to": group,
+                "subject": message.subject, "html": html, "text": text,
+            });
+            let request = client
+                .request(Method::POST, format!("{}/emails", self.options.base_url))
+                .header("content-type", "application/json")
+                .header("idempotency-key", idempotency_key(message.event, run, &name))
+                .body(mail.to_string());
+            match (self.request(request, deadline).await, group) {
+                (Ok(()), _) => reached += group.len(),
+                (Err(failure), [address]) if refuses_recipient(&failure) => {
+                    refused.push(address.as_str());
+                    last = Some(failure);
+                }
+                (Err(failure), _) if refuses_recipient(&failure) => {
+                    let (one, other) = group.split_at(group.len() / 2);
+                    waiting.push_front((format!("{name}.1"), other));
+                    waiting.push_front((format!("{name}.0"), one));
+                }
+                (Err(failure), _) => return Err(self.not_sent(message, reached, &refused, failure)),
+            }
+        }
+        let error = last.map(|failure| self.not_sent(message, reached, &refused, failure));
+        if reached > 0 { Ok(error) } else { error.map_or(Ok(None), Err) }
+    }
+
+    /// Finds out within `limit` which rights the key has, without sending a mail.
+    ///
+    /// # Errors
+    /// Returns an error if the service refuses the key or does not answer.
+    pub async fn check_key(&self, limit: Duration) -> Result<KeyCheck> {
+        let deadline = Instant::now() + limit;
+        let request = http::client()?.request(Method::GET, format!("{}/domains", self.options.base_url));
+        match self.request(request, deadline).await {
+            Ok(()) => Ok(KeyCheck::Full),
+            // This refusal proves that the service knows the key, which may only send.
+            Err(HttpFailure::Refused { name, .. }) if name == "restricted_api_key" => {
+                Ok(KeyCheck::SendingOnly)
+            }
+            Err(failure) => {
+                let hint = next_step(&failure, &self.options);
+                let asked = format!("{} does not take the key of the mails", self.options.base_url);
+                Err(Error::failed(self.redactor.clean(&format!("{asked}: {failure}"))).hint(hint))
+            }
+        }
+    }
+
+    async fn request(&self, request: reqwest::RequestBuilder, deadline: Instant) -> Result<(), HttpFailure> {
+        let request = request.bearer_auth(self.options.key.expose_secret());
+        http::send("the mail service", request, TIMEOUT, deadline).await.map(drop)
+    }
+
+    fn not_sent(&self, message: &Message, reached: usize, refused: &[&str], failure: HttpFailure) -> Error {
+        let all = self.options.to.len();
+        let part = if reached > 0 { format!(" to {} of {all}", all - reached) } else { String::new() };
+        let more = refused.len().saturating_sub(NAMED);
+        let shown = refused[..refused.len() - more].join(", ");
+        let names = match (refused.is_empty(), more) {
+            (true, _) => String::new(),
+            (false, 0) => format!(" ({shown})"),
+            (false, more) => format!(" ({shown} and {more} more)"),
+        };
+        let hint = match reached > 0 && refuses_recipient(&failure) {
+            true => "Correct these addresses in ADMIN_EMAILS (mail.to), or remove them".into(),
+            false => next_step(&failure, &self.options),
+        };
+        let text = format!("the mail '{}' was not sent{part}{names}: {failure}", message.subject);
+        Error::failed(self.redactor.clean(&text)).hint(hint)
+    }
+}
+
+/// Errors with status 422 that do not depend on the recipients (Resend's reference, "Errors").
+const FOR_ALL: [&str; 5] = [
+    "invalid_from_address",
+    "missing_required_field",
+    "invalid_attachment",
+    "invalid_access",
+    "invalid_idempotency_key",
+];
+
+/// Returns true if the service may have refused a mail because of an address in `to`.
+fn refuses_recipient(failure: &HttpFailure) -> bool {
+    match failure {
+        HttpFailure::Refused { status, name, words, .. } => match status.as_u16() {
+            422 => !FOR_ALL.contains(&name.as_str()) && !words.contains("`from`"),
+            400 => words.contains("`to`"),
+            _ => false,
+        },
+        HttpFailure::NoAnswer(_) | HttpFailure::Invalid(_) => false,
+    }
+}
+
+/// The idempotency key of a mail, which is the same for each try: at most 256 characters (Resend), all of them visible
+/// ASCII. `group` is the name of the group of recipients.
+fn idempotency_key(event: Event, run: &str, group: &str) -> String {
+    let fits = run.len() <= 200 && run.bytes().all(|b| b.is_ascii_graphic());
+    let run = if fits { run.to_string() } else { blake3::hash(run.as_bytes()).to_hex().to_string() };
+    format!("uzima-backup/{event}/{run}/{group}")
+}
+
+/// The next step after a failure.
+fn next_step(failure: &HttpFailure, options: &MailOptions) -> String {
+    let HttpFailure::Refused { status, name, words, .. } = failure else {
+        return failure.unreached_step(&options.base_url);
+    };
+    let about_domain = words.contains("domain") || words.contains("testing emails");
+    match (status.as_u16(), name.as_str()) {
+        (_, "restricted_api_key") => "Give RESEND_API_KEY (mail.resend_api_key) a key that may send".into(),
+        (403, "validation_error") | (422, "invalid_from_address") => from_step(options),
+        (400 | 401 | 403, _) if !about_domain => {
+            "Give RESEND_API_KEY (mail.resend_api_key) a valid key: https://resend.com/api-keys".into()
+        }
+        (403, _) => from_step(options),
+        (400 | 422, _) => {
+            format!("Correct EMAIL_FROM (mail.from, now {}) or ADMIN_EMAILS (mail.to)", options.from)
+        }
+        (429, name) if name.ends_with("_quota_exceeded") => {
+            "Wait for the quota to be renewed, or raise it: https://resend.com/settings/usage".into()
+        }
+        (300..400, _) | (404 | 405, _) => {
+            format!("Correct RESEND_BASE_URL (mail.base_url, now {})", options.base_url)
+        }
+        _ => "Nothing on this machine can solve that: https://resend-status.com shows whether the service works".into(),
+    }
+}
+
+fn from_step(options: &MailOptions) -> String {
+    format!(
+        "Set EMAIL_FROM (mail.from, now {}) to an address at a domain that is verified: https://resend.com/domains",
+        options.from
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::config::notify::EVENTS;
+
+    #[test]
+    fn each_mail_has_a_key_of_its_own_that_fits() {
+        let key = |run: &str, group: &str| idempotency_key(Event::Failure, run, group);
+        assert_eq!(key("20261123T030000Z-7k3q9d", "0"), "uzima-backup/failure/20261123T030000Z-7k3q9d/0");
+        assert_ne!(key("a", "0"), key("a", "0.1"));
+        assert_ne!(key("a", "0"), idempotency_key(Event::Recovered, "a", "0"));
+        for hostile in ["a\nb".to_string(), "ü".into(), "x".repeat(5000)] {
+            let key = key(&hostile, "0.1.0.1.0.1");
+            assert!(key.len() <= 256 && key.bytes().all(|b| b.is_ascii_graphic()), "{key}");
+        }
+    }
+
+    fn refused(status: u16, name: &str, words: &str) -> HttpFailure {
+        let status = StatusCode::from_u16(status).unwrap();
+        HttpFailure::Refused { status, name: name.into(), words: words.into(), after: None }
+    }
+
+    /// The answers are taken from Resend's reference, "Errors".
+    #[test]
+    fn each_failure_has_a_next_step_and_may_pass_or_not() {
+        let options = MailOptions {
+            key: Secret::from("re_x"),
+            from: "backup@example.com".into(),
+            to: vec![],
+            base_url: "https://mail.example".into(),
+            events: EVENTS.into(),
+        };
+        let testing = "You can only send testing emails to your own email address";
+        for (failure, passes, word) in [
+            (refused(401, "missing_api_key", "Missing API key"), false, "RESEND_API_KEY"),
+            (refused(401, "restricted_api_key", "only send emails"), false, "RESEND_API_KEY"),
+            (refused(403, "invalid_api_key", "API key is invalid"), false, "RESEND_API_KEY"),
+            (refused(400, "validation_error", "API key is invalid"), false, "RESEND_API_KEY"),
+            (refused(403, "validation_error", "The x domain is not verified"), false, "EMAIL_FROM"),
+            (refused(403, "validation_error", testing), false, "EMAIL_FROM"),
+            (refused(403, "", "domain unknown"), false, "EMAIL_FROM"),
+            (refused(422, "invalid_from_address", "Invalid from field"), false, "EMAIL_FROM"),
+            (refused(422, "missing_required_field", "to"), false, "ADMIN_EMAILS"),
+            (refused(404, "not_found", "no such endpoint"), false, "RESEND_BASE_URL"),
+            (refused(301, "", ""), false, "RESEND_BASE_URL"),
+            (refused(409, "invalid_idempotent_request", ""), false, "resend-status"),
+            (refused(409, "concurrent_idempotent_requests", ""), true, "resend-status"),
+            (refused(429, "rate_limit_exceeded", ""), true, "resend-status"),
+            (refused(429, "daily_quota_exceeded", ""), false, "quota"),
+            (refused(500, "application_error", ""), true, "resend-status"),
+            (HttpFailure::NoAnswer("refused".into()), true, "https://mail.example"),
+            (HttpFailure::NoAnswer("invalid peer certificate: Expired".into()), true, "clock"),
+            (HttpFailure::Invalid("x".into()), false, "https://mail.example"),
+        ] {
+            assert_eq!(failure.may_pass(), passes, "{failure}");
+            let step = next_step(&failure, &options);
+            assert!(step.contains(word), "{failure}: {step}");
+        }
+    }
+}

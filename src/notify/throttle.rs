@@ -1,0 +1,169 @@
+//! Decides whether a run is worth a mail: the first failure of a streak is, then one failure a day, and the success after
+//! them. The decision is pure; `notify.json` in the state directory remembers the mails that were sent. If that file is lost,
+//! one mail too many is sent, so no error of it fails a run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::events::NotifiedRun;
+use crate::base::beneath::Folder;
+use crate::base::files::replace_in;
+
+/// The name of the file.
+pub const FILE: &str = "notify.json";
+/// The version of the file's format.
+const FORMAT: u32 = 1;
+/// The largest file that is read, in bytes. A job takes some hundred.
+const LARGEST: u64 = 4 << 20;
+/// A day, less the variation of cron's start and of the length of a run.
+const DAILY: TimeDelta = TimeDelta::hours(23);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunEnd {
+    Well,
+    /// The run failed or waits for a person.
+    Badly,
+}
+
+/// Failures of one operation and job without a success in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FailureStreak {
+    pub failures: u32,
+    /// When the first of them happened.
+    pub since: DateTime<Utc>,
+}
+
+/// The runs of one operation and job so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MailHistory {
+    /// How many runs have failed since the last success.
+    pub failures: u32,
+    /// When the first of them failed.
+    pub since: Option<DateTime<Utc>>,
+    /// When the last mail about one of them was sent.
+    pub mailed: Option<DateTime<Utc>>,
+    /// When a run last ended well.
+    pub success: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MailDecision {
+    /// Send a mail about this failure.
+    Failure(FailureStreak),
+    /// Send nothing: a mail about this streak was sent today.
+    Silence,
+    /// Send the usual mail about a success.
+    Success,
+    /// Send a mail that runs succeed again.
+    Recovered(FailureStreak),
+}
+
+impl MailHistory {
+    /// Decides about a run that ends now.
+    pub fn decide(&self, end: RunEnd, now: DateTime<Utc>) -> MailDecision {
+        let streak = |failures| FailureStreak { failures, since: self.streak_start(now) };
+        match end {
+            RunEnd::Badly => {
+                // A mail from the future was sent before the clock was set right: it silences nothing.
+                let mailed = self.mailed.is_some_and(|at| at <= now && now - at < DAILY);
+                match mailed {
+                    true => MailDecision::Silence,
+                    false => MailDecision::Failure(streak(self.failures.saturating_add(1))),
+                }
+            }
+            RunEnd::Well if self.failures > 0 && self.mailed.is_some() => {
+                MailDecision::Recovered(streak(self.failures))
+            }
+            RunEnd::Well => MailDecision::Success,
+        }
+    }
+
+    /// The history after the run. `mailed` is true if a mail about it was sent.
+    pub fn after(&self, end: RunEnd, mailed: bool, now: DateTime<Utc>) -> MailHistory {
+        match end {
+            RunEnd::Badly => MailHistory {
+                failures: self.failures.saturating_add(1),
+                since: Some(self.streak_start(now)),
+                mailed: if mailed { Some(now) } else { self.mailed },
+                success: self.success,
+            },
+            RunEnd::Well => MailHistory { success: Some(now), ..MailHistory::default() },
+        }
+    }
+
+    /// When the streak of failures began; never in the future.
+    fn streak_start(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.since.unwrap_or(now).min(now)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct MailFile {
+    format: u32,
+    /// The histories, by operation and job with a space between.
+    runs: BTreeMap<String, MailHistory>,
+}
+
+/// Keeps the histories in `notify.json`. Without a state directory nothing is remembered.
+#[derive(Debug)]
+pub(super) struct MailMemory {
+    state_dir: Option<PathBuf>,
+}
+
+impl MailMemory {
+    pub fn new(state_dir: Option<PathBuf>) -> MailMemory {
+        MailMemory { state_dir }
+    }
+
+    pub fn history(&self, run: &NotifiedRun) -> MailHistory {
+        self.load().runs.remove(&key(run)).unwrap_or_default()
+    }
+
+    /// Stores a history. The file is read again: another run may have changed it for other jobs meanwhile.
+    pub fn remember(&self, run: &NotifiedRun, history: MailHistory) {
+        let mut file = self.load();
+        file.runs.insert(key(run), history);
+        self.save(&file);
+    }
+
+    pub fn forget(&self, run: &NotifiedRun) {
+        let mut file = self.load();
+        if file.runs.remove(&key(run)).is_some() {
+            self.save(&file);
+        }
+    }
+
+    fn save(&self, file: &MailFile) {
+        let Some(state_dir) = &self.state_dir else { return };
+        let write = || {
+            let folder = Folder::create(state_dir, 0o700)?;
+            replace_in(&folder, Path::new(FILE), &serde_json::to_vec_pretty(file)?, 0o600)
+        };
+        if let Err(e) = write() {
+            log::warn!(
+                "cannot remember in {} which mails were sent; there may be a mail too many: {e}",
+                state_dir.display()
+            );
+        }
+    }
+
+    fn load(&self) -> MailFile {
+        let text = self.state_dir.as_ref().and_then(|folder| {
+            let folder = Folder::open(folder).ok()?;
+            folder.read_all(Path::new(FILE), LARGEST).ok()
+        });
+        let file = text.and_then(|text| serde_json::from_slice::<MailFile>(&text).ok());
+        file.filter(|file| file.format == FORMAT)
+            .unwrap_or_else(|| MailFile { format: FORMAT, runs: BTreeMap::new() })
+    }
+}
+
+fn key(run: &NotifiedRun) -> String {
+    format!("{} {}", run.operation, run.job)
+}
+
+#[cfg(test)]
+mod tests;
