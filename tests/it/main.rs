@@ -13,6 +13,7 @@ mod health;
 mod hostile;
 mod init;
 mod init_lines;
+mod layers;
 mod mongodump;
 mod native;
 mod night;
