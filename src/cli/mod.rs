@@ -28,6 +28,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use futures_util::future::LocalBoxFuture;
 
 use self::args::{Cli, Command};
 use self::logging::Log;
@@ -103,24 +104,26 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         let exit = runtime.block_on(async {
             signals::watch(cancel.clone())?;
             let run = new_run(&config, &log, &cancel);
-            match &cli.command {
+            // Each command has a future of its own on the heap: together they would fill the stack of a thread.
+            let command: LocalBoxFuture<'_, Result<Exit>> = match &cli.command {
                 Command::Init(args) => {
-                    init::run(args, cli.common.config.as_deref(), &run, &output, &log).await
+                    Box::pin(init::run(args, cli.common.config.as_deref(), &run, &output, &log))
                 }
-                Command::Backup(args) => backup::run(args, &run, &output, &log).await,
+                Command::Backup(args) => Box::pin(backup::run(args, &run, &output, &log)),
                 Command::Restore(args) => {
-                    restore::run(args, &config, &output, &log.bars, cancel.clone()).await
+                    Box::pin(restore::run(args, &config, &output, &log.bars, cancel.clone()))
                 }
-                Command::List(args) => cancel.or(list::run(args, &config, &output)).await,
-                Command::Cleanup(args) => cleanup::run(args, &run, &output, &log).await,
-                Command::Pin(args) => cancel.or(pin::pin(args, &config, &output)).await,
-                Command::Unpin(args) => cancel.or(pin::unpin(args, &config, &output)).await,
-                Command::Verify(args) => verify::run(args, &config, &output, &log, &cancel).await,
-                Command::Stats(args) => cancel.or(stats::run(args, &run, &output, &log)).await,
-                Command::Health(args) => health::run(args, &run, &output, &log).await,
-                Command::Notify(args) => cancel.or(notify::run(args, &config, &output)).await,
-                Command::Config => cancel.or(config::run(&config, &output)).await,
-            }
+                Command::List(args) => Box::pin(cancel.or(list::run(args, &config, &output))),
+                Command::Cleanup(args) => Box::pin(cleanup::run(args, &run, &output, &log)),
+                Command::Pin(args) => Box::pin(cancel.or(pin::pin(args, &config, &output))),
+                Command::Unpin(args) => Box::pin(cancel.or(pin::unpin(args, &config, &output))),
+                Command::Verify(args) => Box::pin(verify::run(args, &config, &output, &log, &cancel)),
+                Command::Stats(args) => Box::pin(cancel.or(stats::run(args, &run, &output, &log))),
+                Command::Health(args) => Box::pin(health::run(args, &run, &output, &log)),
+                Command::Notify(args) => Box::pin(cancel.or(notify::run(args, &config, &output))),
+                Command::Config => Box::pin(cancel.or(config::run(&config, &output))),
+            };
+            command.await
         });
         // Whatever still waits for a network must not hold the end up.
         runtime.shutdown_background();

@@ -203,7 +203,7 @@ pub struct BackupRequest {
 /// Returns an error if there is no backup. The failure is recorded and reported before.
 pub async fn run_backup(run: &Run<'_>, request: &BackupRequest, meter: &Arc<Meter>) -> Result<BackupReport> {
     let notices = RunNotices::new(run)?;
-    let mut report = match locked_backup(run, request, meter, &notices).await {
+    let mut report = match Box::pin(locked_backup(run, request, meter, &notices)).await {
         Ok(report) => report,
         Err(error) => {
             notices.failed(RunKind::Backup, &error).await;
@@ -296,7 +296,7 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
     let (mut attempt, mut wanted) = (first, options.clone());
     loop {
         let mut seen = Seen::default();
-        let error = match attempt.run(resources, &wanted, notes, &mut seen).await {
+        let error = match Box::pin(attempt.run(resources, &wanted, notes, &mut seen)).await {
             Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
             Err(error) => return Err(error),
             Ok(mut report) => {

@@ -72,7 +72,7 @@ pub async fn recorded_backup(
         }
     };
     let options = &BackupOptions { expected, ..options.clone() };
-    let outcome = backup(&resources, options).await;
+    let outcome = Box::pin(backup(&resources, options)).await;
     resources.meter.doing("recording the run".into());
     // The recorder ends when the last sender of attempts is dropped.
     resources.new_id = new_id;

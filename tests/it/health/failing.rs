@@ -23,7 +23,7 @@ fn a_failed_connection_to_mongodb_is_reported_by_its_check() {
     let home = Home::new();
     let health = Health::of(&mut home.to_dir(NOWHERE), &NEW).only(
         "mongodb",
-        &["127.0.0.1:1", "Check that MongoDB runs there"],
+        &["127.0.0.1:1", "Check that MongoDB runs at this address"],
         &["namespaces"],
     );
     assert_eq!(health.with("ok"), ["configuration", "engine", "store", "disk", "state"]);
