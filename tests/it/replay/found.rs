@@ -38,8 +38,8 @@ async fn an_oplog_that_cannot_be_replayed_leaves_the_target_unchanged() {
         (entry(6, "xi", "shop.orders", rawdoc! {}), &[], "'xi'", 1),
         (tail, &[], "it began at 1970-01-01T00:00:02Z", 1),
         (command(rename), &["--ns-include=shop.orders"], "only one of them", 1),
-        (rawdoc! {"something": "else"}, &[], "no oplog entry", 4),
-        (command(rawdoc! {"createIndexes": "orders", "name": "x"}), &[], "no oplog entry", 4),
+        (rawdoc! {"something": "else"}, &[], "not an oplog entry", 4),
+        (command(rawdoc! {"createIndexes": "orders", "name": "x"}), &[], "not an oplog entry", 4),
         (
             entry(6, "i", "shop.new", rawdoc! {"_id": 1}),
             &["--ns-from=shop.orders", "--ns-to=shop.new"],
