@@ -21,7 +21,7 @@ pub struct Reconciled {
 
 impl Reconciled {
     /// It in words; `None` if all was right.
-    pub fn told(self) -> Option<String> {
+    pub fn summary(self) -> Option<String> {
         let Reconciled { added, corrected } = self;
         (self != Reconciled::default())
             .then(|| format!("the records were rebuilt from the store: {added} added, {corrected} corrected"))

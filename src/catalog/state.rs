@@ -16,24 +16,22 @@ use crate::model::id::BackupId;
 use crate::model::manifest::SourceServer;
 use crate::store::Store;
 
-/// A completed backup, as far as retention is concerned.
+/// A completed backup with the facts that retention decides on.
 #[derive(Debug, Clone)]
 pub struct RetainedBackup {
-    /// Its id.
     pub id: BackupId,
-    /// The line of backups it belongs to.
     pub job: String,
-    /// When it began.
+    /// The start of the backup.
     pub started: DateTime<Utc>,
-    /// How much it holds.
+    /// The documents and bytes in it, in all and by namespace.
     pub contents: Contents,
-    /// What was read.
+    /// The server that was read.
     pub source: SourceServer,
-    /// A person wants it kept.
+    /// The pin that keeps it; `None` if it is not pinned.
     pub pinned: Option<Pin>,
-    /// A person looked at it and found it right: its collapse, its new source, its date.
+    /// A person checked the backup and accepted it, with its collapse, its new source or its date.
     pub accepted: bool,
-    /// What is wrong with its stored data, if that is known: verify failed, the artifact is missing.
+    /// The known fault of its stored data, such as a failed verify or a missing artifact.
     pub unsound: Option<String>,
 }
 

@@ -22,7 +22,7 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
         .collect();
     let misspelt: Vec<serde_json::Value> =
         config.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
-    // What is shown is checked as well: a mistake is told here rather than at night.
+    // The settings are checked as well, so that a mistake is found now and not at night.
     let resolved = config.job();
     let engine = match &resolved {
         Ok(settings) => engine::choose(settings).await.map(|chosen| Some(chosen.entry())),
@@ -54,10 +54,10 @@ fn together(errors: Vec<Option<Error>>) -> Result<()> {
     if errors.len() < 2 {
         return errors.pop().map_or(Ok(()), Err);
     }
-    let told: Vec<String> = errors.iter().map(Error::chain).collect();
+    let chains: Vec<String> = errors.iter().map(Error::chain).collect();
     let mut steps: Vec<&str> = errors.iter().filter_map(Error::next_step).collect();
     steps.dedup();
-    Err(Error::new(errors[0].kind(), told.join("; ")).hint(steps.join(". ")))
+    Err(Error::new(errors[0].kind(), chains.join("; ")).hint(steps.join(". ")))
 }
 
 fn text(config: &Config, job: Option<&String>, engine: Option<&EngineUsed>) -> String {

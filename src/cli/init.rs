@@ -60,8 +60,8 @@ pub async fn run(
     Ok(health.exit())
 }
 
-/// All that is to be written is checked before anything is, as a run at night checks it. The place of the
-/// backups, and whether mails are set up.
+/// Checks all settings before the file is written, as a nightly run checks them. Returns the place of the backups, and
+/// whether mails are set up.
 fn checked(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
     config.no_password_in_flag("mongo_uri", "--mongo-uri", "MONGO_URI")?;
     if let Some(dir) = args.dir.as_ref().filter(|dir| dir.to_string_lossy().starts_with('~')) {
@@ -84,11 +84,11 @@ fn checked(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
     Ok((place.clone(), config.mail()?.is_some()))
 }
 
-/// What starts the installation, by what is there before it is tried.
+/// Prepares the lines for cron and systemd, from the files that exist before the trial.
 fn schedule(config: &Config, file: &Path, report: &Report, place: &Place, mails: bool) -> Schedule {
     let user = standing::user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let look = |path: &Path| Written::look(path, user);
-    // Where the log of this one run goes is not a setting of the nights.
+    // A `--log-file` of this run is not a setting of the nightly runs.
     let named = |key| config.text(key).filter(|_| config.origin(key) != Some(&Origin::Flag)).map(Path::new);
     Schedule {
         binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
@@ -105,13 +105,13 @@ fn schedule(config: &Config, file: &Path, report: &Report, place: &Place, mails:
     }
 }
 
-/// Whether backups can be kept where they are to be: else there is nothing to start every night.
+/// Returns true if the store works. Otherwise no nightly run is offered.
 fn kept(health: &Health) -> bool {
     !health.failed().contains(&"store")
 }
 
-/// `health` by the file alone, as cron starts it; of the environment only the secrets that are not in the file.
-/// Whether there is a backup, and whether one was drilled, is not asked of a new installation.
+/// Runs `health` with the file alone, as cron does, plus the secrets of the environment that are not in the file. A new
+/// installation has no backup and no drill yet, so these checks are skipped.
 async fn tried(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) -> Result<Health> {
     let of_secret = |name: &str| {
         secrets
@@ -184,7 +184,7 @@ fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> S
     text
 }
 
-/// Where a secret is, or how it gets there.
+/// Describes the file of a secret, or how to create it.
 fn left_out(secret: &LeftOut) -> Vec<String> {
     let file = format!("{} = {}", secret.variable, secret.file.display());
     if secret.there {

@@ -89,7 +89,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     output::tell_panics(log.clone());
     let configured = RunNotices::new(&new_run(&config, &log, &Cancel::default()))
         .is_ok_and(|notices| notices.is_configured());
-    if let Some(operation) = told_of(&cli.command).filter(|_| configured) {
+    if let Some(operation) = notified_kind(&cli.command).filter(|_| configured) {
         let (config, log) = (Arc::clone(&config), log.clone());
         if let Err(e) = crash::watch(move || broken_off(operation, &config, &log)) {
             log::warn!("a run that is broken off could not be reported: {e}");
@@ -159,7 +159,7 @@ fn unread(cli: &Cli, machine: &Machine, error: Error) -> Exit {
 /// that was set.
 fn early(cli: &Cli, config: &Config, error: &Error, whole: bool) -> Exit {
     let log = Log::silent(config.redactor.clone());
-    let Some(operation) = told_of(&cli.command) else { return output::complain(error, &log) };
+    let Some(operation) = notified_kind(&cli.command) else { return output::complain(error, &log) };
     let (cancel, runtime) = (Cancel::default(), runtime());
     let run = new_run(config, &log, &cancel);
     if let (Ok(runtime), Ok(notices)) = (runtime, RunNotices::new(&run)) {
@@ -181,7 +181,7 @@ fn new_run<'a>(config: &'a Config, log: &Log, cancel: &'a Cancel) -> Run<'a> {
 }
 
 /// The operation of a command whose failure is sent to people and monitors.
-fn told_of(command: &Command) -> Option<RunKind> {
+fn notified_kind(command: &Command) -> Option<RunKind> {
     match command {
         Command::Backup(args) if !args.dry_run => Some(RunKind::Backup),
         Command::Cleanup(args) if !args.dry_run => Some(RunKind::Cleanup),

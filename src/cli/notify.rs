@@ -37,7 +37,7 @@ pub async fn run(args: &NotifyArgs, config: &Config, output: &Output) -> Result<
         let samples = EVENTS.into_iter().filter(asked).map(|event| samples::of(event, &sender));
         let written =
             samples.map(|message| write(folder, &message)).collect::<Result<Vec<SampleResult>>>()?;
-        return Ok(told(&written, &[], output));
+        return Ok(print_results(&written, &[], output));
     }
     let mails = config.mail()?;
     let signals = signals::Tested::resolve(config)?;
@@ -61,7 +61,7 @@ pub async fn run(args: &NotifyArgs, config: &Config, output: &Output) -> Result<
         sent = send(options, samples).await;
     }
     let given = signals.give(&args.event, &sender.host, &config.redactor).await;
-    Ok(told(&sent, &given, output))
+    Ok(print_results(&sent, &given, output))
 }
 
 async fn send(options: &MailOptions, samples: impl Iterator<Item = Message>) -> Vec<SampleResult> {
@@ -88,7 +88,7 @@ fn write(folder: &Path, message: &Message) -> Result<SampleResult> {
     Ok(SampleResult { event: message.event, subject: message.subject.clone(), files, error: None })
 }
 
-fn told(tried: &[SampleResult], signals: &[SignalResult], output: &Output) -> Exit {
+fn print_results(tried: &[SampleResult], signals: &[SignalResult], output: &Output) -> Exit {
     let outcome = |t: &SampleResult| match (&t.error, t.files.is_empty()) {
         (Some(_), _) => "failed",
         (None, true) => "sent",

@@ -25,7 +25,7 @@ pub async fn pin(args: &PinArgs, config: &Config, output: &Output) -> Result<Exi
         reason: args.reason.clone(),
     };
     let report = pin::pin(&*store, &mark).await?;
-    told(&report, output);
+    print_report(&report, output);
     Ok(report.exit())
 }
 
@@ -33,7 +33,7 @@ pub async fn unpin(args: &UnpinArgs, config: &Config, output: &Output) -> Result
     let store = store::open_existing(config.place()?).await?;
     let id = id(&args.which, args.job.as_deref(), config, &*store).await?;
     let report = pin::unpin(&*store, &id).await?;
-    told(&report, output);
+    print_report(&report, output);
     Ok(report.exit())
 }
 
@@ -47,7 +47,7 @@ async fn id(which: &WhichBackup, job: Option<&str>, config: &Config, store: &dyn
     }
 }
 
-fn told(report: &PinReport, output: &Output) {
+fn print_report(report: &PinReport, output: &Output) {
     let json = json!({"version": 1, "id": report.id, "pinned": report.pinned, "doomed": report.doomed});
     output.result(&json, || match report.pinned {
         true => format!("{} is pinned: no clean-up deletes it\n", report.id),

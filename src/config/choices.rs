@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The engine that a backup is asked to read with.
+/// The engine that the settings ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// mongodump where it is installed and can do it, else native.
+    /// mongodump if it is installed and can read the selection, else the native engine.
     Auto,
-    /// Cursors of our own.
+    /// The cursors of this tool.
     Native,
     /// The official tool.
     Mongodump,
@@ -64,22 +64,22 @@ impl FromStr for ConsistencyChoice {
     }
 }
 
-/// How long backups are kept.
+/// How long backups are kept. A backup stays if any of the rules keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Days after which a backup goes.
+    /// The age in days after which a backup may be deleted.
     pub days: u32,
-    /// The newest so many good ones stay however old they are.
+    /// The number of newest good backups that stay at any age.
     pub min: usize,
-    /// The newest so many good ones stay.
+    /// The number of newest good backups that stay.
     pub last: usize,
-    /// The newest good one of each of the newest so many days that have one stays.
+    /// The number of newest days (UTC) of which the newest good backup stays. Days without a good backup do not count.
     pub daily: usize,
-    /// The same for weeks, which begin on Monday.
+    /// The same number for weeks, which begin on Monday.
     pub weekly: usize,
-    /// The same for months.
+    /// The same number for months.
     pub monthly: usize,
-    /// The same for years.
+    /// The same number for years.
     pub yearly: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The configuration file: TOML, every key known, every mistake with its line and column.
+//! Reads the configuration file (TOML). Unknown keys are errors, and every error has its line and column.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -83,7 +83,7 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
         .hint("Correct that, or leave it out: `uzima-backup --config /dev/null config` shows every setting there is"))
 }
 
-/// Takes the values of a table; what is wrong in it is told with its offset.
+/// Collects the values of a table. An error comes with its offset in the text.
 fn walk(
     prefix: &str,
     table: &DeTable<'_>,
@@ -131,7 +131,7 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
     }
 }
 
-/// The key that a person may have meant, who may also have left the table out.
+/// Suggests the key that was probably meant, also if its table was left out.
 fn suggestion(wrong: &str) -> String {
     let keys = || table::SETTINGS.iter().map(|setting| setting.key);
     let in_table = || keys().find(|key| key.rsplit('.').next() == Some(wrong));

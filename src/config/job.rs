@@ -108,7 +108,7 @@ impl JobSettings {
     }
 }
 
-/// The server that is restored into, and whether it is the one that is backed up, because none is named.
+/// Resolves the server that a restore writes into: `restore_uri`, else the server that is backed up.
 pub(super) fn target(layers: &Layers) -> Result<RestoreUri> {
     let own = uri_of(layers, "restore_uri", "RESTORE_URI")?;
     match own {
@@ -121,7 +121,7 @@ pub(super) fn target(layers: &Layers) -> Result<RestoreUri> {
     }
 }
 
-/// The server that a drill restores into, under names of its own. Never another setting's.
+/// Resolves the server that a drill may restore into. No other setting takes its place.
 pub(super) fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
     uri_of(layers, "drill_uri", "DRILL_URI")
 }
@@ -140,7 +140,7 @@ pub(super) fn uri_warnings(layers: &Layers) -> Vec<String> {
     warnings
 }
 
-/// The connection string of a setting that `--to-uri` sets as well: there without a password.
+/// Resolves a connection string that `--to-uri` may set, but then without a password.
 fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret>> {
     let Some(uri) = layers.text(key) else { return Ok(None) };
     unseen(layers, key, "--to-uri", env)?;
@@ -148,10 +148,10 @@ fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret
     Ok(Some(Secret::from(uri.to_string())))
 }
 
-/// The password of a connection string is not on the command line.
+/// Checks that a connection string with a password does not come from a flag.
 ///
 /// # Errors
-/// When it is.
+/// Returns an error if it does.
 pub(super) fn unseen(layers: &Layers, key: &'static str, flag: &str, variable: &str) -> Result<()> {
     let uri = layers.text(key).unwrap_or_default();
     if layers.origin(key) == Some(&Origin::Flag) && hide_login(uri) != uri {
@@ -165,7 +165,7 @@ pub(super) fn unseen(layers: &Layers, key: &'static str, flag: &str, variable: &
     Ok(())
 }
 
-/// Knows the secrets among the settings.
+/// Collects the secrets of the settings.
 pub(super) fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
     let addresses = set(&["ping_url", "webhook_url"]);
@@ -221,7 +221,7 @@ fn retention(layers: &Layers) -> Result<Policy> {
     })
 }
 
-/// The file that the log goes to as well.
+/// Resolves the log file.
 pub(super) fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
     match layers.origin("log_file") {
         Some(Origin::Flag) => Ok(layers.text("log_file").map(PathBuf::from)),
@@ -229,25 +229,25 @@ pub(super) fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
     }
 }
 
-/// How long MongoDB and the store are waited for when they are down.
+/// Resolves the time for which MongoDB and the store are waited for when they are down.
 pub(super) fn patience(layers: &Layers) -> Result<Patience> {
     let seconds: u32 = layers.number("patience", 1)?.expect("it has a default");
     Ok(Patience::new(Duration::from_secs(seconds.into())))
 }
 
-/// When the newest good backup is too old.
+/// Resolves the age at which the newest good backup is too old.
 pub(super) fn max_age(layers: &Layers) -> Result<Duration> {
     let hours: u32 = layers.number("max_age", 1)?.expect("it has a default");
     Ok(Duration::from_secs(u64::from(hours) * 3600))
 }
 
-/// When the newest drill is too old; `None`: never.
+/// Resolves the age at which the newest drill is too old; `None`: drills are not expected.
 fn drill_max_age(layers: &Layers) -> Result<Option<Duration>> {
     let days: Option<u32> = layers.number("drill_max_age", 1)?;
     Ok(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
 }
 
-/// The mongod that a drill starts.
+/// Resolves the path of the mongod that a drill starts.
 pub(super) fn mongod_path(layers: &Layers) -> Result<Option<PathBuf>> {
     layers.absolute("mongod_path")
 }
@@ -264,25 +264,25 @@ fn format(layers: &Layers) -> Result<Format> {
     })
 }
 
-/// Where runs are recorded.
+/// The place where runs are recorded.
 #[derive(Debug, Clone)]
 pub enum RecordsAt {
-    /// Nowhere.
+    /// Runs are not recorded.
     Off,
-    /// On this server.
+    /// The server with this connection string.
     Server(Secret),
 }
 
 impl RecordsAt {
-    /// Understands the setting `records`; without it, the server that is backed up.
+    /// Resolves the setting `records`. Its default is the server that is backed up.
     pub(super) fn resolve(layers: &Layers) -> Result<RecordsAt> {
         match layers.text("records").map(str::trim) {
             Some("off") => Ok(RecordsAt::Off),
             Some(text) => {
-                // Its errors name options, and never their values.
+                // The errors of this check name options, but never values.
                 uri::read_named("records (BACKUP_RECORDS)", text)?;
                 uri::check(text).map_err(|_| {
-                    // The value may hold a password, and what the driver says of it may quote it.
+                    // The driver's error may quote the value, which may contain a password.
                     let why = "neither off nor a valid connection string; BACKUP_RECORDS looks like \
                                mongodb://user:password@host:27017/, and the characters @ : / % $ of a password \
                                are percent-encoded";

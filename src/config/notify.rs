@@ -1,33 +1,35 @@
 //! The settings of mails, signals and the webhook. They are resolved apart from all others, so that a run that fails because
 //! of another setting still sends its notices.
 
-use super::layers::Layers;
-use super::place::are;
-use crate::base::error::{Error, Result};
-use crate::base::secret::{ExposeSecret, Secret};
-use reqwest::Url;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What is told. `notify` (BACKUP_NOTIFY) selects by these words.
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+use super::layers::Layers;
+use super::place::are;
+use crate::base::error::{Error, Result};
+use crate::base::secret::{ExposeSecret, Secret};
+
+/// An event that is mailed and sent to the webhook. `notify` (BACKUP_NOTIFY) selects events by their words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
-    /// A backup was made.
+    /// A backup was completed.
     Success,
     /// A run failed.
     Failure,
-    /// It works again, after failures that were told.
+    /// A run succeeded after reported failures.
     Recovered,
-    /// A clean-up did its work.
+    /// A clean-up finished.
     Cleanup,
-    /// A clean-up deletes nothing until a person looks.
+    /// A clean-up is frozen: it deletes nothing until a person has looked.
     Frozen,
-    /// The statistics.
+    /// `stats --email`.
     Stats,
-    /// The state of everything a backup needs.
+    /// `health --email`.
     Health,
 }
 
@@ -43,7 +45,7 @@ pub const EVENTS: [Event; 7] = [
 ];
 
 impl Event {
-    /// Its word.
+    /// The word of the event in settings, JSON and file names.
     pub fn word(self) -> &'static str {
         match self {
             Event::Success => "success",
@@ -74,50 +76,49 @@ impl FromStr for Event {
     }
 }
 
-/// Whom to tell, by which service, and of what.
+/// How mails are sent.
 #[derive(Debug, Clone)]
 pub struct MailOptions {
-    /// The service's key.
+    /// The API key of the mail service.
     pub key: Secret,
-    /// Who the mails come from: an address, or `Name <address>`.
+    /// The sender: an address, or `Name <address>`.
     pub from: String,
-    /// Who gets them.
+    /// The addresses of the recipients.
     pub to: Vec<String>,
-    /// The service, without a slash at the end.
+    /// The address of the mail service, without a slash at the end.
     pub base_url: String,
-    /// What is told.
+    /// The events that are sent.
     pub events: Vec<Event>,
 }
 
-/// What signals are given of runs.
+/// The signals that every run gives to machines.
 #[derive(Debug, Clone, Default)]
 pub struct SignalOptions {
-    /// The monitor's address.
+    /// The address that a monitor is pinged at.
     pub ping: Option<Address>,
-    /// Prometheus' file.
+    /// The metrics file for Prometheus.
     pub metrics: Option<PathBuf>,
 }
 
-/// Whom to tell, and of what.
+/// The webhook.
 #[derive(Debug, Clone)]
 pub struct WebhookOptions {
-    /// Where it listens.
     pub address: Address,
-    /// What is told.
+    /// The events that are sent.
     pub events: Vec<Event>,
 }
 
-/// An address over HTTP that is a secret: whoever knows it may use it.
+/// An HTTP address that is a secret, because everybody who knows it can use it.
 #[derive(Clone)]
 pub struct Address(Secret);
 
 impl Address {
-    /// The address itself.
+    /// The whole address, secrets included.
     pub fn url(&self) -> Url {
         Url::parse(self.0.expose_secret()).expect("it was checked")
     }
 
-    /// As much of it as anybody may see: the service.
+    /// The part of the address that may be shown: scheme, host and port.
     pub fn service(&self) -> String {
         self.url().origin().ascii_serialization()
     }
@@ -143,10 +144,10 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Whom to tell, and how; `None` if nothing about mails is set.
+/// Resolves the mail settings; `None` if none of them is set.
 pub(super) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     let all = ["mail.resend_api_key", "mail.to", "mail.from", "mail.base_url", "notify"];
-    // What is told is chosen for a webhook as well.
+    // `notify` alone may be meant for the webhook.
     let ours = |key: &&'static str| layers.is_set(key) && (*key != "notify" || !layers.is_set("webhook_url"));
     let set: Vec<&str> = all.into_iter().filter(ours).collect();
     if set.is_empty() {
@@ -170,7 +171,7 @@ pub(super) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     Ok(Some(MailOptions { key, from, to, base_url, events: events(layers)? }))
 }
 
-/// The events that are told.
+/// Resolves the events that are mailed and sent to the webhook.
 pub(super) fn events(layers: &Layers) -> Result<Vec<Event>> {
     if !layers.is_set("notify") {
         return Ok(EVENTS.into());
@@ -343,7 +344,7 @@ mod signals_tests {
         assert_eq!(signals.ping.unwrap().service(), "https://hc-ping.com");
         assert!(signals.metrics.unwrap().ends_with("uzima-backup.prom"));
         assert_eq!(webhook(&all).unwrap().unwrap().events, [Event::Failure, Event::Recovered]);
-        assert!(mail(&all).unwrap().is_none(), "they choose what the webhook is told");
+        assert!(mail(&all).unwrap().is_none(), "the events are chosen for the webhook");
     }
 
     #[test]
@@ -359,8 +360,8 @@ mod signals_tests {
             let layers = Layers::of(&[(name, value)]);
             let error = signals(&layers).and(webhook(&layers).map(drop)).unwrap_err();
             assert_eq!(error.exit(), Exit::Usage);
-            let told = format!("{} {error:?}", error.chain());
-            assert!(told.contains(name) && told.contains(word) && !told.contains("canary"), "{told}");
+            let text = format!("{} {error:?}", error.chain());
+            assert!(text.contains(name) && text.contains(word) && !text.contains("canary"), "{text}");
         }
         let both = Layers::of(&[("WEBHOOK_URL", "http://h/x"), ("BACKUP_NOTIFY", "succes")]);
         assert!(webhook(&both).unwrap_err().chain().contains("'succes'"));

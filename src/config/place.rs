@@ -11,16 +11,14 @@ use crate::config::store::{DirOptions, unfit};
 use bytesize::ByteSize;
 use std::num::NonZeroU64;
 
-/// Where backups are kept.
+/// The place where backups are kept.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// A bucket.
     S3(Box<S3Options>),
-    /// A directory.
     Dir(DirOptions),
 }
 
-/// Where backups are kept, for every command that needs a store.
+/// Resolves the place of the backups.
 pub(super) fn place(layers: &Layers) -> Result<Place> {
     let s3_set: Vec<&str> = [
         "s3.endpoint_url",
@@ -107,7 +105,7 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
             Some((id, Secret::from(secret)))
         }
         (None, None) => {
-            // Alone in the environment the token may be another program's.
+            // A token without a key in the environment may belong to another program.
             let plain = Origin::Environment("AWS_SESSION_TOKEN".into());
             if layers.is_set("s3.session_token") && layers.origin("s3.session_token") != Some(&plain) {
                 let missing = "the token goes with a key and its secret, and AWS_ACCESS_KEY_ID is missing";
@@ -217,7 +215,7 @@ fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
 /// letters, `_` and `:`, and so do addresses of Amazon for a bucket that is older than its rules.
 ///
 /// # Errors
-/// With the rule that is broken.
+/// Returns the broken rule.
 fn check_bucket(name: &str, amazon: bool) -> Result<(), String> {
     // An access point stands for a bucket.
     if amazon && name.starts_with("arn:") {
@@ -257,7 +255,7 @@ fn check_bucket(name: &str, amazon: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether Amazon's rules of today are all that is wrong with a name.
+/// Returns true if the name breaks only Amazon's present rules, which older buckets may break.
 fn is_legacy(name: &str) -> bool {
     check_bucket(name, false).is_ok() && !name.contains(':')
 }

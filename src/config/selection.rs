@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Which namespaces are wanted.
+/// The namespaces that a backup reads.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
     /// Only these databases; empty means all.
@@ -14,8 +14,8 @@ pub struct Selection {
     pub exclude: Vec<Pattern>,
 }
 
-/// The database of the tool's own records, never part of a dump: restored from an old dump they
-/// would speak of runs that are long over.
+/// The database of the tool's own records. It is never part of a dump, because records restored from an old dump would
+/// describe runs that are long over.
 pub const RECORDS_DB: &str = "uzima_backup";
 
 /// The prefix of the empty collections with which a restore tries what the target accepts. The restore drops them at once;
@@ -26,17 +26,17 @@ pub const TRIAL_PREFIX: &str = "uzima_backup_trial_";
 pub const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
 
 impl Selection {
-    /// Whether a whole server is wanted, with its users and roles.
+    /// Returns true if the whole server is read, with its users and roles.
     pub fn whole_server(&self) -> bool {
         self.databases.is_empty()
     }
 
-    /// Whether nothing narrows the selection within its databases.
+    /// Returns true if no pattern narrows the selection within its databases.
     pub fn unfiltered(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()
     }
 
-    /// Whether the database is read at all.
+    /// Returns true if the database is read.
     pub fn wants_database(&self, db: &str) -> bool {
         if self.databases.is_empty() {
             let trial = TRIAL_PREFIX.trim_end_matches('_') == db;
@@ -46,7 +46,7 @@ impl Selection {
         }
     }
 
-    /// Whether the collection, by the name users know, is part of the backup.
+    /// Returns true if the collection, by the name that users see, is part of the backup.
     pub fn wants(&self, db: &str, collection: &str) -> bool {
         if !self.could_want(db, collection) {
             return false;
@@ -56,12 +56,12 @@ impl Selection {
             && !self.exclude.iter().any(|p| p.matches(&namespace))
     }
 
-    /// Whether it would be, if no pattern narrowed the selection.
+    /// Returns true if the collection would be part of the backup without the patterns.
     pub fn could_want(&self, db: &str, collection: &str) -> bool {
         self.wants_database(db) && self.is_dumped(db, collection)
     }
 
-    /// Whether a collection of the database, whatever its name, can be part of the backup.
+    /// Returns true if any collection of the database can be part of the backup.
     pub fn may_want_of(&self, db: &str) -> bool {
         let within = |pattern: &Pattern| pattern.may_match_below(&format!("{db}."));
         self.wants_database(db) && (self.include.is_empty() || self.include.iter().any(within))
@@ -90,7 +90,7 @@ impl Selection {
     }
 
     /// The name of the selection in a job's name: `all`, or the databases; with patterns, also a few
-    /// digits that stand for them, because what reads something else is another line of backups.
+    /// digits of their hash, because another selection is another job.
     pub fn label(&self) -> String {
         let databases = if self.databases.is_empty() { "all".into() } else { self.databases.join("+") };
         if self.unfiltered() {
@@ -115,7 +115,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Whether the pattern matches the whole of `namespace`.
+    /// Returns true if the pattern matches the whole of `namespace`.
     pub fn matches(&self, namespace: &str) -> bool {
         let (first, rest) = self.runs.split_first().expect("at least one run");
         let Some(mut text) = namespace.strip_prefix(first.as_str()) else { return false };
@@ -129,7 +129,7 @@ impl Pattern {
         text.len() >= last.len() && text.ends_with(last.as_str())
     }
 
-    /// Whether it can match something that begins with `start`.
+    /// Returns true if the pattern can match a namespace that begins with `start`.
     pub fn may_match_below(&self, start: &str) -> bool {
         let first = self.runs[0].as_str();
         first.starts_with(start) || (self.runs.len() > 1 && start.starts_with(first))

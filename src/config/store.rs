@@ -8,14 +8,12 @@ use crate::base::clock::Machine;
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 
-/// How a bucket is reached and what is asked of it.
-///
-/// `Debug` shows no secret: they are wrapped.
+/// The settings of a bucket. `Debug` prints no secrets.
 #[derive(Debug, Clone)]
 pub struct S3Options {
     /// The bucket's name.
     pub bucket: String,
-    /// What all keys start with; a `/` is added at its end where it is missing.
+    /// The prefix of all keys. A missing `/` at its end is added.
     pub prefix: String,
     /// The region; else the SDK's chain (`AWS_REGION`, profile; with an endpoint only `AWS_REGION`),
     /// else `us-east-1`.
@@ -24,7 +22,7 @@ pub struct S3Options {
     pub endpoint_url: Option<String>,
     /// The bucket's name in the path instead of the host name; `None`: on with an endpoint.
     pub force_path_style: Option<bool>,
-    /// What the store is asked to check objects with.
+    /// The checksum that the service checks objects with.
     pub checksum: ChecksumMode,
     /// The storage class of new objects, in S3's words (`STANDARD_IA`).
     pub storage_class: Option<String>,
@@ -37,9 +35,9 @@ pub struct S3Options {
     pub ca_bundle: Option<PathBuf>,
     /// Encryption by the service; `None`: the bucket's default.
     pub sse: Option<Sse>,
-    /// What one upload may have; tests lower it.
+    /// The limits of one upload.
     pub limits: Limits,
-    /// When to give up waiting.
+    /// The time limits of requests.
     pub timeouts: Timeouts,
     /// How long the service is waited for.
     pub patience: Patience,
@@ -54,7 +52,7 @@ pub struct S3Options {
 }
 
 impl S3Options {
-    /// Everything by default but the place.
+    /// The defaults for this bucket and prefix.
     pub fn new(bucket: impl Into<String>, prefix: impl Into<String>) -> S3Options {
         S3Options {
             bucket: bucket.into(),
@@ -113,7 +111,7 @@ pub enum Sse {
     Kms(Option<String>),
 }
 
-/// When to give up waiting for the service.
+/// The time limits of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a connection.
@@ -149,7 +147,7 @@ impl Timeouts {
     }
 }
 
-/// What a store can take in one multi-part upload.
+/// The limits of one multipart upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The smallest size in bytes of a part that is not the last.
@@ -167,7 +165,7 @@ impl Default for Limits {
     }
 }
 
-/// How a directory is used as a store.
+/// The settings of a directory.
 #[derive(Debug, Clone)]
 pub struct DirOptions {
     /// The directory. It, or at least its parent, must exist: a disk that is not mounted must not
@@ -196,7 +194,7 @@ impl DirOptions {
 /// Directories that belong to the system: backups would lie among its files, and a clean-up would walk all of them.
 const OF_THE_SYSTEM: [&str; 11] =
     ["/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var", "/dev/shm"];
-/// File systems without files of people; below them as well.
+/// File systems of the kernel. Directories below them are refused, too.
 const OF_THE_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Why a directory that exists (or, in `/dev`, could be created) must not hold backups; `None` if it may. Links are
@@ -208,7 +206,7 @@ pub fn unfit(root: &Path) -> Option<String> {
         Err(_) => (root.parent()?.canonicalize().ok().filter(|above| above.is_dir())?, false),
     };
     let of_system = there && OF_THE_SYSTEM.iter().any(|system| place == Path::new(system));
-    // What is not there cannot be created in /proc and /sys anyway, and that is a clearer error.
+    // A missing directory in /proc and /sys cannot be created, and that error is clearer.
     let kernel = OF_THE_KERNEL.iter().filter(|kernel| there || **kernel == "/dev");
     let of_kernel =
         kernel.into_iter().any(|kernel| place.starts_with(kernel)) && !place.starts_with("/dev/shm");

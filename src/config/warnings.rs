@@ -195,7 +195,7 @@ mod exposed_tests {
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         let variable = |name: &str| (name == "MONGO_URI_FILE").then(|| path.clone().into_os_string());
         let layers = Layers::load(BTreeMap::new(), &variable, Some(Path::new("/dev/null"))).unwrap();
-        for (folder, file, told) in [
+        for (folder, file, reported) in [
             (0o755, 0o644, true),
             (0o755, 0o444, true),
             (0o755, 0o640, false),
@@ -205,7 +205,7 @@ mod exposed_tests {
             mode(dir.path(), folder);
             mode(&path, file);
             let found = exposed(&layers, &variable);
-            assert_eq!(!found.is_empty(), told, "{folder:o} {file:o}");
+            assert_eq!(!found.is_empty(), reported, "{folder:o} {file:o}");
             if let Some(exposed) = found.first() {
                 let name = path.display();
                 let words = format!(

@@ -4,11 +4,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use reqwest::{Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::base::error::{Error, Result};
+use crate::base::retry;
 use crate::base::units;
 use crate::config::notify::Address;
 
@@ -146,8 +146,7 @@ pub(super) async fn send(
     timeout: Duration,
     deadline: Instant,
 ) -> Result<String, HttpFailure> {
-    let pauses = ExponentialBuilder::new().with_min_delay(PAUSE).with_max_times(REPEATS).with_jitter();
-    let mut pauses = pauses.build();
+    let mut pauses = retry::pauses(PAUSE).take(REPEATS);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let copy = request.try_clone().expect("its body is in memory").timeout(left.min(timeout));
@@ -256,9 +255,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_differ() {
-        let pauses = ExponentialBuilder::new().with_min_delay(PAUSE).with_max_times(REPEATS).with_jitter();
+        let pauses = || retry::pauses(PAUSE).take(REPEATS);
         let drawn: Vec<Vec<f64>> =
-            (0..50).map(|_| pauses.build().map(|pause| pause.as_secs_f64()).collect()).collect();
+            (0..50).map(|_| pauses().map(|pause| pause.as_secs_f64()).collect()).collect();
         for (nth, most) in [(0, 1.0), (1, 2.0), (2, 4.0)] {
             assert!(drawn.iter().all(|d| d.len() == 3 && (most / 2.0..=most).contains(&d[nth])), "{drawn:?}");
             assert!(drawn.iter().any(|d| d[nth] != drawn[0][nth]));

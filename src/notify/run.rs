@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::RunOutcome;
-use super::events::{NewestGood, NotifiedRun, ReportMail, RunFailure, RunKind};
+use super::events::{NewestGood, NotifiedRun, ReportMail, RunFailure, RunKind, RunOutcome};
 use super::signals::Signals;
 use super::{Notifier, UNKNOWN_JOB};
 use crate::base::cancel::{Cancel, LastStep};

@@ -25,7 +25,7 @@ use crate::base::escape;
 use crate::base::secret::Redactor;
 use crate::notify::run::RunLog;
 
-/// What is kept for a mail, and goes to the log file even when standard error is quiet.
+/// The filter of the lines that are kept for a mail, and are written to the log file even with `--quiet`.
 const EVENTS: &str = "warn,uzima_backup=info";
 
 /// The log of this process.
@@ -69,7 +69,7 @@ impl Log {
         Ok(log)
     }
 
-    /// A log that nobody reads, while the settings are not known.
+    /// A log without outputs, for errors before the settings are known.
     pub fn silent(redactor: Redactor) -> Log {
         Log { redactor, ..Log::default() }
     }
@@ -142,7 +142,7 @@ impl log::Log for Sinks {
         let line = self.log.line(record.level(), &record.args().to_string());
         if stderr {
             let shown = format!("{line}\n");
-            // Nobody may read it, which is no reason to fail.
+            // A closed standard error is no reason to fail.
             let _ = self.log.bars.suspend(|| std::io::stderr().write_all(shown.as_bytes()));
         }
         if tail {

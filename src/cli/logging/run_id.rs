@@ -1,5 +1,4 @@
-//! The id of the run in every log line. The log is one for the whole process, and ids are made far below
-//! the command line: who makes one is handed this, and sets it.
+//! The id of the run in every log line. There is one log for the process, and an operation sets the id of its run.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct RunId(Arc<Mutex<Option<String>>>);
 
 impl RunId {
-    /// From now on lines carry this id.
+    /// Adds this id to all later lines.
     pub fn set(&self, id: impl Display) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_string());
     }
 
-    /// The id.
     pub fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

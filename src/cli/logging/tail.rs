@@ -1,11 +1,11 @@
-//! The last lines of the log, for who is told of a failure: a mail shows some of them, a monitor keeps all.
+//! The last lines of the log, for notices of a failure: a mail shows some of them, a ping sends all.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many bytes are kept, at most: what a monitor takes.
+/// The most bytes that are kept, which is what healthchecks.io accepts.
 const BYTES: usize = 100_000;
-/// How many characters of each line.
+/// The most characters of a line that are kept.
 const LENGTH: usize = 500;
 
 /// The last lines; shared by its clones.

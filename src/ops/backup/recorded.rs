@@ -237,7 +237,7 @@ impl Recorder {
         let by_hand = options.expected == Expected::Nothing;
         let deleted = Deletions { backups: known.deleted, by_hand };
         let reconciled = reconcile(&*resources.store, &records, &around, &reading, &deleted).await?;
-        if let Some(line) = reconciled.told() {
+        if let Some(line) = reconciled.summary() {
             log::info!("{line}");
         }
         records.close().await;

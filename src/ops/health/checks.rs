@@ -11,22 +11,22 @@ use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The check on which all others rest.
+/// The check that all others depend on.
 pub const CONFIGURATION: &str = "configuration";
 
 /// A check.
 pub struct Check {
-    /// Its name, in the words of `--skip`.
+    /// The name, as `--skip` takes it.
     pub name: &'static str,
-    /// The checks on which it rests: if one of them failed, it is skipped.
+    /// The checks that it depends on. If one of them failed, it is skipped.
     pub after: &'static [&'static str],
-    /// Finds out; an error is a failed check, with the error's next step.
+    /// Runs the check. An error is a failed check.
     pub run: for<'a> fn(&'a Context) -> LocalBoxFuture<'a, Result<Finding>>,
-    /// The next step where the error knows none.
+    /// The next step of a failure whose error has none.
     pub otherwise: &'static str,
 }
 
-/// All checks, in the order in which they are told. One comes after those on which it rests.
+/// All checks, in the order of the report. A check comes after the checks that it depends on.
 pub const CHECKS: &[Check] = &[
     Check {
         name: CONFIGURATION,
@@ -108,17 +108,17 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Whether a check is asked for, so that it has a row.
+/// Returns true if the report has a row for the check.
 pub fn wanted(check: &Check, options: &HealthOptions) -> bool {
     options.only.is_empty() || options.only.iter().any(|name| name == check.name)
 }
 
-/// Whether a check is to be run.
+/// Returns true if the check is run.
 pub fn asked(check: &Check, options: &HealthOptions) -> bool {
     wanted(check, options) && !options.skip.iter().any(|name| name == check.name)
 }
 
-/// Runs all that are wanted; their rows in the order of `checks`.
+/// Runs the selected checks. The rows have the order of `checks`.
 pub async fn run(checks: &[Check], around: &Context, options: &HealthOptions) -> Vec<CheckRow> {
     let mut done: BTreeMap<&str, CheckRow> = BTreeMap::new();
     let mut waiting = Vec::new();
@@ -130,7 +130,7 @@ pub async fn run(checks: &[Check], around: &Context, options: &HealthOptions) ->
         }
     }
     let asked: Vec<&str> = waiting.iter().map(|check| check.name).collect();
-    // What is not asked for holds nothing up: a check that needs it finds out for itself.
+    // A check that is not run delays no other. A check that depends on it finds the failure itself.
     let settled =
         |done: &BTreeMap<&str, CheckRow>, name: &str| done.contains_key(name) || !asked.contains(&name);
     let mut failures: BTreeMap<&str, &str> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What the checks share: the settings, the time, and what one opened and others need.
+//! The state that the checks share: the settings, the time, and the connections that the first check opens.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +15,11 @@ use crate::catalog::state::StoreState;
 use crate::config::place::Place;
 use crate::config::store::DirOptions;
 use crate::mongo::server::Server;
-use crate::store::{DirStore, S3Store, Store};
+use crate::store::{self, DirStore, Store};
 
-/// What the checks share. Each opens what it needs, and the others use the same.
+/// The state that the checks share. The first check that needs a connection opens it.
 pub struct Context {
-    /// What is looked at.
+    /// The settings that are checked.
     pub subject: HealthSubject,
     /// How long a check may take.
     pub patience: Duration,
@@ -31,11 +31,11 @@ pub struct Context {
     probe: Mutex<Option<String>>,
 }
 
-/// How long an ended run may take to delete its probe.
+/// The time limit for deleting the probe of a check that was broken off.
 const DELETING: Duration = Duration::from_secs(5);
 
 impl Context {
-    /// Nothing is open yet.
+    /// A state without connections.
     pub fn new(subject: HealthSubject, now: DateTime<Utc>, patience: Duration) -> Context {
         let begun = Instant::now();
         let (server, store, state, probe) = Default::default();
@@ -49,11 +49,11 @@ impl Context {
 
     /// How long the check of this name may take.
     pub fn limit(&self, name: &str) -> Duration {
-        // A question for each of a hundred thousand collections takes its time.
+        // A hundred thousand collections take long, because each one is a request.
         if name == "namespaces" { self.patience.max(self.subject.settings.stall) } else { self.patience }
     }
 
-    /// The server.
+    /// Connects to the server, once.
     pub async fn server(&self) -> Result<&Server> {
         let settings = &self.subject.settings;
         let open = || async {
@@ -62,11 +62,11 @@ impl Context {
         self.server.get_or_try_init(open).await
     }
 
-    /// The store; none if it is a directory that the first backup will create.
+    /// Opens the store, once; `None` if it is a directory that the first backup will create.
     pub async fn store(&self) -> Result<Option<&dyn Store>> {
         let open = || async {
             Ok::<Option<Arc<dyn Store>>, Error>(match &self.subject.place {
-                Place::S3(options) => Some(Arc::new(S3Store::connect((**options).clone()).await?)),
+                place @ Place::S3(_) => Some(store::open(place).await?),
                 Place::Dir(options) => match directory(options.clone()).await? {
                     Some(store) => Some(Arc::new(store)),
                     None => None,
@@ -76,7 +76,7 @@ impl Context {
         Ok(self.store.get_or_try_init(open).await?.as_deref())
     }
 
-    /// The backups of the job, and what else is in the store; none if there is no store yet.
+    /// Reads the state of the store, once; `None` if there is no store yet.
     pub async fn state(&self) -> Result<Option<&StoreState>> {
         let read = || async {
             match self.store().await? {
@@ -97,7 +97,7 @@ impl Context {
         Ok(self.state.get_or_try_init(read).await?.as_ref())
     }
 
-    /// Remembers the key of a probe that is in the store from now on, or that none is.
+    /// Remembers the key of the probe that is in the store, or that there is none.
     pub fn probing(&self, key: Option<String>) {
         *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = key;
     }

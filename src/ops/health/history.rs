@@ -18,7 +18,7 @@ pub async fn freshness(around: &Context) -> Result<Finding> {
     let state = around.state().await?;
     let backups = state.map(|state| state.backups()).unwrap_or_default();
     let found = retention::freshness(&backups, job, around.time(), max_age);
-    let mut beside = told(&found.bad, found.newest.is_some());
+    let mut beside = fault_lines(&found.bad, found.newest.is_some());
     let unreadable = state.map(|state| state.unreadable.join("; ")).filter(|list| !list.is_empty());
     if let Some(unreadable) = &unreadable {
         beside.push_str(&format!("; not counted: {unreadable}"));
@@ -98,7 +98,7 @@ pub async fn backups(around: &Context) -> Result<Finding> {
         .hint(format!("Of {id}: {step} (--skip backups until then)")))
 }
 
-/// A backup has been restored, and lately enough where the settings ask for it.
+/// Checks that the newest drill found no difference and is not older than the settings allow.
 pub async fn drill(around: &Context) -> Result<Finding> {
     let allowed = around.subject.settings.drill_max_age;
     let newest = around.state().await?.and_then(|state| state.drills().into_iter().next());
@@ -129,7 +129,7 @@ pub async fn drill(around: &Context) -> Result<Finding> {
     }
 }
 
-/// The command that drills the newest backup: among those of several jobs the job has to be named.
+/// The command that drills the newest backup. If the store has several jobs, it names the job.
 async fn drilling(around: &Context) -> Result<String> {
     let several = around.state().await?.is_some_and(|state| !state.others.is_empty());
     let job = if several { format!(" --job {}", around.subject.settings.job) } else { String::new() };
@@ -141,8 +141,8 @@ fn length(seconds: f64) -> String {
     crate::base::units::duration(Duration::from_secs_f64(seconds.max(0.0)))
 }
 
-/// What is no good; `later` than the newest good one, if there is one.
-fn told(bad: &[(BackupId, String)], later: bool) -> String {
+/// Names the newest of the backups that do not count. `later`: they are newer than the newest good backup.
+fn fault_lines(bad: &[(BackupId, String)], later: bool) -> String {
     let Some((id, why)) = bad.first() else { return String::new() };
     match (bad.len(), later) {
         (1, _) => format!("; {id} does not count: {why}"),

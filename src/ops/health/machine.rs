@@ -1,4 +1,4 @@
-//! The settings, and what this machine keeps for itself.
+//! The checks of the settings and of the files on this machine.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::base::room;
 use crate::base::units::several;
 use crate::config::warnings::Exposed;
 
-/// They resolve (or there would be nothing to look at), and what comes of them.
+/// Shows the resolved settings, and warns about misspelt and exposed ones.
 pub async fn configuration(around: &Context) -> Result<Finding> {
     let subject = &around.subject;
     let (days, min) =
@@ -37,7 +37,7 @@ pub async fn configuration(around: &Context) -> Result<Finding> {
     }
 }
 
-/// What a run writes on this machine can be written: the state directory, and the file of figures.
+/// Checks that the state directory and the metrics file can be written.
 pub async fn state(around: &Context) -> Result<Finding> {
     let (dir, metrics) = (around.subject.settings.state_dir.clone(), around.subject.metrics.clone());
     blocking(move || {
@@ -52,7 +52,7 @@ pub async fn state(around: &Context) -> Result<Finding> {
     .await
 }
 
-/// The file of figures is replaced by a new one, for which its folder must be writable.
+/// The metrics file is replaced by a new one, so its folder must be writable.
 fn replaced(file: &Path) -> Result<()> {
     probe(file.parent().unwrap_or(Path::new("/"))).map(drop).map_err(|(_, e)| {
         Error::failed(format!("metrics_file: {} cannot be written", file.display()))
@@ -70,7 +70,7 @@ fn probe(folder: &Path) -> std::result::Result<Locked, (PathBuf, io::Error)> {
         file.write_all(b"a probe of `health`\n")?;
         lock::try_exclusive(&file)
     });
-    // Created, it goes, whatever became of the writing.
+    // The file is deleted even if it could not be written.
     let removed = fs::remove_file(&probe);
     outcome.and_then(|locked| removed.map(|()| locked)).map_err(|e| (probe, e))
 }
@@ -105,8 +105,8 @@ fn written(dir: &Path) -> Result<Finding> {
     })
 }
 
-/// Whether this process can create a directory in a folder: tried, with one that goes at once. Permissions
-/// do not tell: root has them in `/proc`, where nothing can be created.
+/// Checks that this process can create a directory in a folder, by creating one and deleting it. Permissions are not
+/// enough: root has them in `/proc`, where nothing can be created.
 pub fn creatable(folder: &Path) -> io::Result<()> {
     let probe = probe_in(folder);
     DirBuilder::new().mode(0o700).create(&probe)?;

@@ -1,8 +1,7 @@
-//! `health`: is everything there that tonight's backup needs, and is there a good backup at all?
+//! `health`: checks that the next backup can work, and that there is a recent good backup.
 //!
-//! Each check of [`checks::CHECKS`] is asked on its own, bounded in time, and those that need nothing of
-//! each other at the same time ([`checks`]). One that rests on a failed one is skipped: one cause, one
-//! failure. Nothing is changed but the checks' own probes.
+//! The checks of [`checks::CHECKS`] run at the same time unless one depends on another, each with a time limit. If a check
+//! failed, the checks that depend on it are skipped, so that one cause is one failure. Only probes are written.
 
 mod checks;
 mod context;

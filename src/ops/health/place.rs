@@ -1,4 +1,4 @@
-//! The store: what a backup does there is done once with a few bytes; its room, and its clock.
+//! The checks of the store: a small upload as a backup makes it, the free space, and the clock.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::retention::CLOCK_TOLERANCE;
 use crate::store::dir;
 use crate::store::{Deleted, Protection, Store, StoreErrorKind};
 
-/// With fewer free inodes a backup, its verification and what it is remembered by may not find room.
+/// The number of free inodes that a backup, its marks and its verification need.
 const INODES: u64 = 32;
 
 /// Writes, reads back, compares and deletes a small object; in a bucket also one in parts, as a backup's artifact is.
@@ -38,7 +38,7 @@ pub async fn store(around: &Context) -> Result<Finding> {
             store.place() + &lacking.collect::<String>()
         }
         Place::S3(options) => {
-            // Where nothing may be deleted, or is only hidden, one key is enough for all runs.
+            // If the probe cannot be deleted, or is only hidden, all runs use the same key.
             let own = matches!(deleted, Ok(Deleted::Gone));
             let key = if own { format!("{key}-{:016x}", rand::random::<u64>()) } else { key };
             around.probing(Some(key.clone()));
@@ -68,7 +68,7 @@ it could not be deleted (no DeleteObject), which is fine for a backup key"
     }
 }
 
-/// What protects the backups in a bucket from a thief of the key.
+/// Describes the protection of the backups against a stolen key.
 ///
 /// # Errors
 /// Returns an error if the settings ask for a protection that the bucket does not have.
@@ -94,7 +94,7 @@ async fn protection(store: &dyn Store, options: &S3Options) -> Result<String> {
     .into())
 }
 
-/// A directory that is not there: the first backup creates it, if it may.
+/// Checks that the first backup can create the missing directory.
 async fn missing(around: &Context) -> Result<Finding> {
     let Place::Dir(dir) = &around.subject.place else { unreachable!("only a directory can be missing") };
     let root = dir.root.clone();
@@ -105,7 +105,7 @@ async fn missing(around: &Context) -> Result<Finding> {
     .await
 }
 
-/// A backup can create this directory, which is not there.
+/// Checks that a backup can create this directory.
 fn created_by_a_backup(root: &Path) -> Result<()> {
     let parent = folder_of(root);
     creatable(parent).map_err(|e| {
@@ -116,7 +116,7 @@ fn created_by_a_backup(root: &Path) -> Result<()> {
     })
 }
 
-/// There is room for another backup.
+/// Checks that there is space for another backup.
 pub async fn disk(around: &Context) -> Result<Finding> {
     let Place::Dir(dir) = &around.subject.place else {
         return Finding::not_configured("backups go to a bucket");
@@ -126,7 +126,7 @@ pub async fn disk(around: &Context) -> Result<Finding> {
     blocking(move || {
         let there = root.exists();
         if !there {
-            // A file system where nothing can be has no room for it.
+            // A directory that cannot be created is the clearer failure.
             created_by_a_backup(&root)?;
         }
         let path = if there { root.as_path() } else { folder_of(&root) };
@@ -144,7 +144,7 @@ pub async fn disk(around: &Context) -> Result<Finding> {
         let (free, total) = (size(room.free), size(room.total));
         let found = format!("{free} of {total} free, {:.0} % must stay; {last}", min_free * 100.0);
         match room.inodes {
-            // None at all: the probe of the check `store` was written all the same, so the figure is wrong.
+            // With no free inode the probe could not have been written, so a figure of 0 is wrong.
             Some(inodes @ 1..INODES) => Finding::warning(
                 format!("{found}; only {} free", several(inodes, "inode")),
                 "Delete files there (`df -i` shows how many inodes are used), or use a file system with more inodes",
@@ -155,7 +155,7 @@ pub async fn disk(around: &Context) -> Result<Finding> {
     .await
 }
 
-/// This machine and the store agree on the time.
+/// Compares this machine's clock with the store's.
 pub async fn clock(around: &Context) -> Result<Finding> {
     let store = match &around.subject.place {
         Place::Dir(_) => return Finding::skipped("a directory has no clock of its own"),
@@ -177,7 +177,7 @@ pub async fn clock(around: &Context) -> Result<Finding> {
 /// `12 s ahead of the store's`.
 fn skew(ahead: TimeDelta) -> String {
     match ahead.num_seconds() {
-        // The store tells whole seconds, and its answer was on its way.
+        // The store answers in whole seconds, and the answer took some time.
         -1..=1 => "that of the store".into(),
         seconds if seconds > 0 => format!("{seconds} s ahead of the store's"),
         seconds => format!("{} s behind the store's", -seconds),

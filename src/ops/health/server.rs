@@ -11,7 +11,7 @@ use crate::notify::resend::{KeyCheck, Mailer};
 use crate::source::{describe, engine, oplog};
 use std::time::Duration;
 
-/// It can be reached, and lets the user in.
+/// Checks that the server can be reached, and accepts the login.
 pub async fn mongodb(around: &Context) -> Result<Finding> {
     let server = around.server().await?;
     let version = server.version().await?;
@@ -35,7 +35,7 @@ pub async fn mongodb(around: &Context) -> Result<Finding> {
     }
 }
 
-/// Everything that a backup reads may be read.
+/// Checks that the user may read everything that a backup reads.
 pub async fn namespaces(around: &Context) -> Result<Finding> {
     let server = around.server().await?;
     let (settings, allow_empty) = (&around.subject.settings, around.subject.allow_empty);
@@ -59,15 +59,15 @@ pub async fn namespaces(around: &Context) -> Result<Finding> {
     }
 }
 
-/// What would read, and where it is.
+/// Shows the engine that would read the server.
 pub async fn engine(around: &Context) -> Result<Finding> {
     Finding::ok(engine::choose(&around.subject.settings).await?.words())
 }
 
-/// How long the mail service is waited for.
+/// The time limit of the request to the mail service.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The records can be read and written.
+/// Checks that records can be read and written.
 pub async fn records(around: &Context) -> Result<Finding> {
     let RecordsAt::Server(uri) = &around.subject.settings.records else {
         return Finding::not_configured("BACKUP_RECORDS is off");
@@ -85,7 +85,7 @@ pub async fn records(around: &Context) -> Result<Finding> {
     Finding::ok(format!("{runs} of {job} recorded, and more can be"))
 }
 
-/// The mail service takes the key.
+/// Checks that the mail service accepts the key.
 pub async fn mail(around: &Context) -> Result<Finding> {
     let Some(options) = &around.subject.mail else {
         return Finding::not_configured(
