@@ -99,7 +99,8 @@ async fn a_damaged_slice_is_found_before_anything_is_touched() {
         for at in (segment.offset + 12..segment.offset + segment.length).step_by(23) {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at).expect("a byte");
-            file.write_all_at(&[byte[0] ^ 16], at).expect("a byte");
+            // A single bit may be padding at the end of a deflate block, and then nothing is damaged.
+            file.write_all_at(&[!byte[0]], at).expect("a byte");
             run(&mut backup.restore_into(&target)).ends(4).says(&["oplog slice"]);
             file.write_all_at(&byte, at).expect("a byte");
         }
