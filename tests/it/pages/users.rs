@@ -35,7 +35,12 @@ fn each_is_created_by_a_test() {
     };
     let mut found: Vec<String> = pages().iter().flat_map(users).collect();
     found.sort();
-    assert_eq!(found, ["README.md### The MongoDB user", "docs/restore.md## The target"]);
+    assert_eq!(
+        found,
+        ["README.md## Restore", "README.md### The MongoDB user", "docs/restore.md## The target"]
+    );
+    let (readme, restore) = (read("README.md"), read("docs/restore.md"));
+    assert_eq!(block(&readme, "Restore", "js"), block(&restore, "The target", "js"), "one user, two pages");
 }
 
 /// The README's user may read everything for a backup, and write its record.
@@ -56,8 +61,9 @@ async fn the_one_for_backups_may_read_and_record() {
     assert_eq!(runs.count_documents(doc! {"status": "completed"}).await.unwrap(), 1);
 }
 
-/// The user in docs/restore.md may do everything that a restore does. The restores end with code 0, so all documents were
-/// counted. They replace existing data, users and `system.js`, and replay updates and deletes.
+/// The user in the README and in docs/restore.md may do everything that a restore does. The restores end with
+/// code 0, so all documents were counted. They replace existing data, users and `system.js`, and replay updates
+/// and deletes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_one_for_restores_may_do_all_of_one() {
     let (source, original) = server().await;

@@ -5,6 +5,7 @@ mod dashboard;
 mod metrics;
 mod notify;
 mod ping;
+mod rules;
 mod secrets;
 pub mod support;
 mod webhook;
