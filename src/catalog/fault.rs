@@ -1,5 +1,5 @@
-//! What is wrong with a stored backup, as far as one listing and its last verify tell. All that speak of
-//! backups (`list`, `stats`, `health`, retention) go by this judgement: what has a fault is not good.
+//! The faults of a stored backup, as far as one listing and its last verify show them. `list`, `stats`, `health` and
+//! retention all judge by this: a backup with a fault is not good.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,81 +14,63 @@ use crate::model::id::BackupId;
 use crate::model::index;
 use crate::model::manifest::Manifest;
 
-/// No run takes so long between its index and its manifest, whatever has to be tried again.
+/// The longest time that a run may need between its index and its manifest, with all repetitions.
 const COMMITTING: TimeDelta = TimeDelta::hours(1);
 
-/// What kind of fault it is.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// The last verify found it damaged, or an object of it has another size than the manifest says.
+    /// The last verify found damage, or an object does not have the size that the manifest records.
     Damaged,
-    /// The artifact is not there.
     ArtifactMissing,
-    /// The index is not there: only stock tools can read the artifact.
+    /// The index is missing, so only stock tools can read the artifact.
     IndexMissing,
-    /// The artifact is there, and no manifest, though there was a backup that nobody deleted.
+    /// The artifact exists without a manifest, although no cleanup deleted the backup.
     ManifestMissing,
-    /// The manifest cannot be understood.
+    /// The manifest cannot be decoded.
     UnreadableManifest,
 }
 
-/// Every kind.
-const KINDS: [FaultKind; 5] = [
-    FaultKind::Damaged,
-    FaultKind::ArtifactMissing,
-    FaultKind::IndexMissing,
-    FaultKind::ManifestMissing,
-    FaultKind::UnreadableManifest,
-];
-
 impl FaultKind {
-    /// Its words.
-    pub fn words(self) -> &'static str {
-        match self {
-            FaultKind::Damaged => "damaged",
-            FaultKind::ArtifactMissing => "artifact missing",
-            FaultKind::IndexMissing => "index missing",
-            FaultKind::ManifestMissing => "manifest missing",
-            FaultKind::UnreadableManifest => "unreadable manifest",
-        }
-    }
-
-    /// Whether it leaves no manifest to go by: then the store does not say what there was a backup of.
+    /// Returns true if no manifest describes the backup.
     pub fn takes_the_manifest(self) -> bool {
         matches!(self, FaultKind::ManifestMissing | FaultKind::UnreadableManifest)
     }
 }
 
-/// How the fault of one begins that verify found.
+/// The beginning of the message about damage that verify found.
 const FOUND: &str = "verify found it damaged: ";
-/// How the fault of an object ends that is not there.
+/// The end of the message about a missing object.
 const MISSING: &str = " is missing";
 
-/// What is wrong with a backup.
+/// A fault of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupFault {
-    /// What kind it is.
     pub kind: FaultKind,
-    /// What is wrong, in words.
+    /// The message.
     pub why: String,
 }
 
 impl BackupFault {
-    /// That of a backup, if it has one: what the listing says of its objects, then what the last verify
-    /// found in them.
-    pub fn of<N>(
+    /// Returns the fault of a backup that has a manifest: a missing object or a wrong size, or else the damage that the
+    /// last verify found.
+    pub fn find<N>(
         manifest: &Manifest<N>,
         folder: &BackupFolder,
         verdict: Option<&Verdict>,
     ) -> Option<BackupFault> {
         let (artifact, index) = (&manifest.artifact, &manifest.index);
-        object("artifact", &artifact.key, artifact.size, FaultKind::ArtifactMissing, folder)
-            .or_else(|| object("index", &index.key, index.size, FaultKind::IndexMissing, folder))
-            .or_else(|| found(verdict?))
+        object_fault("artifact", &artifact.key, artifact.size, FaultKind::ArtifactMissing, folder)
+            .or_else(|| object_fault("index", &index.key, index.size, FaultKind::IndexMissing, folder))
+            .or_else(|| {
+                let verdict = verdict.filter(|verdict| !verdict.sound)?;
+                let what = verdict.wrong().next().map_or("damaged", String::as_str);
+                Some(BackupFault { kind: FaultKind::Damaged, why: format!("{FOUND}{what}") })
+            })
     }
 
-    /// What it says beyond the words of its kind, where those stand before it.
-    pub fn beyond(&self) -> &str {
+    /// Returns the part of the message that adds to the name of the kind, for tables that show both.
+    pub fn detail(&self) -> &str {
         let what = match self.kind {
             FaultKind::Damaged => return self.why.strip_prefix(FOUND).unwrap_or(&self.why),
             FaultKind::ArtifactMissing => "its artifact ",
@@ -99,12 +81,12 @@ impl BackupFault {
         key.unwrap_or(&self.why)
     }
 
-    /// It in one line, with the backup that has it.
-    pub fn of_backup(&self, id: &BackupId) -> String {
+    /// Returns the message with the id of the backup.
+    pub fn with_id(&self, id: &BackupId) -> String {
         format!("the backup {id}: {}", self.why)
     }
 
-    /// The next step, where the data of a backup that still has its manifest is no good.
+    /// Returns the next step for a backup that still has its manifest.
     pub fn next_step(&self, id: &BackupId) -> Option<String> {
         let file = match self.kind {
             FaultKind::Damaged => "its file",
@@ -117,31 +99,31 @@ impl BackupFault {
         ))
     }
 
-    /// That of a manifest which cannot be understood.
+    /// The fault of a manifest that cannot be decoded.
     pub fn unreadable(key: &str, why: &str) -> BackupFault {
         BackupFault { kind: FaultKind::UnreadableManifest, why: format!("{key} cannot be understood: {why}") }
     }
 
-    /// That of a run whose backup is said to be gone, if its manifest alone is. A deletion leaves its
-    /// tombstone until the artifact is gone too; where there is none, nobody deleted this backup.
-    pub fn lost(run: &BackupRun, folder: &BackupFolder, now: DateTime<Utc>) -> Option<BackupFault> {
+    /// Returns a fault if the run's backup has lost only its manifest, though its record says that it was deleted. A
+    /// deletion leaves its tombstone until the artifact is gone, so without a tombstone nobody deleted the backup.
+    pub fn lost_manifest(run: &BackupRun, folder: &BackupFolder, now: DateTime<Utc>) -> Option<BackupFault> {
         if run.status != Status::Deleted {
             return None;
         }
-        let Some(artifact) = &run.key else { return BackupFault::bare(folder, now) };
-        let there = folder.values().any(|object| object.key == *artifact);
+        let Some(artifact) = &run.key else { return BackupFault::unrecorded(folder, now) };
+        let exists = folder.values().any(|object| object.key == *artifact);
         let deleted = folder.contains_key(layout::MANIFEST) || folder.contains_key(layout::TOMBSTONE);
-        (there && !deleted).then(|| BackupFault::without_manifest(artifact))
+        (exists && !deleted).then(|| BackupFault::without_manifest(artifact))
     }
 
-    /// That of a folder of which no record tells, if all is there but the manifest. It is written right after
-    /// the index, and the index after the artifact: where both are old, a manifest was there and is lost, or
-    /// the run was killed in the moment between.
-    pub fn bare(folder: &BackupFolder, now: DateTime<Utc>) -> Option<BackupFault> {
-        let said = [layout::MANIFEST, layout::TOMBSTONE, layout::FAILED];
+    /// Returns a fault if a folder without a record has everything but the manifest. A run writes the index after the
+    /// artifact, and the manifest right after the index. If both are old, the manifest was lost, or the run was killed
+    /// just before it wrote the manifest.
+    pub fn unrecorded(folder: &BackupFolder, now: DateTime<Utc>) -> Option<BackupFault> {
+        let ended = [layout::MANIFEST, layout::TOMBSTONE, layout::FAILED];
         let index = folder.get(index::FILE)?;
         let (_, artifact) = folder.iter().find(|(file, _)| layout::is_artifact(file))?;
-        let lost = !said.iter().any(|file| folder.contains_key(*file)) && now - index.modified > COMMITTING;
+        let lost = !ended.iter().any(|file| folder.contains_key(*file)) && now - index.modified > COMMITTING;
         lost.then(|| BackupFault::without_manifest(&artifact.key))
     }
 
@@ -151,69 +133,49 @@ impl BackupFault {
     }
 }
 
-/// What the listing tells against an object of a backup.
-fn object(
+/// Compares the listing of an object with the manifest.
+fn object_fault(
     what: &str,
     key: &str,
     size: u64,
     missing: FaultKind,
     folder: &BackupFolder,
 ) -> Option<BackupFault> {
-    match folder.values().find(|object| object.key == key) {
-        None => Some(BackupFault { kind: missing, why: format!("its {what} {key}{MISSING}") }),
-        Some(object) if object.size != size => {
-            let why = format!(
-                "its {what} {key} has {}, the manifest says {}",
-                several(object.size, "byte"),
-                count(size)
-            );
-            Some(BackupFault { kind: FaultKind::Damaged, why })
-        }
-        Some(_) => None,
-    }
+    let Some(object) = folder.values().find(|object| object.key == key) else {
+        return Some(BackupFault { kind: missing, why: format!("its {what} {key}{MISSING}") });
+    };
+    (object.size != size).then(|| {
+        let (found, size) = (several(object.size, "byte"), count(size));
+        let why = format!("its {what} {key} has {found}, the manifest says {size}");
+        BackupFault { kind: FaultKind::Damaged, why }
+    })
 }
 
-fn found(verdict: &Verdict) -> Option<BackupFault> {
-    let what = || verdict.wrong().next().map_or("damaged", String::as_str);
-    (!verdict.sound).then(|| BackupFault { kind: FaultKind::Damaged, why: format!("{FOUND}{}", what()) })
-}
-
-/// How a run and its backup stand.
+/// The status that `list` and `stats` show for a run and its backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShownStatus {
-    /// As the run ended; a completed one has a backup in which no fault is known.
+    /// The end of the run. A completed run has a backup without a known fault.
     Run(Status),
-    /// Its backup has a fault.
     Fault(FaultKind),
-    /// Its backup's manifest is in an archive class of the bucket.
+    /// The manifest is in an archive class of the bucket.
     Archived,
 }
 
 impl ShownStatus {
-    /// That of a run, and of its backup's fault.
-    pub fn of(status: Status, fault: Option<&BackupFault>) -> ShownStatus {
+    /// The status of a run whose backup may have a fault.
+    pub fn new(status: Status, fault: Option<&BackupFault>) -> ShownStatus {
         fault.map_or(ShownStatus::Run(status), |fault| ShownStatus::Fault(fault.kind))
     }
 
-    /// Every one.
+    /// Returns all that there are.
     pub fn all() -> impl Iterator<Item = ShownStatus> {
-        STATUSES
-            .map(ShownStatus::Run)
-            .into_iter()
-            .chain(KINDS.map(ShownStatus::Fault))
-            .chain([ShownStatus::Archived])
+        use FaultKind::{ArtifactMissing, Damaged, IndexMissing, ManifestMissing, UnreadableManifest};
+        let faults = [Damaged, ArtifactMissing, IndexMissing, ManifestMissing, UnreadableManifest];
+        let runs = STATUSES.map(ShownStatus::Run).into_iter();
+        runs.chain(faults.map(ShownStatus::Fault)).chain([ShownStatus::Archived])
     }
 
-    /// Its words.
-    pub fn words(self) -> &'static str {
-        match self {
-            ShownStatus::Run(status) => status.word(),
-            ShownStatus::Fault(kind) => kind.words(),
-            ShownStatus::Archived => "archived",
-        }
-    }
-
-    /// Its word in JSON and after `--status`: `completed`, `artifact_missing`.
+    /// The name in JSON and after `--status`. Messages show it with spaces.
     pub fn code(self) -> &'static str {
         match self {
             ShownStatus::Run(status) => status.word(),
@@ -229,7 +191,7 @@ impl ShownStatus {
 
 impl fmt::Display for ShownStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+        f.write_str(&self.code().replace('_', " "))
     }
 }
 
@@ -238,10 +200,8 @@ impl FromStr for ShownStatus {
 
     fn from_str(word: &str) -> Result<ShownStatus, String> {
         ShownStatus::all().find(|shown| shown.code() == word).ok_or_else(|| {
-            format!(
-                "a status is one of {}",
-                ShownStatus::all().map(ShownStatus::code).collect::<Vec<_>>().join(", ")
-            )
+            let codes: Vec<&str> = ShownStatus::all().map(ShownStatus::code).collect();
+            format!("the status must be one of {}", codes.join(", "))
         })
     }
 }
@@ -251,12 +211,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_asked_for_by_the_word_that_json_has() {
+    fn a_status_is_parsed_from_its_name_in_json() {
         for shown in ShownStatus::all() {
             assert_eq!(shown.code().parse(), Ok(shown));
-            assert_eq!(shown.code(), shown.words().replace(' ', "_"));
         }
-        assert_eq!(ShownStatus::Fault(FaultKind::ArtifactMissing).code(), "artifact_missing");
+        assert_eq!(ShownStatus::Fault(FaultKind::ArtifactMissing).to_string(), "artifact missing");
         let wrong = "artifact missing".parse::<ShownStatus>().unwrap_err();
         assert!(
             wrong.contains("completed, ") && wrong.ends_with(", unreadable_manifest, archived"),

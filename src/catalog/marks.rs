@@ -1,11 +1,12 @@
-//! What is said about a backup after it was made: small objects beside its manifest, so that they
-//! survive the database that was backed up. That a pin or an acceptance is there is what counts; its
-//! content is for people. docs/format.md describes every field.
+//! Small objects beside the manifest that say something about a backup after it was made. There they survive the
+//! database that was backed up. A pin or an acceptance counts if the object exists; its content is for people.
+//! docs/format.md describes every field.
 
 use std::fmt;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::layout;
@@ -15,167 +16,134 @@ use crate::base::units;
 use crate::model::id::BackupId;
 use crate::store::{Store, StoreErrorKind};
 
-/// The version of these objects' format.
+/// The version of the format of these objects.
 pub const FORMAT: u32 = 1;
 
-/// The largest of these objects that is read, in bytes.
-pub const LARGEST: u64 = 4 << 20;
+/// The largest object of this kind that is read, in bytes.
+const LARGEST: u64 = 4 << 20;
 
 /// A pin, or an acceptance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// [`FORMAT`].
     pub format: u32,
-    /// The backup.
     pub id: BackupId,
-    /// When it was said.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
-    /// The machine on which it was said.
+    /// The machine where the command ran.
     pub host: String,
-    /// Why, in a person's words.
+    /// The reason in a person's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A deletion that was begun. It names all keys, for once the manifest is gone nothing else does.
+/// A deletion that has begun. It names all keys, because nothing else does once the manifest is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     /// [`FORMAT`].
     pub format: u32,
-    /// The backup.
     pub id: BackupId,
-    /// The job it belonged to.
     pub job: String,
-    /// When the deletion was begun.
+    /// When the deletion began.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
-    /// Why it went.
+    /// The reason for the deletion.
     pub reason: String,
-    /// The objects that go, in this order: the manifest first, the artifact last.
+    /// The objects in the order of their deletion: the manifest first, the artifact last.
     pub keys: Vec<String>,
 }
 
-/// A run that failed. It lies where the manifest would, and goes by age like a backup.
+/// A failed run. The object is in the folder that the backup would have, and is deleted by age like a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRun {
     /// [`FORMAT`].
     pub format: u32,
-    /// The id that the backup would have had.
+    /// The id that the backup would have.
     pub id: BackupId,
-    /// The job.
     pub job: String,
-    /// Name and version of the tool.
+    /// The name and version of the program.
     pub tool: String,
-    /// The machine it ran on.
+    /// The machine of the run.
     pub host: String,
-    /// When it began.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub started_at: DateTime<Utc>,
-    /// When it failed.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub failed_at: DateTime<Utc>,
     /// The exit code.
     pub exit: u8,
-    /// What failed, and its causes.
+    /// The failure and its causes.
     pub error: String,
-    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
-    /// What went wrong on the way, before that.
+    /// Problems during the run before the failure.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
 impl FailedRun {
-    /// Reads the record of a failed run. `None`: it is gone, because a clean-up took it.
+    /// Reads the record of a failed run. Returns `None` if a cleanup has deleted it.
     ///
     /// # Errors
-    /// The outer one if the store does not answer, the inner one if it cannot be understood.
+    /// The outer error says that the store did not answer, the inner error why the object cannot be used.
     pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<FailedRun, String>>> {
-        let key = layout::failed(id);
-        let bytes = match fetch(store, &key).await? {
-            Some(Ok(bytes)) => bytes,
-            Some(Err(why)) => return Ok(Some(Err(why))),
-            None => return Ok(None),
+        let check = |found: &FailedRun| {
+            check_format(found.format)?;
+            if found.id == *id { Ok(()) } else { Err("speaks of another run".into()) }
         };
-        Ok(Some(match serde_json::from_slice::<FailedRun>(&bytes) {
-            Err(e) => Err(format!("{key} cannot be understood: {e}")),
-            Ok(found) if found.format != FORMAT => {
-                Err(format!("{key} is of the format {}, this version knows {FORMAT}", found.format))
-            }
-            Ok(found) if found.id != *id => Err(format!("{key} speaks of another run")),
-            Ok(found) => Ok(found),
-        }))
+        read(store, &layout::failed(id), check).await
     }
 
-    /// Writes it.
+    /// Writes the record of a failed run.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
-        Ok(store.put(&layout::failed(&self.id), json(self)?).await?)
+        write(store, &layout::failed(&self.id), self).await
     }
 }
 
 impl Tombstone {
-    /// Reads a tombstone and checks that it speaks of its own folder only: what it names is deleted.
-    /// `None`: it is gone, because another clean-up has finished the deletion.
+    /// Reads a tombstone, and checks that it names only objects in its own folder, because they will be deleted. Returns
+    /// `None` if another cleanup has finished the deletion.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Tombstone, String>>> {
-        let key = layout::tombstone(id);
-        let bytes = match fetch(store, &key).await? {
-            Some(Ok(bytes)) => bytes,
-            Some(Err(why)) => return Ok(Some(Err(why))),
-            None => return Ok(None),
+    /// The outer error says that the store did not answer, the inner error why the object cannot be used.
+    pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Tombstone, String>>> {
+        let own = |key: &String| layout::parse(key).is_some_and(|(folder, _)| folder == *id);
+        let check = |found: &Tombstone| {
+            check_format(found.format)?;
+            let fits = found.id == *id && found.keys.iter().all(own);
+            if fits { Ok(()) } else { Err("speaks of another backup".into()) }
         };
-        let own = |key: &String| layout::parse(key).is_some_and(|(of, _)| of == *id);
-        Ok(Some(match serde_json::from_slice::<Tombstone>(&bytes) {
-            Err(e) => Err(format!("{key} cannot be understood: {e}")),
-            Ok(found) if found.format != FORMAT => {
-                Err(format!("{key} is of the format {}, this version knows {FORMAT}", found.format))
-            }
-            Ok(found) if found.id != *id || !found.keys.iter().all(own) => {
-                Err(format!("{key} speaks of another backup"))
-            }
-            Ok(found) => Ok(found),
-        }))
+        read(store, &layout::tombstone(id), check).await
     }
 
-    /// Writes it: from now on the deletion is begun.
+    /// Writes the tombstone. With this, the deletion has begun.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
-        Ok(store.put(&layout::tombstone(&self.id), json(self)?).await?)
+        write(store, &layout::tombstone(&self.id), self).await
     }
 }
 
-/// That a backup is pinned, as those who decide and tell see it.
+fn check_format(format: u32) -> Result<(), String> {
+    match format {
+        FORMAT => Ok(()),
+        _ => Err(format!("is of the format {format}, this version knows {FORMAT}")),
+    }
+}
+
+/// The pin of a backup, for decisions and messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// Why, in a person's words, if they said so and it can be read.
+    /// The reason in a person's words; `None` if there is none or the object cannot be read.
     pub reason: Option<String>,
 }
 
 impl Pin {
-    /// Reads a pin that is there: it holds whatever its content is. One that came off meanwhile has none.
+    /// Reads a pin that is listed. It counts whatever its content is, so a pin that cannot be read, is archived or was
+    /// removed since is returned without a reason.
     ///
     /// # Errors
-    /// If the store does not answer.
-    pub async fn read(store: &dyn Store, id: &BackupId) -> Result<Pin> {
-        match store.get(&layout::pin(id), LARGEST).await {
-            Ok(bytes) => {
-                let mark = serde_json::from_slice::<Mark>(&bytes).ok();
-                Ok(Pin { reason: mark.and_then(|mark| mark.reason) })
-            }
-            // A pin holds also while it is archived.
-            Err(e)
-                if matches!(
-                    e.kind,
-                    StoreErrorKind::NotFound | StoreErrorKind::Damaged | StoreErrorKind::Archived
-                ) =>
-            {
-                Ok(Pin::default())
-            }
-            Err(e) => Err(e.into()),
-        }
+    /// Returns an error if the store does not answer.
+    pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Pin> {
+        let mark = read::<Mark>(store, &layout::pin(id), |_| Ok(())).await?;
+        Ok(Pin { reason: mark.and_then(Result::ok).and_then(|mark| mark.reason) })
     }
 }
 
@@ -189,31 +157,43 @@ impl fmt::Display for Pin {
 }
 
 impl Mark {
-    /// Writes it under a key of the backup.
+    /// Writes the mark under `key`, which is the key of a pin or an acceptance.
     pub async fn write(&self, store: &dyn Store, key: &str) -> Result<()> {
-        Ok(store.put(key, json(self)?).await?)
+        write(store, key, self).await
     }
 }
 
-/// Reads one of these objects. `None`: it is gone, because a clean-up took it.
+/// Reads an object of JSON and checks it. Returns `None` if a cleanup has deleted it.
 ///
 /// # Errors
-/// The outer one if the store does not answer, the inner one if the object is too large or archived.
-pub(super) async fn fetch(store: &dyn Store, key: &str) -> Result<Option<Result<Bytes, String>>> {
+/// The outer error says that the store did not answer, the inner error why the object cannot be used: it is too large,
+/// archived or not JSON of this type, or `check` refuses it with words that follow the key.
+pub(super) async fn read<T: DeserializeOwned>(
+    store: &dyn Store,
+    key: &str,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<Option<Result<T, String>>> {
+    let understood = |bytes: Bytes| {
+        let found: T =
+            serde_json::from_slice(&bytes).map_err(|e| format!("{key} cannot be understood: {e}"))?;
+        check(&found).map_err(|why| format!("{key} {why}"))?;
+        Ok(found)
+    };
     match store.get(key, LARGEST).await {
-        Ok(bytes) => Ok(Some(Ok(bytes))),
-        Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
-        Err(e) if e.kind == StoreErrorKind::Damaged => {
-            Ok(Some(Err(format!("{key} cannot be understood: {}", e.cause))))
-        }
-        Err(e) if e.kind == StoreErrorKind::Archived => Ok(Some(Err(e.to_string()))),
-        Err(e) => Err(e.into()),
+        Ok(bytes) => Ok(Some(understood(bytes))),
+        Err(e) => match e.kind {
+            StoreErrorKind::NotFound => Ok(None),
+            StoreErrorKind::Damaged => Ok(Some(Err(format!("{key} cannot be understood: {}", e.cause)))),
+            StoreErrorKind::Archived => Ok(Some(Err(e.to_string()))),
+            _ => Err(e.into()),
+        },
     }
 }
 
-pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {
+/// Writes an object as indented JSON.
+pub(super) async fn write(store: &dyn Store, key: &str, value: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::failed("cannot write what is said about a backup").caused_by(e))?;
+        .map_err(|e| Error::failed(format!("cannot write {key}")).caused_by(e))?;
     json.push(b'\n');
-    Ok(json.into())
+    Ok(store.put(key, json.into()).await?)
 }

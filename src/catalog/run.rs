@@ -1,37 +1,37 @@
-//! A run of `backup`, as records, `list` and `stats` tell of it: what the store says, with what only
-//! records know (that it runs now, that it was killed, that it was deleted).
+//! A run of `backup`, as records, `list` and `stats` show it. Most of it is known from the store. Only records know
+//! that a run is under way, that it was killed, or that its backup was deleted.
 
-use std::fmt;
-use std::str::FromStr;
-
+use bson::Bson;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::marks::FailedRun;
 use super::verdict::Verdict;
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
 
-/// How a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// The state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is under way.
+    /// The run is under way.
     Running,
     /// The backup exists.
     Completed,
-    /// It failed; there is no backup.
+    /// The run failed, so there is no backup.
     Failed,
-    /// It was killed, or its machine was: nobody said how it ended.
+    /// The run or its machine was killed, and left no result.
     Interrupted,
-    /// There was a backup, which a clean-up deleted.
+    /// A cleanup deleted the backup.
     Deleted,
 }
 
-/// Every status.
+/// All states, in the order in which they are shown.
 pub const STATUSES: [Status; 5] =
     [Status::Running, Status::Completed, Status::Failed, Status::Interrupted, Status::Deleted];
 
 impl Status {
-    /// Its word.
+    /// The name in records, JSON and `--status`.
     pub fn word(self) -> &'static str {
         match self {
             Status::Running => "running",
@@ -43,74 +43,69 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.word())
     }
 }
 
-impl FromStr for Status {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Status, String> {
-        let found = STATUSES.into_iter().find(|status| status.word() == word);
-        found.ok_or_else(|| format!("a status is one of {}", STATUSES.map(Status::word).join(", ")))
-    }
-}
-
-/// A run. What is not known is `None`.
-#[derive(Debug, Clone, PartialEq)]
+/// A run. Unknown values are `None`. JSON and records have the same fields; a record has the id as `_id`, BSON dates,
+/// and no field for an unknown value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackupRun {
-    /// The id of its backup, made or not.
+    /// The id of the run's backup, even if no backup was made.
+    #[serde(rename(deserialize = "_id"))]
     pub id: BackupId,
-    /// The job.
-    pub job: String,
-    /// How it stands.
     pub status: Status,
-    /// The machine it ran on.
+    pub job: String,
+    /// The machine that made the backup.
     pub host: String,
-    /// The store, in words.
+    /// The store, as [`Store::place`](crate::store::Store::place) names it.
     pub place: String,
-    /// When it began.
+    #[serde(with = "date")]
     pub started_at: DateTime<Utc>,
-    /// When it ended.
+    #[serde(default, serialize_with = "date::serialize", deserialize_with = "date::optional")]
     pub finished_at: Option<DateTime<Utc>>,
-    /// What read.
-    pub engine: Option<String>,
-    /// To what time the documents belong.
-    pub consistency: Option<String>,
-    /// How many namespaces.
+    #[serde(default, with = "count")]
     pub namespaces: Option<u64>,
-    /// How many documents.
+    #[serde(default, with = "count")]
     pub documents: Option<u64>,
-    /// Their length in bytes.
+    /// The length of the documents in bytes.
+    #[serde(default, with = "count")]
     pub raw_bytes: Option<u64>,
     /// The size of the artifact in bytes.
+    #[serde(default, with = "count")]
     pub stored_bytes: Option<u64>,
+    /// `native` or `mongodump`.
+    pub engine: Option<String>,
+    /// The consistency that was achieved.
+    pub consistency: Option<String>,
     /// The key of the artifact.
     pub key: Option<String>,
-    /// Why it failed: what, its causes, the next step.
+    /// The failure, its causes and the next step.
     pub error: Option<String>,
-    /// When and how it was last verified.
+    /// The last verify.
     pub verified: Option<Verified>,
-    /// What a person should look at.
+    #[serde(default, deserialize_with = "texts")]
     pub warnings: Vec<String>,
 }
 
 /// The result of a verify.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verified {
-    /// When it ended.
+    /// When the verify ended.
+    #[serde(with = "date")]
     pub at: DateTime<Utc>,
-    /// Whether every byte was as it should be.
+    /// Every byte was as the manifest says, and the drill found no difference.
     pub sound: bool,
-    /// When a drill last restored it.
+    /// When a drill last restored the backup.
+    #[serde(default, rename = "drilled_at")]
+    #[serde(serialize_with = "date::serialize", deserialize_with = "date::optional")]
     pub drilled: Option<DateTime<Utc>>,
 }
 
-impl Verified {
-    /// That of a verdict.
-    pub fn of(verdict: &Verdict) -> Verified {
+impl From<&Verdict> for Verified {
+    fn from(verdict: &Verdict) -> Verified {
         let drilled = verdict.drill.as_ref().map(|drill| drill.at);
         Verified { at: verdict.at, sound: verdict.sound, drilled }
     }
@@ -121,18 +116,18 @@ impl BackupRun {
     pub fn begun(id: BackupId, job: &str, host: &str, place: &str, at: DateTime<Utc>) -> BackupRun {
         BackupRun {
             id,
-            job: job.into(),
             status: Status::Running,
+            job: job.into(),
             host: host.into(),
             place: place.into(),
             started_at: at,
             finished_at: None,
-            engine: None,
-            consistency: None,
             namespaces: None,
             documents: None,
             raw_bytes: None,
             stored_bytes: None,
+            engine: None,
+            consistency: None,
             key: None,
             error: None,
             verified: None,
@@ -145,19 +140,19 @@ impl BackupRun {
         BackupRun {
             status: Status::Completed,
             finished_at: Some(manifest.finished_at),
-            engine: Some(manifest.engine.name.clone()),
-            consistency: Some(manifest.consistency.achieved.clone()),
             namespaces: Some(manifest.totals.namespaces),
             documents: Some(manifest.totals.documents),
             raw_bytes: Some(manifest.totals.raw_bytes),
             stored_bytes: Some(manifest.artifact.size),
+            engine: Some(manifest.engine.name.clone()),
+            consistency: Some(manifest.consistency.achieved.clone()),
             key: Some(manifest.artifact.key.clone()),
             warnings: manifest.warnings.clone(),
             ..BackupRun::begun(manifest.id.clone(), &manifest.job, &manifest.host, place, manifest.started_at)
         }
     }
 
-    /// The run that failed.
+    /// A failed run.
     pub fn failed(failure: &FailedRun, place: &str) -> BackupRun {
         let step = failure.next_step.as_ref().map(|step| format!(" (next step: {step})")).unwrap_or_default();
         BackupRun {
@@ -168,8 +163,71 @@ impl BackupRun {
         }
     }
 
-    /// How long it took.
+    /// Returns the duration of the run if it has ended.
     pub fn took(&self) -> Option<std::time::Duration> {
         (self.finished_at? - self.started_at).to_std().ok()
     }
+}
+
+/// Dates are RFC 3339 text in JSON, and BSON dates in records, which hold no more than milliseconds. Only records are
+/// read back.
+mod date {
+    use super::*;
+    use crate::base::clock;
+
+    pub fn serialize<S: Serializer>(
+        date: &(impl Into<Option<DateTime<Utc>>> + Copy),
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let date: Option<DateTime<Utc>> = (*date).into();
+        match serializer.is_human_readable() {
+            true => date.serialize(serializer),
+            false => date.map(|at| bson::DateTime::from_millis(at.timestamp_millis())).serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+        optional(deserializer)?.ok_or_else(|| de::Error::custom("the date is missing"))
+    }
+
+    pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+        let millis = match Bson::deserialize(deserializer)? {
+            Bson::Null => return Ok(None),
+            Bson::DateTime(at) => at.timestamp_millis(),
+            other => return Err(de::Error::custom(format!("{other} is not a date"))),
+        };
+        let date = DateTime::from_timestamp_millis(millis).map(clock::clamped);
+        date.map(Some).ok_or_else(|| de::Error::custom("the date does not exist"))
+    }
+}
+
+/// Counts are 64-bit integers in records, but the shell writes doubles. A planted manifest may hold a number that BSON
+/// cannot.
+pub(super) mod count {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(count: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match serializer.is_human_readable() {
+            true => count.serialize(serializer),
+            false => count.map(|n| i64::try_from(n).unwrap_or(i64::MAX)).serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        let value = Bson::deserialize(deserializer)?;
+        let count = match value {
+            Bson::Null => return Ok(None),
+            Bson::Int64(n) => u64::try_from(n).ok(),
+            Bson::Int32(n) => u64::try_from(n).ok(),
+            Bson::Double(n) if n.fract() == 0.0 && n >= 0.0 => Some(n as u64),
+            _ => None,
+        };
+        count.map(Some).ok_or_else(|| de::Error::custom(format!("{value} is not a count")))
+    }
+}
+
+/// Reads a list of texts, without items of other types.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let items = Option::<Vec<Bson>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(items.iter().filter_map(Bson::as_str).map(str::to_string).collect())
 }

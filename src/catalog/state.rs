@@ -1,4 +1,4 @@
-//! What there is in the store: one listing, every manifest, and the tombstones.
+//! The state of a store for one job: its backups with their faults, begun deletions, failed runs and incomplete folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::base::error::Result;
-use crate::catalog::collapse::Contents;
+use crate::catalog::compare::Contents;
 use crate::catalog::fault::BackupFault;
-use crate::catalog::known::MissingBackups;
 use crate::catalog::marks::{self, FailedRun, Pin, Tombstone};
-use crate::catalog::verdict::{Drill, Verdict, Verdicts};
+use crate::catalog::place_files::MissingBackups;
+use crate::catalog::verdict::{Drill, Verdicts};
 use crate::catalog::{BackupFolder, Catalog, CatalogEntry, CatalogOptions, Summary, layout};
 use crate::model::id::BackupId;
 use crate::model::manifest::SourceServer;
@@ -37,52 +37,52 @@ pub struct RetainedBackup {
 
 /// A backup of the job.
 pub struct FoundBackup {
-    /// Its manifest.
     pub manifest: Arc<Summary>,
-    /// The objects in its folder.
     folder: BackupFolder,
     pin: Option<Pin>,
     accepted: bool,
-    /// What is wrong with its stored data.
     fault: Option<BackupFault>,
-    /// The last drill with it.
+    /// The last drill.
     drill: Option<Drill>,
 }
 
-/// The store, as far as a clean-up of one job is concerned.
+/// The state of a store for the cleanup of one job.
 pub struct StoreState {
     job: String,
     found: BTreeMap<BackupId, FoundBackup>,
-    /// Manifests that cannot be understood: of which job they are is not known.
-    broken: BTreeMap<BackupId, BackupFault>,
-    /// Backups whose manifests are in an archive class, of any job. They are neither counted nor deleted.
+    /// Manifests that cannot be decoded, so that their jobs are unknown.
+    pub broken: BTreeMap<BackupId, BackupFault>,
+    /// Backups of any job whose manifests are in an archive class. They are neither counted nor deleted.
     pub archived: Vec<BackupId>,
-    /// Other jobs that have backups here.
+    /// The other jobs that have backups in the store.
     pub others: BTreeSet<String>,
-    /// Deletions of this job that were begun, and whose manifest is gone; and whether the backup is pinned.
+    /// Begun deletions of this job whose manifest is gone, and whether the backup is pinned.
     pub halfway: Vec<(Tombstone, bool)>,
-    /// Folders with neither manifest nor tombstone.
-    pub bare: BTreeMap<BackupId, BackupFolder>,
-    /// Runs that are said to have failed, of any job, and what is said; of one that cannot be understood, why.
+    /// Folders with neither a manifest nor a tombstone.
+    pub incomplete: BTreeMap<BackupId, BackupFolder>,
+    /// Failed runs of any job; the reason if the object about the failure cannot be used.
     pub failed: Vec<(BackupId, Result<FailedRun, String>)>,
-    /// What could not be understood.
+    /// The reasons why a plan must not delete anything: objects that cannot be decoded, or missing backups.
     pub unreadable: Vec<String>,
-    /// Backups that are known of the place, and not there.
-    pub absent: Option<MissingBackups>,
-    /// Results of verifies that are dated in the future.
-    future: Vec<String>,
+    /// Known backups that are missing, the newest among them.
+    pub missing: Option<MissingBackups>,
+    /// Messages about results of verifies that are dated in the future.
+    pub future: Vec<String>,
 }
 
 impl StoreState {
-    /// Reads all of it.
+    /// Reads the state of a store. Objects that cannot be decoded are in `unreadable`.
     ///
     /// # Errors
-    /// If the store does not answer. What it holds and cannot be understood is in `unreadable`.
-    pub async fn read(store: &dyn Store, job: &str, reading: &CatalogOptions) -> Result<StoreState> {
-        let catalog = Catalog::read(store, reading).await?;
+    /// Returns an error if the store does not answer.
+    pub async fn read(store: &dyn Store, job: &str, options: &CatalogOptions) -> Result<StoreState> {
+        let catalog = Catalog::read(store, options).await?;
         let listed = catalog.existing();
-        let said = catalog.folders().iter().filter(|(_, folder)| folder.contains_key(layout::FAILED));
-        let said: Vec<BackupId> = said.map(|(id, _)| id.clone()).collect();
+        let has_failed = |folder: &BackupFolder| folder.contains_key(layout::FAILED);
+        let failed = catalog.folders.iter().filter(|(_, folder)| has_failed(folder));
+        let failed: Vec<BackupId> = failed.map(|(id, _)| id.clone()).collect();
+        // If only older backups are missing, a cleanup of another machine may have deleted them.
+        let missing = catalog.missing.clone().filter(|missing| missing.newest);
         let mut state = StoreState {
             job: job.into(),
             found: BTreeMap::new(),
@@ -90,34 +90,28 @@ impl StoreState {
             archived: Vec::new(),
             others: BTreeSet::new(),
             halfway: Vec::new(),
-            bare: BTreeMap::new(),
-            failed: catalog.failures(&said).await?,
-            unreadable: Vec::new(),
-            // The older ones may have gone by the clean-up of another machine.
-            absent: catalog.absent.clone().filter(|absent| absent.newest),
+            incomplete: BTreeMap::new(),
+            failed: catalog.failures(&failed).await?,
+            // The place may be another one. Conclusions from it could delete the backups that are left.
+            unreadable: missing.iter().map(|m| format!("{}; {}", m.words(), m.step())).collect(),
+            missing,
             future: Vec::new(),
         };
-        // What is concluded from a place that may be another one could delete what is left.
-        state
-            .unreadable
-            .extend(state.absent.iter().map(|absent| format!("{}; {}", absent.words(), absent.step())));
         let mut verdicts = catalog.verdicts(&listed).await?;
         let mut pins = catalog.pins(&listed).await?;
         let entries = catalog.summaries(&listed).await?;
         catalog.save();
-        let mut folders = catalog.into_folders();
+        let mut folders = catalog.folders;
         for entry in entries {
             let folder = folders.remove(entry.id()).unwrap_or_default();
             let (verdicts, pin) = (verdicts.remove(entry.id()), pins.remove(entry.id()));
             state.add(entry, folder, pin, verdicts.unwrap_or_default());
         }
-        // What was listed with a manifest and has none now another clean-up deletes at this moment.
-        for id in &listed {
-            folders.remove(id);
-        }
+        // Another cleanup is deleting the backups that were listed with a manifest and have none now.
+        folders.retain(|id, _| !listed.contains(id));
         for (id, folder) in folders {
             if !folder.contains_key(layout::TOMBSTONE) {
-                state.bare.insert(id, folder);
+                state.incomplete.insert(id, folder);
                 continue;
             }
             match Tombstone::read(store, &id).await? {
@@ -148,31 +142,29 @@ impl StoreState {
         }
         let accepted = folder.contains_key(layout::ACCEPTED);
         self.future.extend(verdicts.future);
-        let verdict: Option<Verdict> =
+        let verdict =
             verdicts.newest.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
-        let fault = BackupFault::of(&manifest, &folder, verdict.as_ref());
+        let fault = BackupFault::find(&manifest, &folder, verdict.as_ref());
         let drill = verdict.and_then(|verdict| verdict.drill);
         self.found.insert(manifest.id.clone(), FoundBackup { manifest, folder, pin, accepted, fault, drill });
     }
 
-    /// Notes that a person found a backup right; `false` if there is no such backup.
+    /// Marks a backup as accepted. Returns `false` if there is no such backup.
     pub fn accept(&mut self, id: &BackupId) -> bool {
         self.found.get_mut(id).map(|found| found.accepted = true).is_some()
     }
 
-    /// A backup that the plan speaks of.
+    /// Returns a backup of the job.
+    ///
+    /// # Panics
+    /// Panics if there is no such backup.
     pub fn found(&self, id: &BackupId) -> &FoundBackup {
         &self.found[id]
     }
 
     /// The manifests of the job's backups, oldest first.
-    pub fn manifests(&self) -> impl Iterator<Item = &Summary> {
+    pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Summary> {
         self.found.values().map(|found| &*found.manifest)
-    }
-
-    /// The manifest of the newest backup.
-    pub fn newest(&self) -> Option<&Summary> {
-        self.found.values().next_back().map(|found| &*found.manifest)
     }
 
     /// The last drill with each backup of the job that had one, newest first.
@@ -183,33 +175,24 @@ impl StoreState {
         drills
     }
 
-    /// The manifests that cannot be understood, of any job.
-    pub fn broken(&self) -> &BTreeMap<BackupId, BackupFault> {
-        &self.broken
-    }
-
-    /// Results of verifies of the job's backups that are dated in the future, a line each.
-    pub fn future(&self) -> &[String] {
-        &self.future
-    }
-
-    /// What is wrong with the backups of the job that are not as they should be.
+    /// The faults of the job's backups.
     pub fn faults(&self) -> impl Iterator<Item = (&BackupId, &BackupFault)> {
         self.found.iter().filter_map(|(id, found)| Some((id, found.fault.as_ref()?)))
     }
 
-    /// The backups, of any job, of which all is there but the manifest.
+    /// The backups of any job that lack only their manifest.
     pub fn lost(&self, now: DateTime<Utc>) -> Vec<(&BackupId, BackupFault)> {
-        self.bare.iter().filter_map(|(id, folder)| Some((id, BackupFault::bare(folder, now)?))).collect()
+        let lost = |(id, folder)| Some((id, BackupFault::unrecorded(folder, now)?));
+        self.incomplete.iter().filter_map(lost).collect()
     }
 
-    /// The backups of the job, as retention wants them.
+    /// The job's backups for retention.
     pub fn backups(&self) -> Vec<RetainedBackup> {
         let backup = |found: &FoundBackup| RetainedBackup {
             id: found.manifest.id.clone(),
             job: found.manifest.job.clone(),
             started: found.manifest.started_at,
-            contents: Contents::of_summary(&found.manifest),
+            contents: Contents::new(&found.manifest, found.manifest.namespaces.clone()),
             source: found.manifest.source.clone(),
             pinned: found.pin.clone(),
             accepted: found.accepted,
@@ -218,9 +201,9 @@ impl StoreState {
         self.found.values().map(backup).collect()
     }
 
-    /// What a person should look at, whatever the plan is.
+    /// Messages about problems that a person should look at, whatever the plan is.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = self.faults().map(|(id, fault)| fault.of_backup(id)).collect();
+        let mut problems: Vec<String> = self.faults().map(|(id, fault)| fault.with_id(id)).collect();
         problems.extend(self.future.iter().cloned());
         if self.found.is_empty() && self.halfway.is_empty() && !self.others.is_empty() {
             let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
@@ -235,12 +218,12 @@ impl StoreState {
 }
 
 impl FoundBackup {
-    /// Whether an earlier run began to delete it.
+    /// Returns true if an earlier run began to delete the backup.
     pub fn doomed(&self) -> bool {
         self.folder.contains_key(layout::TOMBSTONE)
     }
 
-    /// What its deletion begins with.
+    /// The tombstone with which the deletion of the backup begins.
     pub fn tombstone(&self, id: &BackupId, job: &str, now: DateTime<Utc>, reason: &str) -> Tombstone {
         let mut keys = vec![layout::manifest(id), self.manifest.index.key.clone()];
         if self.accepted {

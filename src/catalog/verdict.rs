@@ -1,42 +1,39 @@
-//! The results of `verify`, kept beside the manifest. docs/format.md describes every field.
-
-use std::sync::Arc;
+//! The results of `verify`, which are stored beside the manifest. docs/format.md describes every field.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::marks::{self, FORMAT, json};
-use super::{BackupFolder, layout};
+use super::marks::{self, FORMAT};
+use super::{Catalog, layout};
 use crate::base::clock;
 use crate::base::error::Result;
 use crate::model::id::BackupId;
-use crate::store::{self, Store};
+use crate::store::Store;
 
-/// The result of a verify. Each verify writes one of its own; the newest counts, and of the drills the newest.
+/// The result of a verify. Each verify writes its own object. The newest result and the newest drill count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// [`FORMAT`].
     pub format: u32,
-    /// The backup.
     pub id: BackupId,
     /// When the verify ended.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
-    /// The machine it ran on.
+    /// The machine of the verify.
     pub host: String,
-    /// Name and version of the tool.
+    /// The name and version of the program.
     pub tool: String,
     /// Every byte was as manifest and index say, and the drill, if there was one, found no difference.
     pub sound: bool,
-    /// What is wrong with the artifact, a line each; of many the first.
+    /// The faults of the artifact, one per line. Of many, only the first are kept.
     pub findings: Vec<String>,
-    /// Bytes of the artifact that were read.
+    /// The bytes of the artifact that were read.
     pub stored_bytes: u64,
-    /// Documents that were hashed, without the entries of an oplog slice.
+    /// The documents that were hashed, without oplog entries.
     pub documents: u64,
-    /// Their length in bytes.
+    /// The length of the documents in bytes.
     pub raw_bytes: u64,
-    /// How long it took, in seconds.
+    /// The duration of the verify.
     pub seconds: f64,
     /// The drill that followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,121 +43,109 @@ pub struct Verdict {
 /// A drill: the backup was restored into a scratch server and compared with its manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drill {
-    /// When it ended.
+    /// When the drill ended.
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub at: DateTime<Utc>,
-    /// What it was restored into: `mongod`, a throw-away one, or `server`, one that was there.
+    /// `mongod` for a server that the drill started, `server` for a server that was given.
     pub target: String,
-    /// The target's version.
+    /// The version of the target.
     pub version: String,
-    /// How many entries of the backup's oplog slice were replayed; 0 without one.
+    /// The oplog entries that were replayed; 0 without an oplog slice.
     #[serde(default)]
     pub oplog_entries: u64,
-    /// How long the restore took, in seconds, with the replay of the slice: the measured recovery time.
+    /// The duration of the restore with the replay: the measured recovery time.
     pub recovery_seconds: f64,
-    /// How long indexes were built, in seconds, summed up over the namespaces, which are built side by side.
+    /// The time for building indexes, summed up over the namespaces, which are built in parallel.
     pub index_seconds: f64,
-    /// How long the comparison took, in seconds.
+    /// The duration of the comparison.
     pub compare_seconds: f64,
-    /// How many namespaces were restored: not users, roles and the server's own books.
+    /// The restored namespaces, without users, roles and collections of the server itself.
     pub namespaces: u64,
-    /// Their documents.
+    /// The documents in these namespaces.
     pub documents: u64,
-    /// The documents' length in bytes.
+    /// The length of the documents in bytes.
     pub raw_bytes: u64,
-    /// What differs from the manifest, a line each; of many the first.
+    /// The differences from the manifest, one per line. Of many, only the first are kept.
     pub findings: Vec<String>,
-    /// What a person should know, a line each.
+    /// Facts that a person should know, one per line.
     pub notes: Vec<String>,
 }
 
 impl Drill {
-    /// Raw bytes restored per second.
+    /// Returns the raw bytes that were restored per second.
     pub fn speed(&self) -> f64 {
         self.raw_bytes as f64 / self.recovery_seconds.max(0.001)
     }
 }
 
 impl Verdict {
-    /// Everything that is wrong, with the backup's artifact or with what came of its restore.
+    /// Returns the faults of the artifact and the differences that the drill found.
     pub fn wrong(&self) -> impl Iterator<Item = &String> {
         self.findings.iter().chain(self.drill.iter().flat_map(|drill| &drill.findings))
     }
 
-    /// Adds the drill that followed, or that came before.
+    /// Adds a drill, which may be older than the verify.
     pub fn with(mut self, drill: Drill) -> Verdict {
         self.sound &= drill.findings.is_empty();
         self.drill = Some(drill);
         self
     }
 
-    /// Writes it.
+    /// Writes the result.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
-        Ok(store.put(&layout::verified(&self.id, self.at), json(self)?).await?)
+        marks::write(store, &layout::verified(&self.id, self.at), self).await
     }
 
-    /// Reads one. `None` if it is gone, the reason if it cannot be understood.
+    /// Reads a result. Returns `None` if a cleanup has deleted it, and the reason if it cannot be used.
     pub(super) async fn read(
         store: &dyn Store,
         id: &BackupId,
         key: &str,
     ) -> Result<Option<Result<Verdict, String>>> {
-        let bytes = match marks::fetch(store, key).await? {
-            Some(Ok(bytes)) => bytes,
-            Some(Err(why)) => return Ok(Some(Err(why))),
-            None => return Ok(None),
+        let check = |found: &Verdict| {
+            if found.format != FORMAT || found.id != *id {
+                return Err("speaks of another backup, or is of a newer format".into());
+            }
+            // The name decides which result is the newest.
+            match layout::verified(id, found.at) == key {
+                true => Ok(()),
+                false => Err(format!("is named after another time than it was written at, {}", found.at)),
+            }
         };
-        Ok(Some(match serde_json::from_slice::<Verdict>(&bytes) {
-            Err(e) => Err(format!("{key} cannot be understood: {e}")),
-            Ok(found) if found.format != FORMAT || found.id != *id => {
-                Err(format!("{key} speaks of another backup, or is of a newer format"))
-            }
-            // Its name decides which is the newest.
-            Ok(found) if layout::verified(id, found.at) != key => {
-                Err(format!("{key} is named after another time than it was written at, {}", found.at))
-            }
-            Ok(found) => Ok(found),
-        }))
+        marks::read(store, key, check).await
     }
 }
 
 /// The results of the verifies of a backup.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Verdicts {
-    /// The newest, with the newest drill: that of an earlier one if this one made none, for reading the artifact
-    /// again does not undo what a restore of it has shown. `None` if there is none, the reason if it cannot be
-    /// understood.
+    /// The newest result with the newest drill, which may belong to an earlier result: reading the artifact again does
+    /// not undo the findings of a restore. `None` if there is no result; the reason if the result cannot be used.
     pub newest: Option<Result<Verdict, String>>,
-    /// Results that are dated in the future and not believed, a line each: one of them would be the newest for as
-    /// long as that lies ahead, whatever a verify finds until then.
+    /// Messages about results that are dated in the future and ignored. Such a result would count as the newest until
+    /// its date, whatever a verify finds until then.
     pub future: Vec<String>,
 }
 
 impl Verdicts {
-    /// Reads the results in a backup's folder, the newest first, as far as it takes.
-    pub(super) async fn read<'a, F>(
-        folder: &'a BackupFolder,
-        now: DateTime<Utc>,
-        read: impl Fn(&'a store::StoredObject) -> F,
-    ) -> Result<Verdicts>
-    where
-        F: Future<Output = Result<Option<Result<Arc<Verdict>, String>>>>,
-    {
+    /// Reads as many results of a backup as needed, beginning with the newest.
+    pub(super) async fn read(catalog: &Catalog<'_>, id: &BackupId) -> Result<Verdicts> {
         let mut verdicts = Verdicts::default();
-        let future = |object: &store::StoredObject, what: &str| {
+        let now = catalog.options.now;
+        let future = |key: &str, what: &str| {
             format!(
-                "{} {what} dated in the future, and does not count: a clock was wrong, or it was planted",
-                object.key
+                "{key} {what} dated in the future, and does not count: a clock was wrong, or it was planted"
             )
         };
         let mut newest: Option<Verdict> = None;
-        for (file, object) in folder.iter().rev().filter(|(file, _)| layout::is_verified(file)) {
+        let objects = catalog.folders().get(id).into_iter().flatten().rev();
+        for (file, object) in objects.filter(|(file, _)| layout::is_verified(file)) {
             if layout::verified_at(file).is_some_and(|at| clock::is_future(at, now)) {
-                verdicts.future.push(future(object, "is"));
+                verdicts.future.push(future(&object.key, "is"));
                 continue;
             }
-            let mut found = match read(object).await? {
-                Some(Ok(found)) => Arc::unwrap_or_clone(found),
+            let mut found = match catalog.verdict(id, object).await? {
+                Some(Ok(found)) => found,
                 Some(Err(why)) if newest.is_none() => {
                     verdicts.newest = Some(Err(why));
                     return Ok(verdicts);
@@ -168,7 +153,7 @@ impl Verdicts {
                 Some(Err(_)) | None => continue,
             };
             if found.drill.as_ref().is_some_and(|drill| clock::is_future(drill.at, now)) {
-                verdicts.future.push(future(object, "has a drill that is"));
+                verdicts.future.push(future(&object.key, "has a drill that is"));
                 found.drill = None;
             }
             newest = Some(match (newest.take(), found.drill.take()) {
@@ -194,7 +179,7 @@ mod tests {
     use crate::config::store::DirOptions;
     use crate::store::dir::DirStore;
 
-    /// As it was written before there were drills.
+    /// A result of a version that had no drills.
     const OLD: &str = r#"{"format":1,"id":"20261123T030000Z-7k3q9d","at":"2026-11-23T04:00:00Z","host":"h",
         "tool":"t","sound":true,"findings":[],"stored_bytes":1,"documents":1,"raw_bytes":1,"seconds":1.0}"#;
 
@@ -216,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_again_does_not_undo_a_drill() {
+    async fn a_later_verify_does_not_undo_the_findings_of_a_drill() {
         let folder = tempfile::tempdir().unwrap();
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
         let old: Verdict = serde_json::from_str(OLD).unwrap();
@@ -228,7 +213,7 @@ mod tests {
         let newest = async || verdicts().await.newest.unwrap();
         let at = |hour: u32| format!("2026-11-23T{hour:02}:00:00Z").parse().unwrap();
         old.write(&store).await.unwrap();
-        assert_eq!(newest().await, Ok(old.clone()), "of a time before there were drills");
+        assert_eq!(newest().await, Ok(old.clone()), "a result of a version that had no drills");
         let differs = Verdict { at: at(5), ..old.clone() }.with(drill(&["a.b: it is missing"]));
         differs.write(&store).await.unwrap();
         Verdict { at: at(6), ..old.clone() }.write(&store).await.unwrap();
@@ -238,7 +223,7 @@ mod tests {
         Verdict { at: at(8), ..old.clone() }.write(&store).await.unwrap();
         let found = newest().await.unwrap();
         assert_eq!((found.at, found.sound, &found.drill), (at(8), true, &Some(drill(&[]))));
-        // One of the future is not believed, whether its name or its content says so.
+        // A result dated in the future is ignored, whether its name or its drill has that date.
         let planted = Verdict { at: "9999-12-31T00:00:00Z".parse().unwrap(), ..found.clone() };
         planted.write(&store).await.unwrap();
         let drilled = Drill { at: planted.at, ..drill(&[]) };
@@ -246,8 +231,8 @@ mod tests {
         let believed = verdicts().await;
         assert_eq!(believed.newest, Some(Ok(Verdict { at: at(9), ..found.clone() })));
         assert_eq!(believed.future.len(), 2, "{:?}", believed.future);
-        let lying = marks::json(&Verdict { at: at(11), ..old.clone() }).unwrap();
-        store.put(&layout::verified(&old.id, at(10)), lying).await.unwrap();
+        let lying = Verdict { at: at(11), ..old.clone() };
+        marks::write(&store, &layout::verified(&old.id, at(10)), &lying).await.unwrap();
         assert!(newest().await.unwrap_err().contains("named after another time"));
         store.put(&layout::verified(&old.id, at(11)), Bytes::from_static(b"{")).await.unwrap();
         assert!(newest().await.unwrap_err().contains("cannot be understood"));

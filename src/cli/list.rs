@@ -142,7 +142,7 @@ fn below(found: &[Listed], rows: &mut [Vec<String>], width: Option<usize>) -> Ve
 
 /// What is said about a row beside its status, in one line, and what joins the two.
 fn said(listed: &Listed) -> Option<(&'static str, String)> {
-    let fault = listed.fault.as_ref().map(BackupFault::beyond);
+    let fault = listed.fault.as_ref().map(BackupFault::detail);
     let (error, warnings) = match &listed.row {
         ListRow::Stored(CatalogEntry::Backup(manifest)) => (None, manifest.warnings.join("; ")),
         ListRow::Stored(CatalogEntry::Damaged { why, .. } | CatalogEntry::Archived { why, .. }) => {

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::quality::{self, Quality};
 use super::{PlanContext, RetainedBackup, RetentionAction, RetentionDecision, Rule, plan};
-use crate::catalog::collapse::Contents;
+use crate::catalog::compare::Contents;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 

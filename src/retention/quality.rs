@@ -5,7 +5,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{CLOCK_TOLERANCE, RetainedBackup};
-use crate::catalog::identity;
+use crate::catalog::compare;
 
 /// What a backup is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ fn one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: DateTim
         return Quality::Unsound(why.clone());
     }
     let Some(before) = last_good.filter(|_| !backup.accepted) else { return Quality::Good };
-    if let Some(why) = identity::changed(&before.source, &backup.source) {
+    if let Some(why) = compare::source_changed(&before.source, &backup.source) {
         return Quality::Elsewhere(why);
     }
     match before.contents.collapsed(&backup.contents, before.id.as_str()) {

@@ -4,8 +4,8 @@ mod freezes;
 mod fresh;
 
 use super::*;
-use crate::catalog::collapse::Amount;
-use crate::catalog::collapse::Contents;
+use crate::catalog::compare::Amount;
+use crate::catalog::compare::Contents;
 use crate::catalog::marks::Pin;
 use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
@@ -18,7 +18,7 @@ pub(super) fn now() -> DateTime<Utc> {
 
 fn contents(documents: u64) -> Contents {
     let amount = Amount { documents, raw_bytes: documents * 100 };
-    Contents { total: amount, namespaces: [("shop.orders".to_string(), amount)].into() }
+    Contents { total: amount, namespaces: [("shop.orders".into(), amount)].into_iter().collect() }
 }
 
 /// A backup of so many days ago, at 03:00.

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::standing::forecast;
 use crate::base::units;
+use crate::catalog::fault::ShownStatus;
 use crate::catalog::run::{BackupRun, Status};
 use crate::ops::stats::{StatsPeriod, StatsReport, SuccessRate, Trend};
 
@@ -44,7 +45,8 @@ pub fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
         ));
     }
     if let Some(newest) = &report.newest {
-        let fault = report.faults.get(&newest.id).map(|fault| format!(", {}", fault.kind.words()));
+        let fault =
+            report.faults.get(&newest.id).map(|fault| format!(", {}", ShownStatus::Fault(fault.kind)));
         let when = ago(newest.started_at, report.at);
         facts.push(("newest", format!("{}, {when} ago{}", newest.id, fault.unwrap_or_default())));
     }

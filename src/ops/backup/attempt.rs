@@ -15,7 +15,7 @@ use crate::artifact::recovery;
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact};
 use crate::base::error::{Error, Result};
 use crate::base::units;
-use crate::catalog::{self, collapse, layout};
+use crate::catalog::{self, compare, layout};
 use crate::config::choices::EngineChoice;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
@@ -290,7 +290,7 @@ impl Work<'_> {
         }
         let mut manifest = manifest_builder::manifest(self, checked, started);
         let before = self.known.before.as_deref();
-        if let Some(why) = before.and_then(|before| collapse::collapsed(before, &manifest)) {
+        if let Some(why) = before.and_then(|before| compare::collapsed(before, &manifest)) {
             manifest.warnings.push(format!("{COLLAPSED}{why}"));
         }
         let digest = manifest::content_digest(&manifest.encode()?)

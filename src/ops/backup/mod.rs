@@ -29,7 +29,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::lock;
 use crate::base::progress::Meter;
-use crate::catalog::known::KnownBackups;
+use crate::catalog::place_files::KnownBackups;
 use crate::catalog::{self, CatalogOptions, layout};
 use crate::config::JobSettings;
 use crate::model::id::{BackupId, NewId};
@@ -336,7 +336,7 @@ async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option
             return Ok(None);
         }
     };
-    match catalog::absent(&*resources.store, &CatalogOptions { recorded, ..reading }).await? {
+    match catalog::missing_backups(&*resources.store, &CatalogOptions { recorded, ..reading }).await? {
         Some(absent) if absent.newest => Err(absent.error()),
         Some(absent) => Ok(Some(format!("{}; {}", absent.words(), absent.step()))),
         None => Ok(None),

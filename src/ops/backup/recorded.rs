@@ -12,11 +12,10 @@ use super::{BackupOptions, BackupReport, Expected, Resources, backup};
 use crate::base::cancel::LastStep;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
-use crate::catalog::history::RunContext;
-use crate::catalog::known::KnownBackups;
+use crate::catalog::history::{Deletions, RunContext, reconcile};
 use crate::catalog::marks::{self, FailedRun};
-use crate::catalog::reconcile::{Deletions, reconcile};
-use crate::catalog::records::{PATIENCE, Records, RecordsOptions, expected_backups, not_recorded};
+use crate::catalog::place_files::KnownBackups;
+use crate::catalog::records::{PATIENCE, Records, expected_backups, not_recorded};
 use crate::catalog::run::BackupRun;
 use crate::catalog::{Catalog, CatalogEntry, CatalogOptions};
 use crate::config::RecordsAt;
@@ -229,15 +228,14 @@ impl Recorder {
     ) -> Result<()> {
         let (place, alone, settings) = (self.place.clone(), self.alone, &options.settings);
         let Some(records) = self.records().await? else { return Ok(()) };
-        records.finish(&BackupRun::completed(&report.manifest, &place)).await?;
+        records.write(&BackupRun::completed(&report.manifest, &place)).await?;
         let held = alone.then(|| (settings.job.clone(), settings.host.clone()));
         let around = RunContext { now: resources.clock.now(), held };
         let reading = CatalogOptions::remembering(settings.state_dir.clone(), around.now);
         let known = KnownBackups::load(settings.state_dir.as_deref(), &place).unwrap_or_default();
         let by_hand = options.expected == Expected::Nothing;
         let deleted = Deletions { backups: known.deleted, by_hand };
-        let reconciled = reconcile(&*resources.store, &records, &around, &reading, &deleted).await?;
-        if let Some(line) = reconciled.summary() {
+        if let Some(line) = reconcile(&*resources.store, &records, &around, &reading, &deleted).await? {
             log::info!("{line}");
         }
         records.close().await;
@@ -247,7 +245,7 @@ impl Recorder {
     async fn failed(self, failure: &FailedRun) -> Result<()> {
         let place = self.place.clone();
         let Some(records) = self.records().await? else { return Ok(()) };
-        records.finish(&BackupRun::failed(failure, &place)).await?;
+        records.write(&BackupRun::failed(failure, &place)).await?;
         records.close().await;
         Ok(())
     }
@@ -288,7 +286,7 @@ async fn record_attempts(
     mut attempts: UnboundedReceiver<RecordedAttempt>,
     (job, host, place): (String, String, String),
 ) -> Result<Records> {
-    let records = Records::connect(&RecordsOptions { uri, patience: PATIENCE }).await?;
+    let records = Records::connect(&uri, PATIENCE).await?;
     let mut last: Option<BackupId> = None;
     while let Some(RecordedAttempt { id, started }) = attempts.recv().await {
         let run = BackupRun::begun(id.clone(), &job, &host, &place, started);

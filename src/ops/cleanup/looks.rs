@@ -12,7 +12,7 @@ use crate::retention::{RetentionAction, RetentionDecision, RetentionPlan, Rule};
 pub fn problems(state: &StoreState, plan: &RetentionPlan, policy: &Policy) -> Vec<String> {
     let told = |problem: String| {
         let mut faults = state.faults();
-        let fault = faults.find(|(id, fault)| fault.of_backup(id) == problem);
+        let fault = faults.find(|(id, fault)| fault.with_id(id) == problem);
         fault.map_or(problem.clone(), |(id, fault)| {
             format!("{problem}; {}", next(state, plan, policy, id, fault))
         })

@@ -20,8 +20,8 @@ use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::lock;
 use crate::base::units::several;
-use crate::catalog::known::KnownBackups;
 use crate::catalog::marks::{self, Mark, Tombstone};
+use crate::catalog::place_files::KnownBackups;
 use crate::catalog::{CatalogOptions, layout, records};
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
@@ -296,7 +296,7 @@ pub async fn cleanup(
     }
     let place = report.place.clone();
     let known = |change: &dyn Fn(&mut KnownBackups)| {
-        if !options.dry_run && state.absent.is_none() {
+        if !options.dry_run && state.missing.is_none() {
             KnownBackups::update(options.state_dir.as_deref(), &place, change);
         }
     };

@@ -32,7 +32,7 @@ pub struct Orphan {
 /// The orphans in the store.
 pub fn find(state: &StoreState, clock: DateTime<Utc>) -> Vec<Orphan> {
     let mut orphans = Vec::new();
-    for folder in state.bare.values() {
+    for folder in state.incomplete.values() {
         let body =
             |(file, object): (&String, &StoredObject)| layout::is_artifact(file).then(|| object.clone());
         for object in folder.iter().filter_map(body) {

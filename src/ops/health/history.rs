@@ -59,24 +59,24 @@ pub async fn freshness(around: &Context) -> Result<Finding> {
 /// All backups are as they were stored, as far as a listing and their last verify tell.
 pub async fn backups(around: &Context) -> Result<Finding> {
     let Some(state) = around.state().await? else { return Finding::skipped("there is no backup yet") };
-    if let Some(absent) = &state.absent {
+    if let Some(absent) = &state.missing {
         return Err(absent.error());
     }
     let lost = state.lost(around.time());
-    let mut faults: Vec<(&BackupId, &BackupFault)> = state.faults().chain(state.broken()).collect();
+    let mut faults: Vec<(&BackupId, &BackupFault)> = state.faults().chain(&state.broken).collect();
     faults.extend(lost.iter().map(|(id, fault)| (*id, fault)));
     faults.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
     let Some((id, fault)) = faults.first() else {
         return match state.manifests().count() as u64 {
             0 => Finding::skipped("there is no backup yet"),
-            _ if !state.future().is_empty() => Finding::warning(
-                state.future().join("; "),
+            _ if !state.future.is_empty() => Finding::warning(
+                state.future.join("; "),
                 "Delete these objects, and find out who wrote them; then verify the backups again",
             ),
             n => Finding::ok(format!("{}, no damage known", several(n, "backup"))),
         };
     };
-    let told: Vec<String> = faults.iter().take(TOLD).map(|(id, fault)| fault.of_backup(id)).collect();
+    let told: Vec<String> = faults.iter().take(TOLD).map(|(id, fault)| fault.with_id(id)).collect();
     let more = match faults.len().saturating_sub(TOLD) {
         0 => String::new(),
         n => format!("; {n} more: uzima-backup list"),

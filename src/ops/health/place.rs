@@ -121,7 +121,11 @@ pub async fn disk(around: &Context) -> Result<Finding> {
     let Place::Dir(dir) = &around.subject.place else {
         return Finding::not_configured("backups go to a bucket");
     };
-    let last = around.state().await?.and_then(|state| state.newest()).map(|manifest| manifest.artifact.size);
+    let last = around
+        .state()
+        .await?
+        .and_then(|state| state.manifests().next_back())
+        .map(|manifest| manifest.artifact.size);
     let (root, min_free) = (dir.root.clone(), dir.min_free);
     blocking(move || {
         let there = root.exists();

@@ -3,7 +3,7 @@
 use super::context::{Context, Finding};
 use crate::base::error::{Error, Result};
 use crate::base::units;
-use crate::catalog::records::{PATIENCE, Records, RecordsOptions};
+use crate::catalog::records::{PATIENCE, Records};
 use crate::config::RecordsAt;
 use crate::model::versions;
 use crate::model::versions::Support;
@@ -72,7 +72,7 @@ pub async fn records(around: &Context) -> Result<Finding> {
     let RecordsAt::Server(uri) = &around.subject.settings.records else {
         return Finding::not_configured("BACKUP_RECORDS is off");
     };
-    let records = Records::connect(&RecordsOptions { uri: uri.clone(), patience: PATIENCE }).await?;
+    let records = Records::connect(uri, PATIENCE).await?;
     let job = &around.subject.settings.job;
     let asked = async {
         let found = records.all(Some(job)).await?;

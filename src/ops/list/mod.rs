@@ -12,7 +12,7 @@ use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::marks::FailedRun;
 use crate::catalog::run::{BackupRun, Status, Verified};
 use crate::catalog::verdict::Verdict;
-use crate::catalog::{self, BackupFolder, Catalog, CatalogEntry, CatalogOptions, layout, reconcile};
+use crate::catalog::{self, BackupFolder, Catalog, CatalogEntry, CatalogOptions, layout};
 use crate::model::id::BackupId;
 use crate::store::Store;
 
@@ -73,7 +73,7 @@ fn known(
         place: store.place(),
         runs: Vec::new(),
         manifests: catalog::existing(folders).into_iter().collect(),
-        failures: reconcile::failed(folders),
+        failures: history::failures(folders),
     };
     // Whoever only looks holds no lock.
     let joined = history::join(&said, records, &RunContext { now, held: None });
@@ -87,9 +87,9 @@ fn candidates(
     now: DateTime<Utc>,
 ) -> Vec<BackupId> {
     let mut ids: BTreeSet<BackupId> = catalog::existing(folders).into_iter().collect();
-    ids.extend(reconcile::failed(folders));
+    ids.extend(history::failures(folders));
     ids.extend(known.keys().cloned());
-    let bare = folders.iter().filter(|(_, folder)| BackupFault::bare(folder, now).is_some());
+    let bare = folders.iter().filter(|(_, folder)| BackupFault::unrecorded(folder, now).is_some());
     ids.extend(bare.map(|(id, _)| id.clone()));
     ids.into_iter().rev().collect()
 }
@@ -131,7 +131,7 @@ async fn rows(
         );
         let fault = fault(&listed.row, folders.get(id).unwrap_or(&none), verdict, now);
         listed.pin = pins.get(listed.id()).cloned();
-        (listed.fault, listed.verified) = (fault, verdict.map(Verified::of));
+        (listed.fault, listed.verified) = (fault, verdict.map(Verified::from));
         listed
     };
     Ok(rows.into_iter().map(listed).collect())
@@ -145,10 +145,10 @@ fn fault(
     now: DateTime<Utc>,
 ) -> Option<BackupFault> {
     match row {
-        ListRow::Stored(CatalogEntry::Backup(manifest)) => BackupFault::of(manifest, folder, verdict),
+        ListRow::Stored(CatalogEntry::Backup(manifest)) => BackupFault::find(manifest, folder, verdict),
         ListRow::Stored(CatalogEntry::Damaged { key, why, .. }) => Some(BackupFault::unreadable(key, why)),
         ListRow::Stored(CatalogEntry::Archived { .. }) => None,
-        ListRow::Run(run) => BackupFault::lost(run, folder, now),
+        ListRow::Run(run) => BackupFault::lost_manifest(run, folder, now),
     }
 }
 

@@ -47,7 +47,7 @@ impl Listed {
             ListRow::Stored(_) => Status::Completed,
             ListRow::Run(run) => run.status,
         };
-        ShownStatus::of(status, self.fault.as_ref())
+        ShownStatus::new(status, self.fault.as_ref())
     }
 
     /// When it began, as exactly as is known.

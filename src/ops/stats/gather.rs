@@ -28,7 +28,7 @@ pub async fn gather(
         state.manifests().map(|manifest| BackupRun::completed(manifest, &place)).collect();
     let mut manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
     // There is a backup, whatever its manifest says.
-    manifests.extend(state.broken().keys().cloned());
+    manifests.extend(state.broken.keys().cloned());
     manifests.extend(state.archived.iter().cloned());
     let mut failures = BTreeSet::new();
     // A run that never heard that its manifest had arrived is said to have failed, and its backup exists.
@@ -44,21 +44,23 @@ pub async fn gather(
     let mine: Vec<BackupRun> = records.iter().filter(|run| run.job == options.job).cloned().collect();
     let mut runs = history::join(&said, &mine, &RunContext { now, held: None });
     let mut problems = state.problems();
-    let faults = state.faults().chain(state.broken());
+    let faults = state.faults().chain(&state.broken);
     let mut faults: BTreeMap<BackupId, BackupFault> =
         faults.map(|(id, fault)| (id.clone(), fault.clone())).collect();
     for run in &mut runs {
-        if let Some(fault) = state.bare.get(&run.id).and_then(|folder| BackupFault::lost(run, folder, now)) {
+        if let Some(fault) =
+            state.incomplete.get(&run.id).and_then(|folder| BackupFault::lost_manifest(run, folder, now))
+        {
             // It is stored, and nobody deleted it.
             run.status = Status::Completed;
-            problems.push(fault.of_backup(&run.id));
+            problems.push(fault.with_id(&run.id));
             faults.insert(run.id.clone(), fault);
         }
     }
     // Of which job these are, no record tells.
     let known = |id: &BackupId| faults.contains_key(id) || records.iter().any(|run| run.id == *id);
     let unknown = state.lost(now).into_iter().filter(|(id, _)| !known(id));
-    problems.extend(unknown.map(|(id, fault)| fault.of_backup(id)));
+    problems.extend(unknown.map(|(id, fault)| fault.with_id(id)));
     let known = JobHistory {
         faults,
         runs,

@@ -123,7 +123,7 @@ impl StatsReport {
 
     /// How a run and its backup stand.
     pub fn shown(&self, run: &BackupRun) -> ShownStatus {
-        ShownStatus::of(run.status, self.faults.get(&run.id))
+        ShownStatus::new(run.status, self.faults.get(&run.id))
     }
 }
 

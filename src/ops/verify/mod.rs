@@ -338,7 +338,7 @@ async fn keep(resources: &VerifyResources<'_>, verdict: &Verdict) -> Vec<String>
     if let Err(e) = verdict.write(&*resources.store).await {
         problems.push(format!("the result could not be stored next to the backup: {}", e.chain()));
     }
-    let verified = Verified::of(verdict);
+    let verified = Verified::from(verdict);
     if let Err(e) = records::record_verified(resources.records, &verdict.id, &verified).await {
         // Records are a cache. The store has the result.
         log::info!("{}", resources.redactor.clean(&e));

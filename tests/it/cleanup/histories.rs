@@ -5,7 +5,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use uzima_backup::catalog::collapse::{Amount, Contents};
+use uzima_backup::catalog::compare::{Amount, Contents};
 use uzima_backup::catalog::marks::Pin;
 use uzima_backup::catalog::state::RetainedBackup;
 use uzima_backup::config::choices::Policy;
@@ -101,7 +101,10 @@ impl History {
                 id: id.parse().expect("an id"),
                 job: job.into(),
                 started,
-                contents: Contents { total: amount, namespaces: [("a.b".into(), amount)].into() },
+                contents: Contents {
+                    total: amount,
+                    namespaces: [("a.b".into(), amount)].into_iter().collect(),
+                },
                 source: SourceServer {
                     topology: Topology::Standalone,
                     member: format!("db{}:1", self.server),

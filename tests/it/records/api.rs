@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bson::doc;
 use chrono::{SubsecRound, TimeDelta, Utc};
 use uzima_backup::base::secret::Secret;
-use uzima_backup::catalog::records::{Records, RecordsOptions};
+use uzima_backup::catalog::records::Records;
 use uzima_backup::catalog::run::{BackupRun, Status, Verified};
 use uzima_backup::model::id::BackupId;
 use uzima_testkit::mongod::Mongod;
@@ -19,8 +19,7 @@ fn begun(job: &str, days: i64) -> BackupRun {
 }
 
 async fn records(uri: &str, patience: u64) -> Records {
-    let options = RecordsOptions { uri: Secret::from(uri), patience: Duration::from_millis(patience) };
-    Records::connect(&options).await.expect("records")
+    Records::connect(&Secret::from(uri), Duration::from_millis(patience)).await.expect("records")
 }
 
 #[tokio::test]
@@ -48,7 +47,7 @@ async fn a_run_is_recorded_from_start_to_end() {
         warnings: vec!["w".into()],
         ..second.clone()
     };
-    records.finish(&done).await.expect("an end");
+    records.write(&done).await.expect("an end");
     assert_eq!(records.all(Some("j")).await.expect("the backups of job j").runs, std::slice::from_ref(&done));
     // A run that has ended is not marked as interrupted by a caller that thinks it still runs.
     let third = begun("j", 0);
@@ -79,7 +78,7 @@ async fn a_call_returns_within_the_limit_of_its_caller() {
     let none = records("mongodb://127.0.0.1:1", 400).await;
     for records in [stalled, none] {
         let began = Instant::now();
-        let error = records.finish(&begun("j", 0)).await.expect_err("no record");
+        let error = records.write(&begun("j", 0)).await.expect_err("no record");
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         assert!(
             error.chain().contains("records cannot be written (MongoDB at 127.0.0.1:"),

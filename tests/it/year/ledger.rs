@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use uzima_backup::catalog::collapse::{Amount, Contents};
+use uzima_backup::catalog::compare::{Amount, Contents};
 use uzima_backup::catalog::state::RetainedBackup;
 use uzima_backup::config::choices::Policy;
 use uzima_backup::model::id::BackupId;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::catalog::collapse::{Amount, Contents};
+use crate::catalog::compare::{Amount, Contents};
 use crate::catalog::marks::Pin;
 use crate::catalog::run::{BackupRun, Status};
 use crate::catalog::state::RetainedBackup;
@@ -110,7 +110,10 @@ fn backup(run: &BackupRun) -> RetainedBackup {
         id: run.id.clone(),
         job: run.job.clone(),
         started: run.started_at,
-        contents: Contents { total: amount, namespaces: [("shop.orders".to_string(), amount)].into() },
+        contents: Contents {
+            total: amount,
+            namespaces: [("shop.orders".into(), amount)].into_iter().collect(),
+        },
         source: SourceServer {
             topology: Topology::Standalone,
             member: "db1.example.com:27017".into(),

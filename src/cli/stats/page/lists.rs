@@ -33,7 +33,7 @@ pub struct KeptRow {
 #[derive(Debug)]
 pub struct RunRow {
     pub id: String,
-    pub status: &'static str,
+    pub status: String,
     pub tone: Option<Tone>,
     pub started: String,
     pub facts: String,
@@ -91,7 +91,7 @@ pub fn runs(report: &StatsReport, clean: impl Fn(&str) -> String) -> (Vec<RunRow
         said.dedup();
         RunRow {
             id: run.id.to_string(),
-            status: report.shown(run).words(),
+            status: report.shown(run).to_string(),
             tone: tone(report, run),
             started: time(run.started_at),
             facts: facts.join(" · "),

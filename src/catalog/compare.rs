@@ -1,0 +1,279 @@
+//! Comparisons of a backup with the one before it in the same job. Both faults below produce backups that look good, while
+//! retention deletes the last useful ones. The new backup is kept, but a person must look at it.
+//!
+//! - A backup *collapsed* if it has much less data: a restored empty server, a wrong URI, a dropped database.
+//! - The *source changed* if the job suddenly reads another server.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::base::units::{count, several};
+use crate::config::uri;
+use crate::model::manifest::{Manifest, NamespaceEntry, SourceServer};
+use crate::model::server::Topology;
+
+/// The amount of data in a namespace or a backup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub documents: u64,
+    /// The length of the documents in bytes.
+    pub raw_bytes: u64,
+}
+
+/// The amounts in the namespaces of a backup, by full name. With names from a [`NamePool`], each namespace takes 16 bytes,
+/// and copies take none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Vec<(String, u64, u64)>")]
+pub struct NamespaceAmounts {
+    /// Sorted and unique.
+    names: Arc<[Arc<str>]>,
+    /// In the order of the names.
+    amounts: Arc<[Amount]>,
+}
+
+impl NamespaceAmounts {
+    fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
+        self.names.iter().map(|name| &**name).zip(self.amounts.iter().copied())
+    }
+
+    /// Returns the namespaces that `now` does not have.
+    fn without(&self, now: &NamespaceAmounts) -> Vec<(&str, Amount)> {
+        if Arc::ptr_eq(&self.names, &now.names) {
+            return Vec::new();
+        }
+        let has = |name: &str| now.names.binary_search_by(|other| (**other).cmp(name)).is_ok();
+        self.iter().filter(|(name, _)| !has(name)).collect()
+    }
+}
+
+impl Default for NamespaceAmounts {
+    fn default() -> NamespaceAmounts {
+        NamespaceAmounts::from(Vec::new())
+    }
+}
+
+impl FromIterator<(String, Amount)> for NamespaceAmounts {
+    fn from_iter<I: IntoIterator<Item = (String, Amount)>>(named: I) -> NamespaceAmounts {
+        let sorted: BTreeMap<String, Amount> = named.into_iter().collect();
+        let (names, amounts): (Vec<Arc<str>>, Vec<Amount>) =
+            sorted.into_iter().map(|(name, amount)| (Arc::from(name), amount)).unzip();
+        NamespaceAmounts { names: names.into(), amounts: amounts.into() }
+    }
+}
+
+/// From triples of name, documents and bytes.
+impl From<Vec<(String, u64, u64)>> for NamespaceAmounts {
+    fn from(triples: Vec<(String, u64, u64)>) -> NamespaceAmounts {
+        let amount = |(name, documents, raw_bytes)| (name, Amount { documents, raw_bytes });
+        triples.into_iter().map(amount).collect()
+    }
+}
+
+impl Serialize for NamespaceAmounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(|(name, amount)| (name, amount.documents, amount.raw_bytes)))
+    }
+}
+
+/// The amounts of a stored manifest. Each entry is decoded completely, so that a manifest is damaged here too if it is
+/// damaged elsewhere, but only one entry is in memory at a time.
+#[derive(Deserialize)]
+#[serde(from = "Vec<NamedAmount>")]
+pub(super) struct StoredAmounts(pub NamespaceAmounts);
+
+impl From<Vec<NamedAmount>> for StoredAmounts {
+    fn from(entries: Vec<NamedAmount>) -> StoredAmounts {
+        StoredAmounts(entries.into_iter().map(|entry| (entry.name, entry.amount)).collect())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(from = "NamespaceEntry")]
+struct NamedAmount {
+    name: String,
+    amount: Amount,
+}
+
+impl From<NamespaceEntry> for NamedAmount {
+    fn from(entry: NamespaceEntry) -> NamedAmount {
+        let amount = Amount { documents: entry.documents, raw_bytes: entry.raw_bytes };
+        NamedAmount { name: entry.name(), amount }
+    }
+}
+
+/// The namespace names of many backups, each in memory only once. Two nights nearly always have the same names.
+#[derive(Debug, Default)]
+pub(super) struct NamePool {
+    names: HashSet<Arc<str>>,
+    lists: HashSet<Arc<[Arc<str>]>>,
+}
+
+impl NamePool {
+    /// Returns the same amounts with names from the pool.
+    pub fn share(&mut self, namespaces: NamespaceAmounts) -> NamespaceAmounts {
+        if let Some(list) = self.lists.get(&namespaces.names) {
+            return NamespaceAmounts { names: list.clone(), ..namespaces };
+        }
+        let mut known = |name: &Arc<str>| {
+            let shared = self.names.get(name).unwrap_or(name).clone();
+            self.names.insert(shared.clone());
+            shared
+        };
+        let list: Arc<[Arc<str>]> = namespaces.names.iter().map(&mut known).collect();
+        self.lists.insert(list.clone());
+        NamespaceAmounts { names: list, ..namespaces }
+    }
+}
+
+/// The amounts of a backup, in total and by namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub total: Amount,
+    pub namespaces: NamespaceAmounts,
+}
+
+impl Contents {
+    /// The amounts of a backup with these namespaces.
+    pub(super) fn new<N>(manifest: &Manifest<N>, namespaces: NamespaceAmounts) -> Contents {
+        let total = Amount { documents: manifest.totals.documents, raw_bytes: manifest.totals.raw_bytes };
+        Contents { total, namespaces }
+    }
+
+    /// Returns a message about the missing data if `now` collapsed in comparison with these contents. `before` names the
+    /// backup with these contents.
+    pub fn collapsed(&self, now: &Contents, before: &str) -> Option<String> {
+        let half = |what: &str, then: u64, now: u64| {
+            (now < then.div_ceil(2))
+                .then(|| format!("{} where {before} had {}", several(now, what), count(then)))
+        };
+        half("document", self.total.documents, now.total.documents)
+            .or_else(|| half("byte", self.total.raw_bytes, now.total.raw_bytes))
+            .or_else(|| self.vanished(now))
+    }
+
+    /// Returns a message if namespaces with at least a tenth of the documents or bytes are gone.
+    fn vanished(&self, now: &Contents) -> Option<String> {
+        let gone = self.namespaces.without(&now.namespaces);
+        let sum = |value: fn(&Amount) -> u64| {
+            gone.iter().fold(0_u64, |sum, (_, amount)| sum.saturating_add(value(amount)))
+        };
+        let (documents, bytes) = (sum(|amount| amount.documents), sum(|amount| amount.raw_bytes));
+        let large = |part: u64, whole: u64| part > 0 && part.saturating_mul(10) >= whole;
+        (large(documents, self.total.documents) || large(bytes, self.total.raw_bytes)).then(|| {
+            let names: Vec<&str> = gone.iter().take(5).map(|(name, _)| *name).collect();
+            let more = if gone.len() > 5 { format!(" and {} more", gone.len() - 5) } else { String::new() };
+            format!(
+                "{}{more} vanished, with {} of {}",
+                names.join(", "),
+                several(documents, "document"),
+                count(self.total.documents)
+            )
+        })
+    }
+}
+
+/// Returns a message if `now` collapsed in comparison with the backup before it.
+pub fn collapsed(before: &Manifest, now: &Manifest) -> Option<String> {
+    let contents = |manifest: &Manifest| {
+        let namespaces = manifest
+            .namespaces
+            .iter()
+            .map(|entry| (entry.name(), Amount { documents: entry.documents, raw_bytes: entry.raw_bytes }));
+        Contents::new(manifest, namespaces.collect())
+    };
+    contents(before).collapsed(&contents(now), "the last backup")
+}
+
+/// Returns a message if the source changed.
+///
+/// A replica set is identified by its id, or by its name if the user may not read the id, because its members change
+/// roles. A router does not identify the cluster behind it, so all routers count as the same source.
+pub fn source_changed(before: &SourceServer, now: &SourceServer) -> Option<String> {
+    let same = match (before.topology, now.topology) {
+        (Topology::Standalone, Topology::Standalone) => address(&before.member) == address(&now.member),
+        (Topology::Mongos, Topology::Mongos) => true,
+        (Topology::ReplicaSet, Topology::ReplicaSet) => match (&before.set_id, &now.set_id) {
+            (Some(before), Some(now)) => before == now,
+            _ => before.set_name == now.set_name,
+        },
+        _ => false,
+    };
+    (!same).then(|| format!("the source was {}, and is {}", describe(before), describe(now)))
+}
+
+/// Returns host and port of a member. `localhost`, `127.0.0.1` and `[::1]` are the same host.
+fn address(member: &str) -> (&str, &str) {
+    let (host, port) = member.rsplit_once(':').unwrap_or((member, ""));
+    (if uri::is_loopback(host) { "localhost" } else { host }, port)
+}
+
+fn describe(source: &SourceServer) -> String {
+    let member = &source.member;
+    match (source.topology, &source.set_name) {
+        (Topology::Standalone, _) => format!("the single server {member}"),
+        (Topology::Mongos, _) => format!("a sharded cluster at {member}"),
+        (Topology::ReplicaSet, name) => {
+            let id = source.set_id.as_ref().map(|id| format!(" with the id {id}")).unwrap_or_default();
+            format!("the replica set {}{id} at {member}", name.as_deref().unwrap_or("without a name"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_name_lists_share_their_memory() {
+        let named = |names: &[&str]| -> NamespaceAmounts {
+            names.iter().map(|name| (name.to_string(), Amount { documents: 1, raw_bytes: 2 })).collect()
+        };
+        let mut shared = NamePool::default();
+        let [first, second] = [(); 2].map(|()| shared.share(named(&["b.b", "a.a"])));
+        assert!(Arc::ptr_eq(&first.names, &second.names) && first.without(&second).is_empty());
+        let third = shared.share(named(&["a.a"]));
+        assert!(Arc::ptr_eq(&first.names[0], &third.names[0]));
+        assert_eq!(first.without(&third).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["b.b"]);
+        let json = serde_json::to_string(&first).unwrap();
+        assert_eq!(json, r#"[["a.a",1,2],["b.b",1,2]]"#);
+        assert_eq!(serde_json::from_str::<NamespaceAmounts>(&json).unwrap(), first);
+    }
+
+    fn source(topology: Topology, member: &str, name: Option<&str>, id: Option<&str>) -> SourceServer {
+        SourceServer {
+            topology,
+            member: member.into(),
+            version: "8.0.0".into(),
+            feature_compatibility_version: None,
+            set_name: name.map(Into::into),
+            set_id: id.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_source_is_recognized() {
+        use Topology::{Mongos, ReplicaSet, Standalone};
+        let set = |member, name, id| source(ReplicaSet, member, Some(name), id);
+        let single = |member| source(Standalone, member, None, None);
+        for (before, now, same) in [
+            (single("a:1"), single("a:1"), true),
+            (single("a:1"), single("b:1"), false),
+            (single("localhost:1"), single("127.0.0.1:1"), true),
+            (single("[::1]:1"), single("localhost:1"), true),
+            (single("127.0.0.1:1"), single("localhost:2"), false),
+            (single("localhost:1"), single("a:1"), false),
+            (set("a:1", "rs", Some("1")), set("b:1", "rs", Some("1")), true),
+            (set("a:1", "rs", Some("1")), set("a:1", "rs", Some("2")), false),
+            (set("a:1", "rs", Some("1")), set("b:1", "rs", None), true),
+            (set("a:1", "rs", None), set("a:1", "other", None), false),
+            (single("a:1"), set("a:1", "rs", None), false),
+            (source(Mongos, "a:1", None, None), source(Mongos, "b:1", None, None), true),
+        ] {
+            let change = source_changed(&before, &now);
+            assert_eq!(change.is_none(), same, "{change:?}");
+            assert!(change.is_none_or(|words| words.contains(&now.member)), "names the new one");
+        }
+    }
+}
