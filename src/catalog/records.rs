@@ -286,7 +286,10 @@ fn decode(mut document: Document) -> Result<BackupRun, String> {
     let read = Cell::new(None);
     let fields = document.into_iter().map(|(key, value)| {
         read.set(Some(key.clone()));
-        (key, RecordValue(value))
+        // bson would change such a date to the end of the year 9999.
+        let exists = |at: &bson::DateTime| DateTime::from_timestamp_millis(at.timestamp_millis()).is_some();
+        let exists = value.as_datetime().is_none_or(exists);
+        (key, RecordValue(if exists { value } else { Bson::Undefined }))
     });
     // After the last field, none is at fault: one is missing.
     let fields = fields.chain(std::iter::from_fn(|| {
