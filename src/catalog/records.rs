@@ -279,7 +279,7 @@ fn update(run: &BackupRun) -> bson::error::Result<Document> {
 /// Returns the name of the wrong field and the fault, or says that a newer version wrote the record.
 fn decode(mut document: Document) -> Result<BackupRun, String> {
     let format = count::deserialize(bson::Deserializer::new(document.remove("format").unwrap_or(Bson::Null)));
-    let format = format.map_err(|e| message(e))?.ok_or("it has no format")?;
+    let format = format.map_err(message)?.ok_or("it has no format")?;
     if format != FORMAT as u64 {
         return Err(format!("it is of the format {format}, this version knows {FORMAT}"));
     }
