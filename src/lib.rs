@@ -17,7 +17,7 @@
 //! - [`config`] merges flags, environment and file, and checks them before the first request.
 //! - [`base`] has errors, exit codes, retries, locks, secrets and other foundations.
 //!
-//! `main` calls [`cli::run`]. [`fuzzing`] lists the parsers of foreign bytes, for the fuzz targets and their test.
+//! `main` calls [`cli::run`]. `fuzz/parsers.rs` lists the parsers of foreign bytes, for the fuzz targets and their test.
 //!
 //! **Backup.** [`source`] passes whole documents, and after them an oplog slice that brings the data to one instant, to
 //! [`artifact`]. There they are packed into blocks, compressed on all cores, framed as a tar or as mongodump's archive, and
@@ -41,7 +41,8 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod dumpformat;
-#[doc(hidden)]
+#[cfg(any(test, fuzzing))]
+#[path = "../fuzz/parsers.rs"]
 pub mod fuzzing;
 pub mod model;
 pub mod mongo;

@@ -7,7 +7,6 @@ mod connect;
 mod consistency;
 mod docs;
 mod drill;
-mod fuzz;
 mod generated;
 mod health;
 mod hostile;
