@@ -22,11 +22,6 @@ pub fn crc64nvme(bytes: &[u8]) -> u64 {
     crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
 }
 
-/// CRC-64/NVME of a piece with sum `first`, followed by a piece with sum `second` of `second_len` bytes.
-fn combine_crc64nvme(first: u64, second: u64, second_len: u64) -> u64 {
-    crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, second_len)
-}
-
 /// The length and checksum of a stored part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PartSum {
@@ -37,7 +32,7 @@ pub(super) struct PartSum {
 /// Compares the stored parts, in order, with the object that their writer sent.
 ///
 /// # Errors
-/// Returns a text that names the difference.
+/// Returns an error that names the difference.
 pub(super) fn agree(
     parts: impl IntoIterator<Item = (u32, PartSum)>,
     part_size: u64,
@@ -54,16 +49,16 @@ pub(super) fn agree(
         if part.len != part_size {
             short = Some(index);
         }
-        crc = if count == 0 { part.crc64nvme } else { combine_crc64nvme(crc, part.crc64nvme, part.len) };
+        crc = crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, crc, part.crc64nvme, part.len);
         size += part.len;
         count += 1;
     }
     if count != whole.parts {
-        return Err(format!("{count} parts were stored, {} were written", whole.parts));
+        return Err(format!("{count} parts were stored, but {} were written", whole.parts));
     }
     if size != whole.size {
         return Err(format!(
-            "{} were stored, {} were written",
+            "{} were stored, but {} were written",
             several(size, "byte"),
             units::count(whole.size)
         ));
@@ -73,7 +68,7 @@ pub(super) fn agree(
     }
     if crc != whole.crc64nvme {
         return Err(format!(
-            "the CRC64NVME of the stored parts is {crc:016x}, of the written bytes {:016x}",
+            "the CRC64NVME of the stored parts is {crc:016x}, but that of the written bytes is {:016x}",
             whole.crc64nvme
         ));
     }
@@ -82,19 +77,15 @@ pub(super) fn agree(
 
 /// The header values for a body; `None` for headers that the mode does not use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Headers {
+pub(super) struct ChecksumHeaders {
     pub(super) crc64nvme: Option<String>,
     pub(super) crc32c: Option<String>,
     pub(super) content_md5: Option<String>,
 }
 
-/// The checksum of a body in the mode's algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sum {
-    Crc64Nvme(u64),
-    Crc32c(u32),
-    None,
-}
+/// The checksum of a body, with the mode's algorithm; `None` for the mode without checksums.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct BodySum(Option<(CrcAlgorithm, u64)>);
 
 impl ChecksumMode {
     pub(super) fn algorithm(self) -> Option<ChecksumAlgorithm> {
@@ -110,68 +101,56 @@ impl ChecksumMode {
     }
 
     /// Computes the checksum of `body`, whose CRC-64/NVME is known.
-    pub(super) fn sum(self, body: &[u8], crc64nvme: u64) -> Sum {
-        match self {
-            ChecksumMode::Crc64Nvme => Sum::Crc64Nvme(crc64nvme),
-            ChecksumMode::Crc32c => Sum::Crc32c(crc_fast::crc32_iscsi(body)),
-            ChecksumMode::None => Sum::None,
-        }
+    pub(super) fn sum(self, body: &[u8], crc64nvme: u64) -> BodySum {
+        BodySum(match self {
+            ChecksumMode::Crc64Nvme => Some((CrcAlgorithm::Crc64Nvme, crc64nvme)),
+            ChecksumMode::Crc32c => Some((CrcAlgorithm::Crc32Iscsi, crc_fast::crc32_iscsi(body).into())),
+            ChecksumMode::None => None,
+        })
     }
 
     /// The headers for a body that is sent.
-    pub(super) fn headers(self, body: &[u8], sum: Sum) -> Headers {
+    pub(super) fn headers(self, body: &[u8], sum: BodySum) -> ChecksumHeaders {
         let content_md5 = (self == ChecksumMode::None).then(|| STANDARD.encode(Md5::digest(body)));
-        Headers { content_md5, ..sum.headers() }
+        ChecksumHeaders { content_md5, ..sum.headers() }
     }
 }
 
-impl Sum {
-    pub(super) fn headers(self) -> Headers {
-        match self {
-            Sum::Crc64Nvme(crc) => {
-                Headers { crc64nvme: Some(STANDARD.encode(crc.to_be_bytes())), ..Headers::default() }
+impl BodySum {
+    pub(super) fn headers(self) -> ChecksumHeaders {
+        let mut headers = ChecksumHeaders::default();
+        match self.0 {
+            Some((CrcAlgorithm::Crc32Iscsi, crc)) => {
+                headers.crc32c = Some(STANDARD.encode((crc as u32).to_be_bytes()));
             }
-            Sum::Crc32c(crc) => {
-                Headers { crc32c: Some(STANDARD.encode(crc.to_be_bytes())), ..Headers::default() }
-            }
-            Sum::None => Headers::default(),
+            Some((_, crc)) => headers.crc64nvme = Some(STANDARD.encode(crc.to_be_bytes())),
+            None => {}
         }
+        headers
     }
 
-    /// The checksum of this piece followed by another of `len` bytes.
-    pub(super) fn then(self, next: Sum, len: u64) -> Sum {
-        match (self, next) {
-            (Sum::Crc64Nvme(a), Sum::Crc64Nvme(b)) => Sum::Crc64Nvme(combine_crc64nvme(a, b, len)),
-            (Sum::Crc32c(a), Sum::Crc32c(b)) => {
-                let crc = crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, a.into(), b.into(), len);
-                Sum::Crc32c(crc as u32)
+    /// The checksum of a whole, from the checksums and lengths of its parts.
+    pub(super) fn of_parts(parts: impl Iterator<Item = (BodySum, u64)>) -> BodySum {
+        let sum = |whole: Option<(CrcAlgorithm, u64)>, (part, len): (BodySum, u64)| match (whole, part.0) {
+            (Some((algorithm, crc)), Some((_, next))) => {
+                Some((algorithm, crc_fast::checksum_combine(algorithm, crc, next, len)))
             }
-            _ => Sum::None,
-        }
+            (_, first) => first,
+        };
+        BodySum(parts.fold(None, sum))
     }
 }
 
-/// The ETag of a multipart object: the MD5 of its parts' MD5s, and their number. `None` if a part's ETag is
-/// no MD5, which is always so with KMS encryption, and with some services.
+/// The ETag of a multipart object: the MD5 of its parts' MD5s, and their number. `None` if the ETag of a part is
+/// not an MD5, which is always the case with KMS encryption, and with some services.
 pub(super) fn multipart_etag<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String> {
     let (mut all, mut count) = (Md5::new(), 0);
     for etag in parts {
-        all.update(unhex(etag.trim_matches('"'))?);
+        let md5 = Some(etag.trim_matches('"')).filter(|hex| hex.len() == 32)?;
+        all.update(u128::from_str_radix(md5, 16).ok()?.to_be_bytes());
         count += 1;
     }
-    let hex: String = all.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    Some(format!("{hex}-{count}"))
-}
-
-fn unhex(hex: &str) -> Option<[u8; 16]> {
-    if hex.len() != 32 {
-        return None;
-    }
-    let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    Some(format!("{:032x}-{count}", u128::from_be_bytes(all.finalize().into())))
 }
 
 #[cfg(test)]
@@ -184,7 +163,7 @@ mod tests {
 
     /// The check value of CRC-64/NVME in the catalogue of parametrised CRC algorithms.
     #[test]
-    fn check_value() {
+    fn crc64nvme_has_the_check_value() {
         assert_eq!(crc64nvme(b"123456789"), 0xae8b14860a799888);
     }
 
@@ -205,19 +184,23 @@ mod tests {
 
     /// Check values of the catalogue of parametrised CRC algorithms, and RFC 1321's MD5.
     #[test]
-    fn values() {
+    fn checksum_headers_have_the_check_values() {
         let sum = ChecksumMode::Crc32c.sum(b"123456789", 0);
-        assert_eq!(sum, Sum::Crc32c(0xe3069283));
+        assert_eq!(sum, BodySum(Some((CrcAlgorithm::Crc32Iscsi, 0xe3069283))));
         assert_eq!(sum.headers().crc32c.as_deref(), Some("4waSgw=="));
         let first = ChecksumMode::Crc32c.sum(b"1234", 0);
-        assert_eq!(first.then(ChecksumMode::Crc32c.sum(b"56789", 0), 5), sum);
+        let second = ChecksumMode::Crc32c.sum(b"56789", 0);
+        assert_eq!(BodySum::of_parts([(first, 4), (second, 5)].into_iter()), sum);
         let none = ChecksumMode::None;
-        assert_eq!(none.headers(b"abc", Sum::None).content_md5.as_deref(), Some("kAFQmDzST7DWlj99KOF/cg=="));
+        assert_eq!(
+            none.headers(b"abc", BodySum(None)).content_md5.as_deref(),
+            Some("kAFQmDzST7DWlj99KOF/cg==")
+        );
     }
 
     /// One part of `abc`: `md5(md5("abc"))-1`, computed with `printf abc | md5sum | xxd -r -p | md5sum`.
     #[test]
-    fn etag() {
+    fn a_multipart_etag_is_the_md5_of_the_parts_md5s() {
         let etag = multipart_etag(["\"900150983cd24fb0d6963f7d28e17f72\""].into_iter());
         assert_eq!(etag.as_deref(), Some("af5da9f45af7a300e3aded972f8ff687-1"));
         assert_eq!(multipart_etag(["not an md5"].into_iter()), None);

@@ -1,11 +1,13 @@
 //! A list of the uploads under way, so that the next run can abort uploads that a killed run left behind.
 //!
-//! Not every service can list them (MinIO lists uploads only for an exact key), so each upload has a small
+//! Not every service can list uploads (MinIO lists uploads only for an exact key), so each upload has a small
 //! file in the state directory, which its process [claims](crate::base::lock).
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,7 @@ const FOLDER: &str = "uploads";
 /// The largest file in bytes: a place, a key of at most 1,024 bytes, and an upload id.
 const LARGEST: u64 = 64 << 10;
 
-/// An upload under way.
+/// The content of the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct UploadNote {
     /// [`Store::place`].
@@ -29,11 +31,10 @@ struct UploadNote {
     upload_id: String,
 }
 
-/// The file of an upload under way. If it is dropped, the file stays for the next run, which can then claim
-/// it.
+/// The claimed file of an upload. If it is dropped, the file stays for the next run, which can then claim it.
 #[derive(Debug)]
 pub struct Marker {
-    folder: Folder,
+    folder: Arc<Folder>,
     name: PathBuf,
     _claim: Claim,
 }
@@ -48,21 +49,21 @@ impl Marker {
 
 /// Writes the file of an upload that has begun.
 pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &str) -> Result<Marker> {
-    // The process id in the name shows whether an empty file is about to be written.
+    // The process id in the name shows whether the process that created an empty file still runs.
     let name = PathBuf::from(format!("{name}.{}.json", std::process::id()));
-    let failed = |e: std::io::Error| {
+    let failed = |e: io::Error| {
         Error::failed(format!("cannot write {}", state.join(FOLDER).join(&name).display()))
             .hint("Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write")
             .caused_by(room::explained(e, state))
     };
-    let created = || -> std::io::Result<Marker> {
+    let created = || -> io::Result<Marker> {
         let state = Folder::create(state, 0o700)?;
         state.make_folder(Path::new(FOLDER), 0o700)?;
-        let folder = state.folder(Path::new(FOLDER))?;
+        let folder = Arc::new(state.folder(Path::new(FOLDER))?);
         // A dead process with the same id may have left a file, or another user a link.
         let _ = folder.remove(&name);
         let claim = Claim::take(folder.create_file(&name, 0o600)?)?;
-        let claim = claim.ok_or_else(|| std::io::Error::other("another process has locked it"))?;
+        let claim = claim.ok_or_else(|| io::Error::other("another process has locked it"))?;
         let upload = UploadNote { place: place.into(), key: key.into(), upload_id: upload_id.into() };
         claim.file().write_all(&serde_json::to_vec(&upload)?)?;
         Ok(Marker { folder, name: name.clone(), _claim: claim })
@@ -78,63 +79,59 @@ pub async fn sweep(state: Option<&Path>, store: &dyn Store) -> Vec<String> {
     match store.leftovers().await {
         Ok(dead) => {
             for (key, id) in dead {
-                if end(store, &key, &id, &mut lines).await {
+                if abort(store, &key, &id, &mut lines).await {
                     known.insert(key);
                 }
             }
         }
         Err(e) => lines.push(format!("cannot look for uploads that an earlier run left behind: {e}")),
     }
-    let Some(folder) = state.and_then(|state| Folder::open(state).ok()?.folder(Path::new(FOLDER)).ok())
-    else {
-        return lines;
-    };
-    for name in folder.names().unwrap_or_default() {
-        let name = Path::new(&name);
-        let Some((claim, upload)) = dead(&folder, name) else { continue };
+    let Some(state) = state.map(Path::to_path_buf) else { return lines };
+    let dead = tokio::task::spawn_blocking(move || dead_markers(&state)).await;
+    for (marker, upload) in dead.unwrap_or_default() {
         let over = match upload {
             // The process was killed before it wrote the file, so the upload is unknown.
-            None => writer_is_gone(name),
+            None => writer_is_gone(&marker.name),
             Some(upload) if upload.place != store.place() => false,
             Some(upload) if known.contains(&upload.key) => true,
-            Some(upload) => end(store, &upload.key, &upload.upload_id, &mut lines).await,
+            Some(upload) => abort(store, &upload.key, &upload.upload_id, &mut lines).await,
         };
         if over {
-            let _ = folder.remove(name);
+            marker.forget();
         }
-        drop(claim);
     }
     lines
 }
 
-async fn end(store: &dyn Store, key: &str, id: &str, lines: &mut Vec<String>) -> bool {
-    match store.abort_left(key, id).await {
-        Ok(()) => {
-            lines.push(format!("removed the unfinished upload of {key}, which an earlier run left behind"));
-            true
-        }
-        Err(e) => {
-            lines
-                .push(format!("an earlier run left an unfinished upload behind that cannot be removed: {e}"));
-            false
-        }
-    }
+/// Aborts an upload and adds a line about it. Returns false if that fails.
+async fn abort(store: &dyn Store, key: &str, id: &str, lines: &mut Vec<String>) -> bool {
+    let aborted = store.abort_left(key, id).await;
+    lines.push(match &aborted {
+        Ok(()) => format!("removed the unfinished upload of {key}, which an earlier run left behind"),
+        Err(e) => format!("an earlier run left an unfinished upload behind that cannot be removed: {e}"),
+    });
+    aborted.is_ok()
 }
 
-/// Claims the file of a dead writer and reads its upload, which is `None` if the file has no content.
-fn dead(folder: &Folder, name: &Path) -> Option<(Claim, Option<UploadNote>)> {
-    let claim = Claim::of_dead(folder.read(name).ok()?).ok()??;
-    let upload = folder.read_all(name, LARGEST).ok().and_then(|json| serde_json::from_slice(&json).ok());
-    Some((claim, upload))
+/// Claims the files of dead writers and reads their uploads. An upload is `None` if its file is empty.
+fn dead_markers(state: &Path) -> Vec<(Marker, Option<UploadNote>)> {
+    let open = || Folder::open(state)?.folder(Path::new(FOLDER));
+    let Ok(folder) = open().map(Arc::new) else { return Vec::new() };
+    let claimed = |name: OsString| {
+        let name = PathBuf::from(name);
+        let claim = Claim::of_dead(folder.read(&name).ok()?).ok()??;
+        let json = folder.read_all(&name, LARGEST).ok();
+        let upload = json.and_then(|json| serde_json::from_slice(&json).ok());
+        Some((Marker { folder: Arc::clone(&folder), name, _claim: claim }, upload))
+    };
+    folder.names().unwrap_or_default().into_iter().filter_map(claimed).collect()
 }
 
-/// Returns true if the process that the file's name contains no longer runs.
+/// Returns true if the process whose id is in the file's name no longer runs.
 fn writer_is_gone(path: &Path) -> bool {
     let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    match name.rsplit('.').next().and_then(|id| id.parse::<u32>().ok()) {
-        Some(id) => id != std::process::id() && !Path::new(&format!("/proc/{id}")).exists(),
-        None => true,
-    }
+    let id = name.rsplit('.').next().and_then(|id| id.parse::<u32>().ok());
+    id.is_none_or(|id| id != std::process::id() && !Path::new(&format!("/proc/{id}")).exists())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where backups are kept: an S3 bucket or a local directory, behind one trait.
+//! The stores that keep backups: an S3 bucket or a local directory, behind one trait.
 //!
 //! A store holds objects under keys with `/` between their parts, relative to the store's root (the prefix in
 //! a bucket, the backup directory). It knows nothing of backups. Large objects are uploaded in parts of equal
@@ -7,7 +7,6 @@
 
 pub mod checksum;
 pub mod dir;
-pub mod error;
 pub mod leftovers;
 pub mod s3;
 
@@ -15,14 +14,16 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::config::place::Place;
-use crate::config::store::Limits;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use crate::base::error::{Error, Kind, Result};
+use crate::base::units;
+use crate::config::place::Place;
+use crate::config::store::Limits;
+
 pub use dir::DirStore;
-pub use error::{Result, StoreError, StoreErrorKind};
 pub use s3::S3Store;
 
 /// The facts that a store reports about an object.
@@ -51,29 +52,6 @@ pub enum ArchiveState {
     Thawing,
 }
 
-/// The most objects of a listing: 365,000 backups with several objects each. More mean that the listing does
-/// not end.
-const MOST_OBJECTS: usize = 2_000_000;
-
-impl Limits {
-    /// Checks an upload against the limits. Returns the class and the cause of the error.
-    fn check(&self, spec: &UploadSpec) -> std::result::Result<(), (StoreErrorKind, String)> {
-        let (size, min, max) = (spec.part_size, self.min_part, self.max_part);
-        if size < min || size > max || size == 0 {
-            return Err((
-                StoreErrorKind::Misconfigured,
-                format!("parts of {size} bytes are not within {min} to {max}"),
-            ));
-        }
-        let parts = spec.estimate.unwrap_or(0).div_ceil(size);
-        if parts > u64::from(self.max_parts) {
-            let cause = format!("about {parts} parts are needed, {} are allowed", self.max_parts);
-            return Err((StoreErrorKind::Full, cause));
-        }
-        Ok(())
-    }
-}
-
 /// What remains after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
@@ -98,11 +76,11 @@ pub struct UploadSpec {
     pub probe: bool,
 }
 
-/// The protection of objects from a thief of the key that writes them.
+/// The settings of a bucket that protect objects if the key that writes them is stolen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Protection {
-    /// Deleted and overwritten objects stay as versions; `None` if the key may not ask or the service does
-    /// not say.
+    /// Deleted and overwritten objects stay as versions; `None` if the key may not read this setting or the
+    /// service does not report it.
     pub versions: Option<bool>,
     /// Objects can be given a retention period (Object Lock); `None` as above.
     pub locks: Option<bool>,
@@ -124,9 +102,12 @@ pub struct Whole {
 /// # Errors
 /// Returns an error if the directory cannot be used or created, or the connection to the bucket cannot be set
 /// up.
-pub async fn open(place: &Place) -> Result<Arc<dyn Store>> {
+pub async fn open(place: &Place) -> StoreResult<Arc<dyn Store>> {
     Ok(match place {
-        Place::Dir(options) => Arc::new(DirStore::new(options.clone())?),
+        Place::Dir(options) => {
+            let options = options.clone();
+            Arc::new(dir::blocking(|| DirStore::new(options)).await?)
+        }
         Place::S3(options) => Arc::new(S3Store::connect((**options).clone()).await?),
     })
 }
@@ -134,19 +115,138 @@ pub async fn open(place: &Place) -> Result<Arc<dyn Store>> {
 /// Opens the store of a place that must have backups: unlike [`open`], it does not create a directory.
 ///
 /// # Errors
-/// Returns an error if the place is a directory that does not exist (it may be misspelt, or on a disk that is not mounted),
-/// and as [`open`] does.
-pub async fn open_existing(place: &Place) -> crate::base::error::Result<Arc<dyn Store>> {
+/// Returns an error if the place is a directory that does not exist (it may be misspelt, or on a disk that is
+/// not mounted), and as [`open`] does.
+pub async fn open_existing(place: &Place) -> Result<Arc<dyn Store>> {
     if let Place::Dir(dir) = place
-        && !dir.root.try_exists().unwrap_or(true)
+        && !tokio::fs::try_exists(&dir.root).await.unwrap_or(true)
     {
         let what = format!("there is no backup directory {}", dir.root.display());
-        return Err(crate::base::error::Error::failed(what).hint(
+        return Err(Error::failed(what).hint(
             "If there were backups in it, mount the disk, or correct --dir or BACKUP_DIR; if not, the first backup \
              creates it",
         ));
     }
     Ok(open(place).await?)
+}
+
+/// The class of an error. The caller decides by it what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// No object under the key.
+    NotFound,
+    /// A create-only write found another object.
+    Exists,
+    /// The credentials lack a permission (403).
+    Denied,
+    /// The bucket or directory does not exist.
+    NoPlace,
+    /// The settings are wrong: there are no credentials, no S3 service answers at the endpoint, or the bucket is
+    /// in another region.
+    Misconfigured,
+    /// The store does not answer, and has not answered before.
+    Silent,
+    /// The clocks of this machine and the store differ too much.
+    ClockSkew,
+    /// The stored object differs from the sent one, or is larger than an object of its kind can be.
+    Damaged,
+    /// The object is in an archive class, and must be thawed before it can be read.
+    Archived,
+    /// The object is under a retention period or a legal hold and cannot be deleted yet.
+    Locked,
+    /// No room: the disk is full or the upload would need more parts than allowed.
+    Full,
+    /// Any other failure of the network, the service or the file system.
+    Failed,
+}
+
+/// A failed operation on an object: the operation, the cause, and the next step.
+#[derive(Debug)]
+pub struct StoreError {
+    pub kind: StoreErrorKind,
+    /// The operation and the object's full place, such as `cannot write s3://b/p/manifest.json`.
+    pub doing: String,
+    /// The cause, if possible in the store's words. It contains no secrets.
+    pub cause: String,
+    /// The next step for a person, if one is known.
+    pub hint: Option<String>,
+}
+
+/// The result of an operation on a store.
+pub type StoreResult<T> = std::result::Result<T, StoreError>;
+
+impl StoreError {
+    /// Makes an error without a hint.
+    pub fn new(kind: StoreErrorKind, doing: impl Into<String>, cause: impl fmt::Display) -> StoreError {
+        StoreError { kind, doing: doing.into(), cause: cause.to_string(), hint: None }
+    }
+
+    /// Makes an error of the kind `Failed` without a hint.
+    fn failed(doing: impl Into<String>, cause: impl fmt::Display) -> StoreError {
+        StoreError::new(StoreErrorKind::Failed, doing, cause)
+    }
+
+    /// Makes an error of the kind `Damaged` without a hint.
+    fn damaged(doing: impl Into<String>, cause: impl fmt::Display) -> StoreError {
+        StoreError::new(StoreErrorKind::Damaged, doing, cause)
+    }
+
+    /// The cause and the next step, without the operation.
+    pub fn reason(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}. {hint}", self.cause),
+            None => self.cause.clone(),
+        }
+    }
+
+    /// Adds the next step.
+    pub fn hint(mut self, hint: impl Into<String>) -> StoreError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The error of an object that is larger than its reader accepts. `size` is `None` if it is unknown.
+    fn too_large(doing: impl Into<String>, size: Option<u64>, most: u64) -> StoreError {
+        let limit = units::several(most, "byte");
+        let cause = match size {
+            Some(size) => format!("it has {}, and at most {limit} are read", units::several(size, "byte")),
+            None => format!("it does not end after {limit}, and no more are read"),
+        };
+        StoreError::damaged(doing, cause)
+            .hint("Find out who wrote this object: uzima-backup never writes objects of this size")
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.doing, self.reason())
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        let kind = match error.kind {
+            StoreErrorKind::Misconfigured => Kind::Usage,
+            StoreErrorKind::NotFound
+            | StoreErrorKind::Exists
+            | StoreErrorKind::Denied
+            | StoreErrorKind::NoPlace
+            | StoreErrorKind::Silent
+            | StoreErrorKind::ClockSkew
+            | StoreErrorKind::Damaged
+            | StoreErrorKind::Archived
+            | StoreErrorKind::Locked
+            | StoreErrorKind::Full
+            | StoreErrorKind::Failed => Kind::Failed,
+        };
+        let out = Error::new(kind, format!("{}: {}", error.doing, error.cause));
+        match error.hint {
+            Some(hint) => out.hint(hint),
+            None => out,
+        }
+    }
 }
 
 /// A place for objects.
@@ -159,41 +259,39 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn limits(&self) -> Limits;
 
     /// Checks, without writing, that the store exists and can be listed.
-    async fn check(&self) -> Result<()>;
+    async fn check(&self) -> StoreResult<()>;
 
     /// Writes an object, and replaces an existing one.
-    async fn put(&self, key: &str, body: Bytes) -> Result<()>;
+    async fn put(&self, key: &str, body: Bytes) -> StoreResult<()>;
 
     /// Writes an object unless the key exists. After an unclear answer (412, 409, a lost connection) the
     /// object is read back: identical bytes are a success, other bytes are [`StoreErrorKind::Exists`].
-    async fn create(&self, key: &str, body: Bytes) -> Result<()>;
+    async fn create(&self, key: &str, body: Bytes) -> StoreResult<()>;
 
     /// Reads an object of at most `most` bytes; [`StoreErrorKind::NotFound`] if there is none,
     /// [`StoreErrorKind::Damaged`] if it is larger. A larger object is not read: anyone who can write to the
     /// store could fill the memory with one.
-    async fn get(&self, key: &str, most: u64) -> Result<Bytes>;
+    async fn get(&self, key: &str, most: u64) -> StoreResult<Bytes>;
 
     /// Reads a range of an object. A shorter object is [`StoreErrorKind::Damaged`].
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
+    async fn get_range(&self, key: &str, range: Range<u64>) -> StoreResult<Bytes>;
 
     /// Returns the facts about an object; `None` if it does not exist.
-    async fn head(&self, key: &str) -> Result<Option<StoredObject>>;
+    async fn head(&self, key: &str) -> StoreResult<Option<StoredObject>>;
 
-    /// The command by which a person thaws an archived object; `None` for a store without archive classes.
-    fn thaw(&self, key: &str) -> Option<String> {
-        let _ = key;
+    /// Returns the command with which a person thaws an archived object; `None` for a store without archive classes.
+    fn thaw(&self, _key: &str) -> Option<String> {
         None
     }
 
-    /// The end of an object's retention period; `None` if it has none, or the credentials may not see it. A
+    /// Returns the end of an object's retention period; `None` if it has none, or the credentials may not see it. A
     /// legal hold has no end and is [`DateTime::<Utc>::MAX_UTC`].
-    async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
-        let _ = key;
+    async fn locked_until(&self, _key: &str) -> StoreResult<Option<DateTime<Utc>>> {
         Ok(None)
     }
 
-    /// The protection of objects from a thief of the credentials; `None` for a directory.
-    async fn protection(&self) -> Result<Option<Protection>> {
+    /// Returns the settings that protect objects if the credentials are stolen; `None` for a directory.
+    async fn protection(&self) -> StoreResult<Option<Protection>> {
         Ok(None)
     }
 
@@ -203,16 +301,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         None
     }
 
-    /// All objects whose key starts with `prefix`, every page, sorted by key; an error if there are more than
+    /// Returns all objects whose key starts with `prefix`, sorted by key. It is an error if there are more than
     /// [`MOST_OBJECTS`].
-    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>>;
+    async fn list(&self, prefix: &str) -> StoreResult<Vec<StoredObject>>;
 
     /// Deletes an object. A missing object is a success.
-    async fn delete(&self, key: &str) -> Result<Deleted>;
+    async fn delete(&self, key: &str) -> StoreResult<Deleted>;
 
     /// Deletes objects, with as few requests as the store allows. Returns a result for each key, in the same
     /// order. The objects may be deleted in any order, and a failure does not stop the others.
-    async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
+    async fn delete_all(&self, keys: &[String]) -> Vec<StoreResult<Deleted>> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
             answers.push(self.delete(key).await);
@@ -221,16 +319,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 
     /// Begins a multi-part upload. Nothing is visible under the key until it is completed.
-    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>>;
+    async fn begin(&self, spec: &UploadSpec) -> StoreResult<Arc<dyn Upload>>;
 
     /// Aborts an upload that a dead process left behind, by its key and [`Upload::id`]. A missing upload is a
     /// success.
-    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()>;
+    async fn abort_left(&self, key: &str, upload_id: &str) -> StoreResult<()>;
 
-    /// The uploads that dead processes left behind, as keys and ids for [`abort_left`](Store::abort_left). A
+    /// Returns the uploads that dead processes left behind, as keys and ids for [`abort_left`](Store::abort_left). A
     /// directory finds them by their locks. A bucket returns none (MinIO lists uploads for an exact key
     /// only), so [`leftovers`] remembers them.
-    async fn leftovers(&self) -> Result<Vec<(String, String)>>;
+    async fn leftovers(&self) -> StoreResult<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
 
     /// Summaries of the requests that were sent again so far, for the log and the manifest.
     fn retries(&self) -> Vec<String> {
@@ -243,24 +343,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 
     /// The store's own clock (the `Date` of its answers; the system's for a directory).
-    async fn clock(&self) -> Result<DateTime<Utc>>;
-}
-
-/// Returns true if the key is valid. Every operation fails for an invalid key.
-pub fn is_key(key: &str) -> bool {
-    check_key(key).is_ok()
-}
-
-/// Checks that a listing of `place` with `count` objects so far is not longer than [`MOST_OBJECTS`].
-fn listable(place: &str, count: usize) -> Result<()> {
-    if count <= MOST_OBJECTS {
-        return Ok(());
-    }
-    let cause = format!("it holds more than {} objects", crate::base::units::count(MOST_OBJECTS as u64));
-    Err(StoreError::new(StoreErrorKind::Failed, format!("cannot list {place}"), cause).hint(
-        "Give the backups a prefix or a directory of their own (S3_PREFIX, BACKUP_DIR); if they have one, the store's \
-         listing does not end",
-    ))
+    async fn clock(&self) -> StoreResult<DateTime<Utc>>;
 }
 
 /// An upload under way. If it is dropped without [`complete`](Upload::complete) or [`abort`](Upload::abort),
@@ -277,38 +360,85 @@ pub trait Upload: Send + Sync {
 
     /// Stores part `index` (from 0). Parts may come in any order and at the same time. All have the size
     /// [`UploadSpec::part_size`]; only the last may be shorter.
-    async fn put_part(&self, index: u32, body: Bytes) -> Result<()>;
+    async fn put_part(&self, index: u32, body: Bytes) -> StoreResult<()>;
 
     /// Makes the object exist, and compares its size and checksum in the store with `whole`. If they differ,
     /// the object is deleted and the error is [`StoreErrorKind::Damaged`].
-    async fn complete(&self, whole: &Whole) -> Result<()>;
+    async fn complete(&self, whole: &Whole) -> StoreResult<()>;
 
     /// Ends the upload and frees what it stored.
-    async fn abort(&self) -> Result<()>;
+    async fn abort(&self) -> StoreResult<()>;
+}
+
+/// Returns true if the key is valid. Every operation fails for an invalid key.
+pub fn is_key(key: &str) -> bool {
+    check_key(key).is_ok()
 }
 
 /// The longest key of S3, in bytes of UTF-8.
 const LONGEST_KEY: usize = 1024;
 
 /// Refuses keys that could leave the store's root or are ambiguous.
-fn check_key(key: &str) -> Result<()> {
-    let wrong = if key.len() > LONGEST_KEY {
-        Some("it is longer than 1,024 bytes")
+fn check_key(key: &str) -> StoreResult<()> {
+    let cause = if key.len() > LONGEST_KEY {
+        "it is longer than 1,024 bytes"
     } else if key.contains('\0') {
-        Some("it contains a NUL")
+        "it contains a NUL"
     } else if key.split('/').any(str::is_empty) {
-        Some("a part between slashes is empty")
+        "a part between slashes is empty"
     } else if key.split('/').any(|part| part == "." || part == "..") {
-        Some("`.` and `..` are not names")
+        "`.` and `..` are not names"
     } else {
-        None
+        return Ok(());
     };
-    match wrong {
-        Some(cause) => {
-            Err(StoreError::new(StoreErrorKind::Failed, format!("cannot use the key {key:?}"), cause))
-        }
-        None => Ok(()),
+    Err(StoreError::failed(format!("cannot use the key {key:?}"), cause))
+}
+
+/// The most objects of a listing: 365,000 backups with several objects each. A longer listing
+/// probably never ends.
+const MOST_OBJECTS: usize = 2_000_000;
+
+/// Checks that a listing of `place` with `count` objects so far is not longer than [`MOST_OBJECTS`].
+fn check_listing(place: &str, count: usize) -> StoreResult<()> {
+    if count <= MOST_OBJECTS {
+        return Ok(());
     }
+    let cause = format!("it holds more than {} objects", units::count(MOST_OBJECTS as u64));
+    Err(StoreError::failed(format!("cannot list {place}"), cause).hint(
+        "Give the backups a prefix or a directory of their own (S3_BACKUP_PREFIX, BACKUP_DIR); if they have one, the store's \
+         listing does not end",
+    ))
+}
+
+/// Checks the key and the expected size of an upload to `place`.
+fn check_upload(limits: &Limits, spec: &UploadSpec, place: &str) -> StoreResult<()> {
+    check_key(&spec.key)?;
+    let error = |kind, cause: String| Err(StoreError::new(kind, format!("cannot write {place}"), cause));
+    let (size, min, max) = (spec.part_size, limits.min_part, limits.max_part);
+    if size < min || size > max || size == 0 {
+        let cause = format!("the part size of {size} bytes is not between {min} and {max}");
+        return error(StoreErrorKind::Misconfigured, cause);
+    }
+    let parts = spec.estimate.unwrap_or(0).div_ceil(size);
+    if parts > u64::from(limits.max_parts) {
+        let cause = format!("it needs about {parts} parts, but only {} are allowed", limits.max_parts);
+        return error(StoreErrorKind::Full, cause);
+    }
+    Ok(())
+}
+
+/// Checks the number and size of a part before it is written to `place`.
+fn check_part(limits: &Limits, index: u32, body: &[u8], part_size: u64, place: &str) -> StoreResult<()> {
+    let error = |kind, cause: String| Err(StoreError::new(kind, format!("cannot write {place}"), cause));
+    if index >= limits.max_parts {
+        let cause = format!("part {} is beyond the limit of {} parts", index + 1, limits.max_parts);
+        return error(StoreErrorKind::Full, cause);
+    }
+    if body.is_empty() || body.len() as u64 > part_size {
+        let cause = format!("part {} has {} bytes, but must have 1 to {part_size}", index + 1, body.len());
+        return error(StoreErrorKind::Failed, cause);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -316,7 +446,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys() {
+    fn keys_that_leave_the_root_or_are_ambiguous_are_refused() {
         for good in ["a", "2026/11/x/dump.tar.gz", "a b+c%d\u{e9}", ".hidden", "..."] {
             assert!(check_key(good).is_ok(), "{good}");
         }

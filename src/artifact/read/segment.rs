@@ -24,7 +24,7 @@ use crate::store::{self, Store};
 
 /// The size of a range request in bytes.
 const REQUEST: u64 = 4 << 20;
-/// How many bytes are decompressed before they are hashed and handed on. RequestedPieces of a decoder are small;
+/// How many bytes are decompressed before they are hashed and handed on. A decoder returns small pieces, and
 /// hashing is faster on large ones.
 const CHUNK: usize = 1 << 20;
 /// The longest run of documents that takes no room in a budget, in bytes.
@@ -43,8 +43,8 @@ pub fn large_documents() -> Arc<Budget> {
 }
 
 /// Reads a segment from its compressed bytes, compares it with the index, and hands its documents on in runs.
-/// The segment's tally is returned also if the segment differs from the index, but not if it cannot be read
-/// to its end.
+/// The segment's tally is returned even if the segment differs from the index, but not if it cannot be read to
+/// its end.
 pub fn check(
     compressed: impl BufRead,
     codec: Codec,
@@ -125,7 +125,7 @@ pub fn documents(
     }
 }
 
-/// The words for compressed bytes that a decoder refuses.
+/// The message about compressed bytes that a decoder rejects.
 pub fn undecodable(error: &io::Error) -> String {
     format!("the data cannot be decompressed: {error}")
 }
@@ -191,8 +191,15 @@ impl StoredArtifact {
         take: &mut dyn FnMut(DocumentRun),
     ) -> Result<Tally> {
         let failure = Arc::default();
-        let left = segment.offset..segment.offset + segment.length;
-        let pieces = RequestedPieces::request(self, left, handle.clone(), Arc::clone(&failure));
+        let mut pieces = RequestedPieces {
+            artifact: self.clone(),
+            handle: handle.clone(),
+            left: segment.offset..segment.offset + segment.length,
+            current: Bytes::new(),
+            requested: None,
+            failure: Arc::clone(&failure),
+        };
+        pieces.request_next();
         let mut take = |documents, _room| take(DocumentRun { documents, _room });
         let (tally, same) = check(pieces, self.codec, segment, Some(&self.large), &mut take);
         if let Some(error) = failure.lock().expect("no holder panics").take() {
@@ -205,40 +212,27 @@ impl StoredArtifact {
     }
 }
 
-/// A range of an object as a stream. The next piece is requested while the current one is read.
+/// A range of an artifact as a stream. The next piece is requested while the current one is read.
 struct RequestedPieces {
-    store: Arc<dyn Store>,
-    key: String,
+    artifact: StoredArtifact,
     handle: Handle,
     left: Range<u64>,
     current: Bytes,
-    requested: Option<JoinHandle<store::Result<Bytes>>>,
+    requested: Option<JoinHandle<store::StoreResult<Bytes>>>,
     /// The store's own error. The decoder would wrap it in an error of decompression.
     failure: Arc<Mutex<Option<store::StoreError>>>,
 }
 
 impl RequestedPieces {
-    fn request(
-        artifact: &StoredArtifact,
-        left: Range<u64>,
-        handle: Handle,
-        failure: Arc<Mutex<Option<store::StoreError>>>,
-    ) -> RequestedPieces {
-        let (store, key) = (Arc::clone(&artifact.store), artifact.key.clone());
-        let mut pieces =
-            RequestedPieces { store, key, handle, left, current: Bytes::new(), requested: None, failure };
-        pieces.request_next();
-        pieces
-    }
-
     fn request_next(&mut self) {
         if self.left.is_empty() {
             return;
         }
         let end = self.left.end.min(self.left.start + REQUEST);
         let range = std::mem::replace(&mut self.left.start, end)..end;
-        let (store, key) = (Arc::clone(&self.store), self.key.clone());
-        self.requested = Some(self.handle.spawn(async move { store.get_range(&key, range).await }));
+        let artifact = self.artifact.clone();
+        let request = async move { artifact.store.get_range(&artifact.key, range).await };
+        self.requested = Some(self.handle.spawn(request));
     }
 }
 

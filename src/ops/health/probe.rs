@@ -97,7 +97,7 @@ fn spec(store: &dyn Store, key: &str, probe: bool) -> UploadSpec {
     }
 }
 
-async fn sent(store: &dyn Store, key: &str) -> store::Result<()> {
+async fn sent(store: &dyn Store, key: &str) -> store::StoreResult<()> {
     let upload = store.begin(&spec(store, key, true)).await?;
     let body = new();
     let whole = Whole { size: body.len() as u64, crc64nvme: crc64nvme(&body), parts: 1 };

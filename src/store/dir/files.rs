@@ -1,15 +1,6 @@
 //! Files and folders below the root: reading, listing and deleting them, the free space, and errors of the
 //! file system.
 
-use super::super::{Result, StoreError, StoreErrorKind, StoredObject, check_key};
-use crate::base::beneath::{About, Folder, Renamed, Synced};
-use crate::base::clock::Machine;
-use crate::base::room;
-use crate::base::room::{Cause, Room};
-use crate::base::units::several;
-use bytes::Bytes;
-use chrono::DateTime;
-use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,11 +9,23 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The deepest level of folders that is listed. No key of ours is deeper, and each level needs an open
-/// descriptor.
+use bytes::Bytes;
+use chrono::DateTime;
+use rustix::io::Errno;
+
+use super::super::{StoreError, StoreErrorKind, StoreResult, StoredObject, check_key};
+use crate::base::beneath::{About, Folder, Renamed, Synced};
+use crate::base::clock::Machine;
+use crate::base::room::{self, Cause, Room};
+use crate::base::units::several;
+
+/// The deepest level of folders that is listed. The keys of this program are not deeper, and each level needs
+/// an open descriptor.
 const DEEPEST: usize = 64;
 
-/// The store's root directory.
+/// The next step if the directory is missing.
+const MOUNT: &str = "Mount the disk, or create the directory";
+
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
@@ -53,27 +56,16 @@ impl Lack {
                 "neither RENAME_NOREPLACE nor hard links: an empty file reserves a new file's name and is then replaced"
             }
             Lack::Locks => "no locks (flock): files that are being written have a heartbeat",
-            Lack::FolderSync => "no fsync of folders: the whole file system is synced, as far as it can be",
+            Lack::FolderSync => {
+                "no fsync of folders: the whole file system is synced instead, if it supports that"
+            }
         }
-    }
-}
-
-/// A regular file that [`Root::walk`] found.
-pub(super) struct FoundFile {
-    pub(super) key: String,
-    about: About,
-}
-
-impl FoundFile {
-    pub(super) fn object(&self) -> StoredObject {
-        object(&self.key, &self.about)
     }
 }
 
 impl Root {
     /// Opens the root. If only its last component is missing, it is created.
-    pub(super) fn open(path: &Path, machine: Machine) -> Result<Root> {
-        let doing = || format!("cannot use the backup directory {}", path.display());
+    pub(super) fn open(path: &Path, machine: Machine) -> StoreResult<Root> {
         let created = Folder::of_file(path).and_then(|(above, name)| {
             let created = above.make_folder(&name, 0o700)?;
             if created {
@@ -84,18 +76,14 @@ impl Root {
         match created {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {
-                return Err(StoreError::new(
-                    StoreErrorKind::NoPlace,
-                    doing(),
-                    "its parent directory does not exist",
-                )
-                .hint("Mount the disk, or create the directory"));
+                let cause = "its parent directory does not exist";
+                return Err(StoreError::new(StoreErrorKind::NoPlace, unusable(path), cause).hint(MOUNT));
             }
             // An existing directory can be opened even if the one above is not writable.
             Err(_) if path.exists() => {}
-            Err(e) => return Err(not_made(doing(), e, path)),
+            Err(e) => return Err(not_made(unusable(path), e, path)),
         }
-        let path = fs::canonicalize(path).map_err(|e| error(doing(), e))?;
+        let path = fs::canonicalize(path).map_err(|e| error(unusable(path), e))?;
         let root = Root { path, machine, lacks: Mutex::default() };
         root.check()?;
         Ok(root)
@@ -106,31 +94,27 @@ impl Root {
     }
 
     /// Checks that the root is a readable directory.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> StoreResult<()> {
         self.folder()?;
-        let doing = || format!("cannot use the backup directory {}", self.path.display());
-        fs::read_dir(&self.path).map(drop).map_err(|e| error(doing(), e))
+        fs::read_dir(&self.path).map(drop).map_err(|e| error(unusable(&self.path), e))
     }
 
     /// Opens the root again: its disk may have been unmounted since.
-    pub(super) fn folder(&self) -> Result<Folder> {
-        let doing = || format!("cannot use the backup directory {}", self.path.display());
+    pub(super) fn folder(&self) -> StoreResult<Folder> {
         Folder::open(&self.path).map_err(|e| match missing(&e) {
-            true => StoreError::new(StoreErrorKind::NoPlace, doing(), e)
-                .hint("Mount the disk, or create the directory"),
-            false => error(doing(), e),
+            true => StoreError::new(StoreErrorKind::NoPlace, unusable(&self.path), e).hint(MOUNT),
+            false => error(unusable(&self.path), e),
         })
     }
 
     /// The path of a key, for error messages.
-    pub(super) fn file(&self, key: &str) -> PathBuf {
-        self.path.join(key)
+    pub(super) fn shown(&self, key: &str) -> String {
+        self.path.join(key).display().to_string()
     }
 
     /// Reads a whole file of at most `most` bytes.
-    pub(super) fn read(&self, key: &str, most: u64) -> Result<Bytes> {
-        let path = self.file(key);
-        let doing = || format!("cannot read {}", path.display());
+    pub(super) fn read(&self, key: &str, most: u64) -> StoreResult<Bytes> {
+        let doing = || format!("cannot read {}", self.shown(key));
         let file = self.open_file(key)?;
         let size = file.metadata().map_err(|e| error(doing(), e))?.len();
         if size > most {
@@ -146,7 +130,7 @@ impl Root {
     }
 
     /// Returns true if the file of a key has exactly these bytes.
-    pub(super) fn is(&self, key: &str, body: &Bytes) -> Result<bool> {
+    pub(super) fn is(&self, key: &str, body: &Bytes) -> StoreResult<bool> {
         match self.read(key, body.len() as u64) {
             Ok(found) => Ok(found == body),
             Err(e) if e.kind == StoreErrorKind::Damaged => Ok(false),
@@ -155,59 +139,52 @@ impl Root {
     }
 
     /// Reads a range of a file. A shorter file is an error.
-    pub(super) fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        let path = self.file(key);
-        let doing = || format!("cannot read bytes {} to {} of {}", range.start, range.end, path.display());
+    pub(super) fn read_range(&self, key: &str, range: Range<u64>) -> StoreResult<Bytes> {
+        let doing = || format!("cannot read bytes {} to {} of {}", range.start, range.end, self.shown(key));
         let file = self.open_file(key)?;
         let size = file.metadata().map_err(|e| error(doing(), e))?.len();
         if range.end > size {
-            return Err(StoreError::new(
-                StoreErrorKind::Damaged,
-                doing(),
-                format!("it has only {}", several(size, "byte")),
-            ));
+            return Err(StoreError::damaged(doing(), format!("it has only {}", several(size, "byte"))));
         }
         let len = usize::try_from(range.end.saturating_sub(range.start))
-            .map_err(|e| StoreError::new(StoreErrorKind::Failed, doing(), e))?;
+            .map_err(|e| StoreError::failed(doing(), e))?;
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, range.start).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => {
-                StoreError::new(StoreErrorKind::Damaged, doing(), "it became shorter while it was read")
+                StoreError::damaged(doing(), "it became shorter while it was read")
             }
             _ => error(doing(), e),
         })?;
         Ok(bytes.into())
     }
 
-    fn open_file(&self, key: &str) -> Result<File> {
-        let doing = || format!("cannot read {}", self.file(key).display());
+    fn open_file(&self, key: &str) -> StoreResult<File> {
+        let doing = || format!("cannot read {}", self.shown(key));
         let folder = self.folder()?;
         folder.read(Path::new(key)).map_err(|e| match folder.about(Path::new(key)) {
             Ok(about) if about.is_folder => {
                 StoreError::new(StoreErrorKind::NotFound, doing(), "it is a directory")
             }
             // This program never creates a link, a FIFO or a device.
-            Ok(about) if !about.is_file => {
-                StoreError::new(StoreErrorKind::Damaged, doing(), error(String::new(), e).cause)
-            }
+            Ok(about) if !about.is_file => StoreError::damaged(doing(), error(String::new(), e).cause),
             _ => error(doing(), e),
         })
     }
 
-    /// Size and time of a file, `None` if there is none.
-    pub(super) fn stat(&self, key: &str) -> Result<Option<StoredObject>> {
+    /// Returns size and time of a file; `None` if it does not exist.
+    pub(super) fn stat(&self, key: &str) -> StoreResult<Option<StoredObject>> {
         match self.folder()?.about(Path::new(key)) {
             Ok(about) if about.is_file => Ok(Some(object(key, &about))),
             Ok(_) => Ok(None),
             Err(e) if missing(&e) => Ok(None),
-            Err(e) => Err(error(format!("cannot look at {}", self.file(key).display()), e)),
+            Err(e) => Err(error(format!("cannot look at {}", self.shown(key)), e)),
         }
     }
 
     /// Deletes a file, and then folders that become empty.
-    pub(super) fn delete(&self, key: &str) -> Result<()> {
+    pub(super) fn delete(&self, key: &str) -> StoreResult<()> {
         let (root, path) = (self.folder()?, Path::new(key));
-        let fail = |e| error(format!("cannot delete {}", self.file(key).display()), e);
+        let fail = |e| error(format!("cannot delete {}", self.shown(key)), e);
         match root.remove(path) {
             Ok(()) => {}
             Err(e) if missing(&e) => return Ok(()),
@@ -230,11 +207,11 @@ impl Root {
 
     /// Opens the folder of a key and returns it with the key's last component. Missing folders are created;
     /// each is synced to disk before the next.
-    pub(super) fn make_folders(&self, key: &str) -> Result<(Folder, PathBuf)> {
+    pub(super) fn make_folders<'a>(&self, key: &'a str) -> StoreResult<(Folder, &'a str)> {
         let mut folder = self.folder()?;
-        let mut parts = key.split('/').map(Path::new).collect::<Vec<_>>();
-        let last = parts.pop().unwrap_or(Path::new(""));
-        for part in parts {
+        let (folders, last) = key.rsplit_once('/').unwrap_or(("", key));
+        for part in Path::new(folders) {
+            let part = Path::new(part);
             let path = folder.path().join(part);
             let fail = |e| not_made(format!("cannot create the folder {}", path.display()), e, &path);
             let below = match folder.folder(part) {
@@ -248,11 +225,11 @@ impl Root {
             };
             folder = below;
         }
-        Ok((folder, last.to_path_buf()))
+        Ok((folder, last))
     }
 
     /// Writes the names in a folder to disk, so that they survive a power failure.
-    pub(super) fn sync(&self, folder: &Folder) -> Result<()> {
+    pub(super) fn sync(&self, folder: &Folder) -> StoreResult<()> {
         let fail = |e| error(format!("cannot write the folder {} to disk", folder.path().display()), e);
         if folder.sync().map_err(fail)? != Synced::Folder {
             self.lacks(Lack::FolderSync);
@@ -260,7 +237,7 @@ impl Root {
         Ok(())
     }
 
-    /// Notes missing calls, from the way in which a file got its name.
+    /// Notes the calls that the file system lacked when a file got its name.
     pub(super) fn renamed(&self, how: Renamed) {
         match how {
             Renamed::AtOnce => {}
@@ -282,20 +259,24 @@ impl Root {
         lacks.iter().map(|lack| lack.words().to_string()).collect()
     }
 
-    /// Calls `met` for every regular file whose key starts with `prefix`. Links are not followed. Names that
-    /// are not UTF-8 are skipped, because they are no keys.
-    pub(super) fn walk(&self, prefix: &str, met: &mut dyn FnMut(FoundFile) -> Result<()>) -> Result<()> {
+    /// Calls `visit` for every regular file whose key starts with `prefix`. Links are not followed. Names that
+    /// are not UTF-8 are skipped, because they cannot be keys.
+    pub(super) fn walk(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(StoredObject) -> StoreResult<()>,
+    ) -> StoreResult<()> {
         self.check()?;
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let root = self.folder()?;
         if folder.is_empty() {
-            return self.walk_folder(&root, "", prefix, DEEPEST, met);
+            return self.walk_folder(&root, "", prefix, DEEPEST, visit);
         }
         check_key(folder)?;
         match root.folder(Path::new(folder)) {
-            Ok(open) => self.walk_folder(&open, folder, prefix, DEEPEST, met),
+            Ok(open) => self.walk_folder(&open, folder, prefix, DEEPEST, visit),
             Err(e) if missing(&e) => Ok(()),
-            Err(e) => Err(error(format!("cannot list {}", self.file(folder).display()), e)),
+            Err(e) => Err(error(format!("cannot list {}", self.shown(folder)), e)),
         }
     }
 
@@ -305,8 +286,8 @@ impl Root {
         path: &str,
         prefix: &str,
         deeper: usize,
-        met: &mut dyn FnMut(FoundFile) -> Result<()>,
-    ) -> Result<()> {
+        visit: &mut dyn FnMut(StoredObject) -> StoreResult<()>,
+    ) -> StoreResult<()> {
         let doing = || format!("cannot list {}", folder.path().display());
         let names = match folder.names() {
             Ok(names) => names,
@@ -326,13 +307,13 @@ impl Root {
             let wanted = key.starts_with(prefix) || prefix.starts_with(&format!("{key}/"));
             if about.is_folder && wanted && deeper > 0 {
                 match folder.folder(name) {
-                    Ok(below) => self.walk_folder(&below, &key, prefix, deeper - 1, met)?,
+                    Ok(below) => self.walk_folder(&below, &key, prefix, deeper - 1, visit)?,
                     // It has been removed, or replaced by a link.
                     Err(e) if missing(&e) || is_link(&e) => {}
-                    Err(e) => return Err(error(format!("cannot list {}", self.file(&key).display()), e)),
+                    Err(e) => return Err(error(format!("cannot list {}", self.shown(&key)), e)),
                 }
             } else if about.is_file && key.starts_with(prefix) {
-                met(FoundFile { key, about })?;
+                visit(object(&key, &about))?;
             }
         }
         Ok(())
@@ -340,12 +321,12 @@ impl Root {
 }
 
 /// Runs work on a thread where it may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+pub(in crate::store) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> StoreResult<T> + Send + 'static,
+) -> StoreResult<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(e) => Err(StoreError::new(StoreErrorKind::Failed, "cannot use the backup directory", e)),
+        Err(e) => Err(StoreError::failed("cannot use the backup directory", e)),
     }
 }
 
@@ -364,22 +345,38 @@ pub(super) fn no_room(doing: String, cause: Cause) -> StoreError {
 
 /// Classifies an error of the file system and adds the next step.
 pub(super) fn error(doing: String, e: io::Error) -> StoreError {
-    match Errno::from_io_error(&e) {
-        Some(Errno::FBIG) => no_room(doing, room::too_large(room::file_size_limit())),
-        Some(Errno::NOENT | Errno::NOTDIR) => StoreError::new(StoreErrorKind::NotFound, doing, e),
+    let errno = Errno::from_io_error(&e);
+    let (kind, hint) = match errno {
+        Some(Errno::FBIG) => return no_room(doing, room::too_large(room::file_size_limit())),
+        Some(Errno::NOENT | Errno::NOTDIR) => return StoreError::new(StoreErrorKind::NotFound, doing, e),
         Some(Errno::NOSPC | Errno::DQUOT) => {
-            StoreError::new(StoreErrorKind::Full, doing, e).hint("Free some space, or give the backups a larger disk")
+            (StoreErrorKind::Full, "Free some space, or give the backups a larger disk")
         }
-        Some(Errno::ACCESS | Errno::PERM) => StoreError::new(StoreErrorKind::Denied, doing, e).hint(
+        Some(Errno::ACCESS | Errno::PERM) => (
+            StoreErrorKind::Denied,
             "Give the user that runs this the right to read and write there (`ls -ld` shows the owner; chown -R), or \
              run it as the owner; a service of systemd sees no home directories (ProtectHome=)",
         ),
-        Some(Errno::LOOP) => StoreError::new(StoreErrorKind::Denied, doing, "it is a link, or lies behind one, and is not followed")
-            .hint("Remove the link; to keep backups elsewhere, set BACKUP_DIR to the directory itself"),
-        Some(Errno::ROFS) => StoreError::new(StoreErrorKind::Denied, doing, e)
-            .hint("Mount it for writing; for a service of systemd, name it in ReadWritePaths="),
-        _ => StoreError::new(StoreErrorKind::Failed, doing, e),
-    }
+        Some(Errno::LOOP) => (
+            StoreErrorKind::Denied,
+            "Remove the link; to keep backups elsewhere, set BACKUP_DIR to the directory itself",
+        ),
+        Some(Errno::ROFS) => (
+            StoreErrorKind::Denied,
+            "Mount it for writing; for a service of systemd, name it in ReadWritePaths=",
+        ),
+        _ => return StoreError::failed(doing, e),
+    };
+    let cause = match errno {
+        Some(Errno::LOOP) => "it is a link, or lies behind one, and is not followed".to_owned(),
+        _ => e.to_string(),
+    };
+    StoreError::new(kind, doing, cause).hint(hint)
+}
+
+/// The operation in errors of the root directory.
+pub(super) fn unusable(root: &Path) -> String {
+    format!("cannot use the backup directory {}", root.display())
 }
 
 fn missing(e: &io::Error) -> bool {
@@ -400,7 +397,7 @@ fn object(key: &str, about: &About) -> StoredObject {
 }
 
 /// Checks that a file of `bytes` does not exceed the file-size limit of this process.
-pub fn check_size(bytes: u64, doing: impl Fn() -> String) -> Result<()> {
+pub fn check_size(bytes: u64, doing: impl Fn() -> String) -> StoreResult<()> {
     match room::file_size_limit().filter(|limit| bytes > *limit) {
         Some(limit) => Err(no_room(doing(), room::too_large(Some(limit)))),
         None => Ok(()),
@@ -408,7 +405,7 @@ pub fn check_size(bytes: u64, doing: impl Fn() -> String) -> Result<()> {
 }
 
 /// Checks that the share `min_free` of the file system stays free after `bytes` more are written.
-pub fn check_room(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> String) -> Result<Room> {
+pub fn check_room(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> String) -> StoreResult<Room> {
     let room = room::room(root).map_err(|e| error(doing(), e))?;
     let keep = (room.total as f64 * min_free) as u64;
     if room.free >= bytes.saturating_add(keep) {
@@ -416,15 +413,8 @@ pub fn check_room(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> St
     }
     let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
     let needs = if bytes > 0 { format!("this needs {} more and ", size(bytes)) } else { String::new() };
-    Err(StoreError::new(
-        StoreErrorKind::Full,
-        doing(),
-        format!(
-            "{} of {} are free, {needs}{} must stay free (min_free)",
-            size(room.free),
-            size(room.total),
-            size(keep)
-        ),
-    )
-    .hint("Free some space, give the backups a larger disk, or lower min_free (BACKUP_MIN_FREE)"))
+    let (free, total, keep) = (size(room.free), size(room.total), size(keep));
+    let cause = format!("{free} of {total} are free, {needs}{keep} must stay free (min_free)");
+    Err(StoreError::new(StoreErrorKind::Full, doing(), cause)
+        .hint("Free some space, give the backups a larger disk, or lower min_free (BACKUP_MIN_FREE)"))
 }

@@ -2,7 +2,7 @@
 //!
 //! An object is a file of mode 0600 below the root, in folders of mode 0700. It is written as a [partial
 //! file](upload) beside its final name, locked while its writer lives, and renamed when it is complete and on
-//! disk. Below the root no link is followed and only regular files are opened, see
+//! disk. Below the root no link is followed and only regular files are opened; see
 //! [`beneath`](crate::base::beneath). A call that a file system lacks is replaced by another, which is logged
 //! once. No call is retried: after a failed `fsync` the kernel may have dropped the dirty pages, so the
 //! success of a second `fsync` would prove nothing.
@@ -20,11 +20,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Deleted, Result, Store, StoreError, StoreErrorKind, StoredObject, Upload, UploadSpec, check_key, listable,
+    Deleted, Store, StoreError, StoreErrorKind, StoreResult, StoredObject, Upload, UploadSpec, check_key,
+    check_listing, check_upload,
 };
-use crate::config::store::Limits;
-use crate::config::store::{DirOptions, unfit};
+use crate::config::store::{DirOptions, Limits, unfit};
 use files::Root;
+pub(super) use files::blocking;
 pub use files::{check_room, check_size};
 
 /// A directory as a store; see the [module](self).
@@ -40,22 +41,33 @@ impl DirStore {
     /// # Errors
     /// Returns [`StoreErrorKind::NoPlace`] if there is no such directory, [`StoreErrorKind::Denied`] if it
     /// must not be used, and [`StoreErrorKind::Misconfigured`] if it belongs to the system.
-    pub fn new(options: DirOptions) -> Result<DirStore> {
+    pub fn new(options: DirOptions) -> StoreResult<DirStore> {
         if let Some(why) = unfit(&options.root) {
-            let doing = format!("cannot use the backup directory {}", options.root.display());
-            return Err(StoreError::new(StoreErrorKind::Misconfigured, doing, why)
-                .hint("Correct BACKUP_DIR (dir, --dir)"));
+            let (kind, doing) = (StoreErrorKind::Misconfigured, files::unusable(&options.root));
+            return Err(StoreError::new(kind, doing, why).hint("Correct BACKUP_DIR (dir, --dir)"));
         }
         let root = Root::open(&options.root, options.machine)?;
         Ok(DirStore { root: Arc::new(root), min_free: options.min_free, limits: options.limits })
     }
 
+    /// Runs `work` on a thread where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(Arc<Root>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+        work: impl FnOnce(&Arc<Root>) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
         let root = Arc::clone(&self.root);
-        files::blocking(move || work(root)).await
+        blocking(move || work(&root)).await
+    }
+
+    /// Checks the key, and runs `work` on a thread where it may block.
+    async fn at<T: Send + 'static>(
+        &self,
+        key: &str,
+        work: impl FnOnce(&Arc<Root>, &str) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        check_key(key)?;
+        let key = key.to_owned();
+        self.blocking(move |root| work(root, &key)).await
     }
 }
 
@@ -75,63 +87,53 @@ impl Store for DirStore {
         self.limits
     }
 
-    async fn check(&self) -> Result<()> {
+    async fn check(&self) -> StoreResult<()> {
         self.blocking(|root| root.check()).await
     }
 
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        check_key(key)?;
-        let key = key.to_owned();
-        self.blocking(move |root| {
-            let partial = upload::Partial::create(&root, &key)?;
+    async fn put(&self, key: &str, body: Bytes) -> StoreResult<()> {
+        self.at(key, move |root, key| {
+            let partial = upload::Partial::create(root, key)?;
             partial.write_at(&body, 0)?;
-            partial.replace(&root)
+            partial.replace(root)
         })
         .await
     }
 
-    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
-        check_key(key)?;
-        let key = key.to_owned();
-        self.blocking(move |root| {
-            let partial = upload::Partial::create(&root, &key)?;
+    async fn create(&self, key: &str, body: Bytes) -> StoreResult<()> {
+        self.at(key, move |root, key| {
+            let partial = upload::Partial::create(root, key)?;
             partial.write_at(&body, 0)?;
-            match partial.publish(&root) {
-                Err(e) if e.kind == StoreErrorKind::Exists && root.is(&key, &body)? => Ok(()),
+            match partial.publish(root) {
+                Err(e) if e.kind == StoreErrorKind::Exists && root.is(key, &body)? => Ok(()),
                 other => other,
             }
         })
         .await
     }
 
-    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
-        check_key(key)?;
-        let key = key.to_owned();
-        self.blocking(move |root| root.read(&key, most)).await
+    async fn get(&self, key: &str, most: u64) -> StoreResult<Bytes> {
+        self.at(key, move |root, key| root.read(key, most)).await
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        check_key(key)?;
-        let key = key.to_owned();
-        self.blocking(move |root| root.read_range(&key, range)).await
+    async fn get_range(&self, key: &str, range: Range<u64>) -> StoreResult<Bytes> {
+        self.at(key, move |root, key| root.read_range(key, range)).await
     }
 
-    async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
-        check_key(key)?;
-        let key = key.to_owned();
-        self.blocking(move |root| root.stat(&key)).await
+    async fn head(&self, key: &str) -> StoreResult<Option<StoredObject>> {
+        self.at(key, |root, key| root.stat(key)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
+    async fn list(&self, prefix: &str) -> StoreResult<Vec<StoredObject>> {
         let prefix = prefix.to_owned();
         self.blocking(move |root| {
             let (mut objects, mut partials) = (Vec::new(), BTreeSet::new());
-            root.walk(&prefix, &mut |entry| {
-                match upload::is_partial(&entry.key) {
-                    true => partials.extend(upload::parse(&entry.key).map(|(key, _)| key)),
-                    false => objects.push(entry.object()),
+            root.walk(&prefix, &mut |object| {
+                match upload::is_partial(&object.key) {
+                    true => partials.extend(upload::parse(&object.key).map(|(key, _)| key)),
+                    false => objects.push(object),
                 }
-                listable(&root.path().display().to_string(), objects.len().max(partials.len()))
+                check_listing(&root.path().display().to_string(), objects.len().max(partials.len()))
             })?;
             // An empty file beside a partial of the same name only reserves that name (`Folder::rename_new`).
             objects.retain(|object| object.size > 0 || !partials.contains(&object.key));
@@ -141,43 +143,32 @@ impl Store for DirStore {
         .await
     }
 
-    async fn delete(&self, key: &str) -> Result<Deleted> {
-        check_key(key)?;
-        let key = key.to_owned();
-        self.blocking(move |root| root.delete(&key)).await.map(|()| Deleted::Gone)
+    async fn delete(&self, key: &str) -> StoreResult<Deleted> {
+        self.at(key, |root, key| root.delete(key)).await.map(|()| Deleted::Gone)
     }
 
-    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
-        check_key(&spec.key)?;
-        self.limits.check(spec).map_err(|cause| {
-            StoreError::new(
-                cause.0,
-                format!("cannot write {}", self.root.path().join(&spec.key).display()),
-                cause.1,
-            )
-        })?;
-        let (spec, min_free) = (spec.clone(), self.min_free);
-        let max_parts = self.limits.max_parts;
+    async fn begin(&self, spec: &UploadSpec) -> StoreResult<Arc<dyn Upload>> {
+        let (spec, limits, min_free) = (spec.clone(), self.limits, self.min_free);
+        check_upload(&limits, &spec, &self.root.shown(&spec.key))?;
         let upload =
-            self.blocking(move |root| upload::DirUpload::begin(root, spec, min_free, max_parts)).await?;
+            self.blocking(move |root| upload::DirUpload::begin(root, spec, min_free, limits)).await?;
         Ok(Arc::new(upload))
     }
 
-    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
-        check_key(key)?;
-        let (key, id) = (key.to_owned(), upload_id.to_owned());
-        self.blocking(move |root| upload::remove_dead(&root, &key, &id)).await
+    async fn abort_left(&self, key: &str, upload_id: &str) -> StoreResult<()> {
+        let id = upload_id.to_owned();
+        self.at(key, move |root, key| upload::remove_dead(root, key, &id)).await
     }
 
-    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
-        self.blocking(|root| upload::dead(&root)).await
+    async fn leftovers(&self) -> StoreResult<Vec<(String, String)>> {
+        self.blocking(|root| upload::dead(root)).await
     }
 
     fn lacking(&self) -> Vec<String> {
         self.root.lacking()
     }
 
-    async fn clock(&self) -> Result<DateTime<Utc>> {
+    async fn clock(&self) -> StoreResult<DateTime<Utc>> {
         Ok((self.root.machine.now)())
     }
 }

@@ -8,14 +8,13 @@ use std::env;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::interceptors::{
-    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
-};
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -39,8 +38,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::super::{Result, StoreError, StoreErrorKind};
-use super::Repeats;
+use super::super::{StoreError, StoreErrorKind, StoreResult};
 use super::failure::{S3Failure, parse_date};
 use crate::base::secret::ExposeSecret;
 use crate::config::store::{ChecksumMode, S3Options};
@@ -50,12 +48,24 @@ pub(super) fn path_style(options: &S3Options) -> bool {
     options.force_path_style.unwrap_or(options.endpoint_url.is_some())
 }
 
+/// An answer to a request of the SDK, or its error.
+type Answer<T, E> = Result<T, SdkError<E, HttpResponse>>;
+
+/// A request of the SDK.
+pub(super) trait Request<T, E>: Future<Output = Answer<T, E>> {}
+impl<T, E, F: Future<Output = Answer<T, E>>> Request<T, E> for F {}
+
+/// An error of an operation, as the service reports it.
+pub(super) trait ServiceError:
+    ProvideErrorMetadata + std::error::Error + Send + Sync + 'static
+{
+}
+impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> ServiceError for E {}
+
 /// The client in use, and the facts that its answers revealed.
 pub(super) struct Connection {
     client: Mutex<Client>,
     seen: Arc<SeenAnswers>,
-    /// Counts requests that were sent again.
-    pub(super) repeats: Repeats,
     pub(super) environment: Environment,
 }
 
@@ -64,19 +74,16 @@ impl Connection {
     ///
     /// # Errors
     /// Returns an error if the CA certificates to trust cannot be read.
-    pub(super) async fn new(options: &S3Options) -> Result<Connection> {
-        let region = match (&options.region, &options.endpoint_url) {
-            (Some(region), _) => Some(Region::new(region.clone())),
+    pub(super) async fn new(options: &S3Options) -> StoreResult<Connection> {
+        let region = options.region.clone().or_else(|| {
             // The SDK's chain ends with the cloud's metadata service, which elsewhere answers slowly or not
             // at all.
-            (None, Some(_)) => Some(Region::new(
-                std::env::var("AWS_REGION").ok().filter(|r| !r.is_empty()).unwrap_or("us-east-1".into()),
-            )),
-            (None, None) => None,
-        };
+            options.endpoint_url.as_ref()?;
+            Some(set("AWS_REGION").unwrap_or_else(|| "us-east-1".into()))
+        });
         let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest());
         if let Some(region) = region {
-            loader = loader.region(region);
+            loader = loader.region(Region::new(region));
         }
         if let Some(client) = trusting_client(options)? {
             loader = loader.http_client(client);
@@ -98,17 +105,15 @@ impl Connection {
         }
         let client = Client::from_conf(configure(builder, options, &seen).build());
         let environment = Environment::of(options);
-        Ok(Connection { client: Mutex::new(client), seen, repeats: Repeats::default(), environment })
+        Ok(Connection { client: Mutex::new(client), seen, environment })
     }
 
     /// Sends a request. If the answer names another region, the client switches to it and sends the request
     /// once more.
-    pub(super) async fn send<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
-    where
-        S: Fn(Client) -> F,
-        F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
+    pub(super) async fn send<T, E: ServiceError, F: Request<T, E>>(
+        &self,
+        send: impl Fn(Client) -> F,
+    ) -> Result<T, S3Failure> {
         let client = self.client();
         let failure = match send(client.clone()).await {
             Ok(done) => return Ok(done),
@@ -121,7 +126,7 @@ impl Connection {
         if client.config().region() == Some(&region) {
             return Err(failure);
         }
-        log::info!("the bucket is in {region}: asking there");
+        log::info!("the bucket is in {region}: sending requests there");
         let moved = Client::from_conf(client.config().to_builder().region(region).build());
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = moved.clone();
         send(moved).await.map_err(S3Failure::of)
@@ -140,11 +145,11 @@ impl Connection {
 
     /// Returns true if the service has successfully answered an S3 request.
     pub(super) fn answered(&self) -> bool {
-        *self.seen.well.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.well.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_answered(&self) {
-        *self.seen.well.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.seen.well.store(true, Ordering::Relaxed);
     }
 }
 
@@ -175,15 +180,14 @@ fn configure(builder: Builder, options: &S3Options, seen: &Arc<SeenAnswers>) -> 
         .stalled_stream_protection(stall)
         // A wrong clock also gives wrong backup ids: it is an error and must not be corrected silently.
         .disable_clock_skew_correction(true)
-        .interceptor(Bounded)
-        .interceptor(Listener(Arc::clone(seen)));
+        .interceptor(AnswerGuard(Arc::clone(seen)));
     if let Some(endpoint) = &options.endpoint_url {
         builder = builder.endpoint_url(endpoint);
     }
     builder
 }
 
-/// The time limit of one request, for `customize().config_override`; without a limit for `None`.
+/// Makes the time limit of one request for `customize().config_override`. `None` is no limit.
 pub(super) fn time_limit(options: &S3Options, limit: Option<Duration>) -> Builder {
     let timeout = TimeoutConfig::builder().connect_timeout(options.timeouts.connect);
     let timeout = match limit {
@@ -197,43 +201,23 @@ pub(super) fn time_limit(options: &S3Options, limit: Option<Duration>) -> Builde
 struct SeenAnswers {
     /// The date of the last answer, and when the answer came.
     date: Mutex<Option<(DateTime<Utc>, Instant)>>,
-    well: Mutex<bool>,
-}
-
-/// Notes the `Date` of every answer, which the SDK's outputs lack.
-#[derive(Debug)]
-struct Listener(Arc<SeenAnswers>);
-
-impl Intercept for Listener {
-    fn name(&self) -> &'static str {
-        "Listener"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> std::result::Result<(), BoxError> {
-        if let Some(date) = context.response().headers().get("date").and_then(parse_date) {
-            *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
-        }
-        Ok(())
-    }
+    /// The service has successfully answered an S3 request.
+    well: AtomicBool,
 }
 
 /// The longest answer in bytes that the SDK may read into memory. A page of a listing has at most 1,000 keys
 /// of at most 1,024 bytes, and its encoding triples them.
 const LARGEST_ANSWER: usize = 16 << 20;
 
-/// Makes longer answers fail: pages of a listing, errors, answers to uploads. Only the body of a successful
+/// Notes the `Date` of every answer, which the SDK's outputs lack. Makes longer answers than
+/// [`LARGEST_ANSWER`] fail: pages of a listing, errors, answers to uploads. Only the body of a successful
 /// `GetObject` is streamed, to a reader with its own bound.
 #[derive(Debug)]
-struct Bounded;
+struct AnswerGuard(Arc<SeenAnswers>);
 
-impl Intercept for Bounded {
+impl Intercept for AnswerGuard {
     fn name(&self) -> &'static str {
-        "Bounded"
+        "AnswerGuard"
     }
 
     fn modify_before_deserialization(
@@ -241,8 +225,11 @@ impl Intercept for Bounded {
         context: &mut BeforeDeserializationInterceptorContextMut<'_>,
         _: &RuntimeComponents,
         state: &mut ConfigBag,
-    ) -> std::result::Result<(), BoxError> {
+    ) -> Result<(), BoxError> {
         let answer = context.response_mut();
+        if let Some(date) = answer.headers().get("date").and_then(parse_date) {
+            *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
+        }
         let streamed = answer.status().is_success()
             && state.load::<Metadata>().is_some_and(|operation| operation.name() == "GetObject");
         if !streamed {
@@ -276,16 +263,20 @@ pub(super) struct Proxy {
 
 impl Environment {
     pub(super) fn of(options: &S3Options) -> Environment {
-        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         Environment {
-            proxy: proxy(options, set),
+            proxy: proxy(options),
             profile: set("AWS_PROFILE"),
             web_identity: set("AWS_WEB_IDENTITY_TOKEN_FILE"),
         }
     }
 }
 
-fn proxy(options: &S3Options, set: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
+/// The value of an environment variable; `None` if it is empty.
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn proxy(options: &S3Options) -> Option<Proxy> {
     let region = options.region.as_deref().unwrap_or("us-east-1");
     let amazon = || format!("https://{}.s3.{region}.amazonaws.com", options.bucket);
     let service: Uri = options.endpoint_url.clone().unwrap_or_else(amazon).parse().ok()?;
@@ -308,10 +299,10 @@ const LARGEST_BUNDLE: u64 = 16 << 20;
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or contains no certificate.
-fn trusting_client(options: &S3Options) -> Result<Option<SharedHttpClient>> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+fn trusting_client(options: &S3Options) -> StoreResult<Option<SharedHttpClient>> {
+    let other = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
     let named = options.ca_bundle.clone().map(|path| ("AWS_CA_BUNDLE", path));
-    let Some((name, path)) = named.or_else(|| Some(("SSL_CERT_FILE", set("SSL_CERT_FILE")?))) else {
+    let Some((name, path)) = named.or_else(|| other.map(|path| ("SSL_CERT_FILE", path))) else {
         return Ok(None);
     };
     let pem = bundle(&path).map_err(|why| {
@@ -337,7 +328,7 @@ fn trusting_client(options: &S3Options) -> Result<Option<SharedHttpClient>> {
 }
 
 /// The certificates of a PEM file that can be CAs, as PEM. (Other certificates make the SDK panic.)
-fn bundle(path: &Path) -> std::result::Result<String, String> {
+fn bundle(path: &Path) -> Result<String, String> {
     let meta = fs::metadata(path).map_err(|e| e.to_string())?;
     if !meta.is_file() || meta.len() > LARGEST_BUNDLE {
         return Err(format!("it is not a file of at most {} MiB", LARGEST_BUNDLE >> 20));

@@ -1,123 +1,115 @@
 //! Turns failed requests into errors: the class, which the caller acts on, and the next step for a person.
 
-use super::super::{StoreError, StoreErrorKind};
-use super::client::{Environment, Proxy};
-use super::failure::{CertificateFault, NO_CREDENTIALS, ProxyFault, S3Failure, skew};
 use chrono::{DateTime, Utc};
 
+use super::super::{StoreError, StoreErrorKind};
+use super::client::{Environment, Proxy, path_style};
+use super::failure::{CertificateFault, NO_CREDENTIALS, ProxyFault, S3Failure, skew};
 use crate::base::escape::quoted;
 use crate::config::store::{S3Options, Sse};
 
-/// The permission that a request needs, in the words of a bucket policy.
-pub(super) type Permission = &'static str;
-
-/// The permission for every write.
-const PUT: Permission = "s3:PutObject";
-
-/// Makes the error of a failed request.
-///
-/// `answered` is true if this service has answered before, which distinguishes an outage from a wrong
-/// address.
+/// Makes the error of a failed request, which needs the permission `action` of a bucket policy. `answered` is
+/// true if this service has answered before, which distinguishes an outage from a wrong address.
 pub(super) fn explain(
     failure: &S3Failure,
-    action: Permission,
+    action: &str,
     doing: String,
     options: &S3Options,
     environment: &Environment,
     answered: bool,
 ) -> StoreError {
-    let error = |kind| StoreError::new(kind, doing.clone(), failure.text());
     let (bucket, now) = (&options.bucket, (options.machine.now)());
-    if let Some(fault) = failure.certificate {
-        return error(StoreErrorKind::Misconfigured).hint(certificate(fault, options));
-    }
-    if let Some(hint) = proxy(failure, options, environment) {
+    let mut cause = failure.text();
+    // The first match counts: some codes are ambiguous, and some services send no code.
+    let (kind, hint) = if let Some(fault) = failure.certificate {
+        (StoreErrorKind::Misconfigured, certificate(fault, options))
+    } else if let Some(hint) = proxy(failure, options, environment) {
         // A proxy that is down may come back.
-        let kind =
-            if failure.proxy.is_some() { StoreErrorKind::Misconfigured } else { StoreErrorKind::Silent };
-        return error(kind).hint(hint);
-    }
-    if let Some((kind, hint)) = encryption(failure, options).or_else(|| bucket_settings(failure, options)) {
-        return error(kind).hint(hint);
-    }
-    if failure.is(&["NoSuchBucket"]) {
-        return error(StoreErrorKind::NoPlace).hint(format!(
-            "Create the bucket {bucket}, or correct S3_BACKUP_BUCKET; a bucket exists at one endpoint only"
-        ));
-    }
-    if failure.is(&["RequestTimeTooSkewed", "RequestExpired"]) || skewed_head(failure, now) {
-        let measured = match failure.date.map(|date| skew(date, now)) {
-            Some(ahead) if ahead >= 0 => format!("; this machine's clock is {ahead} s behind the store's"),
-            Some(ahead) => format!("; this machine's clock is {} s ahead of the store's", -ahead),
-            None => String::new(),
-        };
-        return StoreError::new(StoreErrorKind::ClockSkew, doing.clone(), failure.text() + &measured)
-            .hint("Set this machine's clock (run `timedatectl` or a time daemon)");
-    }
-    if failure.other_region() {
-        return error(StoreErrorKind::Misconfigured).hint(match &failure.region {
-            Some(region) => format!("The bucket {bucket} is in {region}: set AWS_REGION={region}"),
-            None => format!("Set AWS_REGION to the region of the bucket {bucket}"),
-        });
-    }
-    if failure.no_credentials {
-        return error(StoreErrorKind::Misconfigured).hint(credentials(failure, environment));
-    }
-    if failure.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"]) {
-        return error(StoreErrorKind::Denied).hint(
-            "The temporary credentials have expired: get new ones, and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
-             AWS_SESSION_TOKEN together",
-        );
-    }
-    if failure.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"]) {
-        return error(StoreErrorKind::Denied)
-            .hint("Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)");
-    }
-    if is_locked(failure) {
-        return error(StoreErrorKind::Locked)
-            .hint("It can be deleted when its retention period or legal hold ends");
-    }
-    if failure.denied() {
-        return error(StoreErrorKind::Denied).hint(allow(failure, action, options));
-    }
-    if failure.is(&["NoSuchKey"]) {
-        return error(StoreErrorKind::NotFound);
-    }
-    if !answered && no_s3(failure) {
-        // A closed port or a different service means that the setting is wrong. A lost answer may pass.
-        let slip = options.endpoint_url.is_some() && !(failure.status.is_none() && failure.lost);
-        let kind = if slip { StoreErrorKind::Misconfigured } else { StoreErrorKind::Silent };
-        return error(kind).hint(address_hint(failure, options));
-    }
-    if failure.not_found() {
-        return error(StoreErrorKind::NotFound);
-    }
-    if failure.is(&["BadDigest", "InvalidPart", "XAmzContentChecksumMismatch"]) {
-        return error(StoreErrorKind::Damaged);
-    }
-    if failure.unsupported() {
-        return error(StoreErrorKind::Failed)
-            .hint("If the service does not know this checksum, set S3_CHECKSUM=crc32c or S3_CHECKSUM=none; `uzima-backup health` tries them");
-    }
-    if failure.is(&[
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequests",
-        "RequestLimitExceeded",
-    ]) {
-        return error(StoreErrorKind::Failed).hint(
-            "The service wants fewer requests: lower S3_UPLOAD_CONCURRENCY, or begin at a quieter hour",
-        );
-    }
-    if failure.is(&["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"]) || failure.status == Some(507) {
-        return error(StoreErrorKind::Full)
-            .hint("Give the bucket more room, or let cleanup keep fewer backups");
-    }
-    error(StoreErrorKind::Failed)
+        let down = failure.proxy.is_none();
+        (if down { StoreErrorKind::Silent } else { StoreErrorKind::Misconfigured }, hint)
+    } else if let Some(hint) = encryption(failure, options).or_else(|| bucket_settings(failure, options)) {
+        (StoreErrorKind::Misconfigured, hint)
+    } else {
+        match failure.code() {
+            "NoSuchBucket" => {
+                let hint = format!(
+                    "Create the bucket {bucket}, or correct S3_BACKUP_BUCKET; a bucket exists at one endpoint only"
+                );
+                (StoreErrorKind::NoPlace, hint)
+            }
+            code if ["RequestTimeTooSkewed", "RequestExpired"].contains(&code)
+                || skewed_head(failure, now) =>
+            {
+                cause += &match failure.date.map(|date| skew(date, now)) {
+                    Some(ahead) if ahead >= 0 => {
+                        format!("; this machine's clock is {ahead} s behind the store's")
+                    }
+                    Some(ahead) => format!("; this machine's clock is {} s ahead of the store's", -ahead),
+                    None => String::new(),
+                };
+                let hint = "Set this machine's clock (run `timedatectl` or a time daemon)";
+                (StoreErrorKind::ClockSkew, hint.into())
+            }
+            _ if failure.other_region() => {
+                let hint = match &failure.region {
+                    Some(region) => format!("The bucket {bucket} is in {region}: set AWS_REGION={region}"),
+                    None => format!("Set AWS_REGION to the region of the bucket {bucket}"),
+                };
+                (StoreErrorKind::Misconfigured, hint)
+            }
+            _ if failure.no_credentials => (StoreErrorKind::Misconfigured, credentials(failure, environment)),
+            "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
+                let hint = "The temporary credentials have expired: get new ones, and set AWS_ACCESS_KEY_ID, \
+                            AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN together";
+                (StoreErrorKind::Denied, hint.into())
+            }
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => {
+                let hint = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)";
+                (StoreErrorKind::Denied, hint.into())
+            }
+            _ if is_locked(failure) => {
+                let hint = "It can be deleted when its retention period or legal hold ends";
+                (StoreErrorKind::Locked, hint.into())
+            }
+            _ if failure.denied() => (StoreErrorKind::Denied, allow(failure, action, options)),
+            "NoSuchKey" => return StoreError::new(StoreErrorKind::NotFound, doing, cause),
+            _ if !answered && no_s3(failure) => {
+                // A closed port or a different service means that the setting is wrong. A lost answer may pass.
+                let wrong = options.endpoint_url.is_some() && !(failure.status.is_none() && failure.lost);
+                let kind = if wrong { StoreErrorKind::Misconfigured } else { StoreErrorKind::Silent };
+                (kind, address_hint(failure, options))
+            }
+            _ if failure.not_found() => return StoreError::new(StoreErrorKind::NotFound, doing, cause),
+            "BadDigest" | "InvalidPart" | "XAmzContentChecksumMismatch" => {
+                return StoreError::damaged(doing, cause);
+            }
+            _ if failure.unsupported() => {
+                let hint = "If the service does not support this checksum, set S3_CHECKSUM=crc32c or \
+                            S3_CHECKSUM=none; `uzima-backup health` tries them";
+                (StoreErrorKind::Failed, hint.into())
+            }
+            "SlowDown"
+            | "Throttling"
+            | "ThrottlingException"
+            | "TooManyRequests"
+            | "RequestLimitExceeded" => {
+                let hint = "The service limits the rate of requests: lower S3_UPLOAD_CONCURRENCY, or begin at a \
+                            quieter hour";
+                (StoreErrorKind::Failed, hint.into())
+            }
+            code if ["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"].contains(&code)
+                || failure.status == Some(507) =>
+            {
+                let hint = "Give the bucket more room, or let cleanup keep fewer backups";
+                (StoreErrorKind::Full, hint.into())
+            }
+            _ => return StoreError::failed(doing, cause),
+        }
+    };
+    StoreError::new(kind, doing, cause).hint(hint)
 }
 
-/// The next step for the service's certificate.
+/// The next step for a certificate that was rejected.
 fn certificate(fault: CertificateFault, options: &S3Options) -> String {
     let endpoint = options.endpoint_url.as_deref().unwrap_or("Amazon S3");
     match fault {
@@ -125,13 +117,11 @@ fn certificate(fault: CertificateFault, options: &S3Options) -> String {
             "If {endpoint} or a proxy before it has a private CA, set AWS_CA_BUNDLE (s3.ca_bundle) to a PEM file with that \
              CA's certificate; on a machine without CA certificates install the package ca-certificates"
         ),
-        CertificateFault::Name => {
-            let style = super::client::path_style(options);
-            format!(
-                "Set S3_ENDPOINT_URL (now {endpoint}) to a name in the certificate; S3_FORCE_PATH_STYLE=true keeps the \
-                 bucket out of the host's name (now {style})"
-            )
-        }
+        CertificateFault::Name => format!(
+            "Set S3_ENDPOINT_URL (now {endpoint}) to a name in the certificate; S3_FORCE_PATH_STYLE=true keeps the \
+             bucket out of the host's name (now {})",
+            path_style(options)
+        ),
         CertificateFault::Time => {
             format!("Renew the certificate of {endpoint}, or set this machine's clock (`timedatectl`)")
         }
@@ -139,7 +129,7 @@ fn certificate(fault: CertificateFault, options: &S3Options) -> String {
     }
 }
 
-/// The next step for the proxy; `None` if the request did not fail there.
+/// The next step for a request that failed at the proxy; `None` if it did not fail there.
 fn proxy(failure: &S3Failure, options: &S3Options, environment: &Environment) -> Option<String> {
     let silent = failure.status.is_none() && !failure.no_credentials;
     if failure.proxy.is_none() && !silent {
@@ -147,43 +137,41 @@ fn proxy(failure: &S3Failure, options: &S3Options, environment: &Environment) ->
     }
     let Proxy { variable, address } = environment.proxy.as_ref()?;
     let service = options.endpoint_url.as_deref().unwrap_or("Amazon S3");
-    let beside = format!("or reach {service} without the proxy: add its host to NO_PROXY");
-    Some(match failure.proxy {
+    let step = match failure.proxy {
         Some(ProxyFault::Login) => format!(
-            "Put the user and password of the proxy {address} into {variable} (http://USER:PASSWORD@HOST:PORT), {beside}"
+            "Put the user and password of the proxy {address} into {variable} (http://USER:PASSWORD@HOST:PORT)"
         ),
         Some(ProxyFault::Refused) => {
-            format!("Have the proxy {address} ({variable}) allow connections to {service}, {beside}")
+            format!("Have the proxy {address} ({variable}) allow connections to {service}")
         }
         None => format!(
-            "Requests go through the proxy {address} ({variable}): check that it is running and can be reached, {beside}"
+            "Requests go through the proxy {address} ({variable}): check that it is running and can be reached"
         ),
-    })
+    };
+    Some(format!("{step}, or reach {service} without the proxy: add its host to NO_PROXY"))
 }
 
-/// The next step where the SDK found no credentials, or could not load them.
+/// The next step if the SDK found no credentials, or could not load them.
 fn credentials(failure: &S3Failure, environment: &Environment) -> String {
     let set = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-    if let Some(profile) = &environment.profile
-        && (failure.message.contains("profile") || failure.message == NO_CREDENTIALS)
-    {
-        return format!(
-            "Check the profile {profile} (AWS_PROFILE) in ~/.aws/config and ~/.aws/credentials of the user that runs this: \
-             `aws configure list --profile {}`",
-            quoted(profile)
-        );
-    }
-    if let Some(file) = &environment.web_identity {
-        return format!(
+    match (&environment.profile, &environment.web_identity) {
+        (Some(profile), _) if failure.message.contains("profile") || failure.message == NO_CREDENTIALS => {
+            format!(
+                "Check the profile {profile} (AWS_PROFILE) in ~/.aws/config and ~/.aws/credentials of the user that runs \
+                 this: `aws configure list --profile {}`",
+                quoted(profile)
+            )
+        }
+        (_, Some(file)) => format!(
             "Check the role's trust policy and AWS_ROLE_ARN, and that this user may read {file} \
              (AWS_WEB_IDENTITY_TOKEN_FILE); or set {set}"
-        );
+        ),
+        _ => format!("Set {set} (or a profile, or the machine's role)"),
     }
-    format!("Set {set} (or a profile, or the machine's role)")
 }
 
 /// The next step for a request that the policy of the key or the bucket refuses.
-fn allow(failure: &S3Failure, action: Permission, options: &S3Options) -> String {
+fn allow(failure: &S3Failure, action: &str, options: &S3Options) -> String {
     let bucket = &options.bucket;
     let says = |words: &str| failure.message.contains(words);
     if says("kms:") {
@@ -197,8 +185,7 @@ fn allow(failure: &S3Failure, action: Permission, options: &S3Options) -> String
         );
     }
     let allow = format!("Allow {action} on the bucket {bucket} for these credentials");
-    let explicit = says("explicit deny");
-    if action != PUT || !(explicit || options.sse.is_none()) {
+    if action != "s3:PutObject" || !(says("explicit deny") || options.sse.is_none()) {
         return allow;
     }
     let sse = match options.sse {
@@ -211,62 +198,63 @@ fn allow(failure: &S3Failure, action: Permission, options: &S3Options) -> String
     )
 }
 
-/// What to do about encryption by the service.
-fn encryption(failure: &S3Failure, options: &S3Options) -> Option<(StoreErrorKind, String)> {
-    let message = failure.message.to_ascii_lowercase();
+/// The next step if the service cannot encrypt the object; `None` for other failures.
+fn encryption(failure: &S3Failure, options: &S3Options) -> Option<String> {
     let key = match &options.sse {
         Some(Sse::Kms(Some(key))) => format!("the KMS key {key} (S3_SSE_KMS_KEY_ID)"),
         _ => "the default KMS key of the bucket or account".into(),
     };
-    let code = failure.code().to_ascii_lowercase();
-    let hint = if code == "kms.notfoundexception"
-        || code.contains("kmskeynotfound")
-        || code == "kms:keynotfound"
-    {
-        format!(
-            "The service does not find {key}: correct S3_SSE_KMS_KEY_ID; the key must be in the bucket's region"
-        )
-    } else if code == "kms.disabledexception" {
-        format!("Enable {key} (`aws kms enable-key`), or set S3_SSE_KMS_KEY_ID to another key")
-    } else if code == "kms.kmsinvalidstateexception" {
-        format!(
-            "Look at {key} (`aws kms describe-key`): it may be about to be deleted (`aws kms cancel-key-deletion`)"
-        )
-    } else if code.starts_with("kms.") {
-        format!("Look at {key} (`aws kms describe-key`), or set S3_SSE_KMS_KEY_ID to another key")
-    } else if code == "serversideencryptionconfigurationnotfounderror"
-        || code.contains("kmsnotconfigured")
-        || message.contains("kms is not configured")
-        || (options.sse.is_some() && failure.unsupported() && message.contains("encryption"))
-    {
-        "This service cannot encrypt as S3_SSE asks: unset S3_SSE and S3_SSE_KMS_KEY_ID, or set encryption up there".into()
-    } else {
-        return None;
+    let (message, code) = (failure.message.to_ascii_lowercase(), failure.code().to_ascii_lowercase());
+    let unsupported = || {
+        code == "serversideencryptionconfigurationnotfounderror"
+            || code.contains("kmsnotconfigured")
+            || message.contains("kms is not configured")
+            || (options.sse.is_some() && failure.unsupported() && message.contains("encryption"))
     };
-    Some((StoreErrorKind::Misconfigured, hint))
+    Some(match code.as_str() {
+        "kms.disabledexception" => {
+            format!("Enable {key} (`aws kms enable-key`), or set S3_SSE_KMS_KEY_ID to another key")
+        }
+        "kms.kmsinvalidstateexception" => format!(
+            "Look at {key} (`aws kms describe-key`): it may be about to be deleted (`aws kms cancel-key-deletion`)"
+        ),
+        _ if code == "kms.notfoundexception" || code == "kms:keynotfound" || code.contains("kmskeynotfound") => {
+            format!(
+                "The service does not find {key}: correct S3_SSE_KMS_KEY_ID; the key must be in the bucket's region"
+            )
+        }
+        _ if code.starts_with("kms.") => {
+            format!("Look at {key} (`aws kms describe-key`), or set S3_SSE_KMS_KEY_ID to another key")
+        }
+        _ if unsupported() => {
+            "This service does not support the encryption that S3_SSE requests: unset S3_SSE and S3_SSE_KMS_KEY_ID, or \
+             set up encryption in the service"
+                .into()
+        }
+        _ => return None,
+    })
 }
 
-/// The next step for a setting that the bucket or the service does not accept.
-fn bucket_settings(failure: &S3Failure, options: &S3Options) -> Option<(StoreErrorKind, String)> {
+/// The next step for a setting that the bucket or the service does not accept; `None` for other failures.
+fn bucket_settings(failure: &S3Failure, options: &S3Options) -> Option<String> {
     let message = failure.message.to_ascii_lowercase();
     let lock = message.contains("object lock") || message.contains("objectlock");
-    let refused = failure.unsupported() || failure.is(&["MalformedXML", "InvalidRetentionPeriod"]);
-    if options.object_lock_days.is_some() && refused && (lock || failure.is(&["InvalidRetentionPeriod"])) {
-        let hint = format!(
+    let period = failure.is(&["InvalidRetentionPeriod"]);
+    let refused = period || lock && (failure.unsupported() || failure.is(&["MalformedXML"]));
+    if options.object_lock_days.is_some() && refused {
+        return Some(format!(
             "The bucket {} has no Object Lock: turn it on there (with versioning), or unset S3_OBJECT_LOCK_DAYS",
             options.bucket
-        );
-        return Some((StoreErrorKind::Misconfigured, hint));
+        ));
     }
-    if failure.is(&["InvalidStorageClass"]) {
-        let class = options.storage_class.as_deref().unwrap_or("none");
-        let hint = format!("Set S3_STORAGE_CLASS (now {class}) to a class of this service, or unset it");
-        return Some((StoreErrorKind::Misconfigured, hint));
-    }
-    None
+    let class = options.storage_class.as_deref().unwrap_or("none");
+    failure
+        .is(&["InvalidStorageClass"])
+        .then(|| format!("Set S3_STORAGE_CLASS (now {class}) to a class of this service, or unset it"))
 }
 
-/// A deletion refused by Object Lock. (Amazon hides the object instead, unless a version is named.)
+/// Returns true if Object Lock refused a deletion. (Amazon hides the object instead, unless the request names a
+/// version.)
 fn is_locked(failure: &S3Failure) -> bool {
     let message = failure.message.to_ascii_lowercase();
     let says = ["object lock", "worm protected", "worm-protected", "under retention", "legal hold"];
@@ -282,29 +270,30 @@ fn skewed_head(failure: &S3Failure, now: DateTime<Utc>) -> bool {
     failure.status == Some(403) && failure.code.is_none() && beyond
 }
 
-/// The next step for an address where no service answers, or one that does not speak S3.
+/// The next step if no service answers at the address, or if the service there does not speak S3.
 fn address_hint(failure: &S3Failure, options: &S3Options) -> String {
-    let style = super::client::path_style(options);
-    let plain = options.endpoint_url.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let tls = if plain { "; where TLS is spoken it begins with https://" } else { "" };
-    match (&options.endpoint_url, failure.status) {
-        // rustls's words for an answer that is no TLS.
-        (Some(endpoint), None) if failure.message.contains("corrupt message") => format!(
-            "No TLS is spoken at S3_ENDPOINT_URL ({endpoint}): begin it with http://, or have the service speak TLS"
+    let style = path_style(options);
+    let Some(endpoint) = &options.endpoint_url else {
+        return "Check this machine's connection to Amazon S3 (network, name server, proxy), and AWS_REGION; another \
+                service needs S3_ENDPOINT_URL"
+            .into();
+    };
+    let plain = endpoint.starts_with("http://");
+    let tls = if plain { "; if the service speaks TLS, the address begins with https://" } else { "" };
+    match failure.status {
+        // rustls's words for an answer that is not TLS.
+        None if failure.message.contains("corrupt message") => format!(
+            "The service at S3_ENDPOINT_URL ({endpoint}) does not speak TLS: begin the address with http://, or turn on \
+             TLS in the service"
         ),
-        (Some(endpoint), None) => format!(
+        None => format!(
             "Check that a service listens at S3_ENDPOINT_URL ({endpoint}){tls}, and S3_FORCE_PATH_STYLE (now {style}): \
-             without it the bucket's name is part of the host's"
+             if it is false, the bucket's name is part of the host name"
         ),
-        (Some(endpoint), Some(_)) => format!(
-            "What answers at S3_ENDPOINT_URL ({endpoint}) is no S3 service with this bucket: check the address{tls}, \
+        Some(_) => format!(
+            "The server at S3_ENDPOINT_URL ({endpoint}) is not an S3 service with this bucket: check the address{tls}, \
              and S3_FORCE_PATH_STYLE (now {style})"
         ),
-        (None, _) => {
-            "Check this machine's way to Amazon S3 (network, name server, proxy), and AWS_REGION; another \
-                      service needs S3_ENDPOINT_URL"
-                .into()
-        }
     }
 }
 
@@ -329,7 +318,7 @@ mod tests {
     fn of_write(failure: S3Failure, change: impl FnOnce(&mut S3Options)) -> StoreError {
         let mut options = S3Options::new("b", "p/");
         change(&mut options);
-        explain(&failure, PUT, "cannot write".into(), &options, &Environment::default(), true)
+        explain(&failure, "s3:PutObject", "cannot write".into(), &options, &Environment::default(), true)
     }
 
     fn message(status: u16, code: &str, message: &str) -> S3Failure {
@@ -400,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_the_bucket_does_not_take_is_named() {
+    fn a_setting_that_the_bucket_does_not_accept_is_named() {
         let lock = |options: &mut S3Options| options.object_lock_days = Some(7);
         for words in
             ["Bucket is missing ObjectLockConfiguration", "Bucket is missing Object Lock Configuration"]
@@ -441,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_cannot_be_had_are_named_by_their_source() {
+    fn missing_credentials_are_named_by_their_source() {
         let none = |message: &str| S3Failure {
             message: message.into(),
             no_credentials: true,
@@ -470,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_named_only_where_the_request_failed_at_it() {
+    fn a_proxy_is_named_only_if_the_request_failed_there() {
         let proxy = Proxy { variable: "HTTPS_PROXY".into(), address: "http://proxy:3128".into() };
         let environment = Environment { proxy: Some(proxy), ..Environment::default() };
         let failure =
@@ -514,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn classes() {
+    fn each_failure_has_its_class_and_next_step() {
         assert_eq!(said(answer(404, "NoSuchBucket")).kind, StoreErrorKind::NoPlace);
         assert_eq!(said(answer(404, "NoSuchKey")).kind, StoreErrorKind::NotFound);
         let slow = said(answer(503, "SlowDown"));
@@ -526,7 +515,7 @@ mod tests {
         let page = said(S3Failure { status: Some(404), ..S3Failure::default() });
         assert_eq!(page.kind, StoreErrorKind::Misconfigured);
         assert!(page.to_string().contains("S3_ENDPOINT_URL (http://store:9000)"));
-        assert!(page.to_string().contains("where TLS is spoken it begins with https://"));
+        assert!(page.to_string().contains("if the service speaks TLS, the address begins with https://"));
         let nobody = said(S3Failure {
             message: "no credentials".into(),
             no_credentials: true,

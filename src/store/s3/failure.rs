@@ -10,8 +10,8 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, Utc};
 use rustls::CertificateError;
 
-/// The largest difference of the clocks, in seconds, that is no fault: S3 allows 15 minutes, so a request
-/// that is refused although the difference is smaller was delayed after it was signed.
+/// The largest difference of the clocks, in seconds, that is not a fault. S3 allows 15 minutes, so a request that is
+/// refused with a smaller difference was delayed after it was signed.
 const SMALL_SKEW: i64 = 5 * 60;
 
 /// Codes of failures that may pass, whatever their status. Source: "Error responses" in the Amazon S3 API
@@ -35,10 +35,11 @@ const PASSING: [&str; 12] = [
 const LASTING: [&str; 6] =
     ["NotImplemented", "QuotaExceeded", "XMinioStorageFull", "AccessDenied", "NoSuchUpload", "InvalidPart"];
 
-/// Parts of messages about failures that will not pass: from rustls, and for an answer that is too long.
+/// Parts of messages about failures that will not pass: messages of rustls, and the message about an answer that is
+/// too long.
 const HOPELESS: [&str; 4] = ["certificate", "corrupt message", "fatal alert", "length limit"];
 
-/// Why a proxy did not forward a request.
+/// The reason why a proxy did not forward a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProxyFault {
     /// It requires a user and a password (407).
@@ -50,7 +51,6 @@ pub(super) enum ProxyFault {
 /// The message if no provider has credentials.
 pub(super) const NO_CREDENTIALS: &str = "there are no credentials";
 
-/// A failed request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct S3Failure {
     /// The HTTP status, if there was an answer.
@@ -83,7 +83,7 @@ pub(super) struct S3Failure {
 }
 
 impl S3Failure {
-    /// A failure of which it is unknown whether the request had an effect.
+    /// Makes a failure after which it is unknown whether the request took effect.
     pub(super) fn lost(message: &str) -> S3Failure {
         S3Failure { message: message.into(), lost: true, ..S3Failure::default() }
     }
@@ -129,7 +129,8 @@ impl S3Failure {
             SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
             // A refused connection or an unknown host: nothing was sent.
             SdkError::DispatchFailure(e) => {
-                !failure.no_credentials && !refused(e.as_connector_error().map(|e| e as &dyn StdError))
+                let why = e.as_connector_error().map_or(LOST, |e| connection(e));
+                !failure.no_credentials && ![REFUSED, UNKNOWN_HOST].contains(&why)
             }
             SdkError::ServiceError(_) => failure.status.is_some_and(|s| s >= 500),
             _ => false,
@@ -210,113 +211,17 @@ impl S3Failure {
             _ => self.message.trim().to_owned(),
         }
     }
-}
 
-/// Why a proxy refused a CONNECT.
-fn tunnel(error: &(dyn StdError + 'static)) -> Option<(ProxyFault, &'static str)> {
-    // hyper-util's `TunnelError` is private, so its messages are compared.
-    let texts = texts(error);
-    let says = |words: &str| texts.iter().any(|text| text.contains(words));
-    if says("proxy authorization required") {
-        Some((ProxyFault::Login, "the proxy requires a login"))
-    } else if says("tunnel error: unsuccessful") {
-        Some((ProxyFault::Refused, "the proxy refuses to connect to the service"))
-    } else {
-        None
-    }
-}
-
-/// The error and its causes, the innermost last.
-fn texts(error: &(dyn StdError + 'static)) -> Vec<String> {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        // The list of providers without credentials would fill a screen.
-        let text =
-            error.to_string().lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
-        if texts.last().is_none_or(|last| !last.contains(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts
-}
-
-/// The beginnings of messages of the SDK that add nothing about credentials.
-const WRAPPERS: [&str; 8] = [
-    "dispatch failure",
-    "other",
-    "failed to construct request",
-    "an error occurred while loading credentials",
-    "the credentials provider was not properly configured",
-    "the credential provider was not enabled",
-    "unexpected credentials error",
-    "service error",
-];
-
-/// The cause in plain words.
-fn words(error: &(dyn StdError + 'static)) -> String {
-    let texts = texts(error);
-    let last = texts.last().map(String::as_str).unwrap_or_default();
-    let says = |word: &str| texts.iter().any(|text| text.contains(word));
-    if says("credential") {
-        // The last provider is the metadata service of a cloud machine, whose message would mislead.
-        let none = says("IMDS") || says("in chain");
-        let own = texts.iter().filter(|text| !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)));
-        let own: Vec<&str> = own.map(String::as_str).collect();
-        return if none { NO_CREDENTIALS.into() } else { format!("no credentials: {}", own.join(": ")) };
-    }
-    match connection(Some(error)) {
-        // For other causes, only the innermost message is specific.
-        LOST if !last.is_empty() => format!("{LOST} ({last})"),
-        words => words.to_owned(),
-    }
-}
-
-/// Returns true if the port is closed or the name unknown.
-fn refused(mut error: Option<&(dyn StdError + 'static)>) -> bool {
-    while let Some(e) = error {
-        if let Some(io) = e.downcast_ref::<io::Error>()
-            && io.kind() == ErrorKind::ConnectionRefused
-        {
-            return true;
-        }
-        if e.to_string().contains("dns error") {
-            return true;
-        }
-        error = e.source();
-    }
-    false
-}
-
-/// The content of a tag in an error's XML, if it is a plain word. `AuthorizationHeaderMalformed` names the
-/// region only there.
-pub(super) fn tag_in_body(body: &[u8], tag: &str) -> Option<String> {
-    let text = std::str::from_utf8(body).ok()?;
-    let (_, after) = text.split_once(&format!("<{tag}>"))?;
-    let (word, _) = after.split_once(&format!("</{tag}>"))?;
-    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    plain.then(|| word.to_owned())
-}
-
-/// An HTTP date (RFC 9110, IMF-fixdate).
-pub(super) fn parse_date(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
-}
-
-/// How far the service's clock is ahead of ours, in seconds.
-pub(super) fn skew(date: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
-    (date - now).num_seconds()
-}
-
-impl S3Failure {
     /// The cause in a few words, which are the same for all failures of this kind.
     pub(super) fn reason(&self) -> String {
         match self.status {
             _ if self.broken_off => "the body broke off".to_owned(),
             // The words in parentheses are of the innermost layer, and differ.
             None => self.message.split(" (").next().unwrap_or_default().to_owned(),
-            status => said(status, self.code.as_deref()),
+            Some(status) => match &self.code {
+                Some(code) => format!("{status} {code}"),
+                None => status.to_string(),
+            },
         }
     }
 
@@ -339,38 +244,119 @@ impl S3Failure {
     }
 }
 
-fn said(status: Option<u16>, code: Option<&str>) -> String {
-    let words = [status.map(|status| status.to_string()), code.map(str::to_owned)];
-    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-/// The description of a connection that failed for no known cause.
-pub(super) const LOST: &str = "connection lost";
-
-/// Describes why a connection failed.
-pub(super) fn connection(mut error: Option<&(dyn StdError + 'static)>) -> &'static str {
-    while let Some(e) = error {
-        if e.to_string().contains("dns error") {
-            return "unknown host";
-        }
-        if let Some(io) = e.downcast_ref::<io::Error>() {
-            match io.kind() {
-                ErrorKind::ConnectionRefused => return "connection refused",
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return "connection reset",
-                ErrorKind::TimedOut => return "no answer in time",
-                _ => {}
-            }
-            // Its `source` skips the wrapped error and returns that error's source.
-            if let Some(inner) = io.get_ref() {
-                return connection(Some(inner));
-            }
-        }
-        error = e.source();
+/// Why a proxy refused a CONNECT.
+fn tunnel(error: &(dyn StdError + 'static)) -> Option<(ProxyFault, &'static str)> {
+    // hyper-util's `TunnelError` is private, so its messages are compared.
+    let texts = texts(error);
+    let says = |words: &str| texts.iter().any(|text| text.contains(words));
+    if says("proxy authorization required") {
+        Some((ProxyFault::Login, "the proxy requires a login"))
+    } else if says("tunnel error: unsuccessful") {
+        Some((ProxyFault::Refused, "the proxy refuses to connect to the service"))
+    } else {
+        None
     }
-    LOST
 }
 
-/// What is wrong with the service's certificate.
+/// The error and its causes, the outermost first.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        match error.downcast_ref::<io::Error>() {
+            // The `source` of an I/O error skips the wrapped error.
+            Some(io) => io.get_ref().map(|e| e as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The messages of an error and its causes, the innermost last.
+fn texts(error: &(dyn StdError + 'static)) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for error in causes(error) {
+        // The list of providers without credentials would fill a screen.
+        let text =
+            error.to_string().lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+    }
+    texts
+}
+
+/// The beginnings of messages of the SDK that add nothing about credentials.
+const WRAPPERS: [&str; 8] = [
+    "dispatch failure",
+    "other",
+    "failed to construct request",
+    "an error occurred while loading credentials",
+    "the credentials provider was not properly configured",
+    "the credential provider was not enabled",
+    "unexpected credentials error",
+    "service error",
+];
+
+fn words(error: &(dyn StdError + 'static)) -> String {
+    let texts = texts(error);
+    let last = texts.last().map(String::as_str).unwrap_or_default();
+    let says = |word: &str| texts.iter().any(|text| text.contains(word));
+    if says("credential") {
+        // The last provider is the metadata service of a cloud machine, whose message would mislead.
+        let none = says("IMDS") || says("in chain");
+        let own = texts.iter().filter(|text| !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)));
+        let own: Vec<&str> = own.map(String::as_str).collect();
+        return if none { NO_CREDENTIALS.into() } else { format!("no credentials: {}", own.join(": ")) };
+    }
+    match connection(error) {
+        // For other causes, only the innermost message is specific.
+        LOST if !last.is_empty() => format!("{LOST} ({last})"),
+        words => words.to_owned(),
+    }
+}
+
+/// The content of a tag in an error's XML, if it is a plain word. `AuthorizationHeaderMalformed` names the
+/// region only there.
+fn tag_in_body(body: &[u8], tag: &str) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, after) = text.split_once(&format!("<{tag}>"))?;
+    let (word, _) = after.split_once(&format!("</{tag}>"))?;
+    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    plain.then(|| word.to_owned())
+}
+
+/// An HTTP date (RFC 9110, IMF-fixdate).
+pub(super) fn parse_date(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
+}
+
+/// The seconds by which the service's clock is ahead of this machine's clock.
+pub(super) fn skew(date: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
+    (date - now).num_seconds()
+}
+
+/// The description of a connection to a closed port.
+const REFUSED: &str = "connection refused";
+/// The description of a connection to a name without an address.
+const UNKNOWN_HOST: &str = "unknown host";
+/// The description of a connection that failed for no known cause.
+const LOST: &str = "connection lost";
+
+fn connection(error: &(dyn StdError + 'static)) -> &'static str {
+    let known = causes(error).find_map(|error| {
+        if error.to_string().contains("dns error") {
+            return Some(UNKNOWN_HOST);
+        }
+        match error.downcast_ref::<io::Error>()?.kind() {
+            ErrorKind::ConnectionRefused => Some(REFUSED),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Some("connection reset"),
+            ErrorKind::TimedOut => Some("no answer in time"),
+            _ => None,
+        }
+    });
+    known.unwrap_or(LOST)
+}
+
+/// The fault of the service's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CertificateFault {
     /// No trusted CA signed it.
@@ -386,7 +372,9 @@ pub(super) enum CertificateFault {
 /// The fault of the certificate that ended a connection, with its message; `None` if the error has another
 /// cause.
 fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<(CertificateFault, String)> {
-    let rustls::Error::InvalidCertificate(why) = find::<rustls::Error>(error)? else { return None };
+    let rustls::Error::InvalidCertificate(why) = causes(error).find_map(|e| e.downcast_ref())? else {
+        return None;
+    };
     Some(match why {
         CertificateError::UnknownIssuer => (
             CertificateFault::Untrusted,
@@ -413,28 +401,12 @@ fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<(CertificateFau
     })
 }
 
-/// Finds the first error of a type among an error and its causes.
-pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>() {
-            // The `source` of an I/O error skips the wrapped error.
-            Some(io) => io.get_ref().map(|e| e as &(dyn StdError + 'static)),
-            None => error.source(),
-        };
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_answers_say() {
+    fn region_and_date_are_read_from_an_answer() {
         let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
         assert_eq!(tag_in_body(body, "Region").as_deref(), Some("eu-west-1"));
         assert_eq!(tag_in_body(b"<Region>a b</Region>", "Region"), None);
@@ -443,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_fail_in_these_ways() {
+    fn failed_connections_are_described() {
         for (kind, want) in [
             (ErrorKind::ConnectionRefused, "connection refused"),
             (ErrorKind::ConnectionReset, "connection reset"),
@@ -451,13 +423,12 @@ mod tests {
         ] {
             // Wrapped, as the SDK does.
             let error = io::Error::other(io::Error::from(kind));
-            assert_eq!(connection(Some(&error)), want);
+            assert_eq!(connection(&error), want);
         }
-        assert_eq!(connection(None), "connection lost");
     }
 
     #[test]
-    fn failures_that_may_pass() {
+    fn only_failures_that_may_pass_are_repeated() {
         let now = "2026-11-24T03:00:00Z".parse().unwrap();
         let answer = |status, code: &str| S3Failure {
             status: Some(status),

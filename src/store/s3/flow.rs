@@ -52,16 +52,6 @@ impl Rate {
     }
 }
 
-/// Counts bytes of parts that the store has not acknowledged yet. Clones share the count.
-#[derive(Debug, Clone, Default)]
-pub(super) struct UnderWay(Arc<AtomicU64>);
-
-impl UnderWay {
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
 /// One attempt to send one body.
 pub(super) struct Flow {
     times: Timeouts,
@@ -74,7 +64,8 @@ pub(super) struct Flow {
 struct FlowShared {
     state: Arc<Mutex<FlowState>>,
     rate: Rate,
-    under_way: UnderWay,
+    /// Counts the sent bytes of all bodies that the store has not acknowledged yet.
+    under_way: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -89,22 +80,22 @@ struct FlowState {
 }
 
 impl Bucket {
-    /// Prepares to send a body of this length.
-    pub(super) fn flow(&self, length: usize, under_way: &UnderWay) -> Flow {
-        let state = FlowState { sent: 0, moved: Instant::now(), held: false, over: false };
-        let state = FlowShared {
-            state: Arc::new(Mutex::new(state)),
-            rate: self.rate.clone(),
-            under_way: under_way.clone(),
-        };
-        Flow { times: self.options.timeouts, length: length as u64, state }
+    /// Prepares to send a body of this length. Sent bytes count as `under_way` until the flow is dropped.
+    pub(super) fn flow(&self, length: usize, under_way: &Arc<AtomicU64>) -> Flow {
+        Flow::new(self.options.timeouts, length as u64, &self.rate, under_way)
     }
 }
 
 impl Flow {
+    fn new(times: Timeouts, length: u64, rate: &Rate, under_way: &Arc<AtomicU64>) -> Flow {
+        let state = FlowState { sent: 0, moved: Instant::now(), held: false, over: false };
+        let (state, rate, under_way) = (Arc::new(Mutex::new(state)), rate.clone(), under_way.clone());
+        Flow { times, length, state: FlowShared { state, rate, under_way } }
+    }
+
     /// The interceptor that sends the body of a request through this flow.
     pub(super) fn meter(&self) -> impl Intercept + 'static {
-        FlowMeter(self.state.clone())
+        self.state.clone()
     }
 
     /// Returns the answer to a request, or a time-out error if the body stalls or the answer is late.
@@ -128,7 +119,7 @@ impl Flow {
                 (if state.held { Instant::now() } else { state.moved }, limit)
             };
             if moved.elapsed() >= limit {
-                return format!("nothing moved for {} s", limit.as_secs());
+                return format!("no data was transferred for {} s", limit.as_secs());
             }
             tokio::time::sleep_until(moved + limit).await;
         }
@@ -139,7 +130,7 @@ impl Drop for Flow {
     fn drop(&mut self) {
         let mut state = self.state.lock();
         state.over = true;
-        self.state.under_way.0.fetch_sub(state.sent, Relaxed);
+        self.state.under_way.fetch_sub(state.sent, Relaxed);
     }
 }
 
@@ -158,18 +149,15 @@ impl FlowShared {
         (state.held, state.moved) = (false, Instant::now());
         if !state.over {
             state.sent += bytes as u64;
-            self.under_way.0.fetch_add(bytes as u64, Relaxed);
+            self.under_way.fetch_add(bytes as u64, Relaxed);
         }
     }
 }
 
 /// Replaces the body of a request after it was signed.
-#[derive(Debug)]
-struct FlowMeter(FlowShared);
-
-impl Intercept for FlowMeter {
+impl Intercept for FlowShared {
     fn name(&self) -> &'static str {
-        "FlowMeter"
+        "FlowShared"
     }
 
     fn modify_before_transmit(
@@ -180,7 +168,7 @@ impl Intercept for FlowMeter {
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
         let body = std::mem::replace(request.body_mut(), SdkBody::taken());
-        let metered = Metered { body, rest: Bytes::new(), pause: None, flow: self.0.clone() };
+        let metered = Metered { body, rest: Bytes::new(), pause: None, flow: self.clone() };
         *request.body_mut() = SdkBody::from_body_1_x(metered);
         Ok(())
     }
@@ -248,16 +236,10 @@ mod tests {
 
     type Answer = Result<(), SdkError<aws_sdk_s3::Error, HttpResponse>>;
 
-    fn flow(length: u64, stall: Duration, answer: Duration) -> (Flow, UnderWay) {
-        let under_way = UnderWay::default();
-        let state = FlowState { sent: 0, moved: Instant::now(), held: false, over: false };
-        let state = FlowShared {
-            state: Arc::new(Mutex::new(state)),
-            rate: Rate::new(None),
-            under_way: under_way.clone(),
-        };
+    fn flow(length: u64, stall: Duration, answer: Duration) -> (Flow, Arc<AtomicU64>) {
+        let under_way = Arc::default();
         let times = Timeouts { stall, answer, slowest: u64::MAX, ..Timeouts::default() };
-        (Flow { times, length, state }, under_way)
+        (Flow::new(times, length, &Rate::new(None), &under_way), under_way)
     }
 
     /// The body takes longer than the limit, but no pause does.
@@ -274,7 +256,7 @@ mod tests {
             Answer::Ok(())
         };
         assert!(flow.watch(request).await.is_ok());
-        assert_eq!(under_way.bytes(), 0, "nothing is under way after the answer");
+        assert_eq!(under_way.load(Relaxed), 0, "nothing is under way after the answer");
     }
 
     #[tokio::test]
@@ -283,7 +265,7 @@ mod tests {
         for (sent, stall, answer) in [(9, short, long), (10, long, short)] {
             let (flow, under_way) = flow(10, stall, answer);
             flow.state.send(sent);
-            assert_eq!(under_way.bytes(), sent as u64);
+            assert_eq!(under_way.load(Relaxed), sent as u64);
             let ended = flow.watch(std::future::pending::<Answer>()).await;
             assert!(matches!(ended, Err(SdkError::TimeoutError(_))), "{ended:?}");
         }

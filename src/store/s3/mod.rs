@@ -2,45 +2,49 @@
 //!
 //! Requests are sent through the AWS SDK, but repeated here, because the SDK's retries are not logged and
 //! cannot bridge an outage of minutes. Checksums are computed here and compared with the store's. After a
-//! lost answer, a HEAD shows whether the object exists. A listing either reads every page or fails. Protocol:
-//! the Amazon S3 API reference. Comments name the services that differ.
+//! lost answer, a HEAD shows whether the object exists. A listing either reads every page or fails: an
+//! incomplete listing would make cleanup forget backups. Protocol: the Amazon S3 API reference. Comments name
+//! the services that differ.
 
 mod client;
 mod explain;
 mod failure;
 mod flow;
-mod listing;
 mod objects;
 mod protection;
+mod send;
 mod upload;
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::future::Future;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::primitives::DateTime as SdkDateTime;
-use aws_sdk_s3::types::ServerSideEncryption;
+use aws_sdk_s3::types::{
+    Delete, EncodingType, ObjectIdentifier, ObjectLockLegalHoldStatus, ServerSideEncryption,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use md5::{Digest, Md5};
+use percent_encoding::percent_decode_str;
 
 use super::{
-    Deleted, Protection, Result, Store, StoreError, StoreErrorKind, StoredObject, Upload, UploadSpec,
-    check_key,
+    ArchiveState, Deleted, Protection, Store, StoreError, StoreErrorKind, StoreResult, StoredObject, Upload,
+    UploadSpec, check_key, check_listing, check_upload,
 };
-use crate::base::retry::Waiting;
-use crate::base::units;
 use crate::config::store::{Limits, S3Options, Sse};
 use client::Connection;
-use explain::{Permission, explain};
 use failure::S3Failure;
 use flow::Rate;
+use objects::Put;
+use send::Repeats;
 
 /// A bucket as a store; see the [module](self).
 pub struct S3Store {
@@ -49,8 +53,25 @@ pub struct S3Store {
 
 impl S3Store {
     /// Prepares the connection: looks up region and credentials, but sends no request.
-    pub async fn connect(options: S3Options) -> Result<S3Store> {
-        Ok(S3Store { bucket: Arc::new(Bucket::new(options).await?) })
+    ///
+    /// # Errors
+    /// Returns an error if no bucket is named, or if the CA certificates to trust cannot be read.
+    pub async fn connect(options: S3Options) -> StoreResult<S3Store> {
+        if options.bucket.is_empty() {
+            let (kind, doing) = (StoreErrorKind::Misconfigured, "cannot use the S3 store");
+            return Err(StoreError::new(kind, doing, "no bucket is named").hint("Set S3_BACKUP_BUCKET"));
+        }
+        let trimmed = options.prefix.trim_matches('/');
+        let bucket = Bucket {
+            prefix: if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") },
+            connection: Connection::new(&options).await?,
+            repeats: Repeats::default(),
+            rate: Rate::new(options.bandwidth),
+            conditional: AtomicBool::new(true),
+            batches: AtomicBool::new(true),
+            options,
+        };
+        Ok(S3Store { bucket: Arc::new(bucket) })
     }
 }
 
@@ -70,41 +91,64 @@ impl Store for S3Store {
         self.bucket.options.limits
     }
 
-    async fn check(&self) -> Result<()> {
-        self.bucket.check().await
+    async fn check(&self) -> StoreResult<()> {
+        let bucket = &self.bucket;
+        let prefix = bucket.full("");
+        let list = |client: Client| {
+            client.list_objects_v2().bucket(bucket.name()).prefix(prefix.clone()).max_keys(1).send()
+        };
+        match bucket.send("ListObjectsV2", list).await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(bucket.error(&e, "s3:ListBucket", "list", "")),
+        }
     }
 
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn put(&self, key: &str, body: Bytes) -> StoreResult<()> {
         check_key(key)?;
-        self.bucket.put(key, body).await
+        let put = self.bucket.put_object(key, &body, Put::Any).await;
+        put.map_err(|e| self.bucket.error(&e, "s3:PutObject", "write", key))
     }
 
-    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn create(&self, key: &str, body: Bytes) -> StoreResult<()> {
         check_key(key)?;
         self.bucket.create(key, body).await
     }
 
-    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
+    async fn get(&self, key: &str, most: u64) -> StoreResult<Bytes> {
         check_key(key)?;
-        self.bucket.get(key, most).await
+        self.bucket.get(key, None, most).await
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+    async fn get_range(&self, key: &str, range: Range<u64>) -> StoreResult<Bytes> {
         check_key(key)?;
-        self.bucket.get_range(key, range).await
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let wanted = range.end - range.start;
+        let bytes = self.bucket.get(key, Some(&range), wanted).await?;
+        if bytes.len() as u64 == wanted {
+            return Ok(bytes);
+        }
+        let cause =
+            format!("{wanted} bytes from byte {} were requested, but {} came", range.start, bytes.len());
+        Err(StoreError::damaged(format!("cannot read {}", self.bucket.place(key)), cause))
     }
 
-    async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
+    async fn head(&self, key: &str) -> StoreResult<Option<StoredObject>> {
         check_key(key)?;
         self.bucket.head(key).await
     }
 
-    async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
+    async fn locked_until(&self, key: &str) -> StoreResult<Option<DateTime<Utc>>> {
         check_key(key)?;
-        self.bucket.locked_until(key).await
+        let Some(head) = self.bucket.head_object(key, None).await? else { return Ok(None) };
+        if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
+            return Ok(Some(DateTime::<Utc>::MAX_UTC));
+        }
+        Ok(head.object_lock_retain_until_date().map(|date| time(Some(date))))
     }
 
-    async fn protection(&self) -> Result<Option<Protection>> {
+    async fn protection(&self) -> StoreResult<Option<Protection>> {
         Ok(Some(self.bucket.protection().await))
     }
 
@@ -116,52 +160,141 @@ impl Store for S3Store {
         Some(protection::thaw(&self.bucket.full(key), &self.bucket.options))
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
-        self.bucket.list(prefix).await
+    async fn list(&self, prefix: &str) -> StoreResult<Vec<StoredObject>> {
+        let bucket = &self.bucket;
+        let (full, place) = (bucket.full(prefix), bucket.place(prefix));
+        let broken = |cause: &str| StoreError::failed(format!("cannot list {place}"), cause);
+        let (mut objects, mut tokens, mut token) = (Vec::new(), HashSet::new(), None::<String>);
+        loop {
+            let page = bucket
+                .send("ListObjectsV2", |client| {
+                    client
+                        .list_objects_v2()
+                        .bucket(bucket.name())
+                        .prefix(full.clone())
+                        // A foreign key may contain characters that XML cannot.
+                        .encoding_type(EncodingType::Url)
+                        .set_continuation_token(token.clone())
+                        .send()
+                })
+                .await
+                .map_err(|e| bucket.error(&e, "s3:ListBucket", "list", prefix))?;
+            let encoded = page.encoding_type() == Some(&EncodingType::Url);
+            for object in page.contents() {
+                let key = object.key().ok_or_else(|| broken("an entry has no key"))?;
+                let key = if encoded { decode(key) } else { Some(key.to_owned()) };
+                let key = key.ok_or_else(|| broken("a key is not URL-encoded UTF-8"))?;
+                if !key.starts_with(&full) {
+                    return Err(broken(&format!(
+                        "the answer contains {key:?}, which does not have the prefix"
+                    )));
+                }
+                let relative = bucket.relative(&key).unwrap_or(&key).to_owned();
+                let size = object.size().and_then(|size| u64::try_from(size).ok());
+                let size = size.ok_or_else(|| broken(&format!("{relative:?} has no size")))?;
+                let class = object.storage_class().map(|class| class.as_str());
+                objects.push(StoredObject {
+                    key: relative,
+                    size,
+                    modified: time(object.last_modified()),
+                    tag: object.e_tag().map(str::to_owned),
+                    archive: protection::is_archive(class).then_some(ArchiveState::Frozen),
+                });
+                check_listing(&place, objects.len())?;
+            }
+            if page.is_truncated() != Some(true) {
+                break;
+            }
+            let Some(next) = page.next_continuation_token().filter(|t| !t.is_empty()) else {
+                return Err(broken("a page is marked as truncated, but has no continuation token"));
+            };
+            if !tokens.insert(next.to_owned()) {
+                return Err(broken("a continuation token occurs twice"));
+            }
+            token = Some(next.to_owned());
+        }
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
     }
 
-    async fn delete(&self, key: &str) -> Result<Deleted> {
+    async fn delete(&self, key: &str) -> StoreResult<Deleted> {
         check_key(key)?;
         self.bucket.delete(key).await
     }
 
-    async fn delete_all(&self, keys: &[String]) -> Vec<Result<Deleted>> {
-        self.bucket.delete_all(keys).await
+    /// Deletes these objects in batches. An object that a batch does not delete is deleted by a request of
+    /// its own, whose answer has the reason. So are all objects if the service lacks DeleteObjects (Google
+    /// Cloud Storage answers 400 or 501).
+    async fn delete_all(&self, keys: &[String]) -> Vec<StoreResult<Deleted>> {
+        let bucket = &self.bucket;
+        let mut answers = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(AT_ONCE) {
+            // An invalid key would fail the whole batch.
+            let whole = keys.len() > 1
+                && bucket.batches.load(Ordering::Relaxed)
+                && keys.iter().all(|key| check_key(key).is_ok());
+            let gone = if whole { bucket.delete_batch(keys).await } else { Ok(HashMap::new()) };
+            let gone = match gone {
+                Ok(gone) => gone,
+                // A single request for each object would wait as long.
+                Err(e) if e.away() => {
+                    let error = |key: &String| Err(bucket.error(&e, "s3:DeleteObject", "delete", key));
+                    answers.extend(keys.iter().map(error));
+                    continue;
+                }
+                Err(e) => {
+                    bucket.set_batchless(&e.text());
+                    HashMap::new()
+                }
+            };
+            for key in keys {
+                answers.push(match gone.get(key) {
+                    Some(left) => Ok(*left),
+                    None => self.delete(key).await,
+                });
+            }
+        }
+        answers
     }
 
-    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
-        check_key(&spec.key)?;
-        self.limits().check(spec).map_err(|(kind, cause)| {
-            StoreError::new(kind, format!("cannot write {}", self.bucket.place(&spec.key)), cause)
-        })?;
+    async fn begin(&self, spec: &UploadSpec) -> StoreResult<Arc<dyn Upload>> {
+        check_upload(&self.limits(), spec, &self.bucket.place(&spec.key))?;
         Ok(Arc::new(upload::S3Upload::begin(Arc::clone(&self.bucket), spec).await?))
     }
 
-    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
+    async fn abort_left(&self, key: &str, upload_id: &str) -> StoreResult<()> {
         check_key(key)?;
         self.bucket.abort(key, upload_id).await
     }
 
-    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
-        Ok(Vec::new())
-    }
-
     fn retries(&self) -> Vec<String> {
-        self.bucket.connection.repeats.line().into_iter().collect()
+        self.bucket.repeats.line().into_iter().collect()
     }
 
-    async fn clock(&self) -> Result<DateTime<Utc>> {
+    async fn clock(&self) -> StoreResult<DateTime<Utc>> {
         if self.bucket.connection.clock().is_none() {
-            self.bucket.check().await?;
+            self.check().await?;
         }
         self.bucket.connection.clock().ok_or_else(|| {
-            StoreError::new(
-                StoreErrorKind::Failed,
-                format!("cannot read the clock of {}", self.place()),
-                "the answer has no Date",
-            )
+            StoreError::failed(format!("cannot read the clock of {}", self.place()), "the answer has no Date")
         })
     }
+}
+
+/// The most keys of one DeleteObjects (Amazon S3 API reference).
+const AT_ONCE: usize = 1_000;
+
+/// What remains of an object, from the `delete_marker` of the answer.
+fn remains(marker: Option<bool>) -> Deleted {
+    if marker == Some(true) { Deleted::Hidden } else { Deleted::Gone }
+}
+
+/// Decodes `encoding-type=url`: percent signs, and `+` for a space.
+fn decode(text: &str) -> Option<String> {
+    let is_code = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    text.split('%').skip(1).all(is_code).then(|| decoded.into_owned())
 }
 
 /// The state that all operations share.
@@ -170,6 +303,7 @@ struct Bucket {
     /// Empty, or ends in `/`.
     prefix: String,
     connection: Connection,
+    repeats: Repeats,
     /// Limits the bodies of all uploads.
     rate: Rate,
     /// The service accepts `If-None-Match`. True until it refuses the header.
@@ -179,23 +313,6 @@ struct Bucket {
 }
 
 impl Bucket {
-    async fn new(options: S3Options) -> Result<Bucket> {
-        if options.bucket.is_empty() {
-            return Err(StoreError::new(
-                StoreErrorKind::Misconfigured,
-                "cannot use the S3 store",
-                "no bucket is named",
-            )
-            .hint("Set S3_BACKUP_BUCKET"));
-        }
-        let trimmed = options.prefix.trim_matches('/');
-        let prefix = if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") };
-        let connection = Connection::new(&options).await?;
-        let (conditional, batches) = (AtomicBool::new(true), AtomicBool::new(true));
-        let rate = Rate::new(options.bandwidth);
-        Ok(Bucket { options, prefix, connection, rate, conditional, batches })
-    }
-
     fn name(&self) -> &str {
         &self.options.bucket
     }
@@ -215,117 +332,24 @@ impl Bucket {
         format!("s3://{}/{}{key}", self.name(), self.prefix)
     }
 
-    /// Begins an operation that may take several requests.
-    fn start(&self) -> Waiting {
-        self.options.patience.start(self.place(""))
-    }
-
-    /// Sends a request, and repeats it while its failure may pass and the patience lasts. Each attempt is
-    /// signed anew.
-    async fn send<T, E, F, S>(&self, operation: &str, send: S) -> std::result::Result<T, S3Failure>
-    where
-        S: Fn(Client) -> F,
-        F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        self.send_within(&mut self.start(), operation, send).await
-    }
-
-    /// As [`Bucket::send`], for one of several requests that share a time limit.
-    async fn send_within<T, E, F, S>(
-        &self,
-        waiting: &mut Waiting,
-        operation: &str,
-        send: S,
-    ) -> std::result::Result<T, S3Failure>
-    where
-        S: Fn(Client) -> F,
-        F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        loop {
-            let failure = match self.send_once(&send).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            self.pause(waiting, operation, failure).await?;
-        }
-    }
-
-    /// Sends a request once; see [`Connection::send`].
-    async fn send_once<T, E, F, S>(&self, send: S) -> std::result::Result<T, S3Failure>
-    where
-        S: Fn(Client) -> F,
-        F: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        let answer = self.connection.send(send).await;
-        if answer.is_ok() {
-            self.connection.set_answered();
-            self.options.patience.answered();
-        }
-        answer
-    }
-
-    /// Waits before `operation` is sent again.
-    ///
-    /// # Errors
-    /// Returns the failure if it will not pass, or the patience is over.
-    async fn pause(
-        &self,
-        waiting: &mut Waiting,
-        operation: &str,
-        failure: S3Failure,
-    ) -> std::result::Result<(), S3Failure> {
-        if !failure.passes(self.connection.answered(), (self.options.machine.now)()) {
-            return Err(failure);
-        }
-        let reason = failure.reason();
-        if !waiting.pause(&format!("{operation}: {reason}")).await {
-            return Err(S3Failure { waited: self.options.patience.in_vain(), ..failure });
-        }
-        self.connection.repeats.note(operation, &reason);
-        Ok(())
-    }
-
-    /// The error of a failed request.
-    fn error(&self, failure: &S3Failure, action: Permission, verb: &str, key: &str) -> StoreError {
-        let doing = format!("cannot {verb} {}", self.place(key));
-        let connection = &self.connection;
-        let mut error =
-            explain(failure, action, doing, &self.options, &connection.environment, connection.answered());
-        if let Some(waited) = failure.waited {
-            error.cause += &format!(", tried again for {}", units::duration(waited));
-            if error.hint.is_none() {
-                error = error.hint("Check the service; BACKUP_PATIENCE sets how long to wait for it");
-            }
-        }
-        error
-    }
-
-    fn conditional(&self) -> bool {
-        self.conditional.load(Ordering::Relaxed)
-    }
-
     /// Remembers that the service refuses `If-None-Match`, and logs it the first time.
     fn set_unconditional(&self) {
         if self.conditional.swap(false, Ordering::Relaxed) {
             log::warn!(
-                "{} does not take conditional writes (If-None-Match): a key is looked up before it is \
-                 written, which two runs at the same instant can defeat",
+                "{} does not support conditional writes (If-None-Match): keys are checked before they are written, \
+                 but two runs at the same instant may overwrite each other's objects",
                 self.place("")
             );
         }
     }
 
-    fn batches(&self) -> bool {
-        self.batches.load(Ordering::Relaxed)
-    }
-
     /// Remembers that the service refuses DeleteObjects.
     fn set_batchless(&self, why: &str) {
         if self.batches.swap(false, Ordering::Relaxed) {
-            log::info!("{} takes no DeleteObjects: objects are deleted one by one ({why})", self.place(""));
+            log::info!(
+                "{} does not support DeleteObjects: objects are deleted one by one ({why})",
+                self.place("")
+            );
         }
     }
 
@@ -337,46 +361,47 @@ impl Bucket {
         }
     }
 
-    /// Waits before `operation` is sent again because of `reason`, and counts it. Returns false if it was
-    /// sent [`TRIES`] times, or if the patience is over.
-    async fn repeat(&self, waiting: &mut Waiting, operation: &str, reason: &str, tried: u32) -> bool {
-        if tried >= TRIES || !waiting.pause(&format!("{operation}: {reason}")).await {
-            return false;
+    async fn delete(&self, key: &str) -> StoreResult<Deleted> {
+        let delete = |client: Client| client.delete_object().bucket(self.name()).key(self.full(key)).send();
+        match self.send("DeleteObject", delete).await {
+            Ok(deleted) => Ok(remains(deleted.delete_marker())),
+            Err(e) if e.is(&["NoSuchKey"]) => Ok(Deleted::Gone),
+            Err(e) => Err(self.error(&e, "s3:DeleteObject", "delete", key)),
         }
-        self.connection.repeats.note(operation, reason);
-        true
+    }
+
+    /// Sends DeleteObjects. Returns the keys that were deleted, with what remains of each.
+    async fn delete_batch(&self, keys: &[String]) -> Result<HashMap<String, Deleted>, S3Failure> {
+        let unusable = |e: aws_sdk_s3::error::BuildError| S3Failure::lost(&e.to_string());
+        let identifiers: Result<Vec<_>, _> =
+            keys.iter().map(|key| ObjectIdentifier::builder().key(self.full(key)).build()).collect();
+        let objects = identifiers.map_err(unusable)?;
+        let delete = Delete::builder().set_objects(Some(objects)).build().map_err(unusable)?;
+        let answer = self
+            .send("DeleteObjects", |client| {
+                client
+                    .delete_objects()
+                    .bucket(self.name())
+                    .delete(delete.clone())
+                    .customize()
+                    .mutate_request(add_md5)
+                    .send()
+            })
+            .await?;
+        let went = answer.deleted().iter().filter_map(|object| {
+            let key = self.relative(object.key()?)?.to_owned();
+            Some((key, remains(object.delete_marker())))
+        });
+        Ok(went.collect())
     }
 }
 
-/// The attempts of a request whose failure is not an outage: damage on the way, a conflict, an object that is
-/// not visible yet.
-const TRIES: u32 = 4;
-
-/// Counts the requests that were sent again, by operation and reason, to show a service that deteriorates.
-#[derive(Debug, Default)]
-struct Repeats(Mutex<BTreeMap<(String, String), u32>>);
-
-impl Repeats {
-    fn note(&self, operation: &str, reason: &str) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((operation.to_owned(), reason.to_owned())).or_default() += 1;
-        drop(counts);
-        log::debug!("S3 {operation} is sent again ({reason})");
-    }
-
-    /// A summary in one line; `None` if no request was sent again.
-    fn line(&self) -> Option<String> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
-        for ((_, reason), count) in &*counts {
-            *reasons.entry(reason).or_default() += count;
-        }
-        let mut sorted: Vec<(&str, u32)> = reasons.into_iter().collect();
-        sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let all: u32 = sorted.iter().map(|(_, count)| count).sum();
-        let listed: Vec<String> = sorted.iter().map(|(reason, count)| format!("{reason} ×{count}")).collect();
-        let times = if all == 1 { "once".to_owned() } else { format!("{all} times") };
-        (all > 0).then(|| format!("S3 requests were sent again {times} ({})", listed.join(", ")))
+/// Services from before 2022 require `Content-MD5` with DeleteObjects, as Amazon did. The SDK sends a newer
+/// checksum.
+fn add_md5(request: &mut HttpRequest) {
+    let md5 = request.body().bytes().map(|body| STANDARD.encode(Md5::digest(body)));
+    if let Some(md5) = md5 {
+        request.headers_mut().insert("content-md5", md5);
     }
 }
 
@@ -390,14 +415,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeats_are_summed_up_in_a_line() {
-        let repeats = Repeats::default();
-        assert_eq!(repeats.line(), None);
-        repeats.note("PutObject", "connection reset");
-        assert_eq!(repeats.line().unwrap(), "S3 requests were sent again once (connection reset ×1)");
-        repeats.note("UploadPart", "503 SlowDown");
-        repeats.note("PutObject", "503 SlowDown");
-        let want = "S3 requests were sent again 3 times (503 SlowDown ×2, connection reset ×1)";
-        assert_eq!(repeats.line().unwrap(), want);
+    fn url_encoded_keys_are_decoded() {
+        assert_eq!(decode("a%2Fb+c%2B%C3%A9").as_deref(), Some("a/b c+\u{e9}"));
+        assert_eq!(decode("a%2"), None);
+        assert_eq!(decode("%ff"), None);
     }
 }

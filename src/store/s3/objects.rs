@@ -1,42 +1,41 @@
-//! Small objects: writing, reading and looking at one, and create-only writes (`If-None-Match: *`).
+//! Small objects: writing, reading and inspecting them, and create-only writes (`If-None-Match: *`).
 //!
 //! A create-only write that is repeated after a lost answer meets its own first attempt and gets 412 (seen on
 //! MinIO, Versity Gateway and moto). So after a 412 the object is read back and compared.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 
 use super::super::checksum::crc64nvme;
-use super::super::{Result, StoreError, StoreErrorKind, StoredObject};
+use super::super::{StoreError, StoreErrorKind, StoreResult, StoredObject};
 use super::client::time_limit;
 use super::failure::S3Failure;
-use super::flow::UnderWay;
 use super::{Bucket, protection, time};
 use crate::base::units::{count, several};
 
 /// How a small object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Put {
+pub(super) enum Put {
     /// It replaces an existing object.
     Any,
     /// Only if the service finds that the key is free, and with the retention period of the settings.
     New,
     /// As `New`, but the caller has checked that the key is free.
-    Looked,
+    KnownFree,
 }
 
 impl Bucket {
-    pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        self.put_object(key, &body, Put::Any).await.map_err(|e| self.error(&e, "s3:PutObject", "write", key))
-    }
-
     /// Sends PutObject, and repeats it while the body is damaged on the way. Small objects have the bucket's
     /// default storage class, because a manifest in an archive class could not be read.
-    async fn put_object(&self, key: &str, body: &Bytes, put: Put) -> std::result::Result<(), S3Failure> {
+    pub(super) async fn put_object(&self, key: &str, body: &Bytes, put: Put) -> Result<(), S3Failure> {
         let mode = self.options.checksum;
         let headers = mode.headers(body, mode.sum(body, crc64nvme(body)));
         let (sse, kms_key) = self.encryption();
@@ -46,7 +45,7 @@ impl Bucket {
             tried += 1;
             let sent = self
                 .send_within(&mut waiting, "PutObject", |client| {
-                    let flow = self.flow(body.len(), &UnderWay::default());
+                    let flow = self.flow(body.len(), &Arc::default());
                     let request = client
                         .put_object()
                         .bucket(self.name())
@@ -79,30 +78,8 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
-        self.read(key, None, most).await
-    }
-
-    pub(super) async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let wanted = range.end - range.start;
-        let bytes = self.read(key, Some(&range), wanted).await?;
-        if bytes.len() as u64 != wanted {
-            let cause =
-                format!("{wanted} bytes from {} on were asked for, {} came", range.start, bytes.len());
-            return Err(StoreError::new(
-                StoreErrorKind::Damaged,
-                format!("cannot read {}", self.place(key)),
-                cause,
-            ));
-        }
-        Ok(bytes)
-    }
-
     /// Reads an object or a range of it, at most `most` bytes. A body that ends early is requested again.
-    async fn read(&self, key: &str, range: Option<&Range<u64>>, most: u64) -> Result<Bytes> {
+    pub(super) async fn get(&self, key: &str, range: Option<&Range<u64>>, most: u64) -> StoreResult<Bytes> {
         let doing = || format!("cannot read {}", self.place(key));
         let mut waiting = self.start();
         loop {
@@ -120,11 +97,8 @@ impl Bucket {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(e) if range.is_some() && (e.status == Some(416) || e.is(&["InvalidRange"])) => {
-                    return Err(StoreError::new(
-                        StoreErrorKind::Damaged,
-                        doing(),
-                        format!("it ends before byte {}", header.unwrap_or_default()),
-                    ));
+                    let cause = format!("it ends before byte {}", header.unwrap_or_default());
+                    return Err(StoreError::damaged(doing(), cause));
                 }
                 Err(e) => {
                     let archived = protection::archived(&e, doing(), &self.full(key), &self.options);
@@ -145,8 +119,8 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
-        Ok(self.head_object(key).await?.map(|head| StoredObject {
+    pub(super) async fn head(&self, key: &str) -> StoreResult<Option<StoredObject>> {
+        Ok(self.head_object(key, None).await?.map(|head| StoredObject {
             key: key.to_owned(),
             size: u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
             modified: time(head.last_modified()),
@@ -155,12 +129,17 @@ impl Bucket {
         }))
     }
 
-    pub(super) async fn head_object(&self, key: &str) -> Result<Option<HeadObjectOutput>> {
-        let answer = self
-            .send("HeadObject", |client| client.head_object().bucket(self.name()).key(self.full(key)).send())
-            .await
-            .map_err(S3Failure::of_head);
-        match answer {
+    /// Sends HeadObject. The answer is `None` if the object does not exist.
+    pub(super) async fn head_object(
+        &self,
+        key: &str,
+        checksum: Option<ChecksumMode>,
+    ) -> StoreResult<Option<HeadObjectOutput>> {
+        let head = |client: Client| {
+            let request = client.head_object().bucket(self.name()).key(self.full(key));
+            request.set_checksum_mode(checksum.clone()).send()
+        };
+        match self.send("HeadObject", head).await.map_err(S3Failure::of_head) {
             Ok(head) => Ok(Some(head)),
             Err(e) if e.not_found() => Ok(None),
             Err(e) => Err(self.error(&e, "s3:GetObject and s3:ListBucket", "look at", key)),
@@ -181,12 +160,15 @@ async fn whole_body(
     mut answer: GetObjectOutput,
     range: Option<&Range<u64>>,
     most: u64,
-) -> std::result::Result<Bytes, Unread> {
+) -> Result<Bytes, Unread> {
     let (length, said) = (answer.content_length(), answer.content_range().map(str::to_owned));
     if let (Some(range), Some(said)) = (range, &said)
         && !said.starts_with(&format!("bytes {}-", range.start))
     {
-        return Err(Unread::Broken(format!("bytes from {} on were asked for, {said} came", range.start)));
+        return Err(Unread::Broken(format!(
+            "bytes from byte {} were requested, but {said} came",
+            range.start
+        )));
     }
     let length = length.and_then(|l| u64::try_from(l).ok());
     if length.is_some_and(|length| length > most) {
@@ -195,7 +177,7 @@ async fn whole_body(
     // A chunked body has no length in its header, and may be endless.
     let (mut chunks, mut size) = (Vec::new(), 0);
     while let Some(chunk) = answer.body.next().await {
-        let chunk = chunk.map_err(|e| Unread::Broken(format!("the answer broke off: {e}")))?;
+        let chunk = chunk.map_err(|e| Unread::Broken(format!("the answer ended early: {e}")))?;
         size += chunk.len() as u64;
         if size > most {
             return Err(Unread::TooLarge(None));
@@ -209,93 +191,71 @@ async fn whole_body(
     match length {
         Some(length) if length != bytes.len() as u64 => {
             let (came, length) = (count(bytes.len() as u64), several(length, "byte"));
-            Err(Unread::Broken(format!("the answer broke off after {came} of {length}")))
+            Err(Unread::Broken(format!("the answer ended after {came} of {length}")))
         }
         _ => Ok(bytes),
     }
 }
 
-/// The content of the key after a write with an unclear result.
-enum ReadBack {
-    Ours,
-    Others,
-    Nothing,
-}
-
 impl Bucket {
-    pub(super) async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+    pub(super) async fn create(&self, key: &str, body: Bytes) -> StoreResult<()> {
         let (mut tried, mut waiting) = (0, self.start());
         loop {
             tried += 1;
-            let failure = match self.put_new(key, &body).await? {
-                None => return Ok(()),
-                Some(failure) => failure,
-            };
+            let Some(failure) = self.put_new(key, &body).await? else { return Ok(()) };
             let taken = failure.status == Some(412) || failure.is(&["PreconditionFailed"]);
             let conflict = failure.status == Some(409);
+            let error = || self.error(&failure, "s3:PutObject", "write", key);
             if !taken && !conflict && !failure.lost {
-                return Err(self.error(&failure, "s3:PutObject", "write", key));
+                return Err(error());
             }
-            match self.settle(key, &body).await {
-                Ok(ReadBack::Ours) => return Ok(()),
-                Ok(ReadBack::Others) => return Err(self.taken(key)),
+            match self.holds(key, &body).await {
+                Ok(Some(true)) => return Ok(()),
+                Ok(Some(false)) => return Err(self.taken(key)),
                 // 409 ConditionalRequestConflict: another write of the key was under way and may have failed.
                 // S3's documentation says to retry. Other failures were repeated already.
-                Ok(ReadBack::Nothing)
+                Ok(None)
                     if conflict && self.repeat(&mut waiting, "PutObject", &failure.reason(), tried).await => {
                 }
-                Ok(ReadBack::Nothing) | Err(_) => {
-                    return Err(self.error(&failure, "s3:PutObject", "write", key));
-                }
+                Ok(None) | Err(_) => return Err(error()),
             }
         }
     }
 
     /// Sends a conditional put. If the service refuses the header, checks the key and sends a plain put.
-    async fn put_new(&self, key: &str, body: &Bytes) -> Result<Option<S3Failure>> {
-        if self.conditional() {
-            let failure = match self.put_object(key, body, Put::New).await {
+    async fn put_new(&self, key: &str, body: &Bytes) -> StoreResult<Option<S3Failure>> {
+        let conditional = self.conditional.load(Ordering::Relaxed);
+        if conditional {
+            match self.put_object(key, body, Put::New).await {
                 Ok(()) => return Ok(None),
-                Err(failure) => failure,
-            };
-            if !failure.unsupported() {
-                return Ok(Some(failure));
+                // The condition may be the cause: the result of the plain put shows that.
+                Err(failure) if failure.unsupported() => {}
+                Err(failure) => return Ok(Some(failure)),
             }
-            // The condition may be the cause: the result of the plain put shows that.
-            let sent = self.look_and_put(key, body).await?;
-            if sent.is_none() {
-                self.set_unconditional();
-            }
-            return Ok(sent);
         }
-        self.look_and_put(key, body).await
+        let failure = match self.head(key).await? {
+            Some(_) if self.holds(key, body).await? == Some(true) => None,
+            Some(_) => return Err(self.taken(key)),
+            None => self.put_object(key, body, Put::KnownFree).await.err(),
+        };
+        if conditional && failure.is_none() {
+            self.set_unconditional();
+        }
+        Ok(failure)
     }
 
-    async fn look_and_put(&self, key: &str, body: &Bytes) -> Result<Option<S3Failure>> {
-        if self.head(key).await?.is_some() {
-            return match self.settle(key, body).await? {
-                ReadBack::Ours => Ok(None),
-                _ => Err(self.taken(key)),
-            };
-        }
-        Ok(self.put_object(key, body, Put::Looked).await.err())
-    }
-
-    async fn settle(&self, key: &str, body: &Bytes) -> Result<ReadBack> {
-        match self.get(key, body.len() as u64).await {
-            Ok(found) if found == body => Ok(ReadBack::Ours),
-            Ok(_) => Ok(ReadBack::Others),
-            Err(e) if e.kind == StoreErrorKind::Damaged => Ok(ReadBack::Others),
-            Err(e) if e.kind == StoreErrorKind::NotFound => Ok(ReadBack::Nothing),
+    /// Returns true if the object has exactly these bytes; `None` if it does not exist.
+    async fn holds(&self, key: &str, body: &Bytes) -> StoreResult<Option<bool>> {
+        match self.get(key, None, body.len() as u64).await {
+            Ok(found) => Ok(Some(found == body)),
+            Err(e) if e.kind == StoreErrorKind::Damaged => Ok(Some(false)),
+            Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
     }
 
     fn taken(&self, key: &str) -> StoreError {
-        StoreError::new(
-            StoreErrorKind::Exists,
-            format!("cannot write {}", self.place(key)),
-            "it exists with other content",
-        )
+        let doing = format!("cannot write {}", self.place(key));
+        StoreError::new(StoreErrorKind::Exists, doing, "it exists with other content")
     }
 }

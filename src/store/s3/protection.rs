@@ -1,4 +1,4 @@
-//! Versions and Object Lock, which keep objects that a thief of the key overwrites or deletes; and archive
+//! Versions and Object Lock, which preserve objects if a stolen key overwrites or deletes them; and archive
 //! classes, whose objects must be thawed before they can be read.
 //!
 //! Sources: "Using versioning in S3 buckets", "Locking objects with Object Lock", "Lifecycle configuration
@@ -8,14 +8,13 @@
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime as SdkDateTime;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ExpirationStatus, LifecycleRule, ObjectLockEnabled, ObjectLockLegalHoldStatus,
-    ObjectLockMode,
+    BucketVersioningStatus, ExpirationStatus, LifecycleRule, ObjectLockEnabled, ObjectLockMode,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
-use super::super::{ArchiveState, Protection, Result, StoreError, StoreErrorKind};
+use super::super::{ArchiveState, Protection, StoreError, StoreErrorKind};
+use super::Bucket;
 use super::failure::S3Failure;
-use super::{Bucket, time};
 use crate::base::escape::quoted;
 use crate::config::store::S3Options;
 
@@ -28,25 +27,14 @@ impl Bucket {
         (Some(ObjectLockMode::Governance), Some(SdkDateTime::from_secs(until.timestamp())))
     }
 
-    /// The end of an object's retention period.
-    pub(super) async fn locked_until(&self, key: &str) -> Result<Option<DateTime<Utc>>> {
-        let Some(head) = self.head_object(key).await? else { return Ok(None) };
-        if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
-            return Ok(Some(DateTime::<Utc>::MAX_UTC));
-        }
-        Ok(head.object_lock_retain_until_date().map(|date| time(Some(date))))
-    }
-
     /// Asks whether the bucket has versioning and Object Lock, which needs versioning. Each request is sent
     /// once; the answer is unknown if it fails.
     pub(super) async fn protection(&self) -> Protection {
         let versioning =
             self.send_once(|client| client.get_bucket_versioning().bucket(self.name()).send()).await;
-        let versions = match versioning {
-            // The answer has no status if the bucket never had versions.
-            Ok(answer) => Some(answer.status() == Some(&BucketVersioningStatus::Enabled)),
-            Err(_) => None,
-        };
+        // The answer has no status if the bucket never had versions.
+        let enabled = Some(&BucketVersioningStatus::Enabled);
+        let versions = versioning.ok().map(|answer| answer.status() == enabled);
         if versions == Some(false) {
             return Protection { versions, locks: Some(false) };
         }

@@ -1,10 +1,10 @@
 //! A multipart upload: parts in any order, each with its checksum, then the completion, which is verified.
 //!
 //! The answer to a completion may be lost. The object carries a random token of its upload in its metadata,
-//! which shows whether the object under the key is the one of this upload.
+//! which shows whether the object under the key belongs to this upload.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,19 +13,17 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode as HeadMode, CompletedMultipartUpload, CompletedPart, StorageClass};
 use bytes::Bytes;
 
-use super::super::checksum::{PartSum, Sum, agree, crc64nvme, multipart_etag};
-use super::super::{Result, StoreError, StoreErrorKind, Upload, UploadSpec, Whole};
+use super::super::checksum::{BodySum, ChecksumHeaders, PartSum, agree, crc64nvme, multipart_etag};
+use super::super::{StoreError, StoreErrorKind, StoreResult, Upload, UploadSpec, Whole, check_part};
 use super::Bucket;
 use super::client::time_limit;
 use super::failure::S3Failure;
-use super::flow::UnderWay;
 use crate::base::units::{count, several};
 use crate::config::store::Sse;
 
 /// The name of the metadata with the token of the upload.
 const TOKEN: &str = "upload-token";
 
-/// An upload under way.
 pub(super) struct S3Upload {
     bucket: Arc<Bucket>,
     key: String,
@@ -33,7 +31,7 @@ pub(super) struct S3Upload {
     id: String,
     token: String,
     parts: Mutex<BTreeMap<u32, S3Part>>,
-    under_way: UnderWay,
+    under_way: Arc<AtomicU64>,
     /// A completion was requested and its result is unknown: the object may exist.
     in_doubt: AtomicBool,
     /// The store confirmed the completion.
@@ -50,13 +48,13 @@ pub(super) struct S3Upload {
 /// A part that the store has.
 #[derive(Debug, Clone)]
 struct S3Part {
-    pub(super) plain: PartSum,
-    pub(super) sum: Sum,
-    pub(super) etag: String,
+    plain: PartSum,
+    sum: BodySum,
+    etag: String,
 }
 
 impl S3Upload {
-    pub(super) async fn begin(bucket: Arc<Bucket>, spec: &UploadSpec) -> Result<S3Upload> {
+    pub(super) async fn begin(bucket: Arc<Bucket>, spec: &UploadSpec) -> StoreResult<S3Upload> {
         let token = format!("{:032x}", (bucket.options.machine.random)());
         let options = &bucket.options;
         let (sse, kms_key) = bucket.encryption();
@@ -97,7 +95,7 @@ impl S3Upload {
         };
         let Some(id) = answer.upload_id().filter(|id| !id.is_empty()).map(str::to_owned) else {
             let doing = format!("cannot begin the upload of {}", bucket.place(&spec.key));
-            return Err(StoreError::new(StoreErrorKind::Failed, doing, "the answer holds no upload id"));
+            return Err(StoreError::failed(doing, "the answer holds no upload id"));
         };
         Ok(S3Upload {
             key: spec.key.clone(),
@@ -105,7 +103,7 @@ impl S3Upload {
             id,
             token,
             parts: Mutex::default(),
-            under_way: UnderWay::default(),
+            under_way: Arc::default(),
             in_doubt: AtomicBool::new(false),
             completed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -124,17 +122,16 @@ impl S3Upload {
         StoreError::new(kind, self.doing(), cause)
     }
 
-    fn parts(&self) -> BTreeMap<u32, S3Part> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn damaged(&self, cause: impl std::fmt::Display) -> StoreError {
+        self.wrong(StoreErrorKind::Damaged, cause)
     }
 
-    /// The checksum of the whole object.
-    fn sum(&self, parts: &BTreeMap<u32, S3Part>) -> Sum {
-        let sums = parts.values().map(|p| (p.sum, p.plain.len));
-        sums.reduce(|(sum, _), (next, len)| (sum.then(next, len), len)).map_or(Sum::None, |(sum, _)| sum)
+    /// The checksum headers of the whole object.
+    fn headers(parts: &BTreeMap<u32, S3Part>) -> ChecksumHeaders {
+        BodySum::of_parts(parts.values().map(|part| (part.sum, part.plain.len))).headers()
     }
 
-    fn completed(&self, parts: &BTreeMap<u32, S3Part>) -> CompletedMultipartUpload {
+    fn completed(parts: &BTreeMap<u32, S3Part>) -> CompletedMultipartUpload {
         let parts = parts.iter().map(|(index, part)| {
             let headers = part.sum.headers();
             CompletedPart::builder()
@@ -148,7 +145,7 @@ impl S3Upload {
     }
 
     /// Sends a part, and repeats it while it is damaged on the way.
-    async fn send_part(&self, index: u32, body: &Bytes, sum: Sum) -> Result<String> {
+    async fn send_part(&self, index: u32, body: &Bytes, sum: BodySum) -> StoreResult<String> {
         let headers = self.bucket.options.checksum.headers(body, sum);
         let (mut tried, mut waiting) = (0, self.bucket.start());
         loop {
@@ -185,7 +182,7 @@ impl S3Upload {
                         Some(etag) if right => return Ok(etag.to_owned()),
                         Some(_) => {
                             let cause = format!("the store reports another checksum of part {}", index + 1);
-                            (self.wrong(StoreErrorKind::Damaged, cause), "another checksum".to_owned())
+                            (self.damaged(cause), "another checksum".to_owned())
                         }
                         None => {
                             let cause = format!("the answer for part {} has no ETag", index + 1);
@@ -213,22 +210,15 @@ impl Upload for S3Upload {
     }
 
     fn under_way(&self) -> u64 {
-        self.under_way.bytes()
+        self.under_way.load(Ordering::Relaxed)
     }
 
-    async fn put_part(&self, index: u32, body: Bytes) -> Result<()> {
+    async fn put_part(&self, index: u32, body: Bytes) -> StoreResult<()> {
         if self.ended.load(Ordering::Acquire) {
             return Err(self.wrong(StoreErrorKind::Failed, "the upload has ended"));
         }
-        let most = self.bucket.options.limits.max_parts;
-        if index >= most {
-            let cause = format!("part {} is beyond the limit of {most} parts", index + 1);
-            return Err(self.wrong(StoreErrorKind::Full, cause));
-        }
-        if body.is_empty() || body.len() as u64 > self.part_size {
-            let cause = format!("part {} has {} bytes, not up to {}", index + 1, body.len(), self.part_size);
-            return Err(self.wrong(StoreErrorKind::Failed, cause));
-        }
+        let (limits, place) = (&self.bucket.options.limits, self.bucket.place(&self.key));
+        check_part(limits, index, &body, self.part_size, &place)?;
         let plain = PartSum { len: body.len() as u64, crc64nvme: crc64nvme(&body) };
         let sum = self.bucket.options.checksum.sum(&body, plain.crc64nvme);
         let etag = self.send_part(index, &body, sum).await?;
@@ -237,15 +227,15 @@ impl Upload for S3Upload {
         Ok(())
     }
 
-    async fn complete(&self, whole: &Whole) -> Result<()> {
+    async fn complete(&self, whole: &Whole) -> StoreResult<()> {
         if self.ended.swap(true, Ordering::AcqRel) {
             return Err(self.wrong(StoreErrorKind::Failed, "the upload has ended"));
         }
-        let parts = self.parts();
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sums = parts.iter().map(|(index, part)| (*index, part.plain));
         let done = match agree(sums, self.part_size, whole) {
             Ok(()) => self.finish(&parts, whole).await,
-            Err(cause) => Err(self.wrong(StoreErrorKind::Damaged, cause)),
+            Err(cause) => Err(self.damaged(cause)),
         };
         if done.is_err()
             && let Err(e) = self.clear().await
@@ -255,7 +245,7 @@ impl Upload for S3Upload {
         done
     }
 
-    async fn abort(&self) -> Result<()> {
+    async fn abort(&self) -> StoreResult<()> {
         self.ended.store(true, Ordering::Release);
         if self.settled.load(Ordering::Acquire) {
             return Ok(());
@@ -271,9 +261,9 @@ fn number(index: u32) -> i32 {
 
 impl S3Upload {
     /// Completes the upload and compares the stored object with `whole`.
-    async fn finish(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> Result<()> {
+    async fn finish(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> StoreResult<()> {
         let (mut tried, mut waiting) = (0, self.bucket.start());
-        let mut conditional = self.bucket.conditional() && !self.probe;
+        let mut conditional = self.bucket.conditional.load(Ordering::Relaxed) && !self.probe;
         loop {
             tried += 1;
             if !conditional && !self.probe && self.bucket.head(&self.key).await?.is_some() {
@@ -334,8 +324,8 @@ impl S3Upload {
         parts: &BTreeMap<u32, S3Part>,
         whole: &Whole,
         conditional: bool,
-    ) -> std::result::Result<(), S3Failure> {
-        let headers = self.sum(parts).headers();
+    ) -> Result<(), S3Failure> {
+        let (headers, limit) = (S3Upload::headers(parts), self.bucket.options.timeouts.answer * 10);
         self.bucket
             .send("CompleteMultipartUpload", |client| {
                 client
@@ -343,7 +333,7 @@ impl S3Upload {
                     .bucket(self.bucket.name())
                     .key(self.bucket.full(&self.key))
                     .upload_id(&self.id)
-                    .multipart_upload(self.completed(parts))
+                    .multipart_upload(S3Upload::completed(parts))
                     .set_checksum_type(self.bucket.options.checksum.checksum_type())
                     .set_checksum_crc64_nvme(headers.crc64nvme.clone())
                     .set_checksum_crc32_c(headers.crc32c.clone())
@@ -351,10 +341,7 @@ impl S3Upload {
                     .set_if_none_match(conditional.then(|| "*".to_owned()))
                     .customize()
                     // S3 may need minutes to assemble a large object.
-                    .config_override(time_limit(
-                        &self.bucket.options,
-                        Some(self.bucket.options.timeouts.answer * 10),
-                    ))
+                    .config_override(time_limit(&self.bucket.options, Some(limit)))
                     .send()
             })
             .await
@@ -362,31 +349,15 @@ impl S3Upload {
     }
 
     /// The object under the key, if it carries this upload's token.
-    async fn own_object(&self) -> Result<Option<HeadObjectOutput>> {
+    async fn own_object(&self) -> StoreResult<Option<HeadObjectOutput>> {
         let mode = self.bucket.options.checksum.algorithm().map(|_| HeadMode::Enabled);
-        let answer = self
-            .bucket
-            .send("HeadObject", |client| {
-                client
-                    .head_object()
-                    .bucket(self.bucket.name())
-                    .key(self.bucket.full(&self.key))
-                    .set_checksum_mode(mode.clone())
-                    .send()
-            })
-            .await
-            .map_err(S3Failure::of_head);
-        match answer {
-            Ok(head) if head.metadata().and_then(|m| m.get(TOKEN)) == Some(&self.token) => Ok(Some(head)),
-            Ok(_) => Ok(None),
-            Err(e) if e.not_found() => Ok(None),
-            Err(e) => Err(self.bucket.error(&e, "s3:GetObject and s3:ListBucket", "look at", &self.key)),
-        }
+        let head = self.bucket.head_object(&self.key, mode).await?;
+        Ok(head.filter(|head| head.metadata().and_then(|all| all.get(TOKEN)) == Some(&self.token)))
     }
 
     /// Compares the size and checksum that the store reports. [`clear`](Self::clear) later deletes an object
     /// that differs.
-    async fn verify(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> Result<()> {
+    async fn verify(&self, parts: &BTreeMap<u32, S3Part>, whole: &Whole) -> StoreResult<()> {
         let (mut tried, mut waiting) = (0, self.bucket.start());
         let head = loop {
             tried += 1;
@@ -395,33 +366,29 @@ impl S3Upload {
                 Some(head) => break head,
                 None if self.bucket.repeat(&mut waiting, "HeadObject", absent, tried).await => {}
                 None => {
-                    return Err(
-                        self.wrong(StoreErrorKind::Failed, "the store accepted it, but does not have it")
-                    );
+                    let cause = "the store confirmed the upload, but the object does not exist";
+                    return Err(self.wrong(StoreErrorKind::Failed, cause));
                 }
             }
         };
         let size = head.content_length().and_then(|size| u64::try_from(size).ok());
         if size != Some(whole.size) {
             let (sent, has) = (several(whole.size, "byte"), count(size.unwrap_or(0)));
-            let cause = format!("{sent} were sent, the store has {has}");
-            return Err(self.wrong(StoreErrorKind::Damaged, cause));
+            let cause = format!("{sent} were sent, but the store has {has}");
+            return Err(self.damaged(cause));
         }
-        let ours = self.sum(parts).headers();
+        let ours = S3Upload::headers(parts);
         // A composite checksum (`…-3`) is computed from the parts' checksums, not from the bytes.
         let said = head.checksum_crc64_nvme().or(head.checksum_crc32_c()).filter(|sum| !sum.contains('-'));
         let sent = ours.crc64nvme.as_deref().or(ours.crc32c.as_deref());
         match (said, sent) {
             (Some(said), Some(sent)) if said == sent => Ok(()),
             (Some(said), Some(sent)) => {
-                let error = self
-                    .wrong(StoreErrorKind::Damaged, format!("the store's checksum is {said}, ours {sent}"));
+                let error = self.damaged(format!("the store's checksum is {said}, but {sent} was sent"));
                 // Another length shows another algorithm: the service does not support the requested one.
-                let other = said.len() != sent.len();
-                Err(if other {
-                    error.hint("Set S3_CHECKSUM to crc32c or none for this service")
-                } else {
-                    error
+                Err(match said.len() == sent.len() {
+                    true => error,
+                    false => error.hint("Set S3_CHECKSUM to crc32c or none for this service"),
                 })
             }
             _ => self.verify_etag(head.e_tag(), parts),
@@ -429,28 +396,24 @@ impl S3Upload {
     }
 
     /// Compares the multipart ETag, if it consists of MD5s. For services without checksums.
-    fn verify_etag(&self, said: Option<&str>, parts: &BTreeMap<u32, S3Part>) -> Result<()> {
+    fn verify_etag(&self, said: Option<&str>, parts: &BTreeMap<u32, S3Part>) -> StoreResult<()> {
         let kms = matches!(self.bucket.options.sse, Some(Sse::Kms(_)));
-        let said = said.map(|etag| etag.trim_matches('"')).filter(|etag| is_multipart_etag(etag));
-        let ours = multipart_etag(parts.values().map(|p| p.etag.as_str()));
-        match (said, ours) {
-            (Some(said), Some(ours)) if !kms && said != ours => Err(self.wrong(
-                StoreErrorKind::Damaged,
-                format!("the store's ETag is {said}, the parts make {ours}"),
-            )),
-            (Some(_), Some(_)) if !kms => Ok(()),
+        let said = said.map(|etag| etag.trim_matches('"')).filter(|etag| !kms && is_multipart_etag(etag));
+        match (said, multipart_etag(parts.values().map(|part| part.etag.as_str()))) {
+            (Some(said), Some(ours)) if said == ours => Ok(()),
+            (Some(said), Some(ours)) => Err(self.damaged(format!(
+                "the store's ETag is {said}, but the ETag computed from the parts is {ours}"
+            ))),
             _ => {
-                log::debug!(
-                    "{}: the store gives no checksum and no MD5 ETag: only the size was compared",
-                    self.key
-                );
+                let key = &self.key;
+                log::debug!("{key}: the store gives no checksum and no MD5 ETag: only the size was compared");
                 Ok(())
             }
         }
     }
 
     /// Aborts the upload, and deletes its object if that exists.
-    async fn clear(&self) -> Result<()> {
+    async fn clear(&self) -> StoreResult<()> {
         self.bucket.abort(&self.key, &self.id).await?;
         if self.twin {
             self.bucket.abort_same_key(&self.key).await;
@@ -467,7 +430,7 @@ impl S3Upload {
 
 impl Bucket {
     /// Aborts an upload. An upload that no longer exists is a success.
-    pub(super) async fn abort(&self, key: &str, id: &str) -> Result<()> {
+    pub(super) async fn abort(&self, key: &str, id: &str) -> StoreResult<()> {
         let answer = self
             .send("AbortMultipartUpload", |client| {
                 client.abort_multipart_upload().bucket(self.name()).key(self.full(key)).upload_id(id).send()
@@ -476,14 +439,11 @@ impl Bucket {
         match answer {
             Ok(_) => Ok(()),
             Err(e) if e.is(&["NoSuchUpload"]) => Ok(()),
-            Err(e) => {
-                let error: StoreError = self.error(&e, "s3:AbortMultipartUpload", "abort the upload of", key);
-                Err(error)
-            }
+            Err(e) => Err(self.error(&e, "s3:AbortMultipartUpload", "abort the upload of", key)),
         }
     }
 
-    /// Aborts all uploads of a key. A CreateMultipartUpload whose answer was lost left one of unknown id.
+    /// Aborts all uploads of a key. A CreateMultipartUpload whose answer was lost left an upload with an unknown id.
     /// Only this run uses the key. The key may lack the permission to list uploads, so failures are only
     /// logged. (MinIO lists uploads for an exact key only.)
     async fn abort_same_key(&self, key: &str) {

@@ -11,7 +11,7 @@ use uzima_backup::catalog::layout;
 use uzima_backup::config::store::Limits;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::store::{
-    Deleted, Result, Store, StoreError, StoreErrorKind, StoredObject, Upload, UploadSpec,
+    Deleted, Store, StoreError, StoreErrorKind, StoreResult, StoredObject, Upload, UploadSpec,
 };
 
 /// Whether the fatal change is made.
@@ -47,7 +47,7 @@ impl Breaking {
         self.changes.load(SeqCst) > self.at
     }
 
-    async fn change<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    async fn change<T>(&self, work: impl Future<Output = StoreResult<T>> + Send) -> StoreResult<T> {
         let index = self.changes.fetch_add(1, SeqCst);
         if index < self.at {
             return work.await;
@@ -58,7 +58,7 @@ impl Breaking {
         Err(dead())
     }
 
-    fn alive(&self) -> Result<()> {
+    fn alive(&self) -> StoreResult<()> {
         if self.died() { Err(dead()) } else { Ok(()) }
     }
 }
@@ -77,11 +77,11 @@ impl Store for Breaking {
         self.inner.limits()
     }
 
-    async fn check(&self) -> Result<()> {
+    async fn check(&self) -> StoreResult<()> {
         self.inner.check().await
     }
 
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn put(&self, key: &str, body: Bytes) -> StoreResult<()> {
         self.change(self.inner.put(key, body)).await?;
         if let Some(id) = self.pin.as_ref().filter(|id| layout::tombstone(id) == key) {
             self.inner.put(&layout::pin(id), Bytes::from_static(b"{}")).await?;
@@ -89,47 +89,47 @@ impl Store for Breaking {
         Ok(())
     }
 
-    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn create(&self, key: &str, body: Bytes) -> StoreResult<()> {
         self.change(self.inner.create(key, body)).await
     }
 
-    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
+    async fn get(&self, key: &str, most: u64) -> StoreResult<Bytes> {
         self.alive()?;
         self.inner.get(key, most).await
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+    async fn get_range(&self, key: &str, range: Range<u64>) -> StoreResult<Bytes> {
         self.alive()?;
         self.inner.get_range(key, range).await
     }
 
-    async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
+    async fn head(&self, key: &str) -> StoreResult<Option<StoredObject>> {
         self.alive()?;
         self.inner.head(key).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
+    async fn list(&self, prefix: &str) -> StoreResult<Vec<StoredObject>> {
         self.alive()?;
         self.inner.list(prefix).await
     }
 
-    async fn delete(&self, key: &str) -> Result<Deleted> {
+    async fn delete(&self, key: &str) -> StoreResult<Deleted> {
         self.change(self.inner.delete(key)).await
     }
 
-    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
+    async fn begin(&self, spec: &UploadSpec) -> StoreResult<Arc<dyn Upload>> {
         self.inner.begin(spec).await
     }
 
-    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
+    async fn abort_left(&self, key: &str, upload_id: &str) -> StoreResult<()> {
         self.inner.abort_left(key, upload_id).await
     }
 
-    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
+    async fn leftovers(&self) -> StoreResult<Vec<(String, String)>> {
         self.inner.leftovers().await
     }
 
-    async fn clock(&self) -> Result<DateTime<Utc>> {
+    async fn clock(&self) -> StoreResult<DateTime<Utc>> {
         self.inner.clock().await
     }
 }

@@ -17,7 +17,7 @@ pub struct Backend {
     pub part: u64,
     /// The number of objects that make several pages of a listing.
     pub many: usize,
-    /// Counts the uploads or partial files in the store that are no objects.
+    /// Counts the uploads or partial files in the store that are not objects.
     pub leftovers: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
@@ -75,7 +75,7 @@ async fn small_objects(b: &Backend) {
         assert_eq!((head.key.as_str(), head.size), ("small/object.json", body.len() as u64));
         let age = chrono::Utc::now() - head.modified;
         assert!(age.num_seconds().abs() < 60, "the object's time is {}", head.modified);
-        // HTTP dates have no fractions of a second; listings may have them.
+        // HTTP dates have no fractions of a second. Listings may have them.
         let listed = b.store.list("small/").await.expect("a listing");
         assert_eq!(listed.iter().map(|o| (&o.key, o.size)).collect::<Vec<_>>(), [(&head.key, head.size)]);
         assert!((listed[0].modified - head.modified).num_seconds().abs() < 2);

@@ -214,7 +214,7 @@ async fn a_folder_that_became_a_link_is_not_entered() {
     assert_eq!(files(&outside), before);
 }
 
-/// A FIFO does not block, and a link to a file is no object.
+/// A FIFO does not block, and a link to a file is not an object.
 #[tokio::test]
 async fn only_regular_files_are_objects() {
     let folder = TempDir::new().expect("a folder");
@@ -231,7 +231,7 @@ async fn only_regular_files_are_objects() {
         assert_eq!(store.head(key).await.expect("an answer"), None, "{key}");
     }
     assert_eq!(store.list("").await.expect("a listing"), []);
-    // They are replaced and deleted like regular files of that name.
+    // These names are replaced and deleted like the names of regular files.
     store.put("index", bytes(3)).await.expect("a put");
     store.delete("dump").await.expect("a delete");
     assert_eq!(std::fs::read(&secret).expect("the file"), b"secret");

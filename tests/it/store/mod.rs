@@ -1,4 +1,4 @@
-//! One conformance suite for all stores, and the faults of each.
+//! One conformance suite for all stores, and the faults of each kind of store.
 
 mod backends;
 mod child;

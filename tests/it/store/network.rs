@@ -75,7 +75,7 @@ async fn a_stalled_part_is_sent_on_another_connection() {
     assert_eq!(server.objects()["daily-backups/dump"], body);
 }
 
-/// Every answer stalls for ever: the upload fails within the time limits.
+/// Every answer stalls forever. The upload fails within the time limits.
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_stalls_fail_the_upload_within_the_time_limits() {
     let server = S3Server::start();

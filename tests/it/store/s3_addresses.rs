@@ -48,7 +48,7 @@ async fn a_missing_bucket_is_named() {
     assert_says(&error, StoreErrorKind::NoPlace, &[]);
 }
 
-/// The service finds the wrong secret by the signature, and the error names the setting without the secret.
+/// The service detects the wrong secret by the signature. The error names the setting, but not the secret.
 #[tokio::test]
 async fn a_wrong_secret_is_reported_and_not_printed() {
     let server = S3Server::start();

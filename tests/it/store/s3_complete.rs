@@ -33,7 +33,7 @@ async fn endless_errors_in_200_answers_fail_the_upload() {
     assert_nothing_left(&server);
 }
 
-/// The answer is lost once, or always. The token in the object's metadata shows that the object is ours.
+/// The answer is lost once, or always. The token in the object's metadata shows that the object belongs to this upload.
 #[tokio::test]
 async fn a_completion_whose_answer_is_lost_is_recognized_by_its_token() {
     for rule in [
@@ -50,7 +50,7 @@ async fn a_completion_whose_answer_is_lost_is_recognized_by_its_token() {
     }
 }
 
-/// The upload is gone, and the object under the key is not ours.
+/// The upload is gone, and the object under the key belongs to another writer.
 #[tokio::test]
 async fn an_object_of_another_writer_is_not_taken_for_ours() {
     let server = S3Server::start();
@@ -63,8 +63,8 @@ async fn an_object_of_another_writer_is_not_taken_for_ours() {
     assert_eq!(server.open_uploads(), []);
 }
 
-/// The answer is lost, and so is the answer to the question whose object it is. `abort` removes the object
-/// later.
+/// The answer is lost, and so is the answer to the request that reads the token of the object. `abort` removes the
+/// object later.
 #[tokio::test]
 async fn an_upload_in_doubt_is_removed_by_abort() {
     let server = S3Server::start();

@@ -38,7 +38,7 @@ async fn a_connection_that_always_damages_parts_fails_the_upload() {
     assert_nothing_left(&server);
 }
 
-/// Our own limit applies before the service's.
+/// The limit in the settings applies before the service's limit.
 #[tokio::test]
 async fn an_upload_with_too_many_parts_is_refused() {
     let server = S3Server::with(Limits { parts: 20, ..Limits::default() });
@@ -76,7 +76,7 @@ async fn only_the_named_upload_is_aborted() {
     assert_nothing_left(&server);
 }
 
-/// The first answer is lost, so the upload was begun twice. The unknown one is aborted, too.
+/// The first answer is lost, so the upload is begun twice. The upload with the unknown id is aborted, too.
 #[tokio::test]
 async fn an_upload_that_was_begun_twice_leaves_nothing() {
     let server = S3Server::start();

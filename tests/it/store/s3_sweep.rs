@@ -1,12 +1,12 @@
-//! Every fault at every request of an upload and its manifest, once and from then on: in every case it ends
-//! with a whole backup or with nothing.
+//! Each fault hits each request of an upload and its manifest, once or from then on. In every case the result is a
+//! whole backup or nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use uzima_backup::config::store::ChecksumMode;
-use uzima_backup::store::{Result, Store};
+use uzima_backup::store::{Store, StoreResult};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
 use super::support::{PART, bytes, connect, options, patience, put_parts, spec, whole};
@@ -36,7 +36,7 @@ const FAULTS: [Fault; 21] = [
 ];
 
 /// Stores a backup. After an error it cleans up, once the network works again.
-async fn backup(server: &S3Server, store: &dyn Store, body: &Bytes, manifest: &Bytes) -> Result<()> {
+async fn backup(server: &S3Server, store: &dyn Store, body: &Bytes, manifest: &Bytes) -> StoreResult<()> {
     let begun = store.begin(&spec("a/dump", PART)).await?;
     let uploaded = match put_parts(&begun, body, PART).await {
         Ok(()) => begun.complete(&whole(body, PART)).await,
@@ -109,7 +109,7 @@ async fn a_fault_at_any_one_request_leaves_a_whole_backup_or_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_from_any_request_on_leaves_a_whole_backup_or_nothing() {
-    // These faults cannot be cleaned up, because the answer to the abort is false: the service says that an
+    // These faults cannot be cleaned up, because the answer to the abort is wrong: the service says that an
     // upload is gone, or a web page answers 200 to everything.
     let lies = [Fault::Answer(404, "NoSuchUpload"), Fault::WebPage];
     let faults = FAULTS.iter().filter(|fault| !lies.contains(fault)).cloned();

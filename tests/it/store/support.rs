@@ -8,7 +8,7 @@ use uzima_backup::base::retry::Patience;
 use uzima_backup::base::secret::Secret;
 use uzima_backup::config::store::{Limits, S3Options};
 use uzima_backup::store::checksum::crc64nvme;
-use uzima_backup::store::{Result, S3Store, Store, Upload, UploadSpec, Whole};
+use uzima_backup::store::{S3Store, Store, StoreResult, Upload, UploadSpec, Whole};
 use uzima_testkit::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 /// The size of a part in tests: small and odd.
@@ -73,7 +73,7 @@ pub fn part(body: &Bytes, part_size: u64, index: u32) -> Bytes {
 }
 
 /// Uploads all parts of a body, the last one first.
-pub async fn put_parts(upload: &Arc<dyn Upload>, body: &Bytes, part_size: u64) -> Result<()> {
+pub async fn put_parts(upload: &Arc<dyn Upload>, body: &Bytes, part_size: u64) -> StoreResult<()> {
     for index in (0..whole(body, part_size).parts).rev() {
         upload.put_part(index, part(body, part_size, index)).await?;
     }
@@ -81,7 +81,7 @@ pub async fn put_parts(upload: &Arc<dyn Upload>, body: &Bytes, part_size: u64) -
 }
 
 /// Uploads a body. After an error the upload is aborted, as a backup does.
-pub async fn upload(store: &dyn Store, key: &str, body: &Bytes, part_size: u64) -> Result<()> {
+pub async fn upload(store: &dyn Store, key: &str, body: &Bytes, part_size: u64) -> StoreResult<()> {
     let upload = store.begin(&spec(key, part_size)).await?;
     let done = match put_parts(&upload, body, part_size).await {
         Ok(()) => upload.complete(&whole(body, part_size)).await,

@@ -12,7 +12,8 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use uzima_backup::config::store::{DirOptions, Limits};
 use uzima_backup::store::{
-    Deleted, DirStore, Result, Store, StoreError, StoreErrorKind, StoredObject, Upload, UploadSpec, Whole,
+    Deleted, DirStore, Store, StoreError, StoreErrorKind, StoreResult, StoredObject, Upload, UploadSpec,
+    Whole,
 };
 
 use super::clock;
@@ -96,7 +97,7 @@ impl Fickle {
 }
 
 impl Shared {
-    async fn at(&self, step: Step) -> Result<()> {
+    async fn at(&self, step: Step) -> StoreResult<()> {
         let Some(fault) = self.fault.filter(|fault| fault.step == step) else { return Ok(()) };
         if fault.harm == Harm::AnswerLost || self.calls.fetch_add(1, Relaxed) < fault.after {
             return Ok(());
@@ -109,7 +110,7 @@ impl Shared {
     }
 
     /// The result of a step that was executed.
-    fn done(&self, step: Step) -> Result<()> {
+    fn done(&self, step: Step) -> StoreResult<()> {
         match self.fault {
             Some(Fault { step: of, harm: Harm::AnswerLost, after }) if of == step => {
                 if self.calls.fetch_add(1, Relaxed) < after { Ok(()) } else { Err(failed(step)) }
@@ -137,19 +138,19 @@ impl Store for Fickle {
         self.inner.limits()
     }
 
-    async fn check(&self) -> Result<()> {
+    async fn check(&self) -> StoreResult<()> {
         self.shared.at(Step::Check).await?;
         self.inner.check().await
     }
 
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn put(&self, key: &str, body: Bytes) -> StoreResult<()> {
         self.shared.at(Step::Put).await?;
         self.inner.put(key, body).await?;
         self.shared.wrote(key);
         Ok(())
     }
 
-    async fn create(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn create(&self, key: &str, body: Bytes) -> StoreResult<()> {
         let step = if key.ends_with("/manifest.json") { Step::Manifest } else { Step::Index };
         self.shared.at(step).await?;
         self.inner.create(key, body).await?;
@@ -157,40 +158,40 @@ impl Store for Fickle {
         self.shared.done(step)
     }
 
-    async fn get(&self, key: &str, most: u64) -> Result<Bytes> {
+    async fn get(&self, key: &str, most: u64) -> StoreResult<Bytes> {
         self.shared.at(Step::Get).await?;
         self.inner.get(key, most).await
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+    async fn get_range(&self, key: &str, range: Range<u64>) -> StoreResult<Bytes> {
         self.inner.get_range(key, range).await
     }
 
-    async fn head(&self, key: &str) -> Result<Option<StoredObject>> {
+    async fn head(&self, key: &str) -> StoreResult<Option<StoredObject>> {
         Ok(self.inner.head(key).await?.map(|object| self.dated(object)))
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>> {
+    async fn list(&self, prefix: &str) -> StoreResult<Vec<StoredObject>> {
         self.shared.at(Step::List).await?;
         Ok(self.inner.list(prefix).await?.into_iter().map(|object| self.dated(object)).collect())
     }
 
-    async fn delete(&self, key: &str) -> Result<Deleted> {
+    async fn delete(&self, key: &str) -> StoreResult<Deleted> {
         self.shared.at(Step::Delete).await?;
         self.inner.delete(key).await
     }
 
-    async fn begin(&self, spec: &UploadSpec) -> Result<Arc<dyn Upload>> {
+    async fn begin(&self, spec: &UploadSpec) -> StoreResult<Arc<dyn Upload>> {
         self.shared.at(Step::Begin).await?;
         let inner = self.inner.begin(spec).await?;
         Ok(Arc::new(FickleUpload { inner, key: spec.key.clone(), shared: self.shared.clone() }))
     }
 
-    async fn abort_left(&self, key: &str, upload_id: &str) -> Result<()> {
+    async fn abort_left(&self, key: &str, upload_id: &str) -> StoreResult<()> {
         self.inner.abort_left(key, upload_id).await
     }
 
-    async fn leftovers(&self) -> Result<Vec<(String, String)>> {
+    async fn leftovers(&self) -> StoreResult<Vec<(String, String)>> {
         self.inner.leftovers().await
     }
 
@@ -198,7 +199,7 @@ impl Store for Fickle {
         self.inner.retries()
     }
 
-    async fn clock(&self) -> Result<DateTime<Utc>> {
+    async fn clock(&self) -> StoreResult<DateTime<Utc>> {
         Ok(clock::store())
     }
 }
@@ -215,19 +216,19 @@ impl Upload for FickleUpload {
         self.inner.id()
     }
 
-    async fn put_part(&self, index: u32, body: Bytes) -> Result<()> {
+    async fn put_part(&self, index: u32, body: Bytes) -> StoreResult<()> {
         self.shared.at(Step::Part).await?;
         self.inner.put_part(index, body).await
     }
 
-    async fn complete(&self, whole: &Whole) -> Result<()> {
+    async fn complete(&self, whole: &Whole) -> StoreResult<()> {
         self.shared.at(Step::Complete).await?;
         self.inner.complete(whole).await?;
         self.shared.wrote(&self.key);
         Ok(())
     }
 
-    async fn abort(&self) -> Result<()> {
+    async fn abort(&self) -> StoreResult<()> {
         self.inner.abort().await
     }
 }
