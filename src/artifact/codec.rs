@@ -13,11 +13,7 @@ use crate::config::choices::Codec;
 const KEPT: usize = 4 << 20;
 
 /// A compressor with its working memory.
-pub struct Encoder {
-    inner: EncoderKind,
-}
-
-enum EncoderKind {
+pub enum Encoder {
     /// With an output buffer for the worst case, which is not cleared for every piece.
     Gzip(Box<libdeflater::Compressor>, Vec<u8>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
@@ -26,14 +22,14 @@ enum EncoderKind {
 impl Codec {
     /// Makes a compressor.
     pub fn encoder(self) -> Result<Encoder> {
-        let inner = match self {
+        Ok(match self {
             Codec::Gzip { level } => {
                 let level = libdeflater::CompressionLvl::new(level).map_err(|_| {
                     Error::usage(format!(
                         "the compression level {level} is not between 1 and 12, the levels of gzip"
                     ))
                 })?;
-                EncoderKind::Gzip(Box::new(libdeflater::Compressor::new(level)), Vec::new())
+                Encoder::Gzip(Box::new(libdeflater::Compressor::new(level)), Vec::new())
             }
             Codec::Zstd { level } => {
                 let mut encoder = zstd::bulk::Compressor::new(level)
@@ -41,10 +37,9 @@ impl Codec {
                 encoder
                     .include_checksum(true)
                     .map_err(|e| Error::failed("cannot enable the checksum of zstd").caused_by(e))?;
-                EncoderKind::Zstd(Box::new(encoder))
+                Encoder::Zstd(Box::new(encoder))
             }
-        };
-        Ok(Encoder { inner })
+        })
     }
 
     /// Decompresses concatenated pieces.
@@ -128,8 +123,8 @@ impl Encoder {
     /// Compresses one piece into `out`, replacing its content.
     pub fn encode(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         out.clear();
-        match &mut self.inner {
-            EncoderKind::Gzip(encoder, room) => {
+        match self {
+            Encoder::Gzip(encoder, room) => {
                 let bound = encoder.gzip_compress_bound(raw.len());
                 if room.len() < bound {
                     room.resize(bound, 0);
@@ -143,7 +138,7 @@ impl Encoder {
                     *room = Vec::new();
                 }
             }
-            EncoderKind::Zstd(encoder) => {
+            Encoder::Zstd(encoder) => {
                 out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
                 encoder
                     .compress_to_buffer(raw, out)

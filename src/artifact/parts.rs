@@ -12,8 +12,8 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm::Crc64Nvme;
 use tokio::sync::mpsc::Sender;
 
-use super::buffers::{Buffers, Lent};
 use super::codec::Encoder;
+use super::pack::{Buffers, Lent};
 use crate::base::error::{Error, Result};
 use crate::config::choices::Codec;
 use crate::store::Whole;
@@ -26,30 +26,21 @@ pub struct ArtifactPart {
     pub body: Bytes,
 }
 
-/// Takes finished parts. It may block while too many are under way.
-pub trait PartSink: Send {
-    fn part(&mut self, part: ArtifactPart) -> Result<()>;
-}
-
-impl PartSink for Sender<ArtifactPart> {
-    fn part(&mut self, part: ArtifactPart) -> Result<()> {
-        self.blocking_send(part).map_err(|_| Error::aftermath("the upload ended"))
-    }
-}
-
 /// The compressed stream.
 pub struct Out {
     codec: Codec,
     encoder: Encoder,
     scratch: Vec<u8>,
     parts: Parts,
-    sink: Box<dyn PartSink>,
+    finished: Sender<ArtifactPart>,
 }
 
 impl Out {
-    /// Makes a stream that is compressed by `codec` and cut into parts of `part_size` bytes for `sink`.
-    pub fn new(codec: Codec, part_size: u64, sink: Box<dyn PartSink>) -> Result<Out> {
-        Ok(Out { codec, encoder: codec.encoder()?, scratch: Vec::new(), parts: Parts::new(part_size), sink })
+    /// Makes a stream that is compressed by `codec` and cut into parts of `part_size` bytes. Finished parts are
+    /// sent to `finished`, which may block while too many are under way.
+    pub fn new(codec: Codec, part_size: u64, finished: Sender<ArtifactPart>) -> Result<Out> {
+        let (encoder, scratch, parts) = (codec.encoder()?, Vec::new(), Parts::new(part_size));
+        Ok(Out { codec, encoder, scratch, parts, finished })
     }
 
     /// Returns the number of compressed bytes so far.
@@ -82,18 +73,16 @@ impl Out {
 
     /// Ends the stream and returns the size and checksum of the whole.
     pub(super) fn finish(mut self) -> Result<Whole> {
-        let (parts, whole) = self.parts.finish();
-        for part in parts {
-            self.sink.part(part)?;
-        }
+        let whole = self.parts.finish();
+        self.send()?;
         Ok(whole)
     }
 
     fn send(&mut self) -> Result<()> {
-        for part in std::mem::take(&mut self.parts.ready) {
-            self.sink.part(part)?;
-        }
-        Ok(())
+        let mut ready = self.parts.ready.drain(..);
+        ready
+            .try_for_each(|part| self.finished.blocking_send(part))
+            .map_err(|_| Error::aftermath("the upload ended"))
     }
 }
 
@@ -191,11 +180,11 @@ impl Parts {
         }
     }
 
-    /// Ends the stream. Returns the last parts, and the size and checksum of the whole.
+    /// Ends the stream: the last parts become ready. Returns the size and checksum of the whole.
     ///
     /// # Panics
     /// Panics if a slot is still open.
-    fn finish(mut self) -> (Vec<ArtifactPart>, Whole) {
+    fn finish(&mut self) -> Whole {
         assert!(self.open.is_none(), "every slot is filled before the end");
         if !self.current.bytes.is_empty() || self.index == 0 {
             let body = self.next_buffer();
@@ -207,7 +196,7 @@ impl Parts {
             whole.crc64nvme = crc_fast::checksum_combine(Crc64Nvme, whole.crc64nvme, *crc, *len);
             whole.size += len;
         }
-        (self.ready, whole)
+        whole
     }
 
     /// Returns the filled buffer and puts an empty one in its place.
@@ -239,34 +228,22 @@ impl Parts {
 }
 
 #[cfg(test)]
-pub(crate) mod testing {
-    use std::sync::{Arc, Mutex};
+pub(super) mod testing {
+    use tokio::sync::mpsc::{Receiver, channel};
 
     use super::*;
 
-    /// Collects parts in memory.
-    #[derive(Clone, Default)]
-    pub struct TakenParts(Arc<Mutex<Vec<ArtifactPart>>>);
-
-    impl TakenParts {
-        pub fn bytes(&self) -> Vec<u8> {
-            let mut parts = std::mem::take(&mut *self.0.lock().unwrap());
-            parts.sort_by_key(|p| p.index);
-            parts.into_iter().flat_map(|p| p.body.to_vec()).collect()
-        }
-    }
-
-    impl PartSink for TakenParts {
-        fn part(&mut self, part: ArtifactPart) -> Result<()> {
-            self.0.lock().unwrap().push(part);
-            Ok(())
-        }
+    /// The bytes of all parts that were sent.
+    pub fn bytes(mut parts: Receiver<ArtifactPart>) -> Vec<u8> {
+        let mut sent: Vec<_> = std::iter::from_fn(|| parts.try_recv().ok()).collect();
+        sent.sort_by_key(|part| part.index);
+        sent.into_iter().flat_map(|part| part.body.to_vec()).collect()
     }
 
     impl Out {
-        pub fn collecting(codec: Codec) -> (Out, TakenParts) {
-            let taken = TakenParts::default();
-            (Out::new(codec, 64 * 1024, Box::new(taken.clone())).unwrap(), taken)
+        pub fn collecting(codec: Codec) -> (Out, Receiver<ArtifactPart>) {
+            let (finished, parts) = channel(1_000);
+            (Out::new(codec, 64 * 1024, finished).unwrap(), parts)
         }
 
         pub fn test_block(&mut self, raw: &[u8]) {
@@ -306,8 +283,8 @@ mod tests {
         let early: Vec<u32> = parts.ready.iter().map(|p| p.index).collect();
         assert_eq!(early, [1, 2]);
         parts.fill(slot, &[9; 535]);
-        let (rest, whole) = parts.finish();
-        let all = join(rest);
+        let whole = parts.finish();
+        let all = join(parts.ready);
         assert_eq!(&all[10..545], &[9; 535]);
         assert_eq!(whole.size, all.len() as u64);
         assert_eq!(whole.crc64nvme, crc_fast::checksum(Crc64Nvme, &all));
@@ -315,8 +292,9 @@ mod tests {
 
     #[test]
     fn an_empty_stream_is_one_empty_part() {
-        let (parts, whole) = Parts::new(SIZE).finish();
-        assert_eq!((parts.len(), whole.size, whole.parts), (1, 0, 1));
+        let mut parts = Parts::new(SIZE);
+        let whole = parts.finish();
+        assert_eq!((parts.ready.len(), whole.size, whole.parts), (1, 0, 1));
     }
 
     proptest! {
@@ -347,8 +325,8 @@ mod tests {
             if let Some((slot, bytes)) = open.take() {
                 parts.fill(slot, &bytes);
             }
-            let (rest, whole) = parts.finish();
-            got.extend(rest);
+            let whole = parts.finish();
+            got.extend(std::mem::take(&mut parts.ready));
             let all = join(got);
             prop_assert_eq!(whole.crc64nvme, crc_fast::checksum(Crc64Nvme, &all));
             prop_assert!(all == want);

@@ -31,7 +31,6 @@ struct OpenEntry {
     size: u64,
 }
 
-/// Writes a tar.
 pub(super) struct TarWriter {
     mtime: u64,
     /// Zero bytes that are missing after the previous entry.
@@ -192,6 +191,7 @@ mod tests {
 
     use tar::Builder;
 
+    use super::super::parts::testing;
     use super::*;
     use crate::config::choices::Codec;
 
@@ -212,7 +212,7 @@ mod tests {
         }
         tar.finish(&mut out).unwrap();
         out.finish().unwrap();
-        taken.bytes()
+        testing::bytes(taken)
     }
 
     #[test]

@@ -1,14 +1,20 @@
-//! The second half of the data path: compressed blocks become the artifact. It runs on a thread of its own.
+//! The second half of the data path: compressed blocks become the artifact, a tar or mongodump's archive. It runs on
+//! a thread of its own.
 
 use std::sync::Arc;
 
-use super::archive::ArchiveWriter;
+use bson::raw::cstr;
+use bson::{RawDocumentBuf, rawdoc};
+use crc_fast::CrcAlgorithm::Crc64Xz;
+use serde_json::json;
+
 use super::pack::{PackedBlock, WriteStep, WriteSteps};
 use super::parts::Out;
 use super::tar::TarWriter;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Meter;
-use crate::config::choices::{Container, Format};
+use crate::config::choices::{Codec, Container, Format};
+use crate::dumpformat::demux::{MAGIC, TERMINATOR};
 use crate::dumpformat::names;
 use crate::model::index::Segment;
 use crate::model::namespace::Namespace;
@@ -46,7 +52,16 @@ pub struct WrittenArtifact {
 
 enum Framing {
     Tar(TarWriter),
-    Archive(ArchiveWriter),
+    /// mongodump's archive format, version 0.1.
+    ///
+    /// An archive begins with a magic number, a header document, a metadata document for each namespace and a
+    /// terminator. Blocks follow: a header document, whole documents and a terminator. A header with `EOF: true`
+    /// and the CRC-64/XZ of all documents of a namespace closes the namespace. There is no trailer. Source:
+    /// mongo-tools `common/archive/archive.go` and `parser.go`.
+    Archive {
+        /// CRC-64/XZ of the open namespace's documents so far.
+        crc: u64,
+    },
 }
 
 /// Writes the artifact to `out` until the source is complete.
@@ -67,12 +82,10 @@ pub fn write(
             tar.file(&mut out, "RECOVERY.txt", spec.recovery.as_bytes())?;
             Framing::Tar(tar)
         }
-        Container::Archive => Framing::Archive(ArchiveWriter::begin(
-            &mut out,
-            &spec.server_version,
-            &spec.tool_version,
-            &namespaces,
-        )?),
+        Container::Archive => {
+            out.piece(&archive_header(spec, &namespaces))?;
+            Framing::Archive { crc: 0 }
+        }
     };
     let mut tallies = vec![Tally::default(); namespaces.len()];
     let mut segments = Vec::new();
@@ -100,7 +113,9 @@ pub fn write(
     }
     if let Framing::Tar(mut tar) = framing {
         if !namespaces.is_empty() {
-            tar.file(&mut out, "dump/prelude.json", prelude(spec).as_bytes())?;
+            // mongodump writes this file last.
+            let prelude = json!({"ServerVersion": spec.server_version, "ToolVersion": spec.tool_version});
+            tar.file(&mut out, "dump/prelude.json", prelude.to_string().as_bytes())?;
         }
         tar.finish(&mut out)?;
     }
@@ -167,14 +182,19 @@ impl Framing {
                 }
                 Ok(())
             }
-            Framing::Archive(archive) => archive.open(out, namespace),
+            Framing::Archive { crc } => {
+                *crc = 0;
+                out.piece(block_header(namespace, None).as_bytes())
+            }
         }
     }
 
     fn add(&mut self, packed: &PackedBlock) {
         match self {
             Framing::Tar(tar) => tar.add(packed.tally.raw_bytes),
-            Framing::Archive(archive) => archive.add(packed.crc64, packed.tally.raw_bytes),
+            Framing::Archive { crc } => {
+                *crc = crc_fast::checksum_combine(Crc64Xz, *crc, packed.crc64, packed.tally.raw_bytes);
+            }
         }
     }
 
@@ -182,7 +202,10 @@ impl Framing {
         match self {
             Framing::Tar(tar) if namespace.has_documents() => tar.end(out),
             Framing::Tar(_) => Ok(()),
-            Framing::Archive(archive) => archive.close(out, namespace),
+            Framing::Archive { crc } => {
+                let end = block_header(namespace, Some(*crc));
+                out.piece(&[&TERMINATOR[..], end.as_bytes(), &TERMINATOR].concat())
+            }
         }
     }
 }
@@ -197,10 +220,86 @@ impl WriteSteps {
     }
 }
 
-/// Returns the text of `prelude.json`, which mongodump writes last.
-fn prelude(spec: &ArtifactSpec) -> String {
-    serde_json::json!({"ServerVersion": spec.server_version, "ToolVersion": spec.tool_version}).to_string()
+/// The beginning of an archive: its header and the metadata of all namespaces.
+fn archive_header(spec: &ArtifactSpec, namespaces: &[Namespace]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_le_bytes().to_vec();
+    let header = rawdoc! {
+        // One namespace is open at a time, so a reader needs one worker.
+        "concurrent_collections": 1_i32,
+        "version": "0.1",
+        "server_version": spec.server_version.as_str(),
+        "tool_version": spec.tool_version.as_str(),
+    };
+    bytes.extend_from_slice(header.as_bytes());
+    for namespace in namespaces {
+        let metadata = rawdoc! {
+            "db": namespace.db.as_str(),
+            "collection": namespace.collection.as_str(),
+            "metadata": namespace.metadata.as_str(),
+            "size": 0_i32,
+            "type": if namespace.is_oplog() { "" } else { namespace.kind.as_str() },
+        };
+        bytes.extend_from_slice(metadata.as_bytes());
+    }
+    bytes.extend_from_slice(&TERMINATOR);
+    bytes
 }
+
+/// The header of a block; `end` is the CRC-64/XZ in the header that closes a namespace.
+fn block_header(namespace: &Namespace, end: Option<u64>) -> RawDocumentBuf {
+    let mut header = rawdoc! {
+        "db": namespace.db.as_str(),
+        "collection": namespace.data_collection(),
+    };
+    header.append(cstr!("EOF"), end.is_some());
+    header.append(cstr!("CRC"), end.unwrap_or(0) as i64);
+    header
+}
+
+/// Returns the text of `RECOVERY.txt`, the first file of a tar: how to restore the backup with stock tools. If the
+/// backup has an oplog `slice`, the commands contain `--oplogReplay`: without this flag mongorestore 100.18
+/// ignores `oplog.bson` and exits with 0.
+pub fn recovery_text(id: &str, format: Format, server_version: &str, tool: &str, slice: bool) -> String {
+    let file = format.file();
+    let unpack = match format.codec {
+        Codec::Gzip { .. } => format!("tar xzf {file}"),
+        Codec::Zstd { .. } => format!("zstd -dc {file} | tar xf -"),
+    };
+    let (replay, why) = match slice {
+        true => ("--oplogReplay ", REPLAY),
+        false => ("", ""),
+    };
+    format!(
+        "This is the MongoDB backup {id}, written by {tool} from MongoDB {server_version}.\n\
+         \n\
+         To restore everything with stock tools (into an empty server; add --drop to replace\n\
+         existing collections):\n\
+         \n\
+         \x20   {unpack}\n\
+         \x20   mongorestore --uri='mongodb://localhost:27017' {replay}--bypassDocumentValidation dump/\n\
+         \n\
+         {why}\
+         --bypassDocumentValidation matters: without it mongorestore silently skips\n\
+         documents that do not pass their collection's validator.\n\
+         \n\
+         One collection, for example orders of the database shop:\n\
+         \n\
+         \x20   mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation \\\n\
+         \x20     --nsInclude=shop.orders dump/\n\
+         \n\
+         Users and roles are in dump/admin/. A restore of everything includes them.\n\
+         \n\
+         dump/ is a directory as mongodump writes it: a .bson file holds the documents of a\n\
+         collection (bsondump prints them), a .metadata.json file its options and indexes.\n"
+    )
+}
+
+/// The reason for `--oplogReplay` in `RECOVERY.txt`.
+const REPLAY: &str = "\
+--oplogReplay matters: the collections were read one after the other, and\n\
+dump/oplog.bson holds the writes of that time. Without it each collection is restored\n\
+as of a different moment.\n\
+\n";
 
 #[cfg(test)]
 mod tests;

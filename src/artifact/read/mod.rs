@@ -75,27 +75,22 @@ pub fn check_index(index: &Index, manifest: &Manifest) -> Result<(), String> {
     let size = manifest.artifact.size;
     for segment in &index.segments {
         let from = segment.offset;
+        let wrong = |what: &str| format!("the index has a segment at byte {from} {what}");
         if segment.length > LARGEST_SEGMENT || segment.raw_bytes > LARGEST_SEGMENT {
-            let most = bytes(LARGEST_SEGMENT);
-            return Err(format!("the index has a segment at byte {from} that is larger than {most}"));
+            return Err(wrong(&format!("that is larger than {}", bytes(LARGEST_SEGMENT))));
         }
         if from.saturating_sub(end) > LARGEST_GAP {
             let most = bytes(LARGEST_GAP);
             return Err(format!("the index has no segment in the {most} before byte {from}"));
         }
         if from < end || segment.length == 0 {
-            return Err(format!(
-                "the index has a segment at byte {from} that is empty or overlaps another one"
-            ));
+            return Err(wrong("that is empty or overlaps another one"));
         }
         if manifest.name(segment.namespace).is_none() {
-            return Err(format!(
-                "the index has a segment at byte {from} of a namespace that the manifest does not list"
-            ));
+            return Err(wrong("of a namespace that the manifest does not list"));
         }
-        end = from.checked_add(segment.length).filter(|end| *end <= size).ok_or_else(|| {
-            format!("the index has a segment at byte {from} that ends after the end of the artifact")
-        })?;
+        let behind = from.checked_add(segment.length).filter(|end| *end <= size);
+        end = behind.ok_or_else(|| wrong("that ends after the end of the artifact"))?;
     }
     if size.saturating_sub(end) > LARGEST_GAP {
         return Err(format!("the index has no segment in the {} after byte {end}", bytes(LARGEST_GAP)));

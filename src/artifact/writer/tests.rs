@@ -1,10 +1,8 @@
 use std::io::Read;
 
-use bson::rawdoc;
-
 use super::*;
 use crate::artifact::pack::{Packer, Pool};
-use crate::config::choices::Codec;
+use crate::artifact::parts::testing;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::{Sink, metadata};
 
@@ -34,7 +32,7 @@ fn with_slice(format: &str) -> (WrittenArtifact, Vec<u8>) {
     };
     let (out, taken) = Out::collecting(codec);
     let written = write(&steps, &spec, out, &Meter::default()).unwrap();
-    let bytes = taken.bytes();
+    let bytes = testing::bytes(taken);
     let mut raw = Vec::new();
     match codec {
         Codec::Gzip { .. } => flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut raw).unwrap(),
@@ -95,4 +93,20 @@ fn an_archive_announces_the_slice_as_mongodump_does() {
     Demux::new(&raw[..]).run(&|_| true, &mut seen).unwrap();
     assert_eq!(seen.0[1], Namespace::oplog());
     assert_eq!(seen.1, [(0, 2), (1, 3)]);
+}
+
+#[test]
+fn the_commands_in_recovery_txt_fit_the_format() {
+    for (format, command) in
+        [("tar.gz", "tar xzf dump.tar.gz"), ("tar.zst", "zstd -dc dump.tar.zst | tar xf -")]
+    {
+        for (slice, restore) in [
+            (false, "    mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation dump/\n"),
+            (true, "--uri='mongodb://localhost:27017' --oplogReplay --bypassDocumentValidation dump/\n"),
+        ] {
+            let text = recovery_text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0", slice);
+            assert!(text.contains(command) && text.contains(restore), "{text}");
+            assert_eq!(text.contains("oplog"), slice, "{text}");
+        }
+    }
 }

@@ -11,8 +11,7 @@ use super::pipeline::{self, Layout, Reader};
 use super::preflight::Preflight;
 use super::upload::{self, ArtifactUpload};
 use super::{BackupOptions, BackupReport, Resources};
-use crate::artifact::recovery;
-use crate::artifact::writer::{ArtifactSpec, WrittenArtifact};
+use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::catalog::{self, compare, layout};
@@ -190,7 +189,7 @@ impl Work<'_> {
             server_version: self.known.version.clone(),
             tool_version: TOOL.into(),
             started: started.timestamp().max(0) as u64,
-            recovery: recovery::text(
+            recovery: recovery_text(
                 self.id.as_str(),
                 options.settings.format,
                 &self.known.version,

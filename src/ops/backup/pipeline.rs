@@ -59,7 +59,7 @@ pub async fn run(
         move || layout.check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
     let pool = Pool::start(layout.compressors, budget, crc64, || encoder(codec), decode)?;
     let (parts, sending) = mpsc::channel(1);
-    let out = Out::new(codec, layout.part_size, Box::new(parts))?;
+    let out = Out::new(codec, layout.part_size, parts)?;
 
     let (mut packer, steps) = Packer::new(pool, layout.compressors * 16);
     let mut reading = spawn("pack", move || {
