@@ -11,7 +11,7 @@ use crate::cli::support::{Home, Ran, TOOL, run};
 /// The address space of the tool, in KiB.
 const MEMORY: u64 = 1_500_000;
 
-/// zstd frames of `piece`, which expand to 2 GiB.
+/// Makes zstd frames of `piece` that expand to 2 GiB.
 fn bomb(piece: u8) -> Vec<u8> {
     zstd::bulk::compress(&vec![piece; 1 << 20], 3).expect("a frame").repeat(2048)
 }

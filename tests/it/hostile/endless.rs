@@ -1,4 +1,4 @@
-//! Answers of a store that are larger than anything that this tool writes, or that never end.
+//! Answers of a store that never end, or that are larger than all objects that this tool writes.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -77,7 +77,7 @@ async fn a_larger_object_is_refused_before_it_is_read() {
             error.to_string().contains("10,001 bytes") && error.to_string().contains("10,000 bytes"),
             "{error}"
         );
-        // Not one byte more than the expected length is read to see that the bodies differ.
+        // The comparison of the bodies reads no more than the expected length.
         let error = store.create("a", Bytes::from_static(b"b")).await.expect_err("it is there");
         assert_eq!(error.kind, StoreErrorKind::Exists, "{error}");
     }

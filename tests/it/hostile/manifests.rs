@@ -1,4 +1,4 @@
-//! Every change that somebody makes to a manifest is found by verify.
+//! Verify finds every change to a manifest.
 
 use std::path::Path;
 use std::process::Command;
@@ -135,7 +135,7 @@ async fn every_change_of_a_manifest_is_found() {
         println!("{format}: {} changes", changed.len());
         assert_eq!(missed, Vec::<String>::new(), "{format}");
     }
-    // The same content with other whitespace is no change.
+    // Other whitespace around the same content is not a change.
     let manifest = home.manifests().pop().expect("a manifest");
     let compact = serde_json::to_vec(&json(&home, &manifest)).expect("JSON");
     std::fs::write(home.backups().join(layout::manifest(&manifest.id)), compact).expect("a file");

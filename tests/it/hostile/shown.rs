@@ -1,5 +1,5 @@
-//! Names with control characters for a terminal or with forged lines: they are escaped everywhere, except in
-//! JSON values.
+//! Names that contain control characters of a terminal or forged lines. They are escaped everywhere, except in JSON
+//! values.
 
 use std::path::Path;
 

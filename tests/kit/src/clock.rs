@@ -1,4 +1,4 @@
-//! A process whose clock is set while it runs, as by a time daemon.
+//! Changes the clock of a process while it runs, as a time daemon does.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ pub struct SteppedClock {
 }
 
 impl SteppedClock {
-    /// A clock that is correct until [`SteppedClock::step`], and then wrong by `seconds`.
+    /// Makes a clock that is correct until [`SteppedClock::step`], and then wrong by `seconds`.
     pub fn by(seconds: i64) -> Result<SteppedClock> {
         let clock = SteppedClock { folder: TempDir::new()?, seconds };
         let source = clock.folder.path().join("stepped_clock.c");
@@ -31,7 +31,7 @@ impl SteppedClock {
         Ok(clock)
     }
 
-    /// Has a process of a dynamically linked program follow this clock.
+    /// Makes a process of a dynamically linked program use this clock.
     pub fn of<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("LD_PRELOAD", self.library());
         command.env("CLOCK_STEPPED", self.stepped()).env("CLOCK_STEP", self.seconds.to_string())

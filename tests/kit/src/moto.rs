@@ -1,7 +1,7 @@
-//! moto: an S3 service written by others (Python), started for a test.
+//! Starts moto, an independent implementation of S3 in Python.
 //!
-//! It is found beside the python3 on PATH, else installed once into `target/` from the package index. Without the package
-//! `awscrt` moto answers a CRC-32 where a CRC-64/NVME belongs, so both are needed.
+//! If the python3 on PATH does not have it, moto is installed once into `target/` from the package index. Without the
+//! package `awscrt`, moto answers a CRC-32 instead of a CRC-64/NVME, so both are needed.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The releases that are installed where none is found.
+/// The releases that are installed if none is found.
 const REQUIREMENTS: [&str; 2] = ["moto[server]==5.2.5", "awscrt==0.38.1"];
 
-/// A running moto; dropped, it is stopped.
+/// A running moto. Dropping it stops it.
 pub struct Moto {
     child: Child,
     address: SocketAddr,
@@ -23,7 +23,7 @@ impl Moto {
     /// Starts moto on a free port of 127.0.0.1.
     ///
     /// # Panics
-    /// If it can neither be found nor installed, or does not start, with one line that says what to do.
+    /// Panics if moto can neither be found nor installed, or does not start. The message says what to do.
     pub fn start() -> Moto {
         let mut command = command();
         for _ in 0..5 {
@@ -45,23 +45,23 @@ impl Moto {
         panic!("moto does not start: {}", how());
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL.
+    /// The URL for clients.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Creates a bucket; moto checks no signature.
+    /// Creates a bucket. moto does not check signatures.
     ///
     /// # Panics
-    /// If it does not answer 200.
+    /// Panics if the answer is not 200.
     pub fn create_bucket(&self, bucket: &str) {
         let answer = self.request("PUT", &format!("/{bucket}"));
-        assert!(answer.starts_with("HTTP/1.1 200"), "moto does not create a bucket: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 200"), "moto did not create the bucket: {answer}");
     }
 
     /// The number of multipart uploads of a bucket that are neither completed nor aborted.
@@ -85,7 +85,7 @@ impl Moto {
         }
     }
 
-    /// Whether it listens, within a minute; another process may have taken the port.
+    /// Waits up to a minute until it listens. Returns false if it does not: another process may have taken the port.
     fn wait(&mut self) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(60) {
@@ -118,7 +118,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("the port").port()
 }
 
-/// How moto is started: with the python3 on PATH, or from what is installed under `target/`.
+/// The command that starts moto: with the python3 on PATH, or with the installation in `target/`.
 fn command() -> Command {
     let run = |args: &[&str]| {
         let mut command = Command::new("python3");
@@ -146,7 +146,7 @@ fn command() -> Command {
     command
 }
 
-/// A virtual environment, or where Debian's Python has no `ensurepip` a plain folder.
+/// Installs moto in a virtual environment, or in a plain folder if Debian's Python has no `ensurepip`.
 fn install(root: &Path, site: &Path) -> bool {
     let venv = root.join("venv");
     let run = |command: &mut Command| command.stdout(Stdio::null()).status().is_ok_and(|s| s.success());

@@ -1,11 +1,11 @@
-//! The official tools, for differential tests: they are on no package registry, so a test that needs them runs
-//! where they are on PATH, and elsewhere says by name that it did not.
+//! The official tools, for differential tests. No package registry has them, so a test that needs them runs only if
+//! they are on PATH. Otherwise it prints its name and that it was skipped.
 
 use std::path::PathBuf;
 
 use crate::mongod::binary::on_path;
 
-/// Where the official tools lie.
+/// The paths of the official tools.
 #[derive(Clone, Debug)]
 pub struct Official {
     pub mongodump: PathBuf,
@@ -13,7 +13,7 @@ pub struct Official {
 }
 
 impl Official {
-    /// The tools, or a line on stderr that this test is skipped.
+    /// Finds the tools. If they are missing, prints that the test is skipped.
     pub fn find(test: &str) -> Option<Official> {
         let found = on_path("mongodump").zip(on_path("mongorestore"));
         if found.is_none() {

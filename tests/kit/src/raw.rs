@@ -4,16 +4,16 @@ use anyhow::{Result, bail};
 use bson::{RawDocumentBuf, doc};
 use mongodb::{Client, Database};
 
-/// The server's limit for one command body is 16 MiB + 16 KiB; one document of 16 MiB goes alone.
+/// The server's limit for a command body is 16 MiB + 16 KiB, so a document of 16 MiB is sent alone.
 const BATCH_BYTES: usize = 15 << 20;
 const BATCH_DOCUMENTS: usize = 50_000;
 
-/// One element: type byte, key (as bytes, without its NUL), value.
+/// Makes an element: type byte, key (as bytes, without its NUL), value.
 pub fn element(kind: u8, key: &[u8], value: impl AsRef<[u8]>) -> Vec<u8> {
     [&[kind], key, &[0], value.as_ref()].concat()
 }
 
-/// A document of those elements.
+/// Makes a document of these elements.
 pub fn document<E: AsRef<[u8]>>(elements: &[E]) -> Vec<u8> {
     let length: usize = elements.iter().map(|e| e.as_ref().len()).sum::<usize>() + 5;
     let mut out = Vec::with_capacity(length);
@@ -23,18 +23,18 @@ pub fn document<E: AsRef<[u8]>>(elements: &[E]) -> Vec<u8> {
     out
 }
 
-/// The value of a string element; the bytes need not be UTF-8.
+/// Makes the value of a string element. The bytes may be invalid UTF-8.
 pub fn string(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     [&(bytes.len() as i32 + 1).to_le_bytes(), bytes, &[0]].concat()
 }
 
-/// The value of a binary element.
+/// Makes the value of a binary element.
 pub fn binary(subtype: u8, bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as i32).to_le_bytes(), &[subtype][..], bytes].concat()
 }
 
-/// Inserts the documents byte by byte as they are. In a set of several members this waits for a majority.
+/// Inserts the documents without changing a byte. In a set of several members this waits for a majority.
 pub async fn insert(database: &Database, collection: &str, documents: &[impl AsRef<[u8]>]) -> Result<()> {
     let mut rest = documents;
     while !rest.is_empty() {
@@ -83,7 +83,7 @@ async fn insert_batch(database: &Database, collection: &str, documents: &[impl A
     Ok(())
 }
 
-/// Drops the databases, which is no error where they do not exist.
+/// Drops the databases. It is no error if a database does not exist.
 pub async fn drop_databases(client: &Client, names: &[&str]) -> Result<()> {
     for name in names {
         client.database(name).run_command(doc! { "dropDatabase": 1 }).await?;
@@ -94,7 +94,7 @@ pub async fn drop_databases(client: &Client, names: &[&str]) -> Result<()> {
 /// One element of a document: type byte, key, value.
 pub type Element<'a> = (u8, &'a [u8], &'a [u8]);
 
-/// The elements of a document, by their lengths alone: strings need not be UTF-8, keys may repeat.
+/// The elements of a document. Only their lengths are read: strings may be invalid UTF-8, and keys may repeat.
 pub fn elements(document: &[u8]) -> Result<Vec<Element<'_>>> {
     let length = length_at(document)?;
     if length < 5 || length > document.len() || document[length - 1] != 0 {
@@ -159,8 +159,8 @@ pub fn get<'a>(document: &'a [u8], path: &[&str]) -> Option<(u8, &'a [u8])> {
 /// Converts the type and bytes of a value, or removes the value by returning `None`.
 pub type Change<'a> = dyn Fn(u8, &[u8]) -> Option<(u8, Vec<u8>)> + 'a;
 
-/// The document with the value at a path replaced by what `change` makes of it, or removed (None). All other
-/// bytes stay as they are; nothing changes where the path does not exist.
+/// Replaces the value at a path by the result of `change`, or removes it (`None`). All other bytes stay the same. If
+/// the path does not exist, nothing changes.
 pub fn rewrite(document_bytes: &[u8], path: &[&str], change: &Change<'_>) -> Vec<u8> {
     let (Some((first, rest)), Ok(all)) = (path.split_first(), elements(document_bytes)) else {
         return document_bytes.to_vec();

@@ -1,8 +1,8 @@
 //! A replica set of two members whose record ids differ for the same documents.
 //!
-//! The first member is filled while it is alone; the second joins afterwards, and its initial sync packs the
-//! record ids anew. So what goes on at a record id of the other member goes wrong visibly: use
-//! [`insert_with_gaps`] (or delete documents) while filling, else both count 1, 2, 3 … alike.
+//! The first member is filled while it is alone. The second joins afterwards, and its initial sync assigns new record
+//! ids without gaps. So code that continues at a record id of the other member fails visibly. Use
+//! [`insert_with_gaps`] (or delete documents) while filling; otherwise both members count 1, 2, 3 …
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub struct ReplicaSet {
     pub arbiter: Option<Mongod>,
     name: String,
     auth: bool,
-    /// Holds what the members read when they are started again.
+    /// Keeps the files that the members read when they are started again.
     _certificates: tempfile::TempDir,
 }
 
@@ -26,7 +26,7 @@ pub struct ReplicaSet {
 pub struct SetBuilder {
     name: String,
     member: Builder,
-    /// The versions of the first member and of the second, if the test chooses them.
+    /// The versions of the first and the second member, if the test chooses them.
     versions: Option<[Version; 2]>,
     arbiter: bool,
     auth: bool,
@@ -34,8 +34,8 @@ pub struct SetBuilder {
 }
 
 impl SetBuilder {
-    /// With an arbiter the other member is elected even when the primary was killed; without, only when it
-    /// steps down in an orderly way.
+    /// Adds an arbiter. Then the other member is elected even if the primary was killed. Without an arbiter, it is
+    /// elected only if the primary steps down.
     pub fn arbiter(mut self) -> Self {
         self.arbiter = true;
         self
@@ -52,14 +52,14 @@ impl SetBuilder {
         self
     }
 
-    /// Options that hold for every member: parameters, arguments, cache.
+    /// Options of every member: parameters, arguments, cache.
     pub fn members(mut self, change: impl FnOnce(Builder) -> Builder) -> Self {
         self.member = change(self.member);
         self
     }
 
-    /// The versions of the first member, which is primary at the start and is what an arbiter runs too, and of the
-    /// second. A set of 5.0 and 6.0 needs the feature compatibility version of the older one:
+    /// The version of the first member, which is primary at the start, and of the arbiter; and the version of the
+    /// second member. A set of 5.0 and 6.0 needs the feature compatibility version of the older one:
     /// `.members(|member| member.compatibility("5.0"))`.
     pub fn versions(mut self, first: Version, second: Version) -> Self {
         self.versions = Some([first, second]);
@@ -83,7 +83,7 @@ impl SetBuilder {
         let first = of(0).start().await?;
         let client = first.client().await?;
         fill(&client).await.context("filling the first member")?;
-        // With an arbiter the server wants the default write concern to be said.
+        // With an arbiter, the server requires an explicit default write concern.
         let concern = doc! { "setDefaultRWConcern": 1, "defaultWriteConcern": { "w": "majority" } };
         client.database("admin").run_command(concern).await?;
 
@@ -118,7 +118,7 @@ impl ReplicaSet {
         SetBuilder { name: name.to_owned(), member, versions: None, arbiter: false, auth: false, tls: false }
     }
 
-    /// A URI with both members as seeds.
+    /// Returns a URI with both members as seeds.
     pub fn uri(&self) -> String {
         let hosts: Vec<_> = self.members.iter().map(Mongod::host).collect();
         let mut uri = "mongodb://".to_owned();
@@ -139,12 +139,12 @@ impl ReplicaSet {
         connect(&self.uri()).await
     }
 
-    /// The index in `members` of the primary, waiting up to 60 s for one.
+    /// Waits up to 60 s for a primary, and returns its index in `members`.
     pub async fn primary(&self) -> Result<usize> {
         self.wait_for_primary_other_than(None).await
     }
 
-    /// Makes the primary step down and returns the index of the one elected instead.
+    /// Makes the primary step down, and returns the index of the new primary.
     pub async fn stepdown(&self) -> Result<usize> {
         let old = self.primary().await?;
         let command = doc! { "replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 30 };
@@ -173,7 +173,7 @@ impl ReplicaSet {
     }
 }
 
-/// Adds one member (the server takes one voting member at a time).
+/// Adds a member. (The server accepts one voting member at a time.)
 async fn add_member(client: &Client, member: Document) -> Result<()> {
     let admin = client.database("admin");
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -191,8 +191,8 @@ async fn add_member(client: &Client, member: Document) -> Result<()> {
     }
 }
 
-/// Waits until all members vote and know that they do: the server gives a new member its vote only some time
-/// after its sync, by one more configuration, and who has not heard of it cannot be elected.
+/// Waits until all members vote and know it. The server gives a new member its vote only some time after its sync, by
+/// another configuration, and a member without that configuration cannot be elected.
 async fn wait_for_votes(client: &Client, votes: i32) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     let admin = client.database("admin");
@@ -214,8 +214,8 @@ async fn wait_for_votes(client: &Client, votes: i32) -> Result<()> {
     }
 }
 
-/// Inserts the documents so that between two of them a record id is unused: each is preceded by one that is
-/// deleted afterwards.
+/// Inserts the documents so that there is an unused record id between them: before each of them, a document is
+/// inserted that is deleted afterwards.
 pub async fn insert_with_gaps(
     collection: &Collection<RawDocumentBuf>,
     documents: &[RawDocumentBuf],

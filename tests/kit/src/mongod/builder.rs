@@ -1,4 +1,4 @@
-//! The options with which a server is started.
+//! The options of a new server.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
@@ -11,7 +11,7 @@ use super::process::PortTaken;
 use super::tls::TlsFiles;
 use super::{Mongod, ROOT_PASSWORD, ROOT_USER, Version, binary, connect};
 
-/// Small, so that many servers fit on one machine.
+/// A small cache, so that many servers fit on one machine.
 pub const DEFAULT_CACHE_GB: f64 = 0.25;
 
 const PORT_TRIES: u32 = 8;
@@ -55,7 +55,7 @@ impl Builder {
         self
     }
 
-    /// The key that members of a set with `auth` share; base64 letters. One is made up when none is given.
+    /// The key that members of a set with `auth` share, in base64 letters. The default is a random key.
     pub fn key(mut self, key: &str) -> Self {
         self.key = Some(key.to_owned());
         self
@@ -103,7 +103,7 @@ impl Builder {
         self
     }
 
-    /// `--wiredTigerCacheSizeGB`; 0.25 is the smallest the server takes.
+    /// `--wiredTigerCacheSizeGB`. 0.25 is the smallest value that the server accepts.
     pub fn cache_gb(mut self, size: f64) -> Self {
         self.cache_gb = Some(size);
         self
@@ -121,7 +121,7 @@ impl Builder {
         self
     }
 
-    /// A pinned version, which is fetched on demand, whatever mongod the machine has.
+    /// Use a pinned version, which is fetched on demand, instead of the machine's mongod.
     pub fn version(mut self, version: Version) -> Self {
         self.version = Some(version);
         self
@@ -166,7 +166,7 @@ impl Builder {
         Ok(server)
     }
 
-    /// `start` for callers without a runtime.
+    /// Does the same as `start`, for callers without a runtime.
     pub fn start_blocking(self) -> Result<Mongod> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.start())

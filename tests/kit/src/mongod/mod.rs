@@ -81,7 +81,7 @@ impl Mongod {
             .unwrap_or_default()
     }
 
-    /// The CA that signed the server's certificate, when the server speaks TLS.
+    /// The CA that signed the server's certificate, if the server speaks TLS.
     pub fn ca_file(&self) -> Option<&Path> {
         self.tls.as_ref().map(|tls| tls.ca.as_path())
     }
@@ -91,7 +91,7 @@ impl Mongod {
         self.process.as_ref().map(Process::id)
     }
 
-    /// A URI with all rights: as root if users are checked, with the set's name and the CA.
+    /// A URI with all rights: with root's login if users are checked, with the set's name and the CA.
     pub fn uri(&self) -> String {
         match self.settings.auth {
             true => self.uri_as(ROOT_USER, ROOT_PASSWORD, "admin"),
@@ -126,7 +126,7 @@ impl Mongod {
         connect(&self.direct_uri()).await
     }
 
-    /// Creates a user on `admin` with these roles, each `(role, database)`; [`uri_as`](Self::uri_as) logs it in.
+    /// Creates a user on `admin` with these roles, each `(role, database)`, for [`uri_as`](Self::uri_as).
     pub async fn create_user(&self, name: &str, password: &str, roles: &[(&str, &str)]) -> Result<()> {
         let roles: Vec<_> = roles.iter().map(|(role, db)| doc! { "role": role, "db": db }).collect();
         let create = doc! { "createUser": name, "pwd": password, "roles": roles };

@@ -25,7 +25,7 @@ pub(super) struct PortTaken;
 
 impl std::fmt::Display for PortTaken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the port was taken meanwhile")
+        f.write_str("another process took the port")
     }
 }
 
@@ -43,7 +43,7 @@ impl Process {
         let (keeper, until_dropped) = mpsc::channel::<()>();
         let (answer, spawned) = mpsc::channel();
         std::thread::Builder::new().name("mongod-keeper".into()).spawn(move || {
-            // SAFETY: prctl is async-signal-safe and touches nothing of ours.
+            // SAFETY: prctl is async-signal-safe and uses no memory of this process.
             #[cfg(target_os = "linux")]
             unsafe {
                 command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
@@ -91,7 +91,7 @@ impl Process {
             if exited(self.child.id()) {
                 return Err(why_it_ended(&log()));
             }
-            // Our own child must have said so: a stranger on that port would answer a mere connect.
+            // The log of the child must say so: another process on that port would accept a connection, too.
             if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && log().contains("Waiting for connections")
             {
@@ -116,7 +116,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether our child has ended, without reaping it (so that its id stays its own until `wait`).
+/// Returns true if the child has ended. It is not reaped, so that its id stays its own until `wait`.
 fn exited(pid: u32) -> bool {
     // SAFETY: an all-zero siginfo_t is valid, and waitid fills in only that.
     unsafe {

@@ -47,7 +47,7 @@ impl TlsFiles {
         let certificate = leaf.signed_by(&key, &issuer)?;
 
         let mut client = CertificateParams::default();
-        // Its default has a name already.
+        // The default already has a name.
         client.distinguished_name = DistinguishedName::new();
         for (kind, text) in [
             (DnType::OrganizationName, "uzima test"),

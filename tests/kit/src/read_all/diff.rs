@@ -1,4 +1,4 @@
-//! The differences of two servers, in words.
+//! Describes the differences of two servers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 
 use super::{Namespace, Snapshot};
 
-/// How strictly to compare.
+/// Options of the comparison.
 #[derive(Clone, Debug)]
 pub struct DiffOptions {
     /// Documents must come in the same natural order.
@@ -15,7 +15,7 @@ pub struct DiffOptions {
     pub uuids: bool,
     /// Users and roles must be the same.
     pub users: bool,
-    /// `database.user` to leave out of that: the one a test itself connects as.
+    /// `database.user` of the user with which the test connects, which is not compared.
     pub ignore_users: Vec<String>,
     /// Options and indexes may differ in the order of their fields, in number types and in the version of an index,
     /// as they do between two versions of the server. The options of `system.buckets.` collections, which each
@@ -29,7 +29,7 @@ impl Default for DiffOptions {
     }
 }
 
-/// How many `_id`s a line shows.
+/// The most `_id`s that a line shows.
 const SHOWN: usize = 3;
 
 pub(super) fn diff(left: &Snapshot, right: &Snapshot, options: &DiffOptions) -> Vec<String> {
@@ -142,7 +142,7 @@ fn documents(name: &str, a: &Namespace, b: &Namespace, options: &DiffOptions, ou
     }
 }
 
-/// What the left has more often than the right, and the other way round.
+/// The documents that the left has more often than the right, and the reverse.
 fn multiset_difference<'a>(left: &'a [Vec<u8>], right: &'a [Vec<u8>]) -> (Vec<&'a [u8]>, Vec<&'a [u8]>) {
     let sorted = |documents: &'a [Vec<u8>]| {
         let mut out: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
@@ -183,7 +183,7 @@ fn bytes_text(bytes: &[u8]) -> String {
     RawDocument::from_bytes(bytes).map_or_else(|_| format!("{bytes:02x?}"), text)
 }
 
-/// As Extended JSON where the document can be decoded, else as hex.
+/// The document as Extended JSON if it can be decoded, else as hex.
 fn text(document: &RawDocument) -> String {
     bson::Document::try_from(document)
         .map_or_else(|_| format!("{:02x?}", document.as_bytes()), |document| document.to_string())

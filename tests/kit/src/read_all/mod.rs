@@ -1,8 +1,8 @@
-//! Reads a whole server as raw truth, so that a restored one can be compared with the original.
+//! Reads the whole content of a server, so that a restored server can be compared with the original.
 //!
-//! Nothing is decoded on the way: options, indexes and documents are the server's bytes. Left out: `local`,
-//! `config`, and per database `system.views` (the views themselves are there) and `system.profile`; of `admin`
-//! the `system.` collections but users and roles.
+//! Nothing is decoded: options, indexes and documents are the server's bytes. These are left out: `local`, `config`,
+//! `system.views` (the views themselves are read) and `system.profile` of each database, and the `system.`
+//! collections of `admin` except users and roles.
 
 mod diff;
 
@@ -21,13 +21,13 @@ pub struct Namespace {
     pub kind: String,
     pub options: RawDocumentBuf,
     pub uuid: Option<[u8; 16]>,
-    /// As `listIndexes` gives them, in its order.
+    /// The rows of `listIndexes`, in its order.
     pub indexes: Vec<RawDocumentBuf>,
     /// In natural order.
     pub documents: Vec<Vec<u8>>,
 }
 
-/// A server's content. Namespaces are keyed `(database, collection)`.
+/// The content of a server. The keys of namespaces are `(database, collection)`.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub namespaces: BTreeMap<(String, String), Namespace>,
@@ -37,7 +37,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Keeps the namespaces for which the answer is yes.
+    /// Keeps the namespaces for which `keep` returns true.
     pub fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
         self.namespaces.retain(|(database, collection), _| keep(database, collection));
     }
@@ -47,13 +47,13 @@ impl Snapshot {
         self.namespaces.values().map(|namespace| namespace.documents.len()).sum()
     }
 
-    /// One namespace, for a test that looks at it alone.
+    /// One namespace.
     pub fn get(&self, database: &str, collection: &str) -> Option<&Namespace> {
         self.namespaces.get(&(database.to_owned(), collection.to_owned()))
     }
 
-    /// What differs, one line each, in words; empty when nothing does. Documents are compared as a multiset of
-    /// raw bytes; UUIDs are not compared.
+    /// Describes the differences, one line each. Documents are compared as a multiset of raw bytes. UUIDs are not
+    /// compared.
     pub fn diff(&self, other: &Snapshot) -> Vec<String> {
         self.diff_with(other, &DiffOptions::default())
     }
@@ -63,7 +63,7 @@ impl Snapshot {
     }
 }
 
-/// Reads everything that the client's user may see. It must see all databases.
+/// Reads everything that the client's user may read. The user must have access to all databases.
 pub async fn read_all(client: &Client) -> Result<Snapshot> {
     let mut snapshot = Snapshot::default();
     let command = doc! { "listDatabases": 1, "nameOnly": true, "authorizedDatabases": false };
@@ -125,7 +125,7 @@ pub async fn read_documents(database: &Database, collection: &str) -> Result<Vec
     read_cursor(database, rawdoc! { "find": collection, "hint": { "$natural": 1 } }).await
 }
 
-/// Everything that a command's cursor gives, as raw bytes.
+/// All documents of a command's cursor, as raw bytes.
 pub async fn read_cursor(database: &Database, command: RawDocumentBuf) -> Result<Vec<Vec<u8>>> {
     let mut cursor = database.run_raw_cursor_command(command).await?;
     let mut out = Vec::new();

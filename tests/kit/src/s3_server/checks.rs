@@ -9,7 +9,7 @@ use s3s::{S3Result, s3_error};
 
 use super::Limits;
 
-/// The checksums of an object or part, as its headers give them.
+/// The checksums in the headers of an object or part.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sums {
     pub crc64nvme: Option<String>,
@@ -17,7 +17,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// The sum in the algorithm that an upload was begun with.
+    /// Computes the checksum of a body with the algorithm of its upload.
     pub fn of(algorithm: Option<&str>, body: &[u8]) -> Sums {
         match algorithm {
             Some("CRC64NVME") => {
@@ -28,14 +28,14 @@ impl Sums {
         }
     }
 
-    /// The same sums of another body.
+    /// Computes the same checksums for another body.
     pub fn renewed(&self, body: &[u8]) -> Sums {
         let algorithm =
             self.crc64nvme.as_ref().map(|_| "CRC64NVME").or(self.crc32c.as_ref().map(|_| "CRC32C"));
         Sums::of(algorithm, body)
     }
 
-    /// Compares the sums that were given with the body.
+    /// Compares the checksums of a request with its body.
     pub fn check(&self, body: &[u8]) -> S3Result<()> {
         let right = self.crc64nvme.as_ref().is_none_or(|sum| *sum == base64(&Crc64Nvme::checksum(body)))
             && self.crc32c.as_ref().is_none_or(|sum| *sum == base64(&Crc32c::checksum(body)));
@@ -67,7 +67,7 @@ pub(super) fn multipart_etag(parts: &[Bytes]) -> String {
     format!("{}-{}", hex(&all.finalize()), parts.len())
 }
 
-/// The parts that a completion names, if they may make an object.
+/// Returns the parts that a completion names, if they can become an object.
 pub(super) fn parts(
     named: &[CompletedPart],
     stored: &BTreeMap<i32, Bytes>,
@@ -85,7 +85,7 @@ pub(super) fn parts(
         last = number;
         let body = stored.get(&number).ok_or_else(|| s3_error!(InvalidPart))?;
         if part.e_tag.as_ref().map(ETag::value) != Some(etag(body).as_str()) {
-            return Err(s3_error!(InvalidPart, "the ETag of part {number} differs"));
+            return Err(s3_error!(InvalidPart, "the ETag of part {number} is wrong"));
         }
         parts.push(body.clone());
     }
@@ -94,20 +94,20 @@ pub(super) fn parts(
         return Err(s3_error!(EntityTooSmall));
     }
     if limits.same_size && rest.iter().any(|part| part.len() != first) {
-        return Err(s3_error!(InvalidPart, "all parts but the last must have one size"));
+        return Err(s3_error!(InvalidPart, "all parts but the last must have the same size"));
     }
     Ok(parts)
 }
 
-/// `encoding-type=url`.
+/// Encodes a key for `encoding-type=url`.
 pub(super) fn url(key: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     key.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// Undoes [`url`].
+/// Decodes the result of [`url`].
 pub(super) fn undo_url(text: &str) -> S3Result<String> {
-    let wrong = || s3_error!(InvalidArgument, "no such continuation token");
+    let wrong = || s3_error!(InvalidArgument, "the continuation token is unknown");
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((&first, after)) = rest.split_first() {
         rest = after;

@@ -1,4 +1,4 @@
-//! Faults to come: which call they hit, and what happens to it.
+//! Rules that cause faults: the calls that they hit, and the faults.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,43 +6,44 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// What happens to a call.
+/// A fault of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
-    /// Nothing is done; the answer has this status and, in its body, this error code.
+    /// The call is not executed. The answer has this status and, in its body, this error code.
     Answer(u16, &'static str),
-    /// Nothing is done; 301 naming the bucket's region.
+    /// The call is not executed. The answer is a 301 that names the bucket's region.
     OtherRegion(&'static str),
-    /// Nothing is done; 400 AuthorizationHeaderMalformed with the region in its body only.
+    /// The call is not executed. The answer is 400 AuthorizationHeaderMalformed, with the region only in its body.
     MalformedRegion(&'static str),
-    /// Nothing is done; the answer is 200 with an `<Error>` of this code as its body.
+    /// The call is not executed. The answer is 200 with an `<Error>` of this code as its body.
     ErrorIn200(&'static str),
-    /// Nothing is done; 403 RequestTimeTooSkewed from a clock this many seconds ahead of ours.
+    /// The call is not executed. The answer is 403 RequestTimeTooSkewed, from a clock that is ahead of this
+    /// machine's by this number of seconds.
     Skewed(i64),
-    /// Nothing is done; the answer is 200 with a web page.
+    /// The call is not executed. The answer is 200 with a web page.
     WebPage,
-    /// The connection is closed before anything is done.
+    /// The connection is closed before the call is executed.
     LoseRequest,
-    /// It is done, then the connection is closed without an answer.
+    /// The call is executed, then the connection is closed without an answer.
     LoseAnswer,
-    /// A bit of the request's body is flipped on its way.
+    /// A bit of the request's body is flipped in transit.
     Damage,
-    /// It is done, then the object loses this many bytes at its end.
+    /// The call is executed, then the object loses this number of bytes at its end.
     Shorten(usize),
-    /// It is done, then a bit of the object is flipped, and checksum and ETag are those of what is left:
-    /// a service that put the parts together wrongly.
+    /// The call is executed, then a bit of the object is flipped, and checksum and ETag match the damaged bytes,
+    /// as if the service had joined the parts wrongly.
     Alter,
-    /// A list page says that more follow but holds no token.
+    /// A list page says that more entries follow, but has no continuation token.
     NoToken,
-    /// A list page holds the token of the first page again.
+    /// A list page repeats the continuation token of the first page.
     SameToken,
-    /// The answer's body ends after this many bytes.
+    /// The answer's body ends after this number of bytes.
     BreakOff(usize),
-    /// It takes this much longer.
+    /// The answer is delayed.
     Delay(Duration),
 }
 
-/// A rule of [`Faults`], counted over the calls that match it.
+/// A rule of [`Faults`]. It counts the calls that match it.
 #[derive(Debug)]
 pub struct Rule {
     operation: Option<String>,
@@ -68,7 +69,7 @@ impl Rule {
         Rule { operation, key: None, header: None, when, fault, seen: 0 }
     }
 
-    /// Hits every call of an operation (`*`: of any).
+    /// Hits every call of an operation. `*` stands for all operations.
     pub fn always(operation: &str, fault: Fault) -> Rule {
         Rule::new(operation, When::Always, fault)
     }
@@ -88,18 +89,18 @@ impl Rule {
         Rule::new(operation, When::From(index), fault)
     }
 
-    /// Hits calls with a probability from 0 to 1, the same ones for the same seed and order.
+    /// Hits calls with a probability from 0 to 1. The same seed hits the same calls.
     pub fn chance(p: f64, seed: u64, operation: &str, fault: Fault) -> Rule {
         Rule::new(operation, When::Chance(p, Box::new(StdRng::seed_from_u64(seed))), fault)
     }
 
-    /// Only calls for keys that end so.
+    /// Limits the rule to keys with this suffix.
     pub fn key(mut self, suffix: &str) -> Rule {
         self.key = Some(suffix.to_owned());
         self
     }
 
-    /// Only calls with a header whose name (in lower case) starts so.
+    /// Limits the rule to calls that have a header whose name in lower case starts with `prefix`.
     pub fn header(mut self, prefix: &str) -> Rule {
         self.header = Some(prefix.to_owned());
         self
@@ -124,7 +125,7 @@ impl Rule {
     }
 }
 
-/// The rules in force; of those that hit a call the earliest counts.
+/// The rules in force. If several rules hit a call, the first rule counts.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<Vec<Rule>>>);
 
@@ -134,7 +135,7 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
     }
 
-    /// Forgets all rules.
+    /// Removes all rules.
     pub fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

@@ -5,21 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use s3s::dto::{Metadata, Timestamp, TimestampFormat};
+use s3s::dto::{Metadata, Timestamp};
 use s3s::{S3Result, s3_error};
 
 use super::checks::{self, Sums};
 
-/// What the service allows.
+/// The limits of the service.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Entries of one list page.
+    /// The most entries of a list page.
     pub page: usize,
     /// The highest part number.
     pub parts: i32,
     /// The smallest part that is not the last, in bytes.
     pub min_part: usize,
-    /// Whether all parts but the last must have one size.
+    /// All parts but the last must have the same size.
     pub same_size: bool,
 }
 
@@ -29,7 +29,7 @@ impl Default for Limits {
     }
 }
 
-/// The bucket's content; clones share it.
+/// The content of the bucket. Clones share it.
 #[derive(Clone)]
 pub(super) struct Memory {
     bucket: &'static str,
@@ -45,7 +45,7 @@ pub(super) struct State {
     pub versioned: bool,
     /// The bucket has Object Lock.
     pub locks: bool,
-    /// A lifecycle rule deletes old versions; `None`: nobody may ask.
+    /// A lifecycle rule deletes old versions. `None` means that nobody may read the rules.
     pub expires: Option<bool>,
     pub next_upload: u64,
 }
@@ -57,7 +57,7 @@ pub(super) struct Stored {
     pub sums: Sums,
     pub metadata: Option<Metadata>,
     pub modified: SystemTime,
-    /// In the class GLACIER.
+    /// The object is in the class GLACIER.
     pub archived: bool,
     /// The end of the retention period.
     pub retained: Option<Timestamp>,
@@ -81,82 +81,35 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn objects(&self) -> BTreeMap<String, Bytes> {
-        self.state().objects.iter().map(|(key, object)| (key.clone(), object.body.clone())).collect()
+    /// Changes an object.
+    ///
+    /// # Panics
+    /// Panics if the object does not exist.
+    pub fn change(&self, key: &str, change: impl FnOnce(&mut Stored)) {
+        change(self.state().objects.get_mut(key).unwrap_or_else(|| panic!("no object {key}")));
     }
 
-    pub fn insert(&self, key: &str, body: Bytes) {
-        let stored = Stored {
-            etag: checks::etag(&body),
-            sums: Sums::default(),
-            metadata: None,
-            modified: SystemTime::now(),
-            archived: false,
-            retained: None,
-            body,
-        };
-        self.state().objects.insert(key.to_owned(), stored);
-    }
-
+    /// Changes the bytes of an object, but not its checksums.
     pub fn tamper(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut state = self.state();
-        let object = state.objects.get_mut(key).unwrap_or_else(|| panic!("no object {key}"));
-        let mut body = object.body.to_vec();
-        change(&mut body);
-        object.body = body.into();
+        self.change(key, |object| {
+            let mut body = object.body.to_vec();
+            change(&mut body);
+            object.body = body.into();
+        });
     }
 
-    /// Flips a bit of an object as if it had been stored so.
+    /// Flips a bit of an object, and makes its checksums and ETag match the damaged bytes.
     pub fn alter(&self, key: &str) {
         self.tamper(key, |bytes| {
             if let Some(last) = bytes.last_mut() {
                 *last ^= 1;
             }
         });
-        if let Some(object) = self.state().objects.get_mut(key) {
+        self.change(key, |object| {
             object.sums = object.sums.renewed(&object.body);
             let parts = object.etag.split_once('-').map_or("1", |(_, parts)| parts);
             object.etag = format!("{}-{parts}", checks::etag(&object.body));
-        }
-    }
-
-    pub fn open_uploads(&self) -> Vec<(String, String)> {
-        self.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
-    }
-
-    pub fn protect(&self, key: &str) {
-        self.state().protected.insert(key.to_owned());
-    }
-
-    /// Moves an object to an archive class.
-    pub fn archive(&self, key: &str) {
-        let mut state = self.state();
-        state.objects.get_mut(key).unwrap_or_else(|| panic!("no object {key}")).archived = true;
-    }
-
-    pub fn retain(&self, key: &str, seconds: u64) {
-        let until = SystemTime::now() + std::time::Duration::from_secs(seconds);
-        let mut state = self.state();
-        state.objects.get_mut(key).unwrap_or_else(|| panic!("no object {key}")).retained = Some(until.into());
-    }
-
-    pub fn retained(&self) -> BTreeMap<String, i64> {
-        let state = self.state();
-        let until = |stored: &Stored| {
-            let mut seconds = Vec::new();
-            stored.retained.clone()?.format(TimestampFormat::EpochSeconds, &mut seconds).ok()?;
-            String::from_utf8(seconds).ok()?.split('.').next()?.parse().ok()
-        };
-        state.objects.iter().filter_map(|(key, stored)| Some((key.clone(), until(stored)?))).collect()
-    }
-
-    pub fn lock_objects(&self) {
-        let mut state = self.state();
-        (state.versioned, state.locks) = (true, true);
-    }
-
-    pub fn expire_versions(&self, expires: bool) {
-        self.state().expires = Some(expires);
+        });
     }
 
     /// Refuses a retention period in a bucket without Object Lock, as Amazon does.
@@ -165,10 +118,6 @@ impl Memory {
             return Err(s3_error!(InvalidRequest, "Bucket is missing ObjectLockConfiguration"));
         }
         Ok(())
-    }
-
-    pub fn keep_versions(&self) {
-        self.state().versioned = true;
     }
 
     pub fn check_bucket(&self, bucket: &str) -> S3Result<()> {

@@ -1,11 +1,11 @@
-//! An S3 service inside the test process, which does on demand what real ones do on bad days.
+//! An S3 service inside the test process, which can cause the faults of real services.
 //!
-//! The protocol (XML, signatures, routing) is the `s3s` crate's; objects live in [memory](memory);
-//! [faults](Faults) are injected at the HTTP level around it, where answers can also be lost. Every
-//! call is recorded, so that tests assert what was asked and not only how it ended.
+//! The `s3s` crate implements the protocol (XML, signatures, routing). The objects are in [memory](memory).
+//! [Faults](Faults) are injected at the HTTP level, where answers can also be lost. Every call is recorded, so
+//! that tests can check the requests and not only the result.
 //!
-//! Objects are kept in memory and not by `s3s-fs`, because that one refuses parts under 5 MiB and part
-//! numbers with gaps, has no ListMultipartUploads and does not check the checksums of parts.
+//! `s3s-fs` is not used, because it refuses parts under 5 MiB and part numbers with gaps, has no
+//! ListMultipartUploads and does not check the checksums of parts.
 
 mod checks;
 mod faults;
@@ -16,24 +16,28 @@ mod wire;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use s3s::auth::SimpleAuth;
+use s3s::dto::TimestampFormat;
 use s3s::service::S3ServiceBuilder;
 use tokio::sync::oneshot;
 
+use checks::Sums;
 pub use faults::{Fault, Faults, Rule};
 pub use memory::Limits;
+use memory::Stored;
 pub use wire::Call;
 
-/// The bucket that exists.
+/// The only bucket.
 pub const BUCKET: &str = "backups";
-/// The access key id that is accepted.
+/// The only access key id that is accepted.
 pub const ACCESS_KEY: &str = "test-key-id";
-/// Its secret.
+/// The secret of [`ACCESS_KEY`].
 pub const SECRET_KEY: &str = "test-secret";
 
-/// A running server; dropped, it stops and forgets everything.
+/// A running server. Dropping it stops it, and its objects are lost.
 pub struct S3Server {
     address: SocketAddr,
     memory: memory::Memory,
@@ -51,7 +55,7 @@ impl S3Server {
     /// Starts a server with its own limits.
     ///
     /// # Panics
-    /// If it cannot listen on the loopback interface.
+    /// Panics if it cannot listen on the loopback interface.
     pub fn with(limits: Limits) -> S3Server {
         let memory = memory::Memory::new(BUCKET, limits);
         let mut builder = S3ServiceBuilder::new(memory.clone());
@@ -76,17 +80,17 @@ impl S3Server {
         S3Server { address, memory, wire, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL.
+    /// The URL for clients.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The faults to come.
+    /// The rules that cause faults.
     pub fn faults(&self) -> &Faults {
         &self.wire.faults
     }
@@ -96,73 +100,91 @@ impl S3Server {
         self.wire.calls()
     }
 
-    /// How often an operation was called, such as `UploadPart`.
+    /// The number of calls of an operation, such as `UploadPart`.
     pub fn count(&self, operation: &str) -> usize {
         self.calls().iter().filter(|call| call.operation == operation).count()
     }
 
     /// All objects.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
-        self.memory.objects()
+        self.memory.state().objects.iter().map(|(key, stored)| (key.clone(), stored.body.clone())).collect()
     }
 
-    /// Puts an object behind the client's back.
+    /// Stores an object without a request.
     pub fn insert(&self, key: &str, body: impl Into<Bytes>) {
-        self.memory.insert(key, body.into());
+        let body = body.into();
+        let stored = Stored {
+            etag: checks::etag(&body),
+            sums: Sums::default(),
+            metadata: None,
+            modified: SystemTime::now(),
+            archived: false,
+            retained: None,
+            body,
+        };
+        self.memory.state().objects.insert(key.to_owned(), stored);
     }
 
-    /// Changes an object's bytes behind the client's back, its checksums staying as they were.
+    /// Changes the bytes of an object without a request. Its checksums stay the same.
     ///
     /// # Panics
-    /// If there is no such object.
+    /// Panics if the object does not exist.
     pub fn tamper(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
         self.memory.tamper(key, change);
     }
 
-    /// The multipart uploads that are neither completed nor aborted: key and id.
+    /// The keys and ids of the multipart uploads that are neither completed nor aborted.
     pub fn open_uploads(&self) -> Vec<(String, String)> {
-        self.memory.open_uploads()
+        self.memory.state().uploads.iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
     }
 
-    /// From now on the bucket keeps versions: a delete only hides, and says so.
+    /// From now on the bucket keeps versions: a deletion only hides the object, and the answer says so.
     pub fn keep_versions(&self) {
-        self.memory.keep_versions();
+        self.memory.state().versioned = true;
     }
 
     /// From now on the bucket has Object Lock, and keeps versions.
     pub fn lock_objects(&self) {
-        self.memory.lock_objects();
+        let mut state = self.memory.state();
+        (state.versioned, state.locks) = (true, true);
     }
 
-    /// From now on everybody may ask for the lifecycle rules; there is one that deletes old versions, or none at all.
+    /// From now on everybody may read the lifecycle rules: one rule that deletes old versions, or no rule.
     pub fn expire_versions(&self, expires: bool) {
-        self.memory.expire_versions(expires);
+        self.memory.state().expires = Some(expires);
     }
 
     /// Moves an object to the class GLACIER, in which it cannot be read.
     ///
     /// # Panics
-    /// If there is no such object.
+    /// Panics if the object does not exist.
     pub fn archive(&self, key: &str) {
-        self.memory.archive(key);
+        self.memory.change(key, |object| object.archived = true);
     }
 
-    /// Gives an object a retention period that ends so many seconds from now.
+    /// Gives an object a retention period that ends in this number of seconds.
     ///
     /// # Panics
-    /// If there is no such object.
+    /// Panics if the object does not exist.
     pub fn retain(&self, key: &str, seconds: u64) {
-        self.memory.retain(key, seconds);
+        let until = SystemTime::now() + Duration::from_secs(seconds);
+        self.memory.change(key, |object| object.retained = Some(until.into()));
     }
 
     /// The end of each object's retention period, in whole seconds since 1970.
     pub fn retained(&self) -> BTreeMap<String, i64> {
-        self.memory.retained()
+        let until = |stored: &Stored| {
+            let mut seconds = Vec::new();
+            stored.retained.clone()?.format(TimestampFormat::EpochSeconds, &mut seconds).ok()?;
+            String::from_utf8(seconds).ok()?.split('.').next()?.parse().ok()
+        };
+        let state = self.memory.state();
+        state.objects.iter().filter_map(|(key, stored)| Some((key.clone(), until(stored)?))).collect()
     }
 
-    /// Keys that nobody may delete from now on (403, and an entry in the errors of DeleteObjects).
+    /// From now on nobody may delete this key (403, and an entry in the errors of DeleteObjects).
     pub fn protect(&self, key: &str) {
-        self.memory.protect(key);
+        self.memory.state().protected.insert(key.to_owned());
     }
 }
 

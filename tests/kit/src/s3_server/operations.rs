@@ -1,4 +1,4 @@
-//! The operations of the S3 API on what is in memory, with the checks that Amazon S3 makes.
+//! The operations of the S3 API on objects in memory, with the checks that Amazon S3 makes.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -249,7 +249,7 @@ impl S3 for Memory {
         if !(1..=self.limits.parts).contains(&input.part_number) {
             return Err(s3_error!(
                 InvalidArgument,
-                "the part number is not within 1 to {}",
+                "the part number is not between 1 and {}",
                 self.limits.parts
             ));
         }

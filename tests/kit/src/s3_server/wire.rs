@@ -1,4 +1,4 @@
-//! The HTTP level: every call is named and recorded, hit by its fault, and passed on or not.
+//! The HTTP level: names and records each call, applies its fault, and passes it on unless the fault prevents that.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,24 +14,24 @@ use s3s::service::S3Service;
 use super::faults::{Fault, Faults};
 use super::memory::Memory;
 
-/// A call that arrived.
+/// A recorded call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The operation in S3's words, such as `UploadPart`.
+    /// The operation's name in S3's API, such as `UploadPart`.
     pub operation: &'static str,
     /// The object's key; empty for operations on the bucket.
     pub key: String,
     /// The part's number.
     pub part: Option<i32>,
-    /// Bytes of the request's body.
+    /// The length of the request's body in bytes.
     pub bytes: usize,
     /// The `Range` header.
     pub range: Option<String>,
-    /// The answer's status; `None` while there is none, and when it was lost.
+    /// The status of the answer; `None` before the answer, and if the answer was lost.
     pub status: Option<u16>,
 }
 
-/// The service with its faults and its book of calls.
+/// The service with its faults and its recorded calls.
 pub(super) struct Wire {
     service: S3Service,
     memory: Memory,
@@ -45,13 +45,13 @@ struct Lost;
 
 impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the connection is cut on purpose")
+        f.write_str("the test closes this connection")
     }
 }
 
 impl std::error::Error for Lost {}
 
-/// Accepts connections for ever.
+/// Accepts connections forever.
 pub(super) async fn serve(listener: tokio::net::TcpListener, wire: Arc<Wire>) {
     while let Ok((socket, _)) = listener.accept().await {
         let wire = Arc::clone(&wire);
@@ -139,7 +139,7 @@ impl Wire {
     }
 }
 
-/// The answer of a fault that prevents the call.
+/// The answer of a fault that prevents the execution of the call.
 fn instead(fault: &Fault) -> Option<Response<Body>> {
     let region = |status, code, region: &'static str, in_header| {
         let body = format!("<Region>{region}</Region>");
@@ -210,7 +210,7 @@ fn flip(body: &Bytes) -> Bytes {
     body.into()
 }
 
-/// S3's name of a path-style call.
+/// Returns the name in S3's API of a path-style call.
 fn operation(method: &Method, path: &str, query: &str) -> &'static str {
     let has = |name| parameter(query, name).is_some();
     let object = path.trim_start_matches('/').split_once('/').is_some_and(|(_, key)| !key.is_empty());

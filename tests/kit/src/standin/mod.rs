@@ -1,8 +1,8 @@
 //! A program that imitates `mongodump`: it records how it was called, plays back a recorded archive, and ends
 //! as configured: successfully, with an error, killed, hanging, or early with exit code 0.
 //!
-//! It is a POSIX shell script written into a folder of its own, so a test of any package can put it on PATH.
-//! Secrets are recorded as SHA-256 only, so that a test that searches the disk for them finds nothing of ours.
+//! It is a POSIX shell script in a folder of its own, so a test of any package can put it on PATH. Secrets are
+//! recorded only as SHA-256, so that a test that searches the disk for secrets does not find these records.
 
 mod record;
 mod script;
@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 
 pub use record::{Run, Via, sha256};
 
-/// How a run ends after it has written its output.
+/// The end of a run after it has written its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// With this status. `Exit(0)` after [`Play::stop_at`] is a truncated archive that looks like a success.
@@ -26,7 +26,7 @@ pub enum Ending {
     Hangs,
 }
 
-/// What one run does.
+/// The behaviour of one run.
 #[derive(Clone, Debug)]
 pub struct Play {
     archive: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct Play {
 }
 
 impl Play {
-    /// Writes the whole archive (uncompressed) and ends well.
+    /// Writes the whole archive (uncompressed) and ends successfully.
     pub fn archive(bytes: Vec<u8>) -> Play {
         Play {
             archive: bytes,
@@ -48,13 +48,13 @@ impl Play {
         }
     }
 
-    /// Writes only the first so many bytes of the archive.
+    /// Writes only this number of bytes of the archive.
     pub fn stop_at(mut self, bytes: usize) -> Play {
         self.stop_at = Some(bytes);
         self
     }
 
-    /// Says this on stderr at the end; may be called for each line.
+    /// Prints this line on stderr at the end. It may be called several times.
     pub fn stderr(mut self, line: &str) -> Play {
         self.stderr.push(line.to_owned());
         self
@@ -72,19 +72,19 @@ impl Play {
     }
 }
 
-/// The program, with what it recorded; its folder goes when it is dropped.
+/// The program and its records. Dropping it removes its folder.
 pub struct StandIn {
     dir: tempfile::TempDir,
 }
 
 impl StandIn {
-    /// A program of the version that this crate's fixtures come from: the first run does the first play, and so
-    /// on; the last is repeated.
+    /// Makes a program with the version of this crate's fixtures. The first run does the first play, and so on. The
+    /// last play is repeated.
     pub fn create(plays: &[Play]) -> Result<StandIn> {
         Self::with_version("100.18.0", plays)
     }
 
-    /// The same, which says that it is another version. A text with `mongodump` in it is said as it is.
+    /// Makes a program that reports another version. A text that contains `mongodump` is printed unchanged.
     pub fn with_version(version: &str, plays: &[Play]) -> Result<StandIn> {
         let dir = tempfile::Builder::new().prefix("uzima-standin-").tempdir()?;
         std::fs::create_dir(dir.path().join("bin"))?;
@@ -114,7 +114,7 @@ impl StandIn {
         self.bin().join("mongodump")
     }
 
-    /// How often it was asked for its version.
+    /// The number of version queries.
     pub fn version_calls(&self) -> usize {
         std::fs::read_to_string(self.dir.path().join("version-calls")).unwrap_or_default().lines().count()
     }
@@ -129,8 +129,8 @@ impl StandIn {
     }
 }
 
-/// Writes an executable file by a child process. Were it open for writing here, a child that another test forks
-/// at that moment would have it open too, and running it would fail with ETXTBSY.
+/// Writes an executable file with a child process. If this process had it open for writing, a child that another test
+/// forks at that moment would have it open too, and running it would fail with ETXTBSY.
 fn write_program(path: &Path, text: &str) -> Result<()> {
     let mut child = Command::new("/bin/sh")
         .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
@@ -142,7 +142,7 @@ fn write_program(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A recorded file of the official tools, from `tests/fixtures/mongodump-100.18.0`, with its gzip taken off.
+/// A recorded file of the official tools, from `tests/fixtures/mongodump-100.18.0`, decompressed.
 pub fn fixture(name: &str) -> Result<Vec<u8>> {
     let path = fixture_path(name);
     let file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;

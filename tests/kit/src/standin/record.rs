@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// What the `--config` argument named.
+/// The kind of file that the `--config` argument named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
     Pipe,
@@ -21,7 +21,7 @@ pub struct Run {
     pub argv: Vec<String>,
     /// Names of its environment variables, with the SHA-256 of each value.
     pub env: BTreeMap<String, String>,
-    /// Where its config file came from, if it was given one.
+    /// The kind of its config file, if it got one.
     pub config_via: Option<Via>,
     /// The keys in that config file, with the SHA-256 of each value.
     pub config: BTreeMap<String, String>,
@@ -42,17 +42,17 @@ impl Run {
         })
     }
 
-    /// Whether the config file gave this value to this key.
+    /// Returns true if the config file gave this value to this key.
     pub fn config_has(&self, key: &str, value: &str) -> bool {
         self.config.get(key).is_some_and(|hash| *hash == sha256(value))
     }
 
-    /// Whether the environment gave this value to this variable.
+    /// Returns true if the environment gave this value to this variable.
     pub fn env_has(&self, name: &str, value: &str) -> bool {
         self.env.get(name).is_some_and(|hash| *hash == sha256(value))
     }
 
-    /// Whether the process still runs.
+    /// Returns true if the process still runs.
     pub fn is_alive(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         // After the name in brackets comes the state; a zombie has ended.
@@ -60,7 +60,7 @@ impl Run {
     }
 }
 
-/// As the script hashes it.
+/// The hash of a value, in the form of the script.
 pub fn sha256(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,7 @@
-//! A TCP proxy that cuts, stalls and truncates: a bad network between a client and a real server.
+//! A TCP proxy that cuts, stalls and truncates connections, like a bad network between a client and a real server.
 //!
-//! It works on bytes and knows no protocol. What it does can be changed while it runs, for new and for
-//! open connections; bytes are counted in both directions.
+//! It works on bytes and knows no protocol. Its mode can be changed while it runs, for new and for open
+//! connections. It counts the bytes of both directions.
 
 mod pump;
 
@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use pump::{Connection, accept};
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -21,22 +21,22 @@ pub enum Direction {
     Down,
 }
 
-/// What happens to a connection, counted in bytes of one direction since the mode was set.
+/// What happens to connections. Bytes are counted in one direction since the mode was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Bytes pass.
+    /// All bytes pass.
     Pass,
-    /// After `bytes` more, the connection that carries the next one is reset, both ways.
+    /// After this number of bytes, the connection that carries the next byte is reset in both directions.
     CutAfter(Direction, u64),
-    /// After `bytes` more nothing passes in this direction, and nothing is closed.
+    /// After this number of bytes, nothing passes in this direction, and the connection stays open.
     StallAfter(Direction, u64),
-    /// After `bytes` more this direction ends as if its sender had finished.
+    /// After this number of bytes, this direction ends as if its sender had finished.
     TruncateAfter(Direction, u64),
-    /// New connections are closed at once, open ones reset.
+    /// New connections are closed at once, and open connections are reset.
     Refuse,
 }
 
-/// A running proxy; dropped, it closes everything.
+/// A running proxy. Dropping it closes all connections.
 pub struct TcpProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -56,11 +56,11 @@ struct State {
     mode: Mode,
     /// Bytes in the mode's direction since it was set.
     passed: u64,
-    /// How many connections may still be hit; `None`: all.
+    /// The number of connections that the mode may still hit; `None` for all.
     left: Option<u64>,
 }
 
-/// What to do with bytes that arrived.
+/// The treatment of bytes that arrived.
 enum Verdict {
     Pass(usize),
     Stall,
@@ -72,7 +72,7 @@ impl TcpProxy {
     /// Listens on a free port of 127.0.0.1 and passes everything to `target`.
     ///
     /// # Panics
-    /// If it cannot listen on the loopback interface.
+    /// Panics if it cannot listen on the loopback interface.
     pub fn start(target: SocketAddr) -> TcpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on 127.0.0.1");
         let address = listener.local_addr().expect("the port");
@@ -89,17 +89,17 @@ impl TcpProxy {
         TcpProxy { address, shared, thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sets what happens from now on, to every connection.
+    /// Sets the mode of every connection.
     pub fn set(&self, mode: Mode) {
         self.set_for(mode, None);
     }
 
-    /// Sets what happens to the first `connections` that it hits; the others pass.
+    /// Sets the mode of the first `connections` that it hits. The other connections pass.
     pub fn set_for_first(&self, connections: u64, mode: Mode) {
         self.set_for(mode, Some(connections));
     }
@@ -116,12 +116,12 @@ impl TcpProxy {
         self.shared.reset_all();
     }
 
-    /// How many connections were accepted so far.
+    /// The number of connections that were accepted so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// How many bytes passed in a direction so far.
+    /// The number of bytes that passed in a direction so far.
     pub fn bytes(&self, direction: Direction) -> u64 {
         self.shared.bytes[direction as usize].load(Ordering::SeqCst)
     }
@@ -185,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers four bytes to each byte, the proxy in front of it, and a client.
+    /// Starts a server that answers each byte with four bytes, a proxy before it, and a client.
     fn through(mode: Mode) -> (TcpProxy, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let proxy = TcpProxy::start(listener.local_addr().expect("the port"));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_then_resets() {
+    fn bytes_pass_until_the_connection_is_cut() {
         let (proxy, mut client) = through(Mode::Pass);
         assert_eq!(answer(&mut client).expect("an answer"), b"xxxx");
         assert_eq!((proxy.bytes(Direction::Up), proxy.bytes(Direction::Down)), (1, 4));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_stalls_and_truncates() {
+    fn each_mode_ends_the_connection_in_its_way() {
         let (_proxy, mut client) = through(Mode::CutAfter(Direction::Down, 2));
         let error = answer(&mut client).expect_err("a reset");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);

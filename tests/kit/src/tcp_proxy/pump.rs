@@ -1,4 +1,4 @@
-//! The threads that carry bytes, and how a connection is reset.
+//! The threads that carry bytes, and the reset of connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use super::{Direction, Mode, Shared, Verdict};
 pub(super) struct Connection {
     client: TcpStream,
     server: TcpStream,
-    /// It was reset: no half of it may send an orderly end any more.
+    /// The connection was reset. Neither direction may end in the normal way any more.
     dead: AtomicBool,
 }
 
@@ -63,7 +63,7 @@ fn pump(connection: &Connection, direction: Direction, shared: &Shared) {
                 connection.reset();
                 return;
             }
-            // Kept open, never read again: the sender's window fills up.
+            // The connection stays open but is not read any more, so the sender's window fills up.
             Verdict::Stall => {
                 while !shared.stopped.load(Ordering::SeqCst) && !connection.dead.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(20));
@@ -71,7 +71,7 @@ fn pump(connection: &Connection, direction: Direction, shared: &Shared) {
                 return;
             }
         };
-        // Before they are sent: who has received them finds them counted.
+        // The bytes are counted before they are sent, so that a receiver finds them counted.
         shared.bytes[direction as usize].fetch_add(pass as u64, Ordering::SeqCst);
         if to.write_all(&buffer[..pass]).is_err() || end {
             break;
@@ -83,11 +83,11 @@ fn pump(connection: &Connection, direction: Direction, shared: &Shared) {
 }
 
 impl Connection {
-    /// Ends both halves with a reset, as a crashed router or peer does.
+    /// Ends both directions with a reset, as a crashed router or peer does.
     pub fn reset(&self) {
         self.dead.store(true, Ordering::SeqCst);
         for stream in [&self.client, &self.server] {
-            // Wakes the thread that reads from it: Linux does not disconnect under a reader's feet.
+            // This wakes the thread that reads from the stream: Linux does not disconnect a socket that is being read.
             let _ = stream.shutdown(Shutdown::Read);
             let done = (0..50).any(|_| {
                 let done = disconnect(stream);
@@ -103,11 +103,11 @@ impl Connection {
     }
 }
 
-/// Connects a socket to nowhere (`AF_UNSPEC`), for which Linux sends a reset to its peer.
+/// Connects a socket to no address (`AF_UNSPEC`). Linux then sends a reset to its peer.
 fn disconnect(stream: &TcpStream) -> bool {
     use std::os::fd::AsRawFd;
     let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
     let len = size_of::<libc::sockaddr>() as libc::socklen_t;
-    // SAFETY: the descriptor is open and the address is as long as said.
+    // SAFETY: the descriptor is open, and `len` is the length of the address.
     unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, len) == 0 }
 }

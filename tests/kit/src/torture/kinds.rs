@@ -53,7 +53,7 @@ pub(super) async fn fill(client: &Client, holds: Holds, made: &mut Inventory) ->
     Ok(())
 }
 
-/// A validator, and one document that breaks it: a restore that obeys the validator loses that document.
+/// A validator, and a document that breaks it. A restore that obeys the validator loses this document.
 async fn validated(opts: &Database) -> Result<()> {
     let schema = doc! { "$jsonSchema": { "required": ["a"], "properties": { "a": { "bsonType": "int" } } } };
     let create = doc! {

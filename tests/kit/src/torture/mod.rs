@@ -1,4 +1,4 @@
-//! Fills a server with what breaks backup tools: every BSON type, odd names, every kind of collection and of
+//! Fills a server with data that breaks backup tools: every BSON type, odd names, every kind of collection and
 //! index, documents that their own validator would refuse, and documents of 16 MiB.
 //!
 //! An older server gets fewer kinds of collection: [`Holds`] lists them by feature compatibility version.
@@ -14,10 +14,10 @@ use mongodb::Client;
 
 use crate::raw;
 
-/// Databases that [`fill`] drops and makes anew.
+/// The databases that [`fill`] drops and creates again.
 pub const DATABASES: [&str; 6] = ["types", "names", "opts", "indexes", "shop", "big"];
 
-/// Collection names that somebody somewhere took for a path, a pattern, a line or a string literal.
+/// Collection names that programs may mistake for a path, a pattern, a line or a string literal.
 pub const ODD_NAMES: [&str; 16] = [
     "plain",
     "with space",
@@ -37,7 +37,7 @@ pub const ODD_NAMES: [&str; 16] = [
     "(paren)",
 ];
 
-/// What to leave out.
+/// The parts to leave out.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// `big.docs` with two documents of almost 16 MiB.
@@ -64,7 +64,7 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// What a server of this feature compatibility version, as `5.0`, can hold.
+    /// The kinds that a server with this feature compatibility version, such as `5.0`, supports.
     pub fn of(compatibility: &str) -> Result<Holds> {
         let (major, minor) = compatibility.split_once('.').context("not a version")?;
         let version: (u32, u32) = (major.parse()?, minor.parse()?);
@@ -94,11 +94,11 @@ pub struct Namespace {
     pub database: String,
     pub collection: String,
     pub kind: Kind,
-    /// Documents as `find` on it returns them; for a view those of its source that it shows.
+    /// The documents that `find` returns; for a view, the documents of its source that it shows.
     pub documents: u64,
 }
 
-/// What [`fill`] made, from its own counting, not from asking the server.
+/// The content that [`fill`] created. It is counted here, not read from the server.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     pub namespaces: Vec<Namespace>,
@@ -115,12 +115,12 @@ impl Inventory {
     }
 }
 
-/// Everything that the server can hold.
+/// Creates everything that the server supports.
 pub async fn fill(client: &Client) -> Result<Inventory> {
     fill_with(client, Options::default()).await
 }
 
-/// Everything that the server can hold but what the options leave out.
+/// Creates everything that the server supports, except the parts that the options leave out.
 pub async fn fill_with(client: &Client, options: Options) -> Result<Inventory> {
     let mut made = Inventory::default();
     let holds = Holds::ask(client).await.context("the feature compatibility version")?;
@@ -139,7 +139,7 @@ pub async fn fill_with(client: &Client, options: Options) -> Result<Inventory> {
     Ok(made)
 }
 
-/// All odd names, with the long ones: more than 200 characters, and more than 200 bytes in fewer characters.
+/// All odd names, and two long names: more than 200 characters, and more than 200 bytes in fewer characters.
 pub fn all_names() -> Vec<String> {
     let long = ["L".repeat(200), "ü".repeat(110), "x/".repeat(100)];
     ODD_NAMES.iter().map(|&name| name.to_owned()).chain(long).collect()

@@ -1,4 +1,4 @@
-//! Every BSON type and every odd value of one, as raw bytes: a tool that decodes them changes some.
+//! Every BSON type and the odd values of each, as raw bytes. A tool that decodes them changes some of them.
 
 use anyhow::Result;
 use bson::doc;
@@ -20,7 +20,7 @@ pub(super) async fn fill(client: &Client, made: &mut Inventory) -> Result<()> {
     Ok(())
 }
 
-/// Documents whose `_id` names what is odd about them.
+/// Documents whose `_id` names their odd property.
 pub fn all_types() -> Vec<Vec<u8>> {
     let mut out: Vec<Vec<u8>> = values()
         .into_iter()
@@ -40,7 +40,7 @@ pub fn all_types() -> Vec<Vec<u8>> {
         element(16, "ключ".as_bytes(), int32(3)),
         element(3, b"n", inner),
     ]));
-    // 97 levels with the two around it; the server takes 180, some JSON libraries only 64.
+    // 97 levels with the two levels around it. The server accepts 180, some JSON libraries only 64.
     let mut deep = document(&[element(16, b"leaf", int32(1))]);
     for _ in 0..95 {
         deep = document(&[element(3, b"d", deep)]);

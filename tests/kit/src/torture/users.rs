@@ -1,4 +1,4 @@
-//! Users and roles, which a backup of the data alone forgets.
+//! Users and roles, which a backup of the data alone does not contain.
 
 use anyhow::Result;
 use bson::{Document, doc};
@@ -6,13 +6,13 @@ use mongodb::Client;
 
 use super::Inventory;
 
-/// The password of each user: not ASCII, with a space.
+/// The password of each user. It has a space and a character outside ASCII.
 pub fn password(user: &str) -> String {
     format!("pässword {user}")
 }
 
 pub(super) async fn fill(client: &Client, made: &mut Inventory) -> Result<()> {
-    // Not "root": a server that checks users has one of that name, which is the one that is connected here.
+    // Not "root": on a server that checks users, this connection itself uses the user `root`.
     drop_quietly(client, "admin", doc! { "dropUser": "keeper" }).await?;
     drop_quietly(client, "shop", doc! { "dropUser": "app" }).await?;
     drop_quietly(client, "admin", doc! { "dropRole": "auditor" }).await?;

@@ -1,4 +1,4 @@
-//! What can be done to a command or its answer.
+//! The actions of rules on commands and their answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,27 +14,27 @@ pub type Edit = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 
 #[derive(Clone)]
 pub enum Action {
-    /// Nothing: a rule that only counts.
+    /// Do nothing. The rule only counts.
     Pass,
     /// Answer with this error; the server never sees the command.
     Fail(CommandError),
-    /// Let the server carry the command out, and answer with this error.
+    /// Let the server execute the command, and answer with this error.
     FailAfter(CommandError),
     /// Close the connection; the server never sees the command.
     Close,
-    /// Let the server carry the command out, and close the connection instead of answering.
+    /// Let the server execute the command, and close the connection instead of answering.
     CloseAfter,
     /// Send the first bytes of the answer (header included), then close.
     CutAnswer(usize),
-    /// Keep the client waiting, then go on as if nothing had been.
+    /// Delay the command, then go on normally.
     Stall(Duration),
-    /// Break the answer.
+    /// Send an answer that breaks the protocol.
     Malform(Malformed),
-    /// Send these bytes for the answer, whatever they are.
+    /// Send these bytes instead of the answer.
     Bytes(Vec<u8>),
     /// Change the document of the answer.
     Edit(Edit),
-    /// Change the document of the command before the server sees it.
+    /// Change the document of the command before the server receives it.
     Rewrite(Edit),
 }
 
@@ -47,12 +47,12 @@ pub struct CommandError {
 }
 
 impl Action {
-    /// Fails with the server's own name for the code, where this file knows it.
+    /// Fails with this code, and with the server's name for it if this file has it.
     pub fn fail(code: i32) -> Action {
         Action::Fail(CommandError::new(code))
     }
 
-    /// Lets the server do it, then fails.
+    /// Lets the server execute the command, then fails.
     pub fn fail_after(code: i32) -> Action {
         Action::FailAfter(CommandError::new(code))
     }
@@ -65,7 +65,7 @@ impl Action {
         Action::Rewrite(Arc::new(change))
     }
 
-    /// Answer like `applyOps` of a server from 8.1 on: an update inserts nothing unless it has `b: true`.
+    /// Changes `applyOps` to behave as on servers from 8.1 on: an update inserts nothing unless it has `b: true`.
     pub fn without_upserts() -> Action {
         Action::rewrite(|command| {
             let mut document = bson::RawDocumentBuf::from_bytes(command.to_vec()).expect("BSON");
@@ -74,18 +74,18 @@ impl Action {
         })
     }
 
-    /// Takes the resume token out of an answer, while the batch stays.
+    /// Removes the resume token from an answer, but not the batch.
     pub fn without_resume_token() -> Action {
         Action::edit(|answer| raw::rewrite(answer, &["cursor", "postBatchResumeToken"], &|_, _| None))
     }
 
-    /// As if the member had been restarted: another `topologyVersion.processId` in `hello`.
+    /// Makes a member look restarted: `hello` has another `topologyVersion.processId`.
     pub fn process_id(id: ObjectId) -> Action {
         let path = ["topologyVersion", "processId"];
         Action::edit(move |answer| raw::rewrite(answer, &path, &|_, _| Some((7, id.bytes().to_vec()))))
     }
 
-    /// `hello` that claims to come from a secondary.
+    /// Makes `hello` claim that the member is a secondary.
     pub fn secondary() -> Action {
         Action::edit(|answer| {
             let flag = |set: u8| move |_: u8, _: &[u8]| Some((8, vec![set]));
@@ -127,7 +127,7 @@ impl CommandError {
         self
     }
 
-    /// Whether a driver asks the server for its state after this error.
+    /// Returns true if a driver asks the server for its state after this error.
     pub(super) fn is_state_change(&self) -> bool {
         [91, 189, 10107, 11600, 11602, 13435, 13436].contains(&self.code)
     }

@@ -88,9 +88,9 @@ pub(super) fn serve(
     Ok(())
 }
 
-/// Sends the error. A server whose state changes answers the heartbeat that it holds; one of which a rule only
-/// says so holds it for 10 s more, and a driver waits that long. So the heartbeat is ended, once the driver has
-/// had time to read the error.
+/// Sends the error. A server whose state changes answers the waiting heartbeat at once. If only a rule claims a
+/// change, the server keeps the heartbeat for 10 s, and a driver waits that long. So the proxy ends the heartbeat
+/// after the driver had time to read the error.
 fn fail(
     client: &mut TcpStream,
     request: &Message,
@@ -106,7 +106,7 @@ fn fail(
     Ok(())
 }
 
-/// Waits, but not for a client that went away, nor longer than the proxy lives.
+/// Waits until the time is over, the client has gone away, or the proxy ends.
 fn stall(client: &mut TcpStream, time: Duration, shared: &Shared) -> io::Result<()> {
     let start = Instant::now();
     client.set_read_timeout(Some(Duration::from_millis(20)))?;

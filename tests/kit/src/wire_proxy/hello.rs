@@ -1,4 +1,4 @@
-//! Keeps clients on the proxy: a driver believes the host names in the answer to `hello`, not its URI.
+//! Keeps clients on the proxy: a driver uses the host names in the answer to `hello`, not those in its URI.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use bson::{Bson, Document, RawDocument};
 use super::message::Message;
 use crate::raw;
 
-/// The server's `host:port` and the proxy's that stands for it.
+/// Pairs of a server's `host:port` and the `host:port` of the proxy for it.
 pub(super) type HostMap = BTreeMap<String, String>;
 
-/// Takes the offer to compress out of the client's handshake: a compressed message cannot be rewritten.
+/// Removes the offer to compress from the client's handshake, because a compressed message cannot be rewritten.
 pub(super) fn strip_request(request: &mut Message) {
     if let Some(document) = request.document() {
         let plain = raw::rewrite(document, &["compression"], &|_, _| None);
@@ -18,7 +18,7 @@ pub(super) fn strip_request(request: &mut Message) {
     }
 }
 
-/// Puts the proxy's names into the answer.
+/// Replaces the servers' names in the answer by the proxy's names.
 pub(super) fn rewrite_answer(answer: &mut Message, hosts: &HostMap) {
     let Some(bytes) = answer.document() else { return };
     let Ok(mut document) = RawDocument::from_bytes(bytes).and_then(Document::try_from) else { return };

@@ -12,23 +12,23 @@ const KEPT: usize = 64 << 10;
 /// One command that a client sent.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// Which of the proxy's members it was sent to.
+    /// The index of the member to which it was sent.
     pub member: usize,
-    /// The connection, numbered from 0 over all members.
+    /// The number of the connection, from 0, over all members.
     pub connection: u64,
     pub name: String,
-    /// `database.collection`, or the database alone where the command is on one.
+    /// `database.collection`, or only the database if the command has no collection.
     pub namespace: String,
     /// The cursor that a `getMore` reads or that a `find` opened.
     pub cursor: Option<i64>,
-    /// The command itself (without the documents of an insert); None when it is larger than 64 KiB.
+    /// The command, without the documents of an insert; `None` if it is larger than 64 KiB.
     pub body: Option<RawDocumentBuf>,
-    /// The action of a rule on the command.
+    /// The action of a rule on the command, if a rule acted.
     pub action: Option<String>,
 }
 
 impl Command {
-    /// Whether it is the handshake or heartbeat of a driver.
+    /// Returns true if it is a handshake or heartbeat of a driver.
     pub fn is_hello(&self) -> bool {
         is_hello(&self.name)
     }

@@ -1,4 +1,4 @@
-//! Answers that break the protocol, each in one way.
+//! Answers that break the protocol in one way each.
 
 use super::message::Message;
 use crate::load::Random;
@@ -32,7 +32,7 @@ pub enum Malformed {
     Flip(u64),
 }
 
-/// All of them, for a test that goes through the list.
+/// All malformed answers, for tests that try each.
 pub const ALL: [Malformed; 15] = [
     Malformed::MessageLength(-1),
     Malformed::MessageLength(i32::MAX),
@@ -52,7 +52,7 @@ pub const ALL: [Malformed; 15] = [
 ];
 
 impl Malformed {
-    /// The bytes to send instead of that answer.
+    /// Returns the bytes to send instead of the answer.
     pub(super) fn apply(self, mut answer: Message) -> Vec<u8> {
         match self {
             Malformed::MessageLength(length) => {

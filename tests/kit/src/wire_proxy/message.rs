@@ -18,12 +18,12 @@ pub(super) struct Message {
     pub request_id: i32,
     pub response_to: i32,
     pub op: i32,
-    /// What follows the header.
+    /// The bytes after the header.
     pub body: Vec<u8>,
 }
 
 impl Message {
-    /// Reads one message; None when the peer closed between two.
+    /// Reads a message; `None` if the peer closed the connection between two messages.
     pub fn read(stream: &mut impl Read) -> io::Result<Option<Message>> {
         let mut header = [0; HEADER];
         if stream.read(&mut header[..1])? == 0 {
@@ -50,7 +50,7 @@ impl Message {
         out
     }
 
-    /// An answer to `request` with that document, in the form that the request asks for.
+    /// Makes an answer to `request` with this document, as OP_REPLY or OP_MSG like the request.
     pub fn answer(request: &Message, document: &[u8]) -> Message {
         let (op, head) = match request.op {
             // responseFlags, cursorID, startingFrom, numberReturned.
@@ -62,12 +62,12 @@ impl Message {
         Message { request_id: request.request_id, response_to: request.request_id, op, body }
     }
 
-    /// Whether the sender waits for no answer.
+    /// Returns true if the sender does not wait for an answer.
     pub fn more_to_come(&self) -> bool {
         self.op == OP_MSG && self.flags() & MORE_TO_COME != 0
     }
 
-    /// Where the command or its answer lies in the body.
+    /// The range of the command or its answer in the body.
     pub fn document_range(&self) -> Option<std::ops::Range<usize>> {
         let start = match self.op {
             OP_MSG => return self.body_section(),
@@ -89,8 +89,8 @@ impl Message {
         }
     }
 
-    /// Takes out the checksum, which no edited message would match, and the leave to answer one request many
-    /// times: so each request has one answer.
+    /// Removes the checksum, which an edited message would not match, and the permission to answer a request many
+    /// times, so that each request has one answer.
     fn strip_flags(&mut self) {
         if self.op != OP_MSG || self.body.len() < 9 {
             return;

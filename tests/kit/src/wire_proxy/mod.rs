@@ -3,10 +3,10 @@
 //! It is in front of one server or of all members of a replica set, and its rules can be changed while it
 //! runs. The protocol is specified in MongoDB's manual, "MongoDB Wire Protocol" (mongodb.com/docs/manual/reference/
 //! mongodb-wire-protocol): OP_MSG, and OP_QUERY with OP_REPLY for a driver's first `hello`. Compression is taken
-//! out of the handshake, and so is the leave to answer a heartbeat many times, so that each command has one
-//! answer. No TLS: for that, put a plain TCP proxy before the server.
+//! out of the handshake, and so is the permission to answer a heartbeat many times, so that each command has one
+//! answer. The proxy does not speak TLS: use the plain TCP proxy for TLS.
 //!
-//! Threads, not tasks: a test may block while its child process talks to the proxy.
+//! It runs in threads, because a test may block the runtime while its child process talks to the proxy.
 
 mod action;
 mod connection;
@@ -30,7 +30,7 @@ pub use malform::Malformed;
 pub use rule::Rule;
 use shared::{Shared, accept};
 
-/// A running proxy; it ends, with all its connections, when it is dropped.
+/// A running proxy. Dropping it ends it with all its connections.
 pub struct WireProxy {
     upstreams: Vec<String>,
     addresses: Vec<String>,
@@ -38,12 +38,12 @@ pub struct WireProxy {
     listeners: Vec<JoinHandle<()>>,
 }
 
-/// Names a rule that was added, for [`WireProxy::hits`].
+/// The id of a rule, for [`WireProxy::hits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleId(pub(self) u64);
 
 impl WireProxy {
-    /// Listens once for each server (`host:port`), all under the same rules.
+    /// Listens on a port of its own for each server (`host:port`). All have the same rules.
     pub fn start(upstreams: &[String]) -> Result<WireProxy> {
         let listeners: Vec<_> = upstreams
             .iter()
@@ -76,13 +76,13 @@ impl WireProxy {
         &self.addresses[member]
     }
 
-    /// A URI of the servers, changed so that it leads through the proxy.
+    /// Changes a URI of the servers so that it leads through the proxy.
     pub fn uri(&self, uri: &str) -> String {
         let pairs = self.upstreams.iter().zip(&self.addresses);
         pairs.fold(uri.to_owned(), |uri, (server, proxy)| uri.replace(server, proxy))
     }
 
-    /// Adds a rule behind those that are there. It stays until [`clear`](Self::clear).
+    /// Adds a rule after the existing rules. It stays until [`clear`](Self::clear).
     pub fn add(&self, rule: Rule) -> RuleId {
         let mut state = self.shared.state();
         let id = RuleId(state.rules.len() as u64);
@@ -90,23 +90,23 @@ impl WireProxy {
         id
     }
 
-    /// Switches all rules off; their counts stay.
+    /// Switches all rules off. Their counts stay.
     pub fn clear(&self) {
         self.shared.state().rules.iter_mut().for_each(|rule| rule.1 = false);
     }
 
-    /// How often a rule acted: a test that asks for a fault must see that it happened.
+    /// How often a rule acted. A test should check that its fault really happened.
     pub fn hits(&self, id: RuleId) -> u64 {
         self.shared.state().rules.iter().find(|rule| rule.0 == id).map_or(0, |rule| rule.2.hits)
     }
 
-    /// How often a rule matched, whether it acted or not.
+    /// How often a rule matched, even if it did not act.
     pub fn seen(&self, id: RuleId) -> u64 {
         self.shared.state().rules.iter().find(|rule| rule.0 == id).map_or(0, |rule| rule.2.seen)
     }
 
-    /// As a server that knows no resume tokens answers: an error for each `find` that asks for one. `code` is
-    /// 40415 for servers that parse strictly, 9 for older ones.
+    /// Answers like a server without resume tokens: an error for each `find` that requests them. `code` is 40415 for
+    /// servers that parse strictly, and 9 for older servers.
     pub fn without_resume_tokens(&self, code: i32) -> [RuleId; 2] {
         ["$_requestResumeToken", "$_resumeAfter"].map(|field| {
             let text = match code {
@@ -123,7 +123,7 @@ impl WireProxy {
         self.shared.state().log.clone()
     }
 
-    /// The commands of that name.
+    /// All commands with this name so far.
     pub fn commands(&self, name: &str) -> Vec<Command> {
         self.log().into_iter().filter(|command| command.name == name).collect()
     }
@@ -134,12 +134,12 @@ impl WireProxy {
         state.log.clear();
     }
 
-    /// Closes all connections now; new ones are taken.
+    /// Closes all connections now. New connections are accepted.
     pub fn close_all(&self) {
         self.shared.state().close(|_| true);
     }
 
-    /// Closes new connections at once, until switched off: a server that is down.
+    /// While `refusing` is true, closes new connections at once, like a server that is down.
     pub fn refuse(&self, refusing: bool) {
         self.shared.refusing.store(refusing, Ordering::SeqCst);
     }

@@ -22,7 +22,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// For this command (`hello` stands for all its names, `*` for every command but hello).
+    /// A rule for this command. `hello` stands for all its names, `*` for every command except hello.
     pub fn on(command: &str) -> Rule {
         Rule {
             command: command.to_owned(),
@@ -37,31 +37,31 @@ impl Rule {
         }
     }
 
-    /// Only for namespaces that match: `*` stands for any run of characters.
+    /// Limits the rule to namespaces that match. `*` stands for any characters.
     pub fn namespace(mut self, pattern: &str) -> Rule {
         self.namespace = Some(pattern.to_owned());
         self
     }
 
-    /// Only for commands that have this field.
+    /// Limits the rule to commands that have this field.
     pub fn having(mut self, field: &str) -> Rule {
         self.having = Some(field.to_owned());
         self
     }
 
-    /// Only on the proxy's nth member.
+    /// Limits the rule to the member with this index.
     pub fn member(mut self, member: usize) -> Rule {
         self.member = Some(member);
         self
     }
 
-    /// From the nth occurrence on, the first being 1.
+    /// Acts from the nth occurrence on. The first is 1.
     pub fn from(mut self, nth: u64) -> Rule {
         self.skip = nth.saturating_sub(1);
         self
     }
 
-    /// Acts so many times, then never again.
+    /// Acts this number of times, then never again.
     pub fn times(mut self, times: u64) -> Rule {
         self.times = times;
         self
@@ -77,7 +77,7 @@ impl Rule {
         self
     }
 
-    /// Counts the command if it matches, and says whether the rule acts on it.
+    /// Counts the command if it matches. Returns true if the rule acts on it.
     pub(super) fn acts_on(&mut self, command: &Command, document: &[u8]) -> bool {
         let hello = is_hello(&command.name);
         let name = match self.command.as_str() {
@@ -116,7 +116,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn patterns() {
+    fn a_pattern_matches_any_characters_at_its_stars() {
         for (pattern, text, expected) in [
             ("a.b", "a.b", true),
             ("a.*", "a.b.c", true),

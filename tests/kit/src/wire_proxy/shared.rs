@@ -38,7 +38,7 @@ struct Socket {
 }
 
 impl State {
-    /// Closes both sides of the connections that are named.
+    /// Closes both sides of the chosen connections.
     pub fn close(&mut self, which: impl Fn(Place) -> bool) {
         for socket in self.sockets.extract_if(.., |socket| which(socket.place)) {
             let _ = socket.stream.shutdown(Shutdown::Both);
@@ -62,7 +62,7 @@ impl Shared {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Logs the command, and finds what the rules say; the entry's place in the log comes back with it.
+    /// Logs the command and finds its action. Returns the entry's place in the log too.
     pub fn decide(&self, mut command: Command, document: &[u8]) -> (Option<usize>, Action) {
         let mut state = self.state();
         let mut on = state.rules.iter_mut().filter(|rule| rule.1).map(|rule| &mut rule.2);
@@ -75,14 +75,14 @@ impl Shared {
         (Some(state.forgotten + state.log.len() - 1), action)
     }
 
-    /// Notes that the server holds this connection's `hello`, or has answered it.
+    /// Notes whether the server keeps this connection's `hello` waiting, or has answered it.
     pub fn heartbeat(&self, place: Place, waiting: bool) {
         let mut state = self.state();
         state.heartbeats.retain(|other| *other != place);
         state.heartbeats.extend(waiting.then_some(place));
     }
 
-    /// Closes the connections whose `hello` this member holds.
+    /// Closes the connections whose `hello` this member keeps waiting.
     pub fn wake_heartbeats(&self, member: usize) {
         let mut state = self.state();
         let held: Vec<_> = state.heartbeats.extract_if(.., |place| place.member == member).collect();
@@ -106,7 +106,7 @@ pub(super) fn accept(listener: &TcpListener, upstream: &str, member: usize, shar
         if shared.refusing.load(Ordering::SeqCst) {
             continue;
         }
-        // A server that cannot be reached shows to the client as a connection that closes.
+        // If the server cannot be reached, the client sees a closed connection.
         if let Ok(client) = client {
             let _ = connect(client, upstream, member, shared);
         }

@@ -6,7 +6,7 @@ use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::read_all;
 
 #[test]
-fn orders_are_of_the_size_and_compress_as_real_ones_do() -> Result<()> {
+fn orders_have_realistic_sizes_and_compression_ratios() -> Result<()> {
     let mut orders = Orders::new(7);
     let bytes: Vec<u8> = (0..5000).flat_map(|_| orders.next_document()).collect();
     let mean = bytes.len() / 5000;
@@ -19,7 +19,7 @@ fn orders_are_of_the_size_and_compress_as_real_ones_do() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_same_seed_writes_the_same_and_counts_right() -> Result<()> {
+async fn the_same_seed_writes_the_same_documents_and_counts_them() -> Result<()> {
     let server = Mongod::builder().start().await?;
     let client = server.client().await?;
     let small = Load { orders: 20_000, rows: 3000, tiny: 12, blobs: 40, ..Load::default() };

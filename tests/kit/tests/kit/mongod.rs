@@ -52,7 +52,7 @@ async fn a_set_with_users_refuses_strangers_and_steps_down() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tls_is_required_and_the_ca_is_what_lets_a_client_in() -> Result<()> {
+async fn a_client_needs_tls_and_the_ca() -> Result<()> {
     let server = Mongod::builder().tls().start().await?;
     server.client().await?.list_database_names().await?;
     let plain = format!("mongodb://{}/?directConnection=true&serverSelectionTimeoutMS=1500", server.host());
@@ -76,7 +76,7 @@ async fn each_pinned_version_starts_as_a_replica_set_with_users_and_tls() -> Res
 }
 
 #[tokio::test]
-async fn a_server_takes_an_older_feature_compatibility_version() -> Result<()> {
+async fn a_server_accepts_an_older_feature_compatibility_version() -> Result<()> {
     let server = Mongod::builder().version(Version::V6_0_27).compatibility("5.0").start().await?;
     assert_eq!(compatibility(&server.client().await?.database("admin")).await?, "5.0");
     server.set_compatibility("6.0").await?;

@@ -8,10 +8,10 @@ use uzima_testkit::torture;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 use uzima_testkit::writers::{self, Writers};
 
-/// What they are known to lose shows in the diff, and nothing else does.
+/// The diff shows the documents that the tools are known to lose, and nothing else.
 #[tokio::test]
-async fn official_tools_lose_what_breaks_its_validator_and_nothing_else() -> Result<()> {
-    let Some(tools) = Official::find("official_tools_lose_what_breaks_its_validator_and_nothing_else") else {
+async fn official_tools_lose_only_documents_that_break_their_validator() -> Result<()> {
+    let Some(tools) = Official::find("official_tools_lose_only_documents_that_break_their_validator") else {
         return Ok(());
     };
     let source = Mongod::builder().auth().start().await?;
@@ -35,7 +35,7 @@ async fn official_tools_lose_what_breaks_its_validator_and_nothing_else() -> Res
 
     let cut = proxy.add(Rule::on("getMore").nth(1).then(Action::CutAnswer(1000)));
     let dumped = Command::new(&tools.mongodump).args(["--uri", &uri, &archive]).output()?;
-    // Mostly 1; under load 2 was seen, with which a Go program ends that panics.
+    // The exit code is mostly 1. Under load it was 2, with which a Go program ends after a panic.
     assert!(!dumped.status.success() && proxy.hits(cut) == 1, "{}", dumped.status);
     Ok(())
 }

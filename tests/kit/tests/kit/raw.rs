@@ -2,11 +2,11 @@ use uzima_testkit::raw::{elements, get, rewrite};
 use uzima_testkit::torture::types;
 
 #[test]
-fn the_walker_knows_every_type_and_changes_only_what_it_is_told() {
+fn rewrite_knows_every_type_and_changes_only_the_named_value() {
     let mut kinds = std::collections::BTreeSet::new();
     for document in types::all_types().into_iter().chain(types::ids()) {
         kinds.extend(elements(&document).unwrap().iter().map(|element| element.0));
-        // A walk over all values that changes none.
+        // This visits all values and changes none.
         assert_eq!(rewrite(&document, &["none"], &|_, _| None), document);
         assert_eq!(rewrite(&document, &["v"], &|kind, value| Some((kind, value.to_vec()))), document);
         let without = rewrite(&document, &["v"], &|_, _| None);

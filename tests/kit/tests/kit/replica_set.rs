@@ -4,7 +4,7 @@ use uzima_testkit::mongod::Version;
 use uzima_testkit::replica_set::{ReplicaSet, insert_with_gaps, record_ids};
 
 #[tokio::test]
-async fn members_have_other_record_ids_and_the_other_is_elected() -> Result<()> {
+async fn members_have_different_record_ids_and_a_step_down_elects_the_other_member() -> Result<()> {
     let documents: Vec<_> = (0..1000).map(|n| rawdoc! { "_id": n, "v": "x" }).collect();
     let set = ReplicaSet::builder("pair")
         .start_filled(async |client: &mongodb::Client| {

@@ -18,14 +18,14 @@ fn the_recorded_archives_are_those_of_the_official_tool() -> Result<()> {
 }
 
 #[test]
-fn it_answers_plays_back_and_records() -> Result<()> {
+fn the_stand_in_answers_plays_back_and_records() -> Result<()> {
     let archive = fixture("full.archive.gz")?;
     let standin = StandIn::create(&[Play::archive(archive.clone())])?;
     let version = Command::new(standin.program()).arg("--version").env_clear().output()?;
     assert!(version.stdout.starts_with(b"mongodump version: 100.18.0\n"));
     assert_eq!((standin.version_calls(), standin.runs()?.len()), (1, 0));
 
-    // The password comes as our own tool sends it: by a pipe, quoted.
+    // The password comes through a pipe and is quoted, as this project sends it.
     let (reader, mut writer) = std::io::pipe()?;
     writer.write_all(b"password: \"p@ss:\\\"w\\\\rd\"\nuri: 'mongodb://it''s/'\n")?;
     drop(writer);
@@ -53,7 +53,7 @@ fn it_answers_plays_back_and_records() -> Result<()> {
 }
 
 #[test]
-fn each_ending() -> Result<()> {
+fn each_ending_of_a_run_is_imitated() -> Result<()> {
     let bytes = b"0123456789".to_vec();
     let standin = StandIn::create(&[
         Play::archive(bytes.clone()).stop_at(4).stderr("Failed: it").stderr("broke").ending(Ending::Exit(1)),
@@ -77,14 +77,14 @@ fn each_ending() -> Result<()> {
 }
 
 #[test]
-fn one_that_hangs_is_alive_until_it_is_killed() -> Result<()> {
+fn a_hanging_run_is_alive_until_it_is_killed() -> Result<()> {
     let play = Play::archive(b"0123456789".to_vec()).stop_at(3).ending(Ending::Hangs).ignores_term();
     let standin = StandIn::create(&[play])?;
     let mut child = Command::new(standin.program()).arg("--archive").stdout(Stdio::piped()).spawn()?;
     let mut three = [0; 3];
     child.stdout.as_mut().unwrap().read_exact(&mut three)?;
     assert_eq!(&three, b"012");
-    // SAFETY: our own child, not waited for yet.
+    // SAFETY: this is a child of this process that has not been waited for.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     std::thread::sleep(Duration::from_millis(200));
     assert!(child.try_wait()?.is_none() && standin.runs()?[0].is_alive());

@@ -7,7 +7,7 @@ use uzima_testkit::read_all::{DiffOptions, read_all};
 use uzima_testkit::torture::{self, Kind, indexes, types};
 
 #[tokio::test]
-async fn everything_arrives_byte_by_byte_and_a_second_server_is_the_same() -> Result<()> {
+async fn two_filled_servers_have_the_same_bytes() -> Result<()> {
     let server = Mongod::builder().start().await?;
     let client = server.client().await?;
     let made = torture::fill(&client).await?;
@@ -27,7 +27,7 @@ async fn everything_arrives_byte_by_byte_and_a_second_server_is_the_same() -> Re
         let count = collection.count_documents(doc! {}).await?;
         assert_eq!(count, namespace.documents, "{}", namespace.collection);
     }
-    // The buckets of the one time series are a collection more.
+    // The buckets of the time series are one more collection.
     assert_eq!(seen.namespaces.len(), made.namespaces.len() + 1);
     assert!(!seen.get("opts", "system.buckets.weather").unwrap().documents.is_empty());
 
@@ -96,7 +96,7 @@ async fn each_difference_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_older_server_gets_what_it_can_hold() -> Result<()> {
+async fn an_older_server_gets_only_the_kinds_that_it_supports() -> Result<()> {
     let namespaces = async |version: Version, compatibility: &str| -> Result<BTreeSet<String>> {
         let server = Mongod::builder().version(version).compatibility(compatibility).start().await?;
         let options = torture::Options { big: false, users: false };

@@ -45,7 +45,7 @@ fn code(error: &Error) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn it_logs_and_fails_the_command_that_was_named() -> Result<()> {
+async fn the_proxy_logs_commands_and_fails_the_named_command() -> Result<()> {
     let (server, proxy, client) = behind_a_proxy().await?;
     let d = client.database("d");
     assert_eq!(read(&d).await?, DOCUMENTS);
@@ -55,7 +55,7 @@ async fn it_logs_and_fails_the_command_that_was_named() -> Result<()> {
     assert!(more.len() >= 3 && more.iter().all(|m| m.namespace == "d.c" && m.cursor == reads[0].cursor));
     assert!(reads[0].cursor.is_some_and(|id| id != 0));
     assert_eq!(reads[0].body.as_ref().unwrap().get_i32("batchSize")?, 50);
-    // Nobody compresses, and nobody goes around the proxy.
+    // The client neither compresses nor bypasses the proxy.
     assert!(proxy.log().iter().any(|c| c.is_hello()));
     assert_eq!(proxy.uri("mongodb://elsewhere/"), "mongodb://elsewhere/");
 
@@ -65,7 +65,7 @@ async fn it_logs_and_fails_the_command_that_was_named() -> Result<()> {
     assert_eq!((proxy.hits(second), proxy.seen(second), proxy.hits(other)), (1, 2, 0));
     assert_eq!(read(&d).await?, DOCUMENTS);
 
-    // After: the server did it, although the client is told otherwise.
+    // `FailAfter`: the server executed the command, although the client got an error.
     proxy.add(Rule::on("insert").then(Action::fail_after(91)));
     let insert = rawdoc! { "insert": "c", "documents": [{ "_id": 1000 }] };
     assert_eq!(code(&d.run_raw_command(insert).await.unwrap_err()), Some(91));
@@ -77,7 +77,7 @@ async fn it_logs_and_fails_the_command_that_was_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn it_cuts_stalls_and_refuses() -> Result<()> {
+async fn the_proxy_cuts_stalls_and_refuses_connections() -> Result<()> {
     let (_server, proxy, client) = behind_a_proxy().await?;
     let d = client.database("d");
     for action in [Action::Close, Action::CloseAfter, Action::CutAnswer(0), Action::CutAnswer(700)] {
@@ -92,7 +92,7 @@ async fn it_cuts_stalls_and_refuses() -> Result<()> {
     assert_eq!(read(&d).await?, DOCUMENTS);
     assert!(start.elapsed() >= Duration::from_millis(400) && proxy.hits(rule) == 1);
 
-    // A stall does not hold the proxy's end up.
+    // A stall does not delay the end of the proxy.
     proxy.add(Rule::on("find").then(Action::Stall(Duration::from_secs(600))));
     let waiting = tokio::spawn({
         let d = d.clone();
@@ -108,7 +108,7 @@ async fn it_cuts_stalls_and_refuses() -> Result<()> {
 }
 
 #[tokio::test]
-async fn no_broken_answer_passes_for_a_good_one() -> Result<()> {
+async fn the_driver_rejects_every_malformed_answer() -> Result<()> {
     let (_server, proxy, client) = behind_a_proxy().await?;
     let d = client.database("d");
     for how in malform::ALL.into_iter().chain([Malformed::Garbage(2)]) {
@@ -119,7 +119,7 @@ async fn no_broken_answer_passes_for_a_good_one() -> Result<()> {
             // The driver does not look at responseTo: one connection has one command under way.
             Ok(result) if how == Malformed::ResponseTo => assert_eq!(result?, DOCUMENTS),
             Ok(result) => assert!(!matches!(result, Ok(DOCUMENTS)), "{how:?} was not noticed"),
-            // A driver may wait for bytes that were promised and never come.
+            // A driver may wait for bytes that the header announces and that never come.
             Err(_) => assert_eq!(how, Malformed::MessageLength(i32::MAX), "hangs"),
         }
         assert_eq!(read(&d).await?, DOCUMENTS, "after {how:?}");
@@ -128,7 +128,7 @@ async fn no_broken_answer_passes_for_a_good_one() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tokens_can_be_taken_away_and_unknown() -> Result<()> {
+async fn resume_tokens_can_be_removed_or_unsupported() -> Result<()> {
     let (_server, proxy, client) = behind_a_proxy().await?;
     let d = client.database("d");
     let find =
@@ -174,7 +174,7 @@ async fn a_client_of_a_set_stays_on_the_proxy() -> Result<()> {
     client.database("d").collection("c").insert_one(doc! { "_id": 2 }).await?;
     assert_eq!(proxy.commands("insert").last().unwrap().member, elected);
 
-    // A proxy that refuses is a server that is down, and one that is back serves again.
+    // A proxy that refuses connections looks like a server that is down. Afterwards it works again.
     proxy.refuse(true);
     proxy.close_all();
     let ping = client.database("admin");

@@ -4,7 +4,7 @@ use uzima_testkit::mongod::Mongod;
 use uzima_testkit::writers::{Options, Writers, check};
 
 #[tokio::test]
-async fn what_they_promise_holds_and_is_missed_when_broken() -> Result<()> {
+async fn writers_keep_their_promises_and_broken_promises_are_found() -> Result<()> {
     let server = Mongod::builder().replica_set("rs0").start().await?;
     let mut writers = Writers::start(&server.uri(), Options { renames: true, ..Options::default() }).await?;
     writers.wait_for_rounds(150).await?;
@@ -29,9 +29,9 @@ async fn what_they_promise_holds_and_is_missed_when_broken() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_error_of_theirs_is_not_lost() -> Result<()> {
+async fn an_error_of_a_writer_is_not_lost() -> Result<()> {
     let server = Mongod::builder().start().await?;
-    // A lone server knows no transactions; the second round has one.
+    // A lone server has no transactions. The second round uses one.
     let mut writers = Writers::start(&server.uri(), Options::default()).await?;
     let error = format!("{:#}", writers.wait_for_rounds(5).await.unwrap_err());
     assert!(error.contains("writers, round 2"), "{error}");
