@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Serialize, Serializer};
 
 use super::run::{BackupRun, STATUSES, Status};
 use super::verdict::Verdict;
@@ -186,6 +187,12 @@ impl ShownStatus {
             ShownStatus::Fault(FaultKind::UnreadableManifest) => "unreadable_manifest",
             ShownStatus::Archived => "archived",
         }
+    }
+}
+
+impl Serialize for ShownStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use log::Level;
 
 use super::args::BackupArgs;
+use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
 use super::units;
@@ -12,7 +13,6 @@ use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
-use crate::cli::logging::Log;
 use crate::notify::run::Run;
 use crate::ops::backup::{BackupPlan, BackupReport, BackupRequest, plan_backup, run_backup};
 
@@ -29,13 +29,11 @@ pub async fn run(args: &BackupArgs, run: &Run<'_>, output: &Output, log: &Log) -
     drop(display);
     let report = report?;
     let text = report_text(&report);
-    log.tell(Level::Info, &text);
+    log.append(Level::Info, &text);
     output.result(&report, || text);
     if output.quiet {
-        // The exit code alone does not say what needs a look.
-        for line in report.manifest.warnings.iter().chain(&report.problems) {
-            output::needs_look(line);
-        }
+        // The exit code alone does not name the reason.
+        report.manifest.warnings.iter().chain(&report.problems).for_each(|line| output::needs_look(line));
     }
     Ok(report.exit())
 }
@@ -67,7 +65,7 @@ fn plan_text(plan: &BackupPlan) -> String {
     for namespace in &plan.namespaces {
         push_line(&mut text, &namespace.to_string());
     }
-    // The built-in role `backup` may not ask for the raw size.
+    // The built-in role `backup` has no right to read the raw size.
     let raw = plan.raw_bytes.map(|bytes| format!(", {} raw", units::bytes(bytes)));
     let on_disk = || Some(format!(", {} on the server's disk", units::bytes(plan.disk_bytes?)));
     let fcv = plan.feature_compatibility_version.map(|fcv| format!(", feature compatibility version {fcv}"));

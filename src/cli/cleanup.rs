@@ -23,13 +23,11 @@ pub async fn run(args: &CleanupArgs, run: &Run<'_>, output: &Output, log: &Log) 
     };
     let report = run_cleanup(run, &request).await?;
     let text = report_text(&report, run.clock.now());
-    log.tell(Level::Info, &text);
+    log.append(Level::Info, &text);
     output.result(&report, || text);
     if output.quiet {
-        // The exit code alone does not say what needs a look.
-        for line in report.frozen.iter().map(|why| format!("nothing is deleted: {why}")) {
-            output::needs_look(&line);
-        }
+        // The exit code alone does not name the reason.
+        report.frozen.iter().for_each(|why| output::needs_look(&format!("nothing is deleted: {why}")));
         report.problems.iter().for_each(|problem| output::needs_look(problem));
     }
     Ok(report.exit())
@@ -45,8 +43,8 @@ fn report_text(report: &CleanupReport, now: DateTime<Utc>) -> String {
         push_line(&mut text, &format!("{did} the deletion of {id}, which an earlier run began"));
     }
     for id in &report.expired {
-        let did = if report.dry_run { "would forget" } else { "forgot" };
-        push_line(&mut text, &format!("{did} the failed run {id}"));
+        let did = if report.dry_run { "would delete" } else { "deleted" };
+        push_line(&mut text, &format!("{did} the report of the failed run {id}"));
     }
     for row in &report.backups {
         let word = match row.outcome {
@@ -77,7 +75,7 @@ fn orphan_text(orphan: &Orphan, now: DateTime<Utc>) -> String {
     let fate = match (&orphan.kept, orphan.deleted) {
         (_, true) => "deleted",
         (Some(why), _) => why,
-        (None, _) => "if nobody needs it: cleanup --orphans",
+        (None, _) => "`cleanup --orphans` deletes it",
     };
     format!("orphan    {}  {size}, {age} old, no manifest: {fate}", orphan.key)
 }

@@ -22,7 +22,7 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
         .collect();
     let misspelt: Vec<serde_json::Value> =
         config.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
-    // The settings are checked as well, so that a mistake is found now and not at night.
+    // The settings are also checked, so that mistakes are found now and not at night.
     let resolved = config.job();
     let engine = match &resolved {
         Ok(settings) => engine::choose(settings).await.map(|chosen| Some(chosen.entry())),
@@ -38,7 +38,7 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
         "misspelt": misspelt,
     });
     output.result(&result, || text(config, job, shown.and_then(Option::as_ref)));
-    together(vec![
+    joined(vec![
         resolved.and(engine).err(),
         config.place().err(),
         config.mail().err(),
@@ -48,8 +48,8 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// All that is wrong as one error.
-fn together(errors: Vec<Option<Error>>) -> Result<()> {
+/// Joins the errors into one.
+fn joined(errors: Vec<Option<Error>>) -> Result<()> {
     let mut errors: Vec<Error> = errors.into_iter().flatten().collect();
     if errors.len() < 2 {
         return errors.pop().map_or(Ok(()), Err);
@@ -64,7 +64,7 @@ fn text(config: &Config, job: Option<&String>, engine: Option<&EngineUsed>) -> S
     let mut text = String::new();
     let state_dir = config.state_dir.as_ref().map(|dir| dir.display().to_string());
     for (setting, value, origin) in config.shown() {
-        // What nobody set is found out by each run.
+        // Each run finds these values if they are not set.
         let found = match setting.key {
             "job" => job,
             "state_dir" => state_dir.as_ref(),

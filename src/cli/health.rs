@@ -14,15 +14,15 @@ use crate::notify::run::{Run, RunNotices};
 use crate::ops::health::{CheckOutcome, CheckRow, HealthReport, HealthRequest, run_health};
 
 pub async fn run(args: &HealthArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
-    // Before any check: `--email` without a mail service is wrong usage.
+    // `--email` without a mail service is wrong usage, which is reported before any check.
     let notices = if args.email { Some(RunNotices::new(run)?) } else { None };
     notices.as_ref().map_or(Ok(()), RunNotices::require_mail)?;
     let request =
         HealthRequest { only: args.only.clone(), skip: args.skip.clone(), allow_empty: args.allow_empty };
     let report = run_health(run, &request).await?;
-    log.tell(Level::Info, &report_text(&report));
+    log.append(Level::Info, &report_text(&report));
     output.result(&report, || report_text(&report));
-    // A mail that cannot be sent does not change the report: the check `mail` is for that.
+    // A mail that cannot be sent does not change the report. The check `mail` covers mails.
     let unsent = match &notices {
         Some(notices) => notices.report(Event::Health, report.mail(run.clock.now())).await,
         None => Vec::new(),
@@ -40,18 +40,18 @@ pub fn print_failed(report: &HealthReport, output: &Output) {
     let failed: Vec<&CheckRow> =
         report.checks.iter().filter(|row| row.outcome == CheckOutcome::Failed).collect();
     if output.quiet {
-        // The names alone do not say what is wrong.
+        // The names of the checks alone do not say what is wrong.
         for row in &failed {
-            output::say(&format!("{}: {}", row.name, row.detail));
-            row.next_step.iter().for_each(|step| output::say(&format!("next step: {step}")));
+            output::print_line(&format!("{}: {}", row.name, row.detail));
+            row.next_step.iter().for_each(|step| output::print_line(&format!("next step: {step}")));
         }
     }
     if !failed.is_empty() {
-        output::say(&format!("unhealthy: {}", report.failed().join(", ")));
+        output::print_line(&format!("unhealthy: {}", report.failed().join(", ")));
     }
 }
 
-/// The report as text: a line for each check, and the next step of each that failed or warned.
+/// Formats the report: a line for each check, and the next step below it.
 pub fn report_text(report: &HealthReport) -> String {
     let word = |row: &CheckRow| row.outcome.word();
     let widest = |width: &dyn Fn(&CheckRow) -> usize| report.checks.iter().map(width).max().unwrap_or(0);

@@ -1,9 +1,8 @@
-//! `uzima-backup init`.
+//! `uzima-backup init`: writes the configuration file, tries it, and prints the lines for cron and systemd.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use chrono::Utc;
 use log::Level;
 use serde_json::json;
 
@@ -34,25 +33,28 @@ pub async fn run(
     let (config, cancel) = (run.config, run.cancel);
     let env: Env<'_> = &|name| std::env::var_os(name);
     let file = absolute(named_file(env, file)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
-    let (place, mails) = checked(args, config)?;
+    let (place, mails) = check_settings(args, config)?;
     let options = Options { file: file.clone(), force: args.force, with_secrets: args.with_secrets };
-    let report = cancel.or(init::init(config, env, &options, Utc::now())).await?;
+    let report = cancel.or(init::init(config, env, &options, run.clock.now())).await?;
     let schedule = schedule(config, &file, &report, &place, mails);
-    log::info!("wrote {}; trying it, which takes half a minute or more where nobody answers", file.display());
-    let health = tried(&file, &report.left_out, env, run).await.map_err(|e| match e.kind() {
+    log::info!(
+        "wrote {}; trying it, which takes half a minute or more if a server does not answer",
+        file.display()
+    );
+    let health = try_file(&file, &report.left_out, env, run).await.map_err(|e| match e.kind() {
         Kind::Signal(_) => e.hint(format!(
-            "{} is written: go on with `{}`; `uzima-backup init --force` prints the lines for cron and systemd",
+            "{} is written: continue with `{}`; `uzima-backup init --force` prints the lines for cron and systemd",
             file.display(),
             schedule.command("health")
         )),
         _ => e,
     })?;
-    log.tell(Level::Info, &health::report_text(&health));
+    log.append(Level::Info, &health::report_text(&health));
     output.result(&json(&file, &report, &health, &schedule), || text(&file, &report, &health, &schedule));
     health::print_failed(&health, output);
     if health.exit() != Exit::Done {
-        output::say(&format!(
-            "{} is kept: mend what failed, then run `{}`",
+        output::print_line(&format!(
+            "{} is kept: correct what failed, then run `{}`",
             file.display(),
             schedule.command("health")
         ));
@@ -62,14 +64,14 @@ pub async fn run(
 
 /// Checks all settings before the file is written, as a nightly run checks them. Returns the place of the backups, and
 /// whether mails are set up.
-fn checked(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
+fn check_settings(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
     config.no_password_in_flag("mongo_uri", "--mongo-uri", "MONGO_URI")?;
     if let Some(dir) = args.dir.as_ref().filter(|dir| dir.to_string_lossy().starts_with('~')) {
         return Err(Error::usage(format!(
-            "--dir {} begins with a ~ that the shell left as it is",
+            "--dir {} begins with a ~ that the shell did not expand",
             dir.display()
         ))
-        .hint("Write $HOME in its place; or ./~ for a folder of that name"));
+        .hint("Write $HOME instead, or ./~ for a folder of that name"));
     }
     let place = config.place().map_err(|e| match config.is_set("dir") {
         false if !config.is_set("s3.bucket") => {
@@ -106,19 +108,19 @@ fn schedule(config: &Config, file: &Path, report: &Report, place: &Place, mails:
 }
 
 /// Returns true if the store works. Otherwise no nightly run is offered.
-fn kept(health: &Health) -> bool {
+fn store_works(health: &Health) -> bool {
     !health.failed().contains(&"store")
 }
 
 /// Runs `health` with the file alone, as cron does, plus the secrets of the environment that are not in the file. A new
 /// installation has no backup and no drill yet, so these checks are skipped.
-async fn tried(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) -> Result<Health> {
-    let of_secret = |name: &str| {
+async fn try_file(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) -> Result<Health> {
+    let is_secret = |name: &str| {
         secrets
             .iter()
             .any(|secret| secret.variable == name || secret.variable.strip_suffix("_FILE") == Some(name))
     };
-    let only_secrets = |name: &str| if of_secret(name) { env(name) } else { None };
+    let only_secrets = |name: &str| if is_secret(name) { env(name) } else { None };
     let config =
         Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), &run.config.machine)?;
     let skip = vec!["freshness".into(), "drill".into()];
@@ -128,7 +130,7 @@ async fn tried(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) ->
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
     std::path::absolute(&path)
-        .map_err(|e| Error::usage(format!("'{}' is no path of a file", path.display())).caused_by(e))
+        .map_err(|e| Error::usage(format!("'{}' is not a path of a file", path.display())).caused_by(e))
 }
 
 fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> serde_json::Value {
@@ -143,8 +145,8 @@ fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> s
         "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(),
         "found": report.found,
         "health": health,
-        "crontab": if kept(health) { schedule.crontab() } else { Vec::new() },
-        "systemd": if kept(health) { schedule.systemd() } else { Vec::new() },
+        "crontab": if store_works(health) { schedule.crontab() } else { Vec::new() },
+        "systemd": if store_works(health) { schedule.systemd() } else { Vec::new() },
     })
 }
 
@@ -152,47 +154,51 @@ fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> S
     let mut text =
         format!("{} is written (mode {:04o}): {}\n", file.display(), report.mode, report.settings.join(", "));
     if let Some(kept) = &report.kept {
-        push_line(&mut text, &format!("what was there is kept: {}", kept.display()));
+        push_line(&mut text, &format!("the old file is kept: {}", kept.display()));
     }
     let mut section = |title: &str, lines: &[String]| {
         text.push_str(&format!("\n{title}\n"));
         lines.iter().for_each(|line| push_line(&mut text, &format!("    {line}")));
     };
     if !report.found.is_empty() {
-        section("What was there:", &report.found);
+        section("Found on this machine:", &report.found);
     }
     if !report.left_out.is_empty() {
         section(
-            "Not in the file, because it is secret, as addresses to ping or post to are (--with-secrets):",
-            &report.left_out.iter().flat_map(left_out).collect::<Vec<_>>(),
+            "Not in the file, because they are secret, as addresses of pings and webhooks are (--with-secrets writes them):",
+            &report.left_out.iter().flat_map(secret_lines).collect::<Vec<_>>(),
         );
     }
     let lines: Vec<String> = health::report_text(health).lines().map(String::from).collect();
-    section("Its health:", &lines);
-    if !kept(health) {
+    section("Health:", &lines);
+    if !store_works(health) {
         let again =
-            "mend it; then this `init` again, with --force, prints what starts the backups".to_string();
+            "correct it; then run this `init` again with --force, to print the lines that start the backups"
+                .to_string();
         section("The store failed:", &[again]);
         return text;
     }
     if health.exit() != Exit::Done {
-        section("First mend what failed, unless a line below puts it right:", &[health.failed().join(", ")]);
+        section("First correct what failed, unless a line below does so:", &[health.failed().join(", ")]);
     }
-    section("The first backup, by the user who makes the later ones:", &[schedule.command("backup")]);
+    section("The first backup, as the user of the nightly backups:", &[schedule.command("backup")]);
     section("Every night, by cron (`crontab -e`):", &schedule.crontab());
     section("Or by systemd, with the units of the package (examples/systemd), as root:", &schedule.systemd());
     text
 }
 
 /// Describes the file of a secret, or how to create it.
-fn left_out(secret: &LeftOut) -> Vec<String> {
+fn secret_lines(secret: &LeftOut) -> Vec<String> {
     let file = format!("{} = {}", secret.variable, secret.file.display());
     if secret.there {
         return vec![format!("{file}: the secret stays where it is")];
     }
     vec![
-        format!("{file}: to be made, mode 0600. Run this, paste {}, press Enter and Ctrl-D", secret.whole()),
+        format!(
+            "{file}: create it with mode 0600: run this, paste {}, and press Enter and Ctrl-D",
+            secret.whole()
+        ),
         format!("    {}", secret.command()),
-        "    (for cron of another user than this one, add `-o USER`)".into(),
+        "    (if another user runs cron, add `-o USER`)".into(),
     ]
 }

@@ -1,46 +1,40 @@
-//! The command line: arguments in, text or JSON out, an exit code at the end. Knows no SDK.
+//! The command line: arguments in, text or JSON out, an exit code at the end. It uses no SDK.
 
 mod args;
 mod backup;
 mod cleanup;
-mod columns;
 mod config;
-mod drill;
 mod health;
 mod init;
 mod list;
-pub mod logging;
+mod logging;
 mod notify;
 mod output;
 mod pin;
 mod progress;
 mod restore;
-mod signals;
 mod stats;
-mod usage;
 mod verify;
-mod version;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use chrono::Utc;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use futures_util::future::LocalBoxFuture;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::args::{Cli, Command};
 use self::logging::Log;
 use self::output::Output;
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
-use crate::base::crash;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::units;
-use crate::catalog::CatalogOptions;
+use crate::base::{crash, process};
 use crate::catalog::choose::WhichBackup;
 use crate::config::Env;
 use crate::config::machine::Machine;
@@ -51,19 +45,19 @@ use crate::notify::events::RunKind;
 use crate::notify::run::{Run, RunNotices};
 use crate::store::{self, Store};
 
-/// Parses the command line, runs the command, prints what there is to say.
+/// Parses the command line, runs the command, and prints the result or the error.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(e) if helps(&e) => {
-            // A closed pipe is no error either.
+        Err(e) if is_help(&e) => {
+            // A closed pipe is no error.
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
-        Err(e) => return output::complain(&usage::explain(&e, &args), &Log::default()),
+        Err(e) => return output::print_error(&args::usage_error(&e, &args), &Log::default()),
     };
-    // What `init` is about to write is not there to be read.
+    // `init` does not read the file that it is about to write.
     let file = match &cli.command {
         Command::Init(_) => Some(Path::new("/dev/null")),
         _ => cli.common.config.as_deref(),
@@ -73,7 +67,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let machine = Machine::read(env);
     let config = match Config::load(cli.settings(), env, names, file, &machine) {
         Ok(config) => Arc::new(config),
-        Err(error) => return unread(&cli, &machine, error),
+        Err(error) => return fail_without_settings(&cli, &machine, &error),
     };
     // `init` often runs as root. A log file that it created could not be written by the user of the nightly runs.
     let no_log_file =
@@ -84,103 +78,118 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file, config.redactor.clone()));
     let log = match started {
         Ok(log) => log,
-        Err(error) => return early(&cli, &config, &error, true),
+        Err(error) => return fail_without_log(&cli, &config, &error, true),
     };
-    output::tell_panics(log.clone());
+    output::report_panics(log.clone());
     let configured = RunNotices::new(&new_run(&config, &log, &Cancel::default()))
         .is_ok_and(|notices| notices.is_configured());
-    if let Some(operation) = notified_kind(&cli.command).filter(|_| configured) {
+    if let Some(kind) = notified_kind(&cli.command).filter(|_| configured) {
         let (config, log) = (Arc::clone(&config), log.clone());
-        if let Err(e) = crash::watch(move || broken_off(operation, &config, &log)) {
-            log::warn!("a run that is broken off could not be reported: {e}");
+        if let Err(e) = crash::watch(move || report_crash(kind, &config, &log)) {
+            log::warn!("a crash of this run could not be reported: {e}");
         }
     }
     config.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
     config.exposed().iter().for_each(|file| log::warn!("{file}"));
     config.uri_warnings().iter().for_each(|warning| log::warn!("{warning}"));
-    let output = Output::new(cli.common.json, cli.common.quiet);
+    let output = Output { json: cli.common.json, quiet: cli.common.quiet };
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();
         let exit = runtime.block_on(async {
-            signals::watch(cancel.clone())?;
+            cancel_by_signal(cancel.clone())?;
             let run = new_run(&config, &log, &cancel);
-            // Each command has a future of its own on the heap: together they would fill the stack of a thread.
+            // Each future is on the heap, because all of them together would fill the stack of a thread.
             let command: LocalBoxFuture<'_, Result<Exit>> = match &cli.command {
                 Command::Init(args) => {
                     Box::pin(init::run(args, cli.common.config.as_deref(), &run, &output, &log))
                 }
                 Command::Backup(args) => Box::pin(backup::run(args, &run, &output, &log)),
-                Command::Restore(args) => {
-                    Box::pin(restore::run(args, &config, &output, &log.bars, cancel.clone()))
-                }
-                Command::List(args) => Box::pin(cancel.or(list::run(args, &config, &output))),
+                Command::Restore(args) => Box::pin(restore::run(args, &run, &output, &log.bars)),
+                Command::List(args) => Box::pin(cancel.or(list::run(args, &run, &output))),
                 Command::Cleanup(args) => Box::pin(cleanup::run(args, &run, &output, &log)),
-                Command::Pin(args) => Box::pin(cancel.or(pin::pin(args, &config, &output))),
-                Command::Unpin(args) => Box::pin(cancel.or(pin::unpin(args, &config, &output))),
-                Command::Verify(args) => Box::pin(verify::run(args, &config, &output, &log, &cancel)),
+                Command::Pin(args) => Box::pin(cancel.or(pin::pin(args, &run, &output))),
+                Command::Unpin(args) => Box::pin(cancel.or(pin::unpin(args, &run, &output))),
+                Command::Verify(args) => Box::pin(verify::run(args, &run, &output, &log)),
                 Command::Stats(args) => Box::pin(cancel.or(stats::run(args, &run, &output, &log))),
                 Command::Health(args) => Box::pin(health::run(args, &run, &output, &log)),
-                Command::Notify(args) => Box::pin(cancel.or(notify::run(args, &config, &output))),
+                Command::Notify(args) => Box::pin(cancel.or(notify::run(args, &run, &output))),
                 Command::Config => Box::pin(cancel.or(config::run(&config, &output))),
             };
             command.await
         });
-        // Whatever still waits for a network must not hold the end up.
+        // Tasks that still wait for the network must not delay the end.
         runtime.shutdown_background();
         exit
     });
-    outcome.unwrap_or_else(|error| output::complain(&error, &log))
+    outcome.unwrap_or_else(|error| output::print_error(&error, &log))
 }
 
-/// Whether it is help or the version, asked for or because nothing else was.
-fn helps(error: &clap::Error) -> bool {
+/// Returns true if clap's error is the help or the version, requested or because there were no arguments.
+fn is_help(error: &clap::Error) -> bool {
     !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
-/// The settings cannot be read. Whoever is named in what can be of them hears of it all the same: one
-/// variable that is wrong leaves the file, and a file that is wrong the environment.
-fn unread(cli: &Cli, machine: &Machine, error: Error) -> Exit {
-    let mails = |name: &str| {
+/// Ends a run whose settings cannot be read. The failure is still reported by the notices whose own settings can be read: with
+/// a wrong variable, those of the file; with a wrong file, those of the environment.
+fn fail_without_settings(cli: &Cli, machine: &Machine, error: &Error) -> Exit {
+    let is_for_notices = |name: &str| {
         let name = name.strip_suffix("_FILE").unwrap_or(name);
         let others = ["notify", "ping_url", "metrics_file", "webhook_url", "job", "state_dir"];
-        let tells = |key: &str| key.starts_with("mail.") || others.contains(&key);
-        name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && tells(s.key))
+        let matches = |key: &str| key.starts_with("mail.") || others.contains(&key);
+        name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && matches(s.key))
     };
-    let env = |name: &str| if mails(name) { std::env::var_os(name) } else { None };
+    let env = |name: &str| if is_for_notices(name) { std::env::var_os(name) } else { None };
     let load = |file| Config::load(cli.settings(), &env, std::iter::empty(), file, machine);
     let config = load(cli.common.config.as_deref()).or_else(|_| load(Some(Path::new("/dev/null"))));
     match config {
-        Ok(config) => early(cli, &config, &error, false),
-        Err(_) => output::complain(&error, &Log::default()),
+        Ok(config) => fail_without_log(cli, &config, error, false),
+        Err(_) => output::print_error(error, &Log::default()),
     }
 }
 
-/// Ends a run that failed before it had a log; of one of the night, mails tell. `whole`: the layers are all
-/// that was set.
-fn early(cli: &Cli, config: &Config, error: &Error, whole: bool) -> Exit {
+/// Ends a run that failed before its log started. `complete`: the configuration has all settings.
+fn fail_without_log(cli: &Cli, config: &Config, error: &Error, complete: bool) -> Exit {
     let log = Log::silent(config.redactor.clone());
-    let Some(operation) = notified_kind(&cli.command) else { return output::complain(error, &log) };
+    if let Some(kind) = notified_kind(&cli.command) {
+        send_failure(kind, config, &log, error, complete);
+    }
+    output::print_error(error, &log)
+}
+
+/// Sends the notices of a run that crashed. Standard error already has the cause.
+fn report_crash(kind: RunKind, config: &Config, log: &Log) {
+    let error = Error::failed(
+        "the run crashed: its stack overflowed, or there was not enough memory (standard error says which)",
+    )
+    .hint(
+        "If memory is short, free some. If this happens again, a server or a file has data that is nested too deeply: find \
+         out which",
+    );
+    log.append(log::Level::Error, &escape::line(&error.chain()));
+    send_failure(kind, config, log, &error, true);
+}
+
+fn send_failure(kind: RunKind, config: &Config, log: &Log, error: &Error, complete: bool) {
     let (cancel, runtime) = (Cancel::default(), runtime());
-    let run = new_run(config, &log, &cancel);
+    let run = new_run(config, log, &cancel);
     if let (Ok(runtime), Ok(notices)) = (runtime, RunNotices::new(&run)) {
         runtime.block_on(async {
-            match whole {
-                true => notices.failed(operation, error).await,
-                false => notices.unread(operation, error).await,
+            match complete {
+                true => notices.failed(kind, error).await,
+                false => notices.unread(kind, error).await,
             }
         });
         runtime.shutdown_background();
     }
-    output::complain(error, &log)
 }
 
-/// A run that starts now.
+/// Starts the clock of a run. All commands take their times from it.
 fn new_run<'a>(config: &'a Config, log: &Log, cancel: &'a Cancel) -> Run<'a> {
     let new_id = |now| BackupId::new(now, &mut rand::rng());
     Run { config, cancel, log: Arc::new(log.clone()), clock: Clock::start(), new_id: Arc::new(new_id) }
 }
 
-/// The operation of a command whose failure is sent to people and monitors.
+/// The kind of a command whose failure sends notices.
 fn notified_kind(command: &Command) -> Option<RunKind> {
     match command {
         Command::Backup(args) if !args.dry_run => Some(RunKind::Backup),
@@ -189,38 +198,21 @@ fn notified_kind(command: &Command) -> Option<RunKind> {
     }
 }
 
-/// Sends the notices of a run that cannot go on. Standard error has the cause already.
-fn broken_off(operation: RunKind, config: &Config, log: &Log) {
-    let error = Error::failed(
-        "the run was broken off: the stack is full, or memory is not there (standard error says which)",
-    )
-    .hint(
-        "If memory is short, free some. If this comes again, a server or a file has data that is nested too deeply: find \
-         out which",
-    );
-    log.tell(log::Level::Error, &escape::line(&error.chain()));
-    let (cancel, runtime) = (Cancel::default(), runtime());
-    let run = new_run(config, log, &cancel);
-    if let (Ok(runtime), Ok(notices)) = (runtime, RunNotices::new(&run)) {
-        runtime.block_on(notices.failed(operation, &error));
-    }
-}
-
 /// The command line's definition, for man pages and completions.
 pub fn command() -> clap::Command {
-    args::hinted(Cli::command())
+    args::with_value_hints(Cli::command())
 }
 
-/// The keys of the settings that a command line sets, for the page that lists them.
+/// The keys of the settings that a command line sets, for docs/configuration.md.
 ///
 /// # Errors
-/// When it is none.
+/// Returns an error if the command line is invalid.
 pub fn set_by<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Vec<&'static str>, clap::Error> {
     Ok(Cli::try_parse_from(args)?.settings().into_keys().collect())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    // The data path has threads of its own; two are enough for the network.
+    // Reading and compressing have their own threads. Two are enough for the network.
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -228,22 +220,50 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::failed("cannot start the runtime").caused_by(e))
 }
 
-/// The job whose backup is meant: the flag's; of `latest` else that of the settings.
+/// Makes SIGHUP, SIGINT and SIGTERM end the run cleanly, and any second one end the process at once. A signal that was ignored
+/// at the start stays ignored: `nohup` and `trap '' HUP` ask for a run that outlives its terminal.
+fn cancel_by_signal(cancel: Cancel) -> Result<()> {
+    let stream = |kind: SignalKind| match process::ignores(kind.as_raw_value()) {
+        true => Ok(None),
+        false => signal(kind).map(Some).map_err(|e| Error::failed("cannot watch for signals").caused_by(e)),
+    };
+    let mut streams =
+        [stream(SignalKind::hangup())?, stream(SignalKind::interrupt())?, stream(SignalKind::terminate())?];
+    tokio::spawn(async move {
+        cancel.by_signal(next_signal(&mut streams).await);
+        let second = next_signal(&mut streams).await;
+        std::process::exit(Exit::Signal(second).code().into());
+    });
+    Ok(())
+}
+
+async fn next_signal([hangup, interrupt, terminate]: &mut [Option<Signal>; 3]) -> u8 {
+    tokio::select! {
+        () = received(hangup) => 1,
+        () = received(interrupt) => 2,
+        () = received(terminate) => 15,
+    }
+}
+
+/// Waits for the signal; forever if it is ignored.
+async fn received(stream: &mut Option<Signal>) {
+    match stream {
+        Some(stream) => drop(stream.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The job of the chosen backup: the flag's or, for `latest`, the configured one.
 fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, config: &'a Config) -> Option<&'a str> {
     flag.or_else(|| config.named_job().filter(|_| *which == WhichBackup::Latest))
 }
 
-/// Opens the place of the settings for a command that only reads it.
+/// Opens the configured place for a command that only reads it.
 ///
 /// # Errors
 /// Returns an error if the place is a directory that does not exist, or cannot be listed.
-async fn stored(config: &Config) -> Result<Arc<dyn Store>> {
+async fn open_place(config: &Config) -> Result<Arc<dyn Store>> {
     let store = store::open_existing(config.place()?).await?;
     store.check().await?;
     Ok(store)
-}
-
-/// Reads the backups of the settings' place at the present time.
-fn reading(config: &Config) -> CatalogOptions {
-    CatalogOptions::remembering(config.state_dir.clone(), Utc::now())
 }

@@ -1,82 +1,132 @@
-//! `uzima-backup notify`: mails and signals are tried before they are needed.
-
-mod signals;
+//! `uzima-backup notify`: tries mails and signals before they are needed.
 
 use std::path::Path;
 
-use chrono::Utc;
-use serde_json::json;
+use serde::Serialize;
 
-use self::signals::SignalResult;
 use super::args::NotifyArgs;
-use super::output::Output;
+use super::output::{Output, needs_look};
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::files::replace;
-use crate::config::Config;
-use crate::config::notify::MailOptions;
-use crate::config::notify::{EVENTS, Event};
-use crate::model::id::BackupId;
+use crate::config::notify::{EVENTS, Event, MailOptions, SignalOptions, WebhookOptions};
 use crate::notify::message::{Message, Sender};
+use crate::notify::metrics::MetricsFile;
+use crate::notify::ping::{Ping, PingKind};
 use crate::notify::resend::Mailer;
-use crate::notify::{MAIL_LIMIT, samples};
+use crate::notify::run::Run;
+use crate::notify::webhook::{self, Webhook};
+use crate::notify::{MAIL_LIMIT, SIGNAL_LIMIT, samples};
 
-/// What became of a sample.
-struct SampleResult {
-    event: Event,
-    subject: String,
-    files: Vec<String>,
-    error: Option<Error>,
+/// The text of the test ping.
+const PING_TEXT: &str = "This is a test by `uzima-backup notify --test`. No backup was made.\n";
+
+/// The results. Serializes as docs/json.md describes it.
+#[derive(Serialize)]
+struct NotifyReport {
+    version: u32,
+    mails: Vec<MailResult>,
+    signals: Vec<SignalResult>,
 }
 
-pub async fn run(args: &NotifyArgs, config: &Config, output: &Output) -> Result<Exit> {
+#[derive(Serialize)]
+struct MailResult {
+    event: Event,
+    subject: String,
+    outcome: &'static str,
+    files: Vec<String>,
+    #[serde(flatten)]
+    failure: Failure,
+}
+
+#[derive(Serialize)]
+struct SignalResult {
+    /// The setting of the signal.
+    signal: &'static str,
+    /// The event that was sent to a webhook.
+    event: Option<Event>,
+    outcome: &'static str,
+    #[serde(flatten)]
+    failure: Failure,
+}
+
+#[derive(Default, Serialize)]
+struct Failure {
+    error: Option<String>,
+    next_step: Option<String>,
+}
+
+impl Failure {
+    fn new(error: Option<Error>, clean: impl Fn(&str) -> String) -> Failure {
+        let Some(error) = error else { return Failure::default() };
+        Failure { error: Some(clean(&error.chain())), next_step: error.next_step().map(clean) }
+    }
+
+    fn text(&self) -> Option<String> {
+        let error = escape::line(self.error.as_ref()?).into_owned();
+        let step = self.next_step.as_ref().map(|step| format!("\n           next step: {step}"));
+        Some(format!("{error}{}", step.unwrap_or_default()))
+    }
+}
+
+pub async fn run(args: &NotifyArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
+    let config = run.config;
     let sender = Sender::here(&config.machine.host);
     let asked = |event: &Event| args.event.is_empty() || args.event.contains(event);
     if let Some(folder) = &args.render {
         let samples = EVENTS.into_iter().filter(asked).map(|event| samples::of(event, &sender));
-        let written =
-            samples.map(|message| write(folder, &message)).collect::<Result<Vec<SampleResult>>>()?;
-        return Ok(print_results(&written, &[], output));
+        let mails = samples.map(|message| write(folder, &message)).collect::<Result<_>>()?;
+        return Ok(print_report(&NotifyReport { version: 1, mails, signals: Vec::new() }, output));
     }
-    let mails = config.mail()?;
-    let signals = signals::Tested::resolve(config)?;
-    if mails.is_none() && signals.is_empty() {
+    let (mail, every_run, webhook) = (config.mail()?, config.signals()?, config.webhook()?);
+    let SignalOptions { ping, metrics } = every_run;
+    if mail.is_none() && ping.is_none() && metrics.is_none() && webhook.is_none() {
         return Err(Error::usage(
-            "nobody is told of anything: neither RESEND_API_KEY nor ADMIN_EMAILS is set, nor a signal",
+            "no notices are set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set, nor a signal",
         )
         .hint(
             "Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to), or PING_URL, METRICS_FILE or \
              WEBHOOK_URL",
         ));
     }
-    let mut sent = Vec::new();
-    if let Some(options) = mails {
-        // One that is asked for by name is sent even if `notify` leaves it out.
+    let mut mails = Vec::new();
+    if let Some(options) = mail {
+        // A mail that is requested by name is sent even if the setting `notify` leaves it out.
         let wanted = |event: &Event| match args.event.is_empty() {
             true => options.events.contains(event),
             false => args.event.contains(event),
         };
         let samples = EVENTS.into_iter().filter(wanted).map(|event| samples::of(event, &sender).as_test());
-        sent = send(options, samples).await;
+        mails = send(options, samples, run).await;
     }
-    let given = signals.give(&args.event, &sender.host, &config.redactor).await;
-    Ok(print_results(&sent, &given, output))
+    let signals = signal(every_run, webhook, &args.event, run).await;
+    Ok(print_report(&NotifyReport { version: 1, mails, signals }, output))
 }
 
-async fn send(options: &MailOptions, samples: impl Iterator<Item = Message>) -> Vec<SampleResult> {
+async fn send(
+    options: &MailOptions,
+    samples: impl Iterator<Item = Message>,
+    run: &Run<'_>,
+) -> Vec<MailResult> {
     let mailer = Mailer::new(options.clone());
-    // Unlike any other test's: the service would send nothing the second time.
-    let run = format!("test-{}", BackupId::new(Utc::now(), &mut rand::rng()));
+    // The service sends nothing for an id that it has seen before.
+    let id = format!("test-{}", run.fresh_id());
     let mut sent = Vec::new();
     for message in samples {
-        let error = mailer.send(&message, &run, MAIL_LIMIT).await.unwrap_or_else(Some);
-        sent.push(SampleResult { event: message.event, subject: message.subject, files: vec![], error });
+        let error = mailer.send(&message, &id, MAIL_LIMIT).await.unwrap_or_else(Some);
+        sent.push(MailResult {
+            event: message.event,
+            subject: message.subject,
+            outcome: if error.is_some() { "failed" } else { "sent" },
+            files: Vec::new(),
+            failure: Failure::new(error, str::to_string),
+        });
     }
     sent
 }
 
-fn write(folder: &Path, message: &Message) -> Result<SampleResult> {
+fn write(folder: &Path, message: &Message) -> Result<MailResult> {
     let mut files = Vec::new();
     for (ending, text) in [("html", message.html()), ("txt", message.text())] {
         let path = folder.join(format!("{}.{ending}", message.event));
@@ -85,45 +135,66 @@ fn write(folder: &Path, message: &Message) -> Result<SampleResult> {
             .map_err(|e| Error::failed(format!("cannot write {}", path.display())).caused_by(e))?;
         files.push(path.display().to_string());
     }
-    Ok(SampleResult { event: message.event, subject: message.subject.clone(), files, error: None })
+    let (event, subject) = (message.event, message.subject.clone());
+    Ok(MailResult { event, subject, outcome: "written", files, failure: Failure::default() })
 }
 
-fn print_results(tried: &[SampleResult], signals: &[SignalResult], output: &Output) -> Exit {
-    let outcome = |t: &SampleResult| match (&t.error, t.files.is_empty()) {
-        (Some(_), _) => "failed",
-        (None, true) => "sent",
-        (None, false) => "written",
+/// Sends a test by each configured signal, or only the webhook documents of the requested events.
+async fn signal(
+    SignalOptions { ping, metrics }: &SignalOptions,
+    webhook: Option<&WebhookOptions>,
+    requested: &[Event],
+    run: &Run<'_>,
+) -> Vec<SignalResult> {
+    let mut results = Vec::new();
+    let mut add = |signal, event, result: Result<()>| {
+        let outcome = if result.is_err() { "failed" } else { "given" };
+        // The answer of a service may quote its secret address.
+        let failure = Failure::new(result.err(), |text| run.config.redactor.clean(text));
+        results.push(SignalResult { signal, event, outcome, failure });
     };
-    let rows: Vec<serde_json::Value> = tried
-        .iter()
-        .map(|t| {
-            json!({
-                "event": t.event,
-                "subject": t.subject,
-                "outcome": outcome(t),
-                "files": t.files,
-                "error": t.error.as_ref().map(Error::chain),
-                "next_step": t.error.as_ref().and_then(Error::next_step),
-            })
-        })
-        .collect();
-    let given: Vec<serde_json::Value> = signals.iter().map(SignalResult::json).collect();
-    output.result(&json!({"version": 1, "mails": rows, "signals": given}), || {
-        let line = |t: &SampleResult| match &t.error {
-            Some(error) => {
-                let step = error.next_step().map(|step| format!("\n           next step: {step}"));
-                let failed = escape::line(&error.chain()).into_owned();
-                format!("{:9}  failed: {failed}{}\n", t.event.word(), step.unwrap_or_default())
-            }
-            None if t.files.is_empty() => format!("{:9}  sent: {}\n", t.event.word(), t.subject),
-            None => format!("{:9}  {}\n", t.event.word(), t.files.join(", ")),
-        };
-        tried.iter().map(line).chain(signals.iter().map(SignalResult::line)).collect()
-    });
-    let errors = || tried.iter().map(|t| &t.error).chain(signals.iter().map(|g| &g.error)).flatten();
-    if output.quiet {
-        // An exit code alone would not say why.
-        errors().for_each(|error| super::output::needs_look(&error.chain()));
+    if requested.is_empty() {
+        if let Some(address) = ping.clone() {
+            add("ping_url", None, Ping::new(address).send(PingKind::Log, PING_TEXT.into()).await);
+        }
+        if let Some(path) = metrics.clone() {
+            add("metrics_file", None, MetricsFile::new(path).update("", &[]).await.map(drop));
+        }
     }
-    if errors().next().is_some() { Exit::Failed } else { Exit::Done }
+    let Some(options) = webhook else { return results };
+    let webhook = Webhook::new(options.clone());
+    let wanted = |event: &Event| match requested {
+        [] => webhook.wants(*event),
+        requested => requested.contains(event),
+    };
+    for event in EVENTS.into_iter().filter(wanted) {
+        if let Some(document) = webhook::sample(event, run.clock.now(), &run.config.machine.host) {
+            add("webhook_url", Some(event), webhook.post(event, &document, SIGNAL_LIMIT).await);
+        }
+    }
+    results
+}
+
+fn print_report(report: &NotifyReport, output: &Output) -> Exit {
+    output.result(report, || {
+        let mail = |mail: &MailResult| match mail.failure.text() {
+            Some(failure) => format!("{:9}  failed: {failure}\n", mail.event.word()),
+            None if mail.files.is_empty() => format!("{:9}  sent: {}\n", mail.event.word(), mail.subject),
+            None => format!("{:9}  {}\n", mail.event.word(), mail.files.join(", ")),
+        };
+        let signal = |signal: &SignalResult| {
+            let event = signal.event.map(|event| format!(" about {event}")).unwrap_or_default();
+            let failure = signal.failure.text().map(|failure| format!(": {failure}")).unwrap_or_default();
+            format!("{}: {}{event}{failure}\n", signal.signal, signal.outcome)
+        };
+        report.mails.iter().map(mail).chain(report.signals.iter().map(signal)).collect()
+    });
+    let mails = report.mails.iter().map(|mail| &mail.failure);
+    let failures = mails.chain(report.signals.iter().map(|signal| &signal.failure));
+    let errors: Vec<&String> = failures.filter_map(|failure| failure.error.as_ref()).collect();
+    if output.quiet {
+        // The exit code alone does not name the cause.
+        errors.iter().for_each(|error| needs_look(error));
+    }
+    if errors.is_empty() { Exit::Done } else { Exit::Failed }
 }

@@ -1,7 +1,9 @@
-//! Standard output: a result, as text or as JSON, and nothing else. Whether it arrives changes nothing.
+//! Standard output and standard error: results as text or JSON, tables and errors. A closed or full standard output never
+//! changes the exit code.
 
 use std::io::{IsTerminal, Write};
 
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use log::Level;
 use serde::Serialize;
 
@@ -11,21 +13,18 @@ use crate::base::escape;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 
+/// The width of the gap between two columns of a table.
+pub const COLUMN_GAP: usize = 2;
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
-    /// As JSON.
     pub json: bool,
-    /// Not at all, unless as JSON.
+    /// Suppresses text, but not JSON.
     pub quiet: bool,
 }
 
 impl Output {
-    /// Prints JSON or text.
-    pub fn new(json: bool, quiet: bool) -> Output {
-        Output { json, quiet }
-    }
-
     /// Prints a result: `value` as JSON, or the text.
     pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
         if self.json {
@@ -36,57 +35,90 @@ impl Output {
         }
     }
 
-    /// The width of the terminal that standard output is, in characters; `None` if it is none.
+    /// The width of the terminal at standard output, in characters. `None` if standard output is no terminal.
     pub fn width(&self) -> Option<usize> {
-        comfy_table::Table::new().width().map(usize::from)
+        Table::new().width().map(usize::from)
     }
 
-    /// Whether a person watches standard error.
+    /// Returns true if a person may watch standard error.
     pub fn interactive(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
     }
 }
 
-/// Prints; a closed or full standard output is the reader's business and changes no exit code.
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Prints a line on standard error.
-pub fn say(line: &str) {
+pub fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", escape::line(line));
 }
 
-/// Says on standard error what of a good result a person should look at.
+/// Prints on standard error what a person should look at after a success.
 pub fn needs_look(what: &str) {
-    say(&format!("needs a look: {what}"));
+    print_line(&format!("needs a look: {what}"));
 }
 
-/// Has panics told as an error of this tool, without secrets. On the main thread one ends the process
-/// with exit 1 at once: unwinding a half-built runtime waits for ever (seen where no thread could be
-/// started), and what is left behind is found by the next run.
-pub fn tell_panics(log: Log) {
+/// Prints an error on standard error and logs it: the failure, its causes, and the next step.
+pub fn print_error(error: &Error, log: &Log) -> Exit {
+    let mut text = String::new();
+    let step = error.next_step().map(|step| format!("next step: {step}"));
+    push_line(&mut text, &log.clean(&format!("error: {}", error.chain())));
+    log.append(Level::Error, &escape::line(&error.chain()));
+    if let Some(step) = step {
+        push_line(&mut text, &log.clean(&step));
+        log.append(Level::Error, &escape::line(&step));
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    error.exit()
+}
+
+/// Makes panics print an error of this tool, without secrets. A panic on the main thread ends the process with exit code 1 at
+/// once, because unwinding a half-built runtime can wait forever (observed where no thread could be started). The next run
+/// cleans up what the process leaves behind.
+pub fn report_panics(log: Log) {
     std::panic::set_hook(Box::new(move |info| {
         let text = format!("a mistake in uzima-backup itself, please report it: {info}");
         let _ = writeln!(std::io::stderr(), "error: {}", escape::lines(&log.clean(&text)));
-        log.tell(Level::Error, &text);
+        log.append(Level::Error, &text);
         if std::thread::current().name() == Some("main") {
             std::process::exit(Exit::Failed.code().into());
         }
     }));
 }
 
-/// Tells an error on standard error and in the log: what failed, why, and the next step.
-pub fn complain(error: &Error, log: &Log) -> Exit {
-    let step = error.next_step().map(|step| format!("next step: {step}"));
-    let (mut text, mut lines) = (String::new(), vec![error.chain()]);
-    push_line(&mut text, &log.clean(&format!("error: {}", lines[0])));
-    if let Some(step) = step {
-        push_line(&mut text, &log.clean(&step));
-        lines.push(step);
+/// Formats a table without lines. The columns with the numbers `figures` are aligned to the right.
+pub fn columns(head: &[&str], rows: &[Vec<String>], figures: &[usize]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(head.iter().map(|title| title.to_uppercase()));
+    let shown =
+        |row: &Vec<String>| row.iter().map(|cell| escape::line(cell).into_owned()).collect::<Vec<_>>();
+    table.add_rows(rows.iter().map(shown));
+    for column in figures {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
-    lines.iter().for_each(|line| log.tell(Level::Error, &escape::line(line)));
-    let _ = std::io::stderr().write_all(text.as_bytes());
-    error.exit()
+    // Rows are never wrapped: people and scripts expect one line per row.
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.to_string().lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+/// Wraps a text into indented lines of at most `width` characters. A longer word has a line of its own.
+pub fn wrapped(text: &str, width: usize) -> String {
+    const INDENT: &str = "    ";
+    let (mut lines, mut line) = (String::new(), String::new());
+    for word in text.split_whitespace() {
+        if !line.is_empty() && INDENT.len() + line.chars().count() + 1 + word.chars().count() > width {
+            lines.push_str(&format!("{INDENT}{}\n", std::mem::take(&mut line)));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    format!("{lines}{INDENT}{line}\n")
 }

@@ -1,4 +1,4 @@
-//! How far a run is: a bar on a terminal, one log line every 10 seconds without one.
+//! The progress of a run: a bar on a terminal, or else a log line every 10 seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,25 +10,22 @@ use super::units;
 use crate::base::escape;
 use crate::base::progress::{Counters, Meter};
 
-/// How often the bar is drawn.
-const DRAWN: Duration = Duration::from_millis(200);
-/// How often a line is logged.
-const LOGGED: Duration = Duration::from_secs(10);
+const DRAW_INTERVAL: Duration = Duration::from_millis(200);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A progress display; it ends when dropped.
+/// A progress display. Dropping it ends it.
 pub struct Display {
     task: JoinHandle<()>,
     bar: Option<ProgressBar>,
 }
 
 impl Display {
-    /// Shows `meter`.
     pub fn start(meter: Arc<Meter>, interactive: bool, bars: &MultiProgress) -> Display {
         let began = Instant::now();
         if !interactive {
             let task = tokio::spawn(async move {
                 loop {
-                    tokio::time::sleep(LOGGED).await;
+                    tokio::time::sleep(LOG_INTERVAL).await;
                     log::info!("{}", line(&meter.read(), began.elapsed()));
                 }
             });
@@ -43,7 +40,7 @@ impl Display {
         let shown = bar.clone();
         let task = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(DRAWN).await;
+                tokio::time::sleep(DRAW_INTERVAL).await;
                 let reading = meter.read();
                 shown.set_length(reading.expected_bytes.max(reading.raw_bytes).max(1));
                 shown.set_position(reading.raw_bytes);
@@ -64,14 +61,13 @@ impl Drop for Display {
     }
 }
 
-/// Namespace, documents, raw and stored bytes, rate, estimate.
 fn line(reading: &Counters, elapsed: Duration) -> String {
     if reading.expected_namespaces == 0 {
         return format!("waiting for the server for {}", units::duration(elapsed));
     }
     let seconds = elapsed.as_secs_f64().max(0.001);
     let rate = reading.raw_bytes as f64 / seconds;
-    let estimate = left(reading, seconds).map(|left| format!(", about {} left", units::duration(left)));
+    let estimate = time_left(reading, seconds).map(|left| format!(", about {} left", units::duration(left)));
     let estimate = estimate.unwrap_or_default();
     format!(
         "{} ({}/{}), {}, {} raw, {} stored, {}/s{estimate}",
@@ -89,9 +85,9 @@ fn line(reading: &Counters, elapsed: Duration) -> String {
     )
 }
 
-/// How long the rest takes, to read and to send; `None` if that is unknown, or less than a second: then the run waits for
-/// something that is not counted.
-fn left(reading: &Counters, seconds: f64) -> Option<Duration> {
+/// Estimates the time until everything is read and sent. `None` if it is unknown or less than a second; in the latter case,
+/// the run waits for something that is not counted.
+fn time_left(reading: &Counters, seconds: f64) -> Option<Duration> {
     let Counters { raw_bytes, packed_bytes, stored_bytes, expected_bytes, .. } = reading;
     let (raw, packed, stored) = (*raw_bytes as f64, *packed_bytes as f64, *stored_bytes as f64);
     if *expected_bytes == 0 || raw == 0.0 {
@@ -99,7 +95,7 @@ fn left(reading: &Counters, seconds: f64) -> Option<Duration> {
     }
     let expected = raw.max(*expected_bytes as f64);
     let to_read = (expected - raw) / (raw / seconds);
-    // The rest is taken to be as compressible as what was read.
+    // Assumes that the rest is as compressible as the data so far.
     let to_send = match packed * expected / raw - stored {
         unsent if unsent < 1.0 => 0.0,
         _ if stored == 0.0 => return None,
@@ -114,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_everything() {
+    fn a_line_has_all_figures() {
         let reading = Counters {
             documents: 12_345,
             raw_bytes: 10 << 20,
@@ -132,7 +128,7 @@ mod tests {
         let unknown = Counters { expected_bytes: 0, current: String::new(), ..reading.clone() };
         let text = line(&unknown, Duration::from_secs(2));
         assert!(text.starts_with("waiting") && !text.contains("left"), "{text}");
-        // All was read in 2 s, and a quarter of it was sent.
+        // All data was read in 2 s, and a quarter of it was sent.
         let slow = Counters { raw_bytes: 30 << 20, packed_bytes: 8 << 20, stored_bytes: 2 << 20, ..reading };
         let text = line(&slow, Duration::from_secs(2));
         assert!(text.contains("2.0 MiB stored") && text.ends_with("about 6.0 s left"), "{text}");

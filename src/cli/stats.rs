@@ -1,28 +1,32 @@
-//! `uzima-backup stats`.
+//! `uzima-backup stats`: the report as text and as a mail.
 
-mod json;
 mod page;
-mod standing;
-mod words;
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use log::Level;
 
 use super::args::StatsArgs;
-use super::columns::columns;
 use super::logging::Log;
-use super::output::{self, Output};
-use super::stored;
+use super::open_place;
+use super::output::{self, Output, columns};
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::base::units;
+use crate::catalog::fault::ShownStatus;
 use crate::catalog::records;
+use crate::catalog::run::Status;
 use crate::config::notify::Event;
 use crate::notify::events;
-use crate::notify::message::{Sender, Table};
+use crate::notify::message::{Sender, Table, Tone};
 use crate::notify::run::{Run, RunNotices};
-use crate::ops::stats::{self, StatsOptions, StatsReport};
-use standing::Look;
-use words::{StatsTable, facts, last, periods};
+use crate::ops::stats::{self, StatsOptions, StatsPeriod, StatsReport, StatsRun, SuccessRate, Trend};
+use crate::retention::outlook::{AHEAD, Pace};
+
+/// The most characters of an error in the table of runs. `list` and --json show all of it.
+const BRIEF_ERROR: usize = 72;
 
 pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let config = run.config;
@@ -32,49 +36,46 @@ pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) ->
         notices.require_mail()?;
     }
     if let Some(file) = &args.html {
-        page::check(file)?;
+        page::check_file(file)?;
     }
-    let store = stored(config).await?;
+    let store = open_place(config).await?;
     let options =
         StatsOptions { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
     let known = records::known_runs(&settings.records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &options, &run.reading()).await?;
-    let redactor = &config.redactor;
-    let page = args
-        .html
-        .as_ref()
-        .map(|file| page::write(file, &page::render(&report, &Sender::here(&config.machine.host), redactor)));
+    let written = args.html.as_ref().map(|file| {
+        let sender = Sender::here(&config.machine.host);
+        page::write_file(file, &page::render(&report, &sender, &config.redactor))
+    });
     let mut text = text(&report);
-    if let (Some(file), Some(Ok(()))) = (&args.html, &page) {
+    if let (Some(file), Some(Ok(()))) = (&args.html, &written) {
         text.push_str(&format!("\nwritten: {}\n", file.display()));
     }
-    log.tell(Level::Info, &text);
-    output.result(&json::json(&report), || text);
-    // A page that cannot be written keeps no mail back.
+    log.append(Level::Info, &text);
+    output.result(&report, || text);
+    // The mail is sent even if the page cannot be written.
     let problems = if args.email { notices.report(Event::Stats, mail(&report)).await } else { Vec::new() };
     problems.iter().for_each(|problem| output::needs_look(problem));
-    page.transpose()?;
+    written.transpose()?;
     Ok(if problems.is_empty() { Exit::Done } else { Exit::NeedsLook })
 }
 
-/// The report for people.
 fn text(report: &StatsReport) -> String {
     let mut text = String::new();
     for (label, value) in facts(report) {
         push_line(&mut text, &format!("{label:11}  {value}"));
     }
-    for line in standing::look(report).looks {
+    for line in Summary::new(report).looks {
         push_line(&mut text, &format!("needs a look: {line}"));
     }
-    for table in [periods(report), last(report)].into_iter().flatten() {
+    for table in [periods_table(report), runs_table(report)].into_iter().flatten() {
         text.push_str(&format!("\n{}", columns(&table.head, &table.rows, table.figures)));
     }
     text
 }
 
-/// The report as a mail.
 fn mail(report: &StatsReport) -> events::ReportMail {
-    let Look { tone, headline, looks } = standing::look(report);
+    let Summary { tone, headline, looks } = Summary::new(report);
     let table = |rows: StatsTable| Table::new(rows.title, &rows.head, rows.figures, rows.rows);
     events::ReportMail {
         tone,
@@ -82,7 +83,232 @@ fn mail(report: &StatsReport) -> events::ReportMail {
         headline,
         facts: facts(report).into_iter().map(|(label, value)| (label.into(), value)).collect(),
         paragraphs: looks,
-        tables: [periods(report), last(report)].into_iter().flatten().map(table).collect(),
+        tables: [periods_table(report), runs_table(report)].into_iter().flatten().map(table).collect(),
         next_step: None,
     }
+}
+
+/// The state of a job in a sentence, and the lines that a person should look at.
+#[derive(Debug)]
+struct Summary {
+    tone: Tone,
+    headline: String,
+    looks: Vec<String>,
+}
+
+impl Summary {
+    fn new(report: &StatsReport) -> Summary {
+        let standing = &report.standing;
+        let mut looks: Vec<String> =
+            standing.frozen.iter().map(|why| format!("A clean-up would delete nothing: {why}")).collect();
+        // A reason to freeze cleanups is also a problem of the store. It is shown once.
+        looks.extend(standing.problems.iter().filter(|problem| !standing.frozen.contains(problem)).cloned());
+        for (id, why) in &standing.bad {
+            if !looks.iter().any(|line| line.contains(id.as_str())) {
+                looks.push(format!("The backup {id} does not count: {why}"));
+            }
+        }
+        let (tone, state) = match standing.age {
+            None if report.runs.is_empty() => (Tone::Warning, "no run yet".to_string()),
+            None => (Tone::Bad, "there is no good backup".into()),
+            Some(age) if !standing.fresh => {
+                let (age, allowed) = (units::duration(age), units::duration(standing.max_age));
+                (Tone::Bad, format!("the newest good backup is {age} old, {allowed} are allowed"))
+            }
+            Some(_) if standing.failing => (Tone::Warning, "the last run made no backup".into()),
+            Some(_) if !standing.frozen.is_empty() => (Tone::Warning, "clean-ups are frozen".into()),
+            Some(_) if looks.len() == 1 => (Tone::Warning, "one thing needs a look".into()),
+            Some(_) if !looks.is_empty() => (Tone::Warning, format!("{} things need a look", looks.len())),
+            Some(_) => (
+                Tone::Good,
+                format!(
+                    "{}, {}",
+                    units::several(report.backups as u64, "backup"),
+                    units::bytes(report.stored_bytes)
+                ),
+            ),
+        };
+        Summary { tone, headline: format!("{}: {state}", report.job), looks }
+    }
+}
+
+/// A table of figures. `figures` are the numbers of its right-aligned columns.
+#[derive(Debug)]
+struct StatsTable {
+    title: &'static str,
+    head: [&'static str; 5],
+    rows: Vec<Vec<String>>,
+    figures: &'static [usize],
+}
+
+/// The report as labels and values, the same for the terminal and for the mail.
+fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("job", report.job.clone()), ("place", report.place.clone())];
+    if !report.others.is_empty() {
+        facts.push(("other jobs", format!("{} (--job)", report.others.join(", "))));
+    }
+    let totals = report.totals.iter().filter(|(_, count)| *count > 0);
+    let totals: Vec<String> = totals.map(|(status, n)| format!("{n} {status}")).collect();
+    facts.push(("runs", if totals.is_empty() { "none yet".into() } else { totals.join(", ") }));
+    if report.success.iter().any(|success| success.ended > 0) {
+        let parts: Vec<String> = report.success.iter().map(success_text).collect();
+        facts.push(("success", parts.join(" · ")));
+    }
+    if report.backups + report.lost > 0 {
+        facts.push((
+            "storage",
+            format!(
+                "{} in {} ({} raw){}",
+                units::bytes(report.stored_bytes),
+                units::several(report.backups as u64, "backup"),
+                units::bytes(report.raw_bytes),
+                not_good(report)
+            ),
+        ));
+    }
+    if let Some(newest) = &report.newest {
+        let fault = match newest.status {
+            ShownStatus::Fault(_) => format!(", {}", newest.status),
+            _ => String::new(),
+        };
+        facts.push(("newest", format!("{}, {} ago{fault}", newest.id, age(newest.started_at, report))));
+    }
+    if let Some(oldest) = report.oldest {
+        facts.push(("oldest", format!("{}, {} ago", oldest.format("%F"), age(oldest, report))));
+    }
+    let bytes = |n: f64| units::bytes(n.round() as u64);
+    let count = |n: f64| units::count(n.round() as u64);
+    facts.extend(report.size.map(|size| ("size", trend_text(&size, bytes))));
+    facts.extend(report.documents.map(|documents| ("documents", trend_text(&documents, count))));
+    facts.extend(report.duration.map(|took| ("duration", trend_text(&took, seconds))));
+    facts.extend(report.throughput.map(|speed| ("throughput", format!("{}/s raw", bytes(speed)))));
+    if let Some((id, drill)) = report.drills.first() {
+        let differs = if drill.findings.is_empty() { "" } else { ", and found differences" };
+        let (took, speed) = (seconds(drill.recovery_seconds), bytes(drill.speed()));
+        let ago = age(drill.at, report);
+        facts.push(("drill", format!("{id} {ago} ago: restored in {took}, {speed}/s raw{differs}")));
+    }
+    facts.extend(forecast(report).map(|forecast| ("forecast", forecast)));
+    if let Some(next) = &report.next_expiry {
+        let when = match next.at <= report.at {
+            true => "at the next cleanup".to_string(),
+            false => format!("on {}", next.at.format("%F")),
+        };
+        facts.push(("next expiry", format!("{} {when}, if backups go on", next.id)));
+    }
+    facts
+}
+
+fn periods_table(report: &StatsReport) -> Option<StatsTable> {
+    let unit = report.periods.first()?.unit.word();
+    let row = |p: &StatsPeriod| {
+        vec![
+            p.start.to_string(),
+            p.made.to_string(),
+            p.failed.to_string(),
+            p.stored_bytes.map_or("-".into(), |n| units::bytes(n.round() as u64)),
+            p.seconds.map_or("-".into(), seconds),
+        ]
+    };
+    let head = [unit, "backups", "failed", "size", "took"];
+    let rows = report.periods.iter().map(row).collect();
+    Some(StatsTable { title: "Over time", head, rows, figures: &[1, 2, 3, 4] })
+}
+
+fn runs_table(report: &StatsReport) -> Option<StatsTable> {
+    let row = |run: &StatsRun| {
+        vec![
+            run.id.to_string(),
+            run.status.to_string(),
+            run.stored_bytes.map_or("-".into(), units::bytes),
+            run.took().map_or("-".into(), units::duration),
+            units::brief_text(main_problem(run), BRIEF_ERROR),
+        ]
+    };
+    let head = ["run", "status", "size", "took", "what to look at"];
+    let rows = report.last().iter().map(row).collect();
+    (!report.runs.is_empty()).then_some(StatsTable { title: "The last runs", head, rows, figures: &[2, 3] })
+}
+
+/// The most important problem of a run, or an empty text.
+fn main_problem(run: &StatsRun) -> &str {
+    let killed = (run.outcome == Status::Interrupted).then_some("killed, or its machine went down");
+    let warning = run.warnings.first().map(String::as_str);
+    run.error.as_deref().or(killed).or(warning).unwrap_or_default()
+}
+
+fn success_text(success: &SuccessRate) -> String {
+    let of = match success.days {
+        Some(days) => format!("of {days} days"),
+        None => "of all".into(),
+    };
+    match success.percent {
+        Some(percent) => format!("{percent:.1} % {of} ({}/{})", success.made, success.ended),
+        None => format!("no runs {of}"),
+    }
+}
+
+fn trend_text(trend: &Trend, show: impl Fn(f64) -> String) -> String {
+    let (least, most) = (show(trend.least), show(trend.most));
+    // Values that look the same after rounding are no range.
+    let range = match least == most {
+        true => String::new(),
+        false => format!(" (median {}, {least} to {most})", show(trend.median)),
+    };
+    let growth = match trend.per_day.unwrap_or_default() * 30.0 {
+        monthly if monthly >= 0.5 => format!(", grows by {} in 30 days", show(monthly)),
+        monthly if monthly <= -0.5 => format!(", shrinks by {} in 30 days", show(-monthly)),
+        _ => String::new(),
+    };
+    format!("{}{range}{growth}", show(trend.last))
+}
+
+/// The numbers of bad and lost backups, to be appended to the number of backups.
+fn not_good(report: &StatsReport) -> String {
+    let bad = match report.not_good {
+        0 => String::new(),
+        1 => ", 1 of them is not good".into(),
+        n => format!(", {n} of them are not good"),
+    };
+    match report.lost {
+        0 => bad,
+        n => format!("{bad}, and {n} more without a readable manifest"),
+    }
+}
+
+/// The storage after the next days, with the pace that is assumed; `None` without backups.
+fn forecast(report: &StatsReport) -> Option<String> {
+    let last = report.outlook.stored.get(AHEAD)?;
+    Some(format!(
+        "{} in {} on {}, if {}",
+        units::bytes(last.bytes),
+        units::several(last.backups as u64, "backup"),
+        last.at.format("%F"),
+        pace_text(&report.pace)
+    ))
+}
+
+fn pace_text(pace: &Pace) -> String {
+    let often = match pace.every.num_hours() {
+        24 => "every day".to_string(),
+        hours if hours % 24 == 0 => format!("every {} days", hours / 24),
+        1 => "every hour".into(),
+        hours => format!("every {hours} hours"),
+    };
+    let bytes = |n: f64| units::bytes(n.abs().round() as u64);
+    let growth = match pace.per_day.round() {
+        n if n >= 1.0 => format!(" and grows by {} a day", bytes(n)),
+        n if n <= -1.0 => format!(" and shrinks by {} a day", bytes(n)),
+        _ => String::new(),
+    };
+    format!("a backup of {} is made {often}{growth}", bytes(pace.bytes))
+}
+
+fn seconds(n: f64) -> String {
+    units::duration(Duration::from_secs_f64(n.max(0.0)))
+}
+
+/// The time from `then` to the report.
+fn age(then: DateTime<Utc>, report: &StatsReport) -> String {
+    units::duration((report.at - then).to_std().unwrap_or_default())
 }

@@ -1,65 +1,73 @@
-//! `uzima-backup verify`.
+//! `uzima-backup verify`, with its drill.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::Level;
 
 use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{drill, job_meant, reading, stored, units};
-use crate::base::cancel::Cancel;
-use crate::base::clock::Clock;
-use crate::base::error::Result;
-use crate::base::escape::push_line;
+use super::progress::Display;
+use super::{job_meant, open_place, units};
+use crate::base::error::{Error, Result};
+use crate::base::escape::{self, push_line};
 use crate::base::exit::Exit;
+use crate::base::progress::Meter;
+use crate::catalog::verdict::Drill;
 use crate::config::Config;
 use crate::model::manifest::Manifest;
+use crate::notify::run::Run;
+use crate::ops::drill::{self, DrillResources, DrillTarget};
 use crate::ops::verify::{
     self, VerifiedBackup, VerifyOptions, VerifyReport, VerifyResources, VerifySelection,
 };
+use crate::restore_target::throwaway::Program;
+use crate::store::Store;
 
-pub async fn run(
-    args: &VerifyArgs,
-    config: &Config,
-    output: &Output,
-    log: &Log,
-    cancel: &Cancel,
-) -> Result<Exit> {
+pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
+    let (config, cancel) = (run.config, run.cancel);
     let records = config.records()?;
     // The target of a drill is checked before hours of reading.
-    let target = if args.drill { Some(cancel.or(drill::target(config)).await?) } else { None };
-    let store = cancel.or(stored(config)).await?;
+    let target = if args.drill { Some(cancel.or(drill_target(config)).await?) } else { None };
+    let store = cancel.or(open_place(config)).await?;
     let options = VerifyOptions {
         selection: match args.all {
-            true => VerifySelection::Sample(args.sample.unwrap_or(100), args.job.clone()),
+            true => VerifySelection::Sample(args.sample.unwrap_or(100), args.backups.job.clone()),
             false => {
-                let job = job_meant(&args.which, args.job.as_deref(), config).map(str::to_string);
+                let job = job_meant(&args.which, args.backups.job.as_deref(), config).map(str::to_string);
                 VerifySelection::One(args.which.clone(), job)
             }
         },
-        reading: reading(config),
+        reading: run.reading(),
         workers: config.machine.cores,
         host: config.machine.host.clone(),
     };
-    let clock = Clock::start();
-    let resources =
-        VerifyResources { store: Arc::clone(&store), records, redactor: &config.redactor, cancel, clock };
+    let resources = VerifyResources {
+        store: Arc::clone(&store),
+        records,
+        redactor: &config.redactor,
+        cancel,
+        clock: run.clock,
+    };
     let drill = target.as_ref().map(|target| {
         let store = &store;
         async move |manifest: &Manifest| {
-            drill::run(Arc::clone(store), manifest, target, config, output, log, cancel).await
+            run_drill(Arc::clone(store), manifest, target, run, output, log).await
         }
     });
     let mut report = verify::run_verify(&resources, &options, &mut rand::rng(), drill).await?;
     let text = text(&report);
-    log.tell(Level::Info, &text);
+    log.append(Level::Info, &text);
     output.result(&report, || text);
     if output.quiet {
         for backup in &report.backups {
-            backup.wrong().for_each(|what| output::say(&format!("{}: {what}", backup.id)));
+            backup.wrong().for_each(|what| output::print_line(&format!("{}: {what}", backup.id)));
         }
-        report.damaged.iter().for_each(|one| output::say(&format!("{}: {}", one.id, one.error)));
+        report
+            .damaged
+            .iter()
+            .for_each(|backup| output::print_line(&format!("{}: {}", backup.id, backup.error)));
         report.backups.iter().flat_map(VerifiedBackup::notes).for_each(|note| output::needs_look(note));
     }
     match report.drill_error.take() {
@@ -68,7 +76,7 @@ pub async fn run(
     }
 }
 
-/// Returns the amount of data that was read, or an empty text if nothing was read.
+/// The amount of data that was read, or an empty text if nothing was read.
 fn amount(backup: &VerifiedBackup) -> String {
     if backup.stored_bytes == 0 {
         return String::new();
@@ -87,25 +95,96 @@ fn text(report: &VerifyReport) -> String {
         let word = if backup.findings.is_empty() { "sound" } else { "DAMAGED" };
         push_line(&mut text, &format!("{word:8} {} of {}{}", backup.id, backup.job, amount(backup)));
         backup.findings.iter().for_each(|what| push_line(&mut text, &format!("         {what}")));
-        backup.drill.iter().for_each(|drill| text.push_str(&drill::text(drill, backup.documents)));
+        backup.drill.iter().for_each(|drill| text.push_str(&drill_text(drill, backup.documents)));
         for problem in &backup.problems {
             push_line(&mut text, &format!("         needs a look: {problem}"));
         }
     }
-    for one in &report.damaged {
-        push_line(&mut text, &format!("DAMAGED  {}: {}", one.id, one.error));
+    for backup in &report.damaged {
+        push_line(&mut text, &format!("DAMAGED  {}: {}", backup.id, backup.error));
     }
-    for one in &report.archived {
-        text.push_str(&format!("archived {}: {}\n", one.id, one.error));
+    for backup in &report.archived {
+        text.push_str(&format!("archived {}: {}\n", backup.id, backup.error));
     }
     if !report.damaged.is_empty() || report.backups.iter().any(|backup| !backup.findings.is_empty()) {
         text.push_str(
             "next step: make a new backup now (`uzima-backup backup`), and find out what changes or deletes files there: a \
-             lifecycle rule, the disk, another tool\n",
+             lifecycle rule, the disk or another tool\n",
         );
     }
     for key in &report.orphans {
         push_line(&mut text, &format!("orphan   {key}: no manifest refers to it (cleanup --orphans)"));
     }
+    text
+}
+
+/// The configured server for drills, or a mongod that the drill starts.
+async fn drill_target(config: &Config) -> Result<DrillTarget> {
+    if let Some(uri) = config.drill_uri()? {
+        return Ok(DrillTarget::Server(uri.clone()));
+    }
+    let search_path = config.machine.search_path.as_deref();
+    let program = Program::find(config.mongod_path()?, search_path).await.map_err(|why| {
+        Error::usage(format!("there is no server for the drill: {why}"))
+            .hint("Install mongod, set MONGOD_PATH, or name a server for drills: --to-uri, DRILL_URI")
+    })?;
+    Ok(DrillTarget::Mongod { program, within: std::env::temp_dir() })
+}
+
+async fn run_drill(
+    store: Arc<dyn Store>,
+    manifest: &Manifest,
+    target: &DrillTarget,
+    run: &Run<'_>,
+    output: &Output,
+    log: &Log,
+) -> Result<Drill> {
+    let meter = Arc::new(Meter::default());
+    let display = Display::start(meter.clone(), output.interactive(), &log.bars);
+    let token = format!("{:08x}", rand::random::<u32>());
+    let (patience, host) = (run.config.patience()?.clone(), run.config.machine.host.clone());
+    let (cancel, clock) = (run.cancel, run.clock);
+    let resources = DrillResources { store, meter: &meter, cancel, clock, token, host, patience };
+    let drilled = drill::drill(&resources, manifest, target).await;
+    drop(display);
+    drilled
+}
+
+/// Formats the result of a drill of a backup with this many `documents`.
+fn drill_text(drill: &Drill, documents: u64) -> String {
+    let word = if drill.findings.is_empty() { "drilled" } else { "DIFFERS" };
+    let took = |seconds: f64| units::duration(Duration::from_secs_f64(seconds.max(0.0)));
+    let place = match drill.target.as_str() {
+        "mongod" => "a throw-away mongod",
+        _ => "an existing server, without users and roles",
+    };
+    let replayed = match drill.oplog_entries {
+        0 => String::new(),
+        entries => format!("; {} replayed", units::several(entries, "oplog entry")),
+    };
+    let mut text = format!(
+        "{word:8} {}, {}, {} raw, restored into {place} ({})\n         recovery time {}, {}/s \
+         (indexes {}){replayed}; compared in {}\n",
+        units::several(drill.namespaces, "namespace"),
+        units::several(drill.documents, "document"),
+        units::bytes(drill.raw_bytes),
+        escape::line(&drill.version),
+        took(drill.recovery_seconds),
+        units::bytes(drill.speed() as u64),
+        took(drill.index_seconds),
+        took(drill.compare_seconds),
+    );
+    let rest = documents.saturating_sub(drill.documents);
+    if rest > 0 {
+        let (rest, all) = (units::count(rest), units::count(documents));
+        push_line(
+            &mut text,
+            &format!(
+                "         not restored: users, roles and the server's internal collections, {rest} of the {all} documents"
+            ),
+        );
+    }
+    drill.findings.iter().for_each(|what| push_line(&mut text, &format!("         {what}")));
+    drill.notes.iter().for_each(|what| push_line(&mut text, &format!("         needs a look: {what}")));
     text
 }

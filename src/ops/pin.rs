@@ -1,4 +1,6 @@
-//! `pin` and `unpin`: whether a clean-up may ever delete a backup.
+//! `pin` and `unpin`: protect a backup from cleanups, and end the protection.
+
+use serde::Serialize;
 
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
@@ -7,25 +9,29 @@ use crate::catalog::marks::Mark;
 use crate::model::id::BackupId;
 use crate::store::Store;
 
-/// What is so now.
-#[derive(Debug)]
+/// The result of `pin` or `unpin`. Serializes as docs/json.md describes it.
+#[derive(Debug, Serialize)]
 pub struct PinReport {
+    version: u32,
     /// The backup.
     pub id: BackupId,
-    /// Whether it is pinned.
+    /// Cleanups keep the backup.
     pub pinned: bool,
-    /// A clean-up has begun to delete it: it may be gone in a moment.
+    /// A cleanup began to delete the backup before the pin. The backup may be gone in a moment.
     pub doomed: bool,
 }
 
 impl PinReport {
-    /// 0, or 3 if a person should look.
+    /// The exit code: 3 if a person should look.
     pub fn exit(&self) -> Exit {
         if self.doomed { Exit::NeedsLook } else { Exit::Done }
     }
 }
 
-/// Keeps a backup from every clean-up.
+/// Pins a backup, so that no cleanup deletes it.
+///
+/// # Errors
+/// Returns an error if there is no such backup, or if a cleanup deletes it meanwhile.
 pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<PinReport> {
     let id = mark.id.clone();
     let (manifest, key) = (layout::manifest(&id), layout::pin(&id));
@@ -33,25 +39,28 @@ pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<PinReport> {
         return Err(missing(&id));
     }
     mark.write(store, &key).await?;
-    // A clean-up looks for a pin after it has written its tombstone, as this looks for a tombstone: one
-    // of them sees the other. One that began before the pin may already be past its look.
+    // A cleanup writes its tombstone and then looks for a pin; this writes the pin and then looks for a tombstone. So at least
+    // one of them sees the other. A cleanup that looked before the pin was written may still delete the backup.
     let doomed = store.head(&layout::tombstone(&id)).await?.is_some();
     if store.head(&manifest).await?.is_none() {
         store.delete(&key).await?;
-        return Err(Error::failed(format!("a clean-up deleted the backup {id} in this very moment")));
+        return Err(Error::failed(format!("a cleanup deleted the backup {id} just now")));
     }
-    Ok(PinReport { id, pinned: true, doomed })
+    Ok(PinReport { version: 1, id, pinned: true, doomed })
 }
 
-/// Lets retention decide again. What was not pinned stays so.
+/// Removes the pin of a backup, if it has one.
+///
+/// # Errors
+/// Returns an error if there is no such backup.
 pub async fn unpin(store: &dyn Store, id: &BackupId) -> Result<PinReport> {
     let key = layout::pin(id);
-    // The pin of a lost manifest must come off as well.
+    // A pin whose manifest is lost can be removed, too.
     if store.head(&key).await?.is_none() && store.head(&layout::manifest(id)).await?.is_none() {
         return Err(missing(id));
     }
     store.delete(&key).await?;
-    Ok(PinReport { id: id.clone(), pinned: false, doomed: false })
+    Ok(PinReport { version: 1, id: id.clone(), pinned: false, doomed: false })
 }
 
 fn missing(id: &BackupId) -> Error {

@@ -1,13 +1,14 @@
 //! When the next backup will go.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 
 use super::{PlanContext, RetainedBackup, RetentionAction, plan};
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 
 /// A backup that will go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Expiry {
     /// The backup.
     pub id: BackupId,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 
 use super::quality::{self, Quality};
 use super::{PlanContext, RetainedBackup, RetentionAction, RetentionDecision, Rule, plan};
@@ -30,18 +31,19 @@ impl Pace {
 }
 
 /// What is stored at a time, after the clean-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StoredForecast {
     /// When.
     pub at: DateTime<Utc>,
     /// How many backups.
     pub backups: usize,
     /// Their artifacts, in bytes.
+    #[serde(rename = "stored_bytes")]
     pub bytes: u64,
 }
 
 /// How long a backup that exists stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stay {
     /// The backup.
     pub id: BackupId,
@@ -50,15 +52,18 @@ pub struct Stay {
     /// What keeps it until then.
     pub rule: Rule,
     /// Why it is not good, if it is not.
+    #[serde(rename = "not_good")]
     pub wrong: Option<String>,
 }
 
 /// What becomes of the backups of a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Outlook {
     /// What is stored now, and after each clean-up of the next [`AHEAD`] days.
+    #[serde(rename = "forecast")]
     pub stored: Vec<StoredForecast>,
     /// The backups that exist now, newest first.
+    #[serde(rename = "kept")]
     pub stays: Vec<Stay>,
 }
 

@@ -169,14 +169,15 @@ fn an_existing_file_is_kept_without_force() {
         "it is asked once: {}",
         ran.stdout
     );
-    let (mend, cron) = (ran.stdout.find("First mend what failed"), ran.stdout.find("Every night, by cron"));
-    assert!(mend.is_some() && mend < cron, "{}", ran.stdout);
+    let (correct, cron) =
+        (ran.stdout.find("First correct what failed"), ran.stdout.find("Every night, by cron"));
+    assert!(correct.is_some() && correct < cron, "{}", ran.stdout);
     assert!(!ran.stdout.contains(".bak"), "{}", ran.stdout);
     assert_ne!(std::fs::read_to_string(config(&home)).expect("the file"), example);
     std::fs::write(config(&home), "dir = '/mine'\n").expect("a file");
     let ran = run(tool.arg("--force")).ends(5);
     let kept = config(&home).with_file_name("config.toml.bak");
-    assert!(ran.stdout.contains(&format!("what was there is kept: {}\n", kept.display())), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&format!("the old file is kept: {}\n", kept.display())), "{}", ran.stdout);
     assert_eq!(std::fs::read_to_string(kept).expect("a copy"), "dir = '/mine'\n");
 }
 

@@ -53,7 +53,7 @@ async fn the_printed_commands_find_a_typed_secret() {
     tool.env("MONGO_URI", &uri).env("RESEND_API_KEY", "re_x").env("ADMIN_EMAILS", "a@example.com");
     tool.env("RESEND_BASE_URL", "http://127.0.0.1:1").arg("--dir").arg(home.backups());
     let ran = run(&mut tool).ends(5);
-    let said = line(&ran.stderr, "is kept: mend what failed");
+    let said = line(&ran.stderr, "is kept: correct what failed");
     let command = said.split('`').nth(1).expect("a command");
     std::fs::write(home.path().join("resend_key"), "re_x\n").expect("a file");
     let health = shell(command, exported, Path::new("/dev/null")).ends(5);
@@ -93,7 +93,7 @@ fn backups_to_a_failed_store_are_not_scheduled() {
     std::fs::write(&file, "").expect("a file");
     let mut tool = init(&home);
     tool.args(["--mongo-uri", NOWHERE, "--dir"]).arg(&file);
-    let ran = run(&mut tool).ends(5).says(&["store", "mend what failed"]);
+    let ran = run(&mut tool).ends(5).says(&["store", "correct what failed"]);
     assert!(!ran.stdout.contains("0 3 * * *") && !ran.stdout.contains("systemctl"), "{}", ran.stdout);
     line(&ran.stdout, "with --force, prints what starts");
     let report = run(tool.arg("--json")).ends(5).json();

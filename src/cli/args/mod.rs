@@ -1,42 +1,42 @@
-//! The command line.
+//! The command line: its flags, the settings that they set, and the errors of wrong usage.
 
-mod backup;
-mod cleanup;
-mod health;
-mod init;
-mod list;
-mod notify;
-mod offered;
-mod pin;
-mod restore;
-mod stats;
-mod verify;
+mod admin;
+mod data;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{PossibleValue, TypedValueParser, ValueHint};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 
-pub use self::backup::BackupArgs;
-pub use self::cleanup::CleanupArgs;
-pub use self::health::HealthArgs;
-pub use self::init::InitArgs;
-pub use self::list::ListArgs;
-pub use self::notify::NotifyArgs;
-pub use self::offered::hinted;
-pub use self::pin::{PinArgs, UnpinArgs};
-pub use self::restore::RestoreArgs;
-pub use self::stats::StatsArgs;
-pub use self::verify::VerifyArgs;
+pub use self::admin::{
+    CleanupArgs, HealthArgs, InitArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs, UnpinArgs,
+};
+pub use self::data::{BackupArgs, RestoreArgs, VerifyArgs};
+use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::config::Raw;
+
+/// The output of `--version`: the version, the build, and what the tool supports.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("UZIMA_BACKUP_BUILD"),
+    ")\n\
+     engines: native, mongodump\n\
+     formats: tar.gz, tar.zst, archive.gz, archive.zst\n\
+     stores: directory, S3"
+);
 
 /// MongoDB backups that restore.
 #[derive(Debug, Parser)]
 #[command(
     name = "uzima-backup",
     version,
-    long_version = crate::cli::version::LONG,
+    long_version = LONG_VERSION,
     about = "MongoDB backups that restore: one streamed, checked artifact to S3 or a directory",
     after_help = after_help()
 )]
@@ -47,10 +47,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What the help calls the flags of every command.
 const GLOBAL: &str = "Global options";
 
-/// Flags of every command.
+/// The flags of every command.
 #[derive(Debug, Args)]
 pub struct Common {
     /// Read this configuration file instead of /etc/uzima-backup/config.toml
@@ -59,18 +58,18 @@ pub struct Common {
     /// Print the result as JSON on standard output
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// Print nothing but errors
+    /// Print only errors
     #[arg(long, short, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Append the log to this file as well, with the result; rotate it with logrotate's copytruncate
+    /// Also append the log and the result to this file; rotate it with logrotate's copytruncate
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// Log more; twice, everything (RUST_LOG is finer)
+    /// Log more; given twice, log everything (RUST_LOG is more selective)
     #[arg(long, short, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
-/// What to do. What each is for stands at its flags: a comment here would hide the long text there.
+/// The subcommands. A comment on a variant would replace the long help text of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Init(InitArgs),
@@ -84,19 +83,41 @@ pub enum Command {
     Stats(StatsArgs),
     Health(HealthArgs),
     Notify(NotifyArgs),
-    /// Show the merged settings, secrets hidden, and where each came from
+    /// Show the merged settings and where each came from, without secrets
     #[command(after_help = "Examples:\n  uzima-backup config\n  env -i $(which uzima-backup) config\n  \
 uzima-backup config --json | jq '.settings[] | select(.origin)'\n\n\
-Exit codes: 0 they can be used · 2 one of them is wrong")]
+Exit codes: 0 the settings are valid · 2 a setting is wrong")]
     Config,
 }
 
-/// Where settings come from, and every exit code.
+/// The job and the directory, as settings.
+#[derive(Debug, Default, Args)]
+pub struct JobAndDir {
+    /// The job; by default, it is named after the chosen data and the host of the server
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// The directory of the backups
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// The job as a filter, and the directory as a setting.
+#[derive(Debug, Default, Args)]
+pub struct BackupsOf {
+    /// Only backups of this job
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// The directory of the backups
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// The sources of settings, and every exit code.
 fn after_help() -> String {
     let codes: Vec<String> = Exit::all().map(|exit| format!("{} {}", exit.shown(), exit.meaning())).collect();
     format!(
         "Settings come from flags, then the environment, then /etc/uzima-backup/config.toml (or --config, or \
-         UZIMA_BACKUP_CONFIG). `uzima-backup config` shows them all and where each came from.\n\n\
+         UZIMA_BACKUP_CONFIG). `uzima-backup config` shows all of them and where each came from.\n\n\
          Examples:\n  uzima-backup init --dir /var/backups/mongodb\n  uzima-backup backup\n  uzima-backup list\n  \
          uzima-backup verify\n  uzima-backup restore latest --dry-run\n\n\
          Exit codes: {}",
@@ -108,85 +129,172 @@ impl Cli {
     /// The settings that the flags set.
     pub fn settings(&self) -> BTreeMap<&'static str, Raw> {
         let mut flags = self.command.settings();
-        if let Some(file) = &self.common.log_file {
-            flags.insert("log_file", Raw::Text(file.display().to_string()));
-        }
+        flags.extend(path(self.common.log_file.as_deref()).map(|file| ("log_file", Raw::Text(file))));
         flags
     }
 }
 
 impl Command {
-    /// The settings that the flags set.
     fn settings(&self) -> BTreeMap<&'static str, Raw> {
-        let mut flags = BTreeMap::new();
-        let mut text = |key, value: Option<String>| {
-            if let Some(value) = value {
-                flags.insert(key, Raw::Text(value));
-            }
-        };
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-        match self {
+        let mut lists: Vec<(&str, &Vec<String>)> = Vec::new();
+        let texts = match self {
             Command::Init(args) => {
-                text("mongo_uri", args.mongo_uri.clone());
-                // It is written down, for runs that start elsewhere.
-                let dir =
-                    args.dir.as_ref().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
-                text("dir", path(&dir));
+                // Nightly runs start in another directory.
+                let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+                let dir = args.dir.as_ref().map(absolute);
+                vec![("mongo_uri", args.mongo_uri.clone()), ("dir", path(dir.as_deref()))]
             }
             Command::Backup(args) => {
-                text("job", args.job.clone());
-                text("engine", args.engine.clone());
-                text("consistency", args.consistency.clone());
-                text("format", args.format.clone());
-                text("compression_level", args.level.map(|level| level.to_string()));
-                text("check_compression", args.check_compression.then(|| "true".into()));
-                text("dir", path(&args.dir));
-                for (key, items) in
-                    [("databases", &args.db), ("include", &args.include), ("exclude", &args.exclude)]
-                {
-                    if !items.is_empty() {
-                        flags.insert(key, Raw::List(items.clone()));
-                    }
-                }
+                lists.extend([
+                    ("databases", &args.db),
+                    ("include", &args.include),
+                    ("exclude", &args.exclude),
+                ]);
+                vec![
+                    ("job", args.job.clone()),
+                    ("engine", args.engine.clone()),
+                    ("consistency", args.consistency.clone()),
+                    ("format", args.format.clone()),
+                    ("compression_level", args.level.map(|level| level.to_string())),
+                    ("check_compression", args.check_compression.then(|| "true".into())),
+                    ("dir", path(args.dir.as_deref())),
+                ]
             }
-            Command::Restore(args) => {
-                text("dir", path(&args.dir));
-                text("restore_uri", args.to_uri.clone());
+            Command::Restore(RestoreArgs { backups, to_uri, .. }) => {
+                vec![("dir", path(backups.dir.as_deref())), ("restore_uri", to_uri.clone())]
             }
-            Command::List(args) => text("dir", path(&args.dir)),
-            Command::Cleanup(args) => {
-                text("job", args.job.clone());
-                text("dir", path(&args.dir));
+            Command::Verify(VerifyArgs { backups, to_uri, .. }) => {
+                vec![("dir", path(backups.dir.as_deref())), ("drill_uri", to_uri.clone())]
             }
-            Command::Stats(args) => {
-                text("job", args.job.clone());
-                text("dir", path(&args.dir));
+            Command::Cleanup(CleanupArgs { target, .. })
+            | Command::Stats(StatsArgs { target, .. })
+            | Command::Health(HealthArgs { target, .. }) => {
+                vec![("job", target.job.clone()), ("dir", path(target.dir.as_deref()))]
             }
-            Command::Health(args) => {
-                text("job", args.job.clone());
-                text("dir", path(&args.dir));
+            Command::List(ListArgs { backups, .. })
+            | Command::Pin(PinArgs { backup: OneBackup { backups, .. }, .. })
+            | Command::Unpin(UnpinArgs { backup: OneBackup { backups, .. } }) => {
+                vec![("dir", path(backups.dir.as_deref()))]
             }
-            Command::Verify(args) => {
-                text("dir", path(&args.dir));
-                text("drill_uri", args.to_uri.clone());
-            }
-            Command::Pin(args) => text("dir", path(&args.dir)),
-            Command::Unpin(args) => text("dir", path(&args.dir)),
-            Command::Notify(_) | Command::Config => {}
-        }
-        flags
+            Command::Notify(_) | Command::Config => Vec::new(),
+        };
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key, Raw::Text(text?))));
+        let lists = lists.into_iter().filter(|(_, items)| !items.is_empty());
+        texts.chain(lists.map(|(key, items)| (key, Raw::List(items.clone())))).collect()
     }
+}
+
+fn path(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.display().to_string())
+}
+
+/// Parses as `T` does, with the error messages of `T`, and offers these values for completion in shells.
+fn completed<T>(values: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Into<Box<dyn std::error::Error + Send + Sync>> + 'static> + Clone + Send + Sync + 'static,
+{
+    let parse: fn(&str) -> Result<T, T::Err> = str::parse;
+    Completed { parse, values: values.into_iter().collect() }
+}
+
+#[derive(Clone)]
+struct Completed<P> {
+    parse: P,
+    values: Vec<&'static str>,
+}
+
+impl<P: TypedValueParser> TypedValueParser for Completed<P> {
+    type Value = P::Value;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&Arg>,
+        text: &OsStr,
+    ) -> Result<P::Value, clap::Error> {
+        self.parse.parse_ref(command, arg, text)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.values.iter().map(PossibleValue::new)))
+    }
+}
+
+/// Makes shells complete values with file names, but only for flags whose value is a path.
+pub fn with_value_hints(command: clap::Command) -> clap::Command {
+    let hint = |arg: Arg| {
+        if !arg.get_action().takes_values() {
+            return arg;
+        }
+        let hint = match arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str()) {
+            Some("DIR") => ValueHint::DirPath,
+            Some("FILE") => ValueHint::FilePath,
+            Some("PATH") => ValueHint::AnyPath,
+            _ => ValueHint::Other,
+        };
+        arg.value_hint(hint)
+    };
+    command.mut_args(hint).mut_subcommands(|command| command.mut_args(hint))
+}
+
+fn positive(text: &str) -> Result<std::num::NonZeroUsize, String> {
+    text.parse().map_err(|_| "it is a whole number, at least 1".into())
+}
+
+fn whole(text: &str) -> Result<i32, String> {
+    text.parse().map_err(|_| "it is a whole number".into())
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|n| (1..=100).contains(n)).ok_or_else(|| "it is a percentage from 1% to 100%".into())
+}
+
+/// Turns an error of clap into an error with a next step. `args` is the command line with the name of the program.
+pub fn usage_error(error: &clap::Error, args: &[OsString]) -> Error {
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let message = match error.kind() {
+        ErrorKind::ValueValidation => {
+            let flag = context(ContextKind::InvalidArg);
+            // Clap names the flag as in the help, for example `--limit <N>`.
+            let flag = flag.split(" <").next().unwrap_or_default().to_string();
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("{flag} = '{}': {why}", context(ContextKind::InvalidValue))
+        }
+        _ => essence(&error.to_string()),
+    };
+    // Clap's errors contain the subcommand only in some cases.
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(args).ok();
+    let command = matches.as_ref().and_then(|matches| matches.subcommand_name());
+    let command = command.map(|name| format!(" {name}")).unwrap_or_default();
+    Error::usage(message).hint(format!("`uzima-backup{command} --help` shows the usage"))
+}
+
+/// Clap's message without `error: `, the usage and the advice to read the help, in one line.
+fn essence(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|end| text.find(end)).min();
+    let lines = text[..end.unwrap_or(text.len())].lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" · ").replace(": · ", ": ").replace("tip: ", "")
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+    use crate::config::choices::{EngineChoice, NAMES};
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_long_version_names_every_format_and_engine() {
+        assert!(LONG_VERSION.contains(&format!("formats: {}\n", NAMES.join(", "))), "{LONG_VERSION}");
+        let (_, rest) = LONG_VERSION.split_once("engines: ").expect("engines");
+        for engine in rest.lines().next().expect("a line").split(", ") {
+            engine.parse::<EngineChoice>().expect("an engine");
+        }
     }
 
     #[test]
@@ -198,19 +306,8 @@ mod tests {
 
     #[test]
     fn flags_become_settings() {
-        let cli = Cli::parse_from([
-            "uzima-backup",
-            "backup",
-            "--db",
-            "a",
-            "--db",
-            "b",
-            "--level",
-            "3",
-            "--dir",
-            "/x",
-        ]);
-        let flags = cli.settings();
+        let args = "uzima-backup backup --db a --db b --level 3 --dir /x";
+        let flags = Cli::parse_from(args.split(' ')).settings();
         assert_eq!(flags["databases"], Raw::List(vec!["a".into(), "b".into()]));
         assert_eq!(flags["compression_level"], Raw::Text("3".into()));
         assert_eq!(flags["dir"], Raw::Text("/x".into()));
@@ -221,5 +318,54 @@ mod tests {
             let is_there = backup.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"));
             assert!(is_there, "{flag}");
         }
+    }
+
+    #[test]
+    fn usage_errors_are_one_line_without_the_usage() {
+        for (args, words) in [
+            (&["list", "--limit", "0"][..], "--limit = '0': it is a whole number, at least 1"),
+            (&["list", "--limit", "-1"], "--limit = '-1': it is a whole number, at least 1"),
+            (
+                &["backup", "--wait", "-1m"],
+                "--wait = '-1m': it is a whole number and a unit, e.g. 90s, 10m or 2h",
+            ),
+            (&["backup", "--level", "-x"], "--level = '-x': it is a whole number"),
+            (&["verify", "--all", "--sample", "-5"], "--sample = '-5': it is a percentage from 1% to 100%"),
+            (&["list", "--frob"], "unexpected argument '--frob' found"),
+            (&["pin"], "the following required arguments were not provided: <latest|ID>"),
+            (&["health", "--only", "x"], "invalid value 'x' for '--only <CHECK>'"),
+        ] {
+            let error = refused(args);
+            let text = error.to_string();
+            assert!(
+                text.starts_with(words) && !text.contains("Usage") && !text.contains('\n'),
+                "{args:?}: {text}"
+            );
+            assert_eq!(error.exit(), Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn the_next_step_is_the_help_of_the_subcommand() {
+        for (args, command) in [
+            (&["pin", "newest"][..], " pin"),
+            (&["pin"], " pin"),
+            (&["list", "--status", "bad"], " list"),
+            (&["list", "--frob"], " list"),
+            (&["health", "--only", "mail,mongo"], " health"),
+            (&["--config", "list", "backup", "--level", "-x"], " backup"),
+            (&["backup", "--wait", "-1m"], " backup"),
+            (&["verify", "latest", "--sample", "-5"], " verify"),
+            (&["bakcup"], ""),
+            (&["--frob"], ""),
+        ] {
+            let want = format!("`uzima-backup{command} --help` shows the usage");
+            assert_eq!(refused(args).next_step(), Some(want.as_str()), "{args:?}");
+        }
+    }
+
+    fn refused(args: &[&str]) -> Error {
+        let args: Vec<OsString> = ["uzima-backup"].iter().chain(args).map(Into::into).collect();
+        usage_error(&Cli::try_parse_from(&args).unwrap_err(), &args)
     }
 }

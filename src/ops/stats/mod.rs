@@ -1,204 +1,385 @@
-//! `stats`: what the runs of a job tell together. [`report`] is pure: from runs and a clock to figures;
-//! [`gather`] brings it the runs.
+//! `stats`: the figures of a job's runs and backups. [`gather`] reads the store; [`report`] is pure.
 
-mod gather;
-mod pace;
-mod periods;
-mod standing;
-mod trend;
+mod figures;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::base::clock;
+use crate::base::error::Result;
+use crate::catalog::CatalogOptions;
 use crate::catalog::fault::{BackupFault, ShownStatus};
+use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::run::{BackupRun, STATUSES, Status};
-use crate::catalog::state::RetainedBackup;
+use crate::catalog::state::{RetainedBackup, StoreState};
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 use crate::retention::forecast::{Expiry, next_expiry};
 use crate::retention::outlook::{Outlook, Pace, outlook};
+use crate::retention::{PlanContext, freshness, plan};
+use crate::store::Store;
 
-pub use gather::gather;
-pub use periods::{PeriodUnit, StatsPeriod};
-pub use standing::JobStanding;
-pub use trend::Trend;
+pub use figures::{PeriodUnit, StatsPeriod, Trend};
 
-/// How many of the last runs are told.
+/// How many runs the list of the last runs has.
 const LAST: usize = 10;
 
-/// Whose figures are wanted, and what they are held against.
+/// The job, and the limits that its figures are compared with.
 #[derive(Debug, Clone)]
 pub struct StatsOptions {
     /// The job.
     pub job: String,
     /// How long backups are kept.
     pub policy: Policy,
-    /// The newest good backup is too old when it is older.
+    /// The greatest age of the newest good backup.
     pub max_age: Duration,
 }
 
-/// What the figures are made from.
+/// The runs and backups that the figures are computed from.
 #[derive(Debug, Default)]
 pub struct JobHistory {
-    /// The store, in words.
+    /// The store, as shown to people.
     pub place: String,
-    /// The other jobs that have backups there.
+    /// The other jobs with backups in the store.
     pub others: Vec<String>,
     /// The runs, in any order.
     pub runs: Vec<BackupRun>,
-    /// The backups that exist, as retention sees them.
+    /// The existing backups, as retention sees them.
     pub backups: Vec<RetainedBackup>,
-    /// What is wrong with the backups that are not as they should be.
+    /// The faults of backups whose stored data is wrong.
     pub faults: BTreeMap<BackupId, BackupFault>,
-    /// What of the store could not be understood.
+    /// The objects in the store that cannot be parsed, with the reason.
     pub unreadable: Vec<String>,
-    /// What of the store a person should look at.
+    /// The problems of the store that a person should look at.
     pub problems: Vec<String>,
-    /// The last drill with each backup that had one, newest first.
+    /// The last drill of each backup, newest first.
     pub drills: Vec<(BackupId, Drill)>,
 }
 
-/// The figures of a job.
-#[derive(Debug)]
+/// The figures of a job. Serializes as docs/json.md describes it.
+#[derive(Debug, Serialize)]
 pub struct StatsReport {
+    version: u32,
     /// The job.
     pub job: String,
-    /// The store, in words.
+    /// The store, as shown to people.
     pub place: String,
-    /// The other jobs that have backups there.
+    /// The other jobs with backups in the store.
+    #[serde(skip)]
     pub others: Vec<String>,
-    /// When this was so.
+    /// The time of the report.
     pub at: DateTime<Utc>,
-    /// How many runs of each status there were.
+    /// The number of runs with each status.
+    #[serde(rename = "runs", serialize_with = "counts")]
     pub totals: Vec<(Status, usize)>,
-    /// How many of the ended runs made a backup: of the last 7 and 30 days, and of all.
+    /// The success rates of the last 7 and 30 days, and of all runs.
     pub success: Vec<SuccessRate>,
-    /// The backups that exist: how many, and the sum of their artifacts in bytes.
-    pub kept: (usize, u64),
-    /// Their raw data, in bytes, summed up.
-    pub kept_raw: u64,
-    /// How many of them are not good.
+    /// The number of existing backups.
+    pub backups: usize,
+    /// The number of existing backups that are not good.
+    #[serde(rename = "backups_not_good")]
     pub not_good: usize,
-    /// How many there are beside them, by the records, whose manifest is missing or cannot be understood.
+    /// The number of recorded backups whose manifest is missing or unreadable. They are not among `backups`.
+    #[serde(rename = "backups_lost")]
     pub lost: usize,
-    /// What is wrong with the stored data of those that are not as they should be.
-    pub faults: BTreeMap<BackupId, BackupFault>,
+    /// The total size of the artifacts, in bytes.
+    pub stored_bytes: u64,
+    /// The total raw size of the backups, in bytes.
+    pub raw_bytes: u64,
     /// The newest backup.
-    pub newest: Option<BackupRun>,
-    /// When the oldest backup began.
+    #[serde(serialize_with = "id")]
+    pub newest: Option<StatsRun>,
+    /// The start of the oldest backup.
+    #[serde(rename = "oldest_started_at")]
     pub oldest: Option<DateTime<Utc>>,
-    /// The size of an artifact in bytes, over the time.
+    /// The size of an artifact, in bytes.
     pub size: Option<Trend>,
-    /// The documents of a backup, over the time.
+    /// The documents of a backup.
     pub documents: Option<Trend>,
-    /// How long a backup took, in seconds, over the time.
+    /// The duration of a backup, in seconds.
+    #[serde(rename = "seconds")]
     pub duration: Option<Trend>,
-    /// What the last backups read in bytes of raw data per second, the median.
+    /// The median speed of the last backups, in bytes of raw data per second.
+    #[serde(rename = "raw_bytes_per_second")]
     pub throughput: Option<f64>,
-    /// Day by day, week by week or month by month, newest first.
+    /// The runs by day, week or month, newest first.
     pub periods: Vec<StatsPeriod>,
-    /// The runs, newest first.
-    pub runs: Vec<BackupRun>,
-    /// What goes next.
-    pub next_expiry: Option<Expiry>,
-    /// How the job stands.
+    /// All runs, newest first. The JSON has the last runs only.
+    #[serde(rename = "last", serialize_with = "last")]
+    pub runs: Vec<StatsRun>,
+    /// The state of the job.
     pub standing: JobStanding,
-    /// How backups are taken to go on.
-    pub pace: Pace,
-    /// What will be stored, and until when each backup is kept.
+    /// The backups and sizes of the next weeks, and how long each backup is kept.
+    #[serde(flatten)]
     pub outlook: Outlook,
-    /// The last drill with each backup that had one, newest first.
+    /// The last drill of each backup, newest first. The JSON has the first only.
+    #[serde(rename = "drill", serialize_with = "newest_drill")]
     pub drills: Vec<(BackupId, Drill)>,
+    /// The next backup that a cleanup deletes.
+    pub next_expiry: Option<Expiry>,
+    /// The pace of backups that the outlook assumes.
+    #[serde(skip)]
+    pub pace: Pace,
 }
 
 impl StatsReport {
     /// The last runs, newest first.
-    pub fn last(&self) -> &[BackupRun] {
+    pub fn last(&self) -> &[StatsRun] {
         &self.runs[..self.runs.len().min(LAST)]
-    }
-
-    /// How a run and its backup stand.
-    pub fn shown(&self, run: &BackupRun) -> ShownStatus {
-        ShownStatus::new(run.status, self.faults.get(&run.id))
     }
 }
 
-/// How many runs made a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+fn counts<S: Serializer>(totals: &[(Status, usize)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(totals.iter().map(|(status, count)| (status.word(), count)))
+}
+
+fn id<S: Serializer>(run: &Option<StatsRun>, serializer: S) -> Result<S::Ok, S::Error> {
+    run.as_ref().map(|run| &run.id).serialize(serializer)
+}
+
+fn last<S: Serializer>(runs: &[StatsRun], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(runs.iter().take(LAST))
+}
+
+fn newest_drill<S: Serializer>(drills: &[(BackupId, Drill)], serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = |(id, drill): &(BackupId, Drill)| {
+        json!({
+            "id": id,
+            "at": drill.at,
+            "sound": drill.findings.is_empty(),
+            "recovery_seconds": drill.recovery_seconds,
+            "raw_bytes": drill.raw_bytes,
+            "target": drill.target,
+        })
+    };
+    drills.first().map(shown).serialize(serializer)
+}
+
+fn whole_seconds<S: Serializer>(
+    time: &(impl Into<Option<Duration>> + Copy),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    (*time).into().map(|time: Duration| time.as_secs()).serialize(serializer)
+}
+
+/// A run in the statistics.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatsRun {
+    /// The id of the run and of its backup.
+    pub id: BackupId,
+    /// The state of the run and its backup.
+    pub status: ShownStatus,
+    /// The state of the run alone, without faults of its backup.
+    #[serde(skip)]
+    pub outcome: Status,
+    /// When the run began.
+    pub started_at: DateTime<Utc>,
+    /// When the run ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// The number of documents.
+    pub documents: Option<u64>,
+    /// The length of the documents in bytes.
+    pub raw_bytes: Option<u64>,
+    /// The size of the artifact in bytes.
+    pub stored_bytes: Option<u64>,
+    /// The fault of the backup, or else the error of the run.
+    pub error: Option<String>,
+    /// Everything else that a person should look at.
+    pub warnings: Vec<String>,
+}
+
+impl StatsRun {
+    fn new(run: &BackupRun, fault: Option<&BackupFault>) -> StatsRun {
+        StatsRun {
+            id: run.id.clone(),
+            status: ShownStatus::new(run.status, fault),
+            outcome: run.status,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+            documents: run.documents,
+            raw_bytes: run.raw_bytes,
+            stored_bytes: run.stored_bytes,
+            error: fault.map(|fault| fault.why.clone()).or_else(|| run.error.clone()),
+            warnings: run.warnings.clone(),
+        }
+    }
+
+    /// The duration of the run.
+    pub fn took(&self) -> Option<Duration> {
+        (self.finished_at? - self.started_at).to_std().ok()
+    }
+
+    /// The speed in bytes of raw data per second, if the run took a measurable time.
+    pub fn speed(&self) -> Option<f64> {
+        speed(self.raw_bytes?, self.took()?)
+    }
+}
+
+fn speed(raw_bytes: u64, took: Duration) -> Option<f64> {
+    (took >= Duration::from_millis(1)).then(|| raw_bytes as f64 / took.as_secs_f64())
+}
+
+/// The share of runs that made a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SuccessRate {
-    /// Of the last so many days; `None` is all of them.
+    /// The number of past days that are counted. `None` means all runs.
     pub days: Option<u32>,
-    /// Runs that made one.
+    /// Runs that made a backup.
     pub made: usize,
     /// Runs that ended.
     pub ended: usize,
+    /// `made` in percent of `ended`; `None` if no run ended.
+    pub percent: Option<f64>,
 }
 
-impl SuccessRate {
-    /// In percent; `None` where no run ended.
-    pub fn percent(&self) -> Option<f64> {
-        (self.ended > 0).then(|| self.made as f64 * 100.0 / self.ended as f64)
+/// The state of a job as far as the store shows it.
+#[derive(Debug, Serialize)]
+pub struct JobStanding {
+    /// The newest good backup.
+    pub newest_good: Option<BackupId>,
+    /// The age of the newest good backup.
+    #[serde(rename = "age_seconds", serialize_with = "whole_seconds")]
+    pub age: Option<Duration>,
+    /// The greatest allowed age of the newest good backup.
+    #[serde(rename = "max_age_seconds", serialize_with = "whole_seconds")]
+    pub max_age: Duration,
+    /// The newest good backup is not older than allowed.
+    pub fresh: bool,
+    /// The backups that do not count, with the reason.
+    #[serde(skip)]
+    pub bad: Vec<(BackupId, String)>,
+    /// The last run that ended made no backup.
+    #[serde(skip)]
+    pub failing: bool,
+    /// Why a cleanup would delete nothing; empty if it is not frozen.
+    pub frozen: Vec<String>,
+    /// The other problems of the store that a person should look at.
+    pub problems: Vec<String>,
+}
+
+/// Reads the store, joins its runs with the recorded ones, and computes the figures.
+///
+/// # Errors
+/// Returns an error if the store cannot be read. Objects that cannot be parsed are logged and left out.
+pub async fn gather(
+    store: &dyn Store,
+    records: &[BackupRun],
+    options: &StatsOptions,
+    reading: &CatalogOptions,
+) -> Result<StatsReport> {
+    let now = reading.now;
+    let state = StoreState::read(store, &options.job, reading).await?;
+    let place = store.place();
+    let mut runs: Vec<BackupRun> =
+        state.manifests().map(|manifest| BackupRun::completed(manifest, &place)).collect();
+    let mut manifests: BTreeSet<BackupId> = state.manifests().map(|manifest| manifest.id.clone()).collect();
+    // An unreadable or archived manifest also means that there is a backup.
+    manifests.extend(state.broken.keys().cloned());
+    manifests.extend(state.archived.iter().cloned());
+    let mut failures = BTreeSet::new();
+    // A run whose last answer was lost may have both a manifest and a `failed.json`. The manifest counts.
+    for (id, failure) in state.failed.iter().filter(|(id, _)| !manifests.contains(id)) {
+        match failure {
+            Ok(failure) => runs.push(BackupRun::failed(failure, &place)),
+            Err(why) => log::warn!("{why}"),
+        }
+        failures.insert(id.clone());
     }
+    state.unreadable.iter().for_each(|why| log::warn!("{why}"));
+    let said = StoreRuns { place: place.clone(), runs, manifests, failures };
+    let mine: Vec<BackupRun> = records.iter().filter(|run| run.job == options.job).cloned().collect();
+    let mut runs = history::join(&said, &mine, &RunContext { now, held: None });
+    let mut problems = state.problems();
+    let faults = state.faults().chain(&state.broken);
+    let mut faults: BTreeMap<BackupId, BackupFault> =
+        faults.map(|(id, fault)| (id.clone(), fault.clone())).collect();
+    for run in &mut runs {
+        if let Some(fault) = state.incomplete.get(&run.id).and_then(|folder| BackupFault::lost_manifest(run, folder, now)) {
+            // The artifact is still stored, and there is no tombstone.
+            run.status = Status::Completed;
+            problems.push(fault.with_id(&run.id));
+            faults.insert(run.id.clone(), fault);
+        }
+    }
+    // No record names the job of these backups.
+    let known = |id: &BackupId| faults.contains_key(id) || records.iter().any(|run| run.id == *id);
+    let unknown = state.lost(now).into_iter().filter(|(id, _)| !known(id));
+    problems.extend(unknown.map(|(id, fault)| fault.with_id(id)));
+    let known = JobHistory {
+        faults,
+        runs,
+        place,
+        backups: state.backups(),
+        others: state.others.iter().cloned().collect(),
+        problems,
+        drills: state.drills().into_iter().map(|(id, drill)| (id.clone(), drill.clone())).collect(),
+        unreadable: state.unreadable,
+    };
+    Ok(report(&known, options, now))
 }
 
-/// Whether a run made a backup, be it deleted since.
+/// Returns true if the run made a backup, even if the backup was deleted since.
 fn made(run: &BackupRun) -> bool {
     matches!(run.status, Status::Completed | Status::Deleted)
 }
 
-/// The figures of a job from what is known of it.
+/// Computes the figures of a job.
 pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) -> StatsReport {
     let StatsOptions { job, policy, .. } = options;
     let mut runs: Vec<&BackupRun> = known.runs.iter().filter(|run| run.job == *job).collect();
     runs.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
-    // What is known by records alone is no part of what exists, which must not depend on them.
+    // Backups that only records know are counted apart: the figures of existing backups must not depend on records.
     let (lost, completed): (Vec<&BackupRun>, Vec<&BackupRun>) = runs
         .iter()
         .copied()
         .filter(|run| run.status == Status::Completed)
         .partition(|run| known.faults.get(&run.id).is_some_and(|fault| fault.kind.takes_the_manifest()));
-    // A deleted backup still tells how large the data was.
+    // Deleted backups still show how the size of the data changed.
     let history: Vec<&BackupRun> = runs.iter().copied().filter(|run| made(run)).collect();
     let trend = |value: fn(&BackupRun) -> Option<f64>| {
-        trend::of(history.iter().filter_map(|run| Some((run.started_at, value(run)?))))
+        figures::trend(history.iter().filter_map(|run| Some((run.started_at, value(run)?))))
     };
     let values = |value: fn(&BackupRun) -> Option<u64>| completed.iter().filter_map(move |run| value(run));
-    // What a planted manifest says may be anything.
+    // A planted manifest may claim any size.
     let sum = |value| values(value).fold(0, u64::saturating_add);
     let size = trend(|run| run.stored_bytes.map(|n| n as f64));
     let sizes: BTreeMap<&BackupId, u64> =
         completed.iter().filter_map(|run| Some((&run.id, run.stored_bytes?))).collect();
-    let pace = pace::of(&history, size.as_ref());
+    let pace = figures::pace(&history, size.as_ref());
     let outlook = outlook(&known.backups, &sizes, policy, job, now, pace);
+    let shown = |run: &BackupRun| StatsRun::new(run, known.faults.get(&run.id));
+    let speeds = history.iter().take(LAST).filter_map(|run| speed(run.raw_bytes?, run.took()?));
     StatsReport {
+        version: 1,
         job: job.clone(),
         place: known.place.clone(),
         others: known.others.clone(),
         at: now,
         totals: STATUSES.map(|status| (status, runs.iter().filter(|r| r.status == status).count())).to_vec(),
         success: [Some(7), Some(30), None].map(|days| success(&runs, days, now)).to_vec(),
-        kept: (completed.len(), sum(|run| run.stored_bytes)),
-        kept_raw: sum(|run| run.raw_bytes),
-        newest: completed.iter().find(|run| !clock::is_future(run.started_at, now)).map(|run| (*run).clone()),
+        backups: completed.len(),
+        not_good: outlook.stays.iter().filter(|stay| stay.wrong.is_some()).count(),
+        lost: lost.len(),
+        stored_bytes: sum(|run| run.stored_bytes),
+        raw_bytes: sum(|run| run.raw_bytes),
+        newest: completed.iter().find(|run| !clock::is_future(run.started_at, now)).map(|run| shown(run)),
         oldest: completed.last().map(|run| run.started_at),
         size,
         documents: trend(|run| run.documents.map(|n| n as f64)),
         duration: trend(|run| run.took().map(|took| took.as_secs_f64())),
-        throughput: trend::median(history.iter().take(LAST).filter_map(|run| speed(run))),
-        periods: periods::of(&runs, now),
-        runs: runs.iter().map(|run| (*run).clone()).collect(),
-        next_expiry: next_expiry(&known.backups, policy, job, now),
-        standing: standing::of(known, &runs, options, now),
-        pace,
-        not_good: outlook.stays.iter().filter(|stay| stay.wrong.is_some()).count(),
-        lost: lost.len(),
-        faults: known.faults.clone(),
+        throughput: figures::median(speeds),
+        periods: figures::periods(&runs, now),
+        runs: runs.iter().map(|run| shown(run)).collect(),
+        standing: standing(known, &runs, options, now),
         outlook,
         drills: known.drills.clone(),
+        next_expiry: next_expiry(&known.backups, policy, job, now),
+        pace,
     }
 }
 
@@ -206,13 +387,39 @@ fn success(runs: &[&BackupRun], days: Option<u32>, now: DateTime<Utc>) -> Succes
     let since = days.map(|days| now - TimeDelta::days(days.into()));
     let ended = runs.iter().filter(|run| run.status != Status::Running);
     let ended: Vec<_> = ended.filter(|run| since.is_none_or(|since| run.started_at >= since)).collect();
-    SuccessRate { days, made: ended.iter().filter(|run| made(run)).count(), ended: ended.len() }
+    let (made, ended) = (ended.iter().filter(|run| made(run)).count(), ended.len());
+    let percent = (ended > 0).then(|| made as f64 * 100.0 / ended as f64);
+    SuccessRate { days, made, ended, percent }
 }
 
-/// What a run read in bytes of raw data per second; of runs that took no time nothing can be said.
-pub fn speed(run: &BackupRun) -> Option<f64> {
-    let took = run.took().filter(|took| *took >= Duration::from_millis(1))?;
-    Some(run.raw_bytes? as f64 / took.as_secs_f64())
+fn standing(
+    known: &JobHistory,
+    newest_first: &[&BackupRun],
+    options: &StatsOptions,
+    now: DateTime<Utc>,
+) -> JobStanding {
+    let mut past = newest_first.iter().filter(|run| !clock::is_future(run.started_at, now));
+    let last_ended = past.find(|run| run.status != Status::Running);
+    // `health` compares the clocks. Asking for the store's clock would be another request.
+    let context = PlanContext {
+        job: options.job.clone(),
+        now,
+        store_clock: now,
+        force: false,
+        unreadable: known.unreadable.clone(),
+    };
+    let freshness = freshness(&known.backups, &options.job, now, options.max_age);
+    let (newest_good, age) = freshness.newest.unzip();
+    JobStanding {
+        newest_good,
+        age,
+        max_age: options.max_age,
+        fresh: freshness.fresh,
+        bad: freshness.bad,
+        failing: last_ended.is_some_and(|run| !made(run)),
+        frozen: plan(&known.backups, &options.policy, &context).frozen,
+        problems: known.problems.clone(),
+    }
 }
 
 #[cfg(test)]

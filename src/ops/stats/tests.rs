@@ -1,4 +1,4 @@
-//! Figures counted by hand.
+//! Figures compared with figures counted by hand.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn options() -> StatsOptions {
 }
 
 #[test]
-fn figures_of_a_few_nights() {
+fn a_few_nights_have_the_counted_figures() {
     let runs = [
         run("2026-11-01", Status::Deleted, 1000),
         run("2026-11-20", Status::Failed, 0),
@@ -38,14 +38,14 @@ fn figures_of_a_few_nights() {
     let report = report(&known, &options(), at("2026-11-24T03:00:01Z"));
     let count = |status| report.totals.iter().find(|(s, _)| *s == status).unwrap().1;
     assert_eq!(STATUSES.map(count), [1, 2, 1, 1, 1]);
-    assert_eq!((report.kept, report.kept_raw), ((2, 4200), 12_600));
+    assert_eq!((report.backups, report.stored_bytes, report.raw_bytes), (2, 4200, 12_600));
     let success: Vec<_> = report.success.iter().map(|s| (s.days, s.made, s.ended)).collect();
     assert_eq!(success, [(Some(7), 2, 4), (Some(30), 3, 5), (None, 3, 5)]);
     assert_eq!(report.newest.as_ref().unwrap().stored_bytes, Some(2200));
     assert_eq!(report.oldest, Some(at("2026-11-21T03:00:00Z")));
     assert_eq!(report.throughput, Some(600.0));
     assert_eq!(report.last().len(), 6);
-    assert_eq!(report.last()[0].status, Status::Running);
+    assert_eq!(report.last()[0].outcome, Status::Running);
     let size = report.size.unwrap();
     assert_eq!((size.first, size.last, size.median), (1000.0, 2200.0, 2000.0));
     assert!(size.per_day.unwrap() > 50.0 && size.per_day.unwrap() < 60.0, "{size:?}");
@@ -55,5 +55,24 @@ fn figures_of_a_few_nights() {
 fn a_job_without_runs_has_no_figures() {
     let report = report(&JobHistory::default(), &options(), at("2026-11-24T03:00:00Z"));
     assert!(report.size.is_none() && report.newest.is_none() && report.periods.is_empty());
-    assert_eq!(report.success[0].percent(), None);
+    assert_eq!(report.success[0].percent, None);
+}
+
+#[test]
+fn a_job_is_failing_if_its_last_ended_run_made_no_backup() {
+    use Status::{Completed, Deleted, Failed, Interrupted, Running};
+    for (oldest_first, want) in [
+        (vec![], false),
+        (vec![Running], false),
+        (vec![Failed, Completed], false),
+        (vec![Completed, Failed, Running], true),
+        (vec![Completed, Interrupted], true),
+        (vec![Failed, Deleted], false),
+    ] {
+        let nights = oldest_first.iter().enumerate();
+        let runs = nights.map(|(n, status)| run(&format!("2026-11-{:02}", n + 20), *status, 1)).collect();
+        let known = JobHistory { runs, ..JobHistory::default() };
+        let report = report(&known, &options(), at("2026-11-24T03:00:01Z"));
+        assert_eq!(report.standing.failing, want, "{oldest_first:?}");
+    }
 }

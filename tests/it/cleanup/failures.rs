@@ -57,7 +57,7 @@ fn reports_of_failures_expire_by_age_within_their_job() {
         let planned = place.run(&["cleanup", "--dry-run", "--json"]).ends(0).json();
         assert_eq!(planned["expired"], json!([older, old]));
         let printed = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
-        assert!(printed.contains(&format!("would forget the failed run {old}\n")), "{printed}");
+        assert!(printed.contains(&format!("would delete the report of the failed run {old}\n")), "{printed}");
         assert_eq!(place.keys(), before);
         let done = place.run(&["cleanup", "--json"]).ends(0).json();
         assert_eq!(done["expired"], json!([older, old]));

@@ -24,7 +24,10 @@ fn an_orphan_is_reported_and_deleted_only_on_request_and_when_old() {
         aged(&place, &lost.artifact.key, days);
     }
     let ran = place.run(&["cleanup"]).ends(0);
-    let line = format!("orphan    {}  12 B, 3 d 0 h old, no manifest: if nobody needs it", old.artifact.key);
+    let line = format!(
+        "orphan    {}  12 B, 3 d 0 h old, no manifest: `cleanup --orphans` deletes it",
+        old.artifact.key
+    );
     assert!(ran.stdout.contains(&line), "{}", ran.stdout);
     assert_eq!(place.keys().len(), 13);
     place.run(&["cleanup", "--orphans", "--dry-run"]).ends(0);

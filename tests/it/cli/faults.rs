@@ -71,7 +71,7 @@ fn list_and_stats_report_a_missing_or_truncated_object() {
     assert_eq!(stats["success"][2]["percent"], 100.0);
     holds(
         &printed.stdout,
-        &["4 completed", "in 4 backups (390.6 KiB raw), 3 of them are no good", "ago, artifact missing"],
+        &["4 completed", "in 4 backups (390.6 KiB raw), 3 of them are not good", "ago, artifact missing"],
     );
     // `cleanup` and `health` act on the same faults.
     let cleanup = place.run(&["cleanup", "--dry-run", "--json"]).ends(3).json();
@@ -90,8 +90,8 @@ fn the_statistics_page_reports_a_damaged_backup() {
     assert!(ran.stdout.ends_with(&format!("\nwritten: {}\n", file.display())), "{}", ran.stdout);
     let page = fs::read_to_string(file).expect("a page");
     let day = backups[1].started_at.format("%F");
-    let said = format!("{day}: 1 made, its stored data is no good");
-    holds(&page, &["artifact missing", "4 backups, 1 of them is no good", &said]);
+    let said = format!("{day}: 1 made, its stored data is not good");
+    holds(&page, &["artifact missing", "4 backups, 1 of them is not good", &said]);
 }
 
 /// The records know the job of a broken or lost manifest. Without records nobody does, and the cleanup is
@@ -122,7 +122,7 @@ async fn list_and_stats_report_a_broken_or_lost_manifest() {
     let printed = tool(NOWHERE, &["stats"]).ends(0);
     holds(&line(&printed, &backups[0]), &["  unreadable manifest  ", "manifest.json cannot be understood"]);
     holds(&line(&printed, &backups[1]), &["  manifest missing  "]);
-    holds(&printed.stdout, &["in 1 backup (", "raw), beside 2 without a manifest that can be read\n"]);
+    holds(&printed.stdout, &["in 1 backup (", "raw), and 2 more without a readable manifest\n"]);
     assert!(!printed.stdout.contains("deleted"), "{}", printed.stdout);
     holds(
         &tool(NOWHERE, &["list"]).ends(4).stdout,

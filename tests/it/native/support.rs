@@ -102,7 +102,7 @@ impl Shelf {
             list::list(&*self.store(), &[], &list::ListOptions::default(), &CatalogOptions::at(Utc::now()))
                 .await
                 .expect("a list");
-        found.iter().map(|listed| listed.id().to_string()).collect()
+        found.rows.iter().map(|row| row.id.to_string()).collect()
     }
 
     /// Reads a file of the store.

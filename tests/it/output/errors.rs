@@ -21,13 +21,14 @@ fn session(home: &Home, commands: impl IntoIterator<Item = Command>) -> String {
 #[test]
 fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
     let home = Home::new();
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &["restart"],
         &["bakcup"],
         &["backup", "--no-such-flag"],
         &["backup", "--level", "fast"],
         &["backup", "--quiet", "--verbose"],
         &["list", "--limit", "0"],
+        &["list", "--limit", "many"],
         &["notify"],
         &["notify", "--test", "--event", "succes"],
         &["health", "--only", "fresh"],
@@ -45,62 +46,69 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         exit code 2
         --- stderr
         error: unrecognized subcommand 'restart' · a similar subcommand exists: 'restore'
-        next step: `uzima-backup --help` says what there is
+        next step: `uzima-backup --help` shows the usage
 
         $ uzima-backup bakcup
         exit code 2
         --- stderr
         error: unrecognized subcommand 'bakcup' · a similar subcommand exists: 'backup'
-        next step: `uzima-backup --help` says what there is
+        next step: `uzima-backup --help` shows the usage
 
         $ uzima-backup backup --no-such-flag
         exit code 2
         --- stderr
         error: unexpected argument '--no-such-flag' found
-        next step: `uzima-backup backup --help` says what there is
+        next step: `uzima-backup backup --help` shows the usage
 
         $ uzima-backup backup --level fast
         exit code 2
         --- stderr
         error: --level = 'fast': it is a whole number
-        next step: `uzima-backup backup --help` says what there is
+        next step: `uzima-backup backup --help` shows the usage
 
         $ uzima-backup backup --quiet --verbose
         exit code 2
         --- stderr
         error: the argument '--quiet' cannot be used with '--verbose...'
-        next step: `uzima-backup backup --help` says what there is
+        next step: `uzima-backup backup --help` shows the usage
 
         $ uzima-backup list --limit 0
         exit code 2
         --- stderr
         error: --limit = '0': it is a whole number, at least 1
-        next step: `uzima-backup list --help` says what there is
+        next step: `uzima-backup list --help` shows the usage
+
+        $ uzima-backup list --limit many
+        exit code 2
+        --- stderr
+        error: --limit = 'many': it is a whole number, at least 1
+        next step: `uzima-backup list --help` shows the usage
 
         $ uzima-backup notify
         exit code 2
         --- stderr
         error: the following required arguments were not provided: --test
-        next step: `uzima-backup notify --help` says what there is
+        next step: `uzima-backup notify --help` shows the usage
 
         $ uzima-backup notify --test --event succes
         exit code 2
         --- stderr
         error: --event = 'succes': there is no mail 'succes'; there are success, failure, recovered, cleanup, frozen, stats, health
-        next step: `uzima-backup notify --help` says what there is
+        next step: `uzima-backup notify --help` shows the usage
 
         $ uzima-backup health --only fresh
         exit code 2
         --- stderr
         error: invalid value 'fresh' for '--only <CHECK>' · [possible values: configuration, mongodb, namespaces, engine, store, disk, clock, freshness, backups, drill, records, mail, state] · a similar value exists: 'freshness'
-        next step: `uzima-backup health --help` says what there is
+        next step: `uzima-backup health --help` shows the usage
 
         $ uzima-backup restore
         exit code 2
         --- stderr
         error: the following required arguments were not provided: <latest|ID>
-        next step: `uzima-backup restore --help` says what there is
+        next step: `uzima-backup restore --help` shows the usage
     ");
+    home.assert_nothing_stored();
 }
 
 #[test]

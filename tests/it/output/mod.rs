@@ -9,4 +9,4 @@ mod servers;
 mod settings;
 mod signals;
 mod stored;
-mod support;
+pub mod support;

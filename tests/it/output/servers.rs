@@ -3,38 +3,9 @@
 use insta::assert_snapshot;
 use uzima_testkit::mongod::Mongod;
 
-use super::support::{all, compact, normalize_measured};
-use crate::cli::support::{Home, NOWHERE, Ran, run};
+use super::support::{Shop, all, compact, normalize_measured};
+use crate::cli::support::{NOWHERE, run};
 use crate::drill::support::{mongod, scratch};
-use crate::restore::support::rows;
-
-/// A server with two collections of five documents in all, and a folder for its backups.
-struct Shop {
-    server: Mongod,
-    home: Home,
-}
-
-impl Shop {
-    async fn open() -> Shop {
-        let server = Mongod::builder().start().await.expect("mongod");
-        let client = server.client().await.expect("a client");
-        rows(&client, "shop", "customers", 0..2).await;
-        rows(&client, "shop", "orders", 0..3).await;
-        Shop { server, home: Home::new() }
-    }
-
-    fn run(&self, args: &[&str]) -> Ran {
-        run(self.home.to_dir(&self.server.uri()).env("BACKUP_JOB", "nightly").args(args))
-    }
-
-    fn text(&self, args: &[&str]) -> String {
-        normalize_measured(&all(&self.run(args)), &self.home)
-    }
-
-    fn json(&self, args: &[&str]) -> String {
-        normalize_measured(&compact(&self.run(&[args, &["--json"]].concat()).json()), &self.home)
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_prints_its_plan_and_its_result() {
@@ -153,7 +124,7 @@ async fn verify_prints_sound_and_damaged_backups() {
         --- stdout
         DAMAGED  00000000T000000Z-000001 of nightly
                  0000/00/00000000T000000Z-000001/dump.tar.gz is missing
-        next step: make a new backup now (`uzima-backup backup`), and find out what changes or deletes files there: a lifecycle rule, the disk, another tool
+        next step: make a new backup now (`uzima-backup backup`), and find out what changes or deletes files there: a lifecycle rule, the disk or another tool
         --- stderr
         0000-00-00T00:00:00Z INFO  verifying 00000000T000000Z-000001, [SIZE]
     ");
@@ -196,7 +167,7 @@ async fn a_drill_prints_what_it_restored() {
     assert_snapshot!(normalize_measured(&drill(&[]).stdout, &shop.home), @"
         sound    00000000T000000Z-000001 of nightly: 5 documents, [SIZE] raw, [SIZE]/s
         drilled  2 namespaces, 5 documents, [SIZE] raw, restored into a throw-away mongod ([SERVER VERSION])
-                 recovery time [TIME], [SIZE]/s (of that indexes [TIME]); compared in [TIME]
+                 recovery time [TIME], [SIZE]/s (indexes [TIME]); compared in [TIME]
     ");
     assert_snapshot!(normalize_measured(&compact(&drill(&["--json"]).json()), &shop.home), @r#"
         {
@@ -573,15 +544,15 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
     };
     // The programs of the machine and the owner of the folder differ from machine to machine.
     let text = normalize_measured(&all(&init(&[])), &shop.home);
-    assert_snapshot!(without_section(&without_section(&text, "What was there:"), "Or by systemd"), @"
+    assert_snapshot!(without_section(&without_section(&text, "Found on this machine:"), "Or by systemd"), @"
         exit code 0
         --- stdout
         [HOME]/config.toml is written (mode 0600): dir, engine, job, min_free, mongo_uri, patience, records, state_dir
 
-        What was there:
+        Found on this machine:
             [MACHINE]
 
-        Its health:
+        Health:
             ok              configuration  job nightly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones   [TIME]
             ok              mongodb        [SERVER VERSION], standalone, 127.0.0.1:00000   [TIME]
             ok              namespaces     3 readable, [SIZE]; each collection is read at its own time: a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()   [TIME]
@@ -597,7 +568,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
             ok              state          [HOME]/state is not there yet: the first backup creates it   [TIME]
             healthy: 7 ok, 4 skipped, 2 not configured
 
-        The first backup, by the user who makes the later ones:
+        The first backup, as the user of the nightly backups:
             uzima-backup --config [HOME]/config.toml backup
 
         Every night, by cron (`crontab -e`):
@@ -611,7 +582,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
         Or by systemd, with the units of the package (examples/systemd), as root:
             [MACHINE]
         --- stderr
-        0000-00-00T00:00:00Z INFO  wrote [HOME]/config.toml; trying it, which takes half a minute or more where nobody answers
+        0000-00-00T00:00:00Z INFO  wrote [HOME]/config.toml; trying it, which takes half a minute or more if a server does not answer
     ");
     let mut json = init(&["--force", "--json"]).ends(0).json();
     json["found"] = "[MACHINE]".into();

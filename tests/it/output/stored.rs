@@ -4,12 +4,10 @@
 use bson::doc;
 use insta::assert_snapshot;
 use serde_json::Value;
-use uzima_testkit::mongod::Mongod;
 
-use super::support::{compact, normalize_measured};
-use crate::cli::support::{Home, NOWHERE, run};
+use super::support::{Shop, compact, normalize_measured};
+use crate::cli::support::{Home, run};
 use crate::records::support::{recorded, recording};
-use crate::restore::support::rows;
 
 /// The stored JSON object whose name starts with `name`.
 fn stored(home: &Home, name: &str) -> String {
@@ -22,17 +20,13 @@ fn stored(home: &Home, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_stores_its_manifest_and_its_marks() {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let client = server.client().await.expect("a client");
-    rows(&client, "shop", "orders", 0..3).await;
+    let shop = Shop::open().await;
     let index = doc! {"createIndexes": "orders", "indexes": [{"key": {"text": 1}, "name": "text_1"}]};
-    client.database("shop").run_command(index).await.expect("an index");
-    let home = Home::new();
-    let tool = |uri: &str, args: &[&str]| run(home.to_dir(uri).env("BACKUP_JOB", "nightly").args(args));
-    tool(&server.uri(), &["backup", "--db", "shop"]).ends(0);
-    tool(NOWHERE, &["pin", "latest", "--reason", "before the migration"]).ends(0);
-    tool(NOWHERE, &["verify", "latest"]).ends(0);
-    assert_snapshot!(stored(&home, "manifest.json"), @r#"
+    shop.client.database("shop").run_command(index).await.expect("an index");
+    shop.run(&["backup", "--include", "shop.orders"]).ends(0);
+    shop.run(&["pin", "latest", "--reason", "before the migration"]).ends(0);
+    shop.run(&["verify", "latest"]).ends(0);
+    assert_snapshot!(stored(&shop.home, "manifest.json"), @r#"
         {
           "format": 1,
           "id": "00000000T000000Z-000001",
@@ -53,8 +47,8 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
             "why": "a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()"
           },
           "selection": {
-            "databases": ["shop"],
-            "include": [],
+            "databases": [],
+            "include": ["shop.orders"],
             "exclude": []
           },
           "artifact": {
@@ -92,7 +86,7 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
           "notes": []
         }
     "#);
-    assert_snapshot!(stored(&home, "pin.json"), @r#"
+    assert_snapshot!(stored(&shop.home, "pin.json"), @r#"
         {
           "format": 1,
           "id": "00000000T000000Z-000001",
@@ -101,7 +95,7 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
           "reason": "before the migration"
         }
     "#);
-    assert_snapshot!(stored(&home, "verified-"), @r#"
+    assert_snapshot!(stored(&shop.home, "verified-"), @r#"
         {
           "format": 1,
           "id": "00000000T000000Z-000001",
@@ -117,7 +111,8 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
         }
     "#);
     let failed = Home::new();
-    run(failed.to_dir(&server.uri()).env("BACKUP_JOB", "nightly").args(["backup", "--db", "shpo"])).ends(1);
+    run(failed.to_dir(&shop.server.uri()).env("BACKUP_JOB", "nightly").args(["backup", "--db", "shpo"]))
+        .ends(1);
     assert_snapshot!(stored(&failed, "failed.json"), @r#"
         {
           "format": 1,
@@ -137,15 +132,12 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_recorded_with_its_result() {
-    let server = Mongod::builder().start().await.expect("mongod");
-    let client = server.client().await.expect("a client");
-    rows(&client, "shop", "orders", 0..3).await;
-    let home = Home::new();
-    run(recording(&home, &server.uri()).env("BACKUP_JOB", "nightly").args(["backup", "--db", "shop"]))
-        .ends(0);
-    let [record] = recorded(&client).await.try_into().expect("one record");
+    let shop = Shop::open().await;
+    let mut command = recording(&shop.home, &shop.server.uri());
+    run(command.env("BACKUP_JOB", "nightly").args(["backup", "--include", "shop.orders"])).ends(0);
+    let [record] = recorded(&shop.client).await.try_into().expect("one record");
     let value = bson::Bson::Document(record).into_relaxed_extjson();
-    assert_snapshot!(normalize_measured(&compact(&value), &home), @r#"
+    assert_snapshot!(normalize_measured(&compact(&value), &shop.home), @r#"
         {
           "_id": "00000000T000000Z-000001",
           "format": 1,

@@ -1,11 +1,43 @@
-//! Replaces what differs between two runs of a command, and prints JSON compactly.
+//! The runs whose output is compared, without the values that differ between two runs, and compact JSON.
 
 use std::sync::LazyLock;
 
+use mongodb::Client;
 use regex::Regex;
 use serde_json::Value;
+use uzima_testkit::mongod::Mongod;
 
-use crate::cli::support::{Home, Ran, TOOL};
+use crate::cli::support::{Home, Ran, TOOL, run};
+use crate::restore::support::rows;
+
+/// A server with two collections of five documents in all, and a folder for the backups of the job `nightly`.
+pub struct Shop {
+    pub server: Mongod,
+    pub client: Client,
+    pub home: Home,
+}
+
+impl Shop {
+    pub async fn open() -> Shop {
+        let server = Mongod::builder().start().await.expect("mongod");
+        let client = server.client().await.expect("a client");
+        rows(&client, "shop", "customers", 0..2).await;
+        rows(&client, "shop", "orders", 0..3).await;
+        Shop { server, client, home: Home::new() }
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        run(self.home.to_dir(&self.server.uri()).env("BACKUP_JOB", "nightly").args(args))
+    }
+
+    pub fn text(&self, args: &[&str]) -> String {
+        normalize_measured(&all(&self.run(args)), &self.home)
+    }
+
+    pub fn json(&self, args: &[&str]) -> String {
+        normalize_measured(&compact(&self.run(&[args, &["--json"]].concat()).json()), &self.home)
+    }
+}
 
 /// Patterns and their replacements, applied in this order.
 static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -40,8 +72,8 @@ static MEASURED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     ]
 });
 
-/// A text with fixed values for the ids, times, ports and paths of one run. Replacements of ids and times are as
-/// long as the original, so that the columns of a table stay aligned.
+/// Replaces the ids, times, ports and paths of a text by fixed values. Replacements of ids and times are as long as the
+/// original, so that the columns of a table stay aligned.
 pub fn normalize(text: &str, home: &Home) -> String {
     let text = text.replace(&home.path().display().to_string(), "[HOME]").replace(TOOL, "uzima-backup");
     let text = text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
@@ -49,7 +81,7 @@ pub fn normalize(text: &str, home: &Home) -> String {
     apply(&RULES, text)
 }
 
-/// Like [`normalize`], and replaces sizes and durations, too: for output about a backup of a real server.
+/// Also replaces sizes and durations, for output about a backup of a real server.
 pub fn normalize_measured(text: &str, home: &Home) -> String {
     apply(&MEASURED, normalize(text, home))
 }
@@ -73,7 +105,7 @@ fn with_numbered_ids(text: &str) -> String {
     .into_owned()
 }
 
-/// The exit code, standard output and standard error of a run, in one text.
+/// Joins the exit code, standard output and standard error of a run.
 pub fn all(ran: &Ran) -> String {
     let mut text = format!("exit code {}\n", ran.code.expect("an exit code"));
     for (name, lines) in [("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
@@ -84,7 +116,7 @@ pub fn all(ran: &Ran) -> String {
     text
 }
 
-/// JSON with one line per field, but objects and lists without inner ones on one line where they fit.
+/// Formats JSON with one line per field. Flat objects and lists are on one line if they fit.
 pub fn compact(value: &Value) -> String {
     let mut out = String::new();
     write(value, 0, &mut out);
@@ -130,7 +162,7 @@ fn write(value: &Value, depth: usize, out: &mut String) {
     out.push(close);
 }
 
-/// JSON on one line, with a space after each colon and comma.
+/// Formats JSON on one line, with a space after each colon and comma.
 fn one_line(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(one_line).collect::<Vec<_>>().join(", ")),

@@ -60,9 +60,9 @@ impl Life {
             let options = stats::StatsOptions { job: name.to_string(), policy: *policy, max_age: MAX_AGE };
             let report =
                 stats::gather(&*store, &known, &options, &self.world.reading()).await.expect("figures");
-            let good = report.standing.freshness.newest.map(|(id, _)| id);
+            let good = report.standing.newest_good;
             assert_eq!(good, self.ledger.newest_good(job, now).map(|made| made.id().clone()));
-            assert_eq!(report.kept.0, self.ledger.listed(job).count());
+            assert_eq!(report.backups, self.ledger.listed(job).count());
             let past = |made: &&Made| made.started <= now + TimeDelta::minutes(10);
             let newest = self.ledger.listed(job).filter(past).max_by_key(|made| (made.started, made.id()));
             assert_eq!(report.newest.map(|run| run.id), newest.map(|made| made.id().clone()));

@@ -1,4 +1,4 @@
-//! The days of a few months: what was made, what is left of it, and what goes when. Pure, in UTC.
+//! The calendar of the page: the runs of each day and the backups that a cleanup deletes on it, in UTC.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,29 @@ use crate::catalog::fault::ShownStatus;
 use crate::catalog::run::Status;
 use crate::ops::stats::StatsReport;
 
-/// So many months before this one are shown, and the next one.
+/// How many months before the current one are shown.
 const BEFORE: u32 = 2;
 
-/// A month, in weeks that begin on Monday.
+/// A month. Its weeks begin on Monday.
 #[derive(Debug)]
 pub struct Month {
     pub name: String,
     pub weeks: Vec<Vec<Option<Day>>>,
 }
 
-/// A day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Day {
     pub number: u32,
     pub today: bool,
-    /// The class of the style sheet.
+    /// The CSS class.
     pub class: &'static str,
-    /// What stands in the cell: colour alone says nothing to some eyes.
+    /// A symbol for people who cannot distinguish the colours.
     pub sign: String,
-    /// The day in words.
-    pub says: String,
+    /// The tooltip.
+    pub text: String,
 }
 
-/// What became of the runs of a day, and how many of today's backups go on it.
+/// The runs of a day by outcome, and the existing backups that a cleanup deletes on it (`going`).
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     kept: usize,
@@ -42,7 +41,7 @@ struct Count {
     going: usize,
 }
 
-/// The months from the first run on, at most two before this one, and the next; none before a first run.
+/// The current month, the next one, and up to two before it that have runs. Empty without runs.
 pub fn months(report: &StatsReport) -> Vec<Month> {
     let today = report.at.date_naive();
     let Some(first) = report.runs.last().map(|run| run.started_at.date_naive().min(today)) else {
@@ -61,7 +60,7 @@ fn counts(report: &StatsReport) -> BTreeMap<NaiveDate, Count> {
     let mut counts: BTreeMap<NaiveDate, Count> = BTreeMap::new();
     for run in &report.runs {
         let count = counts.entry(run.started_at.date_naive()).or_default();
-        match report.shown(run) {
+        match run.status {
             ShownStatus::Fault(_) => count.bad += 1,
             ShownStatus::Run(Status::Completed) | ShownStatus::Archived => count.kept += 1,
             ShownStatus::Run(Status::Deleted) => count.gone += 1,
@@ -93,7 +92,7 @@ fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day
         Count { failed: 1.., .. } => ("failed", String::new()),
         Count { running: 1.., .. } => ("running", "…".into()),
         Count { going: 1.., .. } => ("going", String::new()),
-        // The night of today may be still to come.
+        // Today's run may be still to come.
         _ if date >= first && date < today => ("none", "–".into()),
         _ => ("", String::new()),
     };
@@ -108,21 +107,18 @@ fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day
     }
     let parts = [
         (kept, "made and kept"),
-        (bad, "made, its stored data is no good"),
+        (bad, "made, its stored data is not good"),
         (gone, "made, deleted since"),
         (failed, "failed or interrupted"),
         (running, "under way"),
         (going, "to be deleted"),
     ];
-    let said: Vec<String> =
+    let counted: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let said = match (said.is_empty(), class) {
+    let outcome = match (counted.is_empty(), class) {
         (true, "none") => "no run".into(),
-        _ => said.join(", "),
+        _ => counted.join(", "),
     };
-    let says = if said.is_empty() { date.to_string() } else { format!("{date}: {said}") };
-    Day { number: date.day(), today: date == today, class, sign, says }
+    let text = if outcome.is_empty() { date.to_string() } else { format!("{date}: {outcome}") };
+    Day { number: date.day(), today: date == today, class, sign, text }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,246 @@
+//! The flags of the commands that set up, watch and clean up: all but `backup`, `restore` and `verify`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::{BackupsOf, JobAndDir, completed, positive};
+use crate::catalog::choose::WhichBackup;
+use crate::catalog::fault::ShownStatus;
+use crate::cli::units;
+use crate::config::notify::{EVENTS, Event};
+use crate::model::id::BackupId;
+use crate::ops::health;
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Write a configuration file for this machine, and try it",
+    long_about = "Write a configuration file for this machine, try it, and print the lines that start the backups every night.\n\n\
+The file is the annotated example with the settings of flags and environment filled in: the server, the bucket or directory, \
+mails, and all others. It goes to --config, or UZIMA_BACKUP_CONFIG, or /etc/uzima-backup/config.toml. Secrets are written \
+into it only with --with-secrets; otherwise, the lines for cron and systemd name a file for each secret. Then `health` \
+tries the file, without the checks of backups, because there are none yet. Nothing else on this machine is changed.",
+    after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb\n  \
+S3_BACKUP_BUCKET=my-backups AWS_REGION=eu-central-1 uzima-backup init --mongo-uri mongodb://db1\n  \
+MONGO_URI_FILE=/etc/uzima-backup/mongo_uri uzima-backup init --dir /mnt/backups --config ./config.toml\n\n\
+Exit codes: 0 the file is written, and all is well · 1 the file could not be written · 2 wrong usage or settings, or the file \
+exists already; nothing was written · 5 the file is written, and a check of the health failed"
+)]
+pub struct InitArgs {
+    /// The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it
+    #[arg(long, value_name = "URI")]
+    pub mongo_uri: Option<String>,
+    /// Back up to this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the secrets of the environment into the file
+    #[arg(long)]
+    pub with_secrets: bool,
+    /// Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "List the backups that exist, and the runs that made none, newest first",
+    long_about = "List the backups that exist, and the runs that made none, newest first.\n\n\
+The list shows the content of the bucket or directory. If runs are recorded in MongoDB and the records can be read, it also \
+shows runs that are running or were killed and, with --status deleted, deleted backups.",
+    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --status failed,interrupted\n  uzima-backup list --json | jq '.backups[0].id'\n\n\
+Exit codes: 0 listed · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 4 listed, and a \
+listed backup is damaged or incomplete"
+)]
+pub struct ListArgs {
+    /// Only these statuses: completed, running, failed, interrupted, deleted, damaged, artifact_missing,
+    /// index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several
+    /// times); default: all but deleted
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_delimiter = ',',
+        value_parser = completed::<ShownStatus>(ShownStatus::all().map(ShownStatus::code)),
+        hide_possible_values = true,
+    )]
+    pub status: Vec<ShownStatus>,
+    /// At most this many rows
+    #[arg(long, value_name = "N", value_parser = positive, allow_hyphen_values = true)]
+    pub limit: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub backups: BackupsOf,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(
+    about = "Delete backups that are older than necessary, never the last good ones",
+    long_about = "Delete the backups of a job that are older than necessary, by a plan with a reason for each.\n\n\
+The plan keeps the backups of the last BACKUP_RETENTION_DAYS, always the newest BACKUP_KEEP_MIN good ones, those that \
+BACKUP_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY select, and all pinned ones. Nothing is deleted (exit code 3) \
+while the plan is frozen: the newest backup collapsed, the job reads another server, the clock is wrong, \
+a manifest cannot be read, or more than three and more than a quarter of the good backups would go at once.",
+    after_help = "Examples:\n  uzima-backup cleanup --dry-run\n  \
+uzima-backup cleanup --accept 20261123T030000Z-7k3q9d\n  \
+uzima-backup cleanup --json | jq '.backups[] | select(.outcome == \"deleted\")'\n\n\
+Exit codes: 0 everything that was to be deleted is deleted · 1 it failed; the next cleanup deletes the rest · 2 wrong usage or \
+configuration · 3 the plan is frozen, so that nothing was deleted, or something else needs a look · 75 another cleanup of the \
+job is running"
+)]
+pub struct CleanupArgs {
+    /// Print the plan, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Delete even more than three and more than a quarter of the good backups at once; other reasons still freeze the plan
+    #[arg(long)]
+    pub force: bool,
+    /// This backup is right although it collapsed or is of another server (may be given several times)
+    #[arg(long, value_name = "ID")]
+    pub accept: Vec<BackupId>,
+    /// Also delete artifacts without a manifest that are older than 2 days, of all jobs
+    #[arg(long)]
+    pub orphans: bool,
+    #[command(flatten)]
+    pub target: JobAndDir,
+    /// Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
+    pub wait: Option<Duration>,
+}
+
+/// One backup of the store, chosen by id or as the latest.
+#[derive(Debug, Args)]
+pub struct OneBackup {
+    /// `latest`, or the id of a backup
+    #[arg(value_name = "latest|ID", value_parser = completed::<WhichBackup>(["latest"]), hide_possible_values = true)]
+    pub which: WhichBackup,
+    #[command(flatten)]
+    pub backups: BackupsOf,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Protect a backup from every cleanup",
+    after_help = "Examples:\n  uzima-backup pin latest --reason 'before the migration'\n  \
+uzima-backup pin 20261123T030000Z-7k3q9d\n\n\
+Exit codes: 0 the backup is pinned · 1 there is no such backup, or it could not be pinned · 2 wrong usage or configuration"
+)]
+pub struct PinArgs {
+    #[command(flatten)]
+    pub backup: OneBackup,
+    /// Why the backup is pinned, for people
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Let retention decide on a backup again",
+    after_help = "Examples:\n  uzima-backup unpin 20261123T030000Z-7k3q9d\n\n\
+Exit codes: 0 the backup is no longer pinned · 1 there is no such backup, or it could not be unpinned · 2 wrong usage or \
+configuration"
+)]
+pub struct UnpinArgs {
+    #[command(flatten)]
+    pub backup: OneBackup,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Show the statistics of a job",
+    long_about = "Show the statistics of a job: how many runs made a backup, their duration, the growth of size, documents \
+and duration, the last ten runs, and the next backup that a cleanup deletes.\n\n\
+The figures come from the bucket or directory. If runs are recorded in MongoDB, they include deleted backups and runs \
+that were killed.",
+    after_help = "Examples:\n  uzima-backup stats\n  uzima-backup stats --email --quiet\n  \
+uzima-backup stats --html /var/www/html/backups.html --quiet\n  \
+uzima-backup stats --json | jq .success\n\n\
+Exit codes: 0 shown · 1 the backups cannot be read, or the page cannot be written · 2 wrong usage or configuration · \
+3 shown, but not mailed"
+)]
+pub struct StatsArgs {
+    /// Also mail the statistics
+    #[arg(long)]
+    pub email: bool,
+    /// Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no
+    /// script. An existing file is replaced
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub target: JobAndDir,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(
+    about = "Check that tonight's backup will work, and that there is a good one",
+    long_about = "Check that tonight's backup will work, and that there is a good one.\n\n\
+Each check is one line: the settings, MongoDB and the right to read all of it, the engine, the bucket or directory \
+(a small object is written, read and deleted), its free space and its clock, the age of the newest good backup \
+(BACKUP_MAX_AGE), and the state directory. Nothing else is changed. If a check failed, the exit code is 5, and standard error \
+names the check, also with --quiet.",
+    after_help = "Examples:\n  \
+uzima-backup health\n  \
+uzima-backup health --skip freshness\n  \
+uzima-backup health --only freshness --quiet\n  \
+uzima-backup health --email --quiet\n  \
+uzima-backup health --json | jq '.checks[] | select(.outcome == \"failed\")'\n\n\
+Exit codes: 0 all is well · 2 wrong usage, or settings that cannot be read · 3 all is well, but the mail could not be sent · \
+5 a check failed"
+)]
+pub struct HealthArgs {
+    /// Skip these checks, separated by commas (may be given several times): a new installation fails `freshness`
+    #[arg(
+        long,
+        value_name = "CHECK",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(health::names()),
+    )]
+    pub skip: Vec<String>,
+    /// Only these checks, separated by commas (may be given several times)
+    #[arg(
+        long,
+        value_name = "CHECK",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(health::names()),
+    )]
+    pub only: Vec<String>,
+    /// Accept a server without collections
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Also mail the results
+    #[arg(long)]
+    pub email: bool,
+    #[command(flatten)]
+    pub target: JobAndDir,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Send a sample of each mail and signal, or write the mails to files",
+    long_about = "Send a sample of each mail to ADMIN_EMAILS by RESEND_API_KEY, or write the samples to files.\n\n\
+Configured signals are tried, too: PING_URL gets a log line, which completes no run; METRICS_FILE is \
+written as it is; WEBHOOK_URL gets a document about each event.\n\n\
+The samples are marked as a test. The exit code is 1 if a sample could not be sent, and standard error has the reason; it is \
+2 if neither mails nor signals are configured.",
+    after_help = "Examples:\n  uzima-backup notify --test\n  uzima-backup notify --test --event failure\n  \
+uzima-backup notify --render /tmp/mails\n\n\
+Exit codes: 0 sent or written · 1 a mail could not be sent, or a file could not be written · 2 wrong usage, or mails are not \
+configured"
+)]
+pub struct NotifyArgs {
+    /// Send a sample of each mail in BACKUP_NOTIFY (of all mails if it is not set) and of each signal
+    #[arg(long, required_unless_present = "render", conflicts_with = "render")]
+    pub test: bool,
+    /// Write the samples to this directory, as HTML and as text, and send nothing
+    #[arg(long, value_name = "DIR")]
+    pub render: Option<PathBuf>,
+    /// Only the mail and the webhook document of this event: success, failure, recovered, cleanup, frozen, stats or health
+    /// (may be given several times)
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = completed::<Event>(EVENTS.map(Event::word)),
+        hide_possible_values = true,
+    )]
+    pub event: Vec<Event>,
+}

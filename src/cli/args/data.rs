@@ -1,0 +1,197 @@
+//! The flags of the commands that read or write the data of backups: `backup`, `restore` and `verify`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{BackupsOf, completed, percent, whole};
+use crate::catalog::choose::WhichBackup;
+use crate::cli::units;
+use crate::config::choices::{ConsistencyChoice, EngineChoice, NAMES};
+
+#[derive(Debug, Default, Args)]
+#[command(
+    about = "Dump a MongoDB server into one artifact in the bucket or directory",
+    long_about = "Dump a MongoDB server into one artifact in the bucket or directory.\n\n\
+The server is MONGO_URI (default mongodb://localhost:27017), the place S3_BACKUP_BUCKET or BACKUP_DIR. \
+The data is streamed: no temporary file, bounded memory. The backup exists only once all data has been read, \
+uploaded and checked. A run that fails or is killed leaves no backup.",
+    after_help = "Examples:\n  \
+BACKUP_DIR=/var/backups/mongodb uzima-backup backup\n  \
+MONGO_URI=mongodb://db1 S3_BACKUP_BUCKET=my-backups uzima-backup backup --format tar.zst\n  \
+uzima-backup backup --db shop --exclude 'shop.tmp*' --dir /mnt/usb --dry-run\n\n\
+Exit codes: 0 the backup exists · 1 there is no new backup; standard error says why · 2 wrong usage or \
+configuration; nothing was attempted · 3 the backup is good, but something needs a look: the data of the server, the \
+record of the run, or a mail · 75 another backup of the job is running (--wait waits for it)"
+)]
+pub struct BackupArgs {
+    /// Only this database (may be given several times)
+    #[arg(long = "db", value_name = "NAME")]
+    pub db: Vec<String>,
+    /// Only namespaces that match, e.g. 'shop.*' (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// No namespace that matches (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// The job of this backup; by default, it is named after the chosen data and the host of the server
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// The engine that reads the data: auto, native or mongodump
+    #[arg(long, value_parser = completed::<String>(EngineChoice::NAMES), hide_possible_values = true)]
+    pub engine: Option<String>,
+    /// How all data gets to one instant: auto, oplog, snapshot or none
+    #[arg(long, value_parser = completed::<String>(ConsistencyChoice::NAMES), hide_possible_values = true)]
+    pub consistency: Option<String>,
+    /// tar.gz, tar.zst, archive.gz or archive.zst
+    #[arg(long, value_parser = completed::<String>(NAMES), hide_possible_values = true)]
+    pub format: Option<String>,
+    /// Compression level: gzip 1 to 12, zstd 1 to 19
+    #[arg(long, value_parser = whole, allow_hyphen_values = true)]
+    pub level: Option<i32>,
+    /// Decompress each block again and compare it with the original
+    #[arg(long)]
+    pub check_compression: bool,
+    /// Back up to this directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Accept a server without collections
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// The place is new: continue although known backups are missing there
+    #[arg(long)]
+    pub new_place: bool,
+    /// Print the namespaces that would be read, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
+    pub wait: Option<Duration>,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(
+    about = "Restore a backup, or chosen namespaces of it, into a server",
+    long_about = "Restore a backup, or chosen namespaces of it, into a server.\n\n\
+The server is RESTORE_URI (or --to-uri), else MONGO_URI; its user needs the built-in role \"restore\". All data is read and \
+checked before anything is dropped or written. The restore also tests whether the server accepts the collections: it \
+creates empty ones and drops them again, also with --dry-run. A namespace that has documents is refused without --drop. \
+Options are restored before the documents, indexes after them, and validators do not apply. Users and roles are merged if \
+no namespace is chosen. Writes that happened during the backup are replayed, so that all data is as of one instant; the \
+replay needs the role \"readWriteAnyDatabase\", too.",
+    after_help = "Patterns are compared with the whole of database.collection: * matches any text, \\ takes the next character \
+literally; --ns-from and --ns-to also know $names$. If several pairs match, the last one applies.\n\n\
+Exit codes: 0 everything is as it was in the backup · 1 something differs, or the restore failed · 2 wrong usage, or a pattern \
+that matches nothing · 3 restored, but something needs a look · 4 the backup is damaged, nothing was changed\n\n\
+Examples:\n  uzima-backup restore latest --dry-run\n  \
+RESTORE_URI=mongodb://db2 uzima-backup restore latest --yes\n  \
+uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
+uzima-backup restore --from dump.archive.gz --yes"
+)]
+pub struct RestoreArgs {
+    /// `latest`, or the id of a backup
+    #[arg(
+        value_name = "latest|ID",
+        required_unless_present = "from",
+        value_parser = completed::<WhichBackup>(["latest"]),
+        hide_possible_values = true,
+    )]
+    pub which: Option<WhichBackup>,
+    /// Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["which", "job", "dir"])]
+    pub from: Option<PathBuf>,
+    #[command(flatten)]
+    pub backups: BackupsOf,
+    /// The server to restore into, without a password: set RESTORE_URI for a URI with one
+    #[arg(long, value_name = "URI")]
+    pub to_uri: Option<String>,
+    /// Only namespaces that match, e.g. 'shop.*' (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub ns_include: Vec<String>,
+    /// No namespace that matches (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub ns_exclude: Vec<String>,
+    /// Rename the namespaces that match, see --ns-to (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub ns_from: Vec<String>,
+    /// The new name, once for each --ns-from
+    #[arg(long, value_name = "PATTERN")]
+    pub ns_to: Vec<String>,
+    /// Replace existing namespaces that have the restored names
+    #[arg(long)]
+    pub drop: bool,
+    /// Also drop everything that the backup does not have: other collections of its databases, other users
+    #[arg(long)]
+    pub exact: bool,
+    /// Build no indexes
+    #[arg(long)]
+    pub no_indexes: bool,
+    /// Convert indexes that servers since 3.4 refuse: a key value such as true or "" becomes 1
+    #[arg(long)]
+    pub convert_legacy_indexes: bool,
+    /// Do not build this index, 'database.collection.index' (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub no_index: Vec<String>,
+    /// Do not replay the oplog slice: each collection is as it was when it was read
+    #[arg(long)]
+    pub no_replay: bool,
+    /// Restore only if the restored data is as of this instant: a time (RFC 3339) or seconds:ordinal
+    #[arg(long, value_name = "TIME", conflicts_with = "no_replay")]
+    pub at: Option<String>,
+    /// Restore users and roles although namespaces are chosen
+    #[arg(long, conflicts_with = "no_users")]
+    pub users: bool,
+    /// Restore no users and roles
+    #[arg(long)]
+    pub no_users: bool,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    pub yes: bool,
+    /// Print the plan, check the data and whether the server accepts it, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Read a backup again, and compare every byte with its manifest",
+    long_about = "Read a backup again, and compare every byte with its manifest.\n\n\
+All blocks are decompressed, all documents counted and hashed, and the tar or archive is read as stock tools would read it. The \
+result is kept beside the backup: `list` shows it, and a damaged backup no longer counts as good. If anything is wrong, the \
+exit code is 4, and the output names the fault, the namespace and the position.\n\n\
+With --drill the whole backup is then restored, and the documents, options and indexes of every namespace are compared with \
+the manifest. The target is a throw-away mongod (MONGOD_PATH, else from PATH; its data lies in TMPDIR) or, with --to-uri or \
+DRILL_URI, databases with random names on that server, and never any other server. The duration is the measured recovery \
+time, which `stats` and `health` show. The drill removes everything that it created.",
+    after_help = "Examples:\n  uzima-backup verify\n  uzima-backup verify 20261123T030000Z-7k3q9d\n  \
+uzima-backup verify --all --sample 10%\n  uzima-backup verify latest --drill\n\n\
+Exit codes: 0 every byte is right · 1 there is no such backup, or it cannot be read or restored now · 2 wrong usage or \
+configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup is damaged, or \
+the restored data differs"
+)]
+pub struct VerifyArgs {
+    /// The backup: an id, or latest
+    #[arg(
+        default_value = "latest",
+        conflicts_with = "all",
+        value_name = "latest|ID",
+        value_parser = completed::<WhichBackup>(["latest"]),
+        hide_possible_values = true,
+    )]
+    pub which: WhichBackup,
+    /// Every backup
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: only a random sample of this size
+    #[arg(long, value_name = "N%", value_parser = percent, allow_hyphen_values = true, requires = "all")]
+    pub sample: Option<u8>,
+    /// Then restore the backup into a scratch server, compare all data with the manifest, and remove the data again
+    #[arg(long, conflicts_with = "all")]
+    pub drill: bool,
+    /// Drill on this server, without a password: set DRILL_URI for a URI with one
+    #[arg(long, value_name = "URI", requires = "drill")]
+    pub to_uri: Option<String>,
+    #[command(flatten)]
+    pub backups: BackupsOf,
+}

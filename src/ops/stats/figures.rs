@@ -1,0 +1,222 @@
+//! The figures over time: trends, periods, and the pace at which backups are made.
+
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::made;
+use crate::catalog::run::{BackupRun, Status};
+use crate::retention::outlook::Pace;
+
+const DAY: f64 = 86_400.0;
+/// The most rows of periods.
+const ROWS: usize = 12;
+/// How many of the newest backups determine the pace. Older ones may have had another schedule.
+const PACE_BACKUPS: usize = 30;
+/// The fewest intervals between backups that determine the pace. A manual backup before the first nightly one says nothing.
+const PACE_INTERVALS: usize = 3;
+
+/// A figure over time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Trend {
+    /// The oldest value.
+    pub first: f64,
+    /// The newest value.
+    pub last: f64,
+    /// The smallest value.
+    pub least: f64,
+    /// The largest value.
+    pub most: f64,
+    /// The median.
+    pub median: f64,
+    /// The slope per day of the line that fits best (least squares). `None` with fewer than three values, or if they span
+    /// less than a day.
+    pub per_day: Option<f64>,
+}
+
+/// The trend of values with their times, in any order. Returns `None` without values.
+pub(super) fn trend(values: impl Iterator<Item = (DateTime<Utc>, f64)>) -> Option<Trend> {
+    let mut values: Vec<(f64, f64)> =
+        values.map(|(at, value)| (at.timestamp_millis() as f64 / 1000.0 / DAY, value)).collect();
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (first, last) = (values.first()?, values.last()?);
+    let only = || values.iter().map(|(_, value)| *value);
+    Some(Trend {
+        first: first.1,
+        last: last.1,
+        least: only().fold(f64::INFINITY, f64::min),
+        most: only().fold(f64::NEG_INFINITY, f64::max),
+        median: median(only())?,
+        per_day: slope(&values),
+    })
+}
+
+/// The middle value, or the mean of the two middle values.
+pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    Some(if values.len() % 2 == 1 { upper } else { (values[values.len() / 2 - 1] + upper) / 2.0 })
+}
+
+fn slope(values: &[(f64, f64)]) -> Option<f64> {
+    let (first, last) = (values.first()?.0, values.last()?.0);
+    if values.len() < 3 || last - first < 1.0 {
+        return None;
+    }
+    let count = values.len() as f64;
+    let mean = |pick: fn(&(f64, f64)) -> f64| values.iter().map(pick).sum::<f64>() / count;
+    let (x, y) = (mean(|v| v.0), mean(|v| v.1));
+    let above: f64 = values.iter().map(|v| (v.0 - x) * (v.1 - y)).sum();
+    let below: f64 = values.iter().map(|v| (v.0 - x).powi(2)).sum();
+    Some(above / below)
+}
+
+/// The length of a period, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeriodUnit {
+    /// A day.
+    Day,
+    /// A week from Monday.
+    Week,
+    /// A calendar month.
+    Month,
+}
+
+impl PeriodUnit {
+    /// The name in tables and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            PeriodUnit::Day => "day",
+            PeriodUnit::Week => "week",
+            PeriodUnit::Month => "month",
+        }
+    }
+
+    /// The first day of the period that contains `day`.
+    fn start(self, day: NaiveDate) -> NaiveDate {
+        match self {
+            PeriodUnit::Day => day,
+            PeriodUnit::Week => day - TimeDelta::days(day.weekday().num_days_from_monday().into()),
+            PeriodUnit::Month => day.with_day(1).expect("every month has a first"),
+        }
+    }
+}
+
+/// The runs of a day, week or month.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatsPeriod {
+    /// The length of the period.
+    pub unit: PeriodUnit,
+    /// The first day.
+    pub start: NaiveDate,
+    /// Runs that made a backup.
+    pub made: usize,
+    /// Runs that failed or were interrupted.
+    pub failed: usize,
+    /// The median size of the artifacts, in bytes.
+    pub stored_bytes: Option<f64>,
+    /// The median duration of the backups, in seconds.
+    pub seconds: Option<f64>,
+}
+
+/// The runs by day, week or month, newest first: the shortest period that gives at most a dozen rows. Periods without runs
+/// are left out.
+pub(super) fn periods(newest_first: &[&BackupRun], now: DateTime<Utc>) -> Vec<StatsPeriod> {
+    let Some(oldest) = newest_first.last() else { return Vec::new() };
+    let unit = match (now - oldest.started_at).num_days() {
+        ..12 => PeriodUnit::Day,
+        12..77 => PeriodUnit::Week,
+        _ => PeriodUnit::Month,
+    };
+    let start = |run: &BackupRun| unit.start(run.started_at.date_naive());
+    let groups = newest_first.chunk_by(|a, b| start(a) == start(b));
+    groups.take(ROWS).map(|group| period(unit, start(group[0]), group)).collect()
+}
+
+fn period(unit: PeriodUnit, start: NaiveDate, runs: &[&BackupRun]) -> StatsPeriod {
+    let backups: Vec<&&BackupRun> = runs.iter().filter(|run| made(run)).collect();
+    let failed = |run: &&&BackupRun| matches!(run.status, Status::Failed | Status::Interrupted);
+    StatsPeriod {
+        unit,
+        start,
+        made: backups.len(),
+        failed: runs.iter().filter(failed).count(),
+        stored_bytes: median(backups.iter().filter_map(|run| run.stored_bytes.map(|n| n as f64))),
+        seconds: median(backups.iter().filter_map(|run| Some(run.took()?.as_secs_f64()))),
+    }
+}
+
+/// The pace of these backups, newest first. It is one backup a day if there are too few backups to measure it, or if all of
+/// them were made within a day, as when somebody tries the tool.
+pub(super) fn pace(newest_first: &[&BackupRun], size: Option<&Trend>) -> Pace {
+    let last = &newest_first[..newest_first.len().min(PACE_BACKUPS)];
+    let apart = last.windows(2).map(|w| (w[0].started_at - w[1].started_at).num_seconds() as f64);
+    let span = last.first().zip(last.last()).map(|(newest, oldest)| newest.started_at - oldest.started_at);
+    let measurable = last.len() > PACE_INTERVALS && span >= Some(TimeDelta::days(1));
+    let between = median(apart).filter(|_| measurable).unwrap_or(DAY);
+    // Rounded to hours, because runs do not begin at the exact second. A shorter interval hardly changes a forecast.
+    let hours = (between / 3600.0).round().max(1.0) as i64;
+    Pace {
+        every: TimeDelta::hours(hours),
+        bytes: size.map_or(0.0, |size| size.last),
+        per_day: size.and_then(|size| size.per_day).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn run(started: DateTime<Utc>, status: Status) -> BackupRun {
+        let id = format!("{}-aaaaaa", started.format("%Y%m%dT%H%M%SZ")).parse().unwrap();
+        BackupRun { status, ..BackupRun::begun(id, "j", "h", "p", started) }
+    }
+
+    #[test]
+    fn a_straight_line_has_its_slope() {
+        let line =
+            |days: i64| (at("2026-11-01T03:00:00Z") + TimeDelta::days(days), 100.0 + 7.0 * days as f64);
+        let found = trend((0..10).rev().map(line)).unwrap();
+        assert!((found.per_day.unwrap() - 7.0).abs() < 1e-6, "{found:?}");
+        assert_eq!((found.first, found.last, found.least, found.most), (100.0, 163.0, 100.0, 163.0));
+        assert_eq!(found.median, 131.5);
+        assert_eq!(trend((0..2).map(line)).unwrap().per_day, None);
+        assert_eq!(trend(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn periods_are_at_most_a_dozen_rows_for_every_span() {
+        let now = at("2026-11-24T04:00:00Z");
+        for (days, unit, rows) in
+            [(5, PeriodUnit::Day, 6), (40, PeriodUnit::Week, 7), (400, PeriodUnit::Month, 12)]
+        {
+            let runs: Vec<BackupRun> =
+                (0..=days).map(|ago| run(now - TimeDelta::days(ago), Status::Completed)).collect();
+            let found = periods(&runs.iter().collect::<Vec<_>>(), now);
+            assert_eq!((found[0].unit, found.len()), (unit, rows), "{days} days");
+            assert!(found.windows(2).all(|w| w[0].start > w[1].start));
+        }
+        let mixed = [run(now, Status::Failed), run(now - TimeDelta::hours(1), Status::Completed)];
+        let found = periods(&mixed.iter().collect::<Vec<_>>(), now);
+        assert_eq!((found.len(), found[0].made, found[0].failed), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_failed_night_and_a_manual_backup_do_not_change_the_pace() {
+        let days = ["24T03:00:07", "23T15:20:00", "23T03:00:01", "22T03:00:02", "20T03:00:00", "19T03:00:03"];
+        let runs: Vec<BackupRun> =
+            days.iter().map(|day| run(at(&format!("2026-11-{day}Z")), Status::Completed)).collect();
+        let runs: Vec<&BackupRun> = runs.iter().collect();
+        assert_eq!(pace(&runs, None).every, TimeDelta::days(1));
+        assert_eq!(pace(&runs[..2], None).every, TimeDelta::days(1));
+        let tries: Vec<BackupRun> =
+            (0..6).map(|n| run(runs[0].started_at - TimeDelta::minutes(n), Status::Completed)).collect();
+        assert_eq!(pace(&tries.iter().collect::<Vec<_>>(), None).every, TimeDelta::days(1));
+        assert_eq!(pace(&[], None), Pace { every: TimeDelta::days(1), bytes: 0.0, per_day: 0.0 });
+    }
+}
