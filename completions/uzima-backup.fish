@@ -25,43 +25,43 @@ function __fish_uzima_backup_using_subcommand
 end
 
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s V -l version -d 'Print version'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "init" -d 'Write a configuration file for this machine, and try it'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "restore" -d 'Bring a backup, or chosen namespaces of it, back into a server'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Keep a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Protect a backup from every cleanup'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d 'Tell what the runs of a job tell together'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d 'Show the statistics of a job'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; one with a password comes from MONGO_URI or MONGO_URI_FILE, which nobody else sees' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -d 'Back up to this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Put the secrets of the environment into the file'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace the configuration file that is there; a copy of it is kept (.bak), its owner and group stay'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Write the secrets of the environment into the file'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The line of backups this one belongs to; default: what is read, at which host' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'What reads: auto, native or mongodump' -r -f -a "auto\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The job of this backup; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'The engine that reads the data: auto, native or mongodump' -r -f -a "auto\t''
 native\t''
 mongodump\t''"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l consistency -d 'That the data is of one instant: auto, oplog, snapshot or none' -r -f -a "auto\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l consistency -d 'How all data gets to one instant: auto, oplog, snapshot or none' -r -f -a "auto\t''
 oplog\t''
 snapshot\t''
 none\t''"
@@ -71,43 +71,43 @@ archive.gz\t''
 archive.zst\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l check-compression -d 'Decompress every block again and compare it before it counts'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l allow-empty -d 'A server without collections is not an error'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l new-place -d 'The place is new: go on although backups that are known of it are not there'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dry-run -d 'Print what would be read, and stop'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l check-compression -d 'Decompress each block again and compare it with the original'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l allow-empty -d 'Accept a server without collections'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l new-place -d 'The place is new: continue although known backups are missing there'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dry-run -d 'Print the namespaces that would be read, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, of mongodump or of this tool, instead of a backup in the store' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'The line of backups of which `latest` is' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: give that in RESTORE_URI' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: set RESTORE_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Restore what matches under another name, see --ns-to (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The other name, one for each --ns-from' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Rename the namespaces that match, see --ns-to (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The new name, once for each --ns-from' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-index -d 'Do not build this index, \'database.collection.index\' (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if all is then as of this instant: a time (RFC 3339) or seconds:ordinal' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The backup is in this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if the restored data is as of this instant: a time (RFC 3339) or seconds:ordinal' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace what is there under the names that are restored'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop what the backup does not have: other collections of its databases, other users'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace existing namespaces that have the restored names'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop everything that the backup does not have: other collections of its databases, other users'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-indexes -d 'Build no indexes'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l convert-legacy-indexes -d 'Convert indexes that servers since 3.4 refuse: a key value such as true or "" becomes 1'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-replay -d 'Do not replay the oplog slice: each collection is as it was when it was read'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l users -d 'Restore users and roles although namespaces are chosen'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-users -d 'Restore no users and roles'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l yes -d 'Do not ask'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dry-run -d 'Print the plan, check what would be restored and whether the server accepts it, and stop'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l yes -d 'Do not ask for confirmation'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dry-run -d 'Print the plan, check the data and whether the server accepts it, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only what is completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, with commas between (may be given several times); default: all but deleted' -r -f -a "running\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l status -d 'Only these statuses: completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several times); default: all but deleted' -r -f -a "running\t''
 completed\t''
 failed\t''
 interrupted\t''
@@ -118,68 +118,68 @@ index_missing\t''
 manifest_missing\t''
 unreadable_manifest\t''
 archived\t''"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most this many rows' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most so many' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'List this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The line of backups; default: what is read, at which host' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'Clean up this directory' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait so long for another run of this job to end, e.g. 90s, 10m or 2h; without it, exit 75 at once' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dry-run -d 'Print the plan, and stop'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l force -d 'Delete although it would be more than three, and more than a quarter, of the good backups at once; whatever else freezes the plan still does'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l orphans -d 'Delete artifacts without a manifest that are older than 2 days as well, of all jobs'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l force -d 'Delete even more than three and more than a quarter of the good backups at once; other reasons still freeze the plan'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l orphans -d 'Also delete artifacts without a manifest that are older than 2 days, of all jobs'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why, for people' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l job -d 'The line of backups of which `latest` is' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'It is in this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why the backup is pinned, for people' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l job -d 'The line of backups of which `latest` is' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'It is in this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: so many percent of them, chosen by chance' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: give that in DRILL_URI' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: only a random sample of this size' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: set DRILL_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'Backups are in this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l drill -d 'Then restore it into a scratch server, compare everything with the manifest, and remove it again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l drill -d 'Then restore the backup into a scratch server, compare all data with the manifest, and remove the data again'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l html -d 'Write a page with charts, a forecast and the retention calendar to this file as well; it needs no network and no script, and is replaced whole' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The line of backups; default: what is read, at which host' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'Backups are in this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l html -d 'Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l email -d 'Mail them as well'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l email -d 'Also mail the statistics'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l skip -d 'Not these checks, with commas between (may be given several times): a new installation has no backup to be fresh' -r -f -a "configuration\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l skip -d 'Skip these checks, separated by commas (may be given several times): a new installation fails `freshness`' -r -f -a "configuration\t''
 mongodb\t''
 namespaces\t''
 engine\t''
@@ -192,7 +192,7 @@ drill\t''
 records\t''
 mail\t''
 state\t''"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l only -d 'Only these checks, with commas between (may be given several times)' -r -f -a "configuration\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l only -d 'Only these checks, separated by commas (may be given several times)' -r -f -a "configuration\t''
 mongodb\t''
 namespaces\t''
 engine\t''
@@ -205,18 +205,18 @@ drill\t''
 records\t''
 mail\t''
 state\t''"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The line of backups; default: what is read, at which host' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'Backups are in this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l allow-empty -d 'A server without collections is not an error'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l email -d 'Mail what was found as well'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l allow-empty -d 'Accept a server without collections'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l email -d 'Also mail the results'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l render -d 'Write the samples to this directory, as HTML and as text, and send nothing' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail, and what a webhook is told, about this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r -f -a "success\t''
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l event -d 'Only the mail and the webhook document of this event: success, failure, recovered, cleanup, frozen, stats or health (may be given several times)' -r -f -a "success\t''
 failure\t''
 recovered\t''
 cleanup\t''
@@ -224,28 +224,28 @@ frozen\t''
 stats\t''
 health\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail that BACKUP_NOTIFY names (without it, of all), and of each signal'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l test -d 'Send a sample of each mail in BACKUP_NOTIFY (of all mails if it is not set) and of each signal'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l log-file -d 'Append the log to this file as well, with the result; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l json -d 'Print the result as JSON on standard output'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print nothing but errors'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; twice, everything (RUST_LOG is finer)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "init" -d 'Write a configuration file for this machine, and try it'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "restore" -d 'Bring a backup, or chosen namespaces of it, back into a server'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, newest first'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than they need be, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "pin" -d 'Keep a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "pin" -d 'Protect a backup from every cleanup'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and hold every byte of it against its manifest'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Tell what the runs of a job tell together'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Show the statistics of a job'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings, secrets hidden, and where each came from'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use log::Level;
-
 use super::args::BackupArgs;
 use super::logging::Log;
 use super::output::{self, Output};
@@ -28,9 +26,7 @@ pub async fn run(args: &BackupArgs, run: &Run<'_>, output: &Output, log: &Log) -
     let report = run_backup(run, &request, &meter).await;
     drop(display);
     let report = report?;
-    let text = report_text(&report);
-    log.append(Level::Info, &text);
-    output.result(&report, || text);
+    output.report(log, &report, report_text(&report));
     if output.quiet {
         // The exit code alone does not name the reason.
         report.manifest.warnings.iter().chain(&report.problems).for_each(|line| output::needs_look(line));

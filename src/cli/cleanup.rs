@@ -1,8 +1,5 @@
 //! `uzima-backup cleanup`.
 
-use chrono::{DateTime, Utc};
-use log::Level;
-
 use super::args::CleanupArgs;
 use super::logging::Log;
 use super::output::{self, Output};
@@ -12,6 +9,7 @@ use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::notify::run::Run;
 use crate::ops::cleanup::{CleanupOutcome, CleanupReport, CleanupRequest, Orphan, run_cleanup};
+use chrono::{DateTime, Utc};
 
 pub async fn run(args: &CleanupArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let request = CleanupRequest {
@@ -22,9 +20,7 @@ pub async fn run(args: &CleanupArgs, run: &Run<'_>, output: &Output, log: &Log) 
         wait: args.wait,
     };
     let report = run_cleanup(run, &request).await?;
-    let text = report_text(&report, run.clock.now());
-    log.append(Level::Info, &text);
-    output.result(&report, || text);
+    output.report(log, &report, report_text(&report, run.clock.now()));
     if output.quiet {
         // The exit code alone does not name the reason.
         report.frozen.iter().for_each(|why| output::needs_look(&format!("nothing is deleted: {why}")));

@@ -1,7 +1,5 @@
 //! `uzima-backup health`.
 
-use log::Level;
-
 use super::args::HealthArgs;
 use super::logging::Log;
 use super::output::{self, Output};
@@ -20,8 +18,7 @@ pub async fn run(args: &HealthArgs, run: &Run<'_>, output: &Output, log: &Log) -
     let request =
         HealthRequest { only: args.only.clone(), skip: args.skip.clone(), allow_empty: args.allow_empty };
     let report = run_health(run, &request).await?;
-    log.append(Level::Info, &report_text(&report));
-    output.result(&report, || report_text(&report));
+    output.report(log, &report, report_text(&report));
     // A mail that cannot be sent does not change the report. The check `mail` covers mails.
     let unsent = match &notices {
         Some(notices) => notices.report(Event::Health, report.mail(run.clock.now())).await,

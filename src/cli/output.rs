@@ -35,6 +35,12 @@ impl Output {
         }
     }
 
+    /// Logs a result as text, and prints it.
+    pub fn report(&self, log: &Log, value: &impl Serialize, text: String) {
+        log.append(Level::Info, &text);
+        self.result(value, || text);
+    }
+
     /// The width of the terminal at standard output, in characters. `None` if standard output is no terminal.
     pub fn width(&self) -> Option<usize> {
         Table::new().width().map(usize::from)

@@ -4,9 +4,6 @@ mod page;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use log::Level;
-
 use super::args::StatsArgs;
 use super::logging::Log;
 use super::open_place;
@@ -24,6 +21,7 @@ use crate::notify::message::{Sender, Table, Tone};
 use crate::notify::run::{Run, RunNotices};
 use crate::ops::stats::{self, StatsOptions, StatsPeriod, StatsReport, StatsRun, SuccessRate, Trend};
 use crate::retention::outlook::{AHEAD, Pace};
+use chrono::{DateTime, Utc};
 
 /// The most characters of an error in the table of runs. `list` and --json show all of it.
 const BRIEF_ERROR: usize = 72;
@@ -51,8 +49,7 @@ pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) ->
     if let (Some(file), Some(Ok(()))) = (&args.html, &written) {
         text.push_str(&format!("\nwritten: {}\n", file.display()));
     }
-    log.append(Level::Info, &text);
-    output.result(&report, || text);
+    output.report(log, &report, text);
     // The mail is sent even if the page cannot be written.
     let problems = if args.email { notices.report(Event::Stats, mail(&report)).await } else { Vec::new() };
     problems.iter().for_each(|problem| output::needs_look(problem));
@@ -297,11 +294,11 @@ fn pace_text(pace: &Pace) -> String {
     };
     let bytes = |n: f64| units::bytes(n.abs().round() as u64);
     let growth = match pace.per_day.round() {
-        n if n >= 1.0 => format!(" and grows by {} a day", bytes(n)),
-        n if n <= -1.0 => format!(" and shrinks by {} a day", bytes(n)),
+        n if n >= 1.0 => format!(" and grow by {} a day", bytes(n)),
+        n if n <= -1.0 => format!(" and shrink by {} a day", bytes(n)),
         _ => String::new(),
     };
-    format!("a backup of {} is made {often}{growth}", bytes(pace.bytes))
+    format!("backups of {} are made {often}{growth}", bytes(pace.bytes))
 }
 
 fn seconds(n: f64) -> String {

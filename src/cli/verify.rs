@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::Level;
-
 use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
@@ -57,9 +55,7 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         }
     });
     let mut report = verify::run_verify(&resources, &options, &mut rand::rng(), drill).await?;
-    let text = text(&report);
-    log.append(Level::Info, &text);
-    output.result(&report, || text);
+    output.report(log, &report, text(&report));
     if output.quiet {
         for backup in &report.backups {
             backup.wrong().for_each(|what| output::print_line(&format!("{}: {what}", backup.id)));

@@ -299,7 +299,9 @@ pub async fn gather(
     let mut faults: BTreeMap<BackupId, BackupFault> =
         faults.map(|(id, fault)| (id.clone(), fault.clone())).collect();
     for run in &mut runs {
-        if let Some(fault) = state.incomplete.get(&run.id).and_then(|folder| BackupFault::lost_manifest(run, folder, now)) {
+        if let Some(fault) =
+            state.incomplete.get(&run.id).and_then(|folder| BackupFault::lost_manifest(run, folder, now))
+        {
             // The artifact is still stored, and there is no tombstone.
             run.status = Status::Completed;
             problems.push(fault.with_id(&run.id));

@@ -36,14 +36,37 @@ async fn backup_and_list_print_the_stored_backup() {
     let report = done.json();
     let manifest = &home.manifests()[0];
     // Three namespaces: admin.system.version with one document, and the two collections with five.
-    assert_snapshot!(normalize_measured(&compact(&report), &home), @"");
+    assert_snapshot!(normalize_measured(&compact(&report), &home), @r#"
+        {
+          "version": 1,
+          "id": "00000000T000000Z-000001",
+          "job": "first",
+          "place": "[HOME]/backups/0000/00/00000000T000000Z-000001/dump.tar.gz",
+          "started_at": "0000-00-00T00:00:00Z",
+          "finished_at": "0000-00-00T00:00:00Z",
+          "engine": "native",
+          "consistency": "none",
+          "namespaces": 3,
+          "documents": 6,
+          "raw_bytes": 0,
+          "stored_bytes": 0,
+          "warnings": [],
+          "notes": [],
+          "problems": []
+        }
+    "#);
     assert_eq!(report["id"], json!(manifest.id));
     assert_eq!(report["raw_bytes"], json!(manifest.totals.raw_bytes));
     let stored = std::fs::metadata(home.backups().join(&manifest.artifact.key)).expect("the artifact").len();
     assert_eq!(report["stored_bytes"], json!(stored));
 
     let human = run(home.to_dir(&server.uri()).args(["backup", "--job", "second"])).ends(0);
-    assert_snapshot!(normalize_measured(&human.stdout, &home), @"");
+    assert_snapshot!(normalize_measured(&human.stdout, &home), @"
+        backup 00000000T000000Z-000001 of second
+          3 namespaces, 6 documents, [SIZE] raw, [SIZE] stored, in [TIME]
+          engine native, consistency none
+          [HOME]/backups/0000/00/00000000T000000Z-000001/dump.tar.gz
+    ");
     let quiet = run(home.to_dir(&server.uri()).args(["backup", "--quiet"])).ends(0);
     assert_eq!((&*quiet.stdout, &*quiet.stderr), ("", ""));
     let verbose = run(home.to_dir(&server.uri()).args(["backup", "-v"])).ends(0);
@@ -130,10 +153,26 @@ fn damaged(home: &Home) {
 async fn a_dry_run_writes_nothing() {
     let (server, home) = (server().await, Home::new());
     let plan = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--json"])).ends(0).json();
-    assert_snapshot!(normalize_measured(&compact(&plan), &home), @"");
+    assert_snapshot!(normalize_measured(&compact(&plan), &home), @r#"
+        {
+          "version": 1,
+          "member": "127.0.0.1:00000",
+          "server_version": "[SERVER VERSION]",
+          "feature_compatibility_version": "[SERVER VERSION]",
+          "engine": "native: engine = native",
+          "shortfall": "a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()",
+          "namespaces": ["admin.system.version", "blog.rows", "shop.rows"],
+          "raw_bytes": 0,
+          "warnings": []
+        }
+    "#);
     assert_eq!(plan["member"], json!(server.host()));
     let human = run(home.to_dir(&server.uri()).args(["backup", "--dry-run", "--db", "shop"])).ends(0).stdout;
-    assert_snapshot!(normalize_measured(&human, &home), @"");
+    assert_snapshot!(normalize_measured(&human, &home), @"
+        shop.rows
+        would read 1 namespace, [SIZE] raw, of 127.0.0.1:00000 (MongoDB [SERVER VERSION]) with native: engine = native
+        each collection would be read at its own time: a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()
+    ");
     // Patterns choose a part of the data, and the estimate counts only that part.
     let whole = plan["raw_bytes"].as_u64().expect("an estimate");
     let some = ["backup", "--dry-run", "--json", "--include", "shop.*"];
@@ -160,6 +199,81 @@ fn listing_a_directory_does_not_create_it() {
 fn help_names_variables_examples_and_exit_codes() {
     let help =
         |args: &[&str]| run(bare().args(args)).ends(0).stdout.replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
-    assert_snapshot!(help(&["--help"]), @"");
-    assert_snapshot!(help(&["pin", "--help"]), @"");
+    assert_snapshot!(help(&["--help"]), @"
+        MongoDB backups that restore: one streamed, checked artifact to S3 or a directory
+
+        Usage: uzima-backup [OPTIONS] <COMMAND>
+
+        Commands:
+          init     Write a configuration file for this machine, and try it
+          backup   Dump a MongoDB server into one artifact in the bucket or directory
+          restore  Restore a backup, or chosen namespaces of it, into a server
+          list     List the backups that exist, and the runs that made none, newest first
+          cleanup  Delete backups that are older than necessary, never the last good ones
+          pin      Protect a backup from every cleanup
+          unpin    Let retention decide on a backup again
+          verify   Read a backup again, and compare every byte with its manifest
+          stats    Show the statistics of a job
+          health   Check that tonight's backup will work, and that there is a good one
+          notify   Send a sample of each mail and signal, or write the mails to files
+          config   Show the merged settings and where each came from, without secrets
+          help     Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+
+        Global options:
+              --config <FILE>    Read this configuration file instead of /etc/uzima-backup/config.toml
+              --json             Print the result as JSON on standard output
+          -q, --quiet            Print only errors
+              --log-file <FILE>  Also append the log and the result to this file; rotate it with logrotate's
+                                 copytruncate
+          -v, --verbose...       Log more; given twice, log everything (RUST_LOG is more selective)
+
+        Settings come from flags, then the environment, then /etc/uzima-backup/config.toml (or --config, or
+        UZIMA_BACKUP_CONFIG). `uzima-backup config` shows all of them and where each came from.
+
+        Examples:
+          uzima-backup init --dir /var/backups/mongodb
+          uzima-backup backup
+          uzima-backup list
+          uzima-backup verify
+          uzima-backup restore latest --dry-run
+
+        Exit codes: 0 done · 1 failed; nothing new was stored · 2 wrong usage or configuration; nothing was
+        attempted · 3 the backup (or clean-up) is good, but something needs a look · 4 stored data does not
+        match its manifest · 5 a check of the health found something wrong · 6 a key is missing or wrong ·
+        75 another run of this job and operation is under way (--wait waits for it) · 128 + n ended by
+        signal n; nothing new was stored
+    ");
+    assert_snapshot!(help(&["pin", "--help"]), @"
+        Protect a backup from every cleanup
+
+        Usage: uzima-backup pin [OPTIONS] <latest|ID>
+
+        Arguments:
+          <latest|ID>  `latest`, or the id of a backup
+
+        Options:
+              --job <NAME>     Only backups of this job
+              --dir <DIR>      The directory of the backups
+              --reason <TEXT>  Why the backup is pinned, for people
+          -h, --help           Print help
+
+        Global options:
+              --config <FILE>    Read this configuration file instead of /etc/uzima-backup/config.toml
+              --json             Print the result as JSON on standard output
+          -q, --quiet            Print only errors
+              --log-file <FILE>  Also append the log and the result to this file; rotate it with logrotate's
+                                 copytruncate
+          -v, --verbose...       Log more; given twice, log everything (RUST_LOG is more selective)
+
+        Examples:
+          uzima-backup pin latest --reason 'before the migration'
+          uzima-backup pin 20261123T030000Z-7k3q9d
+
+        Exit codes: 0 the backup is pinned · 1 there is no such backup, or it could not be pinned · 2 wrong
+        usage or configuration
+    ");
 }

@@ -16,7 +16,7 @@ fn a_refused_value_is_answered_with_the_accepted_ones() {
         (
             &["backup", "--wait", "-1m"],
             2,
-            &["--wait = '-1m': it is a whole number and a unit", "backup --help` says"],
+            &["--wait = '-1m': it is a whole number and a unit", "backup --help` shows"],
         ),
         (&["list", "--config", "/nonexistent"], 2, &["next step: Correct --config", "`uzima-backup init`"]),
         (&["restore", "latest", "--ns-from", "a.*"], 2, &["--ns-to not at all: they go in pairs, as in"]),

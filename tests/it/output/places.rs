@@ -331,7 +331,7 @@ fn stats_prints_runs_sizes_and_expiry() {
         documents    1,000
         duration     5 min 0 s
         throughput   333 B/s raw
-        forecast     360 B in 30 backups on 0000-00-00, if a backup of 12 B is made every day
+        forecast     360 B in 30 backups on 0000-00-00, if backups of 12 B are made every day
         next expiry  00000000T000000Z-000002 on 0000-00-00, if backups go on
 
         DAY         BACKUPS  FAILED  SIZE       TOOK
