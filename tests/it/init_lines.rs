@@ -95,7 +95,7 @@ fn backups_to_a_failed_store_are_not_scheduled() {
     tool.args(["--mongo-uri", NOWHERE, "--dir"]).arg(&file);
     let ran = run(&mut tool).ends(5).says(&["store", "correct what failed"]);
     assert!(!ran.stdout.contains("0 3 * * *") && !ran.stdout.contains("systemctl"), "{}", ran.stdout);
-    line(&ran.stdout, "with --force, prints what starts");
+    line(&ran.stdout, "with --force, to print the lines that start");
     let report = run(tool.arg("--json")).ends(5).json();
     assert_eq!((&report["crontab"], &report["systemd"]), (&serde_json::json!([]), &serde_json::json!([])));
 }
