@@ -18,9 +18,8 @@ use crate::config::{Config, DEFAULT_FILE, Origin};
 use crate::config::{Env, named_file};
 use crate::notify::run::Run;
 use crate::ops::health::{HealthReport as Health, HealthRequest, run_health};
-use crate::ops::init::schedule::Schedule;
-use crate::ops::init::standing::{self, Written};
-use crate::ops::init::{self, LeftOut, Options, Report};
+use crate::ops::init::schedule::{Schedule, ServicePath, service_user};
+use crate::ops::init::{self, InitOptions, InitReport, LeftOut};
 
 /// `config` holds flags and environment; `file` is the flag that names the file to write.
 pub async fn run(
@@ -34,7 +33,7 @@ pub async fn run(
     let env: Env<'_> = &|name| std::env::var_os(name);
     let file = absolute(named_file(env, file)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
     let (place, mails) = check_settings(args, config)?;
-    let options = Options { file: file.clone(), force: args.force, with_secrets: args.with_secrets };
+    let options = InitOptions { file: file.clone(), force: args.force, with_secrets: args.with_secrets };
     let report = cancel.or(init::init(config, env, &options, run.clock.now())).await?;
     let schedule = schedule(config, &file, &report, &place, mails);
     log::info!(
@@ -87,9 +86,9 @@ fn check_settings(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
 }
 
 /// Prepares the lines for cron and systemd, from the files that exist before the trial.
-fn schedule(config: &Config, file: &Path, report: &Report, place: &Place, mails: bool) -> Schedule {
-    let user = standing::user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
-    let look = |path: &Path| Written::look(path, user);
+fn schedule(config: &Config, file: &Path, report: &InitReport, place: &Place, mails: bool) -> Schedule {
+    let user = service_user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
+    let look = |path: &Path| ServicePath::look(path, user);
     // A `--log-file` of this run is not a setting of the nightly runs.
     let named = |key| config.text(key).filter(|_| config.origin(key) != Some(&Origin::Flag)).map(Path::new);
     Schedule {
@@ -133,7 +132,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
         .map_err(|e| Error::usage(format!("'{}' is not a path of a file", path.display())).caused_by(e))
 }
 
-fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> serde_json::Value {
+fn json(file: &Path, report: &InitReport, health: &Health, schedule: &Schedule) -> serde_json::Value {
     let left_out =
         |secret: &LeftOut| json!({"variable": secret.variable, "file": secret.file, "there": secret.there});
     json!({
@@ -150,7 +149,7 @@ fn json(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> s
     })
 }
 
-fn text(file: &Path, report: &Report, health: &Health, schedule: &Schedule) -> String {
+fn text(file: &Path, report: &InitReport, health: &Health, schedule: &Schedule) -> String {
     let mut text =
         format!("{} is written (mode {:04o}): {}\n", file.display(), report.mode, report.settings.join(", "));
     if let Some(kept) = &report.kept {
