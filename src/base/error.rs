@@ -169,6 +169,13 @@ impl StdError for Error {
     }
 }
 
+impl From<&Error> for Error {
+    /// Copies a stored error, which each caller that needs the failed result returns.
+    fn from(error: &Error) -> Error {
+        error.clone()
+    }
+}
+
 impl From<anyhow::Error> for Error {
     /// Keeps class and next step of an [`Error`] that was given more context; any other error is of class
     /// [`Kind::Failed`].

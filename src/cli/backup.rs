@@ -16,7 +16,7 @@ use crate::ops::backup::{BackupPlan, BackupReport, BackupRequest, plan_backup, r
 
 pub async fn run(args: &BackupArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     if args.dry_run {
-        let plan = run.cancel.or(plan_backup(run.config.job()?, args.allow_empty)).await?;
+        let plan = run.cancel.or(plan_backup(run.config.job.as_ref()?, args.allow_empty)).await?;
         output.result(&plan, || plan_text(&plan));
         return Ok(Exit::Done);
     }

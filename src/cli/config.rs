@@ -12,6 +12,7 @@ use crate::source::engine;
 
 pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
     let rows: Vec<serde_json::Value> = config
+        .layers
         .shown()
         .into_iter()
         .map(|(setting, value, origin)| {
@@ -21,9 +22,9 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
         })
         .collect();
     let misspelt: Vec<serde_json::Value> =
-        config.misspelt().iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
+        config.misspelt.iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
     // The settings are also checked, so that mistakes are found now and not at night.
-    let resolved = config.job();
+    let resolved = config.job.as_ref().map_err(Error::clone);
     let engine = match &resolved {
         Ok(settings) => engine::choose(settings).await.map(|chosen| Some(chosen.entry())),
         Err(_) => Ok(None),
@@ -40,10 +41,10 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
     output.result(&result, || text(config, job, shown.and_then(Option::as_ref)));
     joined(vec![
         resolved.and(engine).err(),
-        config.place().err(),
-        config.mail().err(),
-        config.webhook().err(),
-        config.signals().err(),
+        config.place.as_ref().err().cloned(),
+        config.mail.as_ref().err().cloned(),
+        config.webhook.as_ref().err().cloned(),
+        config.signals.as_ref().err().cloned(),
     ])?;
     Ok(Exit::Done)
 }
@@ -63,7 +64,7 @@ fn joined(errors: Vec<Option<Error>>) -> Result<()> {
 fn text(config: &Config, job: Option<&String>, engine: Option<&EngineUsed>) -> String {
     let mut text = String::new();
     let state_dir = config.state_dir.as_ref().map(|dir| dir.display().to_string());
-    for (setting, value, origin) in config.shown() {
+    for (setting, value, origin) in config.layers.shown() {
         // Each run finds these values if they are not set.
         let found = match setting.key {
             "job" => job,
@@ -79,7 +80,7 @@ fn text(config: &Config, job: Option<&String>, engine: Option<&EngineUsed>) -> S
         };
         push_line(&mut text, &line);
     }
-    for misspelt in config.misspelt() {
+    for misspelt in &config.misspelt {
         push_line(&mut text, &misspelt.to_string());
     }
     if let Some(engine) = engine {

@@ -64,7 +64,7 @@ pub async fn run(
 /// Checks all settings before the file is written, as a nightly run checks them. Returns the place of the backups, and
 /// whether mails are set up.
 fn check_settings(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
-    config.no_password_in_flag("mongo_uri", "--mongo-uri", "MONGO_URI")?;
+    config.layers.no_password_in_flag("mongo_uri")?;
     if let Some(dir) = args.dir.as_ref().filter(|dir| dir.to_string_lossy().starts_with('~')) {
         return Err(Error::usage(format!(
             "--dir {} begins with a ~ that the shell did not expand",
@@ -72,17 +72,17 @@ fn check_settings(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
         ))
         .hint("Write $HOME instead, or ./~ for a folder of that name"));
     }
-    let place = config.place().map_err(|e| match config.is_set("dir") {
-        false if !config.is_set("s3.bucket") => {
+    let place = config.place.clone().map_err(|e| match config.layers.is_set("dir") {
+        false if !config.layers.is_set("s3.bucket") => {
             e.hint("Name a directory (--dir DIR) or a bucket (S3_BACKUP_BUCKET)")
         }
         _ => e,
     })?;
-    config.restore_target()?;
-    config.drill_uri()?;
-    config.signals()?;
-    config.webhook()?;
-    Ok((place.clone(), config.mail()?.is_some()))
+    config.restore_target.as_ref()?;
+    config.drill_uri.as_ref()?;
+    config.signals.as_ref()?;
+    config.webhook.as_ref()?;
+    Ok((place, config.mail.as_ref()?.is_some()))
 }
 
 /// Prepares the lines for cron and systemd, from the files that exist before the trial.
@@ -90,7 +90,7 @@ fn schedule(config: &Config, file: &Path, report: &InitReport, place: &Place, ma
     let user = service_user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let look = |path: &Path| ServicePath::look(path, user);
     // A `--log-file` of this run is not a setting of the nightly runs.
-    let named = |key| config.text(key).filter(|_| config.origin(key) != Some(&Origin::Flag)).map(Path::new);
+    let named = |key| config.layers.text(key).filter(|_| config.layers.origin(key) != Some(&Origin::Flag)).map(Path::new);
     Schedule {
         binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
         config: (file != Path::new(DEFAULT_FILE)).then(|| file.to_path_buf()),

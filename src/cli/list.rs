@@ -18,7 +18,7 @@ use crate::notify::run::Run;
 use crate::ops::list::{self, ListOptions, ListReport, ListRow, ListedContent, ListedRun};
 
 pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
-    let records = run.config.records()?;
+    let records = run.config.records.as_ref()?;
     let store = open_place(run.config).await?;
     let limit = args.limit.map(NonZeroUsize::get);
     let options = ListOptions { job: args.backups.job.clone(), limit, statuses: args.status.clone() };

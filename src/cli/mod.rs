@@ -71,11 +71,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     // `init` often runs as root. A log file that it created could not be written by the user of the nightly runs.
     let no_log_file =
-        matches!(cli.command, Command::Init(_)) && config.origin("log_file") != Some(&Origin::Flag);
-    let started = config
-        .log_file()
-        .map(|file| file.filter(|_| !no_log_file))
-        .and_then(|file| Log::start(cli.common.verbose, cli.common.quiet, file, config.redactor.clone()));
+        matches!(cli.command, Command::Init(_)) && config.layers.origin("log_file") != Some(&Origin::Flag);
+    let started = config.log_file.clone().and_then(|file| {
+        let file = file.filter(|_| !no_log_file);
+        Log::start(cli.common.verbose, cli.common.quiet, file.as_deref(), config.redactor.clone())
+    });
     let log = match started {
         Ok(log) => log,
         Err(error) => return fail_without_log(&cli, &config, &error, true),
@@ -89,9 +89,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             log::warn!("a crash of this run could not be reported: {e}");
         }
     }
-    config.misspelt().iter().for_each(|misspelt| log::warn!("{misspelt}"));
-    config.exposed().iter().for_each(|file| log::warn!("{file}"));
-    config.uri_warnings().iter().for_each(|warning| log::warn!("{warning}"));
+    config.misspelt.iter().for_each(|misspelt| log::warn!("{misspelt}"));
+    config.exposed.iter().for_each(|file| log::warn!("{file}"));
+    config.uri_warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let output = Output { json: cli.common.json, quiet: cli.common.quiet };
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();
@@ -255,7 +255,7 @@ async fn received(stream: &mut Option<Signal>) {
 
 /// The job of the chosen backup: the flag's or, for `latest`, the configured one.
 fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, config: &'a Config) -> Option<&'a str> {
-    flag.or_else(|| config.named_job().filter(|_| *which == WhichBackup::Latest))
+    flag.or_else(|| config.layers.text("job").filter(|_| *which == WhichBackup::Latest))
 }
 
 /// Opens the configured place for a command that only reads it.
@@ -263,7 +263,7 @@ fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, config: &'a Config)
 /// # Errors
 /// Returns an error if the place is a directory that does not exist, or cannot be listed.
 async fn open_place(config: &Config) -> Result<Arc<dyn Store>> {
-    let store = store::open_existing(config.place()?).await?;
+    let store = store::open_existing(config.place.as_ref()?).await?;
     store.check().await?;
     Ok(store)
 }

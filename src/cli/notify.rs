@@ -79,7 +79,8 @@ pub async fn run(args: &NotifyArgs, run: &Run<'_>, output: &Output) -> Result<Ex
         let mails = samples.map(|message| write(folder, &message)).collect::<Result<_>>()?;
         return Ok(print_report(&NotifyReport { version: 1, mails, signals: Vec::new() }, output));
     }
-    let (mail, every_run, webhook) = (config.mail()?, config.signals()?, config.webhook()?);
+    let (mail, every_run) = (config.mail.as_ref()?.as_ref(), config.signals.as_ref()?);
+    let webhook = config.webhook.as_ref()?.as_ref();
     let SignalOptions { ping, metrics } = every_run;
     if mail.is_none() && ping.is_none() && metrics.is_none() && webhook.is_none() {
         return Err(Error::usage(

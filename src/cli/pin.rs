@@ -13,7 +13,7 @@ use crate::ops::pin::{self, PinReport};
 use crate::store::{self, Store};
 
 pub async fn pin(args: &PinArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
-    let store = store::open_existing(run.config.place()?).await?;
+    let store = store::open_existing(run.config.place.as_ref()?).await?;
     let mark = Mark {
         format: marks::FORMAT,
         id: id(&args.backup, run, &*store).await?,
@@ -25,7 +25,7 @@ pub async fn pin(args: &PinArgs, run: &Run<'_>, output: &Output) -> Result<Exit>
 }
 
 pub async fn unpin(args: &UnpinArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
-    let store = store::open_existing(run.config.place()?).await?;
+    let store = store::open_existing(run.config.place.as_ref()?).await?;
     let id = id(&args.backup, run, &*store).await?;
     Ok(print_report(&pin::unpin(&*store, &id).await?, output))
 }

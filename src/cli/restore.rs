@@ -35,10 +35,10 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
         )
         .hint("Check the plan with --dry-run, then add --yes"));
     }
-    let server = config.restore_target()?;
+    let server = config.restore_target.as_ref()?;
     let options = RestoreOptions { onto_source: server.is_source, ..options };
     let origin = cancel.or(origin(args, run)).await?;
-    let target = cancel.or(RestoreTarget::connect(&server.uri, config.patience()?)).await?;
+    let target = cancel.or(RestoreTarget::connect(&server.uri, config.patience.as_ref()?)).await?;
     let restore = Restore::plan(origin, target, options, cancel).await?;
     let meter = Arc::new(Meter::default());
     if args.dry_run {

@@ -28,7 +28,7 @@ const BRIEF_ERROR: usize = 72;
 
 pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let config = run.config;
-    let settings = config.job()?;
+    let settings = config.job.as_ref()?;
     let notices = RunNotices::new(run)?;
     if args.email {
         notices.require_mail()?;

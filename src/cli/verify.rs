@@ -25,7 +25,7 @@ use crate::store::Store;
 
 pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let (config, cancel) = (run.config, run.cancel);
-    let records = config.records()?;
+    let records = config.records.as_ref()?;
     // The target of a drill is checked before hours of reading.
     let target = if args.drill { Some(cancel.or(drill_target(config)).await?) } else { None };
     let store = cancel.or(open_place(config)).await?;
@@ -116,11 +116,11 @@ fn text(report: &VerifyReport) -> String {
 
 /// The configured server for drills, or a mongod that the drill starts.
 async fn drill_target(config: &Config) -> Result<DrillTarget> {
-    if let Some(uri) = config.drill_uri()? {
+    if let Some(uri) = config.drill_uri.as_ref()? {
         return Ok(DrillTarget::Server(uri.clone()));
     }
     let search_path = config.machine.search_path.as_deref();
-    let program = Program::find(config.mongod_path()?, search_path).await.map_err(|why| {
+    let program = Program::find(config.mongod_path.as_ref()?.as_deref(), search_path).await.map_err(|why| {
         Error::usage(format!("there is no server for the drill: {why}"))
             .hint("Install mongod, set MONGOD_PATH, or name a server for drills: --to-uri, DRILL_URI")
     })?;
@@ -138,7 +138,7 @@ async fn run_drill(
     let meter = Arc::new(Meter::default());
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
     let token = format!("{:08x}", rand::random::<u32>());
-    let (patience, host) = (run.config.patience()?.clone(), run.config.machine.host.clone());
+    let (patience, host) = (run.config.patience.clone()?, run.config.machine.host.clone());
     let (cancel, clock) = (run.cancel, run.clock);
     let resources = DrillResources { store, meter: &meter, cancel, clock, token, host, patience };
     let drilled = drill::drill(&resources, manifest, target).await;

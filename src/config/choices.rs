@@ -1,21 +1,31 @@
-//! The values of settings that are one of a few words: engine, consistency and format; and the retention policy.
+//! The values of settings that are one of a few words, and the retention policy.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The engine that the settings ask for.
+/// Returns the choice whose name is `text`.
+///
+/// # Errors
+/// Returns an error that lists the names.
+pub(super) fn choose<T: Copy, const N: usize>(
+    text: &str,
+    names: [&str; N],
+    choices: [T; N],
+) -> Result<T, String> {
+    let found = names.iter().zip(choices).find(|(name, _)| **name == text);
+    found.map(|(_, choice)| choice).ok_or_else(|| format!("it is one of {}", names.join(", ")))
+}
+
+/// The engine that the settings name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineChoice {
     /// mongodump if it is installed and can read the selection, else the native engine.
     Auto,
-    /// The cursors of this tool.
     Native,
-    /// The official tool.
     Mongodump,
 }
 
 impl EngineChoice {
-    /// How settings spell them.
     pub const NAMES: [&str; 3] = ["auto", "native", "mongodump"];
 }
 
@@ -23,30 +33,24 @@ impl FromStr for EngineChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<EngineChoice, String> {
-        match text {
-            "auto" => Ok(EngineChoice::Auto),
-            "native" => Ok(EngineChoice::Native),
-            "mongodump" => Ok(EngineChoice::Mongodump),
-            _ => Err(format!("the engines are {}", EngineChoice::NAMES.join(", "))),
-        }
+        choose(text, EngineChoice::NAMES, [EngineChoice::Auto, EngineChoice::Native, EngineChoice::Mongodump])
     }
 }
 
-/// The consistency that a backup is asked for.
+/// The consistency that the settings ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsistencyChoice {
-    /// The oplog slice where there is an oplog that the user may read, else none.
+    /// `Oplog` if the server has an oplog that the user may read, else `None`.
     Auto,
-    /// The oplog slice of the time of reading, or an error.
+    /// An oplog slice of the time of reading, or an error.
     Oplog,
-    /// Every read as of one instant, or an error.
+    /// All reads at one instant, or an error.
     Snapshot,
-    /// Each collection at its own time.
+    /// Each collection is read at its own time.
     None,
 }
 
 impl ConsistencyChoice {
-    /// How settings spell them.
     pub const NAMES: [&str; 4] = ["auto", "oplog", "snapshot", "none"];
 }
 
@@ -54,13 +58,8 @@ impl FromStr for ConsistencyChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ConsistencyChoice, String> {
-        match text {
-            "auto" => Ok(ConsistencyChoice::Auto),
-            "oplog" => Ok(ConsistencyChoice::Oplog),
-            "snapshot" => Ok(ConsistencyChoice::Snapshot),
-            "none" => Ok(ConsistencyChoice::None),
-            _ => Err("it is auto, oplog, snapshot or none".into()),
-        }
+        use ConsistencyChoice::{Auto, None, Oplog, Snapshot};
+        choose(text, ConsistencyChoice::NAMES, [Auto, Oplog, Snapshot, None])
     }
 }
 
@@ -73,17 +72,15 @@ pub struct Policy {
     pub min: usize,
     /// The number of newest good backups that stay.
     pub last: usize,
-    /// The number of newest days (UTC) of which the newest good backup stays. Days without a good backup do not count.
+    /// The number of days (UTC) whose newest good backup stays. Days without a good backup do not count.
     pub daily: usize,
-    /// The same number for weeks, which begin on Monday.
+    /// The same for weeks, which begin on Monday.
     pub weekly: usize,
-    /// The same number for months.
     pub monthly: usize,
-    /// The same number for years.
     pub yearly: usize,
 }
 
-/// How the documents are framed.
+/// How an artifact frames documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     /// A tar of a mongodump directory.
@@ -92,38 +89,30 @@ pub enum Container {
     Archive,
 }
 
-/// How pieces are compressed.
+/// How an artifact compresses blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// gzip members; level 1 (fast) to 12 (small), as libdeflate counts them.
-    Gzip {
-        /// The level.
-        level: i32,
-    },
-    /// zstd frames; level 1 (fast) to 19 (small).
-    Zstd {
-        /// The level.
-        level: i32,
-    },
+    /// gzip members. libdeflate's levels are 1 (fast) to 12 (small).
+    Gzip { level: i32 },
+    /// zstd frames, with the levels 1 (fast) to 19 (small).
+    Zstd { level: i32 },
 }
 
 impl Codec {
-    /// The level.
     pub fn level(self) -> i32 {
         match self {
             Codec::Gzip { level } | Codec::Zstd { level } => level,
         }
     }
 
-    /// The levels that may be asked for.
-    pub fn levels(self) -> std::ops::RangeInclusive<i32> {
+    pub(super) fn levels(self) -> std::ops::RangeInclusive<i32> {
         match self {
             Codec::Gzip { .. } => 1..=12,
             Codec::Zstd { .. } => 1..=19,
         }
     }
 
-    /// The file name's ending.
+    /// The suffix of file names.
     pub fn suffix(self) -> &'static str {
         match self {
             Codec::Gzip { .. } => "gz",
@@ -132,21 +121,18 @@ impl Codec {
     }
 }
 
-/// A container and its compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
-    /// The framing.
     pub container: Container,
-    /// The compression.
     pub codec: Codec,
 }
 
-/// The names of the formats, as settings, manifests and file names spell them.
+/// The names of the formats in settings, manifests and file names.
 pub const NAMES: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
 
 impl Format {
     /// The format with another compression level; `None` if the codec has no such level.
-    pub fn at_level(self, level: i32) -> Option<Format> {
+    pub(super) fn at_level(self, level: i32) -> Option<Format> {
         let codec = match self.codec {
             Codec::Gzip { .. } => Codec::Gzip { level },
             Codec::Zstd { .. } => Codec::Zstd { level },
@@ -177,14 +163,9 @@ impl FromStr for Format {
         // The fastest levels at which the artifact is at most 5 % larger than mongodump's own (gzip -6)
         // and 3 % larger than zstd -3, as examples/bench.rs measures it.
         let (gzip, zstd) = (Codec::Gzip { level: 4 }, Codec::Zstd { level: 3 });
-        let (container, codec) = match text {
-            "tar.gz" => (Container::Tar, gzip),
-            "tar.zst" => (Container::Tar, zstd),
-            "archive.gz" => (Container::Archive, gzip),
-            "archive.zst" => (Container::Archive, zstd),
-            _ => return Err(format!("the formats are {}", NAMES.join(", "))),
-        };
-        Ok(Format { container, codec })
+        let of = |container, codec| Format { container, codec };
+        let (tar, archive) = (Container::Tar, Container::Archive);
+        choose(text, NAMES, [of(tar, gzip), of(tar, zstd), of(archive, gzip), of(archive, zstd)])
     }
 }
 

@@ -16,36 +16,31 @@ use crate::base::suggest;
 /// The largest configuration file in bytes.
 pub const LARGEST: u64 = 1 << 20;
 
-/// Reads a regular file of at most 1 MiB.
-pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
+pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
     let failed = |e: std::io::Error| {
         let step = match e.kind() {
             ErrorKind::Other | ErrorKind::FileTooLarge => {
-                "Name a regular file of at most 1 MiB with --config or \
-                 UZIMA_BACKUP_CONFIG; `uzima-backup init` writes a new one"
+                "Name a regular file of at most 1 MiB with --config or UZIMA_BACKUP_CONFIG"
             }
-            _ => {
-                "Correct --config or UZIMA_BACKUP_CONFIG, or let this user read it; `uzima-backup init` writes a new one"
-            }
+            _ => "Correct --config or UZIMA_BACKUP_CONFIG, or let this user read it",
         };
-        Error::usage(format!("cannot read the configuration file {}", path.display())).caused_by(e).hint(step)
+        Error::usage(format!("cannot read the configuration file {}", path.display()))
+            .caused_by(e)
+            .hint(format!("{step}; `uzima-backup init` writes a new one"))
     };
     let (bytes, file) = read_named(path, LARGEST).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     let text =
         String::from_utf8(bytes).map_err(|e| failed(std::io::Error::new(ErrorKind::InvalidData, e)))?;
     let values = parse(&path.display().to_string(), &text)?;
-    let secret = values.iter().find(|(key, raw)| holds_secret(key, raw)).map(|(key, _)| *key);
-    if let Some(key) = secret
-        && mode & 0o007 != 0
-    {
-        return Err(Error::usage(format!(
-            "{} holds a secret ({key}) and every user may read it",
-            path.display()
-        ))
-        .hint(format!("chmod 640 {}", path.display())));
+    match values.iter().find(|(key, raw)| holds_secret(key, raw)) {
+        Some((key, _)) if mode & 0o007 != 0 => {
+            let path = path.display();
+            Err(Error::usage(format!("{path} holds a secret ({key}) and every user may read it"))
+                .hint(format!("chmod 640 {path}")))
+        }
+        _ => Ok(values),
     }
-    Ok(values)
 }
 
 /// A connection string without a password is no secret.
@@ -55,7 +50,7 @@ fn holds_secret(key: &str, raw: &Raw) -> bool {
     secret && (!uri || matches!(raw, Raw::Text(uri) if uri.contains('@')))
 }
 
-/// Parses a file's text; `name` stands for it in errors.
+/// Parses the text of a file. Errors call the file `name`.
 pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
     let at = |offset: usize| {
         let before = &text[..offset.min(text.len())];
@@ -77,10 +72,10 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
         return Ok(values);
     }
     mistakes.sort_by_key(|(offset, _)| *offset);
-    let told: Vec<String> =
+    let lines: Vec<String> =
         mistakes.iter().map(|(offset, what)| format!("{}: {what}", at(*offset))).collect();
-    Err(Error::usage(format!("{name}, {}", told.join("; ")))
-        .hint("Correct that, or leave it out: `uzima-backup --config /dev/null config` shows every setting there is"))
+    Err(Error::usage(format!("{name}, {}", lines.join("; ")))
+        .hint("Correct that, or leave it out: `uzima-backup --config /dev/null config` shows all settings"))
 }
 
 /// Collects the values of a table. An error comes with its offset in the text.
@@ -106,10 +101,7 @@ fn walk(
             continue;
         };
         let raw = match (value.get_ref(), setting.list) {
-            (DeValue::Array(items), true) => {
-                let items: Option<Vec<String>> = items.iter().map(scalar).collect();
-                items.map(Raw::List)
-            }
+            (DeValue::Array(items), true) => items.iter().map(scalar).collect::<Option<_>>().map(Raw::List),
             (_, true) => None,
             (_, false) => scalar(value).map(Raw::Text),
         };
@@ -166,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_a_place() {
+    fn mistakes_are_named_with_line_and_column() {
         for (toml, place, word) in [
             ("engine = 'native'\nretention_day = 3\n", "line 2, column 1", "retention_days"),
             ("[s3]\n  buckets = 'x'\n", "line 2, column 3", "s3.bucket"),
@@ -198,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_secrets_is_not_for_everyone() {
+    fn a_file_with_secrets_must_not_be_readable_by_everyone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         for (toml, mode, ok) in [

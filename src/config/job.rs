@@ -1,20 +1,18 @@
 //! The settings of a job, of restores and of drills.
 
-use super::RestoreUri;
-use super::layers::Layers;
-use super::machine::Machine;
-use super::table::{Origin, Raw};
-use super::uri::{self, MongoUri};
-use crate::base::error::{Error, Result};
-use crate::base::retry::Patience;
-use crate::base::secret::{Redactor, Secret, hide_login, secret_parts};
-use crate::config::choices::Policy;
-use crate::config::choices::{ConsistencyChoice, EngineChoice, Format};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::selection::{Pattern, RECORDS_DB, Selection};
+use super::choices::{ConsistencyChoice, EngineChoice, Format, Policy};
+use super::layers::{Layers, at_least, boolean, duration_in};
+use super::machine::Machine;
+use super::selection::{RECORDS_DB, Selection};
+use super::table::{Origin, Raw};
+use super::uri::{self, MongoUri};
+use crate::base::error::Result;
+use crate::base::retry::Patience;
+use crate::base::secret::{Redactor, Secret, secret_parts};
 
 /// The settings of a job: what is backed up and how, where runs are recorded, and how long backups are kept.
 #[derive(Debug, Clone)]
@@ -29,38 +27,38 @@ pub struct JobSettings {
     pub engine: EngineChoice,
     /// The consistency that a backup must have.
     pub consistency: ConsistencyChoice,
-    /// The path of mongodump; `None`: it is looked for in `search_path` and the usual folders.
+    /// `None` if mongodump is searched for in `search_path` and the usual folders.
     pub mongodump_path: Option<PathBuf>,
     /// The value of `PATH`.
     pub search_path: Option<String>,
     /// The artifact's format and compression level.
     pub format: Format,
-    /// Each compressed block is decompressed and compared.
+    /// True if each compressed block is decompressed and compared.
     pub check_compression: bool,
-    /// A read that brings nothing for this long has failed.
+    /// A read without data for this long has failed.
     pub stall: Duration,
-    /// How long MongoDB is waited for when it is down.
+    /// How long to wait for MongoDB when it is down.
     pub patience: Patience,
-    /// How many parts are uploaded at once.
+    /// The number of parts that are uploaded at once.
     pub uploads: usize,
-    /// How many threads compress.
+    /// The number of threads that compress.
     pub compressors: usize,
-    /// The directory that remembers uploads under way, locks and sent mails.
+    /// The directory with locks, sent mails, and uploads under way.
     pub state_dir: Option<PathBuf>,
     /// The name of this machine.
     pub host: String,
     /// How long backups are kept.
     pub retention: Policy,
-    /// `health` fails if the newest good backup is older.
+    /// The age of the newest good backup at which `health` fails.
     pub max_age: Duration,
-    /// `health` fails if the newest drill is older; `None`: drills are not expected.
+    /// The age of the newest drill at which `health` fails; `None` if no drills are expected.
     pub drill_max_age: Option<Duration>,
     /// The server where runs are recorded.
     pub records: RecordsAt,
 }
 
 impl JobSettings {
-    /// The settings of a job for callers without environment and configuration file: every other setting has its default.
+    /// The settings of a job for callers without environment and configuration file. The other settings have their defaults.
     ///
     /// # Errors
     /// Returns an error if the connection string or the name of the job is not valid.
@@ -70,68 +68,81 @@ impl JobSettings {
         JobSettings::resolve(&layers, machine, false)
     }
 
-    /// Resolves the settings. `to_dir`: backups go to a directory.
+    /// Resolves the settings. `to_dir` means that backups go to a directory.
     pub(super) fn resolve(layers: &Layers, machine: &Machine, to_dir: bool) -> Result<JobSettings> {
-        let uri_text = layers.text("mongo_uri").expect("it has a default");
-        let facts = uri::check(uri_text)?;
+        let uri_text = layers.text("mongo_uri").unwrap_or_default();
+        let facts = uri::check("mongo_uri", uri_text)?;
         let selection = selection(layers, facts.database)?;
         let host = if uri::is_loopback(&facts.host) { &machine.host } else { &facts.host };
-        let job = match layers.text("job") {
-            Some(job) => check_job(job).map_err(|why| layers.wrong("job", &why))?,
-            None => format!("{}@{host}", selection.label()),
-        };
+        let job = layers.parsed("job", check_job)?.unwrap_or_else(|| format!("{}@{host}", selection.label()));
         let state_dir = layers.absolute("state_dir")?;
-        let stall = layers.number::<u32>("stall_timeout", 1)?.expect("it has a default");
-        let uploads = layers.number("s3.upload_concurrency", 1)?.expect("it has a default");
+        let uploads = layers.value("s3.upload_concurrency", at_least(1))?;
         Ok(JobSettings {
             mongo_uri: Secret::from(uri_text.to_string()),
             selection,
             job,
-            engine: layers.parsed("engine", EngineChoice::from_str)?.expect("it has a default"),
-            consistency: layers.parsed("consistency", FromStr::from_str)?.expect("it has a default"),
+            engine: layers.value("engine", EngineChoice::from_str)?,
+            consistency: layers.value("consistency", ConsistencyChoice::from_str)?,
             mongodump_path: layers.absolute("mongodump_path")?,
             search_path: machine.search_path.clone(),
             format: format(layers)?,
-            check_compression: layers.boolean("check_compression")?.expect("it has a default"),
-            stall: Duration::from_secs(stall.into()),
-            patience: patience(layers)?,
+            check_compression: layers.value("check_compression", boolean)?,
+            stall: layers.duration("stall_timeout")?,
+            patience: Patience::new(layers.duration("patience")?),
             // A disk gains nothing from several writers, and each part under way takes memory.
             uploads: if to_dir { 1 } else { uploads },
             compressors: machine.cores,
             state_dir: state_dir.or_else(|| machine.state_dir.clone()),
             host: machine.host.clone(),
             retention: retention(layers)?,
-            max_age: max_age(layers)?,
-            drill_max_age: drill_max_age(layers)?,
+            max_age: layers.duration("max_age")?,
+            drill_max_age: layers.parsed("drill_max_age", duration_in("drill_max_age"))?,
             records: RecordsAt::resolve(layers)?,
         })
     }
 }
 
-/// Resolves the server that a restore writes into: `restore_uri`, else the server that is backed up.
-pub(super) fn target(layers: &Layers) -> Result<RestoreUri> {
-    let own = uri_of(layers, "restore_uri", "RESTORE_URI")?;
-    match own {
-        Some(uri) => Ok(RestoreUri { uri, is_source: false }),
-        None => {
-            let uri = layers.text("mongo_uri").expect("it has a default");
-            uri::check(uri)?;
-            Ok(RestoreUri { uri: Secret::from(uri.to_string()), is_source: true })
+/// The server that a restore writes into.
+#[derive(Debug, Clone)]
+pub struct RestoreUri {
+    pub uri: Secret,
+    /// True if no target is set, so that a restore writes into the server that is backed up.
+    pub is_source: bool,
+}
+
+impl RestoreUri {
+    pub(super) fn resolve(layers: &Layers) -> Result<RestoreUri> {
+        match uri_of(layers, "restore_uri")? {
+            Some(uri) => Ok(RestoreUri { uri, is_source: false }),
+            None => Ok(RestoreUri { uri: source(layers)?, is_source: true }),
         }
     }
 }
 
-/// Resolves the server that a drill may restore into. No other setting takes its place.
-pub(super) fn drill_uri(layers: &Layers) -> Result<Option<Secret>> {
-    uri_of(layers, "drill_uri", "DRILL_URI")
+/// The checked connection string of the server that is backed up.
+fn source(layers: &Layers) -> Result<Secret> {
+    let uri = layers.text("mongo_uri").unwrap_or_default();
+    uri::check("mongo_uri", uri)?;
+    Ok(Secret::from(uri.to_string()))
 }
 
-/// Warnings about ignored options of connection strings, each with its setting. An invalid connection string has no
-/// warnings; it is an error where it is used.
+/// Resolves a connection string that `--to-uri` may set, but then without a password.
+pub(super) fn uri_of(layers: &Layers, key: &'static str) -> Result<Option<Secret>> {
+    let Some(uri) = layers.text(key) else { return Ok(None) };
+    layers.no_password_in_flag(key)?;
+    uri::check(key, uri)?;
+    Ok(Some(Secret::from(uri.to_string())))
+}
+
+/// The settings with connection strings.
+const URIS: [&str; 4] = ["mongo_uri", "restore_uri", "drill_uri", "records"];
+
+/// Warnings about ignored options of connection strings. An invalid connection string has none; it is an error where it is
+/// used.
 pub(super) fn uri_warnings(layers: &Layers) -> Vec<String> {
     let mut seen = Vec::new();
     let mut warnings = Vec::new();
-    for key in ["mongo_uri", "restore_uri", "drill_uri", "records"] {
+    for key in URIS {
         let Some(uri) = layers.text(key).filter(|uri| !seen.contains(uri)) else { continue };
         seen.push(uri);
         let found = MongoUri::read(uri).map(|uri| uri.warnings()).unwrap_or_default();
@@ -140,45 +151,17 @@ pub(super) fn uri_warnings(layers: &Layers) -> Vec<String> {
     warnings
 }
 
-/// Resolves a connection string that `--to-uri` may set, but then without a password.
-fn uri_of(layers: &Layers, key: &'static str, env: &str) -> Result<Option<Secret>> {
-    let Some(uri) = layers.text(key) else { return Ok(None) };
-    unseen(layers, key, "--to-uri", env)?;
-    uri::check_named(key, uri)?;
-    Ok(Some(Secret::from(uri.to_string())))
-}
-
-/// Checks that a connection string with a password does not come from a flag.
-///
-/// # Errors
-/// Returns an error if it does.
-pub(super) fn unseen(layers: &Layers, key: &'static str, flag: &str, variable: &str) -> Result<()> {
-    let uri = layers.text(key).unwrap_or_default();
-    if layers.origin(key) == Some(&Origin::Flag) && hide_login(uri) != uri {
-        return Err(Error::usage(format!(
-            "{flag} holds a password, which everybody on this machine can see"
-        ))
-        .hint(format!(
-            "Give the connection string in the environment: {variable}, or {variable}_FILE for a file"
-        )));
-    }
-    Ok(())
-}
-
 /// Collects the secrets of the settings.
 pub(super) fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
     let addresses = set(&["ping_url", "webhook_url"]);
-    let uris = [set(&["mongo_uri", "restore_uri", "drill_uri", "records"]), addresses.clone()].concat();
+    let uris = [set(&URIS), addresses.clone()].concat();
     let mut words = set(&["s3.secret_access_key", "s3.session_token", "mail.resend_api_key"]);
     words.extend(addresses.into_iter().flat_map(secret_parts));
     Redactor::new(&uris, &words)
 }
 
 fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {
-    let patterns = |key: &'static str| -> Result<Vec<Pattern>> {
-        layers.list(key).iter().map(|p| p.parse().map_err(|e: String| layers.wrong(key, &e))).collect()
-    };
     let mut databases = layers.list("databases").to_vec();
     if databases.is_empty() {
         databases.extend(in_uri);
@@ -191,27 +174,25 @@ fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {
             return Err(layers.wrong("databases", &format!("the database '{db}' is never part of a backup")));
         }
     }
-    Ok(Selection { databases, include: patterns("include")?, exclude: patterns("exclude")? })
+    Ok(Selection { databases, include: layers.items("include")?, exclude: layers.items("exclude")? })
 }
 
-fn check_job(job: &str) -> Result<String, String> {
+fn check_job(job: &str) -> Result<String, &'static str> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
-    if job.is_empty() || job.len() > 128 || !job.chars().all(fits) {
-        return Err("a job's name has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -".into());
+    match !job.is_empty() && job.len() <= 128 && job.chars().all(fits) {
+        true => Ok(job.to_string()),
+        false => Err("a job's name has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -"),
     }
-    Ok(job.to_string())
 }
 
 fn retention(layers: &Layers) -> Result<Policy> {
-    let keep = |key| layers.number(key, 1).map(Option::unwrap_or_default);
+    let keep = |key| layers.parsed(key, at_least(1)).map(Option::unwrap_or_default);
+    let days = layers.value("retention_days", at_least(1)).map_err(|e| {
+        let step = e.next_step().unwrap_or_default().to_string();
+        e.hint(format!("{step}. To keep every backup, start no `cleanup`"))
+    })?;
     Ok(Policy {
-        days: layers
-            .number("retention_days", 1)
-            .map_err(|e| {
-                let step = e.next_step().unwrap_or_default().to_string();
-                e.hint(format!("{step}. To keep every backup, start no `cleanup`"))
-            })?
-            .expect("it has a default"),
+        days,
         min: keep("keep_min")?,
         last: keep("keep_last")?,
         daily: keep("keep_daily")?,
@@ -221,7 +202,7 @@ fn retention(layers: &Layers) -> Result<Policy> {
     })
 }
 
-/// Resolves the log file.
+/// Resolves the log file. A flag may name a relative path.
 pub(super) fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
     match layers.origin("log_file") {
         Some(Origin::Flag) => Ok(layers.text("log_file").map(PathBuf::from)),
@@ -229,39 +210,15 @@ pub(super) fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Resolves the time for which MongoDB and the store are waited for when they are down.
-pub(super) fn patience(layers: &Layers) -> Result<Patience> {
-    let seconds: u32 = layers.number("patience", 1)?.expect("it has a default");
-    Ok(Patience::new(Duration::from_secs(seconds.into())))
-}
-
-/// Resolves the age at which the newest good backup is too old.
-pub(super) fn max_age(layers: &Layers) -> Result<Duration> {
-    let hours: u32 = layers.number("max_age", 1)?.expect("it has a default");
-    Ok(Duration::from_secs(u64::from(hours) * 3600))
-}
-
-/// Resolves the age at which the newest drill is too old; `None`: drills are not expected.
-fn drill_max_age(layers: &Layers) -> Result<Option<Duration>> {
-    let days: Option<u32> = layers.number("drill_max_age", 1)?;
-    Ok(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
-}
-
-/// Resolves the path of the mongod that a drill starts.
-pub(super) fn mongod_path(layers: &Layers) -> Result<Option<PathBuf>> {
-    layers.absolute("mongod_path")
-}
-
 fn format(layers: &Layers) -> Result<Format> {
-    let format = layers.parsed("format", Format::from_str)?.expect("it has a default");
-    let Some(level) = layers.parsed("compression_level", i32::from_str)? else { return Ok(format) };
-    format.at_level(level).ok_or_else(|| {
-        let levels = format.codec.levels();
-        layers.wrong(
-            "compression_level",
-            &format!("{format} has the levels {} to {}", levels.start(), levels.end()),
-        )
-    })
+    let format = layers.value("format", Format::from_str)?;
+    let levels = format.codec.levels();
+    let (least, most) = (levels.start(), levels.end());
+    let level = layers.parsed("compression_level", |text| {
+        let level = text.parse().ok().and_then(|level| format.at_level(level));
+        level.ok_or_else(|| format!("{format} has the levels {least} to {most}"))
+    })?;
+    Ok(level.unwrap_or(format))
 }
 
 /// The place where runs are recorded.
@@ -279,9 +236,8 @@ impl RecordsAt {
         match layers.text("records").map(str::trim) {
             Some("off") => Ok(RecordsAt::Off),
             Some(text) => {
-                // The errors of this check name options, but never values.
                 uri::read_named("records (BACKUP_RECORDS)", text)?;
-                uri::check(text).map_err(|_| {
+                uri::check("records", text).map_err(|_| {
                     // The driver's error may quote the value, which may contain a password.
                     let why = "neither off nor a valid connection string; BACKUP_RECORDS looks like \
                                mongodb://user:password@host:27017/, and the characters @ : / % $ of a password \
@@ -290,11 +246,7 @@ impl RecordsAt {
                 })?;
                 Ok(RecordsAt::Server(Secret::from(text.to_string())))
             }
-            None => {
-                let text = layers.text("mongo_uri").expect("it has a default");
-                uri::check(text)?;
-                Ok(RecordsAt::Server(Secret::from(text.to_string())))
-            }
+            None => source(layers).map(RecordsAt::Server),
         }
     }
 }
@@ -321,7 +273,7 @@ mod records_tests {
     }
 
     #[test]
-    fn by_default_the_server_that_is_backed_up() {
+    fn runs_are_recorded_on_the_server_that_is_backed_up_by_default() {
         assert_eq!(server(resolve(&[])), "mongodb://localhost:27017");
         assert_eq!(server(resolve(&[("MONGO_URI", "mongodb://db1")])), "mongodb://db1");
         let both = [("MONGO_URI", "mongodb://db1"), ("BACKUP_RECORDS", "mongodb://db2")];

@@ -1,42 +1,50 @@
 //! Flags over environment over file over default, for every setting alike, with the origin of each value.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::ErrorKind;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::file;
 use super::table::{Origin, Raw, SETTINGS, Setting, by_key};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
+use crate::base::secret::hide_login;
 
 /// The unparsed values of all settings that are set or have a default.
 #[derive(Debug)]
 pub struct Layers {
     values: BTreeMap<&'static str, (Raw, Origin)>,
-    /// The configuration file that was read.
+    /// The configuration file.
     pub(super) file: Option<PathBuf>,
 }
 
-/// The file that is read if it exists and none is named.
+/// The configuration file if no other is named.
 pub const DEFAULT_FILE: &str = "/etc/uzima-backup/config.toml";
 
+/// Reads an environment variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
 impl Layers {
-    /// Lays flags over the environment over the file `config` (else `UZIMA_BACKUP_CONFIG`, else
-    /// [`DEFAULT_FILE`] if it exists).
-    pub fn load(flags: BTreeMap<&'static str, Raw>, env: Env<'_>, config: Option<&Path>) -> Result<Layers> {
-        // A file that may not be looked at is read, too, because its error is better than silent defaults.
-        let there = |path: &PathBuf| path.try_exists().unwrap_or(true);
-        let named = named_file(env, config)?;
-        let path = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(there));
+    pub(super) fn load(
+        flags: BTreeMap<&'static str, Raw>,
+        env: Env<'_>,
+        config: Option<&Path>,
+    ) -> Result<Layers> {
+        // An unreadable file counts as existing, because its error is better than silent defaults.
+        let exists = |path: &PathBuf| path.try_exists().unwrap_or(true);
+        let file = named_file(env, config)?.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(exists));
         let mut values = BTreeMap::new();
         for setting in SETTINGS {
             if let Some(default) = setting.default {
                 values.insert(setting.key, (Raw::Text(default.into()), Origin::Default));
             }
         }
-        if let Some(path) = &path {
+        if let Some(path) = &file {
             for (key, raw) in file::read(path)? {
                 values.insert(key, (raw, Origin::File(path.clone())));
             }
@@ -51,17 +59,17 @@ impl Layers {
             }
         }
         values.extend(flags.into_iter().map(|(key, raw)| (key, (raw, Origin::Flag))));
-        Ok(Layers { values, file: path })
+        Ok(Layers { values, file })
     }
 
     /// The settings of these variables, without a file.
     #[cfg(test)]
-    pub fn of(env: &[(&str, &str)]) -> Layers {
+    pub(super) fn of(env: &[(&str, &str)]) -> Layers {
         let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
         Layers::load(BTreeMap::new(), &value, Some(Path::new("/dev/null"))).expect("they can be read")
     }
 
-    /// The text of a setting.
+    /// The text of a setting, secrets included; `None` if it is a list, or neither set nor has a default.
     pub fn text(&self, key: &'static str) -> Option<&str> {
         match &self.values.get(key)?.0 {
             Raw::Text(text) => Some(text),
@@ -69,7 +77,7 @@ impl Layers {
         }
     }
 
-    /// The items of a list.
+    /// The items of a setting that is a list.
     pub fn list(&self, key: &'static str) -> &[String] {
         match self.values.get(key) {
             Some((Raw::List(items), _)) => items,
@@ -77,33 +85,62 @@ impl Layers {
         }
     }
 
-    /// The origin of a setting's value.
     pub fn origin(&self, key: &'static str) -> Option<&Origin> {
         self.values.get(key).map(|(_, origin)| origin)
     }
 
-    /// Returns true if a flag, a variable or the file sets it.
+    /// Returns true if the setting is set by a flag, a variable or the file.
     pub fn is_set(&self, key: &'static str) -> bool {
         !matches!(self.origin(key), None | Some(Origin::Default))
     }
 
-    /// The parsed value of a setting. The error of `parse` is extended by the setting, its value and its origin.
-    pub fn parsed<T, E: fmt::Display>(
+    /// The parsed value of a setting. The error names the setting, its value and its origin before the reason of `parse`.
+    pub(super) fn parsed<T, E: Display>(
         &self,
         key: &'static str,
-        parse: impl FnOnce(&str) -> std::result::Result<T, E>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>> {
         self.text(key).map(|text| parse(text).map_err(|e| self.wrong(key, &e.to_string()))).transpose()
     }
 
+    /// The parsed value of a setting that has a default.
+    pub(super) fn value<T, E: Display>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T> {
+        Ok(self.parsed(key, parse)?.expect("the table has a default"))
+    }
+
+    /// The items of a list, parsed.
+    pub(super) fn items<T: FromStr<Err = String>>(&self, key: &'static str) -> Result<Vec<T>> {
+        self.list(key).iter().map(|item| item.parse().map_err(|e: String| self.wrong(key, &e))).collect()
+    }
+
+    /// The value as an absolute path.
+    pub(super) fn absolute(&self, key: &'static str) -> Result<Option<PathBuf>> {
+        self.parsed(key, |text| match PathBuf::from(text) {
+            path if path.is_absolute() => Ok(path),
+            _ => Err(NOT_ABSOLUTE),
+        })
+    }
+
+    /// The length of time that a setting with a default counts in its unit.
+    pub(super) fn duration(&self, key: &'static str) -> Result<Duration> {
+        self.value(key, duration_in(key))
+    }
+
     /// An error about a setting's value. Its next step names the place where the value is set.
-    pub fn wrong(&self, key: &'static str, why: &str) -> Error {
-        let setting = by_key(key).expect("only settings are asked for");
-        let place = match self.origin(key) {
-            Some(Origin::Flag) => setting.flag(),
-            Some(Origin::Environment(name)) => name.clone(),
-            Some(Origin::File(path)) => format!("{key} in {}", path.display()),
-            Some(Origin::Default) | None => format!("{key} ({})", setting.env),
+    pub(super) fn wrong(&self, key: &'static str, why: &str) -> Error {
+        let setting = by_key(key).expect("the key is in the table");
+        let (origin, place) = match self.origin(key) {
+            Some(Origin::Flag) => (format!(" (the flag {})", setting.flag()), setting.flag()),
+            Some(origin @ Origin::Environment(name)) => (format!(" ({origin})"), name.clone()),
+            Some(origin @ Origin::File(path)) => {
+                (format!(" ({origin})"), format!("{key} in {}", path.display()))
+            }
+            Some(origin @ Origin::Default) => (format!(" ({origin})"), format!("{key} ({})", setting.env)),
+            None => (String::new(), format!("{key} ({})", setting.env)),
         };
         let without = match setting.default {
             Some(default) => format!("; without it, it is {}", setting.measured(default)),
@@ -114,85 +151,98 @@ impl Layers {
             Some((Raw::List(items), _)) => format!(" = {items:?}"),
             _ => String::new(),
         };
-        let origin = match self.origin(key) {
-            Some(Origin::Flag) => format!(" (the flag {})", setting.flag()),
-            Some(origin) => format!(" ({origin})"),
-            None => String::new(),
-        };
         Error::usage(format!("{key}{value}{origin}: {why}")).hint(format!("Correct {place}{without}"))
     }
 
-    /// The value as an absolute path: cron starts in another directory than a shell.
-    pub fn absolute(&self, key: &'static str) -> Result<Option<PathBuf>> {
-        self.parsed(key, |text| match PathBuf::from(text) {
-            path if path.is_absolute() => Ok(path),
-            _ => Err("it must be an absolute path: cron starts in another directory"),
-        })
+    /// Checks that a flag does not set a connection string with a password.
+    ///
+    /// # Errors
+    /// Returns an error if it does: other users can see the flags of a process.
+    pub fn no_password_in_flag(&self, key: &'static str) -> Result<()> {
+        let (uri, setting) =
+            (self.text(key).unwrap_or_default(), by_key(key).expect("the key is in the table"));
+        if self.origin(key) != Some(&Origin::Flag) || hide_login(uri) == uri {
+            return Ok(());
+        }
+        let (flag, env) = (setting.flag(), setting.env);
+        Err(Error::usage(format!("{flag} holds a password, which everybody on this machine can see"))
+            .hint(format!("Give the connection string in the environment: {env}, or {env}_FILE for a file")))
     }
 
-    /// The value as a boolean.
-    pub fn boolean(&self, key: &'static str) -> Result<Option<bool>> {
-        self.parsed(key, |text| match text {
-            "true" | "yes" | "on" | "1" => Ok(true),
-            "false" | "no" | "off" | "0" => Ok(false),
-            _ => Err("it is true or false"),
-        })
-    }
-
-    /// The value as a whole number of at least `least`.
-    pub fn number<T: FromStr + PartialOrd + fmt::Display>(
-        &self,
-        key: &'static str,
-        least: T,
-    ) -> Result<Option<T>> {
-        self.parsed(key, |text| match text.parse::<T>() {
-            Ok(number) if number >= least => Ok(number),
-            _ => Err(format!("it is a whole number, at least {least}")),
-        })
-    }
-
-    /// All values with their origins, secrets hidden, in the order of the table.
+    /// All settings with their values (secrets hidden) and origins, in the order of the table.
     pub fn shown(&self) -> Vec<(&'static Setting, String, Option<&Origin>)> {
         let shown = |setting: &'static Setting| {
-            let (value, origin) = match self.values.get(setting.key) {
-                None => (String::new(), None),
-                Some((Raw::List(items), origin)) => (items.join(", "), Some(origin)),
-                Some((Raw::Text(text), origin)) if setting.key.ends_with("_uri") => {
-                    (crate::base::secret::hide_login(text), Some(origin))
-                }
-                Some((Raw::Text(text), origin)) if setting.key == "records" && shows_no_more(text) => {
-                    (crate::base::secret::hide_login(text), Some(origin))
-                }
-                Some((Raw::Text(_), origin)) if setting.secret => ("(hidden)".into(), Some(origin)),
-                Some((Raw::Text(text), origin)) => (text.clone(), Some(origin)),
+            let Some((raw, origin)) = self.values.get(setting.key) else {
+                return (setting, String::new(), None);
             };
-            (setting, value, origin)
+            let value = match raw {
+                Raw::List(items) => items.join(", "),
+                Raw::Text(text) if !setting.secret => text.clone(),
+                Raw::Text(text) if setting.key.ends_with("_uri") || is_off_or_uri(setting, text) => {
+                    hide_login(text)
+                }
+                Raw::Text(_) => "(hidden)".into(),
+            };
+            (setting, value, Some(origin))
         };
         SETTINGS.iter().map(shown).collect()
     }
 }
 
-/// Returns true if the password in a value of `records` can be told apart, so that the rest can be shown.
-fn shows_no_more(text: &str) -> bool {
-    text == "off" || text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
+/// Returns true for a value of `records` in which the password, if any, can be recognised. Only then the rest is shown.
+fn is_off_or_uri(setting: &Setting, text: &str) -> bool {
+    let schemes = ["mongodb://", "mongodb+srv://"];
+    setting.key == "records" && (text == "off" || schemes.iter().any(|scheme| text.starts_with(scheme)))
 }
 
-/// The largest file of a secret in bytes.
-const LARGEST: u64 = 64 << 10;
+pub(super) const NOT_ABSOLUTE: &str = "it must be an absolute path: cron starts in another directory";
 
-/// Reads an environment variable.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<std::ffi::OsString>;
+/// A parser for `true` and `false`.
+pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("it is true or false"),
+    }
+}
+
+/// A parser for whole numbers from `least`.
+pub(super) fn at_least<T: FromStr + PartialOrd + Display>(least: T) -> impl Fn(&str) -> Result<T, String> {
+    move |text| match text.parse::<T>() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("it is a whole number, at least {least}")),
+    }
+}
+
+/// A parser for whole numbers within a range.
+pub(super) fn within<T: FromStr + PartialOrd + Display>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> {
+    move |text| match text.parse::<T>() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("it is a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// A parser for a time, at least 1, in the unit of the setting.
+pub(super) fn duration_in(key: &'static str) -> impl Fn(&str) -> Result<Duration, String> {
+    let seconds = match by_key(key).and_then(|setting| setting.unit) {
+        Some("days") => 86_400,
+        Some("hours") => 3600,
+        _ => 1,
+    };
+    move |text| at_least(1_u32)(text).map(|number| Duration::from_secs(u64::from(number) * seconds))
+}
 
 /// The configuration file that a flag or `UZIMA_BACKUP_CONFIG` names.
 ///
 /// # Errors
 /// Returns an error if the variable is set, but empty.
 pub fn named_file(env: Env<'_>, flag: Option<&Path>) -> Result<Option<PathBuf>> {
-    let variable = env("UZIMA_BACKUP_CONFIG").map(PathBuf::from);
-    match (flag, variable) {
+    match (flag, env("UZIMA_BACKUP_CONFIG")) {
         (Some(flag), _) => Ok(Some(flag.to_path_buf())),
-        (None, Some(path)) if path.as_os_str().is_empty() => Err(empty("UZIMA_BACKUP_CONFIG")),
-        (None, variable) => Ok(variable),
+        (None, Some(path)) if path.is_empty() => Err(empty("UZIMA_BACKUP_CONFIG")),
+        (None, path) => Ok(path.map(PathBuf::from)),
     }
 }
 
@@ -201,54 +251,50 @@ fn empty(name: &str) -> Error {
         .hint(format!("Give {name} a value, or unset it"))
 }
 
-/// The value of a setting's variable, or of the file that its `_FILE` variable names.
-pub fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>> {
+/// The value of a setting's variable, or of the file that its `_FILE` variable names, with the variable's name.
+fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>> {
     let read = |name: &str| -> Result<Option<String>> {
         let Some(value) = env(name) else { return Ok(None) };
         let text = value.into_string().map_err(|_| {
             Error::usage(format!("the environment variable {name} is not UTF-8"))
                 .hint(format!("Correct {name}, or unset it"))
         })?;
-        if !text.is_empty() {
-            return Ok(Some(text));
+        match text.is_empty() {
+            false => Ok(Some(text)),
+            // Other programs use the AWS variables, too. An empty variable of this tool is a mistake.
+            true if name.starts_with("AWS_") => Ok(None),
+            true => Err(empty(name)),
         }
-        // Other programs use the AWS variables, too. An empty variable of this tool is a mistake.
-        if name.starts_with("AWS_") {
-            return Ok(None);
-        }
-        Err(empty(name))
     };
     let direct = read(setting.env)?;
-    if !setting.secret {
-        return Ok(direct.map(|text| (text, setting.env.to_string())));
-    }
     let name = format!("{}_FILE", setting.env);
-    match (direct, read(&name)?) {
+    let path = if setting.secret { read(&name)? } else { None };
+    match (direct, path) {
         (Some(_), Some(_)) => {
             Err(Error::usage(format!("both {} and {name} are set", setting.env)).hint("Set only one of them"))
         }
-        (None, Some(path)) => {
-            let holds = format!("it holds what {} would, and nothing else", setting.env);
-            let read = read_named(Path::new(&path), LARGEST).and_then(|(bytes, _)| {
-                String::from_utf8(bytes)
-                    .map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
-            });
-            let text = read.map_err(|e| {
-                let step = match e.kind() {
-                    ErrorKind::NotFound => format!("Create that file, or correct {name}; {holds}"),
-                    ErrorKind::PermissionDenied => format!("Let this user read that file, or correct {name}"),
-                    _ => format!("Correct {name}, or the file; {holds}"),
-                };
-                Error::usage(format!("cannot read {path}, which {name} names")).hint(step).caused_by(e)
-            })?;
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() {
-                let what = format!("{path}, which {name} names, is empty");
-                return Err(Error::usage(what).hint(format!("Fill that file: {holds}")));
-            }
-            Ok(Some((text.to_string(), name)))
-        }
+        (None, Some(path)) => Ok(Some((secret_file(setting, &name, &path)?, name))),
         (direct, None) => Ok(direct.map(|text| (text, setting.env.to_string()))),
+    }
+}
+
+/// Reads the file of a secret that the variable `name` names.
+fn secret_file(setting: &Setting, name: &str, path: &str) -> Result<String> {
+    let holds = format!("it holds the value of {}, and nothing else", setting.env);
+    let text = read_named(Path::new(path), 64 << 10)
+        .and_then(|(bytes, _)| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8")))
+        .map_err(|e| {
+            let step = match e.kind() {
+                ErrorKind::NotFound => format!("Create that file, or correct {name}; {holds}"),
+                ErrorKind::PermissionDenied => format!("Let this user read that file, or correct {name}"),
+                _ => format!("Correct {name}, or the file; {holds}"),
+            };
+            Error::usage(format!("cannot read {path}, which {name} names")).hint(step).caused_by(e)
+        })?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Error::usage(format!("{path}, which {name} names, is empty"))
+            .hint(format!("Fill that file: {holds}"))),
+        text => Ok(text.to_string()),
     }
 }
 

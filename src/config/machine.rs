@@ -1,4 +1,4 @@
-//! This machine, as far as settings depend on it.
+//! The properties of this machine that settings depend on.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -11,14 +11,13 @@ pub const STATE_DIR: &str = "/var/lib/uzima-backup";
 /// The machine that a process runs on.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// The host name.
     pub host: String,
-    /// The value of `PATH`, which mongodump and mongod are looked for in.
+    /// The value of `PATH`, for the search for mongodump and mongod.
     pub search_path: Option<String>,
-    /// The state directory if the settings name none: systemd's `STATE_DIRECTORY`, [`STATE_DIR`] for root and for the
-    /// user to whom the package gave it, else the user's own.
+    /// The default state directory: systemd's `STATE_DIRECTORY`, [`STATE_DIR`] for root and for its owner, else a directory
+    /// of the user.
     pub state_dir: Option<PathBuf>,
-    /// How many threads may run at once.
+    /// The number of threads that can run at once.
     pub cores: usize,
 }
 

@@ -1,5 +1,4 @@
-//! The settings of mails, signals and the webhook. They are resolved apart from all others, so that a run that fails because
-//! of another setting still sends its notices.
+//! The settings of mails, signals and the webhook.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,12 +7,13 @@ use std::str::FromStr;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use super::choices::choose;
 use super::layers::Layers;
 use super::place::are;
 use crate::base::error::{Error, Result};
-use crate::base::secret::{ExposeSecret, Secret};
+use crate::base::secret::Secret;
 
-/// An event that is mailed and sent to the webhook. `notify` (BACKUP_NOTIFY) selects events by their words.
+/// An event that is mailed and sent to the webhook. The setting `notify` (BACKUP_NOTIFY) selects events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
@@ -25,7 +25,7 @@ pub enum Event {
     Recovered,
     /// A clean-up finished.
     Cleanup,
-    /// A clean-up is frozen: it deletes nothing until a person has looked.
+    /// A clean-up deletes nothing until a person has looked.
     Frozen,
     /// `stats --email`.
     Stats,
@@ -33,7 +33,6 @@ pub enum Event {
     Health,
 }
 
-/// Every event.
 pub const EVENTS: [Event; 7] = [
     Event::Success,
     Event::Failure,
@@ -69,10 +68,7 @@ impl FromStr for Event {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Event, String> {
-        let found = EVENTS.into_iter().find(|event| event.word() == word);
-        found.ok_or_else(|| {
-            format!("there is no mail '{word}'; there are {}", EVENTS.map(Event::word).join(", "))
-        })
+        choose(word, EVENTS.map(Event::word), EVENTS).map_err(|why| format!("'{word}' is no event: {why}"))
     }
 }
 
@@ -81,46 +77,43 @@ impl FromStr for Event {
 pub struct MailOptions {
     /// The API key of the mail service.
     pub key: Secret,
-    /// The sender: an address, or `Name <address>`.
+    /// An address, or `Name <address>`.
     pub from: String,
-    /// The addresses of the recipients.
+    /// Addresses without names.
     pub to: Vec<String>,
-    /// The address of the mail service, without a slash at the end.
+    /// The URL of the mail service, without a slash at the end.
     pub base_url: String,
-    /// The events that are sent.
     pub events: Vec<Event>,
 }
 
-/// The signals that every run gives to machines.
+/// Signals to other programs, sent by every run.
 #[derive(Debug, Clone, Default)]
 pub struct SignalOptions {
-    /// The address that a monitor is pinged at.
+    /// The address of a monitor that receives pings.
     pub ping: Option<Address>,
     /// The metrics file for Prometheus.
     pub metrics: Option<PathBuf>,
 }
 
-/// The webhook.
 #[derive(Debug, Clone)]
 pub struct WebhookOptions {
     pub address: Address,
-    /// The events that are sent.
     pub events: Vec<Event>,
 }
 
-/// An HTTP address that is a secret, because everybody who knows it can use it.
+/// An HTTP address that is secret, because everybody who knows it can use it.
 #[derive(Clone)]
-pub struct Address(Secret);
+pub struct Address(Url);
 
 impl Address {
     /// The whole address, secrets included.
     pub fn url(&self) -> Url {
-        Url::parse(self.0.expose_secret()).expect("it was checked")
+        self.0.clone()
     }
 
     /// The part of the address that may be shown: scheme, host and port.
     pub fn service(&self) -> String {
-        self.url().origin().ascii_serialization()
+        self.0.origin().ascii_serialization()
     }
 }
 
@@ -130,9 +123,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Address, String> {
         let good = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
         match Url::parse(text) {
-            Ok(url) if good(&url) && text.bytes().all(|b| b.is_ascii_graphic()) => {
-                Ok(Address(Secret::from(text.to_string())))
-            }
+            Ok(url) if good(&url) && text.bytes().all(|b| b.is_ascii_graphic()) => Ok(Address(url)),
             _ => Err("it is an address that begins with https:// or http://".into()),
         }
     }
@@ -162,25 +153,21 @@ pub(super) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     if !layers.is_set("mail.to") {
         return Err(missing("ADMIN_EMAILS", "mail.to"));
     }
-    let wrong = |why: String| layers.wrong("mail.to", &why);
-    let to = recipients(layers.list("mail.to")).map_err(wrong)?;
-    let first = to.first().ok_or_else(|| wrong("it names nobody".into()))?;
-    let domain = first.rsplit_once('@').expect("it was checked").1;
+    let to = recipients(layers.list("mail.to")).map_err(|why| layers.wrong("mail.to", &why))?;
+    let domain = to[0].rsplit_once('@').map_or("localhost", |(_, domain)| domain);
     let from = layers.parsed("mail.from", sender)?.unwrap_or_else(|| format!("uzima-backup@{domain}"));
-    let base_url = layers.parsed("mail.base_url", base_url)?.expect("it has a default");
+    let base_url = layers.value("mail.base_url", base_url)?;
     Ok(Some(MailOptions { key, from, to, base_url, events: events(layers)? }))
 }
 
-/// Resolves the events that are mailed and sent to the webhook.
-pub(super) fn events(layers: &Layers) -> Result<Vec<Event>> {
-    if !layers.is_set("notify") {
-        return Ok(EVENTS.into());
+fn events(layers: &Layers) -> Result<Vec<Event>> {
+    match layers.items("notify")? {
+        _ if !layers.is_set("notify") => Ok(EVENTS.into()),
+        events if events.is_empty() => {
+            Err(layers.wrong("notify", "it names no event; without it, all are sent"))
+        }
+        events => Ok(events),
     }
-    let words = layers.list("notify");
-    if words.is_empty() {
-        return Err(layers.wrong("notify", "it names no mail; without it, all are sent"));
-    }
-    words.iter().map(|word| word.parse().map_err(|e: String| layers.wrong("notify", &e))).collect()
 }
 
 fn key(text: &str) -> Result<Secret, String> {
@@ -190,21 +177,20 @@ fn key(text: &str) -> Result<Secret, String> {
     }
 }
 
-/// The addresses of a list as people write it: `a@b.example, Name <c@d.example>`, each once. A comma or a semicolon at
-/// the end is no mistake. Names are left out: the service needs none.
+/// Returns the addresses of a list such as `a@b.example, Name <c@d.example>`, each once and without its name, which the
+/// service does not need. A comma or a semicolon at the end is allowed.
 fn recipients(items: &[String]) -> Result<Vec<String>, String> {
     let mut all: Vec<String> = Vec::new();
     for item in separate(&items.join(",")) {
-        let (_, inner) = named(item);
-        let one = address(inner)?;
-        if !all.contains(&one) {
-            all.push(one);
+        let address = address(named(item).1)?;
+        if !all.contains(&address) {
+            all.push(address);
         }
     }
-    Ok(all)
+    if all.is_empty() { Err("it names nobody".into()) } else { Ok(all) }
 }
 
-/// The items between commas and semicolons, without those in a quoted name. Empty items are left out.
+/// Splits a list at commas and semicolons outside of quoted names. Empty items are left out.
 fn separate(list: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     let items = list.split(|c: char| {
@@ -216,7 +202,7 @@ fn separate(list: &str) -> Vec<&str> {
     items.map(str::trim).filter(|item| !item.is_empty()).collect()
 }
 
-/// The parts of `Name <address>`: what stands before the address, as it is, and the address.
+/// Splits `Name <address>` into the name, unchanged, and the address.
 fn named(text: &str) -> (&str, &str) {
     match text.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
         Some((name, inner)) => (name, inner),
@@ -224,16 +210,16 @@ fn named(text: &str) -> (&str, &str) {
     }
 }
 
-/// Characters before the `@` of an address beside letters and digits (`atext`, RFC 5322, 3.2.3), and the dot.
+/// The characters that the part before the `@` may contain beside letters and digits: `atext` (RFC 5322, 3.2.3) and the dot.
 const MARKS: &str = "!#$%&'*+-/=?^_`{|}~.";
 
-/// A plain address in the form that the service takes: its domain in ASCII (RFC 5890). Checks enough that the service
-/// does not refuse it, and that nothing else can hide in it. Whether the address exists, a test mail shows.
+/// Returns an address in the form that the service takes, with its domain in ASCII (RFC 5890). The checks ensure that the
+/// service accepts it and that it hides nothing else. Only a test mail shows whether the address exists.
 fn address(text: &str) -> Result<String, String> {
     let no = |why: &str| Err(format!("'{}' is no mail address{why}", text.escape_debug()));
     let Some((local, domain)) = text.rsplit_once('@') else { return no("") };
     if !local.is_ascii() {
-        return no(" that the mail service takes: before the @ it has letters beyond ASCII");
+        return no(" that the mail service takes: it has letters beyond ASCII before the @");
     }
     let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
     let sound = local.chars().all(|c| c.is_ascii_alphanumeric() || MARKS.contains(c));
@@ -249,11 +235,10 @@ fn address(text: &str) -> Result<String, String> {
     if address.len() <= 254 { Ok(address) } else { no("") }
 }
 
-/// An address, or `Name <address>`.
 fn sender(text: &str) -> Result<String, String> {
     let (name, inner) = named(text.trim());
     if name.chars().any(|c| c.is_control() || "<>,;".contains(c)) {
-        return Err("a name has no signs of its own: Name <name@example.com>".into());
+        return Err("a name has no control characters and none of < > , ;: Name <name@example.com>".into());
     }
     let address = address(inner)?;
     Ok(if name.trim().is_empty() { address } else { format!("{} <{address}>", name.trim()) })
@@ -273,19 +258,17 @@ fn base_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// The signals that are for every run.
 pub(super) fn signals(layers: &Layers) -> Result<SignalOptions> {
     let metrics = layers.absolute("metrics_file")?;
     if let Some(path) = &metrics
         && path.extension().is_none_or(|ending| ending != "prom")
     {
-        let why = "its name must end in .prom: node_exporter's textfile collector reads no other";
+        let why = "its name must end in .prom: node_exporter's textfile collector reads no other files";
         return Err(layers.wrong("metrics_file", why));
     }
     Ok(SignalOptions { ping: layers.parsed("ping_url", Address::from_str)?, metrics })
 }
 
-/// Whom to tell by a webhook, of the events that mails are chosen by; `None` if it is not set.
 pub(super) fn webhook(layers: &Layers) -> Result<Option<WebhookOptions>> {
     let address = layers.parsed("webhook_url", Address::from_str)?;
     address.map(|address| Ok(WebhookOptions { address, events: events(layers)? })).transpose()
@@ -303,11 +286,6 @@ mod tests {
         let error = "sucess".parse::<Event>().unwrap_err();
         assert!(error.contains("sucess") && error.contains("success, failure"), "{error}");
     }
-}
-
-#[cfg(test)]
-mod notify_tests {
-    use super::*;
 
     #[test]
     fn an_address_is_checked_and_shows_only_its_service() {
@@ -330,7 +308,7 @@ mod signals_tests {
     use crate::config::notify::Event;
 
     #[test]
-    fn each_is_for_itself() {
+    fn signals_and_webhook_do_not_depend_on_other_settings() {
         let none = Layers::of(&[("BACKUP_FORMAT", "nonsense")]);
         let signals = super::signals(&none).unwrap();
         assert!(signals.ping.is_none() && signals.metrics.is_none() && webhook(&none).unwrap().is_none());

@@ -1,15 +1,17 @@
 //! The place of the backups: a bucket or a directory. Bucket names: "General purpose bucket naming rules" in the Amazon S3
 //! User Guide.
 
-use super::job::patience;
-use super::layers::Layers;
+use std::num::NonZeroU64;
+
+use bytesize::ByteSize;
+
+use super::choices::choose;
+use super::layers::{Layers, NOT_ABSOLUTE, boolean, within};
+use super::store::{ChecksumMode, DirOptions, S3Options, Sse, unfit};
 use super::table::Origin;
 use crate::base::error::{Error, Result};
+use crate::base::retry::Patience;
 use crate::base::secret::Secret;
-use crate::config::store::{ChecksumMode, S3Options, Sse};
-use crate::config::store::{DirOptions, unfit};
-use bytesize::ByteSize;
-use std::num::NonZeroU64;
 
 /// The place where backups are kept.
 #[derive(Debug, Clone)]
@@ -18,124 +20,120 @@ pub enum Place {
     Dir(DirOptions),
 }
 
-/// Resolves the place of the backups.
+/// Settings that need a bucket.
+const NEED_A_BUCKET: [&str; 8] = [
+    "s3.endpoint_url",
+    "s3.prefix",
+    "s3.force_path_style",
+    "s3.storage_class",
+    "s3.sse",
+    "s3.sse_kms_key_id",
+    "s3.versioned",
+    "s3.object_lock_days",
+];
+
+/// Resolves the place of the backups. The flag `--dir` takes precedence over a bucket.
 pub(super) fn place(layers: &Layers) -> Result<Place> {
-    let s3_set: Vec<&str> = [
-        "s3.endpoint_url",
-        "s3.prefix",
-        "s3.force_path_style",
-        "s3.storage_class",
-        "s3.sse",
-        "s3.sse_kms_key_id",
-        "s3.versioned",
-        "s3.object_lock_days",
-    ]
-    .into_iter()
-    .filter(|key| layers.is_set(key))
-    .collect();
     let by_flag = layers.origin("dir") == Some(&Origin::Flag);
-    match (layers.text("s3.bucket"), layers.text("dir")) {
-        (Some(_), Some(_)) if !by_flag => Err(Error::usage(
-            "both a bucket (S3_BACKUP_BUCKET) and a directory (BACKUP_DIR) are set",
-        )
-        .hint("Set one of them; a backup goes to one place")),
+    let bucket = layers.text("s3.bucket").filter(|_| !by_flag);
+    let without: Vec<&str> = NEED_A_BUCKET.into_iter().filter(|key| layers.is_set(key) && !by_flag).collect();
+    match (bucket, layers.text("dir")) {
+        (Some(_), Some(_)) => {
+            Err(Error::usage("both a bucket (S3_BACKUP_BUCKET) and a directory (BACKUP_DIR) are set")
+                .hint("Set one of them; a backup goes to one place"))
+        }
         (Some(bucket), None) => s3(layers, bucket).map(|options| Place::S3(Box::new(options))),
-        (None, _) if !s3_set.is_empty() && !by_flag => Err(Error::usage(format!(
-            "{} set, but no bucket: S3_BACKUP_BUCKET is missing",
-            are(&s3_set)
-        ))
-        .hint("Set S3_BACKUP_BUCKET (s3.bucket), or unset the other S3 settings")),
-        (_, Some(dir)) => dir_place(layers, dir).map(Place::Dir),
-        (None, None) => Err(Error::usage("there is nowhere to put backups: neither S3_BACKUP_BUCKET nor BACKUP_DIR is set")
-            .hint("Set S3_BACKUP_BUCKET (s3.bucket) or BACKUP_DIR (dir); under cron, the shell's variables are not there")),
+        (None, _) if !without.is_empty() => {
+            let what = format!("{} set, but no bucket: S3_BACKUP_BUCKET is missing", are(&without));
+            Err(Error::usage(what).hint("Set S3_BACKUP_BUCKET (s3.bucket), or unset the other S3 settings"))
+        }
+        (None, Some(dir)) => dir_place(layers, dir).map(Place::Dir),
+        (None, None) => Err(Error::usage(
+            "there is no place for backups: neither S3_BACKUP_BUCKET nor BACKUP_DIR is set",
+        )
+        .hint(
+            "Set S3_BACKUP_BUCKET (s3.bucket) or BACKUP_DIR (dir); cron does not see the shell's variables",
+        )),
     }
 }
 
 fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
     check_bucket(bucket, !layers.is_set("s3.endpoint_url")).map_err(|why| {
         let error = layers.wrong("s3.bucket", &why);
-        match is_legacy(bucket) {
-            true => error.hint(LEGACY),
-            false => error,
-        }
+        if is_legacy(bucket) { error.hint(LEGACY) } else { error }
     })?;
-    let prefix = layers.text("s3.prefix").expect("it has a default");
-    if prefix.trim_matches('/').is_empty() {
-        return Err(
-            layers.wrong("s3.prefix", "the prefix must not be empty: the bucket may hold other things")
-        );
-    }
-    let prefix = prefix.strip_prefix('/').unwrap_or(prefix);
-    check_prefix(prefix).map_err(|why| layers.wrong("s3.prefix", &why))?;
-    let mut options = S3Options::new(bucket, prefix);
+    let prefix = layers.value("s3.prefix", check_prefix)?;
     let text = |key| layers.text(key).map(str::to_string);
-    options.region = text("s3.region");
-    options.endpoint_url = layers.parsed("s3.endpoint_url", endpoint)?;
-    options.patience = patience(layers)?;
-    options.bandwidth = layers.parsed("s3.bandwidth", bandwidth)?;
-    options.force_path_style = layers.boolean("s3.force_path_style")?;
-    options.storage_class = text("s3.storage_class");
-    options.sse = match (text("s3.sse").as_deref(), text("s3.sse_kms_key_id")) {
+    let sse = match (text("s3.sse").as_deref(), text("s3.sse_kms_key_id")) {
         (None, None) => None,
         (Some("AES256"), None) => Some(Sse::Aes256),
-        (Some("aws:kms") | None, Some(key)) => Some(Sse::Kms(Some(key))),
-        (Some("aws:kms"), None) => Some(Sse::Kms(None)),
         (Some("AES256"), Some(_)) => {
             return Err(layers.wrong("s3.sse_kms_key_id", "it goes with S3_SSE = aws:kms"));
         }
+        (Some("aws:kms") | None, key) => Some(Sse::Kms(key)),
         (Some(_), _) => return Err(layers.wrong("s3.sse", "it is AES256 or aws:kms")),
     };
-    options.checksum = layers
-        .parsed("s3.checksum", |mode| match mode {
-            "crc64nvme" => Ok(ChecksumMode::Crc64Nvme),
-            "crc32c" => Ok(ChecksumMode::Crc32c),
-            "none" => Ok(ChecksumMode::None),
-            _ => Err("it is crc64nvme, crc32c or none"),
-        })?
-        .expect("it has a default");
-    options.ca_bundle = layers.absolute("s3.ca_bundle")?;
-    options.versioned = layers.boolean("s3.versioned")?.expect("it has a default");
-    options.object_lock_days = layers.number("s3.object_lock_days", 1)?;
-    if options.object_lock_days.is_some_and(|days| days > LONGEST_LOCK) {
-        return Err(layers.wrong("s3.object_lock_days", &format!("it is at most {LONGEST_LOCK}")));
-    }
-    options.credentials = match (text("s3.access_key_id"), text("s3.secret_access_key")) {
-        (Some(id), Some(secret)) => {
-            options.session_token = text("s3.session_token").map(Secret::from);
-            Some((id, Secret::from(secret)))
-        }
-        (None, None) => {
-            // A token without a key in the environment may belong to another program.
-            let plain = Origin::Environment("AWS_SESSION_TOKEN".into());
-            if layers.is_set("s3.session_token") && layers.origin("s3.session_token") != Some(&plain) {
-                let missing = "the token goes with a key and its secret, and AWS_ACCESS_KEY_ID is missing";
-                return Err(layers
-                    .wrong("s3.session_token", missing)
-                    .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or leave the token out"));
-            }
-            None
-        }
-        (Some(_), None) => {
-            let missing = "the key goes with a secret, and AWS_SECRET_ACCESS_KEY is missing";
-            return Err(layers.wrong("s3.access_key_id", missing).hint(
-                "Set AWS_SECRET_ACCESS_KEY, or AWS_SECRET_ACCESS_KEY_FILE for a file with it; without both the AWS \
-                 default chain is asked",
-            ));
-        }
-        (None, Some(_)) => {
-            let missing = "the secret goes with a key, and AWS_ACCESS_KEY_ID is missing";
-            return Err(layers
-                .wrong("s3.secret_access_key", missing)
-                .hint("Set AWS_ACCESS_KEY_ID; without both the AWS default chain is asked"));
-        }
-    };
-    Ok(options)
+    let (credentials, session_token) = credentials(layers)?;
+    Ok(S3Options {
+        region: text("s3.region"),
+        endpoint_url: layers.parsed("s3.endpoint_url", endpoint)?,
+        force_path_style: layers.parsed("s3.force_path_style", boolean)?,
+        checksum: layers.value("s3.checksum", |name| {
+            let modes = [ChecksumMode::Crc64Nvme, ChecksumMode::Crc32c, ChecksumMode::None];
+            choose(name, modes.map(ChecksumMode::name), modes)
+        })?,
+        storage_class: text("s3.storage_class"),
+        object_lock_days: layers.parsed("s3.object_lock_days", within(1..=LONGEST_LOCK))?,
+        versioned: layers.value("s3.versioned", boolean)?,
+        ca_bundle: layers.absolute("s3.ca_bundle")?,
+        sse,
+        patience: Patience::new(layers.duration("patience")?),
+        bandwidth: layers.parsed("s3.bandwidth", bandwidth)?,
+        credentials,
+        session_token,
+        ..S3Options::new(bucket, prefix)
+    })
 }
 
-/// The slowest limit, in bytes per second: with less, even a manifest takes minutes.
+/// A key id and its secret.
+type Key = (String, Secret);
+
+/// Resolves the key, and the session token that goes with it.
+fn credentials(layers: &Layers) -> Result<(Option<Key>, Option<Secret>)> {
+    let text = |key| layers.text(key).map(str::to_string);
+    let incomplete = |key, missing: &str, step: &str| Err(layers.wrong(key, missing).hint(step));
+    match (text("s3.access_key_id"), text("s3.secret_access_key")) {
+        (Some(id), Some(secret)) => {
+            Ok((Some((id, Secret::from(secret))), text("s3.session_token").map(Secret::from)))
+        }
+        (None, None) => match layers.origin("s3.session_token") {
+            // A token without a key in the environment may belong to another program.
+            None => Ok((None, None)),
+            Some(Origin::Environment(name)) if name == "AWS_SESSION_TOKEN" => Ok((None, None)),
+            Some(_) => incomplete(
+                "s3.session_token",
+                "the token goes with a key and its secret, and AWS_ACCESS_KEY_ID is missing",
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or leave the token out",
+            ),
+        },
+        (Some(_), None) => incomplete(
+            "s3.access_key_id",
+            "the key goes with a secret, and AWS_SECRET_ACCESS_KEY is missing",
+            "Set AWS_SECRET_ACCESS_KEY, or AWS_SECRET_ACCESS_KEY_FILE for a file with it; without both, the AWS default \
+             chain applies",
+        ),
+        (None, Some(_)) => incomplete(
+            "s3.secret_access_key",
+            "the secret goes with a key, and AWS_ACCESS_KEY_ID is missing",
+            "Set AWS_ACCESS_KEY_ID; without both, the AWS default chain applies",
+        ),
+    }
+}
+
+/// The lowest limit in bytes per second. Below it, even a manifest takes minutes.
 const LEAST_BANDWIDTH: u64 = 1024;
 
-/// Bytes per second, with or without a unit.
+/// Parses bytes per second, with or without a unit.
 fn bandwidth(text: &str) -> Result<NonZeroU64, String> {
     let bytes = text.parse::<ByteSize>().ok().map(|size| size.as_u64()).filter(|n| *n >= LEAST_BANDWIDTH);
     bytes.and_then(NonZeroU64::new).ok_or_else(|| {
@@ -148,12 +146,16 @@ fn bandwidth(text: &str) -> Result<NonZeroU64, String> {
 /// The longest retention period in days that Amazon S3 takes (100 years).
 const LONGEST_LOCK: u32 = 36_500;
 
-/// The longest prefix in bytes: S3 takes keys of 1,024 bytes, and the longest key below the prefix has 300.
+/// The longest prefix in bytes. S3 takes keys of up to 1,024 bytes, and the longest key below the prefix has 300.
 const LONGEST_PREFIX: usize = 700;
 
-/// Refuses a prefix that services read in different ways. Some resolve `..` and join double slashes, so that a backup
-/// would lie where no listing looks.
-fn check_prefix(prefix: &str) -> Result<(), String> {
+/// Returns the prefix without a slash at its start. Refuses a prefix that services interpret differently: some resolve `..`
+/// and join double slashes, so that no listing would find the backups.
+fn check_prefix(prefix: &str) -> Result<String, String> {
+    if prefix.trim_matches('/').is_empty() {
+        return Err("the prefix must not be empty: the bucket may hold other things".into());
+    }
+    let prefix = prefix.strip_prefix('/').unwrap_or(prefix);
     let wrong = if prefix.contains('\\') {
         "it contains a backslash"
     } else if prefix.chars().any(char::is_control) {
@@ -165,7 +167,7 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
     } else if prefix.len() > LONGEST_PREFIX {
         return Err(format!("it is longer than {LONGEST_PREFIX} bytes"));
     } else {
-        return Ok(());
+        return Ok(prefix.to_string());
     };
     let plain: String = prefix.chars().filter(|c| !c.is_control()).collect();
     let parts = plain.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."));
@@ -175,7 +177,6 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
     }
 }
 
-/// An address of a service, with the protocol that it speaks.
 fn endpoint(url: &str) -> Result<String, String> {
     match url.split_once("://") {
         Some(("http" | "https", host))
@@ -183,10 +184,8 @@ fn endpoint(url: &str) -> Result<String, String> {
         {
             Ok(url.to_string())
         }
-        Some(_) => Err("an endpoint is https://HOST or http://HOST, with :PORT if it is another one".into()),
-        None => Err(format!(
-            "an endpoint begins with https://, or with http:// where no TLS is spoken: https://{url}"
-        )),
+        Some(_) => Err("an endpoint is https://HOST or http://HOST, with :PORT for another port".into()),
+        None => Err(format!("an endpoint begins with https://, or with http:// for no TLS: https://{url}")),
     }
 }
 
@@ -198,24 +197,18 @@ pub(super) fn are(names: &[&str]) -> String {
 fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
     let mut options = DirOptions::new(dir);
     if !options.root.is_absolute() && layers.origin("dir") != Some(&Origin::Flag) {
-        return Err(layers.wrong("dir", "it must be an absolute path: cron starts in another directory"));
+        return Err(layers.wrong("dir", NOT_ABSOLUTE));
     }
     if let Some(why) = unfit(&options.root) {
         return Err(layers.wrong("dir", &why));
     }
-    let percent = layers.number::<u8>("min_free", 0)?.expect("it has a default");
-    if percent > 99 {
-        return Err(layers.wrong("min_free", "it is a percentage from 0 to 99"));
-    }
-    options.min_free = f64::from(percent) / 100.0;
+    options.min_free = f64::from(layers.value("min_free", within(0_u8..=99))?) / 100.0;
     Ok(options)
 }
 
-/// Checks a name; `amazon`: the bucket is Amazon's. Other services (Backblaze, Google, Ceph) also take capital
-/// letters, `_` and `:`, and so do addresses of Amazon for a bucket that is older than its rules.
-///
-/// # Errors
-/// Returns the broken rule.
+/// Checks a bucket's name, and returns the broken rule. `amazon` means that the bucket is Amazon's. Other services
+/// (Backblaze, Google, Ceph) also accept capital letters, `_` and `:`, and so does Amazon for buckets that are older than
+/// its rules.
 fn check_bucket(name: &str, amazon: bool) -> Result<(), String> {
     // An access point stands for a bucket.
     if amazon && name.starts_with("arn:") {
@@ -229,30 +222,24 @@ fn check_bucket(name: &str, amazon: bool) -> Result<(), String> {
         };
         return Err(format!("it is the bucket's name alone: {bucket}{prefix}"));
     }
-    let more = if amazon { "-." } else { "-._:" };
+    let (letters, signs) = if amazon { ("lowercase letters", "- .") } else { ("letters", "- . _ :") };
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || (!amazon && c.is_ascii_uppercase());
-    let letters = if amazon { "lowercase letters" } else { "letters" };
-    if let Some(odd) = name.chars().find(|c| !fits(*c) && !more.contains(*c)) {
-        let signs: Vec<String> = more.chars().map(String::from).collect();
+    let odd = name.chars().find(|c| !fits(*c) && (c.is_whitespace() || !signs.contains(*c)));
+    let rule = if let Some(odd) = odd {
         let why = if amazon && is_legacy(name) { ": it is part of a host's name" } else { "" };
-        return Err(format!(
-            "a bucket's name has only {letters}, digits and {}, not '{odd}'{why}",
-            signs.join(" ")
-        ));
-    }
-    if !(3..=63).contains(&name.len()) {
-        return Err(format!("a bucket's name has 3 to 63 characters, not {}", name.len()));
-    }
-    if !(name.starts_with(fits) && name.ends_with(fits)) {
-        return Err("a bucket's name begins and ends with a letter or digit".into());
-    }
-    if name.contains("..") {
-        return Err("a bucket's name has no two periods side by side".into());
-    }
-    if name.parse::<std::net::Ipv4Addr>().is_ok() {
-        return Err("a bucket's name does not look like an IP address".into());
-    }
-    Ok(())
+        format!("has only {letters}, digits and {signs}, not '{odd}'{why}")
+    } else if !(3..=63).contains(&name.len()) {
+        format!("has 3 to 63 characters, not {}", name.len())
+    } else if !(name.starts_with(fits) && name.ends_with(fits)) {
+        "begins and ends with a letter or digit".into()
+    } else if name.contains("..") {
+        "has no two periods side by side".into()
+    } else if name.parse::<std::net::Ipv4Addr>().is_ok() {
+        "does not look like an IP address".into()
+    } else {
+        return Ok(());
+    };
+    Err(format!("a bucket's name {rule}"))
 }
 
 /// Returns true if the name breaks only Amazon's present rules, which older buckets may break.
@@ -260,10 +247,9 @@ fn is_legacy(name: &str) -> bool {
     check_bucket(name, false).is_ok() && !name.contains(':')
 }
 
-/// What to do with such a name. With an endpoint the bucket is asked for in the path, where any name can stand.
-const LEGACY: &str = "Correct S3_BACKUP_BUCKET; a bucket of Amazon's that is so old that it has such a name is \
-                          reached by S3_ENDPOINT_URL=https://s3.REGION.amazonaws.com, that of another service by its \
-                          own endpoint";
+/// The next step for such a name. With an endpoint, requests have the bucket in the path, where any name can stand.
+const LEGACY: &str = "Correct S3_BACKUP_BUCKET; for an old bucket of Amazon with such a name, set \
+                      S3_ENDPOINT_URL=https://s3.REGION.amazonaws.com; for a bucket of another service, set its endpoint";
 
 #[cfg(test)]
 mod tests {
@@ -274,7 +260,7 @@ mod tests {
     use crate::config::Raw;
 
     #[test]
-    fn there_is_one_place() {
+    fn there_is_exactly_one_place() {
         for (env, word) in [
             (vec![], "S3_BACKUP_BUCKET"),
             (vec![("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
@@ -297,8 +283,8 @@ mod tests {
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_ENDPOINT_URL", "s3://x")], "https://HOST"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_SSE", "kms")], "AES256"),
             (vec![("S3_VERSIONED", "true")], "s3.versioned is set, but no bucket"),
-            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_OBJECT_LOCK_DAYS", "0")], "at least 1"),
-            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_OBJECT_LOCK_DAYS", "36501")], "at most 36500"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_OBJECT_LOCK_DAYS", "0")], "from 1 to"),
+            (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_OBJECT_LOCK_DAYS", "36501")], "1 to 36500"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("AWS_CA_BUNDLE", "ca.pem")], "absolute"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_CHECKSUM", "md5")], "crc32c"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BANDWIDTH", "fast")], "bytes per second"),
@@ -319,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_services_read_in_different_ways_is_refused() {
+    fn a_prefix_that_services_interpret_differently_is_refused() {
         for (prefix, words) in [
             (
                 "a//b/",
@@ -359,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_token_goes_with_its_key_wherever_each_is_set() {
+    fn a_session_token_goes_with_its_key_from_any_source() {
         let key = "access_key_id = \"id\"\nsecret_access_key = \"secret\"\n";
         let (token, in_file) = (("AWS_SESSION_TOKEN", "token"), "session_token = \"token\"\n");
         let environment = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret"), token];
@@ -428,7 +414,7 @@ mod bucket_tests {
     }
 
     #[test]
-    fn what_a_service_takes_is_not_refused() {
+    fn names_that_a_service_accepts_are_not_refused() {
         for name in ["abc", "my-shop.backups-2", &"a".repeat(63), "shop--use1-az4--x-s3", "shop-x-s3alias"] {
             assert_eq!((check_bucket(name, true), check_bucket(name, false)), (Ok(()), Ok(())), "{name}");
         }

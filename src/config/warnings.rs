@@ -1,15 +1,14 @@
-//! Settings that are no error, but that a person should know of: variables that look like misspelt settings, and files with
-//! settings that other users can read or change.
+//! Warnings about settings: variables that look like misspelt settings, and files with settings that other users can read or
+//! change.
 
-use super::layers::{Env, Layers};
-use super::table::Origin;
-use super::table::SETTINGS;
-use crate::base::files;
-use crate::base::files::{Strictness, Writable};
-use crate::base::suggest;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use super::layers::{Env, Layers};
+use super::table::{Origin, SETTINGS};
+use crate::base::files::{self, Strictness, Writable};
+use crate::base::suggest;
 
 /// A variable whose name looks like a misspelt setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +35,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("S3_PREFIX", "S3_BACKUP_PREFIX"),
 ];
 
-/// The misspelt settings among the `names` of all variables, sorted. A variable that another program may use is skipped if
-/// the setting is set as well.
+/// Returns the misspelt settings among the `names` of all variables, sorted. If the setting itself is set as well, the
+/// variable probably belongs to another program, and is skipped.
 pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
     let (known, names) = (known(), names.collect::<Vec<String>>());
     let elsewhere = |name: &str| Some(ELSEWHERE.iter().find(|(other, _)| *other == name)?.1.to_string());
     let of_family = |name: &str| {
-        let (family, rest) = family(name)?;
+        let (family, rest) = name.split_at(name.find('_')? + 1);
+        // The AWS tools have many variables that are not in the table.
+        if family == "AWS_" {
+            return None;
+        }
         // The common prefix of a family must not count as similarity.
         let others = known.iter().filter_map(|known| known.strip_prefix(family));
         suggest::meant(rest, others).map(|near| format!("{family}{near}"))
@@ -59,7 +62,7 @@ pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
     found
 }
 
-/// The names of all variables that are read.
+/// The names of all variables of this tool.
 fn known() -> Vec<String> {
     let files =
         SETTINGS.iter().filter(|setting| setting.secret).map(|setting| format!("{}_FILE", setting.env));
@@ -67,23 +70,12 @@ fn known() -> Vec<String> {
     own.chain(files).chain(["UZIMA_BACKUP_CONFIG".into()]).collect()
 }
 
-/// The prefix of a variable, and the rest. `None` for AWS variables: the AWS tools have many that are not in the table.
-fn family(name: &str) -> Option<(&str, &str)> {
-    let end = name.find('_')? + 1;
-    Some(name.split_at(end)).filter(|(family, _)| *family != "AWS_")
-}
-
 /// A file with settings that other users can read or change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exposed {
-    /// A secret that everybody may read.
-    Secret {
-        /// The variable that names the file.
-        variable: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// The configuration file, or a folder or link on its path, can be changed by others.
+    /// Every user may read the secret in the file that the variable names.
+    Secret { variable: String, path: PathBuf },
+    /// Other users can change the configuration file, or a folder or link on its path.
     Configuration(Writable),
 }
 
@@ -104,19 +96,18 @@ impl fmt::Display for Exposed {
                 write!(f, "every user may read {}, the secret that {variable} names", path.display())?;
             }
             Exposed::Configuration(found) => {
-                write!(f, "the configuration file is not safe, because {found}")?
+                write!(f, "the configuration file is not safe, because {found}")?;
             }
         }
         write!(f, ": {}", self.remedy())
     }
 }
 
-/// The exposed files among those that settings were read from: secrets in the order of the table, then the configuration
-/// file.
+/// Returns the exposed files that settings come from: secrets in the order of the table, then the configuration file.
 pub(super) fn exposed(layers: &Layers, env: Env<'_>) -> Vec<Exposed> {
     let named = SETTINGS.iter().filter(|setting| setting.secret).filter_map(|setting| {
         let Some(Origin::Environment(variable)) = layers.origin(setting.key) else { return None };
-        // The other variable of a setting holds the secret itself.
+        // The setting's own variable contains the secret, and names no file.
         let path = PathBuf::from((variable != setting.env).then(|| env(variable)).flatten()?);
         is_open(&path).then(|| Exposed::Secret { variable: variable.clone(), path })
     });
@@ -143,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_a_variable_is_told_with_the_one_that_was_meant() {
+    fn a_misspelt_variable_is_reported_with_the_one_that_was_meant() {
         for (name, near) in [
             ("BACKUP_FORMT", "BACKUP_FORMAT"),
             ("S3_BACKUP_BUKET", "S3_BACKUP_BUCKET"),
@@ -158,13 +149,13 @@ mod tests {
         }
         assert_eq!(found(&["MONGO_URL", "BACKUP_FORMT"]).len(), 2);
         assert_eq!(found(&["S3_BUCKET"]), [("S3_BUCKET".to_string(), "S3_BACKUP_BUCKET".to_string())]);
-        assert_eq!(found(&["MONGODB_URI", "MONGO_URI_FILE"]), [], "it is of another program");
+        assert_eq!(found(&["MONGODB_URI", "MONGO_URI_FILE"]), [], "another program uses it");
         assert_eq!(found(&["MONGO_URL", "MONGO_URI"]), [], "Meteor's");
         assert_eq!(found(&["ADMIN_EMAIL", "ADMIN_EMAILS"]), []);
     }
 
     #[test]
-    fn what_belongs_to_others_is_left_alone() {
+    fn variables_of_other_programs_are_not_reported() {
         let known = known();
         assert_eq!(found(&known.iter().map(String::as_str).collect::<Vec<_>>()), []);
         let others = [
@@ -188,7 +179,7 @@ mod exposed_tests {
     use super::*;
 
     #[test]
-    fn a_file_is_told_when_everybody_may_read_it() {
+    fn a_secret_that_everybody_may_read_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("uri");
         fs::write(&path, "mongodb://u:p@h\n").unwrap();
@@ -220,7 +211,7 @@ mod exposed_tests {
     }
 
     #[test]
-    fn a_configuration_file_is_named_when_others_can_change_it() {
+    fn a_configuration_file_that_others_can_change_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         fs::write(&path, "").unwrap();

@@ -70,11 +70,11 @@ impl<'a> RunNotices<'a> {
     /// would reach nobody.
     pub fn new(run: &'a Run<'a>) -> Result<RunNotices<'a>> {
         let (config, redactor) = (run.config, run.config.redactor.clone());
-        let (mail, host) = (config.mail()?.cloned(), &config.machine.host);
+        let (mail, host) = (config.mail.clone()?, &config.machine.host);
         let notifier = Notifier::new(mail, config.state_dir.clone(), redactor.clone(), host)
-            .with_webhook(config.webhook()?.cloned())
+            .with_webhook(config.webhook.clone()?)
             .ending_by(run.cancel.deadline());
-        let signals = Signals::new(config.signals()?.clone(), redactor, host);
+        let signals = Signals::new(config.signals.clone()?, redactor, host);
         Ok(RunNotices { run, notifier, signals })
     }
 
@@ -118,7 +118,8 @@ impl<'a> RunNotices<'a> {
 
     /// Reports a failed run. Notices that fail are only logged, because the run has failed already.
     pub async fn failed(&self, operation: RunKind, error: &Error) {
-        let job = self.run.config.job().map_or_else(|_| self.named_job(), |settings| settings.job.clone());
+        let job =
+            self.run.config.job.as_ref().map_or_else(|_| self.named_job(), |settings| settings.job.clone());
         // After a signal there is no time to ask, and an unknown job has no backups.
         let ask = self.is_configured() && self.run.cancel.error().is_none() && job != UNKNOWN_JOB;
         let newest = if ask { self.newest_good(&job).await } else { NewestGood::Unknown };
@@ -131,14 +132,14 @@ impl<'a> RunNotices<'a> {
     }
 
     fn named_job(&self) -> String {
-        self.run.config.named_job().unwrap_or(UNKNOWN_JOB).into()
+        self.run.config.layers.text("job").unwrap_or(UNKNOWN_JOB).into()
     }
 
     async fn job_failed(&self, operation: RunKind, job: String, error: &Error, newest: NewestGood) {
         if !self.is_configured() {
             return;
         }
-        let failure = RunFailure::of(error, self.run.log.tail(), newest, self.run.config.max_age());
+        let failure = RunFailure::of(error, self.run.log.tail(), newest, self.run.config.max_age);
         let id = match operation {
             RunKind::Backup => self.run.log.run().filter(|id| id.parse::<BackupId>().is_ok()),
             _ => None,
@@ -151,7 +152,7 @@ impl<'a> RunNotices<'a> {
 
     async fn newest_good(&self, job: &str) -> NewestGood {
         let asked = async {
-            let store = store::open(self.run.config.place()?).await?;
+            let store = store::open(self.run.config.place.as_ref()?).await?;
             NewestGood::read(&*store, job, &self.run.reading()).await
         };
         match tokio::time::timeout(ASKING, self.run.cancel.or(asked)).await {

@@ -205,7 +205,7 @@ fn a_mongodump_that_cron_would_not_find_is_named() {
 fn wrong_settings_write_nothing() {
     let home = Home::new();
     for (env, args, words) in [
-        (&[][..], &[][..], &["nowhere to put backups", "--dir"][..]),
+        (&[][..], &[][..], &["no place for backups", "--dir"][..]),
         (&[("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "b")], &[], &["one place"]),
         (
             &[],

@@ -108,8 +108,5 @@ fn a_bucket_that_is_left_out_is_reported() {
     let ran = run(&mut tool).ends(5);
     line(&ran.stdout, "S3_BACKUP_BUCKET is set, and left out");
     let sendmail = ["/usr/sbin/sendmail", "/usr/lib/sendmail"].iter().any(|path| Path::new(path).exists());
-    assert_eq!(
-        ran.stdout.contains("no sendmail: cron's mails to MAILTO reach nobody"),
-        !sendmail
-    );
+    assert_eq!(ran.stdout.contains("no sendmail: cron's mails to MAILTO reach nobody"), !sendmail);
 }

@@ -6,7 +6,7 @@ fn settings(env: &[(&str, &str)]) -> Result<JobSettings> {
 }
 
 #[test]
-fn jobs_are_named_after_what_and_where() {
+fn a_job_is_named_after_selection_and_server() {
     for (env, want) in [
         (vec![], "all@machine"),
         (vec![("MONGO_URI", "mongodb://u:p@db1/admin")], "all@db1"),

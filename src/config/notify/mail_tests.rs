@@ -7,13 +7,13 @@ const KEY: (&str, &str) = ("RESEND_API_KEY", "re_canary_key");
 const TO: (&str, &str) = ("ADMIN_EMAILS", "ops@example.com, on.call+x@b.example.org, ops@example.com");
 
 #[test]
-fn nothing_set_is_no_mail_and_no_error() {
+fn no_setting_means_no_mail_and_no_error() {
     assert!(mail(&Layers::of(&[])).unwrap().is_none());
     assert!(mail(&Layers::of(&[("BACKUP_FORMAT", "nonsense")])).unwrap().is_none());
 }
 
 #[test]
-fn two_settings_are_enough_whatever_else_is_wrong() {
+fn two_settings_are_enough_even_if_other_settings_are_wrong() {
     let options = mail(&Layers::of(&[KEY, TO, ("BACKUP_FORMAT", "nonsense")])).unwrap().unwrap();
     assert_eq!(options.key.expose_secret(), "re_canary_key");
     assert_eq!(options.to, ["ops@example.com", "on.call+x@b.example.org"]);
@@ -23,7 +23,7 @@ fn two_settings_are_enough_whatever_else_is_wrong() {
 }
 
 #[test]
-fn what_is_set_is_taken() {
+fn set_values_replace_the_defaults() {
     let more = [
         ("EMAIL_FROM", "Back-ups of db1 <backups@example.com>"),
         ("RESEND_BASE_URL", "http://127.0.0.1:8025/"),
@@ -65,13 +65,13 @@ fn a_mistake_names_its_variable_and_never_the_key() {
         for word in words {
             assert!(error.chain().contains(word), "{env:?}: {}", error.chain());
         }
-        let told = format!("{error:?}");
-        assert!(!told.contains("canary"), "{told}");
+        let text = format!("{error:?}");
+        assert!(!text.contains("canary"), "{text}");
     }
 }
 
 #[test]
-fn a_list_that_names_nobody() {
+fn empty_lists_are_refused() {
     let load = |toml: &str| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
@@ -80,11 +80,11 @@ fn a_list_that_names_nobody() {
         mail(&Layers::load(flags, &|_| None, Some(&path)).unwrap()).unwrap_err().chain()
     };
     assert!(load("[mail]\nto = []").contains("nobody"));
-    assert!(load("notify = []\n[mail]\nto = ['a@b.example']").contains("no mail"));
+    assert!(load("notify = []\n[mail]\nto = ['a@b.example']").contains("no event"));
 }
 
 #[test]
-fn addresses() {
+fn addresses_are_checked_and_normalised() {
     for (good, sent) in [
         ("a@b.example", "a@b.example"),
         ("a.b+c_d@x-y.example.org", "a.b+c_d@x-y.example.org"),
@@ -135,7 +135,7 @@ fn addresses() {
 }
 
 #[test]
-fn the_usual_forms_of_a_list_are_taken() {
+fn the_usual_forms_of_a_list_are_accepted() {
     for (list, want) in [
         ("a@b.example,", vec!["a@b.example"]),
         ("a@b.example, , c@d.example ,", vec!["a@b.example", "c@d.example"]),

@@ -1,5 +1,5 @@
-//! Checks connection strings without touching the network, and rewrites them for the driver and for mongodump, which
-//! take different options and spell some of them differently.
+//! Checks connection strings without network access, and rewrites them for the driver and for mongodump, which take
+//! different options and spell some of them differently.
 
 mod options;
 pub mod table;
@@ -9,21 +9,20 @@ use std::fmt::Write;
 use mongodb::options::{ConnectionString, HostInfo, ServerAddress};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use self::options::{Options, Wrong};
+use self::options::{UriOptions, WrongOption};
 use crate::base::error::{Error, Result};
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
 
-/// Percent-encodes everything but the characters that a value may hold as they are (RFC 3986, 2.3) and those of host
-/// lists.
+/// Characters that are not percent-encoded: the unreserved ones (RFC 3986, 2.3) and those of host lists.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
 
-/// The parts of a connection string that a backup needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UriFacts {
+/// The parts of a connection string that a job's name and selection depend on.
+#[derive(Debug)]
+pub(super) struct UriFacts {
     /// The first host, without port.
     pub host: String,
-    /// The database in its path, unless that is `admin`, which is for authentication only.
+    /// The database in the path. `admin` does not count: it is there for the login.
     pub database: Option<String>,
 }
 
@@ -32,20 +31,18 @@ pub struct UriFacts {
 pub struct MongoUri {
     /// Scheme, login, hosts and path: `mongodb://user:password@host/path`.
     head: String,
-    options: Options,
+    options: UriOptions,
 }
 
 impl MongoUri {
-    /// Reads a connection string.
-    ///
     /// # Errors
     /// Returns an error if an option cannot be used.
-    pub fn read(uri: &str) -> Result<MongoUri, Wrong> {
+    pub fn read(uri: &str) -> Result<MongoUri, WrongOption> {
         let (head, query) = uri.split_once('?').unwrap_or((uri, ""));
         let srv = head.starts_with("mongodb+srv://");
         // If an @ follows the first ?, the ? may be part of a password.
-        if query.contains('@') && (!head.contains('@') || Options::read(query, srv).is_err()) {
-            return Err(Wrong {
+        if query.contains('@') && (!head.contains('@') || UriOptions::read(query, srv).is_err()) {
+            return Err(WrongOption {
                 why: "there is an @ after the ?".into(),
                 instead: "Percent-encode the characters @ : / ? % $ of a password (a ? is %3F), and an @ in the value of an \
                           option as %40"
@@ -60,7 +57,7 @@ impl MongoUri {
         if srv {
             head = lowered(&head);
         }
-        Ok(MongoUri { head, options: Options::read(query, srv)? })
+        Ok(MongoUri { head, options: UriOptions::read(query, srv)? })
     }
 
     /// An option's value, by its name in the MongoDB manual.
@@ -70,7 +67,7 @@ impl MongoUri {
 
     /// Returns true if an option is `true`.
     pub fn is_on(&self, name: &str) -> bool {
-        self.option(name) == Some("true")
+        self.options.is_on(name)
     }
 
     /// The connection string for the driver.
@@ -81,9 +78,9 @@ impl MongoUri {
         Secret::from(format!("{}{}", self.head, query(known.map(|(option, value)| (option.name, value)))))
     }
 
-    /// The connection string for mongodump: the same login, but for the one member at `address`, and without a
-    /// database in its path, which would narrow the dump. `source` is the database of the login as the driver knows
-    /// it: the TXT record of a `mongodb+srv` name may name another database than the path.
+    /// The connection string for mongodump, with the same login. It names only the member at `address`, and has no
+    /// database in its path, which would narrow the dump. `source` is the driver's database for the login: the TXT
+    /// record of a `mongodb+srv` name may name another database than the path.
     pub fn for_mongodump(&self, address: &ServerAddress, source: Option<&str>) -> Secret {
         let rest = self.head.split_once("://").map_or(self.head.as_str(), |(_, rest)| rest);
         let (login, hosts) =
@@ -115,26 +112,26 @@ impl MongoUri {
         Secret::from(format!("mongodb://{login}{host}/{}", query(rows.into_iter())))
     }
 
-    /// The same for a connection through the relay, which speaks TLS itself.
+    /// The connection string for a connection through the relay, which speaks TLS itself.
     pub fn without_tls(&self) -> MongoUri {
-        MongoUri { head: self.head.clone(), options: self.options.without_tls() }
+        MongoUri { head: self.head.clone(), options: self.options.clone().without_tls() }
     }
 
-    /// Warnings about options that change nothing, a line for each reason.
+    /// A line for each reason why options are ignored.
     pub fn warnings(&self) -> Vec<String> {
         self.options.warnings()
     }
 }
 
-/// The same with the host in lower case. The driver compares the domains of a `mongodb+srv` name and of its members letter by
-/// letter (3.9.1, src/srv.rs), but names in DNS have no letter case.
+/// Changes the host to lower case. The driver compares the domain of a `mongodb+srv` name with those of its members letter by
+/// letter (3.9.1, src/srv.rs), but DNS ignores letter case.
 fn lowered(head: &str) -> String {
     let host = head.rfind('@').map_or_else(|| head.find("://").map_or(0, |at| at + 3), |at| at + 1);
     let end = head[host..].find('/').map_or(head.len(), |at| host + at);
     format!("{}{}{}", &head[..host], head[host..end].to_lowercase(), &head[end..])
 }
 
-/// `?name=value&…`, or nothing.
+/// `?name=value&…`, or an empty text.
 fn query<'a>(options: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = String::new();
     for (name, value) in options {
@@ -144,8 +141,8 @@ fn query<'a>(options: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     out
 }
 
-/// An address as people write it: an IPv6 address in brackets, a socket by its path. The driver prints no brackets, so
-/// that a port looks like a part of the address.
+/// An address as people write it, with brackets around IPv6 addresses. The driver prints no brackets, so that a port looks
+/// like a part of the address.
 pub fn shown(address: &ServerAddress) -> String {
     match address {
         ServerAddress::Tcp { host, port } if host.contains(':') => {
@@ -155,47 +152,34 @@ pub fn shown(address: &ServerAddress) -> String {
     }
 }
 
-/// Several addresses, with commas between them.
+/// Addresses, separated by commas.
 pub fn shown_all(addresses: &[ServerAddress]) -> String {
     addresses.iter().map(shown).collect::<Vec<_>>().join(",")
 }
 
-/// The message of an error of the driver's parser, without the name of the error's class.
-fn wrong_words(error: &mongodb::error::Error) -> String {
-    let text = error.kind.to_string();
-    text.strip_prefix("An invalid argument was provided: ").unwrap_or(&text).to_string()
-}
-
-/// Checks the connection string of the server that is backed up.
-pub fn check(uri: &str) -> Result<UriFacts> {
-    check_named("mongo_uri", uri)
-}
-
 /// Checks the connection string in the setting `key`.
-pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
-    let parsed = read_named(key, uri)?;
-    let parsed = ConnectionString::parse(parsed.for_driver().expose_secret()).map_err(|e| {
+pub(super) fn check(key: &str, uri: &str) -> Result<UriFacts> {
+    let read = read_named(key, uri)?;
+    let parsed = ConnectionString::parse(read.for_driver().expose_secret()).map_err(|e| {
+        let text = e.kind.to_string();
+        let words = text.strip_prefix("An invalid argument was provided: ").unwrap_or(&text);
         // The driver may quote the string.
-        let words = Redactor::new(&[uri], &[]).clean(&wrong_words(&e));
-        Error::usage(format!("{key} is not a valid connection string: {words}")).hint(form(uri, &words))
+        let words = Redactor::new(&[uri], &[]).clean(words);
+        invalid(key, &words, form(uri, &words))
     })?;
     let (host, several) = match &parsed.host_info {
         HostInfo::HostIdentifiers(hosts) => (hosts.first().map(host_name), hosts.len() > 1),
-        HostInfo::DnsRecord(name) => (Some(name.clone()), false),
+        HostInfo::DnsRecord(name) => (Some(name.as_str()), false),
         _ => (None, false),
     };
-    for (option, on) in
-        [("directConnection", parsed.direct_connection), ("loadBalanced", parsed.load_balanced)]
-    {
-        if several && on == Some(true) {
-            let why = format!(
-                "{key} is not a valid connection string: {option}=true needs a single host, and several are named"
-            );
-            return Err(Error::usage(why).hint("Name one host, or leave the option out"));
+    for option in ["directConnection", "loadBalanced"] {
+        if several && read.is_on(option) {
+            let why = format!("{option}=true needs a single host, and several are named");
+            return Err(invalid(key, &why, "Name one host, or leave the option out"));
         }
     }
     Ok(UriFacts {
-        host: host.unwrap_or_else(|| "localhost".into()),
+        host: host.unwrap_or("localhost").to_string(),
         database: parsed.default_database.filter(|db| db != "admin"),
     })
 }
@@ -203,11 +187,13 @@ pub fn check_named(key: &str, uri: &str) -> Result<UriFacts> {
 /// Reads the connection string in the setting `key`.
 ///
 /// # Errors
-/// Returns an error that names the option that cannot be used.
+/// Returns an error that names the option that cannot be used, and never a value.
 pub fn read_named(key: &str, uri: &str) -> Result<MongoUri> {
-    MongoUri::read(uri).map_err(|Wrong { why, instead }| {
-        Error::usage(format!("{key} is not a valid connection string: {why}")).hint(instead)
-    })
+    MongoUri::read(uri).map_err(|WrongOption { why, instead }| invalid(key, &why, &instead))
+}
+
+fn invalid(key: &str, why: &str, step: &str) -> Error {
+    Error::usage(format!("{key} is not a valid connection string: {why}")).hint(step)
 }
 
 /// The next step after an invalid connection string: the right form.
@@ -227,14 +213,14 @@ fn form(uri: &str, words: &str) -> &'static str {
     "It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded"
 }
 
-fn host_name(address: &ServerAddress) -> String {
+fn host_name(address: &ServerAddress) -> &str {
     match address {
-        ServerAddress::Tcp { host, .. } => host.clone(),
-        _ => "localhost".into(),
+        ServerAddress::Tcp { host, .. } => host,
+        _ => "localhost",
     }
 }
 
-/// Whether a host is this machine.
+/// Returns true if a host name or address stands for this machine.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -245,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_databases() {
+    fn host_and_database_are_found() {
         for (uri, host, database) in [
             ("mongodb://localhost:27017", "localhost", None),
             ("mongodb://u:p@db1:1,db2:2/admin", "db1", None),
@@ -253,13 +239,13 @@ mod tests {
             ("mongodb://u:p%40%3A%2F%25%24ü@db1/?authSource=admin", "db1", None),
             ("mongodb+srv://u:p@cluster.example.com/shop", "cluster.example.com", Some("shop")),
         ] {
-            let facts = check(uri).unwrap();
+            let facts = check("mongo_uri", uri).unwrap();
             assert_eq!((facts.host.as_str(), facts.database.as_deref()), (host, database), "{uri}");
         }
     }
 
     #[test]
-    fn a_bad_one_is_refused_without_its_password() {
+    fn an_invalid_connection_string_is_refused_without_its_password() {
         for uri in [
             "localhost:27017",
             "mongodb://",
@@ -267,14 +253,14 @@ mod tests {
             "mongodb://u:hunt@er2@h",
             "http://u:hunter2@h",
         ] {
-            let error = check(uri).unwrap_err();
+            let error = check("mongo_uri", uri).unwrap_err();
             assert!(!error.chain().contains("hunt"), "{}", error.chain());
             assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
         }
     }
 
     #[test]
-    fn the_next_step_is_about_what_is_wrong() {
+    fn the_next_step_depends_on_the_fault() {
         for (uri, words, step) in [
             (
                 "localhost:27017",
@@ -295,7 +281,7 @@ mod tests {
             ("mongodb://::1/", "invalid server address", "Hosts look like"),
             ("mongodb://a,b/?directConnection=true", "needs a single host", "Name one host"),
         ] {
-            let error = check(uri).unwrap_err();
+            let error = check("mongo_uri", uri).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
             assert!(error.next_step().unwrap().starts_with(step), "{:?}", error.next_step());
         }
@@ -303,7 +289,7 @@ mod tests {
 
     fn driver(uri: &str) -> String {
         let read = MongoUri::read(uri).unwrap_or_else(|wrong| panic!("{uri}: {wrong:?}"));
-        check(uri).unwrap_or_else(|e| panic!("{uri}: {}", e.chain()));
+        check("mongo_uri", uri).unwrap_or_else(|e| panic!("{uri}: {}", e.chain()));
         read.for_driver().expose_secret().to_string()
     }
 
@@ -359,7 +345,7 @@ mod tests {
             ("mongodb://h/?appName=a%26b+c", "mongodb://h/?appName=a%26b%2Bc"),
             ("mongodb://u:p@h/?authMechanism=scram-sha-256", "mongodb://u:p@h/?authMechanism=SCRAM-SHA-256"),
             ("mongodb://u:p@h/?authMechanism=DEFAULT", "mongodb://u:p@h/"),
-            // Without TLS they would mean it to the driver.
+            // The driver would switch TLS on for them.
             ("mongodb://h/?tlsInsecure=true", "mongodb://h/"),
             ("mongodb://h/?sslValidate=false&ssl=false", "mongodb://h/?tls=false"),
             (
@@ -391,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_that_is_ignored_is_named_with_the_reason() {
+    fn every_ignored_option_is_named_with_the_reason() {
         let warnings = |query: &str| MongoUri::read(&format!("mongodb://h/?{query}")).unwrap().warnings();
         assert_eq!(
             warnings("useNewUrlParser=true&w=1&useunifiedtopology=true&socketTimeoutMS=5&timeoutMS=1"),
@@ -401,7 +387,7 @@ mod tests {
             ]
         );
         for row in table::IGNORED {
-            for name in row.names {
+            for name in row.names.split_whitespace() {
                 let lower = name.to_ascii_lowercase();
                 assert_eq!(warnings(&format!("{lower}=1")), [format!("{name} is ignored: {}", row.why)]);
             }
@@ -429,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_that_cannot_be_taken_is_named_with_what_can() {
+    fn a_wrong_option_is_named_with_the_next_step() {
         for (query, why, instead) in [
             ("replicaSte=rs", "option replicaSte is unknown: did you mean replicaSet?", "Correct the option"),
             ("readPrefrence=x", "did you mean readPreference?", "Correct"),
@@ -471,7 +457,7 @@ mod tests {
             ),
             ("=x", "option (a name with other characters than letters) is unknown", "Leave it out"),
         ] {
-            let error = check_named("restore_uri", &format!("mongodb://h/?{query}")).unwrap_err();
+            let error = check("restore_uri", &format!("mongodb://h/?{query}")).unwrap_err();
             let (text, step) = (error.to_string(), error.next_step().unwrap());
             assert!(text.starts_with("restore_uri is not a valid connection string: "), "{text}");
             assert!(text.contains(why) && step.starts_with(instead), "{query}: {text}; {step}");
@@ -479,11 +465,11 @@ mod tests {
         }
     }
 
-    /// A `?` that was not percent-encoded ends the login: what follows is no option, and is not shown.
+    /// A `?` that is not percent-encoded ends the login. The rest of the password must not be shown as an option.
     #[test]
     fn no_part_of_a_password_is_taken_for_an_option() {
         for uri in ["mongodb://u:hunter?2swordfish@h/", "mongodb://u:a@hunter?2swordfish=1@h"] {
-            let error = check(uri).unwrap_err();
+            let error = check("mongo_uri", uri).unwrap_err();
             let text = format!("{} {:?}", error.chain(), error.next_step());
             assert!(!text.contains("hunter") && !text.contains("swordfish"), "{text}");
         }
@@ -540,14 +526,12 @@ mod tests {
 
     #[test]
     fn no_name_is_in_two_tables() {
-        let honoured = table::HONOURED
-            .iter()
-            .flat_map(|option| [option.name].into_iter().chain(option.spellings.to_vec()));
+        let honoured = table::HONOURED.iter().flat_map(|option| [option.name, option.spellings]);
         let others = table::TRANSLATED.iter().map(|option| option.name);
-        let ignored = table::IGNORED.iter().flat_map(|row| row.names.to_vec());
-        let refused = table::REFUSED.iter().flat_map(|row| row.names.to_vec());
-        let mut names: Vec<String> =
-            honoured.chain(others).chain(ignored).chain(refused).map(str::to_ascii_lowercase).collect();
+        let ignored = table::IGNORED.iter().map(|row| row.names);
+        let refused = table::REFUSED.iter().map(|row| row.names);
+        let names = honoured.chain(others).chain(ignored).chain(refused).flat_map(str::split_whitespace);
+        let mut names: Vec<String> = names.map(str::to_ascii_lowercase).collect();
         let all = names.len();
         names.sort();
         names.dedup();
@@ -555,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_known() {
+    fn loopback_addresses_are_recognised() {
         assert!(is_loopback("localhost") && is_loopback("127.0.0.1") && is_loopback("[::1]"));
         assert!(!is_loopback("db1"));
     }

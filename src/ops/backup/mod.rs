@@ -224,7 +224,7 @@ async fn locked_backup(
     notices: &RunNotices<'_>,
 ) -> Result<BackupReport> {
     let (config, cancel) = (run.config, run.cancel);
-    let settings = config.job()?.clone();
+    let settings = config.job.clone()?;
     let taken = lock::take(
         &lock::Asked {
             state_dir: settings.state_dir.as_deref(),
@@ -246,7 +246,7 @@ async fn locked_backup(
     };
     let (new_id, log) = (run.new_id.clone(), run.log.clone());
     let resources = Resources {
-        store: cancel.or(async { Ok(store::open(config.place()?).await?) }).await?,
+        store: cancel.or(async { Ok(store::open(config.place.as_ref()?).await?) }).await?,
         clock: Clock::at(run.clock.now()),
         new_id: Arc::new(move |now| {
             let id = new_id(now);

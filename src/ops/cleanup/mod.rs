@@ -206,7 +206,7 @@ pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clea
 }
 
 async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
-    let settings = run.config.job()?;
+    let settings = run.config.job.as_ref()?;
     run.log.set_run(&format!("cleanup {}", settings.job));
     let asked = lock::Asked {
         state_dir: settings.state_dir.as_deref(),
@@ -218,7 +218,7 @@ async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clean
     };
     let taken =
         if request.dry_run { lock::LockOutcome::default() } else { lock::take(&asked, run.cancel).await? };
-    let store = store::open_existing(run.config.place()?).await?;
+    let store = store::open_existing(run.config.place.as_ref()?).await?;
     let (state_dir, place) = (settings.state_dir.as_deref(), store.place());
     let options = CleanupOptions {
         job: settings.job.clone(),

@@ -192,9 +192,9 @@ pub async fn run_health(run: &Run<'_>, request: &HealthRequest) -> Result<Health
 }
 
 fn subject(config: &Config, allow_empty: bool) -> Result<HealthSubject> {
-    let mut settings = config.job()?.clone();
+    let mut settings = config.job.clone()?;
     settings.patience = settings.patience.at_most(FOR_A_PERSON);
-    let mut place = config.place()?.clone();
+    let mut place = config.place.clone()?;
     if let Place::S3(options) = &mut place {
         options.patience = settings.patience.at_most(FOR_A_PERSON);
     }
@@ -202,10 +202,10 @@ fn subject(config: &Config, allow_empty: bool) -> Result<HealthSubject> {
         settings,
         allow_empty,
         place,
-        mail: config.mail()?.cloned(),
-        metrics: config.signals()?.metrics.clone(),
-        misspelt: config.misspelt().to_vec(),
-        exposed: config.exposed().to_vec(),
+        mail: config.mail.clone()?,
+        metrics: config.signals.as_ref()?.metrics.clone(),
+        misspelt: config.misspelt.clone(),
+        exposed: config.exposed.clone(),
     })
 }
 

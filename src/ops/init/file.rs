@@ -85,7 +85,9 @@ pub(super) fn check_replaceable(path: &Path, force: bool) -> Result<()> {
     match fs::metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) => Err(failed(path, e)),
-        Ok(meta) if !meta.is_file() => refused("exists and is not a file", "Name another file: --config FILE"),
+        Ok(meta) if !meta.is_file() => {
+            refused("exists and is not a file", "Name another file: --config FILE")
+        }
         Ok(_) if force => Ok(()),
         Ok(_) if read_named(path, LARGEST).is_ok_and(|(text, _)| text == EXAMPLE.as_bytes()) => Ok(()),
         Ok(_) => refused(
@@ -222,9 +224,7 @@ mod tests {
         let text = rendered(BTreeMap::new(), &["MongoDB 6\nmongo_uri = 'x'".into()]);
         assert!(text.starts_with("# /etc/a\\nb, written by `uzima-backup init` on "), "{text}");
         assert!(text.contains("\n#   MongoDB 6 mongo_uri = 'x'\n"), "{text}");
-        assert!(
-            text.contains("(The secret is in the file that MONGO_URI_FILE names.)\n#mongo_uri")
-        );
+        assert!(text.contains("(The secret is in the file that MONGO_URI_FILE names.)\n#mongo_uri"));
         for line in EXAMPLE.lines().skip(1).filter(|line| line.starts_with("# ")) {
             assert!(text.contains(line), "{line}");
         }
@@ -255,7 +255,11 @@ mod tests {
         let bak = dir.path().join("config.toml.bak");
         assert_eq!((written.0, written.1.as_ref()), (0o640, Some(&bak)));
         for file in [&path, &bak] {
-            assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o640, "other users may not read it any more");
+            assert_eq!(
+                fs::metadata(file).unwrap().mode() & 0o777,
+                0o640,
+                "other users may not read it any more"
+            );
         }
         // The first copy stays, and each content is kept once.
         for (text, copy) in

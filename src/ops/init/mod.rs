@@ -108,16 +108,16 @@ fn chosen(
     let (mut values, mut left_outs) = (BTreeMap::new(), Vec::new());
     for setting in SETTINGS {
         let key = setting.key;
-        let from = |origin: Origin| config.origin(key) == Some(&origin);
+        let from = |origin: Origin| config.layers.origin(key) == Some(&origin);
         // The log file of this command and a token that expires in hours are useless to nightly runs.
         let passing = key == "log_file" && from(Origin::Flag)
             || key == "s3.session_token" && from(Origin::Environment("AWS_SESSION_TOKEN".into()));
-        let elsewhere = config.is_set("dir") && key.starts_with("s3.");
-        if passing || elsewhere || !(config.is_set(key) || key == "mongo_uri") {
+        let elsewhere = config.layers.is_set("dir") && key.starts_with("s3.");
+        if passing || elsewhere || !(config.layers.is_set(key) || key == "mongo_uri") {
             continue;
         }
-        let Some(text) = config.text(key) else {
-            values.insert(key, Raw::List(config.list(key).to_vec()));
+        let Some(text) = config.layers.text(key) else {
+            values.insert(key, Raw::List(config.layers.list(key).to_vec()));
             continue;
         };
         let variable = format!("{}_FILE", setting.env);
@@ -155,7 +155,7 @@ const SENDMAIL: [&str; 2] = ["/usr/sbin/sendmail", "/usr/lib/sendmail"];
 /// systemd would not find. The checks of `health` cover the server, the store and the mail service.
 async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<PathBuf>)> {
     let mut lines = Vec::new();
-    let settings = config.job()?;
+    let settings = config.job.as_ref()?;
     let find = |search_path| mongodump::find(settings.mongodump_path.as_deref(), search_path);
     let by_path = find(settings.search_path.as_deref()).await;
     let by_folders = find(None).await;
@@ -164,12 +164,12 @@ async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<Path
         Err(missing) => format!("{missing}: the native engine reads the server"),
     });
     let mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
-    if config.is_set("s3.bucket") && config.is_set("dir") {
+    if config.layers.is_set("s3.bucket") && config.layers.is_set("dir") {
         lines.push("S3_BACKUP_BUCKET is ignored: --dir is set, and backups go to one place".into());
-    } else if config.is_set("s3.bucket") {
+    } else if config.layers.is_set("s3.bucket") {
         lines.push(format!("credentials for the bucket: {}", credentials(config, env)));
     }
-    if !config.is_set("mail.to") && !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
+    if !config.layers.is_set("mail.to") && !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
         lines.push("no sendmail: cron's mails to MAILTO reach nobody".into());
     }
     Ok((lines, mongodump_path))
@@ -178,7 +178,7 @@ async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<Path
 /// The place where the AWS tools find a key first.
 fn credentials(config: &Config, env: Env<'_>) -> String {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
-    if config.is_set("s3.access_key_id") {
+    if config.layers.is_set("s3.access_key_id") {
         return "AWS_ACCESS_KEY_ID".into();
     }
     if let Some(profile) = set("AWS_PROFILE") {

@@ -49,7 +49,8 @@ pub fn page() -> Vec<u8> {
 
 /// The options of connection strings.
 fn options() -> String {
-    let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let code =
+        |names: &str| names.split_whitespace().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let mut text = "\n## Options of connection strings\n\n".to_string();
     text += "These tables hold for `mongo_uri`, `restore_uri`, `drill_uri` and `records`, and for both engines;\n\
              mongodump gets the options that it uses, in its own spelling. Letter case does not matter. If an option is\n\

@@ -30,7 +30,7 @@ fn settings(uri: &str, more: &[(&'static str, &str)]) -> impl FnOnce(&mut Backup
     flags.insert("mongo_uri", Raw::Text(uri.to_owned()));
     let machine = Machine { host: "machine".into(), search_path: None, state_dir: None, cores: 1 };
     let config = Config::load(flags, &|_| None, std::iter::empty(), None, &machine).expect("a configuration");
-    let settings = config.job().expect("settings").clone();
+    let settings = config.job.as_ref().expect("settings").clone();
     move |options| options.settings.selection = settings.selection
 }
 

@@ -135,8 +135,8 @@ fn wrong_settings_are_exit_code_2_with_the_next_step() {
         $ uzima-backup backup
         exit code 2
         --- stderr
-        error: there is nowhere to put backups: neither S3_BACKUP_BUCKET nor BACKUP_DIR is set
-        next step: Set S3_BACKUP_BUCKET (s3.bucket) or BACKUP_DIR (dir); under cron, the shell's variables are not there
+        error: there is no place for backups: neither S3_BACKUP_BUCKET nor BACKUP_DIR is set
+        next step: Set S3_BACKUP_BUCKET (s3.bucket) or BACKUP_DIR (dir); cron does not see the shell's variables
 
         MONGO_URI=localhost:27017
         $ uzima-backup backup
@@ -156,7 +156,7 @@ fn wrong_settings_are_exit_code_2_with_the_next_step() {
         $ uzima-backup backup
         exit code 2
         --- stderr
-        error: format = 'zip' (environment, BACKUP_FORMAT): the formats are tar.gz, tar.zst, archive.gz, archive.zst
+        error: format = 'zip' (environment, BACKUP_FORMAT): it is one of tar.gz, tar.zst, archive.gz, archive.zst
         next step: Correct BACKUP_FORMAT; without it, it is tar.gz
 
         BACKUP_RETENTION_DAYS=0
@@ -170,7 +170,7 @@ fn wrong_settings_are_exit_code_2_with_the_next_step() {
         $ uzima-backup backup
         exit code 2
         --- stderr
-        error: engine = 'fast' (environment, BACKUP_ENGINE): the engines are auto, native, mongodump
+        error: engine = 'fast' (environment, BACKUP_ENGINE): it is one of auto, native, mongodump
         next step: Correct BACKUP_ENGINE; without it, it is auto
 
         BACKUP_PATIENCE=soon
