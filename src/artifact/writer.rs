@@ -96,7 +96,7 @@ pub fn write(
                 let namespace = namespaces.get(at).ok_or_else(out_of_order)?;
                 let tally = &mut tallies[at];
                 framing.begin(&mut out, namespace)?;
-                meter.begin(namespace);
+                meter.doing(namespace.to_string());
                 write_namespace(steps, &mut out, &mut framing, tally, &mut segments, at, meter)?;
                 framing.end(&mut out, namespace)?;
                 meter.end(out.offset());

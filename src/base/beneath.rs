@@ -180,29 +180,20 @@ impl Folder {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
-            match self.create_file(name, mode) {
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
+            if let Err(e) = self.create_file(name, mode)
+                && e.kind() != io::ErrorKind::AlreadyExists
+            {
+                return Err(e);
             }
         }
         Err(io::Error::other("another process keeps creating and removing it"))
     }
 
-    /// Opens a file again for reading, if the name still belongs to the same file.
-    pub(super) fn reopen(&self, name: &Path, file: &File) -> io::Result<File> {
-        self.again(name, file, OFlags::RDONLY)
-    }
-
-    /// As [`Folder::reopen`], for writing past the page cache (`O_DIRECT`, open(2)).
+    /// Opens a file again, if the name still belongs to the same file, for writing past the page cache (`O_DIRECT`,
+    /// open(2)).
     pub fn reopen_direct(&self, name: &Path, file: &File) -> io::Result<File> {
-        self.again(name, file, OFlags::WRONLY | OFlags::DIRECT)
-    }
-
-    fn again(&self, name: &Path, file: &File, flags: OFlags) -> io::Result<File> {
-        let again = self.at(name, |at, last| open_file(at, last, flags))?;
-        let (one, other) = (fs::fstat(file)?, fs::fstat(&again)?);
-        match (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) {
+        let again = self.at(name, |at, last| open_file(at, last, OFlags::WRONLY | OFlags::DIRECT))?;
+        match is_same(file, &again)? {
             true => Ok(again),
             false => Err(io::Error::other("another file has taken its name")),
         }
@@ -380,6 +371,12 @@ pub fn settled(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
+/// Returns true if two open files are the same file.
+pub(super) fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (fs::fstat(one)?, fs::fstat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
 fn is_null(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == fs::makedev(1, 3)
 }
@@ -424,10 +421,9 @@ fn is_link(at: BorrowedFd<'_>, name: &OsStr) -> bool {
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
-fn regular(file: &File) -> io::Result<Stat> {
-    let stat = fs::fstat(file)?;
-    let what = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => return Ok(stat),
+fn regular(file: &File) -> io::Result<()> {
+    let what = match FileType::from_raw_mode(fs::fstat(file)?.st_mode) {
+        FileType::RegularFile => return Ok(()),
         FileType::Directory => "it is a directory",
         FileType::Fifo => "it is a FIFO, not a regular file",
         FileType::Socket => "it is a socket, not a regular file",

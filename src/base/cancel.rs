@@ -42,13 +42,27 @@ impl Cancel {
     pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             outcome = work => outcome,
-            () = self.token.cancelled() => Err(self.error().expect("the end was asked for")),
+            () = self.token.cancelled() => Err(self.error().expect("the token is cancelled")),
         }
     }
 
-    /// The deadline of the run that this ends.
-    pub fn deadline(&self) -> Deadline {
-        Deadline(self.clone())
+    /// Returns the result of `work`, or `None` if a signal came and the time of this step is over.
+    pub async fn within<T>(&self, step: LastStep, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            self.token.cancelled().await;
+            tokio::time::sleep(self.left(step).unwrap_or_default()).await;
+        };
+        tokio::select! {
+            result = work => Some(result),
+            () = over => None,
+        }
+    }
+
+    /// The time that is left for this step, which begins now. `None` if no signal came.
+    pub fn left(&self, step: LastStep) -> Option<Duration> {
+        let passed = self.came.get()?.elapsed();
+        let (end, longest) = step.limits();
+        Some(end.saturating_sub(passed).min(longest).max(MOMENT))
     }
 
     /// The error to end with, if a signal came.
@@ -95,31 +109,6 @@ impl LastStep {
     }
 }
 
-/// The end of the time that a run has after a signal. Without a signal it never comes.
-#[derive(Debug, Clone, Default)]
-pub struct Deadline(Cancel);
-
-impl Deadline {
-    /// Returns the result of `work`, or `None` if a signal came and the time of this step is over.
-    pub async fn within<T>(&self, step: LastStep, work: impl Future<Output = T>) -> Option<T> {
-        let over = async {
-            self.0.token.cancelled().await;
-            tokio::time::sleep(self.left(step).unwrap_or_default()).await;
-        };
-        tokio::select! {
-            result = work => Some(result),
-            () = over => None,
-        }
-    }
-
-    /// The time that is left for this step, which begins now. `None` if no signal came.
-    pub fn left(&self, step: LastStep) -> Option<Duration> {
-        let passed = self.0.came.get()?.elapsed();
-        let (end, longest) = step.limits();
-        Some(end.saturating_sub(passed).min(longest).max(MOMENT))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,8 +118,8 @@ mod tests {
         let long = Duration::from_secs(3600);
         let soon = tokio::time::sleep(Duration::from_millis(10));
         let cancel = Cancel::default();
-        assert_eq!(cancel.deadline().within(LastStep::Work, soon).await, Some(()), "no signal came");
-        assert_eq!(cancel.deadline().left(LastStep::Work), None);
+        assert_eq!(cancel.within(LastStep::Work, soon).await, Some(()), "no signal came");
+        assert_eq!(cancel.left(LastStep::Work), None);
         for (step, passed, left) in [
             (LastStep::Records, 1_000, 2_500),
             (LastStep::Records, 6_000, 1_000),
@@ -143,10 +132,10 @@ mod tests {
             let came = Instant::now().checked_sub(Duration::from_millis(passed)).expect("the machine runs");
             cancel.came.set(came).expect("no signal came");
             cancel.by_signal(15);
-            let found = cancel.deadline().left(step).expect("a signal came").as_millis();
+            let found = cancel.left(step).expect("a signal came").as_millis();
             assert!((left - 50..=left).contains(&found), "{step:?} {passed}: {found}");
             if left <= 600 {
-                assert_eq!(cancel.deadline().within(step, tokio::time::sleep(long)).await, None);
+                assert_eq!(cancel.within(step, tokio::time::sleep(long)).await, None);
                 assert!(came.elapsed() < Duration::from_millis(passed + 900));
             }
         }

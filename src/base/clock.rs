@@ -65,16 +65,16 @@ pub fn is_future(date: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     date - now > CLOCK_TOLERANCE
 }
 
-/// The machine's clock and source of randomness, which a test can replace.
+/// The machine's clock and randomness, which a test can replace.
 #[derive(Debug, Clone, Copy)]
-pub struct Machine {
+pub struct ClockAndRandom {
     pub now: fn() -> DateTime<Utc>,
     pub random: fn() -> u128,
 }
 
-impl Default for Machine {
-    fn default() -> Machine {
-        Machine { now: Utc::now, random: rand::random }
+impl Default for ClockAndRandom {
+    fn default() -> ClockAndRandom {
+        ClockAndRandom { now: Utc::now, random: rand::random }
     }
 }
 

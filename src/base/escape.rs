@@ -15,29 +15,26 @@ pub fn steers(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
-fn escaped(text: &str, keep: Option<char>) -> Cow<'_, str> {
-    let escapes = |c: char| steers(c) && Some(c) != keep;
-    if !text.contains(escapes) {
+/// Replaces the characters for which `escapes` is true.
+fn escaped(text: &str, escapes: impl Fn(char) -> bool, push: impl Fn(&mut String, char)) -> Cow<'_, str> {
+    if !text.contains(&escapes) {
         return text.into();
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match escapes(c) {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
+        if escapes(c) { push(&mut out, c) } else { out.push(c) }
     }
     out.into()
 }
 
 /// The text in one line.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, None)
+    escaped(text, steers, |out, c| out.extend(c.escape_default()))
 }
 
 /// The text with its line breaks. Values in it that may contain line breaks must pass through [`line`] first.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    escaped(text, Some('\n'))
+    escaped(text, |c| steers(c) && c != '\n', |out, c| out.extend(c.escape_default()))
 }
 
 /// Appends the text in one line, and a line break.
@@ -50,19 +47,9 @@ pub fn push_line(out: &mut String, text: &str) {
 /// be white space between values.
 pub fn json(text: &str) -> Cow<'_, str> {
     let escapes = |c: char| steers(c) && !c.is_ascii() || c == '\u{7f}';
-    if !text.contains(escapes) {
-        return text.into();
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match escapes(c) {
-            true => {
-                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")))
-            }
-            false => out.push(c),
-        }
-    }
-    out.into()
+    escaped(text, escapes, |out, c| {
+        c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+    })
 }
 
 /// The text as one word of a shell, for commands that a person is asked to type.

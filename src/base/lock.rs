@@ -21,7 +21,7 @@ use chrono::{DateTime, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
-use crate::base::beneath::{Folder, is_unsupported};
+use crate::base::beneath::{Folder, is_same, is_unsupported};
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Kind, Result};
 
@@ -155,12 +155,12 @@ impl fmt::Display for Operation {
 
 /// A request for the lock of a job's operation.
 #[derive(Debug, Clone)]
-pub struct Asked<'a> {
-    pub state_dir: Option<&'a Path>,
-    pub job: &'a str,
+pub struct LockRequest {
+    pub state_dir: Option<PathBuf>,
+    pub job: String,
     pub operation: Operation,
     /// The machine's name.
-    pub host: &'a str,
+    pub host: String,
     /// When the run began.
     pub started: DateTime<Utc>,
     /// How long to wait for another run.
@@ -209,8 +209,8 @@ impl Drop for Lock {
 ///
 /// # Errors
 /// Returns an error of the kind [`Kind::Busy`] if another run holds the lock until the wait is over.
-pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<LockOutcome> {
-    let Some(state) = asked.state_dir else {
+pub async fn take(request: &LockRequest, cancel: &Cancel) -> Result<LockOutcome> {
+    let Some(state) = request.state_dir.as_deref() else {
         log::warn!("{}", without("there is no state directory"));
         return Ok(LockOutcome::default());
     };
@@ -218,8 +218,12 @@ pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<LockOutcome> {
     let mut pause = Duration::from_millis(50);
     let mut logged = false;
     loop {
-        let holder = match try_lock(state, asked) {
-            Ok(LockAttempt::Locked(lock)) => {
+        // The directory may be on a network file system that answers late.
+        let (folder, copy) = (state.to_path_buf(), request.clone());
+        let attempt = tokio::task::spawn_blocking(move || try_lock(&folder, &copy));
+        let attempt = cancel.or(async { Ok(attempt.await.map_err(io::Error::other)) }).await?;
+        let holder = match attempt.and_then(|answer| answer) {
+            Ok(Ok(lock)) => {
                 if lock.held.is_some() {
                     log::info!(
                         "the file system of {} has no locks: a file with a heartbeat stands for the lock",
@@ -228,21 +232,21 @@ pub async fn take(asked: &Asked<'_>, cancel: &Cancel) -> Result<LockOutcome> {
                 }
                 return Ok(LockOutcome { lock: Some(lock), problem: None });
             }
-            Ok(LockAttempt::Held(holder)) => holder,
+            Ok(Err(holder)) => holder,
             Err(e) => {
-                let file = path(state, asked.job, asked.operation);
+                let file = path(state, &request.job, request.operation);
                 let problem = without(&format!("cannot lock {}: {e}", file.display()));
                 log::warn!("{problem}");
                 return Ok(LockOutcome { lock: None, problem: Some(problem) });
             }
         };
-        let wait = asked.wait.unwrap_or_default();
+        let wait = request.wait.unwrap_or_default();
         let left = wait.saturating_sub(began.elapsed());
         if left.is_zero() {
-            return Err(busy(asked, &holder));
+            return Err(busy(request, &holder));
         }
         if !logged {
-            log::info!("waiting up to {} s: {}", wait.as_secs(), under_way(asked, &holder));
+            log::info!("waiting up to {} s: {}", wait.as_secs(), under_way(request, &holder));
             logged = true;
         }
         let pausing = async {
@@ -261,23 +265,17 @@ fn without(why: &str) -> String {
     )
 }
 
-fn under_way(asked: &Asked<'_>, holder: &str) -> String {
-    format!("another {} of {} is under way{holder}", asked.operation, asked.job)
+fn under_way(request: &LockRequest, holder: &str) -> String {
+    format!("another {} of {} is under way{holder}", request.operation, request.job)
 }
 
-fn busy(asked: &Asked<'_>, holder: &str) -> Error {
-    let text = under_way(asked, holder);
-    match asked.wait {
+fn busy(request: &LockRequest, holder: &str) -> Error {
+    let text = under_way(request, holder);
+    match request.wait {
         None => Error::new(Kind::Busy, text).hint("To wait for its end use --wait, e.g. --wait 30m"),
         Some(wait) => Error::new(Kind::Busy, format!("{text}, and did not end within {} s", wait.as_secs()))
             .hint("Check that process, or raise --wait"),
     }
-}
-
-enum LockAttempt {
-    Locked(Lock),
-    /// Another process holds it, which these words describe.
-    Held(String),
 }
 
 /// The file of a job's operation.
@@ -295,28 +293,28 @@ fn name(job: &str, operation: Operation) -> String {
     format!("{name}.{operation}.lock")
 }
 
-/// Tries once to take the lock. Its file is created, or must be a regular file with one name; links are not
-/// followed.
-fn try_lock(state: &Path, asked: &Asked<'_>) -> io::Result<LockAttempt> {
+/// Tries once to take the lock. Returns a description of the holder if another process has it. The lock's file is created,
+/// or must be a regular file with one name; links are not followed.
+fn try_lock(state: &Path, request: &LockRequest) -> io::Result<Result<Lock, String>> {
     let state = Folder::create(state, 0o700)?;
     state.make_folder(Path::new(FOLDER), 0o700)?;
     let locks = state.folder(Path::new(FOLDER))?;
-    let name = name(asked.job, asked.operation);
+    let name = name(&request.job, request.operation);
     // Opened with O_CLOEXEC: a child that outlives the run must not hold the lock.
     let mut file = locks.open_or_create(Path::new(&name), 0o600)?;
-    let since = asked.started.format("%Y-%m-%dT%H:%M:%SZ");
-    let text = format!("pid {}\nhost {}\nsince {since}\n", std::process::id(), asked.host);
+    let since = request.started.format("%Y-%m-%dT%H:%M:%SZ");
+    let text = format!("pid {}\nhost {}\nsince {since}\n", std::process::id(), request.host);
     let held = match try_exclusive(&file)? {
         Locked::Yes => None,
-        Locked::ByAnother => return Ok(LockAttempt::Held(holder(&beginning(&file)))),
+        Locked::ByAnother => return Ok(Err(holder(&beginning(&file)))),
         Locked::Unsupported => match HeldFile::create(locks, &name, &text, &file)? {
             Ok(held) => Some(held),
-            Err(text) => return Ok(LockAttempt::Held(holder(&text))),
+            Err(text) => return Ok(Err(holder(&text))),
         },
     };
     // The lock is valid without its text, for example on a full disk.
     let _ = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
-    Ok(LockAttempt::Locked(Lock { job: asked.job.to_string(), operation: asked.operation, file, held }))
+    Ok(Ok(Lock { job: request.job.clone(), operation: request.operation, file, held }))
 }
 
 /// The beginning of a lock's file. Another user may have put anything into it.
@@ -400,7 +398,7 @@ fn remove_dead(folder: &Folder, name: &Path, file: &File) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         done => done?,
     }
-    if folder.reopen(&aside, file).is_err() {
+    if !folder.read(&aside).and_then(|moved| is_same(file, &moved)).unwrap_or(false) {
         let _ = folder.rename_new(&aside, name);
     }
     match folder.remove(&aside) {

@@ -1,27 +1,18 @@
 //! The progress of a run: counters that the data path raises and a renderer samples.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The value of `taken_bytes` without a store.
-const UNKNOWN: u64 = u64::MAX;
-
-/// The counters of a run.
-#[derive(Debug)]
+/// The counters of a run, which threads share.
+#[derive(Debug, Default)]
 pub struct Meter {
-    documents: AtomicU64,
-    raw_bytes: AtomicU64,
-    packed_bytes: AtomicU64,
-    /// The bytes that the store has accepted; [`UNKNOWN`] without a store.
-    taken_bytes: AtomicU64,
-    namespaces: AtomicU64,
-    expected_bytes: AtomicU64,
-    expected_namespaces: AtomicU64,
-    current: Mutex<String>,
+    counters: Mutex<Counters>,
+    /// True if the store reports the bytes that it has accepted.
+    stores: AtomicBool,
 }
 
 /// The counters at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Documents written.
     pub documents: u64,
@@ -29,7 +20,7 @@ pub struct Counters {
     pub raw_bytes: u64,
     /// Bytes of the artifact so far.
     pub packed_bytes: u64,
-    /// The part of these bytes that the store has accepted.
+    /// Bytes of the artifact that the store has accepted; without a store, the same as `packed_bytes`.
     pub stored_bytes: u64,
     /// Namespaces completed.
     pub namespaces: u64,
@@ -37,76 +28,60 @@ pub struct Counters {
     pub expected_bytes: u64,
     /// The number of all namespaces.
     pub expected_namespaces: u64,
-    /// The namespace being written; empty before the first.
+    /// The present work; empty before it begins.
     pub current: String,
-}
-
-impl Default for Meter {
-    fn default() -> Meter {
-        Meter {
-            documents: AtomicU64::new(0),
-            raw_bytes: AtomicU64::new(0),
-            packed_bytes: AtomicU64::new(0),
-            taken_bytes: AtomicU64::new(UNKNOWN),
-            namespaces: AtomicU64::new(0),
-            expected_bytes: AtomicU64::new(0),
-            expected_namespaces: AtomicU64::new(0),
-            current: Mutex::default(),
-        }
-    }
 }
 
 impl Meter {
     /// Resets the counters and sets the expected amounts, for an attempt of a run.
     pub fn expect(&self, raw_bytes: Option<u64>, namespaces: u64) {
-        for counter in [&self.documents, &self.raw_bytes, &self.packed_bytes, &self.namespaces] {
-            counter.store(0, Relaxed);
-        }
-        self.taken_bytes.store(UNKNOWN, Relaxed);
-        self.expected_bytes.store(raw_bytes.unwrap_or(0), Relaxed);
-        self.expected_namespaces.store(namespaces, Relaxed);
-    }
-
-    /// Notes that a namespace begins.
-    pub fn begin(&self, namespace: &impl ToString) {
-        self.doing(namespace.to_string());
+        let mut counters = self.counters();
+        self.stores.store(false, Relaxed);
+        let current = std::mem::take(&mut counters.current);
+        *counters = Counters {
+            expected_bytes: raw_bytes.unwrap_or(0),
+            expected_namespaces: namespaces,
+            current,
+            ..Counters::default()
+        };
     }
 
     /// Notes the present work for the display.
     pub fn doing(&self, what: String) {
-        *self.current.lock().expect("no holder panics") = what;
+        self.counters().current = what;
     }
 
     /// Counts written documents. The artifact is now `packed` bytes long.
     pub fn add(&self, documents: u64, raw_bytes: u64, packed: u64) {
-        self.documents.fetch_add(documents, Relaxed);
-        self.raw_bytes.fetch_add(raw_bytes, Relaxed);
-        self.packed_bytes.store(packed, Relaxed);
+        let mut counters = self.counters();
+        counters.documents += documents;
+        counters.raw_bytes += raw_bytes;
+        counters.packed_bytes = packed;
     }
 
     /// Notes that a namespace is complete.
     pub fn end(&self, packed: u64) {
-        self.namespaces.fetch_add(1, Relaxed);
-        self.packed_bytes.store(packed, Relaxed);
+        let mut counters = self.counters();
+        counters.namespaces += 1;
+        counters.packed_bytes = packed;
     }
 
     /// Sets the number of bytes that the store has accepted.
     pub fn take(&self, bytes: u64) {
-        self.taken_bytes.store(bytes, Relaxed);
+        self.stores.store(true, Relaxed);
+        self.counters().stored_bytes = bytes;
     }
 
     /// The counters now.
     pub fn read(&self) -> Counters {
-        let (packed_bytes, taken) = (self.packed_bytes.load(Relaxed), self.taken_bytes.load(Relaxed));
-        Counters {
-            packed_bytes,
-            stored_bytes: if taken == UNKNOWN { packed_bytes } else { taken },
-            documents: self.documents.load(Relaxed),
-            raw_bytes: self.raw_bytes.load(Relaxed),
-            namespaces: self.namespaces.load(Relaxed),
-            expected_bytes: self.expected_bytes.load(Relaxed),
-            expected_namespaces: self.expected_namespaces.load(Relaxed),
-            current: self.current.lock().expect("no holder panics").clone(),
+        let mut counters = self.counters().clone();
+        if !self.stores.load(Relaxed) {
+            counters.stored_bytes = counters.packed_bytes;
         }
+        counters
+    }
+
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,10 +10,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 
 /// The connection string with `***` as its password.
 pub fn hide_login(uri: &str) -> String {
-    match password(uri) {
-        Some(password) => uri.replacen(&format!(":{password}@"), ":***@", 1),
-        None => uri.to_string(),
-    }
+    with_password(uri, ":***").unwrap_or_else(|| uri.to_string())
 }
 
 /// The parts of a secret address that must not be shown: the address, its path, and components that are long
@@ -31,12 +28,12 @@ pub fn secret_parts(address: &str) -> Vec<&str> {
 
 /// The connection string without its password; `None` if it has none.
 pub fn without_password(uri: &str) -> Option<String> {
-    password(uri).map(|password| uri.replacen(&format!(":{password}@"), "@", 1))
+    with_password(uri, "")
 }
 
-/// The password of a connection string, still encoded.
-fn password(uri: &str) -> Option<&str> {
-    login(uri).map(|(_, password)| password)
+fn with_password(uri: &str, new: &str) -> Option<String> {
+    let (_, password) = login(uri)?;
+    Some(uri.replacen(&format!(":{password}@"), &format!("{new}@"), 1))
 }
 
 /// User and password of a connection string that has a password, still encoded.

@@ -26,29 +26,30 @@ pub fn advice<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Option
 }
 
 /// The names nearest to a pattern that matched nothing, nearest first.
-fn misses<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn misses<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = pattern.to_lowercase();
     // The pattern lacks a database or a collection.
     let wanted: Vec<String> = match wanted.contains('.') {
         true => vec![wanted],
         false => vec![format!("{wanted}.*"), format!("*.{wanted}")],
     };
-    let far = |name: &str| wanted.iter().map(|wanted| distance(wanted, &name.to_lowercase())).min();
-    let mut near: Vec<(Option<usize>, &str)> = names.map(|name| (far(name), name)).collect();
-    near.sort();
-    near.into_iter().take(SUGGESTED).map(|(_, name)| name.to_string()).collect()
+    first(names, |name| wanted.iter().map(|wanted| distance(wanted, name)).min().unwrap_or_default())
 }
 
 /// The names that are nearest to an unknown one, nearest first.
 pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = wrong.to_lowercase();
-    let mut near: Vec<(usize, &str)> =
-        names.map(|name| (levenshtein(&wanted, &name.to_lowercase()), name)).collect();
+    first(names, |name| levenshtein(&wanted, name))
+}
+
+/// The names with the smallest distances, which `distance` returns for a name in lower case.
+fn first<'a>(names: impl Iterator<Item = &'a str>, distance: impl Fn(&str) -> usize) -> Vec<&'a str> {
+    let mut near: Vec<(usize, &str)> = names.map(|name| (distance(&name.to_lowercase()), name)).collect();
     near.sort();
     near.into_iter().take(SUGGESTED).map(|(_, name)| name).collect()
 }
 
-/// The name that a person who wrote `wrong` must have meant, if there is one.
+/// The name that a person probably meant by `wrong`; `None` if no name is similar enough.
 pub fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // On a tie, prefer the name that shares the longer prefix.
     let shared = |name: &str| name.bytes().zip(wrong.bytes()).take_while(|(a, b)| a == b).count();

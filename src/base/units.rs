@@ -59,20 +59,11 @@ pub fn brief_text(text: &str, most: usize) -> String {
 /// Parses a whole number and `s`, `m`, `h` or `d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "it is a whole number and a unit, e.g. 90s, 10m or 2h".to_string();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let digits = &text[..text.len() - unit.len_utf8()];
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let (digits, seconds) =
+        units.iter().find_map(|(unit, n)| Some((text.strip_suffix(*unit)?, n))).ok_or_else(wrong)?;
     // `parse` would accept a sign.
-    if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    let number: u32 = digits.parse().map_err(|_| wrong())?;
+    let number = digits.parse::<u32>().ok().filter(|_| !digits.starts_with('+')).ok_or_else(wrong)?;
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::clock::Machine;
+use crate::base::clock::ClockAndRandom;
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 
@@ -48,7 +48,7 @@ pub struct S3Options {
     /// The token that goes with temporary `credentials`.
     pub session_token: Option<Secret>,
     /// Dates of retention periods, and names of uploads, come from here.
-    pub machine: Machine,
+    pub machine: ClockAndRandom,
 }
 
 impl S3Options {
@@ -72,7 +72,7 @@ impl S3Options {
             bandwidth: None,
             credentials: None,
             session_token: None,
-            machine: Machine::default(),
+            machine: ClockAndRandom::default(),
         }
     }
 }
@@ -176,7 +176,7 @@ pub struct DirOptions {
     /// The limits of one upload.
     pub limits: Limits,
     /// The store's clock, and the names of partial files, come from here.
-    pub machine: Machine,
+    pub machine: ClockAndRandom,
 }
 
 impl DirOptions {
@@ -186,7 +186,7 @@ impl DirOptions {
             root: root.into(),
             min_free: 0.10,
             limits: Limits::default(),
-            machine: Machine::default(),
+            machine: ClockAndRandom::default(),
         }
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::base::cancel::{Deadline, LastStep};
+use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::Error;
 use crate::base::secret::Redactor;
 use crate::config::notify::Event;
@@ -50,7 +50,7 @@ pub struct Notifier {
     memory: MailMemory,
     redactor: Redactor,
     sender: Sender,
-    deadline: Deadline,
+    cancel: Cancel,
 }
 
 impl Notifier {
@@ -66,7 +66,7 @@ impl Notifier {
             (Mailer::new(options), events)
         });
         let (memory, sender) = (MailMemory::new(state_dir), Sender::here(host));
-        Notifier { mail, webhook: None, memory, redactor, sender, deadline: Deadline::default() }
+        Notifier { mail, webhook: None, memory, redactor, sender, cancel: Cancel::default() }
     }
 
     /// Adds a webhook.
@@ -74,9 +74,9 @@ impl Notifier {
         Notifier { webhook: options.map(Webhook::new), ..self }
     }
 
-    /// Sets the deadline of the run.
-    pub fn ending_by(self, deadline: Deadline) -> Notifier {
-        Notifier { deadline, ..self }
+    /// Sets the signal after which notices must end in time.
+    pub fn ending_by(self, cancel: Cancel) -> Notifier {
+        Notifier { cancel, ..self }
     }
 
     /// Notifies people and the webhook of the end of a run, and returns the problems. A mail is sent only if the end is worth
@@ -90,7 +90,7 @@ impl Notifier {
             RunOutcome::Success(_) | RunOutcome::Cleanup(_) => RunEnd::Well,
             RunOutcome::Failure(_) | RunOutcome::Frozen(_) => RunEnd::Badly,
         };
-        let limit = self.deadline.left(LastStep::Mail).unwrap_or(MAIL_LIMIT);
+        let limit = self.cancel.left(LastStep::Mail).unwrap_or(MAIL_LIMIT);
         let posted = self.post(run, &outcome, history.failures, now, limit);
         let message = match history.decide(end, now) {
             MailDecision::Silence => None,

@@ -73,7 +73,7 @@ impl<'a> RunNotices<'a> {
         let (mail, host) = (config.mail.clone()?, &config.machine.host);
         let notifier = Notifier::new(mail, config.state_dir.clone(), redactor.clone(), host)
             .with_webhook(config.webhook.clone()?)
-            .ending_by(run.cancel.deadline());
+            .ending_by(run.cancel.clone());
         let signals = Signals::new(config.signals.clone()?, redactor, host);
         Ok(RunNotices { run, notifier, signals })
     }
@@ -113,7 +113,7 @@ impl<'a> RunNotices<'a> {
     /// Returns the problems of `work`, or the problem that a signal left no time for it.
     async fn in_time(&self, what: &str, work: impl Future<Output = Vec<String>>) -> Vec<String> {
         let late = || vec![format!("{what}: there was no more time, a signal came meanwhile")];
-        self.run.cancel.deadline().within(LastStep::Notices, work).await.unwrap_or_else(late)
+        self.run.cancel.within(LastStep::Notices, work).await.unwrap_or_else(late)
     }
 
     /// Reports a failed run. Notices that fail are only logged, because the run has failed already.

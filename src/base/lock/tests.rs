@@ -2,16 +2,17 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-fn asked<'a>(state: Option<&'a Path>, job: &'a str, operation: Operation) -> Asked<'a> {
+fn request(state: Option<&Path>, job: &str, operation: Operation) -> LockRequest {
     let started = "2026-11-24T03:00:00Z".parse().unwrap();
-    Asked { state_dir: state, job, operation, host: "db1", started, wait: None }
+    let state_dir = state.map(Path::to_path_buf);
+    LockRequest { state_dir, job: job.into(), operation, host: "db1".into(), started, wait: None }
 }
 
 #[tokio::test]
-async fn one_run_per_job_and_operation() {
+async fn only_one_run_per_job_and_operation_gets_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let (state, cancel) = (Some(folder.path()), Cancel::default());
-    let backup = asked(state, "nightly", Operation::Backup);
+    let backup = request(state, "nightly", Operation::Backup);
     let held = take(&backup, &cancel).await.unwrap().lock.unwrap();
     assert_eq!((held.job(), held.operation()), ("nightly", Operation::Backup));
     let error = take(&backup, &cancel).await.unwrap_err();
@@ -29,9 +30,9 @@ async fn one_run_per_job_and_operation() {
         (state, "Nightly", Operation::Backup),
         (Some(other.path()), "nightly", Operation::Backup),
     ] {
-        assert!(take(&asked(state, job, operation), &cancel).await.unwrap().lock.is_some(), "{job}");
+        assert!(take(&request(state, job, operation), &cancel).await.unwrap().lock.is_some(), "{job}");
     }
-    // The file stays, says nobody, and can be locked again.
+    // The file stays, names no holder, and can be locked again.
     drop(held);
     let file = path(folder.path(), "nightly", Operation::Backup);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
@@ -40,11 +41,11 @@ async fn one_run_per_job_and_operation() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_the_other_run_with_the_time_or_by_a_signal() {
+async fn a_wait_ends_with_the_other_run_after_its_time_or_by_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     let cancel = Cancel::default();
-    let first = asked(Some(folder.path()), "j", Operation::Backup);
-    let wait = |wait| Asked { wait: Some(wait), ..first.clone() };
+    let first = request(Some(folder.path()), "j", Operation::Backup);
+    let wait = |wait| LockRequest { wait: Some(wait), ..first.clone() };
     let held = take(&first, &cancel).await.unwrap().lock.unwrap();
     let began = Instant::now();
     let error = take(&wait(Duration::from_millis(300)), &cancel).await.unwrap_err();
@@ -67,19 +68,19 @@ async fn a_wait_ends_with_the_other_run_with_the_time_or_by_a_signal() {
 }
 
 #[tokio::test]
-async fn where_nothing_can_be_written_the_run_goes_on() {
+async fn a_run_goes_on_without_a_lock_if_nothing_can_be_written() {
     let cancel = Cancel::default();
     let file = tempfile::NamedTempFile::new().unwrap();
     for state in [None, Some(Path::new("/proc/nowhere")), Some(file.path())] {
         assert!(
-            take(&asked(state, "j", Operation::Backup), &cancel).await.unwrap().lock.is_none(),
+            take(&request(state, "j", Operation::Backup), &cancel).await.unwrap().lock.is_none(),
             "{state:?}"
         );
     }
 }
 
 #[test]
-fn every_job_has_a_file_of_its_own_in_the_folder() {
+fn every_job_and_operation_has_its_own_file_in_the_folder() {
     let state = Path::new("/s");
     let long = "x".repeat(4000);
     let longer = "x".repeat(4001);
@@ -98,11 +99,11 @@ fn every_job_has_a_file_of_its_own_in_the_folder() {
     assert_eq!(path(state, "all@db1", Operation::Backup), Path::new("/s/locks/all@db1.backup.lock"));
 }
 
-/// Whoever reads a lock's file finds whatever somebody put there.
+/// Another user may have written anything into a lock's file.
 #[tokio::test]
-async fn a_file_that_says_nothing_names_nobody() {
+async fn a_file_without_a_valid_holder_names_nobody() {
     let folder = tempfile::tempdir().unwrap();
-    let (cancel, first) = (Cancel::default(), asked(Some(folder.path()), "j", Operation::Cleanup));
+    let (cancel, first) = (Cancel::default(), request(Some(folder.path()), "j", Operation::Cleanup));
     let _held = take(&first, &cancel).await.unwrap().lock.unwrap();
     for content in ["", "pid 1\n", "\u{1b}[2J", "pid 1\nhost \u{1b}[2J\nsince x\n"] {
         std::fs::write(path(folder.path(), "j", Operation::Cleanup), content).unwrap();

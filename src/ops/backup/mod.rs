@@ -226,11 +226,11 @@ async fn locked_backup(
     let (config, cancel) = (run.config, run.cancel);
     let settings = config.job.clone()?;
     let taken = lock::take(
-        &lock::Asked {
-            state_dir: settings.state_dir.as_deref(),
-            job: &settings.job,
+        &lock::LockRequest {
+            state_dir: settings.state_dir.clone(),
+            job: settings.job.clone(),
             operation: lock::Operation::Backup,
-            host: &settings.host,
+            host: settings.host.clone(),
             started: run.clock.started(),
             wait: request.wait,
         },
@@ -270,7 +270,7 @@ async fn locked_backup(
 /// Returns an error if there is no backup.
 pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
     // After a signal the data path ends by itself and cleans up. Everything else only asks questions.
-    let outcome = resources.cancel.deadline().within(LastStep::Work, attempts(resources, options)).await;
+    let outcome = resources.cancel.within(LastStep::Work, attempts(resources, options)).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     if outcome.is_err() {
         // There is no manifest that could list them.

@@ -81,7 +81,7 @@ pub async fn run(
             // A child process must not outlive the run. Reading may have ended long before the upload
             // does: then there is nothing to wait for, and the answer must not be asked for twice.
             if !reading.is_terminated() {
-                let _ = cancel.deadline().within(LastStep::Reading, &mut reading).await;
+                let _ = cancel.within(LastStep::Reading, &mut reading).await;
             }
             Err(Error::aftermath("the run was cancelled"))
         }

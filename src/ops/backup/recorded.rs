@@ -136,7 +136,7 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
 
 /// Returns the result of `work`, or an error if a signal left no time for it.
 async fn in_time(resources: &Resources, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let outcome = resources.cancel.deadline().within(LastStep::Records, work).await;
+    let outcome = resources.cancel.within(LastStep::Records, work).await;
     outcome.unwrap_or_else(|| Err(Error::failed("there was no more time, the run was ended by a signal")))
 }
 

@@ -208,11 +208,11 @@ pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clea
 async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
     let settings = run.config.job.as_ref()?;
     run.log.set_run(&format!("cleanup {}", settings.job));
-    let asked = lock::Asked {
-        state_dir: settings.state_dir.as_deref(),
-        job: &settings.job,
+    let asked = lock::LockRequest {
+        state_dir: settings.state_dir.clone(),
+        job: settings.job.clone(),
         operation: lock::Operation::Cleanup,
-        host: &settings.host,
+        host: settings.host.clone(),
         started: run.clock.started(),
         wait: request.wait,
     };

@@ -127,7 +127,7 @@ impl DrillDatabases {
     /// Drops the databases of this drill. Returns a warning if some could not be dropped. After a signal, the
     /// time is limited.
     pub async fn end(&self, cancel: &Cancel) -> Option<String> {
-        let dropped = cancel.deadline().within(LastStep::Notices, self.drop_all()).await;
+        let dropped = cancel.within(LastStep::Notices, self.drop_all()).await;
         let dropped = dropped.unwrap_or_else(|| Err(Error::failed("the time after the signal was over")));
         self.target.close().await;
         dropped.err().map(|error| {

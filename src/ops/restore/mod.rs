@@ -79,7 +79,7 @@ impl Restore {
             Ok(plan) => plan,
             Err(error) => {
                 let dropping = tokio::time::timeout(DROPPING, target.end_trials());
-                let _ = cancel.deadline().within(LastStep::Work, dropping).await;
+                let _ = cancel.within(LastStep::Work, dropping).await;
                 return Err(error);
             }
         };
@@ -167,7 +167,7 @@ impl Restore {
             // The error of a signal adds that nothing was stored, which is only true for a backup.
             Err(error) if matches!(error.kind(), Kind::Signal(_)) => {
                 let signal = error.to_string().split(';').next().unwrap_or_default().to_string();
-                let left = cancel.deadline().left(LastStep::Work);
+                let left = cancel.left(LastStep::Work);
                 Err(progress.stopped(Error::new(error.kind(), signal), left).await)
             }
             outcome => outcome,

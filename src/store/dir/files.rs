@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::super::{StoreError, StoreErrorKind, StoreResult, StoredObject, check_key};
 use crate::base::beneath::{About, Folder, Renamed, Synced};
-use crate::base::clock::Machine;
+use crate::base::clock::ClockAndRandom;
 use crate::base::room::{self, Cause, Room};
 use crate::base::units::several;
 
@@ -29,7 +29,7 @@ const MOUNT: &str = "Mount the disk, or create the directory";
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
-    pub(super) machine: Machine,
+    pub(super) machine: ClockAndRandom,
     /// Missing calls that were found so far.
     lacks: Mutex<BTreeSet<Lack>>,
 }
@@ -65,7 +65,7 @@ impl Lack {
 
 impl Root {
     /// Opens the root. If only its last component is missing, it is created.
-    pub(super) fn open(path: &Path, machine: Machine) -> StoreResult<Root> {
+    pub(super) fn open(path: &Path, machine: ClockAndRandom) -> StoreResult<Root> {
         let created = Folder::of_file(path).and_then(|(above, name)| {
             let created = above.make_folder(&name, 0o700)?;
             if created {

@@ -60,7 +60,7 @@ async fn a_run_that_a_signal_ends_does_not_wait_for_the_mail() {
     let began = std::time::Instant::now();
     let cancel = Cancel::default();
     cancel.by_signal(15);
-    let notifier = place.notifier(place.options()).ending_by(cancel.deadline());
+    let notifier = place.notifier(place.options()).ending_by(cancel.clone());
     let outcome = failure(Exit::Signal(15), NewestGood::Missing);
     let problems = notifier.outcome(&occasion(RunKind::Backup, 0), outcome, at(0)).await;
     assert_eq!(problems.len(), 1);
