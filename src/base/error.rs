@@ -15,8 +15,7 @@ pub enum Kind {
     Usage,
     /// It failed, and trying the same again at once would fail too.
     Failed,
-    /// The server was not reached, or refused the login. Nothing was begun, and a second request would fail
-    /// as well.
+    /// The server was not reached, or refused the login. Nothing was begun, and a second request would fail, too.
     Away,
     /// The object that was requested by name does not exist.
     Missing,
@@ -45,13 +44,12 @@ pub enum Kind {
     Signal(u8),
 }
 
-/// A failure: its class, the object and its cause (as a chain of messages), and the next step for a person.
+/// A failure: its class, a chain of messages, and the next step for a person.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: Kind,
     hint: Option<String>,
-    /// The message, and below it the causes. Shared, because a copy of an error is reported in several
-    /// places.
+    /// The message and its causes. Shared, because copies of an error are reported in several places.
     chain: Arc<anyhow::Error>,
 }
 
@@ -64,32 +62,27 @@ impl Error {
         Error { kind, hint: None, chain: Arc::new(anyhow::Error::msg(message.into())) }
     }
 
-    /// Wrong settings or arguments.
     pub fn usage(message: impl Into<String>) -> Error {
         Error::new(Kind::Usage, message)
     }
 
-    /// A plain failure.
     pub fn failed(message: impl Into<String>) -> Error {
         Error::new(Kind::Failed, message)
     }
 
-    /// A failure that a new run from the start may cure.
     pub fn restart(message: impl Into<String>) -> Error {
         Error::new(Kind::Restart, message)
     }
 
-    /// An error of the kind [`Kind::Moved`].
     pub fn moved(message: impl Into<String>) -> Error {
         Error::new(Kind::Moved, message)
     }
 
-    /// A failure that follows from another one.
     pub fn aftermath(message: impl Into<String>) -> Error {
         Error::new(Kind::Aftermath, message)
     }
 
-    /// The same error in another class.
+    /// Changes the class.
     pub fn of_kind(mut self, kind: Kind) -> Error {
         self.kind = kind;
         self
@@ -107,22 +100,20 @@ impl Error {
         self
     }
 
-    /// The class.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Whether a new run may well succeed.
+    /// Returns true if a new run is likely to succeed.
     pub fn calls_for_another_run(&self) -> bool {
         matches!(self.kind, Kind::Restart | Kind::Moved | Kind::NoSlice | Kind::Instant)
     }
 
-    /// The next step, if one is known.
     pub fn next_step(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// The code the process ends with.
+    /// The exit code of the process.
     pub fn exit(&self) -> Exit {
         match self.kind {
             Kind::Usage => Exit::Usage,
@@ -142,7 +133,7 @@ impl Error {
         }
     }
 
-    /// Message and causes in one line, separated by `: `. A cause that ends the text already is left out.
+    /// Message and causes in one line, separated by `: `. A cause is left out if the text already ends with it.
     pub fn chain(&self) -> String {
         let mut text = String::new();
         for part in self.chain.chain().map(ToString::to_string) {

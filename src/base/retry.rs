@@ -4,7 +4,6 @@
 //! request whose failure may pass (a refused connection, a time-out, HTTP 503) is repeated, with growing
 //! pauses, until the patience is over. The time counts from the first failure, by a monotonic clock.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +13,11 @@ use tokio::time::Instant;
 use crate::base::units;
 
 /// The default of `BACKUP_PATIENCE`.
-pub const DEFAULT: Duration = Duration::from_secs(600);
+const DEFAULT: Duration = Duration::from_secs(600);
 /// The limit of `health` and `init` after the first failure, because a person waits for their result. Before
 /// that failure the driver searches for a server for up to the same time.
 pub const FOR_A_PERSON: Duration = Duration::from_secs(15);
-/// The pause before the second attempt. Each further pause is twice as long. Each is lengthened at random by
-/// up to its own length, so that machines that failed in the same second do not retry in the same second.
+/// The pause before the second attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause, without the random part.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -59,12 +57,11 @@ impl Patience {
         Patience { total, first_pause: FIRST_PAUSE, shared: Arc::default() }
     }
 
-    /// The same with another first pause.
     pub fn first_pause(self, first_pause: Duration) -> Patience {
         Patience { first_pause, ..self }
     }
 
-    /// The same, but for another service, and for no longer than `most`.
+    /// A patience for another service, limited to `most`.
     pub fn at_most(&self, most: Duration) -> Patience {
         Patience { total: self.total.min(most), first_pause: self.first_pause, shared: Arc::default() }
     }
@@ -79,11 +76,10 @@ impl Patience {
         self.shared().in_vain
     }
 
-    /// The same as the end of an error message: `, tried again for 2 min 3 s`, or nothing.
+    /// The end of an error message: `, tried again for 2 min 3 s`, or nothing.
     pub fn in_vain_text(&self) -> String {
-        self.in_vain()
-            .map(|waited| format!(", tried again for {}", units::duration(waited)))
-            .unwrap_or_default()
+        let text = |waited| format!(", tried again for {}", units::duration(waited));
+        self.in_vain().map(text).unwrap_or_default()
     }
 
     /// Notes that the service answered. The next failure gets the whole time.
@@ -93,7 +89,8 @@ impl Patience {
 
     /// Begins a request to `service`, which the log names.
     pub fn start(&self, service: impl Into<String>) -> Waiting {
-        Waiting { pauses: self.pauses(), patience: self.clone(), service: service.into(), since: None }
+        let pauses = pauses(self.first_pause);
+        Waiting { pauses, patience: self.clone(), service: service.into(), since: None }
     }
 
     /// Repeats `work` while its error may pass, and returns its last result. `passing` returns the reason for
@@ -106,17 +103,16 @@ impl Patience {
     ) -> Result<T, E> {
         let mut waiting = self.start(service);
         loop {
-            let answer = work().await;
-            let why = match &answer {
-                Ok(_) => {
+            let error = match work().await {
+                Ok(answer) => {
                     waiting.answered();
-                    return answer;
+                    return Ok(answer);
                 }
-                Err(error) => passing(error),
+                Err(error) => error,
             };
-            match why {
+            match passing(&error) {
                 Some(why) if waiting.pause(&why).await => {}
-                _ => return answer,
+                _ => return Err(error),
             }
         }
     }
@@ -124,14 +120,11 @@ impl Patience {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn pauses(&self) -> ExponentialBackoff {
-        pauses(self.first_pause)
-    }
 }
 
-/// The pauses between the attempts of a request, without end. Each is twice as long as the one before, and lengthened
-/// at random by up to its own length.
+/// The endless pauses between the attempts of a request. Each is twice as long as the one before, up to a limit, and is
+/// lengthened at random by up to its own length, so that machines that fail in the same second do not retry in the same
+/// second.
 pub fn pauses(first: Duration) -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(first)
@@ -152,8 +145,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Waits before the request is sent again, which failed because of `why`. Returns false without a pause
-    /// if the patience is over.
+    /// Waits before a request that failed because of `why` is sent again. Returns false without a pause if the
+    /// patience is over.
     pub async fn pause(&mut self, why: &str) -> bool {
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);
@@ -163,10 +156,10 @@ impl Waiting {
         };
         if waited >= total {
             let mut shared = self.patience.shared();
-            shared.in_vain = Some(shared.in_vain.unwrap_or_default().max(waited));
+            shared.in_vain = shared.in_vain.max(Some(waited));
             return false;
         }
-        self.log(now, waited, total, &why);
+        self.log(now, waited, total, why);
         let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
         tokio::time::sleep(pause.min(total - waited)).await;
         true
@@ -180,12 +173,12 @@ impl Waiting {
             if waited >= LONG {
                 log::info!("{} answers again, after {}", self.service, units::duration(waited));
             }
-            self.pauses = self.patience.pauses();
+            self.pauses = pauses(self.patience.first_pause);
         }
     }
 
-    fn log(&self, now: Instant, waited: Duration, total: Duration, why: &dyn fmt::Display) {
-        let service = &self.service;
+    fn log(&self, now: Instant, waited: Duration, total: Duration, why: &str) {
+        let (service, total) = (&self.service, units::duration(total));
         let mut shared = self.patience.shared();
         if shared.logged.is_some_and(|logged| now - logged < LOGGED) {
             log::debug!("sending the request to {service} again: {why}");
@@ -193,11 +186,11 @@ impl Waiting {
         }
         shared.logged = Some(now);
         drop(shared);
-        let (waited_text, total) = (units::duration(waited), units::duration(total));
         if waited < LONG {
             log::info!("waiting for {service} for up to {total} (BACKUP_PATIENCE): {why}");
         } else {
-            log::warn!("still waiting for {service} after {waited_text}, for up to {total}: {why}");
+            let waited = units::duration(waited);
+            log::warn!("still waiting for {service} after {waited}, for up to {total}: {why}");
         }
     }
 }

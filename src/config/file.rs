@@ -16,7 +16,7 @@ use crate::base::suggest;
 /// The largest configuration file in bytes.
 pub const LARGEST: u64 = 1 << 20;
 
-pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
+pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
     let failed = |e: std::io::Error| {
         let step = match e.kind() {
             ErrorKind::Other | ErrorKind::FileTooLarge => {

@@ -1,4 +1,4 @@
-//! The namespaces that are part of a backup: mongodump's own rules, narrowed by databases and patterns.
+//! The namespaces that are part of a backup: mongodump's rules, narrowed by databases and patterns.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,21 +8,19 @@ use std::str::FromStr;
 pub struct Selection {
     /// Only these databases; empty means all.
     pub databases: Vec<String>,
-    /// Only namespaces that match one of these; empty means all.
+    /// Only namespaces that match one of these patterns; empty means all.
     pub include: Vec<Pattern>,
-    /// No namespace that matches one of these.
     pub exclude: Vec<Pattern>,
 }
 
-/// The database of the tool's own records. It is never part of a dump, because records restored from an old dump would
-/// describe runs that are long over.
+/// The database of the tool's own records. It is never part of a dump: records from an old dump would describe old runs.
 pub const RECORDS_DB: &str = "uzima_backup";
 
-/// The prefix of the empty collections with which a restore tries what the target accepts. The restore drops them at once;
-/// after a killed restore, a later one drops them. Their database is named like the prefix without the last character.
+/// The prefix of the empty collections with which a restore tries what the target accepts. The restore, or a later one if it
+/// is killed, drops them. The name of their database is the prefix without the last character.
 pub const TRIAL_PREFIX: &str = "uzima_backup_trial_";
 
-/// What mongodump takes of `config` in a dump of a whole server (`mongodump/prepare.go`).
+/// The collections of `config` that mongodump dumps with a whole server (`mongodump/prepare.go`).
 pub const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
 
 impl Selection {
@@ -38,22 +36,20 @@ impl Selection {
 
     /// Returns true if the database is read.
     pub fn wants_database(&self, db: &str) -> bool {
-        if self.databases.is_empty() {
-            let trial = TRIAL_PREFIX.trim_end_matches('_') == db;
-            db != "local" && db != RECORDS_DB && !trial && !db.starts_with("__mdb_internal")
-        } else {
-            self.databases.iter().any(|d| d == db)
+        if !self.databases.is_empty() {
+            return self.databases.iter().any(|d| d == db);
         }
+        let trial = TRIAL_PREFIX.trim_end_matches('_') == db;
+        db != "local" && db != RECORDS_DB && !trial && !db.starts_with("__mdb_internal")
     }
 
     /// Returns true if the collection, by the name that users see, is part of the backup.
     pub fn wants(&self, db: &str, collection: &str) -> bool {
-        if !self.could_want(db, collection) {
-            return false;
-        }
         let namespace = format!("{db}.{collection}");
-        (self.include.is_empty() || self.include.iter().any(|p| p.matches(&namespace)))
-            && !self.exclude.iter().any(|p| p.matches(&namespace))
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&namespace));
+        self.could_want(db, collection)
+            && (self.include.is_empty() || any(&self.include))
+            && !any(&self.exclude)
     }
 
     /// Returns true if the collection would be part of the backup without the patterns.
@@ -69,7 +65,7 @@ impl Selection {
 
     /// Returns true if a collection of the database whose name is unknown can be part of the backup.
     pub fn may_want_any_of(&self, db: &str) -> bool {
-        // A name that only a pattern for the whole database can match.
+        // Only a pattern for the whole database can match this name.
         let any = format!("{db}.\u{10fffd}");
         self.may_want_of(db) && !self.exclude.iter().any(|pattern| pattern.matches(&any))
     }
@@ -89,8 +85,8 @@ impl Selection {
         }
     }
 
-    /// The name of the selection in a job's name: `all`, or the databases; with patterns, also a few
-    /// digits of their hash, because another selection is another job.
+    /// The selection in a job's name: `all`, or the databases. Patterns add digits of their hash, because another selection
+    /// is another job.
     pub fn label(&self) -> String {
         let databases = if self.databases.is_empty() { "all".into() } else { self.databases.join("+") };
         if self.unfiltered() {
@@ -110,7 +106,7 @@ impl Selection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
-    /// The literal runs between the stars; at least one.
+    /// The literal texts between the stars; at least one.
     runs: Vec<String>,
 }
 
@@ -171,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_server_is_what_mongodump_takes() {
+    fn a_whole_server_has_the_namespaces_that_mongodump_dumps() {
         let all = Selection::default();
         for (db, collection, want) in [
             ("shop", "orders", true),
@@ -195,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_and_patterns_narrow_it() {
+    fn databases_and_patterns_narrow_the_selection() {
         let selection = Selection {
             databases: vec!["shop".into()],
             include: vec!["shop.*".parse().unwrap()],
@@ -218,7 +214,7 @@ mod pattern_tests {
     use super::*;
 
     #[test]
-    fn mongorestores_rules() {
+    fn patterns_follow_the_rules_of_mongorestore() {
         for (pattern, namespace, want) in [
             ("shop.orders", "shop.orders", true),
             ("shop.orders", "shop.orders2", false),
@@ -239,7 +235,7 @@ mod pattern_tests {
     }
 
     #[test]
-    fn what_can_lie_in_a_database() {
+    fn a_pattern_may_match_below_a_database() {
         for (pattern, want) in [
             ("shop.orders", true),
             ("shop.o*", true),
@@ -254,7 +250,7 @@ mod pattern_tests {
     }
 
     #[test]
-    fn what_is_refused_is_named() {
+    fn invalid_patterns_are_refused() {
         for bad in ["a.$x", "a\\", ""] {
             assert!(bad.parse::<Pattern>().is_err(), "{bad}");
         }

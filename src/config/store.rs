@@ -11,48 +11,42 @@ use crate::base::secret::Secret;
 /// The settings of a bucket. `Debug` prints no secrets.
 #[derive(Debug, Clone)]
 pub struct S3Options {
-    /// The bucket's name.
     pub bucket: String,
     /// The prefix of all keys. A missing `/` at its end is added.
     pub prefix: String,
-    /// The region; else the SDK's chain (`AWS_REGION`, profile; with an endpoint only `AWS_REGION`),
-    /// else `us-east-1`.
+    /// `None` for the SDK's chain (`AWS_REGION`, profile; with an endpoint only `AWS_REGION`), and then `us-east-1`.
     pub region: Option<String>,
-    /// The service's URL, where it is not Amazon's.
+    /// The URL of a service other than Amazon's.
     pub endpoint_url: Option<String>,
-    /// The bucket's name in the path instead of the host name; `None`: on with an endpoint.
+    /// Puts the bucket's name into the path instead of the host name. `None` means true with an endpoint.
     pub force_path_style: Option<bool>,
-    /// The checksum that the service checks objects with.
     pub checksum: ChecksumMode,
-    /// The storage class of new objects, in S3's words (`STANDARD_IA`).
+    /// The storage class of new objects, as S3 spells it (`STANDARD_IA`).
     pub storage_class: Option<String>,
-    /// Days for which artifact, index and manifest are locked (mode GOVERNANCE): the objects of uploads and of
-    /// create-only writes.
+    /// The days for which uploads and create-only writes (artifact, index and manifest) are locked, in mode GOVERNANCE.
     pub object_lock_days: Option<u32>,
-    /// Old versions that a lifecycle rule deletes are expected.
+    /// True if a lifecycle rule deletes old versions, so that they are expected.
     pub versioned: bool,
     /// A PEM file with the CA certificates to trust instead of this machine's.
     pub ca_bundle: Option<PathBuf>,
-    /// Encryption by the service; `None`: the bucket's default.
+    /// `None` for the bucket's default.
     pub sse: Option<Sse>,
-    /// The limits of one upload.
     pub limits: Limits,
-    /// The time limits of requests.
     pub timeouts: Timeouts,
-    /// How long the service is waited for.
+    /// How long to wait for the service when it is down.
     pub patience: Patience,
-    /// The most bytes per second that all uploads together send; `None`: as fast as they go.
+    /// The most bytes per second that all uploads together send; `None` for no limit.
     pub bandwidth: Option<NonZeroU64>,
-    /// Key id and secret instead of the SDK's chain of providers.
+    /// Key id and secret; `None` for the SDK's chain of providers.
     pub credentials: Option<(String, Secret)>,
-    /// The token that goes with temporary `credentials`.
+    /// The token of temporary `credentials`.
     pub session_token: Option<Secret>,
-    /// Dates of retention periods, and names of uploads, come from here.
+    /// The source of dates of retention periods, and of names of uploads.
     pub machine: ClockAndRandom,
 }
 
 impl S3Options {
-    /// The defaults for this bucket and prefix.
+    /// The default options for this bucket and prefix.
     pub fn new(bucket: impl Into<String>, prefix: impl Into<String>) -> S3Options {
         S3Options {
             bucket: bucket.into(),
@@ -77,7 +71,7 @@ impl S3Options {
     }
 }
 
-/// The checksum that is sent with each part and asked back of the whole object.
+/// The checksum that is sent with each part, and requested for the whole object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ChecksumMode {
     /// CRC-64/NVME of the full object: Amazon S3, MinIO, Versity Gateway.
@@ -85,8 +79,8 @@ pub enum ChecksumMode {
     Crc64Nvme,
     /// CRC-32C of the full object.
     Crc32c,
-    /// None: parts carry `Content-MD5`, and size and multipart ETag are compared. For services that
-    /// answer 501 or 400 to the checksum headers.
+    /// Parts are sent with `Content-MD5`, and size and multipart ETag are compared. For services that answer 501 or 400 to
+    /// the checksum headers.
     None,
 }
 
@@ -106,7 +100,7 @@ impl ChecksumMode {
 pub enum Sse {
     /// With the service's own keys (`AES256`).
     Aes256,
-    /// With a key of the key management service (`aws:kms`), by its id or ARN; `None`: the default key of the bucket or
+    /// With a key of the key management service (`aws:kms`), by its id or ARN. `None` for the default key of the bucket or
     /// account.
     Kms(Option<String>),
 }
@@ -116,13 +110,13 @@ pub enum Sse {
 pub struct Timeouts {
     /// For a connection.
     pub connect: Duration,
-    /// For an answer to a request that was sent; ten times as long for the completion of an upload.
+    /// For the answer after a request was sent. The completion of an upload has ten times as long.
     pub answer: Duration,
-    /// For a body of which no byte moves. The kernel takes bytes of a body in steps of up to 0.9 MB, so that a slow line
-    /// seems to stand still in between.
+    /// For a body without progress. The kernel accepts a body in steps of up to 0.9 MB, so that a slow line seems to stand
+    /// still in between.
     pub stall: Duration,
-    /// The slowest rate in bytes per second, above 0, at which the end of a body is waited for that the kernel has taken,
-    /// but may not have sent: up to 4 MiB (`tcp_wmem` of Linux), whose way nobody sees.
+    /// The slowest accepted rate in bytes per second, above 0, for the end of a body. The kernel has accepted this end, but
+    /// may not have sent it: up to 4 MiB (`tcp_wmem` of Linux), without visible progress.
     pub slowest: u64,
 }
 
@@ -137,11 +131,11 @@ impl Default for Timeouts {
     }
 }
 
-/// Bytes that the kernel holds of a connection at most: the default of Linux's `tcp_wmem`.
+/// The most unsent bytes of a connection in the kernel: the default of Linux's `tcp_wmem`.
 const BUFFERED: u64 = 4 << 20;
 
 impl Timeouts {
-    /// How long the answer may take after the kernel took the last of a body's `bytes`.
+    /// How long the answer may take after the kernel accepted the last of a body's `bytes`.
     pub fn answer_to(&self, bytes: u64) -> Duration {
         self.answer + Duration::from_secs(bytes.min(BUFFERED) / self.slowest.max(1))
     }
@@ -154,12 +148,12 @@ pub struct Limits {
     pub min_part: u64,
     /// The largest size of a part in bytes.
     pub max_part: u64,
-    /// How many parts one upload may have.
+    /// The largest number of parts of one upload.
     pub max_parts: u32,
 }
 
 impl Default for Limits {
-    /// Amazon S3's limits, but parts of 8 MiB or more: each costs a request.
+    /// Amazon S3's limits, but with parts of at least 8 MiB, because each part costs a request.
     fn default() -> Limits {
         Limits { min_part: 8 << 20, max_part: 5 << 30, max_parts: 10_000 }
     }
@@ -168,19 +162,18 @@ impl Default for Limits {
 /// The settings of a directory.
 #[derive(Debug, Clone)]
 pub struct DirOptions {
-    /// The directory. It, or at least its parent, must exist: a disk that is not mounted must not
-    /// become a green backup on the root file system.
+    /// The directory or at least its parent must exist. Otherwise a run would succeed on the root file system if a disk is
+    /// not mounted.
     pub root: PathBuf,
     /// The share of the file system, from 0 to 1, that uploads leave free.
     pub min_free: f64,
-    /// The limits of one upload.
     pub limits: Limits,
-    /// The store's clock, and the names of partial files, come from here.
+    /// The source of the store's clock, and of names of partial files.
     pub machine: ClockAndRandom,
 }
 
 impl DirOptions {
-    /// The defaults: a tenth of the file system stays free, parts from 8 MiB to 5 GiB.
+    /// The default options: a tenth of the file system stays free.
     pub fn new(root: impl Into<PathBuf>) -> DirOptions {
         DirOptions {
             root: root.into(),
@@ -191,14 +184,14 @@ impl DirOptions {
     }
 }
 
-/// Directories that belong to the system: backups would lie among its files, and a clean-up would walk all of them.
+/// Directories of the system. Backups would lie among its files, and a clean-up would walk all of them.
 const OF_THE_SYSTEM: [&str; 11] =
     ["/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var", "/dev/shm"];
 /// File systems of the kernel. Directories below them are refused, too.
 const OF_THE_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Why a directory that exists (or, in `/dev`, could be created) must not hold backups; `None` if it may. Links are
-/// followed.
+/// Returns the reason why a directory that exists (or, in `/dev`, could be created) must not hold backups; `None` if it may.
+/// Links are followed.
 pub fn unfit(root: &Path) -> Option<String> {
     let (place, there) = match root.canonicalize() {
         Ok(place) if place.is_dir() => (place, true),

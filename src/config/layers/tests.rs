@@ -62,7 +62,7 @@ fn an_empty_variable_is_named() {
 }
 
 #[test]
-fn what_is_shown_hides_secrets() {
+fn shown_values_hide_secrets() {
     let env = [("MONGO_URI", "mongodb://u:hunter2@h/db"), ("AWS_SECRET_ACCESS_KEY", "hunter3")];
     let layers = load(&[], &env, "").unwrap();
     let shown = format!("{:?}", layers.shown());
@@ -78,7 +78,7 @@ fn what_is_shown_hides_secrets() {
 }
 
 #[test]
-fn a_wrong_value_is_corrected_where_it_came_from() {
+fn the_next_step_of_a_wrong_value_names_its_origin() {
     let step = |layers: &Layers, key| layers.wrong(key, "no").next_step().unwrap().to_string();
     let layers = load(
         &[("databases", "x"), ("compression_level", "99")],
