@@ -229,7 +229,7 @@ mod tests {
 
     /// Needs root, as in CI: other users cannot give files away.
     #[test]
-    fn for_root_only_what_belongs_to_root_is_safe() {
+    fn for_root_only_files_of_root_are_safe() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("tool");
         fs::write(&file, "").unwrap();

@@ -180,21 +180,9 @@ pub struct LockOutcome {
 /// as under way is therefore dead.
 #[derive(Debug)]
 pub struct Lock {
-    job: String,
-    operation: Operation,
     file: File,
     /// Replaces the kernel's lock where the file system has none.
     held: Option<HeldFile>,
-}
-
-impl Lock {
-    pub fn job(&self) -> &str {
-        &self.job
-    }
-
-    pub fn operation(&self) -> Operation {
-        self.operation
-    }
 }
 
 impl Drop for Lock {
@@ -314,7 +302,7 @@ fn try_lock(state: &Path, request: &LockRequest) -> io::Result<Result<Lock, Stri
     };
     // The lock is valid without its text, for example on a full disk.
     let _ = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
-    Ok(Ok(Lock { job: request.job.clone(), operation: request.operation, file, held }))
+    Ok(Ok(Lock { file, held }))
 }
 
 /// The beginning of a lock's file. Another user may have put anything into it.

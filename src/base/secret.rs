@@ -6,7 +6,7 @@ use base64::Engine;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The characters that a connection string contains unescaped (RFC 3986, 2.3).
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The connection string with `***` as its password.
 pub fn hide_login(uri: &str) -> String {
@@ -44,7 +44,8 @@ fn login(uri: &str) -> Option<(&str, &str)> {
     login.split_once(':').filter(|(_, password)| !password.is_empty())
 }
 
-fn decoded(text: &str) -> String {
+/// Decodes `%` escapes. Invalid UTF-8 is replaced.
+pub fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 

@@ -21,9 +21,7 @@ pub struct JobSettings {
     pub mongo_uri: Secret,
     /// The namespaces that are part of the backup.
     pub selection: Selection,
-    /// The name of the job.
     pub job: String,
-    /// The engine that reads the server.
     pub engine: EngineChoice,
     /// The consistency that a backup must have.
     pub consistency: ConsistencyChoice,
@@ -31,7 +29,6 @@ pub struct JobSettings {
     pub mongodump_path: Option<PathBuf>,
     /// The value of `PATH`.
     pub search_path: Option<String>,
-    /// The artifact's format and compression level.
     pub format: Format,
     /// True if each compressed block is decompressed and compared.
     pub check_compression: bool,
@@ -45,15 +42,12 @@ pub struct JobSettings {
     pub compressors: usize,
     /// The directory with locks, sent mails, and uploads under way.
     pub state_dir: Option<PathBuf>,
-    /// The name of this machine.
     pub host: String,
-    /// How long backups are kept.
     pub retention: Policy,
     /// The age of the newest good backup at which `health` fails.
     pub max_age: Duration,
     /// The age of the newest drill at which `health` fails; `None` if no drills are expected.
     pub drill_max_age: Option<Duration>,
-    /// The server where runs are recorded.
     pub records: RecordsAt,
 }
 

@@ -43,18 +43,13 @@ pub const EVENTS: [Event; 7] = [
     Event::Health,
 ];
 
+/// The words of [`EVENTS`], in the same order.
+const WORDS: [&str; 7] = ["success", "failure", "recovered", "cleanup", "frozen", "stats", "health"];
+
 impl Event {
     /// The word of the event in settings, JSON and file names.
     pub fn word(self) -> &'static str {
-        match self {
-            Event::Success => "success",
-            Event::Failure => "failure",
-            Event::Recovered => "recovered",
-            Event::Cleanup => "cleanup",
-            Event::Frozen => "frozen",
-            Event::Stats => "stats",
-            Event::Health => "health",
-        }
+        WORDS[self as usize]
     }
 }
 
@@ -68,7 +63,7 @@ impl FromStr for Event {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Event, String> {
-        choose(word, EVENTS.map(Event::word), EVENTS).map_err(|why| format!("'{word}' is no event: {why}"))
+        choose(word, WORDS, EVENTS).map_err(|why| format!("'{word}' is no event: {why}"))
     }
 }
 
@@ -282,6 +277,7 @@ mod tests {
     fn events_have_words() {
         for event in EVENTS {
             assert_eq!(event.word().parse(), Ok(event));
+            assert_eq!(serde_json::to_value(event).unwrap(), event.word());
         }
         let error = "sucess".parse::<Event>().unwrap_err();
         assert!(error.contains("sucess") && error.contains("success, failure"), "{error}");

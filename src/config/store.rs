@@ -9,7 +9,7 @@ use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 
 /// The settings of a bucket. `Debug` prints no secrets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct S3Options {
     pub bucket: String,
     /// The prefix of all keys. A missing `/` at its end is added.
@@ -48,26 +48,7 @@ pub struct S3Options {
 impl S3Options {
     /// The default options for this bucket and prefix.
     pub fn new(bucket: impl Into<String>, prefix: impl Into<String>) -> S3Options {
-        S3Options {
-            bucket: bucket.into(),
-            prefix: prefix.into(),
-            region: None,
-            endpoint_url: None,
-            force_path_style: None,
-            checksum: ChecksumMode::default(),
-            storage_class: None,
-            object_lock_days: None,
-            versioned: false,
-            ca_bundle: None,
-            sse: None,
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            patience: Patience::default(),
-            bandwidth: None,
-            credentials: None,
-            session_token: None,
-            machine: ClockAndRandom::default(),
-        }
+        S3Options { bucket: bucket.into(), prefix: prefix.into(), ..S3Options::default() }
     }
 }
 

@@ -38,10 +38,15 @@ const ELSEWHERE: &[(&str, &str)] = &[
 /// Returns the misspelt settings among the `names` of all variables, sorted. If the setting itself is set as well, the
 /// variable probably belongs to another program, and is skipped.
 pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
-    let (known, names) = (known(), names.collect::<Vec<String>>());
-    let elsewhere = |name: &str| Some(ELSEWHERE.iter().find(|(other, _)| *other == name)?.1.to_string());
-    let of_family = |name: &str| {
+    let (known, mut names) = (known(), names.collect::<Vec<String>>());
+    names.sort();
+    let plain = |name: &str| name.strip_suffix("_FILE").unwrap_or(name).to_string();
+    let is_set = |ours: &str| names.iter().any(|name| plain(name) == plain(ours));
+    let near = |name: &str| {
         let (family, rest) = name.split_at(name.find('_')? + 1);
+        if let Some((_, ours)) = ELSEWHERE.iter().find(|(other, _)| *other == name) {
+            return Some(ours.to_string());
+        }
         // The AWS tools have many variables that are not in the table.
         if family == "AWS_" {
             return None;
@@ -51,15 +56,8 @@ pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
         suggest::meant(rest, others).map(|near| format!("{family}{near}"))
     };
     let strange = names.iter().filter(|name| !known.contains(name));
-    let is_set = |ours: &str| {
-        let plain = ours.strip_suffix("_FILE").unwrap_or(ours);
-        names.iter().any(|name| name.strip_suffix("_FILE").unwrap_or(name) == plain)
-    };
-    let near = |name: &str| elsewhere(name).or_else(|| of_family(name)).filter(|ours| !is_set(ours));
-    let mut found: Vec<Misspelt> =
-        strange.filter_map(|name| Some(Misspelt { name: name.clone(), near: near(name)? })).collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
+    let meant = |name: &String| Some((name.clone(), near(name).filter(|ours| !is_set(ours))?));
+    strange.filter_map(meant).map(|(name, near)| Misspelt { name, near }).collect()
 }
 
 /// The names of all variables of this tool.

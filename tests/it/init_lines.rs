@@ -101,12 +101,12 @@ fn backups_to_a_failed_store_are_not_scheduled() {
 }
 
 #[test]
-fn a_bucket_that_is_left_out_is_reported() {
+fn an_ignored_bucket_is_reported() {
     let home = Home::new();
     let mut tool = init(&home);
     tool.env("S3_BACKUP_BUCKET", "b").args(["--mongo-uri", NOWHERE, "--dir"]).arg(home.backups());
     let ran = run(&mut tool).ends(5);
-    line(&ran.stdout, "S3_BACKUP_BUCKET is set, and left out");
+    line(&ran.stdout, "S3_BACKUP_BUCKET is ignored");
     let sendmail = ["/usr/sbin/sendmail", "/usr/lib/sendmail"].iter().any(|path| Path::new(path).exists());
     assert_eq!(ran.stdout.contains("no sendmail: cron's mails to MAILTO reach nobody"), !sendmail);
 }

@@ -9,7 +9,7 @@ fn fifo(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
 }
 
-/// Runs `work` on a thread: one that waits for the other end of a FIFO never answers.
+/// Runs `work` on a thread, and fails if it waits, for example for the other end of a FIFO.
 #[track_caller]
 fn at_once<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (answer, answered) = mpsc::channel();
@@ -17,7 +17,7 @@ fn at_once<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     answered.recv_timeout(Duration::from_secs(60)).expect("it does not wait for anything")
 }
 
-/// Every operation on a name behind a link, and on a link.
+/// Tries each operation on a name behind a link, and on a link itself.
 #[test]
 fn no_link_below_the_folder_is_followed() {
     let home = tempfile::tempdir().unwrap();
@@ -58,9 +58,9 @@ fn no_link_below_the_folder_is_followed() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }
 
-/// What another user may have put there instead of a file.
+/// Another user may have put any object in the place of a file.
 #[test]
-fn only_regular_files_are_opened_and_nothing_is_waited_for() {
+fn only_regular_files_are_opened_and_nothing_blocks() {
     let home = tempfile::tempdir().unwrap();
     let (pipe, other) = (home.path().join("pipe"), home.path().join("other"));
     fifo(&pipe);
@@ -86,7 +86,7 @@ fn only_regular_files_are_opened_and_nothing_is_waited_for() {
 }
 
 #[test]
-fn a_file_is_read_up_to_its_bound() {
+fn a_file_above_the_bound_is_not_read() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("file"), "12345").unwrap();
     let folder = Folder::open(home.path()).unwrap();
@@ -98,7 +98,7 @@ fn a_file_is_read_up_to_its_bound() {
     );
 }
 
-/// By root, as in CI; others can give nothing away, and nothing changes.
+/// Needs root, as in CI: other users cannot give files away.
 #[test]
 fn new_files_and_folders_belong_to_the_owner_of_the_folder_and_old_ones_keep_theirs() {
     let home = tempfile::tempdir().unwrap();
@@ -120,15 +120,14 @@ fn new_files_and_folders_belong_to_the_owner_of_the_folder_and_old_ones_keep_the
     assert_eq!(home.path().join("a").metadata().unwrap().permissions().mode() & 0o777, 0o700);
     let old = Folder::open(home.path()).unwrap().open_or_create(Path::new("old"), 0o600).unwrap();
     assert_eq!((owner_of("old"), old.metadata().unwrap().len()), (me, 3));
-    // A file is in the way of a folder; and where nothing can be created, it is not for want of the folder
-    // above.
+    // A file has the folder's name, and folders that cannot be created.
     assert!(Folder::create(&home.path().join("old"), 0o700).is_err());
     assert!(Folder::create(&home.path().join("old/c"), 0o700).is_err());
     assert!(Folder::create(Path::new("/proc/nothing/here"), 0o700).is_err());
 }
 
 #[test]
-fn a_new_name_is_given_once() {
+fn rename_new_does_not_replace_a_file() {
     let home = tempfile::tempdir().unwrap();
     let folder = Folder::open(home.path()).unwrap();
     for name in ["a", "b"] {
@@ -143,7 +142,6 @@ fn a_new_name_is_given_once() {
     assert_eq!(names, ["b", "c"]);
 }
 
-/// A link at the end of a path of the administrator: followed if nobody else can have made it.
 #[test]
 fn a_link_is_resolved_unless_another_user_can_have_made_it() {
     let home = tempfile::tempdir().unwrap();

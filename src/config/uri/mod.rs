@@ -7,15 +7,14 @@ pub mod table;
 use std::fmt::Write;
 
 use mongodb::options::{ConnectionString, HostInfo, ServerAddress};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 
 use self::options::{UriOptions, WrongOption};
 use crate::base::error::{Error, Result};
-use crate::base::secret::{ExposeSecret, Redactor, Secret};
+use crate::base::secret::{ExposeSecret, Redactor, Secret, UNRESERVED, decoded};
 
 /// Characters that are not percent-encoded: the unreserved ones (RFC 3986, 2.3) and those of host lists.
-const PLAIN: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
+const PLAIN: &AsciiSet = &UNRESERVED.remove(b',').remove(b':');
 
 /// The parts of a connection string that a job's name and selection depend on.
 #[derive(Debug)]
@@ -95,10 +94,10 @@ impl MongoUri {
                 name => (name, value),
             })
             .collect();
-        let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        let path = decoded(path);
         let default = match self.option("authMechanism") {
             Some("MONGODB-X509") => Some("$external"),
-            _ => source.or(Some(&*path).filter(|path| !path.is_empty())),
+            _ => source.or(Some(path.as_str()).filter(|path| !path.is_empty())),
         };
         if login.is_some() || self.option("authMechanism").is_some() {
             rows.extend(self.option("authSource").or(default).map(|source| ("authSource", source)));

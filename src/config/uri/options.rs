@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::percent_decode_str;
-
 use super::table::{HONOURED, Honoured, IGNORED, OptionValue, REFUSED, TRANSLATED};
+use crate::base::secret::decoded;
 use crate::base::suggest;
 
 /// The options of a connection string. Both engines take their names and values.
@@ -356,10 +355,6 @@ fn named(names: &'static str, name: &str) -> Option<&'static str> {
 
 fn same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
-}
-
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// The option's name for messages. A name with unusual characters may be part of a password.

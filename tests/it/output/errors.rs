@@ -93,7 +93,7 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         $ uzima-backup notify --test --event succes
         exit code 2
         --- stderr
-        error: --event = 'succes': there is no mail 'succes'; there are success, failure, recovered, cleanup, frozen, stats, health
+        error: --event = 'succes': 'succes' is no event: it is one of success, failure, recovered, cleanup, frozen, stats, health
         next step: `uzima-backup notify --help` shows the usage
 
         $ uzima-backup health --only fresh
