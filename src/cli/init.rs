@@ -90,7 +90,9 @@ fn schedule(config: &Config, file: &Path, report: &InitReport, place: &Place, ma
     let user = service_user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let look = |path: &Path| ServicePath::look(path, user);
     // A `--log-file` of this run is not a setting of the nightly runs.
-    let named = |key| config.layers.text(key).filter(|_| config.layers.origin(key) != Some(&Origin::Flag)).map(Path::new);
+    let named = |key| {
+        config.layers.text(key).filter(|_| config.layers.origin(key) != Some(&Origin::Flag)).map(Path::new)
+    };
     Schedule {
         binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
         config: (file != Path::new(DEFAULT_FILE)).then(|| file.to_path_buf()),

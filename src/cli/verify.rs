@@ -120,10 +120,11 @@ async fn drill_target(config: &Config) -> Result<DrillTarget> {
         return Ok(DrillTarget::Server(uri.clone()));
     }
     let search_path = config.machine.search_path.as_deref();
-    let program = Program::find(config.mongod_path.as_ref()?.as_deref(), search_path).await.map_err(|why| {
-        Error::usage(format!("there is no server for the drill: {why}"))
-            .hint("Install mongod, set MONGOD_PATH, or name a server for drills: --to-uri, DRILL_URI")
-    })?;
+    let program =
+        Program::find(config.mongod_path.as_ref()?.as_deref(), search_path).await.map_err(|why| {
+            Error::usage(format!("there is no server for the drill: {why}"))
+                .hint("Install mongod, set MONGOD_PATH, or name a server for drills: --to-uri, DRILL_URI")
+        })?;
     Ok(DrillTarget::Mongod { program, within: std::env::temp_dir() })
 }
 
