@@ -44,11 +44,11 @@ pub async fn choose(
     store: &dyn Store,
     which: &WhichBackup,
     job: Option<&str>,
-    reading: &CatalogOptions,
+    options: &CatalogOptions,
 ) -> Result<CatalogEntry<Box<Manifest>>> {
     match which {
         WhichBackup::Id(id) => by_id(store, id, job).await,
-        WhichBackup::Latest => latest(store, job, reading).await,
+        WhichBackup::Latest => latest(store, job, options).await,
     }
 }
 
@@ -60,9 +60,9 @@ pub async fn choose_readable(
     store: &dyn Store,
     which: &WhichBackup,
     job: Option<&str>,
-    reading: &CatalogOptions,
+    options: &CatalogOptions,
 ) -> Result<Manifest> {
-    match choose(store, which, job, reading).await? {
+    match choose(store, which, job, options).await? {
         CatalogEntry::Backup(manifest) => Ok(*manifest),
         CatalogEntry::Damaged { key, why, .. } => {
             let error = Error::new(Kind::Mismatch, format!("the manifest {key} cannot be understood: {why}"));
@@ -175,10 +175,10 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
 async fn latest(
     store: &dyn Store,
     job: Option<&str>,
-    reading: &CatalogOptions,
+    options: &CatalogOptions,
 ) -> Result<CatalogEntry<Box<Manifest>>> {
-    let catalog = Catalog::read(store, reading).await?;
-    let future = |at: DateTime<Utc>| clock::is_future(at, reading.now);
+    let catalog = Catalog::read(store, options).await?;
+    let future = |at: DateTime<Utc>| clock::is_future(at, options.now);
     let ids: Vec<BackupId> = catalog.existing().into_iter().filter(|id| !future(id.started())).collect();
     // Without a named job every manifest is read: a store with several jobs has no latest backup.
     let mut at_once = if job.is_some() { 1 } else { ids.len() };

@@ -24,7 +24,7 @@ pub struct Amount {
 
 /// The amounts in the namespaces of a backup, by full name. With names from a [`NamePool`], each namespace takes 16 bytes,
 /// and copies take none.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "Vec<(String, u64, u64)>")]
 pub struct NamespaceAmounts {
     /// Sorted and unique.
@@ -45,12 +45,6 @@ impl NamespaceAmounts {
         }
         let has = |name: &str| now.names.binary_search_by(|other| (**other).cmp(name)).is_ok();
         self.iter().filter(|(name, _)| !has(name)).collect()
-    }
-}
-
-impl Default for NamespaceAmounts {
-    fn default() -> NamespaceAmounts {
-        NamespaceAmounts::from(Vec::new())
     }
 }
 
@@ -77,30 +71,20 @@ impl Serialize for NamespaceAmounts {
     }
 }
 
-/// The amounts of a stored manifest. Each entry is decoded completely, so that a manifest is damaged here too if it is
-/// damaged elsewhere, but only one entry is in memory at a time.
-#[derive(Deserialize)]
-#[serde(from = "Vec<NamedAmount>")]
-pub(super) struct StoredAmounts(pub NamespaceAmounts);
-
-impl From<Vec<NamedAmount>> for StoredAmounts {
-    fn from(entries: Vec<NamedAmount>) -> StoredAmounts {
-        StoredAmounts(entries.into_iter().map(|entry| (entry.name, entry.amount)).collect())
-    }
-}
-
+/// The amount of an entry of a stored manifest. The entry is decoded completely, so that a manifest is damaged here too if
+/// it is damaged elsewhere, but only one entry is in memory at a time.
 #[derive(Deserialize)]
 #[serde(from = "NamespaceEntry")]
-struct NamedAmount {
-    name: String,
-    amount: Amount,
+pub(super) struct EntryAmount(pub (String, Amount));
+
+impl From<NamespaceEntry> for EntryAmount {
+    fn from(entry: NamespaceEntry) -> EntryAmount {
+        EntryAmount(amount(&entry))
+    }
 }
 
-impl From<NamespaceEntry> for NamedAmount {
-    fn from(entry: NamespaceEntry) -> NamedAmount {
-        let amount = Amount { documents: entry.documents, raw_bytes: entry.raw_bytes };
-        NamedAmount { name: entry.name(), amount }
-    }
+fn amount(entry: &NamespaceEntry) -> (String, Amount) {
+    (entry.name(), Amount { documents: entry.documents, raw_bytes: entry.raw_bytes })
 }
 
 /// The namespace names of many backups, each in memory only once. Two nights nearly always have the same names.

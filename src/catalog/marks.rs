@@ -25,7 +25,6 @@ const LARGEST: u64 = 4 << 20;
 /// A pin, or an acceptance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// [`FORMAT`].
     pub format: u32,
     pub id: BackupId,
     #[serde(deserialize_with = "clock::deserialize_clamped")]
@@ -40,7 +39,6 @@ pub struct Mark {
 /// A deletion that has begun. It names all keys, because nothing else does once the manifest is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
-    /// [`FORMAT`].
     pub format: u32,
     pub id: BackupId,
     pub job: String,
@@ -56,7 +54,6 @@ pub struct Tombstone {
 /// A failed run. The object is in the folder that the backup would have, and is deleted by age like a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRun {
-    /// [`FORMAT`].
     pub format: u32,
     /// The id that the backup would have.
     pub id: BackupId,
@@ -69,7 +66,6 @@ pub struct FailedRun {
     pub started_at: DateTime<Utc>,
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub failed_at: DateTime<Utc>,
-    /// The exit code.
     pub exit: u8,
     /// The failure and its causes.
     pub error: String,
@@ -81,10 +77,7 @@ pub struct FailedRun {
 }
 
 impl FailedRun {
-    /// Reads the record of a failed run. Returns `None` if a cleanup has deleted it.
-    ///
-    /// # Errors
-    /// The outer error says that the store did not answer, the inner error why the object cannot be used.
+    /// Reads the record of a failed run, as [`read`] does.
     pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<FailedRun, String>>> {
         let check = |found: &FailedRun| {
             check_format(found.format)?;
@@ -100,11 +93,7 @@ impl FailedRun {
 }
 
 impl Tombstone {
-    /// Reads a tombstone, and checks that it names only objects in its own folder, because they will be deleted. Returns
-    /// `None` if another cleanup has finished the deletion.
-    ///
-    /// # Errors
-    /// The outer error says that the store did not answer, the inner error why the object cannot be used.
+    /// Reads a tombstone, as [`read`] does. It may name only objects in its own folder, because they will be deleted.
     pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<Tombstone, String>>> {
         let own = |key: &String| layout::parse(key).is_some_and(|(folder, _)| folder == *id);
         let check = |found: &Tombstone| {
@@ -163,7 +152,7 @@ impl Mark {
     }
 }
 
-/// Reads an object of JSON and checks it. Returns `None` if a cleanup has deleted it.
+/// Reads an object of JSON and checks it. Returns `None` if a cleanup has deleted it meanwhile.
 ///
 /// # Errors
 /// The outer error says that the store did not answer, the inner error why the object cannot be used: it is too large,

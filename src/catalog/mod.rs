@@ -29,7 +29,7 @@ use crate::model::index::Index;
 use crate::model::manifest;
 use crate::model::manifest::{IndexObject, Manifest};
 use crate::store::{self, Store, StoreErrorKind, StoredObject};
-use compare::{NamespaceAmounts, StoredAmounts};
+use compare::{EntryAmount, NamespaceAmounts};
 use marks::{FailedRun, Pin};
 use place_files::{Cache, CachedContent, KnownBackups, MissingBackups};
 use verdict::{Verdict, Verdicts};
@@ -52,14 +52,11 @@ pub enum CatalogEntry<M = Arc<Summary>> {
         id: BackupId,
         /// The key of the manifest.
         key: String,
-        /// The reason.
         why: String,
     },
     /// A manifest in an archive class of the bucket, which cannot be read now. The backup's job is unknown.
     Archived {
-        /// The backup's id, from the key.
         id: BackupId,
-        /// The key of the manifest.
         key: String,
         /// The class, and how to thaw the manifest.
         why: String,
@@ -162,9 +159,10 @@ impl<'a> Catalog<'a> {
         let size = u32::try_from(object.size >> 10).unwrap_or(u32::MAX).clamp(1, FETCHED_KIB);
         let _room =
             self.room.acquire_many(size).await.map_err(|e| Error::failed("no memory").caused_by(e))?;
-        let summary = |manifest: Manifest<StoredAmounts>| {
+        let summary = |manifest: Manifest<Vec<EntryAmount>>| {
             let mut cache = self.cache();
-            let summary = Arc::new(cache.share(manifest.map_namespaces(|stored| stored.0)));
+            let amounts = |entries: Vec<EntryAmount>| entries.into_iter().map(|entry| entry.0).collect();
+            let summary = Arc::new(cache.share(manifest.map_namespaces(amounts)));
             cache.put(object, CachedContent::Backup(summary.clone()));
             summary
         };

@@ -328,13 +328,7 @@ pub async fn known_runs(at: &RecordsAt, job: Option<&str>) -> Vec<BackupRun> {
         log::debug!("runs are not recorded, so only what the store knows is shown");
         return Vec::new();
     };
-    let read = async {
-        let records = Records::connect(uri, READING).await?;
-        let recorded = records.all(job).await;
-        records.close().await;
-        recorded
-    };
-    match read.await {
+    match with_records(uri, READING, async |records| records.all(job).await).await {
         Ok(recorded) => recorded.runs,
         Err(e) => {
             log::info!(
@@ -382,13 +376,18 @@ pub async fn record_deleted(at: &RecordsAt, ids: &[BackupId], now: DateTime<Utc>
 
 async fn record(at: &RecordsAt, write: impl AsyncFnOnce(&Records) -> Result<()>) -> Result<(), String> {
     let RecordsAt::Server(uri) = at else { return Ok(()) };
-    let written = async {
-        let records = Records::connect(uri, PATIENCE).await?;
-        let written = write(&records).await;
-        records.close().await;
-        written
-    };
-    written.await.map_err(|e| not_recorded(&e))
+    with_records(uri, PATIENCE, write).await.map_err(|e| not_recorded(&e))
+}
+
+async fn with_records<T>(
+    uri: &Secret,
+    patience: Duration,
+    work: impl AsyncFnOnce(&Records) -> Result<T>,
+) -> Result<T> {
+    let records = Records::connect(uri, patience).await?;
+    let done = work(&records).await;
+    records.close().await;
+    done
 }
 
 /// Returns the message about a run that could not be recorded, with the next step. It may contain secrets.

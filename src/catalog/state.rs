@@ -154,10 +154,7 @@ impl StoreState {
         self.found.get_mut(id).map(|found| found.accepted = true).is_some()
     }
 
-    /// Returns a backup of the job.
-    ///
-    /// # Panics
-    /// Panics if there is no such backup.
+    /// Returns a backup of the job. Panics if there is no such backup.
     pub fn found(&self, id: &BackupId) -> &FoundBackup {
         &self.found[id]
     }

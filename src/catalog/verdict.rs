@@ -13,7 +13,6 @@ use crate::store::Store;
 /// The result of a verify. Each verify writes its own object. The newest result and the newest drill count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// [`FORMAT`].
     pub format: u32,
     pub id: BackupId,
     /// When the verify ended.
@@ -96,7 +95,7 @@ impl Verdict {
         marks::write(store, &layout::verified(&self.id, self.at), self).await
     }
 
-    /// Reads a result. Returns `None` if a cleanup has deleted it, and the reason if it cannot be used.
+    /// Reads a result, as [`marks::read`] does.
     pub(super) async fn read(
         store: &dyn Store,
         id: &BackupId,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The id of a backup, for example `20261123T030000Z-7k3q9d`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct BackupId(String);
 
 /// Makes the id of a backup that starts at a time.
@@ -66,12 +66,6 @@ impl TryFrom<String> for BackupId {
 
     fn try_from(text: String) -> Result<BackupId, String> {
         text.parse()
-    }
-}
-
-impl From<BackupId> for String {
-    fn from(id: BackupId) -> String {
-        id.0
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::bounds;
 use crate::base::bounds::Limited;
 use crate::base::error::{Error, Result};
-use crate::base::units;
+use crate::model::manifest::too_large;
 use crate::model::namespace::Namespace;
 
 /// The version of the index's format.
@@ -29,7 +29,6 @@ const LARGEST_JSON: u64 = 128 << 20;
 /// The segments of an artifact, in the order of the artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Index {
-    /// [`FORMAT`].
     pub format: u32,
     /// The id of the backup.
     pub id: String,
@@ -37,7 +36,7 @@ pub struct Index {
     /// Options and indexes of each namespace, in the order of the manifest; empty in backups by version
     /// 0.1.0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub namespaces: Vec<Described>,
+    pub namespaces: Vec<NamespaceDescription>,
     /// [`content_digest`](super::manifest::content_digest) of the manifest. `None` if a version before 0.2.0
     /// made the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,16 +46,16 @@ pub struct Index {
 /// Options and indexes of a namespace as the server sent them. `metadata.json` is Extended JSON, in which a
 /// constant such as `{$numberLong: "5"}` has the same text as a 64-bit number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Described {
+pub struct NamespaceDescription {
     /// The options' BSON, in Base64.
     pub options: String,
     /// The BSON of each `listIndexes` document, in Base64.
     pub indexes: Vec<String>,
 }
 
-impl Described {
-    pub fn of(namespace: &Namespace) -> Described {
-        Described {
+impl NamespaceDescription {
+    pub fn new(namespace: &Namespace) -> NamespaceDescription {
+        NamespaceDescription {
             options: STANDARD.encode(namespace.options.as_bytes()),
             indexes: namespace.indexes.iter().map(|index| STANDARD.encode(index.as_bytes())).collect(),
         }
@@ -104,13 +103,7 @@ impl Index {
         let bytes = zstd::bulk::compress(&json, 9)
             .map_err(|e| Error::failed("cannot compress the index").caused_by(e))?;
         if json.len() as u64 > LARGEST_JSON || bytes.len() as u64 > LARGEST {
-            return Err(Error::failed(format!(
-                "the index of {} has {}, but at most {} can be read back",
-                units::several(self.namespaces.len() as u64, "namespace"),
-                units::bytes(json.len() as u64),
-                units::bytes(LARGEST_JSON)
-            ))
-            .hint("Divide the databases among several jobs (BACKUP_JOB, databases, exclude)"));
+            return Err(too_large("index", self.namespaces.len(), json.len(), LARGEST_JSON));
         }
         Ok(bytes)
     }

@@ -31,7 +31,6 @@ pub const COLLAPSED: &str = "collapsed: ";
 /// manifests are kept in memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest<N = Vec<NamespaceEntry>> {
-    /// [`FORMAT`].
     pub format: u32,
     pub id: BackupId,
     pub job: String,
@@ -300,13 +299,7 @@ impl Manifest {
             .map_err(|e| Error::failed("cannot write the manifest").caused_by(e))?;
         json.push(b'\n');
         if json.len() as u64 > LARGEST {
-            return Err(Error::failed(format!(
-                "the manifest of {} has {}, but at most {} can be read back",
-                units::several(self.namespaces.len() as u64, "namespace"),
-                units::bytes(json.len() as u64),
-                units::bytes(LARGEST)
-            ))
-            .hint("Divide the databases among several jobs (BACKUP_JOB, databases, exclude)"));
+            return Err(too_large("manifest", self.namespaces.len(), json.len(), LARGEST));
         }
         Ok(json)
     }
@@ -318,6 +311,17 @@ impl Manifest {
     pub fn decode(bytes: &[u8]) -> Result<Manifest, String> {
         decode(bytes)
     }
+}
+
+/// The error for a manifest or index that is larger than the limit, both in bytes.
+pub(super) fn too_large(what: &str, namespaces: usize, size: usize, limit: u64) -> Error {
+    Error::failed(format!(
+        "the {what} of {} has {}, but at most {} can be read back",
+        units::several(namespaces as u64, "namespace"),
+        units::bytes(size as u64),
+        units::bytes(limit)
+    ))
+    .hint("Divide the databases among several jobs (BACKUP_JOB, databases, exclude)")
 }
 
 /// Decodes a manifest with a list of namespaces of any type that can be deserialized from it.

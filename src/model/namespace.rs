@@ -6,10 +6,11 @@ use bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
 
 /// The type of a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Type {
     /// A collection, including capped and clustered ones.
+    #[default]
     Collection,
     /// A view. It has options and no documents.
     View,
@@ -29,7 +30,7 @@ impl Type {
 }
 
 /// A namespace as it was when the backup began.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Namespace {
     pub db: String,
     /// The name that users see; for a time series, not the name of its bucket collection.
@@ -52,16 +53,7 @@ impl Namespace {
     /// The oplog slice of a backup. An artifact holds it like a namespace, after all others. mongodump's
     /// archive announces it in the same way.
     pub fn oplog() -> Namespace {
-        Namespace {
-            db: String::new(),
-            collection: "oplog".into(),
-            kind: Type::Collection,
-            buckets: None,
-            uuid: None,
-            options: RawDocumentBuf::new(),
-            indexes: Vec::new(),
-            metadata: String::new(),
-        }
+        Namespace { collection: "oplog".into(), ..Namespace::default() }
     }
 
     /// Returns true for the oplog slice. No database has an empty name.

@@ -1,161 +1,225 @@
-//! Which backups go: pure code, from the backups of a store, a policy and two clocks to a plan with a
-//! reason for each decision.
+//! Decides which backups to delete. The code is pure: from the backups of a store, a policy and two clocks, it makes a plan
+//! with a reason for each decision.
 //!
-//! The rules are [`quality`]'s (what is *good*) and those below. Age alone never decides: the newest
-//! `keep_min` good backups stay however old they are, so that weeks of failures do not eat what is left;
-//! a pinned backup stays; and where something looks wrong, the plan is *frozen* and deletes nothing
-//! until a person has looked. `tests/it/cleanup/histories.rs` holds all of it against an oracle that was
-//! written independently; a million histories:
+//! [`quality`] defines a *good* backup. Age alone never decides: the newest `keep_min` good backups stay however old they
+//! are, so that weeks of failures do not use up the backups that are left. A pinned backup stays. If anything looks wrong,
+//! the plan is *frozen* and deletes nothing until a person has looked.
+//!
+//! `tests/it/cleanup/histories.rs` compares plans with an oracle that was written independently. For a million histories:
 //! `UZIMA_HISTORIES=1000000 cargo test --release --test it histories -- --nocapture`.
 
-mod calendar;
-pub mod forecast;
-mod freshness;
 pub mod outlook;
 mod quality;
-mod rule;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use serde::{Serialize, Serializer};
 
 pub use crate::base::clock::CLOCK_TOLERANCE;
 use crate::base::units::several;
 use crate::catalog::state::RetainedBackup;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
-pub use freshness::{Freshness, freshness};
 use quality::Quality;
-pub use rule::Rule;
+pub use quality::{Freshness, freshness};
 
-/// So many good backups may go at once, or a quarter of them if that is more.
+/// The number of good backups that may be deleted at once, or a quarter of them if that is more.
 const AT_ONCE: usize = 3;
 
-/// What a plan is made of, beside the backups and the policy.
+/// A rule of retention. If several rules keep a backup, the plan names the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// `retention_days`.
+    Days,
+    /// `keep_min`.
+    Min,
+    /// `keep_last`.
+    Last,
+    /// `keep_daily`.
+    Daily,
+    /// `keep_weekly`.
+    Weekly,
+    /// `keep_monthly`.
+    Monthly,
+    /// `keep_yearly`.
+    Yearly,
+    /// A person pinned the backup.
+    Pinned,
+    /// A person accepted the backup, and an older good backup stays.
+    Accepted,
+    /// The backup is dated in the future.
+    Future,
+    /// No backup is good, so a bad one may be all that is left of the data.
+    NoneGood,
+}
+
+impl Rule {
+    /// The name of the setting, or of the reason that is not a setting.
+    pub fn word(self) -> &'static str {
+        match self {
+            Rule::Days => "retention_days",
+            Rule::Min => "keep_min",
+            Rule::Last => "keep_last",
+            Rule::Daily => "keep_daily",
+            Rule::Weekly => "keep_weekly",
+            Rule::Monthly => "keep_monthly",
+            Rule::Yearly => "keep_yearly",
+            Rule::Pinned => "pinned",
+            Rule::Accepted => "accepted",
+            Rule::Future => "dated_in_the_future",
+            Rule::NoneGood => "none_good",
+        }
+    }
+
+    /// The name of the calendar period in which a time lies; `None` for a rule without periods.
+    fn period(self, time: DateTime<Utc>) -> Option<String> {
+        match self {
+            Rule::Daily => Some(time.format("%F").to_string()),
+            Rule::Weekly => Some(format!("{}-W{:02}", time.iso_week().year(), time.iso_week().week())),
+            Rule::Monthly => Some(time.format("%Y-%m").to_string()),
+            Rule::Yearly => Some(time.format("%Y").to_string()),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+/// The facts for a plan beside the backups and the policy.
 #[derive(Debug, Clone)]
 pub struct PlanContext {
-    /// The job whose backups may go.
+    /// Only backups of this job may be deleted.
     pub job: String,
-    /// This machine's clock.
+    /// The machine's clock.
     pub now: DateTime<Utc>,
     /// The store's clock.
     pub store_clock: DateTime<Utc>,
-    /// A person wants many to go at once.
+    /// A person allows many deletions at once.
     pub force: bool,
-    /// What of the store could not be understood; anything freezes the plan.
+    /// Messages about objects in the store that cannot be decoded. Any such message freezes the plan.
     pub unreadable: Vec<String>,
 }
 
-/// What becomes of a backup.
+impl PlanContext {
+    /// The context of a forecast: a cleanup at `at` that nothing freezes.
+    fn forecast(job: &str, at: DateTime<Utc>) -> PlanContext {
+        PlanContext { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetentionAction {
-    /// It stays.
     Keep,
-    /// It goes.
     Delete,
 }
 
-/// What becomes of a backup, and why.
+/// The decision about a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetentionDecision {
-    /// The backup.
     pub id: BackupId,
-    /// What becomes of it.
     pub action: RetentionAction,
-    /// What decided.
+    /// The rule that decided.
     pub rule: Rule,
-    /// Why, in words.
+    /// The reason in words.
     pub reason: String,
 }
 
-/// What becomes of the backups of a job.
+/// The decisions about the backups of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetentionPlan {
-    /// A decision for each, newest first.
+    /// A decision for each backup, newest first.
     pub decisions: Vec<RetentionDecision>,
-    /// Why nothing may be deleted; empty when all is well. A frozen plan still tells what would go.
+    /// The reasons why nothing may be deleted; usually empty. A frozen plan still contains its decisions.
     pub frozen: Vec<String>,
 }
 
 impl RetentionPlan {
-    /// What really goes: nothing of a frozen plan.
+    /// The deletions to carry out: none if the plan is frozen.
     pub fn deletions(&self) -> impl Iterator<Item = &RetentionDecision> {
         let may = self.frozen.is_empty();
         self.decisions.iter().filter(move |decision| may && decision.action == RetentionAction::Delete)
     }
 }
 
-/// Decides what becomes of the backups of one job; those of others are not looked at.
-pub fn plan(backups: &[RetainedBackup], policy: &Policy, around: &PlanContext) -> RetentionPlan {
-    let mut mine: Vec<&RetainedBackup> = backups.iter().filter(|backup| backup.job == around.job).collect();
-    mine.sort_by_key(|backup| (backup.started, &backup.id));
-    let qualities = quality::judge(&mine, around.now);
-    let judged: Vec<(&RetainedBackup, &Quality)> = mine.into_iter().zip(&qualities).rev().collect();
+/// Decides about the backups of one job, and ignores all others.
+pub fn plan(backups: &[RetainedBackup], policy: &Policy, context: &PlanContext) -> RetentionPlan {
+    let mut judged = quality::judge(backups, &context.job, context.now);
+    judged.reverse();
     let good: Vec<&RetainedBackup> =
         judged.iter().filter(|(_, quality)| quality.is_good()).map(|(backup, _)| *backup).collect();
     let kept = kept(&good, policy);
     let mut decisions: Vec<RetentionDecision> = judged
         .iter()
-        .map(|(backup, quality)| decide(backup, quality, &kept, good.is_empty(), policy, around.now))
+        .map(|(backup, quality)| decide(backup, quality, &kept, good.is_empty(), policy, context.now))
         .collect();
     keep_accepted(&mut decisions, &judged);
     let good_ids: BTreeSet<&BackupId> = good.iter().map(|backup| &backup.id).collect();
-    let going =
+    let deleted =
         decisions.iter().filter(|d| d.action == RetentionAction::Delete && good_ids.contains(&d.id)).count();
-    let mut frozen = clocks(around);
-    frozen.extend(quality::doubts(&judged));
-    frozen.extend(around.unreadable.iter().cloned());
-    if going > AT_ONCE && going * 4 > good.len() && !around.force {
+    let mut frozen = quality::doubts(&judged);
+    let apart = (context.now - context.store_clock).abs();
+    if apart > CLOCK_TOLERANCE {
+        let why = format!(
+            "the clocks disagree by {} minutes: this machine says {}, the store {}",
+            apart.num_minutes(),
+            context.now.format("%FT%TZ"),
+            context.store_clock.format("%FT%TZ")
+        );
+        frozen.insert(0, why);
+    }
+    frozen.extend(context.unreadable.iter().cloned());
+    if deleted > AT_ONCE && deleted * 4 > good.len() && !context.force {
         frozen.push(format!(
-            "{going} of {} good backups would go at once; if that is right, use --force",
+            "{deleted} of {} good backups would go at once; if that is right, use --force",
             good.len()
         ));
     }
     RetentionPlan { decisions, frozen }
 }
 
-fn clocks(around: &PlanContext) -> Vec<String> {
-    let apart = (around.now - around.store_clock).abs();
-    let wrong = (apart > CLOCK_TOLERANCE).then(|| {
-        format!(
-            "the clocks disagree by {} minutes: this machine says {}, the store {}",
-            apart.num_minutes(),
-            around.now.format("%FT%TZ"),
-            around.store_clock.format("%FT%TZ")
-        )
-    });
-    wrong.into_iter().collect()
-}
-
-/// The good backups, newest first, that stay however old they are, and why.
+/// Returns the good backups that stay however old they are, with rule and reason. `good` is sorted, newest first.
 fn kept<'a>(good: &[&'a RetainedBackup], policy: &Policy) -> BTreeMap<&'a BackupId, (Rule, String)> {
     let mut kept: BTreeMap<&BackupId, (Rule, String)> = BTreeMap::new();
     for (rule, count) in [(Rule::Min, policy.min), (Rule::Last, policy.last)] {
         for backup in good.iter().take(count) {
-            let reason =
-                || (rule, format!("among the newest {} ({rule})", several(count as u64, "good one")));
+            let newest = several(count as u64, "good one");
+            let reason = || (rule, format!("among the newest {newest} ({})", rule.word()));
             kept.entry(&backup.id).or_insert_with(reason);
         }
     }
-    for (rule, period, count) in [
-        (Rule::Daily, calendar::CalendarPeriod::Day, policy.daily),
-        (Rule::Weekly, calendar::CalendarPeriod::Week, policy.weekly),
-        (Rule::Monthly, calendar::CalendarPeriod::Month, policy.monthly),
-        (Rule::Yearly, calendar::CalendarPeriod::Year, policy.yearly),
+    for (rule, count) in [
+        (Rule::Daily, policy.daily),
+        (Rule::Weekly, policy.weekly),
+        (Rule::Monthly, policy.monthly),
+        (Rule::Yearly, policy.yearly),
     ] {
-        for (backup, name) in calendar::newest_of_each(good, period, count) {
-            let reason = || (rule, format!("the newest good one of {name} ({rule})"));
+        // The newest backup of each of the newest periods that have any.
+        let mut periods: Vec<String> = Vec::new();
+        for backup in good {
+            let Some(period) = rule.period(backup.started).filter(|name| periods.last() != Some(name)) else {
+                continue;
+            };
+            if periods.len() == count {
+                break;
+            }
+            let reason = || (rule, format!("the newest good one of {period} ({})", rule.word()));
             kept.entry(&backup.id).or_insert_with(reason);
+            periods.push(period);
         }
     }
     kept
 }
 
-/// What a person accepted stays while an older good one does. Without it, all that came after would be
-/// compared with the older one, and the change that was accepted once would make none of them good.
-fn keep_accepted(decisions: &mut [RetentionDecision], judged: &[(&RetainedBackup, &Quality)]) {
+/// Keeps an accepted backup while an older good backup stays. Without it, all later backups would be compared with the
+/// older one, and the change that was accepted once would make all of them bad.
+fn keep_accepted(decisions: &mut [RetentionDecision], judged: &[(&RetainedBackup, Quality)]) {
     let mut older = false;
     for (decision, (backup, quality)) in decisions.iter_mut().zip(judged).rev() {
         if older && backup.accepted && quality.is_good() && decision.action == RetentionAction::Delete {
@@ -187,7 +251,6 @@ fn decide(
     } else if let Some((rule, reason)) = kept.get(&backup.id) {
         (RetentionAction::Keep, *rule, reason.clone())
     } else if none_good {
-        // What is bad may be all that is left of the data.
         (RetentionAction::Keep, Rule::NoneGood, "there is no good backup at all".into())
     } else {
         (RetentionAction::Delete, Rule::Days, old)

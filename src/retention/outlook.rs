@@ -1,4 +1,4 @@
-//! What becomes of the backups of a job: what will be stored, and until when each of them is kept.
+//! Forecasts for the backups of a job: when each of them will be deleted, and how much will be stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,71 +11,72 @@ use crate::catalog::compare::Contents;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 
-/// What is taken for granted: backups go on at this pace, and a clean-up runs a day.
+/// The assumed pace of backups. A cleanup is assumed to run daily.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
-    /// From one backup to the next.
+    /// The time between two backups.
     pub every: TimeDelta,
     /// The size of an artifact now, in bytes.
     pub bytes: f64,
-    /// What is added to that in a day, in bytes; negative where it shrinks.
+    /// The growth of an artifact per day in bytes; negative if it shrinks.
     pub per_day: f64,
 }
 
 impl Pace {
-    /// The size of a backup that is made in so long.
-    fn after(&self, time: TimeDelta) -> u64 {
+    /// Returns the size of a backup that is made after this time.
+    fn size_after(&self, time: TimeDelta) -> u64 {
         let days = time.num_seconds() as f64 / 86_400.0;
         (self.bytes + self.per_day * days).max(0.0).round() as u64
     }
 }
 
-/// What is stored at a time, after the clean-up.
+/// The stored backups after a cleanup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StoredForecast {
-    /// When.
+    /// The time of the cleanup.
     pub at: DateTime<Utc>,
-    /// How many backups.
     pub backups: usize,
-    /// Their artifacts, in bytes.
+    /// The sum of the artifacts in bytes.
     #[serde(rename = "stored_bytes")]
     pub bytes: u64,
 }
 
-/// How long a backup that exists stays.
+/// The forecast for an existing backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stay {
-    /// The backup.
     pub id: BackupId,
-    /// The clean-up that deletes it; `None` if none does in [`HORIZON`] days.
+    /// The cleanup that deletes the backup; `None` if none does in [`HORIZON`] days.
     pub until: Option<DateTime<Utc>>,
-    /// What keeps it until then.
+    /// The rule that keeps the backup until then.
     pub rule: Rule,
-    /// Why it is not good, if it is not.
+    /// The reason why the backup is not good.
     #[serde(rename = "not_good")]
     pub wrong: Option<String>,
 }
 
-/// What becomes of the backups of a job.
+/// The forecast for a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Outlook {
-    /// What is stored now, and after each clean-up of the next [`AHEAD`] days.
+    /// Now, and after each cleanup of the next [`AHEAD`] days.
     #[serde(rename = "forecast")]
     pub stored: Vec<StoredForecast>,
-    /// The backups that exist now, newest first.
+    /// The existing backups, newest first.
     #[serde(rename = "kept")]
     pub stays: Vec<Stay>,
 }
 
-/// So many days ahead it is told what is stored.
+/// The number of days for which the stored amount is forecast.
 pub const AHEAD: usize = 30;
-/// So many days are looked ahead for the end of a backup.
+/// The number of days in which the deletion of a backup is forecast.
 pub const HORIZON: usize = 400;
 
-/// Plays backups and clean-ups by the real policy, day by day: the first clean-up is an hour after the
-/// newest backup's time of the day (as in crontab.example). `backups` are those that exist, `sizes` what
-/// their artifacts have in bytes. A clean-up that is frozen today is taken to be put right: those that are
-/// not good today stay that, and nothing else freezes it.
+const DAY: TimeDelta = TimeDelta::days(1);
+
+/// Simulates backups and daily cleanups with the real policy. The first cleanup is an hour after the time of day of the
+/// newest backup, as in crontab.example. `sizes` has the sizes of the artifacts in bytes.
+///
+/// A problem that freezes cleanups today is assumed to be solved: backups that are not good today stay bad, and nothing
+/// else freezes a cleanup.
 pub fn outlook(
     backups: &[RetainedBackup],
     sizes: &BTreeMap<&BackupId, u64>,
@@ -84,22 +85,26 @@ pub fn outlook(
     now: DateTime<Utc>,
     pace: Pace,
 ) -> Outlook {
-    let mut there = There::judged(backups, sizes, job, now);
-    if there.backups.is_empty() {
+    let mut simulated = Simulation::new(backups, sizes, job, now);
+    if simulated.backups.is_empty() {
         return Outlook::default();
     }
-    let mut stays: BTreeMap<BackupId, Stay> = there.backups.iter().map(Stay::begun).collect();
-    let mut stored = vec![there.stored(now)];
-    let past = there.backups.iter().map(|backup| backup.started).filter(|at| *at <= now);
+    let begun = |backup: &RetainedBackup| {
+        let (id, wrong) = (backup.id.clone(), backup.unsound.clone());
+        (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong })
+    };
+    let mut stays: BTreeMap<BackupId, Stay> = simulated.backups.iter().map(begun).collect();
+    let mut stored = vec![simulated.stored(now)];
+    let past = simulated.backups.iter().map(|backup| backup.started).filter(|at| *at <= now);
     let anchor = past.max().unwrap_or(now);
     let mut next = following(anchor, pace.every, now);
     let first = following(anchor + TimeDelta::hours(1) - DAY, DAY, now);
     for at in (0..HORIZON as i32).map(|day| first + DAY * day) {
         while next <= at {
-            there.make(next, pace.after(next - now));
+            simulated.add_backup(next, pace.size_after(next - now));
             next += pace.every;
         }
-        for decision in there.clean_up(policy, job, at) {
+        for decision in simulated.clean_up(policy, job, at) {
             let Some(stay) = stays.get_mut(&decision.id) else { continue };
             match decision.action {
                 RetentionAction::Keep => stay.rule = decision.rule,
@@ -107,7 +112,7 @@ pub fn outlook(
             }
         }
         if stored.len() <= AHEAD {
-            stored.push(there.stored(at));
+            stored.push(simulated.stored(at));
         } else if stays.values().all(|stay| stay.until.is_some() || stay.rule == Rule::Pinned) {
             break;
         }
@@ -115,47 +120,37 @@ pub fn outlook(
     Outlook { stored, stays: stays.into_values().rev().collect() }
 }
 
-impl Stay {
-    fn begun(backup: &RetainedBackup) -> (BackupId, Stay) {
-        let (id, wrong) = (backup.id.clone(), backup.unsound.clone());
-        (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong })
-    }
-}
-
-const DAY: TimeDelta = TimeDelta::days(1);
-
-/// The first time after `now`, of those that follow `from` at this pace.
+/// Returns the first time after `now` in the sequence that begins at `from`.
 fn following(from: DateTime<Utc>, every: TimeDelta, now: DateTime<Utc>) -> DateTime<Utc> {
     let steps = (now - from).num_milliseconds().max(0) / every.num_milliseconds().max(1) + 1;
     from + TimeDelta::milliseconds(steps * every.num_milliseconds())
 }
 
-/// What there is at a time that is played.
-struct There {
+/// The backups at a simulated time.
+struct Simulation {
     /// Oldest first.
     backups: Vec<RetainedBackup>,
-    /// The size of each one's artifact in bytes.
+    /// The sizes of the artifacts in bytes.
     sizes: BTreeMap<BackupId, u64>,
 }
 
-impl There {
-    /// The backups of a job, judged: what is not good stands for itself, so that hundreds of plans need not
-    /// compare all their namespaces again.
-    fn judged(
+impl Simulation {
+    /// Judges the backups of a job once. A backup that is not good becomes unsound, so that hundreds of plans need not
+    /// compare all namespaces again.
+    fn new(
         backups: &[RetainedBackup],
         sizes: &BTreeMap<&BackupId, u64>,
         job: &str,
         now: DateTime<Utc>,
-    ) -> There {
-        let mut mine: Vec<&RetainedBackup> = backups.iter().filter(|backup| backup.job == job).collect();
-        mine.sort_by_key(|backup| (backup.started, &backup.id));
-        let qualities = quality::judge(&mine, now);
-        let one = |(backup, quality): (&&RetainedBackup, Quality)| RetainedBackup {
+    ) -> Simulation {
+        let judged = quality::judge(backups, job, now);
+        let source = judged.first().map(|(backup, _)| &backup.source);
+        let simplified = |(backup, quality): &(&RetainedBackup, Quality)| RetainedBackup {
             id: backup.id.clone(),
             job: backup.job.clone(),
             started: backup.started,
             contents: Contents::default(),
-            source: mine[0].source.clone(),
+            source: source.unwrap_or(&backup.source).clone(),
             pinned: backup.pinned.clone(),
             accepted: backup.accepted,
             unsound: match quality {
@@ -163,17 +158,16 @@ impl There {
                 other => other.words(),
             },
         };
-        let size = |backup: &&RetainedBackup| {
+        let size = |(backup, _): &(&RetainedBackup, Quality)| {
             (backup.id.clone(), sizes.get(&backup.id).copied().unwrap_or_default())
         };
-        There {
-            sizes: mine.iter().map(size).collect(),
-            backups: mine.iter().zip(qualities).map(one).collect(),
+        Simulation {
+            sizes: judged.iter().map(size).collect(),
+            backups: judged.iter().map(simplified).collect(),
         }
     }
 
-    /// A backup is made.
-    fn make(&mut self, started: DateTime<Utc>, bytes: u64) {
+    fn add_backup(&mut self, started: DateTime<Utc>, bytes: u64) {
         let Some(like) = self.backups.last() else { return };
         let id: BackupId = format!("{}-zzzzzz", started.format("%Y%m%dT%H%M%SZ")).parse().expect("an id");
         let (pinned, accepted, unsound) = (None, false, None);
@@ -182,11 +176,8 @@ impl There {
         self.sizes.insert(id, bytes);
     }
 
-    /// A clean-up runs: what it decides.
     fn clean_up(&mut self, policy: &Policy, job: &str, at: DateTime<Utc>) -> Vec<RetentionDecision> {
-        let around =
-            PlanContext { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] };
-        let plan = plan(&self.backups, policy, &around);
+        let plan = plan(&self.backups, policy, &PlanContext::forecast(job, at));
         let gone: BTreeSet<&BackupId> = plan.deletions().map(|decision| &decision.id).collect();
         self.backups.retain(|backup| !gone.contains(&backup.id));
         plan.decisions
@@ -197,6 +188,34 @@ impl There {
         let bytes = sizes.fold(0, u64::saturating_add);
         StoredForecast { at, backups: self.backups.len(), bytes }
     }
+}
+
+/// The next deletion of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Expiry {
+    pub id: BackupId,
+    /// The time from which on a cleanup deletes the backup; at least now.
+    pub at: DateTime<Utc>,
+}
+
+/// Returns the backup of `job` that will be deleted next if backups continue. Then the backups that `keep_min` and
+/// `keep_last` keep today will not be the newest any more, so these rules do not count here.
+pub fn next_expiry(
+    backups: &[RetainedBackup],
+    policy: &Policy,
+    job: &str,
+    now: DateTime<Utc>,
+) -> Option<Expiry> {
+    let policy = Policy { min: 0, last: 0, ..*policy };
+    let days = TimeDelta::days(policy.days.into()) + TimeDelta::seconds(1);
+    let ends = backups.iter().filter(|b| b.job == job).filter_map(|b| b.started.checked_add_signed(days));
+    let times: BTreeSet<DateTime<Utc>> = ends.map(|at| at.max(now)).collect();
+    times.into_iter().find_map(|at| {
+        let decisions = plan(backups, &policy, &PlanContext::forecast(job, at)).decisions;
+        // The oldest backup is last.
+        let next = decisions.into_iter().rfind(|decision| decision.action == RetentionAction::Delete)?;
+        Some(Expiry { id: next.id, at })
+    })
 }
 
 #[cfg(test)]

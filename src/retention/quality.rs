@@ -1,24 +1,26 @@
-//! What a *good* backup is: completed, not collapsed, of the same source, not failed in verify, not
-//! dated in the future. Each is compared with the last good one before it; one that a person accepted is
-//! what the later ones are compared with.
+//! The quality of backups. A *good* backup is complete, not collapsed, of the same source, has passed its last verify, and
+//! is not dated in the future. Each backup is compared with the last good one before it. A backup that a person accepted is
+//! good, and later backups are compared with it.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{CLOCK_TOLERANCE, RetainedBackup};
+use super::RetainedBackup;
+use crate::base::clock;
 use crate::catalog::compare;
+use crate::model::id::BackupId;
 
-/// What a backup is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Quality {
-    /// It counts.
     Good,
-    /// Its stored data is known to be wrong.
+    /// The stored data has a known fault.
     Unsound(String),
-    /// It holds much less than the last good one.
+    /// The backup has much less data than the last good one.
     Collapsed(String),
-    /// It is of another server than the last good one.
+    /// The backup is of another server than the last good one.
     Elsewhere(String),
-    /// It is dated in the future: nothing can be said of its age.
+    /// The backup is dated in the future, so its age is unknown.
     Future,
 }
 
@@ -27,7 +29,7 @@ impl Quality {
         *self == Quality::Good
     }
 
-    /// What is wrong.
+    /// Returns the reason why the backup is not good.
     pub fn words(&self) -> Option<String> {
         match self {
             Quality::Good => None,
@@ -38,22 +40,27 @@ impl Quality {
     }
 }
 
-/// Judges the backups of a job, oldest first.
-pub(super) fn judge(oldest_first: &[&RetainedBackup], now: DateTime<Utc>) -> Vec<Quality> {
+/// Judges the backups of a job. Returns them sorted, oldest first.
+pub(super) fn judge<'a>(
+    backups: &'a [RetainedBackup],
+    job: &str,
+    now: DateTime<Utc>,
+) -> Vec<(&'a RetainedBackup, Quality)> {
+    let mut oldest_first: Vec<&RetainedBackup> = backups.iter().filter(|backup| backup.job == job).collect();
+    oldest_first.sort_by_key(|backup| (backup.started, &backup.id));
     let mut last_good: Option<&RetainedBackup> = None;
-    let mut qualities = Vec::with_capacity(oldest_first.len());
-    for backup in oldest_first {
-        let quality = one(backup, last_good, now);
+    let judge = |backup: &'a RetainedBackup| {
+        let quality = judge_one(backup, last_good, now);
         if quality.is_good() {
             last_good = Some(backup);
         }
-        qualities.push(quality);
-    }
-    qualities
+        (backup, quality)
+    };
+    oldest_first.into_iter().map(judge).collect()
 }
 
-fn one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: DateTime<Utc>) -> Quality {
-    if backup.started - now > CLOCK_TOLERANCE {
+fn judge_one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: DateTime<Utc>) -> Quality {
+    if clock::is_future(backup.started, now) {
         return Quality::Future;
     }
     if let Some(why) = &backup.unsound {
@@ -69,8 +76,8 @@ fn one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: DateTim
     }
 }
 
-/// Why a person must look before anything is deleted. Newest first.
-pub(super) fn doubts(newest_first: &[(&RetainedBackup, &Quality)]) -> Vec<String> {
+/// Returns the reasons why a person must look before anything is deleted.
+pub(super) fn doubts(newest_first: &[(&RetainedBackup, Quality)]) -> Vec<String> {
     let mut doubts = Vec::new();
     let accept = |id| format!("if that is right, use --accept {id}");
     if let Some((backup, Quality::Future)) = newest_first.first()
@@ -79,24 +86,53 @@ pub(super) fn doubts(newest_first: &[(&RetainedBackup, &Quality)]) -> Vec<String
         let (id, started) = (&backup.id, backup.started.format("%FT%TZ"));
         doubts.push(format!(
             "the newest backup {id} is dated {started}, which is in the future: a clock is or was wrong; \
-once this machine's is right, use --accept {id}"
+             once this machine's is right, use --accept {id}"
         ));
     }
-    // One whose data is gone says nothing of what the server held.
+    // A backup whose stored data is lost says nothing about the data on the server.
     let newest =
         newest_first.iter().find(|(_, quality)| !matches!(quality, Quality::Future | Quality::Unsound(_)));
     if let Some((backup, Quality::Collapsed(why))) = newest {
         doubts.push(format!("the newest backup {} collapsed: {why}; {}", backup.id, accept(&backup.id)));
     }
-    // Two servers that share a job's name by mistake take turns: an older change counts as well.
+    // If two servers share a job by mistake, they take turns, so an older change counts as well.
     let elsewhere = newest_first.iter().find(|(_, quality)| matches!(quality, Quality::Elsewhere(_)));
     if let Some((backup, Quality::Elsewhere(why))) = elsewhere {
         doubts.push(format!(
             "of the backup {}, {why}; if these are two servers, give each a job of its own (BACKUP_JOB, \
---job); {}",
+             --job); {}",
             backup.id,
             accept(&backup.id)
         ));
     }
     doubts
+}
+
+/// The age of the newest good backup of a job. It shows on the next day that a night was missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freshness {
+    /// The newest good backup and its age.
+    pub newest: Option<(BackupId, Duration)>,
+    /// The newest good backup is no older than allowed.
+    pub fresh: bool,
+    /// The later backups, newest first, and why each of them is not good.
+    pub bad: Vec<(BackupId, String)>,
+}
+
+/// Judges the backups of one job, and ignores all others.
+pub fn freshness(backups: &[RetainedBackup], job: &str, now: DateTime<Utc>, max_age: Duration) -> Freshness {
+    let mut bad = Vec::new();
+    let mut newest = None;
+    for (backup, quality) in judge(backups, job, now).into_iter().rev() {
+        match quality.words() {
+            Some(why) => bad.push((backup.id.clone(), why)),
+            None => {
+                // A backup may be dated in the future within the tolerance of two clocks.
+                newest = Some((backup.id.clone(), (now - backup.started).to_std().unwrap_or_default()));
+                break;
+            }
+        }
+    }
+    let fresh = newest.as_ref().is_some_and(|(_, age)| *age <= max_age);
+    Freshness { newest, fresh, bad }
 }

@@ -1,11 +1,10 @@
-//! Each rule on its own.
+//! Each rule of retention alone.
 
 mod freezes;
 mod fresh;
 
 use super::*;
-use crate::catalog::compare::Amount;
-use crate::catalog::compare::Contents;
+use crate::catalog::compare::{Amount, Contents};
 use crate::catalog::marks::Pin;
 use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
@@ -21,7 +20,7 @@ fn contents(documents: u64) -> Contents {
     Contents { total: amount, namespaces: [("shop.orders".into(), amount)].into_iter().collect() }
 }
 
-/// A backup of so many days ago, at 03:00.
+/// A backup made this many days ago, at 03:00.
 pub(super) fn backup(days: i64) -> RetainedBackup {
     let started = now() - TimeDelta::hours(1) - TimeDelta::days(days);
     RetainedBackup {
@@ -49,28 +48,28 @@ fn nightly(days: std::ops::Range<i64>) -> Vec<RetainedBackup> {
 
 const POLICY: Policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
 
-fn around() -> PlanContext {
+fn context() -> PlanContext {
     PlanContext { job: JOB.into(), now: now(), store_clock: now(), force: false, unreadable: vec![] }
 }
 
-/// How many days old the backups are that go.
-fn going(plan: &RetentionPlan) -> Vec<i64> {
+/// The ages in days of the backups that the plan deletes.
+fn deleted(plan: &RetentionPlan) -> Vec<i64> {
     let mut days: Vec<i64> = plan.deletions().map(|d| (now() - d.id.started()).num_days()).collect();
     days.sort_unstable();
     days
 }
 
-fn gone(backups: &[RetainedBackup], policy: &Policy) -> Vec<i64> {
-    let plan = plan(backups, policy, &around());
+fn deleted_by(backups: &[RetainedBackup], policy: &Policy) -> Vec<i64> {
+    let plan = plan(backups, policy, &context());
     assert_eq!(plan.frozen, Vec::<String>::new());
-    going(&plan)
+    deleted(&plan)
 }
 
 #[test]
-fn what_is_old_goes_and_each_decision_has_a_reason() {
+fn old_backups_are_deleted_and_each_decision_has_a_reason() {
     let backups = nightly(0..33);
-    assert_eq!(gone(&backups, &POLICY), [30, 31, 32]);
-    let plan = plan(&backups, &POLICY, &around());
+    assert_eq!(deleted_by(&backups, &POLICY), [30, 31, 32]);
+    let plan = plan(&backups, &POLICY, &context());
     assert_eq!(plan.decisions.len(), 33);
     assert_eq!(plan.decisions[0].id, backups[0].id, "newest first");
     assert!(plan.decisions.iter().all(|d| !d.reason.is_empty()));
@@ -78,57 +77,57 @@ fn what_is_old_goes_and_each_decision_has_a_reason() {
 }
 
 #[test]
-fn to_the_second() {
+fn a_backup_is_deleted_a_second_after_its_retention_ends() {
     let mut edge = backup(29);
     let mut backups = nightly(0..10);
     edge.started = now() - TimeDelta::days(30);
     backups.push(edge.clone());
-    assert_eq!(gone(&backups, &POLICY), Vec::<i64>::new());
+    assert_eq!(deleted_by(&backups, &POLICY), Vec::<i64>::new());
     backups[10].started -= TimeDelta::seconds(1);
-    assert_eq!(plan(&backups, &POLICY, &around()).deletions().count(), 1);
+    assert_eq!(plan(&backups, &POLICY, &context()).deletions().count(), 1);
 }
 
 #[test]
-fn the_newest_good_ones_stay_however_old_they_are() {
-    assert_eq!(gone(&nightly(100..106), &POLICY), [103, 104, 105]);
-    // Those that are not good do not count.
+fn the_newest_good_backups_stay_however_old_they_are() {
+    assert_eq!(deleted_by(&nightly(100..106), &POLICY), [103, 104, 105]);
+    // Backups that are not good do not count.
     let mut backups = nightly(100..106);
     backups[1].unsound = Some("verify failed".into());
-    assert_eq!(gone(&backups, &POLICY), [101, 104, 105]);
-    let plan = plan(&backups, &POLICY, &around());
+    assert_eq!(deleted_by(&backups, &POLICY), [101, 104, 105]);
+    let plan = plan(&backups, &POLICY, &context());
     assert!(plan.decisions[1].reason.ends_with("; not good: verify failed"), "{plan:?}");
 }
 
 #[test]
-fn an_outage_of_weeks_and_then_one_good_backup() {
+fn after_an_outage_of_weeks_old_good_backups_stay() {
     let mut backups = nightly(40..43);
     backups.push(backup(0));
-    assert_eq!(gone(&backups, &POLICY), [42]);
+    assert_eq!(deleted_by(&backups, &POLICY), [42]);
 }
 
 #[test]
-fn where_nothing_is_good_nothing_goes() {
+fn nothing_is_deleted_if_no_backup_is_good() {
     let mut backups = nightly(40..50);
     backups.iter_mut().for_each(|b| b.unsound = Some("its artifact is missing".into()));
-    assert_eq!(gone(&backups, &POLICY), Vec::<i64>::new());
+    assert_eq!(deleted_by(&backups, &POLICY), Vec::<i64>::new());
 }
 
 #[test]
-fn pins_and_other_jobs_stay() {
+fn pinned_backups_and_other_jobs_stay() {
     let mut backups = nightly(0..34);
     backups[33].pinned = Some(Pin { reason: Some("before the\nmigration".into()) });
     backups[32].job = "all@db2".into();
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
-    let decisions = plan(&backups, &POLICY, &around()).decisions;
+    assert_eq!(deleted_by(&backups, &POLICY), [30, 31]);
+    let decisions = plan(&backups, &POLICY, &context()).decisions;
     assert!(decisions.iter().all(|d| d.id != backups[32].id));
     assert_eq!(decisions.last().unwrap().reason, "pinned (before the migration)");
 }
 
 #[test]
-fn calendars() {
+fn the_newest_backup_of_each_calendar_period_stays() {
     let backups = nightly(0..800);
     let policy = Policy { days: 7, min: 1, last: 9, daily: 12, weekly: 4, monthly: 3, yearly: 3 };
-    let forced = PlanContext { force: true, ..around() };
+    let forced = PlanContext { force: true, ..context() };
     let plan = plan(&backups, &policy, &forced);
     let kept: Vec<String> = plan
         .decisions
@@ -138,8 +137,8 @@ fn calendars() {
         .collect();
     let want = [
         "2026-11-16",
-        "2026-11-15", // the last of nine
-        "2026-11-14", // of twelve days
+        "2026-11-15", // the last of the nine newest
+        "2026-11-14", // the last twelve days
         "2026-11-13",
         "2026-11-12",
         "2026-11-08", // the end of the fourth week
@@ -152,17 +151,17 @@ fn calendars() {
 }
 
 #[test]
-fn the_next_expiry_is_when_a_clean_up_would_delete() {
-    let next = |backups: &[RetainedBackup]| forecast::next_expiry(backups, &POLICY, JOB, now());
+fn the_next_expiry_is_the_time_when_a_cleanup_would_delete() {
+    let next = |backups: &[RetainedBackup]| outlook::next_expiry(backups, &POLICY, JOB, now());
     assert_eq!(next(&[]), None);
     let backups = nightly(0..10);
     let found = next(&backups).unwrap();
     assert_eq!(found.id, backups[9].id);
     let late = found.at - backups[9].started - TimeDelta::days(30);
     assert!(late > TimeDelta::zero() && late < TimeDelta::minutes(1), "{late}");
-    // What is due is due now; what is pinned never goes.
+    // An overdue backup is due now. A pinned backup is never due.
     let mut backups = nightly(0..40);
-    assert_eq!(next(&backups), Some(forecast::Expiry { id: backups[39].id.clone(), at: now() }));
+    assert_eq!(next(&backups), Some(outlook::Expiry { id: backups[39].id.clone(), at: now() }));
     backups[39].pinned = Some(Pin::default());
     assert_eq!(next(&backups).unwrap().id, backups[38].id);
     let others = [RetainedBackup { job: "other".into(), ..backup(50) }];
@@ -170,17 +169,17 @@ fn the_next_expiry_is_when_a_clean_up_would_delete() {
 }
 
 #[test]
-fn what_was_accepted_stays_while_an_older_one_does() {
-    // A pinned one of the old server, the first one of the new server, which was accepted, and many after it.
+fn an_accepted_backup_stays_while_an_older_one_does() {
+    // A pinned backup of the old server, then the first backup of the new server, which was accepted, and many later ones.
     let mut backups = nightly(0..40);
     backups[39].pinned = Some(Pin::default());
     backups.iter_mut().take(39).for_each(|b| b.source.member = "db2:27017".into());
     backups[38].accepted = true;
     let mut later: Vec<RetainedBackup> = backups.iter().take(33).cloned().collect();
     later.extend(backups[38..].iter().cloned());
-    assert_eq!(gone(&later, &POLICY), [30, 31, 32]);
-    // Once the pin is off, nothing is compared with the old server any more.
+    assert_eq!(deleted_by(&later, &POLICY), [30, 31, 32]);
+    // Without the pin, no backup is compared with the old server any more.
     later[34].pinned = None;
-    let around = PlanContext { force: true, ..around() };
-    assert_eq!(going(&plan(&later, &POLICY, &around)), [30, 31, 32, 38, 39]);
+    let context = PlanContext { force: true, ..context() };
+    assert_eq!(deleted(&plan(&later, &POLICY, &context)), [30, 31, 32, 38, 39]);
 }

@@ -19,7 +19,7 @@ use crate::config::choices::EngineChoice;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
 use crate::model::index;
-use crate::model::index::{Described, Index};
+use crate::model::index::{Index, NamespaceDescription};
 use crate::model::manifest;
 use crate::model::manifest::COLLAPSED;
 use crate::model::manifest::TOOL;
@@ -298,7 +298,7 @@ impl Work<'_> {
             format: index::FORMAT,
             id: self.id.to_string(),
             segments: checked.written.segments.clone(),
-            namespaces: checked.written.namespaces.iter().map(Described::of).collect(),
+            namespaces: checked.written.namespaces.iter().map(NamespaceDescription::new).collect(),
             manifest_blake3: Some(digest),
         };
         manifest.index = cancel.or(catalog::put_index(store, &self.id, &index)).await?;

@@ -19,8 +19,7 @@ use crate::catalog::state::{RetainedBackup, StoreState};
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
-use crate::retention::forecast::{Expiry, next_expiry};
-use crate::retention::outlook::{Outlook, Pace, outlook};
+use crate::retention::outlook::{Expiry, Outlook, Pace, next_expiry, outlook};
 use crate::retention::{PlanContext, freshness, plan};
 use crate::store::Store;
 

@@ -1,101 +1,101 @@
-//! What looks wrong keeps everything.
+//! Situations that look wrong: they freeze the plan.
 
 use super::*;
 
 #[track_caller]
-fn frozen(backups: &[RetainedBackup], around: &PlanContext, words: &str) {
-    let plan = plan(backups, &POLICY, around);
-    assert_eq!(going(&plan), Vec::<i64>::new());
+fn frozen(backups: &[RetainedBackup], context: &PlanContext, words: &str) {
+    let plan = plan(backups, &POLICY, context);
+    assert_eq!(deleted(&plan), Vec::<i64>::new());
     assert!(plan.frozen.len() == 1 && plan.frozen[0].contains(words), "{words}: {:?}", plan.frozen);
 }
 
 #[test]
-fn a_collapse_freezes_until_it_is_accepted() {
+fn a_collapse_freezes_the_plan_until_it_is_accepted() {
     let mut backups = nightly(0..32);
     backups[0].contents = contents(499);
-    frozen(&backups, &around(), "collapsed: 499 documents where ");
+    frozen(&backups, &context(), "collapsed: 499 documents where ");
     backups[0].accepted = true;
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
+    assert_eq!(deleted_by(&backups, &POLICY), [30, 31]);
     backups[0].accepted = false;
     backups[0].contents = contents(500);
-    assert_eq!(gone(&backups, &POLICY), [30, 31], "half is no collapse");
+    assert_eq!(deleted_by(&backups, &POLICY), [30, 31], "half is no collapse");
 }
 
 #[test]
-fn a_collapse_that_lasts_is_compared_with_the_last_good_one() {
+fn a_lasting_collapse_is_compared_with_the_last_good_backup() {
     let mut backups = nightly(0..33);
     backups[..5].iter_mut().for_each(|b| b.contents = contents(10));
-    frozen(&backups, &around(), &format!("where {} had 1,000", backups[5].id));
-    // Whatever came before the one that is accepted stays what it was.
+    frozen(&backups, &context(), &format!("where {} had 1,000", backups[5].id));
+    // The judgement of backups before the accepted one does not change.
     backups[0].accepted = true;
-    let judged = plan(&backups, &POLICY, &PlanContext { force: true, ..around() });
+    let judged = plan(&backups, &POLICY, &PlanContext { force: true, ..context() });
     assert!(judged.frozen.is_empty());
     assert!(judged.decisions[1].reason.contains("not good: it collapsed"), "{:?}", judged.decisions[1]);
     assert!(!judged.decisions[0].reason.contains("not good"), "{:?}", judged.decisions[0]);
 }
 
 #[test]
-fn a_collapse_that_is_over_is_no_doubt() {
+fn a_collapse_that_is_over_does_not_freeze() {
     let mut backups = nightly(0..32);
     backups[1].contents = contents(0);
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
+    assert_eq!(deleted_by(&backups, &POLICY), [30, 31]);
 }
 
 #[test]
-fn another_source_freezes_until_it_is_accepted() {
+fn another_source_freezes_the_plan_until_it_is_accepted() {
     let mut backups = nightly(0..32);
     backups[1].source.member = "db9:27017".into();
-    // Even when the newest is of the old source again: two servers take turns in one job.
-    frozen(&backups, &around(), "the source was the single server db1:27017, and is the single server db9");
-    frozen(&backups, &around(), "if these are two servers, give each a job of its own (BACKUP_JOB, --job)");
+    // Also if the newest backup is of the old source again, because two servers take turns in one job.
+    frozen(&backups, &context(), "the source was the single server db1:27017, and is the single server db9");
+    frozen(&backups, &context(), "if these are two servers, give each a job of its own (BACKUP_JOB, --job)");
     backups[1].accepted = true;
-    frozen(&backups, &around(), &format!("--accept {}", backups[0].id));
+    frozen(&backups, &context(), &format!("--accept {}", backups[0].id));
     backups[0].accepted = true;
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
+    assert_eq!(deleted_by(&backups, &POLICY), [30, 31]);
 }
 
 #[test]
-fn names_of_loopback_are_one_server_and_its_ports_are_not() {
+fn names_of_loopback_are_one_server_but_its_ports_are_not() {
     let mut backups = nightly(0..32);
     for (backup, host) in backups.iter_mut().zip(["localhost", "127.0.0.1", "[::1]"].into_iter().cycle()) {
         backup.source.member = format!("{host}:27017");
     }
-    assert_eq!(gone(&backups, &POLICY), [30, 31]);
+    assert_eq!(deleted_by(&backups, &POLICY), [30, 31]);
     backups[4].source.member = "localhost:27018".into();
-    frozen(&backups, &around(), &backups[4].id.to_string());
+    frozen(&backups, &context(), &backups[4].id.to_string());
 }
 
 #[test]
-fn clocks_that_disagree_freeze() {
+fn clocks_that_disagree_freeze_the_plan() {
     for minutes in [-11, 11, -5_256_000] {
         let store_clock = now() + TimeDelta::minutes(minutes);
-        frozen(&nightly(0..32), &PlanContext { store_clock, ..around() }, "the clocks disagree");
+        frozen(&nightly(0..32), &PlanContext { store_clock, ..context() }, "the clocks disagree");
     }
     let store_clock = now() + TimeDelta::minutes(10);
-    let plan = plan(&nightly(0..32), &POLICY, &PlanContext { store_clock, ..around() });
-    assert_eq!(going(&plan), [30, 31]);
+    let plan = plan(&nightly(0..32), &POLICY, &PlanContext { store_clock, ..context() });
+    assert_eq!(deleted(&plan), [30, 31]);
 }
 
 #[test]
-fn what_is_dated_in_the_future_freezes_counts_for_nothing_and_stays() {
+fn a_backup_dated_in_the_future_freezes_does_not_count_and_stays() {
     let mut backups = nightly(40..44);
     backups.push(backup(-400));
-    frozen(&backups, &around(), "in the future");
+    frozen(&backups, &context(), "in the future");
     backups[4].accepted = true;
-    assert_eq!(gone(&backups, &POLICY), [43]);
+    assert_eq!(deleted_by(&backups, &POLICY), [43]);
 }
 
 #[test]
-fn many_at_once_need_force() {
-    frozen(&nightly(0..41), &around(), "11 of 41 good backups would go at once");
-    let forced = PlanContext { force: true, ..around() };
+fn many_deletions_at_once_need_force() {
+    frozen(&nightly(0..41), &context(), "11 of 41 good backups would go at once");
+    let forced = PlanContext { force: true, ..context() };
     assert_eq!(plan(&nightly(0..41), &POLICY, &forced).deletions().count(), 11);
-    assert_eq!(gone(&nightly(0..40), &POLICY).len(), 10, "a quarter");
-    assert_eq!(gone(&nightly(100..106), &POLICY).len(), 3, "three may always go");
+    assert_eq!(deleted_by(&nightly(0..40), &POLICY).len(), 10, "a quarter");
+    assert_eq!(deleted_by(&nightly(100..106), &POLICY).len(), 3, "three may always go");
 }
 
 #[test]
-fn what_cannot_be_read_freezes() {
+fn unreadable_objects_freeze_the_plan() {
     let unreadable = vec!["manifest.json: not JSON".to_string()];
-    frozen(&nightly(0..32), &PlanContext { unreadable, force: true, ..around() }, "not JSON");
+    frozen(&nightly(0..32), &PlanContext { unreadable, force: true, ..context() }, "not JSON");
 }

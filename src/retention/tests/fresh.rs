@@ -1,4 +1,4 @@
-//! How old the newest good backup is.
+//! The age of the newest good backup.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn newest(backups: &[RetainedBackup]) -> Option<(i64, bool)> {
 }
 
 #[test]
-fn the_newest_good_one_counts() {
+fn the_newest_good_backup_counts() {
     assert_eq!(newest(&nightly(0..5)), Some((0, true)));
     assert_eq!(newest(&nightly(1..5)), Some((1, true)));
     assert_eq!(newest(&nightly(2..5)), Some((2, false)));
@@ -28,7 +28,7 @@ fn the_newest_good_one_counts() {
 }
 
 #[test]
-fn to_the_second() {
+fn a_backup_is_fresh_up_to_the_last_second() {
     for (seconds, fresh) in [(0, true), (1, false)] {
         let mut old = backup(0);
         old.started = now() - TimeDelta::from_std(DAY).unwrap() - TimeDelta::seconds(seconds);
@@ -37,7 +37,7 @@ fn to_the_second() {
 }
 
 #[test]
-fn what_is_not_good_is_not_fresh() {
+fn bad_backups_are_not_fresh() {
     let kinds: [fn(&mut RetainedBackup); 4] = [
         |b| b.unsound = Some("its artifact is missing".into()),
         |b| b.contents = contents(1),
@@ -58,18 +58,18 @@ fn what_is_not_good_is_not_fresh() {
 }
 
 #[test]
-fn one_of_the_future_alone_is_none() {
+fn a_lone_backup_of_the_future_does_not_count() {
     let mut future = backup(0);
     future.started = now() + TimeDelta::minutes(11);
     let found = judge(std::slice::from_ref(&future));
     assert_eq!((found.newest, found.fresh), (None, false));
-    // Two clocks may differ a little.
+    // The clocks of two machines may differ by a few minutes.
     future.started = now() + TimeDelta::minutes(9);
     assert_eq!(judge(&[future]).newest.map(|(_, age)| age), Some(Duration::ZERO));
 }
 
 #[test]
-fn an_accepted_collapse_is_fresh_and_other_jobs_are_not_looked_at() {
+fn an_accepted_collapse_is_fresh_and_other_jobs_are_ignored() {
     let mut backups = nightly(2..5);
     let mut small = RetainedBackup { contents: contents(1), accepted: true, ..backup(0) };
     backups.push(small.clone());

@@ -98,10 +98,10 @@ pub fn failure() -> FailedRun {
 #[test]
 fn format_md_describes_every_field() {
     use uzima_backup::model::id::BackupId;
-    use uzima_backup::model::index::{Described, Index, Segment};
+    use uzima_backup::model::index::{Index, NamespaceDescription, Segment};
     let segment =
         Segment { namespace: 0, documents: 1, raw_bytes: 1, blake3: "x".into(), offset: 0, length: 1 };
-    let described = Described { options: "x".into(), indexes: vec!["x".into()] };
+    let described = NamespaceDescription { options: "x".into(), indexes: vec!["x".into()] };
     let index = Index {
         format: 1,
         id: "x".into(),
