@@ -161,9 +161,9 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
     let artifact = has(layout::is_artifact).filter(|_| has(|file| file == layout::TOMBSTONE).is_none());
     Ok(match artifact {
         None => Error::failed(none).hint("`uzima-backup list` shows those that exist"),
-        Some(key) => Error::failed(format!("{none}: its artifact {key} is there, and its manifest is not")).hint(format!(
-            "If there is a copy of {}, bring that back. Without it, {} tells whether the artifact is whole; a run that was \
-             killed leaves one, too",
+        Some(key) => Error::failed(format!("{none}: its artifact {key} exists, but its manifest is missing")).hint(format!(
+            "If there is a copy of {}, bring that back. Without a copy, {} shows whether the artifact is complete. A run that \
+             was killed also leaves an artifact",
             layout::manifest(id),
             inspect_artifact_step(store, key)
         )),

@@ -60,9 +60,19 @@ impl BackupFault {
         folder: &BackupFolder,
         verdict: Option<&Verdict>,
     ) -> Option<BackupFault> {
+        let object_fault = |what: &str, missing: FaultKind, key: &str, size: u64| {
+            let Some(object) = folder.values().find(|object| object.key == key) else {
+                return Some(BackupFault { kind: missing, why: format!("its {what} {key}{MISSING}") });
+            };
+            (object.size != size).then(|| {
+                let (found, size) = (several(object.size, "byte"), count(size));
+                let why = format!("its {what} {key} has {found}, but the manifest says {size}");
+                BackupFault { kind: FaultKind::Damaged, why }
+            })
+        };
         let (artifact, index) = (&manifest.artifact, &manifest.index);
-        object_fault("artifact", &artifact.key, artifact.size, FaultKind::ArtifactMissing, folder)
-            .or_else(|| object_fault("index", &index.key, index.size, FaultKind::IndexMissing, folder))
+        object_fault("artifact", FaultKind::ArtifactMissing, &artifact.key, artifact.size)
+            .or_else(|| object_fault("index", FaultKind::IndexMissing, &index.key, index.size))
             .or_else(|| {
                 let verdict = verdict.filter(|verdict| !verdict.sound)?;
                 let what = verdict.wrong().next().map_or("damaged", String::as_str);
@@ -129,27 +139,9 @@ impl BackupFault {
     }
 
     fn without_manifest(artifact: &str) -> BackupFault {
-        let why = format!("its artifact {artifact} is there, and its manifest is not");
+        let why = format!("its artifact {artifact} exists, but its manifest is missing");
         BackupFault { kind: FaultKind::ManifestMissing, why }
     }
-}
-
-/// Compares the listing of an object with the manifest.
-fn object_fault(
-    what: &str,
-    key: &str,
-    size: u64,
-    missing: FaultKind,
-    folder: &BackupFolder,
-) -> Option<BackupFault> {
-    let Some(object) = folder.values().find(|object| object.key == key) else {
-        return Some(BackupFault { kind: missing, why: format!("its {what} {key}{MISSING}") });
-    };
-    (object.size != size).then(|| {
-        let (found, size) = (several(object.size, "byte"), count(size));
-        let why = format!("its {what} {key} has {found}, the manifest says {size}");
-        BackupFault { kind: FaultKind::Damaged, why }
-    })
 }
 
 /// The status that `list` and `stats` show for a run and its backup.

@@ -81,7 +81,7 @@ impl FailedRun {
     pub(super) async fn read(store: &dyn Store, id: &BackupId) -> Result<Option<Result<FailedRun, String>>> {
         let check = |found: &FailedRun| {
             check_format(found.format)?;
-            if found.id == *id { Ok(()) } else { Err("speaks of another run".into()) }
+            if found.id == *id { Ok(()) } else { Err("belongs to another run".into()) }
         };
         read(store, &layout::failed(id), check).await
     }
@@ -99,7 +99,7 @@ impl Tombstone {
         let check = |found: &Tombstone| {
             check_format(found.format)?;
             let fits = found.id == *id && found.keys.iter().all(own);
-            if fits { Ok(()) } else { Err("speaks of another backup".into()) }
+            if fits { Ok(()) } else { Err("names another backup".into()) }
         };
         read(store, &layout::tombstone(id), check).await
     }
@@ -113,7 +113,7 @@ impl Tombstone {
 fn check_format(format: u32) -> Result<(), String> {
     match format {
         FORMAT => Ok(()),
-        _ => Err(format!("is of the format {format}, this version knows {FORMAT}")),
+        _ => Err(format!("has the format {format}, but this version only knows {FORMAT}")),
     }
 }
 

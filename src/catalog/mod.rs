@@ -95,14 +95,9 @@ pub struct CatalogOptions {
 }
 
 impl CatalogOptions {
-    /// Reads everything from the store, and keeps nothing.
-    pub fn at(now: DateTime<Utc>) -> CatalogOptions {
-        CatalogOptions { state_dir: None, now, recorded: BTreeSet::new() }
-    }
-
-    /// Uses and updates the files in this state directory.
+    /// Options that use and update the files in this state directory, if there is one.
     pub fn remembering(state_dir: Option<PathBuf>, now: DateTime<Utc>) -> CatalogOptions {
-        CatalogOptions { state_dir, ..CatalogOptions::at(now) }
+        CatalogOptions { state_dir, now, recorded: BTreeSet::new() }
     }
 }
 
@@ -314,7 +309,7 @@ async fn fetch<N: DeserializeOwned, M>(
 fn decode<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> Result<Manifest<N>, String> {
     let manifest: Manifest<N> = manifest::decode(bytes)?;
     if manifest.id != *id {
-        return Err(format!("it speaks of the backup {}", manifest.id));
+        return Err(format!("it is the manifest of the backup {}", manifest.id));
     }
     let own = |key: &str| store::is_key(key) && layout::parse(key).is_some_and(|(folder, _)| folder == *id);
     if let Some(key) = [&manifest.artifact.key, &manifest.index.key].into_iter().find(|key| !own(key)) {

@@ -121,6 +121,10 @@ impl KnownBackups {
     }
 }
 
+/// The next step if known backups are missing.
+const REMOUNT: &str = "Mount the disk, or correct the place; if the backups are gone for good, or this is a new \
+     place for them, run `uzima-backup backup --new-place` once";
+
 /// Known backups that are missing in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingBackups {
@@ -150,23 +154,20 @@ impl MissingBackups {
         (backups * 2 > known.len()).then(|| MissingBackups { backups, newest, place: place.into() })
     }
 
-    /// Returns the problem for messages.
-    pub fn words(&self) -> String {
+    fn words(&self) -> String {
         let (backups, place) = (count(self.backups as u64), &self.place);
         let words = if self.backups == 1 { "known backup is" } else { "known backups are" };
         format!("{backups} {words} not in {place}: is the disk mounted?")
     }
 
-    /// Returns the next step for a person.
-    pub fn step(&self) -> String {
-        "Mount the disk, or correct the place; if the backups are gone for good, or this is a new place for them, run \
-         `uzima-backup backup --new-place` once"
-            .into()
+    /// Returns the problem with the next step.
+    pub fn message(&self) -> String {
+        format!("{}; {REMOUNT}", self.words())
     }
 
     /// The error of a run that must not write to the place.
     pub fn error(&self) -> Error {
-        Error::new(Kind::Unmounted, self.words()).hint(self.step())
+        Error::new(Kind::Unmounted, self.words()).hint(REMOUNT)
     }
 }
 
@@ -272,7 +273,7 @@ impl Cache {
             Ok(read > 0)
         };
         if !next(&mut line)? || serde_json::from_slice::<CacheHeader>(&line)? != self.header() {
-            return Err(refuse("it is of another version or place"));
+            return Err(refuse("it belongs to another version or place"));
         }
         while next(&mut line)? {
             let cached: CachedKey<'_> = serde_json::from_slice(&line)?;

@@ -194,7 +194,7 @@ impl Records {
     }
 
     /// Adds the result of a verify to the record of a backup, if there is one.
-    pub async fn mark_verified(&self, id: &BackupId, verified: &Verified) -> Result<()> {
+    async fn mark_verified(&self, id: &BackupId, verified: &Verified) -> Result<()> {
         let (known, _) =
             fields(verified).map_err(|e| Error::failed("cannot encode the result").caused_by(e))?;
         // Field by field, so that a verify without a drill keeps the last drill.
@@ -281,7 +281,7 @@ fn decode(mut document: Document) -> Result<BackupRun, String> {
     let format = count::deserialize(bson::Deserializer::new(document.remove("format").unwrap_or(Bson::Null)));
     let format = format.map_err(message)?.ok_or("it has no format")?;
     if format != FORMAT as u64 {
-        return Err(format!("it is of the format {format}, this version knows {FORMAT}"));
+        return Err(format!("it has the format {format}, but this version only knows {FORMAT}"));
     }
     let read = Cell::new(None);
     let fields = document.into_iter().map(|(key, value)| {

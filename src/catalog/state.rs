@@ -93,7 +93,7 @@ impl StoreState {
             incomplete: BTreeMap::new(),
             failed: catalog.failures(&failed).await?,
             // The place may be another one. Conclusions from it could delete the backups that are left.
-            unreadable: missing.iter().map(|m| format!("{}; {}", m.words(), m.step())).collect(),
+            unreadable: missing.iter().map(MissingBackups::message).collect(),
             missing,
             future: Vec::new(),
         };
@@ -205,7 +205,7 @@ impl StoreState {
         if self.found.is_empty() && self.halfway.is_empty() && !self.others.is_empty() {
             let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
             problems.push(format!(
-                "there are no backups of the job {}, only of {}: nothing of those goes (--job, BACKUP_JOB)",
+                "there are no backups of the job {}, only of {}, which are not deleted (--job, BACKUP_JOB)",
                 self.job,
                 others.join(", ")
             ));

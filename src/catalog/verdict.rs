@@ -103,12 +103,12 @@ impl Verdict {
     ) -> Result<Option<Result<Verdict, String>>> {
         let check = |found: &Verdict| {
             if found.format != FORMAT || found.id != *id {
-                return Err("speaks of another backup, or is of a newer format".into());
+                return Err("belongs to another backup, or has a newer format".into());
             }
             // The name decides which result is the newest.
             match layout::verified(id, found.at) == key {
                 true => Ok(()),
-                false => Err(format!("is named after another time than it was written at, {}", found.at)),
+                false => Err(format!("is named after another time than the end of its verify, {}", found.at)),
             }
         };
         marks::read(store, key, check).await
@@ -205,7 +205,7 @@ mod tests {
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
         let old: Verdict = serde_json::from_str(OLD).unwrap();
         let verdicts = async || {
-            let reading = CatalogOptions::at("2026-11-23T12:00:00Z".parse().unwrap());
+            let reading = CatalogOptions::remembering(None, "2026-11-23T12:00:00Z".parse().unwrap());
             let catalog = Catalog::read(&store, &reading).await.unwrap();
             catalog.verdicts(std::slice::from_ref(&old.id)).await.unwrap().remove(&old.id).unwrap()
         };

@@ -189,7 +189,7 @@ fn kept<'a>(good: &[&'a RetainedBackup], policy: &Policy) -> BTreeMap<&'a Backup
     let mut kept: BTreeMap<&BackupId, (Rule, String)> = BTreeMap::new();
     for (rule, count) in [(Rule::Min, policy.min), (Rule::Last, policy.last)] {
         for backup in good.iter().take(count) {
-            let newest = several(count as u64, "good one");
+            let newest = several(count as u64, "good backup");
             let reason = || (rule, format!("among the newest {newest} ({})", rule.word()));
             kept.entry(&backup.id).or_insert_with(reason);
         }
@@ -209,7 +209,7 @@ fn kept<'a>(good: &[&'a RetainedBackup], policy: &Policy) -> BTreeMap<&'a Backup
             if periods.len() == count {
                 break;
             }
-            let reason = || (rule, format!("the newest good one of {period} ({})", rule.word()));
+            let reason = || (rule, format!("the newest good backup of {period} ({})", rule.word()));
             kept.entry(&backup.id).or_insert_with(reason);
             periods.push(period);
         }
@@ -225,7 +225,7 @@ fn keep_accepted(decisions: &mut [RetentionDecision], judged: &[(&RetainedBackup
         if older && backup.accepted && quality.is_good() && decision.action == RetentionAction::Delete {
             decision.action = RetentionAction::Keep;
             decision.rule = Rule::Accepted;
-            decision.reason = "accepted, and an older one stays".into();
+            decision.reason = "accepted, and an older good backup stays".into();
         }
         older |= decision.action == RetentionAction::Keep && quality.is_good();
     }

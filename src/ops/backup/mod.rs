@@ -338,7 +338,7 @@ async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option
     };
     match catalog::missing_backups(&*resources.store, &CatalogOptions { recorded, ..reading }).await? {
         Some(absent) if absent.newest => Err(absent.error()),
-        Some(absent) => Ok(Some(format!("{}; {}", absent.words(), absent.step()))),
+        Some(absent) => Ok(Some(absent.message())),
         None => Ok(None),
     }
 }

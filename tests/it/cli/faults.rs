@@ -48,7 +48,7 @@ fn list_and_stats_report_a_missing_or_truncated_object() {
             format!("its artifact {} is missing", backups[0].artifact.key),
         ),
         (1, "index_missing", "index missing", format!("its index {} is missing", backups[1].index.key)),
-        (2, "damaged", "damaged", "has 7 bytes, the manifest says 12".to_string()),
+        (2, "damaged", "damaged", "has 7 bytes, but the manifest says 12".to_string()),
     ] {
         for rows in [&list["backups"], &stats["last"]] {
             let row = row(rows, &backups[n]);

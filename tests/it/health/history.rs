@@ -137,7 +137,7 @@ fn each_stored_backup_that_is_not_good_is_named() {
         let old = SystemTime::now() - Duration::from_secs(2 * 3600);
         std::fs::File::options().write(true).open(file(object)).unwrap().set_modified(old).unwrap();
     }
-    backups().only("backups", &[early, "its manifest is not", lone, "cleanup --orphans"], &[]);
+    backups().only("backups", &[early, "its manifest is missing", lone, "cleanup --orphans"], &[]);
     let listed = place.run(&["list"]).ends(4).stdout;
     let row = listed.lines().find(|line| line.starts_with(early));
     assert!(row.is_some_and(|row| row.contains("manifest missing")), "{listed}");

@@ -98,10 +98,14 @@ impl Shelf {
 
     /// The ids that `list` shows.
     pub async fn listed(&self) -> Vec<String> {
-        let found =
-            list::list(&*self.store(), &[], &list::ListOptions::default(), &CatalogOptions::at(Utc::now()))
-                .await
-                .expect("a list");
+        let found = list::list(
+            &*self.store(),
+            &[],
+            &list::ListOptions::default(),
+            &CatalogOptions::remembering(None, Utc::now()),
+        )
+        .await
+        .expect("a list");
         found.rows.iter().map(|row| row.id.to_string()).collect()
     }
 
