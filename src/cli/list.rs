@@ -146,7 +146,9 @@ mod tests {
         let started = "2026-11-24T03:00:00Z".parse().unwrap();
         let mut run = BackupRun::begun(id, "all@db1", "db1", &crate::store::Store::place(&store), started);
         run.error = Some(error.into());
-        let report = list(&store, &[run], &ListOptions::default(), &CatalogOptions::at(now)).await.unwrap();
+        let report = list(&store, &[run], &ListOptions::default(), &CatalogOptions::remembering(None, now))
+            .await
+            .unwrap();
         text(&report, None, now, width)
     }
 

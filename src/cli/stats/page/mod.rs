@@ -259,7 +259,7 @@ fn kept_row(stay: &Stay, report: &StatsReport, clean: impl Fn(&str) -> String) -
             (None, Rule::Pinned) => "it is unpinned".into(),
             (None, _) => format!("later than in {HORIZON} days"),
         },
-        why: stay.rule.to_string(),
+        why: stay.rule.word().into(),
         wrong: stay.wrong.as_deref().map(|why| shortened(&clean(why))),
     }
 }
