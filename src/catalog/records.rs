@@ -32,8 +32,7 @@ use crate::config::uri;
 use crate::model::id::BackupId;
 use crate::mongo::client::Access;
 use crate::mongo::commands::{bounded, heard};
-use crate::mongo::errors;
-use crate::mongo::errors::{Class, User};
+use crate::mongo::errors::{self, Class, UriSetting, User};
 
 const RUNS: &str = "runs";
 /// The version of the format of a record.
@@ -77,7 +76,7 @@ impl Records {
             Error::failed(format!("the server of the records cannot be resolved: {}", redactor.clean(&why)))
                 .hint("Correct MONGO_URI or BACKUP_RECORDS; with BACKUP_RECORDS=off nothing is recorded")
         };
-        let access = Access::read("the connection string of the records", uri).await?;
+        let access = Access::read(UriSetting::RECORDS, uri).await?;
         let parsed = tokio::time::timeout(patience, access.options()).await;
         let (mut options, user) = parsed
             .map_err(|_| failed(format!("no answer within {} s", patience.as_secs())))?
@@ -237,14 +236,14 @@ impl Records {
                 format!("Name a user who may write to the database {RECORDS_DB}; {off}")
             }
             (Class::Login, _) => format!("Check user, password and authSource; {off}"),
-            _ => match errors::connect_hint(&error, "the connection string of the records", true) {
+            _ => match errors::connect_hint(&error, UriSetting::RECORDS) {
                 Some(hint) => format!("{hint}; {off}"),
                 None => format!("Check that MongoDB runs there and takes writes; {off}"),
             },
         };
         log::debug!("records cannot be {what}: {error}");
-        let why = match self.access.relay_failure("the connection string of the records", true) {
-            Some((why, _)) if errors::classify(&error) == Class::Interrupted => why,
+        let why = match self.access.relay_failure() {
+            Some(why) if errors::classify(&error) == Class::Interrupted => why,
             _ => self.redactor.clean(&errors::tidy(&error)),
         };
         Error::failed(format!("records cannot be {what} (MongoDB at {}, database {RECORDS_DB})", self.places))

@@ -20,7 +20,7 @@ use crate::ops::drill::{self, DrillResources, DrillTarget};
 use crate::ops::verify::{
     self, VerifiedBackup, VerifyOptions, VerifyReport, VerifyResources, VerifySelection,
 };
-use crate::restore_target::throwaway::Program;
+use crate::restore_target::throwaway;
 use crate::store::Store;
 
 pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
@@ -121,7 +121,7 @@ async fn drill_target(config: &Config) -> Result<DrillTarget> {
     }
     let search_path = config.machine.search_path.as_deref();
     let program =
-        Program::find(config.mongod_path.as_ref()?.as_deref(), search_path).await.map_err(|why| {
+        throwaway::find(config.mongod_path.as_ref()?.as_deref(), search_path).await.map_err(|why| {
             Error::usage(format!("there is no server for the drill: {why}"))
                 .hint("Install mongod, set MONGOD_PATH, or name a server for drills: --to-uri, DRILL_URI")
         })?;

@@ -6,6 +6,7 @@
 //! `demultiplexer.go`), including the CRC of each namespace before the namespace counts as complete.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{BufRead, ErrorKind, Read};
 
 use bson::RawDocument;
@@ -40,6 +41,7 @@ pub struct Demux<R> {
     by_name: BTreeMap<(String, String), usize>,
     /// The namespace that the sink has open.
     open: Option<usize>,
+    /// The bytes of documents that wait.
     waiting: usize,
     /// See [`Demux::mixed`].
     mixed: bool,
@@ -48,22 +50,24 @@ pub struct Demux<R> {
 }
 
 /// The state of an announced namespace.
-#[derive(Default)]
 struct Announced {
-    wanted: bool,
+    /// `db.collection`, for messages.
+    name: String,
+    /// The place in the sink's prelude; `None` if the namespace is not wanted.
+    place: Option<usize>,
+    has_documents: bool,
     began: bool,
-    /// The archive has no more documents of it, and the CRC was right.
-    closed: bool,
     /// The sink has all its documents.
     complete: bool,
+    /// The checksum so far; `None` when the archive has no more documents of it, and the checksum was right.
     crc: Option<crc_fast::Digest>,
     held: Vec<u8>,
 }
 
 impl<R: BufRead> Demux<R> {
-    pub fn new(input: R) -> Demux<R> {
+    pub fn new(reader: R) -> Demux<R> {
         Demux {
-            input: Input::new(input),
+            input: Input { reader, document: Vec::new(), ready: 0 },
             states: Vec::new(),
             by_name: BTreeMap::new(),
             open: None,
@@ -95,73 +99,86 @@ impl<R: BufRead> Demux<R> {
     /// Returns an error if the archive is damaged, or the error of the sink.
     pub fn run(mut self, wanted: &dyn Fn(&Namespace) -> bool, sink: &mut dyn Sink) -> Result<ArchiveHeader> {
         self.input.magic()?;
-        let header = self.header()?;
+        let header = self.input.next("its header")?.ok_or_else(|| damaged("it has no header"))?;
+        let header = ArchiveHeader {
+            server_version: text(header, "server_version")?.into(),
+            tool_version: text(header, "tool_version")?.into(),
+        };
         let mut structure = Structure::default();
         let mut announced = Vec::new();
-        let mut places = Vec::new();
-        while self.input.next("a namespace's metadata")? {
-            structure.keep(self.input.len()).map_err(|e| damaged(&e.to_string()))?;
-            let mut namespace = self.metadata()?;
+        while let Some(row) = self.input.next("a namespace's metadata")? {
+            structure.keep(row.as_bytes().len()).map_err(damaged)?;
+            let mut namespace = namespace(row, &self.listed)?;
             if versions::has_raw_data(&header.server_version) {
                 namespace.buckets = None;
             }
             let key = (namespace.db.clone(), namespace.data_collection().to_string());
-            let wanted = wanted(&namespace);
+            let name = format!("{}.{}", key.0, key.1);
             if self.by_name.insert(key, self.states.len()).is_some() {
-                return Err(damaged(&format!("it announces {namespace} twice")));
+                return Err(damaged(format!("it announces {namespace} twice")));
             }
-            places.push(wanted.then_some(announced.len()));
+            let wanted = wanted(&namespace);
             self.states.push(Announced {
-                wanted,
+                name,
+                place: wanted.then_some(announced.len()),
+                has_documents: namespace.has_documents() || !wanted,
+                began: false,
+                complete: false,
                 crc: Some(crc_fast::Digest::new(Crc64Xz)),
-                ..Announced::default()
+                held: Vec::new(),
             });
             if wanted {
                 announced.push(namespace);
             }
         }
-        let views: Vec<usize> = places
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| p.is_some_and(|p: usize| !announced[p].has_documents()))
-            .map(|(i, _)| i)
-            .collect();
         sink.prelude(announced)?;
-        while self.input.next_block()? {
-            self.block(&places, &views, sink)?;
+        while let Some(header) = self.input.next_block()? {
+            let (db, collection) = (text(header, "db")?, text(header, "collection")?);
+            let crc = header.get_i64("CRC").map_err(damaged)?;
+            let crc = header.get_bool("EOF").map_err(damaged)?.then_some(crc);
+            let at = *self.by_name.get(&(db.into(), collection.into())).ok_or_else(|| {
+                damaged(format!("it has documents of {db}.{collection}, which it does not announce"))
+            })?;
+            self.block(at, crc, sink)?;
         }
-        match self.states.iter().position(|s| !s.closed) {
+        match self.states.iter().find(|state| state.crc.is_some()) {
             None => Ok(header),
-            Some(at) => Err(damaged(&format!("it ends before the end of {}", self.name(at)))),
+            Some(state) => Err(damaged(format!("it ends before the end of {}", state.name))),
         }
     }
 
-    /// Reads a block whose header was read: documents and a terminator.
-    fn block(&mut self, places: &[Option<usize>], views: &[usize], sink: &mut dyn Sink) -> Result<()> {
-        let at = self.block_namespace()?;
-        let (end, crc) = self.block_end()?;
-        self.states[at].began = true;
+    /// Reads the documents of a block and its terminator. `crc` is given if the block ends its namespace.
+    fn block(&mut self, at: usize, crc: Option<i64>, sink: &mut dyn Sink) -> Result<()> {
+        let state = &mut self.states[at];
+        let name = state.name.clone();
+        if state.crc.is_none() {
+            return Err(damaged(format!("documents follow after the end of {name}")));
+        }
+        state.began = true;
+        let place = state.place;
         if self.mixed {
-            self.open = places[at].is_some().then_some(at);
-            places[at].map_or(Ok(()), |place| sink.begin(place))?;
-        } else if self.open.is_none() && self.states[at].wanted {
-            self.open_next(at, places, sink)?;
+            self.open = place.map(|_| at);
+            place.map_or(Ok(()), |place| sink.begin(place))?;
+        } else if let Some(place) = place
+            && self.open.is_none()
+        {
+            self.open_next(at, place, sink)?;
         }
         while self.input.next_run()? {
-            if end {
-                return Err(damaged(&format!("documents follow after the end of {}", self.name(at))));
+            let state = &mut self.states[at];
+            if crc.is_some() {
+                return Err(damaged(format!("documents follow after the end of {name}")));
             }
-            if views.contains(&at) {
-                return Err(damaged(&format!("the view {} has documents", self.name(at))));
+            if !state.has_documents {
+                return Err(damaged(format!("the view {name} has documents")));
             }
             let run = self.input.run()?;
-            let state = &mut self.states[at];
             if let Some(digest) = &mut state.crc {
                 digest.update(run);
             }
             if self.open == Some(at) {
                 hand_on(run, sink)?;
-            } else if state.wanted {
+            } else if place.is_some() {
                 state.held.extend_from_slice(run);
                 self.waiting += run.len();
                 if self.waiting > WAITING {
@@ -172,15 +189,12 @@ impl<R: BufRead> Demux<R> {
                 }
             }
         }
-        if end {
-            self.close(at, crc, places, sink)?;
-        }
-        Ok(())
+        crc.map_or(Ok(()), |crc| self.close(at, crc, sink))
     }
 
     /// Opens a namespace in the sink and hands on its waiting documents.
-    fn open_next(&mut self, at: usize, places: &[Option<usize>], sink: &mut dyn Sink) -> Result<()> {
-        sink.begin(places[at].expect("only wanted namespaces are opened"))?;
+    fn open_next(&mut self, at: usize, place: usize, sink: &mut dyn Sink) -> Result<()> {
+        sink.begin(place)?;
         self.open = Some(at);
         let held = std::mem::take(&mut self.states[at].held);
         self.waiting -= held.len();
@@ -188,81 +202,56 @@ impl<R: BufRead> Demux<R> {
     }
 
     /// Closes a namespace that the archive has closed. The sink gets its end when it is open there.
-    fn close(&mut self, at: usize, crc: i64, places: &[Option<usize>], sink: &mut dyn Sink) -> Result<()> {
-        let digest =
-            self.states[at].crc.take().ok_or_else(|| damaged(&format!("{} ends twice", self.name(at))))?;
-        if digest.finalize() as i64 != crc {
-            return Err(damaged(&format!("the checksum of {} does not match its documents", self.name(at))));
+    fn close(&mut self, at: usize, crc: i64, sink: &mut dyn Sink) -> Result<()> {
+        let state = &mut self.states[at];
+        if state.crc.take().is_none_or(|digest| digest.finalize() as i64 != crc) {
+            return Err(damaged(format!("the checksum of {} does not match its documents", state.name)));
         }
-        self.states[at].closed = true;
         if self.open != Some(at) {
             return Ok(());
         }
-        sink.end()?;
-        self.states[at].complete = true;
-        self.open = None;
-        if self.mixed {
-            return Ok(());
-        }
+        self.complete(at, sink)?;
         // First namespaces that wait in full, then one that is still being read.
-        while let Some(next) = self.states.iter().position(|s| s.wanted && s.began && !s.complete) {
-            let whole = self.states.iter().position(|s| s.wanted && s.closed && !s.complete);
-            let next = whole.unwrap_or(next);
-            self.open_next(next, places, sink)?;
-            if !self.states[next].closed {
+        while !self.mixed
+            && let Some((next, place)) = self.waiting_place(true).or_else(|| self.waiting_place(false))
+        {
+            self.open_next(next, place, sink)?;
+            if self.states[next].crc.is_some() {
                 break;
             }
-            sink.end()?;
-            self.states[next].complete = true;
-            self.open = None;
+            self.complete(next, sink)?;
         }
         Ok(())
     }
 
-    fn header(&mut self) -> Result<ArchiveHeader> {
-        if !self.input.next("its header")? {
-            return Err(damaged("it has no header"));
-        }
-        let header = self.input.parsed("its header")?;
-        let text = |key: &str| header.get_str(key).map(str::to_string).map_err(|e| damaged(&e.to_string()));
-        Ok(ArchiveHeader { server_version: text("server_version")?, tool_version: text("tool_version")? })
+    fn complete(&mut self, at: usize, sink: &mut dyn Sink) -> Result<()> {
+        self.states[at].complete = true;
+        self.open = None;
+        sink.end()
     }
 
-    fn metadata(&self) -> Result<Namespace> {
-        let row = self.input.parsed("a namespace's metadata")?;
-        let text = |key: &str| row.get_str(key).map_err(|e| damaged(&e.to_string()));
-        let (db, collection, metadata) = (text("db")?, text("collection")?, text("metadata")?);
-        let same = |n: &&Namespace| n.db == db && n.collection == collection && n.metadata == metadata;
-        match self.listed.iter().find(same) {
-            Some(namespace) => Ok(namespace.clone()),
-            None => metadata::parse(db, collection, metadata),
-        }
+    /// The first wanted namespace that began and that the sink does not have in full. With `closed`, only one
+    /// that the archive has closed.
+    fn waiting_place(&self, closed: bool) -> Option<(usize, usize)> {
+        self.states.iter().enumerate().find_map(|(at, state)| {
+            let waits = state.began && !state.complete && !(closed && state.crc.is_some());
+            state.place.filter(|_| waits).map(|place| (at, place))
+        })
     }
+}
 
-    fn block_namespace(&self) -> Result<usize> {
-        let header = self.input.parsed("a block's header")?;
-        let text = |key: &str| header.get_str(key).map_err(|e| damaged(&e.to_string()));
-        let key = (text("db")?.to_string(), text("collection")?.to_string());
-        let at = *self.by_name.get(&key).ok_or_else(|| {
-            damaged(&format!("it has documents of {}.{}, which it does not announce", key.0, key.1))
-        })?;
-        if self.states[at].closed {
-            return Err(damaged(&format!("documents follow after the end of {}.{}", key.0, key.1)));
-        }
-        Ok(at)
+/// The namespace that a document announces, if possible as the server listed it.
+fn namespace(row: &RawDocument, listed: &[Namespace]) -> Result<Namespace> {
+    let (db, collection, metadata) = (text(row, "db")?, text(row, "collection")?, text(row, "metadata")?);
+    let same = |n: &&Namespace| n.db == db && n.collection == collection && n.metadata == metadata;
+    match listed.iter().find(same) {
+        Some(namespace) => Ok(namespace.clone()),
+        None => metadata::parse(db, collection, metadata),
     }
+}
 
-    fn block_end(&self) -> Result<(bool, i64)> {
-        let header = self.input.parsed("a block's header")?;
-        let end = header.get_bool("EOF").map_err(|e| damaged(&e.to_string()))?;
-        let crc = header.get_i64("CRC").map_err(|e| damaged(&e.to_string()))?;
-        Ok((end, crc))
-    }
-
-    fn name(&self, at: usize) -> String {
-        let found = self.by_name.iter().find(|(_, place)| **place == at);
-        found.map(|((db, collection), _)| format!("{db}.{collection}")).unwrap_or_default()
-    }
+fn text<'a>(document: &'a RawDocument, key: &str) -> Result<&'a str> {
+    document.get_str(key).map_err(damaged)
 }
 
 /// Hands on the documents of a run.
@@ -289,10 +278,6 @@ struct Input<R> {
 }
 
 impl<R: BufRead> Input<R> {
-    fn new(reader: R) -> Input<R> {
-        Input { reader, document: Vec::new(), ready: 0 }
-    }
-
     /// Reads the first four bytes and compares them with [`MAGIC`].
     fn magic(&mut self) -> Result<()> {
         let mut magic = [0; 4];
@@ -303,27 +288,24 @@ impl<R: BufRead> Input<R> {
         Ok(())
     }
 
-    /// Reads the next block's header. Returns false at the end of the stream.
-    fn next_block(&mut self) -> Result<bool> {
+    /// Reads the next block's header. Returns `None` at the end of the stream.
+    fn next_block(&mut self) -> Result<Option<&RawDocument>> {
         if self.reader.fill_buf().map_err(read_failed)?.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        if !self.next("a block's header")? {
-            return Err(damaged("a block has no header"));
-        }
-        Ok(true)
+        self.next("a block's header")?.map(Some).ok_or_else(|| damaged("a block has no header"))
     }
 
-    /// Reads the next document. Returns false at a terminator. `what` is the document's name in errors.
-    fn next(&mut self, what: &str) -> Result<bool> {
+    /// Reads the next document. Returns `None` at a terminator. `what` is the document's name in errors.
+    fn next(&mut self, what: &str) -> Result<Option<&RawDocument>> {
         let mut length = [0; 4];
         self.fill(&mut length, what)?;
         if length == TERMINATOR {
-            return Ok(false);
+            return Ok(None);
         }
         let len = usize::try_from(i32::from_le_bytes(length)).unwrap_or(0);
         if !(5..=LONGEST).contains(&len) {
-            return Err(damaged(&format!("{what} has the impossible length {}", i32::from_le_bytes(length))));
+            return Err(damaged(format!("{what} has the impossible length {}", i32::from_le_bytes(length))));
         }
         self.document.clear();
         self.document.extend_from_slice(&length);
@@ -332,12 +314,13 @@ impl<R: BufRead> Input<R> {
         let mut next = self.reader.by_ref().take(rest as u64);
         let read = next.read_to_end(&mut self.document).map_err(read_failed)?;
         if read < rest {
-            return Err(damaged(&format!("it ends within {what}")));
+            return Err(damaged(format!("it ends within {what}")));
         }
         if self.document.last() != Some(&0) {
-            return Err(damaged(&format!("{what} does not end like a BSON document")));
+            return Err(damaged(format!("{what} does not end like a BSON document")));
         }
-        Ok(true)
+        let document = RawDocument::from_bytes(&self.document);
+        document.map(Some).map_err(|e| damaged(format!("{what} is not BSON: {e}")))
     }
 
     /// Moves to the next documents of a block, as many as are in the buffer. Returns false at the block's
@@ -345,7 +328,7 @@ impl<R: BufRead> Input<R> {
     fn next_run(&mut self) -> Result<bool> {
         self.reader.consume(self.ready);
         self.ready = whole_documents(self.reader.fill_buf().map_err(read_failed)?);
-        if self.ready > 0 { Ok(true) } else { self.next("a document") }
+        Ok(self.ready > 0 || self.next("a document")?.is_some())
     }
 
     /// Returns the current documents, concatenated.
@@ -356,19 +339,9 @@ impl<R: BufRead> Input<R> {
         }
     }
 
-    /// Returns the length of the last document.
-    fn len(&self) -> usize {
-        self.document.len()
-    }
-
-    /// Returns the last document.
-    fn parsed(&self, what: &str) -> Result<&RawDocument> {
-        RawDocument::from_bytes(&self.document).map_err(|e| damaged(&format!("{what} is not BSON: {e}")))
-    }
-
     fn fill(&mut self, bytes: &mut [u8], what: &str) -> Result<()> {
         self.reader.read_exact(bytes).map_err(|e| match e.kind() {
-            ErrorKind::UnexpectedEof => damaged(&format!("it ends within {what}")),
+            ErrorKind::UnexpectedEof => damaged(format!("it ends within {what}")),
             _ => read_failed(e),
         })
     }
@@ -389,7 +362,7 @@ pub fn whole_documents(bytes: &[u8]) -> usize {
     bytes.len() - rest.len()
 }
 
-fn damaged(why: &str) -> Error {
+fn damaged(why: impl Display) -> Error {
     Error::failed(format!("the archive is damaged or incomplete: {why}"))
 }
 

@@ -36,42 +36,36 @@ pub fn write_document(out: &mut String, document: &RawDocument) -> Result<(), bs
 }
 
 fn write_fields(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
-    out.push('{');
     for (i, element) in document.iter().enumerate() {
         let (key, value) = element?;
-        if i > 0 {
-            out.push(',');
-        }
-        write_string(out, key.as_str());
+        out.push(if i == 0 { '{' } else { ',' });
+        out.push_str(&quoted(key.as_str()));
         out.push(':');
         write_value(out, value)?;
     }
-    out.push('}');
+    out.push_str(if document.is_empty() { "{}" } else { "}" });
     Ok(())
 }
 
 fn write_array(out: &mut String, array: &RawArray) -> Result<(), bson::error::Error> {
-    out.push('[');
     for (i, value) in array.into_iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
+        out.push(if i == 0 { '[' } else { ',' });
         write_value(out, value?)?;
     }
-    out.push(']');
+    out.push_str(if array.is_empty() { "[]" } else { "]" });
     Ok(())
 }
 
-/// Appends `text` as a JSON string. Only the characters that JSON requires are escaped, not `<`, `>` or `&`.
-pub(super) fn write_string(out: &mut String, text: &str) {
-    out.push_str(&serde_json::to_string(text).expect("a string is JSON"));
+/// `text` as a JSON string. Only the characters that JSON requires are escaped, not `<`, `>` or `&`.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a string is JSON")
 }
 
 fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::error::Error> {
     macro_rules! put { ($($t:tt)*) => { write!(out, $($t)*).expect("writing to a String succeeds") } }
     match value {
         RawBsonRef::Double(v) => put!(r#"{{"$numberDouble":"{}"}}"#, double(v)),
-        RawBsonRef::String(v) => write_string(out, v),
+        RawBsonRef::String(v) => out.push_str(&quoted(v)),
         RawBsonRef::Document(v) => write_fields(out, v)?,
         RawBsonRef::Array(v) => write_array(out, v)?,
         RawBsonRef::Binary(v) => put!(
@@ -84,35 +78,23 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
         RawBsonRef::Boolean(v) => put!("{v}"),
         RawBsonRef::DateTime(v) => put!(r#"{{"$date":{{"$numberLong":"{}"}}}}"#, v.timestamp_millis()),
         RawBsonRef::Null => out.push_str("null"),
-        RawBsonRef::RegularExpression(v) => {
-            out.push_str(r#"{"$regularExpression":{"pattern":"#);
-            write_string(out, v.pattern.as_str());
-            out.push_str(r#","options":"#);
-            write_string(out, v.options.as_str());
-            out.push_str("}}");
-        }
+        RawBsonRef::RegularExpression(v) => put!(
+            r#"{{"$regularExpression":{{"pattern":{},"options":{}}}}}"#,
+            quoted(v.pattern.as_str()),
+            quoted(v.options.as_str())
+        ),
         RawBsonRef::DbPointer(v) => {
             // The fields of a DBPointer are private to the bson crate; its own JSON is exact here.
             let json = bson::Bson::try_from(bson::RawBson::from(RawBsonRef::DbPointer(v)))?;
             put!("{}", json.into_canonical_extjson());
         }
-        RawBsonRef::JavaScriptCode(v) => {
-            out.push_str(r#"{"$code":"#);
-            write_string(out, v);
-            out.push('}');
-        }
+        RawBsonRef::JavaScriptCode(v) => put!(r#"{{"$code":{}}}"#, quoted(v)),
         RawBsonRef::JavaScriptCodeWithScope(v) => {
-            out.push_str(r#"{"$code":"#);
-            write_string(out, v.code);
-            out.push_str(r#","$scope":"#);
+            put!(r#"{{"$code":{},"$scope":"#, quoted(v.code));
             write_fields(out, v.scope)?;
             out.push('}');
         }
-        RawBsonRef::Symbol(v) => {
-            out.push_str(r#"{"$symbol":"#);
-            write_string(out, v);
-            out.push('}');
-        }
+        RawBsonRef::Symbol(v) => put!(r#"{{"$symbol":{}}}"#, quoted(v)),
         RawBsonRef::Int32(v) => put!(r#"{{"$numberInt":"{v}"}}"#),
         RawBsonRef::Timestamp(v) => put!(r#"{{"$timestamp":{{"t":{},"i":{}}}}}"#, v.time, v.increment),
         RawBsonRef::Int64(v) => put!(r#"{{"$numberLong":"{v}"}}"#),
@@ -125,12 +107,10 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
 
 /// Returns the shortest text that reads back as the same double. It contains a point or an exponent.
 fn double(v: f64) -> String {
-    if v.is_nan() {
-        "NaN".into()
-    } else if v.is_infinite() {
-        if v > 0.0 { "Infinity".into() } else { "-Infinity".into() }
-    } else {
-        format!("{v:?}")
+    match v {
+        f64::INFINITY => "Infinity".into(),
+        f64::NEG_INFINITY => "-Infinity".into(),
+        v => format!("{v:?}"),
     }
 }
 
@@ -152,9 +132,6 @@ pub enum Json {
 
 impl Json {
     /// Parses a text. Skips a byte order mark at its beginning.
-    ///
-    /// # Errors
-    /// Returns an error if the text is not JSON.
     pub fn parse(text: &str) -> Result<Json, String> {
         serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| e.to_string())
     }
@@ -168,9 +145,6 @@ impl Json {
     }
 
     /// Converts an object to a document. Returns `None` if the value is not an object.
-    ///
-    /// # Errors
-    /// Returns an error if a key cannot be a BSON key.
     pub fn document(&self) -> Result<Option<RawDocumentBuf>, String> {
         self.document_with(&BTreeSet::new()).map(|(document, _)| document)
     }
@@ -211,20 +185,14 @@ impl Json {
         Ok((document, reader.count))
     }
 
-    fn str(&self) -> Option<&str> {
-        match self {
-            Json::String(text) => Some(text),
-            _ => None,
-        }
+    pub(super) fn str(&self) -> Option<&str> {
+        if let Json::String(text) = self { Some(text) } else { None }
     }
 
     /// Returns the value of an object that has only this key.
     fn only(&self, key: &str) -> Option<&Json> {
         match self {
-            Json::Object(pairs) => match &pairs[..] {
-                [(name, value)] if name == key => Some(value),
-                _ => None,
-            },
+            Json::Object(pairs) if pairs.len() == 1 => self.get(key),
             _ => None,
         }
     }
@@ -264,11 +232,8 @@ impl JsonToBson<'_> {
             Json::Double(value) => RawBson::Double(*value),
             Json::String(text) => RawBson::String(text.clone()),
             Json::Array(items) => {
-                let mut out = RawArrayBuf::new();
-                for item in items {
-                    out.push(self.value(item)?);
-                }
-                RawBson::Array(out)
+                let items: Result<RawArrayBuf, String> = items.iter().map(|item| self.value(item)).collect();
+                RawBson::Array(items?)
             }
             Json::Object(pairs) => match self.extended(pairs)? {
                 Some(value) => value,
@@ -417,19 +382,11 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
-        }
-        Ok(Json::Array(items))
+        std::iter::from_fn(|| access.next_element().transpose()).collect::<Result<_, _>>().map(Json::Array)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = access.next_entry()? {
-            pairs.push(pair);
-        }
-        Ok(Json::Object(pairs))
+        std::iter::from_fn(|| access.next_entry().transpose()).collect::<Result<_, _>>().map(Json::Object)
     }
 }
 

@@ -3,15 +3,11 @@
 use bson::{RawDocument, RawDocumentBuf};
 
 use crate::base::error::{Error, Result};
-use crate::dumpformat::extjson;
-use crate::dumpformat::extjson::Json;
-use crate::model::namespace::{Namespace, Type};
+use crate::dumpformat::extjson::{self, Json};
+use crate::model::namespace::{BUCKETS, Namespace, Type};
 
 /// Renders `metadata.json`. The source of the fields and their order is mongo-tools,
 /// `mongodump/metadata_dump.go`.
-///
-/// # Errors
-/// Returns an error if the options or an index cannot be written as Extended JSON.
 pub fn render(
     collection: &str,
     kind: Type,
@@ -32,15 +28,9 @@ pub fn render(
         }
         extjson::write_document(&mut out, index)?;
     }
-    out.push(']');
-    if let Some(uuid) = uuid {
-        out.push_str(&format!(",\"uuid\":\"{uuid}\""));
-    }
-    out.push_str(",\"collectionName\":");
-    extjson::write_string(&mut out, collection);
-    out.push_str(",\"type\":\"");
-    out.push_str(kind.as_str());
-    out.push_str("\"}");
+    let uuid = uuid.map(|uuid| format!("\"uuid\":\"{uuid}\",")).unwrap_or_default();
+    let name = extjson::quoted(collection);
+    out.push_str(&format!("],{uuid}\"collectionName\":{name},\"type\":\"{}\"}}", kind.as_str()));
     Ok(out)
 }
 
@@ -52,28 +42,22 @@ pub fn render(
 pub fn parse(db: &str, collection: &str, text: &str) -> Result<Namespace> {
     let broken = |why: String| Error::failed(format!("the metadata of {db}.{collection} is damaged: {why}"));
     let json = json(text).map_err(broken)?;
+    let document = |json: &Json, what: &str| {
+        let document = json.document().map_err(broken)?;
+        document.ok_or_else(|| broken(format!("{what} not an object")))
+    };
     let options = match json.get("options") {
         None | Some(Json::Null) => RawDocumentBuf::new(),
-        Some(options) => {
-            let options = options.document().map_err(broken)?;
-            options.ok_or_else(|| broken("its options are not an object".into()))?
-        }
+        Some(options) => document(options, "its options are")?,
     };
-    let mut indexes = Vec::new();
-    match json.get("indexes") {
-        None | Some(Json::Null) => {}
+    let indexes = match json.get("indexes") {
+        None | Some(Json::Null) => Vec::new(),
         Some(Json::Array(rows)) => {
-            for row in rows {
-                let index = row.document().map_err(broken)?;
-                indexes.push(index.ok_or_else(|| broken("an index is not an object".into()))?);
-            }
+            rows.iter().map(|row| document(row, "an index is")).collect::<Result<_>>()?
         }
         Some(_) => return Err(broken("its indexes are not a list".into())),
-    }
-    let uuid = match json.get("uuid") {
-        Some(Json::String(uuid)) => Some(uuid.clone()),
-        _ => None,
     };
+    let uuid = json.get("uuid").and_then(Json::str).map(String::from);
     Ok(Namespace { uuid, metadata: text.into(), ..of(db, collection, options, indexes) })
 }
 
@@ -90,7 +74,7 @@ pub fn of(db: &str, collection: &str, options: RawDocumentBuf, indexes: Vec<RawD
         db: db.into(),
         collection: collection.into(),
         kind,
-        buckets: (kind == Type::Timeseries).then(|| format!("system.buckets.{collection}")),
+        buckets: (kind == Type::Timeseries).then(|| format!("{BUCKETS}{collection}")),
         uuid: None,
         options,
         indexes,
@@ -112,10 +96,7 @@ fn json(text: &str) -> Result<Json, String> {
 
 /// Returns the collection's name in the text. Versions of mongodump before 4.4 did not write it.
 pub fn collection_name(text: &str) -> Option<String> {
-    match json(text).ok()?.get("collectionName")? {
-        Json::String(name) => Some(name.clone()),
-        _ => None,
-    }
+    json(text).ok()?.get("collectionName")?.str().map(String::from)
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use std::fmt;
 use bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
 
+/// The prefix of the collection that holds the documents of a time series, before MongoDB 8.3.
+pub const BUCKETS: &str = "system.buckets.";
+
 /// The type of a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,10 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use mongodb::Client;
+use mongodb::error::Error as Driver;
 use mongodb::options::{AuthMechanism, ClientOptions, Compressor, ServerAddress, Tls};
 
 use super::commands::{self, Unfit};
-use super::errors::{self, ConnectStep, User};
+use super::errors::{self, Class, ConnectStep, UriSetting, User};
 use super::tls::{self, Relay};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::retry::Patience;
@@ -25,6 +26,7 @@ const CLOSING: Duration = Duration::from_millis(400);
 
 /// A valid connection string, with valid files.
 pub struct Access {
+    setting: UriSetting,
     uri: MongoUri,
     relay: Option<Relay>,
 }
@@ -37,26 +39,23 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// Reads the connection string of the setting `key`, and the files that it names.
+    /// Reads the connection string of a setting, and the files that it names.
     ///
     /// # Errors
     /// Returns an error that names the option or the file that cannot be used.
-    pub async fn read(key: &str, uri: &Secret) -> Result<Access> {
-        let uri = uri::read_named(key, uri.expose_secret())?;
+    pub async fn read(setting: UriSetting, uri: &Secret) -> Result<Access> {
+        let uri = uri::read_named(setting.name, uri.expose_secret())?;
         // Files are read on a thread that may block.
         let read = tokio::task::spawn_blocking(move || {
             tls::check_files(&uri).map_err(|error| error.of_kind(Kind::Away))?;
             let relay = uri.is_on("tlsAllowInvalidHostnames").then(|| Relay::start(&uri)).transpose()?;
-            Ok(Access { uri, relay })
+            Ok(Access { setting, uri, relay })
         });
         read.await.unwrap_or_else(|e| Err(Error::failed("cannot read the TLS files").caused_by(e)))
     }
 
     /// The connection string with which mongodump reads the member at `address`. `source` has the meaning that
     /// [`MongoUri::for_mongodump`] gives it.
-    ///
-    /// # Errors
-    /// Returns an error if a relay is needed and cannot accept mongodump's connections.
     pub fn for_mongodump(&self, address: &ServerAddress, source: Option<&str>) -> Result<Secret> {
         match &self.relay {
             Some(relay) => Ok(self.uri.without_tls().for_mongodump(&relay.door(address)?, source)),
@@ -64,18 +63,62 @@ impl Access {
         }
     }
 
-    /// Why the relay's last connection failed, which the driver does not know, and the next step if there is a special one.
-    /// `whose` is the setting with the connection string; `writes` is true if the connection is for writing.
-    pub fn relay_failure(&self, whose: &str, writes: bool) -> Option<(String, Option<String>)> {
-        let why = self.relay.as_ref()?.why()?;
-        let hint = ConnectStep::after(&why).map(|step| step.words(whose, writes));
-        Some((why, hint))
+    /// Why the relay's last connection failed, which the driver does not know. `None` if there is no relay or the connection
+    /// succeeded.
+    pub fn relay_failure(&self) -> Option<String> {
+        self.relay.as_ref()?.why()
     }
 
-    /// Returns false if the relay's last connection failed for a reason that stays until somebody acts.
-    pub fn passes(&self) -> bool {
-        let why = self.relay.as_ref().and_then(Relay::why);
-        why.and_then(|why| ConnectStep::after(&why)).is_none_or(ConnectStep::passes)
+    /// If the cause of an error may pass by itself, returns it. The cause of a failed connection of the relay may need
+    /// somebody to act.
+    pub fn passing(&self, error: &Driver) -> Option<String> {
+        let step = self.relay_failure().and_then(|why| ConnectStep::after(&why));
+        errors::passing(error).filter(|_| step.is_none_or(ConnectStep::passes))
+    }
+
+    /// Makes an error of this tool from a driver's error. `doing` says what failed, and on which object.
+    pub(crate) fn explain(&self, doing: String, user: Option<&User>, error: &Driver) -> Error {
+        match self.relay_failure().filter(|_| errors::classify(error) == Class::Interrupted) {
+            Some(why) => {
+                let hint = match ConnectStep::after(&why) {
+                    Some(step) => step.words(self.setting),
+                    None => self.setting.check(),
+                };
+                Error::failed(doing).caused_by(why).hint(hint)
+            }
+            None => errors::explain(doing, self.setting, user, error),
+        }
+    }
+
+    /// Explains an error as [`Access::explain`] does, for the first request to a server. The error is a [`Kind::Away`] if the
+    /// server cannot be reached, refuses the login, or is too old.
+    pub(crate) fn explain_first(&self, doing: String, user: Option<&User>, error: &Driver) -> Error {
+        if let Some(why) = errors::without_hello(error) {
+            return Error::new(Kind::Away, doing).caused_by(why).hint("Update the server");
+        }
+        let explained = self.explain(doing, user, error);
+        match errors::classify(error) {
+            Class::Login | Class::Interrupted => explained.of_kind(Kind::Away),
+            _ => explained,
+        }
+    }
+
+    /// Asks for [`Access::options`] until the name server answers or the patience is over. `passing` returns the cause of an
+    /// error that may pass.
+    pub(crate) async fn resolve(
+        &self,
+        patience: &Patience,
+        passing: impl Fn(&Driver) -> Option<String>,
+    ) -> Result<(ClientOptions, Option<User>)> {
+        let what = self.setting.name;
+        let service = format!("the name server, for {what}");
+        patience.retry(&service, passing, || self.options()).await.map_err(|error| {
+            let message = format!("{what} cannot be resolved{}", patience.in_vain_text());
+            Error::new(Kind::Away, message).caused_by(errors::tidy(&error)).hint(format!(
+                "Check the name in {what}, and this machine's name server: mongodb+srv:// needs a name with an SRV record, \
+                 mongodb:// a name with an address"
+            ))
+        })
     }
 
     /// The driver's options, and the user that logs in. Looks up the name of a `mongodb+srv` string.
@@ -117,9 +160,12 @@ impl Access {
     }
 }
 
-/// Asks a member, without a login, why it cannot be read. Called after a refused login, because a member without data has no
-/// users. Returns `None` if the member can be read, or does not answer.
-pub async fn unfit(options: &ClientOptions) -> Option<Unfit> {
+/// Asks a member that refused the login, without a login, why it cannot be used: a member without data has no users. Returns
+/// `None` if `error` is no refused login, or the member can be used or does not answer.
+pub async fn unfit(options: &ClientOptions, error: &Driver) -> Option<Unfit> {
+    if errors::classify(error) != Class::Login {
+        return None;
+    }
     let mut options = options.clone();
     options.credential = None;
     options.repl_set_name = None;
@@ -138,13 +184,4 @@ pub async fn unfit(options: &ClientOptions) -> Option<Unfit> {
 /// Closes a client's connections; waits for [`CLOSING`] at most.
 pub async fn close(client: Client) {
     let _ = tokio::time::timeout(CLOSING, client.shutdown()).await;
-}
-
-/// The error that a name in a connection string cannot be resolved. `what` names the connection string.
-pub fn unresolved(what: &str, patience: &Patience, error: &mongodb::error::Error) -> Error {
-    let message = format!("{what} cannot be resolved{}", patience.in_vain_text());
-    Error::new(Kind::Away, message).caused_by(errors::tidy(error)).hint(format!(
-        "Check the name in {what}, and this machine's name server: mongodb+srv:// needs a name with an SRV record, \
-         mongodb:// a name with an address"
-    ))
 }

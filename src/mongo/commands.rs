@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use bson::raw::cstr;
-use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, RawDocument, RawDocumentBuf, doc, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::{Error as Driver, ErrorKind, Result};
 use mongodb::options::{ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress};
 use mongodb::{Client, Database};
 
-use super::errors::ConnectStep;
+use super::errors::{ConnectStep, UriSetting};
 use crate::base::bounds;
 use crate::base::units;
 use crate::config::uri;
@@ -18,15 +17,12 @@ use crate::model::server::{Fcv, Topology};
 /// A longer silence of a server is logged.
 pub const QUIET: Duration = Duration::from_secs(10);
 /// How long a member may take to answer, unless the settings say otherwise.
-pub(super) const STALL: Duration = Duration::from_secs(600);
+pub const STALL: Duration = Duration::from_secs(600);
 /// The longest list of documents that is kept in memory, in bytes: the collections of a database, the indexes of a
 /// collection, users. 130,000 collections take about a fifth of it.
 const LARGEST_LIST: usize = 256 << 20;
 
 /// Waits for an answer for `limit` at most. If a connection breaks without notice, the driver waits for ever.
-///
-/// # Errors
-/// Returns a time-out if no answer comes in time.
 pub async fn bounded<T>(limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
     let late = || timed_out(format!("no answer within {} s", limit.as_secs()));
     tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
@@ -135,12 +131,14 @@ pub fn uuid_of(row: &RawDocument) -> Option<String> {
     Some(uuid.bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// `listIndexes` of a collection, verbatim.
-pub async fn list_indexes(db: &Database, collection: &str) -> Result<Vec<RawDocumentBuf>> {
-    let mut command = RawDocumentBuf::new();
-    command.append(cstr!("listIndexes"), collection);
-    command.append(cstr!("cursor"), rawdoc! {"batchSize": 1_000_i32});
-    documents(db, command).await
+/// A number of an answer that is not negative, whatever its type.
+pub fn number(value: &Bson) -> Option<u64> {
+    match value {
+        Bson::Int32(n) => u64::try_from(*n).ok(),
+        Bson::Int64(n) => u64::try_from(*n).ok(),
+        Bson::Double(n) => Some(*n as u64),
+        _ => None,
+    }
 }
 
 /// Asks a server for its feature compatibility version. `admin` is the server's database of that name.
@@ -148,9 +146,6 @@ pub async fn list_indexes(db: &Database, collection: &str) -> Result<Vec<RawDocu
 /// Returns `None` if the user may not know the version, or the server has none (FerretDB, for example). The built-in roles
 /// `backup` and `restore` may run `getParameter`; other users may still be allowed to read `admin.system.version`. While the
 /// version is being changed, the lower one is returned.
-///
-/// # Errors
-/// Returns an error if the connection breaks.
 pub async fn feature_compatibility(admin: &Database) -> Result<Option<Fcv>> {
     const NAME: &str = "featureCompatibilityVersion";
     let command = admin.run_command(doc! {"getParameter": 1, NAME: 1});
@@ -198,12 +193,10 @@ impl Hello {
         let admin = client.database("admin");
         let reply = admin.run_command(doc! {"hello": 1}).selection_criteria(any_member()).await?;
         let set_name = reply.get_str("setName").ok().map(str::to_string);
-        let topology = if reply.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
-            Topology::Mongos
-        } else if set_name.is_some() {
-            Topology::ReplicaSet
-        } else {
-            Topology::Standalone
+        let topology = match &set_name {
+            _ if reply.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") => Topology::Mongos,
+            Some(_) => Topology::ReplicaSet,
+            None => Topology::Standalone,
         };
         let process = reply.get_document("topologyVersion").and_then(|v| v.get_object_id("processId"));
         Ok(Hello {
@@ -220,11 +213,9 @@ impl Hello {
     /// The member in words: `replica set rs0, db1:27017`.
     pub fn words(&self) -> String {
         let kind = match (self.topology, &self.set_name) {
-            (Topology::Standalone, _) => "standalone".to_string(),
             (Topology::Mongos, _) => "mongos".to_string(),
-            (Topology::ReplicaSet, name) => {
-                format!("replica set {}", name.as_deref().unwrap_or("without a name"))
-            }
+            (_, Some(name)) => format!("replica set {name}"),
+            (_, None) => "standalone".to_string(),
         };
         format!("{kind}, {}", self.address)
     }
@@ -267,13 +258,12 @@ impl Unfit {
         }
     }
 
-    /// The next step as a hint. `whose` is the setting with the connection string; `writes` is true if the connection is
-    /// for writing.
-    pub fn hint(self, whose: &str, writes: bool) -> String {
+    /// The next step as a hint.
+    pub fn hint(self, setting: UriSetting) -> String {
         let step = match self {
             Unfit::Arbiter | Unfit::Recovering => ConnectStep::Members,
             Unfit::Uninitiated => ConnectStep::Initiate,
         };
-        step.words(whose, writes)
+        step.words(setting)
     }
 }

@@ -4,7 +4,6 @@
 //! module reads that text. Its format is `ServerSelectionError` of the mongodb crate, and the `Display` of
 //! `TopologyDescription` and `ServerInfo`.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind::TimedOut;
 
 use mongodb::error::{Error as Driver, ErrorKind, WriteFailure};
@@ -17,6 +16,38 @@ pub struct User {
     pub name: String,
     /// The database that the user was created in.
     pub db: String,
+}
+
+/// The setting with a connection string, for messages.
+#[derive(Debug, Clone, Copy)]
+pub struct UriSetting {
+    pub name: &'static str,
+    /// The setting that names a file with the connection string.
+    file: &'static str,
+    /// True if the connection is for writing, which needs a primary.
+    writes: bool,
+}
+
+impl UriSetting {
+    pub const SOURCE: UriSetting = UriSetting { name: "MONGO_URI", file: "MONGO_URI_FILE", writes: false };
+    pub const TARGET: UriSetting = UriSetting {
+        name: "the connection string of the target",
+        file: "RESTORE_URI_FILE (for a drill DRILL_URI_FILE)",
+        writes: true,
+    };
+    pub const RECORDS: UriSetting = UriSetting {
+        name: "the connection string of the records",
+        file: "BACKUP_RECORDS_FILE",
+        writes: true,
+    };
+
+    /// The next step if a server cannot be reached and nothing more is known.
+    pub(super) fn check(self) -> String {
+        format!(
+            "Check that MongoDB runs at this address, that {} names it, and that its TLS settings are right",
+            self.name
+        )
+    }
 }
 
 /// What an error of the driver means for a run.
@@ -43,10 +74,7 @@ pub enum Class {
 
 /// Returns the server's error code; `None` if the error is not a server's answer to a command.
 pub fn code(error: &Driver) -> Option<i32> {
-    match &*error.kind {
-        ErrorKind::Command(c) => Some(c.code),
-        _ => None,
-    }
+    if let ErrorKind::Command(c) = &*error.kind { Some(c.code) } else { None }
 }
 
 /// Classifies an error. The codes are listed in MongoDB's `src/mongo/base/error_codes.yml`.
@@ -97,35 +125,34 @@ pub(super) fn waited(error: &Driver) -> bool {
 }
 
 /// Makes an error of this tool from a driver's error. `doing` says what failed, and on which object.
-pub fn explain(doing: String, user: Option<&User>, error: Driver) -> Error {
+pub(super) fn explain(doing: String, setting: UriSetting, user: Option<&User>, error: &Driver) -> Error {
     // `tidy` shortens the driver's message, so the debug log keeps the whole one.
     log::debug!("{doing}: {error}");
     let who = match user {
         Some(user) => format!("user '{}'", user.name),
-        None if of_certificate(&error) => "the user of the client's certificate".into(),
+        None if of_certificate(error) => "the user of the client's certificate".into(),
         None => "an anonymous user".into(),
     };
-    match classify(&error) {
-        Class::Login => Error::failed(format!("{doing}: the login of {who} was refused"))
-            .hint(login_step(&error, "MONGO_URI", "MONGO_URI_FILE"))
-            .caused_by(tidy(&error)),
-        Class::Unauthorized => Error::failed(format!("{doing}: {who} may not do this"))
-            .hint(grant_backup(user))
-            .caused_by(tidy(&error)),
-        Class::Interrupted => Error::failed(doing)
-            .hint(connect_hint(&error, "MONGO_URI", false).unwrap_or_else(|| CHECK_SERVER.into()))
-            .caused_by(tidy(&error)),
-        _ if matches!(&*error.kind, ErrorKind::Custom(_)) => Error::failed(doing).caused_by(tidy(&error)).hint(
+    let (message, hint) = match classify(error) {
+        Class::Login => (format!("{doing}: the login of {who} was refused"), login_step(error, setting)),
+        Class::Unauthorized => {
+            let grant = match setting.writes {
+                true => "Name a user with the built-in role \"restore\" in the connection string".into(),
+                false => grant_backup(user),
+            };
+            (format!("{doing}: {who} may not do this"), grant)
+        }
+        Class::Interrupted => (doing, connect_hint(error, setting).unwrap_or_else(|| setting.check())),
+        _ if matches!(&*error.kind, ErrorKind::Custom(_)) => (
+            doing,
             "Look at that definition on the server (db.getCollectionInfos(), db.getUsers()) and create it again. If the \
-             server has no such definition, look for a proxy that changes its answers",
+             server has no such definition, look for a proxy that changes its answers"
+                .into(),
         ),
-        _ => Error::failed(doing).caused_by(tidy(&error)),
-    }
+        _ => return Error::failed(doing).caused_by(tidy(error)),
+    };
+    Error::failed(message).hint(hint).caused_by(tidy(error))
 }
-
-/// The next step if a server cannot be reached and nothing more is known.
-pub(super) const CHECK_SERVER: &str =
-    "Check that MongoDB runs at this address, that MONGO_URI names it, and that its TLS settings are right";
 
 /// The next step if the user may not read what a backup reads.
 pub(super) fn grant_backup(user: Option<&User>) -> String {
@@ -146,9 +173,8 @@ pub fn granted(role: &str, db: &str) -> String {
     if db == "admin" { format!("\"{role}\"") } else { format!("{{role: \"{role}\", db: \"admin\"}}") }
 }
 
-/// The next step after a refused login. `whose` is the setting with the connection string, `file` the variable that names a
-/// file with it.
-pub fn login_step(error: &Driver, whose: &str, file: &str) -> String {
+/// The next step after a refused login.
+fn login_step(error: &Driver, UriSetting { name: whose, file, .. }: UriSetting) -> String {
     match &*error.kind {
         // The driver's own check of the connection string, before anything is sent.
         ErrorKind::Authentication { message, .. } if message.contains("no password supplied") => format!(
@@ -171,15 +197,10 @@ fn of_certificate(error: &Driver) -> bool {
     matches!(&*error.kind, ErrorKind::Authentication { message, .. } if message.contains("MONGODB-X509"))
 }
 
-/// The next step if servers answer, but do not match the connection string of the setting `whose`. `writes` is true if the
-/// connection is for writing.
-pub fn connect_hint(error: &Driver, whose: &str, writes: bool) -> Option<String> {
-    match &*error.kind {
-        ErrorKind::ServerSelection { message, .. } => {
-            SelectionFailure::parse(message)?.step.map(|step| step.words(whose, writes))
-        }
-        _ => None,
-    }
+/// The next step if servers answer, but do not match the connection string.
+pub fn connect_hint(error: &Driver, setting: UriSetting) -> Option<String> {
+    let ErrorKind::ServerSelection { message, .. } = &*error.kind else { return None };
+    SelectionFailure::parse(message)?.step.map(|step| step.words(setting))
 }
 
 /// If the server does not know the command `hello`, returns that cause. MongoDB 4.4.2 introduced the command, and late
@@ -225,10 +246,8 @@ fn without_command(message: &str) -> String {
 /// Shortens the message about a DNS name without a record: it prints all fields of the query.
 fn missing_record(message: &str) -> String {
     let fields = || {
-        let (_, rest) = message.split_once("no records found for Query { name: Name(\"")?;
-        let (name, rest) = rest.split_once("\")")?;
-        let (_, kind) = rest.split_once("query_type: ")?;
-        let kind = kind.split(',').next()?;
+        let name = between(message, "no records found for Query { name: Name(\"", &["\")"])?;
+        let kind = between(message, "query_type: ", &[","])?;
         Some(format!("the name server has no {kind} record for {}", name.trim_end_matches('.')))
     };
     fields().unwrap_or_else(|| message.into())
@@ -279,25 +298,20 @@ struct SelectionFailure {
 /// The next step if no server was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectStep {
-    /// Correct the host's name.
     Host,
-    /// Correct `replicaSet`.
     SetName,
-    /// Initiate the set.
     Initiate,
     /// Start members until there is a primary. `secondary` is true if a secondary answers and could be read until then.
-    Primary { secondary: bool },
-    /// Loosen the read preference.
+    Primary {
+        secondary: bool,
+    },
     Preference,
     /// Start members that hold data, or wait for them.
     Members,
-    /// Update the server.
     Version,
-    /// Name the CA.
     Authority,
     /// Use the host name that the certificate has.
     Certificate,
-    /// Switch TLS off or on.
     Tls,
 }
 
@@ -319,23 +333,12 @@ impl ConnectStep {
 
     /// Returns true if the server may become usable without this step, because it starts again or a primary is elected.
     pub(super) fn passes(self) -> bool {
-        match self {
-            ConnectStep::Host
-            | ConnectStep::Primary { .. }
-            | ConnectStep::Preference
-            | ConnectStep::Members => true,
-            ConnectStep::SetName
-            | ConnectStep::Initiate
-            | ConnectStep::Version
-            | ConnectStep::Authority
-            | ConnectStep::Certificate
-            | ConnectStep::Tls => false,
-        }
+        use ConnectStep::{Host, Members, Preference, Primary};
+        matches!(self, Host | Primary { .. } | Preference | Members)
     }
 
-    /// The step as a hint. `whose` is the setting with the connection string; `writes` is true if the connection is for
-    /// writing, which needs a primary.
-    pub(super) fn words(self, whose: &str, writes: bool) -> String {
+    /// The step as a hint.
+    pub(super) fn words(self, UriSetting { name: whose, writes, .. }: UriSetting) -> String {
         const PRIMARY: &str =
             "Start the members that do not answer until the set has a primary (rs.status() shows them)";
         match self {
@@ -391,13 +394,11 @@ impl SelectionFailure {
             let why = format!("no server at this address is a member of the replica set '{set}'");
             return found(why, ConnectStep::SetName);
         }
-        let mut states: Vec<(String, MemberState)> =
-            members.iter().map(|member| (address(member), MemberState::parse(member))).collect();
-        states.sort_by(|a, b| a.0.cmp(&b.0));
-        let other = states.iter().find_map(|(_, state)| match state {
-            MemberState::Failed(error) => between(error, "does not match actual name ", &[]),
-            _ => None,
-        });
+        let mut members: Vec<Member> = members.into_iter().map(Member::parse).collect();
+        members.sort_by(|a, b| a.address.cmp(&b.address));
+        let failed: Vec<(&String, &String)> =
+            members.iter().filter_map(|member| Some((&member.address, member.error.as_ref()?))).collect();
+        let other = failed.iter().find_map(|(_, error)| between(error, "does not match actual name ", &[]));
         if let Some(other) = other {
             let own = match other {
                 "<none>" => "it is a standalone".to_string(),
@@ -406,16 +407,14 @@ impl SelectionFailure {
             let why = format!("the server is not a member of the replica set '{set}', {own}");
             return found(why, ConnectStep::SetName);
         }
-        let is = |wanted: MemberState| states.iter().any(|(_, state)| *state == wanted);
-        let each: Vec<String> =
-            states.iter().map(|(address, state)| format!("{address}{}", state.words())).collect();
-        let each = each.join(", ");
-        if is(MemberState::Ghost) {
-            let server = if states.len() == 1 { "the server".into() } else { format!("a server ({each})") };
+        let is = |kind: &str| members.iter().any(|member| member.kind == kind);
+        let each = members.iter().map(Member::words).collect::<Vec<_>>().join(", ");
+        if is("RsGhost") {
+            let server = if members.len() == 1 { "the server".into() } else { format!("a server ({each})") };
             let why = format!("{server} is a member of a replica set that was not initiated");
             return found(why, ConnectStep::Initiate);
         }
-        let (primary, secondary) = (is(MemberState::Is("the primary")), is(MemberState::Is("a secondary")));
+        let (primary, secondary) = (is("RsPrimary"), is("RsSecondary"));
         if suited.contains("(Primary)") && secondary && !primary {
             let why = match set {
                 "" => format!("the servers have no primary: {each}"),
@@ -426,73 +425,52 @@ impl SelectionFailure {
         if secondary || primary {
             return found(format!("no member matches the readPreference: {each}"), ConnectStep::Preference);
         }
-        if is(MemberState::Is("an arbiter")) || is(MemberState::Other) {
+        if is("RsArbiter") || is("RsOther") {
             return found(format!("no member that holds data can be read: {each}"), ConnectStep::Members);
         }
-        let errors: Vec<(&String, &String)> = states
-            .iter()
-            .filter_map(|(address, state)| match state {
-                MemberState::Failed(error) => Some((address, error)),
-                _ => None,
-            })
-            .collect();
-        let causes: BTreeSet<&String> = errors.iter().map(|(_, error)| *error).collect();
-        let why = match (errors.as_slice(), causes.len()) {
-            ([], _) => format!("no member may be read: {each}"),
-            ([(_, only), ..], 1) => (*only).clone(),
-            (several, _) => {
+        let why = match failed.as_slice() {
+            [] => format!("no member may be read: {each}"),
+            [(_, first), others @ ..] if others.iter().all(|(_, error)| error == first) => first.to_string(),
+            several => {
                 let several = several.iter().map(|(address, error)| format!("{address}: {error}"));
                 several.collect::<Vec<_>>().join("; ")
             }
         };
-        let step = ConnectStep::after(&why).or_else(|| errors.is_empty().then_some(ConnectStep::Members));
+        let step = ConnectStep::after(&why).or_else(|| failed.is_empty().then_some(ConnectStep::Members));
         Some(SelectionFailure { why, step })
     }
 }
 
-/// The state of a member, as far as it matters to a reader.
-#[derive(Debug, PartialEq, Eq)]
-enum MemberState {
-    /// The member cannot be reached, for this cause.
-    Failed(String),
-    /// The member answers and has this role.
-    Is(&'static str),
-    /// The member was started for a set that was not initiated.
-    Ghost,
-    /// Neither primary nor secondary nor arbiter: the member is starting, copying data or recovering.
-    Other,
-    /// The member has not answered yet.
-    Unheard,
+/// A member in the driver's text.
+struct Member<'a> {
+    address: String,
+    /// The driver's name of the member's role.
+    kind: &'a str,
+    /// Why the member cannot be reached.
+    error: Option<String>,
 }
 
-impl MemberState {
-    fn parse(member: &str) -> MemberState {
-        if let Some(error) = between(member, "Error: Kind: ", &[", labels: {", " } ] }", " }, "]) {
-            return MemberState::Failed(plain(error));
-        }
-        match between(member, "Type: ", &[",", " }"]) {
-            Some("RsPrimary") => MemberState::Is("the primary"),
-            Some("RsSecondary") => MemberState::Is("a secondary"),
-            Some("RsArbiter") => MemberState::Is("an arbiter"),
-            Some("Mongos") => MemberState::Is("a mongos"),
-            Some("Standalone") => MemberState::Is("a standalone"),
-            Some("RsGhost") => MemberState::Ghost,
-            Some("RsOther") => MemberState::Other,
-            _ => MemberState::Unheard,
-        }
+impl Member<'_> {
+    fn parse(text: &str) -> Member<'_> {
+        let error = between(text, "Error: Kind: ", &[", labels: {", " } ] }", " }, "]).map(plain);
+        let kind = between(text, "Type: ", &[",", " }"]).unwrap_or_default();
+        Member { address: address(text), kind, error }
     }
 
-    /// The state in words that follow the member's address.
+    /// The address and the state.
     fn words(&self) -> String {
-        match self {
-            MemberState::Failed(error) => format!(": {error}"),
-            MemberState::Is(role) => format!(" is {role}"),
-            MemberState::Ghost => " was not initiated".into(),
-            MemberState::Other => {
-                " is neither primary nor secondary (it is starting, copying data or recovering)".into()
-            }
-            MemberState::Unheard => " has not answered".into(),
-        }
+        let state = match (self.kind, &self.error) {
+            (_, Some(error)) => return format!("{}: {error}", self.address),
+            ("RsPrimary", _) => "is the primary",
+            ("RsSecondary", _) => "is a secondary",
+            ("RsArbiter", _) => "is an arbiter",
+            ("Mongos", _) => "is a mongos",
+            ("Standalone", _) => "is a standalone",
+            ("RsGhost", _) => "was not initiated",
+            ("RsOther", _) => "is neither primary nor secondary (it is starting, copying data or recovering)",
+            _ => "has not answered",
+        };
+        format!("{} {state}", self.address)
     }
 }
 
@@ -513,16 +491,9 @@ fn too_old(text: &str) -> Option<(String, u32)> {
 
 /// The first release that has a wire version (server source, `src/mongo/db/wire_version.h`).
 fn version_of_wire(wire: u32) -> String {
-    let release = match wire {
-        8 => "4.2",
-        7 => "4.0",
-        6 => "3.6",
-        5 => "3.4",
-        4 => "3.2",
-        3 => "3.0",
-        _ => return "a version before MongoDB 3.0".into(),
-    };
-    format!("MongoDB {release}")
+    const FROM_3: [&str; 6] = ["3.0", "3.2", "3.4", "3.6", "4.0", "4.2"];
+    let release = wire.checked_sub(3).and_then(|at| FROM_3.get(at as usize));
+    release.map_or("a version before MongoDB 3.0".into(), |release| format!("MongoDB {release}"))
 }
 
 /// The text between `begin` and the first of `ends` that occurs after it, or the end of the text.
@@ -638,11 +609,11 @@ mod tests {
         let (why, step) = of_set("Primary", &[up("RsSecondary"), down.clone()]);
         assert_eq!(why, "the replica set 'rs0' has no primary: a:1: connection refused, b:1 is a secondary");
         assert_eq!(step, Some(ConnectStep::Primary { secondary: true }));
-        let words = ConnectStep::Primary { secondary: true }.words("MONGO_URI", false);
+        let words = ConnectStep::Primary { secondary: true }.words(UriSetting::SOURCE);
         assert!(words.contains("readPreference=secondaryPreferred to MONGO_URI"), "{words}");
         assert!(
             !ConnectStep::Primary { secondary: true }
-                .words("RESTORE_URI", true)
+                .words(UriSetting::TARGET)
                 .contains("secondaryPreferred")
         );
         let (why, step) = of_set("Secondary { options: None }", &[up("RsPrimary"), down.clone()]);

@@ -5,15 +5,14 @@
 //! `count` and `listIndexes` still work. Seen on 4.4.2, 5.0.32 and 6.0.27. This module then reads the views from
 //! `system.views`, for which the built-in role `backup` is not enough.
 
-use bson::raw::{RawBsonRef, cstr};
-use bson::{RawDocument, RawDocumentBuf, rawdoc};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::Database;
 use mongodb::error::Result;
 
 use super::commands;
 use super::errors::{self, Class};
-
 use crate::dumpformat::extjson;
+use crate::model::namespace::BUCKETS;
 
 /// The error code InvalidViewDefinition.
 const INVALID_VIEW: i32 = 182;
@@ -55,7 +54,7 @@ struct ViewDefinition {
 
 /// Lists the collections and views of a database.
 pub async fn list(db: &Database) -> Result<Listing> {
-    match commands::documents(db, command(None)).await {
+    match commands::documents(db, command(rawdoc! {})).await {
         Ok(rows) => Ok(Listing { rows, invalid: None }),
         Err(e) if errors::code(&e) == Some(INVALID_VIEW) => list_around_invalid(db).await,
         Err(e) => Err(e),
@@ -64,22 +63,18 @@ pub async fn list(db: &Database) -> Result<Listing> {
 
 /// The row that `listCollections` has for one collection; `None` if there is no such collection.
 pub async fn collection(db: &Database, name: &str) -> Result<Option<RawDocumentBuf>> {
-    match commands::documents(db, command(Some(rawdoc! {"name": name}))).await {
+    match commands::documents(db, command(rawdoc! {"name": name})).await {
         Ok(rows) => Ok(rows.into_iter().next()),
         Err(e) if errors::code(&e) == Some(INVALID_VIEW) => {
-            let rows = commands::documents(db, command(Some(collections_only()))).await?;
+            let rows = commands::documents(db, command(collections_only())).await?;
             Ok(rows.into_iter().find(|row| row.get_str("name").is_ok_and(|listed| listed == name)))
         }
         Err(e) => Err(e),
     }
 }
 
-fn command(filter: Option<RawDocumentBuf>) -> RawDocumentBuf {
-    let mut command = rawdoc! {"listCollections": 1_i32, "cursor": {"batchSize": 10_000_i32}};
-    if let Some(filter) = filter {
-        command.append(cstr!("filter"), filter);
-    }
-    command
+fn command(filter: RawDocumentBuf) -> RawDocumentBuf {
+    rawdoc! {"listCollections": 1, "cursor": {"batchSize": 10_000}, "filter": filter}
 }
 
 /// The filter with which the server does not read the view catalog. The server compares it byte by byte (server source,
@@ -89,8 +84,8 @@ fn collections_only() -> RawDocumentBuf {
 }
 
 async fn list_around_invalid(db: &Database) -> Result<Listing> {
-    let mut rows = commands::documents(db, command(Some(collections_only()))).await?;
-    let series: Vec<RawDocumentBuf> = rows.iter().filter_map(|row| timeseries(row)).collect();
+    let mut rows = commands::documents(db, command(collections_only())).await?;
+    let series: Vec<RawDocumentBuf> = rows.iter().filter_map(|row| series_row(row)).collect();
     let find = rawdoc! {"find": VIEWS, "hint": {"$natural": 1_i32}};
     let (documents, unread) = match commands::documents(db, find).await {
         Ok(documents) => (documents, false),
@@ -104,7 +99,7 @@ async fn list_around_invalid(db: &Database) -> Result<Listing> {
         let is_series =
             |view: &&str| series.iter().any(|row| row.get_str("name").is_ok_and(|name| name == *view));
         if let Some(view) = view.filter(|view| !is_series(view)) {
-            rows.push(row(view, document));
+            rows.push(view_row(view, document));
         }
         let mut json = String::new();
         if extjson::write_document(&mut json, document).is_err() {
@@ -145,32 +140,18 @@ fn is_valid(document: &RawDocument) -> bool {
 }
 
 /// The row that `listCollections` would return for a view.
-fn row(view: &str, definition: &RawDocument) -> RawDocumentBuf {
-    let mut options = RawDocumentBuf::new();
-    for (key, value) in definition.iter().flatten() {
-        if key != "_id" {
-            options.append(key, value);
-        }
-    }
-    let mut row = rawdoc! {"name": view, "type": "view"};
-    row.append(cstr!("options"), options);
-    row.append(cstr!("info"), rawdoc! {"readOnly": true});
-    row
+fn view_row(view: &str, definition: &RawDocument) -> RawDocumentBuf {
+    let options: RawDocumentBuf = definition.iter().flatten().filter(|(key, _)| *key != "_id").collect();
+    rawdoc! {"name": view, "type": "view", "options": options, "info": {"readOnly": true}}
 }
 
 /// The row of a time series, made from the row of its bucket collection.
-fn timeseries(buckets: &RawDocument) -> Option<RawDocumentBuf> {
-    let name = buckets.get_str("name").ok()?.strip_prefix("system.buckets.")?;
-    let mut options = RawDocumentBuf::new();
-    for (key, value) in buckets.get_document("options").ok()?.iter().flatten() {
-        if TIMESERIES_OPTIONS.contains(&key.as_str()) {
-            options.append(key, value);
-        }
-    }
-    let mut row = rawdoc! {"name": name, "type": "timeseries"};
-    row.append(cstr!("options"), options);
-    row.append(cstr!("info"), rawdoc! {"readOnly": false});
-    Some(row)
+fn series_row(buckets: &RawDocument) -> Option<RawDocumentBuf> {
+    let name = buckets.get_str("name").ok()?.strip_prefix(BUCKETS)?;
+    let options = buckets.get_document("options").ok()?.iter().flatten();
+    let options: RawDocumentBuf =
+        options.filter(|(key, _)| TIMESERIES_OPTIONS.contains(&key.as_str())).collect();
+    Some(rawdoc! {"name": name, "type": "timeseries", "options": options, "info": {"readOnly": false}})
 }
 
 impl InvalidViews {

@@ -65,10 +65,8 @@ fn index(raw: &RawDocument) -> Fields {
             // {$gt: 1} and {$gt: 1.0} choose the same documents; {a: {x: 1, y: 2}} and {a: {y: 2, x: 1}} do not.
             "partialFilterExpression" => ordered(value),
             "wildcardProjection" | "columnstoreProjection" => projection(value),
-            "collation" => match collation(value) {
-                Some(value) => value,
-                None => continue,
-            },
+            "collation" if is_simple(value) => continue,
+            "collation" => collation(value),
             "expireAfterSeconds" => seconds(value),
             key if SWITCHES.contains(&key) && !is_on(value) => continue,
             key if SWITCHES.contains(&key) => Normal::Whole(1),
@@ -127,10 +125,8 @@ fn options(raw: &RawDocument) -> Fields {
             ("validator" | "pipeline" | "viewOn" | "encryptedFields", value) => exact(value),
             ("validationLevel", RawBsonRef::String("strict")) => continue,
             ("validationAction", RawBsonRef::String("error")) => continue,
-            ("collation", value) => match collation(value) {
-                Some(value) => value,
-                None => continue,
-            },
+            ("collation", value) if is_simple(value) => continue,
+            ("collation", value) => collation(value),
             ("expireAfterSeconds", value) => seconds(value),
             ("changeStreamPreAndPostImages", RawBsonRef::Document(images))
                 if !images.get("enabled").ok().flatten().is_some_and(is_on) =>
@@ -168,14 +164,15 @@ fn time_series(raw: &RawDocument) -> Fields {
     out
 }
 
-/// A collation with the server's defaults; `None` for the simple collation, which means the same as no collation. The field
-/// `version` is left out: it is the version of the server's ICU library.
-fn collation(value: RawBsonRef<'_>) -> Option<Normal> {
-    let RawBsonRef::Document(raw) = value else { return Some(loose(value)) };
+/// Returns true for the simple collation, which means the same as no collation.
+fn is_simple(value: RawBsonRef<'_>) -> bool {
+    matches!(value, RawBsonRef::Document(raw) if raw.get_str("locale").is_ok_and(|locale| locale == "simple"))
+}
+
+/// A collation with the server's defaults. The field `version` is left out: it is the version of the server's ICU library.
+fn collation(value: RawBsonRef<'_>) -> Normal {
+    let RawBsonRef::Document(raw) = value else { return loose(value) };
     let mut out = fields(raw);
-    if out.get("locale") == Some(&Normal::Text("simple".into())) {
-        return None;
-    }
     out.remove("version");
     let (off, text) = (Normal::Exact(vec![0]), |text: &str| Normal::Text(text.into()));
     for (key, default) in [
@@ -190,7 +187,7 @@ fn collation(value: RawBsonRef<'_>) -> Option<Normal> {
     ] {
         out.entry(key.into()).or_insert(default);
     }
-    Some(Normal::Fields(out))
+    Normal::Fields(out)
 }
 
 /// A number of seconds. MongoDB 5.0 and later store whole seconds.
@@ -205,15 +202,13 @@ fn seconds(value: RawBsonRef<'_>) -> Normal {
 /// A projection, in which every value means included or excluded.
 fn projection(value: RawBsonRef<'_>) -> Normal {
     match value {
-        RawBsonRef::Document(raw) => {
-            let fields = raw.iter().flatten();
-            Normal::Fields(fields.map(|(key, value)| (key.to_string(), projection(value))).collect())
-        }
+        RawBsonRef::Document(raw) => Normal::Fields(each_field(raw, projection)),
         value => Normal::Whole(is_on(value).into()),
     }
 }
 
-fn is_on(value: RawBsonRef<'_>) -> bool {
+/// Returns true for a boolean or number that switches an option on.
+pub(crate) fn is_on(value: RawBsonRef<'_>) -> bool {
     match value {
         RawBsonRef::Boolean(on) => on,
         RawBsonRef::Null | RawBsonRef::Undefined => false,
@@ -221,7 +216,8 @@ fn is_on(value: RawBsonRef<'_>) -> bool {
     }
 }
 
-fn number(value: RawBsonRef<'_>) -> Option<f64> {
+/// A number of any type.
+pub(crate) fn number(value: RawBsonRef<'_>) -> Option<f64> {
     match value {
         RawBsonRef::Int32(n) => Some(n.into()),
         RawBsonRef::Int64(n) => Some(n as f64),
@@ -240,16 +236,20 @@ fn loose(value: RawBsonRef<'_>) -> Normal {
 }
 
 fn fields(raw: &RawDocument) -> Fields {
-    raw.iter().flatten().map(|(key, value)| (key.to_string(), loose(value))).collect()
+    each_field(raw, loose)
+}
+
+fn each_field<C: FromIterator<(String, Normal)>>(
+    raw: &RawDocument,
+    normal: fn(RawBsonRef<'_>) -> Normal,
+) -> C {
+    raw.iter().flatten().map(|(key, value)| (key.to_string(), normal(value))).collect()
 }
 
 /// A value in which the order of fields counts and number types do not.
 fn ordered(value: RawBsonRef<'_>) -> Normal {
     match value {
-        RawBsonRef::Document(raw) => {
-            let fields = raw.iter().flatten();
-            Normal::Sequence(fields.map(|(key, value)| (key.to_string(), ordered(value))).collect())
-        }
+        RawBsonRef::Document(raw) => Normal::Sequence(each_field(raw, ordered)),
         value => scalar(value, ordered),
     }
 }

@@ -1,18 +1,19 @@
 //! The server that is backed up: MONGO_URI names a deployment, and the whole run reads one member of it.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bson::rawdoc;
-use mongodb::Client;
+use bson::{Document, RawDocumentBuf, rawdoc};
 use mongodb::error::{Error as Driver, Result as Answer};
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, ServerAddress};
+use mongodb::{Client, Database};
 
 use super::client::{self, Access};
-use super::commands::{self, Hello, QUIET, STALL, Unfit, bounded, heard};
-use super::errors::{self, Class, User};
+use super::commands::{self, Hello, QUIET, Unfit, bounded, heard};
+use super::errors::{self, UriSetting, User};
 use super::notes::Notes;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::retry::Patience;
@@ -20,10 +21,11 @@ use crate::base::secret::Secret;
 use crate::config::uri;
 use crate::model::server::Fcv;
 
-/// One member of a deployment. All reads of a run go to it.
+/// One member of a deployment. All reads of a run go to it. Clones share the connections.
+#[derive(Clone)]
 pub struct Server {
     client: Client,
-    access: Access,
+    access: Arc<Access>,
     options: ClientOptions,
     user: Option<User>,
     /// How long the member may take to answer.
@@ -31,7 +33,7 @@ pub struct Server {
     /// How long the tool waits for the member while it is down.
     pub(crate) patience: Patience,
     /// The member has not answered for a while, and that was logged.
-    silent: AtomicBool,
+    silent: Arc<AtomicBool>,
     /// Collects the questions that had to be repeated.
     notes: Notes,
     /// The state of the member when the run began.
@@ -44,48 +46,31 @@ const SELECTION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::f
 const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
 impl Server {
-    /// Connects to the deployment, and picks the member that the URI's read preference asks for.
+    /// Connects to the deployment, and picks the member that the URI's read preference asks for. Later answers may take up to
+    /// `stall`. Adds every question that has to be repeated, now or later, to `notes`.
     ///
     /// # Errors
     /// Returns an error if the connection string is invalid, or no member can be reached, logged in to and read.
-    pub async fn connect(uri: &Secret, patience: &Patience) -> Result<Server> {
-        Server::connect_noting(uri, patience, &Notes::default()).await
-    }
-
-    /// Connects as [`Server::connect`] does, and adds every question that has to be repeated, now or later, to `notes`.
-    ///
-    /// # Errors
-    /// Returns an error in the same cases.
-    pub async fn connect_noting(uri: &Secret, patience: &Patience, notes: &Notes) -> Result<Server> {
-        let access = Access::read("MONGO_URI", uri).await?;
+    pub async fn connect(
+        uri: &Secret,
+        patience: &Patience,
+        stall: Duration,
+        notes: &Notes,
+    ) -> Result<Server> {
+        let access = Access::read(UriSetting::SOURCE, uri).await?;
         let note = |doing: &str, e: &Driver| {
-            let why = errors::passing(e).filter(|_| access.passes())?;
+            let why = access.passing(e)?;
             notes.count(format!("tried once more to {doing}, because {why}"));
             Some(why)
         };
-        let resolving = "resolve MONGO_URI";
-        let (mut options, user) = patience
-            .retry("the name server, for MONGO_URI", |e| note(resolving, e), || access.options())
-            .await
-            .map_err(|e| client::unresolved("MONGO_URI", patience, &e))?;
+        let (mut options, user) = access.resolve(patience, |e| note("resolve MONGO_URI", e)).await?;
         options.direct_connection.get_or_insert(false);
         let selection = patience.total().clamp(*SELECTION.start(), *SELECTION.end());
         options.server_selection_timeout.get_or_insert(selection);
         let places = uri::shown_all(&options.hosts);
         let fail = |e| {
             let doing = format!("cannot connect to MongoDB at {places}{}", patience.in_vain_text());
-            let away = matches!(errors::classify(&e), Class::Login | Class::Interrupted);
-            if let Some((why, hint)) = access.relay_failure("MONGO_URI", false)
-                && errors::classify(&e) == Class::Interrupted
-            {
-                let hint = hint.unwrap_or_else(|| errors::CHECK_SERVER.into());
-                return Error::new(Kind::Away, doing).caused_by(why).hint(hint);
-            }
-            if let Some(why) = errors::without_hello(&e) {
-                return Error::new(Kind::Away, doing).caused_by(why).hint("Update the server");
-            }
-            let error = errors::explain(doing, user.as_ref(), e);
-            if away { error.of_kind(Kind::Away) } else { error }
+            access.explain_first(doing, user.as_ref(), &e)
         };
 
         let seed = Client::with_options(options.clone()).map_err(fail)?;
@@ -102,14 +87,8 @@ impl Server {
         let reply = match patience.retry(&service, |e| note(&connecting, e), ask).await {
             Ok(reply) => reply,
             Err(e) => {
-                let asked = match errors::classify(&e) {
-                    Class::Login => client::unfit(&options).await,
-                    _ => None,
-                };
-                return Err(match asked {
-                    Some(unfit) => unreadable(&places, unfit),
-                    None => fail(e),
-                });
+                let unfit = client::unfit(&options, &e).await;
+                return Err(unfit.map_or_else(|| fail(e), |unfit| unreadable(&places, unfit)));
             }
         };
         let member = match reply.get_str("me") {
@@ -132,31 +111,28 @@ impl Server {
         }
         Ok(Server {
             client,
-            access,
+            access: access.into(),
             options,
             user,
-            stall: STALL,
+            stall,
             patience: patience.clone(),
-            silent: AtomicBool::new(false),
+            silent: Arc::default(),
             notes: notes.clone(),
             hello,
         })
     }
 
-    /// Sets how long an answer may take.
-    pub fn patient(mut self, stall: Duration) -> Server {
-        self.stall = stall;
-        self
+    /// Opens connections of its own to the same member, for the caller's runtime.
+    pub(crate) fn reconnect(&self) -> Result<Server> {
+        match Client::with_options(self.options.clone()) {
+            Ok(client) => Ok(Server { client, ..self.clone() }),
+            Err(e) => Err(self.explain("cannot connect to MongoDB", e)),
+        }
     }
 
-    /// The client of the member.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Makes another client of the same member, for the runtime of the caller.
-    pub(crate) fn another_client(&self) -> Result<Client> {
-        Client::with_options(self.options.clone()).map_err(|e| self.explain("cannot connect to MongoDB", e))
+    /// A database of the member.
+    pub(crate) fn database(&self, name: &str) -> Database {
+        self.client.database(name)
     }
 
     /// Closes the connections, without waiting for a member that does not answer.
@@ -188,9 +164,6 @@ impl Server {
     }
 
     /// The connection string with which mongodump reads this member.
-    ///
-    /// # Errors
-    /// Returns an error if mongodump needs the relay and the relay cannot accept its connections.
     pub(crate) fn uri_for_mongodump(&self) -> Result<Secret> {
         let source = self.options.credential.as_ref().and_then(|c| c.source.as_deref());
         self.access.for_mongodump(&self.options.hosts[0], source)
@@ -221,10 +194,23 @@ impl Server {
         self.patience.retry(&self.service(), note, || self.bounded(question())).await
     }
 
+    /// Sends a command to a database, again after errors that may pass, and returns the answer.
+    pub(crate) async fn command(&self, db: &str, command: RawDocumentBuf) -> Answer<Document> {
+        let db = self.database(db);
+        let send = || db.run_raw_command(command.clone()).selection_criteria(commands::any_member());
+        self.ask(|| send().into_future()).await
+    }
+
+    /// Sends a cursor command, again after errors that may pass, and returns all documents.
+    pub(crate) async fn documents(&self, db: &str, command: RawDocumentBuf) -> Answer<Vec<RawDocumentBuf>> {
+        let db = self.database(db);
+        self.ask(|| commands::documents(&db, command.clone())).await
+    }
+
     /// Makes an error of this tool, which names the member, from a driver's error.
     pub fn explain(&self, doing: &str, error: Driver) -> Error {
-        let place = format!("({}{})", self.service(), self.patience.in_vain_text());
-        errors::explain(format!("{doing} {place}"), self.user.as_ref(), error)
+        let doing = format!("{doing} ({}{})", self.service(), self.patience.in_vain_text());
+        self.access.explain(doing, self.user.as_ref(), &error)
     }
 
     /// Explains an error as [`Server::explain`] does, for a question after the documents were read. If the member did not
@@ -236,8 +222,8 @@ impl Server {
     }
 
     /// Asks the member for its state now.
-    pub(crate) async fn hello_now(&self, client: &Client) -> Answer<Hello> {
-        self.ask(|| Hello::ask(client, &self.options.hosts[0])).await
+    pub(crate) async fn hello_now(&self) -> Answer<Hello> {
+        self.ask(|| Hello::ask(&self.client, &self.options.hosts[0])).await
     }
 
     /// Compares the member's state with the one when the run began. Returns the change in words if the process or its role
@@ -260,11 +246,9 @@ impl Server {
     ///
     /// # Errors
     /// Returns a [`Kind::Restart`] if not: a new run may succeed.
-    pub async fn prove_unchanged(&self, client: &Client) -> Result<()> {
-        let now = self
-            .hello_now(client)
-            .await
-            .map_err(|e| self.explain_late("cannot ask for the member's state at the end", e))?;
+    pub async fn prove_unchanged(&self) -> Result<()> {
+        let now = self.hello_now().await;
+        let now = now.map_err(|e| self.explain_late("cannot ask for the member's state at the end", e))?;
         match self.changed(&now) {
             Some(what) => Err(Error::restart(format!("{what} during the run"))),
             None => Ok(()),
@@ -273,17 +257,14 @@ impl Server {
 
     /// The server's version, `a.b.c`, or `unknown`.
     pub async fn version(&self) -> Result<String> {
-        let admin = self.client.database("admin");
-        let reply = self
-            .ask(|| admin.run_command(bson::doc! {"buildInfo": 1}).into_future())
-            .await
-            .map_err(|e| self.explain("cannot ask for the version", e))?;
+        let reply = self.command("admin", rawdoc! {"buildInfo": 1}).await;
+        let reply = reply.map_err(|e| self.explain("cannot ask for the version", e))?;
         Ok(reply.get_str("version").unwrap_or("unknown").to_string())
     }
 
     /// The server's feature compatibility version; `None` if the user may not know it, or the server has none.
     pub async fn feature_compatibility(&self) -> Result<Option<Fcv>> {
-        let admin = self.client.database("admin");
+        let admin = self.database("admin");
         self.ask(|| commands::feature_compatibility(&admin))
             .await
             .map_err(|e| self.explain("cannot ask for the feature compatibility version", e))
@@ -291,9 +272,7 @@ impl Server {
 
     /// The replica set's id, if the user may read it.
     pub async fn replica_set_id(&self) -> Option<String> {
-        let local = self.client.database("local");
-        let find = rawdoc! {"find": "system.replset", "limit": 1_i32};
-        let rows = self.ask(|| commands::documents(&local, find.clone())).await.ok()?;
+        let rows = self.documents("local", rawdoc! {"find": "system.replset", "limit": 1}).await.ok()?;
         let settings = rows.first()?.get_document("settings").ok()?;
         settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
     }
@@ -301,5 +280,5 @@ impl Server {
 
 fn unreadable(address: &str, unfit: Unfit) -> Error {
     let message = format!("MongoDB at {address} cannot be read: it {}", unfit.words());
-    Error::new(Kind::Away, message).hint(unfit.hint("MONGO_URI", false))
+    Error::new(Kind::Away, message).hint(unfit.hint(UriSetting::SOURCE))
 }

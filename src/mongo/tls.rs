@@ -43,12 +43,8 @@ const BEGIN: &str = "-----BEGIN ";
 /// # Errors
 /// Returns an error with the name of the file, its fault, and how to make a valid one.
 pub(super) fn check_files(uri: &MongoUri) -> Result<()> {
-    if let Some(path) = uri.option("tlsCAFile") {
-        roots(Path::new(path))?;
-    }
-    if let Some(path) = uri.option("tlsCertificateKeyFile") {
-        client_certificate(Path::new(path))?;
-    }
+    uri.option("tlsCAFile").map(|path| roots(path.as_ref())).transpose()?;
+    uri.option("tlsCertificateKeyFile").map(|path| client_certificate(path.as_ref())).transpose()?;
     Ok(())
 }
 
@@ -92,16 +88,14 @@ fn client_certificate(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Priv
              with tlsCertificateKeyFile, and leave out tlsCertificateKeyFilePassword"
         )));
     }
-    let certificates: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().collect();
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().collect();
     let both = "Put certificate and key into it: `cat CERTIFICATE KEY > client.pem; chmod 600 client.pem`";
     if certificates.is_empty() {
         return Err(fails("has no certificate that can be read").hint(both));
     }
-    match PrivateKeyDer::from_pem_slice(pem.as_bytes()) {
-        Ok(key) => Ok((certificates, key)),
-        Err(_) => Err(fails("has no private key that can be read").hint(both)),
-    }
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+    let key = key.map_err(|_| fails("has no private key that can be read").hint(both))?;
+    Ok((certificates, key))
 }
 
 fn no_pem(text: &str) -> Option<&'static str> {
@@ -113,10 +107,8 @@ fn no_pem(text: &str) -> Option<&'static str> {
 }
 
 fn has_encrypted_block(pem: &str) -> bool {
-    pem.lines().any(|line| {
-        line.strip_prefix("Proc-Type:")
-            .is_some_and(|kind| kind.split(',').any(|word| word.trim() == "ENCRYPTED"))
-    })
+    let mut kinds = pem.lines().filter_map(|line| line.strip_prefix("Proc-Type:"));
+    kinds.any(|kind| kind.split(',').any(|word| word.trim() == "ENCRYPTED"))
 }
 
 fn read(option: &str, path: &Path) -> Result<String> {
@@ -158,9 +150,6 @@ type LastFailure = Arc<Mutex<Option<String>>>;
 impl Relay {
     /// Starts the relay on its own thread. Its password and the name of its folder are random secrets, so they do not come
     /// from the caller.
-    ///
-    /// # Errors
-    /// Returns an error if a file of the connection string cannot be used, or the machine has no port left.
     pub(super) fn start(uri: &MongoUri) -> Result<Relay> {
         let connector = TlsConnector::from(Arc::new(config(uri)?));
         let failed =
@@ -210,9 +199,6 @@ impl Relay {
     }
 
     /// A Unix socket that leads to one server, for mongodump, which must not use TLS itself.
-    ///
-    /// # Errors
-    /// Returns an error if the socket cannot be created.
     pub(super) fn door(&self, to: &ServerAddress) -> Result<ServerAddress> {
         let path = self.folder.join(format!("mongodb-{:08x}.sock", rand::random::<u32>()));
         let failed =
@@ -249,11 +235,11 @@ impl RelayServer {
     async fn door(self, listener: StdUnixListener, to: ServerAddress) {
         let ServerAddress::Tcp { host, port } = to else { return };
         let Ok(listener) = UnixListener::from_std(listener) else { return };
-        while let Ok((client, _)) = listener.accept().await {
+        while let Ok((mut client, _)) = listener.accept().await {
             let (serving, host) = (self.clone(), host.clone());
             tokio::spawn(async move {
-                if let Some(server) = serving.reach(&host, port.unwrap_or(27017)).await {
-                    pass(client, server).await;
+                if let Some(mut server) = serving.reach(&host, port.unwrap_or(27017)).await {
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
                 }
             });
         }
@@ -267,8 +253,8 @@ impl RelayServer {
         let server = self.reach(&host, port).await;
         let reply = if server.is_some() { 0 } else { 5 };
         let answered = client.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]).await;
-        if let (Some(server), Ok(())) = (server, answered) {
-            pass(client, server).await;
+        if let (Some(mut server), Ok(())) = (server, answered) {
+            let _ = copy_bidirectional(&mut client, &mut server).await;
         }
     }
 
@@ -328,14 +314,6 @@ async fn text(client: &mut TcpStream) -> io::Result<String> {
     let mut text = vec![0; length.into()];
     client.read_exact(&mut text).await?;
     String::from_utf8(text).map_err(io::Error::other)
-}
-
-/// Passes bytes both ways until one side ends.
-async fn pass(
-    mut client: impl AsyncRead + AsyncWrite + Unpin,
-    mut server: impl AsyncRead + AsyncWrite + Unpin,
-) {
-    let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
 /// The TLS settings of the connection string, without a check of the names in certificates.

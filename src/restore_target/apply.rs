@@ -10,11 +10,12 @@ use std::collections::BTreeSet;
 
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
+use mongodb::error::Error as Driver;
+
 use super::RestoreTarget;
 use super::collections::NOT_FOUND;
 use crate::base::error::{Error, Kind, Result};
-use crate::mongo::errors;
-use crate::mongo::errors::Class;
+use crate::mongo::errors::{self, Class};
 
 /// CommandNotFound.
 pub(super) const NO_COMMAND: i32 = 59;
@@ -43,7 +44,7 @@ impl RestoreTarget {
             let update = rawdoc! {"op": "u", "ns": ns, "o2": {"_id": 0}, "o": {"_id": 0}};
             // The server checks the rights before it looks for the documents.
             let operations = [delete, update];
-            match self.insist("admin", || self.operations(&operations)).await.answer {
+            match self.insist("admin", self.operations(&operations)).await {
                 Ok(_) => {}
                 Err(e) if errors::code(&e) == Some(NOT_FOUND) => {}
                 Err(e) if errors::code(&e) == Some(NO_COMMAND) => {
@@ -73,7 +74,7 @@ impl RestoreTarget {
         while from < operations.len() {
             let to = if alone { from + 1 } else { operations.len() };
             let rest = &operations[from..to];
-            let error = match self.change("admin", || self.operations(rest)).await.answer {
+            let error = match self.change("admin", self.operations(rest)).await {
                 Ok(answer) => {
                     acknowledged(&answer)?;
                     from = to;
@@ -100,8 +101,8 @@ impl RestoreTarget {
                 continue;
             }
             let (op, ns) = (at.get_str("op").unwrap_or("?"), at.get_str("ns").unwrap_or("?"));
-            let error =
-                self.explain_apply(&format!("cannot apply an operation '{op}' of the oplog to {ns}"), error);
+            let doing = format!("cannot apply an operation '{op}' of the oplog to {ns}");
+            let error = self.explain_apply(&doing, error);
             if error.kind() != Kind::Refused {
                 return Err(error);
             }
@@ -124,17 +125,16 @@ impl RestoreTarget {
     ) -> Result<bool> {
         let mut command = command.to_owned();
         command.append(bson::raw::cstr!("writeConcern"), self.concern.clone());
-        match self.change(db, || command.clone()).await.answer {
+        match self.change(db, command).await {
             Err(e) if errors::code(&e).is_some_and(|code| fine.contains(&code)) => Ok(false),
             done => done.map(|_| true).map_err(|e| self.explain_apply(doing, e)),
         }
     }
 
     fn operations(&self, operations: &[RawDocumentBuf]) -> RawDocumentBuf {
-        let mut array = RawArrayBuf::new();
-        operations.iter().for_each(|operation| array.push(operation.clone()));
+        let operations: RawArrayBuf = operations.iter().cloned().collect();
         rawdoc! {
-            "applyOps": array,
+            "applyOps": operations,
             // Not atomic: one atomic command would be one entry in the target's oplog, and may be too long
             // for it.
             "allowAtomic": false,
@@ -143,22 +143,20 @@ impl RestoreTarget {
         }
     }
 
-    fn explain_apply(&self, doing: &str, error: mongodb::error::Error) -> Error {
-        let unauthorized = errors::classify(&error) == Class::Unauthorized;
-        let error = self.explain(doing, error);
-        if !unauthorized {
-            return match error.kind() {
-                Kind::Refused => error.hint("If it fails again, restore without the oplog: --no-replay"),
-                _ => error,
-            };
-        }
+    fn explain_apply(&self, doing: &str, error: Driver) -> Error {
         let (user, db) = self.user_and_db();
-        error.hint(format!(
+        let right = format!(
             "The role \"restore\" does not allow updates and deletes: \
              db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{}]); \
              or restore without the oplog: --no-replay",
             errors::granted("readWriteAnyDatabase", db)
-        ))
+        );
+        let unauthorized = errors::classify(&error) == Class::Unauthorized;
+        let error = self.explain_right(doing, error, &right);
+        if unauthorized || error.kind() != Kind::Refused {
+            return error;
+        }
+        error.hint("If it fails again, restore without the oplog: --no-replay")
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use bson::raw::cstr;
+use bson::raw::{CStr, cstr};
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
+use mongodb::error::{Error as Driver, Result as Answer};
+
 use super::insert::id_text;
-use super::send::SentCommand;
 use super::{RestoreTarget, ServerVersion};
 use crate::base::error::{Error, Kind, Result};
 use crate::model::namespace::{Namespace, Type};
-use crate::mongo::errors;
-use crate::mongo::meaning;
+use crate::mongo::{errors, meaning};
 
 /// NamespaceNotFound.
 pub(super) const NOT_FOUND: i32 = 26;
@@ -31,39 +31,33 @@ impl RestoreTarget {
     pub(crate) async fn empty(&self, db: &str, collection: &str) -> Result<()> {
         let all = rawdoc! {"q": {}, "limit": 0};
         let command = rawdoc! {"delete": collection, "deletes": [all], "writeConcern": self.concern.clone()};
-        let done = self.change(db, || command.clone()).await.answer.map(|_| ());
-        done.map_err(|e| self.explain_beyond(&format!("cannot empty {db}.{collection}"), e))
+        let done = self.change(db, command).await.map(drop);
+        done.map_err(|e| self.explain_beyond(format_args!("cannot empty {db}.{collection}"), e))
     }
 
     /// Lets a time series hold buckets in which a field has values of several types, as old servers wrote
     /// them.
     pub(crate) async fn allow_mixed_buckets(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"collMod": collection, "timeseriesBucketsMayHaveMixedSchemaData": true};
-        let done = self.run(db, command).await.map(|_| ());
-        done.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
+        self.run(db, command).await.map(drop).map_err(|e| self.cannot_change(db, collection, e))
     }
 
     /// Drops a database, if it exists.
     pub(crate) async fn drop_database(&self, db: &str) -> Result<()> {
         let command = rawdoc! {"dropDatabase": 1, "writeConcern": self.concern.clone()};
-        let done = self.run(db, command).await.map(|_| ());
-        done.map_err(|e| {
-            let unauthorized = errors::classify(&e) == errors::Class::Unauthorized;
-            let error = self.explain(&format!("cannot drop the database {db}"), e);
-            match unauthorized {
-                true => error.hint("Give the user the built-in role \"dbAdminAnyDatabase\" as well"),
-                false => error,
-            }
-        })
+        let step = "Give the user the built-in role \"dbAdminAnyDatabase\" as well";
+        let done = self.run(db, command).await.map(drop);
+        done.map_err(|e| self.explain_right(format_args!("cannot drop the database {db}"), e, step))
     }
 
     /// Drops a namespace, if it exists.
     pub(crate) async fn drop_namespace(&self, db: &str, collection: &str) -> Result<()> {
         let command = rawdoc! {"drop": collection, "writeConcern": self.concern.clone()};
-        match self.change(db, || command.clone()).await.answer {
-            Ok(_) => Ok(()),
-            Err(e) if errors::code(&e) == Some(NOT_FOUND) => Ok(()),
-            Err(e) => Err(self.explain(&format!("cannot drop {db}.{collection}"), e)),
+        match self.change(db, command).await {
+            Err(e) if errors::code(&e) != Some(NOT_FOUND) => {
+                Err(self.explain(format_args!("cannot drop {db}.{collection}"), e))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -108,7 +102,7 @@ impl RestoreTarget {
     async fn create(&self, namespace: &Namespace, db: &str, collection: &str) -> Result<Option<Error>> {
         let mut command = create(namespace, collection, self.version);
         command.append(cstr!("writeConcern"), self.concern.clone());
-        let SentCommand { answer, repeated } = self.change(db, || command.clone()).await;
+        let (answer, repeated) = self.change_repeated(db, || command.clone()).await;
         let doing = format!("cannot create {db}.{collection}");
         match answer {
             Ok(_) => Ok(None),
@@ -125,15 +119,12 @@ impl RestoreTarget {
     /// can bypass the validator.
     pub(crate) async fn relax(&self, db: &str, collection: &str) -> Result<()> {
         let answer = self.level(db, collection, "strict").await;
-        answer.map_err(|e| self.explain(&format!("cannot change {db}.{collection}"), e))
+        answer.map_err(|e| self.cannot_change(db, collection, e))
     }
 
     /// Sets the validation level `constraint` that a collection had. With it the server lets no insert bypass
     /// the validator, so it is set after all documents are inserted. If a document breaks the validator, the
     /// server refuses (12370902), and the returned text names the first such documents.
-    ///
-    /// # Errors
-    /// Returns an error if the server did not answer.
     pub(crate) async fn constrain(
         &self,
         namespace: &Namespace,
@@ -144,9 +135,7 @@ impl RestoreTarget {
             Ok(()) => return Ok(None),
             // The oplog slice dropped the collection.
             Err(e) if errors::code(&e) == Some(NOT_FOUND) => return Ok(None),
-            Err(e) if ends_all(&e) => {
-                return Err(self.explain(&format!("cannot change {db}.{collection}"), e));
-            }
+            Err(e) if ends_all(&e) => return Err(self.cannot_change(db, collection, e)),
             Err(e) => errors::tidy(&e),
         };
         let mut breaking = Vec::new();
@@ -165,10 +154,14 @@ impl RestoreTarget {
         Ok(Some(format!("its validationLevel is \"strict\" and not \"constraint\": {error}{which}")))
     }
 
-    async fn level(&self, db: &str, collection: &str, level: &str) -> mongodb::error::Result<()> {
+    async fn level(&self, db: &str, collection: &str, level: &str) -> Answer<()> {
         let concern = self.concern.clone();
         let command = rawdoc! {"collMod": collection, "validationLevel": level, "writeConcern": concern};
-        self.change(db, || command.clone()).await.answer.map(|_| ())
+        self.change(db, command).await.map(drop)
+    }
+
+    fn cannot_change(&self, db: &str, collection: &str, error: Driver) -> Error {
+        self.explain(format_args!("cannot change {db}.{collection}"), error)
     }
 
     /// Returns true if a namespace of this name has the options of `namespace`.
@@ -186,14 +179,10 @@ impl RestoreTarget {
         db: &str,
         collection: &str,
     ) -> Result<Vec<String>> {
-        if indexes.is_empty() {
-            return Ok(Vec::new());
-        }
+        let cannot = |e| self.explain(format_args!("cannot build the indexes of {db}.{collection}"), e);
         match self.build(indexes, db, collection).await {
             Ok(()) => return Ok(Vec::new()),
-            Err(e) if ends_all(&e) => {
-                return Err(self.explain(&format!("cannot build the indexes of {db}.{collection}"), e));
-            }
+            Err(e) if ends_all(&e) => return Err(cannot(e)),
             Err(e) if indexes.len() == 1 => return Ok(vec![refused(&indexes[0], &e)]),
             // One index is refused. The others are built one by one.
             Err(_) => {}
@@ -202,28 +191,23 @@ impl RestoreTarget {
         for index in indexes {
             match self.build(std::slice::from_ref(index), db, collection).await {
                 Ok(()) => {}
-                Err(e) if !ends_all(&e) => problems.push(refused(index, &e)),
-                Err(e) => {
-                    return Err(self.explain(&format!("cannot build the indexes of {db}.{collection}"), e));
-                }
+                Err(e) if ends_all(&e) => return Err(cannot(e)),
+                Err(e) => problems.push(refused(index, &e)),
             }
         }
         Ok(problems)
     }
 
-    async fn build(
-        &self,
-        indexes: &[RawDocumentBuf],
-        db: &str,
-        collection: &str,
-    ) -> mongodb::error::Result<()> {
-        let mut array = RawArrayBuf::new();
-        indexes.iter().for_each(|index| array.push(index.clone()));
+    async fn build(&self, indexes: &[RawDocumentBuf], db: &str, collection: &str) -> Answer<()> {
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let indexes: RawArrayBuf = indexes.iter().cloned().collect();
         let command =
-            rawdoc! {"createIndexes": collection, "indexes": array, "writeConcern": self.concern.clone()};
+            rawdoc! {"createIndexes": collection, "indexes": indexes, "writeConcern": self.concern.clone()};
         // Sending it again is harmless: existing indexes stay, and the server waits for an index that it is
         // building.
-        self.insist_for(NO_LIMIT, db, || command.clone()).await.answer.map(|_| ())
+        self.insist_for(NO_LIMIT, db, || command.clone()).await.0.map(drop)
     }
 }
 
@@ -233,13 +217,11 @@ pub(crate) fn is_constrained(namespace: &Namespace) -> bool {
 }
 
 /// Returns true if other indexes would fail with the same error.
-fn ends_all(error: &mongodb::error::Error) -> bool {
-    use errors::Class::{Interrupted, Login};
-    errors::code(error).is_none_or(|code| super::EVERYWHERE.contains(&code))
-        || [Interrupted, Login].contains(&errors::classify(error))
+fn ends_all(error: &Driver) -> bool {
+    errors::code(error).is_none() || super::ends_all(error)
 }
 
-fn refused(index: &RawDocument, error: &mongodb::error::Error) -> String {
+fn refused(index: &RawDocument, error: &Driver) -> String {
     format!("the index '{}' cannot be built: {}", index.get_str("name").unwrap_or("?"), errors::tidy(error))
 }
 
@@ -312,17 +294,15 @@ pub(crate) fn is_own(index: &RawDocumentBuf) -> bool {
 }
 
 /// Returns true for the ascending index on `_id`.
-fn is_id(index: &RawDocumentBuf) -> bool {
-    let Ok(key) = index.get_document("key") else { return false };
+fn is_id(index: &RawDocument) -> bool {
+    index.get_document("key").is_ok_and(is_ascending_id) && !is_clustered(index)
+}
+
+/// Returns true for the key `{_id: 1}`.
+pub(super) fn is_ascending_id(key: &RawDocument) -> bool {
     let mut fields = key.iter().flatten();
-    let one = |value: bson::RawBsonRef<'_>| match value {
-        bson::RawBsonRef::Int32(n) => n == 1,
-        bson::RawBsonRef::Int64(n) => n == 1,
-        bson::RawBsonRef::Double(n) => n == 1.0,
-        _ => false,
-    };
-    let first = fields.next().is_some_and(|(key, value)| key.as_str() == "_id" && one(value));
-    first && fields.next().is_none() && !is_clustered(index)
+    let first = |(name, value): (&CStr, _)| name == "_id" && meaning::number(value) == Some(1.0);
+    fields.next().is_some_and(first) && fields.next().is_none()
 }
 
 fn is_clustered(index: &RawDocument) -> bool {
@@ -330,13 +310,7 @@ fn is_clustered(index: &RawDocument) -> bool {
 }
 
 fn without(document: &RawDocument, keys: &[&str]) -> RawDocumentBuf {
-    let mut out = RawDocumentBuf::new();
-    for (key, value) in document.iter().flatten() {
-        if !keys.contains(&key.as_str()) {
-            out.append(key, value);
-        }
-    }
-    out
+    document.iter().flatten().filter(|(key, _)| !keys.contains(&key.as_str())).collect()
 }
 
 #[cfg(test)]

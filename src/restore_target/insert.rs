@@ -4,7 +4,12 @@
 //! inserted document by the current time, unless a newer server is told not to; on older servers an update restores
 //! such documents, as mongorestore does.
 
+use std::fmt;
+
+use bson::raw::cstr;
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+
+use mongodb::error::Error as Driver;
 
 use super::RestoreTarget;
 use crate::base::bounds;
@@ -26,10 +31,15 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
+    /// An ordinary collection.
+    pub(crate) fn new(db: &str, collection: &str) -> Destination {
+        Destination { db: db.into(), collection: collection.into(), buckets: false, raw: false }
+    }
+
     /// A command on this destination.
     pub(super) fn command(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
         if self.raw {
-            command.append(bson::raw::cstr!("rawData"), true);
+            command.append(cstr!("rawData"), true);
         }
         command
     }
@@ -37,6 +47,12 @@ impl Destination {
     /// The `find` command for one document.
     pub(crate) fn find_one(&self, filter: RawDocumentBuf) -> RawDocumentBuf {
         self.command(rawdoc! {"find": self.collection.as_str(), "filter": filter, "limit": 1})
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.db, self.collection)
     }
 }
 
@@ -55,9 +71,6 @@ pub(crate) struct RefusedDocument {
 
 impl RestoreTarget {
     /// Inserts documents that follow each other in `raw`. Returns the documents that the server refuses.
-    ///
-    /// # Errors
-    /// Returns an error if the server refuses a batch as a whole.
     pub(crate) async fn insert(&self, destination: &Destination, raw: &[u8]) -> Result<Vec<RefusedDocument>> {
         let documents = split(raw)?;
         let mut refused = Vec::new();
@@ -87,14 +100,15 @@ impl RestoreTarget {
         destination: &Destination,
         batch: &[&[u8]],
         refused: &mut Vec<RefusedDocument>,
-    ) -> Result<Option<mongodb::error::Error>> {
-        let sent = self.change(&destination.db, || command(self, destination, batch)).await;
-        match sent.answer {
+    ) -> Result<Option<Driver>> {
+        let insert = || command(self, destination, batch);
+        let (answer, repeated) = self.change_repeated(&destination.db, insert).await;
+        match answer {
             Err(e) if errors::code(&e).is_some_and(|code| INVALID_DOCUMENT.contains(&code)) => Ok(Some(e)),
             answer => {
-                let doing = format!("cannot insert into {}.{}", destination.db, destination.collection);
-                let answer = answer.map_err(|e| self.explain(&doing, e))?;
-                refused.extend(self.refused_in(destination, batch, &answer, sent.repeated).await?);
+                let answer =
+                    answer.map_err(|e| self.explain(format_args!("cannot insert into {destination}"), e))?;
+                refused.extend(self.refused_in(destination, batch, &answer, repeated).await?);
                 Ok(None)
             }
         }
@@ -108,12 +122,10 @@ impl RestoreTarget {
         answer: &Document,
         repeated: bool,
     ) -> Result<Vec<RefusedDocument>> {
-        let doing = || format!("cannot insert into {}.{}", destination.db, destination.collection);
         if let Ok(error) = answer.get_document("writeConcernError") {
             let words = error.get_str("errmsg").unwrap_or_default().to_string();
-            return Err(
-                Error::failed(format!("{}: the write was not acknowledged", doing())).caused_by(words)
-            );
+            let what = format!("cannot insert into {destination}: the write was not acknowledged");
+            return Err(Error::failed(what).caused_by(words));
         }
         let mut refused = Vec::new();
         let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
@@ -123,16 +135,14 @@ impl RestoreTarget {
                 refused.push(one);
             }
         }
-        let missing = batch.len() as u64 - super::number(answer.get("n")).min(batch.len() as u64);
+        let sent = batch.len() as u64;
+        let missing = sent - super::number(answer, "n").min(sent);
         if missing != errors.len() as u64 {
-            return Err(Error::new(
-                Kind::Refused,
-                format!(
-                    "{}: {missing} of {} were not inserted, and the server gives no reason",
-                    doing(),
-                    units::several(batch.len() as u64, "document")
-                ),
-            ));
+            let what = format!(
+                "cannot insert into {destination}: {missing} of {} were not inserted, and the server gives no reason",
+                units::several(sent, "document")
+            );
+            return Err(Error::new(Kind::Refused, what));
         }
         if !destination.buckets && !self.version.keeps_empty_timestamps() {
             let taken = |at: &usize| !errors.iter().any(|e| index(e) == Some(*at));
@@ -158,7 +168,7 @@ impl RestoreTarget {
         match self.insert(destination, new.as_bytes()).await?.first() {
             None => Ok(()),
             Some(refused) => {
-                let what = format!("cannot write into {}.{}", destination.db, destination.collection);
+                let what = format!("cannot write into {destination}");
                 Err(Error::new(Kind::Refused, what).caused_by(refused.why.clone()))
             }
         }
@@ -167,11 +177,13 @@ impl RestoreTarget {
     /// Deletes the one document that matches a filter.
     async fn delete(&self, destination: &Destination, filter: RawDocumentBuf) -> Result<()> {
         let one = rawdoc! {"q": filter, "limit": 1};
-        let command = rawdoc! {"delete": destination.collection.as_str(), "deletes": [one], "writeConcern": self.concern.clone()};
-        let command = destination.command(command);
-        let doing = format!("cannot delete from {}.{}", destination.db, destination.collection);
-        let answer = self.run(&destination.db, command).await.map_err(|e| self.explain_beyond(&doing, e))?;
-        match super::number(answer.get("n")) {
+        let concern = self.concern.clone();
+        let command =
+            rawdoc! {"delete": destination.collection.as_str(), "deletes": [one], "writeConcern": concern};
+        let doing = format!("cannot delete from {destination}");
+        let answer = self.run(&destination.db, destination.command(command)).await;
+        let answer = answer.map_err(|e| self.explain_beyond(&doing, e))?;
+        match super::number(&answer, "n") {
             1 => Ok(()),
             _ => Err(Error::new(Kind::Refused, doing).caused_by("the document is not there")),
         }
@@ -180,13 +192,13 @@ impl RestoreTarget {
 
 /// The position in the batch of the document that an error is about.
 fn index(error: &Bson) -> Option<usize> {
-    error.as_document().map(|error| super::number(error.get("index")) as usize)
+    error.as_document().map(|error| super::number(error, "index") as usize)
 }
 
 fn refusal(error: &Document, batch: &[&[u8]]) -> Option<RefusedDocument> {
-    let at = super::number(error.get("index")) as usize;
+    let at = super::number(error, "index") as usize;
     let why = error.get_str("errmsg").unwrap_or("no reason given").to_string();
-    let code = super::number(error.get("code")) as i32;
+    let code = super::number(error, "code") as i32;
     let by_id = match error.get_document("keyPattern") {
         Ok(pattern) => pattern.len() == 1 && pattern.contains_key("_id"),
         // Servers before 4.2 do not send `keyPattern`.
@@ -217,14 +229,13 @@ pub(crate) fn id_text(id: bson::RawBsonRef<'_>) -> String {
 
 impl RestoreTarget {
     /// Restores the empty timestamps of documents that the server has just inserted.
-    pub(super) async fn empty_timestamps<'a>(
+    async fn empty_timestamps<'a>(
         &self,
         destination: &Destination,
         documents: impl Iterator<Item = &'a [u8]>,
     ) -> Result<()> {
         for document in documents.filter_map(with_empty_timestamp) {
-            let doing =
-                format!("cannot restore an empty timestamp in {}.{}", destination.db, destination.collection);
+            let doing = format!("cannot restore an empty timestamp in {destination}");
             let filter = id_filter(document).map_err(|e| Error::failed(&doing).caused_by(e))?;
             let whole = rawdoc! {"$replaceWith": {"$literal": document.to_owned()}};
             let update = rawdoc! {"q": filter, "u": [whole]};
@@ -236,7 +247,7 @@ impl RestoreTarget {
             };
             let answer = self.run(&destination.db, command).await;
             let answer = answer.map_err(|e| self.explain_beyond(&doing, e))?;
-            if super::number(answer.get("n")) != 1 {
+            if super::number(&answer, "n") != 1 {
                 return Err(Error::failed(doing).caused_by(answer.to_string()));
             }
         }
@@ -246,8 +257,7 @@ impl RestoreTarget {
     /// Returns true if the server would replace an empty timestamp in this oplog operation. `applyOps` has no
     /// option against it.
     pub(crate) fn would_fill(operation: &RawDocument) -> bool {
-        let document = operation.get_document("o").ok();
-        document.and_then(|document| with_empty_timestamp(document.as_bytes())).is_some()
+        operation.get_document("o").is_ok_and(|document| with_empty_timestamp(document.as_bytes()).is_some())
     }
 
     /// Restores the empty timestamps of a document that an oplog operation wrote.
@@ -277,23 +287,20 @@ const DOCUMENTS: usize = 100_000;
 
 /// The `insert` command for a batch.
 fn command(target: &RestoreTarget, destination: &Destination, batch: &[&[u8]]) -> RawDocumentBuf {
-    let total: usize = batch.iter().map(|d| d.len() + 8).sum();
-    let mut out = Vec::with_capacity(total + 256);
-    out.extend_from_slice(&[0; 4]);
-    string(&mut out, "insert", &destination.collection);
-    boolean(&mut out, "ordered", false);
+    let mut command = rawdoc! {"insert": destination.collection.as_str(), "ordered": false};
     // The server refuses this option for buckets.
     if !destination.buckets {
-        boolean(&mut out, "bypassDocumentValidation", true);
+        command.append(cstr!("bypassDocumentValidation"), true);
     }
     if target.version.keeps_empty_timestamps() {
-        boolean(&mut out, "bypassEmptyTsReplacement", true);
+        command.append(cstr!("bypassEmptyTsReplacement"), true);
     }
-    if destination.raw {
-        boolean(&mut out, "rawData", true);
-    }
-    element(&mut out, 3, "writeConcern");
-    out.extend_from_slice(target.concern.as_bytes());
+    let mut command = destination.command(command);
+    command.append(cstr!("writeConcern"), target.concern.clone());
+    let mut out = command.into_bytes();
+    out.reserve(batch.iter().map(|document| document.len() + 8).sum::<usize>() + 32);
+    // The array takes the place of the zero byte that ends the command.
+    out.pop();
     element(&mut out, 4, "documents");
     let array = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -344,18 +351,6 @@ fn element(out: &mut Vec<u8>, kind: u8, key: &str) {
     out.push(kind);
     out.extend_from_slice(key.as_bytes());
     out.push(0);
-}
-
-fn string(out: &mut Vec<u8>, key: &str, text: &str) {
-    element(out, 2, key);
-    out.extend_from_slice(&(text.len() as i32 + 1).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-    out.push(0);
-}
-
-fn boolean(out: &mut Vec<u8>, key: &str, value: bool) {
-    element(out, 8, key);
-    out.push(u8::from(value));
 }
 
 fn close(out: &mut [u8], at: usize) {

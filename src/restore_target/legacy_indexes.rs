@@ -5,6 +5,9 @@
 use bson::raw::CString;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
+use super::collections::is_ascending_id;
+use crate::mongo::meaning::{self, number};
+
 /// The flag of `restore` that converts such indexes.
 pub(crate) const FLAG: &str = "--convert-legacy-indexes";
 
@@ -51,8 +54,8 @@ pub(crate) fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
     if is_default(index) {
         // `create` accepts no other options for this index.
         let kept = ["v", "key", "name", "ns", "collation"];
-        let kept = index.iter().flatten().filter(|(key, _)| kept.contains(&key.as_str()));
-        let id: RawDocumentBuf = kept.collect();
+        let id: RawDocumentBuf =
+            index.iter().flatten().filter(|(key, _)| kept.contains(&key.as_str())).collect();
         return (with(&id, "key", key_of(index).map(RawBson::from)), unknown);
     }
     for (key, value) in index.iter().flatten() {
@@ -71,11 +74,8 @@ pub(crate) fn tidy(index: &RawDocument) -> (RawDocumentBuf, Vec<String>) {
 /// Returns true for the index on `_id` that every collection has. Its key can have any value in old versions.
 fn is_default(index: &RawDocument) -> bool {
     let Some(key) = key_of(index) else { return false };
-    let mut fields = key.iter().flatten();
-    let ascending = |value| number(value).is_some_and(|number| number == 1.0);
-    let id = fields.next().is_some_and(|(field, value)| field.as_str() == "_id" && ascending(value));
     let apart = ["clustered", "partialFilterExpression"].iter().any(|o| matches!(index.get(o), Ok(Some(_))));
-    id && fields.next().is_none() && !apart
+    !apart && is_ascending_id(&key)
 }
 
 /// Why servers since 3.4 refuse the index; `None` if they accept it.
@@ -103,32 +103,28 @@ pub(crate) fn refused(index: &RawDocument) -> Option<String> {
 /// Converts indexes to a form that servers since 3.4 accept. Returns a line for each changed index. If two
 /// indexes then have the same key, the second one is left out, or the first one if only the second is unique.
 pub(crate) fn convert(indexes: &mut Vec<RawDocumentBuf>) -> Vec<String> {
+    let named = |index: &RawDocument| index.get_str("name").unwrap_or("?").to_string();
+    let key = |index: &RawDocument| index.get_document("key").map_or("?".into(), |key| shown(key.into()));
     let mut notes = Vec::new();
     let mut all: Vec<(RawDocumentBuf, bool)> = Vec::new();
-    for index in indexes.drain(..) {
-        let name = index.get_str("name").unwrap_or("?").to_string();
-        let changed = converted(&index);
-        let is_changed = changed.is_some();
-        let index = match changed {
-            None => index,
-            Some(new) => {
-                let key =
-                    |index: &RawDocument| index.get_document("key").map_or("?".into(), |k| shown(k.into()));
-                notes.push(format!("the index '{name}' was converted: key {} to {}", key(&index), key(&new)));
-                new
-            }
-        };
-        let twin = all
-            .iter_mut()
-            .find(|(other, other_changed)| (is_changed || *other_changed) && same_keys(&index, other));
-        match twin {
-            None => all.push((index, is_changed)),
+    for old in indexes.drain(..) {
+        let new = converted(&old);
+        let changed = new.is_some();
+        if let Some(new) = &new {
+            let (name, from, to) = (named(&old), key(&old), key(new));
+            notes.push(format!("the index '{name}' was converted: key {from} to {to}"));
+        }
+        let index = new.unwrap_or(old);
+        let equal =
+            |(other, too): &&mut (RawDocumentBuf, bool)| (changed || *too) && same_keys(&index, other);
+        match all.iter_mut().find(equal) {
+            None => all.push((index, changed)),
             Some((other, _)) => {
-                let (kept, left) = match is_on(&index, "unique") && !is_on(other, "unique") {
-                    true => (name, std::mem::replace(other, index)),
-                    false => (other.get_str("name").unwrap_or("?").to_string(), index),
+                let left = match is_unique(&index) && !is_unique(other) {
+                    true => std::mem::replace(other, index),
+                    false => index,
                 };
-                let left = left.get_str("name").unwrap_or("?").to_string();
+                let (left, kept) = (named(&left), named(other));
                 notes.push(format!("the index '{left}' is left out: '{kept}' has the same key"));
             }
         }
@@ -141,8 +137,8 @@ pub(crate) fn convert(indexes: &mut Vec<RawDocumentBuf>) -> Vec<String> {
 fn converted(index: &RawDocument) -> Option<RawDocumentBuf> {
     let mut out = index.to_owned();
     let mut changed = false;
-    if let Some(key) = key_of(index)
-        && index.get_document("key").is_ok_and(|old| old.as_bytes() != key.as_bytes())
+    if let (Some(key), Ok(old)) = (key_of(index), index.get_document("key"))
+        && old.as_bytes() != key.as_bytes()
     {
         (out, changed) = (with(&out, "key", Some(key.into())), true);
     }
@@ -169,11 +165,9 @@ fn converted(index: &RawDocument) -> Option<RawDocumentBuf> {
 
 /// The key with values that servers accept.
 fn key_of(index: &RawDocument) -> Option<RawDocumentBuf> {
-    let mut new = RawDocumentBuf::new();
-    for (field, value) in index.get_document("key").ok()?.iter().flatten() {
-        new.append(field, direction(value).map_or_else(|| value.into(), RawBson::Int32));
-    }
-    Some(new)
+    let accepted = |value| direction(value).map_or_else(|| value.into(), RawBson::Int32);
+    let key = index.get_document("key").ok()?.iter().flatten();
+    Some(key.map(|(field, value)| (field, accepted(value))).collect())
 }
 
 /// The replacement for a key value that servers refuse; `None` if they accept the value. Before 3.4, every
@@ -191,57 +185,36 @@ fn direction(value: RawBsonRef<'_>) -> Option<i32> {
     }
 }
 
-fn number(value: RawBsonRef<'_>) -> Option<f64> {
-    match value {
-        RawBsonRef::Int32(number) => Some(number.into()),
-        RawBsonRef::Int64(number) => Some(number as f64),
-        RawBsonRef::Double(number) => Some(number),
-        RawBsonRef::Decimal128(number) => Some(number.to_string().parse().unwrap_or(f64::NAN)),
-        _ => None,
-    }
-}
-
 /// Returns true if a server considers two indexes equal: it compares key, collation and filter.
 fn same_keys(a: &RawDocument, b: &RawDocument) -> bool {
-    let same = |option: &str| {
-        let of = |index: &RawDocument| index.get_document(option).ok().map(|d| d.as_bytes().to_vec());
-        of(a) == of(b)
-    };
+    let same = |option: &str| a.get_document(option).ok() == b.get_document(option).ok();
     let (Ok(one), Ok(two)) = (a.get_document("key"), b.get_document("key")) else { return false };
-    let (one, two): (Vec<_>, Vec<_>) = (one.iter().flatten().collect(), two.iter().flatten().collect());
-    let equal = |((field, value), (other, there)): (&(_, RawBsonRef<'_>), &(_, RawBsonRef<'_>))| {
-        let values = match (number(*value), number(*there)) {
+    let equal = |((field, value), (other, there)): ((_, RawBsonRef<'_>), (_, RawBsonRef<'_>))| {
+        let values = match (number(value), number(there)) {
             (Some(value), Some(there)) => (value - there).abs() < 1e-9,
             _ => value == there,
         };
         field == other && values
     };
-    one.len() == two.len()
-        && one.iter().zip(&two).all(equal)
+    one.iter().count() == two.iter().count()
+        && one.iter().flatten().zip(two.iter().flatten()).all(equal)
         && same("collation")
         && same("partialFilterExpression")
 }
 
-fn is_on(index: &RawDocument, flag: &str) -> bool {
-    match index.get(flag).ok().flatten() {
-        Some(RawBsonRef::Boolean(on)) => on,
-        Some(value) => number(value).is_some_and(|number| number != 0.0),
-        None => false,
-    }
+fn is_unique(index: &RawDocument) -> bool {
+    index.get("unique").ok().flatten().is_some_and(meaning::is_on)
 }
 
 /// The document with this value for a key, which is added if it is missing. Removes the key if `value` is
 /// `None`.
-fn with(document: &RawDocument, name: &str, value: Option<RawBson>) -> RawDocumentBuf {
-    let (mut out, mut value) = (RawDocumentBuf::new(), value);
+fn with(document: &RawDocument, name: &str, mut value: Option<RawBson>) -> RawDocumentBuf {
+    let mut out = RawDocumentBuf::new();
     for (key, old) in document.iter().flatten() {
-        match key.as_str() == name {
-            false => out.append(key, old),
-            true => {
-                if let Some(value) = value.take() {
-                    out.append(key, value);
-                }
-            }
+        if key.as_str() != name {
+            out.append(key, old);
+        } else if let Some(value) = value.take() {
+            out.append(key, value);
         }
     }
     if let (Some(value), Ok(key)) = (value, CString::try_from(name)) {

@@ -1,42 +1,43 @@
-//! The server that a restore writes to. [`RestoreTarget`] connects to the primary, asks for its version, and
-//! lists and counts collections; the modules below write. An error of the kind `Refused` concerns one
+//! The server that a restore writes to. [`RestoreTarget`] connects to the primary, asks for its version, sends
+//! commands, and lists and counts collections; the modules below write. An error of the kind `Refused` concerns one
 //! command, every other error ends the restore.
+//!
+//! A command is sent again while its failure may pass, because one lost connection must not end the restore. Commands
+//! without an answer are counted, so that a restore that ends early can wait for them.
 
 mod apply;
 pub(crate) mod collections;
 pub(crate) mod insert;
 pub(crate) mod legacy_indexes;
 pub(crate) mod rights;
-mod send;
 pub mod throwaway;
 pub(crate) mod trial;
 pub(crate) mod users_and_roles;
 
+use std::fmt::{self, Display};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use bson::raw::cstr;
 use bson::{Document, RawDocumentBuf, rawdoc};
 use mongodb::Client;
+use mongodb::error::{Error as Driver, Result as Answer};
 use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
+use tokio::sync::watch;
 
+use self::insert::Destination;
+use self::trial::Trials;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 use crate::config::uri;
+use crate::model::namespace::BUCKETS;
 use crate::model::server::Fcv;
-use crate::mongo::client;
-use crate::mongo::client::Access;
-use crate::mongo::commands::Unfit;
-use crate::mongo::errors;
-use crate::mongo::errors::{Class, User};
-use crate::mongo::{commands, listing};
-use insert::Destination;
-use send::PendingCommands;
-use trial::Trials;
-
-/// The failure if the target cannot be reached.
-const CONNECTING: &str = "cannot connect to the target";
+use crate::mongo::client::{self, Access};
+use crate::mongo::commands::{self, STALL, Unfit};
+use crate::mongo::errors::{self, Class, UriSetting, User};
+use crate::mongo::{listing, meaning};
 
 /// Codes of failures that concern the whole server, not one namespace: WriteConcernFailed, UnknownReplWriteConcern,
 /// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. After one of these, a restore would drop further
@@ -90,8 +91,8 @@ impl ServerVersion {
     }
 }
 
-impl std::fmt::Display for ServerVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for ServerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
 }
@@ -102,13 +103,8 @@ impl RestoreTarget {
     /// # Errors
     /// Returns an error if no server answers, or if the server takes no writes.
     pub async fn connect(uri: &Secret, patience: &Patience) -> Result<RestoreTarget> {
-        let what = "the connection string of the target";
-        let access = Access::read(what, uri).await?;
-        let passing = |e: &mongodb::error::Error| errors::passing(e).filter(|_| access.passes());
-        let (options, user) = patience
-            .retry("the name server, for the target", passing, || access.options())
-            .await
-            .map_err(|e| client::unresolved(what, patience, &e))?;
+        let access = Access::read(UriSetting::TARGET, uri).await?;
+        let (options, user) = access.resolve(patience, |e| access.passing(e)).await?;
         let wish = options.write_concern.as_ref();
         let mut concern = match wish.and_then(|concern| concern.w.clone()) {
             Some(Acknowledgment::Nodes(n)) => rawdoc! {"w": n as i32},
@@ -123,7 +119,7 @@ impl RestoreTarget {
         stranger.credential = None;
         let mut target = RestoreTarget {
             client: Client::with_options(options)
-                .map_err(|e| Error::failed(CONNECTING).caused_by(errors::tidy(&e)))?,
+                .map_err(|e| Error::failed("cannot connect to the target").caused_by(errors::tidy(&e)))?,
             user,
             access: Arc::new(access),
             patience: patience.clone(),
@@ -136,22 +132,14 @@ impl RestoreTarget {
             requests: PendingCommands::default(),
             trials: Arc::default(),
         };
-        let sent = target.insist("admin", || rawdoc! {"hello": 1});
-        let hello = match commands::heard(&target.service(), commands::QUIET, patience.total(), || true, sent)
-            .await
-            .0
-            .answer
-        {
+        let answer = target.insist("admin", rawdoc! {"hello": 1});
+        let service = target.service();
+        let heard = commands::heard(&service, commands::QUIET, patience.total(), || true, answer);
+        let hello = match heard.await.0 {
             Ok(hello) => hello,
             Err(e) => {
-                let asked = match errors::classify(&e) {
-                    Class::Login => client::unfit(&target.stranger).await,
-                    _ => None,
-                };
-                return Err(match asked {
-                    Some(unfit) => target.unfit(unfit),
-                    None => target.explain(CONNECTING, e),
-                });
+                let unfit = client::unfit(&target.stranger, &e).await;
+                return Err(unfit.map_or_else(|| target.explain_first(&e), |unfit| target.unfit(unfit)));
             }
         };
         // A socket leads to one server, even if the replica set calls it by another name.
@@ -169,8 +157,8 @@ impl RestoreTarget {
             ))
             .hint("Name the whole replica set in the connection string, so that its primary is found"));
         }
-        let build = target.insist("admin", || rawdoc! {"buildInfo": 1}).await.answer;
-        let build = build.map_err(|e| target.explain(CONNECTING, e))?;
+        let build = target.insist("admin", rawdoc! {"buildInfo": 1}).await;
+        let build = build.map_err(|e| target.explain_first(&e))?;
         target.version = ServerVersion::parse(build.get_str("version").unwrap_or_default());
         let fcv = commands::feature_compatibility(&target.client.database("admin")).await;
         target.fcv =
@@ -209,55 +197,36 @@ impl RestoreTarget {
 
     fn unfit(&self, unfit: Unfit) -> Error {
         Error::failed(format!("MongoDB at {} takes no writes: it {}", self.address, unfit.words()))
-            .hint(unfit.hint("the target's connection string", true))
+            .hint(unfit.hint(UriSetting::TARGET))
+    }
+
+    /// `doing`, and the server that it was done to.
+    fn doing(&self, doing: impl Display) -> String {
+        format!("{doing} (MongoDB at {}{})", self.address, self.patience.in_vain_text())
     }
 
     /// Makes an error that names the server. Its kind is `Refused` if the server answered and the failure may
     /// concern this command alone.
-    pub(crate) fn explain(&self, doing: &str, error: mongodb::error::Error) -> Error {
-        let class = errors::classify(&error);
-        let everywhere = errors::code(&error).is_some_and(|code| EVERYWHERE.contains(&code));
-        let kind = match class {
-            Class::Login | Class::Interrupted => Kind::Failed,
-            _ if everywhere => Kind::Failed,
-            _ => Kind::Refused,
-        };
-        let files = "RESTORE_URI_FILE (for a drill DRILL_URI_FILE)";
-        let login = errors::login_step(&error, "the target's connection string", files);
-        let place = format!("(MongoDB at {}{})", self.address, self.patience.in_vain_text());
-        if let Some(why) = errors::without_hello(&error).filter(|_| doing == CONNECTING) {
-            let message = format!("{doing} {place}");
-            return Error::failed(message).caused_by(why).hint("Update the server");
-        }
-        let whose = "the target's connection string";
-        if let Some((why, Some(hint))) = self.access.relay_failure(whose, true)
-            && class == Class::Interrupted
-        {
-            let message = format!("{doing} {place}");
-            return Error::failed(message).caused_by(why).hint(hint);
-        }
-        let step = errors::connect_hint(&error, whose, true);
-        let explained = errors::explain(format!("{doing} {place}"), self.user.as_ref(), error).of_kind(kind);
-        match class {
-            Class::Unauthorized => {
-                explained.hint("Name a user with the built-in role \"restore\" in the connection string")
-            }
-            Class::Login => explained.hint(login),
-            Class::Interrupted => explained.hint(step.unwrap_or_else(|| {
-                "Check that MongoDB runs there, that its address is right, and its TLS settings".into()
-            })),
-            _ => explained,
-        }
+    pub(crate) fn explain(&self, doing: impl Display, error: Driver) -> Error {
+        let kind = if ends_all(&error) { Kind::Failed } else { Kind::Refused };
+        self.access.explain(self.doing(doing), self.user.as_ref(), &error).of_kind(kind)
     }
 
-    /// Makes the same error for a command that the role `restore` does not allow.
-    fn explain_beyond(&self, doing: &str, error: mongodb::error::Error) -> Error {
+    fn explain_first(&self, error: &Driver) -> Error {
+        self.access.explain_first(self.doing("cannot connect to the target"), self.user.as_ref(), error)
+    }
+
+    /// Makes the same error as [`RestoreTarget::explain`] for a command that the role `restore` does not allow.
+    /// `step` is the next step if the user lacks the right.
+    fn explain_right(&self, doing: impl Display, error: Driver, step: &str) -> Error {
         let unauthorized = errors::classify(&error) == Class::Unauthorized;
         let error = self.explain(doing, error);
-        if !unauthorized {
-            return error;
-        }
-        error.hint("The role \"restore\" does not allow it: give the user \"readWriteAnyDatabase\" as well")
+        if unauthorized { error.hint(step) } else { error }
+    }
+
+    fn explain_beyond(&self, doing: impl Display, error: Driver) -> Error {
+        let step = "The role \"restore\" does not allow it: give the user \"readWriteAnyDatabase\" as well";
+        self.explain_right(doing, error, step)
     }
 
     /// The names of all databases; `None` if the user may not list them.
@@ -274,7 +243,7 @@ impl RestoreTarget {
 
     async fn listed(&self, authorized: bool) -> Result<Option<Vec<String>>> {
         let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": authorized};
-        let answer = match self.ask(|| self.run("admin", command.clone())).await {
+        let answer = match self.insist("admin", command).await {
             Err(e) if errors::classify(&e) == Class::Unauthorized => return Ok(None),
             answer => answer.map_err(|e| self.explain("cannot list the databases", e))?,
         };
@@ -286,60 +255,51 @@ impl RestoreTarget {
     /// The answer to `listCollections`, one document for each collection.
     pub(crate) async fn collections(&self, db: &str) -> Result<Vec<RawDocumentBuf>> {
         let database = self.client.database(db);
-        self.ask(|| listing::list(&database))
-            .await
-            .map(|listing| listing.rows)
-            .map_err(|e| self.explain(&format!("cannot list the collections of database '{db}'"), e))
+        let listing = self.ask(|| listing::list(&database)).await;
+        let doing = format_args!("cannot list the collections of database '{db}'");
+        listing.map(|listing| listing.rows).map_err(|e| self.explain(doing, e))
     }
 
     /// The number of documents of a collection by the server's metadata; `None` if the user may not read the
     /// collection, which the built-in role `restore` does not allow.
     pub(crate) async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
-        let (db, collection) = (db.to_string(), collection.to_string());
-        self.count_in(&Destination { db, collection, buckets: false, raw: false }).await
+        self.count_in(&Destination::new(db, collection)).await
     }
 
     /// [`RestoreTarget::count`] for a destination.
     pub(crate) async fn count_in(&self, place: &Destination) -> Result<Option<u64>> {
-        let (db, collection) = (place.db.as_str(), place.collection.as_str());
-        let command = || {
-            let mut command = rawdoc! {"count": collection};
-            // A server from 9.0 on can reject a collection scan without this hint (SERVER-127688).
-            if self.version >= ServerVersion(9, 0, 0) {
-                command.append(cstr!("hint"), rawdoc! {"$natural": 1});
-            }
-            place.command(command)
-        };
-        match self.insist(db, command).await.answer {
+        let mut command = rawdoc! {"count": place.collection.as_str()};
+        // A server from 9.0 on can reject a collection scan without this hint (SERVER-127688).
+        if self.version >= ServerVersion(9, 0, 0) {
+            command.append(cstr!("hint"), rawdoc! {"$natural": 1});
+        }
+        match self.insist(&place.db, place.command(command)).await {
             Err(e) if errors::classify(&e) == Class::Unauthorized => Ok(None),
-            Err(e) => Err(self.explain(&format!("cannot count {db}.{collection}"), e)),
-            Ok(answer) => Ok(Some(number(answer.get("n")))),
+            Err(e) => Err(self.explain(format_args!("cannot count {place}"), e)),
+            Ok(answer) => Ok(Some(number(&answer, "n"))),
         }
     }
 
     /// Counts documents by reading all of them. The server's metadata can be wrong after a crash, and on a
     /// sharded cluster.
     pub(crate) async fn count_exactly(&self, place: &Destination) -> Result<u64> {
-        let (db, collection) = (place.db.as_str(), place.collection.as_str());
+        let doing = format!("cannot count {place}");
         let group = rawdoc! {"$group": {"_id": bson::RawBson::Null, "n": {"$sum": 1}}};
         let all = rawdoc! {"$natural": 1};
+        let collection = place.collection.as_str();
         let command = rawdoc! {"aggregate": collection, "pipeline": [group], "cursor": {}, "hint": all};
-        let (database, command) = (self.client.database(db), place.command(command));
-        let rows = self
-            .ask(|| commands::documents(&database, command.clone()))
-            .await
-            .map_err(|e| self.explain(&format!("cannot count {db}.{collection}"), e))?;
+        let rows = self.documents(&place.db, place.command(command)).await;
+        let rows = rows.map_err(|e| self.explain(&doing, e))?;
         let Some(row) = rows.first() else { return Ok(0) };
-        let row = Document::try_from(row.as_ref())
-            .map_err(|e| Error::failed(format!("cannot count {db}.{collection}")).caused_by(e))?;
-        Ok(number(row.get("n")))
+        let count = row.get("n").map_err(|e| Error::failed(doing).caused_by(e))?;
+        Ok(count.and_then(meaning::number).unwrap_or_default() as u64)
     }
 
     /// Where the buckets of a time series are written: to their own collection or, from 8.3 on, to the name
     /// of the time series with `rawData: true`, as mongorestore does. A server that lists no bucket
     /// collection has none.
     pub(crate) async fn place_of_series(&self, db: &str, collection: &str) -> Result<Destination> {
-        let buckets = format!("system.buckets.{collection}");
+        let buckets = format!("{BUCKETS}{collection}");
         let listed = self.version < ServerVersion(8, 3, 0) && {
             let rows = self.collections(db).await?;
             rows.iter().any(|row| row.get_str("name").is_ok_and(|name| name == buckets))
@@ -350,20 +310,131 @@ impl RestoreTarget {
 
     /// Returns all documents that a `find` command finds.
     pub(crate) async fn find(&self, db: &str, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
-        let database = self.client.database(db);
-        self.ask(|| commands::documents(&database, command.clone()))
-            .await
-            .map_err(|e| self.explain_beyond(&format!("cannot read from the database '{db}'"), e))
+        let found = self.documents(db, command).await;
+        found.map_err(|e| self.explain_beyond(format_args!("cannot read from the database '{db}'"), e))
+    }
+
+    /// Runs a cursor command, and returns all documents.
+    async fn documents(&self, db: &str, command: RawDocumentBuf) -> Answer<Vec<RawDocumentBuf>> {
+        let db = self.client.database(db);
+        self.ask(|| commands::documents(&db, command.clone())).await
+    }
+
+    /// Sends a command once and returns the answer.
+    async fn run(&self, db: &str, command: RawDocumentBuf) -> Answer<Document> {
+        self.run_for(STALL, db, command).await
+    }
+
+    async fn run_for(&self, limit: Duration, db: &str, command: RawDocumentBuf) -> Answer<Document> {
+        let db = self.client.database(db);
+        let running = self.requests.begin();
+        // The command runs in its own task, so that it is counted until its answer arrives, even if the
+        // caller stops waiting. A late drop or create would undo the next restore.
+        let task = tokio::spawn(async move {
+            let answer = commands::bounded(limit, db.run_raw_command(command).into_future()).await;
+            drop(running);
+            answer
+        });
+        task.await.unwrap_or_else(|e| Err(std::io::Error::other(e).into()))
+    }
+
+    /// Waits until every command is answered, or for `limit`. Returns false if an answer is missing.
+    pub(crate) async fn settle(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.requests.none()).await.is_ok()
+    }
+
+    /// Sends a command that the server may have carried out already when it is sent again.
+    async fn insist(&self, db: &str, command: RawDocumentBuf) -> Answer<Document> {
+        self.insist_for(STALL, db, || command.clone()).await.0
+    }
+
+    /// The same with a limit for each answer. Returns also true if the command was sent more than once. Then the
+    /// server may have carried it out before the last answer, and the caller handles that case.
+    async fn insist_for(
+        &self,
+        limit: Duration,
+        db: &str,
+        command: impl Fn() -> RawDocumentBuf,
+    ) -> (Answer<Document>, bool) {
+        let (mut repeated, mut waiting) = (false, self.patience.start(self.service()));
+        loop {
+            let answer = self.run_for(limit, db, command()).await;
+            match answer.as_ref().err().and_then(|e| self.access.passing(e)) {
+                Some(why) if waiting.pause(&why).await => repeated = true,
+                _ => {
+                    if answer.is_ok() {
+                        waiting.answered();
+                    }
+                    return (answer, repeated);
+                }
+            }
+        }
+    }
+
+    /// Sends a command that changes data, and counts it.
+    async fn change(&self, db: &str, command: RawDocumentBuf) -> Answer<Document> {
+        self.change_repeated(db, || command.clone()).await.0
+    }
+
+    /// The same. Returns also true if the command was sent more than once.
+    async fn change_repeated(
+        &self,
+        db: &str,
+        command: impl Fn() -> RawDocumentBuf,
+    ) -> (Answer<Document>, bool) {
+        // Counted before it is sent: the server may carry it out even if the caller stops waiting.
+        self.changes.fetch_add(1, SeqCst);
+        let (answer, repeated) = self.insist_for(STALL, db, command).await;
+        if !repeated && answer.as_ref().is_err_and(|e| errors::classify(e) == Class::Unauthorized) {
+            self.changes.fetch_sub(1, SeqCst);
+        }
+        (answer, repeated)
+    }
+
+    /// Returns true if this connection changed nothing: every change was refused.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.changes.load(SeqCst) == 0
+    }
+
+    /// Runs a query, and repeats it while its failure may pass. A query changes nothing.
+    async fn ask<T, F: Future<Output = Answer<T>>>(&self, question: impl Fn() -> F) -> Answer<T> {
+        self.patience.retry(&self.service(), |e| self.access.passing(e), question).await
     }
 }
 
-fn number(value: Option<&bson::Bson>) -> u64 {
-    match value {
-        Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
-        Some(bson::Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
-        Some(bson::Bson::Double(n)) => *n as u64,
-        _ => 0,
+/// The number of commands without an answer. Clones share it.
+#[derive(Debug, Clone, Default)]
+struct PendingCommands(Arc<watch::Sender<usize>>);
+
+/// Counts as one command until it is dropped.
+struct PendingCommand(PendingCommands);
+
+impl PendingCommands {
+    fn begin(&self) -> PendingCommand {
+        self.0.send_modify(|count| *count += 1);
+        PendingCommand(self.clone())
     }
+
+    async fn none(&self) {
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Drop for PendingCommand {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Returns true if other commands would fail with the same error.
+fn ends_all(error: &Driver) -> bool {
+    errors::code(error).is_some_and(|code| EVERYWHERE.contains(&code))
+        || matches!(errors::classify(error), Class::Interrupted | Class::Login)
+}
+
+/// A number in an answer; 0 if it is missing.
+fn number(answer: &Document, field: &str) -> u64 {
+    answer.get(field).and_then(commands::number).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -384,5 +455,17 @@ mod tests {
         ] {
             assert_eq!(ServerVersion::parse(version).keeps_empty_timestamps(), keeps, "{version}");
         }
+    }
+
+    #[tokio::test]
+    async fn none_waits_for_every_running_command() {
+        let requests = PendingCommands::default();
+        requests.none().await;
+        let (first, second) = (requests.begin(), requests.begin());
+        drop(first);
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, requests.none()).await.is_err());
+        drop(second);
+        requests.none().await;
     }
 }

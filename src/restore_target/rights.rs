@@ -8,11 +8,9 @@ use mongodb::Client;
 
 use super::RestoreTarget;
 use crate::base::error::{Error, Result};
-use crate::mongo::errors;
-use crate::mongo::errors::Class;
+use crate::model::namespace::BUCKETS;
+use crate::mongo::errors::{self, Class};
 
-/// The prefix of the collection that holds the documents of a time series.
-pub(crate) const BUCKETS: &str = "system.buckets.";
 /// The most namespaces in a message for each right.
 const NAMED: usize = 3;
 
@@ -91,8 +89,8 @@ impl RestoreTarget {
 
     /// The rights in `needs` that the user does not have.
     pub(super) async fn lacking<'a>(&self, needs: &'a [NeededRight]) -> Result<Vec<&'a NeededRight>> {
-        let status = || rawdoc! {"connectionStatus": 1, "showPrivileges": true};
-        let answer = match self.insist("admin", status).await.answer {
+        let status = rawdoc! {"connectionStatus": 1, "showPrivileges": true};
+        let answer = match self.insist("admin", status).await {
             Ok(answer) => answer,
             Err(e) if [Class::Interrupted, Class::Login].contains(&errors::classify(&e)) => {
                 return Err(self.explain("cannot ask what the user may do", e));

@@ -42,34 +42,19 @@ const LINES: usize = 5;
 /// How much of the end of the log is searched for errors, in bytes.
 const END: u64 = 1 << 20;
 
-/// An installed mongod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    pub path: PathBuf,
-}
-
-impl Program {
-    /// Uses `configured` if it is given, otherwise looks in `search_path` (the value of PATH) and the usual
-    /// folders.
-    ///
-    /// # Errors
-    /// Returns the reason as a text.
-    pub(crate) async fn find(
-        configured: Option<&Path>,
-        search_path: Option<&str>,
-    ) -> Result<Program, String> {
-        let found = match configured {
-            Some(path) => path.to_path_buf(),
-            None => process::locate("mongod", search_path, &FOLDERS).ok_or_else(|| {
-                format!("mongod is not installed (looked in PATH and {})", FOLDERS.join(", "))
-            })?,
-        };
-        process::trusted(&found)?;
-        match process::version(&found).await {
-            Ok((true, text)) if text.starts_with("db version v") => Ok(Program { path: found }),
-            Ok(_) => Err(format!("{} does not answer --version as mongod does", found.display())),
-            Err(e) => Err(format!("{} cannot be run: {e}", found.display())),
-        }
+/// Finds mongod: the program `configured`, or else the first in `search_path` (the value of PATH) and the usual
+/// folders. Returns the reason if there is none.
+pub(crate) async fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<PathBuf, String> {
+    let found = match configured {
+        Some(path) => path.to_path_buf(),
+        None => process::locate("mongod", search_path, &FOLDERS)
+            .ok_or_else(|| format!("mongod is not installed (looked in PATH and {})", FOLDERS.join(", ")))?,
+    };
+    process::trusted(&found)?;
+    match process::version(&found).await {
+        Ok((true, text)) if text.starts_with("db version v") => Ok(found),
+        Ok(_) => Err(format!("{} does not answer --version as mongod does", found.display())),
+        Err(e) => Err(format!("{} cannot be run: {e}", found.display())),
     }
 }
 
@@ -87,7 +72,7 @@ pub struct Throwaway {
 
 impl Throwaway {
     /// Starts a mongod in a new folder in `within`, and waits until it answers. `name` is random.
-    pub(crate) async fn start(program: &Program, within: &Path, name: &str) -> Result<Throwaway> {
+    pub(crate) async fn start(program: &Path, within: &Path, name: &str) -> Result<Throwaway> {
         let folder = within.join(format!("{PREFIX}{name}"));
         let cannot = |e: io::Error| {
             Error::failed(format!("cannot create the folder {} for a throw-away mongod", folder.display()))
@@ -104,9 +89,9 @@ impl Throwaway {
         let made = lock_folder(&folder).and_then(|owner| Ok((owner, spawn(program, &folder)?)));
         let (owner, (child, keeper)) = made.map_err(|e| {
             let _ = fs::remove_dir_all(&folder);
-            Error::failed(format!("cannot start {}", program.path.display())).caused_by(e)
+            Error::failed(format!("cannot start {}", program.display())).caused_by(e)
         })?;
-        let program = program.path.clone();
+        let program = program.to_path_buf();
         let mut started = Throwaway { child, program, kills, folder, _owner: owner, _keeper: keeper };
         started.ready().await?;
         Ok(started)
@@ -138,12 +123,8 @@ impl Throwaway {
         let status = self.child.try_wait().ok().flatten()?;
         let killed = status.signal().and_then(|signal| process::why_killed(signal, self.kills));
         let why = killed.map(|(why, _)| format!(": {why}")).unwrap_or_default();
-        let what = format!(
-            "the throw-away mongod ({}) ended, {status}{why}{}",
-            self.program.display(),
-            self.last_log_lines()
-        );
-        let error = Error::failed(what);
+        let (program, log) = (self.program.display(), self.last_log_lines());
+        let error = Error::failed(format!("the throw-away mongod ({program}) ended, {status}{why}{log}"));
         Some(match killed {
             Some((_, hint)) => error.hint(hint),
             None => error,
@@ -198,9 +179,9 @@ fn lock_folder(folder: &Path) -> io::Result<File> {
 
 /// Starts the server. The kernel kills the child when the thread that started it ends, so a thread of its own
 /// lives as long as the handle.
-fn spawn(program: &Program, folder: &Path) -> io::Result<(Child, mpsc::Sender<()>)> {
+fn spawn(program: &Path, folder: &Path) -> io::Result<(Child, mpsc::Sender<()>)> {
     let log = File::create(folder.join("log"))?;
-    let mut command = Command::new(&program.path);
+    let mut command = Command::new(program);
     command.arg("--dbpath").arg(folder.join("data"));
     command.arg("--bind_ip").arg(folder.join(SOCKET)).arg("--unixSocketPrefix").arg(folder);
     // By default the cache takes half of the memory, and other programs need it.
@@ -268,7 +249,7 @@ mod tests {
         let (path, ran) = (folder.path().join("mongod"), folder.path().join("ran"));
         fs::write(&path, format!("#!/bin/sh\ntouch {}\n", ran.display())).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o757)).unwrap();
-        let why = Program::find(Some(&path), None).await.unwrap_err();
+        let why = find(Some(&path), None).await.unwrap_err();
         assert!(why.contains("is not run") && why.contains("mode 0757"), "{why}");
         assert!(!ran.exists());
     }
@@ -287,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_mongod_is_refused() {
         for (path, word) in [("/nonexistent/mongod", "cannot be run"), ("/bin/true", "does not answer")] {
-            let why = Program::find(Some(Path::new(path)), None).await.unwrap_err();
+            let why = find(Some(Path::new(path)), None).await.unwrap_err();
             assert!(why.contains(path) && why.contains(word), "{why}");
         }
     }

@@ -13,18 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use bson::raw::cstr;
-use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
+use bson::{Document, RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
+use mongodb::error::Result as Answer;
 
 use super::apply::NO_COMMAND;
 use super::collections::{EXISTS, NOT_FOUND};
 use super::rights::{NeededRight, Right};
-use super::send::SentCommand;
 use super::{RestoreTarget, collections};
 use crate::base::error::Result;
 use crate::config::selection::TRIAL_PREFIX as PREFIX;
 use crate::model::namespace::Namespace;
-use crate::mongo::errors;
-use crate::mongo::errors::Class;
+use crate::mongo::commands::STALL;
+use crate::mongo::errors::{self, Class};
 
 /// The database for trials of collections. The role `restore` may not drop a database, but a database without
 /// collections is not listed.
@@ -74,7 +74,7 @@ impl RestoreTarget {
 
     /// The target's clock, in seconds since 1970.
     async fn seconds(&self) -> Result<i64> {
-        let hello = self.insist("admin", || rawdoc! {"hello": 1}).await.answer;
+        let hello = self.insist("admin", rawdoc! {"hello": 1}).await;
         let hello = hello.map_err(|e| self.explain("cannot ask for the time", e))?;
         let now = hello.get_datetime("localTime").map(|now| now.timestamp_millis() / 1000);
         Ok(now.unwrap_or_default())
@@ -103,11 +103,10 @@ impl RestoreTarget {
     ) -> Result<TrialAnswer> {
         let command = collections::create(namespace, name, self.version);
         self.trials.made.lock().expect("no holder panics").insert((db.into(), name.into()));
-        let SentCommand { answer, repeated } = self.insist(db, || command.clone()).await;
-        let answer = answer.map(|_| ());
+        let (answer, repeated) = self.insist_for(STALL, db, || command.clone()).await;
         // If the command was sent twice, the first one may have created it.
         let answer = match answer {
-            Err(e) if repeated && errors::code(&e) == Some(EXISTS) => Ok(()),
+            Err(e) if repeated && errors::code(&e) == Some(EXISTS) => Ok(Document::new()),
             answer => answer,
         };
         self.judge(answer, &format!("cannot create an empty collection in {db} as a trial"))
@@ -120,16 +119,14 @@ impl RestoreTarget {
         db: &str,
         name: &str,
     ) -> Result<TrialAnswer> {
-        let mut array = RawArrayBuf::new();
-        specs.iter().for_each(|spec| array.push(spec.clone()));
-        let command = rawdoc! {"createIndexes": name, "indexes": array};
-        let answer = self.insist(db, || command.clone()).await.answer.map(|_| ());
+        let indexes: RawArrayBuf = specs.iter().cloned().collect();
+        let answer = self.insist(db, rawdoc! {"createIndexes": name, "indexes": indexes}).await;
         self.judge(answer, &format!("cannot build an index in {db} as a trial"))
     }
 
     /// Runs a command on a trial collection; its first value is the collection's name.
     pub(crate) async fn try_change(&self, command: &RawDocument, db: &str) -> Result<TrialAnswer> {
-        let answer = self.insist(db, || command.to_owned()).await.answer.map(|_| ());
+        let answer = self.insist(db, command.to_owned()).await;
         self.judge(answer, &format!("cannot change a collection in {db} as a trial"))
     }
 
@@ -155,11 +152,11 @@ impl RestoreTarget {
         if self.version < super::ServerVersion(8, 1, 0) {
             command.append(cstr!("alwaysUpsert"), false);
         }
-        match self.insist("admin", || command.clone()).await.answer {
+        match self.insist("admin", command).await {
             Err(e) if errors::code(&e) == Some(NOT_UPDATED) => Ok(TrialAnswer::Accepted),
             // A mongos has no applyOps: [`RestoreTarget::may_apply`] reports it.
             Err(e) if errors::code(&e) == Some(NO_COMMAND) => Ok(TrialAnswer::Forbidden),
-            answer => self.judge(answer.map(|_| ()), "cannot try an oplog update"),
+            answer => self.judge(answer, "cannot try an oplog update"),
         }
     }
 
@@ -172,19 +169,17 @@ impl RestoreTarget {
             "privileges": list("privileges"),
             "authenticationRestrictions": list("authenticationRestrictions"),
         };
-        match self.insist(db, || command.clone()).await.answer {
+        match self.insist(db, command).await {
             Err(e) if errors::code(&e) == Some(NO_ROLE) => Ok(TrialAnswer::Accepted),
-            answer => self.judge(answer.map(|_| ()), "cannot try a role"),
+            answer => self.judge(answer, "cannot try a role"),
         }
     }
 
     pub(crate) async fn end_trial(&self, db: &str, name: &str) -> Result<()> {
-        let command = rawdoc! {"drop": name};
-        match self.insist(db, || command.clone()).await.answer {
+        match self.insist(db, rawdoc! {"drop": name}).await {
             Err(e) if errors::code(&e) != Some(NOT_FOUND) => {
-                return Err(
-                    self.explain(&format!("cannot drop {db}.{name}, an empty collection of a trial"), e)
-                );
+                let doing = format_args!("cannot drop {db}.{name}, an empty collection of a trial");
+                return Err(self.explain(doing, e));
             }
             _ => {}
         }
@@ -220,7 +215,7 @@ impl RestoreTarget {
         Ok(())
     }
 
-    fn judge(&self, answer: mongodb::error::Result<()>, doing: &str) -> Result<TrialAnswer> {
+    fn judge(&self, answer: Answer<Document>, doing: &str) -> Result<TrialAnswer> {
         let Err(error) = answer else { return Ok(TrialAnswer::Accepted) };
         match (errors::classify(&error), errors::code(&error)) {
             (Class::Unauthorized, _) => Ok(TrialAnswer::Forbidden),

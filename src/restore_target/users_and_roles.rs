@@ -1,8 +1,8 @@
 //! Merges users and roles into the target: they are loaded into temporary collections, from which the server
 //! command `_mergeAuthzCollections` merges them, as mongorestore does.
 
-use bson::raw::{CString, cstr};
-use bson::{Bson, RawArrayBuf, RawDocumentBuf, rawdoc};
+use bson::raw::{CStr, cstr};
+use bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, rawdoc};
 
 use super::RestoreTarget;
 use super::insert::Destination;
@@ -26,48 +26,40 @@ impl RestoreTarget {
     pub(crate) async fn connected_users(&self) -> Result<Vec<String>> {
         let answer = self.run("admin", rawdoc! {"connectionStatus": 1}).await;
         let answer = answer.map_err(|e| self.explain("cannot ask who is logged in", e))?;
-        let info = answer.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
-        let users = info.map(Vec::as_slice).unwrap_or_default().iter().filter_map(|user| {
-            let user = user.as_document()?;
-            Some(format!("{}.{}", user.get_str("db").ok()?, user.get_str("user").ok()?))
-        });
-        Ok(users.collect())
+        let info = answer.get_document("authInfo").ok();
+        Ok(info.map(|info| ids(info, "authenticatedUsers", "user")).unwrap_or_default())
     }
 
     /// Merges users and roles: entries with the same name are replaced. With `exactly`, other entries of the
     /// same database are removed. The connected users stay unchanged.
     pub(crate) async fn merge_users(&self, people: &UsersAndRoles, exactly: bool) -> Result<()> {
         let connected = self.connected_users().await?;
-        let is_connected =
-            |user: &RawDocumentBuf| connected.iter().any(|id| Some(id.as_str()) == id_of(user));
         let mut users = people.users.clone();
-        users.retain(|user| !is_connected(user));
+        users.retain(|user| !has_id(&connected, user));
         let of_db = if people.db.is_empty() {
             rawdoc! {}
         } else {
             rawdoc! {"db": people.db.as_str()}
         };
-        let there = self
-            .find("admin", rawdoc! {"find": "system.users", "filter": of_db, "hint": {"$natural": 1}})
-            .await?;
+        let find = rawdoc! {"find": "system.users", "filter": of_db, "hint": {"$natural": 1}};
+        let there = self.find("admin", find).await?;
         let differ = users.iter().any(|user| named(&there, user) && !there.contains(user));
         if exactly || differ {
             // The server replaces existing users only together with removing users that it does not get. So
             // it also gets the present form of the users that stay.
-            let kept = |user: &&RawDocumentBuf| is_connected(user) || !exactly && !named(&users, user);
+            let kept = |user: &&RawDocumentBuf| has_id(&connected, user) || !exactly && !named(&users, user);
             let kept: Vec<_> = there.iter().filter(kept).cloned().collect();
             users.extend(kept);
         }
         // The role `restore` does not allow reading the collection of roles, but it allows changing each
         // role.
         let changed = if exactly { Vec::new() } else { self.roles_there(&people.roles).await? };
-        self.merge("tempRolesCollection", ROLES, &people.db, &people.roles, exactly).await?;
-        for role in
-            people.roles.iter().filter(|role| changed.iter().any(|id| Some(id.as_str()) == id_of(role)))
-        {
+        let field = cstr!("tempRolesCollection");
+        self.merge(field, ROLES, &people.db, &people.roles, exactly).await?;
+        for role in people.roles.iter().filter(|role| has_id(&changed, role)) {
             self.change_role(role).await?;
         }
-        self.merge("tempUsersCollection", USERS, &people.db, &users, exactly || differ).await
+        self.merge(cstr!("tempUsersCollection"), USERS, &people.db, &users, exactly || differ).await
     }
 
     /// Merges the documents through a temporary collection. With `replace`, the server changes existing
@@ -75,40 +67,31 @@ impl RestoreTarget {
     /// logs "Could not insert user during _mergeAuthzCollections command", and answers ok).
     async fn merge(
         &self,
-        field: &str,
+        field: &CStr,
         waiting: &str,
         db: &str,
         documents: &[RawDocumentBuf],
         replace: bool,
     ) -> Result<()> {
         self.drop_namespace("admin", waiting).await?;
-        let merged = self.load_and_merge(field, waiting, db, documents, replace).await;
+        let merge = async {
+            let place = Destination::new("admin", waiting);
+            let raw: Vec<u8> = documents.iter().flat_map(|d| d.as_bytes()).copied().collect();
+            if let Some(refused) = self.insert(&place, &raw).await?.first() {
+                return Err(Error::failed("users or roles cannot be loaded").caused_by(refused.why.clone()));
+            }
+            let mut command = rawdoc! {"_mergeAuthzCollections": 1};
+            command.append(field, format!("admin.{waiting}"));
+            command.append(cstr!("drop"), replace);
+            command.append(cstr!("db"), db);
+            command.append(cstr!("writeConcern"), rawdoc! {"w": "majority"});
+            let answer = self.insist("admin", command).await.map(drop);
+            answer.map_err(|e| self.explain("cannot merge users and roles", e))
+        };
+        let merged = merge.await;
         // It holds password hashes.
         self.drop_namespace("admin", waiting).await?;
         merged
-    }
-
-    async fn load_and_merge(
-        &self,
-        field: &str,
-        waiting: &str,
-        db: &str,
-        documents: &[RawDocumentBuf],
-        replace: bool,
-    ) -> Result<()> {
-        let place =
-            Destination { db: "admin".into(), collection: waiting.into(), buckets: false, raw: false };
-        let raw: Vec<u8> = documents.iter().flat_map(|d| d.as_bytes()).copied().collect();
-        if let Some(refused) = self.insert(&place, &raw).await?.first() {
-            return Err(Error::failed("users or roles cannot be loaded").caused_by(refused.why.clone()));
-        }
-        let mut command = rawdoc! {"_mergeAuthzCollections": 1};
-        command.append(CString::try_from(field).expect("no zero byte"), format!("admin.{waiting}"));
-        command.append(cstr!("drop"), replace);
-        command.append(cstr!("db"), db);
-        command.append(cstr!("writeConcern"), rawdoc! {"w": "majority"});
-        let answer = self.insist("admin", || command.clone()).await.answer;
-        answer.map(|_| ()).map_err(|e| self.explain("cannot merge users and roles", e))
     }
 
     /// The `_id`s of the given roles that exist at the target.
@@ -116,21 +99,13 @@ impl RestoreTarget {
         if roles.is_empty() {
             return Ok(Vec::new());
         }
-        let mut names = RawArrayBuf::new();
-        for role in roles {
-            if let (Ok(name), Ok(db)) = (role.get_str("role"), role.get_str("db")) {
-                names.push(rawdoc! {"role": name, "db": db});
-            }
-        }
-        let command = rawdoc! {"rolesInfo": names};
-        let answer = self.insist("admin", || command.clone()).await.answer;
-        let answer = answer.map_err(|e| self.explain("cannot ask which roles are there", e))?;
-        let found = answer.get_array("roles").map(Vec::as_slice).unwrap_or_default().iter();
-        let id = |role: &Bson| {
-            let role = role.as_document()?;
-            Some(format!("{}.{}", role.get_str("db").ok()?, role.get_str("role").ok()?))
+        let name = |role: &RawDocumentBuf| {
+            Some(rawdoc! {"role": role.get_str("role").ok()?, "db": role.get_str("db").ok()?})
         };
-        Ok(found.filter_map(id).collect())
+        let names: RawArrayBuf = roles.iter().filter_map(name).collect();
+        let answer = self.insist("admin", rawdoc! {"rolesInfo": names}).await;
+        let answer = answer.map_err(|e| self.explain("cannot ask which roles are there", e))?;
+        Ok(ids(&answer, "roles", "role"))
     }
 
     /// Changes an existing role to its form in the backup.
@@ -144,9 +119,20 @@ impl RestoreTarget {
             "authenticationRestrictions": list("authenticationRestrictions"),
             "writeConcern": {"w": "majority"},
         };
-        let answer = self.insist(db, || command.clone()).await.answer;
-        answer.map(|_| ()).map_err(|e| self.explain(&format!("cannot change the role {db}.{name}"), e))
+        let answer = self.insist(db, command).await.map(drop);
+        answer.map_err(|e| self.explain(format_args!("cannot change the role {db}.{name}"), e))
     }
+}
+
+/// The `_id`s that the users or roles in an array of an answer have in their collection.
+fn ids(answer: &Document, array: &str, name: &str) -> Vec<String> {
+    let rows = answer.get_array(array).map(Vec::as_slice).unwrap_or_default().iter();
+    let rows = rows.filter_map(Bson::as_document);
+    rows.filter_map(|row| Some(format!("{}.{}", row.get_str("db").ok()?, row.get_str(name).ok()?))).collect()
+}
+
+fn has_id(ids: &[String], document: &RawDocumentBuf) -> bool {
+    id_of(document).is_some_and(|id| ids.iter().any(|one| one == id))
 }
 
 fn id_of(document: &RawDocumentBuf) -> Option<&str> {

@@ -3,26 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::raw::cstr;
-use bson::{Bson, RawDocumentBuf, rawdoc};
+use bson::{Document, RawArrayBuf, RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::suggest;
-use crate::config::selection::Pattern;
-use crate::config::selection::Selection;
+use crate::config::selection::{Pattern, Selection};
 use crate::dumpformat::metadata;
-use crate::model::namespace::{Namespace, Type};
+use crate::model::namespace::{BUCKETS, Namespace, Type};
 use crate::model::server::Fcv;
 use crate::model::versions;
 use crate::mongo::commands;
-use crate::mongo::errors;
-use crate::mongo::errors::Class;
-use crate::mongo::listing;
-use crate::mongo::listing::Listing;
+use crate::mongo::errors::{self, Class};
+use crate::mongo::listing::{self, Listing};
 use crate::mongo::server::Server;
-
-/// The prefix of the collection that holds a time series' documents.
-pub const BUCKETS: &str = "system.buckets.";
 
 /// The number of questions to the server at the same time.
 const ASKING: usize = 8;
@@ -31,7 +25,7 @@ const ASKING: usize = 8;
 pub type Uuids = BTreeMap<(String, String), String>;
 
 /// The data that a backup will read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Description {
     /// The namespaces in the order of the artifact: first users, roles and their version, which a reader of an archive must see
     /// before anything else, then the others by name.
@@ -57,12 +51,13 @@ pub struct Description {
 /// Returns an error if a database or a namespace may not be listed; it is named, never left out. Returns an error if a selected
 /// database does not exist, or an `include` pattern matches nothing.
 pub async fn describe(server: &Server, selection: &Selection) -> Result<Description> {
-    let NamespaceList { databases, namespaces, uuids, warnings, unlistable } =
-        list_namespaces(server, selection).await?;
-    let raw_bytes = raw_bytes(server, selection, &databases, &namespaces).await;
-    let disk_bytes = if raw_bytes.is_none() { on_disk(server, &databases).await } else { None };
-    let feature_compatibility = server.feature_compatibility().await?;
-    Ok(Description { namespaces, uuids, raw_bytes, disk_bytes, feature_compatibility, warnings, unlistable })
+    let (mut description, databases) = list_namespaces(server, selection).await?;
+    description.raw_bytes = raw_bytes(server, selection, &databases, &description.namespaces).await;
+    if description.raw_bytes.is_none() {
+        description.disk_bytes = on_disk(server, &databases).await;
+    }
+    description.feature_compatibility = server.feature_compatibility().await?;
+    Ok(description)
 }
 
 /// Describes `selection` as [`describe`] does, for a backup.
@@ -96,16 +91,13 @@ pub async fn prove_readable(server: &Server, namespaces: &[Namespace]) -> Result
 }
 
 async fn readable(server: &Server, namespace: &Namespace) -> Result<()> {
-    let database = server.client().database(&namespace.db);
-    let mut find = RawDocumentBuf::new();
-    find.append(cstr!("find"), namespace.data_collection());
-    find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
-    find.append(cstr!("limit"), 1_i32);
-    find.append(cstr!("singleBatch"), true);
+    let mut find = rawdoc! {
+        "find": namespace.data_collection(), "projection": {"_id": 1}, "limit": 1, "singleBatch": true,
+    };
     if namespace.is_raw() {
         find.append(cstr!("rawData"), true);
     }
-    match server.ask(|| commands::documents(&database, find.clone())).await {
+    match server.documents(&namespace.db, find).await {
         Ok(_) => Ok(()),
         // Dropped since it was listed, which a backup reports.
         Err(e) if errors::classify(&e) == Class::CollectionGone => Ok(()),
@@ -113,24 +105,14 @@ async fn readable(server: &Server, namespace: &Namespace) -> Result<()> {
     }
 }
 
-/// The selected namespaces in the server's lists. The fields have the meaning that they have in [`Description`].
-pub(super) struct NamespaceList {
-    databases: Vec<String>,
-    pub(super) namespaces: Vec<Namespace>,
-    pub(super) uuids: Uuids,
-    warnings: Vec<String>,
-    unlistable: Vec<String>,
-}
-
-/// Lists the selected namespaces with their options and indexes.
-///
-/// # Errors
-/// Returns an error in the cases of [`describe`].
-pub(super) async fn list_namespaces(server: &Server, selection: &Selection) -> Result<NamespaceList> {
+/// Lists the selected namespaces with their options and indexes. Returns a description without sizes, and the databases.
+pub(super) async fn list_namespaces(
+    server: &Server,
+    selection: &Selection,
+) -> Result<(Description, Vec<String>)> {
     let databases = databases(server, selection).await?;
     let mut rows = Vec::new();
-    let mut uuids = Uuids::new();
-    let (mut warnings, mut unlistable) = (Vec::new(), Vec::new());
+    let mut description = Description::default();
     for db in &databases {
         let Listing { rows: found, invalid } = list(server, db).await?;
         if found.is_empty() && !selection.whole_server() {
@@ -138,66 +120,55 @@ pub(super) async fn list_namespaces(server: &Server, selection: &Selection) -> R
         }
         if let Some(invalid) = invalid {
             let wants = |view: &str| selection.wants(db, view);
-            warnings.extend(invalid.warnings(db, &wants, selection.may_want_any_of(db)));
-            unlistable.push(db.clone());
+            let warnings = invalid.warnings(db, &wants, selection.may_want_any_of(db));
+            description.warnings.extend(warnings);
+            description.unlistable.push(db.clone());
         }
-        collect_uuids(db, &found, &mut uuids);
-        rows.extend(found.into_iter().map(|row| (db.clone(), row)));
-    }
-    let mut wanted = Vec::new();
-    for (db, row) in &rows {
-        let name = row.get_str("name").map_err(|e| malformed(server, e))?;
-        if selection.wants(db, name) {
-            wanted.push((db.as_str(), name, row));
+        collect_uuids(db, &found, &mut description.uuids);
+        for row in found {
+            let name = row.get_str("name").map_err(|e| malformed(server, e))?.to_string();
+            rows.push((db.as_str(), name, row));
         }
     }
+    let all = rows.iter().map(|(db, name, row)| (*db, name.as_str(), row));
+    let mut wanted: Vec<_> = all.filter(|(db, name, _)| selection.wants(db, name)).collect();
     for pattern in &selection.include {
         if !wanted.iter().any(|(db, name, _)| pattern.matches(&format!("{db}.{name}"))) {
-            let names = rows
-                .iter()
-                .filter_map(|(db, row)| Some((db, row.get_str("name").ok()?)))
-                .filter(|(db, name)| selection.could_want(db, name))
-                .map(|(db, name)| format!("{db}.{name}"));
-            return Err(unmatched(server, pattern, &names.collect::<Vec<_>>()));
+            let names = rows.iter().filter(|(db, name, _)| selection.could_want(db, name));
+            let names: Vec<String> = names.map(|(db, name, _)| format!("{db}.{name}")).collect();
+            return Err(unmatched(server, pattern, &names));
         }
     }
-    let mut raw = false;
-    if wanted.iter().any(|(_, _, row)| row.get_str("type").is_ok_and(|kind| kind == "timeseries")) {
-        raw = versions::has_raw_data(&server.version().await?);
-        for (db, name, row) in &wanted {
-            let buckets = (db.to_string(), format!("{BUCKETS}{name}"));
-            if row.get_str("type").is_ok_and(|kind| kind == "timeseries")
-                && !raw
-                && !uuids.contains_key(&buckets)
-            {
-                let address = &server.hello.address;
-                let text =
-                    format!("the time series {db}.{name} cannot be read: {address} lists no {}", buckets.1);
-                return Err(Error::moved(text));
-            }
+    let is_series = |row: &RawDocumentBuf| row.get_str("type").is_ok_and(|kind| kind == "timeseries");
+    let series: Vec<_> = wanted.iter().filter(|(_, _, row)| is_series(row)).collect();
+    let raw = !series.is_empty() && versions::has_raw_data(&server.version().await?);
+    for (db, name, _) in series {
+        let buckets = (db.to_string(), format!("{BUCKETS}{name}"));
+        if !raw && !description.uuids.contains_key(&buckets) {
+            let address = &server.hello.address;
+            let text =
+                format!("the time series {db}.{name} cannot be read: {address} lists no {}", buckets.1);
+            return Err(Error::moved(text));
         }
     }
     wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));
-    let namespaces = stream::iter(wanted)
+    description.namespaces = stream::iter(wanted)
         .map(|(db, name, row)| namespace(server, db, name, row, raw))
         .buffered(ASKING)
         .try_collect()
         .await?;
-    Ok(NamespaceList { databases, namespaces, uuids, warnings, unlistable })
+    Ok((description, databases))
 }
 
 /// The error that a selected database does not exist, with the names that are nearest to it.
 async fn missing(server: &Server, db: &str) -> Error {
-    let admin = server.client().database("admin");
     // The server lists only the databases that the user may read.
-    let command = bson::doc! {"listDatabases": 1, "nameOnly": true};
-    let ask = || admin.run_command(command.clone()).selection_criteria(commands::any_member()).into_future();
-    let reply = server.ask(ask).await.unwrap_or_default();
-    let rows = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
-    let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
+    let command = rawdoc! {"listDatabases": 1, "nameOnly": true};
+    let reply = server.command("admin", command).await.unwrap_or_default();
+    let names = names_in(&reply);
     let of_users = |name: &&str| *name != "admin" && *name != "config";
-    let there =
-        suggest::nearest(db, names.filter(|name| Selection::default().wants_database(name)).filter(of_users));
+    let names = names.filter(|name| Selection::default().wants_database(name)).filter(of_users);
+    let there = suggest::nearest(db, names);
     let there = if there.is_empty() { String::new() } else { format!("; the nearest: {}", there.join(", ")) };
     Error::new(Kind::Missing, format!("the database '{db}' does not exist on {}", server.hello.address)).hint(
         format!("Check the spelling in --db, BACKUP_DATABASES or MONGO_URI, names are case-sensitive{there}"),
@@ -212,19 +183,14 @@ fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
             format!("all namespaces on {place} that match the include pattern '{pattern}' are excluded");
         return Error::failed(what).hint("Narrow --exclude or BACKUP_EXCLUDE, or remove the include pattern");
     }
-    let step = match suggest::advice(&pattern.to_string(), names.iter().map(String::as_str)) {
-        Some(advice) => advice,
-        None => "There is no collection to back up: check that MONGO_URI and --db name the right server and \
-                 database"
-            .into(),
-    };
+    let advice = suggest::advice(&pattern.to_string(), names.iter().map(String::as_str));
+    let step = advice.unwrap_or_else(|| {
+        "There is no collection to back up: check that MONGO_URI and --db name the right server and database".into()
+    });
     Error::failed(format!("no namespace on {place} matches the include pattern '{pattern}'")).hint(step)
 }
 
 /// The UUIDs that all collections in the selected databases have now.
-///
-/// # Errors
-/// Returns an error if a database may not be listed.
 pub async fn uuids(server: &Server, selection: &Selection) -> Result<Uuids> {
     let mut out = Uuids::new();
     for db in databases(server, selection).await? {
@@ -239,26 +205,26 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
         return Ok(unique.into_iter().cloned().collect());
     }
     // Without authorizedDatabases: false, a user with few rights gets only its own databases, and no error.
-    let command = bson::doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
-    let admin = server.client().database("admin");
-    let reply = server
-        .ask(|| admin.run_command(command.clone()).selection_criteria(commands::any_member()).into_future())
-        .await
-        .map_err(|e| server.explain("cannot list all databases", e))?;
-    let rows = reply.get_array("databases").map_err(|e| malformed(server, e))?;
-    let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
+    let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false};
+    let reply = server.command("admin", command).await;
+    let reply = reply.map_err(|e| server.explain("cannot list all databases", e))?;
+    reply.get_array("databases").map_err(|e| malformed(server, e))?;
     let mut names: Vec<String> =
-        names.filter(|name| selection.wants_database(name)).map(str::to_string).collect();
+        names_in(&reply).filter(|name| selection.wants_database(name)).map(str::to_string).collect();
     names.sort();
     Ok(names)
 }
 
+/// The names in an answer to `listDatabases`.
+fn names_in(reply: &Document) -> impl Iterator<Item = &str> {
+    let rows = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
+    rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok())
+}
+
 async fn list(server: &Server, db: &str) -> Result<Listing> {
-    let database = server.client().database(db);
-    server
-        .ask(|| listing::list(&database))
-        .await
-        .map_err(|e| server.explain(&format!("cannot list the collections of database '{db}'"), e))
+    let database = server.database(db);
+    let listing = server.ask(|| listing::list(&database)).await;
+    listing.map_err(|e| server.explain(&format!("cannot list the collections of database '{db}'"), e))
 }
 
 fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {
@@ -301,8 +267,8 @@ async fn namespace(
     let indexes = if kind == Type::View {
         Vec::new()
     } else {
-        let database = server.client().database(db);
-        match server.ask(|| commands::list_indexes(&database, name)).await {
+        let command = rawdoc! {"listIndexes": name, "cursor": {"batchSize": 1_000}};
+        match server.documents(db, command).await {
             Ok(indexes) => indexes,
             // The namespace stays in the list. The check at the end of the run finds out whether it was dropped, or renamed to a
             // name that is not in this list.
@@ -346,7 +312,7 @@ async fn raw_bytes(
     }
     let mut total = 0;
     for db in databases {
-        let command = rawdoc! {"dbStats": 1_i32, "scale": 1_i32};
+        let command = rawdoc! {"dbStats": 1_i32, "scale": 1};
         total += ask_number(server, db, command, "dataSize").await?;
     }
     Some(total)
@@ -354,7 +320,7 @@ async fn raw_bytes(
 
 async fn collection_sizes(server: &Server, namespaces: &[Namespace]) -> Option<u64> {
     let sizes = stream::iter(namespaces.iter().filter(|n| n.has_documents())).map(|namespace| async {
-        let command = rawdoc! {"collStats": namespace.collection.as_str(), "scale": 1_i32};
+        let command = rawdoc! {"collStats": namespace.collection.as_str(), "scale": 1};
         ask_number(server, &namespace.db, command, "size").await.ok_or(())
     });
     sizes.buffered(ASKING).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
@@ -362,33 +328,14 @@ async fn collection_sizes(server: &Server, namespaces: &[Namespace]) -> Option<u
 
 /// Returns a number in the server's answer to `command`.
 async fn ask_number(server: &Server, db: &str, command: RawDocumentBuf, field: &str) -> Option<u64> {
-    let database = server.client().database(db);
-    let ask = || {
-        let answer = database.run_raw_command(command.clone()).selection_criteria(commands::any_member());
-        answer.into_future()
-    };
-    let reply = server.ask(ask).await.ok()?;
-    number(reply.get(field)?)
+    commands::number(server.command(db, command).await.ok()?.get(field)?)
 }
 
 /// The size of the databases on the server's disk.
 async fn on_disk(server: &Server, databases: &[String]) -> Option<u64> {
-    let command = bson::doc! {"listDatabases": 1, "filter": {"name": {"$in": databases}}};
-    let admin = server.client().database("admin");
-    let ask = || {
-        let answer = admin.run_command(command.clone()).selection_criteria(commands::any_member());
-        answer.into_future()
-    };
-    let reply = server.ask(ask).await.ok()?;
+    let databases: RawArrayBuf = databases.iter().map(String::as_str).collect();
+    let command = rawdoc! {"listDatabases": 1, "filter": {"name": {"$in": databases}}};
+    let reply = server.command("admin", command).await.ok()?;
     let rows = reply.get_array("databases").ok()?;
-    rows.iter().map(|row| number(row.as_document()?.get("sizeOnDisk")?)).sum()
-}
-
-fn number(value: &Bson) -> Option<u64> {
-    match value {
-        Bson::Int32(n) => u64::try_from(*n).ok(),
-        Bson::Int64(n) => u64::try_from(*n).ok(),
-        Bson::Double(n) => Some(*n as u64),
-        _ => None,
-    }
+    rows.iter().map(|row| commands::number(row.as_document()?.get("sizeOnDisk")?)).sum()
 }

@@ -2,7 +2,7 @@
 //!
 //! The setting `engine` decides. With `auto`, mongodump reads if it is installed and can read exactly the selection.
 
-use super::mongodump::{self, FoundMongodump, Mongodump};
+use super::mongodump::{self, Mongodump};
 use crate::base::error::{Error, Result};
 use crate::config::JobSettings;
 use crate::config::choices::{ConsistencyChoice, EngineChoice};
@@ -29,7 +29,7 @@ impl ChosenEngine {
     /// The engine with its version and path, and the reason, for `health`.
     pub fn words(&self) -> String {
         match &self.mongodump {
-            Some(m) => format!("mongodump {}, {} ({})", m.found.version, m.found.path.display(), self.why),
+            Some(m) => format!("mongodump {}, {} ({})", m.version, m.path.display(), self.why),
             None => format!("native: {}", self.why),
         }
     }
@@ -38,7 +38,7 @@ impl ChosenEngine {
     pub fn entry(&self) -> manifest::EngineUsed {
         manifest::EngineUsed {
             name: self.name().into(),
-            version: self.mongodump.as_ref().map(|m| m.found.version.clone()),
+            version: self.mongodump.as_ref().map(|m| m.version.clone()),
             why: self.why.clone(),
         }
     }
@@ -50,10 +50,6 @@ impl ChosenEngine {
 /// Returns an error if mongodump was asked for by name and is not installed, or cannot read consistently as asked.
 pub async fn choose(settings: &JobSettings) -> Result<ChosenEngine> {
     let find = || mongodump::find(settings.mongodump_path.as_deref(), settings.search_path.as_deref());
-    let with = |found: FoundMongodump, why: String| ChosenEngine {
-        mongodump: Some(Mongodump { found, stall: settings.stall }),
-        why,
-    };
     let snapshot = settings.consistency == ConsistencyChoice::Snapshot;
     match settings.engine {
         EngineChoice::Mongodump if snapshot => Err(Error::usage(
@@ -65,8 +61,8 @@ pub async fn choose(settings: &JobSettings) -> Result<ChosenEngine> {
         )),
         EngineChoice::Native => Ok(ChosenEngine::native("engine = native")),
         EngineChoice::Mongodump => match find().await {
-            Ok(found) => Ok(with(found, "engine = mongodump".into())),
-            Err(missing) => Err(Error::usage(missing.to_string()).hint(
+            Ok(found) => Ok(ChosenEngine { mongodump: Some(found), why: "engine = mongodump".into() }),
+            Err(missing) => Err(Error::usage(missing).hint(
                 "Install mongodb-database-tools, set mongodump_path (MONGODUMP_PATH), or use BACKUP_ENGINE=native",
             )),
         },
@@ -78,9 +74,9 @@ pub async fn choose(settings: &JobSettings) -> Result<ChosenEngine> {
         EngineChoice::Auto => Ok(match find().await {
             Ok(found) => {
                 let why = format!("found {} {}", found.path.display(), found.version);
-                with(found, why)
+                ChosenEngine { mongodump: Some(found), why }
             }
-            Err(missing) => ChosenEngine::native(missing.to_string()),
+            Err(missing) => ChosenEngine::native(missing),
         }),
     }
 }

@@ -6,3 +6,47 @@ pub mod mongodump;
 pub mod native;
 pub mod oplog;
 pub mod snapshot;
+
+use std::time::Duration;
+
+use mongodb::error::Error as Driver;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::error::{Error, Result};
+
+/// Why a cursor ends early.
+enum ReadFailure {
+    /// The driver's error, which may be temporary.
+    Driver(Driver),
+    /// An error that is final.
+    Error(Error),
+}
+
+impl From<Driver> for ReadFailure {
+    fn from(error: Driver) -> ReadFailure {
+        ReadFailure::Driver(error)
+    }
+}
+
+impl From<Error> for ReadFailure {
+    fn from(error: Error) -> ReadFailure {
+        ReadFailure::Error(error)
+    }
+}
+
+/// Does work on a runtime of the calling thread, until the run is cancelled. A member that does not answer must not delay the
+/// end of a cancelled run.
+fn run_here<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed("cannot start a runtime for reading").caused_by(e))?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            () = cancel.cancelled() => Err(Error::aftermath("the run was cancelled")),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}

@@ -4,14 +4,15 @@
 //! "read concern not supported"). So the namespaces are listed before the instant and again after it. If both lists agree,
 //! they were valid at the instant.
 
+use bson::{Bson, rawdoc};
+
 use super::describe::{self, Description};
-use super::oplog::bounds;
+use super::oplog;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::selection::Selection;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
-use crate::mongo::commands::any_member;
 use crate::mongo::server::Server;
 
 /// How often the namespaces are listed before the tool gives up, because an application creates and drops collections all the
@@ -49,10 +50,10 @@ pub fn apart(namespace: &Namespace) -> bool {
 pub async fn choose(server: &Server, selection: &Selection, description: &mut Description) -> Result<OpTime> {
     for _ in 0..LISTINGS {
         // The time is after everything that was listed, and a majority of the set has it, so a read as of it need not wait.
-        let listed = bounds::applied(server, server.client()).await?.time;
-        let committed = bounds::wait(server, server.client(), listed, server.stall).await?;
-        let at = committed.ok_or_else(|| bounds::behind(server, listed))?.time;
-        let now = describe::list_namespaces(server, selection).await?;
+        let listed = oplog::applied(server).await?.time;
+        let committed = oplog::wait(server, listed, server.stall).await?;
+        let at = committed.ok_or_else(|| oplog::behind(server, listed))?.time;
+        let (now, _) = describe::list_namespaces(server, selection).await?;
         if now.namespaces == description.namespaces {
             return Ok(at);
         }
@@ -67,12 +68,13 @@ pub async fn choose(server: &Server, selection: &Selection, description: &mut De
 /// The number of seconds for which the member keeps its history; `None` if the user may not know. The built-in role `backup`
 /// may (6.0.5).
 pub async fn window(server: &Server) -> Option<i64> {
-    let admin = server.client().database("admin");
-    let name = "minSnapshotHistoryWindowInSeconds";
-    let command = bson::doc! {"getParameter": 1, name: 1};
-    let ask = || admin.run_command(command.clone()).selection_criteria(any_member()).into_future();
-    let reply = server.ask(ask).await.ok()?;
-    reply.get_i32(name).map(i64::from).or_else(|_| reply.get_i64(name)).ok()
+    let ask = rawdoc! {"getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1};
+    let reply = server.command("admin", ask).await.ok()?;
+    match reply.get("minSnapshotHistoryWindowInSeconds")? {
+        Bson::Int32(seconds) => Some(i64::from(*seconds)),
+        Bson::Int64(seconds) => Some(*seconds),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

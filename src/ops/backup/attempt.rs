@@ -218,7 +218,7 @@ impl Work<'_> {
     /// Asks the source whether everything was read within one life of its server; returns the changes of collections.
     async fn belongs_together(&self, written: &WrittenArtifact) -> Result<Vec<(usize, Change)>> {
         let server = &self.known.server;
-        server.prove_unchanged(server.client()).await?;
+        server.prove_unchanged().await?;
         let mut after = describe::uuids(server, &self.options.settings.selection).await?;
         let known = &self.known.description;
         if self.known.consistency.oplog.is_some() {

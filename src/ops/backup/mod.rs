@@ -348,7 +348,8 @@ async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option
 /// # Errors
 /// Returns an error if a backup would fail before it reads a document.
 pub async fn plan_backup(settings: &JobSettings, allow_empty: bool) -> Result<BackupPlan> {
-    let server = Server::connect(&settings.mongo_uri, &settings.patience).await?.patient(settings.stall);
+    let (uri, notes) = (&settings.mongo_uri, Notes::default());
+    let server = Server::connect(uri, &settings.patience, settings.stall, &notes).await?;
     let engine = engine::choose(settings).await?;
     let Description { namespaces, raw_bytes, disk_bytes, warnings, feature_compatibility, .. } =
         describe::describe_for_backup(&server, &settings.selection, allow_empty).await?;

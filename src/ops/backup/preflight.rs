@@ -28,9 +28,9 @@ pub struct Preflight {
 
 impl Preflight {
     pub async fn run(resources: &Resources, options: &BackupOptions, notes: &Notes) -> Result<Preflight> {
-        let server =
-            Server::connect_noting(&options.settings.mongo_uri, &options.settings.patience, notes).await?;
-        let server = Arc::new(server.patient(options.settings.stall));
+        let settings = &options.settings;
+        let server = Server::connect(&settings.mongo_uri, &settings.patience, settings.stall, notes).await?;
+        let server = Arc::new(server);
         let version = server.version().await?;
         // The slice begins before the description, so that a collection that is created in between is in one of them.
         let mut consistency = consistency::begin(&server, &version, options).await?;

@@ -21,6 +21,7 @@ use crate::dumpformat::Sink;
 use crate::model::manifest::Manifest;
 use crate::model::namespace::Namespace;
 use crate::model::tally::Tally;
+use crate::mongo::commands::STALL;
 use crate::mongo::meaning;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
@@ -377,7 +378,7 @@ async fn read_back(
     if databases.is_empty() {
         return Ok(RestoredCopies::default());
     }
-    let server = Arc::new(Server::connect(uri, &resources.patience).await?);
+    let server = Arc::new(Server::connect(uri, &resources.patience, STALL, &Notes::default()).await?);
     let selection = Selection { databases: databases.into_iter().collect(), ..Selection::default() };
     let described = describe::describe(&server, &selection).await?;
     let mut copies = RestoredCopies::default();

@@ -116,7 +116,7 @@ impl DrillDatabases {
     /// Writes the marker into each database. This is the first write.
     pub async fn mark(&self) -> Result<()> {
         for db in self.names.all() {
-            let place = Destination { db: db.clone(), collection: MARKER.into(), buckets: false, raw: false };
+            let place = Destination::new(db, MARKER);
             if let Some(refused) = self.target.insert(&place, self.marker.as_bytes()).await?.first() {
                 return Err(Error::failed(format!("cannot write into {db}")).caused_by(refused.why.clone()));
             }

@@ -23,7 +23,7 @@ use crate::model::manifest::Manifest;
 use crate::ops::restore::{
     self, NamespaceOutcome, OplogPlan, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
 };
-use crate::restore_target::throwaway::{self, Program, Throwaway};
+use crate::restore_target::throwaway::{self, Throwaway};
 use crate::restore_target::{RestoreTarget, ServerVersion};
 use crate::store::Store;
 use crate::store::dir;
@@ -36,7 +36,7 @@ use databases::{DrillDatabases, DrillNames};
 pub enum DrillTarget {
     /// A mongod that the drill starts.
     Mongod {
-        program: Program,
+        program: PathBuf,
         /// The folder for the data.
         within: PathBuf,
     },
@@ -86,7 +86,7 @@ pub async fn drill(
 async fn in_mongod(
     resources: &DrillResources<'_>,
     manifest: &Manifest,
-    program: &Program,
+    program: &Path,
     within: &Path,
 ) -> Result<Drill> {
     throwaway::sweep(within).iter().for_each(|line| log::warn!("{line}"));
@@ -94,7 +94,7 @@ async fn in_mongod(
     check_space(within, manifest.totals.raw_bytes + slice + SPARE)?;
     let starting = Throwaway::start(program, within, &resources.token);
     let mut mongod = resources.cancel.or(starting).await?;
-    log::info!("drilling {} in a throw-away mongod ({})", manifest.id, program.path.display());
+    log::info!("drilling {} in a throw-away mongod ({})", manifest.id, program.display());
     let scratch = Scratch { uri: mongod.uri(), names: None, target: OnceLock::new() };
     let outcome = resources.cancel.or(scratch.drill(resources, manifest)).await;
     outcome.map_err(|error| match mongod.ended() {

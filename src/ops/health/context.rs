@@ -14,6 +14,7 @@ use crate::catalog::records;
 use crate::catalog::state::StoreState;
 use crate::config::place::Place;
 use crate::config::store::DirOptions;
+use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::store::{self, DirStore, Store};
 
@@ -56,9 +57,8 @@ impl Context {
     /// Connects to the server, once.
     pub async fn server(&self) -> Result<&Server> {
         let settings = &self.subject.settings;
-        let open = || async {
-            Ok(Server::connect(&settings.mongo_uri, &settings.patience).await?.patient(settings.stall))
-        };
+        let notes = Notes::default();
+        let open = || Server::connect(&settings.mongo_uri, &settings.patience, settings.stall, &notes);
         self.server.get_or_try_init(open).await
     }
 

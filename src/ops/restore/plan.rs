@@ -9,9 +9,9 @@ use super::replay::SliceSurvey;
 use super::report::RestoreFacts;
 use crate::base::error::Error;
 use crate::base::units;
-use crate::model::namespace::Type;
+use crate::model::namespace::{BUCKETS, Type};
 use crate::model::optime::OpTime;
-use crate::restore_target::rights::{BUCKETS, NeededRight, Right};
+use crate::restore_target::rights::{NeededRight, Right};
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::restore_target::{ServerVersion, collections};
 

@@ -13,22 +13,23 @@
 //! and `getMore` fail with SnapshotTooOld (239).
 
 use std::cmp::Ordering;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bson::raw::cstr;
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, rawdoc};
 use futures_util::StreamExt;
-use mongodb::Client;
 use mongodb::error::Error as Driver;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
+use super::ReadFailure;
 use crate::base::error::{Error, Kind};
+use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
 use crate::mongo::commands::{self, Progress};
 use crate::mongo::errors::{self, Class};
 use crate::mongo::listing;
 use crate::mongo::server::Server;
-use crate::source::describe::BUCKETS;
 
 /// Documents of the first batch: the server's own default. Most collections end within it; from larger collections the scan
 /// learns how long their documents are.
@@ -37,28 +38,6 @@ pub(super) const FIRST_BATCH: u32 = 101;
 const PLAIN_BATCH: u32 = 1_000;
 /// Record ids of a batch when only record ids are read.
 const ID_BATCH: u32 = 10_000;
-
-/// Why reading stops.
-pub(super) enum Stop {
-    /// Nobody receives the batches any more.
-    Closed,
-    /// The driver's error, which may be temporary.
-    Driver(Driver),
-    /// An error that is final.
-    Error(Error),
-}
-
-impl From<Driver> for Stop {
-    fn from(error: Driver) -> Stop {
-        Stop::Driver(error)
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Error(error)
-    }
-}
 
 /// The collection that is read, and how its cursors are opened.
 pub(super) struct NativeCollection {
@@ -77,48 +56,38 @@ pub(super) struct NativeCollection {
 
 impl NativeCollection {
     /// Opens the first cursor, and finds out whether the server sends resume tokens.
-    pub(super) async fn open_first(&mut self, client: &Client) -> Result<RawBatchCursor, Driver> {
-        match self.open(client, None, FIRST_BATCH).await {
+    pub(super) async fn open_first(&mut self) -> Result<RawBatchCursor, Driver> {
+        match self.open(None, FIRST_BATCH).await {
             Err(e) if errors::classify(&e) == Class::UnknownOption => {
                 self.tokens = false;
-                self.open(client, None, PLAIN_BATCH).await
+                self.open(None, PLAIN_BATCH).await
             }
             answer => answer,
         }
     }
 
     /// Opens a cursor after the newest record of `trail`, or at the start.
-    pub(super) async fn reopen(
-        &self,
-        client: &Client,
-        trail: &Trail,
-        size: u32,
-    ) -> Result<RawBatchCursor, Stop> {
+    pub(super) async fn reopen(&self, trail: &Trail, size: u32) -> Result<RawBatchCursor, ReadFailure> {
         let Some(last) = trail.last() else {
-            return Ok(self.open(client, None, size).await?);
+            return Ok(self.open(None, size).await?);
         };
-        match self.open(client, Some(last), size).await {
+        match self.open(Some(last), size).await {
             Err(e) if errors::classify(&e) == Class::TokenGone => {}
             answer => return Ok(answer?),
         }
         // The last record was deleted: continue after the nearest record before it that still exists.
-        let before = self.predecessor(client, trail, last).await?;
-        Ok(self.open(client, before.as_ref(), size).await?)
+        let before = self.predecessor(trail, last).await?;
+        Ok(self.open(before.as_ref(), size).await?)
     }
 
-    async fn open(
-        &self,
-        client: &Client,
-        after: Option<&RecordId>,
-        size: u32,
-    ) -> Result<RawBatchCursor, Driver> {
-        self.send(client, self.find(after, size), size).await
+    async fn open(&self, after: Option<&RecordId>, size: u32) -> Result<RawBatchCursor, Driver> {
+        self.send(self.find(after, size), size).await
     }
 
     fn find(&self, after: Option<&RecordId>, size: u32) -> RawDocumentBuf {
         let mut find = rawdoc! {"find": self.collection.as_str(), "batchSize": i64::from(size)};
         if self.tokens {
-            find.append(cstr!("hint"), rawdoc! {"$natural": 1_i32});
+            find.append(cstr!("hint"), rawdoc! {"$natural": 1});
             find.append(cstr!("$_requestResumeToken"), true);
         }
         if self.raw {
@@ -134,8 +103,8 @@ impl NativeCollection {
         find
     }
 
-    async fn send(&self, client: &Client, find: RawDocumentBuf, size: u32) -> Result<RawBatchCursor, Driver> {
-        let database = client.database(&self.db);
+    async fn send(&self, find: RawDocumentBuf, size: u32) -> Result<RawBatchCursor, Driver> {
+        let database = self.server.database(&self.db);
         let action = database
             .run_raw_cursor_command(find)
             .selection_criteria(commands::any_member())
@@ -148,18 +117,13 @@ impl NativeCollection {
     ///
     /// Only record ids are read, not documents: `showRecordId` would replace a document's own field `$recordId` (seen on
     /// 6.0.5), and its value would be lost.
-    async fn predecessor(
-        &self,
-        client: &Client,
-        trail: &Trail,
-        last: &RecordId,
-    ) -> Result<Option<RecordId>, Stop> {
-        let older = trail.newest_first().skip(1).cloned().map(Some);
+    async fn predecessor(&self, trail: &Trail, last: &RecordId) -> Result<Option<RecordId>, ReadFailure> {
+        let older = trail.0.iter().rev().skip(1).cloned().map(Some);
         for from in older.chain([None]) {
             let mut find = self.find(from.as_ref(), ID_BATCH);
             find.append(cstr!("showRecordId"), true);
-            find.append(cstr!("projection"), rawdoc! {"_id": 1_i32});
-            let mut cursor = match self.send(client, find, ID_BATCH).await {
+            find.append(cstr!("projection"), rawdoc! {"_id": 1});
+            let mut cursor = match self.send(find, ID_BATCH).await {
                 Err(e) if errors::classify(&e) == Class::TokenGone => continue,
                 answer => answer?,
             };
@@ -209,7 +173,7 @@ impl NativeCollection {
 
     /// Checks that a batch of a time series has buckets. A server that ignores `rawData` would send measurements, which no
     /// restore can turn into buckets again.
-    pub(super) fn check_buckets(&self, reply: &RawBatch) -> Result<(), Stop> {
+    pub(super) fn check_buckets(&self, reply: &RawBatch) -> Result<(), ReadFailure> {
         let first = reply.doc_slices()?.into_iter().next();
         let first = first.transpose().map_err(|e| self.malformed(e))?;
         let control = first.and_then(|value| value.as_document().map(|d| d.get_document("control").is_ok()));
@@ -220,8 +184,8 @@ impl NativeCollection {
     }
 
     /// The UUID that the collection of this name has now; `None` if the server does not list it.
-    pub(super) async fn uuid_now(&self, client: &Client) -> Result<Option<String>, Driver> {
-        let database = client.database(&self.db);
+    pub(super) async fn uuid_now(&self) -> Result<Option<String>, Driver> {
+        let database = self.server.database(&self.db);
         let row = self.server.ask(|| listing::collection(&database, &self.collection)).await?;
         match row.and_then(|row| commands::uuid_of(&row)) {
             None if self.raw => {
@@ -241,10 +205,14 @@ impl NativeCollection {
         }
     }
 
-    pub(super) fn malformed(&self, cause: impl std::fmt::Display) -> Error {
-        Error::failed(format!("MongoDB sent a malformed reply for {}", self.name))
-            .caused_by(cause.to_string())
+    fn malformed(&self, cause: impl Display) -> Error {
+        malformed(&self.name, cause)
     }
+}
+
+/// The error that the server's reply for the namespace `name` is malformed.
+pub(super) fn malformed(name: impl Display, cause: impl Display) -> Error {
+    Error::failed(format!("MongoDB sent a malformed reply for {name}")).caused_by(cause.to_string())
 }
 
 /// A record's place in the scan.
@@ -310,10 +278,8 @@ pub(crate) fn is_last(reply: &RawDocument) -> bool {
 
 /// The places that a scan has passed, fewer of them towards its start. If the newest record was deleted, an older one may
 /// still exist.
-#[derive(Debug, Default)]
-pub(super) struct Trail {
-    passed: Vec<RecordId>,
-}
+#[derive(Default)]
+pub(super) struct Trail(Vec<RecordId>);
 
 /// The trail is thinned out when it has more places than this.
 const LONGEST_TRAIL: usize = 64;
@@ -321,11 +287,11 @@ const LONGEST_TRAIL: usize = 64;
 impl Trail {
     /// Adds the end of a batch that was handed on.
     pub(super) fn push(&mut self, id: RecordId) {
-        self.passed.push(id);
-        if self.passed.len() > LONGEST_TRAIL {
+        self.0.push(id);
+        if self.0.len() > LONGEST_TRAIL {
             let mut n = 0;
             // Drop every second place of the older half; keep the newer half dense.
-            self.passed.retain(|_| {
+            self.0.retain(|_| {
                 n += 1;
                 n > LONGEST_TRAIL / 2 || n % 2 == 1
             });
@@ -334,61 +300,15 @@ impl Trail {
 
     /// The newest place.
     pub(super) fn last(&self) -> Option<&RecordId> {
-        self.passed.last()
-    }
-
-    fn newest_first(&self) -> impl Iterator<Item = &RecordId> {
-        self.passed.iter().rev()
+        self.0.last()
     }
 }
 
-/// The record id of a document that was read with `showRecordId: true` and a projection. Together they put the id last.
+/// The record id of a document that was read with `showRecordId: true` and a projection. Together they put the id last. The
+/// values of the other elements are not parsed: the strings of a stored document need not be UTF-8.
 pub(crate) fn shown(document: &[u8]) -> Option<RecordId> {
-    let (at, value) = last_element(document)?;
-    if document.get(at + 1..value)? != b"$recordId\0" {
-        return None;
-    }
-    let bytes = document.get(value..document.len() - 1)?;
-    match document[at] {
-        0x12 => Some(RecordId::Number(i64::from_le_bytes(*bytes.first_chunk::<8>()?))),
-        0x05 => Some(RecordId::Key(bytes.get(5..)?.to_vec())),
-        _ => None,
-    }
-}
-
-/// The offsets of a document's last element and of its value. Steps over lengths only, because the strings of a stored
-/// document need not be UTF-8. Source: <https://bsonspec.org/spec.html>.
-fn last_element(document: &[u8]) -> Option<(usize, usize)> {
-    let end = document.len().checked_sub(1)?;
-    let int = |at: usize| {
-        let bytes = document.get(at..at + 4)?.first_chunk::<4>()?;
-        usize::try_from(i32::from_le_bytes(*bytes)).ok()
-    };
-    let text = |at: usize| Some(document.get(at..)?.iter().position(|b| *b == 0)? + 1);
-    let (mut at, mut last) = (4, None);
-    while at < end {
-        let value = at + 1 + text(at + 1)?;
-        last = Some((at, value));
-        let len = match document[at] {
-            0x01 | 0x09 | 0x11 | 0x12 => 8,
-            0x02 | 0x0d | 0x0e => 4 + int(value)?,
-            0x03 | 0x04 | 0x0f => int(value)?,
-            0x05 => 5 + int(value)?,
-            0x06 | 0x0a | 0x7f | 0xff => 0,
-            0x07 => 12,
-            0x08 => 1,
-            0x0b => {
-                let pattern = text(value)?;
-                pattern + text(value + pattern)?
-            }
-            0x0c => 4 + int(value)? + 12,
-            0x10 => 4,
-            0x13 => 16,
-            _ => return None,
-        };
-        at = value.checked_add(len)?;
-    }
-    if at == end { last } else { None }
+    let last = RawDocument::from_bytes(document).ok()?.iter_elements().last()?.ok()?;
+    if last.key() == "$recordId" { RecordId::of(last.value().ok()?) } else { None }
 }
 
 #[cfg(test)]
@@ -428,13 +348,13 @@ mod tests {
         let mut trail = Trail::default();
         for n in 0..10_000 {
             trail.push(RecordId::Number(n));
-            assert!(trail.passed.len() <= LONGEST_TRAIL);
+            assert!(trail.0.len() <= LONGEST_TRAIL);
         }
         assert_eq!(trail.last(), Some(&RecordId::Number(9_999)));
-        let newest: Vec<_> = trail.newest_first().take(10).cloned().collect();
+        let newest: Vec<_> = trail.0.iter().rev().take(10).cloned().collect();
         assert_eq!(newest, (9_990..10_000).rev().map(RecordId::Number).collect::<Vec<_>>());
-        assert_eq!(trail.passed[0], RecordId::Number(0));
-        assert!(trail.passed.is_sorted());
+        assert_eq!(trail.0[0], RecordId::Number(0));
+        assert!(trail.0.is_sorted());
     }
 
     #[test]

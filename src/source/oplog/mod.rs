@@ -6,7 +6,6 @@
 //! counts only when a majority of the set has it, because a failover could undo it until then. The entries between start and
 //! end go through the [`filter`] into the artifact, raw.
 
-pub(super) mod bounds;
 pub(crate) mod filter;
 
 use std::sync::Arc;
@@ -14,13 +13,11 @@ use std::time::Duration;
 
 use bson::{RawDocument, RawDocumentBuf, Timestamp, rawdoc};
 use futures_util::StreamExt;
-use mongodb::Client;
-use mongodb::error::Error as Driver;
-use mongodb::raw_batch_cursor::RawBatchCursor;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::bounds::OplogPosition;
 use self::filter::{KeptEntry, OplogFilter};
+use super::{ReadFailure, run_here};
 use crate::base::error::{Error, Kind, Result};
 use crate::config::choices::ConsistencyChoice;
 use crate::config::selection::Selection;
@@ -28,7 +25,6 @@ use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
-use crate::mongo::client;
 use crate::mongo::commands::{self, Progress};
 use crate::mongo::errors::{self, Class};
 use crate::mongo::notes::Notes;
@@ -45,6 +41,8 @@ pub struct SliceStart {
 
 /// How long a majority of the set may take to copy the writes from before the run.
 const CATCHING_UP: Duration = Duration::from_secs(10);
+/// The pause between two questions for the last entry of the majority.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The first and the last moment of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +69,6 @@ impl OplogObstacle {
 
 /// Returns why a backup with consistency `auto` would read each collection at its own time, and what to do about it. Returns
 /// `None` if it would not, or if the consistency was chosen.
-///
-/// # Errors
-/// Returns an error if the server cannot be asked.
 pub async fn shortfall(server: &Server, consistency: ConsistencyChoice) -> Result<Option<String>> {
     match consistency {
         ConsistencyChoice::Auto => Ok(obstacle(server).await?.map(|obstacle| obstacle.words())),
@@ -82,9 +77,6 @@ pub async fn shortfall(server: &Server, consistency: ConsistencyChoice) -> Resul
 }
 
 /// Looks for an obstacle to an oplog slice of this server.
-///
-/// # Errors
-/// Returns an error if the server cannot be asked.
 pub async fn obstacle(server: &Server) -> Result<Option<OplogObstacle>> {
     let because = |why: &str, hint: &str| Some(OplogObstacle { why: why.into(), hint: hint.into() });
     Ok(match server.hello.topology {
@@ -108,9 +100,8 @@ pub async fn obstacle(server: &Server) -> Result<Option<OplogObstacle>> {
 /// built-in role `backup` may read them (6.0.5).
 async fn may_read(server: &Server) -> Result<Result<(), String>> {
     for (db, collection) in [("local", "oplog.rs"), ("config", "transactions")] {
-        let database = server.client().database(db);
-        let find = rawdoc! {"find": collection, "limit": 1_i32, "singleBatch": true};
-        match server.ask(|| commands::documents(&database, find.clone())).await {
+        let find = rawdoc! {"find": collection, "limit": 1, "singleBatch": true};
+        match server.documents(db, find).await {
             Ok(_) => {}
             Err(e) if errors::classify(&e) == Class::Unauthorized => {
                 let who = server.user().map_or("an anonymous user".into(), |user| format!("user '{user}'"));
@@ -130,19 +121,18 @@ impl SliceStart {
     /// # Errors
     /// Returns an error if the oplog cannot be read, or is too short.
     pub async fn take(server: &Server) -> Result<Option<SliceStart>> {
-        let client = server.client();
         // The oplog has no gaps up to the entry that a majority has, so all later reads see the writes up to it. After that
         // entry, an entry may become visible later than a newer one.
-        let committed = bounds::committed(server, client).await?.time;
+        let committed = committed(server).await?.time;
         // A transaction under way may have older entries. A transaction that ended before this question is not found, but all
         // later reads see its writes.
-        let transaction = bounds::oldest_transaction(server, client).await?;
-        let ready = bounds::newest(server, client).await?;
-        if bounds::wait(server, client, ready.time, CATCHING_UP).await?.is_none() {
+        let transaction = oldest_transaction(server).await?;
+        let ready = newest(server).await?;
+        if wait(server, ready.time, CATCHING_UP).await?.is_none() {
             return Ok(None);
         }
         let start = transaction.map_or(committed, |began| began.before().min(committed));
-        bounds::reaches_back(server, client, start).await?;
+        reaches_back(server, start).await?;
         Ok(Some(SliceStart { start, ready }))
     }
 
@@ -163,18 +153,7 @@ impl SliceStart {
     ) -> Result<SliceBounds> {
         let mut sink = WithSlice { sink, place: 0 };
         read(&mut sink)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Error::failed("cannot start the runtime that reads the oplog").caused_by(e))?;
-        let outcome = runtime.block_on(async {
-            tokio::select! {
-                outcome = self.write(server, selection, notes, &mut sink) => outcome,
-                () = cancel.cancelled() => Err(Error::aftermath("the run was cancelled")),
-            }
-        });
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        outcome
+        run_here(cancel, self.write(server, selection, notes, &mut sink))
     }
 
     async fn write(
@@ -184,12 +163,12 @@ impl SliceStart {
         notes: &Notes,
         sink: &mut WithSlice<'_>,
     ) -> Result<SliceBounds> {
-        let client = server.another_client()?;
-        let newest = bounds::newest(server, &client).await?;
+        let server = &server.reconnect()?;
+        let newest = newest(server).await?;
         let bounds = SliceBounds { start: self.start, end: newest.time };
-        let committed = bounds::wait(server, &client, bounds.end, server.stall).await?;
-        server.prove_unchanged(&client).await?;
-        let committed = committed.ok_or_else(|| bounds::behind(server, bounds.end))?;
+        let committed = wait(server, bounds.end, server.stall).await?;
+        server.prove_unchanged().await?;
+        let committed = committed.ok_or_else(|| behind(server, bounds.end))?;
         for position in [newest, committed] {
             if position.term != self.ready.term {
                 let (was, now) = (self.ready.term, position.term);
@@ -211,12 +190,12 @@ impl SliceStart {
             entries += 1;
             bytes
         };
-        read_entries(server, &client, bounds, notes, &mut hand_on).await?;
+        read_entries(server, bounds, notes, &mut hand_on).await?;
         // If the oplog dropped entries meanwhile, the slice has a gap.
-        bounds::reaches_back(server, &client, self.start).await?;
+        reaches_back(server, self.start).await?;
         sink.sink.end()?;
         log::debug!("the oplog slice has {entries} entries, from {} to {}", bounds.start, bounds.end);
-        client::close(client).await;
+        server.close().await;
         Ok(bounds)
     }
 }
@@ -225,7 +204,6 @@ impl SliceStart {
 /// last entry.
 async fn read_entries(
     server: &Server,
-    client: &Client,
     bounds: SliceBounds,
     notes: &Notes,
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
@@ -233,7 +211,7 @@ async fn read_entries(
     let (mut last, mut waiting) = (None, server.patience.start(server.service()));
     loop {
         let had = last;
-        let lost = match drain(server, client, find(bounds, last), &mut last, hand_on).await {
+        let lost = match drain(server, bounds, &mut last, hand_on).await {
             Ok(()) => return Ok(()),
             Err(ReadFailure::Error(error)) => return Err(error),
             Err(ReadFailure::Driver(error)) => error,
@@ -243,7 +221,7 @@ async fn read_entries(
         }
         let why = errors::tidy(&lost);
         match errors::classify(&lost) {
-            Class::TokenGone => return Err(bounds::overflow(server, bounds.start)),
+            Class::TokenGone => return Err(overflow(server, bounds.start)),
             Class::Interrupted if waiting.pause(&why).await => {
                 notes.count(format!("went on reading the oplog after: {why}"));
             }
@@ -252,35 +230,10 @@ async fn read_entries(
     }
 }
 
-/// Why a cursor ends before the last entry: an error of the driver, which may be temporary, or a final error.
-enum ReadFailure {
-    Driver(Driver),
-    Error(Error),
-}
-
-impl From<Driver> for ReadFailure {
-    fn from(error: Driver) -> ReadFailure {
-        ReadFailure::Driver(error)
-    }
-}
-
-impl From<Error> for ReadFailure {
-    fn from(error: Error) -> ReadFailure {
-        ReadFailure::Error(error)
-    }
-}
-
-/// The command for all entries, or for the entries after `last`.
-fn find(bounds: SliceBounds, last: Option<OpTime>) -> RawDocumentBuf {
-    let end = Timestamp::from(bounds.end);
-    let start = Timestamp::from(last.unwrap_or(bounds.start));
-    rawdoc! {"find": "oplog.rs", "filter": {"ts": {"$gt": start, "$lte": end}}}
-}
-
+/// Hands on the entries after `last`, or all entries, and moves `last`.
 async fn drain(
     server: &Server,
-    client: &Client,
-    find: RawDocumentBuf,
+    bounds: SliceBounds,
     last: &mut Option<OpTime>,
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
 ) -> Result<(), ReadFailure> {
@@ -288,9 +241,11 @@ async fn drain(
         let text = format!("MongoDB at {} sent a malformed oplog entry", server.hello.address);
         Error::new(Kind::NoSlice, text).caused_by(e.to_string())
     };
-    let local = client.database("local");
+    let (start, end) = (Timestamp::from(last.unwrap_or(bounds.start)), Timestamp::from(bounds.end));
+    let find = rawdoc! {"find": "oplog.rs", "filter": {"ts": {"$gt": start, "$lte": end}}};
+    let local = server.database("local");
     let action = local.run_raw_cursor_command(find).selection_criteria(commands::any_member()).batch();
-    let mut cursor: RawBatchCursor = server.bounded(action.into_future()).await?;
+    let mut cursor = server.bounded(action.into_future()).await?;
     let mut progress = Progress::new(server.stall);
     while let Some(batch) = server.next(async { cursor.next().await.transpose() }).await? {
         let entries = batch.doc_slices()?;
@@ -307,6 +262,129 @@ async fn drain(
         }
     }
     Ok(())
+}
+
+/// The place of an oplog entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OplogPosition {
+    pub(super) time: OpTime,
+    /// The term of the primary that wrote the entry.
+    term: i64,
+}
+
+/// The newest entry that is on a majority of the set, as far as the member knows.
+async fn committed(server: &Server) -> Result<OplogPosition> {
+    last_write(server, "majorityOpTime").await
+}
+
+/// The newest entry that the member has; needs no right to read the oplog.
+pub(super) async fn applied(server: &Server) -> Result<OplogPosition> {
+    last_write(server, "opTime").await
+}
+
+async fn last_write(server: &Server, which: &str) -> Result<OplogPosition> {
+    let reply = server.command("admin", rawdoc! {"hello": 1}).await;
+    let reply = reply.map_err(|e| server.explain_late("cannot ask for the last write", e))?;
+    let position = || {
+        let entry = reply.get_document("lastWrite").ok()?.get_document(which).ok()?;
+        Some(OplogPosition { time: entry.get_timestamp("ts").ok()?.into(), term: entry.get_i64("t").ok()? })
+    };
+    position().ok_or_else(|| {
+        let address = &server.hello.address;
+        let text = format!("MongoDB at {address} does not report the last write that a majority has");
+        Error::new(Kind::NoSlice, text).hint("Back up with --consistency none (BACKUP_CONSISTENCY)")
+    })
+}
+
+/// The time of the first entry of the oldest transaction that is under way.
+async fn oldest_transaction(server: &Server) -> Result<Option<OpTime>> {
+    let find = rawdoc! {
+        "find": "transactions",
+        "filter": {"state": {"$in": ["prepared", "inProgress"]}},
+        "sort": {"startOpTime": 1},
+        "limit": 1,
+        "singleBatch": true,
+        "projection": {"startOpTime": 1},
+    };
+    let row = first(server, "config", find).await?;
+    let time = |row: &RawDocumentBuf| row.get_document("startOpTime").ok()?.get_timestamp("ts").ok();
+    Ok(row.as_ref().and_then(time).map(OpTime::from))
+}
+
+/// The newest entry. A reader that sees a document also sees the entry that wrote it, because the storage engine commits both
+/// in one transaction and a reverse scan leaves out nothing.
+async fn newest(server: &Server) -> Result<OplogPosition> {
+    at_end(server, -1).await
+}
+
+/// Checks that the oplog still holds everything after `start`.
+async fn reaches_back(server: &Server, start: OpTime) -> Result<()> {
+    let oldest = at_end(server, 1).await?.time;
+    if oldest.before() > start { Err(overflow(server, start)) } else { Ok(()) }
+}
+
+/// The error that the oplog is shorter than the run.
+fn overflow(server: &Server, start: OpTime) -> Error {
+    let address = &server.hello.address;
+    let text = format!(
+        "the oplog of MongoDB at {address} overflowed: it does not reach back to {start} any more, which the backup needs"
+    );
+    Error::new(Kind::NoSlice, text).hint(
+        "Make it larger, e.g. db.adminCommand({replSetResizeOplog: 1, size: <MiB>}), \
+         or back up with --consistency none (BACKUP_CONSISTENCY)",
+    )
+}
+
+/// Waits until a majority of the set has the entry `end`, and returns its newest entry then. Returns `None` if the majority
+/// does not get it within `limit`.
+pub(super) async fn wait(server: &Server, end: OpTime, limit: Duration) -> Result<Option<OplogPosition>> {
+    let began = Instant::now();
+    loop {
+        let now = committed(server).await?;
+        if now.time >= end {
+            return Ok(Some(now));
+        }
+        if began.elapsed() > limit {
+            return Ok(None);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The error that the majority did not get the end of the slice in time.
+pub(super) fn behind(server: &Server, end: OpTime) -> Error {
+    let (set, limit) = (server.set_name(), server.stall.as_secs());
+    let text =
+        format!("the last write to {set} ({end}) was not on a majority of its members after {limit} s");
+    Error::new(Kind::NoSlice, text)
+        .hint("Check its members with rs.status(), or back up with --consistency none (BACKUP_CONSISTENCY)")
+}
+
+/// The first entry in natural order, forwards (1) or backwards (-1).
+async fn at_end(server: &Server, order: i32) -> Result<OplogPosition> {
+    let find = rawdoc! {
+        "find": "oplog.rs",
+        "sort": {"$natural": order},
+        "limit": 1,
+        "singleBatch": true,
+        "projection": {"ts": 1, "t": 1},
+    };
+    let row = first(server, "local", find).await?;
+    let position = |row: &RawDocument| {
+        // The first entry of a set, which initiates it, has no term (6.0.5).
+        let term = row.get_i64("t").unwrap_or(-1);
+        Some(OplogPosition { time: row.get_timestamp("ts").ok()?.into(), term })
+    };
+    row.as_deref().and_then(position).ok_or_else(|| {
+        let address = &server.hello.address;
+        Error::new(Kind::NoSlice, format!("the oplog of MongoDB at {address} has an entry without a time"))
+    })
+}
+
+async fn first(server: &Server, db: &str, find: RawDocumentBuf) -> Result<Option<RawDocumentBuf>> {
+    let rows = server.documents(db, find).await;
+    let rows = rows.map_err(|e| server.explain_late("cannot read the oplog's bounds", e))?;
+    Ok(rows.into_iter().next())
 }
 
 /// Announces the slice to the sink as the last namespace.

@@ -6,6 +6,7 @@ use bson::doc;
 use mongodb::options::ServerAddress;
 use uzima_backup::base::secret::{ExposeSecret, Secret};
 use uzima_backup::mongo::client::Access;
+use uzima_backup::mongo::errors::UriSetting;
 use uzima_testkit::mongod::{
     CLIENT_NAME, Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, connect, percent_encode,
 };
@@ -207,7 +208,7 @@ async fn with_invalid_hostnames_allowed_the_ca_is_still_checked() {
         run(home.to_dir(uri).env("DRILL_URI", uri).args(["verify", "--drill"])).ends(0);
         official(TEST, uri);
         // The connection string that mongodump gets leads to the server, too.
-        let access = Access::read("MONGO_URI", &Secret::from(uri.clone())).await.expect("access");
+        let access = Access::read(UriSetting::SOURCE, &Secret::from(uri.clone())).await.expect("access");
         let member = ServerAddress::parse(&at).expect("an address");
         let given = access.for_mongodump(&member, Some("admin")).expect("a socket");
         assert!(given.expose_secret().contains(".sock/") && !given.expose_secret().contains("tls"));

@@ -1,8 +1,9 @@
-//! The child process: starts mongodump, reads its output, watches for silence, and turns its end into a result.
+//! The mongodump engine: runs the official tool as a child process and reads its archive from a pipe.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -11,12 +12,93 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::FoundMongodump;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::process;
-use crate::base::process::Kills;
-use crate::base::secret::{ExposeSecret, Redactor, Secret};
+use crate::base::process::{self, Kills};
+use crate::base::secret::{ExposeSecret, Redactor};
+use crate::config::selection::Selection;
+use crate::dumpformat::Sink;
+use crate::dumpformat::demux::Demux;
+use crate::model::namespace::Namespace;
 use crate::mongo::commands::QUIET;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
+
+/// An installed mongodump that this tool can use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mongodump {
+    pub path: PathBuf,
+    /// `a.b.c`.
+    pub version: String,
+}
+
+impl Mongodump {
+    /// Reads the selected namespaces of the member into `sink`. `listed` are the namespaces as the server listed them before.
+    /// Blocks, so it needs its own thread.
+    ///
+    /// # Errors
+    /// Returns an error with the last lines of mongodump's standard error if mongodump fails or stops sending. The documents
+    /// that it sent must then be discarded.
+    pub fn read(
+        &self,
+        server: &Server,
+        selection: &Selection,
+        listed: Vec<Namespace>,
+        notes: &Notes,
+        cancel: &CancellationToken,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        let database = match selection.databases.as_slice() {
+            [one] => Some(one.as_str()),
+            [] => None,
+            several => {
+                notes.add(format!(
+                    "mongodump can read one database or all of them, so it reads all; only {} is kept",
+                    several.join(", ")
+                ));
+                None
+            }
+        };
+        let mut child = MongodumpChild::start(self, server, database, cancel)?;
+        let demux = Demux::new(child.output()).listed(listed);
+        let read = demux.run(&|n| selection.wants(&n.db, &n.collection), sink);
+        child.finish(read.map(drop))
+    }
+}
+
+/// The folders in which packages install mongodump.
+const FOLDERS: [&str; 5] =
+    ["/usr/bin", "/usr/local/bin", "/opt/mongodb-database-tools/bin", "/opt/homebrew/bin", "/snap/bin"];
+
+/// The oldest version whose archives this tool reads.
+const OLDEST: (u32, u32) = (100, 5);
+
+/// Finds mongodump: the program `configured`, or else the first in `search_path` (the value of PATH) and the usual folders.
+pub async fn find(configured: Option<&Path>, search_path: Option<&str>) -> Result<Mongodump, String> {
+    let found = match configured {
+        Some(path) => Some(path.to_path_buf()),
+        None => process::locate("mongodump", search_path, &FOLDERS),
+    };
+    match found {
+        Some(path) => probe(path).await,
+        None => Err("mongodump is not installed (looked in PATH and the usual folders)".into()),
+    }
+}
+
+async fn probe(path: PathBuf) -> Result<Mongodump, String> {
+    let shown = path.display();
+    process::trusted(&path).inspect_err(|why| log::warn!("{why}"))?;
+    let (success, text) = process::version(&path).await.map_err(|e| format!("{shown} cannot be run: {e}"))?;
+    let version = text.lines().find_map(|line| line.strip_prefix("mongodump version:")).map(str::trim);
+    let Some(version) = version.filter(|_| success) else {
+        return Err(format!("{shown} does not answer --version as mongodump does"));
+    };
+    let mut numbers = version.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
+        let (major, minor) = OLDEST;
+        return Err(format!("{shown} is version {version}; {major}.{minor} or later is needed"));
+    }
+    Ok(Mongodump { version: version.to_string(), path })
+}
 
 /// The number of lines of its standard error that are kept.
 const LINES: usize = 20;
@@ -28,7 +110,7 @@ const UNWRITABLE: &str = "error marshaling metadata json";
 const END: Duration = Duration::from_secs(60);
 
 /// A running mongodump. It is killed when dropped.
-pub(super) struct MongodumpChild {
+struct MongodumpChild {
     child: Child,
     chunks: Option<Chunks>,
     lines: Arc<Mutex<VecDeque<String>>>,
@@ -39,57 +121,63 @@ pub(super) struct MongodumpChild {
     kills: Kills,
 }
 
-/// Starts mongodump. It gets the connection string, which holds the password, on its standard input: every user of the machine
-/// can read its arguments, and the environment is visible, too.
-pub(super) fn start(
-    found: &FoundMongodump,
-    uri: &Secret,
-    database: Option<&str>,
-    watch: Watch,
-    grant: String,
-    cancel: &CancellationToken,
-) -> Result<MongodumpChild> {
-    let mut command = Command::new(&found.path);
-    command.args(["--config", "/dev/stdin", "--archive", "--numParallelCollections=1"]);
-    if let Some(database) = database {
-        command.arg(format!("--db={database}"));
-    }
-    let kills = Kills::watch();
-    // The kernel kills the child when this thread ends, which reads the output to its end.
-    process::die_with_us(&mut command);
-    let mut child = command
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| Error::failed(format!("cannot run {}", found.path.display())).caused_by(e))?;
-    let quoted = uri.expose_secret().replace('\'', "''");
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    // mongodump may exit before it reads. Its exit code is checked later.
-    let _ = stdin.write_all(format!("uri: '{quoted}'\n").as_bytes());
-    drop(stdin);
-    let lines = Arc::new(Mutex::new(VecDeque::new()));
-    keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
-    let chunks = Chunks::of(child.stdout.take().expect("stdout is piped"), watch, cancel.clone());
-    let redactor = Redactor::new(&[uri.expose_secret()], &[]);
-    Ok(MongodumpChild { child, chunks: Some(chunks), lines, redactor, grant, kills })
-}
-
 impl MongodumpChild {
-    /// The archive.
-    pub(super) fn output(&mut self) -> &mut Chunks {
+    /// Starts mongodump. It gets the connection string, which holds the password, on its standard input: every user of the
+    /// machine can read its arguments, and the environment is visible, too.
+    fn start(
+        mongodump: &Mongodump,
+        server: &Server,
+        database: Option<&str>,
+        cancel: &CancellationToken,
+    ) -> Result<MongodumpChild> {
+        let uri = server.uri_for_mongodump()?;
+        let mut command = Command::new(&mongodump.path);
+        command.args(["--config", "/dev/stdin", "--archive", "--numParallelCollections=1"]);
+        if let Some(database) = database {
+            command.arg(format!("--db={database}"));
+        }
+        let kills = Kills::watch();
+        // The kernel kills the child when this thread ends, which reads the output to its end.
+        process::die_with_us(&mut command);
+        let mut child = command
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| Error::failed(format!("cannot run {}", mongodump.path.display())).caused_by(e))?;
+        let quoted = uri.expose_secret().replace('\'', "''");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // mongodump may exit before it reads. Its exit code is checked later.
+        let _ = stdin.write_all(format!("uri: '{quoted}'\n").as_bytes());
+        drop(stdin);
+        let lines = Arc::new(Mutex::new(VecDeque::new()));
+        keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let chunks = Chunks::of(stdout, server, cancel);
+        let redactor = Redactor::new(&[uri.expose_secret()], &[]);
+        Ok(MongodumpChild {
+            child,
+            chunks: Some(chunks),
+            lines,
+            redactor,
+            grant: server.grant_backup(),
+            kills,
+        })
+    }
+
+    fn output(&mut self) -> &mut Chunks {
         self.chunks.as_mut().expect("the output is there until the end")
     }
 
     /// Waits for the exit code. Only a whole archive from a child that succeeded is valid.
-    pub(super) fn finish(mut self, read: Result<()>) -> Result<()> {
+    fn finish(mut self, read: Result<()>) -> Result<()> {
         let chunks = self.chunks.take().expect("the output is there until the end");
-        if chunks.is_cancelled() {
+        if chunks.cancel.is_cancelled() {
             // A cancelled run waits for this function, so the child gets no time to exit by itself.
             return Err(Error::aftermath("the run was cancelled"));
         }
-        let stalled = chunks.is_stalled();
+        let stalled = chunks.stalled;
         // This closes the pipe, so a child that still writes exits.
         drop(chunks);
         if stalled {
@@ -156,21 +244,20 @@ impl MongodumpChild {
 
     /// Returns true if one of the last lines contains `words`.
     fn has_said(&self, words: &str) -> bool {
+        self.last_lines().iter().any(|line| line.contains(words))
+    }
+
+    fn last_lines(&self) -> Vec<String> {
         // The thread that collects the lines may be a moment behind.
         thread::sleep(Duration::from_millis(50));
-        self.lines.lock().expect("no holder panics").iter().any(|line| line.contains(words))
+        self.lines.lock().expect("no holder panics").iter().cloned().collect()
     }
 
     /// The last lines, as the end of a message.
     fn said(&self) -> String {
-        // The thread that collects the lines may be a moment behind.
-        thread::sleep(Duration::from_millis(50));
-        let lines = self.lines.lock().expect("no holder panics");
-        if lines.is_empty() {
-            "; it printed nothing".into()
-        } else {
-            let lines = lines.iter().cloned().collect::<Vec<_>>().join(" | ");
-            format!("; its last lines: {}", self.redactor.clean(&lines))
+        match self.last_lines().join(" | ").as_str() {
+            "" => "; it printed nothing".into(),
+            lines => format!("; its last lines: {}", self.redactor.clean(lines)),
         }
     }
 }
@@ -199,15 +286,6 @@ fn keep_lines(mut pipe: impl BufRead + Send + 'static, lines: Arc<Mutex<VecDeque
     });
 }
 
-/// How long the child may be silent.
-#[derive(Debug, Clone)]
-pub(super) struct Watch {
-    /// The child counts as stuck if it sends nothing for this time.
-    pub(super) stall: Duration,
-    /// `host:port` of the server that it reads, for messages.
-    pub(super) server: String,
-}
-
 /// The number of bytes that are read from the pipe at once.
 const CHUNK: usize = 1 << 20;
 /// The number of chunks that may wait.
@@ -215,13 +293,16 @@ const AHEAD: usize = 4;
 
 /// The child's standard output. A thread reads it ahead, so that silence of the child can be distinguished from a slow
 /// consumer.
-pub(super) struct Chunks {
+struct Chunks {
     receiver: Receiver<io::Result<Chunk>>,
     /// Returns buffers to the reading thread.
     spent: SyncSender<Vec<u8>>,
     current: Chunk,
     at: usize,
-    watch: Watch,
+    /// mongodump counts as stuck if it sends nothing for this time.
+    stall: Duration,
+    /// The server that mongodump reads, for messages.
+    service: String,
     cancel: CancellationToken,
     stalled: bool,
 }
@@ -234,24 +315,16 @@ struct Chunk {
 }
 
 impl Chunks {
-    fn of(pipe: ChildStdout, watch: Watch, cancel: CancellationToken) -> Chunks {
+    fn of(pipe: ChildStdout, server: &Server, cancel: &CancellationToken) -> Chunks {
         let (sender, receiver) = sync_channel(AHEAD);
         let (spent, spare) = sync_channel(AHEAD);
         read_chunks(pipe, sender, spare);
-        Chunks { receiver, spent, current: Chunk::default(), at: 0, watch, cancel, stalled: false }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.stalled
+        let (stall, service, cancel) = (server.stall, server.service(), cancel.clone());
+        Chunks { receiver, spent, current: Chunk::default(), at: 0, stall, service, cancel, stalled: false }
     }
 
     fn next(&mut self) -> io::Result<Option<Chunk>> {
-        let (began, Watch { stall, server }) = (Instant::now(), &self.watch);
-        let mut logged = false;
+        let (began, mut logged) = (Instant::now(), false);
         loop {
             // Checked also while chunks arrive: on a busy machine, reading the rest takes longer than a cancelled run may take.
             if self.cancel.is_cancelled() {
@@ -260,15 +333,16 @@ impl Chunks {
             match self.receiver.recv_timeout(Duration::from_millis(200)) {
                 Ok(chunk) => return chunk.map(Some),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) if began.elapsed() >= *stall => {
+                Err(RecvTimeoutError::Timeout) if began.elapsed() >= self.stall => {
                     self.stalled = true;
                     return Err(io::Error::other("mongodump sends nothing"));
                 }
                 Err(RecvTimeoutError::Timeout) if !logged && began.elapsed() >= QUIET => {
                     logged = true;
-                    let (quiet, limit) = (QUIET.as_secs(), stall.as_secs());
+                    let (quiet, limit) = (QUIET.as_secs(), self.stall.as_secs());
+                    let service = &self.service;
                     log::warn!(
-                        "mongodump has sent nothing of MongoDB at {server} for {quiet} s; waiting for up to {limit} s"
+                        "mongodump has sent nothing of {service} for {quiet} s; waiting for up to {limit} s"
                     );
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -321,4 +395,44 @@ fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Chunk>>, spa
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(dir: &Path, name: &str, script: &str) -> PathBuf {
+        let path = dir.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[tokio::test]
+    async fn a_mongodump_of_a_known_version_is_found() {
+        for (answer, ok) in [
+            ("echo 'mongodump version: 100.18.0'; echo 'git version: x'", true),
+            ("echo 'mongodump version: 100.4.1'", false),
+            ("echo 'mongodump version: built-without-version'", false),
+            ("echo hello", false),
+            ("echo 'mongodump version: 100.18.0'; exit 1", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = program(dir.path(), "mongodump", answer);
+            let found = find(None, dir.path().to_str()).await;
+            assert_eq!(found.is_ok(), ok, "{answer}: {found:?}");
+            assert_eq!(found.is_ok(), find(Some(&path), None).await.is_ok());
+            if let Ok(found) = found {
+                assert_eq!((found.version.as_str(), found.path), ("100.18.0", path));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_error_names_the_configured_path() {
+        let error = find(Some(Path::new("/nonexistent/mongodump")), None).await.unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/mongodump"), "{error}");
+    }
 }
