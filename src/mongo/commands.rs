@@ -260,10 +260,7 @@ impl Unfit {
 
     /// The next step as a hint.
     pub fn hint(self, setting: UriSetting) -> String {
-        let step = match self {
-            Unfit::Arbiter | Unfit::Recovering => ConnectStep::Members,
-            Unfit::Uninitiated => ConnectStep::Initiate,
-        };
-        step.words(setting)
+        let initiate = self == Unfit::Uninitiated;
+        if initiate { ConnectStep::Initiate } else { ConnectStep::Members }.words(setting)
     }
 }

@@ -130,7 +130,6 @@ impl Server {
         }
     }
 
-    /// A database of the member.
     pub(crate) fn database(&self, name: &str) -> Database {
         self.client.database(name)
     }

@@ -38,10 +38,8 @@ const LARGEST_FILE: u64 = 16 << 20;
 /// The beginning of each block of a PEM file.
 const BEGIN: &str = "-----BEGIN ";
 
-/// Checks the files that the connection string names.
-///
-/// # Errors
-/// Returns an error with the name of the file, its fault, and how to make a valid one.
+/// Checks the files that the connection string names. The error has the name of the file, its fault, and how to make a
+/// valid one.
 pub(super) fn check_files(uri: &MongoUri) -> Result<()> {
     uri.option("tlsCAFile").map(|path| roots(path.as_ref())).transpose()?;
     uri.option("tlsCertificateKeyFile").map(|path| client_certificate(path.as_ref())).transpose()?;
@@ -51,13 +49,9 @@ pub(super) fn check_files(uri: &MongoUri) -> Result<()> {
 /// The certificates of a `tlsCAFile`.
 fn roots(path: &Path) -> Result<RootCertStore> {
     const OPTION: &str = "tlsCAFile";
-    let pem = read(OPTION, path)?;
-    if let Some(why) = no_pem(&pem) {
-        return Err(unfit(OPTION, path, why).hint(
-            "Name a file with the CA's certificate in PEM form; `openssl x509 -inform der -in FILE -out ca.pem` converts a \
-             file in DER form",
-        ));
-    }
+    let form = "Name a file with the CA's certificate in PEM form; `openssl x509 -inform der -in FILE -out ca.pem` converts a \
+                file in DER form";
+    let pem = read_pem(OPTION, path, form)?;
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten();
     let (taken, _) = roots.add_parsable_certificates(certificates);
@@ -71,15 +65,13 @@ fn roots(path: &Path) -> Result<RootCertStore> {
 /// The certificates and the key of a `tlsCertificateKeyFile`.
 fn client_certificate(path: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     const OPTION: &str = "tlsCertificateKeyFile";
-    let pem = read(OPTION, path)?;
     let shown = path.display();
+    let form = format!(
+        "Name a file with certificate and key in PEM form; `openssl pkcs12 -in {shown} -out client.pem -nodes` converts a \
+         file in PKCS #12 form"
+    );
+    let pem = read_pem(OPTION, path, &form)?;
     let fails = |why: &str| unfit(OPTION, path, why);
-    if let Some(why) = no_pem(&pem) {
-        return Err(fails(why).hint(format!(
-            "Name a file with certificate and key in PEM form; `openssl pkcs12 -in {shown} -out client.pem -nodes` converts a \
-             file in PKCS #12 form"
-        )));
-    }
     // PKCS #8 has its own label for an encrypted key; the older forms have a header (RFC 1421).
     if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has_encrypted_block(&pem) {
         return Err(fails("has an encrypted private key, which must be decrypted").hint(format!(
@@ -98,20 +90,13 @@ fn client_certificate(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Priv
     Ok((certificates, key))
 }
 
-fn no_pem(text: &str) -> Option<&'static str> {
-    match text {
-        text if text.contains(BEGIN) => None,
-        text if text.trim().is_empty() => Some("is empty"),
-        _ => Some("is not a PEM file"),
-    }
-}
-
 fn has_encrypted_block(pem: &str) -> bool {
     let mut kinds = pem.lines().filter_map(|line| line.strip_prefix("Proc-Type:"));
     kinds.any(|kind| kind.split(',').any(|word| word.trim() == "ENCRYPTED"))
 }
 
-fn read(option: &str, path: &Path) -> Result<String> {
+/// Reads a PEM file. `form` is the next step for a file in another form.
+fn read_pem(option: &str, path: &Path, form: &str) -> Result<String> {
     let failed = |e: io::Error| {
         let (why, hint) = match e.kind() {
             io::ErrorKind::NotFound => ("does not exist", "Correct the path; it must be absolute"),
@@ -126,7 +111,12 @@ fn read(option: &str, path: &Path) -> Result<String> {
     if !about.is_file() || about.len() > LARGEST_FILE {
         return Err(unfit(option, path, "is not a file with certificates").hint("Name a PEM file"));
     }
-    Ok(String::from_utf8_lossy(&fs::read(path).map_err(failed)?).into_owned())
+    let text = String::from_utf8_lossy(&fs::read(path).map_err(failed)?).into_owned();
+    match text.as_str() {
+        pem if pem.contains(BEGIN) => Ok(text),
+        blank if blank.trim().is_empty() => Err(unfit(option, path, "is empty").hint(form)),
+        _ => Err(unfit(option, path, "is not a PEM file").hint(form)),
+    }
 }
 
 fn unfit(option: &str, path: &Path, why: &str) -> Error {

@@ -33,10 +33,8 @@ pub(crate) struct Applied {
 }
 
 impl RestoreTarget {
-    /// Checks that the user may apply operations in these databases. Changes nothing.
-    ///
-    /// # Errors
-    /// Returns an error with the next step if the user may not, or if the server has no `applyOps`.
+    /// Checks that the user may apply operations in these databases, and that the server has `applyOps`. Changes
+    /// nothing.
     pub(crate) async fn may_apply(&self, databases: &BTreeSet<String>) -> Result<()> {
         for db in databases {
             let ns = format!("{db}.{PROBE}");
@@ -64,10 +62,7 @@ impl RestoreTarget {
     }
 
     /// Applies operations in order: inserts, updates and deletes, or one command. Stops at the first
-    /// operation that the server refuses.
-    ///
-    /// # Errors
-    /// Returns an error if operations on other namespaces would fail as well.
+    /// operation that the server refuses. Returns an error if operations on other namespaces would fail as well.
     pub(crate) async fn apply(&self, operations: &[RawDocumentBuf]) -> Result<Applied> {
         let mut applied = Applied::default();
         let (mut from, mut alone) = (0, false);
@@ -76,7 +71,7 @@ impl RestoreTarget {
             let rest = &operations[from..to];
             let error = match self.change("admin", self.operations(rest)).await {
                 Ok(answer) => {
-                    acknowledged(&answer)?;
+                    super::acknowledged(&answer, "the replayed operations were")?;
                     from = to;
                     continue;
                 }
@@ -113,9 +108,6 @@ impl RestoreTarget {
     }
 
     /// Runs a command in a database. Returns false if the server refused it with one of the codes in `fine`.
-    ///
-    /// # Errors
-    /// Returns an error if the server refused the command with another code, or did not answer.
     pub(crate) async fn command(
         &self,
         db: &str,
@@ -164,14 +156,6 @@ impl RestoreTarget {
 fn first_failure(answer: &RawDocument) -> Option<usize> {
     let results = answer.get_array("results").ok()?;
     results.into_iter().flatten().position(|done| done.as_bool() == Some(false))
-}
-
-fn acknowledged(answer: &bson::Document) -> Result<()> {
-    match answer.get_document("writeConcernError") {
-        Ok(error) => Err(Error::failed("the replayed operations were not acknowledged")
-            .caused_by(error.get_str("errmsg").unwrap_or_default().to_string())),
-        Err(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -122,11 +122,7 @@ impl RestoreTarget {
         answer: &Document,
         repeated: bool,
     ) -> Result<Vec<RefusedDocument>> {
-        if let Ok(error) = answer.get_document("writeConcernError") {
-            let words = error.get_str("errmsg").unwrap_or_default().to_string();
-            let what = format!("cannot insert into {destination}: the write was not acknowledged");
-            return Err(Error::failed(what).caused_by(words));
-        }
+        super::acknowledged(answer, format_args!("cannot insert into {destination}: the write was"))?;
         let mut refused = Vec::new();
         let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
         for one in errors.iter().filter_map(|error| refusal(error.as_document()?, batch)) {

@@ -432,6 +432,13 @@ fn ends_all(error: &Driver) -> bool {
         || matches!(errors::classify(error), Class::Interrupted | Class::Login)
 }
 
+/// Checks that the write of an answer reached the members that the write concern asks for.
+fn acknowledged(answer: &Document, what: impl Display) -> Result<()> {
+    let Ok(error) = answer.get_document("writeConcernError") else { return Ok(()) };
+    let why = error.get_str("errmsg").unwrap_or_default().to_string();
+    Err(Error::failed(format!("{what} not acknowledged")).caused_by(why))
+}
+
 /// A number in an answer; 0 if it is missing.
 fn number(answer: &Document, field: &str) -> u64 {
     answer.get(field).and_then(commands::number).unwrap_or_default()

@@ -32,28 +32,17 @@ impl Right {
     const ALL: [Right; 6] =
         [Right::Drop, Right::Empty, Right::Create, Right::Cap, Right::Insert, Right::Index];
 
-    fn words(self) -> &'static str {
+    /// The words for messages, and the privilege actions of MongoDB: one of each list is needed. `insert` also
+    /// allows to create a collection.
+    fn words_and_actions(self) -> (&'static str, &'static [&'static [&'static str]]) {
         match self {
-            Right::Drop => "drop",
-            Right::Empty => "delete from",
-            Right::Create => "create",
-            Right::Cap => "create as capped collections",
-            Right::Insert => "insert past the validator of",
-            Right::Index => "build indexes on",
-        }
-    }
-
-    /// The privilege actions of MongoDB: one of each list is needed. `insert` also allows to create a
-    /// collection.
-    fn actions(self) -> &'static [&'static [&'static str]] {
-        match self {
-            Right::Drop => &[&["dropCollection"]],
-            Right::Empty => &[&["remove"]],
-            Right::Create => &[&["createCollection", "insert"]],
+            Right::Drop => ("drop", &[&["dropCollection"]]),
+            Right::Empty => ("delete from", &[&["remove"]]),
+            Right::Create => ("create", &[&["createCollection", "insert"]]),
             // `createCollection` is not enough (code 13 on 6.0.5).
-            Right::Cap => &[&["convertToCapped"]],
-            Right::Insert => &[&["insert"], &["bypassDocumentValidation"]],
-            Right::Index => &[&["createIndex"]],
+            Right::Cap => ("create as capped collections", &[&["convertToCapped"]]),
+            Right::Insert => ("insert past the validator of", &[&["insert"], &["bypassDocumentValidation"]]),
+            Right::Index => ("build indexes on", &[&["createIndex"]]),
         }
     }
 }
@@ -63,10 +52,8 @@ pub(crate) type NeededRight = (Right, (String, String));
 
 impl RestoreTarget {
     /// Checks that the user has all these rights. Changes nothing. A server that does not answer the
-    /// question, or has no access control, counts as allowing everything.
-    ///
-    /// # Errors
-    /// Returns an error with the missing rights and the command that grants them.
+    /// question, or has no access control, counts as allowing everything. The error has the missing rights and
+    /// the command that grants them.
     pub(crate) async fn may(&self, needs: &[NeededRight]) -> Result<()> {
         let lacking = self.lacking(needs).await?;
         if lacking.is_empty() {
@@ -133,7 +120,7 @@ fn allowed(privileges: &[Bson], (right, (db, collection)): &NeededRight) -> bool
             covered && actions.iter().any(|one| [Some(*action), Some("anyAction")].contains(&one.as_str()))
         })
     };
-    right.actions().iter().all(|any| any.iter().any(has))
+    right.words_and_actions().1.iter().all(|any| any.iter().any(has))
 }
 
 /// Returns true if a privilege's resource covers a namespace. An empty name covers all namespaces except
@@ -162,7 +149,7 @@ fn lacking_text(lacking: &[&NeededRight]) -> String {
         let more = names.len().checked_sub(NAMED).filter(|more| *more > 0);
         let more = more.map(|more| format!(" and {more} others")).unwrap_or_default();
         let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-        (!names.is_empty()).then(|| format!("{} {first}{more}", right.words()))
+        (!names.is_empty()).then(|| format!("{} {first}{more}", right.words_and_actions().0))
     });
     parts.collect::<Vec<_>>().join("; ")
 }

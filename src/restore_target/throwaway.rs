@@ -121,13 +121,11 @@ impl Throwaway {
     /// The error for a server that has ended; `None` while it runs.
     pub(crate) fn ended(&mut self) -> Option<Error> {
         let status = self.child.try_wait().ok().flatten()?;
-        let killed = status.signal().and_then(|signal| process::why_killed(signal, self.kills));
-        let why = killed.map(|(why, _)| format!(": {why}")).unwrap_or_default();
         let (program, log) = (self.program.display(), self.last_log_lines());
-        let error = Error::failed(format!("the throw-away mongod ({program}) ended, {status}{why}{log}"));
-        Some(match killed {
-            Some((_, hint)) => error.hint(hint),
-            None => error,
+        let what = format!("the throw-away mongod ({program}) ended, {status}");
+        Some(match status.signal().and_then(|signal| process::why_killed(signal, self.kills)) {
+            Some((why, hint)) => Error::failed(format!("{what}: {why}{log}")).hint(hint),
+            None => Error::failed(format!("{what}{log}")),
         })
     }
 
@@ -140,11 +138,9 @@ impl Throwaway {
         if lines.is_empty() {
             lines = text.lines().collect();
         }
-        let last = lines.split_off(lines.len().saturating_sub(LINES));
-        if last.is_empty() {
-            "; its log is empty".into()
-        } else {
-            format!("; the end of its log: {}", last.join(" | "))
+        match lines.split_off(lines.len().saturating_sub(LINES)).join(" | ").as_str() {
+            "" => "; its log is empty".into(),
+            last => format!("; the end of its log: {last}"),
         }
     }
 }

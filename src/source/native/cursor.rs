@@ -17,7 +17,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bson::raw::cstr;
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, rawdoc};
+use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::Error as Driver;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
@@ -247,15 +247,13 @@ impl RecordId {
 
     /// The value of `$_resumeAfter`.
     pub(crate) fn token(&self) -> RawDocumentBuf {
-        let mut token = RawDocumentBuf::new();
         match self {
-            RecordId::Number(n) => token.append(cstr!("$recordId"), *n),
-            RecordId::Key(bytes) => token.append(
-                cstr!("$recordId"),
-                bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: bytes.clone() },
-            ),
+            RecordId::Number(n) => rawdoc! {"$recordId": *n},
+            RecordId::Key(bytes) => {
+                let subtype = bson::spec::BinarySubtype::Generic;
+                rawdoc! {"$recordId": RawBson::Binary(bson::Binary { subtype, bytes: bytes.clone() })}
+            }
         }
-        token
     }
 }
 

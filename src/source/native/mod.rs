@@ -74,12 +74,8 @@ struct Incoming {
 /// Reads all documents of `namespaces` into `sink`. Blocks, so it needs its own thread.
 ///
 /// # Errors
-/// Returns a [`Kind::Restart`] or [`Kind::Moved`] if the documents read so far are worthless but a new run may succeed, and a
-/// [`Kind::Instant`] if the server no longer keeps the history of the instant.
-///
-/// [`Kind::Restart`]: crate::base::error::Kind::Restart
-/// [`Kind::Moved`]: crate::base::error::Kind::Moved
-/// [`Kind::Instant`]: crate::base::error::Kind::Instant
+/// Returns an error of the kind `Restart` or `Moved` if the documents read so far are worthless but a new run may succeed, and
+/// of the kind `Instant` if the server no longer keeps the history of the instant.
 pub fn read(
     server: &Arc<Server>,
     namespaces: &[Namespace],

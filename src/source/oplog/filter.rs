@@ -12,6 +12,7 @@ use bson::{RawDocument, RawDocumentBuf, Timestamp};
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::selection::{CONFIG, Selection};
+use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
 
 /// The collection that defines a database's views and time series.
@@ -42,10 +43,8 @@ impl<'a> OplogFilter<'a> {
         OplogFilter { selection, transactions: OpenTransactions { ready, open: HashSet::new() } }
     }
 
-    /// Decides about the next entry.
-    ///
-    /// # Errors
-    /// Returns a [`Kind::Moved`] if the entry changes a namespace of the backup in a way that a replay cannot repeat.
+    /// Decides about the next entry. Returns a [`Kind::Moved`] if the entry changes a namespace of the backup in a way that a
+    /// replay cannot repeat.
     pub(crate) fn take(&mut self, entry: &RawDocument) -> Result<KeptEntry> {
         if entry.get_str("op").is_ok_and(|op| op == "c") {
             bounds::check_depth(entry).map_err(malformed)?;
@@ -67,18 +66,17 @@ impl<'a> OplogFilter<'a> {
 
     /// Decides about an entry, or about an operation inside of one.
     fn operation(&self, operation: &RawDocument) -> Result<KeptEntry> {
-        let wanted = match operation.get_str("op").map_err(malformed)? {
-            "c" => return self.command(operation),
+        match operation.get_str("op").map_err(malformed)? {
+            "c" => self.command(operation),
             // No-ops, and containers and keys, which belong to each server itself. mongorestore leaves them out, too.
-            "n" | "ci" | "cu" | "cd" | "km" => false,
-            _ => self.wants_write(operation)?,
-        };
-        Ok(if wanted { KeptEntry::Whole } else { KeptEntry::Nothing })
+            "n" | "ci" | "cu" | "cd" | "km" => Ok(KeptEntry::Nothing),
+            _ => Ok(if self.wants_write(operation)? { KeptEntry::Whole } else { KeptEntry::Nothing }),
+        }
     }
 
     /// Decides about each operation of an `applyOps`.
     fn apply_ops(&self, entry: &RawDocument, operations: &bson::RawArray) -> Result<KeptEntry> {
-        let (mut kept, mut complete, mut any) = (RawArrayBuf::new(), true, false);
+        let (mut kept, mut complete) = (RawArrayBuf::new(), true);
         for operation in operations {
             let operation = operation.map_err(malformed)?;
             let operation =
@@ -89,18 +87,14 @@ impl<'a> OplogFilter<'a> {
                     complete = false;
                     kept.push(RawBsonRef::Document(&part));
                 }
-                KeptEntry::Nothing => {
-                    complete = false;
-                    continue;
-                }
+                KeptEntry::Nothing => complete = false,
             }
-            any = true;
         }
-        match (complete, any) {
-            (true, _) => Ok(KeptEntry::Whole),
-            (false, true) => Ok(KeptEntry::Part(with_operations(entry, &kept)?)),
-            (false, false) => Ok(KeptEntry::Nothing),
-        }
+        Ok(match complete {
+            true => KeptEntry::Whole,
+            false if kept.is_empty() => KeptEntry::Nothing,
+            false => KeptEntry::Part(with_operations(entry, &kept)?),
+        })
     }
 
     /// Decides about a command. The first field of `o` is the command's name and, usually, its collection.
@@ -130,7 +124,7 @@ impl<'a> OplogFilter<'a> {
 
     /// Returns true if the namespace is part of the backup. The buckets of a time series count as the time series.
     fn wants(&self, db: &str, collection: &str) -> bool {
-        let collection = collection.strip_prefix("system.buckets.").unwrap_or(collection);
+        let collection = collection.strip_prefix(BUCKETS).unwrap_or(collection);
         // The other collections of `config` are the server's own state, which no restore may replay, even if the backup
         // contains the whole database.
         (db != "config" || CONFIG.contains(&collection)) && self.selection.wants(db, collection)
@@ -284,9 +278,8 @@ impl OpenTransactions {
         let command = entry.get_document("o").map_err(malformed)?;
         let is_on = |field: &str| command.get_bool(field).unwrap_or(false);
         let operations = command.get("applyOps").map_err(malformed)?.is_some();
-        let ends = ["commitTransaction", "abortTransaction"]
-            .iter()
-            .any(|name| matches!(command.get(name), Ok(Some(_))));
+        let has = |name: &str| matches!(command.get(name), Ok(Some(_)));
+        let ends = has("commitTransaction") || has("abortTransaction");
         let (Ok(session), Ok(number)) = (entry.get_document("lsid"), entry.get_i64("txnNumber")) else {
             return Ok(TransactionLink::Alone);
         };
