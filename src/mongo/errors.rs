@@ -394,7 +394,7 @@ impl SelectionFailure {
             let why = format!("no server at this address is a member of the replica set '{set}'");
             return found(why, ConnectStep::SetName);
         }
-        let mut members: Vec<Member> = members.into_iter().map(Member::parse).collect();
+        let mut members: Vec<SetMember> = members.into_iter().map(SetMember::parse).collect();
         members.sort_by(|a, b| a.address.cmp(&b.address));
         let failed: Vec<(&String, &String)> =
             members.iter().filter_map(|member| Some((&member.address, member.error.as_ref()?))).collect();
@@ -408,7 +408,7 @@ impl SelectionFailure {
             return found(why, ConnectStep::SetName);
         }
         let is = |kind: &str| members.iter().any(|member| member.kind == kind);
-        let each = members.iter().map(Member::words).collect::<Vec<_>>().join(", ");
+        let each = members.iter().map(SetMember::words).collect::<Vec<_>>().join(", ");
         if is("RsGhost") {
             let server = if members.len() == 1 { "the server".into() } else { format!("a server ({each})") };
             let why = format!("{server} is a member of a replica set that was not initiated");
@@ -442,7 +442,7 @@ impl SelectionFailure {
 }
 
 /// A member in the driver's text.
-struct Member<'a> {
+struct SetMember<'a> {
     address: String,
     /// The driver's name of the member's role.
     kind: &'a str,
@@ -450,11 +450,11 @@ struct Member<'a> {
     error: Option<String>,
 }
 
-impl Member<'_> {
-    fn parse(text: &str) -> Member<'_> {
+impl SetMember<'_> {
+    fn parse(text: &str) -> SetMember<'_> {
         let error = between(text, "Error: Kind: ", &[", labels: {", " } ] }", " }, "]).map(plain);
         let kind = between(text, "Type: ", &[",", " }"]).unwrap_or_default();
-        Member { address: address(text), kind, error }
+        SetMember { address: address(text), kind, error }
     }
 
     /// The address and the state.
