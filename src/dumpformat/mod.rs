@@ -13,10 +13,10 @@ use crate::model::namespace::Namespace;
 pub trait Sink {
     /// Receives all namespaces. This is the first call.
     fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()>;
-    /// The next documents belong to the namespace at this place of the prelude.
+    /// Opens the namespace at this place of the prelude. The next documents belong to it.
     fn begin(&mut self, namespace: usize) -> Result<()>;
     /// Receives one BSON document as the server sent it.
     fn document(&mut self, raw: &[u8]) -> Result<()>;
-    /// The namespace is complete.
+    /// Ends the open namespace, which is now complete.
     fn end(&mut self) -> Result<()>;
 }

@@ -69,8 +69,8 @@ impl Access {
         self.relay.as_ref()?.why()
     }
 
-    /// If the cause of an error may pass by itself, returns it. The cause of a failed connection of the relay may need
-    /// somebody to act.
+    /// Returns the cause of an error that may pass by itself. Returns `None` if the relay's last connection failed for a
+    /// reason that stays until somebody acts.
     pub fn passing(&self, error: &Driver) -> Option<String> {
         let step = self.relay_failure().and_then(|why| ConnectStep::after(&why));
         errors::passing(error).filter(|_| step.is_none_or(ConnectStep::passes))

@@ -101,7 +101,7 @@ pub fn classify(error: &Driver) -> Class {
     }
 }
 
-/// If the cause of an error may pass by itself, returns it: a broken connection, a server that is down, a name that was not
+/// Returns the cause of an error that may pass by itself: a broken connection, a server that is down, a name that was not
 /// resolved. A server that was silent for the stall time-out gets no second chance.
 pub fn passing(error: &Driver) -> Option<String> {
     let passes = match &*error.kind {
@@ -203,7 +203,7 @@ pub fn connect_hint(error: &Driver, setting: UriSetting) -> Option<String> {
     SelectionFailure::parse(message)?.step.map(|step| step.words(setting))
 }
 
-/// If the server does not know the command `hello`, returns that cause. MongoDB 4.4.2 introduced the command, and late
+/// Returns a cause if the server does not know the command `hello`. MongoDB 4.4.2 introduced the command, and late
 /// releases of older versions have it, too.
 pub fn without_hello(error: &Driver) -> Option<&'static str> {
     const COMMAND_NOT_FOUND: i32 = 59;

@@ -378,7 +378,7 @@ impl BufRead for Chunks {
 }
 
 fn read_chunks(mut pipe: ChildStdout, chunks: SyncSender<io::Result<Chunk>>, spare: Receiver<Vec<u8>>) {
-    // With a pipe's default of 64 KiB, the two sides wait for each other more. A failure is ignored.
+    // With a pipe's default size of 64 KiB, the two sides wait for each other more often. A failure is ignored.
     let _ = rustix::pipe::fcntl_setpipe_size(&pipe, CHUNK);
     thread::spawn(move || {
         loop {

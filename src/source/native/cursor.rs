@@ -274,8 +274,7 @@ pub(crate) fn is_last(reply: &RawDocument) -> bool {
     reply.get_document("cursor").and_then(|cursor| cursor.get_i64("id")).is_ok_and(|id| id == 0)
 }
 
-/// The places that a scan has passed, fewer of them towards its start. If the newest record was deleted, an older one may
-/// still exist.
+/// Places that a scan has passed, sparse towards its start. If the newest record was deleted, an older one may still exist.
 #[derive(Default)]
 pub(super) struct Trail(Vec<RecordId>);
 

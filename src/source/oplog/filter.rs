@@ -159,7 +159,7 @@ impl<'a> OplogFilter<'a> {
     /// Returns true if a command on a collection belongs to the backup.
     fn wants_command(&self, db: &str, command: &str, collection: &str) -> bool {
         match (command, collection) {
-            // Views that are created later need this collection. If none is, it does no harm.
+            // Views that are created later need this collection. Without such views it does no harm.
             ("create", VIEWS) => self.selection.may_want_of(db),
             // Dropping it would also drop views that are not part of the backup.
             (_, VIEWS) => self.wants_all_of(db),
