@@ -50,6 +50,7 @@ pub struct Demux<R> {
 }
 
 /// The state of an announced namespace.
+#[derive(Default)]
 struct Announced {
     /// `db.collection`, for messages.
     name: String,
@@ -122,10 +123,8 @@ impl<R: BufRead> Demux<R> {
                 name,
                 place: wanted.then_some(announced.len()),
                 has_documents: namespace.has_documents() || !wanted,
-                began: false,
-                complete: false,
                 crc: Some(crc_fast::Digest::new(Crc64Xz)),
-                held: Vec::new(),
+                ..Announced::default()
             });
             if wanted {
                 announced.push(namespace);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bson::{Bson, RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::{Error as Driver, ErrorKind, Result};
 use mongodb::options::{ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress};
@@ -131,6 +131,12 @@ pub fn uuid_of(row: &RawDocument) -> Option<String> {
     Some(uuid.bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
+/// The names in an answer to `listDatabases`.
+pub fn database_names(reply: &Document) -> impl Iterator<Item = &str> {
+    let rows = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
+    rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok())
+}
+
 /// A number of an answer that is not negative, whatever its type.
 pub fn number(value: &Bson) -> Option<u64> {
     match value {
@@ -234,7 +240,7 @@ pub enum Unfit {
 
 impl Unfit {
     /// Reads a reply to `hello`; `None` if the member can be read.
-    pub fn of(reply: &bson::Document) -> Option<Unfit> {
+    pub fn of(reply: &Document) -> Option<Unfit> {
         let on = |key| reply.get_bool(key).unwrap_or(false);
         if on("arbiterOnly") {
             Some(Unfit::Arbiter)

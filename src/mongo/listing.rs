@@ -102,9 +102,8 @@ async fn list_around_invalid(db: &Database) -> Result<Listing> {
             rows.push(view_row(view, document));
         }
         let mut json = String::new();
-        if extjson::write_document(&mut json, document).is_err() {
-            json = "(not valid UTF-8)".into();
-        }
+        let written = extjson::write_document(&mut json, document);
+        let json = written.map_or("(not valid UTF-8)".into(), |()| json);
         let valid = is_valid(document) && view.is_some();
         if !valid || !view.is_some_and(|view| is_series(&view)) {
             definitions.push((valid, ViewDefinition { view: view.map(String::from), json }));

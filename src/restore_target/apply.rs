@@ -137,18 +137,17 @@ impl RestoreTarget {
 
     fn explain_apply(&self, doing: &str, error: Driver) -> Error {
         let (user, db) = self.user_and_db();
-        let right = format!(
-            "The role \"restore\" does not allow updates and deletes: \
-             db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{}]); \
-             or restore without the oplog: --no-replay",
-            errors::granted("readWriteAnyDatabase", db)
-        );
-        let unauthorized = errors::classify(&error) == Class::Unauthorized;
-        let error = self.explain_right(doing, error, &right);
-        if unauthorized || error.kind() != Kind::Refused {
-            return error;
-        }
-        error.hint("If it fails again, restore without the oplog: --no-replay")
+        let step = match errors::classify(&error) {
+            Class::Unauthorized => format!(
+                "The role \"restore\" does not allow updates and deletes: \
+                 db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{}]); \
+                 or restore without the oplog: --no-replay",
+                errors::granted("readWriteAnyDatabase", db)
+            ),
+            _ => "If it fails again, restore without the oplog: --no-replay".into(),
+        };
+        let error = self.explain(doing, error);
+        if error.kind() == Kind::Refused { error.hint(step) } else { error }
     }
 }
 

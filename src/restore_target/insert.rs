@@ -160,28 +160,22 @@ impl RestoreTarget {
         old: &RawDocument,
         new: &RawDocument,
     ) -> Result<()> {
-        self.delete(destination, id_filter(old)?).await?;
-        match self.insert(destination, new.as_bytes()).await?.first() {
-            None => Ok(()),
-            Some(refused) => {
-                let what = format!("cannot write into {destination}");
-                Err(Error::new(Kind::Refused, what).caused_by(refused.why.clone()))
-            }
-        }
-    }
-
-    /// Deletes the one document that matches a filter.
-    async fn delete(&self, destination: &Destination, filter: RawDocumentBuf) -> Result<()> {
-        let one = rawdoc! {"q": filter, "limit": 1};
+        let one = rawdoc! {"q": id_filter(old)?, "limit": 1};
         let concern = self.concern.clone();
         let command =
             rawdoc! {"delete": destination.collection.as_str(), "deletes": [one], "writeConcern": concern};
         let doing = format!("cannot delete from {destination}");
         let answer = self.run(&destination.db, destination.command(command)).await;
         let answer = answer.map_err(|e| self.explain_beyond(&doing, e))?;
-        match super::number(&answer, "n") {
-            1 => Ok(()),
-            _ => Err(Error::new(Kind::Refused, doing).caused_by("the document is not there")),
+        if super::number(&answer, "n") != 1 {
+            return Err(Error::new(Kind::Refused, doing).caused_by("the document is not there"));
+        }
+        match self.insert(destination, new.as_bytes()).await?.first() {
+            None => Ok(()),
+            Some(refused) => {
+                let what = format!("cannot write into {destination}");
+                Err(Error::new(Kind::Refused, what).caused_by(refused.why.clone()))
+            }
         }
     }
 }

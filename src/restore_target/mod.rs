@@ -229,27 +229,17 @@ impl RestoreTarget {
         self.explain_right(doing, error, step)
     }
 
-    /// The names of all databases; `None` if the user may not list them.
-    pub(crate) async fn databases(&self) -> Result<Option<Vec<String>>> {
+    /// The names of all databases or, with `own`, of the databases that the user may access; `None` if the user may
+    /// not list them.
+    pub(crate) async fn databases(&self, own: bool) -> Result<Option<Vec<String>>> {
         // Without `authorizedDatabases: false`, a limited user gets only the databases that it may read,
         // without an error.
-        self.listed(false).await
-    }
-
-    /// The names of the databases that the user may access.
-    pub(crate) async fn own_databases(&self) -> Result<Vec<String>> {
-        Ok(self.listed(true).await?.unwrap_or_default())
-    }
-
-    async fn listed(&self, authorized: bool) -> Result<Option<Vec<String>>> {
-        let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": authorized};
-        let answer = match self.insist("admin", command).await {
-            Err(e) if errors::classify(&e) == Class::Unauthorized => return Ok(None),
-            answer => answer.map_err(|e| self.explain("cannot list the databases", e))?,
-        };
-        let rows = answer.get_array("databases").map(Vec::as_slice).unwrap_or_default();
-        let names = rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok());
-        Ok(Some(names.map(str::to_string).collect()))
+        let command = rawdoc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": own};
+        match self.insist("admin", command).await {
+            Err(e) if errors::classify(&e) == Class::Unauthorized => Ok(None),
+            Err(e) => Err(self.explain("cannot list the databases", e)),
+            Ok(answer) => Ok(Some(commands::database_names(&answer).map(str::to_string).collect())),
+        }
     }
 
     /// The answer to `listCollections`, one document for each collection.

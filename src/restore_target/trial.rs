@@ -59,17 +59,10 @@ pub(super) struct Trials {
     count: AtomicU64,
 }
 
-/// The common beginning of a run's trial names.
-#[derive(Debug)]
-pub(crate) struct TrialNames {
-    begin: String,
-}
-
 impl RestoreTarget {
-    /// Makes names for trials. `token` is a few random letters and digits.
-    pub(crate) async fn trial_names(&self, token: &str) -> Result<TrialNames> {
-        let now = self.seconds().await?;
-        Ok(TrialNames { begin: format!("{PREFIX}{now:x}_{token}_") })
+    /// Makes the common beginning of a run's trial names. `token` is a few random letters and digits.
+    pub(crate) async fn trial_prefix(&self, token: &str) -> Result<String> {
+        Ok(format!("{PREFIX}{:x}_{token}_", self.seconds().await?))
     }
 
     /// The target's clock, in seconds since 1970.
@@ -81,8 +74,8 @@ impl RestoreTarget {
     }
 
     /// Makes a name that no collection has.
-    pub(crate) fn trial_name(&self, names: &TrialNames) -> String {
-        format!("{}{}", names.begin, self.trials.count.fetch_add(1, SeqCst))
+    pub(crate) fn trial_name(&self, prefix: &str) -> String {
+        format!("{prefix}{}", self.trials.count.fetch_add(1, SeqCst))
     }
 
     /// Returns true if the user may create, index and drop any collection in a database.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::raw::cstr;
-use bson::{Document, RawArrayBuf, RawDocumentBuf, rawdoc};
+use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::base::error::{Error, Kind, Result};
@@ -165,7 +165,7 @@ async fn missing(server: &Server, db: &str) -> Error {
     // The server lists only the databases that the user may read.
     let command = rawdoc! {"listDatabases": 1, "nameOnly": true};
     let reply = server.command("admin", command).await.unwrap_or_default();
-    let names = names_in(&reply);
+    let names = commands::database_names(&reply);
     let of_users = |name: &&str| *name != "admin" && *name != "config";
     let names = names.filter(|name| Selection::default().wants_database(name)).filter(of_users);
     let there = suggest::nearest(db, names);
@@ -209,16 +209,12 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
     let reply = server.command("admin", command).await;
     let reply = reply.map_err(|e| server.explain("cannot list all databases", e))?;
     reply.get_array("databases").map_err(|e| malformed(server, e))?;
-    let mut names: Vec<String> =
-        names_in(&reply).filter(|name| selection.wants_database(name)).map(str::to_string).collect();
+    let mut names: Vec<String> = commands::database_names(&reply)
+        .filter(|name| selection.wants_database(name))
+        .map(str::to_string)
+        .collect();
     names.sort();
     Ok(names)
-}
-
-/// The names in an answer to `listDatabases`.
-fn names_in(reply: &Document) -> impl Iterator<Item = &str> {
-    let rows = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
-    rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok())
 }
 
 async fn list(server: &Server, db: &str) -> Result<Listing> {

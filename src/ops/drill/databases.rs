@@ -70,7 +70,8 @@ impl DrillDatabases {
         let target = RestoreTarget::connect(uri, &resources.patience).await?;
         let prefix = format!("{PREFIX}{}_", resources.token);
         let names = names(manifest, &prefix)?;
-        let there: BTreeSet<String> = target.databases().await?.unwrap_or_default().into_iter().collect();
+        let there: BTreeSet<String> =
+            target.databases(false).await?.unwrap_or_default().into_iter().collect();
         if let Some(taken) = there.iter().find(|name| name.starts_with(&prefix)) {
             return Err(Error::failed(format!("{} already has a database {taken}", target.address))
                 .hint("Drill again: the next drill chooses another name"));

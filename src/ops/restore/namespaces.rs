@@ -120,12 +120,12 @@ pub(crate) struct TargetContents {
 
 /// Lists the target's databases, and the namespaces of the given databases.
 pub(crate) async fn look(target: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<TargetContents> {
-    let all = target.databases().await?;
+    let all = target.databases(false).await?;
     let own = |db: &String| ["admin", "config", "local", trial::DATABASE].contains(&db.as_str());
     let fresh = all.as_ref().is_some_and(|all| all.iter().all(own));
     let known = match all {
         Some(all) => all,
-        None => target.own_databases().await?,
+        None => target.databases(true).await?.unwrap_or_default(),
     };
     let mut rows = BTreeMap::new();
     for db in databases {

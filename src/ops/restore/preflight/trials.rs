@@ -21,7 +21,7 @@ use crate::ops::restore::remedy::{Obstacle, Remedy};
 use crate::ops::restore::replay::SliceSurvey;
 use crate::ops::restore::replay::action::with_first;
 use crate::ops::restore::views;
-use crate::restore_target::trial::{self, TrialAnswer, TrialNames};
+use crate::restore_target::trial::{self, TrialAnswer};
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::restore_target::{RestoreTarget, collections};
 
@@ -38,7 +38,7 @@ const SINCE: [(&str, Fcv); 4] = [
 pub(crate) struct TrialRunner<'a> {
     target: &'a RestoreTarget,
     token: &'a str,
-    names: OnceCell<TrialNames>,
+    prefix: OnceCell<String>,
     /// Whether the user may try collections, by database.
     allowed: BTreeMap<String, bool>,
     /// The namespaces that were not tried, by database.
@@ -56,13 +56,13 @@ struct TrialResult {
 
 impl<'a> TrialRunner<'a> {
     pub(super) fn new(target: &'a RestoreTarget, token: &'a str) -> TrialRunner<'a> {
-        let (names, allowed, forbidden) = (OnceCell::new(), BTreeMap::new(), BTreeMap::new());
-        TrialRunner { target, token, names, allowed, forbidden }
+        let (prefix, allowed, forbidden) = (OnceCell::new(), BTreeMap::new(), BTreeMap::new());
+        TrialRunner { target, token, prefix, allowed, forbidden }
     }
 
     async fn name(&self) -> Result<String> {
-        let names = self.names.get_or_try_init(|| self.target.trial_names(self.token)).await?;
-        Ok(self.target.trial_name(names))
+        let prefix = self.prefix.get_or_try_init(|| self.target.trial_prefix(self.token)).await?;
+        Ok(self.target.trial_name(prefix))
     }
 
     async fn may(&mut self, db: &str) -> Result<bool> {
