@@ -139,7 +139,7 @@ impl Access {
         }
         if let Some(relay) = &self.relay {
             options.tls = Some(Tls::Disabled);
-            options.socks5_proxy = Some(relay.proxy());
+            options.socks5_proxy = Some(relay.proxy.clone());
         }
         let mut user = None;
         if let Some(credential) = &mut options.credential {

@@ -9,8 +9,8 @@ use mongodb::options::{ReadPreference, ReadPreferenceOptions, SelectionCriteria,
 use mongodb::{Client, Database};
 
 use super::errors::{ConnectStep, UriSetting};
-use crate::base::bounds;
-use crate::base::units;
+use crate::base::error::{Error, Kind};
+use crate::base::{bounds, units};
 use crate::config::uri;
 use crate::model::server::{Fcv, Topology};
 
@@ -253,20 +253,19 @@ impl Unfit {
         }
     }
 
-    /// The reason in words that follow the member's address.
-    pub fn words(self) -> &'static str {
-        match self {
-            Unfit::Arbiter => "is an arbiter, which holds no data",
-            Unfit::Uninitiated => "is a member of a replica set that was not initiated",
-            Unfit::Recovering => {
-                "is neither primary nor secondary: it is starting, copying data or recovering"
+    /// The error for the member at `address`, with the next step.
+    pub(crate) fn error(self, address: &str, setting: UriSetting) -> Error {
+        let (why, step) = match self {
+            Unfit::Arbiter => ("is an arbiter, which holds no data", ConnectStep::Members),
+            Unfit::Uninitiated => {
+                ("is a member of a replica set that was not initiated", ConnectStep::Initiate)
             }
-        }
-    }
-
-    /// The next step as a hint.
-    pub fn hint(self, setting: UriSetting) -> String {
-        let initiate = self == Unfit::Uninitiated;
-        if initiate { ConnectStep::Initiate } else { ConnectStep::Members }.words(setting)
+            Unfit::Recovering => {
+                let why = "is neither primary nor secondary: it is starting, copying data or recovering";
+                (why, ConnectStep::Members)
+            }
+        };
+        let cannot = if setting.writes { "takes no writes" } else { "cannot be read" };
+        Error::new(Kind::Away, format!("MongoDB at {address} {cannot}: it {why}")).hint(step.words(setting))
     }
 }

@@ -25,7 +25,7 @@ pub struct UriSetting {
     /// The setting that names a file with the connection string.
     file: &'static str,
     /// True if the connection is for writing, which needs a primary.
-    writes: bool,
+    pub(super) writes: bool,
 }
 
 impl UriSetting {

@@ -12,7 +12,7 @@ use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, ServerA
 use mongodb::{Client, Database};
 
 use super::client::{self, Access};
-use super::commands::{self, Hello, QUIET, Unfit, bounded, heard};
+use super::commands::{self, Hello, QUIET, bounded, heard};
 use super::errors::{self, UriSetting, User};
 use super::notes::Notes;
 use crate::base::error::{Error, Kind, Result};
@@ -88,7 +88,7 @@ impl Server {
             Ok(reply) => reply,
             Err(e) => {
                 let unfit = client::unfit(&options, &e).await;
-                return Err(unfit.map_or_else(|| fail(e), |unfit| unreadable(&places, unfit)));
+                return Err(unfit.map_or_else(|| fail(e), |unfit| unfit.error(&places, UriSetting::SOURCE)));
             }
         };
         let member = match reply.get_str("me") {
@@ -107,7 +107,7 @@ impl Server {
         let ask = || bounded(FIRST_ANSWER, Hello::ask(&client, &options.hosts[0]));
         let hello = patience.retry(&service, |e| note(&connecting, e), ask).await.map_err(fail)?;
         if let Some(unfit) = hello.unfit {
-            return Err(unreadable(&hello.address, unfit));
+            return Err(unfit.error(&hello.address, UriSetting::SOURCE));
         }
         Ok(Server {
             client,
@@ -275,9 +275,4 @@ impl Server {
         let settings = rows.first()?.get_document("settings").ok()?;
         settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
     }
-}
-
-fn unreadable(address: &str, unfit: Unfit) -> Error {
-    let message = format!("MongoDB at {address} cannot be read: it {}", unfit.words());
-    Error::new(Kind::Away, message).hint(unfit.hint(UriSetting::SOURCE))
 }

@@ -128,7 +128,8 @@ const CONNECTING: Duration = Duration::from_secs(10);
 
 /// A proxy on this machine that connects to servers with TLS. It ends when dropped.
 pub(super) struct Relay {
-    proxy: Socks5Proxy,
+    /// The proxy for the driver, which must not use TLS itself.
+    pub(super) proxy: Socks5Proxy,
     folder: PathBuf,
     doors: mpsc::UnboundedSender<(StdUnixListener, ServerAddress)>,
     last_failure: LastFailure,
@@ -181,11 +182,6 @@ impl Relay {
             runtime.shutdown_background();
         });
         Ok(Relay { proxy, folder, doors, last_failure })
-    }
-
-    /// The proxy for the driver, which must not use TLS itself.
-    pub(super) fn proxy(&self) -> Socks5Proxy {
-        self.proxy.clone()
     }
 
     /// A Unix socket that leads to one server, for mongodump, which must not use TLS itself.

@@ -139,7 +139,10 @@ impl RestoreTarget {
             Ok(hello) => hello,
             Err(e) => {
                 let unfit = client::unfit(&target.stranger, &e).await;
-                return Err(unfit.map_or_else(|| target.explain_first(&e), |unfit| target.unfit(unfit)));
+                return Err(unfit.map_or_else(
+                    || target.explain_first(&e),
+                    |unfit| unfit.error(&target.address, UriSetting::TARGET),
+                ));
             }
         };
         // A socket leads to one server, even if the replica set calls it by another name.
@@ -148,7 +151,7 @@ impl RestoreTarget {
             target.address = me.into();
         }
         if let Some(unfit) = Unfit::of(&hello) {
-            return Err(target.unfit(unfit));
+            return Err(unfit.error(&target.address, UriSetting::TARGET));
         }
         if !hello.get_bool("isWritablePrimary").unwrap_or(true) {
             return Err(Error::failed(format!(
@@ -193,11 +196,6 @@ impl RestoreTarget {
 
     pub(crate) async fn close(&self) {
         client::close(self.client.clone()).await;
-    }
-
-    fn unfit(&self, unfit: Unfit) -> Error {
-        Error::failed(format!("MongoDB at {} takes no writes: it {}", self.address, unfit.words()))
-            .hint(unfit.hint(UriSetting::TARGET))
     }
 
     /// `doing`, and the server that it was done to.

@@ -59,7 +59,8 @@ impl Mongodump {
             }
         };
         let mut child = MongodumpChild::start(self, server, database, cancel)?;
-        let demux = Demux::new(child.output()).listed(listed);
+        let demux =
+            Demux::new(child.chunks.as_mut().expect("the output is there until the end")).listed(listed);
         let read = demux.run(&|n| selection.wants(&n.db, &n.collection), sink);
         child.finish(read.map(drop))
     }
@@ -164,10 +165,6 @@ impl MongodumpChild {
             grant: server.grant_backup(),
             kills,
         })
-    }
-
-    fn output(&mut self) -> &mut Chunks {
-        self.chunks.as_mut().expect("the output is there until the end")
     }
 
     /// Waits for the exit code. Only a whole archive from a child that succeeded is valid.

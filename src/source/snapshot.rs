@@ -4,7 +4,7 @@
 //! "read concern not supported"). So the namespaces are listed before the instant and again after it. If both lists agree,
 //! they were valid at the instant.
 
-use bson::{Bson, rawdoc};
+use bson::rawdoc;
 
 use super::describe::{self, Description};
 use super::oplog;
@@ -13,6 +13,7 @@ use crate::config::selection::Selection;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
+use crate::mongo::commands;
 use crate::mongo::server::Server;
 
 /// How often the namespaces are listed before the tool gives up, because an application creates and drops collections all the
@@ -70,11 +71,7 @@ pub async fn choose(server: &Server, selection: &Selection, description: &mut De
 pub async fn window(server: &Server) -> Option<i64> {
     let ask = rawdoc! {"getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1};
     let reply = server.command("admin", ask).await.ok()?;
-    match reply.get("minSnapshotHistoryWindowInSeconds")? {
-        Bson::Int32(seconds) => Some(i64::from(*seconds)),
-        Bson::Int64(seconds) => Some(*seconds),
-        _ => None,
-    }
+    i64::try_from(commands::number(reply.get("minSnapshotHistoryWindowInSeconds")?)?).ok()
 }
 
 #[cfg(test)]
