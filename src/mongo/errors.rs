@@ -53,9 +53,7 @@ impl UriSetting {
 /// What an error of the driver means for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The login was refused.
     Login,
-    /// The user lacks a right.
     Unauthorized,
     /// The connection broke, the member stepped down or is shutting down, or the cursor is gone. Reading may continue
     /// where it stopped.
@@ -337,7 +335,6 @@ impl ConnectStep {
         matches!(self, Host | Primary { .. } | Preference | Members)
     }
 
-    /// The step as a hint.
     pub(super) fn words(self, UriSetting { name: whose, writes, .. }: UriSetting) -> String {
         const PRIMARY: &str =
             "Start the members that do not answer until the set has a primary (rs.status() shows them)";
