@@ -265,7 +265,10 @@ impl Unfit {
                 (why, ConnectStep::Members)
             }
         };
-        let cannot = if setting.writes { "takes no writes" } else { "cannot be read" };
-        Error::new(Kind::Away, format!("MongoDB at {address} {cannot}: it {why}")).hint(step.words(setting))
+        let message = match setting.writes {
+            true => format!("MongoDB at {address} takes no writes: it {why}"),
+            false => format!("MongoDB at {address} cannot be read: it {why}"),
+        };
+        Error::new(Kind::Away, message).hint(step.words(setting))
     }
 }
