@@ -135,16 +135,19 @@ impl Error {
 
     /// Message and causes in one line, separated by `: `. A cause is left out if the text already ends with it.
     pub fn chain(&self) -> String {
-        let mut text = String::new();
+        self.messages().join(": ")
+    }
+
+    /// The message, and below it the causes, outermost first. A cause that ends the text before it is left
+    /// out.
+    pub fn messages(&self) -> Vec<String> {
+        let mut messages: Vec<String> = Vec::new();
         for part in self.chain.chain().map(ToString::to_string) {
-            if text.is_empty() {
-                text = part;
-            } else if !text.ends_with(&part) {
-                text.push_str(": ");
-                text.push_str(&part);
+            if messages.last().is_none_or(|last| !last.ends_with(&part)) {
+                messages.push(part);
             }
         }
-        text
+        messages
     }
 }
 
@@ -191,6 +194,7 @@ mod tests {
         let error = Error::usage("cannot read settings").caused_by(cause).hint("Create it");
         assert_eq!(error.to_string(), "cannot read settings");
         assert_eq!(error.chain(), "cannot read settings: cannot open it: no such file");
+        assert_eq!(error.messages(), ["cannot read settings", "cannot open it", "no such file"]);
         let copy = Error::failed("no such file").caused_by(io::Error::other("no such file")).clone();
         assert_eq!(copy.chain(), "no such file");
     }

@@ -160,7 +160,7 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
     // A tombstone means that a cleanup is deleting the backup: nothing was lost.
     let artifact = has(layout::is_artifact).filter(|_| has(|file| file == layout::TOMBSTONE).is_none());
     Ok(match artifact {
-        None => Error::failed(none).hint("`uzima-backup list` shows those that exist"),
+        None => Error::new(Kind::Missing, none).hint("`uzima-backup list` shows those that exist"),
         Some(key) => Error::failed(format!("{none}: its artifact {key} exists, but its manifest is missing")).hint(format!(
             "If there is a copy of {}, bring that back. Without a copy, {} shows whether the artifact is complete. A run that \
              was killed also leaves an artifact",
@@ -214,7 +214,7 @@ async fn latest(
             "" => "Check that this is the place of the backups (`uzima-backup config`)".into(),
             _ => format!("It has backups of the jobs: {listed}"),
         };
-        Error::failed(format!("there is no backup{of_job} in {}", store.place())).hint(hint)
+        Error::new(Kind::Missing, format!("there is no backup{of_job} in {}", store.place())).hint(hint)
     };
     match newest.ok_or_else(none)? {
         CatalogEntry::Backup(summary) => find(store, &summary.id).await?.ok_or_else(none),

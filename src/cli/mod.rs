@@ -55,7 +55,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
-        Err(e) => return output::print_error(&args::usage_error(&e, &args), &Log::default()),
+        Err(e) => {
+            let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+            return output::print_error(&args::usage_error(&e, &args), &Log::default(), json);
+        }
     };
     // `init` does not read the file that it is about to write.
     let file = match &cli.command {
@@ -80,7 +83,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(log) => log,
         Err(error) => return fail_without_log(&cli, &config, &error, true),
     };
-    output::report_panics(log.clone());
+    output::report_panics(log.clone(), cli.common.json);
     let configured = RunNotices::new(&new_run(&config, &log, &Cancel::default()))
         .is_ok_and(|notices| notices.is_configured());
     if let Some(kind) = notified_kind(&cli.command).filter(|_| configured) {
@@ -121,7 +124,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         runtime.shutdown_background();
         exit
     });
-    outcome.unwrap_or_else(|error| output::print_error(&error, &log))
+    match outcome {
+        Ok(exit) => {
+            if output.json {
+                output::print_failed_exit(exit);
+            }
+            exit
+        }
+        Err(error) => output::print_error(&error, &log, output.json),
+    }
 }
 
 /// Returns true if clap's error is the help or the version, requested or because there were no arguments.
@@ -143,7 +154,7 @@ fn fail_without_settings(cli: &Cli, machine: &Machine, error: &Error) -> Exit {
     let config = load(cli.common.config.as_deref()).or_else(|_| load(Some(Path::new("/dev/null"))));
     match config {
         Ok(config) => fail_without_log(cli, &config, error, false),
-        Err(_) => output::print_error(error, &Log::default()),
+        Err(_) => output::print_error(error, &Log::default(), cli.common.json),
     }
 }
 
@@ -153,7 +164,7 @@ fn fail_without_log(cli: &Cli, config: &Config, error: &Error, complete: bool) -
     if let Some(kind) = notified_kind(&cli.command) {
         send_failure(kind, config, &log, error, complete);
     }
-    output::print_error(error, &log)
+    output::print_error(error, &log, cli.common.json)
 }
 
 /// Sends the notices of a run that crashed. Standard error already has the cause.

@@ -8,7 +8,7 @@ use log::Level;
 use serde::Serialize;
 
 use super::logging::Log;
-use crate::base::error::Error;
+use crate::base::error::{Error, Kind};
 use crate::base::escape;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
@@ -67,8 +67,9 @@ pub fn needs_look(what: &str) {
     print_line(&format!("needs a look: {what}"));
 }
 
-/// Prints an error on standard error and logs it: the failure, its causes, and the next step.
-pub fn print_error(error: &Error, log: &Log) -> Exit {
+/// Prints an error on standard error and logs it: the failure, its causes, and the next step. With `--json`
+/// the last line is a [`FailureDocument`].
+pub fn print_error(error: &Error, log: &Log, json: bool) -> Exit {
     let mut text = String::new();
     let step = error.next_step().map(|step| format!("next step: {step}"));
     push_line(&mut text, &log.clean(&format!("error: {}", error.chain())));
@@ -77,21 +78,117 @@ pub fn print_error(error: &Error, log: &Log) -> Exit {
         push_line(&mut text, &log.clean(&step));
         log.append(Level::Error, &escape::line(&step));
     }
+    if json {
+        push_line(&mut text, &FailureDocument::of(error, log).line());
+    }
     let _ = std::io::stderr().write_all(text.as_bytes());
     error.exit()
+}
+
+/// Prints the [`FailureDocument`] of a command that printed its result and ends with the exit code of a
+/// failure.
+pub fn print_failed_exit(exit: Exit) {
+    let kind = match exit {
+        Exit::Done | Exit::NeedsLook => return,
+        Exit::Failed | Exit::Key => FailureKind::Failed,
+        Exit::Usage => FailureKind::Usage,
+        Exit::Mismatch => FailureKind::Damaged,
+        Exit::Unhealthy => FailureKind::Unhealthy,
+        Exit::Busy => FailureKind::Busy,
+        Exit::Signal(_) => FailureKind::Signal,
+    };
+    let message = exit.meaning().into();
+    let document =
+        FailureDocument { version: 1, kind, message, causes: Vec::new(), next_step: None, exit: exit.code() };
+    let _ = writeln!(std::io::stderr(), "{}", document.line());
+}
+
+/// The last line on standard error of a command that fails with `--json`.
+#[derive(Debug, Serialize)]
+pub struct FailureDocument {
+    /// The version of this document: 1.
+    version: u32,
+    kind: FailureKind,
+    /// What failed, without its causes.
+    message: String,
+    /// The causes, outermost first.
+    causes: Vec<String>,
+    /// What to do about it. `None` if no step is known.
+    next_step: Option<String>,
+    /// The exit code of the process.
+    exit: u8,
+}
+
+/// The kind of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// Wrong arguments or settings; nothing was attempted.
+    Usage,
+    /// The server or service cannot be reached, or refuses the login.
+    Unreachable,
+    /// What was asked for by name does not exist.
+    NotFound,
+    /// The place lacks backups that its records list.
+    PlaceLost,
+    /// A server refused an operation on a namespace.
+    Refused,
+    /// Stored data does not match its manifest.
+    Damaged,
+    /// A check of `health` failed.
+    Unhealthy,
+    /// Another run of the job and operation is under way.
+    Busy,
+    /// A signal ended the run.
+    Signal,
+    /// Any other failure.
+    Failed,
+}
+
+impl FailureDocument {
+    fn of(error: &Error, log: &Log) -> FailureDocument {
+        let kind = match error.kind() {
+            Kind::Usage => FailureKind::Usage,
+            Kind::Away => FailureKind::Unreachable,
+            Kind::Missing => FailureKind::NotFound,
+            Kind::Unmounted => FailureKind::PlaceLost,
+            Kind::Refused => FailureKind::Refused,
+            Kind::Mismatch => FailureKind::Damaged,
+            Kind::Busy => FailureKind::Busy,
+            Kind::Signal(_) => FailureKind::Signal,
+            Kind::Failed | Kind::Restart | Kind::Moved | Kind::NoSlice | Kind::Instant | Kind::Aftermath => {
+                FailureKind::Failed
+            }
+        };
+        let mut messages = error.messages().into_iter().map(|text| log.clean(&text));
+        FailureDocument {
+            version: 1,
+            kind,
+            message: messages.next().unwrap_or_default(),
+            causes: messages.collect(),
+            next_step: error.next_step().map(|step| log.clean(step)),
+            exit: error.exit().code(),
+        }
+    }
+
+    fn line(&self) -> String {
+        let json = serde_json::to_string(self).expect("a failure is JSON");
+        escape::json(&json).into_owned()
+    }
 }
 
 /// Makes panics print an error of this tool, without secrets. A panic on the main thread ends the process with exit code 1 at
 /// once, because unwinding a half-built runtime can wait forever (observed where no thread could be started). The next run
 /// cleans up what the process leaves behind.
-pub fn report_panics(log: Log) {
+pub fn report_panics(log: Log, json: bool) {
     std::panic::set_hook(Box::new(move |info| {
         let text = format!("a mistake in uzima-backup itself, please report it: {info}");
+        if std::thread::current().name() == Some("main") {
+            let exit = print_error(&Error::failed(text), &log, json);
+            std::process::exit(exit.code().into());
+        }
         let _ = writeln!(std::io::stderr(), "error: {}", escape::lines(&log.clean(&text)));
         log.append(Level::Error, &text);
-        if std::thread::current().name() == Some("main") {
-            std::process::exit(Exit::Failed.code().into());
-        }
     }));
 }
 

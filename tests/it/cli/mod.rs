@@ -3,6 +3,7 @@
 mod clocks;
 mod configuration;
 pub mod contents;
+mod failures;
 mod faults;
 pub mod hardship;
 mod kills;
